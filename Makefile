@@ -1,0 +1,38 @@
+# make demo    the whole job on the embedded digits: no network, no server
+# make test    every test
+# make lint    ruff, as the tests expect it
+#
+# Each makes its own .venv and installs the versions of constraints.txt into it;
+# a second call finds .venv/installed and goes straight to work.
+PYTHON ?= python3
+BIN := .venv/bin
+# A wheel with CPU-only torch is smaller: UV_TORCH_BACKEND=cpu make demo
+UV_ENV := UV_LINK_MODE=copy
+
+.PHONY: demo test lint format install bench clean
+
+demo: install
+	$(BIN)/visionflows demo
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visionflows needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build demo store *.egg-info
