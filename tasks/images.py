@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 Status = Literal["ok", "unreadable", "too_large", "missing", "fetch_failed"]
 STATUSES: tuple[Status, ...] = ("ok", "unreadable", "too_large", "missing", "fetch_failed")
@@ -29,6 +29,22 @@ MAX_PIXELS = 100_000_000
 Image.MAX_IMAGE_PIXELS = None
 # A damaged EXIF block is no reason to refuse a picture, nor to fill a log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Formats are told by content, so a file of any name reaches each of these decoders. Not among
+# them: EPS, for which Pillow starts Ghostscript on the file, and ICO, which it decodes before
+# its size can be asked.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000"),
+    "TGA",  # last: it has no signature, and tries whatever is left
+)
+_UPRIGHT = {  # EXIF orientation: what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class BadImage(Exception):
@@ -48,14 +64,14 @@ def open_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
     data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise BadImage("unreadable", "empty file (0 bytes)")
-    with _reasons(), Image.open(io.BytesIO(data)) as image:
+    with _reasons(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise BadImage(
                 "too_large", f"{width}×{height} pixels, more than the limit of {max_pixels:,}"
             )
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image))
 
 
 def read_file(path: str | os.PathLike) -> bytes:
@@ -80,13 +96,12 @@ def resized(image: Image.Image, size: int, method: ResizeMethod) -> Image.Image:
     if method == "squish":
         return image.resize((size, size), Image.Resampling.BILINEAR)
     ratio = (min if method == "crop" else max)(width / size, height / size)
-    side = max(int(ratio * size), 1)
+    side = max(int(ratio * size), 1)  # a line of pixels: fastai rounds some to 0, and shows black
     left, top = int(0.5 * (width - side)), int(0.5 * (height - side))
-    if left > 0 or top > 0 or left + side < width or top + side < height:
-        image = image.crop(
-            (max(left, 0), max(top, 0), min(left + side, width), min(top + side, height))
-        )
-    if left < 0 or top < 0:
+    image = image.crop(
+        (max(left, 0), max(top, 0), min(left + side, width), min(top + side, height))
+    )
+    if image.size != (side, side):
         image = _reflected(image, side, left, top)
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
@@ -107,6 +122,16 @@ def _reflected(image: Image.Image, side: int, left: int, top: int) -> Image.Imag
     return Image.fromarray(
         np.pad(array, ((before_y, after_y), (before_x, after_x), (0, 0)), mode="reflect")
     )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy, turned as its EXIF block says, where that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except SyntaxError:  # Pillow's word for an EXIF block without its header
+        orientation = None
+    method = _UPRIGHT.get(orientation)
+    return image.copy() if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -148,6 +173,5 @@ def _reasons() -> Iterator[None]:
         raise BadImage("unreadable", "not an image in a format that can be read") from error
     except MemoryError as error:
         raise BadImage("too_large", "not enough memory to decode it") from error
-    except Exception as error:
-        # each becomes the reason in its file's row)
+    except Exception as error:  # decoders raise what they like; each is its file's reason
         raise BadImage("unreadable", f"{type(error).__name__}: {error}") from error

@@ -17,7 +17,9 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +38,8 @@ IMAGE_SUFFIXES = tuple(
     )
 )
 MISSING = "missing"  # the version of an entry that was gone before its size could be read
+# Errors of writing a file's content; any other in the block that fills it is the caller's own.
+_WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
@@ -156,8 +160,8 @@ class LocalPlace:
         nowhere comes with the version `missing`. Raises PlaceError where a folder cannot be
         listed: a listing that leaves files out unsaid cannot be trusted.
         """
-        if not self.root.is_dir():
-            what = "is a file, not a folder" if self.root.exists() else "no such folder"
+        if not os.path.isdir(self.root):
+            what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
             raise PlaceError(f"{self.root}: {what}; name the folder that holds the images")
         yield from _walk(os.fspath(self.root), "", keep or (lambda name: True), ())
 
@@ -179,23 +183,21 @@ class LocalPlace:
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to fill; it appears under `name` when the block ends well, else not at all."""
         target = self.path(name)
-        try:
+        draft = target.with_name(f".writing-{secrets.token_hex(8)}")
+        with _place_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=target.parent, prefix=".writing-", delete=False
-            ) as file:
-                try:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.chmod(file.name, 0o666 & ~_umask())
-                    os.replace(file.name, target)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-            _sync_folder(target.parent)
-        except OSError as error:
-            raise PlaceError(_write_line(target, error)) from error
+            file = draft.open("x+b")
+        try:
+            with _place_errors(target, only=_WRITE_FAILED), file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            with _place_errors(target):
+                os.replace(draft, target)
+                _sync_folder(target.parent)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
 
     def exists(self, name: str = "") -> bool:
         """Whether there is a file or folder of that name."""
@@ -218,12 +220,9 @@ class LocalPlace:
 
     def check_writable(self) -> None:
         """Make the folder if need be and write a probe. Raises PlaceError if that fails."""
-        try:
+        with _place_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root, prefix=".probe-"):
-                pass
-        except OSError as error:
-            raise PlaceError(_write_line(self.root, error)) from error
+            tempfile.TemporaryFile(dir=self.root).close()
 
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds this place, or will hold it."""
@@ -236,11 +235,14 @@ class LocalPlace:
     def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
         """Hold `name` alone for the block; `wait` is how many seconds to stand in line.
 
-        The kernel drops the lock when its process dies, however it dies. Raises LockedError.
+        The kernel drops the lock when its process dies, however it dies. Raises LockedError,
+        and PlaceError where the lock's file cannot be made.
         """
         path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with _place_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        with file:
             deadline = time.monotonic() + wait
             while not _try_lock(file.fileno()):
                 if time.monotonic() >= deadline:
@@ -274,9 +276,11 @@ def _walk(
             continue
         try:
             status = os.stat(f"{folder}/{name}")
-            yield Entry(prefix + name, status.st_size, str(status.st_mtime_ns))
         except OSError:
             yield Entry(prefix + name, 0, MISSING)
+            continue
+        if stat.S_ISREG(status.st_mode):  # a link may lead to a device or a pipe, which never end
+            yield Entry(prefix + name, status.st_size, str(status.st_mtime_ns))
 
 
 def _kept(
@@ -287,10 +291,19 @@ def _kept(
         name = entry.name
         if name.startswith(".") or name == "__MACOSX":
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield text_of(name) + "/", name, True
-        elif keep(name) and (entry.is_file() or entry.is_symlink()):
+        elif keep(name) and (entry.is_symlink() or entry.is_file()):
             yield text_of(name), name, False
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link that leads to itself
+            raise
+        return False
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -310,14 +323,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+@contextlib.contextmanager
+def _place_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
+    """Tell the system's errors (or only some of them) as PlaceErrors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if only and error.errno not in only:
+            raise
+        raise PlaceError(_write_line(path, error)) from error
 
 
 def _write_line(path: Path, error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}: no space left on its disk; free some, or name another place"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path}: this user may not write there; name a place that it may write"

@@ -1,11 +1,16 @@
 """What many tests need: images of every kind, made here, and the real photos where they are."""
 
+import dataclasses
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -35,3 +40,78 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "cats-dogs.tgz").exists():
         pytest.skip("the real photos (../shared/data) are not beside this clone")
     return SHARED_DATA
+
+
+CLASSES = ("circle", "square", "stripes")
+
+
+def shape(kind: str, seed: int, size: int = 40) -> Image.Image:
+    """A picture of one of CLASSES, noisy, and different for every seed."""
+    rng = np.random.default_rng([CLASSES.index(kind), seed])
+    y, x = np.mgrid[0:size, 0:size] - size // 2 + rng.integers(-4, 5, (2, 1, 1))
+    radius = rng.integers(size // 5, size // 3)
+    inside = {
+        "circle": x**2 + y**2 < radius**2,
+        "square": (abs(x) < radius) & (abs(y) < radius),
+        "stripes": (x // 4) % 2 == 0,
+    }[kind]
+    colours = rng.integers(0, 110, 3), rng.integers(140, 250, 3)
+    array = np.where(inside[..., None], *colours) + rng.integers(-5, 6, (size, size, 3))
+    return Image.fromarray(array.clip(0, 255).astype(np.uint8))
+
+
+def write_shapes(folder: Path, each: int, first_seed: int = 0) -> Path:
+    """`each` pictures of every class in <folder>/<class>/<seed>.png."""
+    for kind in CLASSES:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for seed in range(first_seed, first_seed + each):
+            shape(kind, seed).save(folder / kind / f"{seed:04d}.png")
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A published model of the shapes, and what it was made of."""
+
+    store: Path
+    dataset: Path
+    table: "pd.DataFrame"
+    record: dict
+    metrics: dict
+    place: str
+
+    @property
+    def export(self) -> Path:
+        return Path(self.place) / "export.pkl"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Trained:
+    """A small network, really trained on generated shapes and published as `shapes`."""
+    from tasks import bundle
+    from tasks.evaluate import evaluate
+    from tasks.fine_tune import fine_tune
+    from tasks.learner import TrainSettings
+    from tasks.table import build_table
+
+    root = tmp_path_factory.mktemp("trained")
+    dataset = write_shapes(root / "shapes", each=24)
+    table = build_table(dataset, "folder", valid_pct=0.25)
+    settings = TrainSettings(
+        architecture="resnet18", pretrained="none", image_size=32, epochs=6, lr=3e-3, workers=0
+    )
+    draft = root / "draft"
+    record = fine_tune(table, dataset, draft, settings)
+    metrics = evaluate(table, dataset, draft, export_fastai=True)
+    info = {
+        "name": "shapes",
+        "version": bundle.new_version(),
+        "architecture": "resnet18",
+        "classes": record["classes"],
+        "image_size": 32,
+        "resize": "crop",
+        "normalise": record["normalise"],
+        "metrics": metrics,
+    }
+    place = bundle.publish(draft, root / "store", info, table)
+    return Trained(root / "store", dataset, table, record, metrics, place)

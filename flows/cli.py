@@ -1,0 +1,261 @@
+"""The command line: each command the same code as its flow.
+
+    visionflows demo
+    visionflows train PETS --name pets --labels uppercase
+    visionflows score inbox --model pets --output scores/night
+
+Exit status: 0 done; 1 the run failed; 2 wrong use. An error is one line; --debug adds where it
+comes from. Nothing heavy is imported before a command runs.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="visionflows",
+    help="Fine-tune an image classifier on your photos, and score folders of images into CSV.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help answers in a third of the time
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(
+    help="The models in the store: list, show.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models_app, name="models")
+
+Store = Annotated[
+    str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="pets, pets@production, pets@<version>, or a bundle's place.")
+]
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    """Options before the command."""
+    os.environ["VISIONFLOWS_DEBUG"] = "1" if debug else ""
+
+
+@app.command(epilog="Example: visionflows demo")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo works; made anew.")] = Path("demo"),
+) -> None:
+    """The whole job on the embedded digits: no network, no server, under two minutes."""
+    _prefect_on_this_machine()
+    from flows.demo import demo as run
+
+    run(folder)
+
+
+@app.command(epilog="Example: visionflows train PETS --name pets --labels uppercase --epochs 1")
+def train(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A fastai name (PETS), an http(s):// archive, an archive, a folder, or digits."
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What the model will be called.")],
+    labels: Annotated[
+        str, typer.Option(help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
+    ] = "folder",
+    arch: Annotated[str, typer.Option(help="Any torchvision or timm architecture.")] = "resnet34",
+    image_size: Annotated[int, typer.Option(help="Side of the square shown, in pixels.")] = 224,
+    resize: Annotated[str, typer.Option(help="crop, squish or pad.")] = "crop",
+    epochs: Annotated[int, typer.Option(help="Epochs after the frozen ones.")] = 1,
+    freeze_epochs: Annotated[
+        int | None, typer.Option(help="Epochs with the body frozen [default: 1; 0 if untrained]")
+    ] = None,
+    lr: Annotated[str, typer.Option(help="Base learning rate, or find.")] = "0.002",
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    augment: Annotated[bool, typer.Option(help="Flip, rotate, zoom and light.")] = True,
+    pretrained: Annotated[
+        str, typer.Option(help="default, none, or the place of a state dict.")
+    ] = "default",
+    patience: Annotated[int, typer.Option(help="Stop after so many worse epochs; 0: never.")] = 0,
+    keep: Annotated[str, typer.Option(help="Weights of the best epoch or the last.")] = "best",
+    precision: Annotated[str, typer.Option(help="auto or float32.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of split, weights, order, augmentation.")] = 42,
+    valid_pct: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
+    workers: Annotated[
+        int | None, typer.Option(help="Loader processes [default: as many as cores]")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(help="Larger images are left out.")] = 100_000_000,
+    sha256: Annotated[str | None, typer.Option(help="What the archive must be.")] = None,
+    export_fastai: Annotated[
+        bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
+    ] = False,
+    store: Store = "store",
+) -> None:
+    """Fine-tune a classifier on a dataset and publish it as a model bundle."""
+    _prefect_on_this_machine()
+    from flows.train import train as flow
+    from tasks.learner import TrainSettings
+
+    settings = _settings(
+        TrainSettings,
+        **{"architecture": arch, "image_size": image_size, "resize": resize, "epochs": epochs},
+        **{"freeze_epochs": freeze_epochs, "lr": lr, "batch_size": batch_size, "seed": seed},
+        **{"augment": augment, "pretrained": pretrained, "patience": patience, "keep": keep},
+        **{"precision": precision, "workers": workers, "max_pixels": max_pixels},
+    )
+    where = flow(
+        dataset,
+        name,
+        labels=labels,
+        settings=settings,
+        valid_pct=valid_pct,
+        store=store,
+        sha256=sha256,
+        export_fastai=export_fastai,
+    )
+    typer.echo(f"model   {where}\nreport  {where}/report.html")
+
+
+@app.command(epilog="Example: visionflows score inbox --model pets --output scores/night")
+def score(
+    input: Annotated[str, typer.Argument(help="The folder of images.")],
+    model: ModelName,
+    output: Annotated[
+        str | None, typer.Option(help="Where the CSV goes [default: STORE/scores/<time>]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a forward pass [default: 16, on a GPU 256]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Decoders or streams [default: by the cores]")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    shard_size: Annotated[int, typer.Option(help="Files a part, the unit of resuming.")] = 1000,
+    max_pixels: Annotated[int, typer.Option(help="Larger images get no label.")] = 100_000_000,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew where another job was left unfinished.")
+    ] = False,
+    store: Store = "store",
+) -> None:
+    """Score every image in a folder into predictions.csv: one row for every file."""
+    _prefect_on_this_machine()
+    from flows.score import score as flow
+    from tasks.predict import ScoreSettings
+
+    settings = _settings(
+        ScoreSettings,
+        **{"batch_size": batch_size, "workers": workers, "precision": precision},
+        **{"device": device, "shard_size": shard_size, "max_pixels": max_pixels},
+    )
+    run = flow(input, model, output=output, store=store, settings=settings, restart=restart)
+    for line in told(run):
+        typer.echo(line)
+
+
+def told(run: dict) -> list[str]:
+    """What a person wants to know of a scoring run, a line each."""
+    books = run["books"]
+    lines = [f"{books['found']} files found: {books['ok']} ok, {books['failed']} failed"]
+    if not books["found"]:
+        lines = [f"{run['input']}: no images there; the CSV has its header and no row"]
+    lines += [f"  {count:>8}  {label}" for label, count in books["by_label"].items()]
+    statuses = (item for item in books["by_status"].items() if item[0] != "ok")
+    lines += [f"  {count:>8}  {status}" for status, count in statuses]
+    names = ("predictions.csv", "report.html", "run.json")
+    return [*lines, *(f"{run['output']}/{name}" for name in names)]
+
+
+@app.command(epilog="Example: visionflows predict a.jpg b.jpg --model pets")
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Image files.")],
+    model: ModelName,
+    store: Store = "store",
+) -> None:
+    """Label, index and probabilities of a few images: the tutorial's learn.predict."""
+    import torch
+
+    from tasks.engine import EngineSettings
+    from tasks.predict import open_engine
+    from tasks.storage import place
+
+    engine = open_engine(model, store, EngineSettings(batch_size=1, workers=1))
+    failed = False
+    rows = engine.stream(place("."), ([name] for name in images))
+    for row in (row for batch in rows for row in batch):
+        failed |= row.status != "ok"
+        if row.status != "ok":
+            typer.echo(f"{row.name}: {row.status}: {row.error}")
+            continue
+        index = int(row.probabilities.argmax())
+        answer = (engine.model.classes[index], torch.tensor(index), torch.tensor(row.probabilities))
+        typer.echo(f"{row.name}: {answer}" if len(images) > 1 else f"{answer}")
+    raise typer.Exit(int(failed))
+
+
+@models_app.command("list", epilog="Example: visionflows models list --store store")
+def models_list(store: Store = "store") -> None:
+    """Every published version, newest first, with its aliases and error rate."""
+    from tasks.bundle import catalogue
+
+    for info in catalogue(store):
+        aliases = " ".join(info["aliases"])
+        rate = info["metrics"]["error_rate"]
+        typer.echo(f"{info['name']}@{info['version']}  error rate {rate:.4f}  {aliases}".rstrip())
+
+
+@models_app.command("show", epilog="Example: visionflows models show pets@latest")
+def models_show(
+    model: Annotated[str, typer.Argument(help="A model, as in --model.")], store: Store = "store"
+) -> None:
+    """What a model's model.json says, checked against the bundle's files."""
+    import json
+
+    from tasks.bundle import find, load
+
+    typer.echo(json.dumps(load(find(model, store)).info, indent=2, ensure_ascii=False))
+
+
+def _settings(kind, **values):
+    """A settings object. Raises SettingsError in the words of the command line."""
+    from pydantic import ValidationError
+
+    from tasks.errors import SettingsError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = {"architecture": "arch"}.get(first["loc"][0], first["loc"][0]).replace("_", "-")
+        raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
+
+
+def _prefect_on_this_machine() -> None:
+    """Run flows against the server that is configured, or one of Prefect's own for this process."""
+    from flows.logs import to_terminal
+
+    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+
+
+def main() -> None:
+    """The program: runs a command and turns an error of ours into one line and its exit status."""
+    from tasks.errors import VisionflowsError
+
+    try:
+        app()
+    except VisionflowsError as error:
+        if os.environ.get("VISIONFLOWS_DEBUG"):
+            logging.getLogger("visionflows").exception("the run failed")
+        if not getattr(error, "told", False):
+            typer.echo(f"visionflows: {error}", err=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

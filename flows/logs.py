@@ -1,0 +1,65 @@
+"""How the log of a run reads: the steps' own lines at INFO, and a failure as one line.
+
+with told_by_prefect(): ...                      # inside a flow
+to_terminal()                                    # on the command line
+"""
+
+import logging
+import sys
+
+from tasks.errors import VisionflowsError
+
+_PREFECT_ENGINES = (
+    *("prefect.flow_runs", "prefect.task_runs"),
+    *("prefect.flow_engine", "prefect.task_engine"),
+)
+
+
+class OneLine(logging.Filter):
+    """Prefect logs an exception with its traceback, once a task and once more for its flow.
+
+    An error of ours is one line that says what to do, and is said once.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, VisionflowsError):
+            return True
+        if getattr(error, "told", False):
+            return False
+        error.told = True
+        record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+        return True
+
+
+def to_prefect() -> None:
+    """Send the steps' lines to the run's log in the Prefect UI; called when a flow starts."""
+    ours, extra = logging.getLogger("visionflows"), logging.getLogger("prefect.extra")
+    ours.setLevel(logging.INFO)
+    for handler in extra.handlers:
+        if handler not in ours.handlers and not (_has_terminal(ours) and _is_console(handler)):
+            ours.addHandler(handler)
+    ours.propagate = False
+    for name in _PREFECT_ENGINES:
+        logger = logging.getLogger(name)
+        if not any(isinstance(filter_, OneLine) for filter_ in logger.filters):
+            logger.addFilter(OneLine())
+
+
+def to_terminal(debug: bool = False) -> None:
+    """Show the steps' lines on stderr as they are; Prefect's own only where something is wrong."""
+    ours = logging.getLogger("visionflows")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.set_name("visionflows.terminal")
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.propagate = False
+
+
+def _has_terminal(logger: logging.Logger) -> bool:
+    return any(handler.get_name() == "visionflows.terminal" for handler in logger.handlers)
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) or "Console" in type(handler).__name__

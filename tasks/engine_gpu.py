@@ -1,0 +1,110 @@
+"""The engine's stream on a GPU: processes decode, one thread feeds the device, none waits.
+
+    from tasks.engine_gpu import stream              # Engine.stream calls it on a cuda device
+
+Decode processes (torch's DataLoader, which keeps the order) hand over whole uint8 batches in
+shared memory; they are pinned by a thread, sent and normalised on the device, and the answers
+come back into pinned memory. A batch is waited for only when three more are under way behind it.
+"""
+
+import collections
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from tasks.errors import RunError
+from tasks.storage import Place
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.engine import Decoded, Engine, Row
+
+IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
+
+
+class _Pending(NamedTuple):
+    decoded: "Decoded"
+    answers: "torch.Tensor"
+    began: "torch.cuda.Event"
+    ended: "torch.cuda.Event"
+
+
+def stream(engine: "Engine", place: Place, batches: Iterable[list[str]]) -> "Iterator[list[Row]]":
+    """The rows of every batch, in order. Raises RunError where a decode process dies."""
+    loader = _loader(engine, place, batches)
+    pending: collections.deque[_Pending] = collections.deque()
+    for decoded in _told(loader):
+        pending.append(_sent(engine, decoded))
+        if len(pending) > IN_FLIGHT:
+            yield _received(engine, pending.popleft())
+    while pending:
+        yield _received(engine, pending.popleft())
+
+
+def _loader(engine: "Engine", place: Place, batches: Iterable[list[str]]):
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        _Files(engine.decoder, place),
+        batch_size=None,  # an item of the dataset is a batch already
+        sampler=batches,
+        num_workers=engine.workers,
+        prefetch_factor=2,
+        pin_memory=True,
+        # The children only read and decode: they touch neither the GPU nor a thread pool.
+        multiprocessing_context="fork",
+    )
+
+
+class _Files:
+    """A dataset whose items are decoded batches and whose indices are lists of names."""
+
+    def __init__(self, decoder, place: Place):
+        self.decoder, self.place = decoder, place
+
+    def __getitem__(self, names: list[str]):
+        import torch
+
+        decoded = self.decoder(self.place, names)
+        return decoded._replace(pixels=torch.from_numpy(decoded.pixels))
+
+    def __len__(self) -> int:
+        raise TypeError("a stream of batches has no length")
+
+
+def _told(loader) -> "Iterator[Decoded]":
+    iterator = iter(loader)
+    while True:
+        try:
+            decoded = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RunError(
+                f"a decode process died ({str(error).splitlines()[0]}); run it again to go on from "
+                "the last finished shard, with fewer --workers if memory ran out"
+            ) from error
+        yield decoded
+
+
+def _sent(engine: "Engine", decoded: "Decoded") -> _Pending:
+    import torch
+
+    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    with torch.inference_mode():
+        started = time.perf_counter()
+        pixels = decoded.pixels.to(engine.device, non_blocking=True)
+        engine.seconds["transfer"] += time.perf_counter() - started
+        began.record()
+        answers = engine.forward(pixels).to("cpu", non_blocking=True)
+        ended.record()
+    return _Pending(decoded, answers, began, ended)
+
+
+def _received(engine: "Engine", pending: _Pending) -> "list[Row]":
+    pending.ended.synchronize()
+    seconds = pending.began.elapsed_time(pending.ended) / 1000
+    return engine.filled(pending.decoded, pending.answers.numpy(), seconds)

@@ -1,0 +1,267 @@
+"""Bring a dataset into the store: download, check, unpack once, use again.
+
+    from tasks.fetch import fetch
+    fetch("PETS", "store").folder                    # a fastai name; or a URL, archive, folder
+
+fastai's own piece here is `fastai.data.external.URLs`, its list of datasets. Its `untar_data` is
+not used: fastdownload, which does its work, starts a broken download over from the first byte,
+checks a file by its size and the md5 of its first megabyte, and unpacks with
+`shutil.unpack_archive`, which knows no limits.
+
+`<store>/datasets` holds the folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as
+whole once it has one), `.sources` (which source is in which folder), `.archives` (on their way)
+and `.locks`. They lie outside the folders, where no archive can bring its own.
+"""
+
+import contextlib
+import difflib
+import gzip
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tasks.archive import unpack
+from tasks.download import check_url, download, public_url
+from tasks.entries import LIMITS, UnpackLimits
+from tasks.errors import ArchiveError, ChecksumError, LockedError, PlaceError, SettingsError
+from tasks.storage import LocalPlace, is_local, place, text_of
+
+LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
+DIGIT_SIZE = 32
+_ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
+
+logger = logging.getLogger("visionflows.fetch")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of images, and where it came from."""
+
+    name: str  # fit for a folder's name
+    folder: Path
+    source: str  # `digits`, a path, or a URL without what may be secret
+    sha256: str | None  # of the archive; None for a folder
+
+
+class _Source(NamedTuple):
+    """What a person named: something on this machine, or an archive that is to be brought."""
+
+    name: str
+    text: str  # as people may see it
+    path: Path | None = None
+    key: str = ""  # tells it from every other source; only its hash is written down
+    bring: Callable[[Path], object] | None = None  # puts the archive under a path, whole
+
+
+def fetch(
+    dataset: str, store: str | Path, *, sha256: str | None = None, limits: UnpackLimits = LIMITS
+) -> Dataset:
+    """The dataset, its images in a folder of the store; a local folder stays where it lies.
+
+    `dataset` is a name of fastai's in any case (`PETS`), an http(s) URL, `s3://bucket/archive`,
+    a local archive (.tgz, .tar, .tar.*, .zip) or folder, or `digits`. What the store has from
+    the same source is used again without asking the network, unless `sha256` (64 hex digits)
+    is another. Two runs at once share one download. Raises SettingsError or PlaceError before
+    any work; FetchError; ChecksumError where the archive is not that of `sha256`; ArchiveError.
+    """
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise SettingsError(f"sha256 {sha256!r}: not 64 hex digits; copy it again")
+    expected = sha256.lower() if sha256 else None
+    source = _find(dataset)
+    if source.path and source.path.is_dir():
+        if expected:
+            raise SettingsError(f"{dataset}: a folder has no sha256; leave it out")
+        return Dataset(source.name, source.path, source.text, None)
+    home = _datasets(store)
+    if source.path:
+        return _unpacked(home, source, source.path, expected, limits)
+    return _brought(home, source, expected, limits)
+
+
+def fastai_url(name: str) -> str:
+    """The URL of the dataset that fastai gives this name, in any case. Raises SettingsError."""
+    from fastai.data.external import URLs  # imports torch, which takes seconds
+
+    known = {key.upper(): url for key, url in vars(URLs).items() if _ENDING.search(str(url))}
+    if name.upper() in known:
+        return known[name.upper()]
+    near = difflib.get_close_matches(name.upper(), known) or ["PETS"]
+    raise SettingsError(
+        f"{name}: no such file or folder, and no dataset that fastai names (near: "
+        f"{', '.join(near)}); name an archive, a folder, a URL, one of fastai's, or digits"
+    )
+
+
+def write_digits(archive: Path) -> None:
+    """Write scikit-learn's 1,797 handwritten digits into a .tgz as `digits/<label>/…png`.
+
+    The same versions of scikit-learn, Pillow and zlib write the same bytes. The source is the
+    test set of Alpaydin and Kaynak's Optical Recognition of Handwritten Digits (UCI, 1998).
+    """
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    with (
+        LocalPlace(archive.parent).open_write(archive.name) as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for index, (label, grey) in enumerate(zip(digits.target, digits.images, strict=True)):
+            # 0 to 16 becomes 0 to 255. Networks halve a picture five times, so 8 × 8 would end
+            # below one pixel: 32 × 32 it is, by bicubic interpolation, as people see a stroke.
+            image = Image.fromarray((grey * (255 / 16)).round().astype("uint8"))
+            content = io.BytesIO()
+            image.resize((DIGIT_SIZE, DIGIT_SIZE), Image.Resampling.BICUBIC).save(content, "PNG")
+            # A TarInfo starts with mtime 0, uid 0 and no names: nothing of this machine.
+            info = tarfile.TarInfo(f"digits/{label}/{label}_{index:04}.png")
+            info.size = content.tell()
+            content.seek(0)
+            tar.addfile(info, content)
+
+
+def _find(dataset: str) -> _Source:
+    """What a person named. Raises SettingsError or PlaceError where there is no such thing."""
+    if dataset == "digits":
+        return _Source("digits", "digits", key="digits", bring=write_digits)
+    if dataset.lower().startswith(("http://", "https://")):
+        return _web(dataset)
+    if not is_local(dataset):
+        return _stored(dataset)
+    path = os.path.abspath(place(dataset).path())
+    if os.path.isdir(path) or os.path.isfile(path):
+        return _Source(_stem(path), text_of(path), Path(path))
+    if re.fullmatch(r"\w+", dataset):
+        return _web(fastai_url(dataset), dataset.lower())
+    raise PlaceError(f"{dataset}: no such file or folder; check the path")
+
+
+def _web(url: str, name: str = "") -> _Source:
+    check_url(url)
+    name = name or _stem(urlsplit(url).path)
+    key = public_url(url) + urlsplit(url).query
+    # While it is unpacked, the archive and its content lie side by side: twice the room.
+    return _Source(name, public_url(url), key=key, bring=partial(download, url, room=2))
+
+
+def _stored(archive: str) -> _Source:
+    """An archive in a place that is not on this machine, such as s3://."""
+    parent, _, name = archive.rpartition("/")
+    if is_local(parent) or not name:
+        raise SettingsError(f"{archive}: name an archive in it, such as {archive}/pets.tgz")
+    there = place(parent)
+
+    def bring(path: Path) -> None:
+        with there.open_read(name) as file, LocalPlace(path.parent).open_write(path.name) as copy:
+            shutil.copyfileobj(file, copy)
+
+    return _Source(_stem(name), archive, key=archive, bring=bring)
+
+
+def _stem(name: str) -> str:
+    """A name for people and folders, from a path, a URL or a file's name."""
+    stem = _ENDING.sub("", name.rstrip("/").rpartition("/")[2])
+    return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.")[:60] or "dataset"
+
+
+def _datasets(store: str | Path) -> LocalPlace:
+    if not is_local(store):
+        raise SettingsError(f"{store}: datasets are unpacked on this machine; name a local store")
+    home = LocalPlace(place(store).path("datasets").absolute())
+    home.check_writable()
+    return home
+
+
+def _brought(
+    home: LocalPlace, source: _Source, expected: str | None, limits: UnpackLimits
+) -> Dataset:
+    """The dataset of a source: from the store if it is there, else brought and unpacked."""
+    key = hashlib.sha256(source.key.encode()).hexdigest()[:32]
+    note, packed = f".sources/{key}.json", f".archives/{key}"
+    with _alone(home, key, source.text):
+        known = json.loads(home.read(note)) if home.exists(note) else None
+        if known and expected in (None, known["sha256"]) and _is_whole(home, **known):
+            logger.info("%s: already in %s", source.text, home.path(known["folder"]))
+            return Dataset(source.name, home.path(known["folder"]), source.text, known["sha256"])
+        if not home.exists(packed):  # else a run brought it that found no room to unpack it
+            source.bring(home.path(packed))
+        try:
+            dataset = _unpacked(home, source, home.path(packed), expected, limits)
+        except (ArchiveError, ChecksumError):
+            home.remove(packed)  # the next run must not meet it again
+            raise
+        _write_json(home, note, {"folder": dataset.folder.name, "sha256": dataset.sha256})
+        home.remove(packed)  # all that it held is in the folder now, and disks are not endless
+        return dataset
+
+
+def _unpacked(
+    home: LocalPlace, source: _Source, archive: Path, expected: str | None, limits: UnpackLimits
+) -> Dataset:
+    """The dataset of an archive on this machine, unpacked unless its folder is whole already."""
+    sha256 = _digest(archive)
+    if expected not in (None, sha256):
+        raise ChecksumError(
+            f"{source.text}: its sha256 is {sha256}, not {expected}; check the address and the sum"
+        )
+    folder = f"{source.name}-{sha256[:8]}"
+    with _alone(home, folder, source.text):
+        if _is_whole(home, folder, sha256):
+            logger.info("%s: already in %s", source.text, home.path(folder))
+        else:
+            home.remove(folder)
+            unpacked = unpack(archive, home.path(folder), limits)
+            record = {"source": source.text, "sha256": sha256, **unpacked._asdict()}
+            _write_json(home, f".records/{folder}.json", record)
+            logger.info(
+                "%s: %s files, %s bytes, in %s",
+                *(source.text, f"{unpacked.files:,}", f"{unpacked.bytes:,}", home.path(folder)),
+            )
+    return Dataset(source.name, home.path(folder), source.text, sha256)
+
+
+def _is_whole(home: LocalPlace, folder: str, sha256: str) -> bool:
+    """Whether a folder holds all of the archive with this sha256: its record was written last."""
+    record = f".records/{folder}.json"
+    return (
+        home.exists(folder)
+        and home.exists(record)
+        and json.loads(home.read(record))["sha256"] == sha256
+    )
+
+
+def _write_json(home: LocalPlace, name: str, content: dict) -> None:
+    home.write(name, json.dumps(content, indent=2).encode())
+
+
+def _digest(archive: Path) -> str:
+    try:
+        with archive.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PlaceError(
+            f"{archive}: cannot be read ({error.strerror}); give this user the right to"
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone(home: LocalPlace, name: str, what: str) -> Iterator[None]:
+    """Keep other runs off one piece of the work, after theirs is done."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(home.lock(f".locks/{name}"))
+        except LockedError:
+            logger.info("%s: another run is fetching it; waiting for that", what)
+            held.enter_context(home.lock(f".locks/{name}", wait=LONGEST_WAIT))
+        yield

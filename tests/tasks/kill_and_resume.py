@@ -1,0 +1,60 @@
+"""Score a folder 20 times, each time killed at a random moment and then run again to its end.
+
+    python tests/tasks/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON
+
+Prints, as JSON, how many finished shards each run found when it was run again. The runs are forks
+of one process that has imported torch and has never used it, so that 40 starts take no minutes.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch  # noqa: F401 (imported once, for all the forks)
+import torchvision.models  # noqa: F401
+
+from tasks.predict import ScoreSettings, score_folder
+
+
+def main(folder: str, outputs: str, store: str, settings: str) -> None:
+    chance = random.Random(20)
+    chosen = ScoreSettings.model_validate_json(settings)
+    began = time.monotonic()
+    _wait(_fork(folder, f"{outputs}/0", store, chosen))
+    whole = time.monotonic() - began
+    kept = []
+    for number in range(1, 21):
+        output = f"{outputs}/{number}"
+        child = _fork(folder, output, store, chosen)
+        time.sleep(chance.uniform(0.1, 0.98) * whole)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kept.append(len(list(Path(output, "parts").glob("part-*.json"))))
+        _wait(_fork(folder, output, store, chosen))
+    print(json.dumps(kept))
+
+
+def _fork(folder: str, output: str, store: str, settings: ScoreSettings) -> int:
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        score_folder(folder, output, "shapes", store, settings)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _wait(child: int) -> None:
+    _, status = os.waitpid(child, 0)
+    if status:
+        sys.exit(f"a run that was let finish ended with status {status}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,396 @@
+"""The scoring engine through its own door: folders in, CSV out, compared with fastai's answers."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLASSES, encoded, picture, shape, write_shapes
+from PIL import Image
+
+from tasks import shards
+from tasks.bundle import find, load
+from tasks.engine import Engine, EngineSettings
+from tasks.errors import LockedError, ModelError, OtherRunError, PlaceError, RunError
+from tasks.images import STATUSES
+from tasks.predict import ScoreSettings, Scoring, score_folder
+from tasks.storage import place, text_of
+
+
+def rows_of(output: Path) -> list[dict]:
+    with (output / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def probabilities(rows: list[dict]) -> np.ndarray:
+    return np.array([[float(row[f"p_{name}"]) for name in CLASSES] for row in rows])
+
+
+def fastai_probabilities(export: Path, files: list[Path]) -> np.ndarray:
+    """What fastai itself says: load_learner, test_dl, get_preds."""
+    from fastai.learner import load_learner
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        learn = load_learner(export)
+    with learn.no_bar(), learn.no_logging():
+        answers, _ = learn.get_preds(dl=learn.dls.test_dl(files, bs=64, num_workers=0))
+    return answers.numpy()
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory) -> Path:
+    """90 good pictures of several sizes and formats, in folders."""
+    folder = write_shapes(tmp_path_factory.mktemp("in") / "inbox", each=25, first_seed=1000)
+    for number in range(15):
+        size = (30 + 17 * number, 200 - 11 * number)
+        name = f"odd/{number}.{('jpg', 'PNG', 'webp', 'bmp', 'tiff')[number % 5]}"
+        (folder / "odd").mkdir(exist_ok=True)
+        picture(number, size).save(folder / name)
+    return folder
+
+
+def test_probabilities_are_fastais_on_generated_images(trained, inbox, tmp_path):
+    score_folder(str(inbox), str(tmp_path), "shapes", trained.store)
+    rows = rows_of(tmp_path)
+    assert len(rows) == 90
+    assert {row["status"] for row in rows} == {"ok"}
+    expected = fastai_probabilities(trained.export, [inbox / row["path"] for row in rows])
+    assert np.abs(probabilities(rows) - expected).max() < 1e-4
+    vocabulary = np.array(CLASSES)
+    assert [row["label"] for row in rows] == list(vocabulary[expected.argmax(1)])
+
+
+def test_probabilities_are_fastais_on_real_photos(trained, shared_data, tmp_path):
+    with tarfile.open(shared_data / "inbox.tgz") as archive:
+        members = [member for member in archive.getmembers() if member.isfile()][:150]
+        archive.extractall(tmp_path, members=members, filter="data")
+    score_folder(str(tmp_path / "inbox"), str(tmp_path / "out"), "shapes", trained.store)
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 150
+    expected = fastai_probabilities(
+        trained.export, [tmp_path / "inbox" / row["path"] for row in rows]
+    )
+    assert np.abs(probabilities(rows) - expected).max() < 1e-4
+
+
+def test_rows_do_not_depend_on_how_they_are_computed(trained, inbox, tmp_path):
+    score_folder(str(inbox), str(tmp_path / "a"), "shapes", trained.store)
+    reference = probabilities(rows_of(tmp_path / "a"))
+    for number, settings in enumerate(
+        [
+            ScoreSettings(batch_size=1, workers=1),
+            ScoreSettings(batch_size=7, workers=3, shard_size=13),
+            ScoreSettings(batch_size=64, workers=2, shard_size=1000),
+        ]
+    ):
+        output = tmp_path / str(number)
+        score_folder(str(inbox), str(output), "shapes", trained.store, settings)
+        assert np.abs(probabilities(rows_of(output)) - reference).max() < 1e-5
+
+
+def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, inbox, tmp_path):
+    score_folder(str(inbox), str(tmp_path / "a"), "shapes", trained.store)
+    score_folder(
+        str(inbox),
+        str(tmp_path / "b"),
+        "shapes",
+        trained.store,
+        ScoreSettings(shard_size=7, workers=3),
+    )
+    whole = (tmp_path / "a/predictions.csv").read_bytes()
+    assert (tmp_path / "b/predictions.csv").read_bytes() == whole
+    part = tmp_path / "few"
+    shutil.copytree(inbox / "odd", part / "odd")
+    score_folder(str(part), str(tmp_path / "c"), "shapes", trained.store)
+    few = (tmp_path / "c/predictions.csv").read_bytes().splitlines()
+    assert few[1:] == [line for line in whole.splitlines() if line.startswith(b"odd/")]
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """A file of every bad kind, by the status its row must have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = encoded(picture(5, (200, 150)))
+    contents = {
+        "empty.jpg": (b"", "unreadable"),
+        "truncated.jpg": (photo[: len(photo) // 2], "unreadable"),
+        "truncated.png": (encoded(picture(6), "PNG")[:-200], "unreadable"),
+        "text.jpg": (b"this is no picture", "unreadable"),
+        "big.png": (encoded(Image.new("L", (20_000, 20_000), 7), "PNG"), "too_large"),
+    }
+    for name, (data, _) in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    return {name: status for name, (_, status) in contents.items()} | {"gone.jpg": "missing"}
+
+
+def good_files(folder: Path) -> list[str]:
+    """Files that are unusual and fine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = picture(8)
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    frames = [picture(seed) for seed in range(3)]
+    animated = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    files = {
+        "cmyk.jpg": encoded(image.convert("CMYK")),
+        "deep.png": encoded(deep, "PNG"),
+        "palette.png": encoded(image.quantize(16), "PNG", transparency=3),
+        "moving.gif": encoded(frames[0], "GIF", **animated),
+        "moving.webp": encoded(frames[0], "WEBP", **animated),
+        "one.png": encoded(Image.new("RGB", (1, 1), "red"), "PNG"),
+        "a b, c.jpg": encoded(image),
+        'say "x".jpg': encoded(image),
+        "two\nlines.jpg": encoded(image),
+        "=1+1.JPG": encoded(image),
+        "caf\u00e9.jpg": encoded(image),
+        os.fsdecode(b"caf\xe9.jpg"): encoded(image),
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "folder.jpg").mkdir()
+    (folder / "folder.jpg/in.jpg").write_bytes(encoded(image))
+    return [*files, "folder.jpg/in.jpg"]
+
+
+def test_one_row_for_every_file_whatever_it_holds(trained, tmp_path):
+    folder = tmp_path / "in"
+    bad, good = bad_files(folder), good_files(folder)
+    (folder / "notes.txt").write_text("not an image")
+    run = score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
+    assert list(rows) == sorted(rows)
+    assert set(rows) == {text_of(name) for name in [*bad, *good]}
+    for name, status in bad.items():
+        row = rows[name]
+        assert (row["status"], row["label"], row["confidence"]) == (status, "", "")
+        assert row["error"]
+        assert not any(row[f"p_{label}"] for label in CLASSES)
+    for name in good:
+        row = rows[text_of(name)]
+        assert row["status"] == "ok", row
+        assert row["label"] in CLASSES
+        assert sum(float(row[f"p_{label}"]) for label in CLASSES) == pytest.approx(1, abs=1e-5)
+    # The same picture under many names has the same answer under each.
+    same = [rows[text_of(name)]["p_circle"] for name in good if name.endswith("jpg")][1:]
+    assert len(set(same)) == 1
+    books = run["books"]
+    assert books["found"] == len(rows) == books["ok"] + books["failed"]
+    assert books["failed"] == len(bad)
+    assert books["ignored"] == 1
+    assert set(books["by_status"]) <= set(STATUSES)
+
+
+def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, tmp_path):
+    clean = write_shapes(tmp_path / "clean", each=40, first_seed=2000)
+    dirty = tmp_path / "dirty"
+    shutil.copytree(clean, dirty)
+    bad = bad_files(dirty / "circle")
+    score_folder(str(clean), str(tmp_path / "a"), "shapes", trained.store)
+    score_folder(str(dirty), str(tmp_path / "b"), "shapes", trained.store)
+    assert len(bad) / 120 == 0.05
+    expected = (tmp_path / "a/predictions.csv").read_bytes().splitlines()
+    lines = (tmp_path / "b/predictions.csv").read_bytes().splitlines()
+    assert [line for line in lines if b",ok," in line or line in expected] == expected
+    assert len(lines) == len(expected) + len(bad)
+
+
+def test_a_file_that_vanishes_after_the_listing_is_missing(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=4)
+    settings = ScoreSettings(batch_size=2, workers=1)
+    engine = Engine(load(find("shapes", trained.store)), settings)
+    scoring = Scoring(place(folder), place(tmp_path / "out"), engine, settings)
+    left = scoring.prepare()
+    (folder / "stripes/0003.png").unlink()
+    for shard in left:
+        scoring.score(shard)
+    run = scoring.merge()
+    scoring.close()
+    assert run["books"]["by_status"] == {"missing": 1, "ok": 11}
+    assert rows_of(tmp_path / "out")[-1]["status"] == "missing"
+
+
+def test_unreadable_by_permission_is_a_row(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    closed = folder / "circle/0000.png"
+    closed.chmod(0)
+    if os.access(closed, os.R_OK):
+        os.chmod(tmp_path, 0o755)
+        status = _row_as_nobody(closed)
+    else:
+        score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+        status = rows_of(tmp_path / "out")[0]["status"]
+    assert status == "unreadable"
+
+
+def _row_as_nobody(path: Path) -> str:
+    """The status a user without rights gets: root reads every file, so a child gives up root."""
+    import multiprocessing
+
+    from tasks.engine import Decoder
+
+    for folder in path.parents:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+    def child(pipe):
+        os.setuid(65534)
+        decoded = Decoder(1, 32, "crop", 10**8)(place(path.parent), [path.name])
+        pipe.send(decoded.rows[0].status)
+
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
+    process.start()
+    process.join(30)
+    return ours.recv()
+
+
+def test_an_empty_folder_has_a_header_and_balanced_books(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    run = score_folder(str(tmp_path / "in"), str(tmp_path / "out"), "shapes", trained.store)
+    text = (tmp_path / "out/predictions.csv").read_bytes()
+    assert text == b"path,status,label,confidence,error,p_circle,p_square,p_stripes\r\n"
+    assert (run["books"]["found"], run["books"]["ok"], run["books"]["failed"]) == (0, 0, 0)
+
+
+def test_a_missing_input_and_a_closed_output_fail_before_any_work(trained, tmp_path):
+    with pytest.raises(PlaceError, match="no such folder"):
+        score_folder(str(tmp_path / "nowhere"), str(tmp_path / "out"), "shapes", trained.store)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PlaceError, match="cannot be written"):
+        score_folder(str(tmp_path / "in"), str(tmp_path / "file/out"), "shapes", trained.store)
+
+
+def test_an_output_inside_the_input_is_left_out_of_the_listing(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    output = folder / "scores"
+    first = score_folder(str(folder), str(output), "shapes", trained.store)
+    (output / "thumbnail.png").write_bytes(encoded(picture(1), "PNG"))
+    second = score_folder(str(folder), str(output), "shapes", trained.store)
+    assert first["books"]["found"] == second["books"]["found"] == 6
+
+
+def test_a_second_run_into_the_same_output_is_refused(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    with place(tmp_path / "out").lock(".lock"), pytest.raises(LockedError, match="another run"):
+        score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+
+
+def test_a_resumed_run_keeps_finished_shards_and_redoes_damaged_ones(trained, inbox, tmp_path):
+    settings = ScoreSettings(shard_size=10)
+    run = score_folder(str(inbox), str(tmp_path), "shapes", trained.store, settings)
+    whole = (tmp_path / "predictions.csv").read_bytes()
+    assert run["timings"]["scored"] == 90
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "parts/part-00003.json").unlink()  # killed between the part and its record
+    (tmp_path / "parts/part-00005.csv").write_text("cut")  # damaged since
+    again = score_folder(str(inbox), str(tmp_path), "shapes", trained.store, settings)
+    assert again["timings"]["scored"] == 20
+    assert (tmp_path / "predictions.csv").read_bytes() == whole
+
+
+def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(trained, inbox, tmp_path):
+    settings = ScoreSettings(shard_size=10)
+    score_folder(str(inbox), str(tmp_path), "shapes", trained.store, settings)
+    (tmp_path / "run.json").unlink()
+    other = ScoreSettings(shard_size=20)
+    with pytest.raises(OtherRunError, match="shard_size is 10, this one's 20"):
+        score_folder(str(inbox), str(tmp_path), "shapes", trained.store, other)
+    run = score_folder(str(inbox), str(tmp_path), "shapes", trained.store, other, restart=True)
+    assert run["timings"]["scored"] == 90
+    assert len(list((tmp_path / "parts").glob("*.csv"))) == 5
+
+
+def test_a_part_changed_before_the_merge_stops_the_run(trained, inbox, tmp_path):
+    settings = ScoreSettings(shard_size=30)
+    engine = Engine(load(find("shapes", trained.store)), settings)
+    scoring = Scoring(place(inbox), place(tmp_path), engine, settings)
+    for shard in scoring.prepare():
+        scoring.score(shard)
+    part = tmp_path / "parts/part-00001.csv"
+    part.write_bytes(part.read_bytes().replace(b",ok,", b",OK,", 1))
+    with pytest.raises(RunError, match="part-00001"):
+        scoring.merge()
+    scoring.close()
+    assert not (tmp_path / "predictions.csv").exists()
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_shard_with_too_few_rows_is_not_written(trained, tmp_path):
+    job = shards.Job("in", "0", 3, "m", ("a", "b"), {})
+    shard = shards.Shard(0, 3, 0, 0, "d")
+    with pytest.raises(RunError, match="0 rows for 3 files"):
+        shards.write_part(place(tmp_path), job, shard, [])
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_changed_or_cut_weights_file_is_refused(trained, tmp_path):
+    for change in (lambda data: data[:-10], lambda data: data[:-1] + bytes([data[-1] ^ 1])):
+        copy = tmp_path / "bundle"
+        shutil.copytree(trained.place, copy, dirs_exist_ok=True)
+        weights = copy / "weights.safetensors"
+        weights.write_bytes(change(weights.read_bytes()))
+        with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
+            load(place(copy))
+
+
+def test_a_network_that_answers_otherwise_fails_the_self_check(trained, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    info = json.loads((copy / "model.json").read_text())
+    info["normalise"]["mean"] = [0.9, 0.9, 0.9]
+    (copy / "model.json").write_text(json.dumps(info))
+    with pytest.raises(ModelError, match="fails its self-check"):
+        Engine(load(place(copy)), EngineSettings())
+
+
+def test_killed_at_20_random_moments_and_resumed_to_the_same_bytes(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
+    settings = ScoreSettings(shard_size=8, batch_size=4)
+    score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, settings)
+    expected = (tmp_path / "whole/predictions.csv").read_bytes()
+    result = subprocess.run(
+        [
+            *(sys.executable, Path(__file__).with_name("kill_and_resume.py")),
+            *(str(folder), str(tmp_path / "outputs"), str(trained.store)),
+            settings.model_dump_json(),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    kept = json.loads(result.stdout.splitlines()[-1])
+    assert len(kept) == 20
+    for output in (tmp_path / "outputs").iterdir():
+        assert (output / "predictions.csv").read_bytes() == expected
+        assert json.loads((output / "run.json").read_text())["books"]["found"] == 120
+    # The kills fell in the middle of the work: there were finished shards to keep.
+    assert sum(0 < shards_kept < 15 for shards_kept in kept) >= 3
+
+
+def test_predictions_are_rfc_4180_and_utf_8(trained, tmp_path):
+    folder = tmp_path / "in"
+    good_files(folder)
+    score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    data = (tmp_path / "out/predictions.csv").read_bytes()
+    assert data.decode("utf-8")
+    assert data.endswith(b"\r\n")
+    rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+    assert {len(row) for row in rows} == {5 + len(CLASSES)}
+
+
+def test_a_picture_of_the_shape_is_labelled_so(trained, tmp_path):
+    for seed in range(5000, 5010):
+        shape("stripes", seed).save(tmp_path / f"{seed}.png")
+    score_folder(str(tmp_path), str(tmp_path / "out"), "shapes", trained.store)
+    labels = [row["label"] for row in rows_of(tmp_path / "out")]
+    assert labels.count("stripes") >= 8
