@@ -143,7 +143,7 @@ class Engine:
         self.decoder = Decoder(
             self.batch_size, model.info["image_size"], model.info["resize"], settings.max_pixels
         )
-        self.seconds: dict[str, float] = collections.Counter()
+        self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
         self.chunk = self.batch_size
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]

@@ -6,120 +6,215 @@
 The same steps as the score flow takes, without Prefect: `Scoring` is a run on its way.
 """
 
+import contextlib
 import datetime
 import itertools
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import Field
 
 from tasks import bundle, shards
+from tasks.carry import Earlier
 from tasks.engine import Engine, EngineSettings
-from tasks.errors import PlaceError
-from tasks.shards import Job, Listing, Shard
-from tasks.storage import LocalPlace, Place, place
+from tasks.errors import PlaceError, TooManyBadError
+from tasks.listing import Shard, is_list, list_files, named_in, outside
+from tasks.shards import Job
+from tasks.storage import LocalPlace, is_image_name, place
 
 log = logging.getLogger("visionflows.predict")
 
 SCHEMA_VERSION = 1
-# At least this much must be free for the rows and the report, per file and class.
-BYTES_A_ROW, BYTES_A_CLASS = 200, 9
+# What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
+BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
+# Below this many files a share of failures says little.
+FEW = 20
 
 
 class ScoreSettings(EngineSettings):
     """How to score a place."""
 
-    shard_size: int = Field(
-        1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
+    shard_size: int = Field(1000, ge=1, le=1_000_000, description="Files a part: what is redone.")
+    top: int = Field(0, ge=0, le=1000, description="Columns with the best K classes, in order.")
+    only_new: bool = Field(
+        False, description="Take over the rows of files that this output has already scored."
     )
+    restart: bool = Field(
+        False, description="Begin anew where an unfinished run of another job lies in the output."
+    )
+    max_error_rate: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="The run fails if more than this share of 20 or more files do.",
+    )
+    wait: float = Field(0, ge=0, description="Seconds to wait for another run into the output.")
 
 
 class Scoring:
-    """A scoring run on its way: prepared, scored a shard at a time, finished."""
+    """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
 
-    def __init__(self, source: Place, output: Place, engine: Engine, settings: ScoreSettings):
-        self.source, self.output, self.engine, self.settings = source, output, engine, settings
+    def __init__(self, source: str, output: str, engine: Engine, settings: ScoreSettings):
+        self.input, self.output = source, place(output)
+        self.engine, self.settings = engine, settings
         self.started = datetime.datetime.now(datetime.UTC)
-        self._clock = time.perf_counter()
-        self._spool = Path(tempfile.mkdtemp(prefix="visionflows-"))
-        self._write_seconds = 0.0
         self.scored = 0
+        self._clock = time.perf_counter()
+        self._list_seconds = self._write_seconds = 0.0
 
-    def close(self) -> None:
-        """Let go of what the run holds on this machine."""
-        shutil.rmtree(self._spool, ignore_errors=True)
-
-    def prepare(self, restart: bool = False) -> list[Shard]:
-        """List the input and return the shards that are left to score. Raises before any work."""
+    @contextlib.contextmanager
+    def alone(self) -> Iterator["Scoring"]:
+        """Hold the output for the block, and this machine's spool of the listing."""
         self.output.check_writable()
-        began = time.perf_counter()
-        self.listing = self._list()
-        self._list_seconds = time.perf_counter() - began
+        with self.output.lock(".lock", self.settings.wait), self._spooled():
+            yield self
+
+    @contextlib.contextmanager
+    def _spooled(self) -> Iterator[None]:
+        self._folder = Path(tempfile.mkdtemp(prefix="visionflows-"))
+        try:
+            yield
+        finally:
+            shutil.rmtree(self._folder)
+
+    def prepare(self) -> list[Shard]:
+        """List the input and return the shards that are left to score. Raises before any work."""
+        self._look()
         self._check_room()
-        self.job = self._job()
-        left = shards.open_run(self.output, self.job, self.listing, restart)
-        done = len(self.listing.shards) - len(left)
-        log.info(
-            "%s: %d images in %d shards%s",
-            *(self.source, self.listing.found, len(self.listing.shards)),
-            f", {done} of them done already" if done else "",
+        settings = self.settings
+        left = shards.open_run(
+            self.output, self.job, self.listing, settings.restart, settings.only_new
         )
+        log.info("%s", self._found(left))
         self._rows = self.engine.stream(self.source, self._batches(left))
         return left
 
-    def score(self, shard: Shard) -> int:
-        """Score a shard and write its part; returns how many files it had. Shards in order."""
-        batches = -(-shard.count // self.engine.batch_size)
-        rows = list(itertools.chain.from_iterable(itertools.islice(self._rows, batches)))
+    def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
+        """Score a shard and write its part; how many files had to be scored. Shards in order."""
+        files = self.listing.files(shard)
+        todo = sum(file.kept is None for file in files)
+        rows = []
+        for batch in itertools.islice(self._rows, -(-todo // self.engine.batch_size)):
+            rows += batch
+            if on_batch:
+                on_batch(len(batch))
         began = time.perf_counter()
-        shards.write_part(self.output, self.job, shard, rows)
+        shards.write_part(self.output, self.job, shard, files, rows)
         self._write_seconds += time.perf_counter() - began
-        self.scored += len(rows)
-        return len(rows)
+        self.scored += todo
+        return todo
 
     def merge(self) -> dict:
         """Write predictions.csv from the parts; returns what run.json will say."""
         began = time.perf_counter()
-        books, file = shards.merge(self.output, self.job, self.listing)
+        books, files = shards.merge(self.output, self.job, self.listing)
         self._write_seconds += time.perf_counter() - began
-        info = self.engine.model.info
+        told = books.as_dict() | {"ignored": self.ignored}
+        if self.earlier:
+            told |= {"changed": self.earlier.changed, "vanished": self.earlier.vanished}
+        model = self.engine.model
+        keys = ("name", "version", "architecture", "classes", "image_size")
         return {
             "schema_version": SCHEMA_VERSION,
             "run": str(self.output).rstrip("/").rpartition("/")[2],
-            "input": str(self.source),
-            "output": str(self.output),
+            "status": "failed" if self._too_many(books) else "done",
+            **{"input": str(self.input), "output": str(self.output)},
             "model": {
-                **{key: info[key] for key in ("name", "version", "architecture", "classes")},
-                **{"image_size": info["image_size"], "digest": self.engine.model.digest},
-                "place": str(self.engine.model.place),
+                **{key: model.info[key] for key in keys},
+                **{"digest": model.digest, "place": str(model.place)},
             },
             "settings": self.job.settings,
             "device": self.engine.device_name,
-            "books": books.as_dict() | {"ignored": self.listing.ignored},
+            "books": told,
             "confidence_histogram": books.histogram,
             "timings": self._timings(),
             "started": self.started.isoformat(timespec="seconds"),
             "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "files": {"predictions.csv": file},
+            "files": files,
             "versions": bundle.versions(),
         }
 
-    def _list(self) -> Listing:
-        inside = None
-        if isinstance(self.source, LocalPlace) and isinstance(self.output, LocalPlace):
-            source, output = self.source.root.resolve(), self.output.root.resolve()
-            if output.is_relative_to(source) and output != source:
-                inside = output.relative_to(source).as_posix()
-        return shards.list_files(
-            self.source, self._spool / "listing", self.settings.shard_size, inside
-        )
+    def preview(self) -> dict:
+        """What a run would do, without writing anything: counts, bytes, settings, seconds."""
+        with self._spooled():
+            self._look()
+            digest = self.job.digest
+            plan = shards.begun(self.output) if self.output.exists() else None
+            same = plan is not None and plan["job"] == digest
+            left = [
+                shard
+                for shard in self.listing.shards
+                if not (same and shards.done(self.output, digest, shard))
+            ]
+            todo = sum(file.kept is None for shard in left for file in self.listing.files(shard))
+            return {
+                **{"input": self.input, "output": str(self.output)},
+                "model": self.engine.model.name,
+                **{"device": self.engine.device_name, "precision": self.engine.precision},
+                **{"files": self.listing.found, "bytes": self.listing.bytes},
+                **{"ignored": self.ignored, "done": self.listing.found - todo, "left": todo},
+                "seconds": self._seconds_for(todo, left),
+            }
+
+    def _seconds_for(self, todo: int, left: list[Shard]) -> float:
+        """How long the rest should take, by how long a few batches of it take."""
+        few = 2 * self.engine.workers if self.engine.device.type == "cpu" else 40
+        began, count = time.perf_counter(), 0
+        for rows in self.engine.stream(self.source, itertools.islice(self._batches(left), few)):
+            count += len(rows)
+        return round((time.perf_counter() - began) * todo / count, 1) if count else 0.0
+
+    def _look(self) -> None:
+        """List the input, beside the rows that earlier runs have of it."""
+        began = time.perf_counter()
+        self.ignored = 0
+        if is_list(self.input):
+            self.source, entries = named_in(self.input)
+        else:
+            self.source = place(self.input)
+            entries = outside(self.source.walk(self._is_image), self._output_inside())
+        self.earlier = None
+        if self.settings.only_new:
+            self.earlier = Earlier(self.output, self.source, self._job("", 0))
+        kept = {"kept": self.earlier.row} if self.earlier else {}
+        spool = self._folder / "listing"
+        self.listing = list_files(entries, spool, self.settings.shard_size, **kept)
+        if self.earlier:
+            self.earlier.end()
+        self.job = self._job(self.listing.digest, self.listing.found)
+        self._list_seconds = time.perf_counter() - began
+
+    def _is_image(self, name: str) -> bool:
+        image = is_image_name(name)
+        self.ignored += not image
+        return image
+
+    def _output_inside(self) -> str | None:
+        """Where the output lies inside the input, if it does."""
+        if not (isinstance(self.source, LocalPlace) and isinstance(self.output, LocalPlace)):
+            source, output = f"{self.source}".rstrip("/") + "/", f"{self.output}".rstrip("/")
+            return output.removeprefix(source) if output.startswith(source) else None
+        source, output = self.source.root.resolve(), self.output.root.resolve()
+        if source != output and output.is_relative_to(source):
+            return output.relative_to(source).as_posix()
+        return None
+
+    def _found(self, left: list[Shard]) -> str:
+        listing = self.listing
+        line = f"{self.input}: {listing.found} images in {len(listing.shards)} shards"
+        if len(left) < len(listing.shards):
+            line += f", {len(listing.shards) - len(left)} of them done already"
+        if self.earlier:
+            line += f"; {listing.kept} rows taken over, {self.earlier.changed} files changed"
+            line += f", {self.earlier.vanished} vanished"
+        return line
 
     def _check_room(self) -> None:
-        row = BYTES_A_ROW + BYTES_A_CLASS * len(self.engine.model.classes)
+        row = BYTES_A_ROW + BYTES_A_PROBABILITY * len(self.engine.model.classes)
         need, free = 2 * row * self.listing.found + (20 << 20), self.output.free_bytes()
         if free is not None and free < need:
             raise PlaceError(
@@ -127,25 +222,30 @@ class Scoring:
                 "free some space or name another output"
             )
 
-    def _job(self) -> Job:
+    def _job(self, listing: str, files: int) -> Job:
         settings, engine = self.settings, self.engine
         return Job(
-            input=str(self.source),
-            listing=self.listing.digest,
-            files=self.listing.found,
+            input=str(self.input),
+            listing=listing,
+            files=files,
             model=engine.model.digest,
             classes=tuple(engine.model.classes),
             settings={
-                "precision": engine.precision,
-                "batch_size": engine.batch_size,
-                "max_pixels": settings.max_pixels,
+                **{"precision": engine.precision, "batch_size": engine.batch_size},
+                **{"max_pixels": settings.max_pixels, "top": settings.top},
                 "shard_size": settings.shard_size,
             },
         )
 
     def _batches(self, left: list[Shard]) -> Iterator[list[str]]:
+        size = self.engine.batch_size
         for shard in left:
-            yield from shards.batches(self.listing.entries(shard), self.engine.batch_size)
+            todo = [file.entry.name for file in self.listing.files(shard) if file.kept is None]
+            for at in range(0, len(todo), size):
+                yield todo[at : at + size]
+
+    def _too_many(self, books: shards.Books) -> bool:
+        return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found
 
     def _timings(self) -> dict:
         seconds = time.perf_counter() - self._clock
@@ -154,6 +254,7 @@ class Scoring:
         return {
             "seconds": round(seconds, 3),
             "scored": self.scored,
+            "forwarded": self.engine.forwarded,
             "images_per_second": round(self.scored / seconds, 2),
             "per_1000": {name: round(value * per_1000, 3) for name, value in stages.items()},
             "limit": _limit(self.engine.seconds, seconds, self.scored),
@@ -168,11 +269,21 @@ def _limit(stages: dict[str, float], seconds: float, scored: int) -> str:
         "forward": "the network",
         "decode": "decoding",
         "read": "reading",
-        "transfer": "transfer",
+        "transfer": "sending",
     }
     stage = max(stages, key=stages.get)
     share = min(stages[stage] / seconds, 1.0)
-    return f"{stage}-bound: {names[stage]} takes {share:.0%} of the time".replace("%", " %")
+    return f"{stage}-bound: {names[stage]} takes {100 * share:.0f} % of the time"
+
+
+def check_errors(run: dict) -> None:
+    """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
+    if run["status"] == "failed":
+        books = run["books"]
+        raise TooManyBadError(
+            f"{run['input']}: {books['failed']} of {books['found']} files failed, more than "
+            f"--max-error-rate allows; {run['output']}/failures.csv lists them, and can be scored"
+        )
 
 
 def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engine:
@@ -184,12 +295,7 @@ def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engi
 
 
 def score_folder(
-    source: str,
-    output: str,
-    model: str,
-    store: str | Path,
-    settings: ScoreSettings | None = None,
-    restart: bool = False,
+    source: str, output: str, model: str, store: str | Path, settings: ScoreSettings | None = None
 ) -> dict:
     """What run.json says of a whole run: predictions.csv and its parts are written, no report.
 
@@ -197,13 +303,10 @@ def score_folder(
     """
     settings = settings or ScoreSettings()
     engine = open_engine(model, store, settings)
-    scoring = Scoring(place(source), place(output), engine, settings)
-    with place(output).lock(".lock"):
-        try:
-            for shard in scoring.prepare(restart):
-                scoring.score(shard)
-            run = scoring.merge()
-            shards.finish(scoring.output, run)
-        finally:
-            scoring.close()
+    with Scoring(source, output, engine, settings).alone() as scoring:
+        for shard in scoring.prepare():
+            scoring.score(shard)
+        run = scoring.merge()
+        shards.finish(scoring.output, run)
+    check_errors(run)
     return run

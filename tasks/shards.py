@@ -1,18 +1,20 @@
-"""What is to score, what is done, what is left; and the books that must balance.
+"""What is done and what is left of a scoring run; and the books that must balance.
 
-    listing = list_files(place("inbox"), Path("spool"), shard_size=1000)
-    job = Job(...); left = open_run(place("out"), job, listing)
+    left = open_run(place("out"), job, listing)
     for shard in left: write_part(place("out"), job, shard, rows)
     merge(place("out"), job, listing)
 
     parts/plan.json          the job this place is being filled for
     parts/part-00000.csv     the rows of a shard, renamed into place when whole
-    parts/part-00000.json    written after its part: the part's sha256, and its share of the books
+    parts/part-00000.files   the size, version and sha256 of each of its files
+    parts/part-00000.json    written after both: their sha256, and the part's share of the books
+    previous/<n>/            parts of earlier runs, while --only-new takes rows over from them
     predictions.csv          all parts, one after the other
+    failures.csv             the rows that are not ok, if any; can be the input of another run
     run.json                 written last: without it the run is not done
 
-A part counts as done when its .json names this very job and shard and the part has the sha256
-that it says. So a run that was killed at any moment goes on with what is left.
+A part counts as done when its .json names this very job and shard, and the part is what it says.
+So a run that was killed at any moment goes on with what is left.
 """
 
 import collections
@@ -23,55 +25,18 @@ import io
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from tasks.errors import OtherRunError, RunError
 from tasks.images import STATUSES
-from tasks.storage import Entry, Place, is_image_name, text_of
+from tasks.listing import File, Listing, Shard
+from tasks.storage import Place, text_of
 
 log = logging.getLogger("visionflows.shards")
 
 COLUMNS = ("path", "status", "label", "confidence", "error")
 HISTOGRAM_BINS = 20
 PLAN = "parts/plan.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """Consecutive files of the sorted listing: where their records lie in it, and a digest."""
-
-    index: int
-    count: int
-    offset: int
-    length: int
-    digest: str
-
-    @property
-    def part(self) -> str:
-        return f"parts/part-{self.index:05d}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """The sorted files to score, spooled to disk: memory does not grow with their number."""
-
-    file: Path
-    shards: list[Shard]
-    digest: str
-    found: int
-    bytes: int
-    ignored: int
-
-    def entries(self, shard: Shard) -> list[Entry]:
-        """The files of a shard, in order."""
-        with self.file.open("rb") as spool:
-            spool.seek(shard.offset)
-            fields = spool.read(shard.length).decode("utf-8", "surrogateescape").split("\0")
-        return [
-            Entry(fields[at], int(fields[at + 1]), fields[at + 2])
-            for at in range(0, len(fields) - 1, 3)
-        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,91 +54,78 @@ class Job:
     def digest(self) -> str:
         return _sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode())
 
+    @property
+    def header(self) -> list[str]:
+        """The columns of predictions.csv."""
+        ranks = range(1, self.settings.get("top", 0) + 1)
+        top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
+        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top]
 
-def list_files(
-    source: Place, spool: Path, shard_size: int, leave_out: str | None = None
-) -> Listing:
-    """The images in a place as shards of `shard_size`, listed once, spooled to a local file.
+    def as_plan(self) -> dict:
+        """The job as plan.json holds it."""
+        return json.loads(json.dumps({**dataclasses.asdict(self), "job": self.digest}))
 
-    `leave_out` is a folder in the place (the output, when it lies inside the input).
-    """
-    ignored = 0
-
-    def keep(name: str) -> bool:
-        nonlocal ignored
-        image = is_image_name(name)
-        ignored += not image
-        return image
-
-    with spool.open("wb") as file:
-        shards, size = _spool(_outside(source.walk(keep), leave_out), file, shard_size)
-    digest = _sha256("".join(shard.digest for shard in shards).encode())
-    return Listing(spool, shards, digest, sum(shard.count for shard in shards), size, ignored)
-
-
-def _outside(entries: Iterator[Entry], folder: str | None) -> Iterator[Entry]:
-    if folder is None:
-        return entries
-    return (entry for entry in entries if not entry.name.startswith(f"{folder}/"))
+    def rows_hold(self, plan: dict) -> str | None:
+        """None if rows of another job are this job's too, else what differs, for a person."""
+        ours = self.as_plan()
+        if plan.get("model") != self.model:
+            return "the model changed"
+        names = sorted({*plan["settings"], *self.settings} - {"shard_size"})
+        for name in names:
+            if plan["settings"].get(name) != ours["settings"].get(name):
+                return f"{name} changed"
+        return None
 
 
-def _spool(entries: Iterable[Entry], file, shard_size: int) -> tuple[list[Shard], int]:
-    shards, records, offset, total = [], [], 0, 0
-
-    def end_shard() -> None:
-        nonlocal offset
-        data = "".join(records).encode("utf-8", "surrogateescape")
-        file.write(data)
-        shards.append(Shard(len(shards), len(records), offset, len(data), _sha256(data)))
-        offset += len(data)
-        records.clear()
-
-    for name, size, version in entries:
-        records.append(f"{name}\0{size}\0{version}\0")
-        total += size
-        if len(records) == shard_size:
-            end_shard()
-    if records:
-        end_shard()
-    return shards, total
-
-
-def open_run(output: Place, job: Job, listing: Listing, restart: bool = False) -> list[Shard]:
-    """The shards that are left to do, after writing down what this place is being filled for.
-
-    Raises OtherRunError where an unfinished run of another job lies there, unless `restart`.
-    """
-    begun = _begun(output)
-    if begun is not None and begun != _plan(job) and not output.exists("run.json") and not restart:
-        raise OtherRunError(
-            f"{output}: holds an unfinished run of another job ({_difference(begun, _plan(job))}); "
-            "finish that one, give another output, or --restart to begin anew"
-        )
-    if restart:
-        output.remove("parts")
-    left = [shard for shard in listing.shards if _done(output, job, shard) is None]
-    if left or begun != _plan(job):
-        output.remove("run.json")
-    output.write(PLAN, json.dumps(_plan(job), indent=2, ensure_ascii=False).encode())
-    return left
-
-
-def _plan(job: Job) -> dict:
-    return json.loads(json.dumps({**dataclasses.asdict(job), "job": job.digest}))
-
-
-def _begun(output: Place) -> dict | None:
+def begun(output: Place) -> dict | None:
+    """The plan this place is being filled for, or was."""
     return json.loads(output.read(PLAN)) if output.exists(PLAN) else None
 
 
-def _difference(begun: dict, now: dict) -> str:
+def open_run(
+    output: Place, job: Job, listing: Listing, restart: bool = False, only_new: bool = False
+) -> list[Shard]:
+    """The shards that are left to do, after writing down what this place is being filled for.
+
+    The parts of a finished run of another job are removed, or set aside for `only_new`. Raises
+    OtherRunError where an unfinished run of another job lies there, unless `restart`.
+    """
+    plan = begun(output)
+    if plan is not None and plan != job.as_plan():
+        if not (restart or only_new or output.exists("run.json")):
+            raise OtherRunError(
+                f"{output}: holds an unfinished run of another job ({_difference(plan, job)}); "
+                "finish that one, give another output, or --restart to begin anew"
+            )
+        _make_way(output, set_aside=only_new and not restart)
+    elif restart:
+        output.remove("parts")
+    left = [shard for shard in listing.shards if done(output, job.digest, shard) is None]
+    if left or plan != job.as_plan():
+        output.remove("run.json")
+    output.write(PLAN, json.dumps(job.as_plan(), indent=2, ensure_ascii=False).encode())
+    return left
+
+
+def _make_way(output: Place, set_aside: bool) -> None:
+    """Take the parts of another job out of the way of this one's."""
+    if set_aside:
+        newest = max((int(name) for name in output.names("previous")), default=0)
+        output.rename("parts", f"previous/{newest + 1:06d}")
+    else:
+        output.remove("parts")
+        output.remove("previous")
+
+
+def _difference(plan: dict, job: Job) -> str:
     """What differs between two jobs, for a person: the first of input, model, settings, files."""
+    ours = job.as_plan()
     names = {"input": "input", "model": "model", "classes": "classes", "files": "number of files"}
     for key, name in names.items():
-        if begun.get(key) != now[key]:
-            return f"its {name} is {_short(begun.get(key))}, this one's {_short(now[key])}"
-    for key, value in now["settings"].items():
-        before = begun.get("settings", {}).get(key)
+        if plan.get(key) != ours[key]:
+            return f"its {name} is {_short(plan.get(key))}, this one's {_short(ours[key])}"
+    for key, value in ours["settings"].items():
+        before = plan.get("settings", {}).get(key)
         if before != value:
             return f"its {key} is {before}, this one's {value}"
     return "files were added, removed or changed since"
@@ -184,58 +136,61 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:12]}…"
 
 
-def _done(output: Place, job: Job, shard: Shard) -> tuple[dict, bytes] | None:
+def done(output: Place, job: str | None, shard: Shard) -> tuple[dict, bytes] | None:
     """The record and the bytes of a part that is whole and of this job, else None."""
     if not (output.exists(f"{shard.part}.json") and output.exists(f"{shard.part}.csv")):
         return None
     record, data = json.loads(output.read(f"{shard.part}.json")), output.read(f"{shard.part}.csv")
-    ours = record["job"] == job.digest and record["shard"] == shard.digest
+    ours = record["job"] == job and record["shard"] == shard.digest
     return (record, data) if ours and record["sha256"] == _sha256(data) else None
 
 
-def write_part(output: Place, job: Job, shard: Shard, rows: Iterable) -> dict:
+def write_part(output: Place, job: Job, shard: Shard, files: list[File], rows: Iterable) -> dict:
     """Write the rows of a shard and then the record that says so; returns the record.
 
-    `rows` are predict.Row in listing order. Raises RunError where a file has no row of its own.
+    `rows` are engine.Row, one for each file that has no row yet, in order. Raises RunError where
+    a file would have no row, or another file's.
     """
-    books = Books()
-    text = io.StringIO()
+    books, text, marks, scored = Books(), io.StringIO(), [], iter(rows)
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(header(job.classes))
-    for row in rows:
-        writer.writerow(_cells(row, job.classes, books))
-    if books.found != shard.count:
-        raise RunError(f"shard {shard.index}: {books.found} rows for {shard.count} files")
+    writer.writerow(job.header)
+    for entry, kept in files:
+        row = None if kept else next(scored, None)
+        if kept is None and (row is None or row.name != entry.name):
+            raise RunError(
+                f"shard {shard.index}: no row for {text_of(entry.name)}; nothing written"
+            )
+        cells = kept.cells if kept else cells_of(row, job)
+        books.add(cells, kept=kept is not None)
+        writer.writerow(cells)
+        sha256 = kept.sha256 if kept else row.sha256
+        marks.append(f"{entry.name}\0{entry.size}\0{entry.version}\0{sha256}\0")
+    if next(scored, None) is not None:
+        raise RunError(f"shard {shard.index}: more rows than files; nothing written")
     data = text.getvalue().encode()
     record = {
-        "job": job.digest,
-        "shard": shard.digest,
-        "bytes": len(data),
-        "sha256": _sha256(data),
-        "books": books.as_dict(),
-        "histogram": books.histogram,
+        **{"job": job.digest, "shard": shard.digest},
+        **{"bytes": len(data), "sha256": _sha256(data)},
+        **{"books": books.as_dict(), "histogram": books.histogram},
     }
     output.write(f"{shard.part}.csv", data)
+    output.write(f"{shard.part}.files", "".join(marks).encode("utf-8", "surrogateescape"))
     output.write(f"{shard.part}.json", json.dumps(record, ensure_ascii=False).encode())
     return record
 
 
-def header(classes: Iterable[str]) -> list[str]:
-    """The columns of predictions.csv for a model's classes."""
-    return [*COLUMNS, *(f"p_{name}" for name in classes)]
-
-
-def _cells(row, classes: tuple[str, ...], books: "Books") -> list[str]:
+def cells_of(row, job: Job) -> list[str]:
     """A row as text. Six decimals: a float32 softmax has about seven digits to give."""
     path = text_of(row.name)
     if row.status != "ok":
-        books.add(row.status)
-        return [path, row.status, "", "", row.error, *("" for _ in classes)]
-    best = int(row.probabilities.argmax())
-    confidence = float(row.probabilities[best])
-    books.add("ok", classes[best], confidence)
-    probabilities = [f"{value:.6f}" for value in row.probabilities.tolist()]
-    return [path, "ok", classes[best], probabilities[best], "", *probabilities]
+        blank = len(job.header) - len(COLUMNS)
+        return [path, row.status, "", "", row.error, *("" for _ in range(blank))]
+    values = row.probabilities
+    best = int(values.argmax())
+    texts = [f"{value:.6f}" for value in values.tolist()]
+    order = (-values).argsort(kind="stable")[: job.settings.get("top", 0)]
+    top = [cell for at in order for cell in (job.classes[at], texts[at])]
+    return [path, "ok", job.classes[best], texts[best], "", *texts, *top]
 
 
 class Books:
@@ -245,72 +200,113 @@ class Books:
         self.by_status = collections.Counter()
         self.by_label = collections.Counter()
         self.histogram = [0] * HISTOGRAM_BINS
+        self.kept = 0
 
     @property
     def found(self) -> int:
         return sum(self.by_status.values())
 
-    def add(self, status: str, label: str = "", confidence: float = 0.0) -> None:
-        """Enter a file."""
+    @property
+    def failed(self) -> int:
+        return sum(self.by_status[status] for status in STATUSES if status != "ok")
+
+    def add(self, cells: list[str], kept: bool = False) -> None:
+        """Enter the row of a file."""
+        _, status, label, confidence, *_ = cells
         self.by_status[status] += 1
+        self.kept += kept
         if status == "ok":
             self.by_label[label] += 1
-            bin_ = min(int(confidence * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
+            bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             self.histogram[bin_] += 1
 
     def add_record(self, record: dict) -> None:
         """Enter a whole part."""
         self.by_status.update(record["books"]["by_status"])
         self.by_label.update(record["books"]["by_label"])
+        self.kept += record["books"]["carried_over"]
         self.histogram = [a + b for a, b in zip(self.histogram, record["histogram"], strict=True)]
 
     def as_dict(self) -> dict:
-        """found, ok, failed, by_status, by_label."""
-        ok = self.by_status["ok"]
+        """found, ok, failed, carried_over, by_status, by_label."""
         return {
-            "found": self.found,
-            "ok": ok,
-            "failed": sum(self.by_status[status] for status in STATUSES if status != "ok"),
+            **{"found": self.found, "ok": self.by_status["ok"], "failed": self.failed},
+            "carried_over": self.kept,
             "by_status": dict(sorted(self.by_status.items())),
             "by_label": dict(sorted(self.by_label.items())),
         }
 
 
 def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict]:
-    """Write predictions.csv from the parts; returns the books and {bytes, sha256} of the file.
+    """Write predictions.csv (and failures.csv) from the parts; the books, and a file's digests.
 
     Every part is checked on the way. Raises RunError where one is missing or changed, or the
     books do not balance; predictions.csv is then not replaced.
     """
-    books, sha256, size = Books(), hashlib.sha256(), 0
+    books = Books()
     with output.open_write("predictions.csv") as target:
-
-        def put(data: bytes) -> None:
-            nonlocal size
-            target.write(data)
-            sha256.update(data)
-            size += len(data)
-
-        put(_header_line(job.classes))
+        file = _Digested(target)
+        file.write(_line(job.header))
         for shard in listing.shards:
-            put(_body(output, job, shard, books))
+            file.write(_body(output, job, shard, books))
         _balance(books, listing)
-    return books, {"bytes": size, "sha256": sha256.hexdigest()}
+    written = {"predictions.csv": file.as_dict()}
+    output.remove("failures.csv")
+    if books.failed:
+        with output.open_write("failures.csv") as target:
+            file = _Digested(target)
+            for cells in _failures(output, job, listing):
+                file.write(_line(cells))
+        written["failures.csv"] = file.as_dict()
+    return books, written
+
+
+class _Digested:
+    """A file that counts and digests what is written to it."""
+
+    def __init__(self, target):
+        self.target, self.sha256, self.size = target, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        self.target.write(data)
+        self.sha256.update(data)
+        self.size += len(data)
+
+    def as_dict(self) -> dict:
+        return {"bytes": self.size, "sha256": self.sha256.hexdigest()}
 
 
 def _body(output: Place, job: Job, shard: Shard, books: Books) -> bytes:
     """The rows of a part without its header, once it is seen to be whole."""
-    done = _done(output, job, shard)
-    if done is None:
+    part = done(output, job.digest, shard)
+    if part is None:
         raise RunError(f"{output}/{shard.part}.csv: changed while the run went on; run it again")
-    record, data = done
+    record, data = part
     books.add_record(record)
-    return data[len(_header_line(job.classes)) :]
+    return data[len(_line(job.header)) :]
 
 
-def _header_line(classes: Iterable[str]) -> bytes:
+def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
+    """The header and rows of failures.csv: path, status and error of what is not ok."""
+    yield ["path", "status", "error"]
+    for shard in listing.shards:
+        record, data = done(output, job.digest, shard)
+        if record["books"]["failed"]:
+            for row in rows_of(data):
+                if row[1] != "ok":
+                    yield [row[0], row[1], row[4]]
+
+
+def rows_of(part: bytes) -> Iterator[list[str]]:
+    """The rows of a part, or of predictions.csv, without the header."""
+    reader = csv.reader(io.StringIO(part.decode(), newline=""))
+    next(reader)
+    return reader
+
+
+def _line(cells: Iterable[str]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(header(classes))
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().encode()
 
 
@@ -327,12 +323,7 @@ def _balance(books: Books, listing: Listing) -> None:
 def finish(output: Place, run: dict) -> None:
     """Write run.json, which says that everything before it is there."""
     output.write("run.json", json.dumps(run, indent=2, ensure_ascii=False).encode())
-
-
-def batches(entries: list[Entry], batch_size: int) -> Iterator[list[str]]:
-    """The names of a shard's files, `batch_size` at a time."""
-    for at in range(0, len(entries), batch_size):
-        yield [entry.name for entry in entries[at : at + batch_size]]
+    output.remove("previous")
 
 
 def _sha256(data: bytes) -> str:

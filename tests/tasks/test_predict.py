@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -18,11 +20,19 @@ from PIL import Image
 
 from tasks import shards
 from tasks.bundle import find, load
-from tasks.engine import Engine, EngineSettings
-from tasks.errors import LockedError, ModelError, OtherRunError, PlaceError, RunError
+from tasks.engine import Engine, EngineSettings, Row
+from tasks.errors import (
+    LockedError,
+    ModelError,
+    OtherRunError,
+    PlaceError,
+    RunError,
+    TooManyBadError,
+)
 from tasks.images import STATUSES
+from tasks.listing import File, Shard
 from tasks.predict import ScoreSettings, Scoring, score_folder
-from tasks.storage import place, text_of
+from tasks.storage import Entry, place, text_of
 
 
 def rows_of(output: Path) -> list[dict]:
@@ -164,7 +174,8 @@ def test_one_row_for_every_file_whatever_it_holds(trained, tmp_path):
     folder = tmp_path / "in"
     bad, good = bad_files(folder), good_files(folder)
     (folder / "notes.txt").write_text("not an image")
-    run = score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    settings = ScoreSettings(max_error_rate=1)
+    run = score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store, settings)
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
     assert list(rows) == sorted(rows)
     assert set(rows) == {text_of(name) for name in [*bad, *good]}
@@ -206,13 +217,12 @@ def test_a_file_that_vanishes_after_the_listing_is_missing(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=4)
     settings = ScoreSettings(batch_size=2, workers=1)
     engine = Engine(load(find("shapes", trained.store)), settings)
-    scoring = Scoring(place(folder), place(tmp_path / "out"), engine, settings)
-    left = scoring.prepare()
-    (folder / "stripes/0003.png").unlink()
-    for shard in left:
-        scoring.score(shard)
-    run = scoring.merge()
-    scoring.close()
+    with Scoring(str(folder), str(tmp_path / "out"), engine, settings).alone() as scoring:
+        left = scoring.prepare()
+        (folder / "stripes/0003.png").unlink()
+        for shard in left:
+            scoring.score(shard)
+        run = scoring.merge()
     assert run["books"]["by_status"] == {"missing": 1, "ok": 11}
     assert rows_of(tmp_path / "out")[-1]["status"] == "missing"
 
@@ -304,7 +314,8 @@ def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(trained, in
     other = ScoreSettings(shard_size=20)
     with pytest.raises(OtherRunError, match="shard_size is 10, this one's 20"):
         score_folder(str(inbox), str(tmp_path), "shapes", trained.store, other)
-    run = score_folder(str(inbox), str(tmp_path), "shapes", trained.store, other, restart=True)
+    other = ScoreSettings(shard_size=20, restart=True)
+    run = score_folder(str(inbox), str(tmp_path), "shapes", trained.store, other)
     assert run["timings"]["scored"] == 90
     assert len(list((tmp_path / "parts").glob("*.csv"))) == 5
 
@@ -312,24 +323,32 @@ def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(trained, in
 def test_a_part_changed_before_the_merge_stops_the_run(trained, inbox, tmp_path):
     settings = ScoreSettings(shard_size=30)
     engine = Engine(load(find("shapes", trained.store)), settings)
-    scoring = Scoring(place(inbox), place(tmp_path), engine, settings)
-    for shard in scoring.prepare():
-        scoring.score(shard)
-    part = tmp_path / "parts/part-00001.csv"
-    part.write_bytes(part.read_bytes().replace(b",ok,", b",OK,", 1))
-    with pytest.raises(RunError, match="part-00001"):
-        scoring.merge()
-    scoring.close()
+    with Scoring(str(inbox), str(tmp_path), engine, settings).alone() as scoring:
+        for shard in scoring.prepare():
+            scoring.score(shard)
+        part = tmp_path / "parts/part-00001.csv"
+        part.write_bytes(part.read_bytes().replace(b",ok,", b",OK,", 1))
+        with pytest.raises(RunError, match="part-00001"):
+            scoring.merge()
     assert not (tmp_path / "predictions.csv").exists()
     assert not (tmp_path / "run.json").exists()
 
 
-def test_a_shard_with_too_few_rows_is_not_written(trained, tmp_path):
-    job = shards.Job("in", "0", 3, "m", ("a", "b"), {})
-    shard = shards.Shard(0, 3, 0, 0, "d")
-    with pytest.raises(RunError, match="0 rows for 3 files"):
-        shards.write_part(place(tmp_path), job, shard, [])
+def test_a_part_is_written_only_if_every_file_has_its_own_row(trained, tmp_path):
+    job = shards.Job("in", "0", 2, "m", ("a", "b"), {})
+    shard = Shard(0, 2, 0, 0, "d")
+    files = [File(Entry(name, 1, "1"), None) for name in ("1.jpg", "2.jpg")]
+    rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
+    for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):
+        with pytest.raises(RunError, match="nothing written"):
+            shards.write_part(place(tmp_path), job, shard, files, wrong)
     assert not (tmp_path / "parts").exists()
+    shards.write_part(place(tmp_path), job, shard, files, rows)
+    assert (tmp_path / "parts/part-00000.csv").read_text().splitlines() == [
+        "path,status,label,confidence,error,p_a,p_b",
+        "1.jpg,ok,b,0.750000,,0.250000,0.750000",
+        "2.jpg,ok,b,0.750000,,0.250000,0.750000",
+    ]
 
 
 def test_a_changed_or_cut_weights_file_is_refused(trained, tmp_path):
@@ -394,3 +413,125 @@ def test_a_picture_of_the_shape_is_labelled_so(trained, tmp_path):
     score_folder(str(tmp_path), str(tmp_path / "out"), "shapes", trained.store)
     labels = [row["label"] for row in rows_of(tmp_path / "out")]
     assert labels.count("stripes") >= 8
+
+
+ONLY_NEW = ScoreSettings(only_new=True, shard_size=10)
+
+
+def score_new(trained, folder: Path, output: Path, model: str = "shapes") -> dict:
+    return score_folder(str(folder), str(output), model, trained.store, ONLY_NEW)
+
+
+def test_only_new_files_are_scored_and_the_rest_taken_over(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=15, first_seed=4000)
+    first = score_new(trained, folder, tmp_path / "out")
+    assert first["timings"]["forwarded"] == 45
+    (folder / "circle/4000.png").unlink()
+    os.utime(folder / "circle/4001.png", (1, 1))  # another time, the same bytes
+    shape("stripes", 1).save(folder / "circle/4002.png")  # the same name, other bytes
+    for seed in range(5):
+        shape("square", 100 + seed).save(folder / f"new-{seed}.png")
+    second = score_new(trained, folder, tmp_path / "out")
+    assert second["timings"]["forwarded"] == 6
+    books = second["books"]
+    assert (books["found"], books["carried_over"]) == (49, 43)
+    assert (books["changed"], books["vanished"]) == (1, 1)
+    score_folder(str(folder), str(tmp_path / "anew"), "shapes", trained.store)
+    anew = (tmp_path / "anew/predictions.csv").read_bytes()
+    assert (tmp_path / "out/predictions.csv").read_bytes() == anew
+    assert not (tmp_path / "out/previous").exists()
+
+
+def test_a_killed_only_new_run_still_has_what_it_took_over(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=15, first_seed=4000)
+    score_new(trained, folder, tmp_path / "out")
+    for seed in range(20):  # sorted before the rest: every shard is another one now
+        shape("square", 100 + seed).save(folder / f"a-{seed:02d}.png")
+    engine = Engine(load(find("shapes", trained.store)), ONLY_NEW)
+    with Scoring(str(folder), str(tmp_path / "out"), engine, ONLY_NEW).alone() as scoring:
+        for shard in scoring.prepare()[:3]:
+            scoring.score(shard)  # and here it dies
+    assert not (tmp_path / "out/run.json").exists()
+    (folder / "z.png").write_bytes((folder / "a-00.png").read_bytes())  # and the folder goes on
+    run = score_new(trained, folder, tmp_path / "out")
+    assert run["timings"]["forwarded"] == 1
+    score_folder(str(folder), str(tmp_path / "anew"), "shapes", trained.store)
+    anew = (tmp_path / "anew/predictions.csv").read_bytes()
+    assert (tmp_path / "out/predictions.csv").read_bytes() == anew
+
+
+def test_another_model_scores_everything_again_and_says_why(trained, tmp_path, caplog):
+    folder = write_shapes(tmp_path / "in", each=4)
+    score_new(trained, folder, tmp_path / "out")
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    info = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(info | {"version": "another"}))
+    with caplog.at_level("INFO", "visionflows"):
+        run = score_new(trained, folder, tmp_path / "out", model=str(copy))
+    assert run["timings"]["forwarded"] == 12
+    assert "nothing is taken over: the model changed" in caplog.text
+
+
+def test_failed_files_can_be_scored_again_from_failures_csv(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=9)
+    bad = bad_files(folder / "bad, ones")
+    with pytest.raises(TooManyBadError, match=r"6 of 33 files failed.*failures\.csv"):
+        score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["status"] == "failed"
+    assert len(rows_of(tmp_path / "out")) == 33
+    (folder / "bad, ones/empty.jpg").write_bytes(encoded(picture(1)))  # mended
+    failures = tmp_path / "out/failures.csv"
+    again = score_folder(str(failures), str(tmp_path / "again"), "shapes", trained.store)
+    assert {row["path"] for row in rows_of(tmp_path / "again")} == {f"bad, ones/{n}" for n in bad}
+    assert again["books"]["by_status"]["ok"] == 1
+    assert again["status"] == "done"  # 5 of 6 failed, but of fewer than 20 that says little
+
+
+def test_top_adds_the_best_classes_in_order(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=3)
+    (folder / "x.png").write_bytes(b"")
+    settings = ScoreSettings(top=2)
+    score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store, settings)
+    *good, bad = rows_of(tmp_path / "out")
+    assert (bad["top_1"], bad["top_2_p"]) == ("", "")
+    for row in good:
+        ranked = sorted(CLASSES, key=lambda name: -float(row[f"p_{name}"]))
+        assert [row["top_1"], row["top_2"]] == ranked[:2]
+        assert row["top_1_p"] == row["confidence"]
+        assert row["top_2_p"] == row[f"p_{ranked[1]}"]
+
+
+def test_a_preview_counts_and_writes_nothing(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=9)
+    engine = Engine(load(find("shapes", trained.store)), ONLY_NEW)
+    preview = Scoring(str(folder), str(tmp_path / "out"), engine, ONLY_NEW).preview()
+    assert not (tmp_path / "out").exists()
+    assert (preview["files"], preview["done"], preview["left"]) == (27, 0, 27)
+    assert preview["bytes"] == sum(path.stat().st_size for path in folder.rglob("*.png"))
+    assert preview["seconds"] > 0
+    score_new(trained, folder, tmp_path / "out")
+    shape("square", 7).save(folder / "new.png")
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*"))
+    preview = Scoring(str(folder), str(tmp_path / "out"), engine, ONLY_NEW).preview()
+    assert (preview["files"], preview["done"], preview["left"]) == (28, 27, 1)
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*")) == before
+
+
+def test_a_waiting_run_starts_when_the_other_ends(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    held = threading.Event()
+
+    def hold():
+        with place(tmp_path / "out").lock(".lock"):
+            held.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    settings = ScoreSettings(wait=30)
+    run = score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store, settings)
+    thread.join()
+    assert run["books"]["ok"] == 3
