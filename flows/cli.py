@@ -137,22 +137,47 @@ def score(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     shard_size: Annotated[int, typer.Option(help="Files a part, the unit of resuming.")] = 1000,
     max_pixels: Annotated[int, typer.Option(help="Larger images get no label.")] = 100_000_000,
+    top: Annotated[int, typer.Option(help="Columns with the best K classes, in order.")] = 0,
+    only_new: Annotated[
+        bool, typer.Option("--only-new", help="Take over rows this output has of the same files.")
+    ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew where another job was left unfinished.")
+    ] = False,
+    max_error_rate: Annotated[
+        float, typer.Option(help="Fail if more than this share of 20 or more files do.")
+    ] = 0.05,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's end.")] = 0,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the network: slow start, faster run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
     store: Store = "store",
 ) -> None:
     """Score every image in a folder into predictions.csv: one row for every file."""
     _prefect_on_this_machine()
-    from flows.score import score as flow
     from tasks.predict import ScoreSettings
 
     settings = _settings(
         ScoreSettings,
         **{"batch_size": batch_size, "workers": workers, "precision": precision},
-        **{"device": device, "shard_size": shard_size, "max_pixels": max_pixels},
+        **{"device": device, "shard_size": shard_size, "max_pixels": max_pixels, "top": top},
+        **{"only_new": only_new, "restart": restart, "max_error_rate": max_error_rate},
+        **{"wait": wait, "compile": compile},
     )
-    run = flow(input, model, output=output, store=store, settings=settings, restart=restart)
+    if dry_run:
+        from tasks.predict import Scoring, open_engine
+
+        engine = open_engine(model, store, settings)
+        where = output or f"{store}/scores/<time>"
+        for name, value in Scoring(input, where, engine, settings).preview().items():
+            typer.echo(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
+        return
+    from flows.score import score as flow
+
+    run = flow(input, model, output=output, store=store, settings=settings)
     for line in told(run):
         typer.echo(line)
 
@@ -241,6 +266,8 @@ def _prefect_on_this_machine() -> None:
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    # The first start of Prefect's own server makes its database: slow on a slow disk.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 
 def main() -> None:
@@ -255,6 +282,15 @@ def main() -> None:
         if not getattr(error, "told", False):
             typer.echo(f"visionflows: {error}", err=True)
         sys.exit(error.exit_status)
+    except Exception as error:
+        if os.environ.get("VISIONFLOWS_DEBUG"):
+            raise
+        typer.echo(
+            f"visionflows: {type(error).__name__}: {error} (not foreseen: run it as "
+            "`visionflows --debug …` and report what it shows)",
+            err=True,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _cleared(folder: Path) -> None:
 
 
 def _held_out(place: str, folder: Path) -> tuple[Path, dict[str, str]]:
-    """The validation images in a folder of their own, a broken one beside them, and their labels."""
+    """The validation images in a folder, a broken one beside them; and the labels they have."""
     where = LocalPlace(Path(place))
     info = bundle.load(where).info
     dataset = next((folder / "store" / "datasets").glob(f"{info['dataset']['name']}-*"))
@@ -79,7 +79,7 @@ def _held_out(place: str, folder: Path) -> tuple[Path, dict[str, str]]:
 def _show(run: dict, predictions: Path, expected: dict[str, str]) -> float:
     with predictions.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    table = Table(title="digits held out of training", title_justify="left")
+    table = Table()
     for column, justify in (("digit", "left"), ("files", "right"), ("right", "right")):
         table.add_column(column, justify=justify)
     right = {row["path"]: row["label"] == expected.get(row["path"]) for row in rows}

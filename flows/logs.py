@@ -1,11 +1,12 @@
 """How the log of a run reads: the steps' own lines at INFO, and a failure as one line.
 
-with told_by_prefect(): ...                      # inside a flow
+to_prefect()                                     # when a flow starts
 to_terminal()                                    # on the command line
 """
 
 import logging
 import sys
+import warnings
 
 from tasks.errors import VisionflowsError
 
@@ -18,13 +19,16 @@ _PREFECT_ENGINES = (
 class OneLine(logging.Filter):
     """Prefect logs an exception with its traceback, once a task and once more for its flow.
 
-    An error of ours is one line that says what to do, and is said once.
+    An error of ours is one line that says what to do, and is said once. What nobody expected
+    keeps its traceback in the UI, and on a terminal is left to the command line to tell.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, VisionflowsError):
+        if not isinstance(error, Exception):
             return True
+        if not isinstance(error, VisionflowsError):
+            return not _has_terminal(logging.getLogger("visionflows"))
         if getattr(error, "told", False):
             return False
         error.told = True
@@ -35,7 +39,8 @@ class OneLine(logging.Filter):
 def to_prefect() -> None:
     """Send the steps' lines to the run's log in the Prefect UI; called when a flow starts."""
     ours, extra = logging.getLogger("visionflows"), logging.getLogger("prefect.extra")
-    ours.setLevel(logging.INFO)
+    ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole URLs, with their tokens
     for handler in extra.handlers:
         if handler not in ours.handlers and not (_has_terminal(ours) and _is_console(handler)):
             ours.addHandler(handler)
@@ -55,6 +60,9 @@ def to_terminal(debug: bool = False) -> None:
     ours.addHandler(handler)
     ours.setLevel(logging.DEBUG if debug else logging.INFO)
     ours.propagate = False
+    if not debug:  # what a library has deprecated is no news to who sorts photos
+        for kind in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", kind)
 
 
 def _has_terminal(logger: logging.Logger) -> bool:

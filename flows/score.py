@@ -11,9 +11,9 @@ from prefect.runtime import flow_run
 
 from flows import steps
 from flows.logs import to_prefect
+from flows.progress import Progress
 from tasks.bundle import default_store
-from tasks.predict import ScoreSettings, Scoring
-from tasks.storage import place
+from tasks.predict import ScoreSettings, Scoring, check_errors
 
 
 def _name() -> str:
@@ -23,7 +23,7 @@ def _name() -> str:
 @flow(
     name="score",
     flow_run_name=_name,
-    description="Score every image in a place with a model: a CSV with one row for every file.",
+    description="Score every image in a place: a CSV with one row for every file.",
     validate_parameters=True,
 )
 def score(
@@ -32,33 +32,26 @@ def score(
     output: str | None = None,
     store: str | None = None,
     settings: ScoreSettings | None = None,
-    restart: bool = False,
 ) -> dict:
     """What run.json says. `output` is by default scores/<time> in the store.
 
-    Raises a VisionflowsError, in one line, where the run cannot be trusted to be whole.
+    Raises a VisionflowsError, in one line, where the run cannot be trusted to be whole, or more
+    files failed than it allows.
     """
     to_prefect()
     store, settings = store or default_store(), settings or ScoreSettings()
-    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
-    source, target = place(input), place(output or f"{store}/scores/{stamp}")
-    target.check_writable()
     engine = steps.load_model(model, store, settings)
-    scoring = Scoring(source, target, engine, settings)
-    with target.lock(".lock"):
-        try:
-            return _scored(scoring, restart)
-        finally:
-            scoring.close()
-
-
-def _scored(scoring: Scoring, restart: bool) -> dict:
-    left = steps.list_work(scoring, restart)
-    progress = steps.Progress("scoring")
-    scored, total = 0, sum(shard.count for shard in left)
-    for shard in left:
-        scored += steps.score_shard(scoring, shard)
-        progress(scored / total)
-    run = steps.merge_parts(scoring)
-    steps.write_report(run, scoring.source, scoring.output)
+    with Scoring(input, output or default_output(store), engine, settings).alone() as scoring:
+        left = steps.list_work(scoring)
+        with Progress("scoring", total=scoring.left) as progress:
+            for shard in left:
+                steps.score_shard(scoring, shard, progress)
+        run = steps.merge_parts(scoring)
+        steps.write_report(run, scoring.source, scoring.output)
+    check_errors(run)
     return run
+
+
+def default_output(store: str) -> str:
+    """A place in the store that no other run has."""
+    return f"{store}/scores/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%fZ}"

@@ -6,39 +6,23 @@ Prefect: what meets a network (fetch) goes on by itself from the byte it had.
 """
 
 import functools
-import time
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows import forked  # noqa: F401 (loader processes are forked in these tasks)
+from flows.progress import Progress
 from tasks import agreement, bundle, evaluate, fetch, fine_tune, predict, report, shards, table
 from tasks.images import MAX_PIXELS
 from tasks.learner import TrainSettings
+from tasks.listing import Shard
 from tasks.predict import Scoring
 from tasks.storage import LocalPlace, Place
 
 # What travels between these tasks lies in memory; there is no cached result to look for.
 step = functools.partial(task, cache_policy=NO_CACHE)
-
-
-class Progress:
-    """A Prefect progress artifact, updated as the work moves but at most each `every` seconds."""
-
-    def __init__(self, description: str, every: float = 5.0):
-        self.id = create_progress_artifact(0.0, description=description)
-        self.every, self.last = every, time.monotonic()
-
-    def __call__(self, share: float, _line: str = "") -> None:
-        if share >= 1 or time.monotonic() - self.last >= self.every:
-            update_progress_artifact(self.id, progress=100 * share)
-            self.last = time.monotonic()
 
 
 fetch_dataset = step(
@@ -62,7 +46,8 @@ build_table = step(
 )
 def fine_tune_network(files, folder: Path, draft: Path, settings: TrainSettings) -> dict:
     """Train, and leave the history as a table in the UI."""
-    record = fine_tune.fine_tune(files, folder, draft, settings, Progress("fine-tuning"))
+    with Progress("fine-tuning", total=1) as progress:
+        record = fine_tune.fine_tune(files, folder, draft, settings, progress.share)
     create_table_artifact(record["history"], description="Losses and metrics, an epoch a row")
     return record
 
@@ -108,9 +93,9 @@ load_model = step(
 
 
 @step(name="list", description="List what is to score and find what is done already.")
-def list_work(scoring: Scoring, restart: bool) -> list[shards.Shard]:
+def list_work(scoring: Scoring) -> list[Shard]:
     """The shards that are left."""
-    return scoring.prepare(restart)
+    return scoring.prepare()
 
 
 @step(
@@ -118,9 +103,9 @@ def list_work(scoring: Scoring, restart: bool) -> list[shards.Shard]:
     task_run_name="shard {shard.index}",
     description="Score the files of a shard and write its part.",
 )
-def score_shard(scoring: Scoring, shard: shards.Shard) -> int:
+def score_shard(scoring: Scoring, shard: Shard, progress: Progress) -> int:
     """How many files were scored."""
-    return scoring.score(shard)
+    return scoring.score(shard, progress.add)
 
 
 @step(name="merge", description="Join the parts into predictions.csv; the books must balance.")

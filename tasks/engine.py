@@ -54,6 +54,7 @@ class EngineSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`auto`: a GPU if there is one."
     )
+    compile: bool = Field(False, description="torch.compile the network: a slow start.")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images get the row `too_large`.")
 
 
@@ -265,7 +266,8 @@ class Engine:
             torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
             torch.backends.cudnn.allow_tf32 = False
         network = folded(network).to(self.device, self._dtype, memory_format=torch.channels_last)
-        return network.requires_grad_(False)
+        network = network.requires_grad_(False)
+        return torch.compile(network, dynamic=False) if self.settings.compile else network
 
 
 def _one_core() -> None:

@@ -1,10 +1,11 @@
 """What is to score: a place's images, sorted, cut into shards, spooled to a local file.
 
     from tasks.listing import list_files
-    listing = list_files(place("inbox").walk(is_image_name), Path("spool"), shard_size=1000)
+    listing = list_files(place("inbox").walk(is_image_name), shard_size=1000)
     listing.files(listing.shards[0])
 
-However many files there are, only one shard of them is in memory at a time.
+However many files there are, only one shard of them is in memory at a time: the rest lies in a
+temporary file without a name, which is gone with the process however that ends.
 """
 
 import csv
@@ -12,8 +13,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tasks.errors import PlaceError
@@ -56,7 +58,7 @@ class Shard:
 class Listing:
     """The sorted files to score. `digest` changes with any name, size or version in it."""
 
-    spool: Path
+    spool: BinaryIO
     shards: list[Shard]
     digest: str
     found: int
@@ -65,15 +67,13 @@ class Listing:
 
     def files(self, shard: Shard) -> list[File]:
         """The files of a shard, in order."""
-        with self.spool.open("rb") as spool:
-            spool.seek(shard.offset)
-            fields = spool.read(shard.length).decode("utf-8", "surrogateescape").split("\0")
+        data = os.pread(self.spool.fileno(), shard.length, shard.offset)
+        fields = data.decode("utf-8", "surrogateescape").split("\0")
         return [_file(*fields[at : at + 5]) for at in range(0, len(fields) - 1, 5)]
 
 
 def list_files(
     entries: Iterable[Entry],
-    spool: Path,
     shard_size: int,
     kept: Callable[[Entry], Kept | None] = lambda entry: None,
 ) -> Listing:
@@ -81,11 +81,12 @@ def list_files(
 
     `kept` is asked for each file, in order, whether an earlier run's row of it still holds.
     """
-    with spool.open("wb") as file:
-        writer = _Writer(file, shard_size)
-        for entry in entries:
-            writer.add(entry, kept(entry))
-        writer.end_shard()
+    spool = tempfile.TemporaryFile(prefix="visionflows-")  # noqa: SIM115 (the listing keeps it)
+    writer = _Writer(spool, shard_size)
+    for entry in entries:
+        writer.add(entry, kept(entry))
+    writer.end_shard()
+    spool.flush()
     digest = _sha256("".join(shard.digest for shard in writer.shards).encode())
     found = sum(shard.count for shard in writer.shards)
     return Listing(spool, writer.shards, digest, found, writer.bytes, writer.kept)

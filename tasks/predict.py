@@ -10,8 +10,6 @@ import contextlib
 import datetime
 import itertools
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,18 +66,10 @@ class Scoring:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator["Scoring"]:
-        """Hold the output for the block, and this machine's spool of the listing."""
+        """Hold the output for the block, so that no two runs write into it."""
         self.output.check_writable()
-        with self.output.lock(".lock", self.settings.wait), self._spooled():
+        with self.output.lock(".lock", self.settings.wait):
             yield self
-
-    @contextlib.contextmanager
-    def _spooled(self) -> Iterator[None]:
-        self._folder = Path(tempfile.mkdtemp(prefix="visionflows-"))
-        try:
-            yield
-        finally:
-            shutil.rmtree(self._folder)
 
     def prepare(self) -> list[Shard]:
         """List the input and return the shards that are left to score. Raises before any work."""
@@ -89,6 +79,7 @@ class Scoring:
         left = shards.open_run(
             self.output, self.job, self.listing, settings.restart, settings.only_new
         )
+        self.left = self._todo(left)
         log.info("%s", self._found(left))
         self._rows = self.engine.stream(self.source, self._batches(left))
         return left
@@ -140,25 +131,30 @@ class Scoring:
 
     def preview(self) -> dict:
         """What a run would do, without writing anything: counts, bytes, settings, seconds."""
-        with self._spooled():
-            self._look()
-            digest = self.job.digest
-            plan = shards.begun(self.output) if self.output.exists() else None
-            same = plan is not None and plan["job"] == digest
-            left = [
-                shard
-                for shard in self.listing.shards
-                if not (same and shards.done(self.output, digest, shard))
-            ]
-            todo = sum(file.kept is None for shard in left for file in self.listing.files(shard))
-            return {
-                **{"input": self.input, "output": str(self.output)},
-                "model": self.engine.model.name,
-                **{"device": self.engine.device_name, "precision": self.engine.precision},
-                **{"files": self.listing.found, "bytes": self.listing.bytes},
-                **{"ignored": self.ignored, "done": self.listing.found - todo, "left": todo},
-                "seconds": self._seconds_for(todo, left),
-            }
+        self._look()
+        digest = self.job.digest
+        plan = shards.begun(self.output)
+        same = plan is not None and plan["job"] == digest
+        left = [
+            shard
+            for shard in self.listing.shards
+            if not (same and shards.done(self.output, digest, shard))
+        ]
+        todo = self._todo(left)
+        return {
+            **{"input": self.input, "output": str(self.output)},
+            "model": self.engine.model.name,
+            **{"device": self.engine.device_name, "precision": self.engine.precision},
+            **{"files": self.listing.found, "bytes": self.listing.bytes},
+            **{"ignored": self.ignored, "done": self.listing.found - todo, "left": todo},
+            "seconds": self._seconds_for(todo, left),
+        }
+
+    def _todo(self, left: list[Shard]) -> int:
+        """How many files of these shards have no row yet."""
+        if not self.listing.kept:
+            return sum(shard.count for shard in left)
+        return sum(file.kept is None for shard in left for file in self.listing.files(shard))
 
     def _seconds_for(self, todo: int, left: list[Shard]) -> float:
         """How long the rest should take, by how long a few batches of it take."""
@@ -181,8 +177,7 @@ class Scoring:
         if self.settings.only_new:
             self.earlier = Earlier(self.output, self.source, self._job("", 0))
         kept = {"kept": self.earlier.row} if self.earlier else {}
-        spool = self._folder / "listing"
-        self.listing = list_files(entries, spool, self.settings.shard_size, **kept)
+        self.listing = list_files(entries, self.settings.shard_size, **kept)
         if self.earlier:
             self.earlier.end()
         self.job = self._job(self.listing.digest, self.listing.found)

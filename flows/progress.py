@@ -1,0 +1,63 @@
+"""How far a run is: a Prefect progress artifact, and a bar where a person is watching.
+
+with Progress("scoring", total=1001) as progress:
+    progress.add(16)
+"""
+
+import sys
+import time
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from rich import progress as rich_progress
+from rich.console import Console
+
+EVERY = 5.0  # seconds between two updates of the artifact: a run of hours is a few thousand calls
+
+
+class Progress:
+    """Steps of a known total. Shares and steps may be mixed; neither ever goes back."""
+
+    def __init__(self, what: str, total: int):
+        self.what, self.total, self.done = what, max(total, 1), 0.0
+        self._artifact = create_progress_artifact(0.0, description=what)
+        self._told = time.monotonic()
+        self._bar = rich_progress.Progress(
+            *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
+            *(_Rate(), rich_progress.TimeRemainingColumn()),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._line = self._bar.add_task(what, total=self.total)
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._bar.stop()
+        if kind is None:
+            self._tell(1.0)
+
+    def add(self, steps: int) -> None:
+        """So many more are done."""
+        self.share((self.done + steps) / self.total)
+
+    def share(self, share: float, line: str = "") -> None:
+        """This share of the whole is done, 0 to 1."""
+        self.done = max(self.done, share * self.total)
+        self._bar.update(self._line, completed=self.done, description=line or self.what)
+        if time.monotonic() - self._told >= EVERY:
+            self._tell(share)
+
+    def _tell(self, share: float) -> None:
+        update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1))
+        self._told = time.monotonic()
+
+
+class _Rate(rich_progress.ProgressColumn):
+    """Steps a second, where the steps are many."""
+
+    def render(self, task: rich_progress.Task) -> str:
+        speed = task.finished_speed or task.speed
+        return f"{speed:.0f}/s" if speed and task.total and task.total > 1 else ""

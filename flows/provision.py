@@ -1,0 +1,107 @@
+"""What the server must hold beside the deployments: the one-job limit and the rule about the dead.
+
+    prefect work-pool create visionflows --type process
+    prefect deploy --all --prefect-file deployments/prefect.yaml     # runs `provision` as its build
+
+Everything here can be applied again and changes nothing that is there already.
+"""
+
+import datetime
+from importlib import metadata
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+LIMIT = "visionflows-gpu"
+DEAD_RULE = "visionflows: a run that fell silent has crashed"
+SILENCE = datetime.timedelta(seconds=90)  # three of the shortest heartbeats that Prefect allows
+ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+
+
+def provision(deployments: list[str], jobs: int = 1) -> dict[str, str]:
+    """What prefect.yaml may use as {{ visionflows.version }}; the server is made ready on the way.
+
+    `deployments` ("score/score", …) share one global concurrency limit of `jobs` runs at a time.
+    Prefect's file can only give each deployment a limit of its own, so this reserves those that
+    do not exist yet, bound to the shared limit; `prefect deploy` then fills them in, and leaves
+    the limit they are bound to as long as their `concurrency_limit` in the file equals `jobs`.
+    """
+    with get_client(sync_client=True) as client:
+        limit = _limit(client, jobs)
+        for name in deployments:
+            _bind(client, name, limit)
+        if not client.read_automations_by_name(DEAD_RULE):
+            client.create_automation(_dead_rule())
+    return {"version": metadata.version("visionflows")}
+
+
+def ensure_pool(name: str) -> None:
+    """Make a work pool of processes unless there is a pool of that name, whatever its kind."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.workers.process import ProcessWorker
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(
+                WorkPoolCreate(name=name, type="process", base_job_template=template)
+            )
+
+
+def _limit(client: SyncPrefectClient, jobs: int) -> str:
+    """The id of the shared limit; how many it allows is set only when it is made."""
+    try:
+        limit = client.read_global_concurrency_limit_by_name(LIMIT)
+    except ObjectNotFound:
+        create = GlobalConcurrencyLimitCreate(name=LIMIT, limit=jobs)
+        return str(client.create_global_concurrency_limit(create))
+    return str(limit.id)
+
+
+def _bind(client: SyncPrefectClient, full_name: str, limit: str) -> None:
+    """Let a deployment take its turns from the shared limit, reserving it if it is new."""
+    flow, _, name = full_name.partition("/")
+    bound = {"global_concurrency_limit_id": limit}
+    try:
+        deployment = client.read_deployment_by_name(full_name)
+    except ObjectNotFound:
+        flow_id = str(client.create_flow_from_name(flow))
+        client.request("POST", "/deployments/", json={"flow_id": flow_id, "name": name, **bound})
+        return
+    now = deployment.global_concurrency_limit
+    if now is None or str(now.id) != limit:
+        client.request("PATCH", f"/deployments/{deployment.id}", json=bound)
+
+
+def _dead_rule() -> AutomationCore:
+    """A run whose machine died cannot say so: silence after a heartbeat marks it crashed.
+
+    The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows; it needs
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 where the runs run.
+    """
+    return AutomationCore(
+        name=DEAD_RULE,
+        description="Its process or machine is gone; the next run into the same output resumes.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDED)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message="No heartbeat for 90 s: its process or machine is gone. Run it again; "
+                "a scoring resumes where it was.",
+            )
+        ],
+    )

@@ -1,0 +1,242 @@
+"""The pages a person opens first: of a scoring run, and of a trained model.
+
+    from tasks.report import collect_samples, scoring_report
+    page = scoring_report(run, collect_samples(run, place("inbox"), place("scores/night")))
+
+Each is one file that needs no network: pictures are in it, charts are SVG made here, and every
+name and label is escaped, for file names are whatever somebody uploaded.
+"""
+
+import base64
+import csv
+import dataclasses
+import datetime
+import functools
+import heapq
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import jinja2
+from PIL import Image
+
+from tasks.images import BadImage, open_image
+from tasks.storage import Place, name_of
+
+THUMBNAIL = 160  # pixels of the longest side
+SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
+
+_PICTURES = (
+    (
+        "results",
+        "Right and wrong",
+        "validation images: the label, then the network's; green is right",
+    ),
+    (
+        "top_losses",
+        "The worst misses",
+        "said / is / loss / probability, the most confident wrong first",
+    ),
+    ("confusion", "What is taken for what", "validation images by their class and the network's"),
+    ("curves", "Loss and metrics", "an epoch a point"),
+    ("batch", "What the network sees", "a training batch, resized and augmented"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One picture shown in a scoring report; `thumbnail` is a JPEG."""
+
+    path: str
+    label: str
+    confidence: float
+    thumbnail: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The pictures and failures a scoring report shows."""
+
+    by_class: dict[str, list[Sample]]
+    least_certain: list[Sample]
+    failures: list[dict]
+
+
+def collect_samples(run: dict, source: Place, output: Place) -> Samples:
+    """What to show of a run, chosen in one pass over its predictions.csv, in flat memory.
+
+    Of each of the largest classes the first eight in the order of their names' digests (so not
+    eight pictures of one folder), the least certain, the first 200 failures.
+    """
+    order = sorted(run["books"]["by_label"].items(), key=lambda item: (-item[1], item[0]))
+    classes = [name for name, _ in order[:CLASSES]]
+    picked: dict[str, list] = {name: [] for name in classes}
+    unsure: list = []
+    failures: list[dict] = []
+    for row in _rows(output):
+        if row["status"] != "ok":
+            if len(failures) < FAILURES:
+                failures.append({key: row[key] for key in ("path", "status", "error")})
+            continue
+        confidence = float(row["confidence"])
+        _push(unsure, (-confidence, row["path"], row["label"]), LEAST_CERTAIN)
+        if row["label"] in picked:
+            key = (-_spread(row["path"]), row["path"], confidence)
+            _push(picked[row["label"]], key, SAMPLES)
+    by_class = {
+        name: _shown(source, ((path, name, sure) for _, path, sure in sorted(items, reverse=True)))
+        for name, items in picked.items()
+    }
+    least = ((path, label, -minus) for minus, path, label in sorted(unsure, reverse=True))
+    return Samples(by_class, _shown(source, least), failures)
+
+
+def _rows(output: Place) -> Iterable[dict]:
+    with output.open_read("predictions.csv") as file:
+        yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
+
+
+def _push(heap: list, item: tuple, most: int) -> None:
+    """Keep the `most` largest items."""
+    (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, item)
+
+
+def _spread(path: str) -> int:
+    import zlib
+
+    return zlib.crc32(path.encode())
+
+
+def _shown(source: Place, chosen: Iterable[tuple[str, str, float]]) -> list[Sample]:
+    """The samples with their thumbnails; a file that is gone or changed by now is left out."""
+    samples = []
+    for path, label, confidence in chosen:
+        try:
+            image = open_image(source.read(name_of(path)))
+        except (BadImage, OSError):
+            continue
+        samples.append(Sample(path, label, confidence, thumbnail(image)))
+    return samples
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """A JPEG of the image, its longest side 160 pixels or fewer."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def scoring_report(run: dict, samples: Samples) -> str:
+    """The HTML page of a scoring run (the content of run.json) and its samples."""
+    books = run["books"]
+    counts = sorted(books["by_label"].items(), key=lambda item: (-item[1], item[0]))
+    most = counts[0][1] if counts else 1
+    bars = [(name, count, round(100 * count / most, 2)) for name, count in counts[:BARS]]
+    if len(counts) > BARS:
+        rest = sum(count for _, count in counts[BARS:])
+        bars.append(
+            (f"{len(counts) - BARS} more labels", rest, round(100 * min(rest / most, 1), 2))
+        )
+    histogram = run["confidence_histogram"]
+    tallest = max([*histogram, 1])
+    return _page("report_score.html").render(
+        run=run,
+        books=books,
+        samples=samples,
+        headline=_scored_headline(books, counts),
+        failed_by_status=_by_status(books),
+        counts=bars,
+        histogram=[round(90 * count / tallest, 2) for count in histogram],
+        confident=_percent(sum(histogram[-2:]) / max(books["ok"], 1)),
+    )
+
+
+def training_report(model: dict, pictures: dict[str, bytes], summary: str) -> str:
+    """The HTML page of a model (the content of model.json), with PNG bytes by name.
+
+    `summary` is what fastai's learn.summary() says of the frozen network.
+    """
+    metrics = model["metrics"]
+    return _page("report_train.html").render(
+        model=model,
+        metrics=metrics,
+        pictures=pictures,
+        summary=summary,
+        shown=[picture for picture in _PICTURES if picture[0] in pictures],
+        agreement=_agreement(model.get("precision", {}).get("agreement")),
+        headline=(
+            f"{model['name']} tells {len(model['classes'])} classes apart and is right about "
+            f"{_percent(metrics['accuracy'])} of images it was not trained on"
+        ),
+    )
+
+
+def _scored_headline(books: dict, counts: list[tuple[str, int]]) -> str:
+    if not books["found"]:
+        return "Nothing to score: no image was found"
+    few = [f"{count:,} {name}" for name, count in counts[:4]]
+    if len(counts) > 4:
+        few.append(f"{sum(count for _, count in counts[4:]):,} of {len(counts) - 4} other labels")
+    images = "image" if books["found"] == 1 else "images"
+    failed = f"; {books['failed']:,} failed, each with its reason" if books["failed"] else ""
+    return f"{books['found']:,} {images} scored: {', '.join(few) or 'none could be read'}{failed}"
+
+
+def _by_status(books: dict) -> str:
+    counts = (item for item in books["by_status"].items() if item[0] != "ok")
+    return ", ".join(f"{count:,} {status}" for status, count in counts)
+
+
+def _agreement(found: dict | None) -> str:
+    if not found:
+        return ""
+    if "labels" not in found:
+        return f"Scores in float32: {found['why']}."
+    flips = f"{found['flips']} labels differ"
+    ties = f"{found['far_flips']} of them no near ties" if found["far_flips"] else "all near ties"
+    return (
+        f"In {found['precision']} {_percent(found['labels'])} of {found['images']:,} labels are "
+        f"those of float32 ({flips}{', ' + ties if found['flips'] else ''}); the largest "
+        f"difference of a probability is {found['largest_difference']:.4f}. By itself scoring "
+        f"takes {found['auto']}."
+    )
+
+
+@functools.cache
+def _page(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["css"] = jinja2.utils.markupsafe.Markup(
+        (Path(__file__).parent / "report.css").read_text()
+    )
+    environment.filters |= {
+        "number": _number,
+        "percent": _percent,
+        "share": lambda value: "–" if value is None else f"{value:.3f}",
+        "when": lambda text: f"{datetime.datetime.fromisoformat(text):%d %B %Y, %H:%M %Z}",
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+        "jpeg": lambda data: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
+        "png": lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
+    }
+    return environment.get_template(name)
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _percent(share: float) -> str:
+    """Never 100 % of what is not all of it."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0" and share < 1:
+        text = "99.9"
+    return f"{text.removesuffix('.0')} %"
