@@ -265,7 +265,8 @@ def _prefect_on_this_machine() -> None:
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     # The first start of Prefect's own server makes its database: slow on a slow disk.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
@@ -279,8 +280,7 @@ def main() -> None:
     except VisionflowsError as error:
         if os.environ.get("VISIONFLOWS_DEBUG"):
             logging.getLogger("visionflows").exception("the run failed")
-        if not getattr(error, "told", False):
-            typer.echo(f"visionflows: {error}", err=True)
+        typer.echo(f"visionflows: {error}", err=True)
         sys.exit(error.exit_status)
     except Exception as error:
         if os.environ.get("VISIONFLOWS_DEBUG"):

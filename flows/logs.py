@@ -20,15 +20,13 @@ class OneLine(logging.Filter):
     """Prefect logs an exception with its traceback, once a task and once more for its flow.
 
     An error of ours is one line that says what to do, and is said once. What nobody expected
-    keeps its traceback in the UI, and on a terminal is left to the command line to tell.
+    keeps its traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, Exception):
-            return True
         if not isinstance(error, VisionflowsError):
-            return not _has_terminal(logging.getLogger("visionflows"))
+            return True
         if getattr(error, "told", False):
             return False
         error.told = True
@@ -36,15 +34,27 @@ class OneLine(logging.Filter):
         return True
 
 
+class ToRun(logging.Handler):
+    """Hands the steps' lines to the handlers of Prefect's run logs, while there is a run."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from prefect.context import FlowRunContext, TaskRunContext
+
+        if not (FlowRunContext.get() or TaskRunContext.get()):
+            return
+        told = _has_terminal(logging.getLogger("visionflows"))
+        for handler in logging.getLogger("prefect.extra").handlers:
+            if not (told and _is_console(handler)):
+                handler.handle(record)
+
+
 def to_prefect() -> None:
     """Send the steps' lines to the run's log in the Prefect UI; called when a flow starts."""
-    ours, extra = logging.getLogger("visionflows"), logging.getLogger("prefect.extra")
+    ours = logging.getLogger("visionflows")
     ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole URLs, with their tokens
-    for handler in extra.handlers:
-        if handler not in ours.handlers and not (_has_terminal(ours) and _is_console(handler)):
-            ours.addHandler(handler)
-    ours.propagate = False
+    if not any(isinstance(handler, ToRun) for handler in ours.handlers):
+        ours.addHandler(ToRun())
     for name in _PREFECT_ENGINES:
         logger = logging.getLogger(name)
         if not any(isinstance(filter_, OneLine) for filter_ in logger.filters):

@@ -176,9 +176,9 @@ def training_report(model: dict, pictures: dict[str, bytes], summary: str) -> st
 def _scored_headline(books: dict, counts: list[tuple[str, int]]) -> str:
     if not books["found"]:
         return "Nothing to score: no image was found"
-    few = [f"{count:,} {name}" for name, count in counts[:4]]
+    few = [f"{name} ({count:,})" for name, count in counts[:4]]
     if len(counts) > 4:
-        few.append(f"{sum(count for _, count in counts[4:]):,} of {len(counts) - 4} other labels")
+        few.append(f"{len(counts) - 4} other labels ({sum(count for _, count in counts[4:]):,})")
     images = "image" if books["found"] == 1 else "images"
     failed = f"; {books['failed']:,} failed, each with its reason" if books["failed"] else ""
     return f"{books['found']:,} {images} scored: {', '.join(few) or 'none could be read'}{failed}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from PIL import Image
 
 if TYPE_CHECKING:
     import pandas as pd
+
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -115,3 +118,12 @@ def trained(tmp_path_factory) -> Trained:
     }
     place = bundle.publish(draft, root / "store", info, table)
     return Trained(root / "store", dataset, table, record, metrics, place)
+
+
+@pytest.fixture(scope="session")
+def prefect_server():
+    """A Prefect server on a database and a port of its own, until the last test has ended."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield

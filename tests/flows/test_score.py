@@ -1,0 +1,113 @@
+"""The score flow through a real Prefect server, and the command line over it."""
+
+import csv
+import json
+import shutil
+import time
+
+import pytest
+from conftest import write_shapes
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.sorting import TaskRunSort
+
+from flows.score import score
+from tasks.errors import ModelError, PlaceError, TooManyBadError
+from tasks.predict import ScoreSettings, score_folder
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=7, first_seed=700)
+    (folder / "broken, <b>.jpg").write_bytes(b"no picture")
+    settings = ScoreSettings(shard_size=5, max_error_rate=0.1)
+    arguments = (str(folder), "shapes", str(tmp_path / "out"), str(trained.store), settings)
+    state = score(*arguments, return_state=True)
+    run = state.result()
+    score_folder(str(folder), str(tmp_path / "plain"), "shapes", trained.store, settings)
+    data = (tmp_path / "out/predictions.csv").read_bytes()
+    assert data == (tmp_path / "plain/predictions.csv").read_bytes()
+    assert json.loads((tmp_path / "out/run.json").read_text()) == run
+    assert run["books"]["found"] == 22
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count("data:image/jpeg") >= 15
+    assert "broken, &lt;b&gt;.jpg" in page
+    with get_client(sync_client=True) as client:
+        details = client.read_flow_run(state.state_details.flow_run_id)
+        assert details.name == f"score {folder} with shapes"
+        runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[details.id])),
+            sort=TaskRunSort.ID_DESC,
+            limit=100,
+        )
+        names = {task.name for task in runs}
+        assert {"load shapes", "shard 0", "shard 4"} <= names
+        assert all(task.state_name == "Completed" for task in runs)
+
+
+def test_a_failed_run_is_one_line_in_the_servers_log(trained, tmp_path):
+    state = score(
+        str(tmp_path / "nowhere"),
+        "shapes",
+        str(tmp_path / "out"),
+        str(trained.store),
+        return_state=True,
+    )
+    assert state.is_failed()
+    with pytest.raises(PlaceError, match="no such folder"):
+        state.result()
+    with get_client(sync_client=True) as client:
+        chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+        errors = _soon(
+            lambda: [
+                log for log in client.read_logs(chosen, limit=200, offset=0) if log.level >= 40
+            ]
+        )
+    assert [log.message for log in errors if "no such folder" in log.message]
+    assert not any("Traceback" in log.message for log in errors)
+
+
+def _soon(read):
+    """What `read` gives once it gives anything: logs reach the server a moment later."""
+    deadline = time.monotonic() + 20
+    while not (found := read()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
+def test_an_empty_folder_ends_well_with_a_header_a_report_and_books_of_nothing(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    run = score(str(tmp_path / "in"), "shapes", str(tmp_path / "out"), str(trained.store))
+    assert run["books"]["found"] == 0
+    assert "Nothing to score" in (tmp_path / "out/report.html").read_text()
+    with (tmp_path / "out/predictions.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == 1
+
+
+def test_too_many_bad_files_fail_the_run_with_its_csv_whole(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=7)
+    for number in range(5):
+        (folder / f"{number}.jpg").write_bytes(b"")
+    with pytest.raises(TooManyBadError, match="5 of 26"):
+        score(str(folder), "shapes", str(tmp_path / "out"), str(trained.store))
+    assert "ended as failed" in (tmp_path / "out/report.html").read_text()
+    assert len((tmp_path / "out/predictions.csv").read_bytes().splitlines()) == 27
+
+
+def test_a_model_that_is_not_there_or_was_cut_fails_before_any_work(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    with pytest.raises(ModelError, match=r"cats: no such model in .*; there is shapes"):
+        score(str(folder), "cats", str(tmp_path / "out"), str(trained.store))
+    cut = tmp_path / "cut"
+    shutil.copytree(trained.place, cut)
+    weights = cut / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
+        score(str(folder), str(cut), str(tmp_path / "out"), str(trained.store))
+    assert not (tmp_path / "out").exists()

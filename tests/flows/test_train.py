@@ -1,0 +1,96 @@
+"""The train flow through a real Prefect server: from an archive to a bundle, and how it fails."""
+
+import json
+import re
+import tarfile
+
+import pytest
+from conftest import write_shapes
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+from flows.train import train
+from tasks.bundle import find, load
+from tasks.errors import PlaceError, SettingsError, TableError
+from tasks.learner import TrainSettings
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+TINY = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, epochs=1, lr=3e-3, batch_size=16
+)
+
+
+def test_an_archive_becomes_a_published_model_and_leaves_its_traces(tmp_path):
+    shapes = write_shapes(tmp_path / "shapes", each=12)
+    (shapes / "circle/broken.png").write_bytes(b"\x89PNG but no more")
+    with tarfile.open(tmp_path / "shapes.tgz", "w:gz") as archive:
+        archive.add(shapes, "shapes")
+    store = str(tmp_path / "store")
+    state = train(
+        str(tmp_path / "shapes.tgz"),
+        "shapes",
+        labels=r"regex:^(\d\d)",
+        settings=TINY,
+        store=store,
+        return_state=True,
+    )
+    assert state.is_failed()  # every label is `00`: one class only
+    with pytest.raises(TableError, match="all 36 images one label, 00"):
+        state.result()
+    state = train(
+        str(tmp_path / "shapes.tgz"), "shapes", settings=TINY, store=store, return_state=True
+    )
+    model = load(find("shapes", store))
+    assert state.result() == str(model.place)
+    assert model.classes == ["circle", "square", "stripes"]
+    assert model.info["dataset"]["skipped"] == 1
+    assert model.info["precision"]["agreement"]["auto"] in ("bfloat16", "float32")
+    page = model.place.read("report.html").decode()
+    for picture in ("batch", "results", "confusion", "top_losses", "curves"):
+        assert model.place.exists(f"pictures/{picture}.png")
+    assert page.count("data:image/png") == 5
+    assert "Sequential" in page  # learn.summary() of the frozen network
+    assert not re.search(r'(src|href)="http', page)
+    _check_traces(state.state_details.flow_run_id)
+
+
+def _check_traces(run_id) -> None:
+    """What the run left in the server: names of tasks, artifacts, and the steps' own log lines."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(run_id)
+        assert re.fullmatch(r"train shapes from .*shapes\.tgz", run.name)
+        chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        found = client.request(
+            "POST", "/artifacts/filter", json={"artifacts": chosen.model_dump(mode="json")}
+        )
+        kinds = sorted(artifact["type"] for artifact in found.json())
+        assert kinds == ["markdown", "progress", "table"]
+
+
+def test_the_same_seed_gives_the_same_metrics(tmp_path):
+    shapes = write_shapes(tmp_path / "shapes", each=8)
+    metrics = []
+    for name in ("a", "b"):
+        store = tmp_path / name
+        train(str(shapes), "shapes", settings=TINY, store=str(store))
+        metrics.append(load(find("shapes", str(store))).info["metrics"])
+    assert json.dumps(metrics[0]) == json.dumps(metrics[1])
+
+
+@pytest.mark.parametrize(
+    "wrong,error,line",
+    [
+        ({"labels": "colour"}, SettingsError, "colour"),
+        ({"labels": "regex:("}, SettingsError, r"regex"),
+        ({"name": "../x"}, SettingsError, "not a name for a model"),
+        ({"dataset": "nowhere.tgz"}, PlaceError, "no such file or folder"),
+        ({"settings": TrainSettings(architecture="resnet19")}, SettingsError, "resnet19"),
+    ],
+)
+def test_what_cannot_be_used_fails_in_one_line_before_any_work(tmp_path, wrong, error, line):
+    arguments = {"dataset": "digits", "name": "digits", "store": str(tmp_path / "store"), **wrong}
+    with pytest.raises(error, match=line) as told:
+        train(**arguments)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "store/datasets").exists()
