@@ -176,12 +176,11 @@ def training_report(model: dict, pictures: dict[str, bytes], summary: str) -> st
 def _scored_headline(books: dict, counts: list[tuple[str, int]]) -> str:
     if not books["found"]:
         return "Nothing to score: no image was found"
-    few = [f"{name} ({count:,})" for name, count in counts[:4]]
-    if len(counts) > 4:
-        few.append(f"{len(counts) - 4} other labels ({sum(count for _, count in counts[4:]):,})")
+    few = ", ".join(f"{name} ({count:,})" for name, count in counts)
+    labels = few if len(counts) <= 4 else f"{len(counts)} labels"
     images = "image" if books["found"] == 1 else "images"
-    failed = f"; {books['failed']:,} failed, each with its reason" if books["failed"] else ""
-    return f"{books['found']:,} {images} scored: {', '.join(few) or 'none could be read'}{failed}"
+    failed = f"; {books['failed']:,} failed" if books["failed"] else ""
+    return f"{books['found']:,} {images} scored: {labels or 'none could be read'}{failed}"
 
 
 def _by_status(books: dict) -> str:
