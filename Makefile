@@ -1,5 +1,6 @@
 # make demo    the whole job on the embedded digits: no network, no server
 # make test    every test
+# make bench   speed against fastai, peers and the limit; needs photos and minutes
 # make lint    ruff, as the tests expect it
 #
 # Each makes its own .venv and installs the versions of constraints.txt into it;
@@ -16,6 +17,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: install
+	$(BIN)/python bench/model.py ../shared/data/cats-dogs.tgz --store store
+	$(BIN)/python bench/score.py --model bench --store store --photos store/datasets $(BENCH)
 
 lint: install
 	$(BIN)/ruff check .

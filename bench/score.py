@@ -14,7 +14,9 @@ are ratios of medians, written with versions and hardware to bench/results/.
     timm        timm's inference.py: its loader and its defaults
     flow        visionflows, the score flow, Prefect, CSV and report included
     engine      visionflows without Prefect
-    network     the limit: the folded network on a tensor in memory, at the flow's precision
+    folded      the limit as eager torch has it: the network with batch norm folded, channels_last,
+                at the flow's precision, on a tensor in memory, a stream a core
+    network     the limit of this engine: its own network (convolutions fused too), likewise
     decode      the limit: decoding and resizing alone, all cores
 """
 
@@ -32,7 +34,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SIDES = ("predict", "get_preds", "plain", "timm", "flow", "engine", "network", "decode")
+SIDES = ("predict", "get_preds", "plain", "timm", "flow", "engine", "folded", "network", "decode")
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def _serve(pipe, side: str, options, photos: list[str]) -> None:
         began = time.perf_counter()
         labels, count, *own = run()
         seconds = own[0] if own else time.perf_counter() - began
-        pipe.send({"rate": count / seconds, "seconds": seconds, "labels": labels})
+        pipe.send({"rate": count / seconds, "count": count, "labels": labels})
 
 
 def _model(options):
@@ -272,27 +274,49 @@ def _opened(options):
 
 
 def _network(options, photos):
+    engine = _opened(options)
+    return _forwarding(engine, lambda pixels: engine.forward(pixels))
+
+
+def _folded(options, photos):
     import torch
 
+    from tasks import bundle
+    from tasks.network import folded
+
     engine = _opened(options)
+    dtype = getattr(torch, engine.precision)
+    network = folded(bundle.network_of(engine.model)).requires_grad_(False)
+    network = network.to(engine.device, dtype, memory_format=torch.channels_last)
+    side = engine.decoder.side
+    images = torch.rand(engine.batch_size, 3, side, side, device=engine.device).to(
+        dtype, memory_format=torch.channels_last
+    )
+    return _forwarding(engine, lambda _: network(images))
+
+
+def _forwarding(engine, forward):
+    """Rounds of forward passes of one batch in memory: on a CPU a stream a core."""
+    import torch
+
     shape = (engine.batch_size, engine.decoder.side, engine.decoder.side, 3)
     pixels = torch.randint(0, 255, shape, dtype=torch.uint8, device=engine.device)
-    count = 16 if engine.device.type == "cpu" else 400
+    cpu = engine.device.type == "cpu"
+    count = 64 if cpu else 400
 
-    def forward():
+    def once(_):
         with torch.inference_mode():
-            return engine.forward(pixels)
+            return forward(pixels)
 
     def run():
-        if engine.device.type == "cpu":
-            streams = engine.workers
+        if cpu:
             with concurrent.futures.ThreadPoolExecutor(
-                streams, initializer=torch.set_num_threads, initargs=(1,)
+                engine.workers, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool:
-                list(pool.map(lambda _: forward(), range(count)))
+                list(pool.map(once, range(count)))
         else:
-            for _ in range(count):
-                forward()
+            for number in range(count):
+                once(number)
             torch.cuda.synchronize()
         return [], count * engine.batch_size
 
@@ -341,6 +365,7 @@ def _write(options, rounds: dict[str, list[dict]], photos: int) -> None:
         "model": f"{model.info['architecture']} at {model.info['image_size']} pixels",
         "precision": _opened(options).precision,
         "photos": photos,
+        "images_of_each_side": {side: results[0]["count"] for side, results in rounds.items()},
         "images_per_second": {side: round(rate, 1) for side, rate in rates.items()},
         "rounds": {
             side: [round(result["rate"], 1) for result in results]

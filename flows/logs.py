@@ -35,16 +35,18 @@ class OneLine(logging.Filter):
 
 
 class ToRun(logging.Handler):
-    """Hands the steps' lines to the handlers of Prefect's run logs, while there is a run."""
+    """Hands the steps' lines to the run's log in the server, while there is a run.
+
+    What Prefect shows on its console they reach by themselves, as any library's lines.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         from prefect.context import FlowRunContext, TaskRunContext
 
         if not (FlowRunContext.get() or TaskRunContext.get()):
             return
-        told = _has_terminal(logging.getLogger("visionflows"))
         for handler in logging.getLogger("prefect.extra").handlers:
-            if not (told and _is_console(handler)):
+            if not isinstance(handler, logging.StreamHandler):
                 handler.handle(record)
 
 
@@ -74,10 +76,3 @@ def to_terminal(debug: bool = False) -> None:
         for kind in (FutureWarning, DeprecationWarning):
             warnings.simplefilter("ignore", kind)
 
-
-def _has_terminal(logger: logging.Logger) -> bool:
-    return any(handler.get_name() == "visionflows.terminal" for handler in logger.handlers)
-
-
-def _is_console(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) or "Console" in type(handler).__name__

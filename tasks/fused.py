@@ -28,9 +28,7 @@ def fused(network: "nn.Module", example: "torch.Tensor") -> "nn.Module":
     if not (isinstance(network, torch.fx.GraphModule) and torch.backends.mkldnn.is_available()):
         return network
     dtype = next(network.parameters()).dtype
-    ShapeProp(network).propagate(
-        example.to(dtype).contiguous(memory_format=torch.channels_last)
-    )
+    ShapeProp(network).propagate(example.to(dtype).contiguous(memory_format=torch.channels_last))
     for node in list(network.graph.nodes):
         if _is_plain_convolution(network, node):
             _replace(network, node)
