@@ -75,4 +75,3 @@ def to_terminal(debug: bool = False) -> None:
     if not debug:  # what a library has deprecated is no news to who sorts photos
         for kind in (FutureWarning, DeprecationWarning):
             warnings.simplefilter("ignore", kind)
-

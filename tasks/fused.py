@@ -60,6 +60,8 @@ def _replace(network: "fx.GraphModule", node: "fx.Node") -> None:
     if relu is None and (total := _only_user(node, _is_sum)) is not None:
         shortcut = _shortcut(node, total)
         relu = _only_user(total, lambda user: _is_relu(network, user))
+        if shortcut is not None and not _owns_its_memory(network, shortcut):
+            shortcut = None
         if shortcut is None or relu is None:
             relu = shortcut = None
     module = network.get_submodule(node.target)
@@ -105,6 +107,17 @@ def _shortcut(node: "fx.Node", total: "fx.Node") -> "fx.Node | None":
     late = [user for user in other.users if place[user] > place[node] and user is not total]
     same = other.meta["tensor_meta"].shape == node.meta["tensor_meta"].shape
     return other if same and not late and place[other] < place[node] else None
+
+
+def _owns_its_memory(network: "fx.GraphModule", node: "fx.Node") -> bool:
+    """Whether nothing else looks at what a node gives: an input, a view or an identity may not be
+    written over."""
+    from torch import nn
+
+    if node.op != "call_module":
+        return False
+    owners = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    return node.target.startswith("packed_") or type(network.get_submodule(node.target)) in owners
 
 
 def _packed(module: "nn.Conv2d", shape: tuple[int, ...], relu: bool) -> "nn.Module":
