@@ -359,9 +359,8 @@ def _write(options, rounds: dict[str, list[dict]], photos: int) -> None:
                 agreement[side] = sum(map(str.__eq__, labels, reference)) / len(labels)
     model = _model(options)
     result = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": _hardware(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": hardware(),
+        "versions": versions(),
         "model": f"{model.info['architecture']} at {model.info['image_size']} pixels",
         "precision": _opened(options).precision,
         "photos": photos,
@@ -374,12 +373,17 @@ def _write(options, rounds: dict[str, list[dict]], photos: int) -> None:
         "labels_as_get_preds": {side: round(share, 5) for side, share in agreement.items()},
         "ratios": _ratios(rounds),
     }
+    written(result, options.results, "-".join(filter(None, ("score", options.note))))
+
+
+def written(result: dict, results: str, name: str) -> None:
+    """Print a result and keep it, its date first."""
+    result = {"date": datetime.date.today().isoformat(), **result}
     text = json.dumps(result, indent=2)
     print(text)
-    target = Path(options.results)
+    target = Path(results)
     target.mkdir(parents=True, exist_ok=True)
-    name = "-".join(filter(None, (result["date"], "score", options.note)))
-    (target / f"{name}.json").write_text(text + "\n")
+    (target / f"{result['date']}-{name}.json").write_text(text + "\n")
 
 
 def _ratios(rounds: dict[str, list[dict]]) -> dict[str, float]:
@@ -396,14 +400,19 @@ def _ratios(rounds: dict[str, list[dict]]) -> dict[str, float]:
     return {name: value for name, value in pairs.items() if value is not None}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Python and what the sides are made of."""
     from importlib import metadata
 
     names = ("torch", "torchvision", "fastai", "timm", "prefect", "pillow")
-    return {name: metadata.version(name) for name in names}
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
 
 
-def _hardware() -> dict:
+def hardware() -> dict:
+    """The machine, as far as a rate depends on it."""
     import torch
 
     cpu = next(
