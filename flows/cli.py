@@ -16,6 +16,10 @@ from typing import Annotated
 
 import typer
 
+from flows.cli_models import models_app
+from flows.cli_options import ModelName, Store, prefect_on_this_machine, settings_of
+from flows.cli_serve import serve_app
+
 app = typer.Typer(
     name="visionflows",
     help="Fine-tune an image classifier on your photos, and score folders of images into CSV.",
@@ -24,18 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-models_app = typer.Typer(
-    help="The models in the store: list, show.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(models_app, name="models")
-
-Store = Annotated[
-    str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
-]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
-ModelName = Annotated[
-    str, typer.Option("--model", help="pets, pets@production, pets@<version>, or a bundle's place.")
-]
+app.add_typer(models_app, name="models")
+app.add_typer(serve_app)  # its commands, beside these
 
 
 @app.callback()
@@ -49,7 +44,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo works; made anew.")] = Path("demo"),
 ) -> None:
     """The whole job on the embedded digits: no network, no server, under two minutes."""
-    _prefect_on_this_machine()
+    prefect_on_this_machine()
     from flows.demo import demo as run
 
     run(folder)
@@ -96,11 +91,11 @@ def train(
     store: Store = "store",
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""
-    _prefect_on_this_machine()
+    prefect_on_this_machine()
     from flows.train import train as flow
     from tasks.learner import TrainSettings
 
-    settings = _settings(
+    settings = settings_of(
         TrainSettings,
         **{"architecture": arch, "image_size": image_size, "resize": resize, "epochs": epochs},
         **{"freeze_epochs": freeze_epochs, "lr": lr, "batch_size": batch_size, "seed": seed},
@@ -114,7 +109,7 @@ def train(
         settings=settings,
         valid_pct=valid_pct,
         store=store,
-        sha256=sha256,
+        sha256=sha256 or "",
         export_fastai=export_fastai,
     )
     typer.echo(f"model   {where}\nreport  {where}/report.html")
@@ -157,10 +152,10 @@ def score(
     store: Store = "store",
 ) -> None:
     """Score every image in a folder into predictions.csv: one row for every file."""
-    _prefect_on_this_machine()
+    prefect_on_this_machine()
     from tasks.predict import ScoreSettings
 
-    settings = _settings(
+    settings = settings_of(
         ScoreSettings,
         **{"batch_size": batch_size, "workers": workers, "precision": precision},
         **{"device": device, "shard_size": shard_size, "max_pixels": max_pixels, "top": top},
@@ -177,7 +172,7 @@ def score(
         return
     from flows.score import score as flow
 
-    run = flow(input, model, output=output, store=store, settings=settings)
+    run = flow(input, model, output=output or "", store=store, settings=settings)
     for line in told(run):
         typer.echo(line)
 
@@ -220,55 +215,6 @@ def predict(
         answer = (engine.model.classes[index], torch.tensor(index), torch.tensor(row.probabilities))
         typer.echo(f"{row.name}: {answer}" if len(images) > 1 else f"{answer}")
     raise typer.Exit(int(failed))
-
-
-@models_app.command("list", epilog="Example: visionflows models list --store store")
-def models_list(store: Store = "store") -> None:
-    """Every published version, newest first, with its aliases and error rate."""
-    from tasks.bundle import catalogue
-
-    for info in catalogue(store):
-        aliases = " ".join(info["aliases"])
-        rate = info["metrics"]["error_rate"]
-        typer.echo(f"{info['name']}@{info['version']}  error rate {rate:.4f}  {aliases}".rstrip())
-
-
-@models_app.command("show", epilog="Example: visionflows models show pets@latest")
-def models_show(
-    model: Annotated[str, typer.Argument(help="A model, as in --model.")], store: Store = "store"
-) -> None:
-    """What a model's model.json says, checked against the bundle's files."""
-    import json
-
-    from tasks.bundle import find, load
-
-    typer.echo(json.dumps(load(find(model, store)).info, indent=2, ensure_ascii=False))
-
-
-def _settings(kind, **values):
-    """A settings object. Raises SettingsError in the words of the command line."""
-    from pydantic import ValidationError
-
-    from tasks.errors import SettingsError
-
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = {"architecture": "arch"}.get(first["loc"][0], first["loc"][0]).replace("_", "-")
-        raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
-
-
-def _prefect_on_this_machine() -> None:
-    """Run flows against the server that is configured, or one of Prefect's own for this process."""
-    from flows.logs import to_terminal
-
-    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    # The first start of Prefect's own server makes its database: slow on a slow disk.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 
 def main() -> None:

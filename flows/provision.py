@@ -1,4 +1,4 @@
-"""What the server must hold beside the deployments: the one-job limit and the rule about the dead.
+"""What the server must hold beside the deployments: the one-job limit and the automations.
 
     prefect work-pool create visionflows --type process
     prefect deploy --all --prefect-file deployments/prefect.yaml     # runs `provision` as its build
@@ -12,7 +12,7 @@ from importlib import metadata
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
@@ -22,20 +22,26 @@ SILENCE = datetime.timedelta(seconds=90)  # three of the shortest heartbeats tha
 ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
-def provision(deployments: list[str], jobs: int = 1) -> dict[str, str]:
+def provision(
+    deployments: list[str], jobs: int = 1, rules: list[dict] | None = None
+) -> dict[str, str]:
     """What prefect.yaml may use as {{ visionflows.version }}; the server is made ready on the way.
 
     `deployments` ("score/score", …) share one global concurrency limit of `jobs` runs at a time.
     Prefect's file can only give each deployment a limit of its own, so this reserves those that
     do not exist yet, bound to the shared limit; `prefect deploy` then fills them in, and leaves
     the limit they are bound to as long as their `concurrency_limit` in the file equals `jobs`.
+
+    `rules` run a deployment on an event. Prefect's own `triggers:` delete their automations and
+    make them anew at every deploy: what was switched off in the UI would be on again, and an
+    event in between be missed. Each rule: name, description, deployment, expect, match, parameters.
     """
     with get_client(sync_client=True) as client:
         limit = _limit(client, jobs)
-        for name in deployments:
-            _bind(client, name, limit)
-        if not client.read_automations_by_name(DEAD_RULE):
-            client.create_automation(_dead_rule())
+        ids = {name: _bind(client, name, limit) for name in deployments}
+        for rule in rules or []:
+            _apply_rule(client, _event_rule(**{**rule, "deployment": ids[rule["deployment"]]}))
+        _apply_rule(client, _dead_rule())
     return {"version": metadata.version("visionflows")}
 
 
@@ -64,19 +70,45 @@ def _limit(client: SyncPrefectClient, jobs: int) -> str:
     return str(limit.id)
 
 
-def _bind(client: SyncPrefectClient, full_name: str, limit: str) -> None:
-    """Let a deployment take its turns from the shared limit, reserving it if it is new."""
+def _bind(client: SyncPrefectClient, full_name: str, limit: str) -> str:
+    """The id of a deployment that takes its turns from the shared limit; a new one is reserved."""
     flow, _, name = full_name.partition("/")
     bound = {"global_concurrency_limit_id": limit}
     try:
         deployment = client.read_deployment_by_name(full_name)
     except ObjectNotFound:
-        flow_id = str(client.create_flow_from_name(flow))
-        client.request("POST", "/deployments/", json={"flow_id": flow_id, "name": name, **bound})
-        return
+        new = {"flow_id": str(client.create_flow_from_name(flow)), "name": name, **bound}
+        return client.request("POST", "/deployments/", json=new).json()["id"]
     now = deployment.global_concurrency_limit
     if now is None or str(now.id) != limit:
         client.request("PATCH", f"/deployments/{deployment.id}", json=bound)
+    return str(deployment.id)
+
+
+def _apply_rule(client: SyncPrefectClient, rule: AutomationCore) -> None:
+    """Make an automation, or change the one of its name where it says something else."""
+    same_name = client.read_automations_by_name(rule.name)
+    if not same_name:
+        client.create_automation(rule)
+    elif _meaning(same_name[0]) != _meaning(rule):
+        rule.enabled = same_name[0].enabled
+        client.update_automation(same_name[0].id, rule)
+
+
+def _meaning(rule: AutomationCore) -> dict:
+    fields = rule.model_dump(include={"description", "trigger", "actions"})
+    fields["trigger"].pop("id", None)
+    return fields
+
+
+def _event_rule(
+    name: str, description: str, deployment: str, expect: list[str], match: dict, parameters: dict
+) -> AutomationCore:
+    trigger = EventTrigger(
+        expect=set(expect), match=match, posture=Posture.Reactive, threshold=1, within=0
+    )
+    action = RunDeployment(deployment_id=deployment, parameters=parameters)
+    return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
 
 
 def _dead_rule() -> AutomationCore:

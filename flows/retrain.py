@@ -1,6 +1,6 @@
 """The retrain flow: train, compare with production, promote if better, score what waits.
 
-python -c 'from flows.retrain import retrain; retrain("PETS", "pets", labels="uppercase")'
+visionflows retrain PETS --name pets --labels uppercase
 prefect deployment run retrain/retrain
 
 The two models label the same images, which neither was trained on: see tasks/compare.py for why
@@ -10,14 +10,14 @@ their published error rates will not do. The first model of its name is promoted
 from typing import Annotated
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from flows import artifacts, steps
 from flows import promote as promotion
-from flows import steps
 from flows.logs import to_prefect
+from flows.notify import tell
 from flows.score import score
 from flows.train import train
 from tasks import bundle
@@ -39,6 +39,8 @@ promote_model = task(
     cache_policy=NO_CACHE,
 )
 
+DEFAULTS = TrainSettings()
+
 
 def _name() -> str:
     return "retrain {name} from {dataset}".format(**flow_run.parameters)
@@ -49,35 +51,34 @@ def _name() -> str:
     flow_run_name=_name,
     description="Train, compare with production, promote if better, score what waits.",
     validate_parameters=True,
+    on_failure=[tell],
+    on_crashed=[tell],
 )
 def retrain(
-    dataset: Annotated[
-        str, Field(description="A fastai name (PETS), an http(s):// archive, an archive, a folder.")
-    ],
-    name: Annotated[str, Field(description="What the model is called.")],
-    labels: Annotated[
-        str, Field(description="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
-    ] = "folder",
-    inbox: Annotated[
-        str | None,
-        Field(
-            description="A folder to score afterwards, with what is production then. Leave it "
-            "empty where the promotion's event starts a scoring, as the deployments do."
-        ),
-    ] = None,
-    settings: Annotated[
-        TrainSettings | None, Field(title="Advanced", description="How to fine-tune.")
-    ] = None,
-    valid_pct: Annotated[
-        float, Field(gt=0, lt=1, description="Share of the images to validate on.")
-    ] = 0.2,
-    store: Annotated[
-        str | None, Field(description="Where runs keep what they make; the worker's if empty.")
-    ] = None,
+    dataset: str,
+    name: str,
+    labels: str = "folder",
+    valid_pct: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    inbox: str = "",
+    output: str = "",
+    store: str = "",
+    settings: TrainSettings = DEFAULTS,
 ) -> dict:
     """What came of it: the new version, whether it was promoted and why, and the comparison.
 
-    Raises a VisionflowsError, in one line; production is then what it was.
+    Raises a VisionflowsError, in one line; production is then what it was. The lines below are
+    what the run form says.
+
+    Args:
+        dataset: The dataset as it is now: a fastai name (PETS), an archive, a folder, or digits.
+        name: What the model is called; its production is what the new version must beat.
+        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE.
+        valid_pct: Share of the images to validate on.
+        inbox: A folder to score afterwards with what is production then. Leave it empty where
+            the promotion's event starts a scoring, as it does beside the score deployment.
+        output: Where that scoring's predictions.csv goes; empty for a folder of its own.
+        store: Where runs keep what they make; empty for the worker's own.
+        settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     to_prefect()
     store = store or bundle.default_store()
@@ -93,9 +94,9 @@ def retrain(
     verdict = _verdict(f"{name}@{version}", name, dataset, store)
     if verdict["better"]:
         promote_model(f"{name}@{version}", store)
-    create_markdown_artifact(_note(name, version, verdict), description="Whether it was promoted")
+    artifacts.retrained(f"{name}@{version}", verdict)
     if inbox:
-        score(input=inbox, model=f"{name}@production", store=store)
+        score(input=inbox, model=f"{name}@production", output=output, store=store)
     return {"model": f"{name}@{version}", "promoted": verdict["better"], **verdict}
 
 
@@ -106,8 +107,3 @@ def _verdict(candidate: str, name: str, dataset: str, store: str) -> dict:
         return {"better": True, "why": f"there is no {production} yet"}
     data = steps.fetch_dataset(dataset, store)  # there already: train has just fetched it
     return compare_models(candidate, production, data.folder, store)
-
-
-def _note(name: str, version: str, verdict: dict) -> str:
-    outcome = "promoted" if verdict["better"] else "not promoted"
-    return f"## {name}@{version}: {outcome}\n\n{verdict['why'].capitalize()}.\n"

@@ -4,16 +4,18 @@ visionflows score inbox --model pets --output scores/night
 python -c 'from flows.score import score; score("inbox", "pets", "scores/night")'
 """
 
-import datetime
-
 from prefect import flow
+from prefect.context import get_run_context
 from prefect.runtime import flow_run
 
 from flows import steps
 from flows.logs import to_prefect
+from flows.notify import tell
 from flows.progress import Progress
 from tasks.bundle import default_store
 from tasks.predict import ScoreSettings, Scoring, check_errors
+
+DEFAULTS = ScoreSettings()
 
 
 def _name() -> str:
@@ -25,21 +27,31 @@ def _name() -> str:
     flow_run_name=_name,
     description="Score every image in a place: a CSV with one row for every file.",
     validate_parameters=True,
+    on_failure=[tell],
+    on_crashed=[tell],
 )
 def score(
     input: str,
     model: str,
-    output: str | None = None,
-    store: str | None = None,
-    settings: ScoreSettings | None = None,
+    output: str = "",
+    store: str = "",
+    settings: ScoreSettings = DEFAULTS,
 ) -> dict:
-    """What run.json says. `output` is by default scores/<time> in the store.
+    """What run.json says.
 
     Raises a VisionflowsError, in one line, where the run cannot be trusted to be whole, or more
-    files failed than it allows.
+    files failed than it allows. The lines below are what the run form says.
+
+    Args:
+        input: The folder or s3://bucket/prefix of images, or a .txt or .csv that lists them.
+        model: pets, pets@production, pets@<version>, or the place of a bundle.
+        output: Where predictions.csv goes; empty for a folder of this run's own in the store.
+            A run into the output of one that was cancelled or died goes on where that one was.
+        store: Where runs keep what they make; empty for the worker's own.
+        settings: Advanced: speed, precision, resuming, and how many files may fail.
     """
     to_prefect()
-    store, settings = store or default_store(), settings or ScoreSettings()
+    store, settings = store or default_store(), settings or DEFAULTS
     engine = steps.load_model(model, store, settings)
     with Scoring(input, output or default_output(store), engine, settings).alone() as scoring:
         left = steps.list_work(scoring)
@@ -53,5 +65,6 @@ def score(
 
 
 def default_output(store: str) -> str:
-    """A place in the store that no other run has."""
-    return f"{store}/scores/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%fZ}"
+    """A place in the store that is this flow run's own: the same one when the run is retried."""
+    run = get_run_context().flow_run
+    return f"{store}/scores/{run.created:%Y%m%dT%H%M%SZ}-{run.id.hex[-8:]}"

@@ -9,10 +9,10 @@ import functools
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows import forked  # noqa: F401 (loader processes are forked in these tasks)
+from flows import artifacts, forked  # noqa: F401 (loader processes are forked in these tasks)
 from flows.progress import Progress
 from tasks import agreement, bundle, evaluate, fetch, fine_tune, predict, report, shards, table
 from tasks.images import MAX_PIXELS
@@ -48,7 +48,9 @@ def fine_tune_network(files, folder: Path, draft: Path, settings: TrainSettings)
     """Train, and leave the history as a table in the UI."""
     with Progress("fine-tuning", total=1) as progress:
         record = fine_tune.fine_tune(files, folder, draft, settings, progress.share)
-    create_table_artifact(record["history"], description="Losses and metrics, an epoch a row")
+    create_table_artifact(
+        record["history"], key="epochs", description="Losses and metrics, an epoch a row"
+    )
     return record
 
 
@@ -80,7 +82,7 @@ def publish_bundle(draft: Path, store: str, info: dict, files, summary: str) -> 
     pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
     (draft / "report.html").write_text(report.training_report(info, pictures, summary))
     where = bundle.publish(draft, store, info, files)
-    create_markdown_artifact(_training_note(info, where), description="What was trained")
+    artifacts.trained(info, where)
     return where
 
 
@@ -120,25 +122,4 @@ def write_report(run: dict, source: Place, output: Place) -> None:
     page = report.scoring_report(run, report.collect_samples(run, source, output))
     output.write("report.html", page.encode())
     shards.finish(output, run)
-    create_markdown_artifact(_scoring_note(run), description="What was scored")
-
-
-def _training_note(info: dict, where: str) -> str:
-    metrics, dataset = info["metrics"], info["dataset"]
-    return (
-        f"## {info['name']}@{info['version']}\n\n"
-        f"{info['architecture']} on {dataset['train']} images, validated on {dataset['valid']}: "
-        f"error rate **{metrics['error_rate']:.4f}**, accuracy **{metrics['accuracy']:.4f}**\n\n"
-        f"Bundle: `{where}` · report: `{where}/report.html`\n"
-    )
-
-
-def _scoring_note(run: dict) -> str:
-    books, timings = run["books"], run["timings"]
-    labels = "\n".join(f"| {name} | {count} |" for name, count in books["by_label"].items())
-    return (
-        f"## {books['found']} files found, {books['ok']} ok, {books['failed']} failed\n\n"
-        f"| label | files |\n|---|---|\n{labels}\n\n"
-        f"{timings['images_per_second']} images/s; {timings['limit']}\n\n"
-        f"`{run['output']}/predictions.csv` · `{run['output']}/report.html`\n"
-    )
+    artifacts.scored(run)

@@ -6,14 +6,19 @@ python -c 'from flows.train import train; train("digits", "digits")'
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from flows import steps
 from flows.logs import to_prefect
+from flows.notify import tell
 from tasks import bundle, network, table
 from tasks.learner import TrainSettings
+
+DEFAULTS = TrainSettings()
 
 
 def _name() -> str:
@@ -25,27 +30,41 @@ def _name() -> str:
     flow_run_name=_name,
     description="Fine-tune an image classifier on a dataset and publish it as a model bundle.",
     validate_parameters=True,
+    on_failure=[tell],
+    on_crashed=[tell],
 )
 def train(
     dataset: str,
     name: str,
     labels: str = "folder",
-    settings: TrainSettings | None = None,
-    valid_pct: float = 0.2,
-    store: str | None = None,
-    sha256: str | None = None,
+    valid_pct: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    store: str = "",
+    sha256: str = "",
     export_fastai: bool = False,
+    settings: TrainSettings = DEFAULTS,
 ) -> str:
     """The place of the published bundle; `name` means it from now on.
 
-    Raises a VisionflowsError, in one line; settings are checked before any work.
+    Raises a VisionflowsError, in one line; settings are checked before any work. The lines below
+    are what the run form says.
+
+    Args:
+        dataset: A fastai name (PETS), an http(s):// or s3:// archive, an archive, a folder, or
+            digits.
+        name: What the model will be called: letters, digits, '.', '_' and '-'.
+        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE.
+        valid_pct: Share of the images to validate on.
+        store: Where runs keep what they make; empty for the worker's own.
+        sha256: What the archive must be; empty to take it as it is.
+        export_fastai: Also write export.pkl, for people who go on in fastai.
+        settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     to_prefect()
-    store, settings = store or bundle.default_store(), settings or TrainSettings()
+    store, settings = store or bundle.default_store(), settings or DEFAULTS
     bundle.check_name(name)
     table.parse_label_rule(labels)
     network.check_architecture(settings.architecture)
-    data = steps.fetch_dataset(dataset, store, sha256=sha256)
+    data = steps.fetch_dataset(dataset, store, sha256=sha256 or None)
     files = steps.build_table(
         data.folder,
         labels,

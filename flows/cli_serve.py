@@ -1,0 +1,106 @@
+"""`visionflows up`, `doctor` and `retrain`: the commands that keep the job running by itself."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli_options import Store, prefect_on_this_machine, settings_of
+
+serve_app = typer.Typer(rich_markup_mode=None)
+
+
+@serve_app.command(epilog="Example: visionflows up --port 4200")
+def up(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine needs a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 4200,
+    state: Annotated[
+        Path, typer.Option(help="Where the database and the logs are kept for next time.")
+    ] = Path("~/.visionflows"),
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VISIONFLOWS_DATABASE",
+            help="postgresql+asyncpg://user:password@host/name [default: SQLite in STATE]",
+        ),
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file with the password [default: VISIONFLOWS_PASSWORD]")
+    ] = None,
+    deployments: Annotated[
+        Path | None, typer.Option(help="A changed copy of deployments/prefect.yaml to apply.")
+    ] = None,
+    store: Store = "store",
+) -> None:
+    """Prefect server, UI, work pool, worker and all deployments on this machine, until Ctrl-C."""
+    from flows import up as server
+    from flows.logs import to_terminal
+
+    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    values = {"host": host, "port": port, "state": state, "database": database, "store": store}
+    if deployments:
+        values["deployments"] = deployments
+    server.up(settings_of(server.UpSettings, password_file=password_file, **values))
+
+
+@serve_app.command(epilog="Example: visionflows doctor s3://bucket/inbox")
+def doctor(
+    places: Annotated[
+        list[str] | None, typer.Argument(help="Places to reach: folders or s3://bucket/prefix.")
+    ] = None,
+    store: Store = "store",
+) -> None:
+    """Versions, GPU and driver, places, Prefect server: how each is, and what to do about it."""
+    from flows.doctor import examine
+
+    broken = False
+    for finding in examine([store, *(places or [])]):
+        broken |= finding.mark == "FAIL"
+        typer.echo(f"{finding.mark:4}  {finding.what}: {finding.said}")
+        if finding.todo:
+            typer.echo(f"      do: {finding.todo}")
+    raise typer.Exit(int(broken))
+
+
+@serve_app.command(epilog="Example: visionflows retrain PETS --name pets --labels uppercase")
+def retrain(
+    dataset: Annotated[str, typer.Argument(help="The dataset as it is now, as for train.")],
+    name: Annotated[str, typer.Option(help="What the model is called.")],
+    labels: Annotated[
+        str, typer.Option(help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
+    ] = "folder",
+    inbox: Annotated[
+        str, typer.Option(help="Score this afterwards with what is production then.")
+    ] = "",
+    output: Annotated[
+        str, typer.Option(help="Where that CSV goes [default: STORE/scores/<time>]")
+    ] = "",
+    arch: Annotated[str, typer.Option(help="Any torchvision or timm architecture.")] = "resnet34",
+    image_size: Annotated[int, typer.Option(help="Side of the square shown, in pixels.")] = 224,
+    epochs: Annotated[int, typer.Option(help="Epochs after the frozen ones.")] = 1,
+    lr: Annotated[str, typer.Option(help="Base learning rate, or find.")] = "0.002",
+    augment: Annotated[bool, typer.Option(help="Flip, rotate, zoom and light.")] = True,
+    pretrained: Annotated[
+        str, typer.Option(help="default, none, or the place of a state dict.")
+    ] = "default",
+    seed: Annotated[int, typer.Option(help="Seed of split, weights, order, augmentation.")] = 42,
+    valid_pct: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
+    store: Store = "store",
+) -> None:
+    """Train, compare with production on unseen images, promote if better, score what waits."""
+    prefect_on_this_machine()
+    from flows.retrain import retrain as flow
+    from tasks.learner import TrainSettings
+
+    settings = settings_of(
+        TrainSettings,
+        **{"architecture": arch, "image_size": image_size, "epochs": epochs, "lr": lr},
+        **{"augment": augment, "pretrained": pretrained, "seed": seed},
+    )
+    where = {"inbox": inbox, "output": output, "store": store}
+    result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
+    outcome = "promoted" if result["promoted"] else "not promoted"
+    typer.echo(f"{result['model']}: {outcome}: {result['why']}")

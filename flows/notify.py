@@ -1,0 +1,45 @@
+"""Tell others that a run failed or crashed: an event on the server, and a webhook if one is set.
+
+@flow(on_failure=[tell], on_crashed=[tell])
+
+VISIONFLOWS_WEBHOOK is a URL that takes a POST of JSON, such as a chat's incoming webhook: `text`
+is the line to show, the other keys say which run it was. Set it where the worker runs.
+"""
+
+import logging
+import os
+
+from prefect.events import emit_event
+
+log = logging.getLogger("visionflows.notify")
+
+EVENT = "visionflows.run.failed"
+
+
+def tell(flow, flow_run, state) -> None:
+    """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
+    if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
+        return
+    message = (state.message or "").strip()
+    words = {
+        **{"flow": flow.name, "run": flow_run.name, "run_id": str(flow_run.id)},
+        **{"state": state.name, "message": message},
+    }
+    resource = {
+        "prefect.resource.id": f"visionflows.run.{flow_run.id}",
+        "prefect.resource.name": flow_run.name,
+    }
+    emit_event(EVENT, resource=resource, payload=words)
+    url = os.environ.get("VISIONFLOWS_WEBHOOK")
+    if url:
+        _post(url, {"text": f"{flow_run.name}: {state.name}: {message}", **words})
+
+
+def _post(url: str, words: dict[str, str]) -> None:
+    import httpx
+
+    try:
+        httpx.post(url, json=words, timeout=10).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        kind = type(error).__name__  # its text may hold the URL, which is a secret
+        log.warning("VISIONFLOWS_WEBHOOK could not be told (%s)", kind)
