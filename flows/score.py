@@ -44,7 +44,7 @@ def score(
 
     Args:
         input: The folder or s3://bucket/prefix of images, or a .txt or .csv that lists them.
-        model: pets, pets@production, pets@<version>, or the place of a bundle.
+        model: pets, pets@production, pets@VERSION, or the place of a bundle.
         output: Where predictions.csv goes; empty for a folder of this run's own in the store.
             A run into the output of one that was cancelled or died goes on where that one was.
         store: Where runs keep what they make; empty for the worker's own.

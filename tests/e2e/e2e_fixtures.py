@@ -1,0 +1,75 @@
+"""A server with a worker for all tests here, a browser, and PostgreSQL, where they are."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, Trained, shape
+from postgres import postgres_binaries, running_postgres
+from serving import Served, served
+
+CHROMIUM = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+MANY = 1500
+
+
+@pytest.fixture(scope="session")
+def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
+    """One server for the tests that do not stop it; its worker works beside `inbox` and `many`."""
+    folder = tmp_path_factory.mktemp("up")
+    fill(folder / "inbox", 6)
+    fill(folder / "many", MANY)
+    hook = os.environ.get("VISIONFLOWS_WEBHOOK", "")
+    with served(folder, trained.store, VISIONFLOWS_WEBHOOK=hook) as running:
+        yield running
+
+
+def fill(folder: Path, count: int) -> Path:
+    """So many images: a dozen pictures under many names, every name a file to score."""
+    folder.mkdir()
+    kinds = [(CLASSES[index % 3], index // 3) for index in range(12)]
+    for index in range(count):
+        file = folder / f"{index:05d}.png"
+        if index < len(kinds):
+            shape(*kinds[index]).save(file)
+        else:
+            os.link(folder / f"{index % len(kinds):05d}.png", file)
+    return folder
+
+
+@pytest.fixture
+def page():
+    """A page of a headless Chromium: the system's, else the one that Playwright has brought."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    system = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as driver:
+        if not system and not Path(driver.chromium.executable_path).exists():
+            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
+        browser = driver.chromium.launch(executable_path=system, args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of an empty database of a PostgreSQL that runs for these tests alone."""
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="visionflows-pg-", dir="/tmp"))
+    try:
+        with running_postgres(binaries, folder) as url:
+            yield url
+    except subprocess.CalledProcessError as error:
+        pytest.fail(f"{error}: {error.stderr or error.stdout}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""`visionflows up` in a process of its own, and what a person or the UI does with it.
+
+with served(folder, store) as server:
+    run = server.start("score", input="inbox", model="shapes", output="scores/a")
+    server.wait(run, "Completed")
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+ENDED = ("Completed", "Failed", "Crashed", "Cancelled")
+
+
+@dataclasses.dataclass
+class Served:
+    """A server with its worker, by its process and its API."""
+
+    process: subprocess.Popen
+    url: str
+    folder: Path  # where the worker works: relative places begin here
+    api: httpx.Client
+
+    def deployment(self, name: str) -> dict:
+        return self._json("GET", f"/deployments/name/{name}/{name}")
+
+    def start(self, name: str, **parameters) -> str:
+        """The id of a new run: the call that the UI makes for its Run button."""
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        deployment = self.deployment(name)["id"]
+        return self._json("POST", f"/deployments/{deployment}/create_flow_run", body)["id"]
+
+    def run(self, run: str) -> dict:
+        return self._json("GET", f"/flow_runs/{run}")
+
+    def runs(self, name: str) -> list[dict]:
+        only = {"deployments": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC"}
+        return self._json("POST", "/flow_runs/filter", only)
+
+    def wait(self, run: str, *states: str, seconds: float = 120) -> dict:
+        """The run, once it is in one of these states; it may end in no other."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.run(run)
+            name, message = found["state"]["name"], found["state"]["message"]
+            if name in states:
+                return found
+            assert name not in ENDED, f"{found['name']}: {name}: {message}\n{self.logs(run)}"
+            time.sleep(0.2)
+        raise AssertionError(f"not {states} within {seconds} s, but {name}: {message}")
+
+    def logs(self, run: str) -> str:
+        only = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
+        return "\n".join(line["message"] for line in self._json("POST", "/logs/filter", only))
+
+    def artifacts(self, run: str) -> dict[str, list]:
+        """What a run left in the UI, by the kind of artifact."""
+        only = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+        found = {}
+        for artifact in self._json("POST", "/artifacts/filter", only):
+            found.setdefault(artifact["type"], []).append(artifact["data"])
+        return found
+
+    def events(self, name: str) -> list[dict]:
+        only = {"filter": {"event": {"name": [name]}}}
+        return self._json("POST", "/events/filter", only)["events"]
+
+    def pids(self, words: str) -> list[int]:
+        """The processes of this server's family whose command line has these words."""
+        from flows.children import descendants
+
+        found = []
+        for pid in descendants(self.process.pid):
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if words in command:
+                    found.append(pid)
+        return found
+
+    def stop(self) -> str:
+        """Ctrl-C, and what was said until then."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(timeout=60)
+        return (self.folder / "up.log").read_text()
+
+    def _json(self, method: str, path: str, body: dict | None = None):
+        answer = self.api.request(method, path, json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+
+@contextlib.contextmanager
+def served(folder: Path, store: Path, *options: str, password: str = "", **env) -> Iterator[Served]:
+    """`visionflows up` on a free port, working in `folder`; stopped at the end of the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "up.log"
+    words = ("--port", "0", "--state", str(folder / "state"), "--store", str(store), *options)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "up", *words],
+            cwd=folder,
+            env={**environment(), "VISIONFLOWS_PASSWORD": password, **env},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = _ready(process, log)
+        auth = ("admin", password) if password else None
+        with httpx.Client(base_url=f"{url}/api", timeout=30, auth=auth) as api:
+            yield Served(process, url, folder, api)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+
+
+def environment() -> dict[str, str]:
+    """What a command of ours needs to be found, without the settings of who runs the tests."""
+    ours = str(Path(__file__).parents[2])
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    path = f"{ours}{os.pathsep}{env.get('PYTHONPATH', '')}"
+    # A run that waits its turn asks again after so many seconds.
+    turn = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2"}
+    return {**env, "PYTHONPATH": path, **turn}
+
+
+def _ready(process: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(r"ready at (http\S+)", log.read_text())
+        if found:
+            return found[1].replace("localhost", "127.0.0.1")
+        time.sleep(0.2)
+    raise AssertionError(f"not ready: {log.read_text()}")

@@ -1,0 +1,238 @@
+"""Runs on a real server with a real worker: by the API, the UI, a schedule, an event; and hindered.
+
+python -m pytest tests/e2e
+"""
+
+import csv
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from serving import environment
+
+pytest_plugins = ["e2e_fixtures"]
+
+# A shard of 20 images of batch size 1 is a twentieth of a second: many runs can be hindered.
+SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "precision": "float32"}
+
+
+@pytest.fixture(autouse=True)
+def _idle(server):
+    """What a test has set off and not awaited is over before the next."""
+    yield
+    for run in (run for name in ("score", "train", "retrain") for run in server.runs(name)):
+        if run["state"]["name"] in ("Running", "Pending", "AwaitingConcurrencySlot"):
+            server.wait(run["id"], "Completed", "Cancelled", "Crashed", "Failed")
+
+
+@pytest.fixture(scope="module")
+def whole(server, trained, tmp_path_factory) -> bytes:
+    """predictions.csv of the many images, scored in one go and without Prefect."""
+    from tasks.predict import ScoreSettings, score_folder
+
+    output = tmp_path_factory.mktemp("whole") / "scores"
+    source = str(server.folder / "many")
+    score_folder(source, str(output), "shapes", trained.store, ScoreSettings(**SLOW))
+    return (output / "predictions.csv").read_bytes()
+
+
+def rows(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_through_the_api_leaves_its_csv_and_its_artifacts(server):
+    run = server.start("score", input="inbox", model="shapes", output="scores/api")
+    assert server.wait(run, "Completed")["name"] == "score inbox with shapes"
+    assert len(rows(server.folder / "scores/api/predictions.csv")) == 6
+    left = server.artifacts(run)
+    assert left["progress"] == [100.0]
+    summary = left["markdown"][0]
+    assert "6 files found = 6 ok + 0 failed" in summary
+    assert "scores/api/predictions.csv" in summary
+    assert "Where the time went" in summary
+
+
+def test_a_run_through_the_form_of_the_ui(server, page):
+    page.goto(f"{server.url}/deployments/deployment/{server.deployment('score')['id']}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+
+    def field(label):
+        return page.locator(f'.p-label:has(> .p-label__header :text-is("{label}"))').last
+
+    for label, value in (("input", "inbox"), ("model", "shapes"), ("output (Optional)", "ui")):
+        field(label).get_by_role("textbox").fill(value)
+    field("Max Error Rate (Optional)").get_by_role("spinbutton").fill("2")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("2 is greater than the maximum of 1").first.wait_for()
+    field("Max Error Rate (Optional)").get_by_role("spinbutton").fill("0.5")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="View run").click()
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=90_000)
+    page.get_by_text("Artifacts", exact=True).click()
+    page.get_by_text("What was scored").first.wait_for()
+    assert len(rows(server.folder / "ui/predictions.csv")) == 6
+
+
+def test_a_schedule_starts_a_run(server):
+    """The schedule is made as the UI makes it; the file's own is at night."""
+    deployment = server.deployment("score")
+    nightly = {schedule["slug"]: schedule for schedule in deployment["schedules"]}["nightly"]
+    assert nightly["active"]
+    assert nightly["schedule"]["timezone"] == "Europe/Berlin"
+    body = {
+        "schedule": {"interval": 5},
+        "active": True,
+        "parameters": {"model": "shapes", "output": "scores/scheduled"},
+    }
+    path = f"/deployments/{deployment['id']}/schedules"
+    made = server.api.post(path, json=[body]).json()[0]
+    try:
+        wait_until(lambda: _completed(server, "scores/scheduled"), 60)
+    finally:
+        server.api.delete(f"{path}/{made['id']}").raise_for_status()
+    assert len(rows(server.folder / "scores/scheduled/predictions.csv")) == 6
+
+
+def test_promoting_a_model_starts_a_scoring(server, trained):
+    command_line(server, "models", "promote", "shapes@latest", "--store", trained.store)
+    run = wait_until(lambda: _by_parameter(server, "model", "shapes@production"), 30)
+    assert server.wait(run["id"], "Completed")["created_by"]["type"] == "AUTOMATION"
+    assert len(rows(server.folder / "scores/inbox/predictions.csv")) == 6
+
+
+def test_an_announced_batch_is_scored(server, trained):
+    """With the model of the deployment: its default is changed here to the one there is."""
+    patch = {"parameters": {**server.deployment("score")["parameters"], "model": "shapes"}}
+    server.api.patch(f"/deployments/{server.deployment('score')['id']}", json=patch)
+    resource = {"prefect.resource.id": "visionflows.batch.monday"}
+    for place, output in (("inbox", "scores/monday"), ("many", "")):
+        announce(server, resource, {"place": place, **({"output": output} if output else {})})
+    first = wait_until(lambda: _by_parameter(server, "output", "scores/monday"), 30)
+    second = wait_until(lambda: _by_parameter(server, "input", "many"), 30)
+    server.wait(first["id"], "Completed")
+    server.wait(second["id"], "Completed")
+    assert len(rows(server.folder / "scores/monday/predictions.csv")) == 6
+    own = list(Path(trained.store).glob("scores/*/predictions.csv"))
+    assert [len(rows(path)) for path in own] == [1500]  # no output was named: a folder of its own
+
+
+def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
+    run = server.start("score", input="inbox", model="no-such", output="scores/wrong")
+    state = server.wait(run, "Failed")["state"]
+    assert "no-such: no such model" in state["message"]
+    assert "no-such: no such model" in server.logs(run)
+    assert "Traceback" not in server.logs(run)
+    told = wait_until(lambda: server.events("visionflows.run.failed"), 20)
+    assert told[0]["payload"]["run_id"] == run
+    refused = server.api.post(
+        f"/deployments/{server.deployment('score')['id']}/create_flow_run",
+        json={"parameters": {"input": "inbox", "model": "m", "settings": {"shard_size": 0}}},
+    )
+    assert refused.status_code == 409
+    assert "shard_size" in refused.text
+
+
+def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(server, page, whole):
+    run, parts = start_slow(server, "scores/cancelled")
+    page.goto(f"{server.url}/runs/flow-run/{run}")
+    page.get_by_role("button", name="Cancel").click()
+    asked = time.monotonic()
+    page.get_by_role("button", name="Confirm").click()
+    server.wait(run, "Cancelled", seconds=30)
+    assert time.monotonic() - asked < 15
+    resumes(server, "scores/cancelled", parts, whole)
+
+
+def test_a_worker_that_is_killed_crashes_its_run_and_the_next_resumes(server, whole):
+    run, parts = start_slow(server, "scores/killed")
+    for pid in server.pids("worker start"):
+        os.kill(pid, signal.SIGKILL)
+    server.wait(run, "Crashed", seconds=60)
+    resumes(server, "scores/killed", parts, whole)
+
+
+def test_a_machine_that_falls_silent_crashes_its_run_and_the_next_resumes(server, whole):
+    """Worker and run die at once, as with the power: 90 s without a heartbeat tell the server."""
+    run, parts = start_slow(server, "scores/silent")
+    for pid in (*server.pids("worker start"), *server.pids("prefect.engine")):
+        os.kill(pid, signal.SIGKILL)
+    assert "heartbeat" in server.wait(run, "Crashed", seconds=200)["state"]["message"]
+    resumes(server, "scores/silent", parts, whole)
+
+
+def test_of_two_scorings_of_one_output_one_waits_and_both_end_right(server, whole):
+    both = [
+        server.start("score", input="many", model="shapes", output="scores/two", settings=SLOW)
+        for _ in range(2)
+    ]
+    wait_until(lambda: _states(server, both) == ["AwaitingConcurrencySlot", "Running"], 60)
+    for run in both:
+        server.wait(run, "Completed")
+    assert (server.folder / "scores/two/predictions.csv").read_bytes() == whole
+
+
+def start_slow(server, output: str) -> tuple[str, set[str]]:
+    """A run in the middle of its work, and the parts it has finished by now."""
+    run = server.start("score", input="many", model="shapes", output=output, settings=SLOW)
+    parts = server.folder / output / "parts"
+    wait_until(lambda: len(list(parts.glob("*.json"))) >= 5, 90)
+    return run, {path.name for path in parts.glob("part-*.json")}
+
+
+def resumes(server, output: str, parts: set[str], whole: bytes) -> None:
+    """The next run into the output does what was left, and the bytes are those of a whole run."""
+    folder = server.folder / output
+    assert not (folder / "run.json").exists()
+    before = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
+    run = server.start("score", input="many", model="shapes", output=output, settings=SLOW)
+    server.wait(run, "Completed")
+    assert "of them done already" in server.logs(run)
+    after = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
+    assert after == before
+    assert (folder / "predictions.csv").read_bytes() == whole
+
+
+def command_line(server, *arguments) -> None:
+    env = {**environment(), "PREFECT_API_URL": f"{server.url}/api"}
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    subprocess.run(command, check=True, env=env, cwd=server.folder)
+
+
+def announce(server, resource: dict, payload: dict) -> None:
+    """The event as any program sends it: one POST."""
+    event = {
+        **{"occurred": datetime.datetime.now(datetime.UTC).isoformat(), "id": str(uuid.uuid4())},
+        **{"event": "visionflows.batch.announced", "resource": resource, "payload": payload},
+    }
+    server.api.post("/events", json=[event]).raise_for_status()
+
+
+def wait_until(found, seconds: float):
+    """What `found` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+    return result
+
+
+def _by_parameter(server, name: str, value: str) -> dict | None:
+    runs = server.runs("score")
+    return next((run for run in runs if run["parameters"].get(name) == value), None)
+
+
+def _completed(server, output: str) -> bool:
+    run = _by_parameter(server, "output", output)
+    return bool(run) and run["state"]["name"] == "Completed"
+
+
+def _states(server, runs: list[str]) -> list[str]:
+    return sorted(server.run(run)["state"]["name"] for run in runs)
