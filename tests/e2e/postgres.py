@@ -33,9 +33,8 @@ def running_postgres(binaries: Path, folder: Path) -> Iterator[str]:
     initdb = ("--username", "prefect", "--auth", "scram-sha-256", "--no-sync", "--encoding", "UTF8")
     _run(binaries, "initdb", *initdb, "--pwfile", folder / "password", "--pgdata", data)
     options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off -c max_connections=200"
-    _run(
-        binaries, "pg_ctl", "--wait", "--pgdata", data, "--log", log, "--options", options, "start"
-    )
+    start = ("--log", folder / "log", "--options", options, "start")
+    _run(binaries, "pg_ctl", "--wait", "--pgdata", data, *start)
     try:
         login = f"postgresql://prefect:{password}@127.0.0.1:{port}"
         _run(binaries, "psql", f"{login}/postgres", "--command", "CREATE DATABASE prefect")
