@@ -67,13 +67,10 @@ class Children:
         _send(signal.SIGTERM, {child.pid})
         time.sleep(0.5)  # a worker that was asked takes no new run; then its runs are asked
         _send(signal.SIGTERM, family - {child.pid})
-        deadline = time.monotonic() + self.patience
-        while time.monotonic() < deadline and (child.poll() is None or _alive(family)):
-            _reap(family - {child.pid})
-            time.sleep(0.1)
-        _send(signal.SIGKILL, family | {pid for one in family for pid in descendants(one)})
-        child.wait()
-        _reap(family - {child.pid})
+        if not _gone(child, family, self.patience):
+            family |= {pid for one in family for pid in descendants(one)}
+            _send(signal.SIGKILL, family)
+            _gone(child, family, 5)
 
 
 def descendants(pid: int) -> set[int]:
@@ -101,6 +98,17 @@ def _send(number: int, pids: set[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def _gone(child: subprocess.Popen, family: set[int], seconds: float) -> bool:
+    """Whether all of them have ended within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while child.poll() is None or _alive(family):
+        if time.monotonic() > deadline:
+            return False
+        _reap(family - {child.pid})
+        time.sleep(0.1)
+    return True
 
 
 def _alive(pids: set[int]) -> bool:

@@ -1,0 +1,94 @@
+"""`visionflows up` itself: PostgreSQL, a password, what already runs, Ctrl-C, its deployments."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from e2e_fixtures import fill
+from serving import environment, served
+
+pytest_plugins = ["e2e_fixtures"]
+DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
+
+
+def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_path):
+    options = ("--host", "0.0.0.0", "--database", postgres)
+
+    fill(tmp_path / "inbox", 6)
+    with served(tmp_path, trained.store, *options, password="no secret") as server:
+        port = server.url.rpartition(":")[2]
+        for auth in (None, ("admin", "wrong")):
+            answer = httpx.post(f"http://127.0.0.1:{port}/api/flows/filter", json={}, auth=auth)
+            assert answer.status_code == 401
+        run = server.start("score", input="inbox", model="shapes", output="scores/a")
+        server.wait(run, "Completed")
+        family = server.pids("prefect")
+        said = server.stop()
+    assert said.endswith("stopped\n")
+    assert "the UI asks for admin:" in said
+    assert "no secret" not in said
+    assert family
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    assert not (tmp_path / "state/prefect.db").exists()  # PostgreSQL has it all
+
+
+def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
+    with served(tmp_path, trained.store) as server:
+        port, state = server.url.rpartition(":")[2], tmp_path / "state"
+        said = up(tmp_path, "--port", port, "--state", tmp_path / "other")
+        assert f"127.0.0.1:{port}: a Prefect server runs there already" in said
+        said = up(tmp_path, "--port", "0", "--state", state)
+        assert f"{state}: visionflows is up from there already" in said
+        assert server.process.poll() is None
+        before = snapshot(server.api)
+        # As by hand on a server of one's own; a third time when it is up again.
+        apply(server)
+        assert snapshot(server.api) == before
+        for rule in server.api.post("/automations/filter", json={}).json():
+            server.api.patch(f"/automations/{rule['id']}", json={"enabled": False})
+        server.stop()
+    with served(tmp_path, trained.store) as server:
+        rules = server.api.post("/automations/filter", json={}).json()
+        assert [rule["enabled"] for rule in rules] == [False] * 3  # as they were switched
+        for rule in rules:
+            server.api.patch(f"/automations/{rule['id']}", json={"enabled": True})
+        assert snapshot(server.api) == before
+        assert len(before["deployments"]) == 3
+        assert {limit["name"] for limit in before["v2/concurrency_limits"]} == {"visionflows-gpu"}
+
+
+def up(folder: Path, *options) -> str:
+    """What a second `up` says; it must end by itself."""
+    command = [sys.executable, "-m", "flows.cli", "up", *map(str, options)]
+    ended = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    return ended.stderr
+
+
+def apply(server) -> None:
+    env = environment() | {"PREFECT_API_URL": f"{server.url}/api"}
+    env |= {"VISIONFLOWS_FOLDER": str(server.folder), "PREFECT_HOME": str(server.folder / "home")}
+    env["VISIONFLOWS_STORE"] = server.deployment("score")["job_variables"]["env"][
+        "VISIONFLOWS_STORE"
+    ]
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    ended = subprocess.run(
+        command, cwd=DEPLOYMENTS.parent, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def snapshot(api: httpx.Client) -> dict[str, list]:
+    """All that the file makes on a server, with its ids; without when it was last touched."""
+    kinds = ("deployments", "automations", "v2/concurrency_limits", "work_pools")
+    found = {kind: api.post(f"/{kind}/filter", json={}).json() for kind in kinds}
+    return _without(found, ("updated", "last_polled", "status", "active_slots"))
+
+
+def _without(value, keys: tuple[str, ...]):
+    if isinstance(value, dict):
+        return {key: _without(item, keys) for key, item in value.items() if key not in keys}
+    return [_without(item, keys) for item in value] if isinstance(value, list) else value
