@@ -7,6 +7,7 @@ with served(folder, store) as server:
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import re
 import signal
@@ -43,7 +44,13 @@ class Served:
         return self._json("GET", f"/flow_runs/{run}")
 
     def runs(self, name: str) -> list[dict]:
-        only = {"deployments": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC"}
+        """The runs of a deployment, newest first; none of those scheduled for coming nights."""
+        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
+        only = {
+            "deployments": {"name": {"any_": [name]}},
+            "flow_runs": {"expected_start_time": {"before_": soon.isoformat()}},
+            "sort": "EXPECTED_START_TIME_DESC",
+        }
         return self._json("POST", "/flow_runs/filter", only)
 
     def wait(self, run: str, *states: str, seconds: float = 120) -> dict:

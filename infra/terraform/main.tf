@@ -1,0 +1,155 @@
+# The bucket of images, models and scores, and the role of the worker: no more than it needs.
+#
+#   terraform init
+#   terraform apply -var bucket=my-visionflows
+
+terraform {
+  required_version = ">= 1.6"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "~> 6.0"
+    }
+  }
+}
+
+variable "bucket" {
+  description = "Name of the bucket, unique in the world"
+  type        = string
+}
+
+variable "trusted_principals" {
+  description = "ARNs of who may become the worker's role; EC2 instances may if empty"
+  type        = list(string)
+  default     = []
+}
+
+variable "keep_old_versions_days" {
+  description = "How long overwritten and deleted objects can be brought back"
+  type        = number
+  default     = 30
+}
+
+resource "aws_s3_bucket" "store" {
+  bucket = var.bucket
+}
+
+resource "aws_s3_bucket_versioning" "store" {
+  bucket = aws_s3_bucket.store.id
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "store" {
+  bucket = aws_s3_bucket.store.id
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "store" {
+  bucket                  = aws_s3_bucket.store.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "store" {
+  bucket     = aws_s3_bucket.store.id
+  depends_on = [aws_s3_bucket_versioning.store]
+
+  rule {
+    id     = "old-versions"
+    status = "Enabled"
+    filter {}
+    noncurrent_version_expiration {
+      noncurrent_days = var.keep_old_versions_days
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+}
+
+data "aws_iam_policy_document" "tls_only" {
+  statement {
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [aws_s3_bucket.store.arn, "${aws_s3_bucket.store.arn}/*"]
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "store" {
+  bucket = aws_s3_bucket.store.id
+  policy = data.aws_iam_policy_document.tls_only.json
+}
+
+data "aws_iam_policy_document" "assume" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = length(var.trusted_principals) > 0 ? "AWS" : "Service"
+      identifiers = length(var.trusted_principals) > 0 ? var.trusted_principals : ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+# Images are read and never changed; what runs make is written under store/ and scores/ alone.
+data "aws_iam_policy_document" "worker" {
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
+    resources = [aws_s3_bucket.store.arn]
+  }
+  statement {
+    sid       = "Read"
+    actions   = ["s3:GetObject"]
+    resources = ["${aws_s3_bucket.store.arn}/*"]
+  }
+  statement {
+    sid     = "Write"
+    actions = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources = [
+      "${aws_s3_bucket.store.arn}/store/*",
+      "${aws_s3_bucket.store.arn}/scores/*",
+    ]
+  }
+}
+
+resource "aws_iam_role" "worker" {
+  name               = "visionflows-worker"
+  assume_role_policy = data.aws_iam_policy_document.assume.json
+}
+
+resource "aws_iam_role_policy" "worker" {
+  name   = "visionflows-store"
+  role   = aws_iam_role.worker.id
+  policy = data.aws_iam_policy_document.worker.json
+}
+
+resource "aws_iam_instance_profile" "worker" {
+  name = "visionflows-worker"
+  role = aws_iam_role.worker.name
+}
+
+output "store" {
+  description = "What VISIONFLOWS_STORE must be"
+  value       = "s3://${aws_s3_bucket.store.id}/store"
+}
+
+output "worker_role_arn" {
+  value = aws_iam_role.worker.arn
+}
