@@ -1,5 +1,6 @@
 # make demo    the whole job on the embedded digits: no network, no server
-# make test    every test
+# make test    every test but those of make e2e
+# make e2e     real server, worker, browser, PostgreSQL: ten minutes on two slow cores
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
 # make lint    ruff, as the tests expect it
 #
@@ -10,13 +11,16 @@ BIN := .venv/bin
 # A wheel with CPU-only torch is smaller: UV_TORCH_BACKEND=cpu make demo
 UV_ENV := UV_LINK_MODE=copy
 
-.PHONY: demo test lint format install bench clean
+.PHONY: demo test e2e lint format install bench clean
 
 demo: install
 	$(BIN)/visionflows demo
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/e2e $(ARGS)
+
+e2e: install
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 bench: install
 	$(BIN)/python bench/model.py ../shared/data/cats-dogs.tgz --store store

@@ -65,7 +65,7 @@ def _check_traces(run_id) -> None:
             "POST", "/artifacts/filter", json={"artifacts": chosen.model_dump(mode="json")}
         )
         kinds = sorted(artifact["type"] for artifact in found.json())
-        assert kinds == ["markdown", "progress", "table"]
+        assert kinds == ["markdown", "progress", "table", "table"]  # epochs, metrics by class
 
 
 def test_the_same_seed_gives_the_same_metrics(tmp_path):

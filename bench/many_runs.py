@@ -1,0 +1,88 @@
+"""Many flow runs of a tiny scoring on PostgreSQL, several at a time: none lost, no locked database.
+
+    python bench/many_runs.py --runs 200 --at-once 8 --model digits --store demo/store
+
+Starts PostgreSQL and `visionflows up` in a temporary folder; asks for PostgreSQL to be installed.
+"""
+
+import argparse
+import collections
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT)]
+
+from postgres import postgres_binaries, running_postgres  # noqa: E402
+from serving import ENDED, Served, served  # noqa: E402
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--runs", type=int, default=200)
+    options.add_argument("--at-once", type=int, default=8)
+    options.add_argument("--model", default="digits")
+    options.add_argument("--store", default="demo/store")
+    options.add_argument("--images", default="demo/inbox")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        work = Path(folder)
+        work.chmod(0o755)  # PostgreSQL's user passes through it
+        (work / "pg").mkdir()
+        images = sorted(Path(asked.images).glob("*.png"))[:4]
+        (work / "inbox").mkdir()
+        for image in images:
+            shutil.copy(image, work / "inbox")
+        options = ("--deployments", deployments(work, asked.at_once))
+        with running_postgres(postgres_binaries(), work / "pg") as url:
+            store = Path(asked.store).absolute()
+            up = served(work / "up", store, "--database", url, *map(str, options))
+            with up as server:
+                measure(server, work, asked)
+
+
+def deployments(work: Path, at_once: int) -> Path:
+    """The project's file, with as many turns."""
+    text = (ROOT / "deployments" / "prefect.yaml").read_text()
+    text = text.replace("jobs: 1", f"jobs: {at_once}").replace("limit: 1", f"limit: {at_once}")
+    (work / "deployments").mkdir()
+    path = work / "deployments" / "prefect.yaml"
+    path.write_text(text)
+    yaml.safe_load(text)
+    return path
+
+
+def measure(server: Served, work: Path, asked) -> None:
+    began = time.monotonic()
+    inbox = str(work / "inbox")
+    settings = {"precision": "float32", "workers": 1}
+    runs = [
+        server.start("score", input=inbox, model=asked.model, output=f"out/{n}", settings=settings)
+        for n in range(asked.runs)
+    ]
+    most = 0
+    while True:
+        states = collections.Counter(server.run(run)["state"]["name"] for run in runs)
+        most = max(most, states["Running"])
+        print(f"{time.monotonic() - began:6.0f} s  {dict(states)}", flush=True)
+        if sum(states[name] for name in ENDED) == len(runs):
+            break
+        time.sleep(5)
+    seconds = time.monotonic() - began
+    whole = len(list((server.folder / "out").glob("*/run.json")))
+    log = (server.folder / "state" / "logs" / "server.log").read_text()
+    print(f"{asked.runs} runs, at most {most} seen running at once, {os.cpu_count()} cores")
+    print(f"{seconds:.0f} s, {seconds / asked.runs:.2f} s a run; {dict(states)}; {whole} run.json")
+    print(
+        f"server's log: {log.count('Traceback')} tracebacks, {log.count('locked')} times 'locked'"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Write docs/ui-*.png: the real UI, driven by a real browser, with digits in the inbox.
+
+    python docs/screenshots.py
+
+Starts `visionflows up` in a temporary folder with a digits model that it trains (a minute or two).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT)]
+
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
+from serving import Served, environment, served  # noqa: E402
+
+BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        demo = [sys.executable, "-m", "flows.cli", "demo", "--folder", str(work / "demo")]
+        subprocess.run(demo, check=True, env=environment())
+        store = work / "demo" / "store"
+        shutil.copytree(work / "demo" / "inbox", work / "inbox")
+        with served(work, store) as server, sync_playwright() as driver:
+            chromium = shutil.which("chromium")
+            browser = driver.chromium.launch(executable_path=chromium, args=BROWSER)
+            page = browser.new_page(viewport={"width": 1280, "height": 860})
+            picture(server, page)
+            browser.close()
+
+
+def picture(server: Served, page: Page) -> None:
+    """A scoring run to Completed; then its pages."""
+    run = server.start("score", input="inbox", model="digits", output="scores/inbox")
+    server.wait(run, "Completed")
+    deployment = f"{server.url}/deployments/deployment/{server.deployment('score')['id']}"
+    shot(page, deployment, "ui-deployment")
+    shot(page, f"{deployment}/run", "ui-form")
+    shot(page, f"{server.url}/runs/flow-run/{run}", "ui-run")
+    only = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}}
+    summary = server.api.post("/artifacts/filter", json=only).json()[0]
+    shot(page, f"{server.url}/artifacts/artifact/{summary['id']}", "ui-summary")
+
+
+def shot(page: Page, url: str, name: str) -> None:
+    page.goto(url)
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(2500)  # the graph of the run draws itself
+    page.screenshot(path=ROOT / "docs" / f"{name}.png")
+    print(f"docs/{name}.png {os.path.getsize(ROOT / 'docs' / f'{name}.png') >> 10} KB")
+
+
+if __name__ == "__main__":
+    main()
