@@ -54,4 +54,4 @@ def score(
 
 def default_output(store: str) -> str:
     """A place in the store that no other run has."""
-    return f"{store}/scores/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%fZ}"
+    return f"{store.rstrip('/')}/scores/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%fZ}"
