@@ -6,11 +6,14 @@ files = local_copy(place("s3://lab/store/models/pets/…"), names, text, digest)
 <cache>/models/<digest>/        the files that scoring needs; model.json last
 """
 
+import hashlib
 import logging
 import secrets
+import shutil
 from collections.abc import Iterable
 
-from tasks.storage import LocalPlace, Place, cache
+from tasks.errors import PlaceError
+from tasks.storage import LocalPlace, Place, cache, is_local, place
 
 log = logging.getLogger("visionflows.copies")
 
@@ -42,6 +45,20 @@ def local_copy(where: Place, names: Iterable[str], text: bytes, digest: str) -> 
     finally:
         draft.remove("")
     return models.sub(digest)
+
+
+def local_file(where: str) -> str:
+    """The path of a file that may lie elsewhere, then copied here. Raises PlaceError."""
+    if is_local(where):
+        return where
+    parent, _, name = where.rpartition("/")
+    kept = cache().sub("files").sub(hashlib.sha256(where.encode()).hexdigest()[:32])
+    try:
+        with place(parent).open_read(name) as source, kept.open_write(name) as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    except FileNotFoundError as error:
+        raise PlaceError(f"{where}: no such file; check its name") from error
+    return str(kept.path(name))
 
 
 def forget(digest: str) -> None:

@@ -8,9 +8,10 @@ not used: fastdownload, which does its work, starts a broken download over from 
 checks a file by its size and the md5 of its first megabyte, and unpacks with
 `shutil.unpack_archive`, which knows no limits.
 
-`<store>/datasets` (of a store in a bucket: `datasets` in the cache on this machine) holds the folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as
-whole once it has one), `.sources` (which source is in which folder), `.archives` (on their way)
-and `.locks`. They lie outside the folders, where no archive can bring its own.
+`<store>/datasets` (of a store in a bucket: `datasets` in the cache on this machine) holds the
+folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as whole once it has one),
+`.sources` (which source is in which folder), `.archives` (on their way) and `.locks`. They lie
+outside the folders, where no archive can bring its own.
 """
 
 import contextlib

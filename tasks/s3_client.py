@@ -48,7 +48,7 @@ _REGION = (
     *("IllegalLocationConstraintException", "TemporaryRedirect"),
 )
 _DENIED = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem")
-_GONE = ("NoSuchKey", "404", "NotFound", "NoSuchVersion")
+_GONE = ("NoSuchKey", "404", "NotFound", "NoSuchVersion", "NoSuchUpload")
 _CHANGED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 # What another try may not meet again.
 FAILING = (

@@ -9,6 +9,7 @@ most ETags are. A read that is cut, stalls or comes wrong is done again.
 """
 
 import collections
+import errno
 import hashlib
 import io
 import logging
@@ -49,7 +50,7 @@ def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes
         if data is not None:
             tag = tag_of(answer)
             if condition.get("IfMatch", tag).strip('"') != tag:
-                raise ReadFailed(5, _CHANGED, key)
+                raise ReadFailed(errno.EPROTO, _CHANGED, key)
             if span or _is_right(data, answer):
                 return data, tag
             # Not its MD5: broken on the way, or an ETag that is none. Twice alike is the latter.
@@ -58,7 +59,7 @@ def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes
                 return data, tag
             seen = digest
         pause(attempt)
-    raise ReadFailed(5, f"did not arrive whole in {attempts()} tries", key)
+    raise ReadFailed(errno.EPROTO, f"did not arrive whole in {attempts()} tries", key)
 
 
 _CHANGED = "changed after it was listed"
@@ -78,12 +79,14 @@ def _body(bucket: str, key: str, condition: dict) -> tuple[bytes | None, dict]:
     except (IncompleteReadError, FlexibleChecksumError, HTTPClientError):
         return None, {}
     except ChangedError as error:
-        raise ReadFailed(5, _CHANGED, key) from error
+        raise ReadFailed(errno.EPROTO, _CHANGED, key) from error
     except DeniedError as error:
-        raise ReadFailed(13, "these credentials may not read it", key) from error
+        raise ReadFailed(errno.EACCES, "these credentials may not read it", key) from error
     except FailingError as error:
         call("list_objects_v2", bucket, MaxKeys=1)  # raises where it is not this object alone
-        raise ReadFailed(5, f"the server fails to give it ({attempts()} tries)", key) from error
+        raise ReadFailed(
+            errno.EPROTO, f"the server fails to give it ({attempts()} tries)", key
+        ) from error
 
 
 def tag_of(answer: dict) -> str:
@@ -174,10 +177,12 @@ class Upload(io.RawIOBase):
         """Let nothing be left of it."""
         for future in self._sending:
             future.cancel()
-        for future in self._sending:
-            if not future.cancelled():
-                future.exception()
         if self._upload:
+            abort_upload(self.bucket, self.key, self._upload)
+        under_way = [future for future in self._sending if not future.cancelled()]
+        for future in under_way:
+            future.exception()
+        if under_way:  # a part that arrived after the abort is kept, and paid for
             abort_upload(self.bucket, self.key, self._upload)
 
     def _send(self, data: bytes) -> None:
@@ -248,7 +253,7 @@ class Download(io.RawIOBase):
     def _get(self, first: int, last: int) -> bytes:
         data, _ = get(self.bucket, self.key, tag_of(self.head), f"bytes={first}-{last}")
         if len(data) != last - first + 1:
-            raise ReadFailed(5, "does not arrive whole", self.key)
+            raise ReadFailed(errno.EPROTO, "does not arrive whole", self.key)
         return data
 
     def readinto(self, buffer) -> int:
@@ -269,7 +274,7 @@ class Download(io.RawIOBase):
         if encrypted == "AES256" and re.fullmatch("[0-9a-f]{32}", tag):
             md5 = self._md5.hexdigest()
             if md5 != tag:
-                raise ReadFailed(5, f"arrived with the MD5 {md5}, not {tag}", self.key)
+                raise ReadFailed(errno.EPROTO, f"arrived with the MD5 {md5}, not {tag}", self.key)
 
     def close(self) -> None:
         for future in self._coming:
