@@ -67,4 +67,4 @@ def score(
 def default_output(store: str) -> str:
     """A place in the store that is this flow run's own: the same one when the run is retried."""
     run = get_run_context().flow_run
-    return f"{store}/scores/{run.created:%Y%m%dT%H%M%SZ}-{run.id.hex[-8:]}"
+    return f"{store.rstrip('/')}/scores/{run.created:%Y%m%dT%H%M%SZ}-{run.id.hex[-8:]}"

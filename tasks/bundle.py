@@ -25,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.copies import forget, local_copy
 from tasks.errors import ModelError, SettingsError
 from tasks.storage import Place, place
 
@@ -48,6 +49,12 @@ class Model:
     place: Place
     info: dict[str, Any]
     digest: str
+    copy: Place | None = None
+
+    @property
+    def files(self) -> Place:
+        """Where its files are read: on this machine, whatever its place."""
+        return self.copy or self.place
 
     @property
     def classes(self) -> list[str]:
@@ -102,9 +109,17 @@ def publish(draft: Path, store: str | Path, info: dict, table: "pd.DataFrame") -
         "files": {entry.name: _sha256(target.read(entry.name)) for entry in target.walk()},
     }
     target.write("model.json", json.dumps(info, indent=2, ensure_ascii=False).encode())
-    set_alias(store, info["name"], "latest", version)
+    _advance(store, info["name"], version)
     log.info("published %s@%s", info["name"], version)
     return str(target)
+
+
+def _advance(store: str | Path, name: str, version: str) -> None:
+    """Let `latest` mean a version, unless somebody has published a newer one meanwhile."""
+    place(store).sub(f"models/{name}").update(
+        "aliases/latest",
+        lambda means: None if means and means.decode() > version else f"{version}\n".encode(),
+    )
 
 
 def set_alias(store: str | Path, name: str, alias: str, version: str) -> None:
@@ -176,10 +191,25 @@ def load(where: Place) -> Model:
         raise ModelError(f"{where}/model.json: lacks {', '.join(lacking)}; publish the model again")
     if info["schema_version"] > SCHEMA_VERSION:
         raise ModelError(f"{where}: written by a newer visionflows; update this one to read it")
-    for name, sha256 in info["files"].items():
-        if name in _SCORING_FILES or name.startswith("selfcheck/"):
-            _check_file(where, name, sha256)
-    return Model(where, info, _sha256(text))
+    return _checked(Model(where, info, _sha256(text)), text)
+
+
+def _checked(model: Model, text: bytes) -> Model:
+    """The model with its files on this machine, each as it was published."""
+    needed = {
+        name: sha256
+        for name, sha256 in model.info["files"].items()
+        if name in _SCORING_FILES or name.startswith("selfcheck/")
+    }
+    files = local_copy(model.place, needed, text, model.digest)
+    try:
+        for name, sha256 in needed.items():
+            _check_file(files, name, sha256)
+    except ModelError:
+        if files is not model.place:
+            forget(model.digest)  # the next run brings it anew
+        raise
+    return dataclasses.replace(model, copy=files)
 
 
 def network_of(model: Model) -> "nn.Module":
@@ -192,7 +222,7 @@ def network_of(model: Model) -> "nn.Module":
     check_architecture(info["architecture"])
     network = build(info["architecture"], len(model.classes), info["image_size"])
     try:
-        network.load_state_dict(tensors_of(model.place.read("weights.safetensors")))
+        network.load_state_dict(tensors_of(model.files.read("weights.safetensors")))
     except RuntimeError as error:
         raise ModelError(
             f"{model.place}: its weights do not fit {info['architecture']} as torchvision "
@@ -205,8 +235,8 @@ def selfcheck_images(model: Model) -> tuple[list[bytes], "np.ndarray"]:
     """The images of the self-check (PNG bytes) and the probabilities they must give."""
     import numpy as np
 
-    rows = list(csv.reader(io.StringIO(model.place.read("selfcheck/expected.csv").decode())))
-    images = [model.place.read(f"selfcheck/{row[0]}") for row in rows[1:]]
+    rows = list(csv.reader(io.StringIO(model.files.read("selfcheck/expected.csv").decode())))
+    images = [model.files.read(f"selfcheck/{row[0]}") for row in rows[1:]]
     return images, np.array([[float(value) for value in row[1:]] for row in rows[1:]])
 
 

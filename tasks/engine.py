@@ -29,7 +29,7 @@ from tasks.errors import ModelError, SettingsError
 from tasks.fused import fused
 from tasks.images import MAX_PIXELS, BadImage, Status, open_image, resized
 from tasks.network import folded
-from tasks.storage import Place
+from tasks.storage import Entry, Place, ReadFailed
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ log = logging.getLogger("visionflows.engine")
 FLOAT32_TOLERANCE = 1e-4
 # A bfloat16 has 8 bits of precision; what is seen through a resnet34 is about 0.02.
 REDUCED_TOLERANCE = 0.1
+READ_AHEAD = 32  # files at least that are under way, so that latency does not starve decoders
 
 
 class EngineSettings(BaseModel):
@@ -57,6 +58,10 @@ class EngineSettings(BaseModel):
     )
     compile: bool = Field(False, description="torch.compile the network: a slow start.")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images get the row `too_large`.")
+
+
+# Files of a batch: as they were listed, or by their names alone.
+Batch = list[Entry] | list[str]
 
 
 class Row(NamedTuple):
@@ -92,23 +97,28 @@ class Decoder:
         self.batch_size, self.side, self.resize = batch_size, side, resize
         self.max_pixels = max_pixels
 
-    def __call__(self, place: Place, names: list[str]) -> Decoded:
-        started = time.perf_counter()
-        contents = [_read(place, name) for name in names]
-        read = time.perf_counter()
+    def __call__(self, place: Place, files: Batch) -> Decoded:
+        return self.decode(files, place.read_many(map(_entry, files)))
+
+    def decode(self, files: Batch, contents: Iterator[bytes | OSError]) -> Decoded:
+        """The batch of files from their contents, each decoded as it arrives."""
+        started, reading = time.perf_counter(), 0.0
         pixels = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
         rows, good = [], 0
-        for name, content in zip(names, contents, strict=True):
-            row = self._decode(name, content, pixels, good)
+        for file in files:
+            asked = time.perf_counter()
+            content = next(contents)
+            reading += time.perf_counter() - asked
+            row = self._decode(_entry(file).name, content, pixels, good)
             good += row.status == "ok"
             rows.append(row)
-        return Decoded(rows, pixels, good, read - started, time.perf_counter() - read)
+        return Decoded(rows, pixels, good, reading, time.perf_counter() - started - reading)
 
-    def _decode(self, name: str, content: bytes | BadImage, pixels: np.ndarray, at: int) -> Row:
+    def _decode(self, name: str, content: bytes | OSError, pixels: np.ndarray, at: int) -> Row:
         sha256 = ""
         try:
-            if isinstance(content, BadImage):
-                raise content
+            if isinstance(content, OSError):
+                raise _bad(content) from content
             sha256 = hashlib.sha256(content).hexdigest()
             image = open_image(content, self.max_pixels)
             pixels[at] = resized(image, self.side, self.resize)
@@ -117,13 +127,16 @@ class Decoder:
         return Row(name, "ok", "", None, sha256)
 
 
-def _read(place: Place, name: str) -> bytes | BadImage:
-    try:
-        return place.read(name)
-    except FileNotFoundError:
+def _entry(file: Entry | str) -> Entry:
+    """A file as it was listed; of a name alone nothing else is known."""
+    return file if isinstance(file, Entry) else Entry(file, 0, "")
+
+
+def _bad(error: OSError) -> BadImage:
+    if isinstance(error, FileNotFoundError):
         return BadImage("missing", "the file was gone when it was read")
-    except OSError as error:
-        return BadImage("unreadable", f"cannot be read: {error.strerror or error}")
+    status = "fetch_failed" if isinstance(error, ReadFailed) else "unreadable"
+    return BadImage(status, f"cannot be read: {error.strerror or error}")
 
 
 class Engine:
@@ -186,8 +199,8 @@ class Engine:
         with torch.inference_mode():
             return self.forward(torch.from_numpy(pixels).to(self.device)).float().cpu().numpy()
 
-    def stream(self, place: Place, batches: Iterable[list[str]]) -> Iterator[list[Row]]:
-        """The rows of every batch of names, in order, computed ahead of being asked for.
+    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+        """The rows of every batch of files, in order, computed ahead of being asked for.
 
         Batches are taken from the iterable only a few ahead, so that memory stays flat.
         """
@@ -197,21 +210,23 @@ class Engine:
             return stream(self, place, batches)
         return self._cpu_stream(place, batches)
 
-    def _cpu_stream(self, place: Place, batches: Iterable[list[str]]) -> Iterator[list[Row]]:
+    def _cpu_stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         pending: collections.deque = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, initializer=_one_core)
         try:
-            for names in batches:
-                pending.append(pool.submit(self._rows, place, names))
-                if len(pending) > 2 * self.workers:
+            for files in batches:
+                # Where reading takes time it begins here, a few batches ahead of the decoders.
+                contents = place.read_many(map(_entry, files))
+                pending.append(pool.submit(self._rows, files, contents))
+                if len(pending) > max(2 * self.workers, READ_AHEAD // self.batch_size):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _rows(self, place: Place, names: list[str]) -> list[Row]:
-        decoded = self.decoder(place, names)
+    def _rows(self, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
+        decoded = self.decoder.decode(files, contents)
         started = time.perf_counter()
         probabilities = self.probabilities(decoded.pixels) if decoded.good else ()
         return self.filled(decoded, probabilities, time.perf_counter() - started)

@@ -18,7 +18,7 @@ from tasks.storage import Place
 if TYPE_CHECKING:
     import torch
 
-    from tasks.engine import Decoded, Engine, Row
+    from tasks.engine import Batch, Decoded, Engine, Row
 
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 
@@ -30,7 +30,7 @@ class _Pending(NamedTuple):
     ended: "torch.cuda.Event"
 
 
-def stream(engine: "Engine", place: Place, batches: Iterable[list[str]]) -> "Iterator[list[Row]]":
+def stream(engine: "Engine", place: Place, batches: "Iterable[Batch]") -> "Iterator[list[Row]]":
     """The rows of every batch, in order. Raises RunError where a decode process dies."""
     loader = _loader(engine, place, batches)
     pending: collections.deque[_Pending] = collections.deque()
@@ -42,7 +42,7 @@ def stream(engine: "Engine", place: Place, batches: Iterable[list[str]]) -> "Ite
         yield _received(engine, pending.popleft())
 
 
-def _loader(engine: "Engine", place: Place, batches: Iterable[list[str]]):
+def _loader(engine: "Engine", place: Place, batches: "Iterable[Batch]"):
     from torch.utils.data import DataLoader
 
     return DataLoader(
@@ -58,15 +58,15 @@ def _loader(engine: "Engine", place: Place, batches: Iterable[list[str]]):
 
 
 class _Files:
-    """A dataset whose items are decoded batches and whose indices are lists of names."""
+    """A dataset whose items are decoded batches and whose indices are batches of files."""
 
     def __init__(self, decoder, place: Place):
         self.decoder, self.place = decoder, place
 
-    def __getitem__(self, names: list[str]):
+    def __getitem__(self, files: "Batch"):
         import torch
 
-        decoded = self.decoder(self.place, names)
+        decoded = self.decoder(self.place, files)
         return decoded._replace(pixels=torch.from_numpy(decoded.pixels))
 
     def __len__(self) -> int:

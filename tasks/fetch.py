@@ -8,9 +8,10 @@ not used: fastdownload, which does its work, starts a broken download over from 
 checks a file by its size and the md5 of its first megabyte, and unpacks with
 `shutil.unpack_archive`, which knows no limits.
 
-`<store>/datasets` holds the folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as
-whole once it has one), `.sources` (which source is in which folder), `.archives` (on their way)
-and `.locks`. They lie outside the folders, where no archive can bring its own.
+`<store>/datasets` (of a store in a bucket: `datasets` in the cache on this machine) holds the
+folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as whole once it has one),
+`.sources` (which source is in which folder), `.archives` (on their way) and `.locks`. They lie
+outside the folders, where no archive can bring its own.
 """
 
 import contextlib
@@ -34,8 +35,15 @@ from urllib.parse import urlsplit
 from tasks.archive import unpack
 from tasks.download import check_url, download, public_url
 from tasks.entries import LIMITS, UnpackLimits
-from tasks.errors import ArchiveError, ChecksumError, LockedError, PlaceError, SettingsError
-from tasks.storage import LocalPlace, is_local, place, text_of
+from tasks.errors import (
+    ArchiveError,
+    ChecksumError,
+    FetchError,
+    LockedError,
+    PlaceError,
+    SettingsError,
+)
+from tasks.storage import LocalPlace, cache, is_local, place, text_of
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
 DIGIT_SIZE = 32
@@ -163,8 +171,16 @@ def _stored(archive: str) -> _Source:
     there = place(parent)
 
     def bring(path: Path) -> None:
-        with there.open_read(name) as file, LocalPlace(path.parent).open_write(path.name) as copy:
-            shutil.copyfileobj(file, copy)
+        try:
+            with (
+                there.open_read(name) as file,
+                LocalPlace(path.parent).open_write(path.name) as copy,
+            ):
+                shutil.copyfileobj(file, copy, 1 << 20)
+        except FileNotFoundError as error:
+            raise PlaceError(f"{archive}: no such archive; check its name") from error
+        except OSError as error:
+            raise FetchError(f"{archive}: {error.strerror or error}; run it again") from error
 
     return _Source(_stem(name), archive, key=archive, bring=bring)
 
@@ -176,9 +192,9 @@ def _stem(name: str) -> str:
 
 
 def _datasets(store: str | Path) -> LocalPlace:
-    if not is_local(store):
-        raise SettingsError(f"{store}: datasets are unpacked on this machine; name a local store")
-    home = LocalPlace(place(store).path("datasets").absolute())
+    # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
+    home = place(store) if is_local(store) else cache()
+    home = LocalPlace(home.path("datasets").absolute())
     home.check_writable()
     return home
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import network
+from tasks.copies import local_file
 from tasks.errors import SettingsError, TrainError
 from tasks.images import MAX_PIXELS, ResizeMethod, open_image
 from tasks.storage import name_of
@@ -214,6 +215,7 @@ def _read_state(where: str) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    where = local_file(where)
     if not Path(where).is_file():
         raise SettingsError(
             f"{where}: no such file of weights; --pretrained takes default, none or a file"
@@ -232,6 +234,7 @@ def _read_state(where: str) -> dict:
 def _timm_weights(pretrained: str) -> dict | None:
     if pretrained in ("default", "none"):
         return None
+    pretrained = local_file(pretrained)
     if not Path(pretrained).is_file():
         raise SettingsError(
             f"{pretrained}: no such file of weights; name a .safetensors or .pth file"

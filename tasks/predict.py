@@ -22,7 +22,7 @@ from tasks.engine import Engine, EngineSettings
 from tasks.errors import PlaceError, TooManyBadError
 from tasks.listing import Shard, is_list, list_files, named_in, outside
 from tasks.shards import Job
-from tasks.storage import LocalPlace, is_image_name, place
+from tasks.storage import Entry, LocalPlace, is_image_name, place
 
 log = logging.getLogger("visionflows.predict")
 
@@ -76,6 +76,9 @@ class Scoring:
         self._look()
         self._check_room()
         settings = self.settings
+        for shard in self.listing.shards[:1]:
+            files = self.listing.files(shard)
+            self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
         left = shards.open_run(
             self.output, self.job, self.listing, settings.restart, settings.only_new
         )
@@ -232,10 +235,10 @@ class Scoring:
             },
         )
 
-    def _batches(self, left: list[Shard]) -> Iterator[list[str]]:
+    def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
         size = self.engine.batch_size
         for shard in left:
-            todo = [file.entry.name for file in self.listing.files(shard) if file.kept is None]
+            todo = [file.entry for file in self.listing.files(shard) if file.kept is None]
             for at in range(0, len(todo), size):
                 yield todo[at : at + size]
 

@@ -30,7 +30,7 @@ from typing import Any
 from tasks.errors import OtherRunError, RunError
 from tasks.images import STATUSES
 from tasks.listing import File, Listing, Shard
-from tasks.storage import Place, text_of
+from tasks.storage import Entry, Place, text_of
 
 log = logging.getLogger("visionflows.shards")
 
@@ -100,11 +100,23 @@ def open_run(
         _make_way(output, set_aside=only_new and not restart)
     elif restart:
         output.remove("parts")
-    left = [shard for shard in listing.shards if done(output, job.digest, shard) is None]
+    left = _left(output, job, listing)
     if left or plan != job.as_plan():
         output.remove("run.json")
     output.write(PLAN, json.dumps(job.as_plan(), indent=2, ensure_ascii=False).encode())
     return left
+
+
+def _left(output: Place, job: Job, listing: Listing) -> list[Shard]:
+    """The shards without a whole part. Only what a listing names is looked at."""
+    there = set(output.names("parts"))
+    perhaps = [shard for shard in listing.shards if f"{shard.part[6:]}.json" in there]
+    whole = {
+        shard.index
+        for shard, found in zip(perhaps, all_done(output, job.digest, perhaps), strict=True)
+        if found
+    }
+    return [shard for shard in listing.shards if shard.index not in whole]
 
 
 def _make_way(output: Place, set_aside: bool) -> None:
@@ -138,9 +150,27 @@ def _short(value: Any) -> str:
 
 def done(output: Place, job: str | None, shard: Shard) -> tuple[dict, bytes] | None:
     """The record and the bytes of a part that is whole and of this job, else None."""
-    if not (output.exists(f"{shard.part}.json") and output.exists(f"{shard.part}.csv")):
-        return None
-    record, data = json.loads(output.read(f"{shard.part}.json")), output.read(f"{shard.part}.csv")
+    return next(all_done(output, job, [shard]))
+
+
+def all_done(
+    output: Place, job: str | None, some: Iterable[Shard]
+) -> Iterator[tuple[dict, bytes] | None]:
+    """What `done` says of each shard, in order; where reading takes time, many are under way."""
+    some = list(some)
+    names = [f"{shard.part}.{kind}" for shard in some for kind in ("json", "csv")]
+    contents = output.read_many(Entry(name, 0, "") for name in names)
+    for shard, (record, data) in zip(some, zip(contents, contents, strict=True), strict=True):
+        yield _whole(record, data, job, shard)
+
+
+def _whole(record, data, job: str | None, shard: Shard) -> tuple[dict, bytes] | None:
+    for content in (record, data):
+        if isinstance(content, FileNotFoundError):
+            return None
+        if isinstance(content, OSError):
+            raise content
+    record = json.loads(record)
     ours = record["job"] == job and record["shard"] == shard.digest
     return (record, data) if ours and record["sha256"] == _sha256(data) else None
 
@@ -247,8 +277,9 @@ def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict]:
     with output.open_write("predictions.csv") as target:
         file = _Digested(target)
         file.write(_line(job.header))
-        for shard in listing.shards:
-            file.write(_body(output, job, shard, books))
+        parts = all_done(output, job.digest, listing.shards)
+        for shard, part in zip(listing.shards, parts, strict=True):
+            file.write(_body(output, job, shard, books, part))
         _balance(books, listing)
     written = {"predictions.csv": file.as_dict()}
     output.remove("failures.csv")
@@ -276,9 +307,8 @@ class _Digested:
         return {"bytes": self.size, "sha256": self.sha256.hexdigest()}
 
 
-def _body(output: Place, job: Job, shard: Shard, books: Books) -> bytes:
-    """The rows of a part without its header, once it is seen to be whole."""
-    part = done(output, job.digest, shard)
+def _body(output: Place, job: Job, shard: Shard, books: Books, part) -> bytes:
+    """The rows of a part (what `done` says) without its header."""
     if part is None:
         raise RunError(f"{output}/{shard.part}.csv: changed while the run went on; run it again")
     record, data = part
@@ -289,8 +319,7 @@ def _body(output: Place, job: Job, shard: Shard, books: Books) -> bytes:
 def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
     """The header and rows of failures.csv: path, status and error of what is not ok."""
     yield ["path", "status", "error"]
-    for shard in listing.shards:
-        record, data = done(output, job.digest, shard)
+    for record, data in all_done(output, job.digest, listing.shards):
         if record["books"]["failed"]:
             for row in rows_of(data):
                 if row[1] != "ok":

@@ -7,26 +7,30 @@ The one module that knows local paths from s3://. Everything else asks `place()`
     for entry in place("inbox").walk():
         print(entry.name, entry.size)
 
-A name is what the file system says, with `/` between folders. A name that is not UTF-8 is
-held as Python holds it (surrogates); `text_of` and `name_of` turn it into text that fits
-into a CSV, and back.
+A name is what the file system says, or what a key has after its prefix, with `/` between
+folders; `tasks.names` turns it into text that fits into a CSV, and back.
+
+What is copied to this machine lies in VISIONFLOWS_CACHE, by default ~/.cache/visionflows:
+the datasets and the models of a store that is not on it. Nothing there is needed again.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
-import re
 import secrets
 import shutil
-import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
 from tasks.errors import LockedError, PlaceError, SettingsError
+from tasks.names import name_of as name_of
+from tasks.names import text_of as text_of
+from tasks.walk import MISSING as MISSING
+from tasks.walk import Entry, walk
 
 # What counts as a picture, in any case. Pillow opens most of them; one that it cannot
 # (HEIC without its plugin) still gets its row, which says so.
@@ -37,33 +41,30 @@ IMAGE_SUFFIXES = tuple(
         *("jpg", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
     )
 )
-MISSING = "missing"  # the version of an entry that was gone before its size could be read
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
-class Entry(NamedTuple):
-    """A file in a place: its name there, its size in bytes, and a mark that changes with it."""
-
-    name: str
-    size: int
-    version: str
+class ReadFailed(OSError):
+    """A file that could not be brought: its bytes did not come, or are not those listed."""
 
 
 class Place(Protocol):
-    """What a place can do, wherever it lies."""
+    """What a place can do, wherever it lies. A file that is not there is a FileNotFoundError."""
 
     def walk(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]: ...
     def read(self, name: str) -> bytes: ...
+    def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]: ...
     def open_read(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
     def write(self, name: str, data: bytes) -> None: ...
     def open_write(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
     def exists(self, name: str = "") -> bool: ...
     def names(self, name: str = "") -> list[str]: ...
+    def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None: ...
     def remove(self, name: str) -> None: ...
     def rename(self, name: str, to: str) -> None: ...
     def sub(self, name: str) -> "Place": ...
+    def check_readable(self, names: list[str]) -> None: ...
     def check_writable(self) -> None: ...
     def free_bytes(self) -> int | None: ...
     def lock(self, name: str, wait: float = 0.0) -> contextlib.AbstractContextManager[None]: ...
@@ -80,6 +81,10 @@ def place(where: str | Path) -> Place:
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return LocalPlace(Path(text.removeprefix("file://")).expanduser())
+    if scheme == "s3":
+        from tasks.s3 import S3Place
+
+        return S3Place.named(text)
     raise SettingsError(f"{text}: {scheme}:// is not a place visionflows can use; name a folder")
 
 
@@ -88,52 +93,15 @@ def is_local(where: str | Path) -> bool:
     return "://" not in os.fspath(where) or os.fspath(where).startswith("file://")
 
 
+def cache() -> "LocalPlace":
+    """Where copies of what lies elsewhere are kept on this machine."""
+    folder = os.environ.get("VISIONFLOWS_CACHE") or "~/.cache/visionflows"
+    return LocalPlace(Path(folder).expanduser().absolute())
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file name ends as a picture's does, in any case."""
     return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def text_of(name: str) -> str:
-    r"""A file name as text that UTF-8 can hold, different for different names.
-
-    Most names come back as they are. In a part between slashes that has bytes which are not
-    UTF-8, those bytes become `\xNN` and backslashes double; so they do in a part that itself
-    contains a literal `\xNN`, so that the two can never be taken for each other.
-    """
-    if name.isascii() and "\\x" not in name:
-        return name
-    return "/".join(_part_text(part) for part in name.split("/"))
-
-
-def _part_text(part: str) -> str:
-    try:
-        part.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        if not _ESCAPED.search(part):
-            return part
-    doubled = part.replace("\\", "\\\\")
-    return "".join(
-        f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in doubled
-    )
-
-
-def name_of(text: str) -> str:
-    """The file name that `text_of` wrote."""
-    if "\\x" not in text:
-        return text
-    return "/".join(_part_name(part) for part in text.split("/"))
-
-
-def _part_name(part: str) -> str:
-    if not _ESCAPED.search(part):
-        return part
-    return re.sub(
-        r"\\\\|\\x([0-9a-f]{2})",
-        lambda match: chr(0xDC00 + int(match[1], 16)) if match[1] else "\\",
-        part,
-    )
 
 
 class LocalPlace:
@@ -164,12 +132,24 @@ class LocalPlace:
         if not os.path.isdir(self.root):
             what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
             raise PlaceError(f"{self.root}: {what}; name the folder that holds the images")
-        yield from _walk(os.fspath(self.root), "", keep or (lambda name: True), ())
+        yield from walk(os.fspath(self.root), "", keep or (lambda name: True))
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises OSError as the system does."""
         with open(os.path.join(self.root, name), "rb") as file:
             return file.read()
+
+    def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
+        """The contents of files, in order; the system's error for one that cannot be read.
+
+        Here each is read when it is asked for; where reading takes time, many are under way
+        from the call on, and what is not as it was listed is a ReadFailed.
+        """
+        for entry in entries:
+            try:
+                yield self.read(entry.name)
+            except OSError as error:
+                yield error
 
     def open_read(self, name: str) -> BinaryIO:
         """The file, open for reading bytes."""
@@ -200,6 +180,16 @@ class LocalPlace:
             draft.unlink(missing_ok=True)
             raise
 
+    def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Write what `change` makes of a file's content (None: there is none), all at once.
+
+        Nothing is written where `change` returns None. Two updates never lose one another.
+        """
+        with self.lock(f".{name.replace('/', '-')}.lock", wait=60):
+            made = change(self.read(name) if self.exists(name) else None)
+            if made is not None:
+                self.write(name, made)
+
     def exists(self, name: str = "") -> bool:
         """Whether there is a file or folder of that name."""
         return self.path(name).exists()
@@ -224,6 +214,9 @@ class LocalPlace:
         self.remove(to)
         self.path(to).parent.mkdir(parents=True, exist_ok=True)
         self.path(name).rename(self.path(to))
+
+    def check_readable(self, names: list[str]) -> None:
+        """Nothing: each file here has its own rights, and its row says what they are."""
 
     def check_writable(self) -> None:
         """Make the folder if need be and write a probe. Raises PlaceError if that fails."""
@@ -258,59 +251,6 @@ class LocalPlace:
                     )
                 time.sleep(0.2)
             yield
-
-
-def _walk(
-    folder: str, prefix: str, keep: Callable[[str], bool], above: tuple[tuple[int, int], ...]
-) -> Iterator[Entry]:
-    try:
-        status = os.stat(folder)
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
-        with os.scandir(folder) as entries:
-            found = sorted(_kept(entries, keep))
-    except FileNotFoundError:
-        return  # the folder vanished after its parent was listed: its files are gone
-    except OSError as error:
-        raise PlaceError(
-            f"{text_of(folder)}: cannot be listed ({error.strerror}); give this user the right "
-            "to read it, or move it out"
-        ) from error
-    for _, name, is_folder in found:
-        if is_folder:
-            yield from _walk(f"{folder}/{name}", f"{prefix}{name}/", keep, (*above, here))
-            continue
-        try:
-            status = os.stat(f"{folder}/{name}")
-        except OSError:
-            yield Entry(prefix + name, 0, MISSING)
-            continue
-        if stat.S_ISREG(status.st_mode):  # a link may lead to a device or a pipe, which never end
-            yield Entry(prefix + name, status.st_size, str(status.st_mtime_ns))
-
-
-def _kept(
-    entries: Iterator[os.DirEntry], keep: Callable[[str], bool]
-) -> Iterator[tuple[str, str, bool]]:
-    """(sort key, name, is a folder); a folder sorts as its files' whole names do, by `name/`."""
-    for entry in entries:
-        name = entry.name
-        if name.startswith(".") or name == "__MACOSX":
-            continue
-        if _is_folder(entry):
-            yield text_of(name) + "/", name, True
-        elif keep(name) and (entry.is_symlink() or entry.is_file()):
-            yield text_of(name), name, False
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        if error.errno != errno.ELOOP:  # a link that leads to itself
-            raise
-        return False
 
 
 def _try_lock(descriptor: int) -> bool:

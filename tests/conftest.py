@@ -3,12 +3,14 @@
 import dataclasses
 import io
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+from s3_server import S3Server, rclone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,3 +129,26 @@ def prefect_server():
 
     with prefect_test_harness(server_startup_timeout=180):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory) -> Iterator[S3Server]:
+    """An S3 server whose buckets are the folders of this test session."""
+    folder = tmp_path_factory.mktemp("buckets", numbered=False)
+    with rclone(folder, folder.parent / "rclone.log") as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch, tmp_path) -> S3Server:
+    """The S3 server, which boto3 is told to use; copies of models go into the test's folder."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
+    return s3_server
+
+
+@pytest.fixture(params=["disk", "s3"])
+def where(request) -> Callable[[Path], str]:
+    """The place of a path: once on the disk, once through S3, for what must be the same."""
+    return str if request.param == "disk" else request.getfixturevalue("s3").place
