@@ -9,7 +9,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A wheel with CPU-only torch is smaller: UV_TORCH_BACKEND=cpu make demo
-UV_ENV := UV_LINK_MODE=copy
 
 .PHONY: demo test e2e lint format install bench clean
 
