@@ -1,13 +1,12 @@
 """Write docs/ui-*.png: the real UI, driven by a real browser, with digits in the inbox.
 
-    python docs/screenshots.py
+    visionflows demo && python docs/screenshots.py demo
 
-Starts `visionflows up` in a temporary folder with a digits model that it trains (a minute or two).
+Starts `visionflows up` in a temporary folder, with the model and the inbox that the demo has made.
 """
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,18 +15,16 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT)]
 
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
-from serving import Served, environment, served  # noqa: E402
+from serving import Served, served  # noqa: E402
 
 BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
 
 
 def main() -> None:
+    demo = Path(sys.argv[1]).absolute()
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        demo = [sys.executable, "-m", "flows.cli", "demo", "--folder", str(work / "demo")]
-        subprocess.run(demo, check=True, env=environment())
-        store = work / "demo" / "store"
-        shutil.copytree(work / "demo" / "inbox", work / "inbox")
+        work, store = Path(folder), demo / "store"
+        shutil.copytree(demo / "inbox", work / "inbox")
         with served(work, store) as server, sync_playwright() as driver:
             chromium = shutil.which("chromium")
             browser = driver.chromium.launch(executable_path=chromium, args=BROWSER)

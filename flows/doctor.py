@@ -146,8 +146,9 @@ def _reach_s3(where: str) -> Iterator[Finding]:
     try:
         from tasks.s3 import probe
 
-        for step, trouble in probe(where):
-            yield Finding("FAIL" if trouble else "ok", f"{where} {step}", str(trouble or "works"))
+        for step, works, trouble in probe(where):
+            said = "works" if works else trouble
+            yield Finding("ok" if works else "FAIL", f"{where} {step}", said)
     except VisionflowsError as error:
         yield Finding("FAIL", where, str(error))
 

@@ -35,6 +35,7 @@ fetch_dataset = step(
 build_table = step(
     table.build_table,
     name="table",
+    task_run_name="table",
     description="Open every image once; label, check and split them into a file table.",
 )
 
@@ -57,12 +58,14 @@ def fine_tune_network(files, folder: Path, draft: Path, settings: TrainSettings)
 evaluate_network = step(
     evaluate.evaluate,
     name="evaluate",
+    task_run_name="evaluate",
     description="Metrics and pictures of the network on the validation side.",
 )
 
 
 @step(
     name="agreement",
+    task_run_name="agreement",
     description="Score the validation side in float32 and faster; auto needs them to agree.",
 )
 def compare_precisions(draft: Path, info: dict, files, folder: Path) -> dict:
@@ -94,7 +97,11 @@ load_model = step(
 )
 
 
-@step(name="list", description="List what is to score and find what is done already.")
+@step(
+    name="list",
+    task_run_name="list",
+    description="List what is to score and find what is done already.",
+)
 def list_work(scoring: Scoring) -> list[Shard]:
     """The shards that are left."""
     return scoring.prepare()
@@ -110,13 +117,17 @@ def score_shard(scoring: Scoring, shard: Shard, progress: Progress) -> int:
     return scoring.score(shard, progress.add)
 
 
-@step(name="merge", description="Join the parts into predictions.csv; the books must balance.")
+@step(
+    name="merge",
+    task_run_name="merge",
+    description="Join the parts into predictions.csv; the books must balance.",
+)
 def merge_parts(scoring: Scoring) -> dict:
     """What run.json will say."""
     return scoring.merge()
 
 
-@step(name="report", description="Write report.html, and run.json last.")
+@step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
 def write_report(run: dict, source: Place, output: Place) -> None:
     """The page a person opens first; run.json after it, so that it is never there without."""
     page = report.scoring_report(run, report.collect_samples(run, source, output))

@@ -91,4 +91,8 @@ def snapshot(api: httpx.Client) -> dict[str, list]:
 def _without(value, keys: tuple[str, ...]):
     if isinstance(value, dict):
         return {key: _without(item, keys) for key, item in value.items() if key not in keys}
-    return [_without(item, keys) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        items = [_without(item, keys) for item in value]
+        # What a rule expects is a set, whose order means nothing.
+        return sorted(items) if all(isinstance(item, str) for item in items) else items
+    return value
