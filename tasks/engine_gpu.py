@@ -18,7 +18,8 @@ from tasks.storage import Place
 if TYPE_CHECKING:
     import torch
 
-    from tasks.engine import Batch, Decoded, Engine, Row
+    from tasks.decode import Batch, Decoded, Row
+    from tasks.engine import Engine
 
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 

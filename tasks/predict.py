@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tasks import bundle, shards
+from tasks.books import Books
 from tasks.carry import Earlier
 from tasks.engine import Engine, EngineSettings
 from tasks.errors import PlaceError, TooManyBadError
@@ -242,7 +243,7 @@ class Scoring:
             for at in range(0, len(todo), size):
                 yield todo[at : at + size]
 
-    def _too_many(self, books: shards.Books) -> bool:
+    def _too_many(self, books: Books) -> bool:
         return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found
 
     def _timings(self) -> dict:

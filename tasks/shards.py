@@ -17,7 +17,6 @@ A part counts as done when its .json names this very job and shard, and the part
 So a run that was killed at any moment goes on with what is left.
 """
 
-import collections
 import csv
 import dataclasses
 import hashlib
@@ -27,15 +26,14 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tasks.books import Books
 from tasks.errors import OtherRunError, RunError
-from tasks.images import STATUSES
 from tasks.listing import File, Listing, Shard
 from tasks.storage import Entry, Place, text_of
 
 log = logging.getLogger("visionflows.shards")
 
 COLUMNS = ("path", "status", "label", "confidence", "error")
-HISTOGRAM_BINS = 20
 PLAN = "parts/plan.json"
 
 
@@ -221,50 +219,6 @@ def cells_of(row, job: Job) -> list[str]:
     order = (-values).argsort(kind="stable")[: job.settings.get("top", 0)]
     top = [cell for at in order for cell in (job.classes[at], texts[at])]
     return [path, "ok", job.classes[best], texts[best], "", *texts, *top]
-
-
-class Books:
-    """How many files were found, and what became of each."""
-
-    def __init__(self):
-        self.by_status = collections.Counter()
-        self.by_label = collections.Counter()
-        self.histogram = [0] * HISTOGRAM_BINS
-        self.kept = 0
-
-    @property
-    def found(self) -> int:
-        return sum(self.by_status.values())
-
-    @property
-    def failed(self) -> int:
-        return sum(self.by_status[status] for status in STATUSES if status != "ok")
-
-    def add(self, cells: list[str], kept: bool = False) -> None:
-        """Enter the row of a file."""
-        _, status, label, confidence, *_ = cells
-        self.by_status[status] += 1
-        self.kept += kept
-        if status == "ok":
-            self.by_label[label] += 1
-            bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
-            self.histogram[bin_] += 1
-
-    def add_record(self, record: dict) -> None:
-        """Enter a whole part."""
-        self.by_status.update(record["books"]["by_status"])
-        self.by_label.update(record["books"]["by_label"])
-        self.kept += record["books"]["carried_over"]
-        self.histogram = [a + b for a, b in zip(self.histogram, record["histogram"], strict=True)]
-
-    def as_dict(self) -> dict:
-        """found, ok, failed, carried_over, by_status, by_label."""
-        return {
-            **{"found": self.found, "ok": self.by_status["ok"], "failed": self.failed},
-            "carried_over": self.kept,
-            "by_status": dict(sorted(self.by_status.items())),
-            "by_label": dict(sorted(self.by_label.items())),
-        }
 
 
 def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict]:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from tasks import shards
 from tasks.bundle import find, load
-from tasks.engine import Engine, EngineSettings, Row
+from tasks.decode import Row
+from tasks.engine import Engine, EngineSettings
 from tasks.errors import (
     LockedError,
     ModelError,
@@ -252,7 +253,7 @@ def _row_as_nobody(path: Path) -> str:
     """The status a user without rights gets: root reads every file, so a child gives up root."""
     import multiprocessing
 
-    from tasks.engine import Decoder
+    from tasks.decode import Decoder
 
     for folder in path.parents:
         if not folder.stat().st_mode & 0o001:
