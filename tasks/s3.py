@@ -150,10 +150,10 @@ class S3Place:
     def remove(self, name: str) -> None:
         """Take a file or a whole folder away; nothing happens where there is none."""
         key = self._key(name)
+        below = f"{key}/" if name else key
         first = call("list_objects_v2", self.bucket, Prefix=key, MaxKeys=1).get("Contents", ())
         itself = [key] if any(item["Key"] == key for item in first) else []
-        below = [item["Key"] for item in s3_list.keys(self.bucket, f"{key}/")]
-        _delete(self.bucket, [*itself, *below])
+        _delete(self.bucket, itself + [item["Key"] for item in s3_list.keys(self.bucket, below)])
 
     def rename(self, name: str, to: str) -> None:
         """Give a file or a folder another name; it has both until all of it is copied."""

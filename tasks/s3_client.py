@@ -195,13 +195,13 @@ def _extra(operation: str) -> dict:
 
 def told(error: Exception, operation: str, bucket: str) -> PlaceError:
     """What boto3's error means, in one line: the bucket, what is wrong, and what to do."""
-    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
     from botocore.parsers import ResponseParserError
 
     where = f"s3://{bucket}"
     if isinstance(error, ClientError):
         return _refused(error, operation, where)
-    if isinstance(error, (HTTPClientError, ResponseParserError)):
+    if isinstance(error, (ConnectionError, HTTPClientError, ResponseParserError)):
         return FailingError(
             f"{where}: {_endpoint()} does not answer ({type(error).__name__}); check that it is "
             "up and that AWS_ENDPOINT_URL_S3 is right, then run it again"
