@@ -94,6 +94,8 @@ class _Worker:
 
 
 def _serve(pipe, side: str, options, photos: list[str]) -> None:
+    # Loaders fork, as they do in a script of their own; a spawned process would hand on `spawn`.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     run = globals()[f"_{side}"](options, photos)
