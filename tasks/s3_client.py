@@ -165,6 +165,8 @@ def call(operation: str, bucket: str, **parameters) -> dict:
                 last = error  # what we sent did not arrive as it was
             elif code in _GONE and "Key" in parameters:
                 raise FileNotFoundError(2, "No such object", parameters["Key"]) from error
+            elif code == "NoSuchUpload":  # what rclone answers where there is none to list
+                return {}
             elif code in _CHANGED:
                 raise ChangedError(parameters.get("Key", "")) from error
             else:
