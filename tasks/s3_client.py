@@ -28,6 +28,7 @@ from tasks.errors import PlaceError, SettingsError
 
 _lock = threading.Lock()
 _clients: dict[tuple, object] = {}
+_sessions: dict[tuple, object] = {}
 _pools: dict[int, concurrent.futures.ThreadPoolExecutor] = {}
 
 # What each operation is for a person, and the right it needs.
@@ -97,19 +98,41 @@ def pool() -> concurrent.futures.ThreadPoolExecutor:
 
 def client():
     """The client of this process for the settings that the environment has now."""
-    settings = ("AWS_", "VISIONFLOWS_S3_")
-    key = tuple(sorted(item for item in os.environ.items() if item[0].startswith(settings)))
+    key = _settings()
     with _lock:
         if key not in _clients:
-            _clients[key] = _made()
+            _clients[key] = _made(_session(key))
         return _clients[key]
 
 
-def _made():
-    import boto3
+def session():
+    """boto3's session that the client was made of: it has the credentials."""
+    with _lock:
+        return _session(_settings())
+
+
+def _settings() -> tuple:
+    names = ("AWS_", "VISIONFLOWS_S3_")
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(names)))
+
+
+def _session(key: tuple):
+    if key not in _sessions:
+        import boto3
+
+        _sessions[key] = boto3.Session()
+    return _sessions[key]
+
+
+def timeouts() -> tuple[int, int]:
+    """Seconds to connect in, and seconds without a byte."""
+    seconds = _number("TIMEOUT", 20)
+    return min(seconds, 10), seconds
+
+
+def _made(session):
     from botocore.config import Config
 
-    session = boto3.Session()
     named = session._session.get_scoped_config().get("endpoint_url") or any(
         os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
@@ -120,8 +143,8 @@ def _made():
             "mode": os.environ.get("AWS_RETRY_MODE") or "adaptive",
             "total_max_attempts": attempts(),
         },
-        connect_timeout=min(_number("TIMEOUT", 20), 10),
-        read_timeout=_number("TIMEOUT", 20),
+        connect_timeout=timeouts()[0],
+        read_timeout=timeouts()[1],
         max_pool_connections=connections() + 8,  # besides reads: parts, the lock's heartbeat
         s3={"addressing_style": addressing},
         tcp_keepalive=True,
@@ -136,6 +159,7 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _clients.clear()
+    _sessions.clear()
     _pools.clear()
 
 
@@ -190,9 +214,15 @@ def _extra(operation: str) -> dict:
     key = os.environ.get("VISIONFLOWS_S3_KMS_KEY")
     if key and operation in _WRITING:
         extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
-    if os.environ.get("VISIONFLOWS_S3_REQUEST_PAYER") == "1" and operation not in _NOT_PAID:
+    if pay() and operation not in _NOT_PAID:
         extra["RequestPayer"] = "requester"
     return extra
+
+
+def pay() -> dict[str, str]:
+    """The header that says that we pay for what we read."""
+    payer = os.environ.get("VISIONFLOWS_S3_REQUEST_PAYER") == "1"
+    return {"x-amz-request-payer": "requester"} if payer else {}
 
 
 def told(error: Exception, operation: str, bucket: str) -> PlaceError:
