@@ -185,3 +185,13 @@ def faulty(url: str, rate: float, **how) -> Iterator[Proxy]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.run_until_complete(_hang_up())
+        loop.close()
+
+
+async def _hang_up() -> None:
+    """End the connections that are open still, and what serves them."""
+    serving = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
