@@ -110,7 +110,7 @@ def _write(options: argparse.Namespace, result: dict) -> None:
     print(text)
     target = Path(options.results)
     target.mkdir(parents=True, exist_ok=True)
-    name = "-".join(filter(None, ("s3", result["date"], options.note)))
+    name = "-".join(filter(None, (result["date"], "s3", options.note)))
     (target / f"{name}.json").write_text(text + "\n")
 
 
