@@ -38,7 +38,7 @@ def test_a_model_is_not_better_than_itself(trained, tmp_path):
     assert not found["better"]
 
 
-def test_a_model_that_is_right_more_often_is_better(trained, files_csv, tmp_path):
+def test_a_model_that_is_right_more_often_is_better(trained, tmp_path):
     new = another(trained, tmp_path, "2-new")
     # The old one calls every circle stripes, and stripes circles: its classes are swapped.
     old = another(trained, tmp_path, "1-old")

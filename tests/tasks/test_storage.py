@@ -6,8 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -316,25 +314,6 @@ def test_a_lock_held_by_another_process_is_refused_and_dies_with_it(tmp_path):
     kill(holder)
     with lock(".lock"):
         pass
-
-
-def test_a_lock_is_waited_for(tmp_path):
-    here = LocalPlace(tmp_path)
-    held, ended = threading.Event(), []
-
-    def hold():
-        with here.lock(".lock"):
-            held.set()
-            time.sleep(0.3)
-            ended.append(time.monotonic())
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    with here.lock(".lock", wait=20):
-        got = time.monotonic()
-    thread.join()
-    assert got >= ended[0]
 
 
 def test_a_lock_that_is_left_can_be_taken_again(tmp_path):
