@@ -159,8 +159,8 @@ def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSetti
 def _architecture_options(settings: TrainSettings, classes: int) -> dict:
     """What tells vision_learner how to make and cut this architecture."""
     from fastai.vision.learner import create_head, default_split, model_meta
-    from torchvision import models
 
+    models = network.torchvision_models()
     name = settings.architecture
     if not network.is_torchvision(name):
         overlay = _timm_weights(settings.pretrained)

@@ -10,8 +10,11 @@ probabilities. Names are torchvision's, and timm's where timm is installed.
 """
 
 import difflib
+import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tasks.errors import SettingsError
@@ -19,6 +22,7 @@ from tasks.errors import SettingsError
 if TYPE_CHECKING:
     from torch import nn
 
+_DYNAMO = "torch._dynamo.utils"
 # How many of an architecture's children make its body: fastai's model_meta
 # (fastai.vision.learner). What is not named here is cut before its last pooling layer.
 _CUTS = {
@@ -44,12 +48,7 @@ def check_architecture(name: str) -> None:
     if is_torchvision(name):
         return
     if importlib.util.find_spec("timm") is None:
-        from torchvision import models
-
-        names, extra = (
-            models.list_models(module=models),
-            "; timm's need the extra: visionflows[timm]",
-        )
+        names, extra = _names(), "; timm's need the extra: visionflows[timm]"
     else:
         import timm
 
@@ -62,15 +61,37 @@ def check_architecture(name: str) -> None:
 
 def is_torchvision(name: str) -> bool:
     """Whether torchvision has a classification network of that name."""
-    from torchvision import models
+    return name in _names()
 
-    return name in models.list_models(module=models)
+
+def torchvision_models() -> ModuleType:
+    """torchvision.models, imported in one second instead of six.
+
+    While it is imported, torchvision (ops/roi_align) takes one function from torch._dynamo,
+    which it calls only where that layer is compiled. A module that passes such a call on stands
+    in meanwhile, and is gone when this returns.
+    """
+    if "torchvision" in sys.modules or _DYNAMO in sys.modules:
+        return importlib.import_module("torchvision.models")
+    stand_in = ModuleType(_DYNAMO)
+    stand_in.is_compile_supported = lambda device: importlib.import_module(
+        _DYNAMO
+    ).is_compile_supported(device)
+    sys.modules[_DYNAMO] = stand_in
+    try:
+        return importlib.import_module("torchvision.models")
+    finally:
+        del sys.modules[_DYNAMO]
+
+
+def _names() -> list[str]:
+    models = torchvision_models()
+    return models.list_models(module=models)
 
 
 def backbone(architecture: str, image_size: int, weights: str | None = None) -> "nn.Module":
     """A torchvision network with its own classifier; `weights` is None or "DEFAULT"."""
-    from torchvision import models
-
+    models = torchvision_models()
     options = {"aux_logits": False} if architecture in _AUXILIARY else {}
     if architecture.startswith("maxvit_t"):
         options["input_size"] = (image_size, image_size)

@@ -1,5 +1,8 @@
 """build() must make the very network that fastai's vision_learner made, for every kind of cut."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -102,3 +105,15 @@ def test_weights_that_cannot_be_fetched_name_the_way_out(trained, monkeypatch, t
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(TrainError, match="--pretrained none, or --pretrained PLACE"):
         make_learner(trained.table, trained.dataset, settings_for("default"))
+
+
+def test_building_a_network_leaves_the_compiler_aside_until_it_is_asked_for():
+    """torch._dynamo takes five seconds to import; torchvision wants one function of it."""
+    code = (
+        "import importlib, sys; from tasks import network; network.build('resnet18', 2, 64); "
+        "print('torch._dynamo' in sys.modules); "
+        "roi_align = importlib.import_module('torchvision.ops.roi_align'); "
+        "print(roi_align.is_compile_supported('cpu'), 'torch._dynamo' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "True", "True"]
