@@ -147,12 +147,20 @@ def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(serv
     resumes(server, "scores/cancelled", parts, whole)
 
 
-def test_a_worker_that_is_killed_crashes_its_run_and_the_next_resumes(server, whole):
+def test_a_worker_that_is_killed_crashes_its_run_and_a_retry_resumes(server, page, whole):
     run, parts = start_slow(server, "scores/killed")
     for pid in server.pids("worker start"):
         os.kill(pid, signal.SIGKILL)
     server.wait(run, "Crashed", seconds=60)
-    resumes(server, "scores/killed", parts, whole)
+
+    def retry() -> str:
+        page.goto(f"{server.url}/runs/flow-run/{run}")
+        page.get_by_role("button", name="Retry").click()
+        page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+        wait_until(lambda: server.run(run)["state"]["name"] != "Crashed", 10)
+        return run
+
+    resumes(server, "scores/killed", parts, whole, retry)
 
 
 def test_a_machine_that_falls_silent_crashes_its_run_and_the_next_resumes(server, whole):
@@ -183,12 +191,13 @@ def start_slow(server, output: str) -> tuple[str, set[str]]:
     return run, {path.name for path in parts.glob("part-*.json")}
 
 
-def resumes(server, output: str, parts: set[str], whole: bytes) -> None:
+def resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> None:
     """The next run into the output does what was left, and the bytes are those of a whole run."""
     folder = server.folder / output
     assert not (folder / "run.json").exists()
     before = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
-    run = server.start("score", input="many", model="shapes", output=output, settings=SLOW)
+    job = {"input": "many", "model": "shapes", "output": output, "settings": SLOW}
+    run = again() if again else server.start("score", **job)
     server.wait(run, "Completed")
     assert "of them done already" in server.logs(run)
     after = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
