@@ -22,8 +22,11 @@ def tell(flow, flow_run, state) -> None:
         return
     message = (state.message or "").strip()
     words = {
-        **{"flow": flow.name, "run": flow_run.name, "run_id": str(flow_run.id)},
-        **{"state": state.name, "message": message},
+        "flow": flow.name,
+        "run": flow_run.name,
+        "run_id": str(flow_run.id),
+        "state": state.name,
+        "message": message,
     }
     resource = {
         "prefect.resource.id": f"visionflows.run.{flow_run.id}",

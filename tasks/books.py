@@ -52,7 +52,9 @@ class Books:
     def as_dict(self) -> dict:
         """found, ok, failed, carried_over, by_status, by_label."""
         return {
-            **{"found": self.found, "ok": self.by_status["ok"], "failed": self.failed},
+            "found": self.found,
+            "ok": self.by_status["ok"],
+            "failed": self.failed,
             "carried_over": self.kept,
             "by_status": dict(sorted(self.by_status.items())),
             "by_label": dict(sorted(self.by_label.items())),

@@ -214,8 +214,11 @@ def command_line(server, *arguments) -> None:
 def announce(server, resource: dict, payload: dict) -> None:
     """The event as any program sends it: one POST."""
     event = {
-        **{"occurred": datetime.datetime.now(datetime.UTC).isoformat(), "id": str(uuid.uuid4())},
-        **{"event": "visionflows.batch.announced", "resource": resource, "payload": payload},
+        "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
+        "id": str(uuid.uuid4()),
+        "event": "visionflows.batch.announced",
+        "resource": resource,
+        "payload": payload,
     }
     server.api.post("/events", json=[event]).raise_for_status()
 

@@ -82,9 +82,12 @@ def test_folder_is_the_name_of_the_parent_folder(tmp_path):
     make(tmp_path, "train/cat/1.png", "other/cat/2.png", "dog/1.png", "dog/2.png")
     make(tmp_path, "dog/x.jpg/1.png", "dog/x.jpg/2.png")
     assert labels_of(build_table(tmp_path, "folder")) == {
-        **{"dog/1.png": "dog", "dog/2.png": "dog"},
-        **{"dog/x.jpg/1.png": "x.jpg", "dog/x.jpg/2.png": "x.jpg"},
-        **{"other/cat/2.png": "cat", "train/cat/1.png": "cat"},
+        "dog/1.png": "dog",
+        "dog/2.png": "dog",
+        "dog/x.jpg/1.png": "x.jpg",
+        "dog/x.jpg/2.png": "x.jpg",
+        "other/cat/2.png": "cat",
+        "train/cat/1.png": "cat",
     }
 
 
@@ -143,8 +146,10 @@ def test_only_the_rows_of_a_csv_are_used_and_its_labels(tmp_path):
     rule = write_csv(tmp_path / "elsewhere", *CSV_LINES)
     table = build_table(pets(tmp_path / "data"), rule)
     assert labels_of(table) == {
-        **{"cat/c0.png": "CAT", "cat/c1.png": "CAT"},
-        **{"dog/d0.png": "DOG", "dog/d1.png": "DOG"},
+        "cat/c0.png": "CAT",
+        "cat/c1.png": "CAT",
+        "dog/d0.png": "DOG",
+        "dog/d1.png": "DOG",
     }
     assert table.groupby("label").is_valid.sum().tolist() == [1, 1]
 
@@ -154,8 +159,12 @@ def test_a_csv_of_the_dataset_is_found_in_it_and_its_paths_are_its_folders(tmp_p
     write_csv(tmp_path / "images", *CSV_LINES, "./cat/c2.png,NA", "images/dog/d2.png,NA")
     table = build_table(tmp_path, "csv:images/labels.csv")
     assert labels_of(table) == {
-        **{"images/cat/c0.png": "CAT", "images/cat/c1.png": "CAT", "images/cat/c2.png": "NA"},
-        **{"images/dog/d0.png": "DOG", "images/dog/d1.png": "DOG", "images/dog/d2.png": "NA"},
+        "images/cat/c0.png": "CAT",
+        "images/cat/c1.png": "CAT",
+        "images/cat/c2.png": "NA",
+        "images/dog/d0.png": "DOG",
+        "images/dog/d1.png": "DOG",
+        "images/dog/d2.png": "NA",
     }
 
 
@@ -281,9 +290,11 @@ def test_images_that_cannot_be_used_stay_in_the_table_and_out_of_the_split(tmp_p
     table = build_table(tmp_path, "folder", valid_pct=0.9, max_pixels=1_000)
     bad = table[table.status != "ok"].set_index("path")
     assert dict(bad.status) == {
-        **{"cat/empty.jpg": "unreadable", "cat/text.jpg": "unreadable"},
-        **{"cat/two\nlines.jpg": "unreadable", "dog/gone.png": "missing"},
-        **{"dog/huge.png": "too_large"},
+        "cat/empty.jpg": "unreadable",
+        "cat/text.jpg": "unreadable",
+        "cat/two\nlines.jpg": "unreadable",
+        "dog/gone.png": "missing",
+        "dog/huge.png": "too_large",
     }
     assert bad.error.astype(bool).all()
     assert not bad.is_valid.any()
