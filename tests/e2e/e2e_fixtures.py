@@ -53,7 +53,7 @@ def page():
             pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
         browser = driver.chromium.launch(executable_path=system, args=CHROMIUM)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         yield page
         browser.close()
 

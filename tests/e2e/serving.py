@@ -53,7 +53,7 @@ class Served:
         }
         return self._json("POST", "/flow_runs/filter", only)
 
-    def wait(self, run: str, *states: str, seconds: float = 120) -> dict:
+    def wait(self, run: str, *states: str, seconds: float = 240) -> dict:
         """The run, once it is in one of these states; it may end in no other."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -96,7 +96,7 @@ class Served:
     def stop(self) -> str:
         """Ctrl-C, and what was said until then."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=120)
         return (self.folder / "up.log").read_text()
 
     def _json(self, method: str, path: str, body: dict | None = None):
@@ -122,12 +122,12 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
     try:
         url = _ready(process, log)
         auth = ("admin", password) if password else None
-        with httpx.Client(base_url=f"{url}/api", timeout=30, auth=auth) as api:
+        with httpx.Client(base_url=f"{url}/api", timeout=60, auth=auth) as api:
             yield Served(process, url, folder, api)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=120)
 
 
 def environment() -> dict[str, str]:

@@ -65,9 +65,9 @@ def test_a_run_through_the_form_of_the_ui(server, page):
     page.get_by_text("2 is greater than the maximum of 1").first.wait_for()
     field("Max Error Rate (Optional)").get_by_role("spinbutton").fill("0.5")
     page.get_by_role("button", name="Submit").click()
-    run = wait_until(lambda: _by_parameter(server, "output", "ui"), 10)
+    run = wait_until(lambda: _by_parameter(server, "output", "ui"))
     page.goto(f"{server.url}/runs/flow-run/{run['id']}")  # the toasts of the form never lie still
-    page.get_by_text("Completed", exact=True).first.wait_for(timeout=90_000)
+    page.get_by_text("Completed", exact=True).first.wait_for()
     page.get_by_text("Artifacts", exact=True).click()
     page.get_by_text("What was scored").first.wait_for()
     assert len(rows(server.folder / "ui/predictions.csv")) == 6
@@ -87,7 +87,7 @@ def test_a_schedule_starts_a_run(server):
     path = f"/deployments/{deployment['id']}/schedules"
     made = server.api.post(path, json=[body]).json()[0]
     try:
-        run = wait_until(lambda: _begun(server, "scores/scheduled"), 100)
+        run = wait_until(lambda: _begun(server, "scores/scheduled"))
     finally:
         server.api.delete(f"{path}/{made['id']}").raise_for_status()
     assert "auto-scheduled" in server.wait(run["id"], "Completed")["tags"]
@@ -96,7 +96,7 @@ def test_a_schedule_starts_a_run(server):
 
 def test_promoting_a_model_starts_a_scoring(server, trained):
     command_line(server, "models", "promote", "shapes@latest", "--store", trained.store)
-    run = wait_until(lambda: _by_parameter(server, "model", "shapes@production"), 30)
+    run = wait_until(lambda: _by_parameter(server, "model", "shapes@production"))
     assert server.wait(run["id"], "Completed")["created_by"]["type"] == "AUTOMATION"
     assert len(rows(server.folder / "scores/inbox/predictions.csv")) == 6
 
@@ -108,8 +108,8 @@ def test_an_announced_batch_is_scored(server, trained):
     resource = {"prefect.resource.id": "visionflows.batch.monday"}
     for place, output in (("inbox", "scores/monday"), ("many", "")):
         announce(server, resource, {"place": place, **({"output": output} if output else {})})
-    first = wait_until(lambda: _by_parameter(server, "output", "scores/monday"), 30)
-    second = wait_until(lambda: _by_parameter(server, "input", "many"), 30)
+    first = wait_until(lambda: _by_parameter(server, "output", "scores/monday"))
+    second = wait_until(lambda: _by_parameter(server, "input", "many"))
     server.wait(first["id"], "Completed")
     server.wait(second["id"], "Completed")
     assert len(rows(server.folder / "scores/monday/predictions.csv")) == 6
@@ -127,7 +127,7 @@ def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
     def told():
         return [event["payload"]["run_id"] for event in server.events("visionflows.run.failed")]
 
-    wait_until(lambda: run in told(), 20)
+    wait_until(lambda: run in told())
     refused = server.api.post(
         f"/deployments/{server.deployment('score')['id']}/create_flow_run",
         json={"parameters": {"input": "inbox", "model": "m", "settings": {"shard_size": 0}}},
@@ -137,13 +137,14 @@ def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
 
 
 def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(server, page, whole):
+    page.goto(server.url)  # the page's scripts are there before the run begins
     run, parts = start_slow(server, "scores/cancelled")
     page.goto(f"{server.url}/runs/flow-run/{run}")
     page.get_by_role("button", name="Cancel").click()
     asked = time.monotonic()
     page.get_by_role("button", name="Confirm").click()
-    server.wait(run, "Cancelled", seconds=30)
-    assert time.monotonic() - asked < 15
+    server.wait(run, "Cancelled")
+    assert time.monotonic() - asked < 20
     resumes(server, "scores/cancelled", parts, whole)
 
 
@@ -151,13 +152,13 @@ def test_a_worker_that_is_killed_crashes_its_run_and_a_retry_resumes(server, pag
     run, parts = start_slow(server, "scores/killed")
     for pid in server.pids("worker start"):
         os.kill(pid, signal.SIGKILL)
-    server.wait(run, "Crashed", seconds=60)
+    server.wait(run, "Crashed")
 
     def retry() -> str:
         page.goto(f"{server.url}/runs/flow-run/{run}")
         page.get_by_role("button", name="Retry").click()
         page.get_by_role("dialog").get_by_role("button", name="Retry").click()
-        wait_until(lambda: server.run(run)["state"]["name"] != "Crashed", 10)
+        wait_until(lambda: server.run(run)["state"]["name"] != "Crashed")
         return run
 
     resumes(server, "scores/killed", parts, whole, retry)
@@ -177,7 +178,7 @@ def test_of_two_scorings_of_one_output_one_waits_and_both_end_right(server, whol
         server.start("score", input="many", model="shapes", output="scores/two", settings=SLOW)
         for _ in range(2)
     ]
-    wait_until(lambda: _states(server, both) == ["AwaitingConcurrencySlot", "Running"], 60)
+    wait_until(lambda: _states(server, both) == ["AwaitingConcurrencySlot", "Running"])
     for run in both:
         server.wait(run, "Completed")
     assert (server.folder / "scores/two/predictions.csv").read_bytes() == whole
@@ -187,7 +188,7 @@ def start_slow(server, output: str) -> tuple[str, set[str]]:
     """A run in the middle of its work, and the parts it has finished by now."""
     run = server.start("score", input="many", model="shapes", output=output, settings=SLOW)
     parts = server.folder / output / "parts"
-    wait_until(lambda: len(list(parts.glob("*.json"))) >= 5, 90)
+    wait_until(lambda: len(list(parts.glob("*.json"))) >= 5)
     return run, {path.name for path in parts.glob("part-*.json")}
 
 
@@ -223,8 +224,8 @@ def announce(server, resource: dict, payload: dict) -> None:
     server.api.post("/events", json=[event]).raise_for_status()
 
 
-def wait_until(found, seconds: float):
-    """What `found` returns once it is true."""
+def wait_until(found, seconds: float = 120):
+    """What `found` returns once it is true; on an idle machine none of these waits is long."""
     deadline = time.monotonic() + seconds
     while not (result := found()):
         assert time.monotonic() < deadline, f"not within {seconds} s"

@@ -62,7 +62,7 @@ def up(folder: Path, *options) -> str:
     """What a second `up` says; it must end by itself."""
     command = [sys.executable, "-m", "flows.cli", "up", *map(str, options)]
     ended = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 1
     return ended.stderr
