@@ -8,6 +8,7 @@ Starts PostgreSQL and `visionflows up` in a temporary folder; asks for PostgreSQ
 import argparse
 import collections
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -80,9 +81,14 @@ def measure(server: Served, work: Path, asked) -> None:
     log = (server.folder / "state" / "logs" / "server.log").read_text()
     print(f"{asked.runs} runs, at most {most} seen running at once, {os.cpu_count()} cores")
     print(f"{seconds:.0f} s, {seconds / asked.runs:.2f} s a run; {dict(states)}; {whole} run.json")
-    print(
-        f"server's log: {log.count('Traceback')} tracebacks, {log.count('locked')} times 'locked'"
-    )
+    print(f"server's log: {log.count('locked')} times 'locked'; errors: {_errors(log)}")
+
+
+def _errors(log: str) -> dict[str, int]:
+    """The last line of every traceback in a log, and how often it stands there."""
+    tracebacks = log.split("Traceback (most recent call last):")[1:]
+    ends = (re.search(r"^(?:[\w.]+: .*|[\w.]+)$", one, re.MULTILINE) for one in tracebacks)
+    return dict(collections.Counter(end[0] for end in ends if end))
 
 
 def _states(server: Served, runs: list[str]) -> collections.Counter:
