@@ -9,7 +9,7 @@ import typer
 
 from flows import cli
 from tasks.images import STATUSES
-from tasks.shards import COLUMNS, Job
+from tasks.job import COLUMNS, Job
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
