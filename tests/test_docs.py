@@ -12,7 +12,7 @@ from tasks.images import STATUSES
 from tasks.job import COLUMNS, Job
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md")])
 
 
 def lines_of(path: Path, program: str) -> list[str]:
