@@ -174,7 +174,7 @@ def _quiet() -> None:
 
 
 def _write(options, result: dict) -> None:
-    from score import hardware, versions, written
+    from record import hardware, versions, written
 
     found = {"hardware": hardware(), "versions": versions(), "growth": result}
     written(found, options.results, "growth")

@@ -5,7 +5,6 @@
 Starts `visionflows up` in a temporary folder, with the model and the inbox that the demo has made.
 """
 
-import os
 import shutil
 import sys
 import tempfile
@@ -28,30 +27,41 @@ def main() -> None:
         with served(work, store) as server, sync_playwright() as driver:
             chromium = shutil.which("chromium")
             browser = driver.chromium.launch(executable_path=chromium, args=BROWSER)
-            page = browser.new_page(viewport={"width": 1280, "height": 860})
+            page = browser.new_page(
+                viewport={"width": 1120, "height": 860}, device_scale_factor=1.5
+            )
             picture(server, page)
             browser.close()
 
 
 def picture(server: Served, page: Page) -> None:
-    """A scoring run to Completed; then its pages."""
-    run = server.start("score", input="inbox", model="digits", output="scores/inbox")
-    server.wait(run, "Completed")
+    """A scoring run to Completed; then its pages, each cut where what matters ends."""
+    settings = {"shard_size": 60}  # six shards, to be seen
+    where = {"input": "inbox", "model": "digits", "output": "scores/inbox"}
+    run = server.start("score", **where, settings=settings)
+    server.wait(run, "Completed", seconds=300)
     deployment = f"{server.url}/deployments/deployment/{server.deployment('score')['id']}"
-    shot(page, deployment, "ui-deployment")
-    shot(page, f"{deployment}/run", "ui-form")
-    shot(page, f"{server.url}/runs/flow-run/{run}", "ui-run")
+    shot(page, deployment, "ui-deployment", 500)
+    shot(page, f"{deployment}/run", "ui-form", 860)
+    shot(page, f"{server.url}/runs/flow-run/{run}", "ui-run", 500)
     only = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}}
     summary = server.api.post("/artifacts/filter", json=only).json()[0]
-    shot(page, f"{server.url}/artifacts/artifact/{summary['id']}", "ui-summary")
+    shot(page, f"{server.url}/artifacts/artifact/{summary['id']}", "ui-summary", 860)
 
 
-def shot(page: Page, url: str, name: str) -> None:
+def shot(page: Page, url: str, name: str, height: int) -> None:
+    """The top of a page, as soon as it stands still: lists load, the graph of the run grows."""
     page.goto(url)
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(2500)  # the graph of the run draws itself
-    page.screenshot(path=ROOT / "docs" / f"{name}.png")
-    print(f"docs/{name}.png {os.path.getsize(ROOT / 'docs' / f'{name}.png') >> 10} KB")
+    target = ROOT / "docs" / f"{name}.png"
+    clip, before, now = {"x": 0, "y": 0, "width": 1120, "height": height}, None, None
+    for _ in range(10):
+        page.wait_for_timeout(2500)
+        before, now = now, page.screenshot(clip=clip)
+        if now == before:
+            break
+    target.write_bytes(now)
+    print(f"docs/{name}.png {target.stat().st_size >> 10} KB")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,17 @@ from typing import Annotated
 import typer
 
 from flows.cli_models import models_app
-from flows.cli_options import ModelName, Store, prefect_on_this_machine, settings_of
+from flows.cli_options import (
+    Architecture,
+    Labels,
+    ModelName,
+    Output,
+    Store,
+    ValidPct,
+    command_of,
+    prefect_on_this_machine,
+    settings_of,
+)
 from flows.cli_serve import serve_app
 
 app = typer.Typer(
@@ -50,8 +60,12 @@ def demo(
     run(folder)
 
 
-@app.command(epilog="Example: visionflows train PETS --name pets --labels uppercase --epochs 1")
+@app.command(
+    cls=command_of("tasks.learner:TrainSettings"),
+    epilog="Example: visionflows train PETS --name pets --labels uppercase --epochs 1",
+)
 def train(
+    ctx: typer.Context,
     dataset: Annotated[
         str,
         typer.Argument(
@@ -59,32 +73,24 @@ def train(
         ),
     ],
     name: Annotated[str, typer.Option(help="What the model will be called.")],
-    labels: Annotated[
-        str, typer.Option(help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
-    ] = "folder",
-    arch: Annotated[str, typer.Option(help="Any torchvision or timm architecture.")] = "resnet34",
-    image_size: Annotated[int, typer.Option(help="Side of the square shown, in pixels.")] = 224,
-    resize: Annotated[str, typer.Option(help="crop, squish or pad.")] = "crop",
-    epochs: Annotated[int, typer.Option(help="Epochs after the frozen ones.")] = 1,
-    freeze_epochs: Annotated[
-        int | None, typer.Option(help="Epochs with the body frozen [default: 1; 0 if untrained]")
-    ] = None,
-    lr: Annotated[str, typer.Option(help="Base learning rate, or find.")] = "0.002",
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    augment: Annotated[bool, typer.Option(help="Flip, rotate, zoom and light.")] = True,
-    pretrained: Annotated[
-        str, typer.Option(help="default, none, or the place of a state dict.")
-    ] = "default",
-    patience: Annotated[int, typer.Option(help="Stop after so many worse epochs; 0: never.")] = 0,
-    keep: Annotated[str, typer.Option(help="Weights of the best epoch or the last.")] = "best",
-    precision: Annotated[str, typer.Option(help="auto or float32.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of split, weights, order, augmentation.")] = 42,
-    valid_pct: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
-    workers: Annotated[
-        int | None, typer.Option(help="Loader processes [default: as many as cores]")
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(help="Larger images are left out.")] = 100_000_000,
-    sha256: Annotated[str | None, typer.Option(help="What the archive must be.")] = None,
+    labels: Labels = "folder",
+    architecture: Architecture = None,
+    image_size: int | None = None,
+    resize: str | None = None,
+    epochs: int | None = None,
+    freeze_epochs: int | None = None,
+    lr: str | None = None,
+    batch_size: int | None = None,
+    augment: bool | None = None,
+    pretrained: str | None = None,
+    patience: int | None = None,
+    keep: str | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+    valid_pct: ValidPct = 0.2,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+    sha256: Annotated[str, typer.Option(help="What the archive must be.")] = "",
     export_fastai: Annotated[
         bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
     ] = False,
@@ -95,57 +101,40 @@ def train(
     from flows.train import train as flow
     from tasks.learner import TrainSettings
 
-    settings = settings_of(
-        TrainSettings,
-        **{"architecture": arch, "image_size": image_size, "resize": resize, "epochs": epochs},
-        **{"freeze_epochs": freeze_epochs, "lr": lr, "batch_size": batch_size, "seed": seed},
-        **{"augment": augment, "pretrained": pretrained, "patience": patience, "keep": keep},
-        **{"precision": precision, "workers": workers, "max_pixels": max_pixels},
-    )
     where = flow(
         dataset,
         name,
         labels=labels,
-        settings=settings,
+        settings=settings_of(TrainSettings, ctx.params),
         valid_pct=valid_pct,
         store=store,
-        sha256=sha256 or "",
+        sha256=sha256,
         export_fastai=export_fastai,
     )
     typer.echo(f"model   {where}\nreport  {where}/report.html")
 
 
-@app.command(epilog="Example: visionflows score inbox --model pets --output scores/night")
+@app.command(
+    cls=command_of("tasks.predict:ScoreSettings"),
+    epilog="Example: visionflows score inbox --model pets --output scores/night",
+)
 def score(
+    ctx: typer.Context,
     input: Annotated[str, typer.Argument(help="The folder of images.")],
     model: ModelName,
-    output: Annotated[
-        str | None, typer.Option(help="Where the CSV goes [default: STORE/scores/<time>]")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images a forward pass [default: 16, on a GPU 256]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Decoders or streams [default: by the cores]")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    shard_size: Annotated[int, typer.Option(help="Files a part, the unit of resuming.")] = 1000,
-    max_pixels: Annotated[int, typer.Option(help="Larger images get no label.")] = 100_000_000,
-    top: Annotated[int, typer.Option(help="Columns with the best K classes, in order.")] = 0,
-    only_new: Annotated[
-        bool, typer.Option("--only-new", help="Take over rows this output has of the same files.")
-    ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew where another job was left unfinished.")
-    ] = False,
-    max_error_rate: Annotated[
-        float, typer.Option(help="Fail if more than this share of 20 or more files do.")
-    ] = 0.05,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's end.")] = 0,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the network: slow start, faster run.")
-    ] = False,
+    output: Output = "",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+    shard_size: int | None = None,
+    max_pixels: int | None = None,
+    top: int | None = None,
+    only_new: Annotated[bool, typer.Option("--only-new")] = False,
+    restart: Annotated[bool, typer.Option("--restart")] = False,
+    max_error_rate: float | None = None,
+    wait: float | None = None,
+    compile: Annotated[bool, typer.Option("--compile")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
@@ -155,13 +144,7 @@ def score(
     prefect_on_this_machine()
     from tasks.predict import ScoreSettings
 
-    settings = settings_of(
-        ScoreSettings,
-        **{"batch_size": batch_size, "workers": workers, "precision": precision},
-        **{"device": device, "shard_size": shard_size, "max_pixels": max_pixels, "top": top},
-        **{"only_new": only_new, "restart": restart, "max_error_rate": max_error_rate},
-        **{"wait": wait, "compile": compile},
-    )
+    settings = settings_of(ScoreSettings, ctx.params)
     if dry_run:
         from tasks.predict import Scoring, open_engine
 
@@ -172,7 +155,7 @@ def score(
         return
     from flows.score import score as flow
 
-    run = flow(input, model, output=output or "", store=store, settings=settings)
+    run = flow(input, model, output=output, store=store, settings=settings)
     for line in told(run):
         typer.echo(line)
 

@@ -6,13 +6,23 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_options import Store, prefect_on_this_machine, settings_of
+from flows.cli_options import (
+    Architecture,
+    Labels,
+    Output,
+    Store,
+    ValidPct,
+    command_of,
+    prefect_on_this_machine,
+    settings_of,
+)
 
 serve_app = typer.Typer(rich_markup_mode=None)
 
 
 @serve_app.command(epilog="Example: visionflows up --port 4200")
 def up(
+    ctx: typer.Context,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine needs a password.")
     ] = "127.0.0.1",
@@ -40,10 +50,7 @@ def up(
     from flows.logs import to_terminal
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
-    values = {"host": host, "port": port, "state": state, "database": database, "store": store}
-    if deployments:
-        values["deployments"] = deployments
-    server.up(settings_of(server.UpSettings, password_file=password_file, **values))
+    server.up(settings_of(server.UpSettings, ctx.params))
 
 
 @serve_app.command(epilog="Example: visionflows doctor s3://bucket/inbox")
@@ -65,29 +72,27 @@ def doctor(
     raise typer.Exit(int(broken))
 
 
-@serve_app.command(epilog="Example: visionflows retrain PETS --name pets --labels uppercase")
+@serve_app.command(
+    cls=command_of("tasks.learner:TrainSettings"),
+    epilog="Example: visionflows retrain PETS --name pets --labels uppercase",
+)
 def retrain(
+    ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help="The dataset as it is now, as for train.")],
     name: Annotated[str, typer.Option(help="What the model is called.")],
-    labels: Annotated[
-        str, typer.Option(help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
-    ] = "folder",
+    labels: Labels = "folder",
     inbox: Annotated[
         str, typer.Option(help="Score this afterwards with what is production then.")
     ] = "",
-    output: Annotated[
-        str, typer.Option(help="Where that CSV goes [default: STORE/scores/<time>]")
-    ] = "",
-    arch: Annotated[str, typer.Option(help="Any torchvision or timm architecture.")] = "resnet34",
-    image_size: Annotated[int, typer.Option(help="Side of the square shown, in pixels.")] = 224,
-    epochs: Annotated[int, typer.Option(help="Epochs after the frozen ones.")] = 1,
-    lr: Annotated[str, typer.Option(help="Base learning rate, or find.")] = "0.002",
-    augment: Annotated[bool, typer.Option(help="Flip, rotate, zoom and light.")] = True,
-    pretrained: Annotated[
-        str, typer.Option(help="default, none, or the place of a state dict.")
-    ] = "default",
-    seed: Annotated[int, typer.Option(help="Seed of split, weights, order, augmentation.")] = 42,
-    valid_pct: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
+    output: Output = "",
+    architecture: Architecture = None,
+    image_size: int | None = None,
+    epochs: int | None = None,
+    lr: str | None = None,
+    augment: bool | None = None,
+    pretrained: str | None = None,
+    seed: int | None = None,
+    valid_pct: ValidPct = 0.2,
     store: Store = "store",
 ) -> None:
     """Train, compare with production on unseen images, promote if better, score what waits."""
@@ -95,11 +100,7 @@ def retrain(
     from flows.retrain import retrain as flow
     from tasks.learner import TrainSettings
 
-    settings = settings_of(
-        TrainSettings,
-        **{"architecture": arch, "image_size": image_size, "epochs": epochs, "lr": lr},
-        **{"augment": augment, "pretrained": pretrained, "seed": seed},
-    )
+    settings = settings_of(TrainSettings, ctx.params)
     where = {"inbox": inbox, "output": output, "store": store}
     result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
     outcome = "promoted" if result["promoted"] else "not promoted"

@@ -14,8 +14,9 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tasks.job import Job
 from tasks.listing import LISTED, Kept, sort_key
-from tasks.shards import Job, rows_of
+from tasks.shards import rows_of
 from tasks.storage import MISSING, Entry, Place
 
 log = logging.getLogger("visionflows.carry")

@@ -51,12 +51,18 @@ class EngineSettings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto`: the fast one where the model has evidence that it agrees."
     )
-    batch_size: int | None = Field(None, ge=1, le=8192, description="Images a forward pass.")
-    workers: int | None = Field(None, ge=1, le=256, description="Decoders (GPU) or streams (CPU).")
+    batch_size: int | None = Field(
+        None, ge=1, le=8192, description="Images a forward pass; by default 16, on a GPU 256."
+    )
+    workers: int | None = Field(
+        None, ge=1, le=256, description="Decoders (GPU) or streams (CPU); by default one a core."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`auto`: a GPU if there is one."
     )
-    compile: bool = Field(False, description="torch.compile the network: a slow start.")
+    compile: bool = Field(
+        False, description="torch.compile the network: a slow start, a faster run."
+    )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images get the row `too_large`.")
 
 

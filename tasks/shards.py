@@ -18,61 +18,21 @@ So a run that was killed at any moment goes on with what is left.
 """
 
 import csv
-import dataclasses
 import hashlib
 import io
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from tasks.books import Books
 from tasks.errors import OtherRunError, RunError
+from tasks.job import COLUMNS, Job
 from tasks.listing import File, Listing, Shard
 from tasks.storage import Entry, Place, text_of
 
 log = logging.getLogger("visionflows.shards")
 
-COLUMNS = ("path", "status", "label", "confidence", "error")
 PLAN = "parts/plan.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What makes a run this run: what it scores, with which model, and the settings that show."""
-
-    input: str
-    listing: str
-    files: int
-    model: str
-    classes: tuple[str, ...]
-    settings: dict[str, Any]
-
-    @property
-    def digest(self) -> str:
-        return _sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode())
-
-    @property
-    def header(self) -> list[str]:
-        """The columns of predictions.csv."""
-        ranks = range(1, self.settings.get("top", 0) + 1)
-        top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
-        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top]
-
-    def as_plan(self) -> dict:
-        """The job as plan.json holds it."""
-        return json.loads(json.dumps({**dataclasses.asdict(self), "job": self.digest}))
-
-    def rows_hold(self, plan: dict) -> str | None:
-        """None if rows of another job are this job's too, else what differs, for a person."""
-        ours = self.as_plan()
-        if plan.get("model") != self.model:
-            return "the model changed"
-        names = sorted({*plan["settings"], *self.settings} - {"shard_size"})
-        for name in names:
-            if plan["settings"].get(name) != ours["settings"].get(name):
-                return f"{name} changed"
-        return None
 
 
 def begun(output: Place) -> dict | None:
@@ -92,7 +52,7 @@ def open_run(
     if plan is not None and plan != job.as_plan():
         if not (restart or only_new or output.exists("run.json")):
             raise OtherRunError(
-                f"{output}: holds an unfinished run of another job ({_difference(plan, job)}); "
+                f"{output}: holds an unfinished run of another job ({job.difference(plan)}); "
                 "finish that one, give another output, or --restart to begin anew"
             )
         _make_way(output, set_aside=only_new and not restart)
@@ -125,25 +85,6 @@ def _make_way(output: Place, set_aside: bool) -> None:
     else:
         output.remove("parts")
         output.remove("previous")
-
-
-def _difference(plan: dict, job: Job) -> str:
-    """What differs between two jobs, for a person: the first of input, model, settings, files."""
-    ours = job.as_plan()
-    names = {"input": "input", "model": "model", "classes": "classes", "files": "number of files"}
-    for key, name in names.items():
-        if plan.get(key) != ours[key]:
-            return f"its {name} is {_short(plan.get(key))}, this one's {_short(ours[key])}"
-    for key, value in ours["settings"].items():
-        before = plan.get("settings", {}).get(key)
-        if before != value:
-            return f"its {key} is {before}, this one's {value}"
-    return "files were added, removed or changed since"
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"
 
 
 def done(output: Place, job: str | None, shard: Shard) -> tuple[dict, bytes] | None:

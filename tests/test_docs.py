@@ -9,10 +9,10 @@ import typer
 
 from flows import cli
 from tasks.images import STATUSES
-from tasks.shards import COLUMNS, Job
+from tasks.job import COLUMNS, Job
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md")])
 
 
 def lines_of(path: Path, program: str) -> list[str]:

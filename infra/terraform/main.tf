@@ -24,6 +24,18 @@ variable "trusted_principals" {
   default     = []
 }
 
+variable "eks_oidc_provider" {
+  description = "ARN of the cluster's OIDC provider, for the runs of infra/kubernetes on EKS"
+  type        = string
+  default     = ""
+}
+
+variable "service_account" {
+  description = "Namespace and name of the runs' service account on that cluster"
+  type        = string
+  default     = "visionflows:visionflows"
+}
+
 variable "keep_old_versions_days" {
   description = "How long overwritten and deleted objects can be brought back"
   type        = number
@@ -70,7 +82,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
       noncurrent_days = var.keep_old_versions_days
     }
     abort_incomplete_multipart_upload {
-      days_after_initiation = 7
+      days_after_initiation = 1
     }
   }
 }
@@ -105,13 +117,34 @@ data "aws_iam_policy_document" "assume" {
       identifiers = length(var.trusted_principals) > 0 ? var.trusted_principals : ["ec2.amazonaws.com"]
     }
   }
+
+  dynamic "statement" {
+    for_each = var.eks_oidc_provider == "" ? [] : [split("oidc-provider/", var.eks_oidc_provider)[1]]
+    content {
+      actions = ["sts:AssumeRoleWithWebIdentity"]
+      principals {
+        type        = "Federated"
+        identifiers = [var.eks_oidc_provider]
+      }
+      condition {
+        test     = "StringEquals"
+        variable = "${statement.value}:sub"
+        values   = ["system:serviceaccount:${var.service_account}"]
+      }
+      condition {
+        test     = "StringEquals"
+        variable = "${statement.value}:aud"
+        values   = ["sts.amazonaws.com"]
+      }
+    }
+  }
 }
 
 # Images are read and never changed; what runs make is written under store/ and scores/ alone.
 data "aws_iam_policy_document" "worker" {
   statement {
     sid       = "List"
-    actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
+    actions   = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
     resources = [aws_s3_bucket.store.arn]
   }
   statement {

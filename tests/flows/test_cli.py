@@ -1,6 +1,5 @@
 """The command line as a person types it: help, exit statuses, one line for an error."""
 
-import inspect
 import os
 import re
 import subprocess
@@ -12,6 +11,7 @@ from conftest import shape, write_shapes
 from prefect.settings import PREFECT_API_URL
 
 from flows import cli
+from flows.cli_options import settings_of
 from tasks.learner import TrainSettings
 from tasks.predict import ScoreSettings
 
@@ -44,6 +44,8 @@ def test_every_command_shows_an_example_that_calls_it_and_describes_every_option
     for words, command in found.items():
         assert command.epilog.startswith(f"Example: visionflows {' '.join(words)}")
         assert command.help
+        with command.make_context("visionflows", [], resilient_parsing=True) as ctx:
+            assert command.get_help(ctx)
         for parameter in command.params:
             if parameter.name != "help":
                 assert getattr(parameter, "help", None), (words, parameter.name)
@@ -62,21 +64,20 @@ def test_help_answers_without_the_heavy_libraries():
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command,settings,renamed",
-    [
-        (cli.train, TrainSettings, {"arch": "architecture"}),
-        (cli.score, ScoreSettings, {}),
-    ],
-)
-def test_the_defaults_of_an_option_are_those_of_the_setting(command, settings, renamed):
-    shared = 0
-    for name, parameter in inspect.signature(command).parameters.items():
-        if field := settings.model_fields.get(renamed.get(name, name)):
-            shared += 1
-            default = parameter.default
-            assert (float(default) if name == "lr" else default) == field.default, name
-    assert shared == len(settings.model_fields)
+@pytest.mark.parametrize("name,settings", [("train", TrainSettings), ("score", ScoreSettings)])
+def test_every_setting_is_an_option_and_its_help_says_what_the_setting_says(name, settings):
+    told = " ".join(run(name, "--help").stdout.split())
+    options = {option.name: option for option in dict(commands())[(name,)].params}
+    for name, field in settings.model_fields.items():
+        assert f"{options[name].opts[0]} " in told
+        assert field.description.replace("`", "") in told
+        if field.default is not None and not isinstance(field.default, bool):
+            assert f"[default: {field.default}]" in told
+
+
+def test_an_option_that_is_not_given_leaves_the_setting_its_default():
+    given = {"lr": "find", "epochs": None, "augment": False, "name": "pets"}
+    assert settings_of(TrainSettings, given) == TrainSettings(lr="find", augment=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""A benchmark's result: the machine, the versions, and the file it is kept in.
+
+from record import hardware, versions, written
+written({"hardware": hardware(), "versions": versions(), …}, "bench/results", "score")
+"""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+
+
+def written(result: dict, results: str, name: str) -> None:
+    """Print a result and keep it, its date first."""
+    result = {"date": datetime.date.today().isoformat(), **result}
+    text = json.dumps(result, indent=2)
+    print(text)
+    target = Path(results)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / f"{result['date']}-{name}.json").write_text(text + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Python and what the sides are made of."""
+    from importlib import metadata
+
+    names = ("torch", "torchvision", "fastai", "timm", "prefect", "pillow")
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def hardware() -> dict:
+    """The machine, as far as a rate depends on it."""
+    import torch
+
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": bool(torch.cpu._is_avx512_bf16_supported()),
+        "gpu": gpu,
+        "disk": shutil.disk_usage(".").total >> 30,
+    }

@@ -1,0 +1,274 @@
+"""The sides of bench/score.py: what each loads once, and the run that is timed.
+
+Each is a function of the options and the photos' paths, and gives its run: a function that
+gives the labels in the order of the photos, how many images it did, and the seconds where it takes
+the time itself. bench/score.py says what each side is.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import tempfile
+import time
+from pathlib import Path
+
+
+def model_of(options):
+    from tasks import bundle
+
+    return bundle.load(bundle.find(options.model, options.store))
+
+
+def _learner(options):
+    import warnings
+
+    import torch
+    from fastai.learner import load_learner
+
+    warnings.filterwarnings("ignore")
+    learn = load_learner(f"{model_of(options).place}/export.pkl", cpu=not torch.cuda.is_available())
+    if torch.cuda.is_available():
+        learn.dls.cuda()
+        learn.model.cuda()
+    return learn
+
+
+def predict(options, photos):
+    learn, few = _learner(options), photos[: options.few]
+
+    def run():
+        with learn.no_bar(), learn.no_logging():
+            return [learn.predict(path)[0] for path in few], len(few)
+
+    return run
+
+
+def get_preds(options, photos):
+    learn, some = _learner(options), photos[: options.some]
+
+    def run():
+        with learn.no_bar(), learn.no_logging():
+            # num_workers: what fastai gives a DataLoader that is not told (the learner was
+            # exported without workers).
+            loader = learn.dls.test_dl(
+                [Path(path) for path in some], bs=64, num_workers=min(16, os.cpu_count())
+            )
+            probabilities, _ = learn.get_preds(dl=loader)
+        return [learn.dls.vocab[at] for at in probabilities.argmax(1)], len(some)
+
+    return run
+
+
+def _on_device(options):
+    """The model, its network as the peers run it, and the device."""
+    import torch
+
+    from tasks import bundle
+
+    model = model_of(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return model, bundle.network_of(model).to(device), device
+
+
+def plain(options, photos):
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    (model, network, device), some = _on_device(options), photos[: options.some]
+    size, normalise = model.info["image_size"], model.info["normalise"]
+    transform = transforms.Compose(
+        [
+            transforms.Resize(size),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(normalise["mean"], normalise["std"]),
+        ]
+    )
+
+    class Photos(Dataset):
+        def __len__(self):
+            return len(some)
+
+        def __getitem__(self, at):
+            return transform(Image.open(some[at]).convert("RGB"))
+
+    def run():
+        loader = DataLoader(
+            Photos(), batch_size=64, num_workers=os.cpu_count(), pin_memory=device.type == "cuda"
+        )
+        labels = []
+        with torch.inference_mode():
+            for images in loader:
+                answers = network(images.to(device, non_blocking=True)).softmax(1)
+                labels += [model.classes[at] for at in answers.argmax(1).tolist()]
+        return labels, len(labels)
+
+    return run
+
+
+def timm(options, photos):
+    import timm.data
+    import torch
+
+    (model, network, device), some = _on_device(options), photos[: options.some]
+    size, normalise = model.info["image_size"], model.info["normalise"]
+    folder = Path(tempfile.mkdtemp())
+    for path in some:
+        (folder / Path(path).name).symlink_to(Path(path).absolute())
+
+    def run():
+        dataset = timm.data.create_dataset("", root=folder, class_map="")
+        loader = timm.data.create_loader(
+            dataset,
+            input_size=(3, size, size),
+            batch_size=256,
+            use_prefetcher=device.type == "cuda",
+            num_workers=2,  # inference.py's default
+            mean=normalise["mean"],
+            std=normalise["std"],
+            crop_pct=1.0,
+            device=device,
+        )
+        labels = []
+        with torch.no_grad():
+            for images, _ in loader:
+                answers = network(images.to(device)).softmax(-1).topk(1)
+                labels += [model.classes[at] for at in answers.indices[:, 0].tolist()]
+        return labels, len(labels)
+
+    return run
+
+
+def flow(options, photos):
+    from flows.score import score
+    from tasks.predict import ScoreSettings
+
+    settings = ScoreSettings(precision=options.precision)
+    store = options.store
+    return _from_folder(
+        options,
+        photos,
+        lambda folder, output: score(
+            folder, options.model, output=output, store=store, settings=settings
+        ),
+    )
+
+
+def engine(options, photos):
+    from tasks.predict import ScoreSettings, score_folder
+
+    settings = ScoreSettings(precision=options.precision)
+    return _from_folder(
+        options,
+        photos,
+        lambda folder, output: score_folder(folder, output, options.model, options.store, settings),
+    )
+
+
+def _from_folder(options, photos, score):
+    """A run of ours, which takes its own time: what reads the CSV's labels is not in it."""
+
+    def run(folder: str = options.photos):
+        with tempfile.TemporaryDirectory() as output:
+            began = time.perf_counter()
+            result = score(folder, output)
+            seconds = time.perf_counter() - began
+            return _labels(output), result["books"]["found"], seconds
+
+    _with_few(photos, run)  # Prefect's own server starts with the first run
+    return run
+
+
+def _with_few(photos, run) -> None:
+    """A run over a few photos, so that nothing is imported in one that is timed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, path in enumerate(photos[:64]):
+            (Path(folder) / f"{number}.jpg").symlink_to(Path(path).absolute())
+        run(folder)
+
+
+def _labels(output: str) -> list[str]:
+    import csv
+
+    with open(f"{output}/predictions.csv", newline="", encoding="utf-8") as file:
+        return [row["label"] for row in sorted(csv.DictReader(file), key=lambda row: row["path"])]
+
+
+def engine_of(options):
+    from tasks.engine import Engine, EngineSettings
+
+    return Engine(model_of(options), EngineSettings(precision=options.precision))
+
+
+def network(options, photos):
+    engine = engine_of(options)
+    return _forwarding(engine, lambda pixels: engine.forward(pixels))
+
+
+def folded(options, photos):
+    import torch
+
+    from tasks import bundle
+    from tasks.network import folded
+
+    engine = engine_of(options)
+    dtype = getattr(torch, engine.precision)
+    network = folded(bundle.network_of(engine.model)).requires_grad_(False)
+    network = network.to(engine.device, dtype, memory_format=torch.channels_last)
+    side = engine.decoder.side
+    images = torch.rand(engine.batch_size, 3, side, side, device=engine.device).to(
+        dtype, memory_format=torch.channels_last
+    )
+    return _forwarding(engine, lambda _: network(images))
+
+
+def _forwarding(engine, forward):
+    """Rounds of forward passes of one batch in memory: on a CPU a stream a core."""
+    import torch
+
+    shape = (engine.batch_size, engine.decoder.side, engine.decoder.side, 3)
+    pixels = torch.randint(0, 255, shape, dtype=torch.uint8, device=engine.device)
+    cpu = engine.device.type == "cpu"
+    count = 64 if cpu else 400
+
+    def once(_):
+        with torch.inference_mode():
+            return forward(pixels)
+
+    def run():
+        if cpu:
+            with concurrent.futures.ThreadPoolExecutor(
+                engine.workers, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                list(pool.map(once, range(count)))
+        else:
+            for number in range(count):
+                once(number)
+            torch.cuda.synchronize()
+        return [], count * engine.batch_size
+
+    run()
+    return run
+
+
+def decode(options, photos):
+    engine = engine_of(options)
+    size = engine.batch_size
+    batches = [photos[at : at + size] for at in range(0, len(photos), size)]
+    pool = multiprocessing.get_context("fork").Pool(os.cpu_count())
+
+    def run():
+        jobs = [(engine.decoder, batch) for batch in batches]
+        return [], sum(pool.imap_unordered(_decoded, jobs))
+
+    run()
+    return run
+
+
+def _decoded(job) -> int:
+    from tasks.storage import LocalPlace
+
+    decoder, names = job
+    return len(decoder(LocalPlace(Path("/")), [name.lstrip("/") for name in names]).rows)

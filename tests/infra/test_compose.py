@@ -1,0 +1,95 @@
+"""compose.yaml and the image it runs, as far as they show without a container engine."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from s3_server import environment, moto
+
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
+
+
+def compose() -> dict:
+    return yaml.safe_load((INFRA / "compose.yaml").read_text())
+
+
+def test_it_is_what_the_compose_specification_says():
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    told = subprocess.run([*command, INFRA / "compose.yaml"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout
+
+
+def test_every_service_is_pinned_and_what_it_waits_for_exists_and_says_it_is_healthy():
+    services = compose()["services"]
+    for name, service in services.items():
+        assert re.search(r":[A-Z]*[.\d]*\d", service["image"]), name
+        assert not service["image"].endswith(":latest"), name
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "test" in services[other]["healthcheck"], other
+
+
+def test_every_secret_is_required_and_named_in_the_example():
+    text = (INFRA / "compose.yaml").read_text()
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", text))
+    example = (INFRA / "compose.env.example").read_text()
+    assert used == set(re.findall(r"^([A-Z0-9_]+)=", example, re.MULTILINE))
+    required = set(re.findall(r"\$\{([A-Z0-9_]+):\?", text))
+    assert required == used - {"VISIONFLOWS_WEBHOOK"}
+
+
+def test_only_the_ui_is_published_and_only_on_loopback():
+    ports = {name: service.get("ports") for name, service in compose()["services"].items()}
+    assert {name: port for name, port in ports.items() if port} == {
+        "server": ["127.0.0.1:4200:4200"]
+    }
+
+
+def test_the_profiles_share_the_worker_and_the_gpu_one_asks_for_gpus():
+    services = compose()["services"]
+    cpu, gpu = services["worker"], services["worker-gpu"]
+    assert cpu["profiles"] == ["cpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert cpu["environment"] == gpu["environment"]
+    devices = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert devices[0]["capabilities"] == ["gpu"]
+    assert cpu["build"]["args"]["TORCH_BACKEND"] == "cpu"
+    assert gpu["build"]["args"]["TORCH_BACKEND"].startswith("cu")
+
+
+def test_its_deployments_are_applied_wherever_the_container_starts(prefect_server, tmp_path):
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    command = [sys.executable, *compose()["services"]["deployments"]["command"][1:]]
+    with moto(tmp_path / "moto.log") as url:
+        env = {
+            **{**os.environ, **environment(url), "PYTHONPATH": str(ROOT)},
+            **{"PREFECT_API_URL": PREFECT_API_URL.value(), "VISIONFLOWS_FOLDER": "/data"},
+            "VISIONFLOWS_STORE": "s3://visionflows/store",
+        }
+        for _ in range(2):  # it runs at every `up`
+            told = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+            assert told.returncode == 0, told.stdout + told.stderr
+    with get_client(sync_client=True) as client:
+        assert {"train", "score", "retrain"} <= {one.name for one in client.read_deployments()}
+
+
+def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
+    lines = (INFRA / "Dockerfile").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in (line for line in lines if line.startswith("COPY ") and "--from" not in line):
+        for source in line.split()[1:-1]:
+            assert (ROOT / source).exists(), source
+            assert f"!{source}" in ignored, source
+    assert sum(line.startswith("FROM ") for line in lines) == 2
+    user = next(index for index, line in enumerate(lines) if line.startswith("USER "))
+    assert lines[user] == "USER 10001:10001"
+    assert any(line.startswith("HEALTHCHECK ") for line in lines[user:])
+    assert "curl" not in "".join(lines)

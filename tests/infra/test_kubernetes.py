@@ -1,0 +1,110 @@
+"""infra/kubernetes and the work pools of prefect.yaml, as Prefect's own workers read them."""
+
+import asyncio
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import Flow, FlowRun
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "infra" / "kubernetes"
+
+
+def template() -> dict:
+    return json.loads((KUBERNETES / "base-job-template.json").read_text())
+
+
+def asked(pool: str) -> dict:
+    """The job variables that a deployment of prefect.yaml gives its work pool."""
+    text = (ROOT / "deployments" / "prefect.yaml").read_text()
+    return yaml.safe_load(text)["definitions"][pool]["job_variables"]
+
+
+def resources() -> dict[str, dict]:
+    documents = yaml.safe_load_all((KUBERNETES / "resources.yaml").read_text())
+    return {resource["kind"]: resource for resource in documents}
+
+
+def prepared(configuration: type, base: dict, variables: dict):
+    """A run's job, as the worker makes it out of a template and the deployment's variables."""
+    from prefect.client.orchestration import PrefectClient
+
+    # Asked only for blocks, of which the template names none.
+    nobody = PrefectClient("http://127.0.0.1:1/api")
+    made = configuration.from_template_and_values(base, variables, client=nobody)
+    job, flow = asyncio.run(made), Flow(id=uuid.uuid4(), name="score")
+    job.prepare_for_flow_run(FlowRun(id=uuid.uuid4(), flow_id=flow.id, name="fox"), None, flow)
+    return job
+
+
+@pytest.fixture
+def pod() -> dict:
+    """The pod of a run on Kubernetes, made by Prefect's worker."""
+    worker = pytest.importorskip(
+        "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
+    )
+    job = prepared(worker.KubernetesWorkerJobConfiguration, template(), asked("kubernetes"))
+    return job.job_manifest["spec"]["template"]
+
+
+def test_the_worker_makes_a_pod_with_gpu_shared_memory_store_and_secret(pod):
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == asked("kubernetes")["gpus"]
+    shm = next(one for one in pod["spec"]["volumes"] if one["name"] == "shm")
+    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": asked("kubernetes")["shm_size"]}
+    env = {one["name"]: one["value"] for one in container["env"]}
+    assert env["VISIONFLOWS_STORE"] == "/data/store"
+    assert "PREFECT__FLOW_RUN_ID" in env
+    assert container["envFrom"][0]["secretRef"]["name"] == "visionflows-env"
+    assert container["args"] == ["prefect", "flow-run", "execute"]
+
+
+def test_the_network_policy_is_about_the_pods_of_runs(pod):
+    """Prefect's worker replaces labels of the template by its own, app.kubernetes.io/name too."""
+    policy = resources()["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["ingress"] == []
+
+
+def test_what_the_pod_names_is_in_the_resources(pod):
+    claim = next(one for one in pod["spec"]["volumes"] if one["name"] == "data")
+    name = claim["persistentVolumeClaim"]["claimName"]
+    assert resources()["PersistentVolumeClaim"]["metadata"]["name"] == name
+    assert resources()["ServiceAccount"]["metadata"]["name"] == pod["spec"]["serviceAccountName"]
+
+
+def test_prefect_takes_the_job_template_and_the_deployments_use_its_variables():
+    base = template()
+    WorkPoolCreate.model_validate({"name": "k", "type": "kubernetes", "base_job_template": base})
+    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(base["job_configuration"])))
+    assert used == set(base["variables"]["properties"])
+    assert set(asked("kubernetes")) <= set(base["variables"]["properties"])
+
+
+def test_the_docker_worker_gives_a_run_gpus_and_shared_memory():
+    worker = pytest.importorskip("prefect_docker.worker", reason="prefect-docker is not installed")
+    from docker.models.containers import _create_container_args
+
+    base = worker.DockerWorker.get_default_base_job_template()
+    assert set(asked("docker")) <= set(base["variables"]["properties"])
+    job = prepared(worker.DockerWorkerJobConfiguration, base, asked("docker"))
+    made = {"image": job.image, "volumes": job.volumes, **job.container_create_kwargs}
+    host = _create_container_args({**made, "version": "1.45"})["host_config"]
+    assert host["ShmSize"] == 8 << 30
+    assert host["DeviceRequests"][0]["Capabilities"] == [["gpu"]]
+    assert host["Binds"] == ["visionflows:/data"]
+    assert job.env["VISIONFLOWS_STORE"].startswith("/data/")
+
+
+def test_the_charts_share_their_secret():
+    server, worker = (
+        yaml.safe_load((KUBERNETES / f"{name}-values.yaml").read_text())
+        for name in ("server", "worker")
+    )
+    api = worker["worker"]["selfHostedServerApiConfig"]
+    assert api["basicAuth"]["existingSecret"] == server["server"]["basicAuth"]["existingSecret"]
