@@ -277,12 +277,13 @@ def test_a_probe_tries_all_and_leaves_nothing(bucket):
 # Faults
 
 
-def test_a_run_under_faults_has_the_same_bytes(trained, s3, tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", ["standard", "adaptive"])
+def test_a_run_under_faults_has_the_same_bytes(trained, s3, tmp_path, monkeypatch, mode):
     folder = write_shapes(tmp_path / "in", each=60, first_seed=7000)
     settings = ScoreSettings(shard_size=20, batch_size=8)
     score_folder(str(folder), str(tmp_path / "clean"), "shapes", trained.store, settings)
-    monkeypatch.setenv("VISIONFLOWS_S3_TIMEOUT", "1")
-    monkeypatch.setenv("AWS_RETRY_MODE", "standard")
+    monkeypatch.setenv("VISIONFLOWS_S3_TIMEOUT", "3")
+    monkeypatch.setenv("AWS_RETRY_MODE", mode)
     with faulty(s3.url, rate=0.1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         where = s3.place
