@@ -1,5 +1,6 @@
 """The model bundle, on a disk and in a bucket: what is written, found, and refused."""
 
+import concurrent.futures
 import dataclasses
 import json
 import pickle
@@ -62,6 +63,17 @@ def test_names_aliases_versions_and_places_find_the_same_bundle(published):
     with pytest.raises(ModelError, match="no such version"):
         bundle.set_alias(store, "shapes", "production", "20200101T000000000Z-00000000")
     assert str(bundle.load(bundle.find("shapes@production", store)).place) == published.place
+
+
+def test_two_publishers_at_once_do_not_mix(trained, where, tmp_path):
+    store, draft = where(tmp_path / "store"), Path(trained.place)
+    info = json.loads((draft / "model.json").read_text())
+    versions = [bundle.new_version() for _ in range(2)]
+    infos = [info | {"version": version} for version in versions]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        places = list(pool.map(lambda i: bundle.publish(draft, store, i, trained.table), infos))
+    assert [bundle.load(place(found)).info["version"] for found in places] == versions
+    assert str(bundle.find("shapes", store)) in places
 
 
 def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):

@@ -165,6 +165,20 @@ def test_a_report_opens_and_a_table_is_saved(strict):
     assert "ContentDisposition" not in heads["weights.safetensors"]
 
 
+def test_what_is_written_is_encrypted_with_the_key_of_the_settings(strict, monkeypatch):
+    monkeypatch.setenv("VISIONFLOWS_S3_KMS_KEY", "a-key")
+    monkeypatch.setattr("tasks.s3_objects.PART", 5 << 20)
+    contents = {"small": b"x", "large": bytes(12 << 20)}
+    for name, data in contents.items():
+        strict.write(name, data)
+    strict.rename("small", "renamed")
+    contents["renamed"] = contents.pop("small")
+    for name, data in contents.items():
+        head = call("head_object", strict.bucket, Key=f"in/{name}")
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "a-key")
+        assert strict.read(name) == data
+
+
 def uploads(here) -> list[str]:
     found = call("list_multipart_uploads", here.bucket, Prefix="")
     return sorted(upload["Key"] for upload in found.get("Uploads", []))

@@ -58,6 +58,14 @@ def test_a_connection_is_kept_until_the_server_hangs_up():
         assert len(connections) == 3
 
 
+def test_of_what_is_not_there_only_that_is_told():
+    gone = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    with answering(gone) as (line, connections):
+        for _ in range(2):
+            assert line.get(b"GET")[::2] == (404, b"")
+        assert len(connections) == 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [
