@@ -61,6 +61,7 @@ def test_a_block_that_is_not_there_is_told_in_a_line(named, monkeypatch):
 
 
 def test_without_the_package_a_line_says_what_to_install(named, monkeypatch):
+    monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "never-read")
     monkeypatch.setitem(sys.modules, "prefect_aws", None)
     with pytest.raises(SettingsError, match=r"pip install 'visionflows\[aws\]'"):
         list(place("s3://lab").walk())
