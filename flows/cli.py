@@ -175,21 +175,20 @@ def told(run: dict) -> list[str]:
 
 @app.command(epilog="Example: visionflows predict a.jpg b.jpg --model pets")
 def predict(
-    images: Annotated[list[str], typer.Argument(help="Image files.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, s3://bucket/key too.")],
     model: ModelName,
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images: the tutorial's learn.predict."""
     import torch
 
+    from tasks.answers import answers
     from tasks.engine import EngineSettings
     from tasks.predict import open_engine
-    from tasks.storage import place
 
     engine = open_engine(model, store, EngineSettings(batch_size=1, workers=1))
     failed = False
-    rows = engine.stream(place("."), ([name] for name in images))
-    for row in (row for batch in rows for row in batch):
+    for row in answers(images, engine):
         failed |= row.status != "ok"
         if row.status != "ok":
             typer.echo(f"{row.name}: {row.status}: {row.error}")

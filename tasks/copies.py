@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 
 from tasks.errors import PlaceError
-from tasks.storage import LocalPlace, Place, cache, is_local, place
+from tasks.storage import LocalPlace, Place, cache, file_in, is_local
 
 log = logging.getLogger("visionflows.copies")
 
@@ -51,10 +51,10 @@ def local_file(where: str) -> str:
     """The path of a file that may lie elsewhere, then copied here. Raises PlaceError."""
     if is_local(where):
         return where
-    parent, _, name = where.rpartition("/")
+    parent, name = file_in(where)
     kept = cache().sub("files").sub(hashlib.sha256(where.encode()).hexdigest()[:32])
     try:
-        with place(parent).open_read(name) as source, kept.open_write(name) as copy:
+        with parent.open_read(name) as source, kept.open_write(name) as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
     except FileNotFoundError as error:
         raise PlaceError(f"{where}: no such file; check its name") from error

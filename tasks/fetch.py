@@ -43,7 +43,7 @@ from tasks.errors import (
     PlaceError,
     SettingsError,
 )
-from tasks.storage import LocalPlace, cache, is_local, place, text_of
+from tasks.storage import LocalPlace, cache, file_in, is_local, place, text_of
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
 DIGIT_SIZE = 32
@@ -165,10 +165,9 @@ def _web(url: str, name: str = "") -> _Source:
 
 def _stored(archive: str) -> _Source:
     """An archive in a place that is not on this machine, such as s3://."""
-    parent, _, name = archive.rpartition("/")
-    if is_local(parent) or not name:
+    if archive.count("/") < 3 or archive.endswith("/"):
         raise SettingsError(f"{archive}: name an archive in it, such as {archive}/pets.tgz")
-    there = place(parent)
+    there, name = file_in(archive)
 
     def bring(path: Path) -> None:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.errors import PlaceError, SettingsError, TableError
-from tasks.storage import LocalPlace, place
+from tasks.storage import LocalPlace, file_in
 
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -132,8 +132,7 @@ def _read_csv(rule: LabelRule, folder: Path) -> tuple[str, str]:
     if "://" not in rule.value:
         wheres.append(os.path.join(folder, rule.value))
     for where in wheres:
-        parent, name = os.path.split(where)
-        source = place(parent or ".")
+        source, name = file_in(where)
         if source.exists(name):
             break
     else:

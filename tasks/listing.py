@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from tasks.errors import PlaceError
-from tasks.storage import Entry, Place, name_of, place, text_of
+from tasks.storage import Entry, Place, file_in, name_of, place, text_of
 
 # The version of a file that was named in a list and not looked at.
 LISTED = "listed"
@@ -141,8 +141,7 @@ def named_in(where: str) -> tuple[Place, list[Entry]]:
     Its paths are relative to that run's input (run.json beside it), else to its own folder.
     Raises PlaceError where there is no such csv or it has no column `path`.
     """
-    folder, _, name = where.rpartition("/")
-    beside = place(folder or ".")
+    beside, name = file_in(where)
     if not beside.exists(name):
         raise PlaceError(f"{where}: no such file; name a folder of images, or a csv of paths")
     rows = csv.DictReader(io.StringIO(beside.read(name).decode("utf-8-sig"), newline=""))

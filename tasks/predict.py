@@ -24,6 +24,7 @@ from tasks.errors import PlaceError, TooManyBadError
 from tasks.listing import Shard, is_list, list_files, named_in, outside
 from tasks.shards import Job
 from tasks.storage import Entry, LocalPlace, is_image_name, place
+from tasks.timings import timings
 
 log = logging.getLogger("visionflows.predict")
 
@@ -247,32 +248,9 @@ class Scoring:
         return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found
 
     def _timings(self) -> dict:
-        seconds = time.perf_counter() - self._clock
         stages = {"list": self._list_seconds, **self.engine.seconds, "write": self._write_seconds}
-        per_1000 = 1000 / max(self.scored, 1)
-        return {
-            "seconds": round(seconds, 3),
-            "scored": self.scored,
-            "forwarded": self.engine.forwarded,
-            "images_per_second": round(self.scored / seconds, 2),
-            "per_1000": {name: round(value * per_1000, 3) for name, value in stages.items()},
-            "limit": _limit(self.engine.seconds, seconds, self.scored),
-        }
-
-
-def _limit(stages: dict[str, float], seconds: float, scored: int) -> str:
-    """One plain sentence: which stage kept the others waiting."""
-    if not scored:
-        return "nothing was left to score"
-    names = {
-        "forward": "the network",
-        "decode": "decoding",
-        "read": "reading",
-        "transfer": "sending",
-    }
-    stage = max(stages, key=stages.get)
-    share = min(stages[stage] / seconds, 1.0)
-    return f"{stage}-bound: {names[stage]} takes {100 * share:.0f} % of the time"
+        told = timings(stages, time.perf_counter() - self._clock, self.scored)
+        return told | {"forwarded": self.engine.forwarded}
 
 
 def check_errors(run: dict) -> None:

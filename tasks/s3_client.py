@@ -3,9 +3,9 @@
     from tasks.s3_client import call
     call("head_object", "lab", Key="store/models/pets/aliases/latest")
 
-Credentials come from boto3's own chain alone (environment, profile, the machine's role), and
-are never logged or written. Besides what boto3 reads itself (AWS_PROFILE, AWS_REGION,
-AWS_ENDPOINT_URL_S3 for MinIO, Ceph, R2 …, AWS_RETRY_MODE, AWS_CA_BUNDLE,
+Credentials come from boto3's own chain (environment, profile, the machine's role) or from a
+Prefect block, and are never logged or written. Besides what boto3 reads itself (AWS_PROFILE,
+AWS_REGION, AWS_ENDPOINT_URL_S3 for MinIO, Ceph, R2 …, AWS_RETRY_MODE, AWS_CA_BUNDLE,
 AWS_REQUEST_CHECKSUM_CALCULATION for servers that know no CRC), these set it:
 
     VISIONFLOWS_S3_CONNECTIONS    requests in flight, a process [32]
@@ -14,6 +14,7 @@ AWS_REQUEST_CHECKSUM_CALCULATION for servers that know no CRC), these set it:
     VISIONFLOWS_S3_ADDRESSING     path, virtual or auto [path where an endpoint is named]
     VISIONFLOWS_S3_KMS_KEY        what is written is encrypted with this KMS key [none]
     VISIONFLOWS_S3_REQUEST_PAYER  1: we pay for what we read from others' buckets [0]
+    VISIONFLOWS_S3_BLOCK          the Prefect block that has the credentials [none: boto3's chain]
 """
 
 import concurrent.futures
@@ -22,14 +23,18 @@ import random
 import re
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from tasks.errors import PlaceError, SettingsError
 
 _lock = threading.Lock()
 _clients: dict[tuple, object] = {}
-_sessions: dict[tuple, object] = {}
+_sessions: dict[tuple, tuple] = {}  # boto3's session, and the endpoint that a block names
 _pools: dict[int, concurrent.futures.ThreadPoolExecutor] = {}
+
+# What makes a session of a block's name; flows/__init__.py says what, as no task knows Prefect.
+session_of_block: Callable[[str], tuple] | None = None
 
 # What each operation is for a person, and the right it needs.
 _RIGHTS = {
@@ -101,14 +106,14 @@ def client():
     key = _settings()
     with _lock:
         if key not in _clients:
-            _clients[key] = _made(_session(key))
+            _clients[key] = _made(*_session(key))
         return _clients[key]
 
 
 def session():
     """boto3's session that the client was made of: it has the credentials."""
     with _lock:
-        return _session(_settings())
+        return _session(_settings())[0]
 
 
 def _settings() -> tuple:
@@ -116,11 +121,14 @@ def _settings() -> tuple:
     return tuple(sorted(item for item in os.environ.items() if item[0].startswith(names)))
 
 
-def _session(key: tuple):
+def _session(key: tuple) -> tuple:
     if key not in _sessions:
         import boto3
 
-        _sessions[key] = boto3.Session()
+        block = os.environ.get("VISIONFLOWS_S3_BLOCK")
+        if block and not session_of_block:
+            raise SettingsError(f"VISIONFLOWS_S3_BLOCK={block}: only flows know blocks; unset it")
+        _sessions[key] = session_of_block(block) if block else (boto3.Session(), None)
     return _sessions[key]
 
 
@@ -130,11 +138,13 @@ def timeouts() -> tuple[int, int]:
     return min(seconds, 10), seconds
 
 
-def _made(session):
+def _made(session, endpoint: str | None):
     from botocore.config import Config
 
-    named = session._session.get_scoped_config().get("endpoint_url") or any(
-        os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    named = (
+        endpoint
+        or session._session.get_scoped_config().get("endpoint_url")
+        or any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
     )
     addressing = os.environ.get("VISIONFLOWS_S3_ADDRESSING") or ("path" if named else "auto")
     config = Config(
@@ -151,7 +161,7 @@ def _made(session):
         user_agent_extra="visionflows",
     )
     region = session.region_name or ("us-east-1" if named else None)
-    return session.client("s3", config=config, region_name=region)
+    return session.client("s3", config=config, region_name=region, endpoint_url=endpoint)
 
 
 def _forget() -> None:

@@ -88,6 +88,15 @@ def place(where: str | Path) -> Place:
     raise SettingsError(f"{text}: {scheme}:// is not a place visionflows can use; name a folder")
 
 
+def file_in(where: str) -> tuple[Place, str]:
+    """The place that a file lies in, and its name there: of a path, or `s3://bucket/a/key`."""
+    if is_local(where):
+        folder, name = os.path.split(where.removeprefix("file://"))
+        return place(folder or "."), name
+    folder, _, name = where.rpartition("/")
+    return place(f"{folder}/"), name  # with its slash, as a key may have two of them: a//b
+
+
 def is_local(where: str | Path) -> bool:
     """Whether a place's name means a path on this machine."""
     return "://" not in os.fspath(where) or os.fspath(where).startswith("file://")

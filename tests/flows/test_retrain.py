@@ -13,8 +13,8 @@ TINY = TrainSettings(
 )
 
 
-def test_the_first_is_promoted_and_an_equal_one_is_not(tmp_path):
-    shapes, store = write_shapes(tmp_path / "shapes", each=8), str(tmp_path / "store")
+def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
+    shapes, store = write_shapes(tmp_path / "shapes", each=8), where(tmp_path / "store")
     first = retrain(str(shapes), "shapes", settings=TINY, store=store)
     assert first["promoted"]
     second = retrain(str(shapes), "shapes", settings=TINY, store=store)

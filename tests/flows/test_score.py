@@ -23,14 +23,15 @@ from tasks.predict import ScoreSettings, score_folder
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, tmp_path):
+def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=7, first_seed=700)
     (folder / "broken, <b>.jpg").write_bytes(b"no picture")
     settings = ScoreSettings(shard_size=5, max_error_rate=0.1)
-    arguments = (str(folder), "shapes", str(tmp_path / "out"), str(trained.store), settings)
+    store = where(trained.store)
+    arguments = (where(folder), "shapes", where(tmp_path / "out"), store, settings)
     state = score(*arguments, return_state=True)
     run = state.result()
-    score_folder(str(folder), str(tmp_path / "plain"), "shapes", trained.store, settings)
+    score_folder(where(folder), where(tmp_path / "plain"), "shapes", store, settings)
     data = (tmp_path / "out/predictions.csv").read_bytes()
     assert data == (tmp_path / "plain/predictions.csv").read_bytes()
     assert json.loads((tmp_path / "out/run.json").read_text()) == run
@@ -40,7 +41,7 @@ def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, tmp_
     assert "broken, &lt;b&gt;.jpg" in page
     with get_client(sync_client=True) as client:
         details = client.read_flow_run(state.state_details.flow_run_id)
-        assert details.name == f"score {folder} with shapes"
+        assert details.name == f"score {where(folder)} with shapes"
         runs = client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[details.id])),
             sort=TaskRunSort.ID_DESC,

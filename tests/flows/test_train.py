@@ -21,14 +21,14 @@ TINY = TrainSettings(
 )
 
 
-def test_an_archive_becomes_a_published_model_and_leaves_its_traces(tmp_path):
+def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_path):
     shapes = write_shapes(tmp_path / "shapes", each=12)
     (shapes / "circle/broken.png").write_bytes(b"\x89PNG but no more")
     with tarfile.open(tmp_path / "shapes.tgz", "w:gz") as archive:
         archive.add(shapes, "shapes")
-    store = str(tmp_path / "store")
+    store, dataset = where(tmp_path / "store"), where(tmp_path / "shapes.tgz")
     state = train(
-        str(tmp_path / "shapes.tgz"),
+        dataset,
         "shapes",
         labels=r"regex:^(\d\d)",
         settings=TINY,
@@ -38,9 +38,7 @@ def test_an_archive_becomes_a_published_model_and_leaves_its_traces(tmp_path):
     assert state.is_failed()  # every label is `00`: one class only
     with pytest.raises(TableError, match="all 36 images one label, 00"):
         state.result()
-    state = train(
-        str(tmp_path / "shapes.tgz"), "shapes", settings=TINY, store=store, return_state=True
-    )
+    state = train(dataset, "shapes", settings=TINY, store=store, return_state=True)
     model = load(find("shapes", store))
     assert state.result() == str(model.place)
     assert model.classes == ["circle", "square", "stripes"]

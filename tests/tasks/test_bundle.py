@@ -1,5 +1,7 @@
-"""The model bundle: what is written, how it is found, and what is refused."""
+"""The model bundle, on a disk and in a bucket: what is written, found, and refused."""
 
+import concurrent.futures
+import dataclasses
 import json
 import pickle
 import shutil
@@ -16,8 +18,27 @@ from tasks.predict import score_folder
 from tasks.storage import place
 
 
-def test_a_bundle_holds_what_the_contract_says(trained):
-    where = Path(trained.place)
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """The model of the shapes, published anew; `folder` is its place as the disk has it."""
+
+    store: str
+    version: str
+    place: str
+    folder: Path
+
+
+@pytest.fixture
+def published(trained, where, tmp_path) -> Published:
+    store, version = where(tmp_path / "store"), bundle.new_version()
+    info = json.loads((Path(trained.place) / "model.json").read_text()) | {"version": version}
+    found = bundle.publish(Path(trained.place), store, info, trained.table)
+    return Published(store, version, found, tmp_path / "store/models/shapes" / version)
+
+
+def test_a_bundle_holds_what_the_contract_says(published):
+    where = published.folder
+    assert published.place == f"{published.store}/models/shapes/{published.version}"
     info = json.loads((where / "model.json").read_text())
     assert info["classes"] == list(CLASSES)
     assert {"schema_version", "architecture", "image_size", "resize", "normalise"} <= set(info)
@@ -30,34 +51,59 @@ def test_a_bundle_holds_what_the_contract_says(trained):
     assert header == "path,label,is_valid,sha256"
 
 
-def test_names_aliases_versions_and_places_find_the_same_bundle(trained):
-    name, version = "shapes", Path(trained.place).name
-    for model in (name, f"{name}@latest", f"{name}@{version}", trained.place):
-        assert str(bundle.find(model, trained.store)) == trained.place
-
-
-def test_an_alias_means_the_version_it_was_given(trained, tmp_path):
-    store = tmp_path / "store"
-    shutil.copytree(trained.store, store)
-    version = Path(trained.place).name
+def test_names_aliases_versions_and_places_find_the_same_bundle(published):
+    store, version = published.store, published.version
+    for model in ("shapes", "shapes@latest", f"shapes@{version}", published.place):
+        assert str(bundle.find(model, store)) == published.place
     bundle.set_alias(store, "shapes", "production", version)
-    assert str(bundle.find("shapes@production", store)).endswith(version)
-    assert (store / "models/shapes/aliases/production").read_text() == f"{version}\n"
+    assert str(bundle.find("shapes@production", store)) == published.place
+    assert (published.folder.parent / "aliases/production").read_text() == f"{version}\n"
     [row] = bundle.catalogue(store)
     assert row["aliases"] == ["latest", "production"]
     with pytest.raises(ModelError, match="no such version"):
         bundle.set_alias(store, "shapes", "production", "20200101T000000000Z-00000000")
+    assert str(bundle.load(bundle.find("shapes@production", store)).place) == published.place
 
 
-def test_what_does_not_exist_is_named_with_what_does(trained, tmp_path):
+def test_two_publishers_at_once_do_not_mix(trained, where, tmp_path):
+    store, draft = where(tmp_path / "store"), Path(trained.place)
+    info = json.loads((draft / "model.json").read_text())
+    versions = [bundle.new_version() for _ in range(2)]
+    infos = [info | {"version": version} for version in versions]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        places = list(pool.map(lambda i: bundle.publish(draft, store, i, trained.table), infos))
+    assert [bundle.load(place(found)).info["version"] for found in places] == versions
+    assert str(bundle.find("shapes", store)) in places
+
+
+def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
+    store = where(trained.store)
     with pytest.raises(ModelError, match=r"dogs: no such model in .*; there is shapes"):
-        bundle.find("dogs", trained.store)
+        bundle.find("dogs", store)
     with pytest.raises(ModelError, match="no such version or alias; shapes has the aliases latest"):
-        bundle.find("shapes@production", trained.store)
+        bundle.find("shapes@production", store)
     with pytest.raises(ModelError, match="none yet"):
-        bundle.find("shapes", tmp_path)
+        bundle.find("shapes", where(tmp_path))
     with pytest.raises(ModelError, match="no model bundle there"):
-        bundle.load(place(tmp_path))
+        bundle.load(place(where(tmp_path)))
+
+
+def test_latest_never_goes_back(where, tmp_path):
+    store = where(tmp_path)
+    bundle._advance(store, "pets", "20260102")
+    bundle._advance(store, "pets", "20260101")
+    assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
+
+
+def test_a_bundle_that_is_not_whole_yet_is_not_found(published):
+    """What a publisher that was killed before the last file leaves behind."""
+    newer = published.folder.with_name("99990101T000000000Z-00000000")
+    shutil.copytree(published.folder, newer)
+    (newer / "model.json").unlink()
+    assert str(bundle.find("shapes", published.store)) == published.place
+    assert [row["version"] for row in bundle.catalogue(published.store)] == [published.version]
+    with pytest.raises(ModelError, match="no such version"):
+        bundle.find(f"shapes@{newer.name}", published.store)
 
 
 def test_versions_sort_by_time_and_do_not_collide():
@@ -82,25 +128,25 @@ def test_names_that_cannot_be_a_folder_are_refused(name):
         (lambda where: (where / "selfcheck/0.png").write_bytes(b"x"), "cut or changed"),
     ],
 )
-def test_a_damaged_bundle_is_refused_in_one_line(trained, tmp_path, change, says):
+def test_a_damaged_bundle_is_refused_in_one_line(trained, where, tmp_path, change, says):
     copy = tmp_path / "bundle"
     shutil.copytree(trained.place, copy)
     change(copy)
     with pytest.raises(ModelError, match=says) as caught:
-        bundle.load(place(copy))
+        bundle.load(place(where(copy)))
     assert "\n" not in str(caught.value)
 
 
-def test_a_bundle_of_a_newer_visionflows_is_refused(trained, tmp_path):
+def test_a_bundle_of_a_newer_visionflows_is_refused(trained, where, tmp_path):
     copy = tmp_path / "bundle"
     shutil.copytree(trained.place, copy)
     info = json.loads((copy / "model.json").read_text())
     (copy / "model.json").write_text(json.dumps(info | {"schema_version": 99}))
     with pytest.raises(ModelError, match="newer visionflows"):
-        bundle.load(place(copy))
+        bundle.load(place(where(copy)))
 
 
-def test_nothing_is_unpickled_to_score(trained, tmp_path):
+def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
     """Python's own audit of every class that an unpickler looks up, while a folder is scored."""
     looked_up, listening = [], True
 
@@ -113,7 +159,7 @@ def test_nothing_is_unpickled_to_score(trained, tmp_path):
     assert looked_up, "the audit does not see what it should"
     looked_up.clear()
     folder = write_shapes(tmp_path / "in", each=1)
-    score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
     listening = False
     assert looked_up == []
 

@@ -1,4 +1,7 @@
-"""Datasets of every kind, brought into a store over real lines, twice and by two at once."""
+"""Datasets of every kind, brought over real lines, twice and by two at once.
+
+Each into a store on the disk, and for a store in a bucket, whose datasets lie in the cache.
+"""
 
 import gzip
 import hashlib
@@ -57,8 +60,14 @@ SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 
 
 @pytest.fixture
-def store(tmp_path) -> Path:
-    return tmp_path / "store"
+def store(where, tmp_path) -> str:
+    return where(tmp_path / "store")
+
+
+@pytest.fixture
+def home(where, tmp_path) -> Path:
+    """Where the datasets of the store lie on the disk."""
+    return tmp_path / ("store" if where is str else "cache") / "datasets"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -69,28 +78,28 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def visible(store: Path) -> list[str]:
+def visible(home: Path) -> list[str]:
     """The datasets that a person sees in a store."""
-    return place(store).names("datasets")
+    return place(home).names()
 
 
-def pending(store: Path) -> list[str]:
+def pending(home: Path) -> list[str]:
     """The downloads on their way into a store."""
-    return os.listdir(store / "datasets/.archives")
+    return os.listdir(home / ".archives")
 
 
-def test_a_url_becomes_a_folder_with_a_record(store):
+def test_a_url_becomes_a_folder_with_a_record(store, home):
     with serving(ARCHIVE) as server:
         dataset = fetch(server.url(), store)
-    folder = store / f"datasets/pets-{SHA256[:8]}"
+    folder = home / f"pets-{SHA256[:8]}"
     assert dataset == Dataset("pets", folder, server.url(), SHA256)
     assert files_of(folder) == PETS
     assert [entry.name for entry in place(folder).walk(is_image_name)] == sorted(PETS)
-    record = json.loads((store / f"datasets/.records/{folder.name}.json").read_bytes())
+    record = json.loads((home / f".records/{folder.name}.json").read_bytes())
     size = sum(map(len, PETS.values()))
     assert record == {"source": server.url(), "sha256": SHA256, "files": 20, "bytes": size}
-    assert visible(store) == [folder.name]
-    assert pending(store) == []
+    assert visible(home) == [folder.name]
+    assert pending(home) == []
 
 
 def test_a_line_cut_twice_in_mid_download_ends_whole_and_brings_no_byte_twice(store):
@@ -125,20 +134,20 @@ def test_another_sha256_is_a_reason_to_ask_again(store):
     assert len(server.ranges) == 2
 
 
-def test_a_wrong_sha256_is_refused_and_leaves_nothing(store):
+def test_a_wrong_sha256_is_refused_and_leaves_nothing(store, home):
     with serving(ARCHIVE) as server:
         with pytest.raises(ChecksumError, match=f"its sha256 is {SHA256}, not {'0' * 64}") as told:
             fetch(server.url(), store, sha256="0" * 64)
         assert "\n" not in str(told.value)
-        assert visible(store) == pending(store) == []
+        assert visible(home) == pending(home) == []
         assert fetch(server.url(), store).sha256 == SHA256
 
 
-def test_a_folder_without_its_record_is_not_taken_for_whole(store):
+def test_a_folder_without_its_record_is_not_taken_for_whole(store, home):
     with serving(ARCHIVE) as server:
         dataset = fetch(server.url(), store)
         next(dataset.folder.rglob("*.jpg")).unlink()
-        (store / f"datasets/.records/{dataset.folder.name}.json").unlink()
+        (home / f".records/{dataset.folder.name}.json").unlink()
         assert fetch(server.url(), store) == dataset
     assert files_of(dataset.folder) == PETS
 
@@ -151,28 +160,28 @@ def test_a_folder_that_was_deleted_comes_again(store):
     assert files_of(dataset.folder) == PETS
 
 
-def test_two_urls_of_one_archive_share_its_folder(store):
+def test_two_urls_of_one_archive_share_its_folder(store, home):
     with serving(ARCHIVE) as server:
         assert fetch(server.url("a/pets.tgz"), store) != fetch(server.url("b/pets.tgz"), store)
-    assert visible(store) == [f"pets-{SHA256[:8]}"]
+    assert visible(home) == [f"pets-{SHA256[:8]}"]
 
 
-def test_queries_tell_urls_apart_and_are_not_written_down(store):
+def test_queries_tell_urls_apart_and_are_not_written_down(store, home):
     with serving(ARCHIVE) as server:
         dataset = fetch(server.url("pets.tgz?secret=1").replace("//", "//me:mine@"), store)
         fetch(server.url("pets.tgz?secret=1"), store)
         fetch(server.url("pets.tgz?secret=2"), store)
     assert dataset.source == server.url("pets.tgz?…")
     assert len(server.ranges) == 2
-    written = "".join(path.read_text() for path in store.rglob("*.json"))
+    written = "".join(path.read_text() for path in home.rglob("*.json"))
     assert "secret" not in written
     assert "mine" not in written
 
 
-def test_two_runs_at_once_share_one_download(store):
+def test_two_runs_at_once_share_one_download(store, home):
     one_waits = threading.Event()
     with serving(ARCHIVE, before_piece=lambda offset: one_waits.wait(60)) as server:
-        command = [sys.executable, "-c", FETCH, server.url(), str(store)]
+        command = [sys.executable, "-c", FETCH, server.url(), store]
         ours, theirs = os.pipe()
         runs = [
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
@@ -184,17 +193,17 @@ def test_two_runs_at_once_share_one_download(store):
             one_waits.set()
             folders = {run.communicate(timeout=60)[0].strip() for run in runs}
     assert [run.returncode for run in runs] == [0, 0]
-    assert folders == {str(store / f"datasets/pets-{SHA256[:8]}")}
+    assert folders == {str(home / f"pets-{SHA256[:8]}")}
     assert files_of(Path(folders.pop())) == PETS
     assert len(server.ranges) == 1
 
 
-def test_a_missing_url_is_told_in_one_line(store):
+def test_a_missing_url_is_told_in_one_line(store, home):
     refusal = pytest.raises(FetchError, match=r"pets.tgz: not found \(HTTP 404\)")
     with serving(ARCHIVE, answers=[(404, {})]) as server, refusal as told:
         fetch(server.url(), store)
     assert "\n" not in str(told.value)
-    assert visible(store) == pending(store) == []
+    assert visible(home) == pending(home) == []
 
 
 @pytest.mark.parametrize(
@@ -206,19 +215,19 @@ def test_a_missing_url_is_told_in_one_line(store):
         pytest.param(gzip.compress(bytes(80 << 20)), id="bomb"),
     ],
 )
-def test_a_bad_archive_is_refused_and_asked_for_again_next_time(store, content):
+def test_a_bad_archive_is_refused_and_asked_for_again_next_time(store, home, content):
     with serving(content) as server:
         with pytest.raises(ArchiveError):
             fetch(server.url(), store)
-        assert visible(store) == pending(store) == []
+        assert visible(home) == pending(home) == []
         server.content = ARCHIVE
         assert files_of(fetch(server.url(), store).folder) == PETS
 
 
-def test_limits_reach_the_unpacking(store, tmp_path):
+def test_limits_reach_the_unpacking(store, where, tmp_path):
     (tmp_path / "a.tgz").write_bytes(ARCHIVE)
     with pytest.raises(ArchiveError, match="limit of 3 files"):
-        fetch(str(tmp_path / "a.tgz"), store, limits=UnpackLimits(files=3))
+        fetch(where(tmp_path / "a.tgz"), store, limits=UnpackLimits(files=3))
 
 
 def test_a_disk_without_room_is_told_before_the_download(tmp_path):
@@ -234,18 +243,18 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_download(tmp_path):
     with small_disk(tmp_path / "disk") as disk, serving(archive) as server:
         with pytest.raises(PlaceError, match="No space left on device"):
             fetch(server.url(), disk)
-        assert visible(disk) == []
+        assert visible(disk / "datasets") == []
         subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
         assert len(files_of(fetch(server.url(), disk).folder)) == 1
     assert len(server.ranges) == 1
 
 
-def test_a_local_archive_is_unpacked_once_by_its_content(store, tmp_path):
+def test_a_local_archive_is_unpacked_once_by_its_content(store, home, tmp_path):
     (tmp_path / "My pets (1).TGZ").write_bytes(ARCHIVE)
     dataset = fetch(str(tmp_path / "My pets (1).TGZ"), store, sha256=SHA256)
     assert dataset == Dataset(
         "My-pets-1",
-        store / f"datasets/My-pets-1-{SHA256[:8]}",
+        home / f"My-pets-1-{SHA256[:8]}",
         str(tmp_path / "My pets (1).TGZ"),
         SHA256,
     )
@@ -255,22 +264,33 @@ def test_a_local_archive_is_unpacked_once_by_its_content(store, tmp_path):
     assert dataset.folder.stat().st_ino == before
     (tmp_path / "My pets (1).TGZ").write_bytes(tgz(pets(seed=50)))
     assert fetch(str(tmp_path / "My pets (1).TGZ"), store).folder != dataset.folder
-    assert len(visible(store)) == 2
+    assert len(visible(home)) == 2
 
 
-def test_a_local_archive_that_is_another_is_refused(store, tmp_path):
+def test_an_archive_that_is_another_is_refused(store, where, tmp_path):
     (tmp_path / "a.tgz").write_bytes(ARCHIVE)
     with pytest.raises(ChecksumError):
-        fetch(str(tmp_path / "a.tgz"), store, sha256="0" * 64)
+        fetch(where(tmp_path / "a.tgz"), store, sha256="0" * 64)
     assert (tmp_path / "a.tgz").read_bytes() == ARCHIVE
 
 
-def test_a_local_folder_stays_where_it_lies(store, tmp_path, monkeypatch):
+def test_an_archive_of_a_place_is_fetched_once(store, home, where, tmp_path, caplog):
+    (tmp_path / "pets.tgz").write_bytes(ARCHIVE)
+    archive = where(tmp_path / "pets.tgz")
+    first = fetch(archive, store)
+    assert first == Dataset("pets", home / f"pets-{SHA256[:8]}", archive, SHA256)
+    assert files_of(first.folder) == PETS
+    caplog.set_level(logging.INFO, "visionflows")
+    assert fetch(archive, store) == first
+    assert f"already in {first.folder}" in caplog.text
+
+
+def test_a_local_folder_stays_where_it_lies(store, home, tmp_path, monkeypatch):
     (tmp_path / "my photos").mkdir()
     monkeypatch.chdir(tmp_path)
     expected = Dataset("my-photos", tmp_path / "my photos", str(tmp_path / "my photos"), None)
     assert fetch("my photos/", store) == fetch("./my photos", store) == expected
-    assert not store.exists()
+    assert not home.exists()
     with pytest.raises(SettingsError, match="a folder has no sha256"):
         fetch("my photos", store, sha256=SHA256)
 
@@ -288,10 +308,10 @@ def test_the_real_photos_are_unpacked(shared_data, store):
         ("/dev/null", "/dev/null: no such file or folder"),
     ],
 )
-def test_a_missing_dataset_is_told_before_any_work(store, dataset, line):
+def test_a_missing_dataset_is_told_before_any_work(store, home, dataset, line):
     with pytest.raises(PlaceError, match=line):
         fetch(dataset, store)
-    assert not store.exists()
+    assert not home.exists()
 
 
 @pytest.mark.parametrize(
@@ -305,18 +325,18 @@ def test_a_missing_dataset_is_told_before_any_work(store, dataset, line):
         ("qqqqqq", "near: PETS"),
     ],
 )
-def test_what_cannot_be_a_dataset_is_told_before_any_work(store, dataset, line):
+def test_what_cannot_be_a_dataset_is_told_before_any_work(store, home, dataset, line):
     with pytest.raises(SettingsError, match=line) as told:
         fetch(dataset, store)
     assert "\n" not in str(told.value)
-    assert not store.exists()
+    assert not home.exists()
 
 
 @pytest.mark.parametrize("sha256", ["", "abc", "g" * 64, SHA256 + "0"])
-def test_a_sha256_that_is_none_is_told_before_any_work(store, sha256):
+def test_a_sha256_that_is_none_is_told_before_any_work(store, home, sha256):
     with pytest.raises(SettingsError, match="not 64 hex digits"):
         fetch("digits", store, sha256=sha256)
-    assert not store.exists()
+    assert not home.exists()
 
 
 def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path):

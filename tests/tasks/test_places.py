@@ -1,13 +1,22 @@
-"""What every place does alike, on a disk and in a bucket: one test, run over both."""
+"""What every place does alike, on a disk and in a bucket: one test, run over both.
 
+What lies in a bucket lies on the disk too, where the server keeps it: `tmp_path / "here"`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from tasks.errors import LockedError
+from tasks.errors import LockedError, PlaceError
 from tasks.storage import Entry, is_image_name, place
 
+ROOT = Path(__file__).parents[2]
 NAMES = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "Zoë/犬.jpg", "two\nlines.jpg", "a&<b>.jpg", "=1.jpg"]
 
 
@@ -16,11 +25,12 @@ def here(where, tmp_path):
     return place(where(tmp_path / "here"))
 
 
-def test_what_is_written_is_read(here):
+def test_what_is_written_is_read_and_leaves_nothing_else(here, tmp_path):
     here.write("deep/file.bin", b"first")
     here.write("deep/file.bin", b"second")
     assert here.read("deep/file.bin") == b"second"
     assert [entry.name for entry in here.walk()] == ["deep/file.bin"]
+    assert os.listdir(tmp_path / "here/deep") == ["file.bin"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,11 +47,25 @@ def test_names_of_every_kind_are_written_listed_and_read(here, name):
 def test_a_walk_is_in_the_order_of_texts_and_skips_what_is_hidden(here):
     names = ["a/z.jpg", "a.jpg", "a-b.jpg", "a0.jpg", "B.JPG", "é.jpg", "é/1.jpg", "a/b/1.png"]
     names += ["a\\b.jpg", "a\\x41.jpg"]
-    for name in [*names, ".hidden.jpg", ".git/c.jpg", "__MACOSX/d.jpg", "notes.txt"]:
+    hidden = [".hidden.jpg", "._a.jpg", ".git/c.jpg", "__MACOSX/d.jpg", "__MACOSX/._a.jpg"]
+    for name in [*names, *hidden]:
         here.write(name, b"x")
     from tasks.names import text_of
 
     assert [entry.name for entry in here.walk(is_image_name)] == sorted(names, key=text_of)
+
+
+def test_a_walk_keeps_pictures_by_their_ending_in_any_case(here):
+    for name in ("a.JPG", "b.jPeG", "c.txt", "d", "e.webp", "jpg", "x.jpg/y.jpg", "x.jpg/z.txt"):
+        here.write(name, b"x")
+    found = [entry.name for entry in here.walk(is_image_name)]
+    assert found == ["a.JPG", "b.jPeG", "e.webp", "x.jpg/y.jpg"]
+
+
+def test_a_file_is_no_folder(here):
+    here.write("a.png", b"x")
+    with pytest.raises(PlaceError, match=r"is (a file|an object), not a folder"):
+        list(here.sub("a.png").walk())
 
 
 def test_a_prefix_ends_at_its_slash(here):
@@ -60,7 +84,7 @@ def test_a_version_changes_with_the_content(here):
     here.write("a.jpg", b"longer than that")
     (second,) = here.walk()
     assert first.version != second.version
-    assert second.size == 16
+    assert (first.size, second.size) == (5, 16)
 
 
 def test_names_of_a_folder(here):
@@ -103,8 +127,8 @@ def test_a_stream_is_written_whole_and_read_whole(here, size):
 
 
 @pytest.mark.parametrize("size", [1000, 40_000_000])
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_an_error_inside_the_block_leaves_the_old_file(here, size, error):
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), ConnectionResetError()])
+def test_an_error_inside_the_block_leaves_the_old_file(here, tmp_path, size, error):
     here.write("a", b"old")
 
     def fill():
@@ -115,8 +139,48 @@ def test_an_error_inside_the_block_leaves_the_old_file(here, size, error):
     with pytest.raises(type(error)) as caught:
         fill()
     assert caught.value is error
-    assert here.names() == ["a"]
+    assert os.listdir(tmp_path / "here") == ["a"]
     assert here.read("a") == b"old"
+
+
+def child(code: str, where: str) -> subprocess.Popen:
+    """Another Python that runs `code`; it is back once that has printed `ready`."""
+    code = f"import sys, time; from tasks.storage import place; out = place(sys.argv[1])\n{code}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, where], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def kill(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_process_killed_in_mid_write_leaves_no_file_under_the_name(here):
+    writing = """
+with out.open_write("weights") as file:
+    file.write(b"half" * 10_000_000)
+    file.flush()
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    kill(child(writing, str(here)))
+    assert not here.exists("weights")
+    assert list(here.walk()) == []
+
+
+def test_a_lock_held_by_another_process_is_refused_and_dies_with_it(here):
+    holder = child(
+        'with out.lock(".lock"):\n print("ready", flush=True)\n time.sleep(60)', str(here)
+    )
+    with pytest.raises(LockedError, match="another run is writing here"), here.lock(".lock"):
+        pass
+    kill(holder)
+    with here.lock(".lock"):
+        pass
+    assert here.names(".lock") == []
 
 
 def test_a_folder_is_renamed_and_what_had_the_name_is_gone(here):
@@ -129,10 +193,9 @@ def test_a_folder_is_renamed_and_what_had_the_name_is_gone(here):
     assert here.read("previous/1/plan") == b"parts/plan"
 
 
-def test_a_probe_leaves_nothing(here):
+def test_a_probe_leaves_nothing(here, tmp_path):
     here.check_writable()
-    assert here.names() == []
-    assert list(here.walk()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_an_update_makes_and_changes_a_file(here):

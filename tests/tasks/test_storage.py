@@ -1,20 +1,16 @@
-"""Places on this machine: names as text, listings, whole writes, locks."""
+"""What only a disk can do: names of any bytes, links, rights, drafts, disks that are full."""
 
 import errno
 import os
 import random
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from unprivileged import reachable_folder, unprivileged
 
-from tasks.errors import LockedError, PlaceError, SettingsError
+from tasks.errors import PlaceError, SettingsError
 from tasks.storage import MISSING, LocalPlace, is_image_name, name_of, place, text_of
-
-ROOT = Path(__file__).parents[2]
 
 
 def names(folder: Path) -> list[str]:
@@ -111,31 +107,6 @@ def test_walk_is_in_the_order_of_whole_texts(tmp_path):
     assert found == sorted(found)
 
 
-def test_walk_tells_size_and_a_version_that_changes_with_the_content(tmp_path):
-    make(tmp_path, "a.jpg")
-    (first,) = LocalPlace(tmp_path).walk()
-    (tmp_path / "a.jpg").write_bytes(b"longer")
-    os.utime(tmp_path / "a.jpg", ns=(1, 1))
-    (second,) = LocalPlace(tmp_path).walk()
-    assert (first.size, second.size) == (1, 6)
-    assert first.version != second.version
-
-
-def test_walk_keeps_pictures_by_their_ending_in_any_case(tmp_path):
-    make(tmp_path, "a.JPG", "b.jPeG", "c.txt", "d", "e.webp", "jpg")
-    assert names(tmp_path) == ["a.JPG", "b.jPeG", "e.webp"]
-
-
-def test_walk_skips_hidden_and_appledouble_files(tmp_path):
-    make(tmp_path, "a.jpg", ".b.jpg", "._a.jpg", ".git/c.jpg", "__MACOSX/._a.jpg", "__MACOSX/d.jpg")
-    assert names(tmp_path) == ["a.jpg"]
-
-
-def test_walk_descends_into_a_folder_named_as_a_picture(tmp_path):
-    make(tmp_path, "x.jpg/y.jpg", "x.jpg/z.txt")
-    assert names(tmp_path) == ["x.jpg/y.jpg"]
-
-
 def test_walk_follows_links_but_no_loop_of_them(tmp_path):
     make(tmp_path, "data/cats/1.jpg", "elsewhere/2.jpg")
     (tmp_path / "data/cats/up").symlink_to("..")
@@ -169,75 +140,17 @@ def test_walk_refuses_a_folder_it_cannot_list():
 
 
 def test_walk_of_no_folder_is_one_line(tmp_path):
-    make(tmp_path, "file")
     with pytest.raises(PlaceError, match=r"nowhere: no such folder; name the folder"):
         names(tmp_path / "nowhere")
-    with pytest.raises(PlaceError, match=r"file: is a file, not a folder"):
-        names(tmp_path / "file")
 
 
 # Whole writes
-
-
-def test_what_is_written_is_read_and_leaves_nothing_else(tmp_path):
-    out = LocalPlace(tmp_path / "new" / "folder")
-    out.write("deep/file.bin", b"first")
-    out.write("deep/file.bin", b"second")
-    assert out.read("deep/file.bin") == b"second"
-    assert os.listdir(tmp_path / "new/folder/deep") == ["file.bin"]
 
 
 def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path):
     LocalPlace(tmp_path).write("a", b"x")
     make(tmp_path, "b")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
-
-
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), ConnectionResetError()])
-def test_an_error_inside_the_block_leaves_the_old_file_and_is_told_as_it_is(tmp_path, error):
-    out = LocalPlace(tmp_path)
-    out.write("a", b"old")
-
-    def fill():
-        with out.open_write("a") as file:
-            file.write(b"half")
-            file.flush()
-            raise error
-
-    with pytest.raises(type(error)) as caught:
-        fill()
-    assert caught.value is error
-    assert os.listdir(tmp_path) == ["a"]
-    assert out.read("a") == b"old"
-
-
-def child(code: str, folder: Path) -> subprocess.Popen:
-    """Another Python that runs `code`; it is back once that has printed `ready`."""
-    code = f"import sys, time; from tasks.storage import place; out = place(sys.argv[1])\n{code}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def kill(process: subprocess.Popen) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-def test_a_process_killed_in_mid_write_leaves_no_file_under_the_name(tmp_path):
-    writing = """
-with out.open_write("weights") as file:
-    file.write(b"half" * 100_000)
-    file.flush()
-    print("ready", flush=True)
-    time.sleep(60)
-"""
-    kill(child(writing, tmp_path))
-    assert len(os.listdir(tmp_path)) == 1  # the half is there, under a hidden name …
-    assert not LocalPlace(tmp_path).exists("weights")
-    assert list(LocalPlace(tmp_path).walk()) == []  # … that no listing shows
 
 
 def test_a_name_that_a_folder_has_is_one_line_and_leaves_no_draft(tmp_path):
@@ -262,11 +175,6 @@ def test_a_place_that_may_not_be_written_is_one_line():
             said = unprivileged(lambda call=call: line_of(call))
             assert said.startswith(str(folder / "closed"))
             assert said.endswith("this user may not write there; name a place that it may write")
-
-
-def test_a_probe_leaves_nothing(tmp_path):
-    LocalPlace(tmp_path / "new").check_writable()
-    assert os.listdir(tmp_path / "new") == []
 
 
 @pytest.fixture
@@ -299,27 +207,6 @@ def test_no_space_is_one_line_and_leaves_nothing(full_disk, size):
 
 def test_free_bytes_of_a_folder_to_be_made(tmp_path):
     assert LocalPlace(tmp_path / "not" / "yet").free_bytes() > 0
-
-
-# Locks
-
-
-def test_a_lock_held_by_another_process_is_refused_and_dies_with_it(tmp_path):
-    holder = child(
-        'with out.lock(".lock"):\n print("ready", flush=True)\n time.sleep(60)', tmp_path
-    )
-    lock = LocalPlace(tmp_path).lock
-    with pytest.raises(LockedError, match="another run is writing here"), lock(".lock"):
-        pass
-    kill(holder)
-    with lock(".lock"):
-        pass
-
-
-def test_a_lock_that_is_left_can_be_taken_again(tmp_path):
-    for _ in range(2):
-        with LocalPlace(tmp_path).lock("deep/.lock"):
-            pass
 
 
 # Places by name

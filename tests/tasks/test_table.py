@@ -142,8 +142,9 @@ CSV_LINES = ["path,label"] + [
 ]
 
 
-def test_only_the_rows_of_a_csv_are_used_and_its_labels(tmp_path):
-    rule = write_csv(tmp_path / "elsewhere", *CSV_LINES)
+def test_only_the_rows_of_a_csv_are_used_and_its_labels(where, tmp_path):
+    write_csv(tmp_path / "elsewhere", *CSV_LINES)
+    rule = f"csv:{where(tmp_path / 'elsewhere/labels.csv')}"
     table = build_table(pets(tmp_path / "data"), rule)
     assert labels_of(table) == {
         "cat/c0.png": "CAT",

@@ -1,0 +1,23 @@
+"""A few images, wherever each lies, answered one by one: fastai's learn.predict.
+
+from tasks.answers import answers
+for row in answers(["a.jpg", "s3://inbox/b.jpg"], open_engine("pets", "store", settings)):
+    print(row.name, row.status, row.probabilities)
+"""
+
+from collections.abc import Iterable, Iterator
+
+from tasks.decode import Row
+from tasks.engine import Engine
+from tasks.storage import file_in
+
+
+def answers(images: Iterable[str], engine: Engine) -> Iterator[Row]:
+    """The row of each image, named as it was given, in order.
+
+    What cannot be read is a row that says so. Raises PlaceError where a bucket cannot be used.
+    """
+    for image in images:
+        where, name = file_in(image)
+        for rows in engine.stream(where, [[name]]):
+            yield from (row._replace(name=image) for row in rows)
