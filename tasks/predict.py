@@ -118,10 +118,12 @@ class Scoring:
             "schema_version": SCHEMA_VERSION,
             "run": str(self.output).rstrip("/").rpartition("/")[2],
             "status": "failed" if self._too_many(books) else "done",
-            **{"input": str(self.input), "output": str(self.output)},
+            "input": str(self.input),
+            "output": str(self.output),
             "model": {
                 **{key: model.info[key] for key in keys},
-                **{"digest": model.digest, "place": str(model.place)},
+                "digest": model.digest,
+                "place": str(model.place),
             },
             "settings": self.job.settings,
             "device": self.engine.device_name,
@@ -147,11 +149,16 @@ class Scoring:
         ]
         todo = self._todo(left)
         return {
-            **{"input": self.input, "output": str(self.output)},
+            "input": self.input,
+            "output": str(self.output),
             "model": self.engine.model.name,
-            **{"device": self.engine.device_name, "precision": self.engine.precision},
-            **{"files": self.listing.found, "bytes": self.listing.bytes},
-            **{"ignored": self.ignored, "done": self.listing.found - todo, "left": todo},
+            "device": self.engine.device_name,
+            "precision": self.engine.precision,
+            "files": self.listing.found,
+            "bytes": self.listing.bytes,
+            "ignored": self.ignored,
+            "done": self.listing.found - todo,
+            "left": todo,
             "seconds": self._seconds_for(todo, left),
         }
 
@@ -231,8 +238,10 @@ class Scoring:
             model=engine.model.digest,
             classes=tuple(engine.model.classes),
             settings={
-                **{"precision": engine.precision, "batch_size": engine.batch_size},
-                **{"max_pixels": settings.max_pixels, "top": settings.top},
+                "precision": engine.precision,
+                "batch_size": engine.batch_size,
+                "max_pixels": settings.max_pixels,
+                "top": settings.top,
                 "shard_size": settings.shard_size,
             },
         )

@@ -138,9 +138,12 @@ def write_part(output: Place, job: Job, shard: Shard, files: list[File], rows: I
         raise RunError(f"shard {shard.index}: more rows than files; nothing written")
     data = text.getvalue().encode()
     record = {
-        **{"job": job.digest, "shard": shard.digest},
-        **{"bytes": len(data), "sha256": _sha256(data)},
-        **{"books": books.as_dict(), "histogram": books.histogram},
+        "job": job.digest,
+        "shard": shard.digest,
+        "bytes": len(data),
+        "sha256": _sha256(data),
+        "books": books.as_dict(),
+        "histogram": books.histogram,
     }
     output.write(f"{shard.part}.csv", data)
     output.write(f"{shard.part}.files", "".join(marks).encode("utf-8", "surrogateescape"))
