@@ -38,7 +38,9 @@ FEW = 20
 class ScoreSettings(EngineSettings):
     """How to score a place."""
 
-    shard_size: int = Field(1000, ge=1, le=1_000_000, description="Files a part: what is redone.")
+    shard_size: int = Field(
+        1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
+    )
     top: int = Field(0, ge=0, le=1000, description="Columns with the best K classes, in order.")
     only_new: bool = Field(
         False, description="Take over the rows of files that this output has already scored."

@@ -121,7 +121,8 @@ def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
     run = server.start("score", input="inbox", model="no-such", output="scores/wrong")
     state = server.wait(run, "Failed")["state"]
     assert "no-such: no such model" in state["message"]
-    assert "no-such: no such model" in server.logs(run)
+    # A run sends its last lines a moment after its state.
+    wait_until(lambda: "no-such: no such model" in server.logs(run))
     assert "Traceback" not in server.logs(run)
 
     def told():
@@ -200,7 +201,7 @@ def resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> N
     job = {"input": "many", "model": "shapes", "output": output, "settings": SLOW}
     run = again() if again else server.start("score", **job)
     server.wait(run, "Completed")
-    assert "of them done already" in server.logs(run)
+    wait_until(lambda: "of them done already" in server.logs(run))
     after = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
     assert after == before
     assert (folder / "predictions.csv").read_bytes() == whole
