@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -43,8 +44,10 @@ def test_a_decode_process_that_dies_ends_the_run_in_one_line(engine, tmp_path):
     folder = write_shapes(tmp_path, each=40)
     stream = engine_gpu._told(engine_gpu._loader(engine, place(folder), batches(folder, 1)))
     next(stream)
-    for child in torch.multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGKILL)
+    pids = [child.pid for child in torch.multiprocessing.active_children()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # so that the stream is waiting for them when they die
+    threading.Timer(1, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids]).start()
     with pytest.raises(RunError, match=r"a decode process died .* run it again") as told:
         list(stream)
     assert "\n" not in str(told.value)
