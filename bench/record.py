@@ -9,7 +9,10 @@ import json
 import os
 import platform
 import shutil
+from importlib import metadata
 from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "fastai", "timm", "prefect", "pillow")
 
 
 def written(result: dict, results: str, name: str) -> None:
@@ -22,14 +25,11 @@ def written(result: dict, results: str, name: str) -> None:
     (target / f"{result['date']}-{name}.json").write_text(text + "\n")
 
 
-def versions() -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
     """Python and what the sides are made of."""
-    from importlib import metadata
-
-    names = ("torch", "torchvision", "fastai", "timm", "prefect", "pillow")
     return {
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
+        **{name: metadata.version(name) for name in names or PACKAGES},
     }
 
 

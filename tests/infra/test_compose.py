@@ -70,8 +70,11 @@ def test_its_deployments_are_applied_wherever_the_container_starts(prefect_serve
     command = [sys.executable, *compose()["services"]["deployments"]["command"][1:]]
     with moto(tmp_path / "moto.log") as url:
         env = {
-            **{**os.environ, **environment(url), "PYTHONPATH": str(ROOT)},
-            **{"PREFECT_API_URL": PREFECT_API_URL.value(), "VISIONFLOWS_FOLDER": "/data"},
+            **os.environ,
+            **environment(url),
+            "PYTHONPATH": str(ROOT),
+            "PREFECT_API_URL": PREFECT_API_URL.value(),
+            "VISIONFLOWS_FOLDER": "/data",
             "VISIONFLOWS_STORE": "s3://visionflows/store",
         }
         for _ in range(2):  # it runs at every `up`
