@@ -93,8 +93,9 @@ def _peak() -> int:
 
 
 def _list(options) -> dict:
-    from tasks.listing import list_files
-    from tasks.storage import is_image_name, place
+    from visionflows.images.formats import is_image_name
+    from visionflows.places import place
+    from visionflows.scoring.listing import list_files
 
     before, seconds = _peak(), []
     for _ in range(3):
@@ -106,7 +107,7 @@ def _list(options) -> dict:
 
 
 def _scored(options, run) -> tuple[dict, float]:
-    from tasks.predict import ScoreSettings
+    from visionflows.scoring.run import ScoreSettings
 
     output = tempfile.mkdtemp(dir=options.scratch)
     began = time.perf_counter()
@@ -115,7 +116,7 @@ def _scored(options, run) -> tuple[dict, float]:
 
 
 def _engine(options) -> dict:
-    from tasks.predict import score_folder
+    from visionflows.scoring.run import score_folder
 
     result, seconds = _scored(options, score_folder)
     assert result["books"]["ok"] == result["books"]["found"]
@@ -129,7 +130,7 @@ def _engine(options) -> dict:
 def _flow(options) -> dict:
     _quiet()
     from flows.score import score
-    from tasks.predict import score_folder
+    from visionflows.scoring.run import score_folder
 
     def flow(source, output, model, store, settings):
         return score(source, model, output, store, settings)
@@ -147,7 +148,7 @@ def _few(options) -> str:
 
 
 def _only_new(options) -> dict:
-    from tasks.predict import ScoreSettings, score_folder
+    from visionflows.scoring.run import ScoreSettings, score_folder
 
     output = tempfile.mkdtemp(dir=options.scratch)
     settings = ScoreSettings(only_new=True)

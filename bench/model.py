@@ -11,10 +11,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from tasks import agreement, bundle, evaluate, fetch, fine_tune, table
-from tasks.images import MAX_PIXELS
-from tasks.learner import TrainSettings
-from tasks.storage import LocalPlace
+from visionflows.data import fetch, table
+from visionflows.images.open import MAX_PIXELS
+from visionflows.model import bundle, registry
+from visionflows.places.local import LocalPlace
+from visionflows.training import agreement, evaluate, fine_tune
+from visionflows.training.settings import TrainSettings
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
         metrics = evaluate.evaluate(files, data.folder, draft, export_fastai=True)
         info = {
             "name": "bench",
-            "version": bundle.new_version(),
+            "version": registry.new_version(),
             "architecture": "resnet34",
             "classes": record["classes"],
             "image_size": 224,
@@ -52,7 +54,7 @@ def main() -> None:
         model = bundle.Model(LocalPlace(draft), info, digest="")
         found = agreement.agreement(model, data.folder, list(valid.path), MAX_PIXELS)
         info["precision"] = {"agreement": found}
-        print(json.dumps(found), bundle.publish(draft, options.store, info, files))
+        print(json.dumps(found), registry.publish(draft, options.store, info, files))
 
 
 def _show_at_224(draft: Path) -> None:

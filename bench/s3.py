@@ -8,8 +8,8 @@ take turns; figures are medians of ratios within a round, written to bench/resul
 
     disk, s3          the scoring engine, CSV included, from the disk and from the bucket
     loop              boto3's download_file, one photo after the other, into a folder
-    read              the same photos through tasks.s3, read into memory, many in flight
-    fetch             the same photos through tasks.s3, written into a folder
+    read              the same photos through our places, read into memory, many in flight
+    fetch             the same photos through our places, written into a folder
     listing           memory and seconds of listing that many objects
 
 `--latency` puts so many milliseconds before every answer, as a network does.
@@ -108,16 +108,16 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
 
 
 def _engine(options: argparse.Namespace):
-    from tasks.predict import ScoreSettings, open_engine
+    from visionflows.scoring.run import ScoreSettings, open_engine
 
     settings = ScoreSettings()
     return open_engine(options.model, options.store, settings), settings
 
 
 def _scored(source: str, output: str, engine, settings) -> int:
-    from tasks.predict import Scoring
+    from visionflows.scoring.run import ScoringRun
 
-    with Scoring(source, output, engine, settings).alone() as scoring:
+    with ScoringRun(source, output, engine, settings).alone() as scoring:
         for shard in scoring.prepare():
             scoring.score(shard)
         return scoring.merge()["books"]["found"]
@@ -136,7 +136,8 @@ def _s3(options, root: Path):
 
 
 def _entries():
-    from tasks.storage import is_image_name, place
+    from visionflows.images.formats import is_image_name
+    from visionflows.places import place
 
     return list(place("s3://inbox").walk(is_image_name))[:1000]
 
@@ -157,7 +158,7 @@ def _loop(options, root: Path):
 
 
 def _read(options, root: Path):
-    from tasks.storage import place
+    from visionflows.places import place
 
     def run() -> int:
         contents = place("s3://inbox").read_many(_entries())
@@ -167,7 +168,7 @@ def _read(options, root: Path):
 
 
 def _fetch(options, root: Path):
-    from tasks.storage import place
+    from visionflows.places import place
 
     target = root / "fetched"
     target.mkdir()
@@ -202,9 +203,10 @@ def _listing() -> dict:
 
 
 def _list(where: str) -> None:
-    from tasks.listing import list_files
-    from tasks.s3_client import call
-    from tasks.storage import is_image_name, place
+    from visionflows.images.formats import is_image_name
+    from visionflows.places import place
+    from visionflows.places.s3.client import call
+    from visionflows.scoring.listing import list_files
 
     here = place(where)
     call("list_objects_v2", here.bucket, MaxKeys=1)  # boto3 and its first request

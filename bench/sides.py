@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def model_of(options):
-    from tasks import bundle
+    from visionflows.model import bundle, registry
 
-    return bundle.load(bundle.find(options.model, options.store))
+    return bundle.load(registry.find(options.model, options.store))
 
 
 def _learner(options):
@@ -63,7 +63,7 @@ def _on_device(options):
     """The model, its network as the peers run it, and the device."""
     import torch
 
-    from tasks import bundle
+    from visionflows.model import bundle
 
     model = model_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -143,7 +143,7 @@ def timm(options, photos):
 
 def flow(options, photos):
     from flows.score import score
-    from tasks.predict import ScoreSettings
+    from visionflows.scoring.run import ScoreSettings
 
     settings = ScoreSettings(precision=options.precision)
     store = options.store
@@ -157,7 +157,7 @@ def flow(options, photos):
 
 
 def engine(options, photos):
-    from tasks.predict import ScoreSettings, score_folder
+    from visionflows.scoring.run import ScoreSettings, score_folder
 
     settings = ScoreSettings(precision=options.precision)
     return _from_folder(
@@ -197,9 +197,9 @@ def _labels(output: str) -> list[str]:
 
 
 def engine_of(options):
-    from tasks.engine import Engine, EngineSettings
+    from visionflows.engine import EngineSettings, make_engine
 
-    return Engine(model_of(options), EngineSettings(precision=options.precision))
+    return make_engine(model_of(options), EngineSettings(precision=options.precision))
 
 
 def network(options, photos):
@@ -210,8 +210,8 @@ def network(options, photos):
 def folded(options, photos):
     import torch
 
-    from tasks import bundle
-    from tasks.network import folded
+    from visionflows.model import bundle
+    from visionflows.model.network import folded
 
     engine = engine_of(options)
     dtype = getattr(torch, engine.precision)
@@ -268,7 +268,7 @@ def decode(options, photos):
 
 
 def _decoded(job) -> int:
-    from tasks.storage import LocalPlace
+    from visionflows.places.local import LocalPlace
 
     decoder, names = job
     return len(decoder(LocalPlace(Path("/")), [name.lstrip("/") for name in names]).rows)

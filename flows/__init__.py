@@ -1,9 +1,4 @@
-"""The flows, and the command line over them.
+"""The flows and nothing else: each reads as a table of contents of its tasks.
 
-`tasks` know no Prefect, so what reads a block of credentials is handed to them here.
+What a step does is in `visionflows`; how it shows in Prefect, in `tasks` and `orchestration`.
 """
-
-from flows.aws_block import session_of
-from tasks import s3_client
-
-s3_client.session_of_block = session_of

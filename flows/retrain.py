@@ -3,52 +3,32 @@
 visionflows retrain PETS --name pets --labels uppercase
 prefect deployment run retrain/retrain
 
-The two models label the same images, which neither was trained on: see tasks/compare.py for why
-their published error rates will not do. The first model of its name is promoted as it is.
+The two models label the same images, which neither was trained on: see
+visionflows/training/compare.py for why their published error rates will not do. The first model of
+its name is promoted as it is.
 """
 
 from typing import Annotated
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
+from prefect import flow
 from pydantic import Field
 
-from flows import artifacts, steps
-from flows import promote as promotion
-from flows.logs import to_prefect
-from flows.notify import tell
 from flows.score import score
 from flows.train import train
-from tasks import bundle
-from tasks import compare as comparison
-from tasks.learner import TrainSettings
-from tasks.storage import place
-
-compare_models = task(
-    comparison.compare,
-    name="compare",
-    description="Label the same unseen images with the new model and with production.",
-    cache_policy=NO_CACHE,
-)
-promote_model = task(
-    promotion.promote,
-    name="promote",
-    task_run_name="promote {model}",
-    description="Let production mean the model, and emit visionflows.model.promoted.",
-    cache_policy=NO_CACHE,
-)
+from tasks import data, promotion
+from visionflows.model.registry import default_store
+from visionflows.orchestration import artifacts
+from visionflows.orchestration.logs import to_prefect
+from visionflows.orchestration.notify import tell
+from visionflows.orchestration.runs import called
+from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
 
 
-def _name() -> str:
-    return "retrain {name} from {dataset}".format(**flow_run.parameters)
-
-
 @flow(
     name="retrain",
-    flow_run_name=_name,
+    flow_run_name=called("retrain {name} from {dataset}"),
     description="Train, compare with production, promote if better, score what waits.",
     validate_parameters=True,
     on_failure=[tell],
@@ -81,7 +61,7 @@ def retrain(
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     to_prefect()
-    store = store or bundle.default_store()
+    store = store or default_store()
     published = train(
         dataset=dataset,
         name=name,
@@ -90,20 +70,12 @@ def retrain(
         valid_pct=valid_pct,
         store=store,
     )
-    version = published.rstrip("/").rpartition("/")[2]
-    verdict = _verdict(f"{name}@{version}", name, dataset, store)
+    candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
+    found = data.fetch(dataset, store)  # there already: train has just fetched it
+    verdict = promotion.compare(candidate, f"{name}@production", found.folder, store)
     if verdict["better"]:
-        promote_model(f"{name}@{version}", store)
-    artifacts.retrained(f"{name}@{version}", verdict)
+        promotion.promote(candidate, store)
+    artifacts.retrained(candidate, verdict)
     if inbox:
         score(input=inbox, model=f"{name}@production", output=output, store=store)
-    return {"model": f"{name}@{version}", "promoted": verdict["better"], **verdict}
-
-
-def _verdict(candidate: str, name: str, dataset: str, store: str) -> dict:
-    """The comparison with production; better by itself where there is none yet."""
-    production = f"{name}@production"
-    if not place(store).exists(f"models/{name}/aliases/production"):
-        return {"better": True, "why": f"there is no {production} yet"}
-    data = steps.fetch_dataset(dataset, store)  # there already: train has just fetched it
-    return compare_models(candidate, production, data.folder, store)
+    return {"model": candidate, "promoted": verdict["better"], **verdict}

@@ -1,30 +1,27 @@
-"""The score flow: list -> shards -> predict -> predictions.csv -> report.
+"""The score flow: load -> list -> shards -> merge -> report.
 
 visionflows score inbox --model pets --output scores/night
 python -c 'from flows.score import score; score("inbox", "pets", "scores/night")'
 """
 
-from prefect import flow
-from prefect.context import get_run_context
-from prefect.runtime import flow_run
+from typing import Any
 
-from flows import steps
-from flows.logs import to_prefect
-from flows.notify import tell
-from flows.progress import Progress
-from tasks.bundle import default_store
-from tasks.predict import ScoreSettings, Scoring, check_errors
+from prefect import flow
+
+from tasks import scoring
+from visionflows.model.registry import default_store
+from visionflows.orchestration.logs import to_prefect
+from visionflows.orchestration.notify import tell
+from visionflows.orchestration.progress import Progress
+from visionflows.orchestration.runs import called, default_output
+from visionflows.scoring.run import ScoreSettings, ScoringRun, check_errors
 
 DEFAULTS = ScoreSettings()
 
 
-def _name() -> str:
-    return "score {input} with {model}".format(**flow_run.parameters)
-
-
 @flow(
     name="score",
-    flow_run_name=_name,
+    flow_run_name=called("score {input} with {model}"),
     description="Score every image in a place: a CSV with one row for every file.",
     validate_parameters=True,
     on_failure=[tell],
@@ -36,7 +33,7 @@ def score(
     output: str = "",
     store: str = "",
     settings: ScoreSettings = DEFAULTS,
-) -> dict:
+) -> dict[str, Any]:
     """What run.json says.
 
     Raises a VisionflowsError, in one line, where the run cannot be trusted to be whole, or more
@@ -52,19 +49,13 @@ def score(
     """
     to_prefect()
     store, settings = store or default_store(), settings or DEFAULTS
-    engine = steps.load_model(model, store, settings)
-    with Scoring(input, output or default_output(store), engine, settings).alone() as scoring:
-        left = steps.list_work(scoring)
-        with Progress("scoring", total=scoring.left) as progress:
+    engine = scoring.load(model, store, settings)
+    with ScoringRun(input, output or default_output(store), engine, settings).alone() as run:
+        left = scoring.list_left(run)
+        with Progress("scoring", total=run.left) as progress:
             for shard in left:
-                steps.score_shard(scoring, shard, progress)
-        run = steps.merge_parts(scoring)
-        steps.write_report(run, scoring.source, scoring.output)
-    check_errors(run)
-    return run
-
-
-def default_output(store: str) -> str:
-    """A place in the store that is this flow run's own: the same one when the run is retried."""
-    run = get_run_context().flow_run
-    return f"{store.rstrip('/')}/scores/{run.created:%Y%m%dT%H%M%SZ}-{run.id.hex[-8:]}"
+                scoring.score_shard(run, shard, progress)
+        told = scoring.merge(run)
+        scoring.report(run, told)
+    check_errors(told)
+    return told

@@ -1,4 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> publish.
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> agreement -> publish.
 
 visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
@@ -9,25 +9,24 @@ from pathlib import Path
 from typing import Annotated
 
 from prefect import flow
-from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import steps
-from flows.logs import to_prefect
-from flows.notify import tell
-from tasks import bundle, network, table
-from tasks.learner import TrainSettings
+from tasks import data, training
+from visionflows.data.labels import parse_label_rule
+from visionflows.model.network import check_architecture
+from visionflows.model.registry import check_name, default_store
+from visionflows.orchestration.logs import to_prefect
+from visionflows.orchestration.notify import tell
+from visionflows.orchestration.runs import called
+from visionflows.training.publish import describe
+from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
 
 
-def _name() -> str:
-    return "train {name} from {dataset}".format(**flow_run.parameters)
-
-
 @flow(
     name="train",
-    flow_run_name=_name,
+    flow_run_name=called("train {name} from {dataset}"),
     description="Fine-tune an image classifier on a dataset and publish it as a model bundle.",
     validate_parameters=True,
     on_failure=[tell],
@@ -60,63 +59,22 @@ def train(
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     to_prefect()
-    store, settings = store or bundle.default_store(), settings or DEFAULTS
-    bundle.check_name(name)
-    table.parse_label_rule(labels)
-    network.check_architecture(settings.architecture)
-    data = steps.fetch_dataset(dataset, store, sha256=sha256 or None)
-    files = steps.build_table(
-        data.folder,
+    store, settings = store or default_store(), settings or DEFAULTS
+    check_name(name)
+    parse_label_rule(labels)
+    check_architecture(settings.architecture)
+    found = data.fetch(dataset, store, sha256=sha256 or None)
+    files = data.build_table(
+        found.folder,
         labels,
         valid_pct=valid_pct,
         seed=settings.seed,
         max_pixels=settings.max_pixels,
     )
-    with tempfile.TemporaryDirectory(prefix="visionflows-") as draft:
-        draft = Path(draft)
-        record = steps.fine_tune_network(files, data.folder, draft, settings)
-        metrics = steps.evaluate_network(files, data.folder, draft, export_fastai)
-        info = _info(name, labels, valid_pct, data, files, record, metrics)
-        info["precision"]["agreement"] = steps.compare_precisions(draft, info, files, data.folder)
-        return steps.publish_bundle(draft, store, info, files, record["summary"])
-
-
-def _info(name, labels, valid_pct, data, files, record: dict, metrics: dict) -> dict:
-    """model.json, but for what the bundle itself adds."""
-    settings = record["settings"]
-    usable = files[files.status == "ok"]
-    valid = int(usable.is_valid.sum())
-    return {
-        "name": name,
-        "version": bundle.new_version(),
-        "architecture": settings["architecture"],
-        "pretrained": settings["pretrained"],
-        "classes": record["classes"],
-        "image_size": settings["image_size"],
-        "resize": settings["resize"],
-        "exif": "applied",
-        "normalise": record["normalise"],
-        "labels": labels,
-        "precision": {"trained": record["mixed_precision"]},
-        "dataset": {
-            "name": data.name,
-            "source": data.source,
-            "sha256": data.sha256,
-            "fingerprint": table.fingerprint(files),
-            "images": len(files),
-            "train": len(usable) - valid,
-            "valid": valid,
-            "skipped": len(files) - len(usable),
-        },
-        "split": {"seed": settings["seed"], "valid_pct": valid_pct},
-        "training": {
-            **{key: settings[key] for key in ("epochs", "augment", "keep", "patience")},
-            **{key: value for key, value in record.items() if key not in _NOT_TRAINING},
-        },
-        "metrics": metrics,
-        "versions": bundle.versions(),
-        "notes": table.notes(files),
-    }
-
-
-_NOT_TRAINING = ("settings", "classes", "normalise", "summary")
+    with tempfile.TemporaryDirectory(prefix="visionflows-") as temporary:
+        draft = Path(temporary)
+        record = training.fine_tune(files, found.folder, draft, settings)
+        metrics = training.evaluate(files, found.folder, draft, export_fastai)
+        info = describe(name, labels, valid_pct, found, files, record, metrics)
+        info["precision"]["agreement"] = training.agreement(draft, info, files, found.folder)
+        return training.publish(draft, store, info, files, record["summary"])

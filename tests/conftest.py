@@ -93,11 +93,11 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Trained:
     """A small network, really trained on generated shapes and published as `shapes`."""
-    from tasks import bundle
-    from tasks.evaluate import evaluate
-    from tasks.fine_tune import fine_tune
-    from tasks.learner import TrainSettings
-    from tasks.table import build_table
+    from visionflows.data.table import build_table
+    from visionflows.model import registry
+    from visionflows.training.evaluate import evaluate
+    from visionflows.training.fine_tune import fine_tune
+    from visionflows.training.settings import TrainSettings
 
     root = tmp_path_factory.mktemp("trained")
     dataset = write_shapes(root / "shapes", each=24)
@@ -110,7 +110,7 @@ def trained(tmp_path_factory) -> Trained:
     metrics = evaluate(table, dataset, draft, export_fastai=True)
     info = {
         "name": "shapes",
-        "version": bundle.new_version(),
+        "version": registry.new_version(),
         "architecture": "resnet18",
         "classes": record["classes"],
         "image_size": 32,
@@ -118,7 +118,7 @@ def trained(tmp_path_factory) -> Trained:
         "normalise": record["normalise"],
         "metrics": metrics,
     }
-    place = bundle.publish(draft, root / "store", info, table)
+    place = registry.publish(draft, root / "store", info, table)
     return Trained(root / "store", dataset, table, record, metrics, place)
 
 

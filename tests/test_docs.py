@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows import cli
-from tasks.images import STATUSES
-from tasks.job import COLUMNS, Job
+from visionflows.cli import main as cli
+from visionflows.images.status import STATUSES
+from visionflows.scoring.job import COLUMNS, Job
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md")])

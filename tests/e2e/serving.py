@@ -83,7 +83,7 @@ class Served:
 
     def pids(self, words: str) -> list[int]:
         """The processes of this server's family whose command line has these words."""
-        from flows.children import descendants
+        from visionflows.serve.children import descendants
 
         found = []
         for pid in descendants(self.process.pid):
@@ -113,7 +113,7 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
     words = ("--port", "0", "--state", str(folder / "state"), "--store", str(store), *options)
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "up", *words],
+            [sys.executable, "-m", "visionflows.cli.main", "up", *words],
             cwd=folder,
             env={**environment(), "VISIONFLOWS_PASSWORD": password, **env},
             stdout=output,

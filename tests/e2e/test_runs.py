@@ -25,7 +25,7 @@ SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "precision": "float32"}
 @pytest.fixture(scope="module")
 def whole(server, trained, tmp_path_factory) -> bytes:
     """predictions.csv of the many images, scored in one go and without Prefect."""
-    from tasks.predict import ScoreSettings, score_folder
+    from visionflows.scoring.run import ScoreSettings, score_folder
 
     output = tmp_path_factory.mktemp("whole") / "scores"
     source = str(server.folder / "many")
@@ -209,7 +209,7 @@ def resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> N
 
 def command_line(server, *arguments) -> None:
     env = {**environment(), "PREFECT_API_URL": f"{server.url}/api"}
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "visionflows.cli.main", *map(str, arguments)]
     subprocess.run(command, check=True, env=env, cwd=server.folder)
 
 

@@ -60,7 +60,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
 
 def up(folder: Path, *options) -> str:
     """What a second `up` says; it must end by itself."""
-    command = [sys.executable, "-m", "flows.cli", "up", *map(str, options)]
+    command = [sys.executable, "-m", "visionflows.cli.main", "up", *map(str, options)]
     ended = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
     )

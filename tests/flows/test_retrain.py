@@ -2,10 +2,11 @@
 
 import pytest
 from conftest import write_shapes
+from visionflows.model.registry import find
+from visionflows.training.settings import TrainSettings
 
 from flows.retrain import retrain
-from tasks.bundle import find, load
-from tasks.learner import TrainSettings
+from visionflows.model.bundle import load
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 TINY = TrainSettings(

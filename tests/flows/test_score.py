@@ -17,8 +17,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import TaskRunSort
 
 from flows.score import score
-from tasks.errors import ModelError, PlaceError, TooManyBadError
-from tasks.predict import ScoreSettings, score_folder
+from visionflows.errors import ModelError, PlaceError, TooManyBadError
+from visionflows.scoring.run import ScoreSettings, score_folder
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

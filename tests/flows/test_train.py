@@ -8,11 +8,12 @@ import pytest
 from conftest import write_shapes
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from visionflows.model.registry import find
+from visionflows.training.settings import TrainSettings
 
 from flows.train import train
-from tasks.bundle import find, load
-from tasks.errors import PlaceError, SettingsError, TableError
-from tasks.learner import TrainSettings
+from visionflows.errors import PlaceError, SettingsError, TableError
+from visionflows.model.bundle import load
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -1,0 +1,23 @@
+"""The tasks that make a training set: fetch a dataset, open and label its images.
+
+from tasks.data import build_table, fetch
+files = build_table(fetch("PETS", "store").folder, "uppercase")
+"""
+
+from visionflows.data import table
+from visionflows.data.fetch import fetch as fetch_dataset
+from visionflows.orchestration.steps import step
+
+fetch = step(
+    fetch_dataset,
+    name="fetch",
+    task_run_name="fetch {dataset}",
+    description="Download a dataset, checked and resumed, and unpack it into the store once.",
+)
+
+build_table = step(
+    table.build_table,
+    name="table",
+    task_run_name="table",
+    description="Open every image once; label, check and split them into a file table.",
+)

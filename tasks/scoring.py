@@ -1,0 +1,57 @@
+"""The tasks of a scoring run: load the model, list what is left, score it by shards, merge, report.
+
+from tasks.scoring import load
+engine = load("pets@production", "store", ScoreSettings())
+"""
+
+from typing import Any
+
+from visionflows.orchestration import artifacts, forks  # noqa: F401 (decoders are forked here)
+from visionflows.orchestration.progress import Progress
+from visionflows.orchestration.steps import step
+from visionflows.scoring.listing import Shard
+from visionflows.scoring.run import ScoringRun, open_engine
+
+load = step(
+    open_engine,
+    name="load",
+    task_run_name="load {model}",
+    description="Load a model bundle and check it against its own self-check.",
+)
+
+
+@step(
+    name="list",
+    task_run_name="list",
+    description="List what is to score and find what is done already.",
+)
+def list_left(run: ScoringRun) -> list[Shard]:
+    """The shards that are left."""
+    return run.prepare()
+
+
+@step(
+    name="shard",
+    task_run_name="shard {shard.index}",
+    description="Score the files of a shard and write its part.",
+)
+def score_shard(run: ScoringRun, shard: Shard, progress: Progress) -> int:
+    """How many files were scored."""
+    return run.score(shard, progress.add)
+
+
+@step(
+    name="merge",
+    task_run_name="merge",
+    description="Join the parts into predictions.csv; the books must balance.",
+)
+def merge(run: ScoringRun) -> dict[str, Any]:
+    """What run.json will say."""
+    return run.merge()
+
+
+@step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
+def report(run: ScoringRun, told: dict[str, Any]) -> None:
+    """The page a person opens first, and the summary in the UI."""
+    run.report(told)
+    artifacts.scored(told)

@@ -1,0 +1,64 @@
+"""The tasks that make a model of a file table: fine-tune, judge, gather evidence, publish.
+
+from tasks.training import fine_tune
+record = fine_tune(files, folder, draft, TrainSettings(epochs=3))
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionflows.orchestration import artifacts, forks  # noqa: F401 (loaders are forked here)
+from visionflows.orchestration.progress import Progress
+from visionflows.orchestration.steps import step
+from visionflows.training import agreement as evidence
+from visionflows.training import evaluate as judging
+from visionflows.training import fine_tune as tuning
+from visionflows.training import publish as publishing
+from visionflows.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@step(
+    name="fine_tune",
+    task_run_name="fine_tune {settings.architecture}",
+    description="fastai's fine_tune: freeze, one cycle, unfreeze, one cycle; on the GPU if any.",
+)
+def fine_tune(
+    files: "pd.DataFrame", folder: Path, draft: Path, settings: TrainSettings
+) -> dict[str, Any]:
+    """Train, and leave the history as a table in the UI."""
+    with Progress("fine-tuning", total=1) as progress:
+        record = tuning.fine_tune(files, folder, draft, settings, progress.share)
+    artifacts.epochs(record["history"])
+    return record
+
+
+evaluate = step(
+    judging.evaluate,
+    name="evaluate",
+    task_run_name="evaluate",
+    description="Metrics and pictures of the network on the validation side.",
+)
+
+agreement = step(
+    evidence.of_draft,
+    name="agreement",
+    task_run_name="agreement",
+    description="Score the validation side in float32 and faster; auto needs them to agree.",
+)
+
+
+@step(
+    name="publish",
+    task_run_name="publish {info[name]}",
+    description="Write the model bundle into the store; `latest` means it from now on.",
+)
+def publish(
+    draft: Path, store: str, info: dict[str, Any], files: "pd.DataFrame", summary: str
+) -> str:
+    """The place of the bundle, of which the UI gets a summary."""
+    where = publishing.publish_training(draft, store, info, files, summary)
+    artifacts.trained(info, where)
+    return where

@@ -1,0 +1,146 @@
+"""The command line as a person types it: help, exit statuses, one line for an error."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+from conftest import shape, write_shapes
+from prefect.settings import PREFECT_API_URL
+
+from visionflows.cli import main as cli
+from visionflows.cli.options import settings_of
+from visionflows.scoring.run import ScoreSettings
+from visionflows.training.settings import TrainSettings
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "COLUMNS": "100", **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, "-m", "visionflows.cli.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        **options,
+    )
+
+
+def commands(group=None, before: tuple[str, ...] = ()):
+    """Every command, by the words that call it."""
+    group = group or typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*before, name))
+        else:
+            yield (*before, name), command
+
+
+def test_every_command_shows_an_example_that_calls_it_and_describes_every_option():
+    found = dict(commands())
+    assert {("demo",), ("train",), ("score",), ("predict",), ("models", "list")} <= set(found)
+    for words, command in found.items():
+        assert command.epilog.startswith(f"Example: visionflows {' '.join(words)}")
+        assert command.help
+        with command.make_context("visionflows", [], resilient_parsing=True) as ctx:
+            assert command.get_help(ctx)
+        for parameter in command.params:
+            if parameter.name != "help":
+                assert getattr(parameter, "help", None), (words, parameter.name)
+
+
+def test_help_answers_without_the_heavy_libraries():
+    told = run("--help")
+    assert told.returncode == 0
+    assert "predict" in told.stdout
+    code = (
+        "import sys, visionflows.cli.main, visionflows.places;"
+        "print([name for name in ('torch', 'fastai', 'prefect', 'boto3', 'pandas', 'numpy')"
+        " if name in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name,settings", [("train", TrainSettings), ("score", ScoreSettings)])
+def test_every_setting_is_an_option_and_its_help_says_what_the_setting_says(name, settings):
+    told = " ".join(run(name, "--help").stdout.split())
+    options = {option.name: option for option in dict(commands())[(name,)].params}
+    for name, field in settings.model_fields.items():
+        assert f"{options[name].opts[0]} " in told
+        assert field.description.replace("`", "") in told
+        if field.default is not None and not isinstance(field.default, bool):
+            assert f"[default: {field.default}]" in told
+
+
+def test_an_option_that_is_not_given_leaves_the_setting_its_default():
+    given = {"lr": "find", "epochs": None, "augment": False, "name": "pets"}
+    assert settings_of(TrainSettings, given) == TrainSettings(lr="find", augment=False)
+
+
+@pytest.mark.parametrize(
+    "arguments,status,line",
+    [
+        (["train", "nowhere.tgz", "--name", "x"], 1, "nowhere.tgz: no such file or folder"),
+        (["train", "digits", "--name", "x", "--epochs", "0"], 2, "--epochs 0:"),
+        (["train", "digits", "--name", "x", "--labels", "regex:("], 2, "regex:("),
+        (["train", "digits", "--name", "x", "--arch", "resnet19"], 2, "resnet19"),
+        (["score", "nowhere", "--model", "cats", "--store", "no"], 1, "cats: no such model"),
+        (["score", "nowhere", "--model", "cats", "--precision", "int8"], 2, "--precision int8:"),
+        (["score", "gopher://x", "--model", "./y"], 1, "y: no model bundle there"),
+    ],
+)
+@pytest.mark.usefixtures("prefect_server")
+def test_an_error_is_one_line_with_its_exit_status(
+    arguments, status, line, tmp_path, monkeypatch, capsys
+):
+    """In this process, for a start of the whole program takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["visionflows", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == status
+    ours = [
+        text for text in capsys.readouterr().err.splitlines() if text.startswith("visionflows: ")
+    ]
+    assert len(ours) == 1
+    assert line in ours[0]
+
+
+def test_wrong_use_ends_with_2_and_an_error_of_ours_stands_alone_on_a_terminal(tmp_path):
+    wrong = run("train", "--name", "x", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Missing argument" in wrong.stderr
+    failed = run("score", "nowhere", "--model", "cats", "--store", "no", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        "visionflows: cats: no such model in no; there is none yet; `visionflows train` makes one\n"
+    )
+    assert failed.stdout == ""
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_score_predict_and_models_tell_what_they_did(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())  # saves a server a command
+    folder = write_shapes(tmp_path / "in", each=3)
+    (folder / "empty.jpg").write_bytes(b"")
+    store = ("--store", trained.store)
+    dry = run("score", folder, "--model", "shapes", *store, "--output", tmp_path / "o", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert re.search(r"left +10\n", dry.stdout)
+    assert not (tmp_path / "o").exists()
+    scored = run("score", folder, "--model", "shapes", *store, "--output", tmp_path / "o")
+    assert scored.returncode == 0, scored.stderr
+    assert scored.stdout.splitlines()[0] == "10 files found: 9 ok, 1 failed"
+    assert scored.stdout.splitlines()[-1] == f"{tmp_path}/o/run.json"
+    shape("square", 7).save(tmp_path / "a.png")
+    told = run("predict", tmp_path / "a.png", tmp_path / "gone.png", "--model", "shapes", *store)
+    assert told.returncode == 1
+    first, second = told.stdout.splitlines()
+    assert re.fullmatch(r".*a\.png: \('\w+', tensor\(\d\), tensor\(\[.*\]\)\)", first)
+    assert "gone.png: missing" in second
+    listed = run("models", "list", *store)
+    assert re.fullmatch(r"shapes@\S+  error rate [\d.]+  latest\n", listed.stdout)
+    assert '"architecture": "resnet18"' in run("models", "show", "shapes", *store).stdout

@@ -1,0 +1,470 @@
+"""The labelled file table: labels by every rule, the split, and what stops it."""
+
+import hashlib
+import logging
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import encoded, picture
+
+from visionflows.data.labels import parse_label_rule
+from visionflows.data.table import COLUMNS, build_table, fingerprint, notes
+from visionflows.errors import PlaceError, SettingsError, TableError
+from visionflows.places.names import name_of
+
+
+def make(folder: Path, *names: str, seed: int | None = None) -> None:
+    """Small pictures; each of its own, or all of one `seed`."""
+    for at, name in enumerate(names):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        own = int.from_bytes(
+            hashlib.sha256(f"{at}{name}".encode(errors="surrogateescape")).digest()
+        )
+        file.write_bytes(encoded(picture(own if seed is None else seed, (12, 9)), "PNG"))
+
+
+def pets(folder: Path, cats: int = 10, dogs: int = 10) -> Path:
+    make(folder, *(f"cat/c{at}.png" for at in range(cats)))
+    make(folder, *(f"dog/d{at}.png" for at in range(dogs)))
+    return folder
+
+
+def labels_of(table) -> dict[str, str]:
+    return dict(zip(table.path, table.label, strict=True))
+
+
+def stopped(folder: Path, labels: str = "folder", **options) -> str:
+    """The line that stops the run."""
+    with pytest.raises(TableError) as caught:
+        build_table(folder, labels, **options)
+    line = str(caught.value)
+    assert line.isprintable(), "an error is one line"
+    return line
+
+
+# Label rules
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("folders", "no such rule; give folder, uppercase, regex:"),
+        ("", "no such rule"),
+        ("folder:x", "no such rule"),
+        ("csv:", "no such rule"),
+        ("regex:(", "not a regular expression: missing"),
+        ("regex:", "has 0 groups"),
+        (r"regex:^\w+_", "has 0 groups; put one"),
+        (r"regex:(\w+)_(\d+)", "has 2 groups"),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_refused_before_any_work(tmp_path, text, says):
+    with pytest.raises(SettingsError, match=says.replace("(", r"\(")):
+        build_table(tmp_path / "nowhere", text)
+
+
+@pytest.mark.parametrize("options", [{"valid_pct": 0}, {"valid_pct": 1.0}, {"workers": 0}])
+def test_a_setting_that_cannot_be_used_is_refused_before_any_work(tmp_path, options):
+    with pytest.raises(SettingsError):
+        build_table(tmp_path / "nowhere", "folder", **options)
+
+
+@pytest.mark.parametrize("text", ["folder", "uppercase", "csv:s3://b/l.csv", "regex:^([a-z]+):"])
+def test_a_rule_reads_as_it_was_written(text):
+    assert str(parse_label_rule(text)) == text
+
+
+def test_folder_is_the_name_of_the_parent_folder(tmp_path):
+    make(tmp_path, "train/cat/1.png", "other/cat/2.png", "dog/1.png", "dog/2.png")
+    make(tmp_path, "dog/x.jpg/1.png", "dog/x.jpg/2.png")
+    assert labels_of(build_table(tmp_path, "folder")) == {
+        "dog/1.png": "dog",
+        "dog/2.png": "dog",
+        "dog/x.jpg/1.png": "x.jpg",
+        "dog/x.jpg/2.png": "x.jpg",
+        "other/cat/2.png": "cat",
+        "train/cat/1.png": "cat",
+    }
+
+
+def test_uppercase_is_the_tutorials_rule(tmp_path):
+    make(tmp_path, "images/Tom_1.png", "images/Élan.png", "images/rex_1.png", "UP/7_Up.png")
+    table = build_table(tmp_path, "uppercase", valid_pct=0.5)
+    assert labels_of(table) == {
+        "UP/7_Up.png": "False",
+        "images/Tom_1.png": "True",
+        "images/rex_1.png": "False",
+        "images/Élan.png": "True",
+    }
+
+
+def test_regex_searches_the_file_name_only(tmp_path):
+    make(tmp_path, "a_1/great_dane_12.png", "a_1/great_dane_3.png", "b_2/pug_1.png", "pug_22.png")
+    table = build_table(tmp_path, r"regex:(.+)_\d+.png$")
+    assert list(table.label) == ["great_dane", "great_dane", "pug", "pug"]
+
+
+def test_files_that_a_regex_does_not_match_are_left_out_and_told(tmp_path):
+    make(tmp_path, "cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png", "README.png", "_9.png")
+    (tmp_path / "broken.png").write_bytes(b"never opened, as it has no label")
+    table = build_table(tmp_path, r"regex:^([a-z]*)_\d")
+    left_out = table[table.status == "unlabelled"]
+    assert list(left_out.path) == ["README.png", "_9.png", "broken.png"]
+    assert set(left_out.label) == {""}
+    assert not left_out.is_valid.any()
+    (line,) = notes(table)
+    assert line.startswith(
+        "left out as unlabelled: 3, README.png (the label rule gives it no label)"
+    )
+
+
+def test_files_beside_the_class_folders_are_unlabelled(tmp_path):
+    make(pets(tmp_path), "stray.png")
+    table = build_table(tmp_path, "folder")
+    assert list(table.path[table.status == "unlabelled"]) == ["stray.png"]
+
+
+# Labels from a CSV
+
+
+def write_csv(folder: Path, *lines: str, name: str = "labels.csv") -> str:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    return f"csv:{folder / name}"
+
+
+CSV_LINES = ["path,label"] + [
+    f"{kind}/{kind[0]}{at}.png,{kind.upper()}" for kind in ("cat", "dog") for at in range(2)
+]
+
+
+def test_only_the_rows_of_a_csv_are_used_and_its_labels(where, tmp_path):
+    write_csv(tmp_path / "elsewhere", *CSV_LINES)
+    rule = f"csv:{where(tmp_path / 'elsewhere/labels.csv')}"
+    table = build_table(pets(tmp_path / "data"), rule)
+    assert labels_of(table) == {
+        "cat/c0.png": "CAT",
+        "cat/c1.png": "CAT",
+        "dog/d0.png": "DOG",
+        "dog/d1.png": "DOG",
+    }
+    assert table.groupby("label").is_valid.sum().tolist() == [1, 1]
+
+
+def test_a_csv_of_the_dataset_is_found_in_it_and_its_paths_are_its_folders(tmp_path):
+    pets(tmp_path / "images")
+    write_csv(tmp_path / "images", *CSV_LINES, "./cat/c2.png,NA", "images/dog/d2.png,NA")
+    table = build_table(tmp_path, "csv:images/labels.csv")
+    assert labels_of(table) == {
+        "images/cat/c0.png": "CAT",
+        "images/cat/c1.png": "CAT",
+        "images/cat/c2.png": "NA",
+        "images/dog/d0.png": "DOG",
+        "images/dog/d1.png": "DOG",
+        "images/dog/d2.png": "NA",
+    }
+
+
+def test_a_csv_may_quote_and_hold_what_names_hold(tmp_path):
+    make(
+        tmp_path, "a,b.png", "two\nlines.png", "=1.png", 'say "hi".png', os.fsdecode(b"caf\xe9.png")
+    )
+    rule = write_csv(
+        tmp_path,
+        "label,path,more",
+        'x,"a,b.png",',
+        'x,"two\nlines.png"',
+        "y,=1.png,1,2,3",
+        'y,"say ""hi"".png"',
+        "y,caf\\xe9.png",
+    )
+    table = build_table(tmp_path, rule)
+    assert list(table.path) == sorted(table.path)
+    assert labels_of(table)["caf\\xe9.png"] == "y"
+    assert labels_of(table)["two\nlines.png"] == "x"
+    assert set(table.status) == {"ok"}
+
+
+def test_the_csvs_own_is_valid_is_the_split(tmp_path):
+    lines = ["path,label,is_valid"]
+    lines += [f"cat/c{at}.png,cat,{said}" for at, said in enumerate(["True", "1", "yes", "0"])]
+    lines += [f"dog/d{at}.png,dog,{said}" for at, said in enumerate(["FALSE", " no ", "false"])]
+    table = build_table(pets(tmp_path), write_csv(tmp_path, *lines))
+    assert list(table.path[table.is_valid]) == ["cat/c0.png", "cat/c1.png", "cat/c2.png"]
+    assert notes(table) == ["no image to validate on, so never judged: dog"]
+
+
+def test_copies_of_validation_images_are_moved_there(tmp_path, caplog):
+    pets(tmp_path)
+    shutil.copy(tmp_path / "cat/c0.png", tmp_path / "cat/copy.png")
+    rule = write_csv(
+        tmp_path,
+        *("path,label,is_valid", "cat/c0.png,cat,True", "cat/copy.png,cat,False"),
+        *("cat/c1.png,cat,False", "dog/d0.png,dog,False"),
+    )
+    with caplog.at_level(logging.WARNING, "visionflows"):
+        table = build_table(tmp_path, rule)
+    assert list(table.path[table.is_valid]) == ["cat/c0.png", "cat/copy.png"]
+    assert "moved to validation, as copies of images there: 1, cat/copy.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "lines, says",
+    [
+        ([], "lacks the column path and label; its first line must name path and label"),
+        (["path,class", "cat/c0.png,cat"], "lacks the column label; "),
+        (["path;label", "cat/c0.png;cat"], "says path;label"),
+        (["path,label"], "has no row with a label"),
+        (["path,label", "cat/c0.png,"], "has no row with a label"),
+        (["path,label", "cat/c0.png,a", "./cat/c0.png,b"], "names cat/c0.png twice"),
+        (["path,label,is_valid", "cat/c0.png,a,maybe"], "is_valid of cat/c0.png is 'maybe'"),
+        (
+            ["path,label,is_valid", "cat/c0.png,a,1", "dog/d0.png,b,1"],
+            "no usable image to train on",
+        ),
+        (
+            ["path,label,is_valid", "cat/c0.png,a,0", "dog/d0.png,b,0"],
+            "no usable image to validate on",
+        ),
+        (
+            ["path,label", "../secret.png,a", "/etc/x.png,a", "labels.csv,b"],
+            "3 of its paths name no",
+        ),
+    ],
+)
+def test_a_csv_that_does_not_fit_stops_the_run(tmp_path, lines, says):
+    line = stopped(pets(tmp_path), write_csv(tmp_path, *lines))
+    assert str(tmp_path / "labels.csv") in line
+    assert says in line
+
+
+def test_a_csv_that_names_missing_files_stops_the_run_naming_three(tmp_path):
+    lines = [f"gone{at}.png,cat" for at in range(5)]
+    line = stopped(pets(tmp_path), write_csv(tmp_path, *CSV_LINES, *lines))
+    assert line.endswith(": gone0.png, gone1.png, gone2.png, …")
+    assert "5 of its paths name no image in" in line
+
+
+def test_a_csv_that_is_no_text_or_not_there_stops_the_run(tmp_path):
+    pets(tmp_path)
+    (tmp_path / "latin.csv").write_bytes("path,label\ncafé.png,a".encode("latin-1"))
+    assert "not UTF-8 text" in stopped(tmp_path, f"csv:{tmp_path}/latin.csv")
+    for name in ("nowhere.csv", "nowhere/labels.csv"):
+        with pytest.raises(PlaceError, match=f"{name}: no such file"):
+            build_table(tmp_path, f"csv:{name}")
+    with pytest.raises(PlaceError, match="Is a directory"):
+        build_table(tmp_path, f"csv:{tmp_path}/cat")
+
+
+# The table
+
+
+def test_the_table_has_a_row_an_image_and_what_is_in_it(tmp_path):
+    table = build_table(pets(tmp_path), "folder")
+    assert list(table.columns) == COLUMNS
+    assert list(table.path) == sorted(table.path)
+    assert len(table) == 20
+    first = table.iloc[0]
+    assert first.sha256 == hashlib.sha256((tmp_path / first.path).read_bytes()).hexdigest()
+    assert (first.width, first.height, first.status, first.error) == (12, 9, "ok", "")
+
+
+def test_width_and_height_are_those_of_the_upright_image(tmp_path):
+    exif = picture().getexif()
+    exif[0x0112] = 6
+    (pets(tmp_path) / "cat/turned.jpg").write_bytes(encoded(picture(size=(30, 20)), exif=exif))
+    table = build_table(tmp_path, "folder").set_index("path")
+    assert tuple(table.loc["cat/turned.jpg", ["width", "height"]]) == (20, 30)
+
+
+def test_images_that_cannot_be_used_stay_in_the_table_and_out_of_the_split(tmp_path):
+    pets(tmp_path)
+    (tmp_path / "cat/text.jpg").write_bytes(b"hello")
+    (tmp_path / "cat/empty.jpg").touch()
+    (tmp_path / "cat/two\nlines.jpg").write_bytes(encoded(picture())[:300])
+    (tmp_path / "dog/huge.png").write_bytes(encoded(picture(size=(40, 30)), "PNG"))
+    (tmp_path / "dog/gone.png").symlink_to("nowhere.png")
+    table = build_table(tmp_path, "folder", valid_pct=0.9, max_pixels=1_000)
+    bad = table[table.status != "ok"].set_index("path")
+    assert dict(bad.status) == {
+        "cat/empty.jpg": "unreadable",
+        "cat/text.jpg": "unreadable",
+        "cat/two\nlines.jpg": "unreadable",
+        "dog/gone.png": "missing",
+        "dog/huge.png": "too_large",
+    }
+    assert bad.error.astype(bool).all()
+    assert not bad.is_valid.any()
+    assert set(bad.width) == {0}
+    told = notes(table)
+    assert all(line.isprintable() for line in told), "a note is one line"
+    assert [line.partition(",")[0] for line in told] == [
+        *("left out as missing: 1", "left out as too_large: 1", "left out as unreadable: 3"),
+    ]
+    assert "cat/empty.jpg (empty file (0 bytes))" in told[2]
+    assert r"'cat/two\nlines.jpg'" in told[2]
+
+
+def test_names_that_are_not_utf8_are_opened_by_their_text(tmp_path):
+    make(
+        tmp_path,
+        *(os.fsdecode(b"%s\xe9/%d.png" % (kind, at)) for kind in (b"a", b"b") for at in (1, 2)),
+    )
+    table = build_table(tmp_path, "folder")
+    assert set(table.label) == {"a\\xe9", "b\\xe9"}
+    assert set(table.status) == {"ok"}
+    assert (tmp_path / name_of(table.path[0])).exists()
+
+
+# The split
+
+
+def test_the_split_is_a_share_of_every_class(tmp_path):
+    table = build_table(pets(tmp_path, cats=40, dogs=15), "folder", valid_pct=0.2)
+    assert table.groupby("label").is_valid.sum().to_dict() == {"cat": 8, "dog": 3}
+
+
+@pytest.mark.parametrize("valid_pct", [0.001, 0.5, 0.999])
+def test_every_class_has_an_image_on_each_side(tmp_path, valid_pct):
+    table = build_table(pets(tmp_path, cats=9, dogs=2), "folder", valid_pct=valid_pct)
+    sides = table.groupby("label").is_valid
+    assert (sides.sum() >= 1).all()
+    assert ((~table.is_valid).groupby(table.label).sum() >= 1).all()
+
+
+def test_the_split_is_the_same_for_the_same_seed_and_another_for_another(tmp_path):
+    pets(tmp_path, 20, 20)
+    first = build_table(tmp_path, "folder", seed=1)
+    assert build_table(tmp_path, "folder", seed=1, workers=1).equals(first)
+    assert build_table(tmp_path, "folder", seed=1, workers=7).equals(first)
+    assert not build_table(tmp_path, "folder", seed=2).is_valid.equals(first.is_valid)
+
+
+def test_the_split_goes_by_content_and_not_by_name_or_order(tmp_path):
+    pets(tmp_path / "one", 20, 20)
+    for at, file in enumerate(sorted((tmp_path / "one").rglob("*.png"), reverse=True)):
+        moved = tmp_path / "two" / f"part{at % 3}" / file.parent.name / f"{at}.png"
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, moved)
+    one, two = build_table(tmp_path / "one", "folder"), build_table(tmp_path / "two", "folder")
+    assert set(one.sha256[one.is_valid]) == set(two.sha256[two.is_valid])
+
+
+def test_identical_files_fall_on_the_same_side(tmp_path):
+    pets(tmp_path, 12, 12)
+    for file in list(tmp_path.rglob("*.png")):
+        for copy in range(2):
+            shutil.copy(file, file.with_name(f"{file.stem}-{copy}.png"))
+    table = build_table(tmp_path, "folder", valid_pct=0.4)
+    assert table.groupby("sha256").is_valid.nunique().eq(1).all()
+    assert table.is_valid.sum() == 2 * 5 * 3
+
+
+def test_same_bytes_under_two_labels_stay_in_training_and_are_told(tmp_path):
+    pets(tmp_path, 5, 5)
+    shutil.copy(tmp_path / "cat/c0.png", tmp_path / "dog/as-cat.png")
+    for seed in range(5):
+        table = build_table(tmp_path, "folder", valid_pct=0.9, seed=seed)
+        twins = table[table.path.isin(["cat/c0.png", "dog/as-cat.png"])]
+        assert not twins.is_valid.any()
+        assert notes(table) == [
+            "same bytes under different labels: 1, cat/c0.png (cat) = dog/as-cat.png (dog)"
+        ]
+
+
+# What stops the run
+
+
+def test_no_image_stops_the_run(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    make(tmp_path, ".hidden.png", "__MACOSX/cat/1.png")
+    assert stopped(tmp_path) == (
+        f"{tmp_path}: no image found; name a folder that holds .jpg, .png or such"
+    )
+
+
+def test_no_folder_stops_the_run(tmp_path):
+    with pytest.raises(PlaceError, match="no such folder"):
+        build_table(tmp_path / "nowhere", "folder")
+
+
+def test_a_rule_that_matches_no_file_stops_the_run_naming_three(tmp_path):
+    make(tmp_path, *(f"{at}.png" for at in range(5)))
+    expected = "matches no file, such as 0.png, 1.png, 2.png, …"
+    assert stopped(tmp_path, r"regex:^([a-z]+)_").endswith(expected)
+    assert stopped(tmp_path, "folder").endswith(expected)
+
+
+def test_one_class_stops_the_run(tmp_path):
+    make(tmp_path, *(f"photos/{at}.png" for at in range(5)))
+    assert "gives all 5 images one label, photos; training needs two" in stopped(tmp_path)
+
+
+def test_a_class_with_too_few_images_to_split_stops_the_run(tmp_path):
+    pets(tmp_path, 5, 5)
+    make(tmp_path, "owl/1.png")
+    make(tmp_path, "elk/1.png", "elk/2.png", "elk/3.png", seed=1)  # one image, three times
+    assert stopped(tmp_path).startswith("too few images to split: elk, owl; a class needs")
+
+
+def test_a_class_that_only_has_images_of_other_classes_stops_the_run(tmp_path):
+    pets(tmp_path, 5, 5)
+    shutil.copytree(tmp_path / "cat", tmp_path / "felis")
+    assert stopped(tmp_path).startswith("too few images to split: cat, felis; a class needs")
+
+
+def test_a_class_whose_images_are_all_broken_stops_the_run(tmp_path):
+    pets(tmp_path, 5, 0)
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog/1.png").write_bytes(b"x")
+    assert stopped(tmp_path) == "no image of dog can be used; mend them or take the class out"
+
+
+def test_images_that_are_all_broken_stop_the_run(tmp_path):
+    for name in ("cat/1.png", "dog/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert stopped(tmp_path) == (
+        "none of 2 images can be used, such as cat/1.png: empty file (0 bytes)"
+    )
+
+
+# Notes and fingerprint
+
+
+def test_a_table_in_order_has_no_notes(tmp_path):
+    assert notes(build_table(pets(tmp_path, 20, 2), "folder")) == []
+
+
+def test_classes_far_out_of_balance_are_told(tmp_path):
+    table = build_table(pets(tmp_path, 21, 2), "folder")
+    assert notes(table) == ["classes far out of balance: 21 images of cat, 2 of dog"]
+
+
+def test_the_fingerprint_is_of_what_is_trained_on(tmp_path):
+    table = build_table(pets(tmp_path), "folder")
+    assert fingerprint(build_table(tmp_path, "folder")) == fingerprint(table)
+    assert fingerprint(table.sample(frac=1, random_state=1)) == fingerprint(table)
+    (tmp_path / "cat/broken.png").touch()
+    assert fingerprint(build_table(tmp_path, "folder")) == fingerprint(table)
+    for column, value in {"path": "x", "label": "y", "sha256": "0", "is_valid": None}.items():
+        changed = table.copy()
+        changed.loc[3, column] = (not table.is_valid[3]) if value is None else value
+        assert fingerprint(changed) != fingerprint(table), column
+
+
+# The tutorial's own photos
+
+
+def test_the_tutorials_photos_by_the_tutorials_rule(tmp_path, shared_data):
+    with tarfile.open(shared_data / "cats-dogs.tgz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    table = build_table(tmp_path, "uppercase")
+    assert table.label.value_counts().to_dict() == {"True": 1001, "False": 1001}
+    assert table[table.is_valid].label.value_counts().to_dict() == {"True": 200, "False": 200}
+    assert (table.label == "True").equals(table.path.str.contains("Cat"))
+    assert notes(table) == []

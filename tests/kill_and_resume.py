@@ -1,0 +1,76 @@
+"""Score a place many times, each time killed at a random moment and then run again to its end.
+
+    python tests/tasks/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
+
+Prints, as JSON, how many finished shards each run found when it was run again. The runs are forks
+of one process that has imported torch and has never used it, so that many starts take no minutes.
+In a bucket predictions.csv is sent in tiny parts, so that kills fall into its upload too.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+import torch  # noqa: F401 (imported once, for all the forks)
+import torchvision.models  # noqa: F401
+
+from visionflows.places import place
+from visionflows.places.s3 import objects
+from visionflows.scoring.run import ScoreSettings, score_folder
+
+
+def main(folder: str, outputs: str, store: str, settings: str, rounds: str) -> None:
+    objects.PART = 1000
+    chance = random.Random(20)
+    chosen = ScoreSettings.model_validate_json(settings)
+    kept = []
+    for number in range(1, int(rounds) + 1):
+        output = f"{outputs}/{number}"
+        child = _fork(folder, output, store, chosen)
+        _let_it_run(output, parts=chance.randint(0, 13), seconds=chance.uniform(0, 0.3))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kept.append(_finished(output))
+        _wait(_fork(folder, output, store, chosen))
+    print(json.dumps(kept))
+
+
+def _let_it_run(output: str, parts: int, seconds: float) -> None:
+    """Until so many parts are finished, and then for so long: any moment, on any machine."""
+    deadline = time.monotonic() + 120
+    while _finished(output) < parts:
+        if time.monotonic() > deadline:
+            sys.exit(f"{output}: no {parts} parts within two minutes")
+        time.sleep(0.002)
+    time.sleep(seconds)
+
+
+def _finished(output: str) -> int:
+    return sum(name.endswith(".json") for name in place(output).names("parts")) - (
+        place(output).exists("parts/plan.json")
+    )
+
+
+def _fork(folder: str, output: str, store: str, settings: ScoreSettings) -> int:
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        score_folder(folder, output, "shapes", store, settings)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _wait(child: int) -> None:
+    _, status = os.waitpid(child, 0)
+    if status:
+        sys.exit(f"a run that was let finish ended with status {status}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

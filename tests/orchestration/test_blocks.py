@@ -1,0 +1,67 @@
+"""Credentials from a block on a real Prefect server: they work, and are seen nowhere."""
+
+import logging
+import sys
+
+import pytest
+from conftest import write_shapes
+from prefect.client.orchestration import get_client
+from s3_server import KEY, SECRET
+
+from flows.score import score
+from visionflows.errors import SettingsError
+from visionflows.orchestration import blocks
+from visionflows.places import place
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def named(s3, monkeypatch):
+    """No credentials but in a block, which says where the server is as well."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name)
+    blocks.session_of.cache_clear()
+    monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "lab")
+
+
+@pytest.fixture
+def block(named, s3):
+    prefect_aws = pytest.importorskip("prefect_aws", reason="prefect-aws is not installed")
+    prefect_aws.AwsCredentials(
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+        aws_client_parameters=prefect_aws.AwsClientParameters(endpoint_url=s3.url),
+    ).save("lab", overwrite=True)
+
+
+def test_a_flow_runs_by_a_block_and_its_secret_is_nowhere(block, trained, s3, tmp_path, caplog):
+    where = s3.place
+    folder = write_shapes(tmp_path / "in", each=2)
+    with caplog.at_level(logging.DEBUG):
+        run = score(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
+    assert run["books"]["ok"] == 6
+    assert SECRET not in caplog.text
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert SECRET.encode() not in file.read_bytes(), file
+    with get_client(sync_client=True) as client:
+        for what in ("flow_runs", "task_runs", "logs", "artifacts", "events", "block_documents"):
+            told = client.request("POST", f"/{what}/filter", json={})
+            assert told.status_code == 200
+            assert SECRET not in told.text, what
+
+
+def test_a_block_that_is_not_there_is_told_in_a_line(named, monkeypatch):
+    pytest.importorskip("prefect_aws", reason="prefect-aws is not installed")
+    monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "nowhere")
+    with pytest.raises(SettingsError, match="no block aws-credentials/nowhere on the Pre") as told:
+        list(place("s3://lab").walk())
+    assert "\n" not in str(told.value)
+
+
+def test_without_the_package_a_line_says_what_to_install(named, monkeypatch):
+    monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "never-read")
+    monkeypatch.setitem(sys.modules, "prefect_aws", None)
+    with pytest.raises(SettingsError, match=r"pip install 'visionflows\[aws\]'"):
+        list(place("s3://lab").walk())

@@ -1,0 +1,122 @@
+"""The pages: complete, escaped, self-contained; and that they say what the run says."""
+
+import html.parser
+import json
+import re
+
+import pytest
+from conftest import encoded, picture, write_shapes
+from visionflows.reports.training import training_report
+
+from visionflows.errors import TooManyBadError
+from visionflows.places import place
+from visionflows.reports.scoring import collect_samples, scoring_report
+from visionflows.scoring.run import score_folder
+
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Checked(html.parser.HTMLParser):
+    """Fails on a tag that is not closed, and keeps what is shown and what is loaded."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.text, self.loaded = [], [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.loaded += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def scored(trained, tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    folder = write_shapes(root / "in", each=12, first_seed=300)
+    (folder / "<script>alert(1)<").mkdir()
+    (folder / "<script>alert(1)<" / "a.png").write_bytes(encoded(picture(1), "PNG"))
+    for number in range(5):
+        (folder / f"bad & {number}.jpg").write_bytes(b"nothing")
+    with pytest.raises(TooManyBadError):
+        score_folder(str(folder), str(root / "out"), "shapes", trained.store)
+    return folder, root / "out", json.loads((root / "out/run.json").read_text())
+
+
+def page_of(folder, output, run) -> str:
+    return scoring_report(run, collect_samples(run, place(folder), place(output)))
+
+
+def test_a_scoring_report_is_one_file_that_escapes_every_name(scored):
+    page = page_of(*scored)
+    seen = Checked(page)
+    assert all(source.startswith("data:image/jpeg") for source in seen.loaded)
+    assert "<script" not in page
+    text = " ".join(seen.text)
+    assert "bad & 3.jpg" in text
+    assert "42 images scored" in text
+    assert "ended as failed" in text
+    for label, count in scored[2]["books"]["by_label"].items():
+        assert re.search(rf"{label}\s+{count}", text)
+
+
+def test_samples_are_chosen_by_class_and_certainty(scored):
+    folder, output, run = scored
+    samples = collect_samples(run, place(folder), place(output))
+    assert set(samples.by_class) == set(run["books"]["by_label"])
+    for label, shown in samples.by_class.items():
+        assert len(shown) == min(8, run["books"]["by_label"][label])
+        assert {sample.label for sample in shown} == {label}
+    sure = [sample.confidence for sample in samples.least_certain]
+    assert sure == sorted(sure)
+    assert len(sure) == 12
+    assert len(samples.failures) == 5
+
+
+def test_a_file_that_is_gone_by_now_is_left_out_of_the_pictures(scored):
+    folder, output, run = scored
+    gone = collect_samples(run, place(folder), place(output)).least_certain[0]
+    data = (folder / gone.path).read_bytes()
+    (folder / gone.path).unlink()
+    left = collect_samples(run, place(folder), place(output)).least_certain
+    (folder / gone.path).write_bytes(data)
+    assert gone.path not in {sample.path for sample in left}
+
+
+def test_a_training_report_shows_every_picture_and_figure(trained):
+    pictures = {path.stem: path.read_bytes() for path in trained.export.parent.glob("pictures/*")}
+    model = json.loads((trained.export.parent / "model.json").read_text())
+    model |= {
+        "pretrained": "none",
+        "labels": "folder",
+        "exif": "applied",
+        "dataset": {
+            "name": "shapes",
+            "source": "a & b",
+            "sha256": None,
+            "fingerprint": "0",
+            "train": 54,
+            "valid": 18,
+            "skipped": 2,
+        },
+        "split": {"seed": 42, "valid_pct": 0.25},
+        "training": trained.record | trained.record["settings"],
+    }
+    page = training_report(model, pictures, trained.record["summary"])
+    seen = Checked(page)
+    assert len(seen.loaded) == len(pictures) == 5
+    text = " ".join(seen.text)
+    assert f"{trained.metrics['error_rate']:.4f}" in text
+    for row in trained.metrics["by_class"]:
+        assert row["class"] in text
+    assert "BatchNorm2d" in text  # learn.summary()

@@ -1,0 +1,38 @@
+"""A few images by their places: one answer each, in order."""
+
+import pytest
+from conftest import CLASSES, shape
+
+from visionflows.engine.base import EngineSettings
+from visionflows.errors import PlaceError
+from visionflows.places import place
+from visionflows.scoring.predict import predict
+from visionflows.scoring.run import open_engine
+
+
+def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_path):
+    for name in ("a.png", "b.png"):
+        shape("square", 7).save(tmp_path / name)
+    here, there = str(tmp_path / "a.png"), s3.place(tmp_path / "b.png")
+    gone = s3.place(tmp_path / "gone.png")
+    engine = open_engine("shapes", trained.store, EngineSettings(batch_size=1, workers=1))
+    rows = list(predict([there, gone, here], engine))
+    assert [row.name for row in rows] == [there, gone, here]
+    assert [row.status for row in rows] == ["ok", "missing", "ok"]
+    assert CLASSES[int(rows[0].probabilities.argmax())] == "square"
+    assert list(rows[0].probabilities) == list(rows[2].probabilities)
+    with pytest.raises(PlaceError, match="s3://nowhere-at-all: no such bucket"):
+        list(predict(["s3://nowhere-at-all/a.png"], engine))
+
+
+def test_a_file_is_told_from_its_place(tmp_path, monkeypatch):
+    from visionflows.places import file_in
+
+    monkeypatch.chdir(tmp_path)
+    place(".").write("a/b.png", b"x")
+    for where in ("a/b.png", "./a/b.png", f"file://{tmp_path}/a/b.png", str(tmp_path / "a/b.png")):
+        here, name = file_in(where)
+        assert here.read(name) == b"x"
+    for key in ("k.png", "a/k.png", "a//k.png"):
+        here, name = file_in(f"s3://lab/{key}")
+        assert here.prefix + name == key

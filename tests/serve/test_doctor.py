@@ -1,0 +1,95 @@
+"""What the doctor finds, and what a failed run tells others."""
+
+import http.server
+import json
+import threading
+from types import SimpleNamespace
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from visionflows.orchestration import notify
+from visionflows.serve import doctor
+
+
+def test_this_machine_is_as_it_should_be(tmp_path):
+    found = {finding.what: finding for finding in doctor.examine([str(tmp_path)])}
+    assert found["Python"].mark == "ok"
+    assert "torch " in found["libraries"].said
+    assert "GiB memory" in found["machine"].said
+    assert found["GPU"].mark == "ok"
+    assert found[str(tmp_path)].said.startswith("writable")
+    assert all(finding.todo for finding in found.values() if finding.mark != "ok")
+
+
+def test_a_library_of_a_wrong_version_is_named_with_what_to_install(monkeypatch):
+    asked = ["torch>=99", "no-such-library", "numpy", "timm; extra == 'timm'"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: asked)
+    wrong = [finding for finding in doctor.versions() if finding.mark == "FAIL"]
+    assert [finding.todo for finding in wrong] == [
+        "pip install 'torch>=99'",
+        "pip install 'no-such-library'",
+    ]
+
+
+def test_a_place_that_cannot_be_written_fails(tmp_path):
+    (tmp_path / "file").touch()
+    finding = next(doctor.reach(str(tmp_path / "file" / "store")))
+    assert finding.mark == "FAIL"
+    assert finding.todo
+
+
+def test_a_server_that_is_away_fails_with_what_to_do():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        finding = doctor.server()
+    assert finding.mark == "FAIL"
+    assert "http://127.0.0.1:9/api cannot be reached" in finding.said
+    assert "visionflows up" in finding.todo
+
+
+@pytest.fixture
+def webhook():
+    """A URL that takes POSTs, and the list of what came."""
+    came = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if self.path == "/broken" else 204)
+            self.end_headers()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", came
+        server.shutdown()
+
+
+def failed(parent: str | None = None):
+    run = SimpleNamespace(id="1f", name="score inbox with pets", parent_task_run_id=parent)
+    return SimpleNamespace(name="score"), run, SimpleNamespace(name="Crashed", message="it died")
+
+
+def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, webhook):
+    url, came = webhook
+    events = []
+    monkeypatch.setattr(notify, "emit_event", lambda name, **event: events.append((name, event)))
+    monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
+    notify.tell(*failed())
+    notify.tell(*failed(parent="task"))
+    assert [words["text"] for words in came] == ["score inbox with pets: Crashed: it died"]
+    assert came[0]["run_id"] == "1f"
+    assert [name for name, _ in events] == ["visionflows.run.failed"]
+
+
+@pytest.mark.parametrize("path", ["/broken", None])
+def test_a_webhook_that_fails_is_logged_without_its_url(monkeypatch, webhook, caplog, path):
+    monkeypatch.setattr(notify, "emit_event", lambda *_, **__: None)
+    url = f"{webhook[0]}/broken" if path else "http://127.0.0.1:9/secret"
+    monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
+    monkeypatch.setattr(notify.log, "propagate", True)
+    with caplog.at_level("WARNING", logger="visionflows.notify"):
+        monkeypatch.setattr(notify.logging.getLogger("visionflows"), "propagate", True)
+        notify.tell(*failed())
+    assert "could not be told" in caplog.text
+    assert "secret" not in caplog.text
+    assert "127.0.0.1" not in caplog.text

@@ -1,0 +1,129 @@
+"""`visionflows up` refuses what it cannot serve before anything starts, and stops what it started.
+
+What it serves is in tests/e2e.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from visionflows.errors import SettingsError
+from visionflows.places.local import LocalPlace
+from visionflows.serve.children import Children, descendants
+from visionflows.serve.up import UpError, UpSettings, up
+
+
+def refused(state: Path, **settings) -> str:
+    """The line with which `up` refuses; nothing may have been started, nor a database be made."""
+    with pytest.raises((SettingsError, UpError)) as caught:
+        up(UpSettings(state=state, **settings))
+    assert not (state / "prefect.db").exists()
+    assert not (state / "logs").exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
+def test_other_addresses_need_a_password(tmp_path, monkeypatch, host):
+    monkeypatch.delenv("VISIONFLOWS_PASSWORD", raising=False)
+    assert "set VISIONFLOWS_PASSWORD" in refused(tmp_path, host=host, port=0)
+
+
+def test_a_password_file_that_is_missing_is_named(tmp_path):
+    line = refused(tmp_path, password_file=tmp_path / "none", port=0)
+    assert f"--password-file {tmp_path}/none: cannot be read" in line
+
+
+def test_a_password_file_that_is_empty_is_no_password(tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    settings = {"host": "0.0.0.0", "password_file": tmp_path / "empty", "port": 0}
+    assert "set VISIONFLOWS_PASSWORD" in refused(tmp_path / "state", **settings)
+
+
+def test_another_kind_of_database_is_refused(tmp_path):
+    assert "postgresql+asyncpg://" in refused(tmp_path, database="mysql://here/x", port=0)
+
+
+def test_deployments_that_are_not_there_are_named(tmp_path):
+    line = refused(tmp_path, deployments=tmp_path / "mine.yaml", port=0)
+    assert line == f"--deployments {tmp_path}/mine.yaml: no such file"
+
+
+def test_a_port_that_another_program_has_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = refused(tmp_path, port=port)
+    assert line.startswith(f"127.0.0.1:{port}: another program listens there already; stop that")
+
+
+def test_a_state_folder_in_use_is_named(tmp_path):
+    with LocalPlace(tmp_path).lock("up.lock"):
+        line = refused(tmp_path, port=0)
+    assert line.startswith(f"{tmp_path}: visionflows is up from there already; stop it")
+
+
+def test_children_are_stopped_with_the_runs_they_started_in_sessions_of_their_own(tmp_path):
+    """A worker gives every run a session; one that ignores SIGTERM is killed in the end."""
+    run = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(99)"
+    code = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {run!r}], start_new_session=True)
+time.sleep(99)"""
+    with Children(tmp_path, patience=2) as children:
+        children.start("worker", [sys.executable, "-c", code], dict(os.environ))
+        worker = children.running["worker"].pid
+        wait_until(lambda: len(descendants(worker)) == 1)
+        time.sleep(0.5)  # for the run to ignore the signal
+        family = {worker, *descendants(worker)}
+        assert children.exited() == []
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_child_that_ends_by_itself_is_noticed_and_its_words_are_kept(tmp_path):
+    with Children(tmp_path) as children:
+        for word in ("first", "second"):
+            children.start("server", [sys.executable, "-c", f"print({word!r})"], dict(os.environ))
+            wait_until(children.exited)
+        assert children.exited() == ["server"]
+        assert children.log("server").read_text() == "second\n"
+        assert (tmp_path / "server.log.1").read_text() == "first\n"
+
+
+def test_a_signal_before_it_is_ready_leaves_nothing(tmp_path):
+    """Ctrl-C while the server makes its database."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "visionflows.cli.main",
+            "up",
+            "--port",
+            "0",
+            "--state",
+            str(tmp_path / "s"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((tmp_path / "s/logs/server.log").exists)
+    family = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+    assert said.endswith("stopped\n")
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def wait_until(found, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

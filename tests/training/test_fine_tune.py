@@ -1,0 +1,117 @@
+"""Fine-tuning and evaluating: the record, the same figures for the same seed, what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+from conftest import CLASSES, write_shapes
+from visionflows.training.settings import TrainSettings
+
+from visionflows.data.table import build_table
+from visionflows.errors import TrainError
+from visionflows.training.evaluate import _metrics, evaluate
+from visionflows.training.fine_tune import fine_tune
+from visionflows.training.learner import make_learner
+
+SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
+
+
+def test_the_record_says_what_was_done(trained):
+    record = trained.record
+    assert record["classes"] == list(CLASSES)
+    assert [row["epoch"] for row in record["history"]] == list(range(6))
+    for row in record["history"]:
+        assert {"train_loss", "valid_loss", "error_rate", "accuracy", "seconds"} <= set(row)
+        assert row["accuracy"] == pytest.approx(1 - row["error_rate"])
+    assert record["device"].startswith(("cpu", "cuda"))
+
+
+def test_the_summary_is_of_the_frozen_network(trained):
+    summary = trained.record["summary"]
+    assert "Model frozen up to parameter group #2" in summary
+    assert "BatchNorm2d" in summary
+    convolutions = [line for line in summary.splitlines() if line.startswith("Conv2d")]
+    norms = [line for line in summary.splitlines() if line.startswith("BatchNorm2d")]
+    assert all(line.split()[-1] == "False" for line in convolutions)
+    assert all(line.split()[-1] == "True" for line in norms)
+
+
+def test_the_published_weights_are_the_best_epochs(trained):
+    best = min(row["error_rate"] for row in trained.record["history"])
+    assert trained.metrics["error_rate"] == pytest.approx(best)
+
+
+def test_same_seed_same_metrics_and_another_seed_others(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=8)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    figures = []
+    for number, seed in enumerate((1, 1, 2)):
+        settings = TrainSettings(**SMALL, epochs=1, batch_size=8, seed=seed)
+        history = fine_tune(table, folder, tmp_path / str(number), settings)["history"]
+        figures.append([(row["train_loss"], row["valid_loss"]) for row in history])
+    assert figures[0] == figures[1]
+    assert figures[0] != figures[2]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=8)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = TrainSettings(**SMALL, epochs=3, batch_size=8, lr=1e30)
+    with pytest.raises(TrainError, match="give a smaller --lr"):
+        fine_tune(table, folder, tmp_path / "draft", settings)
+    assert not (tmp_path / "draft").exists()
+
+
+def test_frozen_epochs_come_first_and_patience_ends_early(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=8)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = TrainSettings(**SMALL, epochs=20, freeze_epochs=1, patience=1, batch_size=8, lr=1e-9)
+    told = []
+    history = fine_tune(
+        table, folder, tmp_path / "draft", settings, lambda share, _: told.append(share)
+    )["history"]
+    assert history[0]["phase"] == "frozen"
+    assert {row["phase"] for row in history[1:]} == {"unfrozen"}
+    assert len(history) < 21
+    assert told == sorted(told)
+    assert max(told) <= 1
+
+
+def test_lr_find_gives_a_usable_rate(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=8)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = TrainSettings(**SMALL, epochs=1, batch_size=8, lr="find")
+    record = fine_tune(table, folder, tmp_path / "draft", settings)
+    assert 0 < record["base_lr"] < 1
+    assert math.isfinite(record["history"][0]["valid_loss"])
+
+
+def test_bad_images_stay_out_of_training(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=8)
+    (folder / "circle/broken.png").write_bytes(b"no picture")
+    table = build_table(folder, "folder", valid_pct=0.25)
+    learn = make_learner(table, folder, TrainSettings(**SMALL, batch_size=8))
+    assert len(learn.dls.train_ds) + len(learn.dls.valid_ds) == 24
+
+
+def test_metrics_of_known_answers():
+    answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.1, 0.9, 0]])
+    metrics = _metrics(answers, np.array([0, 1, 1, 0]), list("abc"))
+    assert metrics["accuracy"] == 0.5
+    assert metrics["error_rate"] == 0.5
+    assert metrics["confusion"] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert metrics["by_class"][0] == {"class": "a", "precision": 0.5, "recall": 0.5, "count": 2}
+    assert metrics["by_class"][2] == {"class": "c", "precision": None, "recall": None, "count": 0}
+
+
+def test_evaluate_draws_every_picture(trained, tmp_path):
+    import shutil
+    from pathlib import Path
+
+    draft = tmp_path / "draft"
+    shutil.copytree(Path(trained.store).parent / "draft", draft)
+    shutil.rmtree(draft / "pictures")
+    metrics = evaluate(trained.table, trained.dataset, draft)
+    assert metrics == trained.metrics
+    for name in ("batch", "results", "confusion", "top_losses", "curves"):
+        assert (draft / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")

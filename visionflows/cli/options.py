@@ -1,0 +1,84 @@
+"""What the commands share: options, settings told in the command line's words, Prefect's manners.
+
+from visionflows.cli.options import Store, command_of, settings_of
+"""
+
+import importlib
+import os
+from typing import Annotated, Literal, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand
+
+Store = Annotated[
+    str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
+]
+ModelName = Annotated[
+    str, typer.Option("--model", help="pets, pets@production, pets@<version>, or a bundle's place.")
+]
+
+Labels = Annotated[
+    str, typer.Option(help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
+]
+ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
+Output = Annotated[
+    str, typer.Option(help="Where the CSV goes [default: STORE/scores/<time>]", show_default=False)
+]
+Architecture = Annotated[str | None, typer.Option("--arch")]
+
+
+def command_of(settings: str) -> type[TyperCommand]:
+    """A command whose options of the same name say what the fields of these settings say.
+
+    `settings` is "module:Class", imported when the help is asked for: `visionflows --help` is not
+    kept waiting. Such an option has no help and no default of its own.
+    """
+
+    class SettingsCommand(TyperCommand):
+        def format_help(self, ctx, formatter) -> None:
+            module, _, name = settings.partition(":")
+            fields = getattr(importlib.import_module(module), name).model_fields
+            for option in self.params:
+                if option.name in fields:
+                    _describe(option, fields[option.name])
+            super().format_help(ctx, formatter)
+
+    return SettingsCommand
+
+
+def _describe(option, field) -> None:
+    option.help = field.description.replace("`", "")
+    option.default = field.default
+    if get_origin(field.annotation) is Literal:
+        option.metavar = "|".join(get_args(field.annotation))
+
+
+def settings_of(kind, options: dict):
+    """A settings object of the options that were given and are its fields.
+
+    Raises SettingsError in the words of the command line.
+    """
+    from pydantic import ValidationError
+
+    from visionflows.errors import SettingsError
+
+    try:
+        return kind(
+            **{name: options[name] for name in kind.model_fields if options.get(name) is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = {"architecture": "arch"}.get(first["loc"][0], first["loc"][0]).replace("_", "-")
+        raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
+
+
+def prefect_on_this_machine() -> None:
+    """Run flows against the server that is configured, or one of Prefect's own for this process."""
+    from visionflows.orchestration.logs import to_terminal
+
+    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # The first start of Prefect's own server makes its database: slow on a slow disk.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")

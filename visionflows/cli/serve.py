@@ -1,0 +1,107 @@
+"""`visionflows up`, `doctor` and `retrain`: the commands that keep the job running by itself."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visionflows.cli.options import (
+    Architecture,
+    Labels,
+    Output,
+    Store,
+    ValidPct,
+    command_of,
+    prefect_on_this_machine,
+    settings_of,
+)
+
+serve_app = typer.Typer(rich_markup_mode=None)
+
+
+@serve_app.command(epilog="Example: visionflows up --port 4200")
+def up(
+    ctx: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine needs a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 4200,
+    state: Annotated[
+        Path, typer.Option(help="Where the database and the logs are kept for next time.")
+    ] = Path("~/.visionflows"),
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VISIONFLOWS_DATABASE",
+            help="postgresql+asyncpg://user:password@host/name [default: SQLite in STATE]",
+        ),
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file with the password [default: VISIONFLOWS_PASSWORD]")
+    ] = None,
+    deployments: Annotated[
+        Path | None, typer.Option(help="A changed copy of deployments/prefect.yaml to apply.")
+    ] = None,
+    store: Store = "store",
+) -> None:
+    """Prefect server, UI, work pool, worker and all deployments on this machine, until Ctrl-C."""
+    from visionflows.orchestration.logs import to_terminal
+    from visionflows.serve import up as server
+
+    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    server.up(settings_of(server.UpSettings, ctx.params))
+
+
+@serve_app.command(epilog="Example: visionflows doctor s3://bucket/inbox")
+def doctor(
+    places: Annotated[
+        list[str] | None, typer.Argument(help="Places to reach: folders or s3://bucket/prefix.")
+    ] = None,
+    store: Store = "store",
+) -> None:
+    """Versions, GPU and driver, places, Prefect server: how each is, and what to do about it."""
+    from visionflows.serve.doctor import examine
+
+    broken = False
+    for finding in examine([store, *(places or [])]):
+        broken |= finding.mark == "FAIL"
+        typer.echo(f"{finding.mark:4}  {finding.what}: {finding.said}")
+        if finding.todo:
+            typer.echo(f"      do: {finding.todo}")
+    raise typer.Exit(int(broken))
+
+
+@serve_app.command(
+    cls=command_of("visionflows.training.settings:TrainSettings"),
+    epilog="Example: visionflows retrain PETS --name pets --labels uppercase",
+)
+def retrain(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="The dataset as it is now, as for train.")],
+    name: Annotated[str, typer.Option(help="What the model is called.")],
+    labels: Labels = "folder",
+    inbox: Annotated[
+        str, typer.Option(help="Score this afterwards with what is production then.")
+    ] = "",
+    output: Output = "",
+    architecture: Architecture = None,
+    image_size: int | None = None,
+    epochs: int | None = None,
+    lr: str | None = None,
+    augment: bool | None = None,
+    pretrained: str | None = None,
+    seed: int | None = None,
+    valid_pct: ValidPct = 0.2,
+    store: Store = "store",
+) -> None:
+    """Train, compare with production on unseen images, promote if better, score what waits."""
+    prefect_on_this_machine()
+    from flows.retrain import retrain as flow
+    from visionflows.training.settings import TrainSettings
+
+    settings = settings_of(TrainSettings, ctx.params)
+    where = {"inbox": inbox, "output": output, "store": store}
+    result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
+    outcome = "promoted" if result["promoted"] else "not promoted"
+    typer.echo(f"{result['model']}: {outcome}: {result['why']}")

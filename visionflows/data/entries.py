@@ -1,0 +1,226 @@
+"""What is in an archive that nobody vouches for: its entries, each checked before it is handed on.
+
+    from visionflows.data.entries import Entries
+    for entry in Entries("pets.tgz", "pets"): print(entry.info.name)
+
+Every entry, a zip's too, passes Python's own `tarfile.data_filter` (PEP 706) and our limits, and
+a tar is read as a stream, so that a bomb is stopped before it goes off. What comes out of here is
+written by `visionflows.data.archive`.
+"""
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import os
+import posixpath
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from visionflows.errors import ArchiveError, PlaceError
+from visionflows.places.local import LocalPlace
+from visionflows.places.names import text_of
+
+# Up to here an archive may shrink as well as it likes: this much harms no disk.
+UNSUSPECTED_BYTES = 64 << 20
+# Each level costs a folder on the disk and next to nothing in the archive.
+MAX_DEPTH = 50
+# What tells about one entry, names above all; tarfile reads it into memory in one piece.
+MAX_HEADER_BYTES = 1 << 20
+LEADS_OUT = "is a link that leads out of the archive"
+
+_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
+_TAR_MAGIC = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_REFUSED = {
+    tarfile.OutsideDestinationError: "lies outside the archive",
+    tarfile.LinkOutsideDestinationError: LEADS_OUT,
+    tarfile.AbsoluteLinkError: LEADS_OUT,
+    tarfile.SpecialFileError: "is a device or a pipe",
+}
+# What the decoders raise on broken bytes. RuntimeError is zipfile's word for a password or a
+# compression that it does not know, and includes tarfile's recursion on endless headers.
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, ValueError, LookupError, RuntimeError),
+)
+
+
+@dataclass(frozen=True)
+class UnpackLimits:
+    """How much an archive may unpack to before it is taken for a bomb."""
+
+    files: int = 2_000_000  # folders and links count too; ImageNet-1k has 1.4 million files
+    bytes: int = 1 << 40
+    ratio: float = 100.0  # unpacked size over packed size; photos stay near 1
+
+
+LIMITS = UnpackLimits()
+
+
+class Entry(NamedTuple):
+    """One thing in an archive, told as a tar tells it, and what opens it if it is a file."""
+
+    info: tarfile.TarInfo
+    open: Callable[[], BinaryIO]
+
+
+class Entries:
+    """The entries of one archive in its own order, for the folder `root`, which is still empty.
+
+    Going over them raises ArchiveError, naming the archive and the entry, for what is broken,
+    leads out of `root`, is no file, folder or link, or passes a limit; PlaceError where `root`
+    has no room. `files` and `bytes` count the regular files that came so far.
+    """
+
+    def __init__(self, archive: str | Path, root: str | Path, limits: UnpackLimits = LIMITS):
+        self.archive, self.root, self.limits = Path(archive), Path(root), limits
+        try:
+            self.packed = self.archive.stat().st_size
+            with self.archive.open("rb") as file:
+                self.head = file.read(8)
+        except OSError as error:
+            raise PlaceError(
+                f"{archive}: cannot be read ({error.strerror}); name an archive that can"
+            ) from error
+        self.most = max(UNSUSPECTED_BYTES, limits.ratio * self.packed)
+        self.count = self.files = self.bytes = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        with decoding(self.archive):
+            yield from self._zip() if self.head.startswith(_ZIP_MAGIC) else self._tar()
+
+    def _tar(self) -> Iterator[Entry]:
+        # A tar does not tell beforehand what it holds; photos take about the archive's size.
+        self._check_room(self.packed)
+        opener = next((_TAR_MAGIC[m] for m in _TAR_MAGIC if self.head.startswith(m)), open)
+        with opener(self.archive, "rb") as stream:
+            meter = _Meter(self, stream)
+            with tarfile.open(
+                fileobj=meter, mode="r|", bufsize=1 << 16, tarinfo=_StrictHeader
+            ) as tar:
+                while (info := tar.next()) is not None:
+                    tar.members.clear()  # else tarfile keeps every entry, to find links by name
+                    info = self._checked(info)
+                    yield Entry(info, lambda info=info: tar.extractfile(info))
+            while meter.read(1 << 20):
+                pass  # on to the end, where the checksum of the whole stands
+
+    def _zip(self) -> Iterator[Entry]:
+        with zipfile.ZipFile(self.archive) as packed:
+            entries = [
+                Entry(self._checked(_tar_info(packed, info)), lambda info=info: packed.open(info))
+                for info in packed.infolist()
+            ]
+            self._check_room(self.bytes)
+            yield from entries
+
+    def _checked(self, info: tarfile.TarInfo) -> tarfile.TarInfo:
+        """The entry, counted, its name without detours. Raises ArchiveError if it is refused."""
+        if info.name.startswith("/"):  # the filter would cut the slash off and go on
+            raise refused(self.archive, info, "is an absolute path")
+        try:
+            info = tarfile.data_filter(info, str(self.root))
+        except tarfile.FilterError as error:
+            raise refused(self.archive, info, _REFUSED.get(type(error), str(error))) from error
+        info.name = posixpath.normpath(info.name)
+        if info.name.count("/") > MAX_DEPTH:
+            raise refused(self.archive, info, f"lies more than {MAX_DEPTH} folders deep")
+        self.count += 1
+        if info.isreg():
+            self.files += 1
+            self.bytes += info.size
+        self._check_limits(info)
+        return info
+
+    def _check_limits(self, info: tarfile.TarInfo) -> None:
+        if self.count > self.limits.files:
+            raise refused(self.archive, info, f"is over the limit of {self.limits.files:,} files")
+        if self.bytes > self.limits.bytes:
+            raise refused(self.archive, info, f"passes the limit of {self.limits.bytes:,} bytes")
+        if self.bytes > self.most:
+            raise _bomb(self)
+
+    def _check_room(self, needed: int) -> None:
+        free = LocalPlace(self.root.parent).free_bytes()
+        if free < needed:
+            raise PlaceError(
+                f"{self.root.parent}: {free:,} bytes are free, but unpacking {self.archive} takes "
+                f"{needed:,}; free some, or name another place"
+            )
+
+
+def refused(archive: Path, info: tarfile.TarInfo, why: str) -> ArchiveError:
+    """The error for an entry that must not be unpacked."""
+    return ArchiveError(f"{archive}: the entry {text_of(info.name)!r} {why}; nothing was unpacked")
+
+
+@contextlib.contextmanager
+def decoding(archive: Path) -> Iterator[None]:
+    """Turn whatever the decoders make of broken bytes into an ArchiveError."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise ArchiveError(
+            f"{archive}: broken, cut short, or no .tgz, .tar.* or .zip ({error}); fetch it again"
+        ) from error
+
+
+def _bomb(entries: Entries) -> ArchiveError:
+    return ArchiveError(
+        f"{entries.archive}: unpacks to over {entries.limits.ratio:g} times its size, as bombs "
+        "do; nothing was unpacked"
+    )
+
+
+class _Meter:
+    """A stream that breaks off where far more comes out of it than went in."""
+
+    def __init__(self, entries: Entries, stream: BinaryIO):
+        self.entries, self.stream, self.passed = entries, stream, 0
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.passed += len(data)
+        if self.passed > self.entries.most:
+            raise _bomb(self.entries)
+        return data
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A tar header that must be whole: tarfile takes a broken or missing one for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        try:
+            info = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise  # the block of zeros that ends a whole tar
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+        if info.size > MAX_HEADER_BYTES and not info.isreg():
+            raise tarfile.ReadError(f"a header of {info.size:,} bytes")
+        return info
+
+
+def _tar_info(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> tarfile.TarInfo:
+    """A zip's entry as a tar would tell it, so that both pass the same gate."""
+    entry = tarfile.TarInfo(info.filename)
+    mode = stat.S_IFMT(info.external_attr >> 16)
+    if info.is_dir():
+        entry.type = tarfile.DIRTYPE
+    elif mode == stat.S_IFLNK:
+        entry.type = tarfile.SYMTYPE
+        with packed.open(info) as file:
+            entry.linkname = os.fsdecode(file.read(4096))  # no path is longer on Linux
+    elif mode in (stat.S_IFREG, 0):  # 0: made where files have no modes
+        entry.size = info.file_size
+    else:
+        entry.type = tarfile.CHRTYPE
+    return entry

@@ -1,0 +1,220 @@
+"""Turn a folder of images into a labelled file table, split into training and validation.
+
+    from visionflows.data.table import build_table, notes
+    table = build_table("store/datasets/pets-5c1a3d0f", "uppercase")
+    print(*notes(table), sep="\\n")
+
+One row an image. Whatever happens to an image it keeps its row; only rows whose status is `ok`
+are usable: trained on, or validated on.
+"""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from visionflows.data.labels import LabelRule, label_rows, parse_label_rule, shown, some
+from visionflows.digest import sha256_of
+from visionflows.errors import SettingsError, TableError
+from visionflows.images.formats import is_image_name
+from visionflows.images.open import MAX_PIXELS, open_image, read_file
+from visionflows.images.status import BadImage
+from visionflows.machine import cores
+from visionflows.places.local import LocalPlace
+from visionflows.places.names import name_of, text_of
+
+log = logging.getLogger("visionflows.table")
+
+COLUMNS = ["path", "label", "is_valid", "sha256", "width", "height", "status", "error"]
+UNLABELLED = "unlabelled"  # beside the statuses of images.py: no label, so never opened
+OUT_OF_BALANCE = 10  # told when the largest class is more than this many times the smallest
+
+
+def build_table(
+    folder: Path,
+    labels: str,
+    *,
+    valid_pct: float = 0.2,
+    seed: int = 42,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+) -> pd.DataFrame:
+    """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
+
+    `path` is relative to the folder, as text (storage.text_of); `width` and `height` are pixels
+    of the upright image; `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`,
+    and `error` says why it is not ok. A row that is not ok is on no side: its is_valid is False.
+    Raises SettingsError, PlaceError, and TableError where there is no training set in it.
+    """
+    rule = parse_label_rule(labels)
+    if not 0 < valid_pct < 1:
+        raise SettingsError(f"--valid-pct {valid_pct}: give a share between 0 and 1, such as 0.2")
+    if workers is not None and workers < 1:
+        raise SettingsError(f"{workers} workers: give one or more")
+    images = LocalPlace(Path(folder))
+    paths = [text_of(entry.name) for entry in images.walk(is_image_name)]
+    if not paths:
+        raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
+    rows = label_rows(rule, images.root, paths)
+    table = _with_contents(pd.DataFrame(rows), images, max_pixels, workers)
+    usable = table[table.status == "ok"]
+    _check_classes(table, usable, rule)
+    if "is_valid" in table:
+        valid = _valid_in_csv(usable, rule)
+    else:
+        valid = _valid_by_lot(usable, valid_pct, seed)
+    table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
+    log.info(
+        "%d images of %d classes: %d to train on, %d to validate on; %d left out",
+        *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
+        *(table.is_valid.sum(), len(table) - len(usable)),
+    )
+    return table[COLUMNS]
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What a person should know of a table that can be trained on, a line each.
+
+    Files left out, a class more than 10 times as large as another, classes that one side of the
+    split lacks, and the same bytes under different labels.
+    """
+    usable = table[table.status == "ok"]
+    return [*_left_out(table), *_imbalance(usable), *_one_sided(usable), *_contradictions(usable)]
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """The sha256 (hex) of what is trained and validated on: path, label, side and bytes."""
+    usable = table[table.status == "ok"].sort_values("path")
+    columns = (usable.path, usable.label, usable.is_valid.astype(bool), usable.sha256)
+    rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return sha256_of(json.dumps(rows).encode())
+
+
+def _with_contents(
+    table: pd.DataFrame, images: LocalPlace, max_pixels: int, workers: int | None
+) -> pd.DataFrame:
+    """The table with what is in each file, every file read and decoded once."""
+
+    def look(path: str, label: str) -> tuple:
+        if not label:
+            return "", 0, 0, UNLABELLED, "the label rule gives it no label"
+        sha256 = ""
+        try:
+            data = read_file(images.path(name_of(path)))
+            sha256 = sha256_of(data)
+            width, height = open_image(data, max_pixels).size
+        except BadImage as bad:
+            return sha256, 0, 0, bad.status, bad.reason
+        return sha256, width, height, "ok", ""
+
+    with ThreadPoolExecutor(workers or cores()) as pool:  # Pillow decodes without the GIL
+        looks = list(pool.map(look, table.path, table.label))
+    contents = pd.DataFrame(looks, columns=["sha256", "width", "height", "status", "error"])
+    return table.join(contents)
+
+
+def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:
+    if usable.empty:
+        first = table[table.label != ""].iloc[0]
+        raise TableError(
+            f"none of {len(table)} images can be used, such as {shown(first.path)}: {first.error}"
+        )
+    lost = sorted(set(table.label) - set(usable.label) - {""})
+    if lost:
+        raise TableError(f"no image of {some(lost)} can be used; mend them or take the class out")
+    if usable.label.nunique() == 1:
+        raise TableError(
+            f"--labels {rule}: gives all {len(usable)} images one label, "
+            f"{shown(usable.label.iloc[0])}; training needs two or more"
+        )
+
+
+def _valid_by_lot(usable: pd.DataFrame, valid_pct: float, seed: int) -> set[str]:
+    """The sha256 of the images to validate on: a share of each class, at least one.
+
+    Images are drawn by their content alone, in the order of sha256(seed, content), so neither
+    names nor the order of files matter, copies stay together, and a new image moves few others.
+    Bytes under two labels cannot be right twice: they are never drawn, and stay in training.
+    """
+    labels = usable.groupby("sha256").label.nunique()
+    clear = set(labels.index[labels == 1])
+    valid, too_few = set(), []
+    for label, contents in usable.groupby("label").sha256.unique().items():
+        drawn = sorted(clear.intersection(contents), key=lambda sha256: _lot(seed, sha256))
+        if len(contents) < 2 or not drawn:
+            too_few.append(label)
+            continue
+        share = max(round(valid_pct * len(contents)), 1)
+        valid.update(drawn[: min(share, len(contents) - 1)])
+    if too_few:
+        raise TableError(
+            f"too few images to split: {some(too_few)}; a class needs one to train on and a "
+            "different one, under no other label, to validate on; add some or take the class out"
+        )
+    return valid
+
+
+def _lot(seed: int, sha256: str) -> str:
+    return sha256_of(f"{seed}:{sha256}".encode())
+
+
+def _valid_in_csv(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
+    """The sha256 of the images to validate on as the csv says; copies of them come along."""
+    said = usable.is_valid.astype(bool)
+    valid = set(usable.sha256[said])
+    meant = usable.sha256.isin(valid)
+    if meant.all() or not meant.any():
+        side = "train" if meant.all() else "validate"
+        raise TableError(f"{rule.value}: its is_valid leaves no usable image to {side} on")
+    copies = usable.path[meant & ~said].tolist()
+    if copies:
+        log.warning(
+            "moved to validation, as copies of images there: %d, %s", len(copies), some(copies)
+        )
+    return valid
+
+
+def _left_out(table: pd.DataFrame) -> list[str]:
+    bad = table[table.status != "ok"]
+    return [
+        f"left out as {status}: {len(rows)}, {some(rows.path.tolist(), rows.error.tolist())}"
+        for status, rows in bad.groupby("status")
+    ]
+
+
+def _imbalance(usable: pd.DataFrame) -> list[str]:
+    counts = usable.label.value_counts()
+    if counts.max() <= OUT_OF_BALANCE * counts.min():
+        return []
+    return [
+        f"classes far out of balance: {counts.max()} images of {shown(counts.idxmax())}, "
+        f"{counts.min()} of {shown(counts.idxmin())}"
+    ]
+
+
+def _one_sided(usable: pd.DataFrame) -> list[str]:
+    sides = usable.groupby("label").is_valid
+    lines = {
+        "no image to train on, so never learned": sides.min(),
+        "no image to validate on, so never judged": ~sides.max(),
+    }
+    return [
+        f"{line}: {some(one_sided.index[one_sided].tolist())}"
+        for line, one_sided in lines.items()
+        if one_sided.any()
+    ]
+
+
+def _contradictions(usable: pd.DataFrame) -> list[str]:
+    labels = usable.groupby("sha256").label.transform("nunique")
+    several = usable[labels > 1].drop_duplicates(["sha256", "label"])
+    if several.empty:
+        return []
+    groups = [
+        " = ".join(f"{shown(row.path)} ({shown(row.label)})" for row in group.itertuples())
+        for _, group in several.groupby("sha256", sort=False)
+    ]
+    more = ", …" if len(groups) > 3 else ""
+    return [f"same bytes under different labels: {len(groups)}, {', '.join(groups[:3])}{more}"]

@@ -1,0 +1,34 @@
+"""The sha256 of bytes, of a file, and of what is being written: how anything here is told apart.
+
+from visionflows.digest import sha256_of
+sha256_of(b"")[:8]                               # 'e3b0c442'
+"""
+
+import hashlib
+from typing import BinaryIO
+
+
+def sha256_of(data: bytes) -> str:
+    """The sha256 of bytes, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(file: BinaryIO) -> str:
+    """The sha256 of all that a file still has to read, 64 hex digits, in flat memory."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Digested:
+    """A file to write to, and what was written: how many bytes, and their sha256."""
+
+    def __init__(self, target: BinaryIO):
+        self.target, self._hash, self.size = target, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        self.target.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()

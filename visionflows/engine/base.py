@@ -1,0 +1,126 @@
+"""The scoring engine, whatever computes: files in, one row for each out, in order.
+
+    from visionflows.engine import make_engine
+    engine = make_engine(load(find("pets", "store")), EngineSettings())
+    for rows in engine.stream(place("inbox"), [["1.jpg", "2.jpg"]]):
+        print(rows)
+
+What reads, decodes and computes at the same time is the business of each kind of engine.
+"""
+
+import abc
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from visionflows.engine.decode import Batch, Decoded, Decoder, Row
+from visionflows.errors import ModelError
+from visionflows.images.open import MAX_PIXELS, open_image
+from visionflows.images.resize import resized
+from visionflows.model.bundle import Model, selfcheck_images
+from visionflows.places.base import Place
+
+log = logging.getLogger("visionflows.engine")
+
+# Rounding alone: other kernels, batch norm folded. Seen: 2e-6 on CPUs, 1e-5 on GPUs.
+FLOAT32_TOLERANCE = 1e-4
+# A bfloat16 has 8 bits of precision; what is seen through a resnet34 is about 0.02.
+REDUCED_TOLERANCE = 0.1
+
+
+class EngineSettings(BaseModel):
+    """How to score; nothing here changes which rows there are, or what they say beyond rounding."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="`auto`: the fast one where the model has evidence that it agrees."
+    )
+    batch_size: int | None = Field(
+        None, ge=1, le=8192, description="Images a forward pass; by default 16, on a GPU 256."
+    )
+    workers: int | None = Field(
+        None, ge=1, le=256, description="Decoders (GPU) or streams (CPU); by default one a core."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto`: a GPU if there is one."
+    )
+    compile: bool = Field(
+        False, description="torch.compile the network: a slow start, a faster run."
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images get the row `too_large`.")
+
+
+class Engine(abc.ABC):
+    """A model ready to turn files into rows.
+
+    `batch_size` images are computed at once, `workers` files decoded at once, `few` batches tell
+    how fast it is. `seconds` by stage and `forwarded` images are its books.
+    """
+
+    few: int
+    native_bfloat16: bool  # whether the device computes it, rather than by way of float32
+    device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
+
+    def __init__(
+        self, model: Model, settings: EngineSettings, precision: str, batch_size: int, workers: int
+    ):
+        self.model, self.settings, self.precision = model, settings, precision
+        self.batch_size = settings.batch_size or batch_size
+        self.workers = settings.workers or workers
+        self.decoder = Decoder(
+            self.batch_size, model.info["image_size"], model.info["resize"], settings.max_pixels
+        )
+        self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
+        self.forwarded = 0
+
+    @abc.abstractmethod
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+
+    @abc.abstractmethod
+    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+        """The rows of every batch of files, in order, computed ahead of being asked for.
+
+        Batches are taken from the iterable only a few ahead, so that memory stays flat.
+        """
+
+    def answers(self, place: Place, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The probabilities of each file, by its name; one that cannot be shown is left out."""
+        size = self.batch_size
+        batches = ([*names[at : at + size]] for at in range(0, len(names), size))
+        rows = (row for batch in self.stream(place, batches) for row in batch)
+        return {row.name: row.probabilities for row in rows if row.probabilities is not None}
+
+    def self_check(self) -> float:
+        """The largest difference from the published probabilities. Raises ModelError if large."""
+        images, expected = selfcheck_images(self.model)
+        side, method = self.decoder.side, self.decoder.resize
+        pixels = np.stack(
+            [np.asarray(resized(open_image(image), side, method)) for image in images]
+        )
+        difference = float(np.abs(self.probabilities(pixels) - expected).max())
+        allowed = FLOAT32_TOLERANCE if self.precision == "float32" else REDUCED_TOLERANCE
+        if not difference <= allowed:
+            raise ModelError(
+                f"{self.model.place}: fails its self-check in {self.precision} (probabilities are "
+                f"off by {difference:.2g}); score with the versions in model.json, or publish again"
+            )
+        return difference
+
+    def filled(
+        self, decoded: Decoded, probabilities: np.ndarray | None, forward_seconds: float
+    ) -> list[Row]:
+        """The batch's rows with their probabilities; its seconds go into the engine's books."""
+        self.seconds["read"] += decoded.read_seconds / self.workers
+        self.seconds["decode"] += decoded.decode_seconds / self.workers
+        self.seconds["forward"] += forward_seconds
+        self.forwarded += decoded.good
+        answers = iter(() if probabilities is None else probabilities[: decoded.good])
+        return [
+            row._replace(probabilities=next(answers)) if row.status == "ok" else row
+            for row in decoded.rows
+        ]

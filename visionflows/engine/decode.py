@@ -1,0 +1,97 @@
+"""From files to the uint8 batches that a network is given, with a row for every file.
+
+    from visionflows.engine.decode import Decoder
+    decoded = Decoder(16, 224, "crop", MAX_PIXELS)(place("inbox"), ["1.jpg", "2.jpg"])
+
+It knows neither torch nor a model, so that a decode process costs little.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from visionflows.digest import sha256_of
+from visionflows.images.open import open_image
+from visionflows.images.resize import resized
+from visionflows.images.status import BadImage, Status
+from visionflows.places.base import Entry, Place, ReadFailed
+
+# Files of a batch: as they were listed, or by their names alone.
+Batch = list[Entry] | list[str]
+
+
+class Row(NamedTuple):
+    """What is said of one file: its status, why if not ok, and its probabilities by class."""
+
+    name: str
+    status: Status
+    error: str
+    probabilities: np.ndarray | None
+    sha256: str
+
+
+class Decoded(NamedTuple):
+    """A batch of files as pixels: uint8 (batch size, side, side, 3), and a Row for every file.
+
+    The first `good` pictures are those of the rows that are ok, in order; the rest is zeros.
+    A network's answer for an image can depend, in the last bit, on how many images it is given
+    at once, and on nothing else about them: so it is always given the same number, and a row
+    is the same to the byte whatever the files around it.
+    """
+
+    rows: list[Row]
+    pixels: np.ndarray
+    good: int
+    read_seconds: float
+    decode_seconds: float
+
+
+class Decoder:
+    """Turns names in a place into a Decoded batch; light enough to send to another process."""
+
+    def __init__(self, batch_size: int, side: int, resize: str, max_pixels: int):
+        self.batch_size, self.side, self.resize = batch_size, side, resize
+        self.max_pixels = max_pixels
+
+    def __call__(self, place: Place, files: Batch) -> Decoded:
+        return self.decode(files, place.read_many(map(as_entry, files)))
+
+    def decode(self, files: Batch, contents: Iterator[bytes | OSError]) -> Decoded:
+        """The batch of files from their contents, each decoded as it arrives."""
+        started, reading = time.perf_counter(), 0.0
+        pixels = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
+        rows, good = [], 0
+        for file in files:
+            asked = time.perf_counter()
+            content = next(contents)
+            reading += time.perf_counter() - asked
+            row = self._decode(as_entry(file).name, content, pixels, good)
+            good += row.status == "ok"
+            rows.append(row)
+        return Decoded(rows, pixels, good, reading, time.perf_counter() - started - reading)
+
+    def _decode(self, name: str, content: bytes | OSError, pixels: np.ndarray, at: int) -> Row:
+        sha256 = ""
+        try:
+            if isinstance(content, OSError):
+                raise _bad(content) from content
+            sha256 = sha256_of(content)
+            image = open_image(content, self.max_pixels)
+            pixels[at] = resized(image, self.side, self.resize)
+        except BadImage as bad:
+            return Row(name, bad.status, bad.reason, None, sha256)
+        return Row(name, "ok", "", None, sha256)
+
+
+def as_entry(file: Entry | str) -> Entry:
+    """A file as it was listed; of a name alone nothing else is known."""
+    return file if isinstance(file, Entry) else Entry(file, 0, "")
+
+
+def _bad(error: OSError) -> BadImage:
+    if isinstance(error, FileNotFoundError):
+        return BadImage("missing", "the file was gone when it was read")
+    status = "fetch_failed" if isinstance(error, ReadFailed) else "unreadable"
+    return BadImage(status, f"cannot be read: {error.strerror or error}")

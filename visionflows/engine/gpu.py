@@ -1,0 +1,126 @@
+"""The engine on a GPU: processes decode, one thread feeds the device, none waits.
+
+    from visionflows.engine.gpu import GpuEngine
+    GpuEngine(load(find("pets", "store")), EngineSettings(device="cuda"))
+
+Decode processes (torch's DataLoader, which keeps the order) hand over whole uint8 batches in
+shared memory; they are pinned by a thread, sent and normalised on the device, and the answers
+come back into pinned memory. A batch is waited for only when three more are under way behind it.
+"""
+
+import collections
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from visionflows.engine.base import Engine, EngineSettings
+from visionflows.engine.decode import Batch, Decoded, Decoder, Row
+from visionflows.engine.torch import TorchEngine
+from visionflows.errors import RunError
+from visionflows.machine import cores
+from visionflows.model.bundle import Model
+from visionflows.places.base import Place
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 256
+IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
+
+
+class _Pending(NamedTuple):
+    decoded: Decoded
+    answers: "torch.Tensor"
+    began: "torch.cuda.Event"
+    ended: "torch.cuda.Event"
+
+
+class GpuEngine(TorchEngine):
+    """A model on the first GPU."""
+
+    few = 40
+
+    def __init__(self, model: Model, settings: EngineSettings):
+        import torch
+
+        device = torch.device("cuda")
+        super().__init__(model, settings, device, BATCH, max(cores() - 1, 1))
+        self.device_name = f"cuda: {torch.cuda.get_device_name(device)}"
+
+    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+        """The rows of every batch, in order. Raises RunError where a decode process dies."""
+        pending: collections.deque[_Pending] = collections.deque()
+        for decoded in _told(_loader(self, place, batches)):
+            pending.append(_sent(self, decoded))
+            if len(pending) > IN_FLIGHT:
+                yield _received(self, pending.popleft())
+        while pending:
+            yield _received(self, pending.popleft())
+
+
+def _loader(engine: Engine, place: Place, batches: Iterable[Batch]):
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        _Files(engine.decoder, place),
+        batch_size=None,  # an item of the dataset is a batch already
+        sampler=batches,
+        num_workers=engine.workers,
+        prefetch_factor=2,
+        pin_memory=True,
+        # The children only read and decode: they touch neither the GPU nor a thread pool.
+        multiprocessing_context="fork",
+    )
+
+
+class _Files:
+    """A dataset whose items are decoded batches and whose indices are batches of files."""
+
+    def __init__(self, decoder: Decoder, place: Place):
+        self.decoder, self.place = decoder, place
+
+    def __getitem__(self, files: Batch):
+        import torch
+
+        decoded = self.decoder(self.place, files)
+        return decoded._replace(pixels=torch.from_numpy(decoded.pixels))
+
+    def __len__(self) -> int:
+        raise TypeError("a stream of batches has no length")
+
+
+def _told(loader) -> Iterator[Decoded]:
+    iterator = iter(loader)
+    while True:
+        try:
+            decoded = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RunError(
+                f"a decode process died ({str(error).splitlines()[0]}); run it again to go on from "
+                "the last finished shard, with fewer --workers if memory ran out"
+            ) from error
+        yield decoded
+
+
+def _sent(engine: TorchEngine, decoded: Decoded) -> _Pending:
+    import torch
+
+    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    with torch.inference_mode():
+        started = time.perf_counter()
+        pixels = decoded.pixels.to(engine.device, non_blocking=True)
+        engine.seconds["transfer"] += time.perf_counter() - started
+        began.record()
+        answers = engine.forward(pixels).to("cpu", non_blocking=True)
+        ended.record()
+    return _Pending(decoded, answers, began, ended)
+
+
+def _received(engine: TorchEngine, pending: _Pending) -> list[Row]:
+    pending.ended.synchronize()
+    seconds = pending.began.elapsed_time(pending.ended) / 1000
+    return engine.filled(pending.decoded, pending.answers.numpy(), seconds)

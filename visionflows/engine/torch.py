@@ -1,0 +1,117 @@
+"""A model computed by torch, on a CPU or a GPU: the network at a precision, on a device.
+
+    from visionflows.engine.torch import TorchEngine
+
+What streams files through it is in visionflows.engine.cpu and visionflows.engine.gpu.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visionflows.engine.base import Engine, EngineSettings, log
+from visionflows.engine.fused import fused
+from visionflows.model.bundle import Model, network_of
+from visionflows.model.network import folded
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchEngine(Engine):
+    """A model on a device of torch's; CpuEngine and GpuEngine stream files through it."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: EngineSettings,
+        device: "torch.device",
+        batch_size: int,
+        workers: int,
+    ):
+        import torch
+
+        self.native_bfloat16 = native_bfloat16(device)
+        precision = _precision(model, settings.precision, self.native_bfloat16)
+        super().__init__(model, settings, precision, batch_size, workers)
+        self.device, self.chunk = device, self.batch_size
+        self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
+        self._scale, self._shift = self._normalisation()
+        self._ready(network_of(model))
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        import torch
+
+        with torch.inference_mode():
+            return self.forward(torch.from_numpy(pixels).to(self.device)).float().cpu().numpy()
+
+    def forward(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """Probabilities, float32 (n, classes), of uint8 pixels (n, side, side, 3) on the device.
+
+        Running out of GPU memory halves what is computed at once, and goes on.
+        """
+        import torch
+
+        while True:
+            try:
+                return torch.cat([self._answers(part) for part in pixels.split(self.chunk)])
+            except torch.cuda.OutOfMemoryError:
+                if self.chunk == 1:
+                    raise
+                self.chunk //= 2
+                torch.cuda.empty_cache()
+                log.warning("out of GPU memory: going on with %d images at once", self.chunk)
+
+    def _answers(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        # NHWC is channels_last already. To 0..1, minus mean, over deviation, in two passes.
+        images = pixels.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
+        return self._head(self._body(images.to(self._dtype)).float()).softmax(1)
+
+    def _normalisation(self) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """The factor and the summand of a pixel value, a channel each."""
+        import torch
+
+        mean, deviation = (
+            torch.tensor(self.model.info["normalise"][key], device=self.device).view(1, 3, 1, 1)
+            for key in ("mean", "std")
+        )
+        return 1 / (255 * deviation), -mean / deviation
+
+    def _ready(self, network) -> None:
+        """Put the body at the engine's precision on the device, the head in float32.
+
+        The head is a thousandth of the work, and rounding its few logits to bfloat16 would flip
+        more labels than rounding all that comes before.
+        """
+        import torch
+
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
+            torch.backends.cudnn.allow_tf32 = False
+        body, head = network
+        body = folded(body).to(self.device, self._dtype, memory_format=torch.channels_last)
+        body.requires_grad_(False)
+        if self.settings.compile:
+            body = torch.compile(body, dynamic=False)
+        elif self.device.type == "cpu" and self.precision == "bfloat16":
+            side = self.decoder.side
+            body = fused(body, torch.zeros(self.batch_size, 3, side, side))
+        self._body, self._head = body, head.to(self.device).requires_grad_(False)
+
+
+def _precision(model: Model, wanted: str, native: bool) -> str:
+    """The precision to score in; `auto` never takes one the model has no evidence for."""
+    if wanted != "auto":
+        return wanted
+    evidence = model.info.get("precision", {}).get("agreement", {})
+    return "bfloat16" if evidence.get("auto") == "bfloat16" and native else "float32"
+
+
+def native_bfloat16(device: "torch.device") -> bool:
+    """Whether a device computes bfloat16 natively, rather than by way of float32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,101 @@
+"""The one way an image file becomes pixels, for training and for scoring.
+
+    from visionflows.images.open import open_image
+    open_image("photo.jpg")                          # what the network is shown, before resizing
+
+What is done to every image: the first frame of an animation, EXIF orientation applied (fastai
+alone does not), any mode to 8-bit RGB with deep greys scaled rather than clipped, a limit on
+pixels. Truncated files are refused, not half shown. Resizing is fastai's `Resize` for the
+validation side, to the byte.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from visionflows.images.depth import to_rgb
+from visionflows.images.formats import FORMATS
+from visionflows.images.resize import ResizeMethod, resized
+from visionflows.images.status import BadImage
+
+# A 100-megapixel camera's picture passes; decoded it takes 300 MB.
+MAX_PIXELS = 100_000_000
+# Pillow's own limit would warn or raise; ours is told as a row before a pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# A damaged EXIF block is no reason to refuse a picture, nor to fill a log.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+_UPRIGHT = {  # EXIF orientation: what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in a file or in the bytes of one, upright, mode RGB, 8 bits a channel.
+
+    Raises BadImage with a status and a reason, and nothing else, whatever the bytes are.
+    """
+    data = source if isinstance(source, bytes) else read_file(source)
+    if not data:
+        raise BadImage("unreadable", "empty file (0 bytes)")
+    with _reasons(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise BadImage(
+                "too_large", f"{width}×{height} pixels, more than the limit of {max_pixels:,}"
+            )
+        image.load()
+        return to_rgb(_upright(image))
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """A file's bytes. Raises BadImage: `missing` if it is gone, else `unreadable`."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise BadImage("missing", "the file was gone when it was read") from error
+    except OSError as error:
+        raise BadImage("unreadable", f"cannot be read: {error.strerror}") from error
+
+
+def pixels(
+    source: str | os.PathLike | bytes, size: int, method: ResizeMethod, limit: int
+) -> np.ndarray:
+    """The uint8 array (size, size, 3) that a network is shown. Raises BadImage."""
+    return np.asarray(resized(open_image(source, limit), size, method))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy, turned as its EXIF block says, where that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except SyntaxError:  # Pillow's word for an EXIF block without its header
+        orientation = None
+    method = _UPRIGHT.get(orientation)
+    return image.copy() if method is None else image.transpose(method)
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever a decoder makes of hostile bytes into the status and reason of a row."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImage("unreadable", "not an image in a format that can be read") from error
+    except MemoryError as error:
+        raise BadImage("too_large", "not enough memory to decode it") from error
+    except Exception as error:  # decoders raise what they like; each is its file's reason
+        raise BadImage("unreadable", f"{type(error).__name__}: {error}") from error

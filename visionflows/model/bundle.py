@@ -1,0 +1,139 @@
+"""The model bundle: a folder that is all a model is, written once, checked whenever it is loaded.
+
+    from visionflows.model.registry import find
+    from visionflows.model.bundle import load
+    model = load(find("pets@production", store="store"))
+
+    <store>/models/<name>/<version>/        model.json weights.safetensors files.csv selfcheck/ …
+    <store>/models/<name>/aliases/<alias>   one line: a version
+
+Nothing in a bundle is unpickled, and nothing in it is code. `model.json` is written last and
+holds the sha256 of every other file it needs; the sha256 of `model.json` is the model's digest.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import logging
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from visionflows.digest import sha256_of
+from visionflows.errors import ModelError
+from visionflows.places.base import Place
+from visionflows.places.copies import forget, local_copy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+log = logging.getLogger("visionflows.bundle")
+
+SCHEMA_VERSION = 1
+_REQUIRED = ("schema_version", "name", "version", "architecture", "classes", "image_size", "files")
+_SCORING_FILES = ("weights.safetensors", "files.csv", "selfcheck/expected.csv")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A bundle that was found whole: what model.json says, its digest, and where it lies."""
+
+    place: Place
+    info: dict[str, Any]
+    digest: str
+    copy: Place | None = None
+
+    @property
+    def files(self) -> Place:
+        """Where its files are read: on this machine, whatever its place."""
+        return self.copy or self.place
+
+    @property
+    def classes(self) -> list[str]:
+        return self.info["classes"]
+
+    @property
+    def name(self) -> str:
+        """`pets@20261123T081500123Z-1a2b3c4d`."""
+        return f"{self.info['name']}@{self.info['version']}"
+
+
+def load(where: Place) -> Model:
+    """The model in a bundle, every file it needs found as it was published.
+
+    Raises ModelError for one that is missing, incomplete, newer than this code, or changed.
+    """
+    if not where.exists("model.json"):
+        raise ModelError(
+            f"{where}: no model bundle there (no model.json); name one that was published"
+        )
+    text = where.read("model.json")
+    try:
+        info = json.loads(text)
+        lacking = [key for key in _REQUIRED if key not in info]
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"{where}/model.json: not JSON ({error}); publish the model again"
+        ) from error
+    if lacking:
+        raise ModelError(f"{where}/model.json: lacks {', '.join(lacking)}; publish the model again")
+    if info["schema_version"] > SCHEMA_VERSION:
+        raise ModelError(f"{where}: written by a newer visionflows; update this one to read it")
+    return _checked(Model(where, info, sha256_of(text)), text)
+
+
+def _checked(model: Model, text: bytes) -> Model:
+    """The model with its files on this machine, each as it was published."""
+    needed = {
+        name: sha256
+        for name, sha256 in model.info["files"].items()
+        if name in _SCORING_FILES or name.startswith("selfcheck/")
+    }
+    files = local_copy(model.place, needed, text, model.digest)
+    try:
+        for name, sha256 in needed.items():
+            _check_file(files, name, sha256)
+    except ModelError:
+        if files is not model.place:
+            forget(model.digest)  # the next run brings it anew
+        raise
+    return dataclasses.replace(model, copy=files)
+
+
+def network_of(model: Model) -> "nn.Module":
+    """The model's network on the CPU in float32, ready to score. Raises ModelError."""
+    from safetensors.torch import load as tensors_of
+
+    from visionflows.model.network import build, check_architecture
+
+    info = model.info
+    check_architecture(info["architecture"])
+    network = build(info["architecture"], len(model.classes), info["image_size"])
+    try:
+        network.load_state_dict(tensors_of(model.files.read("weights.safetensors")))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{model.place}: its weights do not fit {info['architecture']} as torchvision "
+            f"{metadata.version('torchvision')} builds it; score with the versions in model.json"
+        ) from error
+    return network.eval()
+
+
+def selfcheck_images(model: Model) -> tuple[list[bytes], "np.ndarray"]:
+    """The images of the self-check (PNG bytes) and the probabilities they must give."""
+    import numpy as np
+
+    rows = list(csv.reader(io.StringIO(model.files.read("selfcheck/expected.csv").decode())))
+    images = [model.files.read(f"selfcheck/{row[0]}") for row in rows[1:]]
+    return images, np.array([[float(value) for value in row[1:]] for row in rows[1:]])
+
+
+def _check_file(where: Place, name: str, sha256: str) -> None:
+    if not where.exists(name):
+        raise ModelError(f"{where}/{name}: missing from the bundle; publish the model again")
+    if sha256_of(where.read(name)) != sha256:
+        raise ModelError(
+            f"{where}/{name}: cut or changed since it was published (its sha256 differs); "
+            "restore it or publish the model again"
+        )

@@ -1,0 +1,151 @@
+"""The models in a store: published once, found by name, meant by aliases.
+
+from visionflows.model.registry import find, publish
+find("pets@production", store="store")           # the place of a bundle
+
+<store>/models/<name>/<version>/        a bundle, as visionflows.model.bundle has it
+<store>/models/<name>/aliases/<alias>   one line: a version
+"""
+
+import datetime
+import json
+import logging
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionflows.digest import sha256_of
+from visionflows.errors import ModelError, SettingsError
+from visionflows.model.bundle import SCHEMA_VERSION, load
+from visionflows.places import place
+from visionflows.places.base import Place
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("visionflows.model")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> None:
+    """Nothing, if `name` can name a model. Raises SettingsError."""
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{name!r}: not a name for a model; use letters, digits, '.', '_' and '-', such as pets"
+        )
+
+
+def new_version() -> str:
+    """A version that sorts by time, to the millisecond, and collides with none."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
+
+
+def publish(draft: Path, store: str | Path, info: dict, table: "pd.DataFrame") -> str:
+    """The place of a new bundle made of a draft; `latest` means it from now on.
+
+    `draft` holds weights.safetensors, selfcheck/ and pictures/ (as fine_tune and evaluate leave
+    them), and report.html; `info` is all of model.json that is known by now. The bundle can be
+    found once its model.json, the last file written, is there.
+    """
+    check_name(info["name"])
+    version = info["version"]
+    target = place(store).sub(f"models/{info['name']}/{version}")
+    source = place(draft)
+    target.write("files.csv", _files_csv(table))
+    for entry in source.walk():
+        if entry.name.startswith(
+            ("weights", "selfcheck/", "pictures/", "report.html", "export.pkl")
+        ):
+            target.write(entry.name, source.read(entry.name))
+    info = {
+        "schema_version": SCHEMA_VERSION,
+        **info,
+        "files": {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()},
+    }
+    target.write("model.json", json.dumps(info, indent=2, ensure_ascii=False).encode())
+    _advance(store, info["name"], version)
+    log.info("published %s@%s", info["name"], version)
+    return str(target)
+
+
+def _advance(store: str | Path, name: str, version: str) -> None:
+    """Let `latest` mean a version, unless somebody has published a newer one meanwhile."""
+    place(store).sub(f"models/{name}").update(
+        "aliases/latest",
+        lambda means: None if means and means.decode() > version else f"{version}\n".encode(),
+    )
+
+
+def set_alias(store: str | Path, name: str, alias: str, version: str) -> None:
+    """Let `name@alias` mean a version. Raises ModelError where there is no such version."""
+    check_name(alias)
+    models = place(store).sub(f"models/{name}")
+    if not models.exists(f"{version}/model.json"):
+        raise ModelError(
+            f"{name}@{version}: no such version to promote; `visionflows models list` names them"
+        )
+    models.write(f"aliases/{alias}", f"{version}\n".encode())
+
+
+def promote(model: str, store: str | Path, alias: str = "production") -> tuple[str, str]:
+    """The name and version that `<name>@<alias>` means from now on; the bundle is checked first.
+
+    Raises ModelError where there is no such model, or its bundle is not whole.
+    """
+    found = load(find(model, store))
+    name, version = found.info["name"], found.info["version"]
+    set_alias(store, name, alias, version)
+    log.info("%s@%s is %s@%s now", name, alias, name, version)
+    return name, version
+
+
+def catalogue(store: str | Path) -> list[dict]:
+    """A row a published version, newest first: name, version, aliases, metrics, created."""
+    models, rows = place(store).sub("models"), []
+    for name in models.names():
+        aliases = {
+            alias: models.read(f"{name}/aliases/{alias}").decode().strip()
+            for alias in models.names(f"{name}/aliases")
+        }
+        for version in reversed(models.names(name)):
+            if models.exists(f"{name}/{version}/model.json"):
+                info = json.loads(models.read(f"{name}/{version}/model.json"))
+                named = sorted(alias for alias, means in aliases.items() if means == version)
+                rows.append({**info, "aliases": named})
+    return rows
+
+
+def find(model: str, store: str | Path) -> Place:
+    """The place of the bundle that `pets`, `pets@production`, `pets@<version>` or a place means.
+
+    Raises ModelError, naming what there is, where nothing of that name was published.
+    """
+    if "/" in model or model.startswith("."):
+        return place(model)
+    name, _, reference = model.partition("@")
+    models = place(store).sub("models")
+    if not models.names(name):
+        known = ", ".join(models.names()) or "none yet; `visionflows train` makes one"
+        raise ModelError(f"{name}: no such model in {store}; there is {known}")
+    reference = reference or "latest"
+    if models.exists(f"{name}/{reference}/model.json"):
+        return models.sub(f"{name}/{reference}")
+    if not models.exists(f"{name}/aliases/{reference}"):
+        aliases = ", ".join(models.names(f"{name}/aliases"))
+        raise ModelError(f"{model}: no such version or alias; {name} has the aliases {aliases}")
+    return models.sub(f"{name}/{models.read(f'{name}/aliases/{reference}').decode().strip()}")
+
+
+def _files_csv(table: "pd.DataFrame") -> bytes:
+    usable = table[table.status == "ok"]
+    columns = ["path", "label", "is_valid", "sha256"]
+    return usable[columns].to_csv(index=False, lineterminator="\r\n").encode()
+
+
+def default_store() -> str:
+    """Where runs keep what they make: VISIONFLOWS_STORE, else ./store."""
+    return os.environ.get("VISIONFLOWS_STORE") or "store"

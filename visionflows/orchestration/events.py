@@ -1,0 +1,33 @@
+"""What the server hears of: a model that was promoted.
+
+    visionflows models promote pets@20261123T081500123Z-1a2b3c4d
+    python -c 'from visionflows.orchestration import events; events.promote("pets", "store")'
+
+The event `visionflows.model.promoted` is what the score deployment waits for.
+"""
+
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
+
+from visionflows.model import registry
+
+PROMOTED = "visionflows.model.promoted"
+
+
+def promote(model: str, store: str, alias: str = "production") -> str:
+    """The name `pets@production`, which means `model` from now on; the server is told so.
+
+    Raises ModelError where there is no such model, or its bundle is not whole.
+    """
+    name, version = registry.promote(model, store, alias)
+    promoted = f"{name}@{alias}"
+    if PREFECT_API_URL.value():  # else there is no server that could wait for it
+        emit_event(
+            PROMOTED,
+            resource={
+                "prefect.resource.id": f"visionflows.model.{name}.{alias}",
+                "prefect.resource.name": f"{name}@{version}",
+            },
+            payload={"model": promoted, "version": version, "store": store},
+        )
+    return promoted

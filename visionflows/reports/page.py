@@ -1,0 +1,51 @@
+"""What the pages share: a template, the one stylesheet, how numbers are told.
+
+from visionflows.reports.page import page
+page("scoring.html").render(run=run)
+"""
+
+import base64
+import datetime
+import functools
+from pathlib import Path
+
+import jinja2
+
+
+@functools.cache
+def page(name: str) -> jinja2.Template:
+    """The template of a page; what it is given is escaped, and what it lacks is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["css"] = jinja2.utils.markupsafe.Markup(
+        (Path(__file__).parent / "style.css").read_text()
+    )
+    environment.filters |= {
+        "number": _number,
+        "percent": percent,
+        "share": lambda value: "–" if value is None else f"{value:.3f}",
+        "when": lambda text: f"{datetime.datetime.fromisoformat(text):%d %B %Y, %H:%M %Z}",
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+        "jpeg": lambda data: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
+        "png": lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
+    }
+    return environment.get_template(name)
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share in words. Never 100 % of what is not all of it."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0" and share < 1:
+        text = "99.9"
+    return f"{text.removesuffix('.0')} %"

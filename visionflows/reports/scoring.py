@@ -1,0 +1,150 @@
+"""The pages a person opens first: of a scoring run, and of a trained model.
+
+    from visionflows.reports.scoring import collect_samples, scoring_report
+    page = scoring_report(run, collect_samples(run, place("inbox"), place("scores/night")))
+
+Each is one file that needs no network: pictures are in it, charts are SVG made here, and every
+name and label is escaped, for file names are whatever somebody uploaded.
+"""
+
+import csv
+import dataclasses
+import heapq
+import io
+from collections.abc import Iterable
+
+from PIL import Image
+
+from visionflows.images.open import open_image
+from visionflows.images.status import BadImage
+from visionflows.places.base import Place
+from visionflows.places.names import name_of
+from visionflows.reports.page import page, percent
+
+THUMBNAIL = 160  # pixels of the longest side
+SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One picture shown in a scoring report; `thumbnail` is a JPEG."""
+
+    path: str
+    label: str
+    confidence: float
+    thumbnail: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The pictures and failures a scoring report shows."""
+
+    by_class: dict[str, list[Sample]]
+    least_certain: list[Sample]
+    failures: list[dict]
+
+
+def collect_samples(run: dict, source: Place, output: Place) -> Samples:
+    """What to show of a run, chosen in one pass over its predictions.csv, in flat memory.
+
+    Of each of the largest classes the first eight in the order of their names' digests (so not
+    eight pictures of one folder), the least certain, the first 200 failures.
+    """
+    order = sorted(run["books"]["by_label"].items(), key=lambda item: (-item[1], item[0]))
+    classes = [name for name, _ in order[:CLASSES]]
+    picked: dict[str, list] = {name: [] for name in classes}
+    unsure: list = []
+    failures: list[dict] = []
+    for row in _rows(output):
+        if row["status"] != "ok":
+            if len(failures) < FAILURES:
+                failures.append({key: row[key] for key in ("path", "status", "error")})
+            continue
+        confidence = float(row["confidence"])
+        _push(unsure, (-confidence, row["path"], row["label"]), LEAST_CERTAIN)
+        if row["label"] in picked:
+            key = (-_spread(row["path"]), row["path"], confidence)
+            _push(picked[row["label"]], key, SAMPLES)
+    by_class = {
+        name: _shown(source, ((path, name, sure) for _, path, sure in sorted(items, reverse=True)))
+        for name, items in picked.items()
+    }
+    least = ((path, label, -minus) for minus, path, label in sorted(unsure, reverse=True))
+    return Samples(by_class, _shown(source, least), failures)
+
+
+def _rows(output: Place) -> Iterable[dict]:
+    with output.open_read("predictions.csv") as file:
+        yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
+
+
+def _push(heap: list, item: tuple, most: int) -> None:
+    """Keep the `most` largest items."""
+    (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, item)
+
+
+def _spread(path: str) -> int:
+    import zlib
+
+    return zlib.crc32(path.encode())
+
+
+def _shown(source: Place, chosen: Iterable[tuple[str, str, float]]) -> list[Sample]:
+    """The samples with their thumbnails; a file that is gone or changed by now is left out."""
+    samples = []
+    for path, label, confidence in chosen:
+        try:
+            image = open_image(source.read(name_of(path)))
+        except (BadImage, OSError):
+            continue
+        samples.append(Sample(path, label, confidence, thumbnail(image)))
+    return samples
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """A JPEG of the image, its longest side 160 pixels or fewer."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def scoring_report(run: dict, samples: Samples) -> str:
+    """The HTML page of a scoring run (the content of run.json) and its samples."""
+    books = run["books"]
+    counts = sorted(books["by_label"].items(), key=lambda item: (-item[1], item[0]))
+    most = counts[0][1] if counts else 1
+    bars = [(name, count, round(100 * count / most, 2)) for name, count in counts[:BARS]]
+    if len(counts) > BARS:
+        rest = sum(count for _, count in counts[BARS:])
+        bars.append(
+            (f"{len(counts) - BARS} more labels", rest, round(100 * min(rest / most, 1), 2))
+        )
+    histogram = run["confidence_histogram"]
+    tallest = max([*histogram, 1])
+    return page("scoring.html").render(
+        run=run,
+        books=books,
+        samples=samples,
+        headline=_scored_headline(books, counts),
+        failed_by_status=_by_status(books),
+        counts=bars,
+        histogram=[round(90 * count / tallest, 2) for count in histogram],
+        confident=percent(sum(histogram[-2:]) / max(books["ok"], 1)),
+    )
+
+
+def _scored_headline(books: dict, counts: list[tuple[str, int]]) -> str:
+    if not books["found"]:
+        return "Nothing to score: no image was found"
+    few = ", ".join(f"{name} ({count:,})" for name, count in counts)
+    labels = few if len(counts) <= 4 else f"{len(counts)} labels"
+    images = "image" if books["found"] == 1 else "images"
+    failed = f"; {books['failed']:,} failed" if books["failed"] else ""
+    return f"{books['found']:,} {images} scored: {labels or 'none could be read'}{failed}"
+
+
+def _by_status(books: dict) -> str:
+    counts = (item for item in books["by_status"].items() if item[0] != "ok")
+    return ", ".join(f"{count:,} {status}" for status, count in counts)

@@ -1,0 +1,61 @@
+"""The books of a scoring run: how many files were found, and what became of each.
+
+    from visionflows.scoring.books import Books
+    books = Books()
+    books.add(["1.jpg", "ok", "cat", "0.93", ""])
+    books.as_dict()["found"]                                   # 1
+
+A part keeps its share in its record, and the whole is the sum of the parts.
+"""
+
+import collections
+
+from visionflows.images.status import STATUSES
+
+HISTOGRAM_BINS = 20
+
+
+class Books:
+    """How many files were found, and what became of each."""
+
+    def __init__(self):
+        self.by_status = collections.Counter()
+        self.by_label = collections.Counter()
+        self.histogram = [0] * HISTOGRAM_BINS
+        self.kept = 0
+
+    @property
+    def found(self) -> int:
+        return sum(self.by_status.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(self.by_status[status] for status in STATUSES if status != "ok")
+
+    def add(self, cells: list[str], kept: bool = False) -> None:
+        """Enter the row of a file."""
+        _, status, label, confidence, *_ = cells
+        self.by_status[status] += 1
+        self.kept += kept
+        if status == "ok":
+            self.by_label[label] += 1
+            bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
+            self.histogram[bin_] += 1
+
+    def add_record(self, record: dict) -> None:
+        """Enter a whole part."""
+        self.by_status.update(record["books"]["by_status"])
+        self.by_label.update(record["books"]["by_label"])
+        self.kept += record["books"]["carried_over"]
+        self.histogram = [a + b for a, b in zip(self.histogram, record["histogram"], strict=True)]
+
+    def as_dict(self) -> dict:
+        """found, ok, failed, carried_over, by_status, by_label."""
+        return {
+            "found": self.found,
+            "ok": self.by_status["ok"],
+            "failed": self.failed,
+            "carried_over": self.kept,
+            "by_status": dict(sorted(self.by_status.items())),
+            "by_label": dict(sorted(self.by_label.items())),
+        }

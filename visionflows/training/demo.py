@@ -1,0 +1,51 @@
+"""What the demo needs besides the flows: its settings, images held out, and who is right.
+
+from visionflows.training.demo import SETTINGS, held_out
+inbox, expected = held_out("demo/store/models/digits/…", Path("demo"))
+"""
+
+import csv
+import shutil
+from pathlib import Path
+
+from visionflows.errors import PlaceError
+from visionflows.model.bundle import load
+from visionflows.places.local import LocalPlace
+from visionflows.training.settings import TrainSettings
+
+# From scratch: a small image, a high learning rate, no flips (a mirrored 2 is no digit).
+SETTINGS = TrainSettings(
+    architecture="resnet18",
+    pretrained="none",
+    image_size=32,
+    epochs=8,
+    lr=4e-3,
+    augment=False,
+)
+MARK = ".visionflows-demo"  # what makes a folder ours to make anew
+
+
+def cleared(folder: Path) -> None:
+    """Make the folder anew. Raises PlaceError where it holds what is not the demo's."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise PlaceError(f"{folder}: holds files that are not the demo's; give another --folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+
+
+def held_out(place: str, folder: Path) -> tuple[Path, dict[str, str]]:
+    """The validation images in a folder, a broken one beside them; and the labels they have."""
+    where = LocalPlace(Path(place))
+    info = load(where).info
+    dataset = next((folder / "store" / "datasets").glob(f"{info['dataset']['name']}-*"))
+    inbox, expected = folder / "inbox", {}
+    inbox.mkdir()
+    for row in csv.DictReader(where.read("files.csv").decode().splitlines()):
+        if row["is_valid"] == "True":
+            source = dataset / row["path"]
+            shutil.copyfile(source, inbox / source.name)
+            expected[source.name] = row["label"]
+    whole = (inbox / min(expected)).read_bytes()
+    (inbox / "broken.png").write_bytes(whole[: len(whole) // 2])
+    return inbox, expected

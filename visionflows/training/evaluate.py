@@ -1,0 +1,226 @@
+"""Judge a fine-tuned network on the validation side, in figures and in pictures.
+
+    from visionflows.training.evaluate import evaluate
+    evaluate(table, "store/datasets/pets-5c1a3d0f", Path("draft"))["error_rate"]
+
+Reads the draft that fine_tune left, and adds `evaluation.json`, `pictures/*.png` (what fastai's
+show_batch, show_results and Interpretation draw) and `selfcheck/`: a few small images with the
+probabilities that whoever loads these weights must get from them.
+"""
+
+import csv
+import io
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visionflows.images.open import open_image
+from visionflows.images.resize import resized
+from visionflows.places.local import LocalPlace
+from visionflows.places.names import name_of
+from visionflows.training.learner import make_learner, normalisation
+from visionflows.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastai.learner import Learner
+
+log = logging.getLogger("visionflows.evaluate")
+
+SELFCHECK_IMAGES = 8
+
+
+def evaluate(
+    table: "pd.DataFrame", folder: str | Path, draft: Path, export_fastai: bool = False
+) -> dict:
+    """The metrics of the draft's network on the validation rows (evaluation.json).
+
+    `export_fastai` also leaves `export.pkl`, which fastai's load_learner opens without
+    visionflows; it opens images as fastai does, without their EXIF orientation.
+
+    Keys: error_rate, accuracy, valid_loss, by_class (precision, recall and count of each),
+    confusion (rows: actual, columns: predicted, in the order of the classes).
+    """
+    place = LocalPlace(draft)
+    training = json.loads(place.read("training.json"))
+    learn = _trained(table, folder, place, training)
+    with learn.no_bar(), learn.no_logging():
+        probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
+        metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
+        metrics["valid_loss"] = float(losses.mean())
+        for name, png in _pictures(learn, metrics, training["history"]).items():
+            place.write(f"pictures/{name}.png", png)
+        _write_selfcheck(learn, table, folder, place)
+    if export_fastai:
+        _export(learn, table, folder, draft)
+    place.write("evaluation.json", json.dumps(metrics, indent=2).encode())
+    log.info(
+        "validation: error rate %.4f, accuracy %.4f on %d images",
+        *(metrics["error_rate"], metrics["accuracy"], len(targets)),
+    )
+    return metrics
+
+
+def _trained(table, folder, place: LocalPlace, training: dict) -> "Learner":
+    """The learner of the draft, its weights in float32."""
+    from safetensors.torch import load
+
+    settings = TrainSettings(**training["settings"] | {"pretrained": "none"})
+    learn = make_learner(table, folder, settings)
+    learn.settings = settings
+    learn.model.load_state_dict(load(place.read("weights.safetensors")))
+    return learn
+
+
+def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str]) -> dict:
+    predicted = probabilities.argmax(1)
+    confusion = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(confusion, (targets, predicted), 1)
+    right = confusion.diagonal()
+    called, count = confusion.sum(0), confusion.sum(1)
+    accuracy = float(right.sum() / max(len(targets), 1))
+    return {
+        "error_rate": 1 - accuracy,
+        "accuracy": accuracy,
+        "by_class": [
+            {
+                "class": name,
+                "precision": float(right[at] / called[at]) if called[at] else None,
+                "recall": float(right[at] / count[at]) if count[at] else None,
+                "count": int(count[at]),
+            }
+            for at, name in enumerate(classes)
+        ],
+        "confusion": confusion.tolist(),
+    }
+
+
+def _pictures(learn: "Learner", metrics: dict, history: list[dict]) -> dict[str, bytes]:
+    """PNG bytes by name: batch, results, confusion, top_losses, curves."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from fastai.interpret import Interpretation
+
+    classes, shown = list(learn.dls.vocab), min(9, len(learn.dls.valid_ds))
+    learn.dls.train.show_batch(max_n=9)
+    pictures = {"batch": _png()}
+    learn.show_results(max_n=9)
+    pictures["results"] = _png()
+    _draw_confusion(np.array(metrics["confusion"]), classes)
+    pictures["confusion"] = _png()
+    Interpretation.from_learner(learn).plot_top_losses(shown)
+    pictures["top_losses"] = _png()
+    _draw_curves(history)
+    pictures["curves"] = _png()
+    return pictures
+
+
+def _png() -> bytes:
+    """The figure drawn last, as PNG, and closed."""
+    from matplotlib import pyplot as plt
+
+    buffer = io.BytesIO()
+    plt.gcf().savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+    plt.close("all")
+    return buffer.getvalue()
+
+
+def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
+    from matplotlib import pyplot as plt
+
+    side = min(4 + 0.35 * len(classes), 30)
+    _, axes = plt.subplots(figsize=(side, side))
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="actual", title="Confusion matrix")
+    axes.set_xticks(range(len(classes)), classes, rotation=90)
+    axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= 40:
+        for row, column in np.ndindex(confusion.shape):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, confusion[row, column], ha="center", va="center", color=colour)
+
+
+def _draw_curves(history: list[dict]) -> None:
+    from matplotlib import pyplot as plt
+
+    figure, (losses, rates) = plt.subplots(1, 2, figsize=(9, 3.2))
+    epochs = [row["epoch"] + 1 for row in history]
+    for axes, names in (
+        (losses, ("train_loss", "valid_loss")),
+        (rates, ("error_rate", "accuracy")),
+    ):
+        for name in names:
+            axes.plot(epochs, [row[name] for row in history], marker="o", label=name)
+        frozen = sum(row["phase"] == "frozen" for row in history)
+        if frozen and frozen < len(history):
+            axes.axvline(frozen + 0.5, color="grey", linestyle=":", label="unfrozen from here")
+        axes.set_xlabel("epoch")
+        axes.legend(fontsize=8)
+    rates.set_ylim(0, 1)
+    figure.tight_layout()
+
+
+def _write_selfcheck(learn: "Learner", table, folder, place: LocalPlace) -> None:
+    """A few validation images at the network's own size, as PNG, and what fastai says of them.
+
+    Computed on the CPU in float32, which every machine repeats to rounding.
+    """
+    import pandas as pd
+
+    shape = learn.settings.image_size, learn.settings.resize
+    names = []
+    for at, path in enumerate(_spread(table)):
+        buffer = io.BytesIO()
+        resized(open_image(Path(folder) / name_of(path)), *shape).save(buffer, "PNG")
+        names.append(f"{at}.png")
+        place.write(f"selfcheck/{names[-1]}", buffer.getvalue())
+    learn.dls.cpu()
+    learn.model.cpu()
+    files = pd.DataFrame(
+        {"path": [str(place.path(f"selfcheck/{name}").absolute()) for name in names]}
+    )
+    probabilities, _ = learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *learn.dls.vocab])
+    for name, row in zip(names, probabilities.tolist(), strict=True):
+        writer.writerow([name, *(f"{value:.9g}" for value in row)])
+    place.write("selfcheck/expected.csv", text.getvalue().encode())
+
+
+def _spread(table: "pd.DataFrame") -> list[str]:
+    """Paths of validation images, one class after the other until there are enough."""
+    valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
+    turn = valid.groupby("label").cumcount()
+    return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path[:SELFCHECK_IMAGES])
+
+
+def _export(learn: "Learner", table: "pd.DataFrame", folder: str | Path, draft: Path) -> None:
+    """A learner of fastai's own pieces alone, so that it opens where visionflows is not."""
+    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.transforms import ColReader, ColSplitter, Normalize
+    from fastai.learner import Learner
+    from fastai.metrics import accuracy, error_rate
+    from fastai.vision.augment import Resize
+    from fastai.vision.data import ImageBlock
+
+    settings = learn.settings
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock(vocab=list(learn.dls.vocab))),
+        get_x=ColReader("path", pref=f"{folder}/"),
+        get_y=ColReader("label"),
+        splitter=ColSplitter("is_valid"),
+        item_tfms=Resize(settings.image_size, method=settings.resize),
+        batch_tfms=[Normalize.from_stats(*normalisation(settings.architecture))],
+    )
+    usable = table[table.status == "ok"].reset_index(drop=True)
+    loaders = block.dataloaders(usable, bs=learn.dls.bs, num_workers=0)
+    plain = Learner(
+        loaders.cpu(), learn.model.cpu(), loss_func=learn.loss_func, metrics=[error_rate, accuracy]
+    )
+    plain.export(draft.absolute() / "export.pkl")

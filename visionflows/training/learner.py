@@ -1,0 +1,128 @@
+"""The fastai learner of a labelled file table: what fine_tune trains and evaluate looks at.
+
+from visionflows.training.settings import TrainSettings
+from visionflows.training.learner import make_learner
+learn = make_learner(table, "store/datasets/pets-5c1a3d0f", TrainSettings(architecture="resnet18"))
+learn.fine_tune(1)
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionflows.images.open import MAX_PIXELS, open_image
+from visionflows.machine import cores
+from visionflows.model import network
+from visionflows.places.names import name_of
+from visionflows.training.settings import TrainSettings
+from visionflows.training.weights import timm_overlay, told_in_a_line, torchvision_network
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+
+# torchvision's pretrained weights were all trained on pixels normalised so.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and standard deviation, a channel each, an architecture's weights expect."""
+    if network.is_torchvision(architecture):
+        return IMAGENET_MEAN, IMAGENET_STD
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture)
+    return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def make_loaders(
+    table: "pd.DataFrame", folder: str | Path, settings: TrainSettings
+) -> "DataLoaders":
+    """fastai's DataLoaders over the usable rows of a table, images opened as for scoring.
+
+    The classes are the sorted labels. Augmentation is fastai's `aug_transforms`, without
+    flips upside down.
+    """
+    from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+    from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
+    from fastai.vision.augment import Resize, aug_transforms
+
+    usable = table[table.status == "ok"].reset_index(drop=True)
+    augmentations = aug_transforms() if settings.augment else []
+    block = DataBlock(
+        blocks=(
+            TransformBlock(
+                type_tfms=functools.partial(open_for_fastai, max_pixels=settings.max_pixels),
+                batch_tfms=IntToFloatTensor,
+            ),
+            CategoryBlock(vocab=sorted(usable.label.unique())),
+        ),
+        get_x=functools.partial(_file_of, folder=os.fspath(folder)),
+        get_y=ColReader("label"),
+        splitter=ColSplitter("is_valid"),
+        item_tfms=Resize(settings.image_size, method=settings.resize),
+        batch_tfms=[*augmentations, Normalize.from_stats(*normalisation(settings.architecture))],
+    )
+    workers = settings.workers
+    if workers is None:
+        workers = min(cores(), 16)
+    batch_size = min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum()))
+    return block.dataloaders(usable, bs=batch_size, num_workers=workers)
+
+
+def open_for_fastai(path: str | Path, max_pixels: int = MAX_PIXELS):
+    """A fastai PILImage of a file, opened as scoring opens it. Raises images.BadImage."""
+    from fastai.vision.core import PILImage
+
+    return PILImage(open_image(path, max_pixels))
+
+
+def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSettings) -> "Learner":
+    """fastai's `vision_learner` for a table, seeded, with error_rate and accuracy.
+
+    Raises SettingsError for an architecture that does not exist and TrainError where its
+    pretrained weights cannot be had.
+    """
+    from fastai.callback import fp16, schedule  # noqa: F401 (they give Learner fine_tune, to_fp16)
+    from fastai.metrics import accuracy, error_rate
+    from fastai.torch_core import set_seed
+    from fastai.vision.learner import vision_learner
+
+    network.check_architecture(settings.architecture)
+    set_seed(settings.seed, reproducible=True)
+    loaders = make_loaders(table, folder, settings)
+    set_seed(settings.seed, reproducible=True)
+    with told_in_a_line(settings):
+        return vision_learner(
+            loaders,
+            normalize=False,  # make_loaders has done it, whatever the architecture
+            pretrained=settings.pretrained != "none",
+            metrics=[error_rate, accuracy],
+            **_architecture_options(settings, len(loaders.vocab)),
+        )
+
+
+def _architecture_options(settings: TrainSettings, classes: int) -> dict:
+    """What tells vision_learner how to make and cut this architecture."""
+    from fastai.vision.learner import create_head, default_split, model_meta
+
+    models = network.torchvision_models()
+    name = settings.architecture
+    if not network.is_torchvision(name):
+        overlay = timm_overlay(settings.pretrained)
+        return {"arch": name, **({"pretrained_cfg_overlay": overlay} if overlay else {})}
+    arch = functools.partial(torchvision_network, settings=settings)
+    known = model_meta.get(getattr(models, name), {"split": default_split})
+    # vision_learner takes a `cut` and drops it (fastai 2.8); what it reads is its model_meta.
+    model_meta[arch] = {"cut": network.cut_of(name), "split": known["split"]}
+    options = {"arch": arch}
+    if network.pools_itself(name):
+        features = network.whole_features(name, settings.image_size)
+        options["custom_head"] = create_head(features, classes, pool=False)
+    return options
+
+
+def _file_of(row, folder: str) -> str:
+    return os.path.join(folder, name_of(row.path))

@@ -1,0 +1,78 @@
+"""From a judged draft to a bundle in the store: model.json, the report, the files.
+
+from visionflows.training.publish import describe, publish_training
+publish_training(draft, "store", describe(...), files, summary)
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionflows.data import table
+from visionflows.machine import versions
+from visionflows.model.registry import new_version, publish
+from visionflows.reports.training import training_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visionflows.data.fetch import Dataset
+
+_NOT_TRAINING = ("settings", "classes", "normalise", "summary")
+
+
+def describe(
+    name: str,
+    labels: str,
+    valid_pct: float,
+    data: "Dataset",
+    files: "pd.DataFrame",
+    record: dict,
+    metrics: dict,
+) -> dict:
+    """model.json, but for what the bundle itself adds."""
+    settings = record["settings"]
+    usable = files[files.status == "ok"]
+    valid = int(usable.is_valid.sum())
+    return {
+        "name": name,
+        "version": new_version(),
+        "architecture": settings["architecture"],
+        "pretrained": settings["pretrained"],
+        "classes": record["classes"],
+        "image_size": settings["image_size"],
+        "resize": settings["resize"],
+        "exif": "applied",
+        "normalise": record["normalise"],
+        "labels": labels,
+        "precision": {"trained": record["mixed_precision"]},
+        "dataset": {
+            "name": data.name,
+            "source": data.source,
+            "sha256": data.sha256,
+            "fingerprint": table.fingerprint(files),
+            "images": len(files),
+            "train": len(usable) - valid,
+            "valid": valid,
+            "skipped": len(files) - len(usable),
+        },
+        "split": {"seed": settings["seed"], "valid_pct": valid_pct},
+        "training": {
+            **{key: settings[key] for key in ("epochs", "augment", "keep", "patience")},
+            **{key: value for key, value in record.items() if key not in _NOT_TRAINING},
+        },
+        "metrics": metrics,
+        "versions": versions(),
+        "notes": table.notes(files),
+    }
+
+
+def publish_training(
+    draft: Path, store: str, info: dict, files: "pd.DataFrame", summary: str
+) -> str:
+    """The place of the bundle made of a draft, its report included; `latest` means it now.
+
+    `summary` is what fastai's learn.summary() says of the frozen network.
+    """
+    pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
+    (draft / "report.html").write_text(training_report(info, pictures, summary))
+    return publish(draft, store, info, files)
