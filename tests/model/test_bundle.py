@@ -90,8 +90,8 @@ def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
 
 def test_latest_never_goes_back(where, tmp_path):
     store = where(tmp_path)
-    bundle._advance(store, "pets", "20260102")
-    bundle._advance(store, "pets", "20260101")
+    registry._advance(store, "pets", "20260102")
+    registry._advance(store, "pets", "20260101")
     assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
