@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -161,7 +161,7 @@ def score(
         typer.echo(line)
 
 
-def told(run: dict) -> list[str]:
+def told(run: dict[str, Any]) -> list[str]:
     """What a person wants to know of a scoring run, a line each."""
     books = run["books"]
     lines = [f"{books['found']} files found: {books['ok']} ok, {books['failed']} failed"]
@@ -191,7 +191,7 @@ def predict(
     failed = False
     for row in rows_of(images, engine):
         failed |= row.status != "ok"
-        if row.status != "ok":
+        if row.probabilities is None:
             typer.echo(f"{row.name}: {row.status}: {row.error}")
             continue
         index = int(row.probabilities.argmax())

@@ -9,6 +9,7 @@ then become links, and the confusion matrix an image.
 """
 
 import os
+from typing import Any
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -19,12 +20,12 @@ from prefect.artifacts import (
 from visionflows.model.registry import default_store
 
 
-def scored(run: dict) -> None:
+def scored(run: dict[str, Any]) -> None:
     """The summary of a scoring run: its books, class counts, where the time went, its files."""
     create_markdown_artifact(_scoring(run), key="score-summary", description="What was scored")
 
 
-def trained(info: dict, where: str) -> None:
+def trained(info: dict[str, Any], where: str) -> None:
     """The metrics by class as a table, a summary, and the confusion matrix where it has a URL."""
     rows = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
@@ -37,12 +38,12 @@ def trained(info: dict, where: str) -> None:
         create_image_artifact(picture, key="confusion", description="Confusion matrix")
 
 
-def epochs(history: list[dict]) -> None:
+def epochs(history: list[dict[str, Any]]) -> None:
     """Losses and metrics as a table, an epoch a row."""
     create_table_artifact(history, key="epochs", description="Losses and metrics, an epoch a row")
 
 
-def retrained(model: str, verdict: dict) -> None:
+def retrained(model: str, verdict: dict[str, Any]) -> None:
     """Whether the new model was promoted, and why."""
     outcome = "promoted" if verdict["better"] else "not promoted"
     note = f"## {model}: {outcome}\n\n{verdict['why'].capitalize()}.\n"
@@ -53,7 +54,7 @@ def retrained(model: str, verdict: dict) -> None:
     create_markdown_artifact(note, key="retrain-summary", description="Whether it was promoted")
 
 
-def _scoring(run: dict) -> str:
+def _scoring(run: dict[str, Any]) -> str:
     books, timings = run["books"], run["timings"]
     statuses = {name: count for name, count in books["by_status"].items() if name != "ok"}
     files = ("predictions.csv", "report.html", *(["failures.csv"] if books["failed"] else []))
@@ -74,7 +75,7 @@ def _scoring(run: dict) -> str:
     )
 
 
-def _training(info: dict, where: str) -> str:
+def _training(info: dict[str, Any], where: str) -> str:
     metrics, dataset, training = info["metrics"], info["dataset"], info["training"]
     seconds = sum(epoch["seconds"] for epoch in training["history"])
     return "\n".join(
@@ -93,7 +94,7 @@ def _training(info: dict, where: str) -> str:
     )
 
 
-def _table(left: str, right: str, rows: dict) -> list[str]:
+def _table(left: str, right: str, rows: dict[str, Any]) -> list[str]:
     if not rows:
         return []
     lines = (f"| {_cell(name)} | {value} |" for name, value in rows.items())

@@ -4,6 +4,8 @@ from visionflows.reports.training import training_report
 page = training_report(info, {"confusion": png}, summary)
 """
 
+from typing import Any
+
 from visionflows.reports.page import page, percent
 
 _PICTURES = (
@@ -23,7 +25,7 @@ _PICTURES = (
 )
 
 
-def training_report(model: dict, pictures: dict[str, bytes], summary: str) -> str:
+def training_report(model: dict[str, Any], pictures: dict[str, bytes], summary: str) -> str:
     """The HTML page of a model (the content of model.json), with PNG bytes by name.
 
     `summary` is what fastai's learn.summary() says of the frozen network.
@@ -43,7 +45,7 @@ def training_report(model: dict, pictures: dict[str, bytes], summary: str) -> st
     )
 
 
-def _agreement(found: dict | None) -> str:
+def _agreement(found: dict[str, Any] | None) -> str:
     if not found:
         return ""
     if "labels" not in found:

@@ -8,7 +8,7 @@ Scoring with `--precision auto` takes the faster one only where this says so.
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,9 @@ NEAR_TIE = 0.1  # and those that do not must have had their two best classes thi
 MOST_IMAGES = 2000  # enough to tell 99.5 % from less; more would make publishing slow
 
 
-def agreement(model: Model, folder: str | Path, paths: list[str], max_pixels: int) -> dict:
+def agreement(
+    model: Model, folder: str | Path, paths: list[str], max_pixels: int
+) -> dict[str, Any]:
     """How bfloat16 compares with float32 on validation images (`precision.agreement`).
 
     Keys: images, labels (share that agree), largest_difference (of a probability), flips (how
@@ -55,14 +57,16 @@ def agreement(model: Model, folder: str | Path, paths: list[str], max_pixels: in
     return result
 
 
-def of_draft(draft: Path, info: dict, files: "pd.DataFrame", folder: Path) -> dict:
+def of_draft(
+    draft: Path, info: dict[str, Any], files: "pd.DataFrame", folder: Path
+) -> dict[str, Any]:
     """The evidence of a draft that evaluate has left, on its whole validation side."""
     valid = files[(files.status == "ok") & files.is_valid]
     model = Model(LocalPlace(draft), info, digest="")
     return agreement(model, folder, list(valid.path), MAX_PIXELS)
 
 
-def compare(exact: np.ndarray, fast: np.ndarray) -> dict:
+def compare(exact: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
     """The comparison of two (images, classes) arrays of probabilities."""
     best = np.sort(exact, axis=1)
     margin = best[:, -1] - best[:, -2]

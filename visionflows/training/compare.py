@@ -13,6 +13,7 @@ import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from visionflows.engine import Engine, EngineSettings, make_engine
 from visionflows.model.bundle import Model, load
@@ -24,7 +25,9 @@ from visionflows.places.names import name_of
 log = logging.getLogger("visionflows.compare")
 
 
-def verdict(candidate: str, production: str, folder: str | Path, store: str | Path) -> dict:
+def verdict(
+    candidate: str, production: str, folder: str | Path, store: str | Path
+) -> dict[str, Any]:
     """What `compare` says of the candidate; better by itself where there is no production yet."""
     name, _, alias = production.partition("@")
     if not place(store).exists(f"models/{name}/aliases/{alias}"):
@@ -38,7 +41,7 @@ def compare(
     folder: str | Path,
     store: str | Path,
     settings: EngineSettings | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """What says whether the candidate is better: fewer wrong labels on the same images.
 
     Keys: images; errors of candidate and of production; only_candidate_right and
@@ -51,7 +54,7 @@ def compare(
     expected = _unseen(new, old)
     right = [_right(make_engine(model, settings), folder, expected) for model in (new, old)]
     both = [(right[0][name], right[1][name]) for name in right[0] if name in right[1]]
-    result = {
+    result: dict[str, Any] = {
         "images": len(both),
         "candidate_errors": sum(not ours for ours, _ in both),
         "production_errors": sum(not theirs for _, theirs in both),
@@ -85,7 +88,7 @@ def _right(engine: Engine, folder: str | Path, expected: dict[str, str]) -> dict
     }
 
 
-def _why(result: dict) -> str:
+def _why(result: dict[str, Any]) -> str:
     if not result["images"]:
         return "there is no validation image that production has not learnt from"
     return (

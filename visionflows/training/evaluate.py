@@ -13,7 +13,7 @@ import io
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ SELFCHECK_IMAGES = 8
 
 def evaluate(
     table: "pd.DataFrame", folder: str | Path, draft: Path, export_fastai: bool = False
-) -> dict:
+) -> dict[str, Any]:
     """The metrics of the draft's network on the validation rows (evaluation.json).
 
     `export_fastai` also leaves `export.pkl`, which fastai's load_learner opens without
@@ -64,7 +64,9 @@ def evaluate(
     return metrics
 
 
-def _trained(table, folder, place: LocalPlace, training: dict) -> "Learner":
+def _trained(
+    table: "pd.DataFrame", folder: str | Path, place: LocalPlace, training: dict[str, Any]
+) -> "Learner":
     """The learner of the draft, its weights in float32."""
     from safetensors.torch import load
 
@@ -75,7 +77,7 @@ def _trained(table, folder, place: LocalPlace, training: dict) -> "Learner":
     return learn
 
 
-def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str]) -> dict:
+def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str]) -> dict[str, Any]:
     predicted = probabilities.argmax(1)
     confusion = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(confusion, (targets, predicted), 1)
@@ -98,7 +100,9 @@ def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str])
     }
 
 
-def _pictures(learn: "Learner", metrics: dict, history: list[dict]) -> dict[str, bytes]:
+def _pictures(
+    learn: "Learner", metrics: dict[str, Any], history: list[dict[str, Any]]
+) -> dict[str, bytes]:
     """PNG bytes by name: batch, results, confusion, top_losses, curves."""
     import matplotlib as mpl
 
@@ -142,10 +146,11 @@ def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
     if len(classes) <= 40:
         for row, column in np.ndindex(confusion.shape):
             colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, confusion[row, column], ha="center", va="center", color=colour)
+            count = str(confusion[row, column])
+            axes.text(column, row, count, ha="center", va="center", color=colour)
 
 
-def _draw_curves(history: list[dict]) -> None:
+def _draw_curves(history: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot as plt
 
     figure, (losses, rates) = plt.subplots(1, 2, figsize=(9, 3.2))
@@ -165,7 +170,9 @@ def _draw_curves(history: list[dict]) -> None:
     figure.tight_layout()
 
 
-def _write_selfcheck(learn: "Learner", table, folder, place: LocalPlace) -> None:
+def _write_selfcheck(
+    learn: "Learner", table: "pd.DataFrame", folder: str | Path, place: LocalPlace
+) -> None:
     """A few validation images at the network's own size, as PNG, and what fastai says of them.
 
     Computed on the CPU in float32, which every machine repeats to rounding.

@@ -5,7 +5,7 @@ publish_training(draft, "store", describe(...), files, summary)
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionflows.data import table
 from visionflows.machine import versions
@@ -26,9 +26,9 @@ def describe(
     valid_pct: float,
     data: "Dataset",
     files: "pd.DataFrame",
-    record: dict,
-    metrics: dict,
-) -> dict:
+    record: dict[str, Any],
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
     """model.json, but for what the bundle itself adds."""
     settings = record["settings"]
     usable = files[files.status == "ok"]
@@ -67,7 +67,7 @@ def describe(
 
 
 def publish_training(
-    draft: Path, store: str, info: dict, files: "pd.DataFrame", summary: str
+    draft: Path, store: str, info: dict[str, Any], files: "pd.DataFrame", summary: str
 ) -> str:
     """The place of the bundle made of a draft, its report included; `latest` means it now.
 
