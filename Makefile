@@ -2,7 +2,7 @@
 # make test    every test but those of make e2e
 # make e2e     real server, worker, browser, PostgreSQL: ten minutes on two slow cores
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
-# make lint    ruff and mypy, as the tests expect them
+# make lint    ruff, both halves, and mypy
 #
 # Each makes its own .venv and installs the versions of constraints.txt into it;
 # a second call finds .venv/installed and goes straight to work.
