@@ -43,8 +43,8 @@ def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_p
     model = load(find("shapes", store))
     assert state.result() == str(model.place)
     assert model.classes == ["circle", "square", "stripes"]
-    assert model.info["dataset"]["skipped"] == 1
-    assert model.info["precision"]["agreement"]["auto"] in ("bfloat16", "float32")
+    assert model.info.dataset.skipped == 1
+    assert model.info.precision.agreement.auto in ("bfloat16", "float32")
     page = model.place.read("report.html").decode()
     for picture in ("batch", "results", "confusion", "top_losses", "curves"):
         assert model.place.exists(f"pictures/{picture}.png")
@@ -73,8 +73,8 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
     for name in ("a", "b"):
         store = tmp_path / name
         train(str(shapes), "shapes", settings=TINY, store=str(store))
-        metrics.append(load(find("shapes", str(store))).info["metrics"])
-    assert json.dumps(metrics[0]) == json.dumps(metrics[1])
+        metrics.append(load(find("shapes", str(store))).info.metrics)
+    assert metrics[0].model_dump() == metrics[1].model_dump()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 from visionflows.engine import EngineSettings, make_engine
 from visionflows.images.open import MAX_PIXELS
 from visionflows.model.bundle import Model
+from visionflows.model.schema import ModelInfo
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 
@@ -55,7 +56,7 @@ def agreement(model: Model, folder: str | Path, paths: list[str], max_pixels: in
     return result
 
 
-def of_draft(draft: Path, info: dict, files: "pd.DataFrame", folder: Path) -> dict:
+def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict:
     """The evidence of a draft that evaluate has left, on its whole validation side."""
     valid = files[(files.status == "ok") & files.is_valid]
     model = Model(LocalPlace(draft), info, digest="")
