@@ -14,6 +14,7 @@ from pathlib import Path
 from visionflows.data import fetch, table
 from visionflows.images.open import MAX_PIXELS
 from visionflows.model import bundle, registry
+from visionflows.model.schema import Metrics, ModelInfo, Normalise
 from visionflows.places.local import LocalPlace
 from visionflows.training import agreement, evaluate, fine_tune
 from visionflows.training.settings import TrainSettings
@@ -40,20 +41,21 @@ def main() -> None:
         record = fine_tune.fine_tune(files, data.folder, draft, settings)
         _show_at_224(draft)
         metrics = evaluate.evaluate(files, data.folder, draft, export_fastai=True)
-        info = {
-            "name": "bench",
-            "version": registry.new_version(),
-            "architecture": "resnet34",
-            "classes": record["classes"],
-            "image_size": 224,
-            "resize": "crop",
-            "normalise": record["normalise"],
-            "metrics": metrics,
-        }
+        info = ModelInfo(
+            schema_version=ModelInfo.VERSION,
+            name="bench",
+            version=registry.new_version(),
+            architecture="resnet34",
+            classes=record["classes"],
+            image_size=224,
+            resize="crop",
+            normalise=Normalise.model_validate(record["normalise"], strict=False),
+            metrics=Metrics.model_validate(metrics, strict=False),
+        )
         valid = files[(files.status == "ok") & files.is_valid]
         model = bundle.Model(LocalPlace(draft), info, digest="")
         found = agreement.agreement(model, data.folder, list(valid.path), MAX_PIXELS)
-        info["precision"] = {"agreement": found}
+        info = info.with_agreement(found)
         print(json.dumps(found), registry.publish(draft, options.store, info, files))
 
 

@@ -10,7 +10,9 @@ import typer
 from visionflows.cli import main as cli
 from visionflows.images.status import STATUSES
 from visionflows.scoring.job import COLUMNS, Job
+from visionflows.scoring.schema import JobSettings
 
+SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=1)
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md")])
 
@@ -57,7 +59,7 @@ def test_links_lead_somewhere(path):
 def test_the_readme_names_the_columns_and_statuses_of_the_csv():
     text = (ROOT / "README.md").read_text()
     table = re.findall(r"^\| `([^`]+)` \|", text[text.index("| column |") :], re.MULTILINE)
-    header = Job("in", "0", 1, "m", ("<class>",), {}).header
+    header = Job("in", "0", 1, "m", ("<class>",), SETTINGS).header
     assert header[: len(COLUMNS)] == list(COLUMNS)
     assert table[: len(header)] == header
     for status in STATUSES:

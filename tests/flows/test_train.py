@@ -1,6 +1,5 @@
 """The train flow through a real Prefect server: from an archive to a bundle, and how it fails."""
 
-import json
 import re
 import tarfile
 
@@ -8,12 +7,12 @@ import pytest
 from conftest import write_shapes
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from visionflows.model.registry import find
-from visionflows.training.settings import TrainSettings
 
 from flows.train import train
 from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -43,8 +42,8 @@ def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_p
     model = load(find("shapes", store))
     assert state.result() == str(model.place)
     assert model.classes == ["circle", "square", "stripes"]
-    assert model.info["dataset"]["skipped"] == 1
-    assert model.info["precision"]["agreement"]["auto"] in ("bfloat16", "float32")
+    assert model.info.dataset.skipped == 1
+    assert model.info.precision.agreement.auto in ("bfloat16", "float32")
     page = model.place.read("report.html").decode()
     for picture in ("batch", "results", "confusion", "top_losses", "curves"):
         assert model.place.exists(f"pictures/{picture}.png")
@@ -73,8 +72,8 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
     for name in ("a", "b"):
         store = tmp_path / name
         train(str(shapes), "shapes", settings=TINY, store=str(store))
-        metrics.append(load(find("shapes", str(store))).info["metrics"])
-    assert json.dumps(metrics[0]) == json.dumps(metrics[1])
+        metrics.append(load(find("shapes", str(store))).info.metrics)
+    assert metrics[0].model_dump() == metrics[1].model_dump()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The evidence for reduced precision: the comparison, and the measurement on a real network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,7 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     assert found["largest_difference"] < 0.05
     # `auto` takes what model.json has evidence for, and nothing else.
     assert make_engine(model, EngineSettings()).precision == "float32"
-    model.info["precision"] = {"agreement": {"auto": "bfloat16"}}
+    info = model.info.with_agreement({"auto": "bfloat16"})
+    model = dataclasses.replace(model, info=info)
     assert make_engine(model, EngineSettings()).precision == "bfloat16"
     assert make_engine(model, EngineSettings(precision="float32")).precision == "float32"

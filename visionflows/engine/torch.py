@@ -78,8 +78,8 @@ class TorchEngine(Engine):
         import torch
 
         mean, deviation = (
-            torch.tensor(self.model.info["normalise"][key], device=self.device).view(1, 3, 1, 1)
-            for key in ("mean", "std")
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+            for values in (self.model.info.normalise.mean, self.model.info.normalise.std)
         )
         return 1 / (255 * deviation), -mean / deviation
 
@@ -111,8 +111,8 @@ def _precision(model: Model, wanted: str, native: bool) -> str:
     """The precision to score in; `auto` never takes one the model has no evidence for."""
     if wanted != "auto":
         return wanted
-    evidence = model.info.get("precision", {}).get("agreement", {})
-    return "bfloat16" if evidence.get("auto") == "bfloat16" and native else "float32"
+    evidence = model.info.precision.agreement
+    return "bfloat16" if evidence and evidence.auto == "bfloat16" and native else "float32"
 
 
 def native_bfloat16(device: "torch.device") -> bool:

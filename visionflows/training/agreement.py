@@ -15,6 +15,7 @@ import numpy as np
 from visionflows.engine import EngineSettings, make_engine
 from visionflows.images.open import MAX_PIXELS
 from visionflows.model.bundle import Model
+from visionflows.model.schema import ModelInfo
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 
@@ -57,9 +58,7 @@ def agreement(
     return result
 
 
-def of_draft(
-    draft: Path, info: dict[str, Any], files: "pd.DataFrame", folder: Path
-) -> dict[str, Any]:
+def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
     """The evidence of a draft that evaluate has left, on its whole validation side."""
     valid = files[(files.status == "ok") & files.is_valid]
     model = Model(LocalPlace(draft), info, digest="")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visionflows.data import table
 from visionflows.machine import versions
 from visionflows.model.registry import new_version, publish
+from visionflows.model.schema import ModelInfo
 from visionflows.reports.training import training_report
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ def describe(
     files: "pd.DataFrame",
     record: dict[str, Any],
     metrics: dict[str, Any],
-) -> dict[str, Any]:
-    """model.json, but for what the bundle itself adds."""
+) -> ModelInfo:
+    """model.json, but for what the bundle itself adds: the digests of its files."""
     settings = record["settings"]
     usable = files[files.status == "ok"]
     valid = int(usable.is_valid.sum())
-    return {
+    info = {
+        "schema_version": ModelInfo.VERSION,
         "name": name,
         "version": new_version(),
         "architecture": settings["architecture"],
@@ -64,10 +66,11 @@ def describe(
         "versions": versions(),
         "notes": table.notes(files),
     }
+    return ModelInfo.model_validate(info, strict=False)
 
 
 def publish_training(
-    draft: Path, store: str, info: dict[str, Any], files: "pd.DataFrame", summary: str
+    draft: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
 ) -> str:
     """The place of the bundle made of a draft, its report included; `latest` means it now.
 
