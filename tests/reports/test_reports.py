@@ -112,7 +112,7 @@ def test_a_training_report_shows_every_picture_and_figure(trained):
             "skipped": 2,
         },
         "split": {"seed": 42, "valid_pct": 0.25},
-        "training": trained.record | trained.record["settings"],
+        "training": trained.record["settings"] | trained.record,
     }
     page = training_report(
         ModelInfo.model_validate(model, strict=False), pictures, trained.record["summary"]
