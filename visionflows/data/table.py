@@ -22,6 +22,7 @@ from visionflows.images.formats import is_image_name
 from visionflows.images.open import MAX_PIXELS, open_image, read_file
 from visionflows.images.status import BadImage
 from visionflows.machine import cores
+from visionflows.places.base import Passed
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
 
@@ -54,7 +55,8 @@ def build_table(
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
     images = LocalPlace(Path(folder))
-    paths = [text_of(entry.name) for entry in images.walk(is_image_name)]
+    passed = Passed()
+    paths = [text_of(entry.name) for entry in images.walk(is_image_name, passed)]
     if not paths:
         raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
     rows = label_rows(rule, images.root, paths)
@@ -71,17 +73,22 @@ def build_table(
         *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
         *(table.is_valid.sum(), len(table) - len(usable)),
     )
-    return table[COLUMNS]
+    table = table[COLUMNS]
+    table.attrs["notes"] = passed.lines()  # what its rows cannot tell
+    return table
 
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What a person should know of a table that can be trained on, a line each.
 
-    Files left out, a class more than 10 times as large as another, classes that one side of the
-    split lacks, and the same bytes under different labels.
+    What was passed over, files left out, a class more than 10 times as large as another, classes
+    that one side of the split lacks, and the same bytes under different labels.
     """
     usable = table[table.status == "ok"]
-    return [*_left_out(table), *_imbalance(usable), *_one_sided(usable), *_contradictions(usable)]
+    return [
+        *(*table.attrs.get("notes", []), *_left_out(table), *_imbalance(usable)),
+        *(*_one_sided(usable), *_contradictions(usable)),
+    ]
 
 
 def fingerprint(table: pd.DataFrame) -> str:
