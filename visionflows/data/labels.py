@@ -1,7 +1,7 @@
 """Where the labels of a dataset come from: the names of its files, or a CSV.
 
     from visionflows.data.labels import label_rows, parse_label_rule
-    label_rows(parse_label_rule("uppercase"), Path("photos"), ["Tom.jpg", "rex.jpg"])
+    label_rows(parse_label_rule("uppercase"), Path("photos"), ["Tom.jpg", "rex.jpg"]).rows
 
 Labels and paths are text (storage.text_of), so that a CSV and a page can hold them.
 """
@@ -13,8 +13,10 @@ import os
 import posixpath
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from visionflows.data.layout import NO_LABEL, Layout, nfc, notes_on_classes
+from visionflows.data.lines import shown, some
 from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.places import file_in, is_local
 from visionflows.places.local import LocalPlace
@@ -33,14 +35,19 @@ class LabelRule:
         return f"{self.kind}:{self.value}" if self.value else self.kind
 
     def label_of(self, path: str) -> str:
-        """The label that a path below the dataset's folder tells; empty where it tells none."""
-        folder, name = posixpath.split(path)
-        if self.kind == "folder":
-            return posixpath.basename(folder)
+        """The label that a file's name tells, its folders aside; empty where it tells none."""
+        name = nfc(posixpath.basename(path))
         if self.kind == "uppercase":  # fastai's tutorial: is_cat(x) is x[0].isupper()
             return str(name[0].isupper())
-        match = re.search(self.value, name)  # as fastai's RegexLabeller does by default
+        match = re.search(nfc(self.value), name)  # as fastai's RegexLabeller does by default
         return (match and match[1]) or ""
+
+
+class Labelled(NamedTuple):
+    """Rows of path, label and why (it has none), perhaps is_valid; and notes, a line each."""
+
+    rows: list[dict]
+    notes: list[str]
 
 
 def parse_label_rule(text: str) -> LabelRule:
@@ -70,19 +77,36 @@ def parse_label_rule(text: str) -> LabelRule:
     return LabelRule(kind, value)
 
 
-def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
-    """Rows of path and label, sorted by path, of the images (`paths`) that a folder holds.
+def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
+    """The images (`paths`) that a folder holds with their labels, sorted by path.
 
     The label is empty where the rule gives none. From a CSV come only the rows it names, with
-    is_valid if it has that column. Raises TableError where no image gets a label or the CSV does
-    not fit the folder, and PlaceError where there is no such CSV.
+    is_valid if it has that column. Labels are NFC. Raises TableError where no image gets a label
+    or the CSV does not fit the folder, and PlaceError where there is no such CSV.
     """
+    notes = []
     if rule.kind == "csv":
-        return _csv_rows(rule, folder, paths)
-    rows = [{"path": path, "label": rule.label_of(path)} for path in paths]
+        rows = _csv_rows(rule, folder, paths)
+    elif rule.kind == "folder":
+        layout = Layout(paths)
+        rows, notes = layout.rows(), layout.notes()
+    else:
+        rows = [{"path": path, "label": rule.label_of(path)} for path in paths]
     if not any(row["label"] for row in rows):
-        raise TableError(f"--labels {rule}: matches no file, such as {some(paths)}")
-    return rows
+        raise TableError(
+            f"--labels {rule}: {_sees(rule, paths)}matches no file, such as {some(paths)}"
+        )
+    for row in rows:
+        row["label"] = nfc(row["label"])
+        row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
+    return Labelled(rows, [*notes, *notes_on_classes({row["label"] for row in rows} - {""})])
+
+
+def _sees(rule: LabelRule, paths: list[str]) -> str:
+    """What a rule that matches nothing looked at."""
+    if rule.kind != "regex":
+        return ""
+    return f"sees only the name of a file, {shown(posixpath.basename(paths[0]))}, and "
 
 
 def _csv_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
@@ -157,16 +181,3 @@ def _bool(text: str, rule: LabelRule, path: str) -> bool:
         raise TableError(
             f"{rule.value}: is_valid of {shown(path)} is {text!r}; write True or False"
         ) from None
-
-
-def some(names: list[str], remarks: list[str] | None = None) -> str:
-    """Up to three names, a remark after each if there are any, in one line."""
-    first = [shown(name) for name in names[:3]]
-    if remarks:
-        first = [f"{name} ({remark})" for name, remark in zip(first, remarks, strict=False)]
-    return ", ".join(first) + (", …" if len(names) > 3 else "")
-
-
-def shown(name: str) -> str:
-    """A name as it is, or quoted where it is empty or would break the line."""
-    return name if name and name.isprintable() else repr(name)

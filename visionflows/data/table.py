@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from visionflows.data.labels import LabelRule, label_rows, parse_label_rule, shown, some
+from visionflows.data.labels import LabelRule, label_rows, parse_label_rule
+from visionflows.data.lines import shown, some
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import is_image_name
@@ -59,12 +60,12 @@ def build_table(
     paths = [text_of(entry.name) for entry in images.walk(is_image_name, passed)]
     if not paths:
         raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
-    rows = label_rows(rule, images.root, paths)
+    rows, odd = label_rows(rule, images.root, paths)
     table = _with_contents(pd.DataFrame(rows), images, max_pixels, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     if "is_valid" in table:
-        valid = _valid_in_csv(usable, rule)
+        valid = _valid_as_given(usable, rule)
     else:
         valid = _valid_by_lot(usable, valid_pct, seed)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
@@ -73,16 +74,18 @@ def build_table(
         *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
         *(table.is_valid.sum(), len(table) - len(usable)),
     )
+    log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
-    table.attrs["notes"] = passed.lines()  # what its rows cannot tell
+    table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
     return table
 
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What a person should know of a table that can be trained on, a line each.
 
-    What was passed over, files left out, a class more than 10 times as large as another, classes
-    that one side of the split lacks, and the same bytes under different labels.
+    What was passed over, folders and classes that are odd, files left out, a class more than 10
+    times as large as another, classes that one side of the split lacks, and the same bytes under
+    different labels.
     """
     usable = table[table.status == "ok"]
     return [
@@ -104,9 +107,9 @@ def _with_contents(
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
 
-    def look(path: str, label: str) -> tuple:
+    def look(path: str, label: str, why: str) -> tuple:
         if not label:
-            return "", 0, 0, UNLABELLED, "the label rule gives it no label"
+            return "", 0, 0, UNLABELLED, why
         sha256 = ""
         try:
             data = read_file(images.path(name_of(path)))
@@ -117,7 +120,7 @@ def _with_contents(
         return sha256, width, height, "ok", ""
 
     with ThreadPoolExecutor(workers or cores()) as pool:  # Pillow decodes without the GIL
-        looks = list(pool.map(look, table.path, table.label))
+        looks = list(pool.map(look, table.path, table.label, table.why))
     contents = pd.DataFrame(looks, columns=["sha256", "width", "height", "status", "error"])
     return table.join(contents)
 
@@ -167,14 +170,15 @@ def _lot(seed: int, sha256: str) -> str:
     return sha256_of(f"{seed}:{sha256}".encode())
 
 
-def _valid_in_csv(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
-    """The sha256 of the images to validate on as the csv says; copies of them come along."""
+def _valid_as_given(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
+    """The sha256 of the images to validate on, as a csv or folders say; copies come along."""
     said = usable.is_valid.astype(bool)
     valid = set(usable.sha256[said])
     meant = usable.sha256.isin(valid)
     if meant.all() or not meant.any():
         side = "train" if meant.all() else "validate"
-        raise TableError(f"{rule.value}: its is_valid leaves no usable image to {side} on")
+        whose = f"{rule.value}: its is_valid" if rule.value else f"--labels {rule}: its split"
+        raise TableError(f"{whose} leaves no usable image to {side} on")
     copies = usable.path[meant & ~said].tolist()
     if copies:
         log.warning(
@@ -185,10 +189,18 @@ def _valid_in_csv(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
 
 def _left_out(table: pd.DataFrame) -> list[str]:
     bad = table[table.status != "ok"]
+    why = bad.error.where(bad.status == UNLABELLED, "")  # a line for each reason of these
     return [
         f"left out as {status}: {len(rows)}, {some(rows.path.tolist(), rows.error.tolist())}"
-        for status, rows in bad.groupby("status")
+        for (status, _), rows in bad.groupby(["status", why])
     ]
+
+
+def _counts(table: pd.DataFrame) -> str:
+    """Every class (of 200) with its images, and how many of them are to validate on."""
+    sides = table[table.status == "ok"].groupby("label").is_valid.agg(["size", "sum"])
+    counts = [f"{shown(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
+    return ", ".join(counts[:200]) + (f", … {len(counts) - 200} more" if counts[200:] else "")
 
 
 def _imbalance(usable: pd.DataFrame) -> list[str]:
