@@ -6,33 +6,35 @@
 Labels and paths are text (storage.text_of), so that a CSV and a page can hold them.
 """
 
-import csv
 import dataclasses
-import io
-import os
 import posixpath
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from visionflows.data.label_csv import csv_rows
 from visionflows.data.layout import NO_LABEL, Layout, nfc, notes_on_classes
 from visionflows.data.lines import shown, some
-from visionflows.errors import PlaceError, SettingsError, TableError
-from visionflows.places import file_in, is_local
-from visionflows.places.local import LocalPlace
+from visionflows.errors import SettingsError, TableError
 
-_BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# csv:PLACE#id,breed: the last # counts, as a name may have one too.
+_NAMED = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelRule:
-    """Where an image's label comes from; `value` is the regex's pattern or the csv's place."""
+    """Where an image's label comes from; `value` is the regex's pattern or the csv's place.
+
+    `columns` are those of the csv that hold paths and labels, where they were named.
+    """
 
     kind: Literal["folder", "uppercase", "regex", "csv"]
     value: str = ""
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.value}" if self.value else self.kind
+        columns = f"#{','.join(self.columns)}" if self.columns else ""
+        return f"{self.kind}:{self.value}{columns}" if self.value else self.kind
 
     def label_of(self, path: str) -> str:
         """The label that a file's name tells, its folders aside; empty where it tells none."""
@@ -51,7 +53,7 @@ class Labelled(NamedTuple):
 
 
 def parse_label_rule(text: str) -> LabelRule:
-    """The rule that `folder`, `uppercase`, `regex:<pattern>` or `csv:<place>` means.
+    """The rule that `folder`, `uppercase`, `regex:<pattern>` or `csv:<place>[#path,label]` means.
 
     Raises SettingsError for any other, and for a pattern without exactly one group.
     """
@@ -59,11 +61,12 @@ def parse_label_rule(text: str) -> LabelRule:
     if kind in ("folder", "uppercase") and not colon:
         return LabelRule(kind)
     if kind == "csv" and value:
-        return LabelRule(kind, value)
+        named = _NAMED.fullmatch(value)
+        return LabelRule(kind, named[1], (named[2], named[3])) if named else LabelRule(kind, value)
     if kind != "regex":
         raise SettingsError(
             f"--labels {text}: no such rule; give folder, uppercase, "
-            "regex:<pattern with one group> or csv:<place>"
+            "regex:<pattern with one group> or csv:<place>, with #PATH,LABEL to name its columns"
         )
     try:
         groups = re.compile(value).groups
@@ -86,7 +89,7 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
     """
     notes = []
     if rule.kind == "csv":
-        rows = _csv_rows(rule, folder, paths)
+        rows = csv_rows(rule.value, rule.columns, folder, paths)
     elif rule.kind == "folder":
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()
@@ -107,77 +110,3 @@ def _sees(rule: LabelRule, paths: list[str]) -> str:
     if rule.kind != "regex":
         return ""
     return f"sees only the name of a file, {shown(posixpath.basename(paths[0]))}, and "
-
-
-def _csv_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
-    text, inside = _read_csv(rule, folder)
-    known, rows, missing = set(paths), {}, []
-    for line in _csv_lines(rule, text):
-        spots = [posixpath.normpath(posixpath.join(start, line["path"])) for start in ("", inside)]
-        path = next((spot for spot in spots if spot in known), None)
-        if path is None:
-            missing.append(line["path"])
-            continue
-        row = {"path": path, "label": line["label"]}
-        if "is_valid" in line:
-            row["is_valid"] = _bool(line["is_valid"], rule, path)
-        if rows.setdefault(path, row) != row:
-            raise TableError(f"{rule.value}: names {shown(path)} twice, with different values")
-    if missing:
-        raise TableError(
-            f"{rule.value}: {len(missing)} of its paths name no image in {folder}: {some(missing)}"
-        )
-    if not any(row["label"] for row in rows.values()):
-        raise TableError(f"{rule.value}: has no row with a label")
-    return [rows[path] for path in sorted(rows)]
-
-
-def _csv_lines(rule: LabelRule, text: str) -> list[dict]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    try:
-        lines = list(reader)
-    except csv.Error as error:
-        raise TableError(f"{rule.value}: not a CSV ({error})") from error
-    columns = reader.fieldnames or []
-    lacking = [column for column in ("path", "label") if column not in columns]
-    if lacking:
-        raise TableError(
-            f"{rule.value}: lacks the column {' and '.join(lacking)}; "
-            f"its first line must name path and label, and says {some(columns) or 'nothing'}"
-        )
-    return lines
-
-
-def _read_csv(rule: LabelRule, folder: Path) -> tuple[str, str]:
-    """The csv's text, and its own folder relative to the dataset's where it lies inside.
-
-    It is looked for as named, and then, for one that came in the archive, inside the dataset.
-    """
-    wheres = [rule.value]
-    if is_local(rule.value):
-        wheres.append(os.path.join(folder, rule.value))
-    for where in wheres:
-        source, name = file_in(where)
-        if source.exists(name):
-            break
-    else:
-        raise PlaceError(f"{rule.value}: no such file; --labels csv: takes one with path,label")
-    try:
-        text = source.read(name).decode("utf-8-sig")
-    except OSError as error:
-        raise PlaceError(f"{rule.value}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise TableError(
-            f"{rule.value}: not UTF-8 text ({error}); save it as a UTF-8 CSV"
-        ) from error
-    inside = os.path.relpath(source.root, folder) if isinstance(source, LocalPlace) else ""
-    return text, "" if inside.startswith("..") else inside
-
-
-def _bool(text: str, rule: LabelRule, path: str) -> bool:
-    try:
-        return _BOOLS[text.strip().lower()]
-    except KeyError:
-        raise TableError(
-            f"{rule.value}: is_valid of {shown(path)} is {text!r}; write True or False"
-        ) from None
