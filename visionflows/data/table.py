@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from visionflows.data.kinds import is_archive_name
 from visionflows.data.labels import LabelRule, label_rows, parse_label_rule
 from visionflows.data.lines import shown, some
 from visionflows.digest import sha256_of
@@ -59,7 +60,7 @@ def build_table(
     passed = Passed()
     paths = [text_of(entry.name) for entry in images.walk(is_image_name, passed)]
     if not paths:
-        raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
+        raise TableError(f"{folder}: {_no_image(images)}")
     rows, odd = label_rows(rule, images.root, paths)
     table = _with_contents(pd.DataFrame(rows), images, max_pixels, workers)
     usable = table[table.status == "ok"]
@@ -100,6 +101,19 @@ def fingerprint(table: pd.DataFrame) -> str:
     columns = (usable.path, usable.label, usable.is_valid.astype(bool), usable.sha256)
     rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     return sha256_of(json.dumps(rows).encode())
+
+
+def _no_image(images: LocalPlace) -> str:
+    """What to say of a folder without images: Kaggle packs archives into an archive."""
+    names = [entry.name for entry in images.walk(is_archive_name)]
+    if not names:
+        return "no image found; name a folder that holds .jpg, .png or such"
+    names.sort(key=lambda name: (not name.lower().startswith("train"), name))
+    several = f"{len(names)} archives" if len(names) > 1 else "an archive"
+    return (
+        f"no image found, but holds {several}: {some([text_of(name) for name in names])}; "
+        f"unpack and name one, or name it as it is: {text_of(str(images.path(names[0])))}"
+    )
 
 
 def _with_contents(
