@@ -197,6 +197,13 @@ def test_classes_are_listed_with_their_counts(tmp_path, caplog):
     assert "classes, and how many of each to validate on: cat 10 (2), dog 5 (1)" in caplog.text
 
 
+def test_notes_are_told_while_the_table_is_made(tmp_path, caplog):
+    make(tmp_path, *each("cat", "Cat"))
+    with caplog.at_level(logging.INFO, "visionflows"):
+        build_table(tmp_path, "folder")
+    assert "note: classes that differ only by case or spaces: Cat = cat" in caplog.text
+
+
 def test_of_many_classes_200_are_listed(tmp_path, caplog):
     make(tmp_path, *each(*(f"{at:03}" for at in range(203)), count=2))
     with caplog.at_level(logging.INFO, "visionflows"):

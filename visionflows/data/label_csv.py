@@ -16,7 +16,7 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visionflows.data.layout import nfc
 from visionflows.data.lines import shown, some
@@ -45,7 +45,9 @@ class _Line(NamedTuple):
     is_valid: str | None = None
 
 
-def csv_rows(where: str, columns: tuple[str, ...], folder: Path, paths: list[str]) -> list[dict]:
+def csv_rows(
+    where: str, columns: tuple[str, ...], folder: Path, paths: list[str]
+) -> list[dict[str, Any]]:
     """The rows of the images (`paths`) in `folder` that the CSV names, sorted by path.
 
     Each has path, label, and is_valid if the CSV has that column. Raises PlaceError where there is
@@ -53,14 +55,14 @@ def csv_rows(where: str, columns: tuple[str, ...], folder: Path, paths: list[str
     """
     text, beside = _read(where, folder)
     pictures = _Pictures(paths, os.path.abspath(folder), beside)
-    rows: dict[str, tuple[dict, int]] = {}
+    rows: dict[str, tuple[dict[str, Any], int]] = {}
     lost = []
     for line in _lines(where, columns, text):
         found = pictures.meant(line.path)
         if len(found) != 1:
             lost.append((line, found))
             continue
-        row = {"path": found[0], "label": line.label}
+        row: dict[str, Any] = {"path": found[0], "label": line.label}
         if line.is_valid is not None:
             row["is_valid"] = _bool(line, where)
         first, number = rows.setdefault(found[0], (row, line.number))
@@ -90,6 +92,8 @@ class _Pictures:
 
     def meant(self, text: str) -> list[str]:
         """The pictures that a path may mean: one, none, or several."""
+        if text in self.paths:
+            return [text]
         slashed = text.replace("\\", "/").strip()
         spots = [*self._spots(text), *self._spots(slashed)]
         for spot in spots:

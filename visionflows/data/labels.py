@@ -10,7 +10,7 @@ import dataclasses
 import posixpath
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from visionflows.data.label_csv import csv_rows
 from visionflows.data.layout import NO_LABEL, Layout, nfc, notes_on_classes
@@ -48,7 +48,7 @@ class LabelRule:
 class Labelled(NamedTuple):
     """Rows of path, label and why (it has none), perhaps is_valid; and notes, a line each."""
 
-    rows: list[dict]
+    rows: list[dict[str, Any]]
     notes: list[str]
 
 

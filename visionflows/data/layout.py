@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visionflows.data.lines import shown, some
 from visionflows.errors import TableError
@@ -49,13 +49,13 @@ class Layout:
         self.splits, self.shallow = _splits(folders)
         self.spots = {folder: self._spot(folder) for folder in folders}
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """A row of path, label and why it has none for each image; is_valid if a split is given.
 
         Raises TableError where the folders are the parts of a split and hold no classes.
         """
         spots = [self.spots[posixpath.dirname(path)] for path in self.paths]
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"path": path, "label": spot.label, "why": spot.why}
             for path, spot in zip(self.paths, spots, strict=True)
         ]
@@ -72,7 +72,8 @@ class Layout:
 
     def notes(self) -> list[str]:
         """What is odd about the folders, a line each."""
-        above, forms, depths = defaultdict(set), defaultdict(set), {}
+        above, forms = defaultdict(set), defaultdict(set)
+        depths: dict[int, str] = {}
         for folder, spot in self.spots.items():
             if spot.label:
                 above[nfc(spot.label)].add(spot.above or ".")
@@ -137,7 +138,8 @@ def _splits(folders: list[str]) -> tuple[dict[str, dict[str, str]], set[str]]:
         for at, child in enumerate(parts):
             children = below["/".join(parts[:at])]
             children[child] = children.get(child, False) or at + 1 < len(parts)
-    deep, shallow = {}, {}
+    deep: dict[str, dict[str, str]] = {}
+    shallow: dict[str, dict[str, str]] = {}
     for folder, children in below.items():
         if roles := _roles([*children]):
             holds = any(children[child] for child, role in roles.items() if role == TRAIN)
@@ -153,7 +155,7 @@ def _roles(names: list[str]) -> dict[str, str]:
     They do as `train` and `val`, `train_images` and `test1` or `seg_train` and `seg_test`, but
     not as `train station` and `test tube`.
     """
-    alike: dict[tuple, dict[str, str]] = defaultdict(dict)
+    alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for name in names:
         if found := _role(name):
             alike[found[1:]][name] = found[0]

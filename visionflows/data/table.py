@@ -78,6 +78,8 @@ def build_table(
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
     table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
+    for note in notes(table):
+        log.info("note: %s", note)
     return table
 
 

@@ -24,6 +24,7 @@ _LOCKED, _UTF8 = 0x1, 0x800  # bits of an entry's flags
 _UNICODE_PATH = 0x7075  # the extra field in which WinRAR and 7-Zip say a name again, in UTF-8
 _WINDOWS = (0, 10, 14)  # what made an entry: FAT, NTFS, VFAT
 _UNPACKED_HERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_OTHERS = {9: "deflate64", 93: "zstd", 95: "xz", 98: "PPMd"}
 
 logger = logging.getLogger("visionflows.archive")
 
@@ -46,7 +47,7 @@ def _check_readable(info: zipfile.ZipInfo, shown: str) -> None:
     if info.flag_bits & _LOCKED:
         raise ArchiveError(f"{shown}: locked with a password; unpack it yourself, give the folder")
     if info.compress_type not in _UNPACKED_HERE:
-        how = zipfile.compressor_names.get(info.compress_type, f"method {info.compress_type}")
+        how = _OTHERS.get(info.compress_type, f"method {info.compress_type}")
         raise ArchiveError(
             f"{shown}: packed with {how}, which is not known here; unpack it (7z x) and give the "
             "folder"
@@ -64,8 +65,7 @@ def _names(infos: list[zipfile.ZipInfo], shown: str) -> list[str]:
         names.append(name)
     if guessed:
         logger.warning(
-            "%s: says of %d names not in which letters they are, and they are not UTF-8; taken for "
-            "DOS's code page 437, such as %r",
+            "%s: names that are not UTF-8, taken for DOS's code page 437: %d, such as %r",
             *(shown, len(guessed), text_of(guessed[0])),
         )
     slashed = any("/" in name for name in names)

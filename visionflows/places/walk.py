@@ -44,7 +44,7 @@ def walk(
         return  # the folder vanished after its parent was listed: its files are gone
     except OSError as error:
         if prefix and error.errno in _CLOSED:
-            passed.closed[prefix.removesuffix("/")] = error.strerror
+            passed.closed[prefix.removesuffix("/")] = str(error.strerror)
             log.warning("%s: %s; what is in it is left out", text_of(folder), error.strerror)
             return
         raise PlaceError(
