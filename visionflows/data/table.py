@@ -46,7 +46,7 @@ def build_table(
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
 
-    `path` is relative to the folder, as text (storage.text_of); `width` and `height` are pixels
+    `path` is relative to the folder, as text (names.text_of); `width` and `height` are pixels
     of the upright image; `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`,
     and `error` says why it is not ok. A row that is not ok is on no side: its is_valid is False.
     Raises SettingsError, PlaceError, and TableError where there is no training set in it.
