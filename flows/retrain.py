@@ -52,7 +52,8 @@ def retrain(
     Args:
         dataset: The dataset as it is now: a fastai name (PETS), an archive, a folder, or digits.
         name: What the model is called; its production is what the new version must beat.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE.
+        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE#PATH,LABEL
+            (its columns, if they are not path and label).
         valid_pct: Share of the images to validate on.
         inbox: A folder to score afterwards with what is production then. Leave it empty where
             the promotion's event starts a scoring, as it does beside the score deployment.

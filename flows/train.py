@@ -51,7 +51,8 @@ def train(
         dataset: A fastai name (PETS), an http(s):// or s3:// archive, an archive, a folder, or
             digits.
         name: What the model will be called: letters, digits, '.', '_' and '-'.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE.
+        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE#PATH,LABEL
+            (its columns, if they are not path and label).
         valid_pct: Share of the images to validate on.
         store: Where runs keep what they make; empty for the worker's own.
         sha256: What the archive must be; empty to take it as it is.

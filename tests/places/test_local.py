@@ -138,7 +138,7 @@ def test_walk_refuses_a_folder_it_cannot_list():
     with reachable_folder() as folder:
         make(folder, "open/1.jpg", "closed/2.jpg")
         (folder / "closed").chmod(0)
-        said = unprivileged(lambda: line_of(lambda: names(folder)))
+        said = unprivileged(lambda: line_of(lambda: names(folder / "closed")))
     assert said.startswith(f"{folder}/closed: cannot be listed (Permission denied)")
     assert "\n" not in said
 

@@ -26,7 +26,10 @@ ModelName = Annotated[
 ]
 
 Labels = Annotated[
-    str, typer.Option(help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE.")
+    str,
+    typer.Option(
+        help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE[#PATH,LABEL]."
+    ),
 ]
 ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[

@@ -1,7 +1,7 @@
 """Unpack an archive that nobody vouches for: whole and inside its folder, or not at all.
 
     from visionflows.data.archive import unpack
-    unpack("pets.tgz", "pets")                       # .tgz, .tar, .tar.bz2, .tar.xz or .zip
+    unpack("pets.tgz", "pets")                       # .tgz, .tar, .tar.bz2 .xz .zst, or .zip
 
 `visionflows.data.entries` checks each entry with Python's own filter first. That filter has been
 talked past with chains of links (CVE-2025-4138, -4330, -4517), so nothing here is ever written
@@ -48,22 +48,25 @@ class Unpacked(NamedTuple):
     bytes: int
 
 
-def unpack(archive: str | Path, target: str | Path, limits: UnpackLimits = LIMITS) -> Unpacked:
+def unpack(
+    archive: str | Path, target: str | Path, limits: UnpackLimits = LIMITS, shown: str = ""
+) -> Unpacked:
     """How many files, and bytes in them, the new folder `target` got.
 
     The folder has its name only when everything is in it. Modes, owners and times are the
     unpacking user's, not the archive's. A link that leads nowhere is left out with a warning.
-    One caller at a time for one target. Raises ArchiveError, naming the archive and the entry,
-    for what is broken, leads out, is no file, folder or link, or passes a limit; PlaceError
-    where the disk is full or closed to us. Either way nothing is left behind.
+    One caller at a time for one target. `shown` is what errors call the archive, by default its
+    path. Raises ArchiveError, naming the archive and the entry, for what is broken, leads out, is
+    no file, folder or link, or passes a limit; PlaceError where the disk is full or closed to us.
+    Either way nothing is left behind.
     """
     target = Path(target)
     if target.exists():
         raise PlaceError(f"{target}: is there already; name a new folder")
     staging = target.with_name(f".unpacking-{target.name}")
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
-    entries = Entries(archive, staging, limits)
-    writing = _Writing(entries.archive, staging)
+    entries = Entries(archive, staging, limits, shown)
+    writing = _Writing(entries.shown, staging)
     try:
         writing.write(entries)
         with writing.to_disk():
@@ -77,7 +80,7 @@ def unpack(archive: str | Path, target: str | Path, limits: UnpackLimits = LIMIT
 class _Writing:
     """A folder that fills with entries; what goes wrong is the disk's fault, or a name's."""
 
-    def __init__(self, archive: Path, root: Path):
+    def __init__(self, archive: str, root: Path):
         self.archive, self.root = archive, root
 
     def write(self, entries: Entries) -> None:

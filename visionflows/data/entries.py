@@ -3,9 +3,9 @@
     from visionflows.data.entries import Entries
     for entry in Entries("pets.tgz", "pets"): print(entry.info.name)
 
-Every entry, a zip's too, passes Python's own `tarfile.data_filter` (PEP 706) and our limits, and
-a tar is read as a stream, so that a bomb is stopped before it goes off. What comes out of here is
-written by `visionflows.data.archive`.
+Every entry, a zip's too (`visionflows.data.zips`), passes Python's own `tarfile.data_filter`
+(PEP 706) and our limits, and a tar is read as a stream, so that a bomb is stopped before it goes
+off. What comes out of here is written by `visionflows.data.archive`.
 """
 
 import bz2
@@ -13,10 +13,9 @@ import contextlib
 import gzip
 import io
 import lzma
-import os
 import posixpath
-import stat
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -26,9 +25,16 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Self
 
+from visionflows.data.kinds import HEAD, kind_of
+from visionflows.data.zips import zip_entries
 from visionflows.errors import ArchiveError, PlaceError
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import text_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 # Up to here an archive may shrink as well as it likes: this much harms no disk.
 UNSUSPECTED_BYTES = 64 << 20
@@ -44,6 +50,7 @@ _TAR_MAGIC: dict[bytes, _Opener] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
+    b"\x28\xb5\x2f\xfd": zstd.open,
 }
 _REFUSED = {
     tarfile.OutsideDestinationError: "lies outside the archive",
@@ -51,11 +58,11 @@ _REFUSED = {
     tarfile.AbsoluteLinkError: LEADS_OUT,
     tarfile.SpecialFileError: "is a device or a pipe",
 }
-# What the decoders raise on broken bytes. RuntimeError is zipfile's word for a password or a
-# compression that it does not know, and includes tarfile's recursion on endless headers.
+# What the decoders raise on broken bytes. RuntimeError includes tarfile's recursion on endless
+# headers.
 _BROKEN = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, OSError, ValueError, LookupError, RuntimeError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstd.ZstdError),
+    *(EOFError, OSError, ValueError, LookupError, RuntimeError, struct.error),
 )
 
 
@@ -83,25 +90,44 @@ class Entries:
 
     Going over them raises ArchiveError, naming the archive and the entry, for what is broken,
     leads out of `root`, is no file, folder or link, or passes a limit; PlaceError where `root`
-    has no room. `files` and `bytes` count the regular files that came so far.
+    has no room. `shown` is what people call the archive, by default its path. `files` and
+    `bytes` count the regular files that came so far.
     """
 
-    def __init__(self, archive: str | Path, root: str | Path, limits: UnpackLimits = LIMITS):
+    def __init__(
+        self,
+        archive: str | Path,
+        root: str | Path,
+        limits: UnpackLimits = LIMITS,
+        shown: str = "",
+    ):
         self.archive, self.root, self.limits = Path(archive), Path(root), limits
+        self.shown = shown or text_of(str(archive))
         try:
             self.packed = self.archive.stat().st_size
             with self.archive.open("rb") as file:
-                self.head = file.read(8)
+                self.head = file.read(HEAD)
         except OSError as error:
             raise PlaceError(
-                f"{archive}: cannot be read ({error.strerror}); name an archive that can"
+                f"{self.shown}: cannot be read ({error.strerror}); name an archive that can"
             ) from error
         self.most = max(UNSUSPECTED_BYTES, limits.ratio * self.packed)
         self.count = self.files = self.bytes = 0
 
     def __iter__(self) -> Iterator[Entry]:
-        with decoding(self.archive):
-            yield from self._zip() if self.head.startswith(_ZIP_MAGIC) else self._tar()
+        with decoding(self.shown):
+            if self.head.startswith(_ZIP_MAGIC):
+                yield from self._zip()
+            else:
+                self._check_kind()
+                yield from self._tar()
+
+    def _check_kind(self) -> None:
+        """Raise ArchiveError for what is known to be no archive that can be unpacked here."""
+        if not self.head:
+            raise EOFError("an empty file, 0 bytes")
+        if kind := kind_of(self.head):
+            raise ArchiveError(f"{self.shown}: {kind.what}, no .tgz, .tar.* or .zip; {kind.do}")
 
     def _tar(self) -> Iterator[Entry]:
         # A tar does not tell beforehand what it holds; photos take about the archive's size.
@@ -122,8 +148,8 @@ class Entries:
     def _zip(self) -> Iterator[Entry]:
         with zipfile.ZipFile(self.archive) as packed:
             entries = [
-                Entry(self._checked(_tar_info(packed, info)), partial(packed.open, info))
-                for info in packed.infolist()
+                Entry(self._checked(entry), partial(packed.open, info))
+                for info, entry in zip_entries(packed, self.shown)
             ]
             self._check_room(self.bytes)
             yield from entries
@@ -131,14 +157,14 @@ class Entries:
     def _checked(self, info: tarfile.TarInfo) -> tarfile.TarInfo:
         """The entry, counted, its name without detours. Raises ArchiveError if it is refused."""
         if info.name.startswith("/"):  # the filter would cut the slash off and go on
-            raise refused(self.archive, info, "is an absolute path")
+            raise refused(self.shown, info, "is an absolute path")
         try:
             info = tarfile.data_filter(info, str(self.root))
         except tarfile.FilterError as error:
-            raise refused(self.archive, info, _REFUSED.get(type(error), str(error))) from error
+            raise refused(self.shown, info, _REFUSED.get(type(error), str(error))) from error
         info.name = posixpath.normpath(info.name)
         if info.name.count("/") > MAX_DEPTH:
-            raise refused(self.archive, info, f"lies more than {MAX_DEPTH} folders deep")
+            raise refused(self.shown, info, f"lies more than {MAX_DEPTH} folders deep")
         self.count += 1
         if info.isreg():
             self.files += 1
@@ -148,9 +174,9 @@ class Entries:
 
     def _check_limits(self, info: tarfile.TarInfo) -> None:
         if self.count > self.limits.files:
-            raise refused(self.archive, info, f"is over the limit of {self.limits.files:,} files")
+            raise refused(self.shown, info, f"is over the limit of {self.limits.files:,} files")
         if self.bytes > self.limits.bytes:
-            raise refused(self.archive, info, f"passes the limit of {self.limits.bytes:,} bytes")
+            raise refused(self.shown, info, f"passes the limit of {self.limits.bytes:,} bytes")
         if self.bytes > self.most:
             raise _bomb(self)
 
@@ -158,18 +184,18 @@ class Entries:
         free = LocalPlace(self.root.parent).free_bytes()
         if free < needed:
             raise PlaceError(
-                f"{self.root.parent}: {free:,} bytes are free, but unpacking {self.archive} takes "
+                f"{self.root.parent}: {free:,} bytes are free, but unpacking {self.shown} takes "
                 f"{needed:,}; free some, or name another place"
             )
 
 
-def refused(archive: Path, info: tarfile.TarInfo, why: str) -> ArchiveError:
+def refused(archive: str, info: tarfile.TarInfo, why: str) -> ArchiveError:
     """The error for an entry that must not be unpacked."""
     return ArchiveError(f"{archive}: the entry {text_of(info.name)!r} {why}; nothing was unpacked")
 
 
 @contextlib.contextmanager
-def decoding(archive: Path) -> Iterator[None]:
+def decoding(archive: str) -> Iterator[None]:
     """Turn whatever the decoders make of broken bytes into an ArchiveError."""
     try:
         yield
@@ -181,8 +207,8 @@ def decoding(archive: Path) -> Iterator[None]:
 
 def _bomb(entries: Entries) -> ArchiveError:
     return ArchiveError(
-        f"{entries.archive}: unpacks to over {entries.limits.ratio:g} times its size, as bombs "
-        "do; nothing was unpacked"
+        f"{entries.shown}: unpacks to over {entries.limits.ratio:g} times its size, as bombs do; "
+        "nothing was unpacked; if you trust it, unpack it yourself and give the folder"
     )
 
 
@@ -214,20 +240,3 @@ class _StrictHeader(tarfile.TarInfo):
         if info.size > MAX_HEADER_BYTES and not info.isreg():
             raise tarfile.ReadError(f"a header of {info.size:,} bytes")
         return info
-
-
-def _tar_info(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> tarfile.TarInfo:
-    """A zip's entry as a tar would tell it, so that both pass the same gate."""
-    entry = tarfile.TarInfo(info.filename)
-    mode = stat.S_IFMT(info.external_attr >> 16)
-    if info.is_dir():
-        entry.type = tarfile.DIRTYPE
-    elif mode == stat.S_IFLNK:
-        entry.type = tarfile.SYMTYPE
-        with packed.open(info) as file:
-            entry.linkname = os.fsdecode(file.read(4096))  # no path is longer on Linux
-    elif mode in (stat.S_IFREG, 0):  # 0: made where files have no modes
-        entry.size = info.file_size
-    else:
-        entry.type = tarfile.CHRTYPE
-    return entry

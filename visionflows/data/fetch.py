@@ -23,11 +23,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from visionflows.data.answers import check_answer
 from visionflows.data.archive import unpack
 from visionflows.data.digits import write_digits
 from visionflows.data.download import check_url, download, public_url
@@ -46,7 +46,7 @@ from visionflows.places.local import LocalPlace
 from visionflows.places.names import text_of
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
-_ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip)$", re.IGNORECASE)
 
 logger = logging.getLogger("visionflows.fetch")
 
@@ -132,8 +132,17 @@ def _web(url: str, name: str = "") -> _Source:
     check_url(url)
     name = name or _stem(urlsplit(url).path)
     key = public_url(url) + urlsplit(url).query
-    # While it is unpacked, the archive and its content lie side by side: twice the room.
-    return _Source(name, public_url(url), key=key, bring=partial(download, url, room=2))
+
+    def bring(path: Path) -> None:
+        # While it is unpacked, the archive and its content lie side by side: twice the room.
+        download(url, path, room=2)
+        try:
+            check_answer(public_url(url), path)
+        except ArchiveError:
+            path.unlink()  # the next run must not meet it again
+            raise
+
+    return _Source(name, public_url(url), key=key, bring=bring)
 
 
 def _stored(archive: str) -> _Source:
@@ -210,7 +219,7 @@ def _unpacked(
             logger.info("%s: already in %s", source.text, home.path(folder))
         else:
             home.remove(folder)
-            unpacked = unpack(archive, home.path(folder), limits)
+            unpacked = unpack(archive, home.path(folder), limits, source.text)
             record = {"source": source.text, "sha256": sha256, **unpacked._asdict()}
             _write_json(home, f".records/{folder}.json", record)
             logger.info(

@@ -15,13 +15,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from visionflows.data.labels import LabelRule, label_rows, parse_label_rule, shown, some
+from visionflows.data.kinds import is_archive_name
+from visionflows.data.labels import LabelRule, label_rows, parse_label_rule
+from visionflows.data.lines import shown, some
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import is_image_name
 from visionflows.images.open import MAX_PIXELS, open_image, read_file
 from visionflows.images.status import BadImage
 from visionflows.machine import cores
+from visionflows.places.base import Passed
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
 
@@ -43,7 +46,7 @@ def build_table(
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
 
-    `path` is relative to the folder, as text (storage.text_of); `width` and `height` are pixels
+    `path` is relative to the folder, as text (names.text_of); `width` and `height` are pixels
     of the upright image; `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`,
     and `error` says why it is not ok. A row that is not ok is on no side: its is_valid is False.
     Raises SettingsError, PlaceError, and TableError where there is no training set in it.
@@ -54,15 +57,16 @@ def build_table(
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
     images = LocalPlace(Path(folder))
-    paths = [text_of(entry.name) for entry in images.walk(is_image_name)]
+    passed = Passed()
+    paths = [text_of(entry.name) for entry in images.walk(is_image_name, passed)]
     if not paths:
-        raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
-    rows = label_rows(rule, images.root, paths)
+        raise TableError(f"{folder}: {_no_image(images)}")
+    rows, odd = label_rows(rule, images.root, paths)
     table = _with_contents(pd.DataFrame(rows), images, max_pixels, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     if "is_valid" in table:
-        valid = _valid_in_csv(usable, rule)
+        valid = _valid_as_given(usable, rule)
     else:
         valid = _valid_by_lot(usable, valid_pct, seed)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
@@ -71,17 +75,26 @@ def build_table(
         *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
         *(table.is_valid.sum(), len(table) - len(usable)),
     )
-    return table[COLUMNS]
+    log.info("classes, and how many of each to validate on: %s", _counts(table))
+    table = table[COLUMNS]
+    table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
+    for note in notes(table):
+        log.info("note: %s", note)
+    return table
 
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What a person should know of a table that can be trained on, a line each.
 
-    Files left out, a class more than 10 times as large as another, classes that one side of the
-    split lacks, and the same bytes under different labels.
+    What was passed over, folders and classes that are odd, files left out, a class more than 10
+    times as large as another, classes that one side of the split lacks, and the same bytes under
+    different labels.
     """
     usable = table[table.status == "ok"]
-    return [*_left_out(table), *_imbalance(usable), *_one_sided(usable), *_contradictions(usable)]
+    return [
+        *(*table.attrs.get("notes", []), *_left_out(table), *_imbalance(usable)),
+        *(*_one_sided(usable), *_contradictions(usable)),
+    ]
 
 
 def fingerprint(table: pd.DataFrame) -> str:
@@ -92,14 +105,27 @@ def fingerprint(table: pd.DataFrame) -> str:
     return sha256_of(json.dumps(rows).encode())
 
 
+def _no_image(images: LocalPlace) -> str:
+    """What to say of a folder without images: Kaggle packs archives into an archive."""
+    names = [entry.name for entry in images.walk(is_archive_name)]
+    if not names:
+        return "no image found; name a folder that holds .jpg, .png or such"
+    names.sort(key=lambda name: (not name.lower().startswith("train"), name))
+    several = f"{len(names)} archives" if len(names) > 1 else "an archive"
+    return (
+        f"no image found, but holds {several}: {some([text_of(name) for name in names])}; "
+        f"unpack and name one, or name it as it is: {text_of(str(images.path(names[0])))}"
+    )
+
+
 def _with_contents(
     table: pd.DataFrame, images: LocalPlace, max_pixels: int, workers: int | None
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
 
-    def look(path: str, label: str) -> tuple[str, int, int, str, str]:
+    def look(path: str, label: str, why: str) -> tuple[str, int, int, str, str]:
         if not label:
-            return "", 0, 0, UNLABELLED, "the label rule gives it no label"
+            return "", 0, 0, UNLABELLED, why
         sha256 = ""
         try:
             data = read_file(images.path(name_of(path)))
@@ -110,7 +136,7 @@ def _with_contents(
         return sha256, width, height, "ok", ""
 
     with ThreadPoolExecutor(workers or cores()) as pool:  # Pillow decodes without the GIL
-        looks = list(pool.map(look, table.path, table.label))
+        looks = list(pool.map(look, table.path, table.label, table.why))
     contents = pd.DataFrame(looks, columns=["sha256", "width", "height", "status", "error"])
     return table.join(contents)
 
@@ -160,14 +186,15 @@ def _lot(seed: int, sha256: str) -> str:
     return sha256_of(f"{seed}:{sha256}".encode())
 
 
-def _valid_in_csv(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
-    """The sha256 of the images to validate on as the csv says; copies of them come along."""
+def _valid_as_given(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
+    """The sha256 of the images to validate on, as a csv or folders say; copies come along."""
     said = usable.is_valid.astype(bool)
     valid = set(usable.sha256[said])
     meant = usable.sha256.isin(valid)
     if meant.all() or not meant.any():
         side = "train" if meant.all() else "validate"
-        raise TableError(f"{rule.value}: its is_valid leaves no usable image to {side} on")
+        whose = f"{rule.value}: its is_valid" if rule.value else f"--labels {rule}: its split"
+        raise TableError(f"{whose} leaves no usable image to {side} on")
     copies = usable.path[meant & ~said].tolist()
     if copies:
         log.warning(
@@ -178,10 +205,18 @@ def _valid_in_csv(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
 
 def _left_out(table: pd.DataFrame) -> list[str]:
     bad = table[table.status != "ok"]
+    why = bad.error.where(bad.status == UNLABELLED, "")  # a line for each reason of these
     return [
         f"left out as {status}: {len(rows)}, {some(rows.path.tolist(), rows.error.tolist())}"
-        for status, rows in bad.groupby("status")
+        for (status, _), rows in bad.groupby(["status", why])
     ]
+
+
+def _counts(table: pd.DataFrame) -> str:
+    """Every class (of 200) with its images, and how many of them are to validate on."""
+    sides = table[table.status == "ok"].groupby("label").is_valid.agg(["size", "sum"])
+    counts = [f"{shown(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
+    return ", ".join(counts[:200]) + (f", … {len(counts) - 200} more" if counts[200:] else "")
 
 
 def _imbalance(usable: pd.DataFrame) -> list[str]:

@@ -8,10 +8,26 @@ fits into a CSV, and back.
 """
 
 import contextlib
+import dataclasses
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
+from visionflows.places.names import text_of
+
 MISSING = "missing"  # the version of an entry that was gone before its size could be read
+# What systems and programs leave among pictures: Macs, Synology's and QNAP's storage, Windows,
+# ext4, and Lightroom, whose previews are pictures.
+_LEFT_BEHIND = {
+    name.lower(): name
+    for name in (
+        *("__MACOSX", "Network Trash Folder", "Temporary Items"),
+        *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),
+        *("$RECYCLE.BIN", "System Volume Information", "lost+found"),
+    )
+}
+_LEFT_ENDINGS = (".lrdata", ".lrcat-data")
 
 
 class Entry(NamedTuple):
@@ -26,15 +42,54 @@ class ReadFailed(OSError):
     """A file that could not be brought: its bytes did not come, or are not those listed."""
 
 
+def hidden_as(part: str) -> str:
+    """The kind of thing that a part of a name hides, such as `.*` or `@eaDir`; empty for none."""
+    if part.startswith("."):
+        return "" if part in (".", "..") else ".*"
+    name = part.lower()
+    ending = next((f"*{ending}" for ending in _LEFT_ENDINGS if name.endswith(ending)), "")
+    if re.fullmatch(r"found\.\d{3}", name):  # where Windows puts what it saves of a broken disk
+        return "found.000"
+    return _LEFT_BEHIND.get(name, ending)
+
+
 def is_hidden(part: str) -> bool:
-    """Whether a part of a name hides what it names: a dot in front, or what a Mac packs beside."""
-    return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
+    """Whether a part of a name hides what it names: a dot in front, or what systems leave."""
+    return bool(hidden_as(part))
+
+
+@dataclasses.dataclass
+class Passed:
+    """What a walk passed over: hidden files and folders, a count for each kind, whatever they
+    hold; and folders closed to us, by their names, with what the system says of them.
+    """
+
+    hidden: Counter[str] = dataclasses.field(default_factory=Counter)
+    closed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The same for a person, a line each."""
+        lines = []
+        if self.hidden:
+            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.hidden.items()))
+            lines.append(f"passed over, as systems leave it or a dot hides it: {counts}")
+        if self.closed:
+            first = [f"{text_of(name)} ({why})" for name, why in [*self.closed.items()][:3]]
+            first = [told if told.isprintable() else repr(told) for told in first]
+            more = ", …" if len(self.closed) > 3 else ""
+            lines.append(
+                f"folders closed to this user, left out: {len(self.closed)}, "
+                f"{', '.join(first)}{more}"
+            )
+        return lines
 
 
 class Place(Protocol):
     """What a place can do, wherever it lies. A file that is not there is a FileNotFoundError."""
 
-    def walk(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]: ...
+    def walk(
+        self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
+    ) -> Iterator[Entry]: ...
     def read(self, name: str) -> bytes: ...
     def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]: ...
     def open_read(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]: ...

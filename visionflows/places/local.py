@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visionflows.errors import LockedError, PlaceError
-from visionflows.places.base import Entry
+from visionflows.places.base import Entry, Passed
 from visionflows.places.walk import walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
@@ -41,18 +41,22 @@ class LocalPlace:
         """The place of a folder in this one."""
         return LocalPlace(self.root / name)
 
-    def walk(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
+    def walk(
+        self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
+    ) -> Iterator[Entry]:
         """Every file below, hidden ones left out, sorted by the text of its whole name.
 
         Only one folder's names are in memory at a time. `keep` chooses by the file's own
-        name. A link that leads back to a folder above itself is not followed; one that leads
-        nowhere comes with the version `missing`. Raises PlaceError where a folder cannot be
-        listed: a listing that leaves files out unsaid cannot be trusted.
+        name; `passed` is told what is passed over. A link that leads back to a folder above
+        itself is not followed; one that leads nowhere comes with the version `missing`. A folder
+        below that is closed to us is passed over with a warning. Raises PlaceError where this
+        one is, or where one cannot be listed for another reason, such as a share that is gone:
+        a listing that leaves files out unsaid cannot be trusted.
         """
         if not os.path.isdir(self.root):
             what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
             raise PlaceError(f"{self.root}: {what}; name the folder that holds the images")
-        yield from walk(os.fspath(self.root), "", keep or (lambda name: True))
+        yield from walk(os.fspath(self.root), "", keep or (lambda name: True), passed or Passed())
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises OSError as the system does."""

@@ -1,26 +1,37 @@
 """The files below a folder on this machine, sorted by the text of their whole names.
 
 from visionflows.places.walk import walk
-for entry in walk("inbox", "", lambda name: name.endswith(".jpg")):
+for entry in walk("inbox", "", lambda name: name.endswith(".jpg"), Passed()):
     print(entry.name, entry.size)
 """
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
 
 from visionflows.errors import PlaceError
-from visionflows.places.base import MISSING, Entry, is_hidden
+from visionflows.places.base import MISSING, Entry, Passed, hidden_as
 from visionflows.places.names import text_of
+
+log = logging.getLogger("visionflows.places")
+
+# What a folder says that is closed to this user; any other error is the disk's or the share's.
+_CLOSED = (errno.EACCES, errno.EPERM)
 
 
 def walk(
-    folder: str, prefix: str, keep: Callable[[str], bool], above: tuple[tuple[int, int], ...] = ()
+    folder: str,
+    prefix: str,
+    keep: Callable[[str], bool],
+    passed: Passed,
+    above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Entry]:
-    """The files that `keep` keeps; `above` are the folders on the way, which no link leads back to.
+    """The files that `keep` keeps; `passed` is told of what is passed over.
 
-    Raises PlaceError where a folder cannot be listed.
+    `above` are the folders on the way, which no link leads back to. A folder below that is closed
+    to us is passed over; any other that cannot be listed is a PlaceError.
     """
     try:
         status = os.stat(folder)
@@ -28,17 +39,21 @@ def walk(
         if here in above:
             return
         with os.scandir(folder) as entries:
-            found = sorted(_kept(entries, keep))
+            found = sorted(_kept(entries, keep, passed))
     except FileNotFoundError:
         return  # the folder vanished after its parent was listed: its files are gone
     except OSError as error:
+        if prefix and error.errno in _CLOSED:
+            passed.closed[prefix.removesuffix("/")] = str(error.strerror)
+            log.warning("%s: %s; what is in it is left out", text_of(folder), error.strerror)
+            return
         raise PlaceError(
             f"{text_of(folder)}: cannot be listed ({error.strerror}); give this user the right "
             "to read it, or move it out"
         ) from error
     for _, name, is_folder in found:
         if is_folder:
-            yield from walk(f"{folder}/{name}", f"{prefix}{name}/", keep, (*above, here))
+            yield from walk(f"{folder}/{name}", f"{prefix}{name}/", keep, passed, (*above, here))
             continue
         try:
             status = os.stat(f"{folder}/{name}")
@@ -50,12 +65,13 @@ def walk(
 
 
 def _kept(
-    entries: Iterator[os.DirEntry], keep: Callable[[str], bool]
+    entries: Iterator[os.DirEntry], keep: Callable[[str], bool], passed: Passed
 ) -> Iterator[tuple[str, str, bool]]:
     """(sort key, name, is a folder); a folder sorts as its files' whole names do, by `name/`."""
     for entry in entries:
         name = entry.name
-        if is_hidden(name):
+        if kind := hidden_as(name):
+            passed.hidden[kind] += 1
             continue
         if _is_folder(entry):
             yield text_of(name) + "/", name, True
@@ -67,6 +83,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        if error.errno != errno.ELOOP:  # a link that leads to itself
+        # A link that leads to itself, or to what is closed to us, leads to no folder.
+        if error.errno != errno.ELOOP and error.errno not in _CLOSED:
             raise
         return False

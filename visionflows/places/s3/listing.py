@@ -1,7 +1,7 @@
 """What is in a bucket: pages of a listing as they come, and files in the order of their names.
 
 from visionflows.places.s3.listing import keys, walk
-for entry in walk("inbox", "2020/", str.isascii):
+for entry in walk("inbox", "2020/", str.isascii, Passed()):
     print(entry.name, entry.size)
 """
 
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 from visionflows.errors import PlaceError
-from visionflows.places.base import Entry, is_hidden
+from visionflows.places.base import Entry, Passed, hidden_as
 from visionflows.places.names import text_of
 from visionflows.places.s3.client import call
 from visionflows.places.s3.objects import tag_of
@@ -40,26 +40,35 @@ def keys(bucket: str, prefix: str) -> Iterator[dict]:
         yield from page.get("Contents", ())
 
 
-def walk(bucket: str, prefix: str, keep: Callable[[str], bool]) -> Iterator[Entry]:
+def walk(bucket: str, prefix: str, keep: Callable[[str], bool], passed: Passed) -> Iterator[Entry]:
     """The files below a prefix that `keep` keeps by their last part, by the text of their names.
 
-    Left out: what consoles make to show folders, and hidden files, as on a disk. A key is no
-    path: `..` and empty parts are parts like others. Raises PlaceError where the prefix is the
-    name of an object.
+    `passed` is told of what is passed over. Left out: what consoles make to show folders, and
+    hidden files, as on a disk. A key is no path: `..` and empty parts are parts like others.
+    Raises PlaceError where the prefix is the name of an object.
     """
     objects = keys(bucket, prefix)
     first = next(objects, None)
     if first is None:
         _say_empty(bucket, prefix)
         return
-    yield from in_order(_files(itertools.chain([first], objects), prefix, keep))
+    yield from in_order(_files(itertools.chain([first], objects), prefix, keep, passed))
 
 
-def _files(objects: Iterable[dict], prefix: str, keep: Callable[[str], bool]) -> Iterator[Entry]:
+def _files(
+    objects: Iterable[dict], prefix: str, keep: Callable[[str], bool], passed: Passed
+) -> Iterator[Entry]:
+    hidden: list[str] = []  # the folders down to the hidden one that was counted last
     for found in objects:
         name = found["Key"][len(prefix) :]
-        *folders, last = name.split("/")
-        if not last or any(map(is_hidden, (*folders, last))) or not keep(last):
+        parts = name.split("/")
+        at = next((at for at, part in enumerate(parts) if hidden_as(part)), None)
+        if at is not None:
+            if parts[: at + 1] != hidden:  # keys below one folder follow each other
+                hidden = parts[: at + 1]
+                passed.hidden[hidden_as(parts[at])] += 1
+            continue
+        if not parts[-1] or not keep(parts[-1]):
             continue
         if "\0" in name:  # neither a CSV nor a person can be given it
             log.warning("s3: %r is left out: a name with a zero byte", found["Key"])

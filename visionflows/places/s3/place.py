@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from visionflows.errors import PlaceError, SettingsError, VisionflowsError
-from visionflows.places.base import MISSING, Entry, ReadFailed
+from visionflows.places.base import MISSING, Entry, Passed, ReadFailed
 from visionflows.places.s3 import listing
 from visionflows.places.s3.client import ChangedError, DeniedError, call, connections, pool
 from visionflows.places.s3.lock import OLD, clear_uploads, hold
@@ -60,9 +60,12 @@ class S3Place:
     def _key(self, name: str) -> str:
         return self.prefix + name
 
-    def walk(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
+    def walk(
+        self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
+    ) -> Iterator[Entry]:
         """Every file below, as LocalPlace.walk has them; the version is the ETag."""
-        return listing.walk(self.bucket, self.prefix, keep or (lambda name: True))
+        keep = keep or (lambda name: True)
+        return listing.walk(self.bucket, self.prefix, keep, passed or Passed())
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises FileNotFoundError, ReadFailed, PlaceError."""
