@@ -2,11 +2,11 @@
 
 import pytest
 from conftest import write_shapes
-from visionflows.model.registry import find
-from visionflows.training.settings import TrainSettings
 
 from flows.retrain import retrain
 from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 TINY = TrainSettings(

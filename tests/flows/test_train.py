@@ -8,12 +8,12 @@ import pytest
 from conftest import write_shapes
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from visionflows.model.registry import find
-from visionflows.training.settings import TrainSettings
 
 from flows.train import train
 from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 from conftest import CLASSES, write_shapes
-from visionflows.training.settings import TrainSettings
 
 from visionflows.data.table import build_table
 from visionflows.errors import TrainError
 from visionflows.training.evaluate import _metrics, evaluate
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
+from visionflows.training.settings import TrainSettings
 
 SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
 
