@@ -12,9 +12,7 @@ import tempfile
 from pathlib import Path
 
 from visionflows.data import fetch, table
-from visionflows.images.open import MAX_PIXELS
-from visionflows.model import bundle, registry
-from visionflows.places.local import LocalPlace
+from visionflows.model import registry
 from visionflows.training import agreement, evaluate, fine_tune
 from visionflows.training.settings import TrainSettings
 
@@ -50,9 +48,7 @@ def main() -> None:
             "normalise": record["normalise"],
             "metrics": metrics,
         }
-        valid = files[(files.status == "ok") & files.is_valid]
-        model = bundle.Model(LocalPlace(draft), info, digest="")
-        found = agreement.agreement(model, data.folder, list(valid.path), MAX_PIXELS)
+        found = agreement.of_draft(draft, info, files, data.folder)
         info["precision"] = {"agreement": found}
         print(json.dumps(found), registry.publish(draft, options.store, info, files))
 
