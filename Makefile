@@ -2,7 +2,7 @@
 # make test    every test but those of make e2e
 # make e2e     real server, worker, browser, PostgreSQL: ten minutes on two slow cores
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
-# make lint    ruff, as the tests expect it
+# make lint    ruff, both halves, and mypy
 #
 # Each makes its own .venv and installs the versions of constraints.txt into it;
 # a second call finds .venv/installed and goes straight to work.
@@ -28,6 +28,7 @@ bench: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: install
 	$(BIN)/ruff check --fix .

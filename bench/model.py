@@ -13,6 +13,7 @@ from pathlib import Path
 
 from visionflows.data import fetch, table
 from visionflows.model import registry
+from visionflows.model.schema import Metrics, ModelInfo, Normalise
 from visionflows.training import agreement, evaluate, fine_tune
 from visionflows.training.settings import TrainSettings
 
@@ -38,18 +39,19 @@ def main() -> None:
         record = fine_tune.fine_tune(files, data.folder, draft, settings)
         _show_at_224(draft)
         metrics = evaluate.evaluate(files, data.folder, draft, export_fastai=True)
-        info = {
-            "name": "bench",
-            "version": registry.new_version(),
-            "architecture": "resnet34",
-            "classes": record["classes"],
-            "image_size": 224,
-            "resize": "crop",
-            "normalise": record["normalise"],
-            "metrics": metrics,
-        }
+        info = ModelInfo(
+            schema_version=ModelInfo.VERSION,
+            name="bench",
+            version=registry.new_version(),
+            architecture="resnet34",
+            classes=record["classes"],
+            image_size=224,
+            resize="crop",
+            normalise=Normalise.model_validate(record["normalise"], strict=False),
+            metrics=Metrics.model_validate(metrics, strict=False),
+        )
         found = agreement.of_draft(draft, info, files, data.folder)
-        info["precision"] = {"agreement": found}
+        info = info.with_agreement(found)
         print(json.dumps(found), registry.publish(draft, options.store, info, files))
 
 

@@ -120,7 +120,7 @@ def _write(options, rounds: dict[str, list[dict]], photos: int) -> None:
     result = {
         "hardware": hardware(),
         "versions": versions(),
-        "model": f"{model.info['architecture']} at {model.info['image_size']} pixels",
+        "model": f"{model.info.architecture} at {model.info.image_size} pixels",
         "precision": sides.engine_of(options).precision,
         "photos": photos,
         "images_of_each_side": {side: results[0]["count"] for side, results in rounds.items()},

@@ -77,13 +77,13 @@ def plain(options, photos):
     from torchvision import transforms
 
     (model, network, device), some = _on_device(options), photos[: options.some]
-    size, normalise = model.info["image_size"], model.info["normalise"]
+    size, normalise = model.info.image_size, model.info.normalise
     transform = transforms.Compose(
         [
             transforms.Resize(size),
             transforms.CenterCrop(size),
             transforms.ToTensor(),
-            transforms.Normalize(normalise["mean"], normalise["std"]),
+            transforms.Normalize(normalise.mean, normalise.std),
         ]
     )
 
@@ -113,7 +113,7 @@ def timm(options, photos):
     import torch
 
     (model, network, device), some = _on_device(options), photos[: options.some]
-    size, normalise = model.info["image_size"], model.info["normalise"]
+    size, normalise = model.info.image_size, model.info.normalise
     folder = Path(tempfile.mkdtemp())
     for path in some:
         (folder / Path(path).name).symlink_to(Path(path).absolute())
@@ -126,8 +126,8 @@ def timm(options, photos):
             batch_size=256,
             use_prefetcher=device.type == "cuda",
             num_workers=2,  # inference.py's default
-            mean=normalise["mean"],
-            std=normalise["std"],
+            mean=normalise.mean,
+            std=normalise.std,
             crop_pct=1.0,
             device=device,
         )

@@ -8,7 +8,7 @@ visionflows/training/compare.py for why their published error rates will not do,
 that decides. The first model of its name is promoted as it is.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
@@ -43,7 +43,7 @@ def retrain(
     output: str = "",
     store: str = "",
     settings: TrainSettings = DEFAULTS,
-) -> dict:
+) -> dict[str, Any]:
     """What came of it: the new version, whether it was promoted and why, and the comparison.
 
     Raises a VisionflowsError, in one line; production is then what it was. The lines below are

@@ -58,4 +58,4 @@ def score(
         told = scoring.merge(run)
         scoring.report(run, told)
     check_errors(told)
-    return told
+    return told.as_dict()

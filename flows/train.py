@@ -75,5 +75,5 @@ def train(
         record = training.fine_tune(files, found.folder, draft, settings)
         metrics = training.evaluate(files, found.folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
-        info["precision"]["agreement"] = training.agreement(draft, info, files, found.folder)
+        info = info.with_agreement(training.agreement(draft, info, files, found.folder))
         return training.publish(draft, store, info, files, record["summary"])

@@ -4,13 +4,12 @@ from tasks.scoring import load
 engine = load("pets@production", "store", ScoreSettings())
 """
 
-from typing import Any
-
 from visionflows.orchestration import artifacts, forks  # noqa: F401 (decoders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run import ScoringRun, open_engine
+from visionflows.scoring.schema import RunResult
 
 load = step(
     open_engine,
@@ -45,13 +44,13 @@ def score_shard(run: ScoringRun, shard: Shard, progress: Progress) -> int:
     task_run_name="merge",
     description="Join the parts into predictions.csv; the books must balance.",
 )
-def merge(run: ScoringRun) -> dict[str, Any]:
+def merge(run: ScoringRun) -> RunResult:
     """What run.json will say."""
     return run.merge()
 
 
 @step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
-def report(run: ScoringRun, told: dict[str, Any]) -> None:
+def report(run: ScoringRun, told: RunResult) -> None:
     """The page a person opens first, and the summary in the UI."""
     run.report(told)
     artifacts.scored(told)

@@ -7,6 +7,7 @@ record = fine_tune(files, folder, draft, TrainSettings(epochs=3))
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionflows.model.schema import ModelInfo
 from visionflows.orchestration import artifacts, forks  # noqa: F401 (loaders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
@@ -52,12 +53,10 @@ agreement = step(
 
 @step(
     name="publish",
-    task_run_name="publish {info[name]}",
+    task_run_name="publish {info.name}",
     description="Write the model bundle into the store; `latest` means it from now on.",
 )
-def publish(
-    draft: Path, store: str, info: dict[str, Any], files: "pd.DataFrame", summary: str
-) -> str:
+def publish(draft: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str) -> str:
     """The place of the bundle, of which the UI gets a summary."""
     where = publishing.publish_training(draft, store, info, files, summary)
     artifacts.trained(info, where)

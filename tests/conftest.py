@@ -95,6 +95,7 @@ def trained(tmp_path_factory) -> Trained:
     """A small network, really trained on generated shapes and published as `shapes`."""
     from visionflows.data.table import build_table
     from visionflows.model import registry
+    from visionflows.model.schema import ModelInfo
     from visionflows.training.evaluate import evaluate
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
@@ -109,6 +110,7 @@ def trained(tmp_path_factory) -> Trained:
     record = fine_tune(table, dataset, draft, settings)
     metrics = evaluate(table, dataset, draft, export_fastai=True)
     info = {
+        "schema_version": 1,
         "name": "shapes",
         "version": registry.new_version(),
         "architecture": "resnet18",
@@ -118,8 +120,22 @@ def trained(tmp_path_factory) -> Trained:
         "normalise": record["normalise"],
         "metrics": metrics,
     }
-    place = registry.publish(draft, root / "store", info, table)
+    place = registry.publish(
+        draft, root / "store", ModelInfo.model_validate(info, strict=False), table
+    )
     return Trained(root / "store", dataset, table, record, metrics, place)
+
+
+@pytest.fixture(scope="session")
+def inbox(tmp_path_factory) -> Path:
+    """90 good pictures of several sizes and formats, in folders."""
+    folder = write_shapes(tmp_path_factory.mktemp("in") / "inbox", each=25, first_seed=1000)
+    for number in range(15):
+        size = (30 + 17 * number, 200 - 11 * number)
+        name = f"odd/{number}.{('jpg', 'PNG', 'webp', 'bmp', 'tiff')[number % 5]}"
+        (folder / "odd").mkdir(exist_ok=True)
+        picture(number, size).save(folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

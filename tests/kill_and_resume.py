@@ -1,6 +1,6 @@
 """Score a place many times, each time killed at a random moment and then run again to its end.
 
-    python tests/tasks/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
+    python tests/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
 
 Prints, as JSON, how many finished shards each run found when it was run again. The runs are forks
 of one process that has imported torch and has never used it, so that many starts take no minutes.

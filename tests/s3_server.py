@@ -43,7 +43,7 @@ class S3Server:
         bucket = f"b-{hashlib.sha256(first.encode()).hexdigest()[:12]}"
         with contextlib.suppress(FileExistsError):
             (self.folder / bucket).symlink_to(top / first)
-            time.sleep(0.1)  # until the server looks at its folder again
+        time.sleep(0.06)  # until the server looks at its folders again
         return "/".join([f"s3://{bucket}", *rest])
 
 

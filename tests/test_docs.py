@@ -10,7 +10,9 @@ import typer
 from visionflows.cli import main as cli
 from visionflows.images.status import STATUSES
 from visionflows.scoring.job import COLUMNS, Job
+from visionflows.scoring.schema import JobSettings
 
+SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=1)
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/*.md")])
 
@@ -57,16 +59,23 @@ def test_links_lead_somewhere(path):
 def test_the_readme_names_the_columns_and_statuses_of_the_csv():
     text = (ROOT / "README.md").read_text()
     table = re.findall(r"^\| `([^`]+)` \|", text[text.index("| column |") :], re.MULTILINE)
-    header = Job("in", "0", 1, "m", ("<class>",), {}).header
+    header = Job("in", "0", 1, "m", ("<class>",), SETTINGS).header
     assert header[: len(COLUMNS)] == list(COLUMNS)
     assert table[: len(header)] == header
     for status in STATUSES:
         assert f"`{status}`" in text
 
 
-def test_every_room_is_in_the_architecture():
+def test_the_rooms_and_files_of_the_architecture_are_there():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for room in ("flows", "tasks"):
-        for path in (ROOT / room).glob("*.py"):
-            if path.stem != "__init__":
-                assert re.search(rf"\b{path.stem}\.py", text), f"{room}/{path.name}"
+    names = {path.name for top in ("flows", "tasks", "visionflows") for path in _python(top)}
+    for name in re.findall(r"\b(\w+\.py)\b", text):
+        assert name in names or (ROOT / "tests" / name).exists(), name
+    for room in sorted({path.parent.name for path in _python("visionflows")} - {"visionflows"}):
+        assert re.search(rf"\b{room}/", text), room
+    for path in [*_python("flows"), *_python("tasks")]:
+        assert path.name in text or path.stem == "__init__", path
+
+
+def _python(top: str) -> list[Path]:
+    return sorted((ROOT / top).rglob("*.py"))

@@ -1,4 +1,62 @@
 """A folder or archive of images into a fine-tuned classifier, and folders of images into a CSV.
 
-The library: it runs in a notebook without Prefect.
+The library: it runs in a notebook without Prefect. What a notebook wants has a name here, and is
+imported when it is first asked for:
+
+    import visionflows as vf
+    engine = vf.make_engine(vf.load(vf.find("pets", "store")), vf.ScoreSettings())
+    for row in vf.predict(["cat.jpg"], engine): print(row.name, row.status, row.probabilities)
 """
+
+from typing import TYPE_CHECKING
+
+__all__ = [
+    "ScoreSettings",
+    "TrainSettings",
+    "build_table",
+    "fetch",
+    "find",
+    "fine_tune",
+    "load",
+    "make_engine",
+    "place",
+    "predict",
+    "score_folder",
+]
+
+if TYPE_CHECKING:
+    from visionflows.data.fetch import fetch
+    from visionflows.data.table import build_table
+    from visionflows.engine import make_engine
+    from visionflows.model.bundle import load
+    from visionflows.model.registry import find
+    from visionflows.places import place
+    from visionflows.scoring.predict import predict
+    from visionflows.scoring.run import ScoreSettings, score_folder
+    from visionflows.training.fine_tune import fine_tune
+    from visionflows.training.settings import TrainSettings
+else:
+    _HOMES = {
+        "ScoreSettings": "visionflows.scoring.run",
+        "TrainSettings": "visionflows.training.settings",
+        "build_table": "visionflows.data.table",
+        "fetch": "visionflows.data.fetch",
+        "find": "visionflows.model.registry",
+        "fine_tune": "visionflows.training.fine_tune",
+        "load": "visionflows.model.bundle",
+        "make_engine": "visionflows.engine",
+        "place": "visionflows.places",
+        "predict": "visionflows.scoring.predict",
+        "score_folder": "visionflows.scoring.run",
+    }
+
+    def __getattr__(name: str) -> object:
+        """What a notebook asks for, from the room where it lives (PEP 562)."""
+        import importlib
+
+        if name not in _HOMES:
+            raise AttributeError(f"module 'visionflows' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -17,6 +17,8 @@ CHROMIUM = (
     *("--disable-background-networking", "--disable-component-update"),
 )
 MANY = 1500
+# What people may have where the worker works, by names of ours, of Prefect and of Python.
+OWN = ("tasks/__init__.py", "flows/__init__.py", "prefect.py", "numpy.py", "email.py")
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,9 @@ def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("up")
     fill(folder / "inbox", 6)
     fill(folder / "many", MANY)
+    for name in OWN:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("raise RuntimeError('this is no module of visionflows')\n")
     hook = os.environ.get("VISIONFLOWS_WEBHOOK", "")
     with served(folder, trained.store, VISIONFLOWS_WEBHOOK=hook) as running:
         yield running

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import httpx
 
+# As the installed program: what lies in the folder where it starts is not on its path.
+PROGRAM = (sys.executable, "-P", "-m", "visionflows.cli.main")
 ENDED = ("Completed", "Failed", "Crashed", "Cancelled")
 
 
@@ -113,7 +115,7 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
     words = ("--port", "0", "--state", str(folder / "state"), "--store", str(store), *options)
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "visionflows.cli.main", "up", *words],
+            [*PROGRAM, "up", *words],
             cwd=folder,
             env={**environment(), "VISIONFLOWS_PASSWORD": password, **env},
             stdout=output,
@@ -134,7 +136,7 @@ def environment() -> dict[str, str]:
     """What a command of ours needs to be found, without the settings of who runs the tests."""
     ours = str(Path(__file__).parents[2])
     env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    path = f"{ours}{os.pathsep}{env.get('PYTHONPATH', '')}"
+    path = os.pathsep.join(filter(None, [ours, env.get("PYTHONPATH")]))  # an empty one is "here"
     # A run that waits its turn asks again after so many seconds.
     turn = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2"}
     return {**env, "PYTHONPATH": path, **turn}

@@ -8,13 +8,13 @@ import datetime
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
-from serving import environment
+from e2e_fixtures import OWN
+from serving import PROGRAM, environment
 
 pytest_plugins = ["e2e_fixtures"]
 
@@ -48,6 +48,14 @@ def test_a_run_through_the_api_leaves_its_csv_and_its_artifacts(server):
     assert "6 files found = 6 ok + 0 failed" in summary
     assert "scores/api/predictions.csv" in summary
     assert "Where the time went" in summary
+
+
+def test_what_lies_where_the_worker_works_is_never_imported(server):
+    """A `tasks/` and `flows/` of the user's: relative places begin there, modules do not."""
+    assert all((server.folder / name).read_text().startswith("raise") for name in OWN)
+    run = server.start("score", input="inbox", model="shapes", output="scores/own")
+    server.wait(run, "Completed")
+    assert not list(server.folder.rglob("__pycache__"))
 
 
 def test_a_run_through_the_form_of_the_ui(server, page):
@@ -168,7 +176,7 @@ def test_a_worker_that_is_killed_crashes_its_run_and_a_retry_resumes(server, pag
 def test_a_machine_that_falls_silent_crashes_its_run_and_the_next_resumes(server, whole):
     """Worker and run die at once, as with the power: 90 s without a heartbeat tell the server."""
     run, parts = start_slow(server, "scores/silent")
-    for pid in (*server.pids("worker start"), *server.pids("prefect.engine")):
+    for pid in (*server.pids("worker start"), *server.pids("prefect engine")):
         os.kill(pid, signal.SIGKILL)
     assert "heartbeat" in server.wait(run, "Crashed", seconds=200)["state"]["message"]
     resumes(server, "scores/silent", parts, whole)
@@ -209,7 +217,7 @@ def resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> N
 
 def command_line(server, *arguments) -> None:
     env = {**environment(), "PREFECT_API_URL": f"{server.url}/api"}
-    command = [sys.executable, "-m", "visionflows.cli.main", *map(str, arguments)]
+    command = [*PROGRAM, *map(str, arguments)]
     subprocess.run(command, check=True, env=env, cwd=server.folder)
 
 

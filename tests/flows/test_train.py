@@ -1,6 +1,5 @@
 """The train flow through a real Prefect server: from an archive to a bundle, and how it fails."""
 
-import json
 import os
 import random
 import re
@@ -21,6 +20,7 @@ from flows.train import train
 from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
+from visionflows.model.schema import ModelInfo
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -51,8 +51,8 @@ def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_p
     model = load(find("shapes", store))
     assert state.result() == str(model.place)
     assert model.classes == ["circle", "square", "stripes"]
-    assert model.info["dataset"]["skipped"] == 1
-    assert model.info["precision"]["agreement"]["auto"] in ("bfloat16", "float32")
+    assert model.info.dataset.skipped == 1
+    assert model.info.precision.agreement.auto in ("bfloat16", "float32")
     page = model.place.read("report.html").decode()
     for picture in ("batch", "results", "confusion", "top_losses", "curves"):
         assert model.place.exists(f"pictures/{picture}.png")
@@ -81,12 +81,12 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
     for name in ("a", "b"):
         store = tmp_path / name
         train(str(shapes), "shapes", settings=TINY, store=str(store))
-        metrics.append(load(find("shapes", str(store))).info["metrics"])
-    assert json.dumps(metrics[0]) == json.dumps(metrics[1])
+        metrics.append(load(find("shapes", str(store))).info.metrics)
+    assert metrics[0].model_dump() == metrics[1].model_dump()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, prefect_server) -> tuple[Path, dict]:
+def undisturbed(tmp_path_factory, prefect_server) -> tuple[Path, ModelInfo]:
     """A folder of shapes, and what a training of it publishes that nothing disturbs."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shapes, store = write_shapes(folder / "shapes", each=8), str(folder / "store")
@@ -118,8 +118,8 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
     assert "going on from the fine-tuning of an earlier run" in again.stderr
     assert os.listdir(store / ".drafts") == [".lock"]
     resumed = load(find("shapes", str(store))).info
-    assert json.dumps(resumed["metrics"]) == json.dumps(whole["metrics"])
-    assert resumed["files"]["weights.safetensors"] == whole["files"]["weights.safetensors"]
+    assert resumed.metrics.model_dump() == whole.metrics.model_dump()
+    assert resumed.files["weights.safetensors"] == whole.files["weights.safetensors"]
 
 
 @pytest.mark.parametrize(

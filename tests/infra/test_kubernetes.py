@@ -61,7 +61,9 @@ def test_the_worker_makes_a_pod_with_gpu_shared_memory_store_and_secret(pod):
     assert env["VISIONFLOWS_STORE"] == "/data/store"
     assert "PREFECT__FLOW_RUN_ID" in env
     assert container["envFrom"][0]["secretRef"]["name"] == "visionflows-env"
-    assert container["args"] == ["prefect", "flow-run", "execute"]
+    assert env["PYTHONSAFEPATH"] == "1"
+    # Prefect's own command would copy the whole claim into a temporary folder, and work there.
+    assert container["args"] == asked("kubernetes")["command"].split()
 
 
 def test_the_network_policy_is_about_the_pods_of_runs(pod):
@@ -99,6 +101,8 @@ def test_the_docker_worker_gives_a_run_gpus_and_shared_memory():
     assert host["DeviceRequests"][0]["Capabilities"] == [["gpu"]]
     assert host["Binds"] == ["visionflows:/data"]
     assert job.env["VISIONFLOWS_STORE"].startswith("/data/")
+    assert job.env["PYTHONSAFEPATH"] == "1"
+    assert job.command == asked("docker")["command"] == asked("kubernetes")["command"]
 
 
 def test_the_charts_share_their_secret():

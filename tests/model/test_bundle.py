@@ -14,6 +14,7 @@ from conftest import CLASSES, write_shapes
 
 from visionflows.errors import ModelError, SettingsError
 from visionflows.model import bundle, registry
+from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.scoring.run import score_folder
 
@@ -28,10 +29,14 @@ class Published:
     folder: Path
 
 
+def info_of(trained) -> ModelInfo:
+    return ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
+
+
 @pytest.fixture
 def published(trained, where, tmp_path) -> Published:
     store, version = where(tmp_path / "store"), registry.new_version()
-    info = json.loads((Path(trained.place) / "model.json").read_text()) | {"version": version}
+    info = info_of(trained).model_copy(update={"version": version})
     found = registry.publish(Path(trained.place), store, info, trained.table)
     return Published(store, version, found, tmp_path / "store/models/shapes" / version)
 
@@ -59,7 +64,7 @@ def test_names_aliases_versions_and_places_find_the_same_bundle(published):
     assert str(registry.find("shapes@production", store)) == published.place
     assert (published.folder.parent / "aliases/production").read_text() == f"{version}\n"
     [row] = registry.catalogue(store)
-    assert row["aliases"] == ["latest", "production"]
+    assert row.aliases == ["latest", "production"]
     with pytest.raises(ModelError, match="no such version"):
         registry.set_alias(store, "shapes", "production", "20200101T000000000Z-00000000")
     assert str(bundle.load(registry.find("shapes@production", store)).place) == published.place
@@ -67,12 +72,11 @@ def test_names_aliases_versions_and_places_find_the_same_bundle(published):
 
 def test_two_publishers_at_once_do_not_mix(trained, where, tmp_path):
     store, draft = where(tmp_path / "store"), Path(trained.place)
-    info = json.loads((draft / "model.json").read_text())
     versions = [registry.new_version() for _ in range(2)]
-    infos = [info | {"version": version} for version in versions]
+    infos = [info_of(trained).model_copy(update={"version": version}) for version in versions]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         places = list(pool.map(lambda i: registry.publish(draft, store, i, trained.table), infos))
-    assert [bundle.load(place(found)).info["version"] for found in places] == versions
+    assert [bundle.load(place(found)).info.version for found in places] == versions
     assert str(registry.find("shapes", store)) in places
 
 
@@ -90,8 +94,8 @@ def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
 
 def test_latest_never_goes_back(where, tmp_path):
     store = where(tmp_path)
-    bundle._advance(store, "pets", "20260102")
-    bundle._advance(store, "pets", "20260101")
+    registry._advance(store, "pets", "20260102")
+    registry._advance(store, "pets", "20260101")
     assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
@@ -101,7 +105,7 @@ def test_a_bundle_that_is_not_whole_yet_is_not_found(published):
     shutil.copytree(published.folder, newer)
     (newer / "model.json").unlink()
     assert str(registry.find("shapes", published.store)) == published.place
-    assert [row["version"] for row in registry.catalogue(published.store)] == [published.version]
+    assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
     with pytest.raises(ModelError, match="no such version"):
         registry.find(f"shapes@{newer.name}", published.store)
 

@@ -17,6 +17,7 @@ from visionflows.images.formats import is_image_name
 from visionflows.model import bundle, registry
 from visionflows.places import place
 from visionflows.places.base import Entry, ReadFailed
+from visionflows.places.s3 import lock
 from visionflows.places.s3.client import call
 from visionflows.places.s3.listing import in_order
 from visionflows.places.s3.place import S3Place, probe

@@ -6,12 +6,14 @@ import re
 
 import pytest
 from conftest import encoded, picture, write_shapes
-from visionflows.reports.training import training_report
 
 from visionflows.errors import TooManyBadError
+from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.reports.scoring import collect_samples, scoring_report
+from visionflows.reports.training import training_report
 from visionflows.scoring.run import score_folder
+from visionflows.scoring.schema import RunResult
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -50,7 +52,7 @@ def scored(trained, tmp_path_factory):
         (folder / f"bad & {number}.jpg").write_bytes(b"nothing")
     with pytest.raises(TooManyBadError):
         score_folder(str(folder), str(root / "out"), "shapes", trained.store)
-    return folder, root / "out", json.loads((root / "out/run.json").read_text())
+    return folder, root / "out", RunResult.read((root / "out/run.json").read_bytes())
 
 
 def page_of(folder, output, run) -> str:
@@ -66,16 +68,16 @@ def test_a_scoring_report_is_one_file_that_escapes_every_name(scored):
     assert "bad & 3.jpg" in text
     assert "42 images scored" in text
     assert "ended as failed" in text
-    for label, count in scored[2]["books"]["by_label"].items():
+    for label, count in scored[2].books.by_label.items():
         assert re.search(rf"{label}\s+{count}", text)
 
 
 def test_samples_are_chosen_by_class_and_certainty(scored):
     folder, output, run = scored
     samples = collect_samples(run, place(folder), place(output))
-    assert set(samples.by_class) == set(run["books"]["by_label"])
+    assert set(samples.by_class) == set(run.books.by_label)
     for label, shown in samples.by_class.items():
-        assert len(shown) == min(8, run["books"]["by_label"][label])
+        assert len(shown) == min(8, run.books.by_label[label])
         assert {sample.label for sample in shown} == {label}
     sure = [sample.confidence for sample in samples.least_certain]
     assert sure == sorted(sure)
@@ -110,9 +112,11 @@ def test_a_training_report_shows_every_picture_and_figure(trained):
             "skipped": 2,
         },
         "split": {"seed": 42, "valid_pct": 0.25},
-        "training": trained.record | trained.record["settings"],
+        "training": trained.record["settings"] | trained.record,
     }
-    page = training_report(model, pictures, trained.record["summary"])
+    page = training_report(
+        ModelInfo.model_validate(model, strict=False), pictures, trained.record["summary"]
+    )
     seen = Checked(page)
     assert len(seen.loaded) == len(pictures) == 5
     text = " ".join(seen.text)

@@ -1,5 +1,6 @@
 """The evidence for reduced precision: the comparison, and the measurement on a real network."""
 
+import dataclasses
 from importlib import metadata
 
 import numpy as np
@@ -14,6 +15,7 @@ from visionflows.engine.torch import bfloat16_kernel
 from visionflows.images.open import MAX_PIXELS
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
+from visionflows.model.schema import Agreement, ModelInfo
 from visionflows.reports.training import _agreement
 from visionflows.training.agreement import MOST_IMAGES, _chosen, agreement, compare, of_draft
 
@@ -62,6 +64,14 @@ def test_the_bound_is_that_of_clopper_and_pearson():
     assert needed(2000) > 400_000  # told at once, however many differ
 
 
+def told(found: dict, device: str = "") -> ModelInfo:
+    """A model.json with this evidence in it, trained on this device."""
+    info = {"schema_version": 1, "name": "a", "version": "1", "architecture": "resnet18"}
+    info |= {"classes": ["a"], "image_size": 32, "resize": "crop", "training": {"device": device}}
+    info |= {"normalise": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
+    return ModelInfo.model_validate(info).with_agreement(found)
+
+
 KERNELS = ("avx512_bf16", "amx_bf16", "cuda sm_90")
 
 
@@ -69,19 +79,19 @@ KERNELS = ("avx512_bf16", "amx_bf16", "cuda sm_90")
 @pytest.mark.parametrize("here", [*KERNELS, ""])
 def test_evidence_counts_only_for_what_it_was_measured_on(measured, here):
     found = {"auto": "bfloat16", "images": 700, "flips": 0, "kernel": measured}
-    assert allowed({"precision": {"agreement": found}}, here) is (measured == here)
+    assert allowed(told(found), here) is (measured == here)
     few = found | {"images": 3}  # as older versions wrote it
-    assert not allowed({"precision": {"agreement": few}}, here)
-    assert not allowed({"precision": {"agreement": found | {"auto": "float32"}}}, here)
+    assert not allowed(told(few), here)
+    assert not allowed(told(found | {"auto": "float32"}), here)
+    assert not allowed(told(found | {"images": 10**400}), here)  # nobody measured that
 
 
 @pytest.mark.parametrize("here", [*KERNELS, ""])
 def test_records_without_a_kernel_count_for_avx512_if_made_on_a_cpu(here):
-    precision = {"agreement": {"auto": "bfloat16", "images": 1478, "flips": 2}}
-    made = {"precision": precision, "training": {"device": "cpu: 2 cores"}}
-    assert allowed(made, here) is (here == "avx512_bf16")
-    for device in ({}, {"training": {"device": "cuda: NVIDIA H100 80GB HBM3"}}):
-        assert not allowed({"precision": precision, **device}, here)
+    found = {"auto": "bfloat16", "images": 1478, "flips": 2}
+    assert allowed(told(found, "cpu: 2 cores"), here) is (here == "avx512_bf16")
+    for device in ("", "cuda: NVIDIA H100 80GB HBM3"):
+        assert not allowed(told(found, device), here)
 
 
 def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
@@ -115,10 +125,11 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     # `auto` takes what model.json has evidence for, and nothing else.
     assert make_engine(model, EngineSettings()).precision == "float32"
     enough = found | {"auto": "bfloat16", "images": 598, "flips": 0}
-    model.info["precision"] = {"agreement": enough}
+    model = dataclasses.replace(model, info=model.info.with_agreement(enough))
     assert make_engine(model, EngineSettings()).precision == "bfloat16"
     assert make_engine(model, EngineSettings(precision="float32")).precision == "float32"
-    model.info["precision"] = {"agreement": enough | {"kernel": "another"}}
+    elsewhere = model.info.with_agreement(enough | {"kernel": "another"})
+    model = dataclasses.replace(model, info=elsewhere)
     assert make_engine(model, EngineSettings()).precision == "float32"
 
 
@@ -131,7 +142,7 @@ def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
         pytest.skip("this processor does not compute bfloat16 natively")
     assert (found["images"], found["trained_on"]) == (72, 54)
     assert (found["auto"], "that takes" in found["why"]) == ("float32", True)
-    page = _agreement(found)
+    page = _agreement(Agreement.model_validate(found))
     assert "54 of these images were trained on" in page
     assert f"Measured by {found['kernel']}" in page
     assert page.endswith(f"By itself scoring takes float32: {found['why']}.")

@@ -9,6 +9,7 @@ from conftest import encoded, picture
 
 from visionflows.data.fetch import Dataset
 from visionflows.data.table import build_table
+from visionflows.model.schema import Metrics
 from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
 from visionflows.training.evaluate import evaluate
@@ -120,8 +121,10 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
     info = describe(
         *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
     )
-    assert info["notes"][-1] == "the picture curves is left out: KeyError: 'accuracy'"
-    assert "pictures_left_out" not in info["metrics"]
+    assert info.notes[-1] == "the picture curves is left out: KeyError: 'accuracy'"
+    assert "pictures_left_out" not in info.metrics.model_dump()
     assert "the picture curves is left out" in training_report(info, {}, "")
     whole = evaluate(table, tmp_path / "in", tmp_path / "draft")
-    assert whole == info["metrics"]  # it costs the picture and nothing else
+    assert (
+        Metrics.model_validate(whole, strict=False) == info.metrics
+    )  # it costs the picture and nothing else

@@ -8,7 +8,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 
@@ -18,7 +18,7 @@ def show(folder: Path, result: dict[str, Any]) -> float:
         rows = list(csv.DictReader(file))
     expected, books, console = result["expected"], result["run"]["books"], Console()
     right = {row["path"]: row["label"] == expected.get(row["path"]) for row in rows}
-    accuracy = sum(right.values()) / len(expected)
+    accuracy: float = sum(right.values()) / len(expected)
     console.print(_table(right, expected))
     bad = [row for row in rows if row["status"] != "ok"]
     console.print(f"accuracy {accuracy:.4f} on {len(expected)} held-out digits")
@@ -39,6 +39,7 @@ def show(folder: Path, result: dict[str, Any]) -> float:
 def _table(right: dict[str, bool], expected: dict[str, str]) -> Table:
     """How many of each digit are right, and of all."""
     table = Table()
+    justify: JustifyMethod
     for column, justify in (("digit", "left"), ("files", "right"), ("right", "right")):
         table.add_column(column, justify=justify)
     for digit in sorted(set(expected.values())):

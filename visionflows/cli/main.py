@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -161,17 +161,20 @@ def score(
         typer.echo(line)
 
 
-def told(run: dict) -> list[str]:
+def told(run: dict[str, Any]) -> list[str]:
     """What a person wants to know of a scoring run, a line each."""
-    books = run["books"]
-    lines = [f"{books['found']} files found: {books['ok']} ok, {books['failed']} failed"]
-    if not books["found"]:
-        lines = [f"{run['input']}: no images there; the CSV has its header and no row"]
-    lines += [f"  {count:>8}  {label}" for label, count in books["by_label"].items()]
-    statuses = (item for item in books["by_status"].items() if item[0] != "ok")
+    from visionflows.scoring.schema import RunResult
+
+    result = RunResult.model_validate(run)
+    books = result.books
+    lines = [f"{books.found} files found: {books.ok} ok, {books.failed} failed"]
+    if not books.found:
+        lines = [f"{result.input}: no images there; the CSV has its header and no row"]
+    lines += [f"  {count:>8}  {label}" for label, count in books.by_label.items()]
+    statuses = (item for item in books.by_status.items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
     names = ("predictions.csv", "report.html", "run.json")
-    return [*lines, *(f"{run['output']}/{name}" for name in names)]
+    return [*lines, *(f"{result.output}/{name}" for name in names)]
 
 
 @app.command(epilog="Example: visionflows predict a.jpg b.jpg --model pets")
@@ -191,7 +194,7 @@ def predict(
     failed = False
     for row in rows_of(images, engine):
         failed |= row.status != "ok"
-        if row.status != "ok":
+        if row.probabilities is None:
             typer.echo(f"{row.name}: {row.status}: {row.error}")
             continue
         index = int(row.probabilities.argmax())

@@ -19,21 +19,18 @@ def models_list(store: Store = "store") -> None:
     """Every published version, newest first, with its aliases and error rate."""
     from visionflows.model.registry import catalogue
 
-    for info in catalogue(store):
-        aliases = " ".join(info["aliases"])
-        rate = info["metrics"]["error_rate"]
-        typer.echo(f"{info['name']}@{info['version']}  error rate {rate:.4f}  {aliases}".rstrip())
+    for info, aliases in catalogue(store):
+        line = f"{info.name}@{info.version}  error rate {info.metrics.error_rate:.4f}"
+        typer.echo(f"{line}  {' '.join(aliases)}".rstrip())
 
 
 @models_app.command("show", epilog="Example: visionflows models show pets@latest")
 def models_show(model: Model, store: Store = "store") -> None:
     """What a model's model.json says, checked against the bundle's files."""
-    import json
-
     from visionflows.model.bundle import load
     from visionflows.model.registry import find
 
-    typer.echo(json.dumps(load(find(model, store)).info, indent=2, ensure_ascii=False))
+    typer.echo(load(find(model, store)).info.text().decode())
 
 
 @models_app.command("promote", epilog="Example: visionflows models promote pets@latest")

@@ -5,10 +5,18 @@ from visionflows.cli.options import Store, command_of, settings_of
 
 import importlib
 import os
-from typing import Annotated, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+    from typer._click import Context, HelpFormatter  # typer names them nowhere else
+
+Settings = TypeVar("Settings", bound="BaseModel")
 
 Store = Annotated[
     str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
@@ -35,25 +43,25 @@ def command_of(settings: str) -> type[TyperCommand]:
     """
 
     class SettingsCommand(TyperCommand):
-        def format_help(self, ctx, formatter) -> None:
+        def format_help(self, ctx: "Context", formatter: "HelpFormatter") -> None:
             module, _, name = settings.partition(":")
             fields = getattr(importlib.import_module(module), name).model_fields
             for option in self.params:
-                if option.name in fields:
+                if isinstance(option, TyperOption) and option.name in fields:
                     _describe(option, fields[option.name])
             super().format_help(ctx, formatter)
 
     return SettingsCommand
 
 
-def _describe(option, field) -> None:
-    option.help = field.description.replace("`", "")
+def _describe(option: TyperOption, field: "FieldInfo") -> None:
+    option.help = (field.description or "").replace("`", "")
     option.default = field.default
     if get_origin(field.annotation) is Literal:
         option.metavar = "|".join(get_args(field.annotation))
 
 
-def settings_of(kind, options: dict):
+def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     """A settings object of the options that were given and are its fields.
 
     Raises SettingsError in the words of the command line.
@@ -68,7 +76,8 @@ def settings_of(kind, options: dict):
         )
     except ValidationError as error:
         first = error.errors()[0]
-        option = {"architecture": "arch"}.get(first["loc"][0], first["loc"][0]).replace("_", "-")
+        name = str(first["loc"][0])
+        option = {"architecture": "arch"}.get(name, name).replace("_", "-")
         raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
 
 

@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import httpx
+
 from visionflows.errors import FetchError, PlaceError, SettingsError
 from visionflows.places.local import LocalPlace
 
@@ -63,8 +65,6 @@ def download(
     for a refusal (4xx) at once and for a network that stays broken, PlaceError where the disk is
     full. What came so far is kept, to go on from.
     """
-    import httpx
-
     check_url(url)
     part = _Part(Path(target))
     part.home.check_writable()
@@ -76,8 +76,6 @@ def download(
 
 def check_url(url: str) -> None:
     """Raise SettingsError where a URL cannot be one for `download`."""
-    import httpx
-
     with contextlib.suppress(httpx.InvalidURL):
         parsed = httpx.URL(url)
         if parsed.scheme in ("http", "https") and parsed.host:
@@ -161,7 +159,9 @@ class _Part:
 class _Transfer:
     """The tries to bring one URL into one part."""
 
-    def __init__(self, client, url: str, part: _Part, progress: Progress, room: float):
+    def __init__(
+        self, client: httpx.Client, url: str, part: _Part, progress: Progress, room: float
+    ):
         self.client, self.url, self.part = client, url, part
         self.progress, self.room = progress, room
         self.name = public_url(url)
@@ -194,8 +194,6 @@ class _Transfer:
         time.sleep(seconds)
 
     def _try(self) -> None:
-        import httpx
-
         # No content coding: lengths and ranges are then those of the file itself.
         headers = {"Accept-Encoding": "identity", **self.part.headers()}
         try:
@@ -208,7 +206,7 @@ class _Transfer:
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise _Interrupted(f"the connection failed ({reason})") from error
 
-    def _check(self, response) -> None:
+    def _check(self, response: httpx.Response) -> None:
         """Make the part ready for the answer's bytes; raise where there will be none."""
         code = response.status_code
         if code == 200:
@@ -223,7 +221,7 @@ class _Transfer:
             what = _REFUSALS.get(code, "cannot be fetched")
             raise FetchError(f"{self.name}: {what} (HTTP {code}); check the address")
 
-    def _save(self, response) -> None:
+    def _save(self, response: httpx.Response) -> None:
         done, total = self.part.size, self.part.total
         self._check_room(done, total)
         with _to_disk(self.part.path), self.part.path.open("ab") as file:

@@ -11,6 +11,7 @@ written by `visionflows.data.archive`.
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import os
 import posixpath
@@ -21,8 +22,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, Literal, NamedTuple, Self
 
 from visionflows.errors import ArchiveError, PlaceError
 from visionflows.places.local import LocalPlace
@@ -37,7 +39,12 @@ MAX_HEADER_BYTES = 1 << 20
 LEADS_OUT = "is a link that leads out of the archive"
 
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
-_TAR_MAGIC = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_Opener = Callable[[Path, Literal["rb"]], io.BufferedIOBase]
+_TAR_MAGIC: dict[bytes, _Opener] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 _REFUSED = {
     tarfile.OutsideDestinationError: "lies outside the archive",
     tarfile.LinkOutsideDestinationError: LEADS_OUT,
@@ -68,7 +75,7 @@ class Entry(NamedTuple):
     """One thing in an archive, told as a tar tells it, and what opens it if it is a file."""
 
     info: tarfile.TarInfo
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes]]
 
 
 class Entries:
@@ -99,23 +106,23 @@ class Entries:
     def _tar(self) -> Iterator[Entry]:
         # A tar does not tell beforehand what it holds; photos take about the archive's size.
         self._check_room(self.packed)
-        opener = next((_TAR_MAGIC[m] for m in _TAR_MAGIC if self.head.startswith(m)), open)
+        opener: _Opener = next((_TAR_MAGIC[m] for m in _TAR_MAGIC if self.head.startswith(m)), open)
         with opener(self.archive, "rb") as stream:
             meter = _Meter(self, stream)
-            with tarfile.open(
+            with tarfile.open(  # type: ignore[call-overload]  # it needs no more than read()
                 fileobj=meter, mode="r|", bufsize=1 << 16, tarinfo=_StrictHeader
             ) as tar:
                 while (info := tar.next()) is not None:
                     tar.members.clear()  # else tarfile keeps every entry, to find links by name
                     info = self._checked(info)
-                    yield Entry(info, lambda info=info: tar.extractfile(info))
+                    yield Entry(info, partial(tar.extractfile, info))
             while meter.read(1 << 20):
                 pass  # on to the end, where the checksum of the whole stands
 
     def _zip(self) -> Iterator[Entry]:
         with zipfile.ZipFile(self.archive) as packed:
             entries = [
-                Entry(self._checked(_tar_info(packed, info)), lambda info=info: packed.open(info))
+                Entry(self._checked(_tar_info(packed, info)), partial(packed.open, info))
                 for info in packed.infolist()
             ]
             self._check_room(self.bytes)
@@ -182,7 +189,7 @@ def _bomb(entries: Entries) -> ArchiveError:
 class _Meter:
     """A stream that breaks off where far more comes out of it than went in."""
 
-    def __init__(self, entries: Entries, stream: BinaryIO):
+    def __init__(self, entries: Entries, stream: io.BufferedIOBase):
         self.entries, self.stream, self.passed = entries, stream, 0
 
     def read(self, size: int) -> bytes:
@@ -197,10 +204,10 @@ class _StrictHeader(tarfile.TarInfo):
     """A tar header that must be whole: tarfile takes a broken or missing one for the end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             info = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
             raise  # the block of zeros that ends a whole tar
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error

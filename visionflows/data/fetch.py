@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from visionflows.data.archive import unpack
@@ -100,7 +100,9 @@ def fastai_url(name: str) -> str:
     """The URL of the dataset that fastai gives this name, in any case. Raises SettingsError."""
     from fastai.data.external import URLs  # imports torch, which takes seconds
 
-    known = {key.upper(): url for key, url in vars(URLs).items() if _ENDING.search(str(url))}
+    known: dict[str, str] = {
+        key.upper(): url for key, url in vars(URLs).items() if _ENDING.search(str(url))
+    }
     if name.upper() in known:
         return known[name.upper()]
     near = difflib.get_close_matches(name.upper(), known) or ["PETS"]
@@ -118,7 +120,7 @@ def _find(dataset: str) -> _Source:
         return _web(dataset)
     if not is_local(dataset):
         return _stored(dataset)
-    path = os.path.abspath(place(dataset).path())
+    path = os.path.abspath(cast(LocalPlace, place(dataset)).path())
     if os.path.isdir(path) or os.path.isfile(path):
         return _Source(_stem(path), text_of(path), Path(path))
     if re.fullmatch(r"\w+", dataset):
@@ -163,7 +165,7 @@ def _stem(name: str) -> str:
 
 def _datasets(store: str | Path) -> LocalPlace:
     # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
-    home = place(store) if is_local(store) else cache()
+    home = cast(LocalPlace, place(store)) if is_local(store) else cache()
     home = LocalPlace(home.path("datasets").absolute())
     home.check_writable()
     return home
@@ -181,6 +183,7 @@ def _brought(
             logger.info("%s: already in %s", source.text, home.path(known["folder"]))
             return Dataset(source.name, home.path(known["folder"]), source.text, known["sha256"])
         if not home.exists(packed):  # else a run brought it that found no room to unpack it
+            assert source.bring, "what has no path is brought"
             source.bring(home.path(packed))
         try:
             dataset = _unpacked(home, source, home.path(packed), expected, limits)
@@ -227,7 +230,7 @@ def _is_whole(home: LocalPlace, folder: str, sha256: str) -> bool:
     )
 
 
-def _write_json(home: LocalPlace, name: str, content: dict) -> None:
+def _write_json(home: LocalPlace, name: str, content: dict[str, Any]) -> None:
     home.write(name, json.dumps(content, indent=2).encode())
 
 

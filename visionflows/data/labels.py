@@ -12,13 +12,15 @@ import io
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict, cast
 
 from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.places import file_in, is_local
 from visionflows.places.local import LocalPlace
 
+RuleKind = Literal["folder", "uppercase", "regex", "csv"]
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -26,7 +28,7 @@ _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 class LabelRule:
     """Where an image's label comes from; `value` is the regex's pattern or the csv's place."""
 
-    kind: Literal["folder", "uppercase", "regex", "csv"]
+    kind: RuleKind
     value: str = ""
 
     def __str__(self) -> str:
@@ -43,6 +45,14 @@ class LabelRule:
         return (match and match[1]) or ""
 
 
+class LabelRow(TypedDict):
+    """What a rule says of an image: its path, its label, and its side where a CSV tells it."""
+
+    path: str
+    label: str
+    is_valid: NotRequired[bool]
+
+
 def parse_label_rule(text: str) -> LabelRule:
     """The rule that `folder`, `uppercase`, `regex:<pattern>` or `csv:<place>` means.
 
@@ -50,9 +60,9 @@ def parse_label_rule(text: str) -> LabelRule:
     """
     kind, colon, value = text.partition(":")
     if kind in ("folder", "uppercase") and not colon:
-        return LabelRule(kind)
+        return LabelRule(cast(RuleKind, kind))
     if kind == "csv" and value:
-        return LabelRule(kind, value)
+        return LabelRule("csv", value)
     if kind != "regex":
         raise SettingsError(
             f"--labels {text}: no such rule; give folder, uppercase, "
@@ -67,10 +77,10 @@ def parse_label_rule(text: str) -> LabelRule:
             f"--labels {text}: has {groups} groups; put one (…) around the label, and write "
             "other groups as (?:…)"
         )
-    return LabelRule(kind, value)
+    return LabelRule("regex", value)
 
 
-def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
+def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[LabelRow]:
     """Rows of path and label, sorted by path, of the images (`paths`) that a folder holds.
 
     The label is empty where the rule gives none. From a CSV come only the rows it names, with
@@ -79,22 +89,23 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
     """
     if rule.kind == "csv":
         return _csv_rows(rule, folder, paths)
-    rows = [{"path": path, "label": rule.label_of(path)} for path in paths]
+    rows: list[LabelRow] = [{"path": path, "label": rule.label_of(path)} for path in paths]
     if not any(row["label"] for row in rows):
         raise TableError(f"--labels {rule}: matches no file, such as {some(paths)}")
     return rows
 
 
-def _csv_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
+def _csv_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[LabelRow]:
     text, inside = _read_csv(rule, folder)
-    known, rows, missing = set(paths), {}, []
+    rows: dict[str, LabelRow] = {}
+    known, missing = set(paths), []
     for line in _csv_lines(rule, text):
         spots = [posixpath.normpath(posixpath.join(start, line["path"])) for start in ("", inside)]
         path = next((spot for spot in spots if spot in known), None)
         if path is None:
             missing.append(line["path"])
             continue
-        row = {"path": path, "label": line["label"]}
+        row: LabelRow = {"path": path, "label": line["label"]}
         if "is_valid" in line:
             row["is_valid"] = _bool(line["is_valid"], rule, path)
         if rows.setdefault(path, row) != row:
@@ -108,7 +119,7 @@ def _csv_rows(rule: LabelRule, folder: Path, paths: list[str]) -> list[dict]:
     return [rows[path] for path in sorted(rows)]
 
 
-def _csv_lines(rule: LabelRule, text: str) -> list[dict]:
+def _csv_lines(rule: LabelRule, text: str) -> list[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
     try:
         lines = list(reader)
@@ -159,7 +170,7 @@ def _bool(text: str, rule: LabelRule, path: str) -> bool:
         ) from None
 
 
-def some(names: list[str], remarks: list[str] | None = None) -> str:
+def some(names: Sequence[str], remarks: list[str] | None = None) -> str:
     """Up to three names, a remark after each if there are any, in one line."""
     first = [shown(name) for name in names[:3]]
     if remarks:

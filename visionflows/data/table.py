@@ -97,7 +97,7 @@ def _with_contents(
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
 
-    def look(path: str, label: str) -> tuple:
+    def look(path: str, label: str) -> tuple[str, int, int, str, str]:
         if not label:
             return "", 0, 0, UNLABELLED, "the label rule gives it no label"
         sha256 = ""
@@ -141,11 +141,13 @@ def _valid_by_lot(usable: pd.DataFrame, valid_pct: float, seed: int) -> set[str]
     """
     labels = usable.groupby("sha256").label.nunique()
     clear = set(labels.index[labels == 1])
-    valid, alone, too_few = set(), [], []
+    valid: set[str] = set()
+    alone: list[str] = []
+    too_few: list[str] = []
     for label, contents in usable.groupby("label").sha256.unique().items():
         drawn = sorted(clear.intersection(contents), key=lambda sha256: _lot(seed, sha256))
         if not drawn or len(contents) < 2:
-            (alone if drawn else too_few).append(label)
+            (alone if drawn else too_few).append(str(label))
             continue
         share = max(round(valid_pct * len(contents)), 1)
         valid.update(drawn[: min(share, len(contents) - 1)])
@@ -197,8 +199,8 @@ def _imbalance(usable: pd.DataFrame) -> list[str]:
     if counts.max() <= OUT_OF_BALANCE * counts.min():
         return []
     return [
-        f"classes far out of balance: {counts.max()} images of {shown(counts.idxmax())}, "
-        f"{counts.min()} of {shown(counts.idxmin())}"
+        f"classes far out of balance: {counts.max()} images of {shown(str(counts.idxmax()))}, "
+        f"{counts.min()} of {shown(str(counts.idxmin()))}"
     ]
 
 
@@ -221,7 +223,9 @@ def _contradictions(usable: pd.DataFrame) -> list[str]:
     if several.empty:
         return []
     groups = [
-        " = ".join(f"{shown(row.path)} ({shown(row.label)})" for row in group.itertuples())
+        " = ".join(
+            f"{shown(str(row.path))} ({shown(str(row.label))})" for row in group.itertuples()
+        )
         for _, group in several.groupby("sha256", sort=False)
     ]
     more = ", …" if len(groups) > 3 else ""

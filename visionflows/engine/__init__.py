@@ -6,6 +6,7 @@ Here belongs how fast rows come, and that each is its own file's; not which file
     make_engine(load(find("pets", "store")), EngineSettings())
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from visionflows.engine.base import Engine, EngineSettings
@@ -13,6 +14,8 @@ from visionflows.errors import SettingsError
 
 if TYPE_CHECKING:
     from visionflows.model.bundle import Model
+
+__all__ = ["Engine", "EngineSettings", "make_engine"]
 
 
 def make_engine(model: "Model", settings: EngineSettings, check: bool = True) -> Engine:
@@ -23,6 +26,7 @@ def make_engine(model: "Model", settings: EngineSettings, check: bool = True) ->
     """
     import torch
 
+    Kind: Callable[[Model, EngineSettings], Engine]
     gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not gpu:
         raise SettingsError(

@@ -72,7 +72,7 @@ class Engine(abc.ABC):
         self.batch_size = settings.batch_size or batch_size
         self.workers = settings.workers or workers
         self.decoder = Decoder(
-            self.batch_size, model.info["image_size"], model.info["resize"], settings.max_pixels
+            self.batch_size, model.info.image_size, model.info.resize, settings.max_pixels
         )
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0

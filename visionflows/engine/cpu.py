@@ -34,7 +34,7 @@ class CpuEngine(TorchEngine):
 
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch of files, in order: see Engine.stream."""
-        pending: collections.deque = collections.deque()
+        pending: collections.deque[concurrent.futures.Future[list[Row]]] = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, initializer=_one_core)
         try:
             for files in batches:

@@ -14,7 +14,7 @@ import numpy as np
 
 from visionflows.digest import sha256_of
 from visionflows.images.open import open_image
-from visionflows.images.resize import resized
+from visionflows.images.resize import ResizeMethod, resized
 from visionflows.images.status import BadImage, Status
 from visionflows.places.base import Entry, Place, ReadFailed
 
@@ -51,7 +51,7 @@ class Decoded(NamedTuple):
 class Decoder:
     """Turns names in a place into a Decoded batch; light enough to send to another process."""
 
-    def __init__(self, batch_size: int, side: int, resize: str, max_pixels: int):
+    def __init__(self, batch_size: int, side: int, resize: ResizeMethod, max_pixels: int):
         self.batch_size, self.side, self.resize = batch_size, side, resize
         self.max_pixels = max_pixels
 
@@ -93,5 +93,5 @@ def as_entry(file: Entry | str) -> Entry:
 def _bad(error: OSError) -> BadImage:
     if isinstance(error, FileNotFoundError):
         return BadImage("missing", "the file was gone when it was read")
-    status = "fetch_failed" if isinstance(error, ReadFailed) else "unreadable"
+    status: Status = "fetch_failed" if isinstance(error, ReadFailed) else "unreadable"
     return BadImage(status, f"cannot be read: {error.strerror or error}")

@@ -8,11 +8,12 @@ One rule for whoever measures (training/agreement.py) and whoever believes it (e
 
 import bisect
 import math
-from typing import Any
+
+from visionflows.model.schema import ModelInfo
 
 LEAST = 0.995  # of the labels must agree …
 CONFIDENCE = 0.95  # … and it must be this sure that they do
-_PLENTY = 10**7  # images: more than any number of flips that is told of asks for
+_PLENTY = 10**7  # images: more than was ever asked, or any number of flips that is told of takes
 
 
 def carries(images: int, flips: int) -> bool:
@@ -22,7 +23,7 @@ def carries(images: int, flips: int) -> bool:
     Pearson, Biometrika 26, 1934), is at most 0.5 %: were the rate 0.5 %, so few flips or fewer
     would be seen in no more than 5 % of such samples. 598 images without a flip, 947 with one.
     """
-    if not 0 <= flips <= (1 - LEAST) * images:  # the observed rate itself is too high
+    if images > _PLENTY or not 0 <= flips <= (1 - LEAST) * images:  # no count of ours; too often
         return False
     few = math.fsum(math.exp(_log_chance(images, count)) for count in range(flips + 1))
     return few <= 1 - CONFIDENCE
@@ -33,20 +34,18 @@ def needed(flips: int) -> int:
     return bisect.bisect_left(range(_PLENTY), True, key=lambda images: carries(images, flips))
 
 
-def allowed(info: dict[str, Any], kernel: str) -> bool:
+def allowed(info: ModelInfo, kernel: str) -> bool:
     """Whether a model (its model.json) may be scored in bfloat16 by `kernel` without being told to.
 
     Only by the kernel that the evidence was measured with. The record's version of torch is there
     to be read: one that computes otherwise fails the self-check of every load. Records from before
     there were kernels in them count for AVX512-BF16 alone, and if they were made on a CPU.
     """
-    found = info.get("precision", {}).get("agreement", {})
-    if found.get("auto") != "bfloat16" or not carries(
-        found.get("images", 0), found.get("flips", 0)
-    ):
+    found = info.precision.agreement
+    if found is None or found.auto != "bfloat16" or not carries(found.images, found.flips):
         return False
-    measured = found.get("kernel")
-    if measured is None and info.get("training", {}).get("device", "").startswith("cpu"):
+    measured = found.kernel
+    if not measured and info.training.device.startswith("cpu"):
         measured = "avx512_bf16"
     return bool(kernel) and measured == kernel
 

@@ -10,7 +10,8 @@ weights packed beforehand. They are used here directly, which takes a second, no
 """
 
 import operator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ def _is_plain_convolution(network: "fx.GraphModule", node: "fx.Node") -> bool:
 
     if node.op != "call_module":
         return False
-    module = network.get_submodule(node.target)
+    module = network.get_submodule(str(node.target))
     return (
         type(module) is nn.Conv2d
         and module.padding_mode == "zeros"
@@ -54,7 +55,7 @@ def _is_plain_convolution(network: "fx.GraphModule", node: "fx.Node") -> bool:
 def _replace(network: "fx.GraphModule", node: "fx.Node") -> None:
     """Put the packed convolution in a node's place, and the relu after it, or the sum and its relu,
     into the node."""
-    shape = node.args[0].meta["tensor_meta"].shape
+    shape = node.all_input_nodes[0].meta["tensor_meta"].shape
     relu = _only_user(node, lambda user: _is_relu(network, user))
     shortcut = None
     if relu is None and (total := _only_user(node, _is_sum)) is not None:
@@ -64,18 +65,19 @@ def _replace(network: "fx.GraphModule", node: "fx.Node") -> None:
             shortcut = None
         if shortcut is None or relu is None:
             relu = shortcut = None
-    module = network.get_submodule(node.target)
-    node.target = "packed_" + node.target.replace(".", "_")
+    name = str(node.target)
+    module = cast("nn.Conv2d", network.get_submodule(name))
+    node.target = "packed_" + name.replace(".", "_")
     network.add_submodule(node.target, _packed(module, shape, relu is not None))
     if relu is not None:
         relu.replace_all_uses_with(node)
         network.graph.erase_node(relu)
-    if shortcut is not None:
+    if shortcut is not None and total is not None:
         network.graph.erase_node(total)
         node.args = (*node.args, shortcut)
 
 
-def _only_user(node: "fx.Node", wanted) -> "fx.Node | None":
+def _only_user(node: "fx.Node", wanted: "Callable[[fx.Node], bool]") -> "fx.Node | None":
     users = list(node.users)
     return users[0] if len(users) == 1 and wanted(users[0]) else None
 
@@ -85,7 +87,7 @@ def _is_relu(network: "fx.GraphModule", node: "fx.Node") -> bool:
     from torch import nn
 
     if node.op == "call_module":
-        return type(network.get_submodule(node.target)) is nn.ReLU
+        return type(network.get_submodule(str(node.target))) is nn.ReLU
     return node.op == "call_function" and node.target in (torch.relu, nn.functional.relu)
 
 
@@ -99,8 +101,8 @@ def _is_sum(node: "fx.Node") -> bool:
 def _shortcut(node: "fx.Node", total: "fx.Node") -> "fx.Node | None":
     """The other summand, if it is there before the convolution, of its shape, and read by nothing
     after it: the sum is written over it."""
-    others = [one for one in total.args if one is not node]
-    if len(others) != 1 or "tensor_meta" not in getattr(others[0], "meta", {}):
+    others = [one for one in total.all_input_nodes if one is not node]
+    if len(others) != 1 or "tensor_meta" not in others[0].meta:
         return None
     (other,) = others
     place = {one: at for at, one in enumerate(node.graph.nodes)}
@@ -116,8 +118,9 @@ def _owns_its_memory(network: "fx.GraphModule", node: "fx.Node") -> bool:
 
     if node.op != "call_module":
         return False
-    owners = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-    return node.target.startswith("packed_") or type(network.get_submodule(node.target)) in owners
+    name = str(node.target)
+    owners: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    return name.startswith("packed_") or type(network.get_submodule(name)) in owners
 
 
 def _packed(module: "nn.Conv2d", shape: tuple[int, ...], relu: bool) -> "nn.Module":
@@ -136,12 +139,16 @@ def _packed(module: "nn.Conv2d", shape: tuple[int, ...], relu: bool) -> "nn.Modu
     class Packed(nn.Module):
         """relu(conv(x) + shortcut), each of the two if it is wanted."""
 
-        def forward(self, x, shortcut=None):
+        def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
             if shortcut is None:
                 after = "relu" if relu else "none"
-                return ops._convolution_pointwise(x, weight, bias, *where, after, [], "")
-            return ops._convolution_pointwise_.binary(
+                alone: torch.Tensor = ops._convolution_pointwise(
+                    x, weight, bias, *where, after, [], ""
+                )
+                return alone
+            summed: torch.Tensor = ops._convolution_pointwise_.binary(
                 shortcut, x, weight, bias, *where, "add", 1.0, "relu", [], None
             )
+            return summed
 
     return Packed()

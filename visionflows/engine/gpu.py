@@ -11,7 +11,9 @@ come back into pinned memory. A batch is waited for only when three more are und
 import collections
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
 
 from visionflows.engine.base import Engine, EngineSettings
 from visionflows.engine.decode import Batch, Decoded, Decoder, Row
@@ -23,6 +25,7 @@ from visionflows.places.base import Place
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.data import DataLoader
 
 BATCH = 256
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
@@ -58,11 +61,11 @@ class GpuEngine(TorchEngine):
             yield _received(self, pending.popleft())
 
 
-def _loader(engine: Engine, place: Place, batches: Iterable[Batch]):
+def _loader(engine: Engine, place: Place, batches: Iterable[Batch]) -> "DataLoader[Decoded]":
     from torch.utils.data import DataLoader
 
     return DataLoader(
-        _Files(engine.decoder, place),
+        _Files(engine.decoder, place),  # type: ignore[arg-type]  # Dataset itself needs torch
         batch_size=None,  # an item of the dataset is a batch already
         sampler=batches,
         num_workers=engine.workers,
@@ -79,17 +82,18 @@ class _Files:
     def __init__(self, decoder: Decoder, place: Place):
         self.decoder, self.place = decoder, place
 
-    def __getitem__(self, files: Batch):
+    def __getitem__(self, files: Batch) -> Decoded:
         import torch
 
         decoded = self.decoder(self.place, files)
-        return decoded._replace(pixels=torch.from_numpy(decoded.pixels))
+        # A tensor from here to the device: the loader shares and pins those.
+        return decoded._replace(pixels=cast(np.ndarray, torch.from_numpy(decoded.pixels)))
 
     def __len__(self) -> int:
         raise TypeError("a stream of batches has no length")
 
 
-def _told(loader) -> Iterator[Decoded]:
+def _told(loader: "DataLoader[Decoded]") -> Iterator[Decoded]:
     iterator = iter(loader)
     while True:
         try:
@@ -112,7 +116,7 @@ def _sent(engine: TorchEngine, decoded: Decoded) -> _Pending:
     began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     with torch.inference_mode():
         started = time.perf_counter()
-        pixels = decoded.pixels.to(engine.device, non_blocking=True)
+        pixels = cast("torch.Tensor", decoded.pixels).to(engine.device, non_blocking=True)
         engine.seconds["transfer"] += time.perf_counter() - started
         began.record()
         answers = engine.forward(pixels).to("cpu", non_blocking=True)

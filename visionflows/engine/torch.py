@@ -5,7 +5,8 @@
 What streams files through it is in visionflows.engine.cpu and visionflows.engine.gpu.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -17,10 +18,14 @@ from visionflows.model.network import folded
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 class TorchEngine(Engine):
     """A model on a device of torch's; CpuEngine and GpuEngine stream files through it."""
+
+    _body: "Callable[[torch.Tensor], torch.Tensor]"
+    _head: "Callable[[torch.Tensor], torch.Tensor]"
 
     def __init__(
         self,
@@ -38,7 +43,7 @@ class TorchEngine(Engine):
         self.device, self.chunk = device, self.batch_size
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
         self._scale, self._shift = self._normalisation()
-        self._ready(network_of(model))
+        self._ready(cast("nn.Sequential", network_of(model)))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
@@ -74,12 +79,12 @@ class TorchEngine(Engine):
         import torch
 
         mean, deviation = (
-            torch.tensor(self.model.info["normalise"][key], device=self.device).view(1, 3, 1, 1)
-            for key in ("mean", "std")
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+            for values in (self.model.info.normalise.mean, self.model.info.normalise.std)
         )
         return 1 / (255 * deviation), -mean / deviation
 
-    def _ready(self, network) -> None:
+    def _ready(self, network: "nn.Sequential") -> None:
         """Put the body at the engine's precision on the device, the head in float32.
 
         The head is a thousandth of the work, and rounding its few logits to bfloat16 would flip
@@ -91,10 +96,12 @@ class TorchEngine(Engine):
             torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
             torch.backends.cudnn.allow_tf32 = False
         body, head = network
-        body = folded(body).to(self.device, self._dtype, memory_format=torch.channels_last)
+        body = folded(body).to(  # type: ignore[call-overload]  # torch's types lack this call
+            self.device, self._dtype, memory_format=torch.channels_last
+        )
         body.requires_grad_(False)
         if self.settings.compile:
-            body = torch.compile(body, dynamic=False)
+            body = cast("nn.Module", torch.compile(body, dynamic=False))
         elif self.device.type == "cpu" and self.precision == "bfloat16":
             side = self.decoder.side
             body = fused(body, torch.zeros(self.batch_size, 3, side, side))
@@ -116,7 +123,7 @@ def bfloat16_kernel(device: "torch.device") -> str:
     import torch
 
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = bool(torch.cuda.is_bf16_supported(including_emulation=False))
         return "cuda sm_{}{}".format(*torch.cuda.get_device_capability(device)) if native else ""
     if not torch.cpu._is_avx512_bf16_supported():
         return ""

@@ -40,7 +40,7 @@ _UPRIGHT = {  # EXIF orientation: what undoes it
 }
 
 
-def open_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in a file or in the bytes of one, upright, mode RGB, 8 bits a channel.
 
     Raises BadImage with a status and a reason, and nothing else, whatever the bytes are.
@@ -58,7 +58,7 @@ def open_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
         return to_rgb(_upright(image))
 
 
-def read_file(path: str | os.PathLike) -> bytes:
+def read_file(path: str | os.PathLike[str]) -> bytes:
     """A file's bytes. Raises BadImage: `missing` if it is gone, else `unreadable`."""
     try:
         with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 
 def pixels(
-    source: str | os.PathLike | bytes, size: int, method: ResizeMethod, limit: int
+    source: str | os.PathLike[str] | bytes, size: int, method: ResizeMethod, limit: int
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown. Raises BadImage."""
     return np.asarray(resized(open_image(source, limit), size, method))
@@ -82,7 +82,7 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except SyntaxError:  # Pillow's word for an EXIF block without its header
         orientation = None
-    method = _UPRIGHT.get(orientation)
+    method = _UPRIGHT.get(orientation or 0)
     return image.copy() if method is None else image.transpose(method)
 
 

@@ -14,15 +14,16 @@ holds the sha256 of every other file it needs; the sha256 of `model.json` is the
 import csv
 import dataclasses
 import io
-import json
 import logging
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visionflows.digest import sha256_of
 from visionflows.errors import ModelError
+from visionflows.model.schema import ModelInfo
 from visionflows.places.base import Place
 from visionflows.places.copies import forget, local_copy
+from visionflows.stored import NewerError, NotSoError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.bundle")
 
-SCHEMA_VERSION = 1
-_REQUIRED = ("schema_version", "name", "version", "architecture", "classes", "image_size", "files")
 _SCORING_FILES = ("weights.safetensors", "files.csv", "selfcheck/expected.csv")
 
 
@@ -40,7 +39,7 @@ class Model:
     """A bundle that was found whole: what model.json says, its digest, and where it lies."""
 
     place: Place
-    info: dict[str, Any]
+    info: ModelInfo
     digest: str
     copy: Place | None = None
 
@@ -51,12 +50,12 @@ class Model:
 
     @property
     def classes(self) -> list[str]:
-        return self.info["classes"]
+        return self.info.classes
 
     @property
     def name(self) -> str:
         """`pets@20261123T081500123Z-1a2b3c4d`."""
-        return f"{self.info['name']}@{self.info['version']}"
+        return f"{self.info.name}@{self.info.version}"
 
 
 def load(where: Place) -> Model:
@@ -69,25 +68,24 @@ def load(where: Place) -> Model:
             f"{where}: no model bundle there (no model.json); name one that was published"
         )
     text = where.read("model.json")
+    return _checked(Model(where, read_info(where, text), sha256_of(text)), text)
+
+
+def read_info(where: Place, text: bytes) -> ModelInfo:
+    """What the model.json of a bundle says. Raises ModelError where it is not so."""
     try:
-        info = json.loads(text)
-        lacking = [key for key in _REQUIRED if key not in info]
-    except (ValueError, TypeError) as error:
-        raise ModelError(
-            f"{where}/model.json: not JSON ({error}); publish the model again"
-        ) from error
-    if lacking:
-        raise ModelError(f"{where}/model.json: lacks {', '.join(lacking)}; publish the model again")
-    if info["schema_version"] > SCHEMA_VERSION:
-        raise ModelError(f"{where}: written by a newer visionflows; update this one to read it")
-    return _checked(Model(where, info, sha256_of(text)), text)
+        return ModelInfo.read(text)
+    except NewerError as error:
+        raise ModelError(f"{where}: {error}") from error
+    except NotSoError as error:
+        raise ModelError(f"{where}/model.json: {error}; publish the model again") from error
 
 
 def _checked(model: Model, text: bytes) -> Model:
     """The model with its files on this machine, each as it was published."""
     needed = {
         name: sha256
-        for name, sha256 in model.info["files"].items()
+        for name, sha256 in model.info.files.items()
         if name in _SCORING_FILES or name.startswith("selfcheck/")
     }
     files = local_copy(model.place, needed, text, model.digest)
@@ -108,13 +106,13 @@ def network_of(model: Model) -> "nn.Module":
     from visionflows.model.network import build, check_architecture
 
     info = model.info
-    check_architecture(info["architecture"])
-    network = build(info["architecture"], len(model.classes), info["image_size"])
+    check_architecture(info.architecture)
+    network = build(info.architecture, len(model.classes), info.image_size)
     try:
         network.load_state_dict(tensors_of(model.files.read("weights.safetensors")))
     except RuntimeError as error:
         raise ModelError(
-            f"{model.place}: its weights do not fit {info['architecture']} as torchvision "
+            f"{model.place}: its weights do not fit {info.architecture} as torchvision "
             f"{metadata.version('torchvision')} builds it; score with the versions in model.json"
         ) from error
     return network.eval()

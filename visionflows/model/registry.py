@@ -8,17 +8,17 @@ find("pets@production", store="store")           # the place of a bundle
 """
 
 import datetime
-import json
 import logging
 import os
 import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from visionflows.digest import sha256_of
 from visionflows.errors import ModelError, SettingsError
-from visionflows.model.bundle import SCHEMA_VERSION, load
+from visionflows.model.bundle import load, read_info
+from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.places.base import Place
 
@@ -44,16 +44,14 @@ def new_version() -> str:
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
 
 
-def publish(draft: Path, store: str | Path, info: dict, table: "pd.DataFrame") -> str:
+def publish(draft: Path, store: str | Path, info: ModelInfo, table: "pd.DataFrame") -> str:
     """The place of a new bundle made of a draft; `latest` means it from now on.
 
     `draft` holds weights.safetensors, selfcheck/ and pictures/ (as fine_tune and evaluate leave
     them), and report.html; `info` is all of model.json that is known by now. The bundle can be
     found once its model.json, the last file written, is there.
     """
-    check_name(info["name"])
-    version = info["version"]
-    target = place(store).sub(f"models/{info['name']}/{version}")
+    target = place(store).sub(f"models/{info.name}/{info.version}")
     source = place(draft)
     target.write("files.csv", _files_csv(table))
     for entry in source.walk():
@@ -61,14 +59,10 @@ def publish(draft: Path, store: str | Path, info: dict, table: "pd.DataFrame") -
             ("weights", "selfcheck/", "pictures/", "report.html", "export.pkl")
         ):
             target.write(entry.name, source.read(entry.name))
-    info = {
-        "schema_version": SCHEMA_VERSION,
-        **info,
-        "files": {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()},
-    }
-    target.write("model.json", json.dumps(info, indent=2, ensure_ascii=False).encode())
-    _advance(store, info["name"], version)
-    log.info("published %s@%s", info["name"], version)
+    files = {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()}
+    target.write("model.json", info.model_copy(update={"files": files}).text())
+    _advance(store, info.name, info.version)
+    log.info("published %s@%s", info.name, info.version)
     return str(target)
 
 
@@ -97,14 +91,21 @@ def promote(model: str, store: str | Path, alias: str = "production") -> tuple[s
     Raises ModelError where there is no such model, or its bundle is not whole.
     """
     found = load(find(model, store))
-    name, version = found.info["name"], found.info["version"]
+    name, version = found.info.name, found.info.version
     set_alias(store, name, alias, version)
     log.info("%s@%s is %s@%s now", name, alias, name, version)
     return name, version
 
 
-def catalogue(store: str | Path) -> list[dict]:
-    """A row a published version, newest first: name, version, aliases, metrics, created."""
+class Listed(NamedTuple):
+    """A published version, and the aliases that mean it."""
+
+    info: ModelInfo
+    aliases: list[str]
+
+
+def catalogue(store: str | Path) -> list[Listed]:
+    """Every published version, by name, newest first; one that cannot be read is only logged."""
     models, rows = place(store).sub("models"), []
     for name in models.names():
         aliases = {
@@ -112,11 +113,18 @@ def catalogue(store: str | Path) -> list[dict]:
             for alias in models.names(f"{name}/aliases")
         }
         for version in reversed(models.names(name)):
+            named = sorted(alias for alias, means in aliases.items() if means == version)
             if models.exists(f"{name}/{version}/model.json"):
-                info = json.loads(models.read(f"{name}/{version}/model.json"))
-                named = sorted(alias for alias, means in aliases.items() if means == version)
-                rows.append({**info, "aliases": named})
+                rows += _listed(models.sub(f"{name}/{version}"), named)
     return rows
+
+
+def _listed(where: Place, aliases: list[str]) -> list[Listed]:
+    try:
+        return [Listed(read_info(where, where.read("model.json")), aliases)]
+    except ModelError as error:
+        log.warning("%s", error)
+        return []
 
 
 def find(model: str, store: str | Path) -> Place:

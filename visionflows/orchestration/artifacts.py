@@ -9,6 +9,8 @@ then become links, and the confusion matrix an image.
 """
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -17,18 +19,20 @@ from prefect.artifacts import (
 )
 
 from visionflows.model.registry import default_store
+from visionflows.model.schema import ModelInfo
+from visionflows.scoring.schema import RunResult
 
 
-def scored(run: dict) -> None:
+def scored(run: RunResult) -> None:
     """The summary of a scoring run: its books, class counts, where the time went, its files."""
     create_markdown_artifact(_scoring(run), key="score-summary", description="What was scored")
 
 
-def trained(info: dict, where: str) -> None:
+def trained(info: ModelInfo, where: str) -> None:
     """The metrics by class as a table, a summary, and the confusion matrix where it has a URL."""
     rows = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
-        for row in info["metrics"]["by_class"]
+        for row in info.as_dict()["metrics"]["by_class"]
     ]
     create_table_artifact(rows, key="metrics-by-class", description="On the validation images")
     create_markdown_artifact(_training(info, where), key="train-summary", description="The model")
@@ -37,12 +41,12 @@ def trained(info: dict, where: str) -> None:
         create_image_artifact(picture, key="confusion", description="Confusion matrix")
 
 
-def epochs(history: list[dict]) -> None:
+def epochs(history: list[dict[str, Any]]) -> None:
     """Losses and metrics as a table, an epoch a row."""
     create_table_artifact(history, key="epochs", description="Losses and metrics, an epoch a row")
 
 
-def retrained(model: str, verdict: dict) -> None:
+def retrained(model: str, verdict: dict[str, Any]) -> None:
     """Whether the new model was promoted, and why."""
     outcome = "promoted" if verdict["better"] else "not promoted"
     note = f"## {model}: {outcome}\n\n{verdict['why'][:1].upper()}{verdict['why'][1:]}.\n"
@@ -53,39 +57,37 @@ def retrained(model: str, verdict: dict) -> None:
     create_markdown_artifact(note, key="retrain-summary", description="Whether it was promoted")
 
 
-def _scoring(run: dict) -> str:
-    books, timings = run["books"], run["timings"]
-    statuses = {name: count for name, count in books["by_status"].items() if name != "ok"}
-    files = ("predictions.csv", "report.html", *(["failures.csv"] if books["failed"] else []))
+def _scoring(run: RunResult) -> str:
+    books, timings = run.books, run.timings
+    statuses = {name: count for name, count in books.by_status.items() if name != "ok"}
+    files = ("predictions.csv", "report.html", *(["failures.csv"] if books.failed else []))
     return "\n".join(
         [
-            f"## {books['found']} files found = {books['ok']} ok + {books['failed']} failed",
-            f"`{run['input']}` with {run['model']['name']}@{run['model']['version']} on "
-            f"{run['device']}",
+            f"## {books.found} files found = {books.ok} ok + {books.failed} failed",
+            f"`{run.input}` with {run.model.name}@{run.model.version} on {run.device}",
             "",
-            *(f"- {_link(run['output'], name)}" for name in files),
-            *_table("label", "files", books["by_label"]),
+            *(f"- {_link(run.output, name)}" for name in files),
+            *_table("label", "files", books.by_label),
             *_table("not scored", "files", statuses),
             "### Where the time went",
-            f"{timings['seconds']:.1f} s, {timings['images_per_second']} images/s; "
-            f"{timings['limit']}",
-            *_table("stage", "seconds per 1,000", timings["per_1000"]),
+            f"{timings.seconds:.1f} s, {timings.images_per_second} images/s; {timings.limit}",
+            *_table("stage", "seconds per 1,000", timings.per_1000),
         ]
     )
 
 
-def _training(info: dict, where: str) -> str:
-    metrics, dataset, training = info["metrics"], info["dataset"], info["training"]
-    seconds = sum(epoch["seconds"] for epoch in training["history"])
+def _training(info: ModelInfo, where: str) -> str:
+    metrics, dataset, training = info.metrics, info.dataset, info.training
+    seconds = sum(epoch.seconds for epoch in training.history)
     return "\n".join(
         [
-            f"## {info['name']}@{info['version']}",
-            f"{info['architecture']} on {dataset['train']} images of {len(info['classes'])} "
-            f"classes, validated on {dataset['valid']}: error rate "
-            f"**{metrics['error_rate']:.4f}**, accuracy **{metrics['accuracy']:.4f}**",
+            f"## {info.name}@{info.version}",
+            f"{info.architecture} on {dataset.train} images of {len(info.classes)} "
+            f"classes, validated on {dataset.valid}: error rate "
+            f"**{metrics.error_rate:.4f}**, accuracy **{metrics.accuracy:.4f}**",
             "",
-            f"{len(training['history'])} epochs in {seconds:.0f} s on {training['device']}; "
-            f"{dataset['skipped']} images left out",
+            f"{len(training.history)} epochs in {seconds:.0f} s on {training.device}; "
+            f"{dataset.skipped} images left out",
             "",
             f"- {_link(where, 'report.html')}",
             f"- {_link(where, 'model.json')}",
@@ -93,7 +95,7 @@ def _training(info: dict, where: str) -> str:
     )
 
 
-def _table(left: str, right: str, rows: dict) -> list[str]:
+def _table(left: str, right: str, rows: Mapping[Any, object]) -> list[str]:
     if not rows:
         return []
     lines = (f"| {_cell(name)} | {value} |" for name, value in rows.items())

@@ -7,12 +7,13 @@ endpoint in the block win over those of the environment. The secret stays in the
 """
 
 import functools
+from typing import Any
 
 from visionflows.errors import SettingsError
 
 
 @functools.lru_cache
-def session_of(name: str) -> tuple:
+def session_of(name: str) -> tuple[Any, str | None]:
     """A boto3 session with the block's credentials, and the endpoint it names or None.
 
     Raises SettingsError without prefect-aws, without such a block, and without its server.
@@ -29,7 +30,8 @@ def session_of(name: str) -> tuple:
 
     slug = name if "/" in name else f"aws-credentials/{name}"
     try:
-        block = Block.load(slug, _sync=True)
+        # Prefect takes _sync and does not say so; the blocks of prefect-aws have no types.
+        block: Any = Block.load(slug, _sync=True)  # type: ignore[call-arg]
     except ValueError as error:
         raise SettingsError(
             f"{said}: no block {slug} on the Prefect server; `prefect block ls` names those there"

@@ -12,7 +12,7 @@ import threading
 
 def forget_exit_calls() -> None:
     """Drop the exit calls that a forked child has from its parent; they are the parent's."""
-    threading._threading_atexits.clear()
+    threading._threading_atexits.clear()  # type: ignore[attr-defined]  # threading's own list
 
 
 os.register_at_fork(after_in_child=forget_exit_calls)

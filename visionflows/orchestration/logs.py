@@ -27,7 +27,7 @@ class OneLine(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, VisionflowsError):
             return True
-        if getattr(error, "told", False):
+        if error.told:
             return False
         error.told = True
         record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None

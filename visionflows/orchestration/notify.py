@@ -8,15 +8,21 @@ is the line to show, the other keys say which run it was. Set it where the worke
 
 import logging
 import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from prefect.events import emit_event
+
+if TYPE_CHECKING:
+    from prefect import Flow, State
+    from prefect.client.schemas.objects import FlowRun
 
 log = logging.getLogger("visionflows.notify")
 
 EVENT = "visionflows.run.failed"
 
 
-def tell(flow, flow_run, state) -> None:
+def tell(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
     """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
     if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
         return
@@ -38,7 +44,7 @@ def tell(flow, flow_run, state) -> None:
         _post(url, {"text": f"{flow_run.name}: {state.name}: {message}", **words})
 
 
-def _post(url: str, words: dict[str, str]) -> None:
+def _post(url: str, words: Mapping[str, str | None]) -> None:
     import httpx
 
     try:

@@ -6,6 +6,9 @@ with Progress("scoring", total=1001) as progress:
 
 import sys
 import time
+from types import TracebackType
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich import progress as rich_progress
@@ -19,7 +22,8 @@ class Progress:
 
     def __init__(self, what: str, total: int):
         self.what, self.total, self.done = what, max(total, 1), 0.0
-        self._artifact = create_progress_artifact(0.0, description=what)
+        # Prefect says that it may be awaited; called so, it never is to be.
+        self._artifact = cast(UUID, create_progress_artifact(0.0, description=what))
         self._told = time.monotonic()
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
@@ -34,7 +38,12 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bar.stop()
         if kind is None:
             self._tell(1.0)

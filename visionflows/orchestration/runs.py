@@ -4,9 +4,13 @@
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
-from prefect.context import get_run_context
+from prefect.context import FlowRunContext, get_run_context
 from prefect.runtime import flow_run
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
 
 
 def called(template: str) -> Callable[[], str]:
@@ -16,5 +20,5 @@ def called(template: str) -> Callable[[], str]:
 
 def default_output(store: str) -> str:
     """A place in the store that is this flow run's own: the same one when the run is retried."""
-    run = get_run_context().flow_run
+    run = cast("FlowRun", cast(FlowRunContext, get_run_context()).flow_run)
     return f"{store.rstrip('/')}/scores/{run.created:%Y%m%dT%H%M%SZ}-{run.id.hex[-8:]}"

@@ -10,6 +10,7 @@ import functools
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 
 @functools.cache
@@ -22,9 +23,7 @@ def page(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["css"] = jinja2.utils.markupsafe.Markup(
-        (Path(__file__).parent / "style.css").read_text()
-    )
+    environment.globals["css"] = Markup((Path(__file__).parent / "style.css").read_text())
     environment.filters |= {
         "number": _number,
         "percent": percent,

@@ -20,6 +20,7 @@ from visionflows.images.status import BadImage
 from visionflows.places.base import Place
 from visionflows.places.names import name_of
 from visionflows.reports.page import page, percent
+from visionflows.scoring.schema import Counts, RunResult
 
 THUMBNAIL = 160  # pixels of the longest side
 SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
@@ -44,13 +45,13 @@ class Samples:
     failures: list[dict]
 
 
-def collect_samples(run: dict, source: Place, output: Place) -> Samples:
+def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
     """What to show of a run, chosen in one pass over its predictions.csv, in flat memory.
 
     Of each of the largest classes the first eight in the order of their names' digests (so not
     eight pictures of one folder), the least certain, the first 200 failures.
     """
-    order = sorted(run["books"]["by_label"].items(), key=lambda item: (-item[1], item[0]))
+    order = sorted(run.books.by_label.items(), key=lambda item: (-item[1], item[0]))
     classes = [name for name, _ in order[:CLASSES]]
     picked: dict[str, list] = {name: [] for name in classes}
     unsure: list = []
@@ -110,10 +111,10 @@ def thumbnail(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def scoring_report(run: dict, samples: Samples) -> str:
+def scoring_report(run: RunResult, samples: Samples) -> str:
     """The HTML page of a scoring run (the content of run.json) and its samples."""
-    books = run["books"]
-    counts = sorted(books["by_label"].items(), key=lambda item: (-item[1], item[0]))
+    books = run.books
+    counts = sorted(books.by_label.items(), key=lambda item: (-item[1], item[0]))
     most = counts[0][1] if counts else 1
     bars = [(name, count, round(100 * count / most, 2)) for name, count in counts[:BARS]]
     if len(counts) > BARS:
@@ -121,7 +122,7 @@ def scoring_report(run: dict, samples: Samples) -> str:
         bars.append(
             (f"{len(counts) - BARS} more labels", rest, round(100 * min(rest / most, 1), 2))
         )
-    histogram = run["confidence_histogram"]
+    histogram = run.confidence_histogram
     tallest = max([*histogram, 1])
     return page("scoring.html").render(
         run=run,
@@ -131,20 +132,20 @@ def scoring_report(run: dict, samples: Samples) -> str:
         failed_by_status=_by_status(books),
         counts=bars,
         histogram=[round(90 * count / tallest, 2) for count in histogram],
-        confident=percent(sum(histogram[-2:]) / max(books["ok"], 1)),
+        confident=percent(sum(histogram[-2:]) / max(books.ok, 1)),
     )
 
 
-def _scored_headline(books: dict, counts: list[tuple[str, int]]) -> str:
-    if not books["found"]:
+def _scored_headline(books: Counts, counts: list[tuple[str, int]]) -> str:
+    if not books.found:
         return "Nothing to score: no image was found"
     few = ", ".join(f"{name} ({count:,})" for name, count in counts)
     labels = few if len(counts) <= 4 else f"{len(counts)} labels"
-    images = "image" if books["found"] == 1 else "images"
-    failed = f"; {books['failed']:,} failed" if books["failed"] else ""
-    return f"{books['found']:,} {images} scored: {labels or 'none could be read'}{failed}"
+    images = "image" if books.found == 1 else "images"
+    failed = f"; {books.failed:,} failed" if books.failed else ""
+    return f"{books.found:,} {images} scored: {labels or 'none could be read'}{failed}"
 
 
-def _by_status(books: dict) -> str:
-    counts = (item for item in books["by_status"].items() if item[0] != "ok")
+def _by_status(books: Counts) -> str:
+    counts = (item for item in books.by_status.items() if item[0] != "ok")
     return ", ".join(f"{count:,} {status}" for status, count in counts)

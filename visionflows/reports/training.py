@@ -4,6 +4,7 @@ from visionflows.reports.training import training_report
 page = training_report(info, {"confusion": png}, summary)
 """
 
+from visionflows.model.schema import Agreement, ModelInfo
 from visionflows.reports.page import page, percent
 
 _PICTURES = (
@@ -23,42 +24,42 @@ _PICTURES = (
 )
 
 
-def training_report(model: dict, pictures: dict[str, bytes], summary: str) -> str:
+def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) -> str:
     """The HTML page of a model (the content of model.json), with PNG bytes by name.
 
     `summary` is what fastai's learn.summary() says of the frozen network.
     """
-    metrics = model["metrics"]
+    metrics = model.metrics
     return page("training.html").render(
         model=model,
         metrics=metrics,
         pictures=pictures,
         summary=summary,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
-        agreement=_agreement(model.get("precision", {}).get("agreement")),
+        agreement=_agreement(model.precision.agreement),
         headline=(
-            f"{model['name']} tells {len(model['classes'])} classes apart and is right about "
-            f"{percent(metrics['accuracy'])} of images it was not trained on"
+            f"{model.name} tells {len(model.classes)} classes apart and is right about "
+            f"{percent(metrics.accuracy)} of images it was not trained on"
         ),
     )
 
 
-def _agreement(found: dict | None) -> str:
+def _agreement(found: Agreement | None) -> str:
     if not found:
         return ""
-    if "labels" not in found:
-        return f"Scores in float32: {found['why']}."
-    flips = f"{found['flips']} labels differ"
-    ties = f"{found['far_flips']} of them no near ties" if found["far_flips"] else "all near ties"
+    if found.labels is None:
+        return f"Scores in float32: {found.why}."
+    flips = f"{found.flips} labels differ"
+    ties = f"{found.far_flips} of them no near ties" if found.far_flips else "all near ties"
     told = (
-        f"In {found['precision']} {percent(found['labels'])} of {found['images']:,} labels are "
-        f"those of float32 ({flips}{', ' + ties if found['flips'] else ''}); the largest "
-        f"difference of a probability is {found['largest_difference']:.4f}."
+        f"In {found.precision} {percent(found.labels)} of {found.images:,} labels are "
+        f"those of float32 ({flips}{', ' + ties if found.flips else ''}); the largest "
+        f"difference of a probability is {found.largest_difference:.4f}."
     )
-    if found.get("trained_on"):
-        told += f" {found['trained_on']:,} of these images were trained on."
-    if "kernel" in found:
-        told += f" Measured by {found['kernel']}, torch {found['torch']}."
-    where = " on such a device, and float32 elsewhere" if found["auto"] == "bfloat16" else ""
-    why = f": {found['why']}" if found.get("why") else ""
-    return f"{told} By itself scoring takes {found['auto']}{where}{why}."
+    if found.trained_on:
+        told += f" {found.trained_on:,} of these images were trained on."
+    if found.kernel:
+        told += f" Measured by {found.kernel}, torch {found.torch}."
+    where = " on such a device, and float32 elsewhere" if found.auto == "bfloat16" else ""
+    why = f": {found.why}" if found.why else ""
+    return f"{told} By itself scoring takes {found.auto}{where}{why}."

@@ -3,24 +3,26 @@
     from visionflows.scoring.books import Books
     books = Books()
     books.add(["1.jpg", "ok", "cat", "0.93", ""])
-    books.as_dict()["found"]                                   # 1
+    books.counts().found                                       # 1
 
 A part keeps its share in its record, and the whole is the sum of the parts.
 """
 
 import collections
 
-from visionflows.images.status import STATUSES
+from pydantic import ValidationError
 
-HISTOGRAM_BINS = 20
+from visionflows.errors import RunError
+from visionflows.images.status import STATUSES, Status
+from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 
 
 class Books:
     """How many files were found, and what became of each."""
 
-    def __init__(self):
-        self.by_status = collections.Counter()
-        self.by_label = collections.Counter()
+    def __init__(self) -> None:
+        self.by_status: collections.Counter[Status] = collections.Counter()
+        self.by_label: collections.Counter[str] = collections.Counter()
         self.histogram = [0] * HISTOGRAM_BINS
         self.kept = 0
 
@@ -42,20 +44,26 @@ class Books:
             bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             self.histogram[bin_] += 1
 
-    def add_record(self, record: dict) -> None:
+    def add_record(self, record: Record) -> None:
         """Enter a whole part."""
-        self.by_status.update(record["books"]["by_status"])
-        self.by_label.update(record["books"]["by_label"])
-        self.kept += record["books"]["carried_over"]
-        self.histogram = [a + b for a, b in zip(self.histogram, record["histogram"], strict=True)]
+        self.by_status.update(record.books.by_status)
+        self.by_label.update(record.books.by_label)
+        self.kept += record.books.carried_over
+        self.histogram = [a + b for a, b in zip(self.histogram, record.histogram, strict=True)]
 
-    def as_dict(self) -> dict:
-        """found, ok, failed, carried_over, by_status, by_label."""
-        return {
-            "found": self.found,
-            "ok": self.by_status["ok"],
-            "failed": self.failed,
-            "carried_over": self.kept,
-            "by_status": dict(sorted(self.by_status.items())),
-            "by_label": dict(sorted(self.by_label.items())),
-        }
+    def counts(self) -> Counts:
+        """The books as they are written down. Raises RunError where they do not balance."""
+        try:
+            return Counts(
+                found=self.found,
+                ok=self.by_status["ok"],
+                failed=self.failed,
+                carried_over=self.kept,
+                by_status=dict(sorted(self.by_status.items())),
+                by_label=dict(sorted(self.by_label.items())),
+            )
+        except ValidationError as error:
+            raise RunError(
+                f"the books do not balance: {self.found} files found, {self.by_status['ok']} ok "
+                f"and {self.failed} failed; nothing was published, please report this"
+            ) from error

@@ -8,7 +8,6 @@ Earlier parts are read beside the new listing, both sorted, so that memory stays
 
 import heapq
 import itertools
-import json
 import logging
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,7 +16,8 @@ from visionflows.digest import sha256_of
 from visionflows.places.base import MISSING, Entry, Place
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import LISTED, Kept, sort_key
-from visionflows.scoring.shards import rows_of
+from visionflows.scoring.schema import Record
+from visionflows.scoring.shards import begun, rows_of
 
 log = logging.getLogger("visionflows.carry")
 
@@ -42,8 +42,8 @@ class Earlier:
         folders = [f"previous/{name}" for name in output.names("previous")]
         usable = []
         for folder in ("parts", *reversed(folders)):
-            if output.exists(f"{folder}/plan.json"):
-                why = job.rows_hold(json.loads(output.read(f"{folder}/plan.json")))
+            if plan := begun(output, folder):
+                why = job.rows_hold(plan)
                 self.why_none = self.why_none or why
                 if why is None:
                     usable.append(folder)
@@ -95,8 +95,8 @@ def _rows(output: Place, folder: str, age: int) -> Iterator[_Old]:
         if not name.startswith("part-") or not name.endswith(".json"):
             continue
         data, marks = output.read(f"{part}.csv"), output.read(f"{part}.files")
-        record = json.loads(output.read(f"{part}.json"))
-        if sha256_of(data) != record["sha256"]:
+        record = Record.read(output.read(f"{part}.json"))
+        if sha256_of(data) != record.sha256:
             continue  # cut or changed since: its files are scored again
         fields = marks.decode("utf-8", "surrogateescape").split("\0")
         for at, cells in enumerate(rows_of(data)):

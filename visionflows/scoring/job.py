@@ -1,6 +1,6 @@
 """What makes a scoring run this run and no other: a job, its columns, and its plan on the disk.
 
-job = Job("inbox", listing.digest, listing.found, model.digest, model.classes, settings)
+job = Job("inbox", listing.digest, listing.found, model.digest, model.classes, JobSettings(…))
 job.header               # path, status, label, …
 job.rows_hold(plan)      # are the rows of an earlier run this one's too?
 """
@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from visionflows.digest import sha256_of
+from visionflows.scoring.schema import JobSettings, Plan
 
 COLUMNS = ("path", "status", "label", "confidence", "error")
 
@@ -23,38 +24,40 @@ class Job:
     files: int
     model: str
     classes: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: JobSettings
 
     @property
     def digest(self) -> str:
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(self._identity(), sort_keys=True)
         return sha256_of(text.encode())
 
     @property
     def header(self) -> list[str]:
         """The columns of predictions.csv."""
-        ranks = range(1, self.settings.get("top", 0) + 1)
+        ranks = range(1, self.settings.top + 1)
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
         return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top]
 
-    def as_plan(self) -> dict:
+    def as_plan(self) -> Plan:
         """The job as plan.json holds it."""
-        return json.loads(json.dumps({**dataclasses.asdict(self), "job": self.digest}))
+        return Plan.model_validate({**self._identity(), "job": self.digest}, strict=False)
 
-    def rows_hold(self, plan: dict) -> str | None:
+    def _identity(self) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(self)]
+        told = {name: getattr(self, name) for name in names}
+        return {**told, "settings": self.settings.model_dump()}
+
+    def rows_hold(self, plan: Plan) -> str | None:
         """None if rows of another job are this job's too, else what differs, for a person."""
-        ours = self.as_plan()
-        if plan.get("model") != self.model:
+        if plan.model != self.model:
             return "the model changed"
-        names = sorted({*plan["settings"], *self.settings} - {"shard_size"})
-        for name in names:
-            if plan["settings"].get(name) != ours["settings"].get(name):
+        for name, value in sorted(self.settings):
+            if name != "shard_size" and getattr(plan.settings, name) != value:
                 return f"{name} changed"
         return None
 
-    def difference(self, plan: dict) -> str:
+    def difference(self, plan: Plan) -> str:
         """What differs from another job's plan, for a person: the first thing that does."""
-        ours = self.as_plan()
         names = {
             "input": "input",
             "model": "model",
@@ -62,12 +65,13 @@ class Job:
             "files": "number of files",
         }
         for key, name in names.items():
-            if plan.get(key) != ours[key]:
-                return f"its {name} is {_short(plan.get(key))}, this one's {_short(ours[key])}"
-        for key, value in ours["settings"].items():
-            before = plan.get("settings", {}).get(key)
+            before, ours = getattr(plan, key), getattr(self, key)
+            if before != ours:
+                return f"its {name} is {_short(before)}, this one's {_short(ours)}"
+        for name, value in self.settings:
+            before = getattr(plan.settings, name)
             if before != value:
-                return f"its {key} is {before}, this one's {value}"
+                return f"its {name} is {before}, this one's {value}"
         return "files were added, removed or changed since"
 
 

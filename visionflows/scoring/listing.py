@@ -10,7 +10,6 @@ temporary file without a name, which is gone with the process however that ends.
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -23,6 +22,8 @@ from visionflows.errors import PlaceError
 from visionflows.places import file_in, place
 from visionflows.places.base import Entry, Place
 from visionflows.places.names import name_of, text_of
+from visionflows.scoring.schema import RunResult
+from visionflows.stored import NotSoError
 
 # The version of a file that was named in a list and not looked at.
 LISTED = "listed"
@@ -106,11 +107,11 @@ class _Writer:
 
     def _begin(self) -> None:
         self.records: list[str] = []
-        self.identity = hashlib.sha256()
+        self.marks: list[str] = []
 
     def add(self, entry: Entry, kept: Kept | None) -> None:
         mark = f"{entry.name}\0{entry.size}\0{entry.version}\0"
-        self.identity.update(mark.encode("utf-8", "surrogateescape"))
+        self.marks.append(mark)
         tail = f"{kept.sha256}\0{json.dumps(kept.cells)}\0" if kept else "\0\0"
         self.records.append(mark + tail)
         self.bytes += entry.size
@@ -124,7 +125,8 @@ class _Writer:
         data = "".join(self.records).encode("utf-8", "surrogateescape")
         self.file.write(data)
         place_ = (len(self.shards), len(self.records), self.offset, len(data))
-        self.shards.append(Shard(*place_, self.identity.hexdigest()))
+        digest = sha256_of("".join(self.marks).encode("utf-8", "surrogateescape"))
+        self.shards.append(Shard(*place_, digest))
         self.offset += len(data)
         self._begin()
 
@@ -151,8 +153,15 @@ def named_in(where: str) -> tuple[Place, list[Entry]]:
     if "path" not in (rows.fieldnames or ()):
         raise PlaceError(f"{where}: has no column `path`; give the failures.csv of a run")
     texts = sorted({row["path"] for row in rows})
-    root = json.loads(beside.read("run.json"))["input"] if beside.exists("run.json") else None
+    root = _run_beside(beside).input if beside.exists("run.json") else None
     return place(root) if root else beside, [Entry(name_of(text), 0, LISTED) for text in texts]
+
+
+def _run_beside(output: Place) -> RunResult:
+    try:
+        return RunResult.read(output.read("run.json"))
+    except NotSoError as error:
+        raise PlaceError(f"{output}/run.json: {error}; remove it, or run that run again") from error
 
 
 def outside(entries: Iterable[Entry], folder: str | None) -> Iterator[Entry]:

@@ -31,11 +31,11 @@ from visionflows.scoring.books import Books
 from visionflows.scoring.earlier import Earlier
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Shard, is_list, list_files, named_in, outside
+from visionflows.scoring.schema import JobSettings, RunCounts, RunModel, RunResult, Timings
 from visionflows.scoring.timings import timings
 
 log = logging.getLogger("visionflows.predict")
 
-SCHEMA_VERSION = 1
 # What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
 BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
 # Below this many files a share of failures says little.
@@ -113,39 +113,48 @@ class ScoringRun:
         self.scored += todo
         return todo
 
-    def merge(self) -> dict:
+    def merge(self) -> RunResult:
         """Write predictions.csv from the parts; returns what run.json will say."""
         began = time.perf_counter()
         books, files = shards.merge(self.output, self.job, self.listing)
         self._write_seconds += time.perf_counter() - began
-        told = books.as_dict() | {"ignored": self.ignored}
+        return RunResult(
+            schema_version=RunResult.VERSION,
+            run=str(self.output).rstrip("/").rpartition("/")[2],
+            status="failed" if self._too_many(books) else "done",
+            input=str(self.input),
+            output=str(self.output),
+            model=self._model(),
+            settings=self.job.settings,
+            device=self.engine.device_name,
+            books=self._counts(books),
+            confidence_histogram=books.histogram,
+            timings=self._timings(),
+            started=self.started.isoformat(timespec="seconds"),
+            ended=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            files=files,
+            versions=versions(),
+        )
+
+    def _model(self) -> RunModel:
+        model = self.engine.model
+        return RunModel(
+            name=model.info.name,
+            version=model.info.version,
+            architecture=model.info.architecture,
+            classes=model.classes,
+            image_size=model.info.image_size,
+            digest=model.digest,
+            place=str(model.place),
+        )
+
+    def _counts(self, books: Books) -> RunCounts:
+        told = books.counts().model_dump() | {"ignored": self.ignored}
         if self.earlier:
             told |= {"changed": self.earlier.changed, "vanished": self.earlier.vanished}
-        model = self.engine.model
-        keys = ("name", "version", "architecture", "classes", "image_size")
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "run": str(self.output).rstrip("/").rpartition("/")[2],
-            "status": "failed" if self._too_many(books) else "done",
-            "input": str(self.input),
-            "output": str(self.output),
-            "model": {
-                **{key: model.info[key] for key in keys},
-                "digest": model.digest,
-                "place": str(model.place),
-            },
-            "settings": self.job.settings,
-            "device": self.engine.device_name,
-            "books": told,
-            "confidence_histogram": books.histogram,
-            "timings": self._timings(),
-            "started": self.started.isoformat(timespec="seconds"),
-            "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "files": files,
-            "versions": versions(),
-        }
+        return RunCounts(**told)
 
-    def report(self, run: dict) -> None:
+    def report(self, run: RunResult) -> None:
         """Write report.html and then run.json, so that it is never there without the page."""
         page = scoring_report(run, collect_samples(run, self.source, self.output))
         self.output.write("report.html", page.encode())
@@ -156,7 +165,7 @@ class ScoringRun:
         self._look()
         digest = self.job.digest
         plan = shards.begun(self.output)
-        same = plan is not None and plan["job"] == digest
+        same = plan is not None and plan.job == digest
         left = [
             shard
             for shard in self.listing.shards
@@ -252,13 +261,13 @@ class ScoringRun:
             files=files,
             model=engine.model.digest,
             classes=tuple(engine.model.classes),
-            settings={
-                "precision": engine.precision,
-                "batch_size": engine.batch_size,
-                "max_pixels": settings.max_pixels,
-                "top": settings.top,
-                "shard_size": settings.shard_size,
-            },
+            settings=JobSettings(
+                precision=engine.precision,
+                batch_size=engine.batch_size,
+                max_pixels=settings.max_pixels,
+                top=settings.top,
+                shard_size=settings.shard_size,
+            ),
         )
 
     def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
@@ -271,19 +280,18 @@ class ScoringRun:
     def _too_many(self, books: Books) -> bool:
         return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found
 
-    def _timings(self) -> dict:
+    def _timings(self) -> Timings:
         stages = {"list": self._list_seconds, **self.engine.seconds, "write": self._write_seconds}
         told = timings(stages, time.perf_counter() - self._clock, self.scored)
-        return told | {"forwarded": self.engine.forwarded}
+        return Timings(**told, forwarded=self.engine.forwarded)
 
 
-def check_errors(run: dict) -> None:
+def check_errors(run: RunResult) -> None:
     """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
-    if run["status"] == "failed":
-        books = run["books"]
+    if run.status == "failed":
         raise TooManyBadError(
-            f"{run['input']}: {books['failed']} of {books['found']} files failed, more than "
-            f"--max-error-rate allows; {run['output']}/failures.csv lists them, and can be scored"
+            f"{run.input}: {run.books.failed} of {run.books.found} files failed, more than "
+            f"--max-error-rate allows; {run.output}/failures.csv lists them, and can be scored"
         )
 
 
@@ -310,4 +318,4 @@ def score_folder(
         run = scoring.merge()
         scoring.report(run)
     check_errors(run)
-    return run
+    return run.as_dict()

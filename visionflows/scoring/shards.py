@@ -19,7 +19,6 @@ So a run that was killed at any moment goes on with what is left.
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -30,15 +29,23 @@ from visionflows.places.names import text_of
 from visionflows.scoring.books import Books
 from visionflows.scoring.job import COLUMNS, Job
 from visionflows.scoring.listing import File, Listing, Shard
+from visionflows.scoring.schema import Plan, Record, RunResult, WrittenFile
+from visionflows.stored import NotSoError
 
 log = logging.getLogger("visionflows.shards")
 
 PLAN = "parts/plan.json"
 
 
-def begun(output: Place) -> dict | None:
-    """The plan this place is being filled for, or was."""
-    return json.loads(output.read(PLAN)) if output.exists(PLAN) else None
+def begun(output: Place, folder: str = "parts") -> Plan | None:
+    """The plan this place is being filled for, or was; None where that cannot be read."""
+    try:
+        return Plan.read(output.read(f"{folder}/plan.json"))
+    except FileNotFoundError:
+        return None
+    except NotSoError as error:
+        log.warning("%s/%s/plan.json: %s; it counts as none", output, folder, error)
+        return None
 
 
 def open_run(
@@ -62,7 +69,7 @@ def open_run(
     left = _left(output, job, listing)
     if left or plan != job.as_plan():
         output.remove("run.json")
-    output.write(PLAN, json.dumps(job.as_plan(), indent=2, ensure_ascii=False).encode())
+    output.write(PLAN, job.as_plan().text())
     return left
 
 
@@ -88,14 +95,14 @@ def _make_way(output: Place, set_aside: bool) -> None:
         output.remove("previous")
 
 
-def done(output: Place, job: str | None, shard: Shard) -> tuple[dict, bytes] | None:
+def done(output: Place, job: str | None, shard: Shard) -> tuple[Record, bytes] | None:
     """The record and the bytes of a part that is whole and of this job, else None."""
     return next(all_done(output, job, [shard]))
 
 
 def all_done(
     output: Place, job: str | None, some: Iterable[Shard]
-) -> Iterator[tuple[dict, bytes] | None]:
+) -> Iterator[tuple[Record, bytes] | None]:
     """What `done` says of each shard, in order; where reading takes time, many are under way."""
     some = list(some)
     names = [f"{shard.part}.{kind}" for shard in some for kind in ("json", "csv")]
@@ -104,18 +111,23 @@ def all_done(
         yield _whole(record, data, job, shard)
 
 
-def _whole(record, data, job: str | None, shard: Shard) -> tuple[dict, bytes] | None:
-    for content in (record, data):
+def _whole(
+    written: bytes | OSError, data: bytes | OSError, job: str | None, shard: Shard
+) -> tuple[Record, bytes] | None:
+    for content in (written, data):
         if isinstance(content, FileNotFoundError):
             return None
         if isinstance(content, OSError):
             raise content
-    record = json.loads(record)
-    ours = record["job"] == job and record["shard"] == shard.digest
-    return (record, data) if ours and record["sha256"] == sha256_of(data) else None
+    try:
+        record = Record.read(written)
+    except NotSoError:
+        return None
+    ours = record.job == job and record.shard == shard.digest
+    return (record, data) if ours and record.sha256 == sha256_of(data) else None
 
 
-def write_part(output: Place, job: Job, shard: Shard, files: list[File], rows: Iterable) -> dict:
+def write_part(output: Place, job: Job, shard: Shard, files: list[File], rows: Iterable) -> Record:
     """Write the rows of a shard and then the record that says so; returns the record.
 
     `rows` are engine.Row, one for each file that has no row yet, in order. Raises RunError where
@@ -138,17 +150,18 @@ def write_part(output: Place, job: Job, shard: Shard, files: list[File], rows: I
     if next(scored, None) is not None:
         raise RunError(f"shard {shard.index}: more rows than files; nothing written")
     data = text.getvalue().encode()
-    record = {
-        "job": job.digest,
-        "shard": shard.digest,
-        "bytes": len(data),
-        "sha256": sha256_of(data),
-        "books": books.as_dict(),
-        "histogram": books.histogram,
-    }
+    record = Record(
+        schema_version=Record.VERSION,
+        job=job.digest,
+        shard=shard.digest,
+        bytes=len(data),
+        sha256=sha256_of(data),
+        books=books.counts(),
+        histogram=books.histogram,
+    )
     output.write(f"{shard.part}.csv", data)
     output.write(f"{shard.part}.files", "".join(marks).encode("utf-8", "surrogateescape"))
-    output.write(f"{shard.part}.json", json.dumps(record, ensure_ascii=False).encode())
+    output.write(f"{shard.part}.json", record.text(indent=None))
     return record
 
 
@@ -161,13 +174,13 @@ def cells_of(row, job: Job) -> list[str]:
     values = row.probabilities
     best = int(values.argmax())
     texts = [f"{value:.6f}" for value in values.tolist()]
-    order = (-values).argsort(kind="stable")[: job.settings.get("top", 0)]
+    order = (-values).argsort(kind="stable")[: job.settings.top]
     top = [cell for at in order for cell in (job.classes[at], texts[at])]
     return [path, "ok", job.classes[best], texts[best], "", *texts, *top]
 
 
-def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict]:
-    """Write predictions.csv (and failures.csv) from the parts; the books, and a file's digests.
+def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict[str, WrittenFile]]:
+    """Write predictions.csv (and failures.csv) from the parts; the books, and the files' digests.
 
     Every part is checked on the way. Raises RunError where one is missing or changed, or the
     books do not balance; predictions.csv is then not replaced.
@@ -180,14 +193,14 @@ def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict]:
         for shard, part in zip(listing.shards, parts, strict=True):
             file.write(_body(output, job, shard, books, part))
         _balance(books, listing)
-    written = {"predictions.csv": {"bytes": file.size, "sha256": file.sha256}}
+    written = {"predictions.csv": WrittenFile(bytes=file.size, sha256=file.sha256)}
     output.remove("failures.csv")
     if books.failed:
         with output.open_write("failures.csv") as target:
             file = Digested(target)
             for cells in _failures(output, job, listing):
                 file.write(_line(cells))
-        written["failures.csv"] = {"bytes": file.size, "sha256": file.sha256}
+        written["failures.csv"] = WrittenFile(bytes=file.size, sha256=file.sha256)
     return books, written
 
 
@@ -204,7 +217,7 @@ def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
     """The header and rows of failures.csv: path, status and error of what is not ok."""
     yield ["path", "status", "error"]
     for record, data in all_done(output, job.digest, listing.shards):
-        if record["books"]["failed"]:
+        if record.books.failed:
             for row in rows_of(data):
                 if row[1] != "ok":
                     yield [row[0], row[1], row[4]]
@@ -224,16 +237,15 @@ def _line(cells: Iterable[str]) -> bytes:
 
 
 def _balance(books: Books, listing: Listing) -> None:
-    entered = books.as_dict()
-    labelled = sum(entered["by_label"].values())
-    if not (listing.found == entered["ok"] + entered["failed"] and labelled == entered["ok"]):
+    counts = books.counts()
+    if listing.found != counts.found:
         raise RunError(
-            f"the books do not balance: {listing.found} files found, {entered['ok']} ok and "
-            f"{entered['failed']} failed; nothing was published, please report this"
+            f"the books do not balance: {listing.found} files found, {counts.ok} ok and "
+            f"{counts.failed} failed; nothing was published, please report this"
         )
 
 
-def finish(output: Place, run: dict) -> None:
+def finish(output: Place, run: RunResult) -> None:
     """Write run.json, which says that everything before it is there."""
-    output.write("run.json", json.dumps(run, indent=2, ensure_ascii=False).encode())
+    output.write("run.json", run.text())
     output.remove("previous")

@@ -82,7 +82,8 @@ def up(settings: UpSettings) -> None:
 
 
 def _bring_up(children: Children, settings: UpSettings, port: int, env: dict[str, str]) -> None:
-    server = _prefect("server", "start", "--host", settings.host, "--port", str(port))
+    options = ("--host", settings.host, "--port", str(port))
+    server = [sys.executable, "-P", "-m", "prefect", "server", "start", *options]
     children.start("server", server, env)
     log.info("starting the server; the first time it makes its database")
     _wait_healthy(children, env)
@@ -139,7 +140,7 @@ def _last_words(children: Children, name: str, what: str) -> str:
 
 
 def _prefect(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prefect", *arguments]
+    return [sys.executable, "-P", "-m", "visionflows.cli.prefect", *arguments]
 
 
 def _worker() -> list[str]:
@@ -162,6 +163,10 @@ def _environment(settings: UpSettings, state: Path, port: int, password: str) ->
         "VISIONFLOWS_STORE": _absolute(settings.store),
         "VISIONFLOWS_FOLDER": os.getcwd(),
         "PYTHONUNBUFFERED": "1",
+        # The folder in which it is started holds people's files, and no modules of ours; a run
+        # is the `python3` that the deployments name, which must be this one.
+        "PYTHONSAFEPATH": "1",
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
     }
     env.pop("VISIONFLOWS_PASSWORD", None)
     if settings.database:

@@ -10,7 +10,7 @@ of device and kernel that it was measured on: visionflows/engine/evidence.py.
 import logging
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from visionflows.engine import EngineSettings, make_engine
 from visionflows.engine.evidence import CONFIDENCE, LEAST, carries, needed
 from visionflows.images.open import MAX_PIXELS
 from visionflows.model.bundle import Model
+from visionflows.model.schema import ModelInfo
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 
@@ -30,7 +31,9 @@ NEAR_TIE = 0.1  # labels that flip must have had their two best classes this clo
 MOST_IMAGES = 2000  # enough for four flips; more would make publishing slow
 
 
-def agreement(model: Model, folder: str | Path, paths: list[str], max_pixels: int) -> dict:
+def agreement(
+    model: Model, folder: str | Path, paths: list[str], max_pixels: int
+) -> dict[str, Any]:
     """How bfloat16 compares with float32 on some images (`precision.agreement` in model.json).
 
     Keys: images, labels (share that agree), largest_difference (of a probability), flips (how
@@ -64,7 +67,7 @@ def agreement(model: Model, folder: str | Path, paths: list[str], max_pixels: in
     return result
 
 
-def of_draft(draft: Path, info: dict, files: "pd.DataFrame", folder: Path) -> dict:
+def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
     """The evidence of a draft that evaluate has left; `trained_on`: how many of the images were.
 
     Whether two ways of computing agree can be asked of any image, so where there are too few to
@@ -88,7 +91,7 @@ def _chosen(files: "pd.DataFrame") -> "pd.DataFrame":
     return lot.drop_duplicates("sha256").head(MOST_IMAGES)
 
 
-def compare(exact: np.ndarray, fast: np.ndarray) -> dict:
+def compare(exact: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
     """The comparison of two (images, classes) arrays of probabilities."""
     best = np.sort(exact, axis=1)
     margin = best[:, -1] - best[:, -2]

@@ -18,6 +18,7 @@ import itertools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from visionflows.data.labels import some
 from visionflows.engine import Engine, EngineSettings, make_engine
@@ -32,7 +33,9 @@ log = logging.getLogger("visionflows.compare")
 ALPHA = 0.05  # how often chance alone may promote a candidate that is no better
 
 
-def verdict(candidate: str, production: str, folder: str | Path, store: str | Path) -> dict:
+def verdict(
+    candidate: str, production: str, folder: str | Path, store: str | Path
+) -> dict[str, Any]:
     """What `compare` says of the candidate; better by itself where there is no production yet."""
     name, _, alias = production.partition("@")
     if not place(store).exists(f"models/{name}/aliases/{alias}"):
@@ -46,7 +49,7 @@ def compare(
     folder: str | Path,
     store: str | Path,
     settings: EngineSettings | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """What says whether the candidate is better: by McNemar's exact test on the same images.
 
     Keys: images; errors of candidate and of production; only_candidate_right and
@@ -63,7 +66,7 @@ def compare(
     shared = {path: label for path, label in unseen.items() if label in {*old.classes}}
     right = [_right(make_engine(model, settings), folder, shared) for model in (new, old)]
     both = [(right[0][name], right[1][name]) for name in right[0] if name in right[1]]
-    result = {
+    result: dict[str, Any] = {
         "images": len(both),
         "candidate_errors": sum(not ours for ours, _ in both),
         "production_errors": sum(not theirs for _, theirs in both),
@@ -79,7 +82,7 @@ def compare(
     return result
 
 
-def judged(candidate: int, production: int) -> dict:
+def judged(candidate: int, production: int) -> dict[str, Any]:
     """The exact one-sided McNemar test of the images that only one of the two has right.
 
     Keys: p_value, alpha, better, and needed: how many the candidate would have to have right alone,
@@ -120,11 +123,11 @@ def _right(engine: Engine, folder: str | Path, expected: dict[str, str]) -> dict
     }
 
 
-def _why(result: dict) -> str:
+def _why(result: dict[str, Any]) -> str:
     return "; ".join([_outcome(result), *_apart(result)])
 
 
-def _outcome(result: dict) -> str:
+def _outcome(result: dict[str, Any]) -> str:
     if not result["images"]:
         return "there is no validation image that production has not learnt from"
     ours, theirs = result["only_candidate_right"], result["only_production_right"]
@@ -143,7 +146,7 @@ def _outcome(result: dict) -> str:
     )
 
 
-def _apart(result: dict) -> list[str]:
+def _apart(result: dict[str, Any]) -> list[str]:
     """What the two cannot be compared on."""
     told = []
     if result["new_classes"]:

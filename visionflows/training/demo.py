@@ -37,8 +37,8 @@ def cleared(folder: Path) -> None:
 def held_out(place: str, folder: Path) -> tuple[Path, dict[str, str]]:
     """The validation images in a folder, a broken one beside them; and the labels they have."""
     where = LocalPlace(Path(place))
-    info = load(where).info
-    dataset = next((folder / "store" / "datasets").glob(f"{info['dataset']['name']}-*"))
+    dataset_name = load(where).info.dataset.name
+    dataset = next((folder / "store" / "datasets").glob(f"{dataset_name}-*"))
     inbox, expected = folder / "inbox", {}
     inbox.mkdir()
     for row in csv.DictReader(where.read("files.csv").decode().splitlines()):

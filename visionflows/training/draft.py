@@ -28,7 +28,7 @@ from visionflows.data.table import fingerprint
 from visionflows.digest import sha256_of, sha256_of_file
 from visionflows.errors import LockedError
 from visionflows.machine import versions
-from visionflows.places import cache, is_local, place
+from visionflows.places import cache, place
 from visionflows.places.copies import local_file
 from visionflows.places.local import LocalPlace
 from visionflows.training.fine_tune import OnProgress, fine_tune
@@ -96,7 +96,8 @@ def draft_of(store: str | Path, key: str) -> Iterator[Path]:
     fine-tuning is done. Drafts of killed runs are removed when they hold no weights, or have
     waited for a week. Raises PlaceError.
     """
-    drafts = place(store).sub(".drafts") if is_local(store) else cache().sub("drafts")
+    own = place(store).sub(".drafts")
+    drafts = own if isinstance(own, LocalPlace) else cache().sub("drafts")
     draft, published = drafts.path(key), False
     with _alone(drafts, key):
         try:
@@ -114,7 +115,7 @@ def fine_tuned(
     draft: Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """The record of the training in a draft; it is made by fine_tune where there is none yet."""
     record = kept(draft)
     if record is None:
@@ -126,7 +127,7 @@ def fine_tuned(
     return record
 
 
-def kept(draft: Path) -> dict | None:
+def kept(draft: Path) -> dict[str, Any] | None:
     """The record of the fine-tuning that a draft holds whole; None where it holds none."""
     try:
         record = _Record.model_validate_json((draft / "training.json").read_bytes())

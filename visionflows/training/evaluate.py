@@ -13,7 +13,7 @@ import io
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +36,7 @@ SELFCHECK_IMAGES = 8
 
 def evaluate(
     table: "pd.DataFrame", folder: str | Path, draft: Path, export_fastai: bool = False
-) -> dict:
+) -> dict[str, Any]:
     """The metrics of the draft's network on the validation rows (evaluation.json).
 
     `export_fastai` also leaves `export.pkl`, which fastai's load_learner opens without
@@ -69,7 +69,9 @@ def evaluate(
     return metrics
 
 
-def _trained(table, folder, place: LocalPlace, training: dict) -> "Learner":
+def _trained(
+    table: "pd.DataFrame", folder: str | Path, place: LocalPlace, training: dict[str, Any]
+) -> "Learner":
     """The learner of the draft, its weights in float32."""
     from safetensors.torch import load
 
@@ -80,7 +82,7 @@ def _trained(table, folder, place: LocalPlace, training: dict) -> "Learner":
     return learn
 
 
-def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str]) -> dict:
+def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str]) -> dict[str, Any]:
     predicted = probabilities.argmax(1)
     confusion = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(confusion, (targets, predicted), 1)
@@ -103,7 +105,9 @@ def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str])
     }
 
 
-def _write_selfcheck(learn: "Learner", table, folder, place: LocalPlace) -> None:
+def _write_selfcheck(
+    learn: "Learner", table: "pd.DataFrame", folder: str | Path, place: LocalPlace
+) -> None:
     """A few validation images at the network's own size, as PNG, and what fastai says of them.
 
     Computed on the CPU in float32, which every machine repeats to rounding.

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionflows.digest import sha256_of
 from visionflows.errors import TrainError
@@ -24,6 +24,8 @@ from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+    from fastai.callback.core import Callback
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.fine_tune")
@@ -38,7 +40,7 @@ def fine_tune(
     draft: Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """The record of a training (training.json): settings, history, summary, device, seconds.
 
     On a GPU where there is one. Running out of GPU memory halves the batch and starts again.
@@ -56,7 +58,12 @@ def fine_tune(
     return record
 
 
-def _run(table, folder, settings: TrainSettings, on_progress) -> tuple["Learner", dict]:
+def _run(
+    table: "pd.DataFrame",
+    folder: str | Path,
+    settings: TrainSettings,
+    on_progress: OnProgress | None,
+) -> tuple["Learner", dict[str, Any]]:
     learn = make_learner(table, folder, settings)
     precision = _mixed_precision(learn, settings)
     with learn.no_bar(), learn.no_logging():
@@ -79,7 +86,9 @@ def _run(table, folder, settings: TrainSettings, on_progress) -> tuple["Learner"
     }
 
 
-def _train(learn: "Learner", settings: TrainSettings, rate: float, on_progress) -> list[dict]:
+def _train(
+    learn: "Learner", settings: TrainSettings, rate: float, on_progress: OnProgress | None
+) -> list[dict[str, Any]]:
     """Freeze, one cycle, unfreeze, one cycle; returns a row an epoch."""
     watch = _watch_class()(settings, on_progress)
     learn.add_cb(watch)
@@ -99,30 +108,33 @@ def _train(learn: "Learner", settings: TrainSettings, rate: float, on_progress) 
         )
     if watch.best_state is not None:
         learn.model.load_state_dict(watch.best_state)
-    return watch.history
+    history: list[dict[str, Any]] = watch.history
+    return history
 
 
 @functools.cache
-def _watch_class():
+def _watch_class() -> "type[Callback]":
     """A fastai callback: a line and a history row an epoch, the best weights, early stopping."""
     from fastai.callback.core import Callback, CancelFitException
 
-    class Watch(Callback):
+    class Watch(Callback):  # type: ignore[misc]  # fastai has no types
         order = 65  # after the recorder (50) has the epoch's figures, as fastai's own trackers
 
         def __init__(self, settings: TrainSettings, on_progress: OnProgress | None):
             self.settings, self.on_progress = settings, on_progress
             self.total = settings.frozen_epochs + settings.epochs
-            self.history, self.best, self.best_state, self.since_best = [], math.inf, None, 0
+            self.history: list[dict[str, Any]] = []
+            self.best_state: dict[str, torch.Tensor] | None = None
+            self.best, self.since_best = math.inf, 0
 
-        def before_epoch(self):
+        def before_epoch(self) -> None:
             self.epoch_started = time.monotonic()
 
-        def after_batch(self):
+        def after_batch(self) -> None:
             if self.training and self.iter % max(self.n_iter // 10, 1) == 0:
                 self._tell(len(self.history) + (self.iter + 1) / self.n_iter * 0.9)
 
-        def after_epoch(self):
+        def after_epoch(self) -> None:
             row = self._row()
             self.history.append(row)
             log.info("%s", _line(row, self.total))
@@ -140,7 +152,7 @@ def _watch_class():
                 line = f"epoch {min(int(epochs) + 1, self.total)} of {self.total}"
                 self.on_progress(min(epochs / self.total, 1.0), line)
 
-        def _row(self) -> dict:
+        def _row(self) -> dict[str, Any]:
             names, values = self.recorder.metric_names[1:-1], self.learn.final_record
             return {
                 "epoch": len(self.history),
@@ -149,7 +161,7 @@ def _watch_class():
                 "seconds": round(time.monotonic() - self.epoch_started, 1),
             }
 
-        def _keep(self, row: dict) -> None:
+        def _keep(self, row: dict[str, Any]) -> None:
             # The loss breaks ties between epochs with the same error rate.
             score = row["error_rate"] + 1e-6 * min(row["valid_loss"], 1e3)
             self.since_best = 0 if score < self.best else self.since_best + 1
@@ -162,7 +174,7 @@ def _watch_class():
     return Watch
 
 
-def _line(row: dict, total: int) -> str:
+def _line(row: dict[str, Any], total: int) -> str:
     figures = ", ".join(
         f"{name} {row[name]:.4f}"
         for name in ("train_loss", "valid_loss", "error_rate")
@@ -209,7 +221,7 @@ def _halved(settings: TrainSettings, error: Exception) -> TrainSettings:
     return settings.model_copy(update={"batch_size": batch})
 
 
-def device_name(device) -> str:
+def device_name(device: "torch.device") -> str:
     """A device in words: the GPU's name, or the number of cores."""
     import torch
 
@@ -218,7 +230,7 @@ def device_name(device) -> str:
     return f"cpu: {cores()} cores"
 
 
-def _write_draft(draft: LocalPlace, learn: "Learner", record: dict) -> None:
+def _write_draft(draft: LocalPlace, learn: "Learner", record: dict[str, Any]) -> None:
     from safetensors.torch import save
 
     state = {

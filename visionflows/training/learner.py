@@ -9,7 +9,7 @@ learn.fine_tune(1)
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionflows.images.open import MAX_PIXELS, open_image
 from visionflows.machine import cores
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
+    from fastai.vision.core import PILImage
 
 # torchvision's pretrained weights were all trained on pixels normalised so.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -72,7 +73,7 @@ def make_loaders(
     return block.dataloaders(usable, bs=batch_size, num_workers=workers)
 
 
-def open_for_fastai(path: str | Path, max_pixels: int = MAX_PIXELS):
+def open_for_fastai(path: str | Path, max_pixels: int = MAX_PIXELS) -> "PILImage":
     """A fastai PILImage of a file, opened as scoring opens it. Raises images.BadImage."""
     from fastai.vision.core import PILImage
 
@@ -104,7 +105,7 @@ def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSetti
         )
 
 
-def _architecture_options(settings: TrainSettings, classes: int) -> dict:
+def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, Any]:
     """What tells vision_learner how to make and cut this architecture."""
     from fastai.vision.learner import create_head, default_split, model_meta
 
@@ -124,5 +125,5 @@ def _architecture_options(settings: TrainSettings, classes: int) -> dict:
     return options
 
 
-def _file_of(row, folder: str) -> str:
+def _file_of(row: "pd.Series[Any]", folder: str) -> str:
     return os.path.join(folder, name_of(row.path))

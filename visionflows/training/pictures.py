@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ MOST_NAMES, MOST_FIGURES = 120, 40  # classes of a confusion matrix that still c
 
 
 def draw(
-    learn: "Learner", metrics: dict, history: list[dict]
+    learn: "Learner", metrics: dict[str, Any], history: list[dict[str, Any]]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """PNG bytes by name: batch, results, confusion, top_losses, curves; and why some are not there.
 
@@ -37,7 +37,8 @@ def draw(
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    pictures, left_out = {}, {}
+    pictures: dict[str, bytes] = {}
+    left_out: dict[str, str] = {}
     with _text_as_it_is(), _short_names(learn):
         for name, drawing in _drawings(learn, metrics, history).items():
             try:
@@ -54,7 +55,7 @@ def draw(
 
 
 def _drawings(
-    learn: "Learner", metrics: dict, history: list[dict]
+    learn: "Learner", metrics: dict[str, Any], history: list[dict[str, Any]]
 ) -> dict[str, Callable[[], object]]:
     from fastai.interpret import Interpretation
 
@@ -73,8 +74,10 @@ def _text_as_it_is() -> Iterator[None]:
     """No text is read as a formula; a sign that the font lacks is an empty box, and no warning."""
     import matplotlib as mpl
 
-    plain = {"text.usetex": False, "text.parse_math": False}
-    with mpl.rc_context(plain), warnings.catch_warnings():
+    with (
+        mpl.rc_context({"text.usetex": False, "text.parse_math": False}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
 
@@ -120,10 +123,11 @@ def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
     if len(classes) <= MOST_FIGURES:
         for row, column in np.ndindex(confusion.shape):
             colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, confusion[row, column], ha="center", va="center", color=colour)
+            count = str(confusion[row, column])
+            axes.text(column, row, count, ha="center", va="center", color=colour)
 
 
-def _draw_curves(history: list[dict]) -> None:
+def _draw_curves(history: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot as plt
 
     figure, (losses, rates) = plt.subplots(1, 2, figsize=(9, 3.2))

@@ -5,11 +5,12 @@ publish_training(draft, "store", describe(...), files, summary)
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionflows.data import table
 from visionflows.machine import versions
 from visionflows.model.registry import new_version, publish
+from visionflows.model.schema import ModelInfo
 from visionflows.reports.training import training_report
 
 if TYPE_CHECKING:
@@ -26,15 +27,16 @@ def describe(
     valid_pct: float,
     data: "Dataset",
     files: "pd.DataFrame",
-    record: dict,
-    metrics: dict,
-) -> dict:
-    """model.json, but for what the bundle itself adds."""
+    record: dict[str, Any],
+    metrics: dict[str, Any],
+) -> ModelInfo:
+    """model.json, but for what the bundle itself adds: the digests of its files."""
     settings = record["settings"]
     usable = files[files.status == "ok"]
     valid = int(usable.is_valid.sum())
     left_out = metrics.get("pictures_left_out", {})
-    return {
+    info = {
+        "schema_version": ModelInfo.VERSION,
         "name": name,
         "version": new_version(),
         "architecture": settings["architecture"],
@@ -68,10 +70,11 @@ def describe(
             *(f"the picture {picture} is left out: {why}" for picture, why in left_out.items()),
         ],
     }
+    return ModelInfo.model_validate(info, strict=False)
 
 
 def publish_training(
-    draft: Path, store: str, info: dict, files: "pd.DataFrame", summary: str
+    draft: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
 ) -> str:
     """The place of the bundle made of a draft, its report included; `latest` means it now.
 

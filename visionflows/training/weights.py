@@ -4,15 +4,22 @@ from visionflows.training.weights import torchvision_network
 torchvision_network(True, TrainSettings(pretrained="s3://lab/resnet34.safetensors"))
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from visionflows.errors import SettingsError, TrainError
 from visionflows.model import network
 from visionflows.places.copies import local_file
 from visionflows.training.settings import TrainSettings
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-def torchvision_network(pretrained: bool, settings: TrainSettings):
+
+def torchvision_network(pretrained: bool, settings: TrainSettings) -> "nn.Module":
     """The network of the settings' architecture, with the weights that they name.
 
     Raises SettingsError where there is no such file, and TrainError where it does not fit.
@@ -27,7 +34,7 @@ def torchvision_network(pretrained: bool, settings: TrainSettings):
     return model
 
 
-def _load_state(model, where: str) -> None:
+def _load_state(model: "nn.Module", where: str) -> None:
     """Load a state dict of the whole architecture, with or without its own classifier."""
     state = _read_state(where)
     own = model.state_dict()
@@ -43,11 +50,11 @@ def _load_state(model, where: str) -> None:
     model.load_state_dict(fitting, strict=False)
 
 
-def _fits(own: dict, key: str, value) -> bool:
+def _fits(own: "Mapping[str, torch.Tensor]", key: str, value: "torch.Tensor") -> bool:
     return key in own and own[key].shape == value.shape
 
 
-def _read_state(where: str) -> dict:
+def _read_state(where: str) -> "dict[str, torch.Tensor]":
     """The tensors of a .safetensors or .pth file; nothing in it is executed."""
     import pickle
 
@@ -63,7 +70,8 @@ def _read_state(where: str) -> dict:
     try:
         if where.endswith(".safetensors"):
             return load_file(where)
-        return torch.load(where, map_location="cpu", weights_only=True)
+        state: dict[str, torch.Tensor] = torch.load(where, map_location="cpu", weights_only=True)
+        return state
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise TrainError(
             f"{where}: not a plain state dict ({str(error).splitlines()[0]}); save it with "
@@ -71,7 +79,7 @@ def _read_state(where: str) -> dict:
         ) from error
 
 
-def timm_overlay(pretrained: str) -> dict | None:
+def timm_overlay(pretrained: str) -> dict[str, str] | None:
     """What tells timm to take a file of weights; None where it is not to. Raises SettingsError."""
     if pretrained in ("default", "none"):
         return None
@@ -92,7 +100,12 @@ class told_in_a_line:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         settings = self.settings
         # urllib's, huggingface_hub's and requests' network errors all are OSErrors; a
         # ValueError is torchvision saying that the weights want another image size.

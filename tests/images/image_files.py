@@ -1,0 +1,31 @@
+"""Files for the tests of images, and how one is refused."""
+
+import struct
+import zlib
+
+import pytest
+
+from visionflows.images.open import open_image
+from visionflows.images.status import BadImage
+
+
+def refused(source, **options) -> tuple[str, str]:
+    """The status and reason of a source that cannot be shown."""
+    with pytest.raises(BadImage) as caught:
+        open_image(source, **options)
+    assert caught.value.reason == str(caught.value)
+    return caught.value.status, caught.value.reason
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A PNG of one bit a pixel, with `rows` as its compressed rows."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )

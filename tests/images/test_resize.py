@@ -1,0 +1,58 @@
+"""Resizing is fastai's own, to the byte; and `pixels` are what a network is shown."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from conftest import encoded, picture
+from PIL import Image
+
+from visionflows.images.open import open_image, pixels
+from visionflows.images.resize import resized
+from visionflows.images.status import BadImage
+
+
+@pytest.fixture(scope="module")
+def fastai_resized():
+    """fastai's own `Resize(size, method)`, on the validation side."""
+    from fastai.vision.augment import Resize
+    from fastai.vision.core import PILImage
+
+    def resize(image: Image.Image, size: int, method: str) -> Image.Image:
+        return Resize(size, method=method)(PILImage(image.copy()), split_idx=1)
+
+    return resize
+
+
+ODD_SIZES = [
+    *product((1, 2, 3, 4, 5, 7, 10, 11), repeat=2),
+    *[(1, 97), (300, 1), (2, 500), (501, 3), (1000, 40), (33, 900)],  # lines and panoramas
+    *[(99, 100), (100, 99), (224, 223), (223, 225), (64, 64), (63, 66), (150, 113)],
+]
+
+
+@pytest.mark.parametrize("method", ["crop", "squish", "pad"])
+def test_resized_is_fastais_own_resize_to_the_byte(fastai_resized, method):
+    rng = np.random.default_rng(0)
+    for width, height in ODD_SIZES:
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        for size in (1, 7, 32, 224):
+            ours, theirs = resized(image, size, method), fastai_resized(image, size, method)
+            assert ours.size == (size, size)
+            assert ours.tobytes() == theirs.tobytes(), (width, height, size)
+
+
+def test_a_line_that_fastai_rounds_to_nothing_is_shown(fastai_resized):
+    line = Image.new("RGB", (1, 90), "red")
+    assert int(1 / 49 * 49) == 0
+    assert fastai_resized(line, 49, "crop").getcolors() == [(49 * 49, (0, 0, 0))]
+    assert resized(line, 49, "crop").getcolors() == [(49 * 49, (255, 0, 0))]
+
+
+def test_pixels_are_what_a_network_is_shown():
+    data = encoded(picture(size=(50, 30)), "PNG")
+    shown = pixels(data, 16, "squish", 10_000)
+    assert (shown.shape, shown.dtype) == ((16, 16, 3), np.uint8)
+    np.testing.assert_array_equal(shown, np.asarray(resized(open_image(data), 16, "squish")))
+    with pytest.raises(BadImage, match="more than the limit"):
+        pixels(data, 16, "squish", 1_000)

@@ -1,0 +1,89 @@
+"""What a row says of a picture, compared with fastai's own answers."""
+
+import shutil
+import tarfile
+
+import numpy as np
+from conftest import CLASSES, shape, write_shapes
+from scored import fastai_probabilities, probabilities, rows_of
+
+from visionflows.scoring.run import ScoreSettings, score_folder
+
+
+def test_probabilities_are_fastais_on_generated_images(trained, where, inbox, tmp_path):
+    score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store))
+    rows = rows_of(tmp_path)
+    assert len(rows) == 90
+    assert {row["status"] for row in rows} == {"ok"}
+    expected = fastai_probabilities(trained.export, [inbox / row["path"] for row in rows])
+    assert np.abs(probabilities(rows) - expected).max() < 1e-4
+    vocabulary = np.array(CLASSES)
+    assert [row["label"] for row in rows] == list(vocabulary[expected.argmax(1)])
+
+
+def test_probabilities_are_fastais_on_real_photos(trained, where, shared_data, tmp_path):
+    with tarfile.open(shared_data / "inbox.tgz") as archive:
+        members = [member for member in archive.getmembers() if member.isfile()][:150]
+        archive.extractall(tmp_path, members=members, filter="data")
+    score_folder(where(tmp_path / "inbox"), where(tmp_path / "out"), "shapes", where(trained.store))
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 150
+    expected = fastai_probabilities(
+        trained.export, [tmp_path / "inbox" / row["path"] for row in rows]
+    )
+    assert np.abs(probabilities(rows) - expected).max() < 1e-4
+
+
+def test_rows_do_not_depend_on_how_they_are_computed(trained, inbox, tmp_path):
+    score_folder(str(inbox), str(tmp_path / "a"), "shapes", trained.store)
+    reference = probabilities(rows_of(tmp_path / "a"))
+    for number, settings in enumerate(
+        [
+            ScoreSettings(batch_size=1, workers=1),
+            ScoreSettings(batch_size=7, workers=3, shard_size=13),
+            ScoreSettings(batch_size=64, workers=2, shard_size=1000),
+        ]
+    ):
+        output = tmp_path / str(number)
+        score_folder(str(inbox), str(output), "shapes", trained.store, settings)
+        assert np.abs(probabilities(rows_of(output)) - reference).max() < 1e-5
+
+
+def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, where, inbox, tmp_path):
+    score_folder(where(inbox), where(tmp_path / "a"), "shapes", where(trained.store))
+    score_folder(
+        where(inbox),
+        where(tmp_path / "b"),
+        "shapes",
+        where(trained.store),
+        ScoreSettings(shard_size=7, workers=3),
+    )
+    whole = (tmp_path / "a/predictions.csv").read_bytes()
+    assert (tmp_path / "b/predictions.csv").read_bytes() == whole
+    part = tmp_path / "few"
+    shutil.copytree(inbox / "odd", part / "odd")
+    score_folder(where(part), where(tmp_path / "c"), "shapes", where(trained.store))
+    few = (tmp_path / "c/predictions.csv").read_bytes().splitlines()
+    assert few[1:] == [line for line in whole.splitlines() if line.startswith(b"odd/")]
+
+
+def test_a_picture_of_the_shape_is_labelled_so(trained, tmp_path):
+    for seed in range(5000, 5010):
+        shape("stripes", seed).save(tmp_path / f"{seed}.png")
+    score_folder(str(tmp_path), str(tmp_path / "out"), "shapes", trained.store)
+    labels = [row["label"] for row in rows_of(tmp_path / "out")]
+    assert labels.count("stripes") >= 8
+
+
+def test_top_adds_the_best_classes_in_order(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=3)
+    (folder / "x.png").write_bytes(b"")
+    settings = ScoreSettings(top=2)
+    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings)
+    *good, bad = rows_of(tmp_path / "out")
+    assert (bad["top_1"], bad["top_2_p"]) == ("", "")
+    for row in good:
+        ranked = sorted(CLASSES, key=lambda name: -float(row[f"p_{name}"]))
+        assert [row["top_1"], row["top_2"]] == ranked[:2]
+        assert row["top_1_p"] == row["confidence"]
+        assert row["top_2_p"] == row[f"p_{ranked[1]}"]

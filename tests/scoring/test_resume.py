@@ -1,0 +1,152 @@
+"""Killed, damaged, or met by another run: what was finished stays, and nothing is mixed."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_shapes
+
+from visionflows.engine import make_engine
+from visionflows.engine.decode import Row
+from visionflows.errors import LockedError, OtherRunError, RunError
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import is_local, place
+from visionflows.places.base import Entry
+from visionflows.places.s3.client import call
+from visionflows.scoring import shards
+from visionflows.scoring.listing import File, Shard
+from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.schema import JobSettings
+
+SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=2)
+
+
+def test_a_second_run_into_the_same_output_is_refused(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    with (
+        place(where(tmp_path / "out")).lock(".lock"),
+        pytest.raises(LockedError, match="another run"),
+    ):
+        score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+
+
+def test_a_resumed_run_keeps_finished_shards_and_redoes_damaged_ones(
+    trained, where, inbox, tmp_path
+):
+    settings = ScoreSettings(shard_size=10)
+    run = score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), settings)
+    whole = (tmp_path / "predictions.csv").read_bytes()
+    assert run["timings"]["scored"] == 90
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "parts/part-00003.json").unlink()  # killed between the part and its record
+    (tmp_path / "parts/part-00005.csv").write_text("cut")  # damaged since
+    again = score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), settings)
+    assert again["timings"]["scored"] == 20
+    assert (tmp_path / "predictions.csv").read_bytes() == whole
+
+
+def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(
+    trained, where, inbox, tmp_path
+):
+    settings = ScoreSettings(shard_size=10)
+    score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), settings)
+    (tmp_path / "run.json").unlink()
+    other = ScoreSettings(shard_size=20)
+    with pytest.raises(OtherRunError, match="shard_size is 10, this one's 20"):
+        score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), other)
+    other = ScoreSettings(shard_size=20, restart=True)
+    run = score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), other)
+    assert run["timings"]["scored"] == 90
+    assert len(list((tmp_path / "parts").glob("*.csv"))) == 5
+
+
+def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tmp_path):
+    settings = ScoreSettings(shard_size=30)
+    engine = make_engine(load(find("shapes", where(trained.store))), settings)
+    with ScoringRun(where(inbox), where(tmp_path), engine, settings).alone() as scoring:
+        for shard in scoring.prepare():
+            scoring.score(shard)
+        part = tmp_path / "parts/part-00001.csv"
+        part.write_bytes(part.read_bytes().replace(b",ok,", b",OK,", 1))
+        with pytest.raises(RunError, match="part-00001"):
+            scoring.merge()
+    assert not (tmp_path / "predictions.csv").exists()
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
+    job = shards.Job("in", "0", 2, "m", ("a", "b"), SETTINGS)
+    shard = Shard(0, 2, 0, 0, "d")
+    files = [File(Entry(name, 1, "1"), None) for name in ("1.jpg", "2.jpg")]
+    rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
+    for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):
+        with pytest.raises(RunError, match="nothing written"):
+            shards.write_part(place(where(tmp_path)), job, shard, files, wrong)
+    assert not (tmp_path / "parts").exists()
+    shards.write_part(place(where(tmp_path)), job, shard, files, rows)
+    assert (tmp_path / "parts/part-00000.csv").read_text().splitlines() == [
+        "path,status,label,confidence,error,p_a,p_b",
+        "1.jpg,ok,b,0.750000,,0.250000,0.750000",
+        "2.jpg,ok,b,0.750000,,0.250000,0.750000",
+    ]
+
+
+def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, tmp_path):
+    rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or (20 if where is str else 2))
+    folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
+    settings = ScoreSettings(shard_size=8, batch_size=4)
+    score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, settings)
+    expected = (tmp_path / "whole/predictions.csv").read_bytes()
+    result = subprocess.run(
+        [
+            *(sys.executable, Path(__file__).parents[1] / "kill_and_resume.py"),
+            *(where(folder), where(tmp_path / "outputs"), where(trained.store)),
+            *(settings.model_dump_json(), str(rounds)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    kept = json.loads(result.stdout.splitlines()[-1])
+    assert len(kept) == rounds
+    assert unfinished_uploads(where(tmp_path)) == []
+    for output in (tmp_path / "outputs").iterdir():
+        assert (output / "predictions.csv").read_bytes() == expected
+        assert json.loads((output / "run.json").read_text())["books"]["found"] == 120
+    # The kills fell in the middle of the work: there were finished shards to keep.
+    assert sum(0 < shards_kept < 15 for shards_kept in kept) >= rounds // 7
+
+
+def unfinished_uploads(where: str) -> list[dict]:
+    if is_local(where):
+        return []
+    bucket = place(where).bucket
+    return call("list_multipart_uploads", bucket, Prefix="").get("Uploads", [])
+
+
+def test_a_waiting_run_starts_when_the_other_ends(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    held = threading.Event()
+
+    def hold():
+        with place(where(tmp_path / "out")).lock(".lock"):
+            held.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    settings = ScoreSettings(wait=30)
+    run = score_folder(
+        where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
+    )
+    thread.join()
+    assert run["books"]["ok"] == 3

@@ -1,0 +1,181 @@
+"""A row for every file, whatever it holds or becomes; and what a CSV of them is."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, encoded, picture, write_shapes
+from scored import bad_files, good_files, rows_of
+
+from visionflows.engine import make_engine
+from visionflows.errors import PlaceError, TooManyBadError
+from visionflows.images.status import STATUSES
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.places.names import text_of
+from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+
+
+def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
+    folder = tmp_path / "in"
+    bad, good = bad_files(folder), good_files(folder)
+    (folder / "notes.txt").write_text("not an image")
+    if where is not str:  # rclone shows no link that leads nowhere; a key is UTF-8, in one line
+        bad.pop("gone.jpg")
+        for name in ("two\nlines.jpg", os.fsdecode(b"caf\xe9.jpg")):
+            (folder / name).unlink()
+            good.remove(name)
+    settings = ScoreSettings(max_error_rate=1)
+    run = score_folder(
+        where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
+    )
+    rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
+    assert list(rows) == sorted(rows)
+    assert set(rows) == {text_of(name) for name in [*bad, *good]}
+    for name, status in bad.items():
+        row = rows[name]
+        assert (row["status"], row["label"], row["confidence"]) == (status, "", "")
+        assert row["error"]
+        assert not any(row[f"p_{label}"] for label in CLASSES)
+    for name in good:
+        row = rows[text_of(name)]
+        assert row["status"] == "ok", row
+        assert row["label"] in CLASSES
+        assert sum(float(row[f"p_{label}"]) for label in CLASSES) == pytest.approx(1, abs=1e-5)
+    # The same picture under many names has the same answer under each.
+    same = [rows[text_of(name)]["p_circle"] for name in good if name.endswith("jpg")][1:]
+    assert len(set(same)) == 1
+    books = run["books"]
+    assert books["found"] == len(rows) == books["ok"] + books["failed"]
+    assert books["failed"] == len(bad)
+    assert books["ignored"] == 1
+    assert set(books["by_status"]) <= set(STATUSES)
+
+
+def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, where, tmp_path):
+    clean = write_shapes(tmp_path / "clean", each=40, first_seed=2000)
+    dirty = tmp_path / "dirty"
+    shutil.copytree(clean, dirty)
+    bad = bad_files(dirty / "circle")
+    if where is not str:
+        bad.pop("gone.jpg")  # rclone shows no link that leads nowhere
+    store = where(trained.store)
+    score_folder(where(clean), where(tmp_path / "a"), "shapes", store)
+    score_folder(where(dirty), where(tmp_path / "b"), "shapes", store)
+    assert len(bad) >= 5
+    expected = (tmp_path / "a/predictions.csv").read_bytes().splitlines()
+    lines = (tmp_path / "b/predictions.csv").read_bytes().splitlines()
+    assert [line for line in lines if b",ok," in line or line in expected] == expected
+    assert len(lines) == len(expected) + len(bad)
+
+
+def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=4)
+    settings = ScoreSettings(batch_size=2, workers=1)
+    engine = make_engine(load(find("shapes", where(trained.store))), settings)
+    with ScoringRun(where(folder), where(tmp_path / "out"), engine, settings).alone() as scoring:
+        left = scoring.prepare()
+        (folder / "stripes/0003.png").unlink()
+        for shard in left:
+            scoring.score(shard)
+        run = scoring.merge()
+    assert run.books.by_status == {"missing": 1, "ok": 11}
+    assert rows_of(tmp_path / "out")[-1]["status"] == "missing"
+
+
+def test_unreadable_by_permission_is_a_row(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    closed = folder / "circle/0000.png"
+    closed.chmod(0)
+    if os.access(closed, os.R_OK):
+        os.chmod(tmp_path, 0o755)
+        status = _row_as_nobody(closed)
+    else:
+        score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+        status = rows_of(tmp_path / "out")[0]["status"]
+    assert status == "unreadable"
+
+
+def _row_as_nobody(path: Path) -> str:
+    """The status a user without rights gets: root reads every file, so a child gives up root."""
+    import multiprocessing
+
+    from visionflows.engine.decode import Decoder
+
+    for folder in path.parents:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+    def child(pipe):
+        os.setuid(65534)
+        decoded = Decoder(1, 32, "crop", 10**8)(place(path.parent), [path.name])
+        pipe.send(decoded.rows[0].status)
+
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
+    process.start()
+    process.join(30)
+    return ours.recv()
+
+
+def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_path):
+    (tmp_path / "in").mkdir()
+    run = score_folder(
+        where(tmp_path / "in"), where(tmp_path / "out"), "shapes", where(trained.store)
+    )
+    text = (tmp_path / "out/predictions.csv").read_bytes()
+    assert text == b"path,status,label,confidence,error,p_circle,p_square,p_stripes\r\n"
+    assert (run["books"]["found"], run["books"]["ok"], run["books"]["failed"]) == (0, 0, 0)
+
+
+def test_a_missing_input_and_a_closed_output_fail_before_any_work(trained, tmp_path):
+    with pytest.raises(PlaceError, match="no such folder"):
+        score_folder(str(tmp_path / "nowhere"), str(tmp_path / "out"), "shapes", trained.store)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PlaceError, match="cannot be written"):
+        score_folder(str(tmp_path / "in"), str(tmp_path / "file/out"), "shapes", trained.store)
+
+
+def test_an_output_inside_the_input_is_left_out_of_the_listing(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    output = folder / "scores"
+    first = score_folder(where(folder), where(output), "shapes", where(trained.store))
+    (output / "thumbnail.png").write_bytes(encoded(picture(1), "PNG"))
+    second = score_folder(where(folder), where(output), "shapes", where(trained.store))
+    assert first["books"]["found"] == second["books"]["found"] == 6
+
+
+def test_predictions_are_rfc_4180_and_utf_8(trained, where, tmp_path):
+    folder = tmp_path / "in"
+    good_files(folder)
+    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    data = (tmp_path / "out/predictions.csv").read_bytes()
+    assert data.decode("utf-8")
+    assert data.endswith(b"\r\n")
+    rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+    assert {len(row) for row in rows} == {5 + len(CLASSES)}
+
+
+def test_failed_files_can_be_scored_again_from_failures_csv(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=9)
+    bad = bad_files(folder / "bad, ones")
+    if where is not str:
+        bad.pop("gone.jpg")  # rclone shows no link that leads nowhere
+    count = len(bad)
+    with pytest.raises(TooManyBadError, match=rf"{count} of {27 + count} .*failures\.csv"):
+        score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["status"] == "failed"
+    assert len(rows_of(tmp_path / "out")) == 27 + count
+    (folder / "bad, ones/empty.jpg").write_bytes(encoded(picture(1)))  # mended
+    failures = tmp_path / "out/failures.csv"
+    again = score_folder(where(failures), where(tmp_path / "again"), "shapes", where(trained.store))
+    assert {row["path"] for row in rows_of(tmp_path / "again")} == {f"bad, ones/{n}" for n in bad}
+    assert again["books"]["by_status"]["ok"] == 1
+    assert again["status"] == "done"  # 5 of 6 failed, but of fewer than 20 that says little

@@ -1,0 +1,56 @@
+"""Small: no Python file over 300 lines, and most functions of 20 or fewer."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LONGEST_FILE, SHORT_FUNCTION = 300, 20  # lines
+SHARE_OF_SHORT = 0.85  # of the functions of library, tasks and flows
+TO_BE_SPLIT = {"tests/scoring/test_run.py", "tests/places/test_s3.py", "visionflows/scoring/run.py"}
+
+
+def long_files(root: Path) -> set[str]:
+    """The Python files of a tree that have too many lines; what a tool made there is not ours."""
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
+    ours = {name: path for name, path in files.items() if not name.startswith((".", "build/"))}
+    assert ours
+    return {
+        name for name, path in ours.items() if len(path.read_text().splitlines()) > LONGEST_FILE
+    }
+
+
+def lengths(root: Path) -> list[int]:
+    """How many lines each function of library, tasks and flows has, its decorators left out."""
+    return [
+        (node.end_lineno or 0) - node.lineno + 1
+        for top in ("visionflows", "tasks", "flows")
+        for path in (root / top).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def test_no_file_is_too_long():
+    assert long_files(ROOT) - TO_BE_SPLIT == set()
+
+
+def test_most_functions_are_short():
+    found = lengths(ROOT)
+    assert sum(length <= SHORT_FUNCTION for length in found) >= SHARE_OF_SHORT * len(found)
+
+
+@pytest.mark.parametrize("lines, seen", [(300, set()), (301, {"tasks/new.py"})])
+def test_a_long_file_is_seen(tmp_path, lines, seen):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/new.py").write_text("x = 1\n" * lines)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/theirs.py").write_text("x = 1\n" * 999)
+    assert long_files(tmp_path) == seen
+
+
+def test_the_length_of_a_function_is_seen(tmp_path):
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/new.py").write_text("@step\ndef f():\n" + "    x = 1\n" * 20)
+    assert lengths(tmp_path) == [21]

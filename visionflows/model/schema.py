@@ -1,0 +1,176 @@
+"""What model.json holds: everything that is known of a model besides its weights.
+
+    from visionflows.model.schema import ModelInfo
+    ModelInfo.read(place("store/models/pets/…").read("model.json")).classes
+
+A name that is not known here is kept as it is: another version may have more to say of a model, and
+what changes the meaning of the rest raises the version.
+"""
+
+import math
+from collections import Counter
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, FiniteFloat, field_validator
+
+from visionflows.images.resize import ResizeMethod
+from visionflows.stored import Count, NotSoError, Part, Sha256, Stored
+
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Open(Part):
+    """A part that may hold more than is known of it here."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Normalise(Open):
+    """Mean and standard deviation of a channel each, of pixels from 0 to 1."""
+
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
+class Agreement(Open):
+    """How a faster precision compares with float32: visionflows.training.agreement.
+
+    `kernel` is what it was measured by (visionflows.engine.evidence), empty where an older version
+    did not say.
+    """
+
+    precision: str = ""
+    images: Count = 0
+    labels: float | None = None
+    largest_difference: float = 0.0
+    flips: Count = 0
+    far_flips: Count = 0
+    trained_on: Count = 0
+    device: str = ""
+    kernel: str = ""
+    torch: str = ""
+    auto: str = "float32"
+    why: str = ""
+
+
+class Precision(Open):
+    """What a model was trained in, and the evidence for scoring in a faster one."""
+
+    trained: str = "none"
+    agreement: Agreement | None = None
+
+
+class DatasetInfo(Open):
+    """The images a model was made of; `sha256` is their archive's, if it was one."""
+
+    name: str = ""
+    source: str = ""
+    sha256: str | None = None
+    fingerprint: str = ""
+    images: Count = 0
+    train: Count = 0
+    valid: Count = 0
+    skipped: Count = 0
+
+
+class Split(Open):
+    """How training and validation images were told apart."""
+
+    seed: int = 0
+    valid_pct: float = 0.0
+
+
+class Epoch(Open):
+    """Losses and metrics of an epoch."""
+
+    epoch: Count
+    phase: str
+    train_loss: float = math.nan
+    valid_loss: float = math.nan
+    error_rate: float = math.nan
+    accuracy: float = math.nan
+    seconds: float = 0.0
+
+
+class Training(Open):
+    """How a model was trained."""
+
+    epochs: Count = 0
+    augment: bool = False
+    keep: str = "best"
+    patience: Count = 0
+    base_lr: float = math.nan
+    freeze_epochs: Count = 0
+    batch_size: Count = 0
+    device: str = ""
+    mixed_precision: str = "none"
+    history: tuple[Epoch, ...] = ()
+    seconds: float = 0.0
+
+
+class ClassMetrics(Open):
+    """How a class was told; precision and recall are None where nothing was, or was called, so."""
+
+    class_: str = Field(alias="class")
+    precision: float | None = None
+    recall: float | None = None
+    count: Count = 0
+
+
+class Metrics(Open):
+    """What evaluation measured on the validation side; `confusion` has a row an actual class."""
+
+    error_rate: float = math.nan
+    accuracy: float = math.nan
+    by_class: tuple[ClassMetrics, ...] = ()
+    confusion: tuple[tuple[Count, ...], ...] = ()
+    valid_loss: float = math.nan
+
+
+class ModelInfo(Stored):
+    """model.json. Of a draft `files` is not known yet; what is missing beside it has a default."""
+
+    model_config = ConfigDict(extra="allow")
+    VERSION = 1
+
+    name: Name
+    version: Name
+    architecture: str
+    pretrained: str = ""
+    classes: list[str] = Field(min_length=1)
+    image_size: int = Field(ge=1, le=8192)
+    resize: ResizeMethod
+    exif: str = ""
+    normalise: Normalise
+    labels: str = ""
+    precision: Precision = Precision()
+    dataset: DatasetInfo = DatasetInfo()
+    split: Split = Split()
+    training: Training = Training()
+    metrics: Metrics = Metrics()
+    versions: dict[str, str] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    files: dict[str, Sha256] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """What a published model.json says. Raises NotSoError."""
+        info = super().read(data)
+        if "files" not in info.model_fields_set:
+            raise NotSoError("lacks files")
+        return info
+
+    def with_agreement(self, found: dict[str, Any]) -> Self:
+        """The same, with what was found of a faster precision."""
+        agreement = Agreement.model_validate(found)
+        precision = self.precision.model_copy(update={"agreement": agreement})
+        return self.model_copy(update={"precision": precision})
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, classes: list[str]) -> list[str]:
+        name, count = Counter(classes).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{name!r} is there {count} times")
+        return classes

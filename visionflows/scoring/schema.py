@@ -1,0 +1,135 @@
+"""What a scoring run writes down: parts/plan.json, a part's record, and run.json.
+
+    from visionflows.scoring.schema import Plan, Record, RunResult
+    RunResult.read(place("scores/night").read("run.json")).books.found
+
+Each is one schema with its version; what contradicts itself is not what its schema says.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from visionflows.images.status import Status
+from visionflows.stored import Count, Part, Sha256, Stored
+
+HISTOGRAM_BINS = 20
+
+
+class JobSettings(Part):
+    """The settings that show in a row, or in how rows are cut into parts."""
+
+    precision: str
+    batch_size: Count
+    max_pixels: Count
+    top: Count
+    shard_size: Count
+
+
+class Plan(Stored):
+    """parts/plan.json: the job that an output is being filled for; `job` is its digest."""
+
+    VERSION = 1
+
+    schema_version: int = VERSION
+    input: str
+    listing: str
+    files: Count
+    model: str
+    classes: tuple[str, ...]
+    settings: JobSettings
+    job: Sha256
+
+
+class Counts(Part):
+    """The books: how many files were found, and what became of each. They balance."""
+
+    found: Count
+    ok: Count
+    failed: Count
+    carried_over: Count
+    by_status: dict[Status, Annotated[int, Field(gt=0)]]
+    by_label: dict[str, Annotated[int, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _balance(self) -> Self:
+        if not (
+            self.found == self.ok + self.failed == sum(self.by_status.values())
+            and self.ok == self.by_status.get("ok", 0) == sum(self.by_label.values())
+        ):
+            raise ValueError("the books do not balance")
+        return self
+
+
+class Record(Stored):
+    """parts/part-00000.json: that the part beside it is whole, and its share of the books."""
+
+    VERSION = 1
+
+    schema_version: int = VERSION
+    job: Sha256
+    shard: str
+    bytes: Count
+    sha256: Sha256
+    books: Counts
+    histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
+
+
+class RunCounts(Counts):
+    """The books of a run: beside them files that are no pictures, and what --only-new met."""
+
+    ignored: Count = 0
+    changed: Count = 0
+    vanished: Count = 0
+
+
+class RunModel(Part):
+    """The model that a run scored with."""
+
+    name: str
+    version: str
+    architecture: str
+    classes: list[str]
+    image_size: Count
+    digest: str
+    place: str
+
+
+class Timings(Part):
+    """Where a run's time went: seconds, those of each stage per 1,000 images, and what limits."""
+
+    seconds: float
+    scored: Count
+    images_per_second: float
+    per_1000: dict[str, float]
+    limit: str
+    forwarded: Count
+
+
+class WrittenFile(Part):
+    """A file of a result."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class RunResult(Stored):
+    """run.json: what a run did, with what, and what it left; written last."""
+
+    model_config = ConfigDict(extra="allow")  # as in model.json: others may have more to say
+    VERSION = 1
+
+    run: str
+    status: Literal["done", "failed"]
+    input: str
+    output: str
+    model: RunModel
+    settings: JobSettings
+    device: str
+    books: RunCounts
+    confidence_histogram: list[Count]
+    timings: Timings
+    started: str
+    ended: str
+    files: dict[str, WrittenFile]
+    versions: dict[str, str]
