@@ -12,10 +12,8 @@ import tempfile
 from pathlib import Path
 
 from visionflows.data import fetch, table
-from visionflows.images.open import MAX_PIXELS
-from visionflows.model import bundle, registry
+from visionflows.model import registry
 from visionflows.model.schema import Metrics, ModelInfo, Normalise
-from visionflows.places.local import LocalPlace
 from visionflows.training import agreement, evaluate, fine_tune
 from visionflows.training.settings import TrainSettings
 
@@ -52,9 +50,7 @@ def main() -> None:
             normalise=Normalise.model_validate(record["normalise"], strict=False),
             metrics=Metrics.model_validate(metrics, strict=False),
         )
-        valid = files[(files.status == "ok") & files.is_valid]
-        model = bundle.Model(LocalPlace(draft), info, digest="")
-        found = agreement.agreement(model, data.folder, list(valid.path), MAX_PIXELS)
+        found = agreement.of_draft(draft, info, files, data.folder)
         info = info.with_agreement(found)
         print(json.dumps(found), registry.publish(draft, options.store, info, files))
 

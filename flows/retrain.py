@@ -4,8 +4,8 @@ visionflows retrain PETS --name pets --labels uppercase
 prefect deployment run retrain/retrain
 
 The two models label the same images, which neither was trained on: see
-visionflows/training/compare.py for why their published error rates will not do. The first model of
-its name is promoted as it is.
+visionflows/training/compare.py for why their published error rates will not do, and for the test
+that decides. The first model of its name is promoted as it is.
 """
 
 from typing import Annotated, Any

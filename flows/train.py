@@ -4,8 +4,6 @@ visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
 """
 
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
 from prefect import flow
@@ -18,6 +16,7 @@ from visionflows.model.registry import check_name, default_store
 from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
+from visionflows.training.draft import draft_of, key_of
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
 
@@ -44,6 +43,7 @@ def train(
 ) -> str:
     """The place of the published bundle; `name` means it from now on.
 
+    Run again after it was killed or failed, it goes on from the fine-tuning if that was done.
     Raises a VisionflowsError, in one line; settings are checked before any work. The lines below
     are what the run form says.
 
@@ -72,8 +72,7 @@ def train(
         seed=settings.seed,
         max_pixels=settings.max_pixels,
     )
-    with tempfile.TemporaryDirectory(prefix="visionflows-") as temporary:
-        draft = Path(temporary)
+    with draft_of(store, key_of(files, settings, labels, valid_pct)) as draft:
         record = training.fine_tune(files, found.folder, draft, settings)
         metrics = training.evaluate(files, found.folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)

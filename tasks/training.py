@@ -12,8 +12,8 @@ from visionflows.orchestration import artifacts, forks  # noqa: F401 (loaders ar
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
 from visionflows.training import agreement as evidence
+from visionflows.training import draft as drafts
 from visionflows.training import evaluate as judging
-from visionflows.training import fine_tune as tuning
 from visionflows.training import publish as publishing
 from visionflows.training.settings import TrainSettings
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def fine_tune(
     files: "pd.DataFrame", folder: Path, draft: Path, settings: TrainSettings
 ) -> dict[str, Any]:
-    """Train, and leave the history as a table in the UI."""
+    """Train, or go on from a training of before; leave the history as a table in the UI."""
     with Progress("fine-tuning", total=1) as progress:
-        record = tuning.fine_tune(files, folder, draft, settings, progress.share)
+        record = drafts.fine_tuned(files, folder, draft, settings, progress.share)
     artifacts.epochs(record["history"])
     return record
 

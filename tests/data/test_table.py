@@ -164,11 +164,22 @@ def test_one_class_stops_the_run(tmp_path):
     assert "gives all 5 images one label, photos; training needs two" in stopped(tmp_path)
 
 
-def test_a_class_with_too_few_images_to_split_stops_the_run(tmp_path):
+def test_a_class_of_one_image_is_trained_on_and_not_judged_and_that_is_said(tmp_path, caplog):
     pets(tmp_path, 5, 5)
     make(tmp_path, "owl/1.png")
     make(tmp_path, "elk/1.png", "elk/2.png", "elk/3.png", seed=1)  # one image, three times
-    assert stopped(tmp_path).startswith("too few images to split: elk, owl; a class needs")
+    table = build_table(tmp_path, "folder")
+    sides = table.groupby("label").is_valid.agg(["size", "sum"])
+    assert sides.loc[["elk", "owl"]].to_numpy().tolist() == [[3, 0], [1, 0]]
+    assert sides.loc["cat", "sum"] == sides.loc["dog", "sum"] == 1
+    assert "one image only, so trained on and never judged: elk, owl" in caplog.text
+    assert "no image to validate on, so never judged: elk, owl" in notes(table)
+
+
+def test_classes_of_one_image_each_stop_the_run(tmp_path):
+    make(tmp_path, "owl/1.png", "elk/2.png")
+    shutil.copyfile(tmp_path / "elk/2.png", tmp_path / "elk/copy.png")
+    assert stopped(tmp_path).startswith("too few images to split: elk, owl have one each; a class")
 
 
 def test_a_class_that_only_has_images_of_other_classes_stops_the_run(tmp_path):

@@ -160,25 +160,35 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
 def _valid_by_lot(usable: pd.DataFrame, valid_pct: float, seed: int) -> set[str]:
     """The sha256 of the images to validate on: a share of each class, at least one.
 
+    A class of one image is trained on and not judged, and that is said.
     Images are drawn by their content alone, in the order of sha256(seed, content), so neither
     names nor the order of files matter, copies stay together, and a new image moves few others.
     Bytes under two labels cannot be right twice: they are never drawn, and stay in training.
     """
     labels = usable.groupby("sha256").label.nunique()
     clear = set(labels.index[labels == 1])
-    valid, too_few = set(), []
+    valid: set[str] = set()
+    alone: list[str] = []
+    too_few: list[str] = []
     for label, contents in usable.groupby("label").sha256.unique().items():
         drawn = sorted(clear.intersection(contents), key=lambda sha256: _lot(seed, sha256))
-        if len(contents) < 2 or not drawn:
-            too_few.append(str(label))
+        if not drawn or len(contents) < 2:
+            (alone if drawn else too_few).append(str(label))
             continue
         share = max(round(valid_pct * len(contents)), 1)
         valid.update(drawn[: min(share, len(contents) - 1)])
     if too_few:
         raise TableError(
-            f"too few images to split: {some(too_few)}; a class needs one to train on and a "
-            "different one, under no other label, to validate on; add some or take the class out"
+            f"too few images to split: {some(too_few)}; a class needs one under no other label; "
+            "add some or take the class out"
         )
+    if not valid:
+        raise TableError(
+            f"too few images to split: {some(alone)} have one each; a class needs one to train on "
+            "and a different one to validate on, and at least one class must have both; add some"
+        )
+    if alone:
+        log.warning("one image only, so trained on and never judged: %s", some(alone))
     return valid
 
 

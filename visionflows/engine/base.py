@@ -37,7 +37,7 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="`auto`: the fast one where the model has evidence that it agrees."
+        "auto", description="`auto`: the fast one where the model has evidence that it agrees here."
     )
     batch_size: int | None = Field(
         None, ge=1, le=8192, description="Images a forward pass; by default 16, on a GPU 256."
@@ -62,7 +62,7 @@ class Engine(abc.ABC):
     """
 
     few: int
-    native_bfloat16: bool  # whether the device computes it, rather than by way of float32
+    bfloat16_kernel: str  # what computes it natively, such as `amx_bf16`; empty where nothing does
     device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
 
     def __init__(

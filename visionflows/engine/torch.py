@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from visionflows.engine.base import Engine, EngineSettings, log
+from visionflows.engine.evidence import allowed
 from visionflows.engine.fused import fused
 from visionflows.model.bundle import Model, network_of
 from visionflows.model.network import folded
@@ -36,8 +37,8 @@ class TorchEngine(Engine):
     ):
         import torch
 
-        self.native_bfloat16 = native_bfloat16(device)
-        precision = _precision(model, settings.precision, self.native_bfloat16)
+        self.bfloat16_kernel = bfloat16_kernel(device)
+        precision = _precision(model, settings.precision, self.bfloat16_kernel)
         super().__init__(model, settings, precision, batch_size, workers)
         self.device, self.chunk = device, self.batch_size
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
@@ -107,18 +108,23 @@ class TorchEngine(Engine):
         self._body, self._head = body, head.to(self.device).requires_grad_(False)
 
 
-def _precision(model: Model, wanted: str, native: bool) -> str:
-    """The precision to score in; `auto` never takes one the model has no evidence for."""
+def _precision(model: Model, wanted: str, kernel: str) -> str:
+    """The precision to score in; `auto` never takes one the model has no evidence for here."""
     if wanted != "auto":
         return wanted
-    evidence = model.info.precision.agreement
-    return "bfloat16" if evidence and evidence.auto == "bfloat16" and native else "float32"
+    return "bfloat16" if allowed(model.info, kernel) else "float32"
 
 
-def native_bfloat16(device: "torch.device") -> bool:
-    """Whether a device computes bfloat16 natively, rather than by way of float32."""
+def bfloat16_kernel(device: "torch.device") -> str:
+    """What computes bfloat16 natively on a device; empty where it would go by way of float32.
+
+    `avx512_bf16`, `amx_bf16` (which oneDNN prefers where a processor has both), or `cuda sm_90`.
+    """
     import torch
 
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.cpu._is_avx512_bf16_supported()
+        native = bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return "cuda sm_{}{}".format(*torch.cuda.get_device_capability(device)) if native else ""
+    if not torch.cpu._is_avx512_bf16_supported():
+        return ""
+    return "amx_bf16" if torch.cpu._is_amx_tile_supported() else "avx512_bf16"

@@ -34,7 +34,11 @@ class Normalise(Open):
 
 
 class Agreement(Open):
-    """How a faster precision compares with float32: visionflows.training.agreement."""
+    """How a faster precision compares with float32: visionflows.training.agreement.
+
+    `kernel` is what it was measured by (visionflows.engine.evidence), empty where an older version
+    did not say.
+    """
 
     precision: str = ""
     images: Count = 0
@@ -42,6 +46,10 @@ class Agreement(Open):
     largest_difference: float = 0.0
     flips: Count = 0
     far_flips: Count = 0
+    trained_on: Count = 0
+    device: str = ""
+    kernel: str = ""
+    torch: str = ""
     auto: str = "float32"
     why: str = ""
 

@@ -49,7 +49,7 @@ def epochs(history: list[dict[str, Any]]) -> None:
 def retrained(model: str, verdict: dict[str, Any]) -> None:
     """Whether the new model was promoted, and why."""
     outcome = "promoted" if verdict["better"] else "not promoted"
-    note = f"## {model}: {outcome}\n\n{verdict['why'].capitalize()}.\n"
+    note = f"## {model}: {outcome}\n\n{verdict['why'][:1].upper()}{verdict['why'][1:]}.\n"
     keys = ("images", "candidate_errors", "production_errors")
     if "images" in verdict:
         note += "\n| | |\n|---|---:|\n"

@@ -51,9 +51,15 @@ def _agreement(found: Agreement | None) -> str:
         return f"Scores in float32: {found.why}."
     flips = f"{found.flips} labels differ"
     ties = f"{found.far_flips} of them no near ties" if found.far_flips else "all near ties"
-    return (
+    told = (
         f"In {found.precision} {percent(found.labels)} of {found.images:,} labels are "
         f"those of float32 ({flips}{', ' + ties if found.flips else ''}); the largest "
-        f"difference of a probability is {found.largest_difference:.4f}. By itself scoring "
-        f"takes {found.auto}."
+        f"difference of a probability is {found.largest_difference:.4f}."
     )
+    if found.trained_on:
+        told += f" {found.trained_on:,} of these images were trained on."
+    if found.kernel:
+        told += f" Measured by {found.kernel}, torch {found.torch}."
+    where = " on such a device, and float32 elsewhere" if found.auto == "bfloat16" else ""
+    why = f": {found.why}" if found.why else ""
+    return f"{told} By itself scoring takes {found.auto}{where}{why}."

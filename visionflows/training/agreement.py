@@ -3,16 +3,19 @@
     from visionflows.training.agreement import agreement
     agreement(model, "store/datasets/pets-5c1a3d0f", paths)["labels"]      # 0.9975
 
-Scoring with `--precision auto` takes the faster one only where this says so.
+Scoring with `--precision auto` takes the faster one only where this says so, and only on the kind
+of device and kernel that it was measured on: visionflows/engine/evidence.py.
 """
 
 import logging
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visionflows.engine import EngineSettings, make_engine
+from visionflows.engine.evidence import CONFIDENCE, LEAST, carries, needed
 from visionflows.images.open import MAX_PIXELS
 from visionflows.model.bundle import Model
 from visionflows.model.schema import ModelInfo
@@ -24,45 +27,68 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.agreement")
 
-LEAST = 0.995  # of the labels must agree
-NEAR_TIE = 0.1  # and those that do not must have had their two best classes this close
-MOST_IMAGES = 2000  # enough to tell 99.5 % from less; more would make publishing slow
+NEAR_TIE = 0.1  # labels that flip must have had their two best classes this close
+MOST_IMAGES = 2000  # enough for four flips; more would make publishing slow
 
 
 def agreement(
     model: Model, folder: str | Path, paths: list[str], max_pixels: int
 ) -> dict[str, Any]:
-    """How bfloat16 compares with float32 on validation images (`precision.agreement`).
+    """How bfloat16 compares with float32 on some images (`precision.agreement` in model.json).
 
     Keys: images, labels (share that agree), largest_difference (of a probability), flips (how
-    many labels differ), far_flips (those that were no near ties), and auto: the precision that
-    scoring takes by itself. Measured on the device that publishes; where it does not compute
+    many labels differ), far_flips (those that were no near ties), auto: the precision that scoring
+    takes by itself, why where that is float32; and what it was measured on: device (`cpu` or
+    `cuda`), kernel and torch. Measured on the device that publishes; where it does not compute
     bfloat16 natively nothing is measured, and auto is float32.
     """
     settings = EngineSettings(precision="float32", max_pixels=max_pixels)
     exact_engine = make_engine(model, settings)
-    if not exact_engine.native_bfloat16:
+    if not exact_engine.bfloat16_kernel:
         return {"auto": "float32", "why": "published where bfloat16 is not native: no evidence"}
-    chosen = paths[:: -(-len(paths) // MOST_IMAGES)]
-    names = [name_of(path) for path in chosen]
+    names = [name_of(path) for path in paths]
     where = LocalPlace(Path(folder))
     exact = exact_engine.answers(where, names)
     fast_engine = make_engine(model, settings.model_copy(update={"precision": "bfloat16"}), False)
     fast = fast_engine.answers(where, names)
     both = [name for name in names if name in exact and name in fast]
-    result = compare(*(_rows(answers, both, model) for answers in (exact, fast)))
+    kernel = exact_engine.bfloat16_kernel
+    result = {
+        **compare(*(_rows(answers, both, model) for answers in (exact, fast))),
+        "device": "cuda" if kernel.startswith("cuda") else "cpu",
+        "kernel": kernel,
+        "torch": metadata.version("torch"),
+    }
     log.info(
-        "bfloat16 agrees with float32 on %.2f %% of %d labels: auto is %s",
-        *(100 * result["labels"], result["images"], result["auto"]),
+        "bfloat16 (%s) agrees with float32 on %.2f %% of %d labels: auto is %s%s",
+        *(kernel, 100 * result["labels"], result["images"], result["auto"]),
+        f" ({result['why']})" if "why" in result else "",
     )
     return result
 
 
 def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
-    """The evidence of a draft that evaluate has left, on its whole validation side."""
-    valid = files[(files.status == "ok") & files.is_valid]
+    """The evidence of a draft that evaluate has left; `trained_on`: how many of the images were.
+
+    Whether two ways of computing agree can be asked of any image, so where there are too few to
+    validate on, those that were trained on are asked too. The network is surer of these: more of
+    them agree than of new ones, and the record says how many there are.
+    """
+    chosen = _chosen(files)
     model = Model(LocalPlace(draft), info, digest="")
-    return agreement(model, folder, list(valid.path), MAX_PIXELS)
+    found = agreement(model, folder, list(chosen.path), MAX_PIXELS)
+    trained_on = int((~chosen.is_valid.astype(bool)).sum())
+    return found | ({"trained_on": trained_on} if "images" in found else {})
+
+
+def _chosen(files: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows of images to ask: the validation side first, the same bytes once, in no order of names.
+
+    How many is settled before any is asked: looking again until there is enough would find it.
+    """
+    usable = files[files.status == "ok"]
+    lot = usable.sort_values(["is_valid", "sha256"], ascending=[False, True])
+    return lot.drop_duplicates("sha256").head(MOST_IMAGES)
 
 
 def compare(exact: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
@@ -70,17 +96,29 @@ def compare(exact: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
     best = np.sort(exact, axis=1)
     margin = best[:, -1] - best[:, -2]
     flipped = exact.argmax(1) != fast.argmax(1)
+    images, flips = len(exact), int(flipped.sum())
     far = int((flipped & (margin > NEAR_TIE)).sum())
-    labels = 1 - float(flipped.mean()) if len(exact) else 0.0
+    auto = "bfloat16" if carries(images, flips) and not far else "float32"
     return {
         "precision": "bfloat16",
-        "images": len(exact),
-        "labels": labels,
+        "images": images,
+        "labels": 1 - float(flipped.mean()) if images else 0.0,
         "largest_difference": float(np.abs(exact - fast).max(initial=0.0)),
-        "flips": int(flipped.sum()),
+        "flips": flips,
         "far_flips": far,
-        "auto": "bfloat16" if labels >= LEAST and not far else "float32",
+        "auto": auto,
+        **({} if auto == "bfloat16" else {"why": _why(images, flips, far)}),
     }
+
+
+def _why(images: int, flips: int, far: int) -> str:
+    """Why it is float32."""
+    if far:
+        return "a label that was no near tie differs"
+    return (
+        f"{images:,} images with {flips} differing labels do not show that {LEAST:.1%} agree, at "
+        f"{CONFIDENCE:.0%} confidence; that takes {needed(flips):,}"
+    )
 
 
 def _rows(answers: dict[str, np.ndarray], names: list[str], model: Model) -> np.ndarray:

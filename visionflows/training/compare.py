@@ -5,16 +5,22 @@
 
 Published error rates may not be compared: each was measured on its own model's validation images,
 and a dataset that grew is split anew. So both models label the same images now: the new model's
-validation images, less those that the old one was trained on (told by their sha256).
+validation images, less those that the old one was trained on (told by their sha256) and those of
+classes that only one of the two knows. Whether the difference is more than luck is decided by
+McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and exact: if both models were
+equally good, each image that only one of them has right would be the candidate's by the toss of a
+coin.
 """
 
 import csv
 import io
+import itertools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from visionflows.data.lines import some
 from visionflows.engine import Engine, EngineSettings, make_engine
 from visionflows.model.bundle import Model, load
 from visionflows.model.registry import find
@@ -23,6 +29,8 @@ from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 
 log = logging.getLogger("visionflows.compare")
+
+ALPHA = 0.05  # how often chance alone may promote a candidate that is no better
 
 
 def verdict(
@@ -42,17 +50,21 @@ def compare(
     store: str | Path,
     settings: EngineSettings | None = None,
 ) -> dict[str, Any]:
-    """What says whether the candidate is better: fewer wrong labels on the same images.
+    """What says whether the candidate is better: by McNemar's exact test on the same images.
 
     Keys: images; errors of candidate and of production; only_candidate_right and
-    only_production_right (images that one has right and the other wrong); better; and why, in a
-    sentence. `folder` holds the images of the candidate's dataset. An image that cannot be
-    opened any more counts for neither. Raises ModelError.
+    only_production_right (images that one has right and the other wrong); p_value (that chance
+    gives the candidate so many of those, or more) and alpha (what it may be); needed (of those, how
+    many the candidate would have to have right for that); not_compared (images whose class one of
+    the two does not know) and new_classes, lost_classes (those that only one knows); better; and
+    why, in a sentence. `folder` holds the images of the candidate's dataset; the same bytes are
+    one image. One that cannot be opened any more counts for neither. Raises ModelError.
     """
     settings = settings or EngineSettings()
     new, old = load(find(candidate, store)), load(find(production, store))
-    expected = _unseen(new, old)
-    right = [_right(make_engine(model, settings), folder, expected) for model in (new, old)]
+    unseen = _unseen(new, old)
+    shared = {path: label for path, label in unseen.items() if label in {*old.classes}}
+    right = [_right(make_engine(model, settings), folder, shared) for model in (new, old)]
     both = [(right[0][name], right[1][name]) for name in right[0] if name in right[1]]
     result: dict[str, Any] = {
         "images": len(both),
@@ -60,18 +72,41 @@ def compare(
         "production_errors": sum(not theirs for _, theirs in both),
         "only_candidate_right": sum(ours and not theirs for ours, theirs in both),
         "only_production_right": sum(theirs and not ours for ours, theirs in both),
+        "not_compared": len(unseen) - len(shared),
+        "new_classes": sorted({*new.classes} - {*old.classes}),
+        "lost_classes": sorted({*old.classes} - {*new.classes}),
     }
-    result["better"] = result["candidate_errors"] < result["production_errors"]
+    result |= judged(result["only_candidate_right"], result["only_production_right"])
     result["why"] = _why(result)
     log.info("%s against %s: %s", new.name, old.name, result["why"])
     return result
+
+
+def judged(candidate: int, production: int) -> dict[str, Any]:
+    """The exact one-sided McNemar test of the images that only one of the two has right.
+
+    Keys: p_value, alpha, better, and needed: how many the candidate would have to have right alone,
+    against as many for production, to be better.
+    """
+    p_value = _chance(candidate, production)
+    enough = (least for least in itertools.count(production) if _chance(least, production) <= ALPHA)
+    better = p_value <= ALPHA
+    return {"p_value": p_value, "alpha": ALPHA, "needed": next(enough), "better": better}
+
+
+def _chance(candidate: int, production: int) -> float:
+    """P(X >= candidate), X the heads of as many tosses as there are images that tell them apart."""
+    from scipy.stats import binom
+
+    return float(binom.sf(candidate - 1, candidate + production, 0.5))
 
 
 def _unseen(new: Model, old: Model) -> dict[str, str]:
     """The labels, by path, of what the new model was validated on and the old did not learn."""
     learnt = {row["sha256"] for row in _files(old) if row["is_valid"] != "True"}
     rows = (row for row in _files(new) if row["is_valid"] == "True")
-    return {row["path"]: row["label"] for row in rows if row["sha256"] not in learnt}
+    unseen = {row["sha256"]: row for row in rows if row["sha256"] not in learnt}
+    return {row["path"]: row["label"] for row in unseen.values()}
 
 
 def _files(model: Model) -> Iterable[dict[str, str]]:
@@ -89,9 +124,35 @@ def _right(engine: Engine, folder: str | Path, expected: dict[str, str]) -> dict
 
 
 def _why(result: dict[str, Any]) -> str:
+    return "; ".join([_outcome(result), *_apart(result)])
+
+
+def _outcome(result: dict[str, Any]) -> str:
     if not result["images"]:
         return "there is no validation image that production has not learnt from"
-    return (
+    ours, theirs = result["only_candidate_right"], result["only_production_right"]
+    told = (
         f"{result['candidate_errors']} wrong against {result['production_errors']} on the same "
-        f"{result['images']} images, which neither was trained on"
+        f"{result['images']} images, which neither was trained on: {ours} that only the candidate "
+        f"has right, {theirs} that only production has (exact McNemar test, one-sided: "
+        f"p = {result['p_value']:.2g}"
     )
+    if result["better"]:
+        return f"{told}, at most {ALPHA} needed)"
+    return (
+        f"{told}, more than {ALPHA}: no evidence that it is better; against {theirs} the "
+        f"candidate would need {result['needed']}, {result['needed'] + theirs} images in all "
+        "on which they differ)"
+    )
+
+
+def _apart(result: dict[str, Any]) -> list[str]:
+    """What the two cannot be compared on."""
+    told = []
+    if result["new_classes"]:
+        told.append(f"the candidate also knows {some(result['new_classes'])}")
+    if result["lost_classes"]:
+        told.append(f"the candidate does not know {some(result['lost_classes'])}")
+    if result["not_compared"]:
+        told.append(f"{result['not_compared']} images of classes that production does not know")
+    return told

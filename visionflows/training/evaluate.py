@@ -22,6 +22,7 @@ from visionflows.images.resize import resized
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.training.learner import make_learner, normalisation
+from visionflows.training.pictures import draw
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def evaluate(
     visionflows; it opens images as fastai does, without their EXIF orientation.
 
     Keys: error_rate, accuracy, valid_loss, by_class (precision, recall and count of each),
-    confusion (rows: actual, columns: predicted, in the order of the classes).
+    confusion (rows: actual, columns: predicted, in the order of the classes); where a picture could
+    not be drawn, pictures_left_out: why, by its name.
     """
     place = LocalPlace(draft)
     training = json.loads(place.read("training.json"))
@@ -51,9 +53,12 @@ def evaluate(
         probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
         metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
         metrics["valid_loss"] = float(losses.mean())
-        for name, png in _pictures(learn, metrics, training["history"]).items():
+        pictures, left_out = draw(learn, metrics, training["history"])
+        for name, png in pictures.items():
             place.write(f"pictures/{name}.png", png)
         _write_selfcheck(learn, table, folder, place)
+    if left_out:
+        metrics["pictures_left_out"] = left_out
     if export_fastai:
         _export(learn, table, folder, draft)
     place.write("evaluation.json", json.dumps(metrics, indent=2).encode())
@@ -98,76 +103,6 @@ def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str])
         ],
         "confusion": confusion.tolist(),
     }
-
-
-def _pictures(
-    learn: "Learner", metrics: dict[str, Any], history: list[dict[str, Any]]
-) -> dict[str, bytes]:
-    """PNG bytes by name: batch, results, confusion, top_losses, curves."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from fastai.interpret import Interpretation
-
-    classes, shown = list(learn.dls.vocab), min(9, len(learn.dls.valid_ds))
-    learn.dls.train.show_batch(max_n=9)
-    pictures = {"batch": _png()}
-    learn.show_results(max_n=9)
-    pictures["results"] = _png()
-    _draw_confusion(np.array(metrics["confusion"]), classes)
-    pictures["confusion"] = _png()
-    Interpretation.from_learner(learn).plot_top_losses(shown)
-    pictures["top_losses"] = _png()
-    _draw_curves(history)
-    pictures["curves"] = _png()
-    return pictures
-
-
-def _png() -> bytes:
-    """The figure drawn last, as PNG, and closed."""
-    from matplotlib import pyplot as plt
-
-    buffer = io.BytesIO()
-    plt.gcf().savefig(buffer, format="png", dpi=100, bbox_inches="tight")
-    plt.close("all")
-    return buffer.getvalue()
-
-
-def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
-    from matplotlib import pyplot as plt
-
-    side = min(4 + 0.35 * len(classes), 30)
-    _, axes = plt.subplots(figsize=(side, side))
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="actual", title="Confusion matrix")
-    axes.set_xticks(range(len(classes)), classes, rotation=90)
-    axes.set_yticks(range(len(classes)), classes)
-    if len(classes) <= 40:
-        for row, column in np.ndindex(confusion.shape):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            count = str(confusion[row, column])
-            axes.text(column, row, count, ha="center", va="center", color=colour)
-
-
-def _draw_curves(history: list[dict[str, Any]]) -> None:
-    from matplotlib import pyplot as plt
-
-    figure, (losses, rates) = plt.subplots(1, 2, figsize=(9, 3.2))
-    epochs = [row["epoch"] + 1 for row in history]
-    for axes, names in (
-        (losses, ("train_loss", "valid_loss")),
-        (rates, ("error_rate", "accuracy")),
-    ):
-        for name in names:
-            axes.plot(epochs, [row[name] for row in history], marker="o", label=name)
-        frozen = sum(row["phase"] == "frozen" for row in history)
-        if frozen and frozen < len(history):
-            axes.axvline(frozen + 0.5, color="grey", linestyle=":", label="unfrozen from here")
-        axes.set_xlabel("epoch")
-        axes.legend(fontsize=8)
-    rates.set_ylim(0, 1)
-    figure.tight_layout()
 
 
 def _write_selfcheck(

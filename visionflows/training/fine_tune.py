@@ -3,7 +3,7 @@
     from visionflows.training.fine_tune import fine_tune
     fine_tune(table, "store/datasets/pets-5c1a3d0f", Path("draft"), TrainSettings(epochs=3))
 
-What it leaves in the draft folder: `weights.safetensors` and `training.json`.
+What it leaves in the draft folder: `weights.safetensors` and, last, `training.json`.
 """
 
 import functools
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionflows.digest import sha256_of
 from visionflows.errors import TrainError
 from visionflows.machine import cores
 from visionflows.places.local import LocalPlace
@@ -235,5 +236,8 @@ def _write_draft(draft: LocalPlace, learn: "Learner", record: dict[str, Any]) ->
     state = {
         key: value.detach().cpu().contiguous() for key, value in learn.model.state_dict().items()
     }
-    draft.write("weights.safetensors", save(state))
+    weights = save(state)
+    draft.write("weights.safetensors", weights)
+    # Last, and of these weights: what is torn is not taken for a training (training/draft.py).
+    record = {**record, "weights_sha256": sha256_of(weights)}
     draft.write("training.json", json.dumps(record, indent=2).encode())

@@ -34,6 +34,7 @@ def describe(
     settings = record["settings"]
     usable = files[files.status == "ok"]
     valid = int(usable.is_valid.sum())
+    left_out = metrics.get("pictures_left_out", {})
     info = {
         "schema_version": ModelInfo.VERSION,
         "name": name,
@@ -62,9 +63,12 @@ def describe(
             **{key: settings[key] for key in ("epochs", "augment", "keep", "patience")},
             **{key: value for key, value in record.items() if key not in _NOT_TRAINING},
         },
-        "metrics": metrics,
+        "metrics": {key: value for key, value in metrics.items() if key != "pictures_left_out"},
         "versions": versions(),
-        "notes": table.notes(files),
+        "notes": [
+            *table.notes(files),
+            *(f"the picture {picture} is left out: {why}" for picture, why in left_out.items()),
+        ],
     }
     return ModelInfo.model_validate(info, strict=False)
 

@@ -1,0 +1,130 @@
+"""No picture fails a training: class names that are no words, and networks that know nothing."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from conftest import encoded, picture
+
+from visionflows.data.fetch import Dataset
+from visionflows.data.table import build_table
+from visionflows.model.schema import Metrics
+from visionflows.places.local import LocalPlace
+from visionflows.reports.training import training_report
+from visionflows.training.evaluate import evaluate
+from visionflows.training.fine_tune import _write_draft
+from visionflows.training.learner import make_learner
+from visionflows.training.publish import describe
+from visionflows.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, workers=0, batch_size=8
+)
+PICTURES = ["batch", "confusion", "curves", "results", "top_losses"]
+EPOCH = {"train_loss": 1.0, "valid_loss": 1.0, "error_rate": 0.5, "accuracy": 0.5, "seconds": 1.0}
+NAMES = [
+    *("US$_$", r"$\frac{", "$$", r"\$_^", "<b>", "a & b", "cat😺", "n" * 200, "שלום عالم", "_one"),
+    *("#na#", "nan", "%s{0}", "a\tb", "a\nb", r"caf\xe9"),
+]
+
+
+def table_of(folder, names: list[str], valid: int) -> pd.DataFrame:
+    """A picture of every name to train on, and of the first ones another to validate on.
+
+    By a csv, for no folder can have all of these names.
+    """
+    folder.mkdir()
+    rows = [(name, False) for name in names] + [(name, True) for name in names[:valid]]
+    for number in range(len(rows)):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number, (9, 8)), "PNG"))
+    labels = folder.parent / f"{folder.name}.csv"
+    table = pd.DataFrame(rows, columns=["label", "is_valid"])
+    table.assign(path=[f"{at}.png" for at in table.index]).to_csv(labels, index=False)
+    return build_table(folder, f"csv:{labels}")
+
+
+def drafted(
+    table: pd.DataFrame, folder, draft, epochs: int = 3, know_nothing: bool = False
+) -> dict:
+    """A draft of a network that was never trained; one that knows nothing says all is as likely."""
+    learn = make_learner(table, folder, SETTINGS)
+    if know_nothing:
+        learn.model[1][-1].weight.data.zero_()
+    record = {
+        "settings": SETTINGS.model_dump(),
+        "classes": list(learn.dls.vocab),
+        "normalise": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "base_lr": 1e-3,
+        "freeze_epochs": 0,
+        "batch_size": 8,
+        "device": "cpu: 2 cores",
+        "mixed_precision": "none",
+        "history": [{"epoch": at, "phase": "unfrozen", **EPOCH} for at in range(epochs)],
+        "summary": "",
+        "seconds": 1.0,
+    }
+    _write_draft(LocalPlace(draft), learn, record)
+    return record
+
+
+def pictures_in(draft) -> list[str]:
+    found = sorted((draft / "pictures").glob("*.png"))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in found)
+    return [path.stem for path in found]
+
+
+def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
+    table = table_of(tmp_path / "in", NAMES, valid=len(NAMES))
+    record = drafted(table, tmp_path / "in", tmp_path / "draft")
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
+    assert pictures_in(tmp_path / "draft") == PICTURES
+    assert "pictures_left_out" not in metrics
+    assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
+    heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
+    assert "n" * 200 in heading
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    data = Dataset("odd", tmp_path / "in", "in", None)
+    info = describe("odd", "folder", 0.5, data, table, record, metrics)
+    page = training_report(info, {}, "")
+    assert "US$_$" in page
+    assert '<th scope="row">&lt;b&gt;</th>' in page
+
+
+@pytest.mark.parametrize("know_nothing", [False, True])
+def test_one_picture_and_a_network_that_knows_nothing_are_drawn(tmp_path, know_nothing):
+    table = table_of(tmp_path / "in", ["a", "b"], valid=1)
+    drafted(table, tmp_path / "in", tmp_path / "draft", 1, know_nothing)
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    assert pictures_in(tmp_path / "draft") == PICTURES
+    assert metrics["accuracy"] in (0.0, 1.0)
+
+
+def test_a_thousand_classes_are_drawn(tmp_path):
+    table = table_of(tmp_path / "in", [f"class {number}" for number in range(1000)], valid=12)
+    drafted(table, tmp_path / "in", tmp_path / "draft")
+    evaluate(table, tmp_path / "in", tmp_path / "draft")
+    assert pictures_in(tmp_path / "draft") == PICTURES
+
+
+def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
+    table = table_of(tmp_path / "in", ["a", "b"], valid=1)
+    record = drafted(table, tmp_path / "in", tmp_path / "draft")
+    shutil.copytree(tmp_path / "draft", tmp_path / "torn")
+    training = json.loads((tmp_path / "torn/training.json").read_text())
+    del training["history"][1]["accuracy"]  # which the curves are drawn of
+    (tmp_path / "torn/training.json").write_text(json.dumps(training))
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "torn")
+    assert pictures_in(tmp_path / "torn") == [name for name in PICTURES if name != "curves"]
+    assert metrics["pictures_left_out"] == {"curves": "KeyError: 'accuracy'"}
+    assert "the picture curves is left out: KeyError: 'accuracy'" in caplog.text
+    info = describe(
+        *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
+    )
+    assert info.notes[-1] == "the picture curves is left out: KeyError: 'accuracy'"
+    assert "pictures_left_out" not in info.metrics.model_dump()
+    assert "the picture curves is left out" in training_report(info, {}, "")
+    whole = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    assert (
+        Metrics.model_validate(whole, strict=False) == info.metrics
+    )  # it costs the picture and nothing else

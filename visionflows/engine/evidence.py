@@ -1,0 +1,56 @@
+"""How much agreement lets scoring take the faster precision by itself, and on which machines.
+
+    from visionflows.engine.evidence import allowed, carries
+    carries(images=598, flips=0)                     # True: the least that shows 99.5 %
+
+One rule for whoever measures (training/agreement.py) and whoever believes it (engine/torch.py).
+"""
+
+import bisect
+import math
+
+from visionflows.model.schema import ModelInfo
+
+LEAST = 0.995  # of the labels must agree …
+CONFIDENCE = 0.95  # … and it must be this sure that they do
+_PLENTY = 10**7  # images: more than was ever asked, or any number of flips that is told of takes
+
+
+def carries(images: int, flips: int) -> bool:
+    """Whether so few flips among so many images show that 99.5 % of the labels agree.
+
+    The upper bound on the rate of flips, exact binomial, one-sided at 95 % (C. J. Clopper and E. S.
+    Pearson, Biometrika 26, 1934), is at most 0.5 %: were the rate 0.5 %, so few flips or fewer
+    would be seen in no more than 5 % of such samples. 598 images without a flip, 947 with one.
+    """
+    if images > _PLENTY or not 0 <= flips <= (1 - LEAST) * images:  # no count of ours; too often
+        return False
+    few = math.fsum(math.exp(_log_chance(images, count)) for count in range(flips + 1))
+    return few <= 1 - CONFIDENCE
+
+
+def needed(flips: int) -> int:
+    """The fewest images that carry the claim with so many flips among them."""
+    return bisect.bisect_left(range(_PLENTY), True, key=lambda images: carries(images, flips))
+
+
+def allowed(info: ModelInfo, kernel: str) -> bool:
+    """Whether a model (its model.json) may be scored in bfloat16 by `kernel` without being told to.
+
+    Only by the kernel that the evidence was measured with. The record's version of torch is there
+    to be read: one that computes otherwise fails the self-check of every load. Records from before
+    there were kernels in them count for AVX512-BF16 alone, and if they were made on a CPU.
+    """
+    found = info.precision.agreement
+    if found is None or found.auto != "bfloat16" or not carries(found.images, found.flips):
+        return False
+    measured = found.kernel
+    if not measured and info.training.device.startswith("cpu"):
+        measured = "avx512_bf16"
+    return bool(kernel) and measured == kernel
+
+
+def _log_chance(images: int, flips: int) -> float:
+    """log P(X = flips) of a binomial X of that many images, each flipped in 0.5 % of cases."""
+    ways = math.lgamma(images + 1) - math.lgamma(flips + 1) - math.lgamma(images - flips + 1)
+    return ways + flips * math.log(1 - LEAST) + (images - flips) * math.log(LEAST)
