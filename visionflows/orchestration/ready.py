@@ -34,8 +34,8 @@ def loopback_past_proxies(env: MutableMapping[str, str] = os.environ, *hosts: st
     env["NO_PROXY"] = env["no_proxy"] = ",".join(dict.fromkeys([*words, *LOOPBACK, *hosts]))
 
 
-def folders_can_be_written() -> None:
-    """Nothing, where Prefect and temporary files have a folder each.
+def folders_can_be_written(prefect_home: Path | None = None) -> None:
+    """Nothing, where Prefect (in PREFECT_HOME, or in what is given) and temporary files have one.
 
     Raises PlaceError where HOME is unknown, or PREFECT_HOME or TMPDIR cannot be written.
     """
@@ -47,7 +47,9 @@ def folders_can_be_written() -> None:
             "may be written"
         ) from error
     prefect = os.environ.get("PREFECT_HOME", "")
-    if prefect:
+    if prefect_home:
+        _write(prefect_home, "--state", "--state")
+    elif prefect:
         _write(Path(prefect).expanduser(), "PREFECT_HOME", "PREFECT_HOME")
     else:
         _write(home / ".prefect", "Prefect's folder", "HOME or PREFECT_HOME")
