@@ -19,6 +19,8 @@ from pathlib import Path
 
 import httpx
 
+from visionflows.serve.api import api
+
 # As the installed program: what lies in the folder where it starts is not on its path.
 PROGRAM = (sys.executable, "-P", "-m", "visionflows.cli.main")
 ENDED = ("Completed", "Failed", "Crashed", "Cancelled")
@@ -120,12 +122,13 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
             env={**environment(), "VISIONFLOWS_PASSWORD": password, **env},
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         url = _ready(process, log)
-        auth = ("admin", password) if password else None
-        with httpx.Client(base_url=f"{url}/api", timeout=60, auth=auth) as api:
-            yield Served(process, url, folder, api)
+        env = {"PREFECT_API_URL": f"{url}/api", "PREFECT_API_AUTH_STRING": f"admin:{password}"}
+        with api(env, timeout=60) as client:
+            yield Served(process, url, folder, client)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

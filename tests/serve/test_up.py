@@ -117,7 +117,7 @@ def test_a_signal_before_it_is_ready_leaves_nothing(tmp_path):
     family = descendants(process.pid)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert said.endswith("stopped\n")
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 

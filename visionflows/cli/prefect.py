@@ -7,12 +7,20 @@ Prefect puts the folder in which it works first on the path while it imports a f
 an `email.py` of the user's would be taken for ours. So ours are imported before, from their place.
 """
 
+import os
 import runpy
 import sys
 
+from visionflows.serve.children import UP, end_with_parent
+
 
 def main() -> None:
-    """Run the engine, or the command that the arguments name; Prefect exits by itself."""
+    """Run the engine, or the command that the arguments name; Prefect exits by itself.
+
+    A run ends soon after its worker, and the worker of `visionflows up` soon after that.
+    """
+    if sys.argv[1:] == ["engine"] or UP in os.environ:
+        end_with_parent(patience=4)
     import flows.retrain
     import flows.score
     import flows.train  # noqa: F401

@@ -27,6 +27,9 @@ def up(
         str, typer.Option(help="Address to listen on; beyond this machine needs a password.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 4200,
+    url: Annotated[
+        str, typer.Option(help="Where people reach it, if that is another server before it.")
+    ] = "",
     state: Annotated[
         Path, typer.Option(help="Where the database and the logs are kept for next time.")
     ] = Path("~/.visionflows"),

@@ -1,0 +1,88 @@
+"""What people change in the UI stays when `up` starts again; what the file resets is said."""
+
+import datetime
+import shutil
+from pathlib import Path
+
+import pytest
+from e2e_fixtures import fill
+from serving import Served, served
+
+pytest_plugins = ["e2e_fixtures"]
+DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
+
+
+@pytest.mark.timeout(900)
+def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained, tmp_path):
+    mine = tmp_path / "my" / "my.yaml"
+    mine.parent.mkdir()
+    shutil.copy(DEPLOYMENTS, mine)
+    fill(tmp_path / "inbox", 6)
+    options = ("--deployments", str(mine))
+    with served(tmp_path, trained.store, *options) as server:
+        change(server)
+        changed = seen(server)
+        missed = [miss(server, nights) for nights in (3, 2, 1)]
+        other = miss(server, 1, output="scores/other")
+        server.stop()
+    with served(tmp_path, trained.store, *options) as server:
+        assert seen(server) == changed
+        assert [server.run(run)["state"]["name"] for run in missed[:2]] == ["Missed", "Missed"]
+        server.wait(missed[2], "Completed")
+        server.wait(other, "Completed")
+        said = server.stop()
+        assert "is as it was applied; what was changed in the UI stays" in said
+        assert "2 missed runs are left out" in said
+    mine.write_text(mine.read_text().replace('"0 2 * * *"', '"0 3 * * *"'))
+    elsewhere = tmp_path / "elsewhere"
+    state = ("--state", str(tmp_path / "state"))
+    with served(elsewhere, trained.store, *options, *state) as server:
+        assert server.deployment("score")["schedules"][0]["schedule"]["cron"] == "0 3 * * *"
+        assert seen(server) != changed
+        said = server.stop()
+        assert "reset as the file has it: score/score: parameters, schedules, paused" in said
+        assert "reset as the file has it: limit visionflows-gpu: limit" in said
+        assert "reset as the file has it: train" not in said
+    with served(tmp_path, trained.store, *options) as server:
+        variables = server.deployment("score")["job_variables"]
+        assert variables["working_dir"] == str(
+            tmp_path
+        )  # of this start, though nothing was applied
+
+
+def change(server: Served) -> None:
+    """A cron, a parameter, a pause and the limit, as the UI changes them."""
+    score = server.deployment("score")
+    path = f"/deployments/{score['id']}"
+    schedule = {"schedule": {"cron": "0 4 * * *", "timezone": "Europe/Berlin"}, "active": False}
+    ask(server, "PATCH", f"{path}/schedules/{score['schedules'][0]['id']}", schedule)
+    parameters = {**score["parameters"], "model": "shapes"}
+    ask(server, "PATCH", path, {"parameters": parameters, "paused": True})
+    ask(server, "PATCH", "/v2/concurrency_limits/visionflows-gpu", {"limit": 2})
+
+
+def seen(server: Served) -> list[object]:
+    score = server.deployment("score")
+    limit = ask(server, "GET", "/v2/concurrency_limits/visionflows-gpu")["limit"]
+    kept = ("schedule", "active")
+    schedules = [{key: one[key] for key in kept} for one in score["schedules"]]
+    return [score["parameters"], score["paused"], schedules, limit]
+
+
+def miss(server: Served, nights: int, **parameters: str) -> str:
+    """A run as the scheduler makes it, so many nights ago."""
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=nights)
+    details = {"scheduled_time": when.isoformat()}
+    body = {
+        "parameters": parameters,
+        "state": {"type": "SCHEDULED", "name": "Scheduled", "state_details": details},
+        "tags": ["auto-scheduled"],
+    }
+    deployment = server.deployment("score")["id"]
+    return ask(server, "POST", f"/deployments/{deployment}/create_flow_run", body)["id"]
+
+
+def ask(server: Served, method: str, path: str, body: dict | None = None) -> dict:
+    answer = server.api.request(method, path, json=body)
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else {}

@@ -1,0 +1,83 @@
+"""Runs that a stop cuts short, and nights that were missed.
+
+cut_short(env, pids)             # after the worker was stopped, while the server still runs
+skip_missed(env)                 # before the worker starts
+"""
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from visionflows.serve.api import api
+from visionflows.serve.settings import POOL
+
+_CUT = "`visionflows up` was stopped in the middle of it. Run it again; a scoring goes on."
+_MISSED = "Nothing ran at that time; the latest of the runs that were missed does its work."
+_PAGE = 200
+
+
+def cut_short(env: Mapping[str, str], pids: set[int]) -> int:
+    """How many runs were marked Crashed: those of these processes, and what ran within them.
+
+    They would read Running until their heartbeats are missed. Raises httpx.HTTPError.
+    """
+    with api(env) as server:
+        alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        ours = _filter(server, {**alive, "work_pools": {"name": {"any_": [POOL]}}})
+        cut = [run for run in ours if run["infrastructure_pid"] in {"", None, *map(str, pids)}]
+        if cut:
+            within = {"parent_flow_run_id": {"any_": [run["id"] for run in cut]}}
+            cut += _filter(server, {**alive, **within})
+        for run in cut:
+            asked = run["state"]["type"] == "CANCELLING"
+            _set(server, run, "CANCELLED" if asked else "CRASHED", None if asked else _CUT)
+    return len(cut)
+
+
+def skip_missed(env: Mapping[str, str]) -> int:
+    """How many scheduled runs were dropped because a later one, missed as well, does the same.
+
+    Three nights without a server are one run, not three in a row. Raises httpx.HTTPError.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    with api(env, timeout=30) as server:
+        late = _filter(
+            server,
+            {
+                "state": {"type": {"any_": ["SCHEDULED"]}},
+                "expected_start_time": {"before_": now},
+                "tags": {"all_": ["auto-scheduled"]},
+            },
+        )
+        latest: set[str] = set()
+        dropped = 0
+        for run in sorted(late, key=lambda run: str(run["expected_start_time"]), reverse=True):
+            job = json.dumps([run["deployment_id"], run["parameters"]], sort_keys=True)
+            if job in latest:
+                _set(server, run, "CANCELLED", _MISSED, name="Missed")
+                dropped += 1
+            latest.add(job)
+    return dropped
+
+
+def _filter(server: httpx.Client, only: dict[str, Any]) -> list[dict[str, Any]]:
+    pools = {"work_pools": only.pop("work_pools")} if "work_pools" in only else {}
+    found: list[dict[str, Any]] = []
+    while True:
+        page = {"flow_runs": only, "limit": _PAGE, "offset": len(found), "sort": "ID_DESC", **pools}
+        answer = server.post("/flow_runs/filter", json=page)
+        answer.raise_for_status()
+        found += answer.json()
+        if len(answer.json()) < _PAGE:
+            return found
+
+
+def _set(
+    server: httpx.Client, run: dict[str, Any], kind: str, message: str | None, name: str = ""
+) -> None:
+    state = {"type": kind, "name": name or kind.capitalize(), "message": message}
+    body = {"state": state, "force": True}
+    server.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
