@@ -20,40 +20,28 @@ from visionflows.cli.options import (
 serve_app = typer.Typer(rich_markup_mode=None)
 
 
-@serve_app.command(epilog="Example: visionflows up --port 4200")
+@serve_app.command(
+    cls=command_of("visionflows.serve.settings:UpSettings"),
+    epilog="Example: visionflows up --port 4200",
+)
 def up(
     ctx: typer.Context,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; beyond this machine needs a password.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 4200,
-    url: Annotated[
-        str, typer.Option(help="Where people reach it, if that is another server before it.")
-    ] = "",
-    state: Annotated[
-        Path, typer.Option(help="Where the database and the logs are kept for next time.")
-    ] = Path("~/.visionflows"),
-    database: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VISIONFLOWS_DATABASE",
-            help="postgresql+asyncpg://user:password@host/name [default: SQLite in STATE]",
-        ),
-    ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="A file with the password [default: VISIONFLOWS_PASSWORD]")
-    ] = None,
-    deployments: Annotated[
-        Path | None, typer.Option(help="A changed copy of deployments/prefect.yaml to apply.")
-    ] = None,
+    host: str | None = None,
+    port: int | None = None,
+    url: str | None = None,
+    state: Path | None = None,
+    database: Annotated[str | None, typer.Option(envvar="VISIONFLOWS_DATABASE")] = None,
+    password_file: Path | None = None,
+    deployments: Path | None = None,
     store: Store = "store",
 ) -> None:
     """Prefect server, UI, work pool, worker and all deployments on this machine, until Ctrl-C."""
     from visionflows.orchestration.logs import to_terminal
     from visionflows.serve import up as server
+    from visionflows.serve.settings import UpSettings
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
-    server.up(settings_of(server.UpSettings, ctx.params))
+    server.up(settings_of(UpSettings, ctx.params))
 
 
 @serve_app.command(epilog="Example: visionflows doctor s3://bucket/inbox")

@@ -23,11 +23,21 @@ class UpSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on; others need a password.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; beyond this machine needs a password."
+    )
     port: int = Field(4200, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     url: str = Field("", description="Where people reach it, if that is another server before it.")
-    state: Path = Field(Path("~/.visionflows"), description="Where the state is kept.")
-    database: str | None = Field(None, description="postgresql+asyncpg://…; SQLite if empty.")
-    password_file: Path | None = Field(None, description="A file that holds the password.")
-    deployments: Path = Field(DEPLOYMENTS, description="The prefect.yaml to apply.")
+    state: Path = Field(
+        Path("~/.visionflows"), description="Where the database and the logs are kept."
+    )
+    database: str | None = Field(
+        None, description="postgresql+asyncpg://user:password@host/name; SQLite in STATE if none."
+    )
+    password_file: Path | None = Field(
+        None, description="A file with the password; else VISIONFLOWS_PASSWORD has it."
+    )
+    deployments: Path = Field(
+        DEPLOYMENTS, description="A changed copy of deployments/prefect.yaml to apply."
+    )
     store: str = Field("store", description="Where runs keep what they make.")
