@@ -8,9 +8,8 @@ visionflows/training/compare.py for why their published error rates will not do.
 its name is promoted as it is.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from prefect import flow
 from pydantic import Field
 
 from flows.score import score
@@ -18,9 +17,9 @@ from flows.train import train
 from tasks import data, promotion
 from visionflows.model.registry import default_store
 from visionflows.orchestration import artifacts
-from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
+from visionflows.orchestration.steps import flow
 from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
@@ -30,7 +29,6 @@ DEFAULTS = TrainSettings()
     name="retrain",
     flow_run_name=called("retrain {name} from {dataset}"),
     description="Train, compare with production, promote if better, score what waits.",
-    validate_parameters=True,
     on_failure=[tell],
     on_crashed=[tell],
 )
@@ -43,7 +41,7 @@ def retrain(
     output: str = "",
     store: str = "",
     settings: TrainSettings = DEFAULTS,
-) -> dict:
+) -> dict[str, Any]:
     """What came of it: the new version, whether it was promoted and why, and the comparison.
 
     Raises a VisionflowsError, in one line; production is then what it was. The lines below are
@@ -60,7 +58,6 @@ def retrain(
         store: Where runs keep what they make; empty for the worker's own.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
-    to_prefect()
     store = store or default_store()
     published = train(
         dataset=dataset,

@@ -1,4 +1,4 @@
-"""The command line: each command the same code as its flow.
+"""The command line: a command takes the steps of its flow, or is one where a server is named.
 
     visionflows demo
     visionflows train PETS --name pets --labels uppercase
@@ -8,9 +8,7 @@ Exit status: 0 done; 1 the run failed; 2 wrong use. An error is one line; --debu
 comes from. Nothing heavy is imported before a command runs.
 """
 
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +26,7 @@ from visionflows.cli.options import (
     prefect_on_this_machine,
     settings_of,
 )
+from visionflows.cli.program import leave_signals, run
 from visionflows.cli.serve import serve_app
 
 app = typer.Typer(
@@ -44,9 +43,11 @@ app.add_typer(serve_app)  # its commands, beside these
 
 
 @app.callback()
-def _options(debug: Debug = False) -> None:
+def _options(ctx: typer.Context, debug: Debug = False) -> None:
     """Options before the command."""
     os.environ["VISIONFLOWS_DEBUG"] = "1" if debug else ""
+    if ctx.invoked_subcommand == "up":
+        leave_signals()
 
 
 @app.command(epilog="Example: visionflows demo")
@@ -57,8 +58,10 @@ def demo(
     prefect_on_this_machine()
     from flows.demo import demo as flow
     from visionflows.cli.demo import show
+    from visionflows.orchestration.temporary import server_if_none
 
-    show(folder, flow(folder))
+    with server_if_none():
+        show(folder, flow(folder))
 
 
 @app.command(
@@ -201,25 +204,8 @@ def predict(
 
 
 def main() -> None:
-    """The program: runs a command and turns an error of ours into one line and its exit status."""
-    from visionflows.errors import VisionflowsError
-
-    try:
-        app()
-    except VisionflowsError as error:
-        if os.environ.get("VISIONFLOWS_DEBUG"):
-            logging.getLogger("visionflows").exception("the run failed")
-        typer.echo(f"visionflows: {error}", err=True)
-        sys.exit(error.exit_status)
-    except Exception as error:
-        if os.environ.get("VISIONFLOWS_DEBUG"):
-            raise
-        typer.echo(
-            f"visionflows: {type(error).__name__}: {error} (not foreseen: run it as "
-            "`visionflows --debug …` and report what it shows)",
-            err=True,
-        )
-        sys.exit(1)
+    """The program, for who has imported its commands already."""
+    run(app)
 
 
 if __name__ == "__main__":

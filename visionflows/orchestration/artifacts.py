@@ -1,48 +1,44 @@
-"""What a run leaves in the Prefect UI: a summary, a table, a picture where it has a URL.
+"""What a flow run leaves in the Prefect UI: a summary, a table, a picture where it has a URL.
 
 artifacts.scored(run)                      # run.json
 artifacts.trained(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
 
 A browser opens no file:// and no s3:// link. Where the store is also served over HTTP (a bucket
 behind a CDN, a share behind nginx), VISIONFLOWS_STORE_URL says where: places inside the store
-then become links, and the confusion matrix an image.
+then become links, and the confusion matrix an image. Outside a flow run nothing is left.
 """
 
 import os
-
-from prefect.artifacts import (
-    create_image_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from typing import Any
 
 from visionflows.model.registry import default_store
+from visionflows.orchestration.runs import in_run
 
 
-def scored(run: dict) -> None:
+def scored(run: dict[str, Any]) -> None:
     """The summary of a scoring run: its books, class counts, where the time went, its files."""
-    create_markdown_artifact(_scoring(run), key="score-summary", description="What was scored")
+    _leave("markdown", _scoring(run), key="score-summary", description="What was scored")
 
 
-def trained(info: dict, where: str) -> None:
+def trained(info: dict[str, Any], where: str) -> None:
     """The metrics by class as a table, a summary, and the confusion matrix where it has a URL."""
     rows = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
         for row in info["metrics"]["by_class"]
     ]
-    create_table_artifact(rows, key="metrics-by-class", description="On the validation images")
-    create_markdown_artifact(_training(info, where), key="train-summary", description="The model")
+    _leave("table", rows, key="metrics-by-class", description="On the validation images")
+    _leave("markdown", _training(info, where), key="train-summary", description="The model")
     picture = _url(f"{where}/pictures/confusion.png")
     if picture:
-        create_image_artifact(picture, key="confusion", description="Confusion matrix")
+        _leave("image", picture, key="confusion", description="Confusion matrix")
 
 
-def epochs(history: list[dict]) -> None:
+def epochs(history: list[dict[str, Any]]) -> None:
     """Losses and metrics as a table, an epoch a row."""
-    create_table_artifact(history, key="epochs", description="Losses and metrics, an epoch a row")
+    _leave("table", history, key="epochs", description="Losses and metrics, an epoch a row")
 
 
-def retrained(model: str, verdict: dict) -> None:
+def retrained(model: str, verdict: dict[str, Any]) -> None:
     """Whether the new model was promoted, and why."""
     outcome = "promoted" if verdict["better"] else "not promoted"
     note = f"## {model}: {outcome}\n\n{verdict['why'].capitalize()}.\n"
@@ -50,10 +46,20 @@ def retrained(model: str, verdict: dict) -> None:
     if "images" in verdict:
         note += "\n| | |\n|---|---:|\n"
         note += "".join(f"| {key.replace('_', ' ')} | {verdict[key]} |\n" for key in keys)
-    create_markdown_artifact(note, key="retrain-summary", description="Whether it was promoted")
+    _leave("markdown", note, key="retrain-summary", description="Whether it was promoted")
 
 
-def _scoring(run: dict) -> str:
+def _leave(kind: str, what: Any, key: str, description: str) -> None:
+    """Make an artifact of Prefect's, if there is a run that can have it."""
+    if not in_run():
+        return
+    from prefect import artifacts
+
+    make = getattr(artifacts, f"create_{kind}_artifact")
+    make(what, key=key, description=description)
+
+
+def _scoring(run: dict[str, Any]) -> str:
     books, timings = run["books"], run["timings"]
     statuses = {name: count for name, count in books["by_status"].items() if name != "ok"}
     files = ("predictions.csv", "report.html", *(["failures.csv"] if books["failed"] else []))
@@ -74,7 +80,7 @@ def _scoring(run: dict) -> str:
     )
 
 
-def _training(info: dict, where: str) -> str:
+def _training(info: dict[str, Any], where: str) -> str:
     metrics, dataset, training = info["metrics"], info["dataset"], info["training"]
     seconds = sum(epoch["seconds"] for epoch in training["history"])
     return "\n".join(
@@ -93,7 +99,7 @@ def _training(info: dict, where: str) -> str:
     )
 
 
-def _table(left: str, right: str, rows: dict) -> list[str]:
+def _table(left: str, right: str, rows: dict[str, Any]) -> list[str]:
     if not rows:
         return []
     lines = (f"| {_cell(name)} | {value} |" for name, value in rows.items())

@@ -8,16 +8,21 @@ is the line to show, the other keys say which run it was. Set it where the worke
 
 import logging
 import os
+from typing import TYPE_CHECKING, Any
 
-from prefect.events import emit_event
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import FlowRun, State
 
 log = logging.getLogger("visionflows.notify")
 
 EVENT = "visionflows.run.failed"
 
 
-def tell(flow, flow_run, state) -> None:
+def tell(flow: "Flow[Any, Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
     """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
+    from prefect.events import emit_event
+
     if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
         return
     message = (state.message or "").strip()
