@@ -4,8 +4,9 @@
     visionflows train PETS --name pets --labels uppercase
     visionflows score inbox --model pets --output scores/night
 
-Exit status: 0 done; 1 the run failed; 2 wrong use. An error is one line; --debug adds where it
-comes from. Nothing heavy is imported before a command runs.
+Exit status: 0 done; 1 the run failed; 2 wrong use; 130, 143 and 129 stopped by Ctrl-C, TERM and
+HUP. An error is one line, and so is a stop; --debug adds where an error comes from. Nothing heavy
+is imported before a command runs. What a signal does is in visionflows.cli.program.
 """
 
 import os
@@ -26,7 +27,7 @@ from visionflows.cli.options import (
     prefect_on_this_machine,
     settings_of,
 )
-from visionflows.cli.program import leave_signals, run
+from visionflows.cli.program import leave_signals, run, when_stopped
 from visionflows.cli.serve import serve_app
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+GOES_ON = "the same command goes on where it was"
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app)  # its commands, beside these
@@ -102,6 +104,7 @@ def train(
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""
     prefect_on_this_machine()
+    when_stopped(GOES_ON)
     from flows.train import train as flow
     from visionflows.training.settings import TrainSettings
 
@@ -158,9 +161,12 @@ def score(
             typer.echo(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
         return
     from flows.score import score as flow
+    from visionflows.orchestration.runs import default_output
 
-    run = flow(input, model, output=output, store=store, settings=settings)
-    for line in told(run):
+    where = output or default_output(store)
+    when_stopped(GOES_ON if output else f"with --output {where} the same command goes on from it")
+    result = flow(input, model, output=where, store=store, settings=settings)
+    for line in told(result):
         typer.echo(line)
 
 
