@@ -6,11 +6,9 @@ visionflows demo
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows.score import score
 from flows.train import train
-from visionflows.orchestration.logs import to_prefect
+from visionflows.orchestration.steps import flow
 from visionflows.scoring.run import ScoreSettings
 from visionflows.training.demo import SETTINGS, cleared, held_out
 
@@ -25,7 +23,6 @@ def demo(folder: Path) -> dict[str, Any]:
 
     The same flows as on any dataset; the results lie in `folder`, which is made anew.
     """
-    to_prefect()
     cleared(folder)
     store = str(folder / "store")
     model = train("digits", "digits", settings=SETTINGS, store=store)

@@ -10,7 +10,6 @@ that decides. The first model of its name is promoted as it is.
 
 from typing import Annotated, Any
 
-from prefect import flow
 from pydantic import Field
 
 from flows.score import score
@@ -18,9 +17,9 @@ from flows.train import train
 from tasks import data, promotion
 from visionflows.model.registry import default_store
 from visionflows.orchestration import artifacts
-from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
+from visionflows.orchestration.steps import flow
 from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
@@ -30,7 +29,6 @@ DEFAULTS = TrainSettings()
     name="retrain",
     flow_run_name=called("retrain {name} from {dataset}"),
     description="Train, compare with production, promote if better, score what waits.",
-    validate_parameters=True,
     on_failure=[tell],
     on_crashed=[tell],
 )
@@ -61,7 +59,6 @@ def retrain(
         store: Where runs keep what they make; empty for the worker's own.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
-    to_prefect()
     store = store or default_store()
     published = train(
         dataset=dataset,

@@ -6,14 +6,12 @@ python -c 'from flows.score import score; score("inbox", "pets", "scores/night")
 
 from typing import Any
 
-from prefect import flow
-
 from tasks import scoring
 from visionflows.model.registry import default_store
-from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.runs import called, default_output
+from visionflows.orchestration.steps import flow
 from visionflows.scoring.run import ScoreSettings, ScoringRun, check_errors
 
 DEFAULTS = ScoreSettings()
@@ -23,7 +21,6 @@ DEFAULTS = ScoreSettings()
     name="score",
     flow_run_name=called("score {input} with {model}"),
     description="Score every image in a place: a CSV with one row for every file.",
-    validate_parameters=True,
     on_failure=[tell],
     on_crashed=[tell],
 )
@@ -47,7 +44,6 @@ def score(
         store: Where runs keep what they make; empty for the worker's own.
         settings: Advanced: speed, precision, resuming, and how many files may fail.
     """
-    to_prefect()
     store, settings = store or default_store(), settings or DEFAULTS
     engine = scoring.load(model, store, settings)
     with ScoringRun(input, output or default_output(store), engine, settings).alone() as run:

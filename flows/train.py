@@ -6,16 +6,15 @@ python -c 'from flows.train import train; train("digits", "digits")'
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from tasks import data, training
 from visionflows.data.labels import parse_label_rule
 from visionflows.model.network import check_architecture
 from visionflows.model.registry import check_name, default_store
-from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
+from visionflows.orchestration.steps import flow
 from visionflows.training.draft import draft_of, key_of
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
@@ -27,7 +26,6 @@ DEFAULTS = TrainSettings()
     name="train",
     flow_run_name=called("train {name} from {dataset}"),
     description="Fine-tune an image classifier on a dataset and publish it as a model bundle.",
-    validate_parameters=True,
     on_failure=[tell],
     on_crashed=[tell],
 )
@@ -59,7 +57,6 @@ def train(
         export_fastai: Also write export.pkl, for people who go on in fastai.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
-    to_prefect()
     store, settings = store or default_store(), settings or DEFAULTS
     check_name(name)
     parse_label_rule(labels)

@@ -1,16 +1,15 @@
-"""The command line: each command the same code as its flow.
+"""The command line: a command takes the steps of its flow, or is one where a server is named.
 
     visionflows demo
     visionflows train PETS --name pets --labels uppercase
     visionflows score inbox --model pets --output scores/night
 
-Exit status: 0 done; 1 the run failed; 2 wrong use. An error is one line; --debug adds where it
-comes from. Nothing heavy is imported before a command runs.
+Exit status: 0 done; 1 the run failed; 2 wrong use; 130, 143 and 129 stopped by Ctrl-C, TERM and
+HUP. An error is one line, and so is a stop; --debug adds where an error comes from. Nothing heavy
+is imported before a command runs. What a signal does is in visionflows.cli.program.
 """
 
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +27,7 @@ from visionflows.cli.options import (
     prefect_on_this_machine,
     settings_of,
 )
+from visionflows.cli.program import leave_signals, run, when_stopped
 from visionflows.cli.serve import serve_app
 
 app = typer.Typer(
@@ -38,15 +38,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+GOES_ON = "the same command goes on where it was"
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app)  # its commands, beside these
 
 
 @app.callback()
-def _options(debug: Debug = False) -> None:
+def _options(ctx: typer.Context, debug: Debug = False) -> None:
     """Options before the command."""
     os.environ["VISIONFLOWS_DEBUG"] = "1" if debug else ""
+    if ctx.invoked_subcommand == "up":
+        leave_signals()
 
 
 @app.command(epilog="Example: visionflows demo")
@@ -57,8 +60,10 @@ def demo(
     prefect_on_this_machine()
     from flows.demo import demo as flow
     from visionflows.cli.demo import show
+    from visionflows.orchestration.temporary import server_if_none
 
-    show(folder, flow(folder))
+    with server_if_none():
+        show(folder, flow(folder))
 
 
 @app.command(
@@ -99,6 +104,7 @@ def train(
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""
     prefect_on_this_machine()
+    when_stopped(GOES_ON)
     from flows.train import train as flow
     from visionflows.training.settings import TrainSettings
 
@@ -155,9 +161,12 @@ def score(
             typer.echo(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
         return
     from flows.score import score as flow
+    from visionflows.orchestration.runs import default_output
 
-    run = flow(input, model, output=output, store=store, settings=settings)
-    for line in told(run):
+    where = output or default_output(store)
+    when_stopped(GOES_ON if output else f"with --output {where} the same command goes on from it")
+    result = flow(input, model, output=where, store=store, settings=settings)
+    for line in told(result):
         typer.echo(line)
 
 
@@ -204,25 +213,8 @@ def predict(
 
 
 def main() -> None:
-    """The program: runs a command and turns an error of ours into one line and its exit status."""
-    from visionflows.errors import VisionflowsError
-
-    try:
-        app()
-    except VisionflowsError as error:
-        if os.environ.get("VISIONFLOWS_DEBUG"):
-            logging.getLogger("visionflows").exception("the run failed")
-        typer.echo(f"visionflows: {error}", err=True)
-        sys.exit(error.exit_status)
-    except Exception as error:
-        if os.environ.get("VISIONFLOWS_DEBUG"):
-            raise
-        typer.echo(
-            f"visionflows: {type(error).__name__}: {error} (not foreseen: run it as "
-            "`visionflows --debug …` and report what it shows)",
-            err=True,
-        )
-        sys.exit(1)
+    """The program, for who has imported its commands already."""
+    run(app)
 
 
 if __name__ == "__main__":

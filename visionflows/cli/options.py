@@ -85,12 +85,10 @@ def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 
 
 def prefect_on_this_machine() -> None:
-    """Run flows against the server that is configured, or one of Prefect's own for this process."""
+    """The manners of a command that may run a flow: our lines on the terminal, not Prefect's."""
     from visionflows.orchestration.logs import to_terminal
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    # The first start of Prefect's own server makes its database: slow on a slow disk.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")

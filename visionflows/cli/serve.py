@@ -16,6 +16,7 @@ from visionflows.cli.options import (
     prefect_on_this_machine,
     settings_of,
 )
+from visionflows.cli.program import when_stopped
 
 serve_app = typer.Typer(rich_markup_mode=None)
 
@@ -88,6 +89,7 @@ def retrain(
 ) -> None:
     """Train, compare with production on unseen images, promote if better, score what waits."""
     prefect_on_this_machine()
+    when_stopped("the same command begins anew, with what was downloaded")
     from flows.retrain import retrain as flow
     from visionflows.training.settings import TrainSettings
 

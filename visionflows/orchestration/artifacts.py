@@ -1,31 +1,26 @@
-"""What a run leaves in the Prefect UI: a summary, a table, a picture where it has a URL.
+"""What a flow run leaves in the Prefect UI: a summary, a table, a picture where it has a URL.
 
 artifacts.scored(run)                      # run.json
 artifacts.trained(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
 
 A browser opens no file:// and no s3:// link. Where the store is also served over HTTP (a bucket
 behind a CDN, a share behind nginx), VISIONFLOWS_STORE_URL says where: places inside the store
-then become links, and the confusion matrix an image.
+then become links, and the confusion matrix an image. Outside a flow run nothing is left.
 """
 
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
-
 from visionflows.model.registry import default_store
 from visionflows.model.schema import ModelInfo
+from visionflows.orchestration.runs import in_run
 from visionflows.scoring.schema import RunResult
 
 
 def scored(run: RunResult) -> None:
     """The summary of a scoring run: its books, class counts, where the time went, its files."""
-    create_markdown_artifact(_scoring(run), key="score-summary", description="What was scored")
+    _leave("markdown", _scoring(run), key="score-summary", description="What was scored")
 
 
 def trained(info: ModelInfo, where: str) -> None:
@@ -34,16 +29,16 @@ def trained(info: ModelInfo, where: str) -> None:
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
         for row in info.as_dict()["metrics"]["by_class"]
     ]
-    create_table_artifact(rows, key="metrics-by-class", description="On the validation images")
-    create_markdown_artifact(_training(info, where), key="train-summary", description="The model")
+    _leave("table", rows, key="metrics-by-class", description="On the validation images")
+    _leave("markdown", _training(info, where), key="train-summary", description="The model")
     picture = _url(f"{where}/pictures/confusion.png")
     if picture:
-        create_image_artifact(picture, key="confusion", description="Confusion matrix")
+        _leave("image", picture, key="confusion", description="Confusion matrix")
 
 
 def epochs(history: list[dict[str, Any]]) -> None:
     """Losses and metrics as a table, an epoch a row."""
-    create_table_artifact(history, key="epochs", description="Losses and metrics, an epoch a row")
+    _leave("table", history, key="epochs", description="Losses and metrics, an epoch a row")
 
 
 def retrained(model: str, verdict: dict[str, Any]) -> None:
@@ -54,7 +49,17 @@ def retrained(model: str, verdict: dict[str, Any]) -> None:
     if "images" in verdict:
         note += "\n| | |\n|---|---:|\n"
         note += "".join(f"| {key.replace('_', ' ')} | {verdict[key]} |\n" for key in keys)
-    create_markdown_artifact(note, key="retrain-summary", description="Whether it was promoted")
+    _leave("markdown", note, key="retrain-summary", description="Whether it was promoted")
+
+
+def _leave(kind: str, what: Any, key: str, description: str) -> None:
+    """Make an artifact of Prefect's, if there is a run that can have it."""
+    if not in_run():
+        return
+    from prefect import artifacts
+
+    make = getattr(artifacts, f"create_{kind}_artifact")
+    make(what, key=key, description=description)
 
 
 def _scoring(run: RunResult) -> str:

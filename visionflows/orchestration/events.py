@@ -6,10 +6,8 @@
 The event `visionflows.model.promoted` is what the score deployment waits for.
 """
 
-from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL
-
 from visionflows.model import registry
+from visionflows.orchestration import server
 
 PROMOTED = "visionflows.model.promoted"
 
@@ -21,7 +19,9 @@ def promote(model: str, store: str, alias: str = "production") -> str:
     """
     name, version = registry.promote(model, store, alias)
     promoted = f"{name}@{alias}"
-    if PREFECT_API_URL.value():  # else there is no server that could wait for it
+    if server.is_named():  # else there is no server that could wait for it
+        from prefect.events import emit_event
+
         emit_event(
             PROMOTED,
             resource={

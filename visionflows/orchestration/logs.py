@@ -1,14 +1,21 @@
 """How the log of a run reads: the steps' own lines at INFO, and a failure as one line.
 
-to_prefect()                                     # when a flow starts
+logged(function)                                 # what a flow of Prefect's runs
 to_terminal()                                    # on the command line
 """
 
+import functools
 import logging
 import sys
 import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from visionflows.errors import VisionflowsError
+from visionflows.orchestration.runs import in_run
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PREFECT_ENGINES = (
     *("prefect.flow_runs", "prefect.task_runs"),
@@ -41,17 +48,25 @@ class ToRun(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        from prefect.context import FlowRunContext, TaskRunContext
-
-        if not (FlowRunContext.get() or TaskRunContext.get()):
+        if not in_run():
             return
         for handler in logging.getLogger("prefect.extra").handlers:
             if not isinstance(handler, logging.StreamHandler):
                 handler.handle(record)
 
 
-def to_prefect() -> None:
-    """Send the steps' lines to the run's log in the Prefect UI; called when a flow starts."""
+def logged(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, its lines and those of its steps in the log of the flow run."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        _to_run()
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _to_run() -> None:
     ours = logging.getLogger("visionflows")
     ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole URLs, with their tokens

@@ -11,19 +11,19 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prefect.events import emit_event
-
 if TYPE_CHECKING:
-    from prefect import Flow, State
-    from prefect.client.schemas.objects import FlowRun
+    from prefect import Flow
+    from prefect.client.schemas.objects import FlowRun, State
 
 log = logging.getLogger("visionflows.notify")
 
 EVENT = "visionflows.run.failed"
 
 
-def tell(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
+def tell(flow: "Flow[Any, Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
     """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
+    from prefect.events import emit_event
+
     if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
         return
     message = (state.message or "").strip()

@@ -1,4 +1,4 @@
-"""How far a run is: a Prefect progress artifact, and a bar where a person is watching.
+"""How far a run is: a bar where a person is watching, and in a flow run a progress artifact.
 
 with Progress("scoring", total=1001) as progress:
     progress.add(16)
@@ -7,12 +7,13 @@ with Progress("scoring", total=1001) as progress:
 import sys
 import time
 from types import TracebackType
-from typing import cast
+from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich import progress as rich_progress
 from rich.console import Console
+
+from visionflows.orchestration.runs import in_run
 
 EVERY = 5.0  # seconds between two updates of the artifact: a run of hours is a few thousand calls
 
@@ -22,8 +23,7 @@ class Progress:
 
     def __init__(self, what: str, total: int):
         self.what, self.total, self.done = what, max(total, 1), 0.0
-        # Prefect says that it may be awaited; called so, it never is to be.
-        self._artifact = cast(UUID, create_progress_artifact(0.0, description=what))
+        self._artifact = _artifact(what) if in_run() else None
         self._told = time.monotonic()
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
@@ -60,8 +60,18 @@ class Progress:
             self._tell(share)
 
     def _tell(self, share: float) -> None:
-        update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1))
         self._told = time.monotonic()
+        if self._artifact:
+            from prefect.artifacts import update_progress_artifact
+
+            update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1))
+
+
+def _artifact(what: str) -> UUID:
+    from prefect.artifacts import create_progress_artifact
+
+    made: Any = create_progress_artifact(0.0, description=what)  # no coroutine: not in one
+    return UUID(str(made))
 
 
 class _Rate(rich_progress.ProgressColumn):

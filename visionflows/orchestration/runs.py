@@ -1,24 +1,40 @@
-"""What a flow run is called, and the output that is its own.
+"""Whether there is a flow run, what it is called, and the output that is its own.
 
 @flow(flow_run_name=called("score {input} with {model}"))
 """
 
+import secrets
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from datetime import UTC, datetime
 
-from prefect.context import FlowRunContext, get_run_context
-from prefect.runtime import flow_run
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun
+def in_run() -> bool:
+    """Whether this is called inside a flow run or task run. Prefect is not imported to know it."""
+    context = sys.modules.get("prefect.context")
+    return context is not None and bool(
+        context.FlowRunContext.get() or context.TaskRunContext.get()
+    )
 
 
 def called(template: str) -> Callable[[], str]:
     """What names a flow run by its parameters, as `flow_run_name` takes it."""
-    return lambda: template.format(**flow_run.parameters)
+
+    def name() -> str:
+        from prefect.runtime import flow_run
+
+        return template.format(**flow_run.parameters)
+
+    return name
 
 
 def default_output(store: str) -> str:
-    """A place in the store that is this flow run's own: the same one when the run is retried."""
-    run = cast("FlowRun", cast(FlowRunContext, get_run_context()).flow_run)
-    return f"{store.rstrip('/')}/scores/{run.created:%Y%m%dT%H%M%SZ}-{run.id.hex[-8:]}"
+    """A place in the store that is this run's own; a flow run that is retried has the same."""
+    created, mark = datetime.now(UTC), secrets.token_hex(4)
+    if in_run():
+        from prefect.context import FlowRunContext
+
+        context = FlowRunContext.get()
+        if context and context.flow_run and context.flow_run.created:
+            created, mark = context.flow_run.created, context.flow_run.id.hex[-8:]
+    return f"{store.rstrip('/')}/scores/{created:%Y%m%dT%H%M%SZ}-{mark}"

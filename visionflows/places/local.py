@@ -174,7 +174,10 @@ class LocalPlace:
                         f"{self.root}: another run is writing here; wait for it to end"
                     )
                 time.sleep(0.2)
-            yield
+            try:
+                yield
+            finally:  # a process that was forked meanwhile has the file open as well
+                fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -1,0 +1,159 @@
+"""A command in a terminal or a group of its own, the signals it gets, and what stays behind.
+
+with started("score", "inbox", "--model", "shapes", env=env) as command:
+    command.signal(signal.SIGTERM)
+    assert command.ended() == 143
+"""
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LONG = 100  # seconds that nothing here should need, on the slowest machine
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a command needs, without a Prefect server of who runs the tests."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+class Command:
+    """`visionflows` with these words, leader of its own group, in a terminal of its own."""
+
+    def __init__(self, words: tuple[str, ...], env: dict[str, str], cwd: Path):
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.chdir(cwd)
+            program = [sys.executable, "-m", "visionflows.cli", *map(str, words)]
+            os.execve(sys.executable, program, env)
+        self.said, self.family, self._status = b"", {self.pid}, None
+
+    def when(self, true: Callable[[], object]) -> None:
+        """Wait until something is so, while the command runs."""
+        deadline = time.monotonic() + 280
+        while not true():
+            assert time.monotonic() < deadline, self.text
+            assert self._poll() is None, f"ended with {self._status}: {self.text}"
+            self._read(0.02)
+        self.family |= descendants(self.pid)
+
+    def type(self, key: bytes) -> None:
+        """What a person types, such as Ctrl-C."""
+        os.write(self.terminal, key)
+
+    def signal(self, number: int) -> None:
+        """A signal to the command alone."""
+        os.kill(self.pid, number)
+
+    def signal_group(self, number: int) -> None:
+        """A signal to the command and all that it has started in its group."""
+        os.killpg(self.pid, number)
+
+    def ended(self, within: float = LONG) -> int:
+        """The exit status as a shell says it."""
+        deadline = time.monotonic() + within
+        while self._poll() is None:
+            assert time.monotonic() < deadline, f"still there: {self.text}"
+            self._read(0.02)
+        while self._read(0.2):
+            pass
+        return self._status
+
+    @property
+    def text(self) -> str:
+        return self.said.decode(errors="replace").replace("\r", "")
+
+    @property
+    def lines(self) -> list[str]:
+        """What was said in lines of ours, the last of which tells how it ended."""
+        return [
+            line[line.index("visionflows: ") :]
+            for line in self.text.split("\n")
+            if "visionflows: " in line
+        ]
+
+    def left(self) -> list[str]:
+        """The processes of the command that have outlived it, given a moment to go."""
+        deadline = time.monotonic() + 20
+        while (
+            alive := [pid for pid in self.family if _alive(pid)]
+        ) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in alive]
+
+    def _poll(self) -> int | None:
+        if self._status is None:
+            self.family |= descendants(self.pid)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._status = 128 - code if code < 0 else code
+        return self._status
+
+    def _read(self, seconds: float) -> bool:
+        with contextlib.suppress(OSError):  # the terminal has nobody at its other end
+            if select.select([self.terminal], [], [], seconds)[0]:
+                data = os.read(self.terminal, 65536)
+                self.said += data
+                return bool(data)
+        return False
+
+
+@contextlib.contextmanager
+def started(*words: object, env: dict[str, str], cwd: Path) -> Iterator[Command]:
+    """A command that is killed at the end of the block if it is still there."""
+    command = Command(tuple(map(str, words)), env, cwd)
+    try:
+        yield command
+    finally:
+        for pid in command.family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(command.pid, 0)
+        os.close(command.terminal)
+
+
+def descendants(pid: int) -> set[int]:
+    from visionflows.serve import children
+
+    return children.descendants(pid)
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def locked(path: Path) -> bool:
+    """Whether somebody holds a lock of ours."""
+    import fcntl
+
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def drafts(folder: Path) -> list[str]:
+    """What a writer has left half-written."""
+    return [path.name for path in folder.rglob(".writing-*")]
+
+
+def ran(*words: object, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command run to its end, without a terminal."""
+    program = [sys.executable, "-m", "visionflows.cli", *map(str, words)]
+    return subprocess.run(program, env=env, cwd=cwd, capture_output=True, text=True, check=False)

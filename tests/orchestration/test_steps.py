@@ -1,0 +1,121 @@
+"""Flows and steps: Prefect's where a server is named, plain calls where none is, in one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_shapes
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.score import score
+from flows.train import train
+from visionflows.errors import SettingsError
+
+FLOWS = ("train", "score", "retrain", "demo")
+
+
+def fresh(code: str, home: Path, **env: str) -> str:
+    """What a new process prints that runs this code, with a home and no server but by `env`."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, "HOME": str(home), "PYTHONPATH": path, **env},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def flow_runs() -> int:
+    with get_client(sync_client=True) as client:
+        return len(client.read_flow_runs(limit=200))
+
+
+def test_scoring_without_a_server_imports_no_prefect_and_starts_nothing(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    code = f"""
+import sys
+from flows.score import score
+run = score({str(folder)!r}, "shapes", {str(tmp_path / "out")!r}, {str(trained.store)!r})
+print(run["books"]["ok"], sorted({{"prefect", "fastai", "uvicorn"}} & sys.modules.keys()))
+"""
+    assert fresh(code, tmp_path) == "6 []"
+    assert not (tmp_path / ".prefect").exists()
+    assert (tmp_path / "out/run.json").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_one_process_runs_a_flow_and_then_its_plain_steps_to_the_same_bytes(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    before = flow_runs()
+    score(str(folder), "shapes", str(tmp_path / "flow"), str(trained.store))
+    assert flow_runs() == before + 1
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        score(str(folder), "shapes", str(tmp_path / "plain"), str(trained.store))
+    assert flow_runs() == before + 1
+    files = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("flow", "plain")]
+    assert files[0] == files[1]
+
+
+def test_a_deployment_finds_flows_though_ours_were_imported_before_prefect(tmp_path):
+    code = f"""
+import json, sys
+import flows.train, flows.score, flows.retrain, flows.demo
+assert "prefect" not in sys.modules
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+found = [load_flow_from_entrypoint(f"flows.{{name}}.{{name}}") for name in {FLOWS!r}]
+print(json.dumps([[isinstance(one, Flow), one.name, one.parameters.required] for one in found]))
+"""
+    told = json.loads(fresh(code, tmp_path))
+    assert told == [
+        [True, "train", ["dataset", "name"]],
+        [True, "score", ["input", "model"]],
+        [True, "retrain", ["dataset", "name"]],
+        [True, "demo", ["folder"]],
+    ]
+
+
+PROFILES = """
+active = "{}"
+[profiles.here]
+PREFECT_API_URL = "http://127.0.0.1:9/api"
+[profiles.none]
+PREFECT_LOGGING_LEVEL = "INFO"
+"""
+
+
+@pytest.mark.parametrize(
+    "active,env,named",
+    [
+        ("", {}, "False"),
+        ("", {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "True"),
+        ("here", {}, "True"),
+        ("none", {}, "False"),
+        ("none", {"PREFECT_PROFILE": "here"}, "True"),
+    ],
+)
+def test_a_server_is_named_by_the_environment_or_the_active_profile(active, env, named, tmp_path):
+    if active:
+        (tmp_path / ".prefect").mkdir()
+        (tmp_path / ".prefect/profiles.toml").write_text(PROFILES.format(active))
+    code = "from visionflows.orchestration import server; print(server.is_named())"
+    assert fresh(code, tmp_path, **env) == named
+
+
+def test_arguments_are_checked_without_prefect_too(tmp_path):
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(SettingsError, match="valid_pct 5: input should be less than 1") as told,
+    ):
+        train("digits", "digits", valid_pct=5, store=str(tmp_path))
+    assert "\n" not in str(told.value)
+    assert not list(tmp_path.iterdir())
