@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
-from s3_server import S3Server, rclone
+from s3_server import S3Server, environment, moto, rclone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +163,35 @@ def s3(s3_server, monkeypatch, tmp_path) -> S3Server:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
     return s3_server
+
+
+@pytest.fixture
+def bucket(s3, tmp_path):
+    """The test's own folder as a place in the S3 server."""
+    from visionflows.places import place
+
+    return place(s3.place(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def moto_url(tmp_path_factory) -> Iterator[str]:
+    """The URL of a server that keeps conditions and takes every key."""
+    with moto(tmp_path_factory.mktemp("moto") / "log") as url:
+        yield url
+
+
+@pytest.fixture
+def strict(moto_url, monkeypatch, tmp_path):
+    """A new bucket on the server that keeps conditions."""
+    from visionflows.places import place
+    from visionflows.places.s3.client import call
+
+    for name, value in environment(moto_url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
+    name = f"b-{time.time_ns()}"
+    call("create_bucket", name)
+    return place(f"s3://{name}/in")
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -28,11 +28,20 @@ class Proxy:
     target: tuple[str, int]
     rate: float
     faults: tuple[str, ...] = FAULTS
+    most: int = 1_000_000  # how many faults are made in all
     stall: float = 30.0
-    answer: tuple[int, str] | None = None  # (status, code) given to every request instead
+    answer: tuple[int, str] | None = None  # (status, code) given to every request instead …
+    only: bytes = b""  # … or to those whose first line has this in it
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     done: collections.Counter = field(default_factory=collections.Counter)
+    seen: list["Message"] = field(default_factory=list)  # every request, as it came
     port: int = 0
+
+    @property
+    def readers(self) -> set[str]:
+        """Which library asked for objects: obstore says only our name, boto3 its own before it."""
+        gets = [one for one in self.seen if one.head[:3] == b"GET" and b"list-type" not in one.head]
+        return {one.header("user-agent").decode().split("/")[0] for one in gets}
 
     @property
     def url(self) -> str:
@@ -42,6 +51,7 @@ class Proxy:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while request := await _message(reader, writer):
                 self.done["requests"] += 1
+                self.seen.append(request)
                 if not await self._pass_on(request, writer):
                     break
         writer.close()
@@ -49,11 +59,14 @@ class Proxy:
     async def _pass_on(self, request: "Message", writer) -> bool:
         """Answer a request, with or without a fault; whether the connection is still good."""
         fault = self.chance.choice(self.faults) if self.chance.random() < self.rate else ""
+        if self.done.total() - self.done["requests"] >= self.most:
+            fault = ""
         if fault == "flip_sent" and not request.body:
             fault = ""
-        if fault in ("500", "503") or self.answer:
+        answer = self.answer if self.only in request.head else None
+        if fault in ("500", "503") or answer:
             self.done[fault] += 1
-            status, code = self.answer or (
+            status, code = answer or (
                 int(fault),
                 "SlowDown" if fault == "503" else "InternalError",
             )

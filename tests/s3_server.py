@@ -61,11 +61,13 @@ def environment(url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def rclone(folder: Path, log: Path, look_again: str = "50ms") -> Iterator[S3Server]:
+def rclone(
+    folder: Path, log: Path, look_again: str = "50ms", tls: tuple[Path, Path] | None = None
+) -> Iterator[S3Server]:
     """The server, until the block ends; skips where there is no rclone.
 
     What changes on the disk is seen when it looks again; until then it keeps the ETags that it
-    has computed, as other servers do for ever.
+    has computed, as other servers do for ever. `tls` is its certificate and key, if it speaks TLS.
     """
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if not program:
@@ -82,8 +84,10 @@ def rclone(folder: Path, log: Path, look_again: str = "50ms") -> Iterator[S3Serv
         "--config",
         os.devnull,
     ]
+    if tls:
+        command += ["--cert", str(tls[0]), "--key", str(tls[1])]
     with running([*command, "--auth-key", f"{KEY},{SECRET}"], port, log, os.environ):
-        yield S3Server(f"http://127.0.0.1:{port}", folder)
+        yield S3Server(f"http{'s' if tls else ''}://127.0.0.1:{port}", folder)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
     VisionflowsError          one line: the thing, what is wrong with it, what to do
     ├── SettingsError         a value that cannot be used; found before any work (exit status 2)
     ├── PlaceError            a folder, file or bucket that is missing, full or closed to us
+    │   └── DeniedError       … as this user or these credentials may not do this
     ├── ServerError           a Prefect server that does not answer, or does not let us in
     ├── FetchError            a download that cannot be had
     │   └── ChecksumError     … or is not the file that was asked for
@@ -35,6 +36,10 @@ class SettingsError(VisionflowsError):
 
 class PlaceError(VisionflowsError):
     """A place that is missing, full, or may not be read or written."""
+
+
+class DeniedError(PlaceError):
+    """A place in which this user or these credentials may not do this."""
 
 
 class ServerError(VisionflowsError):

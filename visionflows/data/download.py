@@ -15,20 +15,18 @@ import logging
 import os
 import random
 import re
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
+from visionflows.data.progress import Progress, shown
 from visionflows.errors import FetchError, PlaceError, SettingsError
 from visionflows.places.local import LocalPlace
-
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where that is known
 
 LONGEST_RETRY_AFTER = 600.0  # seconds, for a server that asks for a longer pause
 _FOR_NOW = (408, 425, 429)  # the 4xx answers that speak of the moment, not of the request
@@ -68,8 +66,8 @@ def download(
     check_url(url)
     part = _Part(Path(target))
     part.home.check_writable()
-    shown = contextlib.nullcontext(progress) if progress else _shown(public_url(url))
-    with httpx.Client(follow_redirects=True, timeout=patience.silence) as client, shown as tell:
+    telling = contextlib.nullcontext(progress) if progress else shown(public_url(url))
+    with httpx.Client(follow_redirects=True, timeout=patience.silence) as client, telling as tell:
         _Transfer(client, url, part, tell, room).run(patience)
     return part.finish()
 
@@ -165,35 +163,46 @@ class _Transfer:
         self.client, self.url, self.part = client, url, part
         self.progress, self.room = progress, room
         self.name = public_url(url)
+        self.fruitless, self.furthest = 0, part.size
 
     def run(self, patience: Patience) -> None:
         """Try until the part is whole, or until nothing new comes any more."""
-        fruitless, furthest = 0, self.part.size
-        while not self.part.is_whole():
-            try:
-                self._try()
-                return
-            except _Interrupted as stop:
-                fruitless = 1 if self.part.size > furthest else fruitless + 1
-                furthest = max(furthest, self.part.size)
-                if fruitless >= patience.tries:
-                    raise FetchError(
-                        f"{self.name}: {stop}, {fruitless} times in a row; check the network and "
-                        f"run it again: it goes on from {self.part.size:,} bytes"
-                    ) from stop
-                self._wait(stop, fruitless, patience)
+        import tenacity
 
-    def _wait(self, stop: _Interrupted, fruitless: int, patience: Patience) -> None:
-        # Half of the wait is drawn by lot, so that many clients do not come back all at once.
-        backoff = min(patience.first_wait * 2 ** (fruitless - 1), patience.longest_wait)
-        seconds = max(backoff * random.uniform(0.5, 1), min(stop.pause, LONGEST_RETRY_AFTER))
-        logger.info(
-            "%s: %s; going on from %s bytes in %.1f s",
-            *(self.name, stop, f"{self.part.size:,}", seconds),
+        tries = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Interrupted),
+            after=self._count,
+            stop=lambda state: self.fruitless >= patience.tries,
+            wait=lambda state: self._wait(state, patience),
+            before_sleep=self._tell,
+            reraise=True,
         )
-        time.sleep(seconds)
+        try:
+            tries(self._try)
+        except _Interrupted as stop:
+            raise FetchError(
+                f"{self.name}: {stop}, {self.fruitless} times in a row; check the network and "
+                f"run it again: it goes on from {self.part.size:,} bytes"
+            ) from stop
+
+    def _count(self, state: Any) -> None:
+        self.fruitless = 1 if self.part.size > self.furthest else self.fruitless + 1
+        self.furthest = max(self.furthest, self.part.size)
+
+    def _wait(self, state: Any, patience: Patience) -> float:
+        # Half of the wait is drawn by lot, so that many clients do not come back all at once.
+        backoff: float = min(patience.first_wait * 2 ** (self.fruitless - 1), patience.longest_wait)
+        asked: float = min(state.outcome.exception().pause, LONGEST_RETRY_AFTER)
+        return max(backoff * random.uniform(0.5, 1), asked)
+
+    def _tell(self, state: Any) -> None:
+        stop, so_far = state.outcome.exception(), f"{self.part.size:,} bytes"
+        seconds = state.next_action.sleep
+        logger.info("%s: %s; going on from %s in %.1f s", self.name, stop, so_far, seconds)
 
     def _try(self) -> None:
+        if self.part.is_whole():
+            return
         # No content coding: lengths and ranges are then those of the file itself.
         headers = {"Accept-Encoding": "identity", **self.part.headers()}
         try:
@@ -256,36 +265,6 @@ def _retry_after(text: str) -> float:
         return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return 0.0
-
-
-@contextlib.contextmanager
-def _shown(name: str) -> Iterator[Progress]:
-    """A progress that a person sees: a bar in a terminal, lines in a log."""
-    if not sys.stderr.isatty():
-        yield _lines(name)
-        return
-    import rich.console
-    import rich.progress as rp
-
-    columns = (rp.BarColumn(), rp.DownloadColumn(), rp.TransferSpeedColumn())
-    console = rich.console.Console(stderr=True)
-    with rp.Progress("{task.description}", *columns, console=console) as bars:
-        bar = bars.add_task(name, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
-
-
-def _lines(name: str) -> Progress:
-    told = 0
-
-    def tell(done: int, total: int | None) -> None:
-        nonlocal told
-        step = done * 10 // total if total else done // (100 << 20)
-        if step > told:
-            share = f"{step}0 % of {total:,} bytes" if total else f"{done:,} bytes"
-            logger.info("%s: %s", name, share)
-        told = step
-
-    return tell
 
 
 @contextlib.contextmanager

@@ -66,6 +66,17 @@ class Passed:
 
     hidden: Counter[str] = dataclasses.field(default_factory=Counter)
     closed: dict[str, str] = dataclasses.field(default_factory=dict)
+    _last: list[str] = dataclasses.field(default_factory=list)  # down to the one counted last
+
+    def hides(self, name: str) -> bool:
+        """Whether a part of a whole name hides it; counted once for the names of one folder,
+        which follow each other."""
+        parts = name.split("/")
+        at = next((at for at, part in enumerate(parts) if hidden_as(part)), None)
+        if at is not None and parts[: at + 1] != self._last:
+            self._last = parts[: at + 1]
+            self.hidden[hidden_as(parts[at])] += 1
+        return at is not None
 
     def lines(self) -> list[str]:
         """The same for a person, a line each."""

@@ -142,7 +142,7 @@ def reach(where: str) -> Iterator[Finding]:
 def _reach_s3(where: str) -> Iterator[Finding]:
     """Whether a bucket's prefix can be listed, written, read and cleared: by trying."""
     try:
-        from visionflows.places.s3.place import probe
+        from visionflows.places.probe import probe
 
         for step, works, trouble in probe(where):
             said = "works" if works else trouble

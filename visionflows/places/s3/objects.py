@@ -1,96 +1,68 @@
-"""Objects of a bucket as bytes: read and checked, streamed, written whole or not at all.
+"""Objects of a bucket: read and checked, or written whole or not at all; large ones by parts.
 
-    from visionflows.places.s3.objects import get, put
-    put("lab", "notes.txt", b"…")
     data, tag = get("lab", "notes.txt")
 
 What arrives is checked by the CRC that the server keeps, where it keeps one, and by the MD5 that
-most ETags are. A read that is cut, stalls or comes wrong is done again.
+most ETags are; what is sent goes with its MD5. What is cut, stalls or comes wrong is done again.
 """
 
-import collections
+import base64
+import concurrent.futures
+import contextlib
 import errno
 import hashlib
-import io
-import logging
-import mimetypes
 import re
+import zlib
+from collections.abc import Generator
+from typing import Any
 
 from visionflows.digest import sha256_of
-from visionflows.errors import PlaceError
+from visionflows.errors import DeniedError, PlaceError
+from visionflows.places.ahead import ahead, threads
 from visionflows.places.base import ReadFailed
-from visionflows.places.s3.client import (
-    ChangedError,
-    DeniedError,
-    FailingError,
-    attempts,
-    call,
-    pause,
-    pool,
-)
-from visionflows.places.s3.quick import quick
-
-log = logging.getLogger("visionflows.s3")
+from visionflows.places.chunks import ChunkWriter
+from visionflows.places.media import told_as
+from visionflows.places.s3.answers import BrokenError, ChangedError, FailingError, RefusedError
+from visionflows.places.s3.client import call, connection, log, number
 
 PART = 16 << 20  # bytes; 10,000 parts, the most there may be, make 160 GB
 CHUNK = 8 << 20  # bytes of a large object that are asked for at once
 IN_FLIGHT = 4  # parts or chunks of one object
+MD5 = re.compile("[0-9a-f]{32}")  # an ETag that looks like one; of KMS it is none all the same
 
 
 def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes, str]:
     """The bytes of an object (or of a `span` such as `bytes=0-99`), and its ETag.
 
-    Raises FileNotFoundError; ReadFailed where it is not the `version` that was listed, may not be
-    read, or does not arrive whole; PlaceError where nothing can be read from the bucket.
+    Raises FileNotFoundError; ReadFailed where it alone (as `version`) cannot be had; PlaceError.
     """
-    condition = {"IfMatch": f'"{version}"'} if version and version[0] != "@" else {}
-    if span:
-        condition["Range"] = span
-    seen = ""
-    for attempt in range(attempts()):
-        data, answer = _body(bucket, key, condition)
-        if data is not None:
-            tag = tag_of(answer)
-            if condition.get("IfMatch", tag).strip('"') != tag:
-                raise ReadFailed(errno.EPROTO, _CHANGED, key)
-            if span or _is_right(data, answer):
-                return data, tag
-            # Not its MD5: broken on the way, or an ETag that is none. Twice alike is the latter.
-            digest = sha256_of(data)
-            if digest == seen:
-                return data, tag
-            seen = digest
-        pause(attempt)
-    raise ReadFailed(errno.EPROTO, f"did not arrive whole in {attempts()} tries", key)
+    from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
+    known = version if version[:1] != "@" else ""
+    asked = ({"IfMatch": f'"{known}"'} if known else {}) | ({"Range": span} if span else {})
+    changed, seen = ReadFailed(errno.EPROTO, "changed after it was listed", key), set()
 
-_CHANGED = "changed after it was listed"
+    def whole(answer: dict) -> tuple[bytes, str]:
+        if known not in ("", tag_of(answer)):
+            raise changed
+        try:
+            data = answer["Body"].read()
+        except (IncompleteReadError, FlexibleChecksumError, HTTPClientError) as error:
+            raise BrokenError("it does not arrive whole") from error
+        if not span and not _is_right(data, answer) and (digest := sha256_of(data)) not in seen:
+            seen.add(digest)  # broken, or an ETag that is no MD5: twice alike is the latter
+            raise BrokenError("it arrives broken")
+        return data, tag_of(answer)
 
-
-def _body(bucket: str, key: str, condition: dict) -> tuple[bytes | None, dict]:
-    """One try: the bytes, or None where they broke on the way."""
-    from botocore.exceptions import (
-        FlexibleChecksumError,
-        HTTPClientError,
-        IncompleteReadError,
-    )
-
-    if "Range" not in condition and (found := quick(bucket, key, condition.get("IfMatch", ""))):
-        return found
     try:
-        answer = call("get_object", bucket, Key=key, ChecksumMode="ENABLED", **condition)
-        return answer["Body"].read(), answer
-    except (IncompleteReadError, FlexibleChecksumError, HTTPClientError):
-        return None, {}
+        return call("get_object", bucket, whole, Key=key, ChecksumMode="ENABLED", **asked)
     except ChangedError as error:
-        raise ReadFailed(errno.EPROTO, _CHANGED, key) from error
-    except DeniedError as error:
-        raise ReadFailed(errno.EACCES, "these credentials may not read it", key) from error
-    except FailingError as error:
-        call("list_objects_v2", bucket, MaxKeys=1)  # raises where it is not this object alone
-        raise ReadFailed(
-            errno.EPROTO, f"the server fails to give it ({attempts()} tries)", key
-        ) from error
+        raise changed from error
+    except (DeniedError, RefusedError, FailingError) as error:
+        if isinstance(error, FailingError):
+            call("list_objects_v2", bucket, MaxKeys=1)  # raises where it is not this object alone
+        why = str(error).removeprefix(f"s3://{bucket}/{key}: ")
+        raise ReadFailed(errno.EPROTO, why, key) from error
 
 
 def tag_of(answer: dict) -> str:
@@ -98,189 +70,109 @@ def tag_of(answer: dict) -> str:
     return answer.get("ETag", "").removeprefix("W/").strip('"')
 
 
-def _is_right(data: bytes, answer: dict) -> bool:
-    if len(data) != answer["ContentLength"]:
-        return False
-    if any(answer.get(f"Checksum{kind}") for kind in ("CRC32", "SHA1", "SHA256")):
-        return True  # it was compared; of the other kinds botocore knows none by itself
-    return _may_be(tag_of(answer), data, answer)
-
-
-def _may_be(tag: str, data: bytes, answer: dict) -> bool:
-    """Whether an ETag is the MD5 of the bytes, or tells nothing about them."""
-    encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256"
-    if encrypted or "SSECustomerAlgorithm" in answer or not re.fullmatch("[0-9a-f]{32}", tag):
-        return True
+def is_md5_of(tag: str, data: bytes) -> bool:
+    """Whether an ETag is the MD5 of the bytes."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest() == tag
 
 
-def put(bucket: str, key: str, data: bytes, **condition) -> str:
-    """Write an object by one request; its ETag. Raises ChangedError where `condition` fails."""
-    seen = ""
-    for _ in range(attempts()):
-        answer = call("put_object", bucket, Key=key, Body=data, **told_as(key), **condition)
-        tag = tag_of(answer)
-        if _may_be(tag, data, answer) or tag == seen:
-            return tag
-        seen = tag
-    raise PlaceError(f"s3://{bucket}/{key}: does not arrive as it is sent; check the network")
+def _has_md5(answer: dict) -> bool:
+    plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
+    return plain and "SSECustomerAlgorithm" not in answer and bool(MD5.fullmatch(tag_of(answer)))
 
 
-def told_as(key: str) -> dict[str, str]:
-    """Content type and disposition: pages and pictures open in a browser, tables are saved."""
-    name = key.rpartition("/")[2]
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    shown = kind in ("text/html", "application/json") or kind.startswith("image/")
-    if kind.startswith("text/") or kind == "application/json":
-        kind += "; charset=utf-8"
-    if not shown and re.fullmatch(r"[\w.-]+\.csv", name, re.ASCII):
-        return {"ContentType": kind, "ContentDisposition": f'attachment; filename="{name}"'}
-    return {"ContentType": kind} | ({"ContentDisposition": "inline"} if shown else {})
+def _is_right(data: bytes, answer: dict) -> bool:
+    # The CRC was compared; of its other kinds botocore knows none by itself.
+    compared = any(answer.get(f"Checksum{kind}") for kind in ("CRC32", "SHA1", "SHA256"))
+    return compared or not _has_md5(answer) or is_md5_of(tag_of(answer), data)
 
 
-class Upload(io.RawIOBase):
-    """A file to fill that becomes an object when `finish` is called, and never before.
+def put(bucket: str, key: str, data: bytes, **condition: str) -> None:
+    """Write an object by one request. Raises ChangedError where `condition` fails."""
+    call("put_object", bucket, Key=key, **_summed(data), **told_as(key), **condition)
 
-    Small ones go by one request, others by parts that are sent while more is written, so that
-    memory stays flat.
-    """
+
+def _summed(data: bytes) -> dict[str, Any]:
+    """What is sent, with its sums as headers: boto3 has a trailer, which not all servers know."""
+    sums = {"ContentMD5": hashlib.md5(data, usedforsecurity=False).digest()}
+    if connection()[1].meta.config.request_checksum_calculation == "when_supported":
+        sums["ChecksumCRC32"] = zlib.crc32(data).to_bytes(4, "big")
+    return {"Body": data} | {name: base64.b64encode(sums[name]).decode() for name in sums}
+
+
+class Upload(ChunkWriter):
+    """A file to fill, by parts if it is large; an object when `finish` is called, never before."""
 
     def __init__(self, bucket: str, key: str):
-        self.bucket, self.key = bucket, key
-        self._buffer, self._upload, self._count = bytearray(), "", 0
-        self._sent: list[tuple[int, str]] = []
-        self._sending: collections.deque = collections.deque()
+        super().__init__(self._send, PART)
+        self.bucket, self.key, self._upload = bucket, key, ""
+        self._parts: list[concurrent.futures.Future[dict]] = []
 
-    def writable(self) -> bool:
-        return True
+    def _send(self, data: bytes) -> None:
+        if not self._upload:
+            begun = call("create_multipart_upload", self.bucket, Key=self.key, **told_as(self.key))
+            self._upload = begun["UploadId"]
+        for part in self._parts[-IN_FLIGHT:][:1]:  # all before it have been waited for
+            part.result()
+        sent = {"PartNumber": len(self._parts) + 1, **_summed(data)}
+        self._parts.append(threads(number("CONNECTIONS")).submit(self._call, "upload_part", **sent))
 
-    def write(self, data) -> int:
-        self._buffer += data
-        while len(self._buffer) >= PART:
-            self._send(bytes(self._buffer[:PART]))
-            del self._buffer[:PART]
-        return len(data)
+    def _call(self, operation: str, **parameters: Any) -> dict:
+        return call(operation, self.bucket, Key=self.key, UploadId=self._upload, **parameters)
 
     def finish(self) -> None:
         """Let the object be there, with all that was written."""
         if not self._upload:
-            put(self.bucket, self.key, bytes(self._buffer))
+            put(self.bucket, self.key, bytes(self.rest))
             return
-        if self._buffer:
-            self._send(bytes(self._buffer))
-        while self._sending:
-            self._sent.append(self._sending.popleft().result())
-        parts = [{"PartNumber": number, "ETag": tag} for number, tag in self._sent]
+        if self.rest:
+            self._send(bytes(self.rest))
+        tags = enumerate((part.result()["ETag"] for part in self._parts), 1)
+        parts = [{"PartNumber": number, "ETag": tag} for number, tag in tags]
         try:
             self._call("complete_multipart_upload", MultipartUpload={"Parts": parts})
-        except PlaceError:
-            if not self._is_there():  # else the answer to an earlier try was lost
-                raise
+        except (PlaceError, FileNotFoundError) as error:
+            with contextlib.suppress(FileNotFoundError):
+                there = tag_of(call("head_object", self.bucket, Key=self.key))
+                if there.endswith(f"-{len(parts)}"):
+                    return  # the answer to an earlier try was lost
+            where = f"s3://{self.bucket}/{self.key}"
+            raise PlaceError(f"{where}: its upload cannot be completed ({error})") from error
 
     def abort(self) -> None:
         """Let nothing be left of it."""
-        for future in self._sending:
-            future.cancel()
+        for part in self._parts:
+            part.cancel()
+        concurrent.futures.wait(self._parts)  # one that came after an abort would be kept, and paid
         if self._upload:
             abort_upload(self.bucket, self.key, self._upload)
-        under_way = [future for future in self._sending if not future.cancelled()]
-        for future in under_way:
-            future.exception()
-        if under_way:  # a part that arrived after the abort is kept, and paid for
-            abort_upload(self.bucket, self.key, self._upload)
-
-    def _send(self, data: bytes) -> None:
-        if not self._upload:
-            answer = call("create_multipart_upload", self.bucket, Key=self.key, **told_as(self.key))
-            self._upload = answer["UploadId"]
-        if len(self._sending) == IN_FLIGHT:
-            self._sent.append(self._sending.popleft().result())
-        self._count += 1
-        self._sending.append(pool().submit(self._part, self._count, data))
-
-    def _part(self, number: int, data: bytes) -> tuple[int, str]:
-        seen = ""
-        for _ in range(attempts()):
-            answer = self._call("upload_part", PartNumber=number, Body=data)
-            tag = tag_of(answer)
-            if _may_be(tag, data, answer) or tag == seen:
-                return number, answer["ETag"]
-            seen = tag
-        raise PlaceError(f"s3://{self.bucket}/{self.key}: does not arrive as it is sent")
-
-    def _call(self, operation: str, **parameters) -> dict:
-        return call(operation, self.bucket, Key=self.key, UploadId=self._upload, **parameters)
-
-    def _is_there(self) -> bool:
-        parts = f"-{len(self._sent)}"
-        try:
-            return tag_of(call("head_object", self.bucket, Key=self.key)).endswith(parts)
-        except FileNotFoundError:
-            return False
 
 
 def abort_upload(bucket: str, key: str, upload: str) -> None:
     """Take the parts of an upload away that will not be completed."""
     try:
         call("abort_multipart_upload", bucket, Key=key, UploadId=upload)
-    except FileNotFoundError:
-        pass  # gone already
-    except PlaceError as error:
-        log.warning("an unfinished upload of %s stays behind: %s", key, error)
+    except (PlaceError, FileNotFoundError) as error:
+        log.info("an unfinished upload of %s is gone, or stays behind: %s", key, error)
 
 
-class Download(io.RawIOBase):
-    """An object as a stream, its next chunks on their way while one is read.
+def chunks(bucket: str, key: str, head: dict) -> Generator[bytes, None, None]:
+    """A large object as `head` tells of it, in chunks, the next ones on their way meanwhile.
 
-    All chunks are of the version that the first request found. At the end the whole is compared
-    with an ETag that is an MD5. Raises FileNotFoundError, ReadFailed and PlaceError.
+    The whole is compared with an ETag that is an MD5. Raises ReadFailed, and what `get` does.
     """
+    tag, size = tag_of(head), head["ContentLength"]
 
-    def __init__(self, bucket: str, key: str):
-        answer = call("head_object", bucket, Key=key)
-        self.bucket, self.key, self.head = bucket, key, answer
-        self.size, self._next, self._chunk = answer["ContentLength"], 0, memoryview(b"")
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._coming: collections.deque = collections.deque()
-        for _ in range(IN_FLIGHT):
-            self._ask()
-
-    def readable(self) -> bool:
-        return True
-
-    def _ask(self) -> None:
-        start = self._next
-        if start < self.size:
-            self._next = min(start + CHUNK, self.size)
-            self._coming.append(pool().submit(self._get, start, self._next - 1))
-
-    def _get(self, first: int, last: int) -> bytes:
-        data, _ = get(self.bucket, self.key, tag_of(self.head), f"bytes={first}-{last}")
-        if len(data) != last - first + 1:
-            raise ReadFailed(errno.EPROTO, "does not arrive whole", self.key)
+    def chunk(start: int) -> bytes:
+        end = min(start + CHUNK, size)
+        data = get(bucket, key, tag, f"bytes={start}-{end - 1}")[0]
+        if len(data) != end - start:
+            raise ReadFailed(errno.EPROTO, "does not arrive whole", key)
         return data
 
-    def readinto(self, buffer) -> int:
-        if not self._chunk and self._coming:
-            data = self._coming.popleft().result()
-            self._ask()
-            self._md5.update(data)
-            self._chunk = memoryview(data)
-            if not self._coming:
-                self._check()
-        count = min(len(buffer), len(self._chunk))
-        buffer[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
-
-    def _check(self) -> None:
-        tag, encrypted = tag_of(self.head), self.head.get("ServerSideEncryption", "AES256")
-        if encrypted == "AES256" and re.fullmatch("[0-9a-f]{32}", tag):
-            md5 = self._md5.hexdigest()
-            if md5 != tag:
-                raise ReadFailed(errno.EPROTO, f"arrived with the MD5 {md5}, not {tag}", self.key)
-
-    def close(self) -> None:
-        for future in self._coming:
-            future.cancel()
-        super().close()
+    md5, got = hashlib.md5(usedforsecurity=False), 0
+    for data in ahead(chunk, range(0, size, CHUNK), number("CONNECTIONS"), IN_FLIGHT):
+        md5.update(data)
+        got += len(data)
+        if got == size and _has_md5(head) and (found := md5.hexdigest()) != tag:
+            raise ReadFailed(errno.EPROTO, f"arrived with the MD5 {found}, not {tag}", key)
+        yield data

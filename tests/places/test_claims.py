@@ -1,0 +1,75 @@
+"""Locks by claims, in a bucket: of the dead, of other machines, lost, and unreadable."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from visionflows.errors import LockedError
+from visionflows.places import claims
+from visionflows.places.s3.client import call
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_lock_of_another_machine_blocks_until_it_is_no_longer_renewed(bucket, monkeypatch):
+    other = {"machine": "another", "host": "there", "pid": 1, "born": "1"}
+    bucket.write(".lock/0123", json.dumps(other).encode())
+    with pytest.raises(LockedError, match="process 1 on there"), bucket.lock(".lock"):
+        pass
+    monkeypatch.setattr(claims, "DEAD", 1)
+    with bucket.lock(".lock", wait=20):
+        pass
+
+
+def test_a_lock_is_renewed(bucket, monkeypatch):
+    monkeypatch.setattr(claims, "RENEWED", 0.2)
+    monkeypatch.setattr(claims, "is_dead", lambda owner: False)
+    monkeypatch.setattr(claims, "DEAD", 2)
+    with bucket.lock(".lock"):
+        time.sleep(3)
+        with pytest.raises(LockedError), bucket.lock(".lock"):
+            pass
+
+
+def test_a_claim_that_cannot_be_read_is_held_and_stays(bucket, monkeypatch):
+    monkeypatch.setattr(claims, "DEAD", 0)
+    for content in (b"{", b"[]", b'{"host": "there"}', b"\xff"):
+        bucket.write(".lock/0123", content)
+        with pytest.raises(LockedError, match=r"\.lock/0123 cannot be read"), bucket.lock(".lock"):
+            pass
+        assert bucket.read(".lock/0123") == content
+    bucket.remove(".lock/0123")
+    with bucket.lock(".lock"):
+        pass
+
+
+def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
+    monkeypatch.setattr(claims, "RENEWED", 0.2)
+    out, beside = bucket.sub("out"), bucket.sub("beside")
+    with out.lock(".lock"):
+        out.write("parts/1", b"mine")
+        (claim,) = out.names(".lock")
+        call("delete_object", out.bucket, Key=f"{out.prefix}.lock/{claim}")
+        time.sleep(0.5)  # it is not renewed into being again
+        for change in (
+            lambda: out.write("run.json", b"stale"),
+            lambda: out.sub("parts").write("2", b"stale"),
+            lambda: out.remove("parts"),
+            lambda: out.rename("parts", "previous"),
+        ):
+            with pytest.raises(LockedError, match="another run took this over"):
+                change()
+        beside.write("free", b"x")
+        taken = "import sys; from visionflows.places import place\n"
+        taken += (
+            'with place(sys.argv[1]).lock(".lock"): place(sys.argv[1]).write("run.json", b"whole")'
+        )
+        subprocess.run([sys.executable, "-c", taken, str(out)], cwd=ROOT, check=True)
+    assert [entry.name for entry in bucket.walk()] == [
+        *("beside/free", "out/parts/1", "out/run.json")
+    ]
+    assert out.read("run.json") == b"whole"
