@@ -12,7 +12,6 @@ validation side, to the byte.
 import contextlib
 import io
 import os
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,15 +19,12 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from visionflows.images.depth import to_rgb
 from visionflows.images.formats import FORMATS
+from visionflows.images.pillow import check_pixels, ours
 from visionflows.images.resize import ResizeMethod, resized
 from visionflows.images.status import BadImage
 
 # A 100-megapixel camera's picture passes; decoded it takes 300 MB.
 MAX_PIXELS = 100_000_000
-# Pillow's own limit would warn or raise; ours is told as a row before a pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
-# A damaged EXIF block is no reason to refuse a picture, nor to fill a log.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _UPRIGHT = {  # EXIF orientation: what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,12 +44,8 @@ def open_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
     data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise BadImage("unreadable", "empty file (0 bytes)")
-    with _reasons(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise BadImage(
-                "too_large", f"{width}×{height} pixels, more than the limit of {max_pixels:,}"
-            )
+    with _reasons(), ours(max_pixels), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        check_pixels(image.size, max_pixels)
         image.load()
         return to_rgb(_upright(image))
 

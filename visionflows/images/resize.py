@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from visionflows.images.pillow import ours
+
 ResizeMethod = Literal["crop", "squish", "pad"]
 
 
@@ -25,9 +27,9 @@ def resized(image: Image.Image, size: int, method: ResizeMethod) -> Image.Image:
     ratio = (min if method == "crop" else max)(width / size, height / size)
     side = max(int(ratio * size), 1)  # a line of pixels: fastai rounds some to 0, and shows black
     left, top = int(0.5 * (width - side)), int(0.5 * (height - side))
-    image = image.crop(
-        (max(left, 0), max(top, 0), min(left + side, width), min(top + side, height))
-    )
+    box = (max(left, 0), max(top, 0), min(left + side, width), min(top + side, height))
+    with ours(width * height):  # it was opened, so it may be cut
+        image = image.crop(box)
     if image.size != (side, side):
         image = _reflected(image, side, left, top)
     return image.resize((size, size), Image.Resampling.BILINEAR)
