@@ -21,7 +21,7 @@ from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import is_image_name
 from visionflows.images.open import MAX_PIXELS, open_image, read_file
 from visionflows.images.status import BadImage
-from visionflows.machine import cores
+from visionflows.machine import decoders
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
 
@@ -109,7 +109,7 @@ def _with_contents(
             return sha256, 0, 0, bad.status, bad.reason
         return sha256, width, height, "ok", ""
 
-    with ThreadPoolExecutor(workers or cores()) as pool:  # Pillow decodes without the GIL
+    with ThreadPoolExecutor(workers or decoders()) as pool:  # Pillow decodes without the GIL
         looks = list(pool.map(look, table.path, table.label))
     contents = pd.DataFrame(looks, columns=["sha256", "width", "height", "status", "error"])
     return table.join(contents)

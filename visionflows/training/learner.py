@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from visionflows.images.open import MAX_PIXELS, open_image
 from visionflows.images.pillow import ours
-from visionflows.machine import cores
+from visionflows.machine import decoders
 from visionflows.model import network
 from visionflows.places.names import name_of
 from visionflows.training.settings import TrainSettings
@@ -69,7 +69,7 @@ def make_loaders(
     )
     workers = settings.workers
     if workers is None:
-        workers = min(cores(), 16)
+        workers = min(decoders(), 16)
     batch_size = min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum()))
     return block.dataloaders(usable, bs=batch_size, num_workers=workers)
 

@@ -48,7 +48,7 @@ class TrainSettings(BaseModel):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are left out.")
     workers: int | None = Field(
-        None, ge=0, description="Loader processes; as many as cores by default."
+        None, ge=0, description="Loader processes; as many as cores and memory allow by default."
     )
 
     @property
