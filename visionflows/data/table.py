@@ -19,6 +19,7 @@ from visionflows.data.labels import LabelRule, label_rows, parse_label_rule, sho
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import is_image_name
+from visionflows.images.memory import Memory
 from visionflows.images.open import MAX_PIXELS, open_image, read_file
 from visionflows.images.status import BadImage
 from visionflows.machine import decoders
@@ -96,15 +97,18 @@ def _with_contents(
     table: pd.DataFrame, images: LocalPlace, max_pixels: int, workers: int | None
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
+    memory = Memory(max_pixels)
 
     def look(path: str, label: str) -> tuple:
         if not label:
             return "", 0, 0, UNLABELLED, "the label rule gives it no label"
         sha256 = ""
         try:
-            data = read_file(images.path(name_of(path)))
-            sha256 = sha256_of(data)
-            width, height = open_image(data, max_pixels).size
+            file = images.path(name_of(path))
+            with memory.file(file.stat().st_size if file.exists() else 0):
+                data = read_file(file, memory)
+                sha256 = sha256_of(data)
+                width, height = open_image(data, max_pixels, memory).size
         except BadImage as bad:
             return sha256, 0, 0, bad.status, bad.reason
         return sha256, width, height, "ok", ""

@@ -10,6 +10,7 @@ validation side, to the byte.
 """
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from visionflows.content import TooLarge, content_of
 from visionflows.images.depth import to_rgb
 from visionflows.images.formats import FORMATS
 from visionflows.images.memory import MAX_PIXELS, Memory, memory_of_process
@@ -66,10 +68,10 @@ def _opened(
     source: str | os.PathLike | bytes, max_pixels: int, memory: Memory | None
 ) -> Iterator[Image.Image]:
     """The picture of open_image, and the room that it takes for the block."""
-    data = source if isinstance(source, bytes) else read_file(source)
+    memory = memory or memory_of_process(max_pixels)
+    data = source if isinstance(source, bytes) else read_file(source, memory)
     if not data:
         raise BadImage("unreadable", "empty file (0 bytes)")
-    memory = memory or memory_of_process(max_pixels)
     with ours(max_pixels), Image.open(io.BytesIO(data), formats=FORMATS) as file:
         check_pixels(file.size, max_pixels)
         memory.check(file)
@@ -81,15 +83,24 @@ def _opened(
             yield image
 
 
-def read_file(path: str | os.PathLike) -> bytes:
-    """A file's bytes. Raises BadImage: `missing` if it is gone, else `unreadable`."""
+def read_file(path: str | os.PathLike, memory: Memory | None = None) -> bytes:
+    """A file's bytes. Raises BadImage, as why_unread says."""
+    most = (memory or memory_of_process(MAX_PIXELS)).encoded
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise BadImage("missing", "the file was gone when it was read") from error
+        return content_of(path, most)
     except OSError as error:
-        raise BadImage("unreadable", f"cannot be read: {error.strerror}") from error
+        raise why_unread(error, most) from error
+
+
+def why_unread(error: OSError, most: int) -> BadImage:
+    """The status and reason of a file that could not be read, or has more bytes than `most`."""
+    if isinstance(error, TooLarge):
+        return BadImage("too_large", f"{error.size:,} bytes, more than the limit of {most:,}")
+    if isinstance(error, FileNotFoundError):
+        return BadImage("missing", "the file was gone when it was read")
+    if error.errno == errno.ENOMEM:
+        return BadImage("too_large", "not enough memory to read it")
+    return BadImage("unreadable", f"cannot be read: {error.strerror or error}")
 
 
 def _upright(image: Image.Image, file: Image.Image) -> Image.Image:

@@ -136,6 +136,7 @@ class ScoringRun:
             },
             "settings": self.job.settings,
             "device": self.engine.device_name,
+            "limits": self.engine.limits,
             "books": told,
             "confidence_histogram": books.histogram,
             "timings": self._timings(),

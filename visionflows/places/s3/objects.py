@@ -16,6 +16,7 @@ import logging
 import mimetypes
 import re
 
+from visionflows.content import TooLarge
 from visionflows.digest import sha256_of
 from visionflows.errors import PlaceError
 from visionflows.places.base import ReadFailed
@@ -37,18 +38,21 @@ CHUNK = 8 << 20  # bytes of a large object that are asked for at once
 IN_FLIGHT = 4  # parts or chunks of one object
 
 
-def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes, str]:
+def get(
+    bucket: str, key: str, version: str = "", span: str = "", most: int | None = None
+) -> tuple[bytes, str]:
     """The bytes of an object (or of a `span` such as `bytes=0-99`), and its ETag.
 
     Raises FileNotFoundError; ReadFailed where it is not the `version` that was listed, may not be
-    read, or does not arrive whole; PlaceError where nothing can be read from the bucket.
+    read, or does not arrive whole; TooLarge, unread, for more than `most` bytes; PlaceError where
+    nothing can be read from the bucket.
     """
     condition = {"IfMatch": f'"{version}"'} if version and version[0] != "@" else {}
     if span:
         condition["Range"] = span
     seen = ""
     for attempt in range(attempts()):
-        data, answer = _body(bucket, key, condition)
+        data, answer = _body(bucket, key, condition, most)
         if data is not None:
             tag = tag_of(answer)
             if condition.get("IfMatch", tag).strip('"') != tag:
@@ -67,7 +71,7 @@ def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes
 _CHANGED = "changed after it was listed"
 
 
-def _body(bucket: str, key: str, condition: dict) -> tuple[bytes | None, dict]:
+def _body(bucket: str, key: str, condition: dict, most: int | None) -> tuple[bytes | None, dict]:
     """One try: the bytes, or None where they broke on the way."""
     from botocore.exceptions import (
         FlexibleChecksumError,
@@ -75,10 +79,14 @@ def _body(bucket: str, key: str, condition: dict) -> tuple[bytes | None, dict]:
         IncompleteReadError,
     )
 
-    if "Range" not in condition and (found := quick(bucket, key, condition.get("IfMatch", ""))):
+    match = condition.get("IfMatch", "")
+    if "Range" not in condition and (found := quick(bucket, key, match, most)):
         return found
     try:
         answer = call("get_object", bucket, Key=key, ChecksumMode="ENABLED", **condition)
+        if most is not None and answer["ContentLength"] > most:
+            answer["Body"].close()
+            raise TooLarge(answer["ContentLength"])
         return answer["Body"].read(), answer
     except (IncompleteReadError, FlexibleChecksumError, HTTPClientError):
         return None, {}

@@ -20,6 +20,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
+from visionflows.content import TooLarge, out_of_memory
 from visionflows.errors import PlaceError, SettingsError, VisionflowsError
 from visionflows.places.base import MISSING, Entry, ReadFailed
 from visionflows.places.s3 import listing
@@ -68,23 +69,29 @@ class S3Place:
         """The whole content of a file. Raises FileNotFoundError, ReadFailed, PlaceError."""
         return get(self.bucket, self._key(name))[0]
 
-    def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
+    def read_many(
+        self, entries: Iterable[Entry], most: int | None = None
+    ) -> Iterator[bytes | OSError]:
         """The contents of files, in order, as LocalPlace.read_many; many are under way at once."""
         left, coming = iter(entries), collections.deque()
 
         def start(count: int) -> None:
             for entry in itertools.islice(left, count):
-                coming.append(pool().submit(self._content, entry))
+                coming.append(pool().submit(self._content, entry, most))
 
         start(connections())
         return _arriving(coming, start)
 
-    def _content(self, entry: Entry) -> bytes | OSError:
+    def _content(self, entry: Entry, most: int | None) -> bytes | OSError:
+        if most is not None and entry.size > most:
+            return TooLarge(entry.size)
         version = "" if entry.version in _UNKNOWN else entry.version
         try:
-            return get(self.bucket, self._key(entry.name), version)[0]
+            return get(self.bucket, self._key(entry.name), version, most=most)[0]
         except OSError as error:
             return error
+        except MemoryError:
+            return out_of_memory()
 
     def open_read(self, name: str) -> BinaryIO:
         """The file as a stream of bytes, a few chunks ahead."""

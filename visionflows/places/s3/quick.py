@@ -16,6 +16,7 @@ import time
 import zlib
 from urllib.parse import quote, urlsplit
 
+from visionflows.content import TooLarge
 from visionflows.places.s3.client import client, pay, session, timeouts
 from visionflows.places.s3.wire import Keys, Line, signed
 
@@ -57,8 +58,13 @@ class _Way:
         return self.buckets[name]
 
 
-def quick(bucket: str, key: str, match: str = "") -> tuple[bytes, dict] | None:
-    """The bytes of an object and what its headers say, named as boto3 names it; else None."""
+def quick(
+    bucket: str, key: str, match: str = "", most: int | None = None
+) -> tuple[bytes, dict] | None:
+    """The bytes of an object and what its headers say, named as boto3 names it; else None.
+
+    Raises TooLarge, unread, for more bytes than `most`.
+    """
     way = _way()
     if not way.works():
         return None
@@ -70,7 +76,9 @@ def quick(bucket: str, key: str, match: str = "") -> tuple[bytes, dict] | None:
         headers["if-match"] = match
     try:
         request = signed(keys, host, before + quote(key, safe="/~"), headers, time.time())
-        status, told, data = line.get(request)
+        status, told, data = line.get(request, most)
+    except TooLarge:
+        raise
     except (OSError, ValueError):
         way.faulted = time.monotonic()
         return None

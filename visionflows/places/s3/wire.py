@@ -18,6 +18,8 @@ import time
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
+from visionflows.content import TooLarge
+
 EMPTY = hashlib.sha256(b"").hexdigest()  # a GET has no body
 LONGEST_LINE, MOST_HEADERS = 1 << 16, 100  # as http.client has them
 
@@ -73,10 +75,11 @@ class Line:
         if parts.scheme == "https":
             self.context = ssl.create_default_context(cafile=bundle or None)
 
-    def get(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    def get(self, request: bytes, most: int | None = None) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (named in small letters) and, of a 200, the content.
 
-        Raises OSError and ValueError where a 200 does not come whole, or in no plain way.
+        Raises OSError and ValueError where a 200 does not come whole, or in no plain way;
+        TooLarge for one of more bytes than `most`, which are not read.
         """
         sock, stream = self._connection()
         try:
@@ -87,6 +90,8 @@ class Line:
             if "transfer-encoding" in headers or "content-encoding" in headers:
                 raise ValueError("the content is not sent as it is")
             length = int(headers["content-length"])
+            if most is not None and length > most:
+                raise TooLarge(length)
             data = stream.read(length)
             if len(data) != length:
                 raise ConnectionError(f"the answer ends after {len(data)} of {length} bytes")
