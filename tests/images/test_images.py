@@ -17,6 +17,9 @@ from visionflows.images.open import open_image, pixels, read_file
 from visionflows.images.resize import resized
 from visionflows.images.status import BadImage
 
+# The filter of images.py is out of force inside pytest, which sets its own.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 
 
