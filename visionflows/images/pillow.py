@@ -49,10 +49,10 @@ def check_pixels(size: tuple[int, int], most: int) -> None:
 _others_check = Image._decompression_bomb_check
 
 
-def _bomb_check(size: tuple[int, int], *, error_only: bool = False) -> None:
+def _bomb_check(size: tuple[int, int], **options: bool) -> None:
     limit = _limit.get()
     if limit is None:
-        _others_check(size, error_only=error_only)
+        _others_check(size, **options)
     else:
         check_pixels(size, limit)
 
