@@ -7,7 +7,6 @@ Starts PostgreSQL and `visionflows up` in a temporary folder; asks for PostgreSQ
 
 import argparse
 import collections
-import os
 import re
 import shutil
 import sys
@@ -22,6 +21,8 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT)]
 
 from postgres import postgres_binaries, running_postgres  # noqa: E402
 from serving import ENDED, Served, served  # noqa: E402
+
+from visionflows.machine import cores  # noqa: E402
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def measure(server: Served, work: Path, asked) -> None:
     seconds = time.monotonic() - began
     whole = len(list((server.folder / "out").glob("*/run.json")))
     log = (server.folder / "state" / "logs" / "server.log").read_text()
-    print(f"{asked.runs} runs, at most {most} seen running at once, {os.cpu_count()} cores")
+    print(f"{asked.runs} runs, at most {most} seen running at once, {cores()} cores")
     print(f"{seconds:.0f} s, {seconds / asked.runs:.2f} s a run; {dict(states)}; {whole} run.json")
     print(f"server's log: {log.count('locked')} times 'locked'; errors: {_errors(log)}")
 

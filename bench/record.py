@@ -6,11 +6,12 @@ written({"hardware": hardware(), "versions": versions(), …}, "bench/results", 
 
 import datetime
 import json
-import os
 import platform
 import shutil
 from importlib import metadata
 from pathlib import Path
+
+from visionflows.machine import cores
 
 PACKAGES = ("torch", "torchvision", "fastai", "timm", "prefect", "pillow")
 
@@ -48,7 +49,7 @@ def hardware() -> dict:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "bfloat16": bool(torch.cpu._is_avx512_bf16_supported()),
         "gpu": gpu,

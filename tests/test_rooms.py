@@ -18,7 +18,9 @@ HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve", "visionflows/cli")
 OUTSIDE = ("tests", "bench", "docs", "infra")  # folders of programs that nothing here imports
 
-GROUND = {f"visionflows/{name}.py" for name in ("errors", "machine", "digest", "stored")}
+# `content`: images and places both read files, and neither knows the other.
+_GROUND = ("errors", "machine", "digest", "stored", "content")
+GROUND = {f"visionflows/{name}.py" for name in _GROUND}
 BELOW = GROUND | {"visionflows/images", "visionflows/places"}
 # What model.json and run.json hold: whoever shows them may know that, and nothing else of the room.
 SCHEMAS = {"visionflows/model/schema.py", "visionflows/scoring/schema.py"}

@@ -3,39 +3,55 @@
     from visionflows.machine import cores, memory_bytes
     cores()                                          # those this process may use
 
-A container sees all cores and all memory of its host; what it may use stands in its cgroup
-(https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU" and "Memory").
+A container sees all cores and all memory of its host; what it may use stands in its cgroup and in
+those around it (https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU" and "Memory"; version 1
+keeps a tree of its own for each controller).
 """
 
 import contextlib
 import math
 import os
 import platform
+import resource
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")  # lines such as `0::/a/b`, or `4:cpu,cpuacct:/a/b`
+DECODER = 512 << 20  # bytes: Python, a batch or two, and its share of large pictures
 _UNLIMITED = 1 << 60  # version 1 writes a number of that size where there is no limit
+_GUESS = 4 << 30  # bytes of memory, where a system does not say
 
 
 def cores() -> int:
-    """How many cores this process may keep busy: by affinity, and by the quota of its cgroup."""
+    """How many cores this process may keep busy: by affinity, and by the quotas of its cgroups."""
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:  # macOS
         allowed = os.cpu_count() or 1
-    quota = _quota()
-    return max(min(allowed, math.ceil(quota)) if quota else allowed, 1)
+    return max(min([allowed, *(math.ceil(quota) for quota in _quotas())]), 1)
 
 
 def memory_bytes() -> int:
-    """How many bytes of memory this process may use: the machine's, or what its cgroup allows."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = _words(path)
-        if limit and limit[0].isdecimal() and int(limit[0]) < _UNLIMITED:
-            return min(there, int(limit[0]))
-    return there
+    """How many bytes of memory this process may use: the machine's, or what a limit allows it."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        there = _GUESS
+    limits = [there, *_memory_limits()]
+    own, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if own != resource.RLIM_INFINITY:
+        limits.append(own)
+    return min(limits)
+
+
+def decoders(each: int = DECODER) -> int:
+    """How many decoders, streams or loaders to run: one a core, while half the memory holds them.
+
+    `each` is what one takes, in bytes.
+    """
+    return max(min(cores(), memory_bytes() // 2 // each), 1)
 
 
 def processor() -> str:
@@ -53,17 +69,49 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
-def _quota() -> float:
-    """Cores' worth of time that the cgroup allows; 0 where it says nothing."""
-    both = _words("cpu.max")  # "200000 100000", or "max 100000"
-    if len(both) != 2:
-        both = [*_words("cpu/cpu.cfs_quota_us"), *_words("cpu/cpu.cfs_period_us")]
-    if len(both) == 2 and both[0].isdecimal() and both[1].isdecimal():
-        return int(both[0]) / int(both[1])
-    return 0.0
+def _quotas() -> Iterator[float]:
+    """Cores' worth of time that each cgroup around this process allows, where it says so."""
+    for folder in _cgroups(""):
+        yield from _share(_words(folder / "cpu.max"))  # "200000 100000", or "max 100000"
+    for folder in _cgroups("cpu"):
+        quota, period = (_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        yield from _share([*quota, *period])
 
 
-def _words(name: str) -> list[str]:
+def _share(words: list[str]) -> Iterator[float]:
+    if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]):
+        yield int(words[0]) / int(words[1])
+
+
+def _memory_limits() -> Iterator[int]:
+    """Bytes that each cgroup around this process allows, where it says so."""
+    files = [folder / name for folder in _cgroups("") for name in ("memory.max", "memory.high")]
+    files += [folder / "memory.limit_in_bytes" for folder in _cgroups("memory")]
+    for file in files:
+        for word in _words(file)[:1]:
+            if word.isdecimal() and int(word) < _UNLIMITED:
+                yield int(word)
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """The folders of this process's cgroup and of all around it; version 2 names no controller.
+
+    Inside a container its own cgroup can be the root that is mounted, whatever its path outside.
+    """
+    for line in (*_lines(OWN_CGROUP), f"0:{controller}:/"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controller in controllers.split(","):
+            for root in (CGROUP, CGROUP / "unified", CGROUP / controller, CGROUP / controllers):
+                parts = [part for part in path.split("/") if part]
+                for depth in range(len(parts) + 1):
+                    yield root.joinpath(*parts[:depth])
+
+
+def _words(file: Path) -> list[str]:
+    return " ".join(_lines(file)).split()
+
+
+def _lines(file: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        return (CGROUP / name).read_text().split()
+        return file.read_text().splitlines()
     return []

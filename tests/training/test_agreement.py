@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from visionflows.engine import EngineSettings, make_engine
 from visionflows.engine.evidence import allowed, needed
 from visionflows.engine.torch import bfloat16_kernel
-from visionflows.images.open import MAX_PIXELS
+from visionflows.images.memory import MAX_PIXELS
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
 from visionflows.model.schema import Agreement, ModelInfo

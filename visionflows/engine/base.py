@@ -10,15 +10,17 @@ What reads, decodes and computes at the same time is the business of each kind o
 
 import abc
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionflows.engine.decode import Batch, Decoded, Decoder, Row
 from visionflows.errors import ModelError
-from visionflows.images.open import MAX_PIXELS, open_image
+from visionflows.images.memory import MAX_PIXELS, Memory
+from visionflows.images.open import open_image
 from visionflows.images.resize import resized
 from visionflows.model.bundle import Model, selfcheck_images
 from visionflows.places.base import Place
@@ -43,7 +45,10 @@ class EngineSettings(BaseModel):
         None, ge=1, le=8192, description="Images a forward pass; by default 16, on a GPU 256."
     )
     workers: int | None = Field(
-        None, ge=1, le=256, description="Decoders (GPU) or streams (CPU); by default one a core."
+        None,
+        ge=1,
+        le=256,
+        description="Decoders (GPU) or streams (CPU); by default as many as memory has room for.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`auto`: a GPU if there is one."
@@ -51,7 +56,11 @@ class EngineSettings(BaseModel):
     compile: bool = Field(
         False, description="torch.compile the network: a slow start, a faster run."
     )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images get the row `too_large`.")
+    max_pixels: int = Field(
+        MAX_PIXELS,
+        ge=1,
+        description="Larger images get the row `too_large`, as those do that memory cannot hold.",
+    )
 
 
 class Engine(abc.ABC):
@@ -63,6 +72,7 @@ class Engine(abc.ABC):
 
     few: int
     bfloat16_kernel: str  # what computes it natively, such as `amx_bf16`; empty where nothing does
+    locks: Any = threading  # of what decodes at once: threads, or processes
     device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
 
     def __init__(
@@ -71,11 +81,16 @@ class Engine(abc.ABC):
         self.model, self.settings, self.precision = model, settings, precision
         self.batch_size = settings.batch_size or batch_size
         self.workers = settings.workers or workers
-        self.decoder = Decoder(
-            self.batch_size, model.info.image_size, model.info.resize, settings.max_pixels
-        )
+        memory = Memory(settings.max_pixels, self.workers, self.locks)
+        shape = model.info.image_size, model.info.resize
+        self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits beyond which a file is `too_large`; those in bytes follow this machine."""
+        return {"max_pixels": self.settings.max_pixels, **self.decoder.memory.limits()}
 
     @abc.abstractmethod
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

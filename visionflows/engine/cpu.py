@@ -10,16 +10,23 @@ import collections
 import concurrent.futures
 import time
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from visionflows.engine.base import EngineSettings
 from visionflows.engine.decode import Batch, Row, as_entry
 from visionflows.engine.torch import TorchEngine
-from visionflows.machine import cores, processor
+from visionflows.machine import DECODER, cores, decoders, processor
 from visionflows.model.bundle import Model
 from visionflows.places.base import Place
 
 BATCH = 16
+FORWARD = 256  # bytes a pixel of a batch that a network takes on its way through
 READ_AHEAD = 32  # files at least that are under way, so that latency does not starve decoders
+
+
+class _Pending(NamedTuple):
+    rows: "concurrent.futures.Future[list[Row]]"
+    bytes: int  # that are read ahead
 
 
 class CpuEngine(TorchEngine):
@@ -28,28 +35,42 @@ class CpuEngine(TorchEngine):
     def __init__(self, model: Model, settings: EngineSettings):
         import torch
 
-        super().__init__(model, settings, torch.device("cpu"), BATCH, cores())
+        forward = FORWARD * (settings.batch_size or BATCH) * model.info.image_size**2
+        streams = decoders(max(DECODER, forward))
+        super().__init__(model, settings, torch.device("cpu"), BATCH, streams)
         self.few = 2 * self.workers
         self.device_name = f"cpu: {processor()}, {cores()} cores"
 
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch of files, in order: see Engine.stream."""
-        pending: collections.deque[concurrent.futures.Future[list[Row]]] = collections.deque()
+        pending: collections.deque[_Pending] = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, initializer=_one_core)
         try:
             for files in batches:
                 # Where reading takes time it begins here, a few batches ahead of the decoders.
-                contents = place.read_many(map(as_entry, files))
-                pending.append(pool.submit(self._rows, files, contents))
-                if len(pending) > max(2 * self.workers, READ_AHEAD // self.batch_size):
-                    yield pending.popleft().result()
+                contents = self.decoder.ahead(place, files)
+                rows = pool.submit(self._rows, place, files, contents)
+                pending.append(_Pending(rows, self._bytes_ahead(files)))
+                while self._enough(pending):
+                    yield pending.popleft().rows.result()
             while pending:
-                yield pending.popleft().result()
+                yield pending.popleft().rows.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _rows(self, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
-        decoded = self.decoder.decode(files, contents)
+    def _bytes_ahead(self, files: Batch) -> int:
+        """How many bytes of these files, as they were listed, are read before their turn."""
+        sizes = (as_entry(file).size for file in files)
+        return sum(size for size in sizes if size <= self.decoder.memory.ahead)
+
+    def _enough(self, pending: "collections.deque[_Pending]") -> bool:
+        if len(pending) > max(2 * self.workers, READ_AHEAD // self.batch_size):
+            return True
+        waiting = sum(batch.bytes for batch in pending)
+        return len(pending) > self.workers and waiting > self.decoder.memory.ahead_together
+
+    def _rows(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
+        decoded = self.decoder.decode(place, files, contents)
         started = time.perf_counter()
         probabilities = self.probabilities(decoded.pixels) if decoded.good else None
         return self.filled(decoded, probabilities, (time.perf_counter() - started) / self.workers)

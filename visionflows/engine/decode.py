@@ -6,15 +6,18 @@
 It knows neither torch nor a model, so that a decode process costs little.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from visionflows.content import TooLarge
 from visionflows.digest import sha256_of
-from visionflows.images.open import open_image
-from visionflows.images.resize import ResizeMethod, resized
+from visionflows.images.memory import Memory
+from visionflows.images.open import pixels, why_unread
+from visionflows.images.resize import ResizeMethod
 from visionflows.images.status import BadImage, Status
 from visionflows.places.base import Entry, Place, ReadFailed
 
@@ -51,35 +54,49 @@ class Decoded(NamedTuple):
 class Decoder:
     """Turns names in a place into a Decoded batch; light enough to send to another process."""
 
-    def __init__(self, batch_size: int, side: int, resize: ResizeMethod, max_pixels: int):
+    def __init__(
+        self,
+        batch_size: int,
+        side: int,
+        resize: ResizeMethod,
+        max_pixels: int,
+        memory: Memory | None = None,
+    ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
-        self.max_pixels = max_pixels
+        self.max_pixels, self.memory = max_pixels, memory or Memory(max_pixels)
 
     def __call__(self, place: Place, files: Batch) -> Decoded:
-        return self.decode(files, place.read_many(map(as_entry, files)))
+        return self.decode(place, files, self.ahead(place, files))
 
-    def decode(self, files: Batch, contents: Iterator[bytes | OSError]) -> Decoded:
+    def ahead(self, place: Place, files: Batch) -> Iterator[bytes | OSError]:
+        """The contents of files, read from now on; a TooLarge for each that waits for its turn."""
+        return place.read_many(map(as_entry, files), self.memory.ahead)
+
+    def decode(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> Decoded:
         """The batch of files from their contents, each decoded as it arrives."""
         started, reading = time.perf_counter(), 0.0
-        pixels = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
-        rows, good = [], 0
-        for file in files:
+        batch = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
+        rows: list[Row] = []
+        good = 0
+        for entry in map(as_entry, files):
             asked = time.perf_counter()
             content = next(contents)
-            reading += time.perf_counter() - asked
-            row = self._decode(as_entry(file).name, content, pixels, good)
-            good += row.status == "ok"
-            rows.append(row)
-        return Decoded(rows, pixels, good, reading, time.perf_counter() - started - reading)
+            with contextlib.ExitStack() as room:
+                if isinstance(content, TooLarge) and content.size <= self.memory.encoded:
+                    room.enter_context(self.memory.file(content.size))
+                    (content,) = place.read_many([entry], self.memory.encoded)
+                reading += time.perf_counter() - asked
+                rows.append(self._decode(entry.name, content, batch, good))
+            good += rows[-1].status == "ok"
+        return Decoded(rows, batch, good, reading, time.perf_counter() - started - reading)
 
-    def _decode(self, name: str, content: bytes | OSError, pixels: np.ndarray, at: int) -> Row:
+    def _decode(self, name: str, content: bytes | OSError, batch: np.ndarray, at: int) -> Row:
         sha256 = ""
         try:
             if isinstance(content, OSError):
-                raise _bad(content) from content
+                raise _bad(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
-            image = open_image(content, self.max_pixels)
-            pixels[at] = resized(image, self.side, self.resize)
+            batch[at] = pixels(content, self.side, self.resize, self.max_pixels, self.memory)
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)
         return Row(name, "ok", "", None, sha256)
@@ -90,8 +107,6 @@ def as_entry(file: Entry | str) -> Entry:
     return file if isinstance(file, Entry) else Entry(file, 0, "")
 
 
-def _bad(error: OSError) -> BadImage:
-    if isinstance(error, FileNotFoundError):
-        return BadImage("missing", "the file was gone when it was read")
-    status: Status = "fetch_failed" if isinstance(error, ReadFailed) else "unreadable"
-    return BadImage(status, f"cannot be read: {error.strerror or error}")
+def _bad(error: OSError, most: int) -> BadImage:
+    bad = why_unread(error, most)
+    return BadImage("fetch_failed", bad.reason) if isinstance(error, ReadFailed) else bad

@@ -9,6 +9,7 @@ come back into pinned memory. A batch is waited for only when three more are und
 """
 
 import collections
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -19,7 +20,7 @@ from visionflows.engine.base import Engine, EngineSettings
 from visionflows.engine.decode import Batch, Decoded, Decoder, Row
 from visionflows.engine.torch import TorchEngine
 from visionflows.errors import RunError
-from visionflows.machine import cores
+from visionflows.machine import DECODER, cores, decoders
 from visionflows.model.bundle import Model
 from visionflows.places.base import Place
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 BATCH = 256
+BATCHES = 4  # of a decode process: one it fills, two that wait, one on its way
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 
 
@@ -42,12 +44,14 @@ class GpuEngine(TorchEngine):
     """A model on the first GPU."""
 
     few = 40
+    locks = multiprocessing.get_context("fork")  # decode processes share one budget of memory
 
     def __init__(self, model: Model, settings: EngineSettings):
         import torch
 
         device = torch.device("cuda")
-        super().__init__(model, settings, device, BATCH, max(cores() - 1, 1))
+        processes = decode_processes(settings.batch_size or BATCH, model.info.image_size)
+        super().__init__(model, settings, device, BATCH, processes)
         self.device_name = f"cuda: {torch.cuda.get_device_name(device)}"
 
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
@@ -59,6 +63,12 @@ class GpuEngine(TorchEngine):
                 yield _received(self, pending.popleft())
         while pending:
             yield _received(self, pending.popleft())
+
+
+def decode_processes(batch_size: int, side: int) -> int:
+    """How many: one a core but that of the thread which feeds the device, as memory allows."""
+    waiting = BATCHES * batch_size * side * side * 3
+    return min(decoders(max(DECODER, waiting)), max(cores() - 1, 1))
 
 
 def _loader(engine: Engine, place: Place, batches: Iterable[Batch]) -> "DataLoader[Decoded]":

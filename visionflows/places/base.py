@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
+from visionflows.content import TooLarge, out_of_memory
 from visionflows.places.names import text_of
 
 MISSING = "missing"  # the version of an entry that was gone before its size could be read
@@ -40,6 +41,18 @@ class Entry(NamedTuple):
 
 class ReadFailed(OSError):
     """A file that could not be brought: its bytes did not come, or are not those listed."""
+
+
+def brought(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes | OSError:
+    """What `read` brings of a file, or what hinders it; over `most` bytes TooLarge, unread."""
+    if most is not None and entry.size > most:
+        return TooLarge(entry.size)
+    try:
+        return read()
+    except OSError as error:
+        return error
+    except MemoryError:
+        return out_of_memory()
 
 
 def hidden_as(part: str) -> str:
@@ -102,7 +115,9 @@ class Place(Protocol):
         self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
     ) -> Iterator[Entry]: ...
     def read(self, name: str) -> bytes: ...
-    def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]: ...
+    def read_many(
+        self, entries: Iterable[Entry], most: int | None = None
+    ) -> Iterator[bytes | OSError]: ...
     def open_read(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
     def write(self, name: str, data: bytes) -> None: ...
     def open_write(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]: ...

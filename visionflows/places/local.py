@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from visionflows.content import content_of
 from visionflows.errors import LockedError, PlaceError
 from visionflows.places.base import Entry, Passed
 from visionflows.places.walk import walk
@@ -63,15 +64,18 @@ class LocalPlace:
         with open(os.path.join(self.root, name), "rb") as file:
             return file.read()
 
-    def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
+    def read_many(
+        self, entries: Iterable[Entry], most: int | None = None
+    ) -> Iterator[bytes | OSError]:
         """The contents of files, in order; the system's error for one that cannot be read.
 
         Here each is read when it is asked for; where reading takes time, many are under way
-        from the call on, and what is not as it was listed is a ReadFailed.
+        from the call on, and what is not as it was listed is a ReadFailed. A file of more than
+        `most` bytes is not read: it is a TooLarge.
         """
         for entry in entries:
             try:
-                yield self.read(entry.name)
+                yield content_of(os.path.join(self.root, entry.name), most)
             except OSError as error:
                 yield error
 

@@ -127,6 +127,7 @@ class ScoringRun:
             model=self._model(),
             settings=self.job.settings,
             device=self.engine.device_name,
+            limits=self.engine.limits,
             books=self._counts(books),
             confidence_histogram=books.histogram,
             timings=self._timings(),

@@ -126,6 +126,7 @@ class RunResult(Stored):
     model: RunModel
     settings: JobSettings
     device: str
+    limits: dict[str, int] = Field(default_factory=dict)
     books: RunCounts
     confidence_histogram: list[Count]
     timings: Timings

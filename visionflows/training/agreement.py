@@ -16,7 +16,7 @@ import numpy as np
 
 from visionflows.engine import EngineSettings, make_engine
 from visionflows.engine.evidence import CONFIDENCE, LEAST, carries, needed
-from visionflows.images.open import MAX_PIXELS
+from visionflows.images.memory import MAX_PIXELS
 from visionflows.model.bundle import Model
 from visionflows.model.schema import ModelInfo
 from visionflows.places.local import LocalPlace

@@ -11,8 +11,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionflows.images.open import MAX_PIXELS, open_image
-from visionflows.machine import cores
+from visionflows.images.memory import MAX_PIXELS
+from visionflows.images.open import open_image
+from visionflows.images.pillow import ours
+from visionflows.machine import decoders
 from visionflows.model import network
 from visionflows.places.names import name_of
 from visionflows.training.settings import TrainSettings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.vision.core import PILImage
+    from fastcore.transform import Transform
 
 # torchvision's pretrained weights were all trained on pixels normalised so.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,7 +51,7 @@ def make_loaders(
     """
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
-    from fastai.vision.augment import Resize, aug_transforms
+    from fastai.vision.augment import aug_transforms
 
     usable = table[table.status == "ok"].reset_index(drop=True)
     augmentations = aug_transforms() if settings.augment else []
@@ -63,14 +66,26 @@ def make_loaders(
         get_x=functools.partial(_file_of, folder=os.fspath(folder)),
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
-        item_tfms=Resize(settings.image_size, method=settings.resize),
+        item_tfms=_resize(settings),
         batch_tfms=[*augmentations, Normalize.from_stats(*normalisation(settings.architecture))],
     )
     workers = settings.workers
     if workers is None:
-        workers = min(cores(), 16)
+        workers = min(decoders(), 16)
     batch_size = min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum()))
     return block.dataloaders(usable, bs=batch_size, num_workers=workers)
+
+
+def _resize(settings: TrainSettings) -> "Transform":
+    """fastai's `Resize`; Pillow's limit on pixels has no say in pictures that ours let pass."""
+    from fastai.vision.augment import Resize
+
+    class OursResize(Resize):  # type: ignore[misc]  # fastai has no types
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            with ours(settings.max_pixels):
+                return super().__call__(*args, **options)
+
+    return OursResize(settings.image_size, method=settings.resize)
 
 
 def open_for_fastai(path: str | Path, max_pixels: int = MAX_PIXELS) -> "PILImage":

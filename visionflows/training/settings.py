@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from visionflows.images.open import MAX_PIXELS
+from visionflows.images.memory import MAX_PIXELS
 from visionflows.images.resize import ResizeMethod
 
 
@@ -48,7 +48,7 @@ class TrainSettings(BaseModel):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are left out.")
     workers: int | None = Field(
-        None, ge=0, description="Loader processes; as many as cores by default."
+        None, ge=0, description="Loader processes; as many as cores and memory allow by default."
     )
 
     @property

@@ -2,8 +2,7 @@
 
     raise meaning(error, "get_object", "lab", "1.jpg") from error
 
-Of one object speak FileNotFoundError, ChangedError, DeniedError and RefusedError; FailingError
-may; any other PlaceError speaks of the whole place.
+Of one object speak FileNotFound-, Changed-, Denied- and RefusedError, perhaps FailingError.
 """
 
 import os

@@ -24,8 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from visionflows.digest import md5_of
 from visionflows.places.s3.client import connection, extra, number, settings
-from visionflows.places.s3.objects import MD5, get, is_md5_of, tag_of
+from visionflows.places.s3.objects import MD5, get, tag_of
 
 FAULTED = 10.0  # seconds for which boto3 does everything after a fault
 _OF_ONE_OBJECT = re.compile(r"status code: 4(?!08|29)")  # any other tells of the server
@@ -40,14 +41,14 @@ class Reader:
         self.bucket, self.store = bucket, _store(bucket)
         self.faulted, self.has_md5s = -FAULTED, True
 
-    def read(self, key: str, version: str) -> bytes:
+    def read(self, key: str, version: str, most: int | None) -> bytes:
         """The object as it was listed. Raises as `get` does."""
         at_ease = time.monotonic() - self.faulted >= FAULTED and self.has_md5s and _usable
         plain = MD5.fullmatch(version) and not _ODD.search(key)
         if at_ease and plain and self.store and (found := self.at_once(key, version)) is not None:
             return found
-        data, tag = get(self.bucket, key, version)
-        self.has_md5s &= not MD5.fullmatch(tag) or is_md5_of(tag, data)  # KMS's only look like one
+        data, tag = get(self.bucket, key, version, most=most)
+        self.has_md5s &= not MD5.fullmatch(tag) or md5_of(data) == tag  # KMS's only look like one
         return data
 
     def at_once(self, key: str, version: str) -> bytes | None:
@@ -63,7 +64,7 @@ class Reader:
                 self.faulted = time.monotonic()
             return None
         tag = tag_of({"ETag": found.meta["e_tag"] or ""})
-        return data if tag == version and is_md5_of(tag, data) else None
+        return data if tag == version and md5_of(data) == tag else None
 
 
 _readers = functools.cache(Reader)

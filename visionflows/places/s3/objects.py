@@ -16,7 +16,8 @@ import zlib
 from collections.abc import Generator
 from typing import Any
 
-from visionflows.digest import sha256_of
+from visionflows.content import TooLarge
+from visionflows.digest import md5_of, sha256_of
 from visionflows.errors import DeniedError, PlaceError
 from visionflows.places.ahead import ahead, threads
 from visionflows.places.base import ReadFailed
@@ -29,12 +30,14 @@ PART = 16 << 20  # bytes; 10,000 parts, the most there may be, make 160 GB
 CHUNK = 8 << 20  # bytes of a large object that are asked for at once
 IN_FLIGHT = 4  # parts or chunks of one object
 MD5 = re.compile("[0-9a-f]{32}")  # an ETag that looks like one; of KMS it is none all the same
+Got = tuple[bytes, str]
 
 
-def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes, str]:
+def get(bucket: str, key: str, version: str = "", span: str = "", most: int | None = None) -> Got:
     """The bytes of an object (or of a `span` such as `bytes=0-99`), and its ETag.
 
-    Raises FileNotFoundError; ReadFailed where it alone (as `version`) cannot be had; PlaceError.
+    Raises FileNotFoundError; ReadFailed where it alone (as `version`) cannot be had; TooLarge,
+    unread, for more than `most` bytes; PlaceError.
     """
     from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
@@ -45,6 +48,8 @@ def get(bucket: str, key: str, version: str = "", span: str = "") -> tuple[bytes
     def whole(answer: dict) -> tuple[bytes, str]:
         if known not in ("", tag_of(answer)):
             raise changed
+        if most is not None and answer["ContentLength"] > most:
+            raise TooLarge(answer["ContentLength"])
         try:
             data = answer["Body"].read()
         except (IncompleteReadError, FlexibleChecksumError, HTTPClientError) as error:
@@ -70,11 +75,6 @@ def tag_of(answer: dict) -> str:
     return answer.get("ETag", "").removeprefix("W/").strip('"')
 
 
-def is_md5_of(tag: str, data: bytes) -> bool:
-    """Whether an ETag is the MD5 of the bytes."""
-    return hashlib.md5(data, usedforsecurity=False).hexdigest() == tag
-
-
 def _has_md5(answer: dict) -> bool:
     plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
     return plain and "SSECustomerAlgorithm" not in answer and bool(MD5.fullmatch(tag_of(answer)))
@@ -83,7 +83,7 @@ def _has_md5(answer: dict) -> bool:
 def _is_right(data: bytes, answer: dict) -> bool:
     # The CRC was compared; of its other kinds botocore knows none by itself.
     compared = any(answer.get(f"Checksum{kind}") for kind in ("CRC32", "SHA1", "SHA256"))
-    return compared or not _has_md5(answer) or is_md5_of(tag_of(answer), data)
+    return compared or not _has_md5(answer) or md5_of(data) == tag_of(answer)
 
 
 def put(bucket: str, key: str, data: bytes, **condition: str) -> None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from visionflows.errors import DeniedError, PlaceError, SettingsError
 from visionflows.places.ahead import ahead, each
-from visionflows.places.base import Entry, Passed
+from visionflows.places.base import Entry, Passed, brought
 from visionflows.places.chunks import ChunkReader
 from visionflows.places.claims import check, hold
 from visionflows.places.s3 import listing
@@ -65,15 +65,15 @@ class S3Place:
     def read(self, name: str) -> bytes:
         return get(self.bucket, self.prefix + name)[0]
 
-    def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
+    def read_many(
+        self, entries: Iterable[Entry], most: int | None = None
+    ) -> Iterator[bytes | OSError]:
         """The contents of files, in order; many are under way at once."""
         through = reader(self.bucket)
 
         def content(entry: Entry) -> bytes | OSError:
-            try:
-                return through.read(self.prefix + entry.name, entry.version)
-            except OSError as error:
-                return error
+            key = self.prefix + entry.name
+            return brought(entry, most, lambda: through.read(key, entry.version, most))
 
         return ahead(content, entries, number("CONNECTIONS"))
 
