@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from tasks import scoring
+from visionflows.errors import SettingsError
 from visionflows.model.registry import default_store
 from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
@@ -49,6 +50,8 @@ def score(
     """
     to_prefect()
     store, settings = store or default_store(), settings or DEFAULTS
+    if not input:
+        raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
     engine = scoring.load(model, store, settings)
     with ScoringRun(input, output or default_output(store), engine, settings).alone() as run:
         left = scoring.list_left(run)

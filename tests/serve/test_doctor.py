@@ -5,6 +5,7 @@ import json
 import threading
 from types import SimpleNamespace
 
+import prefect.events
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -72,7 +73,7 @@ def failed(parent: str | None = None):
 def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, webhook):
     url, came = webhook
     events = []
-    monkeypatch.setattr(notify, "emit_event", lambda name, **event: events.append((name, event)))
+    monkeypatch.setattr(prefect.events, "emit_event", lambda name, **e: events.append((name, e)))
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
     notify.tell(*failed())
     notify.tell(*failed(parent="task"))
@@ -83,7 +84,7 @@ def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, web
 
 @pytest.mark.parametrize("path", ["/broken", None])
 def test_a_webhook_that_fails_is_logged_without_its_url(monkeypatch, webhook, caplog, path):
-    monkeypatch.setattr(notify, "emit_event", lambda *_, **__: None)
+    monkeypatch.setattr(prefect.events, "emit_event", lambda *_, **__: None)
     url = f"{webhook[0]}/broken" if path else "http://127.0.0.1:9/secret"
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
     monkeypatch.setattr(notify.log, "propagate", True)

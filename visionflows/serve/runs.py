@@ -6,11 +6,13 @@ skip_missed(env)                 # before the worker starts
 
 import datetime
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from visionflows.orchestration import notify
 from visionflows.serve.api import api
 from visionflows.serve.settings import POOL
 
@@ -34,7 +36,24 @@ def cut_short(env: Mapping[str, str], pids: set[int]) -> int:
         for run in cut:
             asked = run["state"]["type"] == "CANCELLING"
             _set(server, run, "CANCELLED" if asked else "CRASHED", None if asked else _CUT)
+            if not asked and not run["parent_task_run_id"]:
+                _tell(server, run)
     return len(cut)
+
+
+def _tell(server: httpx.Client, run: dict[str, Any]) -> None:
+    """As a hook of the run would have told; quickly, for this machine may be going down."""
+    flow = server.get(f"/flows/{run['flow_id']}").json()["name"]
+    words = notify.words_of(flow, run["name"], run["id"], "Crashed", _CUT)
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
+        "event": notify.EVENT,
+        "resource": notify.resource_of(words),
+        "payload": words,
+    }
+    server.post("/events", json=[event]).raise_for_status()
+    notify.call(words, patience=1)
 
 
 def skip_missed(env: Mapping[str, str]) -> int:
