@@ -48,6 +48,21 @@ def test_a_server_that_is_away_fails_with_what_to_do():
     assert "visionflows up" in finding.todo
 
 
+def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
+    finding = doctor.folders()
+    assert finding.mark == "FAIL"
+    assert f"PREFECT_HOME {tmp_path}/file/home: cannot be written" in finding.said
+    assert finding.todo == "set PREFECT_HOME to a folder that may be"
+
+
+def test_a_server_that_protects_itself_is_asked_for_its_workers(prefect_server):
+    finding = doctor.server()
+    assert finding.mark == "note"
+    assert "no worker is online" in finding.said
+
+
 @pytest.fixture
 def webhook():
     """A URL that takes POSTs, and the list of what came."""
