@@ -48,7 +48,7 @@ def folders_can_be_written(prefect_home: Path | None = None) -> None:
         ) from error
     prefect = os.environ.get("PREFECT_HOME", "")
     if prefect_home:
-        _write(prefect_home, "--state", "--state")
+        _write(prefect_home.expanduser(), "--state", "--state")
     elif prefect:
         _write(Path(prefect).expanduser(), "PREFECT_HOME", "PREFECT_HOME")
     else:
