@@ -7,6 +7,7 @@ python -c 'from flows.score import score; score("inbox", "pets", "scores/night")
 from typing import Any
 
 from tasks import scoring
+from visionflows.errors import SettingsError
 from visionflows.model.registry import default_store
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
@@ -45,6 +46,8 @@ def score(
         settings: Advanced: speed, precision, resuming, and how many files may fail.
     """
     store, settings = store or default_store(), settings or DEFAULTS
+    if not input:
+        raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
     engine = scoring.load(model, store, settings)
     with ScoringRun(input, output or default_output(store), engine, settings).alone() as run:
         left = scoring.list_left(run)

@@ -1,4 +1,4 @@
-# The bucket of images, models and scores, and the role of the worker: no more than it needs.
+# The bucket of images, models and scores, and two roles: who trains, and who may only score.
 #
 #   terraform init
 #   terraform apply -var bucket=my-visionflows
@@ -19,7 +19,7 @@ variable "bucket" {
 }
 
 variable "trusted_principals" {
-  description = "ARNs of who may become the worker's role; EC2 instances may if empty"
+  description = "ARNs of who may become the roles; EC2 instances may if empty"
   type        = list(string)
   default     = []
 }
@@ -30,10 +30,13 @@ variable "eks_oidc_provider" {
   default     = ""
 }
 
-variable "service_account" {
-  description = "Namespace and name of the runs' service account on that cluster"
-  type        = string
-  default     = "visionflows:visionflows"
+variable "service_accounts" {
+  description = "Namespace and name of the runs' service accounts on that cluster, by role"
+  type        = map(string)
+  default = {
+    train = "visionflows:visionflows"
+    score = "visionflows:visionflows-score"
+  }
 }
 
 variable "keep_old_versions_days" {
@@ -109,7 +112,18 @@ resource "aws_s3_bucket_policy" "store" {
   policy = data.aws_iam_policy_document.tls_only.json
 }
 
+locals {
+  # Images are read and never changed. Who trains writes below store/ and scores/; who scores, below
+  # scores/ and store/scores/ alone: a model is never changed by what reads strangers' pictures.
+  policies = {
+    for role in ["train", "score"] :
+    role => replace(file("${path.module}/../s3/${role}.json"), "arn:aws:s3:::visionflows", aws_s3_bucket.store.arn)
+  }
+}
+
 data "aws_iam_policy_document" "assume" {
+  for_each = local.policies
+
   statement {
     actions = ["sts:AssumeRole"]
     principals {
@@ -129,7 +143,7 @@ data "aws_iam_policy_document" "assume" {
       condition {
         test     = "StringEquals"
         variable = "${statement.value}:sub"
-        values   = ["system:serviceaccount:${var.service_account}"]
+        values   = ["system:serviceaccount:${var.service_accounts[each.key]}"]
       }
       condition {
         test     = "StringEquals"
@@ -140,42 +154,23 @@ data "aws_iam_policy_document" "assume" {
   }
 }
 
-# Images are read and never changed; what runs make is written under store/ and scores/ alone.
-data "aws_iam_policy_document" "worker" {
-  statement {
-    sid       = "List"
-    actions   = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
-    resources = [aws_s3_bucket.store.arn]
-  }
-  statement {
-    sid       = "Read"
-    actions   = ["s3:GetObject"]
-    resources = ["${aws_s3_bucket.store.arn}/*"]
-  }
-  statement {
-    sid     = "Write"
-    actions = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    resources = [
-      "${aws_s3_bucket.store.arn}/store/*",
-      "${aws_s3_bucket.store.arn}/scores/*",
-    ]
-  }
-}
-
 resource "aws_iam_role" "worker" {
-  name               = "visionflows-worker"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  for_each           = local.policies
+  name               = "visionflows-${each.key}"
+  assume_role_policy = data.aws_iam_policy_document.assume[each.key].json
 }
 
 resource "aws_iam_role_policy" "worker" {
-  name   = "visionflows-store"
-  role   = aws_iam_role.worker.id
-  policy = data.aws_iam_policy_document.worker.json
+  for_each = local.policies
+  name     = "visionflows-store"
+  role     = aws_iam_role.worker[each.key].id
+  policy   = each.value
 }
 
 resource "aws_iam_instance_profile" "worker" {
-  name = "visionflows-worker"
-  role = aws_iam_role.worker.name
+  for_each = local.policies
+  name     = "visionflows-${each.key}"
+  role     = aws_iam_role.worker[each.key].name
 }
 
 output "store" {
@@ -183,6 +178,7 @@ output "store" {
   value       = "s3://${aws_s3_bucket.store.id}/store"
 }
 
-output "worker_role_arn" {
-  value = aws_iam_role.worker.arn
+output "role_arns" {
+  description = "train: for training, promoting and retraining; score: for scoring"
+  value       = { for role, made in aws_iam_role.worker : role => made.arn }
 }

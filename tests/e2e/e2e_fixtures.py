@@ -1,9 +1,13 @@
 """A server with a worker for all tests here, a browser, and PostgreSQL, where they are."""
 
+import contextlib
+import http.server
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +34,32 @@ def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
     for name in OWN:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("raise RuntimeError('this is no module of visionflows')\n")
-    hook = os.environ.get("VISIONFLOWS_WEBHOOK", "")
-    with served(folder, trained.store, VISIONFLOWS_WEBHOOK=hook) as running:
+    with (
+        webhook() as (url, told),
+        served(folder, trained.store, VISIONFLOWS_WEBHOOK=url) as running,
+    ):
+        running.told = told
         yield running
+
+
+@contextlib.contextmanager
+def webhook() -> Iterator[tuple[str, list[dict]]]:
+    """A URL that takes POSTs of JSON, and the list of what came."""
+    came: list[dict] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as hook:
+        threading.Thread(target=hook.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{hook.server_port}", came
+        hook.shutdown()
 
 
 def fill(folder: Path, count: int) -> Path:

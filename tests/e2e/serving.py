@@ -34,6 +34,7 @@ class Served:
     url: str
     folder: Path  # where the worker works: relative places begin here
     api: httpx.Client
+    told: list[dict] = dataclasses.field(default_factory=list)  # what its webhook was sent
 
     def deployment(self, name: str) -> dict:
         return self._json("GET", f"/deployments/name/{name}/{name}")

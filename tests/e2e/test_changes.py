@@ -32,7 +32,7 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
         server.wait(other, "Completed")
         said = server.stop()
         assert "is as it was applied; what was changed in the UI stays" in said
-        assert "2 missed runs are left out" in said
+        assert "2 missed run(s) are left out" in said
     mine.write_text(mine.read_text().replace('"0 2 * * *"', '"0 3 * * *"'))
     elsewhere = tmp_path / "elsewhere"
     state = ("--state", str(tmp_path / "state"))

@@ -125,6 +125,16 @@ def test_an_announced_batch_is_scored(server, trained):
     assert [len(rows(path)) for path in own] == [1500]  # no output was named: a folder of its own
 
 
+@pytest.mark.parametrize("payload", [{}, {"place": None, "output": None}])
+def test_an_announced_batch_without_a_place_is_a_failed_run_that_says_why(server, payload):
+    before = {run["id"] for run in server.runs("score")}
+    announce(server, {"prefect.resource.id": "visionflows.batch.nowhere"}, payload)
+    run = wait_until(lambda: {run["id"] for run in server.runs("score")} - before).pop()
+    message = server.wait(run, "Failed")["state"]["message"]
+    assert "input: empty; name a folder (the `place` of an announced batch)" in message
+    hears_of(server, run)
+
+
 def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
     run = server.start("score", input="inbox", model="no-such", output="scores/wrong")
     state = server.wait(run, "Failed")["state"]
@@ -133,10 +143,7 @@ def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
     wait_until(lambda: "no-such: no such model" in server.logs(run))
     assert "Traceback" not in server.logs(run)
 
-    def told():
-        return [event["payload"]["run_id"] for event in server.events("visionflows.run.failed")]
-
-    wait_until(lambda: run in told())
+    hears_of(server, run)
     refused = server.api.post(
         f"/deployments/{server.deployment('score')['id']}/create_flow_run",
         json={"parameters": {"input": "inbox", "model": "m", "settings": {"shard_size": 0}}},
@@ -179,6 +186,7 @@ def test_a_machine_that_falls_silent_crashes_its_run_and_the_next_resumes(server
     for pid in (*server.pids("worker start"), *server.pids("prefect engine")):
         os.kill(pid, signal.SIGKILL)
     assert "heartbeat" in server.wait(run, "Crashed", seconds=200)["state"]["message"]
+    hears_of(server, run)
     resumes(server, "scores/silent", parts, whole)
 
 
@@ -191,6 +199,17 @@ def test_of_two_scorings_of_one_output_one_waits_and_both_end_right(server, whol
     for run in both:
         server.wait(run, "Completed")
     assert (server.folder / "scores/two/predictions.csv").read_bytes() == whole
+
+
+def hears_of(server, run: str) -> None:
+    """The event and the webhook tell of a run that failed or crashed, once each."""
+
+    def events() -> list[str]:
+        return [event["payload"]["run_id"] for event in server.events("visionflows.run.failed")]
+
+    wait_until(lambda: run in events() and run in [words["run_id"] for words in server.told])
+    assert events().count(run) == 1
+    assert [words["run_id"] for words in server.told].count(run) == 1
 
 
 def start_slow(server, output: str) -> tuple[str, set[str]]:

@@ -48,18 +48,20 @@ def ended(server: Served, family: list[int]) -> float:
 def test_runs_are_marked_at_the_stop_and_the_next_one_resumes(trained, tmp_path):
     fill(tmp_path / "many", 1500)
     runs, done = {}, {}
-    for number in (signal.SIGHUP, signal.SIGKILL):
+    for number, all_at_once in ((signal.SIGHUP, 0), (signal.SIGKILL, 0), (signal.SIGKILL, 1)):
         with in_mid_run(tmp_path, trained.store) as (server, run):
             family = server.pids("")
             assert len(family) >= 4  # what works, server, worker, run
             os.killpg(server.process.pid, number)
+            for pid in family if all_at_once else ():  # as with the power
+                os.kill(pid, number)
             assert ended(server, family) < 15  # ten, and five for a machine that others use
-            runs[number] = run
+            runs[number, all_at_once] = run
             assert {name: parts(tmp_path)[name] for name in done} == done  # none scored again
             done = parts(tmp_path)
-    assert server.process.returncode == -signal.SIGKILL
-    said = (tmp_path / "up.log").read_text()
-    assert "1 runs were cut short" in said
+        if not all_at_once:
+            said = (tmp_path / "up.log").read_text()
+            assert said.endswith("stopped; 1 run(s) cut short: run them again\n")
     with served(tmp_path, trained.store) as server:
         for run in runs.values():
             state = server.run(run)["state"]

@@ -54,7 +54,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
         for rule in rules:
             server.api.patch(f"/automations/{rule['id']}", json={"enabled": True})
         assert snapshot(server.api) == before
-        assert len(before["deployments"]) == 3
+        assert len(before["deployments"]) == 4
         assert {limit["name"] for limit in before["v2/concurrency_limits"]} == {"visionflows-gpu"}
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from s3_server import environment, moto
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -57,10 +56,28 @@ def test_the_profiles_share_the_worker_and_the_gpu_one_asks_for_gpus():
     assert cpu["profiles"] == ["cpu"]
     assert gpu["profiles"] == ["gpu"]
     assert cpu["environment"] == gpu["environment"]
+    assert services["worker-score"]["environment"] == services["worker-score-gpu"]["environment"]
+    assert services["worker-score"]["command"] == services["worker-score-gpu"]["command"]
     devices = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert devices[0]["capabilities"] == ["gpu"]
     assert cpu["build"]["args"]["TORCH_BACKEND"] == "cpu"
     assert gpu["build"]["args"]["TORCH_BACKEND"].startswith("cu")
+
+
+def test_each_worker_has_its_own_rights_and_takes_the_runs_that_need_no_more():
+    """Nobody but what makes the users knows the root's password; scoring goes to its own worker."""
+    services = compose()["services"]
+    for name, service in services.items():
+        knows = "S3_ROOT_PASSWORD" in str(service.get("environment"))
+        assert knows == (name in ("s3", "s3-users")), name
+    queues = {
+        one["name"]: one["work_pool"].get("work_queue_name", "default")
+        for one in yaml.safe_load((ROOT / "deployments/prefect.yaml").read_text())["deployments"]
+    }
+    for worker, role, queue in (("worker", "train", "default"), ("worker-score", "score", "score")):
+        assert services[worker]["environment"]["AWS_ACCESS_KEY_ID"] == role
+        assert services[worker]["command"][-2:] == ["--work-queue", queue]
+    assert queues == {"train": "default", "score": "score", "retrain": "default", "tell": "default"}
 
 
 def test_its_deployments_are_applied_wherever_the_container_starts(prefect_server, tmp_path):
@@ -68,20 +85,20 @@ def test_its_deployments_are_applied_wherever_the_container_starts(prefect_serve
     from prefect.settings import PREFECT_API_URL
 
     command = [sys.executable, *compose()["services"]["deployments"]["command"][1:]]
-    with moto(tmp_path / "moto.log") as url:
-        env = {
-            **os.environ,
-            **environment(url),
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_API_URL": PREFECT_API_URL.value(),
-            "VISIONFLOWS_FOLDER": "/data",
-            "VISIONFLOWS_STORE": "s3://visionflows/store",
-        }
-        for _ in range(2):  # it runs at every `up`
-            told = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-            assert told.returncode == 0, told.stdout + told.stderr
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_API_URL": PREFECT_API_URL.value(),
+        "VISIONFLOWS_FOLDER": "/data",
+        "VISIONFLOWS_STORE": "s3://visionflows/store",
+    }
+    for _ in range(2):  # it runs at every `up`
+        told = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert told.returncode == 0, told.stdout + told.stderr
     with get_client(sync_client=True) as client:
-        assert {"train", "score", "retrain"} <= {one.name for one in client.read_deployments()}
+        assert {"train", "score", "retrain", "tell"} <= {
+            one.name for one in client.read_deployments()
+        }
 
 
 def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
@@ -92,6 +109,8 @@ def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
             assert (ROOT / source).exists(), source
             assert f"!{source}" in ignored, source
     assert sum(line.startswith("FROM ") for line in lines) == 2
+    assert any(line.strip() == "HOME=/home/visionflows \\" for line in lines)
+    assert any("chmod 0777 /home/visionflows" in line for line in lines)
     user = next(index for index, line in enumerate(lines) if line.startswith("USER "))
     assert lines[user] == "USER 10001:10001"
     assert any(line.startswith("HEALTHCHECK ") for line in lines[user:])

@@ -1,10 +1,13 @@
 """What holds for all of infra/: versions, and what the bucket and its role may do."""
 
+import contextlib
 import re
 import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
+from s3_server import environment, moto
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -36,6 +39,54 @@ def test_the_bucket_is_versioned_encrypted_closed_and_the_role_may_not_do_everyt
     prefix = "aws_s3_bucket_"
     needed = ("versioning", "server_side_encryption_configuration", "public_access_block")
     assert {f"{prefix}{name}" for name in (*needed, "lifecycle_configuration")} <= kinds
-    role = text[text.index('"aws_iam_policy_document" "worker"') :]
-    assert '"s3:*"' not in role
-    assert 'resources = ["*"]' not in role
+    assert '"s3:*"' not in text.replace('actions   = ["s3:*"]', "", 1)  # of what is denied
+    assert 'file("${path.module}/../s3/${role}.json")' in text
+
+
+SCORES = {"store/scores/x/run.json", "scores/night/.lock"}
+MODELS = {"store/models/pets/1/model.json", "store/datasets/a/b.png"}
+KEYS = SCORES | MODELS | {"inbox/a.jpg"}
+
+
+@pytest.mark.parametrize("role", ["train", "score"])
+def test_a_role_may_read_all_and_write_only_what_it_makes(tmp_path, role):
+    """By an S3 server that obeys policies: what scores cannot write, nor delete, a model."""
+    import boto3
+    from botocore.exceptions import ClientError
+
+    with moto(tmp_path / "moto.log") as url:
+        root = environment(url)
+        options = {"endpoint_url": url, "region_name": "us-east-1"}
+        keys = {"aws_access_key_id": root["AWS_ACCESS_KEY_ID"]}
+        keys["aws_secret_access_key"] = root["AWS_SECRET_ACCESS_KEY"]
+        s3, iam = (boto3.client(kind, **options, **keys) for kind in ("s3", "iam"))
+        s3.create_bucket(Bucket="visionflows")
+        for key in KEYS:
+            s3.put_object(Bucket="visionflows", Key=key, Body=b"as it was")
+        iam.create_user(UserName=role)
+        policy = (INFRA / "s3" / f"{role}.json").read_text()
+        iam.put_user_policy(UserName=role, PolicyName="visionflows", PolicyDocument=policy)
+        made = iam.create_access_key(UserName=role)["AccessKey"]
+        obey(url)
+        mine = boto3.client(
+            "s3",
+            **options,
+            aws_access_key_id=made["AccessKeyId"],
+            aws_secret_access_key=made["SecretAccessKey"],
+        )
+        assert len(mine.list_objects_v2(Bucket="visionflows")["Contents"]) == len(KEYS)
+        written = set()
+        for key in KEYS:
+            assert mine.get_object(Bucket="visionflows", Key=key)["Body"].read() == b"as it was"
+            with contextlib.suppress(ClientError):  # which says AccessDenied: see below
+                mine.put_object(Bucket="visionflows", Key=key, Body=b"changed")
+                mine.delete_object(Bucket="visionflows", Key=key)
+                written.add(key)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            mine.delete_object(Bucket="visionflows", Key="inbox/a.jpg")
+        assert written == (SCORES if role == "score" else SCORES | MODELS)
+
+
+def obey(url: str) -> None:
+    """From now on the server asks whether a user may."""
+    httpx.post(f"{url}/moto-api/reset-auth", content="0").raise_for_status()

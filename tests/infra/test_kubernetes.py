@@ -1,9 +1,12 @@
 """infra/kubernetes and the work pools of prefect.yaml, as Prefect's own workers read them."""
 
 import asyncio
+import http.server
 import json
 import re
+import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,71 @@ def test_the_worker_makes_a_pod_with_gpu_shared_memory_store_and_secret(pod):
     assert container["args"] == asked("kubernetes")["command"].split()
 
 
+def test_no_password_stands_in_the_manifest_that_the_cluster_is_given(monkeypatch, cluster):
+    """Prefect's worker, with the environment of worker-values.yaml, creates a Job over HTTP."""
+    worker = pytest.importorskip(
+        "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
+    )
+    from kubernetes_asyncio.client import ApiClient, Configuration
+    from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
+
+    values = yaml.safe_load((KUBERNETES / "worker-values.yaml").read_text())["worker"]
+    for one in values["extraEnvVars"]:
+        monkeypatch.setenv(one["name"], one["value"])
+    url, came = cluster
+    with temporary_settings({PREFECT_API_AUTH_STRING: "admin:top-secret"}):
+        base = template()
+        job = prepared(worker.KubernetesWorkerJobConfiguration, base, asked("kubernetes"))
+
+    async def create() -> None:
+        async with ApiClient(Configuration(host=url)) as client:
+            await worker.KubernetesWorker("visionflows-kubernetes")._create_job(job, client)
+
+    asyncio.run(create())
+    (manifest,) = came
+    env = {one["name"]: one for one in containers_of(manifest)[0]["env"]}
+    secret = values["selfHostedServerApiConfig"]["basicAuth"]["existingSecret"]
+    reference = {"secretKeyRef": {"name": secret, "key": "auth-string"}}
+    assert env["PREFECT_API_AUTH_STRING"]["valueFrom"] == reference
+    assert "top-secret" not in json.dumps(manifest)
+
+
+def containers_of(job: dict) -> list[dict]:
+    return job["spec"]["template"]["spec"]["containers"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, list[dict]]]:
+    """A cluster's API as far as a Job is concerned: its URL, and what was sent to it."""
+    came: list[dict] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(201)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(came[-1]).encode())
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", came
+        server.shutdown()
+
+
+def test_scoring_runs_with_an_account_and_a_secret_of_its_own():
+    scoring, others = asked("kubernetes_score"), asked("kubernetes")
+    accounts = {
+        one["metadata"]["name"]
+        for one in yaml.safe_load_all((KUBERNETES / "resources.yaml").read_text())
+        if one["kind"] == "ServiceAccount"
+    }
+    assert accounts == {"visionflows", scoring["service_account_name"]}
+    assert "service_account_name" not in others  # the template's own
+    assert scoring["secret"] != template()["variables"]["properties"]["secret"]["default"]
+    assert {key: scoring[key] for key in others} == others
+
+
 def test_the_network_policy_is_about_the_pods_of_runs(pod):
     """Prefect's worker replaces labels of the template by its own, app.kubernetes.io/name too."""
     policy = resources()["NetworkPolicy"]["spec"]
@@ -77,7 +145,8 @@ def test_what_the_pod_names_is_in_the_resources(pod):
     claim = next(one for one in pod["spec"]["volumes"] if one["name"] == "data")
     name = claim["persistentVolumeClaim"]["claimName"]
     assert resources()["PersistentVolumeClaim"]["metadata"]["name"] == name
-    assert resources()["ServiceAccount"]["metadata"]["name"] == pod["spec"]["serviceAccountName"]
+    accounts = (KUBERNETES / "resources.yaml").read_text()
+    assert f"name: {pod['spec']['serviceAccountName']}\n" in accounts
 
 
 def test_prefect_takes_the_job_template_and_the_deployments_use_its_variables():

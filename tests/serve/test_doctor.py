@@ -5,6 +5,7 @@ import json
 import threading
 from types import SimpleNamespace
 
+import prefect.events
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -47,6 +48,21 @@ def test_a_server_that_is_away_fails_with_what_to_do():
     assert "visionflows up" in finding.todo
 
 
+def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
+    finding = doctor.folders()
+    assert finding.mark == "FAIL"
+    assert f"PREFECT_HOME {tmp_path}/file/home: cannot be written" in finding.said
+    assert finding.todo == "set PREFECT_HOME to a folder that may be"
+
+
+def test_a_server_that_protects_itself_is_asked_for_its_workers(prefect_server):
+    finding = doctor.server()
+    assert finding.mark == "note"
+    assert "no worker is online" in finding.said
+
+
 @pytest.fixture
 def webhook():
     """A URL that takes POSTs, and the list of what came."""
@@ -72,7 +88,7 @@ def failed(parent: str | None = None):
 def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, webhook):
     url, came = webhook
     events = []
-    monkeypatch.setattr(notify, "emit_event", lambda name, **event: events.append((name, event)))
+    monkeypatch.setattr(prefect.events, "emit_event", lambda name, **e: events.append((name, e)))
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
     notify.tell(*failed())
     notify.tell(*failed(parent="task"))
@@ -83,7 +99,7 @@ def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, web
 
 @pytest.mark.parametrize("path", ["/broken", None])
 def test_a_webhook_that_fails_is_logged_without_its_url(monkeypatch, webhook, caplog, path):
-    monkeypatch.setattr(notify, "emit_event", lambda *_, **__: None)
+    monkeypatch.setattr(prefect.events, "emit_event", lambda *_, **__: None)
     url = f"{webhook[0]}/broken" if path else "http://127.0.0.1:9/secret"
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
     monkeypatch.setattr(notify.log, "propagate", True)

@@ -6,6 +6,7 @@ What it serves is in tests/e2e.
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.errors import SettingsError
+from visionflows.errors import PlaceError, SettingsError
 from visionflows.places.local import LocalPlace
 from visionflows.serve.children import Children, descendants
+from visionflows.serve.state import alone
 from visionflows.serve.up import UpError, UpSettings, up
 
 
@@ -55,6 +57,32 @@ def test_deployments_that_are_not_there_are_named(tmp_path):
     assert line == f"--deployments {tmp_path}/mine.yaml: no such file"
 
 
+def test_folders_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(PlaceError, match=f"--state {tmp_path}/file/state: cannot be written"):
+        up(UpSettings(state=tmp_path / "file" / "state", port=0))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(PlaceError, match=f"TMPDIR={tmp_path}/none: no such folder"):
+        up(UpSettings(state=tmp_path / "state", port=0))
+
+
+def test_the_state_is_its_owners_alone_also_when_it_was_there_before(tmp_path):
+    state, shared = tmp_path / "state", tmp_path / "shared"
+    for folder in (state, shared):
+        (folder / "logs").mkdir(parents=True)
+        (folder / "prefect.db").touch(mode=0o644)
+        folder.chmod(0o755)
+    (shared / "photos").mkdir()
+    for folder, mode in ((state, 0o700), (shared, 0o755)):
+        with alone(folder):
+            assert stat.S_IMODE(folder.stat().st_mode) == mode
+            assert stat.S_IMODE((folder / "prefect.db").stat().st_mode) == 0o600
+
+
+def test_a_url_that_is_none_is_refused(tmp_path):
+    assert "--url photos: give it as https://" in refused(tmp_path, url="photos", port=0)
+
+
 def test_a_port_that_another_program_has_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -62,8 +90,10 @@ def test_a_port_that_another_program_has_is_named(tmp_path):
     assert line.startswith(f"127.0.0.1:{port}: another program listens there already; stop that")
 
 
-def test_a_state_folder_in_use_is_named(tmp_path):
-    with LocalPlace(tmp_path).lock("up.lock"):
+@pytest.mark.parametrize("lock", ["up.lock", "server.lock"])
+def test_a_state_folder_in_use_is_named(tmp_path, lock):
+    """By another `up`, or by a server that one has left behind."""
+    with LocalPlace(tmp_path).lock(lock):
         line = refused(tmp_path, port=0)
     assert line.startswith(f"{tmp_path}: visionflows is up from there already; stop it")
 

@@ -23,6 +23,7 @@ def main() -> None:
         end_with_parent(patience=4)
     import flows.retrain
     import flows.score
+    import flows.tell
     import flows.train  # noqa: F401
 
     if sys.argv[1:] != ["engine"]:

@@ -8,11 +8,11 @@ is the line to show, the other keys say which run it was. Set it where the worke
 
 import logging
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect import Flow
+    from prefect.client.schemas.objects import Flow as StoredFlow
     from prefect.client.schemas.objects import FlowRun, State
 
 log = logging.getLogger("visionflows.notify")
@@ -20,35 +20,41 @@ log = logging.getLogger("visionflows.notify")
 EVENT = "visionflows.run.failed"
 
 
-def tell(flow: "Flow[Any, Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
+def tell(flow: "Flow[..., Any] | StoredFlow", flow_run: "FlowRun", state: "State[Any]") -> None:
     """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
     from prefect.events import emit_event
 
     if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
         return
-    message = (state.message or "").strip()
-    words = {
-        "flow": flow.name,
-        "run": flow_run.name,
-        "run_id": str(flow_run.id),
-        "state": state.name,
-        "message": message,
-    }
-    resource = {
-        "prefect.resource.id": f"visionflows.run.{flow_run.id}",
-        "prefect.resource.name": flow_run.name,
-    }
-    emit_event(EVENT, resource=resource, payload=words)
-    url = os.environ.get("VISIONFLOWS_WEBHOOK")
-    if url:
-        _post(url, {"text": f"{flow_run.name}: {state.name}: {message}", **words})
+    words = words_of(flow.name, flow_run.name, str(flow_run.id), state.name or "", state.message)
+    emit_event(EVENT, resource=resource_of(words), payload=words)
+    call(words)
 
 
-def _post(url: str, words: Mapping[str, str | None]) -> None:
+def words_of(flow: str, run: str, run_id: str, state: str, message: str | None) -> dict[str, str]:
+    """What is told of a run, as the event's payload and the webhook's keys."""
+    said = (message or "").strip()
+    return {"flow": flow, "run": run, "run_id": run_id, "state": state, "message": said}
+
+
+def resource_of(words: dict[str, str]) -> dict[str, str]:
+    """What the event is about."""
+    return {
+        "prefect.resource.id": f"visionflows.run.{words['run_id']}",
+        "prefect.resource.name": words["run"],
+    }
+
+
+def call(words: dict[str, str], patience: float = 10.0) -> None:
+    """POST these words to VISIONFLOWS_WEBHOOK, if it is set; that it failed is only logged."""
     import httpx
 
+    url = os.environ.get("VISIONFLOWS_WEBHOOK")
+    if not url:
+        return
+    body = {"text": f"{words['run']}: {words['state']}: {words['message']}", **words}
     try:
-        httpx.post(url, json=words, timeout=10).raise_for_status()
+        httpx.post(url, json=body, timeout=patience).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         kind = type(error).__name__  # its text may hold the URL, which is a secret
         log.warning("VISIONFLOWS_WEBHOOK could not be told (%s)", kind)

@@ -48,7 +48,7 @@ def folders_can_be_written(prefect_home: Path | None = None) -> None:
         ) from error
     prefect = os.environ.get("PREFECT_HOME", "")
     if prefect_home:
-        _write(prefect_home, "--state", "--state")
+        _write(prefect_home.expanduser(), "--state", "--state")
     elif prefect:
         _write(Path(prefect).expanduser(), "PREFECT_HOME", "PREFECT_HOME")
     else:
@@ -97,8 +97,8 @@ def server_answers() -> str:
                 answer = client.get("/health")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise ServerError(
-            f"{said}: no server answers there ({error or type(error).__name__}); start it "
-            "(`visionflows up`), or correct or unset PREFECT_API_URL"
+            f"{said} cannot be reached: no server answers there ({error or type(error).__name__}); "
+            "start it (`visionflows up`), or correct or unset PREFECT_API_URL"
         ) from error
     if answer.status_code in (401, 403):
         raise ServerError(

@@ -11,14 +11,22 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from visionflows.errors import VisionflowsError
 from visionflows.machine import cores, memory_bytes
+from visionflows.orchestration.ready import (
+    folders_can_be_written,
+    loopback_past_proxies,
+    named_server,
+    server_answers,
+)
 from visionflows.places import is_local, place
+from visionflows.serve.settings import POOL
 
 _NEEDED_SHM = 1 << 30  # bytes; a loader worker's batch of 64 photos is 38 MB, several wait
 
@@ -34,9 +42,11 @@ class Finding(NamedTuple):
 
 def examine(places: Iterable[str]) -> Iterator[Finding]:
     """Every finding, as soon as it is known: versions, machine, GPU, places, Prefect's server."""
+    loopback_past_proxies()
     yield from versions()
     yield machine()
     yield gpu()
+    yield folders()
     for where in places:
         yield from reach(where)
     yield server()
@@ -79,6 +89,21 @@ def machine() -> Finding:
     return Finding("ok", "machine", said)
 
 
+def folders() -> Finding:
+    """Whether Prefect and temporary files have a folder that may be written."""
+    try:
+        folders_can_be_written()
+    except VisionflowsError as error:
+        return _failed("folders", error)
+    return Finding("ok", "folders", f"home {Path.home()}, temporary {tempfile.gettempdir()}")
+
+
+def _failed(what: str, error: VisionflowsError) -> Finding:
+    """Our errors say what is wrong and, after a semicolon, what to do."""
+    said, _, todo = str(error).rpartition("; ")
+    return Finding("FAIL", what, said, todo)
+
+
 def gpu() -> Finding:
     """Whether the GPU, its driver and this torch fit each other: a product is computed on it."""
     try:
@@ -98,7 +123,7 @@ def gpu() -> Finding:
     return Finding("FAIL", "GPU", said, todo)
 
 
-def _computes(torch, driver: str) -> Finding:
+def _computes(torch: Any, driver: str) -> Finding:
     name, memory = torch.cuda.get_device_name(0), torch.cuda.mem_get_info(0)
     said = f"{name}, {memory[0] >> 30} of {memory[1] >> 30} GiB free, CUDA {torch.version.cuda}"
     said += f", {driver}" if driver else ""
@@ -136,7 +161,9 @@ def reach(where: str) -> Iterator[Finding]:
     except VisionflowsError as error:
         yield Finding("FAIL", where, str(error), "make it, or change its owner or rights")
         return
-    yield Finding("ok", where, f"writable, {folder.free_bytes() / 2**30:.0f} GiB free")
+    free = folder.free_bytes()
+    told = f", {free / 2**30:.0f} GiB free" if free is not None else ""
+    yield Finding("ok", where, f"writable{told}")
 
 
 def _reach_s3(where: str) -> Iterator[Finding]:
@@ -152,36 +179,36 @@ def _reach_s3(where: str) -> Iterator[Finding]:
 
 
 def server() -> Finding:
-    """The Prefect server that PREFECT_API_URL names: its answer, version and workers."""
-    import httpx
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
-
-    url, secret = PREFECT_API_URL.value(), PREFECT_API_AUTH_STRING.value()
+    """The Prefect server that is named: its answer, version and workers."""
+    try:
+        url = named_server()
+    except RuntimeError as error:  # Prefect asks for a home as soon as it is imported
+        return Finding("FAIL", "Prefect server", f"not asked: {error}", "see to the folders first")
     if not url:
         todo = "`visionflows up` starts one; then set PREFECT_API_URL=http://127.0.0.1:4200/api"
         return Finding("note", "Prefect server", "none is set; runs use one of their own", todo)
-    user, _, password = (secret.get_secret_value() if secret else "").partition(":")
     try:
-        with httpx.Client(auth=(user, password) if user else None, timeout=10) as client:
-            answer = client.get(f"{url}/admin/version")
-            if answer.status_code == 401:
-                todo = "set PREFECT_API_AUTH_STRING=admin:<the password>"
-                return Finding("FAIL", "Prefect server", f"{url} answers 401", todo)
-            answer.raise_for_status()
-            workers = client.post(f"{url}/work_pools/visionflows/workers/filter", json={})
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        todo = "start it with `visionflows up`, or correct PREFECT_API_URL"
-        return Finding("FAIL", "Prefect server", f"{url} cannot be reached ({error})", todo)
-    return _serves(url, answer.json(), workers)
-
-
-def _serves(url: str, version: str, workers) -> Finding:
-    ours = metadata.version("prefect")
-    said = f"{url}, version {version}"
+        version = server_answers()
+    except VisionflowsError as error:
+        return _failed("Prefect server", error)
+    ours, said = metadata.version("prefect"), f"{url}, version {version}"
     if version != ours:
         return Finding("note", "Prefect server", said, f"this is Prefect {ours}; use one version")
-    pool = workers.json() if workers.status_code == 200 else []
-    if not any(worker["status"] == "ONLINE" for worker in pool):
+    online = _workers()
+    if not online:
         todo = "start one: prefect worker start --pool visionflows"
         return Finding("note", "Prefect server", f"{said}, but no worker is online", todo)
-    return Finding("ok", "Prefect server", f"{said}, {len(pool)} worker(s)")
+    return Finding("ok", "Prefect server", f"{said}, {online} worker(s)")
+
+
+def _workers() -> int:
+    """How many workers of the pool are online."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    with get_client(sync_client=True) as client:
+        try:
+            pool = client.read_workers_for_work_pool(POOL)
+        except PrefectHTTPStatusError:  # there is no such pool
+            return 0
+    return sum(worker.status.value == "ONLINE" for worker in pool)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from visionflows.errors import SettingsError
 from visionflows.orchestration.ready import loopback_past_proxies
-from visionflows.places import is_local, place
+from visionflows.places import place
+from visionflows.places.local import LocalPlace
 from visionflows.serve import address
 from visionflows.serve.children import UP
 from visionflows.serve.settings import USER, UpSettings
@@ -76,4 +77,5 @@ def password(settings: UpSettings) -> str:
 
 
 def _absolute(store: str) -> str:
-    return store if not is_local(store) else str(place(store).path().absolute())
+    found = place(store)
+    return str(found.path().absolute()) if isinstance(found, LocalPlace) else store

@@ -8,22 +8,30 @@ Everything here can be applied again and changes nothing that is there already.
 
 import datetime
 from importlib import metadata
+from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
 LIMIT = "visionflows-gpu"
 DEAD_RULE = "visionflows: a run that fell silent has crashed"
 SILENCE = datetime.timedelta(seconds=90)  # three of the shortest heartbeats that Prefect allows
+DEAD = (
+    "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring resumes where "
+    "it was."
+)
 ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
 def provision(
-    deployments: list[str], jobs: int = 1, rules: list[dict] | None = None
+    deployments: list[str],
+    jobs: int = 1,
+    rules: list[dict[str, Any]] | None = None,
+    tell: str = "",
 ) -> dict[str, str]:
     """What prefect.yaml may use as {{ visionflows.version }}; the server is made ready on the way.
 
@@ -35,13 +43,15 @@ def provision(
     `rules` run a deployment on an event. Prefect's own `triggers:` delete their automations and
     make them anew at every deploy: what was switched off in the UI would be on again, and an
     event in between be missed. Each rule: name, description, deployment, expect, match, parameters.
+
+    `tell` ("tell/tell") is run, beside all that, for each run that the server finds dead.
     """
     with get_client(sync_client=True) as client:
         limit = _limit(client, jobs)
         ids = {name: _bind(client, name, limit) for name in deployments}
         for rule in rules or []:
             _apply_rule(client, _event_rule(**{**rule, "deployment": ids[rule["deployment"]]}))
-        _apply_rule(client, _dead_rule())
+        _apply_rule(client, _dead_rule(_reserve(client, tell) if tell else None))
     return {"version": metadata.version("visionflows")}
 
 
@@ -70,19 +80,25 @@ def _limit(client: SyncPrefectClient, jobs: int) -> str:
     return str(limit.id)
 
 
-def _bind(client: SyncPrefectClient, full_name: str, limit: str) -> str:
+def _bind(client: SyncPrefectClient, full_name: str, limit: str) -> UUID:
     """The id of a deployment that takes its turns from the shared limit; a new one is reserved."""
-    flow, _, name = full_name.partition("/")
     bound = {"global_concurrency_limit_id": limit}
-    try:
-        deployment = client.read_deployment_by_name(full_name)
-    except ObjectNotFound:
-        new = {"flow_id": str(client.create_flow_from_name(flow)), "name": name, **bound}
-        return client.request("POST", "/deployments/", json=new).json()["id"]
-    now = deployment.global_concurrency_limit
+    deployment = _reserve(client, full_name, **bound)
+    now = client.read_deployment(deployment).global_concurrency_limit
     if now is None or str(now.id) != limit:
-        client.request("PATCH", f"/deployments/{deployment.id}", json=bound)
-    return str(deployment.id)
+        where = {"id": str(deployment)}
+        client.request("PATCH", "/deployments/{id}", path_params=where, json=bound)
+    return deployment
+
+
+def _reserve(client: SyncPrefectClient, full_name: str, **fields: str) -> UUID:
+    """The id of a deployment, be it there or not: `prefect deploy` fills in one that is not."""
+    flow, _, name = full_name.partition("/")
+    try:
+        return client.read_deployment_by_name(full_name).id
+    except ObjectNotFound:
+        new = {"flow_id": str(client.create_flow_from_name(flow)), "name": name, **fields}
+        return UUID(client.request("POST", "/deployments/", json=new).json()["id"])
 
 
 def _apply_rule(client: SyncPrefectClient, rule: AutomationCore) -> None:
@@ -95,45 +111,59 @@ def _apply_rule(client: SyncPrefectClient, rule: AutomationCore) -> None:
         client.update_automation(same_name[0].id, rule)
 
 
-def _meaning(rule: AutomationCore) -> dict:
+def _meaning(rule: AutomationCore) -> dict[str, Any]:
     fields = rule.model_dump(include={"description", "trigger", "actions"})
     fields["trigger"].pop("id", None)
     return fields
 
 
 def _event_rule(
-    name: str, description: str, deployment: str, expect: list[str], match: dict, parameters: dict
+    name: str,
+    description: str,
+    deployment: UUID,
+    expect: list[str],
+    match: dict[str, Any],
+    parameters: dict[str, Any],
 ) -> AutomationCore:
-    trigger = EventTrigger(
-        expect=set(expect), match=match, posture=Posture.Reactive, threshold=1, within=0
+    trigger = EventTrigger.model_validate(
+        {"expect": expect, "match": match, "posture": "Reactive", "threshold": 1, "within": 0}
     )
-    action = RunDeployment(deployment_id=deployment, parameters=parameters)
-    return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
+    run = {"type": "run-deployment", "deployment_id": deployment, "parameters": parameters}
+    return AutomationCore.model_validate(
+        {"name": name, "description": description, "trigger": trigger, "actions": [run]}
+    )
 
 
-def _dead_rule() -> AutomationCore:
+def _dead_rule(tell: UUID | None) -> AutomationCore:
     """A run whose machine died cannot say so: silence after a heartbeat marks it crashed.
 
     The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows; it needs
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 where the runs run.
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 where the runs run. `tell` is the deployment that then
+    tells others, a moment later: by then the run is marked.
     """
-    return AutomationCore(
-        name=DEAD_RULE,
-        description="Its process or machine is gone; the next run into the same output resumes.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDED)},
-            match={"prefect.resource.id": ["prefect.flow-run.*"]},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=SILENCE,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message="No heartbeat for 90 s: its process or machine is gone. Run it again; "
-                "a scoring resumes where it was.",
-            )
-        ],
+    actions: list[dict[str, Any]] = [
+        {"type": "change-flow-run-state", "state": "CRASHED", "message": DEAD}
+    ]
+    if tell:
+        run = {"run": "{{ labels.prefect.resource.id }}"}
+        actions.append(
+            {
+                "type": "run-deployment",
+                "deployment_id": tell,
+                "parameters": run,
+                "schedule_after": datetime.timedelta(seconds=5),
+            }
+        )
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDED)},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=SILENCE,
+    )
+    told = "Its process or machine is gone; the next run into the same output resumes."
+    return AutomationCore.model_validate(
+        {"name": DEAD_RULE, "description": told, "trigger": trigger, "actions": actions}
     )

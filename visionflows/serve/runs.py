@@ -6,11 +6,14 @@ skip_missed(env)                 # before the worker starts
 
 import datetime
 import json
+import os
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from visionflows.orchestration import notify
 from visionflows.serve.api import api
 from visionflows.serve.settings import POOL
 
@@ -19,22 +22,55 @@ _MISSED = "Nothing ran at that time; the latest of the runs that were missed doe
 _PAGE = 200
 
 
-def cut_short(env: Mapping[str, str], pids: set[int]) -> int:
+def cut_short(env: Mapping[str, str], pids: set[int] | None = None) -> int:
     """How many runs were marked Crashed: those of these processes, and what ran within them.
 
-    They would read Running until their heartbeats are missed. Raises httpx.HTTPError.
+    Without `pids`, those whose process is no more, as after a power cut. They would read Running
+    until their heartbeats are missed. Raises httpx.HTTPError.
     """
     with api(env) as server:
         alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
         ours = _filter(server, {**alive, "work_pools": {"name": {"any_": [POOL]}}})
-        cut = [run for run in ours if run["infrastructure_pid"] in {"", None, *map(str, pids)}]
+        cut = [run for run in ours if _has_ended(run["infrastructure_pid"], pids)]
         if cut:
             within = {"parent_flow_run_id": {"any_": [run["id"] for run in cut]}}
             cut += _filter(server, {**alive, **within})
         for run in cut:
             asked = run["state"]["type"] == "CANCELLING"
             _set(server, run, "CANCELLED" if asked else "CRASHED", None if asked else _CUT)
+            if not asked and not run["parent_task_run_id"]:
+                _tell(server, run)
     return len(cut)
+
+
+def _has_ended(pid: str | None, pids: set[int] | None) -> bool:
+    """A run without a process was handed to a worker that is no more."""
+    if not pid or not pid.isdecimal():
+        return not pid
+    if pids is not None:
+        return int(pid) in pids
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _tell(server: httpx.Client, run: dict[str, Any]) -> None:
+    """As a hook of the run would have told; quickly, for this machine may be going down."""
+    flow = server.get(f"/flows/{run['flow_id']}").json()["name"]
+    words = notify.words_of(flow, run["name"], run["id"], "Crashed", _CUT)
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
+        "event": notify.EVENT,
+        "resource": notify.resource_of(words),
+        "payload": words,
+    }
+    server.post("/events", json=[event]).raise_for_status()
+    notify.call(words, patience=1)
 
 
 def skip_missed(env: Mapping[str, str]) -> int:

@@ -43,8 +43,8 @@ def up(settings: UpSettings) -> None:
     _check(settings)
     secret = password(settings)
     ready.loopback_past_proxies()
+    ready.folders_can_be_written(settings.state)
     state = settings.state.expanduser().absolute()
-    ready.folders_can_be_written(state)
     with alone(state):
         port = address.free_port(settings.host, settings.port)
         env = environment(settings, state, port, secret)
@@ -58,8 +58,11 @@ def up(settings: UpSettings) -> None:
                 _watch(children, env)
             except SystemExit:
                 cut = _stop(children, env)
-                log.info("stopped%s", f"; {cut} runs were cut short: run them again" if cut else "")
+                log.info("stopped%s", f"; {cut} run(s) cut short: run them again" if cut else "")
                 raise
+            except httpx.HTTPError as error:
+                told = f"the server did not answer as it should ({error or type(error).__name__})"
+                raise UpError(f"{told}; see {children.log('server')}") from error
 
 
 def _bring_up(children: Children, settings: UpSettings, port: int, env: dict[str, str]) -> None:
@@ -69,9 +72,11 @@ def _bring_up(children: Children, settings: UpSettings, port: int, env: dict[str
     log.info("starting the server; the first time it makes its database")
     _wait_healthy(children, env)
     deploy.apply(settings.deployments, env, children.log("deployments"))
+    if address.is_loopback(settings.host):  # else a run may be another machine's
+        runs.cut_short(env)
     missed = runs.skip_missed(env)
     if missed:
-        log.info("%d missed runs are left out; the latest of each schedule runs now", missed)
+        log.info("%d missed run(s) are left out; the latest of each schedule runs", missed)
     children.start("worker", _worker(), env)
 
 
