@@ -1,6 +1,5 @@
 """boto3's client for S3, tuned, and one request that is tried until it is answered.
 
-    from visionflows.places.s3.client import call
     call("head_object", "lab", Key="store/models/pets/aliases/latest")
 
 Credentials come from boto3's own chain or from a Prefect block, and are never logged or written.
@@ -15,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from visionflows.content import TooLarge
 from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.places.base import ReadFailed
 from visionflows.places.s3.answers import BrokenError, meaning
@@ -102,7 +102,7 @@ def call(operation: str, bucket: str, accept: Callable = dict, **parameters: Any
         try:
             ask = getattr(connection()[1], operation)
             return accept(ask(Bucket=bucket, **extra(operation), **parameters))
-        except (ReadFailed, VisionflowsError):
+        except (ReadFailed, TooLarge, VisionflowsError):
             raise
         except known as error:
             raise meaning(error, operation, bucket, parameters.get("Key")) from error
