@@ -10,6 +10,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from visionflows.orchestration.addresses import public
+
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.schemas.objects import FlowRun, State
@@ -25,22 +27,22 @@ def tell(flow: "Flow[Any, Any]", flow_run: "FlowRun", state: "State[Any]") -> No
 
     if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
         return
-    message = (state.message or "").strip()
-    words = {
+    message = public((state.message or "").strip())
+    words: dict[str, str] = {
         "flow": flow.name,
-        "run": flow_run.name,
+        "run": public(flow_run.name or ""),
         "run_id": str(flow_run.id),
-        "state": state.name,
+        "state": state.name or "",
         "message": message,
     }
     resource = {
         "prefect.resource.id": f"visionflows.run.{flow_run.id}",
-        "prefect.resource.name": flow_run.name,
+        "prefect.resource.name": words["run"],
     }
     emit_event(EVENT, resource=resource, payload=words)
     url = os.environ.get("VISIONFLOWS_WEBHOOK")
     if url:
-        _post(url, {"text": f"{flow_run.name}: {state.name}: {message}", **words})
+        _post(url, {"text": f"{words['run']}: {words['state']}: {message}", **words})
 
 
 def _post(url: str, words: dict[str, str]) -> None:
