@@ -8,11 +8,14 @@ from typing import Any
 
 from tasks import scoring
 from visionflows.errors import SettingsError
-from visionflows.model.registry import default_store
+from visionflows.model.bundle import load as load_bundle
+from visionflows.model.registry import default_store, find
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.runs import called, default_output
 from visionflows.orchestration.steps import flow
+from visionflows.places import place
+from visionflows.scoring.groups import in_groups
 from visionflows.scoring.run import ScoreSettings, ScoringRun, check_errors
 
 DEFAULTS = ScoreSettings()
@@ -48,12 +51,16 @@ def score(
     store, settings = store or default_store(), settings or DEFAULTS
     if not input:
         raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
-    engine = scoring.load(model, store, settings)
-    with ScoringRun(input, output or default_output(store), engine, settings).alone() as run:
+    load_bundle(find(model, store))  # what cannot be used is said before an output is made
+    target = place(output or default_output(store))
+    target.check_writable()
+    with target.lock(".lock", settings.wait):  # a run that waits for it holds no model meanwhile
+        engine = scoring.load(model, store, settings)
+        run = ScoringRun(input, str(target), engine, settings)
         left = scoring.list_left(run)
         with Progress("scoring", total=run.left) as progress:
-            for shard in left:
-                scoring.score_shard(run, shard, progress)
+            for shards in in_groups(left):
+                scoring.score_shards(run, shards, progress)
         told = scoring.merge(run)
         scoring.report(run, told)
     check_errors(told)

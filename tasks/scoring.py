@@ -7,6 +7,7 @@ engine = load("pets@production", "store", ScoreSettings())
 from visionflows.orchestration import artifacts, forks  # noqa: F401 (decoders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
+from visionflows.scoring.groups import Group
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run import ScoringRun, open_engine
 from visionflows.scoring.schema import RunResult
@@ -30,13 +31,13 @@ def list_left(run: ScoringRun) -> list[Shard]:
 
 
 @step(
-    name="shard",
-    task_run_name="shard {shard.index}",
-    description="Score the files of a shard and write its part.",
+    name="shards",
+    task_run_name="{shards}",
+    description="Score the files of a few shards, one after the other, and write a part for each.",
 )
-def score_shard(run: ScoringRun, shard: Shard, progress: Progress) -> int:
+def score_shards(run: ScoringRun, shards: Group, progress: Progress) -> int:
     """How many files were scored."""
-    return run.score(shard, progress.add)
+    return sum(run.score(shard, progress.add) for shard in shards)
 
 
 @step(

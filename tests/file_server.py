@@ -24,6 +24,8 @@ class FileServer:
     cuts: list[int] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)  # the Range of each request
+    posted: list[bytes] = field(default_factory=list)  # the body of each POST
+    asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Authorization
     sent: int = 0  # bytes of the file that went out
     before_piece: Callable[[int], None] | None = None  # called with the offset before each piece
     port: int = 0
@@ -53,6 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         served = self.served
         served.ranges.append(self.headers["Range"])
+        served.asked.append((self.path, self.headers["Authorization"]))
         self.close_connection = True
         if served.answers:
             status, headers = served.answers.pop(0)
@@ -67,6 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{last}/{len(served.content)}"
         self._head(206 if start else 200, {name: text for name, text in headers.items() if text})
         self._send(start, served.cuts.pop(0) if served.cuts else len(served.content))
+
+    def do_POST(self) -> None:
+        self.served.posted.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self._head(200, {"Content-Length": "0"})
 
     def _start(self) -> int:
         """Where the answer begins: as RFC 9110 has it, a Range counts if its If-Range holds."""

@@ -17,7 +17,7 @@ from pathlib import Path
 NOBODY = 65534
 
 
-def unprivileged(function: Callable[[], str]) -> str:
+def unprivileged(function: Callable[[], str], user: int = NOBODY) -> str:
     """The text that `function` returns in a child process that is not root's."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -26,8 +26,8 @@ def unprivileged(function: Callable[[], str]) -> str:
         try:
             if os.geteuid() == 0:
                 os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
+                os.setgid(user)
+                os.setuid(user)
             os.write(writer, function().encode())
             status = 0
         except BaseException:  # noqa: BLE001 (told, and the exit status says so)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -158,3 +160,14 @@ def test_a_demo_that_is_stopped_ends_with_its_server(tmp_path):
         assert command.lines == ["visionflows: stopped"]
         assert command.left() == []
     assert not list((tmp_path / "tmp").glob("visionflows-server-*"))
+
+
+def test_nobody_who_reads_the_output_is_no_error(trained, tmp_path):
+    words = [sys.executable, "-m", "visionflows.cli", "models", "list", "--store", trained.store]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        list(map(str, words)), env=environment(), stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

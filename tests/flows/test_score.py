@@ -2,6 +2,8 @@
 
 import csv
 import json
+import logging
+import os
 import shutil
 import time
 
@@ -17,7 +19,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import TaskRunSort
 
 from flows.score import score
-from visionflows.errors import ModelError, PlaceError, TooManyBadError
+from visionflows.errors import LockedError, ModelError, PlaceError, TooManyBadError
+from visionflows.places import place
 from visionflows.scoring.run import ScoreSettings, score_folder
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -112,3 +115,51 @@ def test_a_model_that_is_not_there_or_was_cut_fails_before_any_work(trained, tmp
     with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
         score(str(folder), str(cut), str(tmp_path / "out"), str(trained.store))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_thousand_shards_are_a_hundred_task_runs(trained, tmp_path):
+    """With a file a shard, so that a thousand files do; those done before are not done again."""
+    write_shapes(tmp_path / "in", each=2)
+    for number in range(1000 - 6):
+        os.link(tmp_path / "in/circle/0000.png", tmp_path / f"in/circle/link-{number:04d}.png")
+    settings = ScoreSettings(shard_size=1, workers=1)
+    where = (str(tmp_path / "in"), "shapes", str(tmp_path / "out"), str(trained.store), settings)
+    state = score(*where, return_state=True)
+    assert state.result()["books"]["ok"] == 1000
+    assert len(list((tmp_path / "out/parts").glob("part-*.csv"))) == 1000
+    names = _task_runs(state)
+    assert len(names) <= 104  # with load, list, merge and report
+    assert {"shards 0 to 9", "shards 990 to 999"} <= names
+    for number in (3, 4, 500):
+        (tmp_path / f"out/parts/part-{number:05d}.json").unlink()
+    (tmp_path / "out/run.json").unlink()
+    again = score(*where, return_state=True)
+    assert again.result()["books"]["ok"] == 1000
+    assert {name for name in _task_runs(again) if "shard" in name} == {
+        "shard 3",
+        "shard 4",
+        "shard 500",
+    }
+
+
+def _task_runs(state) -> set[str]:
+    """The names of a flow run's task runs; each has ended well, and none is there twice."""
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=chosen, limit=200)
+    assert all(run.state_name == "Completed" for run in runs)
+    assert len({run.name for run in runs}) == len(runs)
+    return {run.name for run in runs}
+
+
+def test_a_run_that_finds_another_one_at_work_has_loaded_no_model(trained, tmp_path, caplog):
+    folder = write_shapes(tmp_path / "in", each=1)
+    with (
+        place(tmp_path / "out").lock(".lock"),
+        caplog.at_level(logging.INFO),
+        pytest.raises(LockedError, match="another run is writing here"),
+    ):
+        score(str(folder), "shapes", str(tmp_path / "out"), str(trained.store))
+    assert " on cpu: " not in caplog.text
+    score(str(folder), "shapes", str(tmp_path / "out"), str(trained.store))
+    assert " on cpu: " in caplog.text  # what says that there is a network now

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEADLINE = 7.0  # seconds that a command has to let go of what it holds
+LEAVE = 15.0  # seconds that a library has for its exit calls
 
 _arrived: int = 0  # the signal that ends this program, once there is one
 _more = ""  # what a person is told who has stopped it
@@ -35,7 +36,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     global _done
     listen()
     try:
-        status = _status_of(command)
+        status = status_of(command)
     except BaseException as error:
         if not _arrived:
             raise
@@ -44,6 +45,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     _done = True
     if _arrived:
         end(_arrived)
+    threading.Thread(target=_leave, args=(status,), daemon=True).start()
     sys.exit(status)
 
 
@@ -104,6 +106,12 @@ def _watch(reader: int) -> None:
                 end(_arrived or number)
 
 
+def _leave(status: int) -> None:
+    """Be gone in time: at the exit Prefect tells its server the rest, which may be silent."""
+    time.sleep(LEAVE)
+    os._exit(status)
+
+
 def _leave_to_parent() -> None:
     """In a forked child: signals from a terminal are for the parent, who ends its children."""
     signal.set_wakeup_fd(-1)
@@ -119,7 +127,8 @@ def _children() -> list[int]:
     return [child.pid for child in multiprocessing.active_children() if child.pid]
 
 
-def _status_of(command: Callable[[], object]) -> int:
+def status_of(command: Callable[[], object]) -> int:
+    """The exit status of a command, its error told in one line."""
     try:
         command()
     except SystemExit as ended:
@@ -135,6 +144,7 @@ def _status_of(command: Callable[[], object]) -> int:
 
 def _told(error: Exception) -> int:
     """Say an error in one line; its exit status."""
+    from visionflows.orchestration.addresses import public
     from visionflows.orchestration.faults import known
 
     debug = bool(os.environ.get("VISIONFLOWS_DEBUG"))
@@ -146,5 +156,5 @@ def _told(error: Exception) -> int:
     line = str(ours) if ours else f"{type(error).__name__}: {error} (not foreseen: run it as "
     line += "" if ours else "`visionflows --debug …` and report what it shows)"
     with contextlib.suppress(OSError):
-        print(f"visionflows: {line}", file=sys.stderr)
+        print(f"visionflows: {public(line)}", file=sys.stderr)
     return ours.exit_status if ours else 1

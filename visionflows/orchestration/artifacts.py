@@ -9,8 +9,10 @@ then become links, and the confusion matrix an image. Outside a flow run nothing
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from visionflows.model.registry import default_store
 from visionflows.model.schema import ModelInfo
@@ -44,7 +46,8 @@ def epochs(history: list[dict[str, Any]]) -> None:
 def retrained(model: str, verdict: dict[str, Any]) -> None:
     """Whether the new model was promoted, and why."""
     outcome = "promoted" if verdict["better"] else "not promoted"
-    note = f"## {model}: {outcome}\n\n{verdict['why'][:1].upper()}{verdict['why'][1:]}.\n"
+    why = verdict["why"][:1].upper() + verdict["why"][1:]
+    note = f"## {model}: {outcome}\n\n{_text(why)}.\n"
     keys = ("images", "candidate_errors", "production_errors")
     if "images" in verdict:
         note += "\n| | |\n|---|---:|\n"
@@ -69,7 +72,7 @@ def _scoring(run: RunResult) -> str:
     return "\n".join(
         [
             f"## {books.found} files found = {books.ok} ok + {books.failed} failed",
-            f"`{run.input}` with {run.model.name}@{run.model.version} on {run.device}",
+            f"{_code(run.input)} with {run.model.name}@{run.model.version} on {_text(run.device)}",
             "",
             *(f"- {_link(run.output, name)}" for name in files),
             *_table("label", "files", books.by_label),
@@ -87,7 +90,7 @@ def _training(info: ModelInfo, where: str) -> str:
     return "\n".join(
         [
             f"## {info.name}@{info.version}",
-            f"{info.architecture} on {dataset.train} images of {len(info.classes)} "
+            f"{_text(info.architecture)} on {dataset.train} images of {len(info.classes)} "
             f"classes, validated on {dataset.valid}: error rate "
             f"**{metrics.error_rate:.4f}**, accuracy **{metrics.accuracy:.4f}**",
             "",
@@ -103,18 +106,29 @@ def _training(info: ModelInfo, where: str) -> str:
 def _table(left: str, right: str, rows: Mapping[Any, object]) -> list[str]:
     if not rows:
         return []
-    lines = (f"| {_cell(name)} | {value} |" for name, value in rows.items())
+    lines = (f"| {_text(name)} | {value} |" for name, value in rows.items())
     return ["", f"| {left} | {right} |", "|---|---:|", *lines, ""]
 
 
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def _text(text: str) -> str:
+    """Text of others as markdown that shows it as it is: no tag, link, emphasis or cell of its own.
+
+    CommonMark lets every mark of ASCII be escaped; a bare URL or address is none then either.
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: str) -> str:
+    """Text of others as a code span, in a fence that it does not have itself."""
+    line = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if len(fence) > 1 else f"`{line}`"
 
 
 def _link(folder: str, name: str) -> str:
     where = f"{folder.rstrip('/')}/{name}"
     url = _url(where)
-    return f"[{name}]({url})" if url else f"{name}: `{where}`"
+    return f"[{name}]({url})" if url else f"{name}: {_code(where)}"
 
 
 def _url(where: str) -> str:
@@ -122,4 +136,4 @@ def _url(where: str) -> str:
     served, store = os.environ.get("VISIONFLOWS_STORE_URL", ""), default_store().rstrip("/") + "/"
     if not served or not where.startswith(store):
         return ""
-    return f"{served.rstrip('/')}/{where.removeprefix(store)}"
+    return f"{served.rstrip('/')}/{quote(where.removeprefix(store))}"

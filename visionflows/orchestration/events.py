@@ -6,6 +6,7 @@
 The event `visionflows.model.promoted` is what the score deployment waits for.
 """
 
+from visionflows.errors import RunError
 from visionflows.model import registry
 from visionflows.orchestration import server
 
@@ -15,11 +16,13 @@ PROMOTED = "visionflows.model.promoted"
 def promote(model: str, store: str, alias: str = "production") -> str:
     """The name `pets@production`, which means `model` from now on; the server is told so.
 
-    Raises ModelError where there is no such model, or its bundle is not whole.
+    Raises ModelError where there is no such model, or its bundle is not whole, and RunError where
+    the promotion stands but its server did not hear of it.
     """
     name, version = registry.promote(model, store, alias)
     promoted = f"{name}@{alias}"
     if server.is_named():  # else there is no server that could wait for it
+        _check(f"{name}@{version}", alias)
         from prefect.events import emit_event
 
         emit_event(
@@ -31,3 +34,13 @@ def promote(model: str, store: str, alias: str = "production") -> str:
             payload={"model": promoted, "version": version, "store": store},
         )
     return promoted
+
+
+def _check(model: str, alias: str) -> None:
+    try:
+        server.check()
+    except RunError as error:
+        raise RunError(
+            f"{model}: promoted to {alias}, but the server did not hear of it, and starts nothing; "
+            f"promote it again once it answers ({error})"
+        ) from error

@@ -8,22 +8,28 @@ A library's text is for who wrote it. What is not known here stays what it is.
 import errno
 import functools
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from visionflows.errors import PlaceError, RunError, SettingsError, VisionflowsError
+from visionflows.orchestration.addresses import public
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
+_NO_MEMORY = (
+    *("can't allocate memory", "out of memory", "Cannot allocate memory"),
+    *("can't start new thread", "failed to map segment"),
+)
+LITTLE = 1 << 20  # bytes; what is written at once may be larger than what is left
 
 
 def plainly(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function; what is known of its errors is raised as ours."""
+    """The same function; errors that are known are raised as ours, secrets are cut from any."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -31,7 +37,10 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except Exception as error:
             ours = known(error)
-            if ours is None or ours is error:
+            if ours is error or ours is None:
+                error.args = tuple(
+                    public(one) if isinstance(one, str) else one for one in error.args
+                )
                 raise
             raise ours from error
 
@@ -59,8 +68,7 @@ def _of_system(error: OSError, text: str) -> VisionflowsError | None:
     if "No usable temporary directory" in text:
         return PlaceError(f"{_temporary()}: no folder for temporary files; set TMPDIR to one")
     if error.errno in _FULL:
-        todo = "free some" if what else "free some, or set TMPDIR to a folder that has it"
-        return PlaceError(f"{what or _temporary()}: no space left on its disk; {todo}")
+        return PlaceError(_full(what))
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return RunError("too many open files; allow more (ulimit -n 4096)")
     if error.errno == errno.ENOMEM:
@@ -68,6 +76,15 @@ def _of_system(error: OSError, text: str) -> VisionflowsError | None:
     if what and error.strerror:
         return PlaceError(f"{what}: {error.strerror.lower()}; see that it is there and yours")
     return None
+
+
+def _full(what: str) -> str:
+    if what:
+        return f"{what}: no space left on its disk; free some"
+    folder = _temporary()
+    if shutil.disk_usage(folder).free < LITTLE:
+        return f"{folder}: no space left for temporary files; free some, or set TMPDIR"
+    return "no space left where this writes to; free some, or name another place"
 
 
 def _temporary() -> str:

@@ -1,26 +1,29 @@
 """How the log of a run reads: the steps' own lines at INFO, and a failure as one line.
 
-logged(function)                                 # what a flow of Prefect's runs
+to_run()                                         # when a flow run starts
 to_terminal()                                    # on the command line
 """
 
-import functools
 import logging
 import sys
 import warnings
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from visionflows.errors import VisionflowsError
+from visionflows.orchestration.addresses import public
 from visionflows.orchestration.runs import in_run
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _PREFECT_ENGINES = (
     *("prefect.flow_runs", "prefect.task_runs"),
     *("prefect.flow_engine", "prefect.task_engine"),
 )
+
+
+class Public(logging.Filter):
+    """Cuts from every line what is secret in a URL."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = public(record.getMessage()), ()
+        return True
 
 
 class OneLine(logging.Filter):
@@ -55,27 +58,19 @@ class ToRun(logging.Handler):
                 handler.handle(record)
 
 
-def logged(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, its lines and those of its steps in the log of the flow run."""
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        _to_run()
-        return function(*args, **kwargs)
-
-    return call
-
-
-def _to_run() -> None:
+def to_run() -> None:
+    """Send the steps' lines to the run's log in the Prefect UI; called when a flow run starts."""
     ours = logging.getLogger("visionflows")
     ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole URLs, with their tokens
     if not any(isinstance(handler, ToRun) for handler in ours.handlers):
         ours.addHandler(ToRun())
+        ours.handlers[-1].addFilter(Public())
     for name in _PREFECT_ENGINES:
         logger = logging.getLogger(name)
         if not any(isinstance(filter_, OneLine) for filter_ in logger.filters):
             logger.addFilter(OneLine())
+            logger.addFilter(Public())
 
 
 def to_terminal(debug: bool = False) -> None:
@@ -84,6 +79,7 @@ def to_terminal(debug: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.set_name("visionflows.terminal")
+    handler.addFilter(Public())
     ours.addHandler(handler)
     ours.setLevel(logging.DEBUG if debug else logging.INFO)
     ours.propagate = False

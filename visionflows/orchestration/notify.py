@@ -10,6 +10,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from visionflows.orchestration.addresses import public
+
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.schemas.objects import Flow as StoredFlow
@@ -33,8 +35,8 @@ def tell(flow: "Flow[..., Any] | StoredFlow", flow_run: "FlowRun", state: "State
 
 def words_of(flow: str, run: str, run_id: str, state: str, message: str | None) -> dict[str, str]:
     """What is told of a run, as the event's payload and the webhook's keys."""
-    said = (message or "").strip()
-    return {"flow": flow, "run": run, "run_id": run_id, "state": state, "message": said}
+    said = public((message or "").strip())
+    return {"flow": flow, "run": public(run), "run_id": run_id, "state": state, "message": said}
 
 
 def resource_of(words: dict[str, str]) -> dict[str, str]:

@@ -7,6 +7,9 @@ import secrets
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
+
+from visionflows.orchestration.addresses import public
 
 
 def in_run() -> bool:
@@ -17,13 +20,15 @@ def in_run() -> bool:
     )
 
 
-def called(template: str) -> Callable[[], str]:
-    """What names a flow run by its parameters, as `flow_run_name` takes it."""
+def called(template: str) -> Callable[..., str]:
+    """What names a flow run or a task run by its parameters, without what is secret in them."""
 
-    def name() -> str:
-        from prefect.runtime import flow_run
+    def name(parameters: dict[str, Any] | None = None) -> str:
+        if parameters is None:  # a flow's name is asked for without them
+            from prefect.runtime import flow_run
 
-        return template.format(**flow_run.parameters)
+            parameters = flow_run.parameters
+        return public(template.format(**parameters))
 
     return name
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from visionflows.errors import RunError
+from visionflows.orchestration.addresses import public
 
 # What in these files may name a server, as Prefect reads them: prefect.settings.sources.
 _SETTINGS = {"prefect.toml": "", "pyproject.toml": "tool.prefect", ".env": "PREFECT_"}
@@ -41,7 +42,7 @@ def check() -> None:
         raise unreachable(type(error).__name__) from error
     if answer.status_code in (401, 403):
         raise RunError(
-            f"{_url()}: the Prefect server wants a password; set PREFECT_API_AUTH_STRING"
+            f"{public(_url())}: the Prefect server wants a password; set PREFECT_API_AUTH_STRING"
         )
     if not answer.is_success:
         raise unreachable(f"HTTP {answer.status_code}")
@@ -57,8 +58,8 @@ def past_any_proxy() -> None:
 def unreachable(why: str) -> RunError:
     """That the named server does not answer, and what to do."""
     return RunError(
-        f"{_url() or 'PREFECT_API_URL'}: the Prefect server there does not answer ({why}); start "
-        "it, or unset PREFECT_API_URL to run without one"
+        f"{public(_url()) or 'PREFECT_API_URL'}: the Prefect server there does not answer ({why}); "
+        "start it, or unset PREFECT_API_URL to run without one"
     )
 
 

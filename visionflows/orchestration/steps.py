@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from visionflows.errors import SettingsError
 from visionflows.orchestration import server
+from visionflows.orchestration.addresses import hidden, whole
 from visionflows.orchestration.faults import plainly
-from visionflows.orchestration.logs import logged
-from visionflows.orchestration.runs import in_run
+from visionflows.orchestration.logs import to_run
+from visionflows.orchestration.runs import called, in_run
 
 if TYPE_CHECKING:
     from prefect import Flow as PrefectFlow
@@ -66,7 +67,8 @@ class Step(Generic[P, R]):
         from prefect import task
         from prefect.cache_policies import NO_CACHE
 
-        options: Any = self.options | {"cache_policy": NO_CACHE}
+        name = called(self.options["task_run_name"])
+        options: Any = self.options | {"task_run_name": name, "cache_policy": NO_CACHE}
         made: PrefectTask[P, R] = task(self.function, **options)
         return made
 
@@ -84,12 +86,14 @@ class Flow(Generic[P, R]):
         self.function, self.options = plainly(function), options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if in_run():
-            return self.flow(*args, **kwargs)
-        if server.is_named() or kwargs.keys() & {"return_state", "wait_for"}:
+        if not in_run():
+            if not (server.is_named() or kwargs.keys() & {"return_state", "wait_for"}):
+                return self._without_server(*args, **kwargs)
             server.check()
-            return self.flow(*args, **kwargs)
-        return self._without_server(*args, **kwargs)
+        run: Any = self.flow
+        told = {name: hidden(value) for name, value in kwargs.items()}
+        result: R = run(*map(hidden, args), **told)
+        return result
 
     @functools.cached_property
     def flow(self) -> "PrefectFlow[P, R]":
@@ -97,8 +101,22 @@ class Flow(Generic[P, R]):
         from prefect import flow
 
         options: Any = self.options | {"version": version("visionflows")}
-        made: PrefectFlow[P, R] = flow(logged(self.function), **options)
+        made: PrefectFlow[P, R] = flow(self._in_run, **options)
         return made
+
+    @functools.cached_property
+    def _in_run(self) -> Callable[P, R]:
+        """What a flow run runs: the function, its lines in the run's log, its arguments whole."""
+
+        @functools.wraps(self.function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            to_run()
+            function: Any = self.function
+            given = {name: whole(value) for name, value in kwargs.items()}
+            result: R = function(*map(whole, args), **given)
+            return result
+
+        return call
 
     def _without_server(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with arguments that are what its annotations say, as Prefect does."""

@@ -1,0 +1,58 @@
+"""What a run leaves in the UI: text of others is text there, whatever it looks like."""
+
+import html
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+
+from visionflows.orchestration import artifacts
+
+LIVE = (
+    "<img src=x onerror=alert(1)>",
+    "[a link](https://elsewhere.example)",
+    "![a picture](https://elsewhere.example/x.png)",
+    "https://elsewhere.example/?a=b",
+    "www.elsewhere.example",
+    "me@elsewhere.example",
+    "<https://elsewhere.example>",
+    "**bold** _italic_ ~~struck~~ `code`",
+    "a | b \\| c",
+    "two\nlines\n\n# and a heading",
+    "&lt;b&gt; &#60;",
+    "\\",
+    "$x^2$ :smile: #1 @someone",
+)
+
+
+def shown(markdown: str) -> tuple[str, str]:
+    """HTML as CommonMark with tables and bare links shows it, and the text in it."""
+    made = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(markdown)
+    return made, html.unescape(re.sub(r"<[^>]+>", "", made))
+
+
+@pytest.mark.parametrize("text", LIVE)
+def test_a_label_is_shown_as_it_is_and_does_nothing(text):
+    markdown = "\n".join(artifacts._table("label", "files", {text: 3, "cat": 4}))
+    page, told = shown(markdown)
+    assert set(re.findall(r"<(\w+)", page)) <= {"table", "thead", "tbody", "tr", "th", "td"}
+    assert " ".join(text.split()) in " ".join(told.split())
+    assert page.count("<tr>") == 3  # the head and two rows: no cell has opened another
+    assert not re.search(r"https?://|www\.\w|\w@\w", markdown)  # no bare link to be made of
+
+
+@pytest.mark.parametrize("text", [*LIVE, "`", "``a`` b", "`<img src=x>`"])
+def test_a_path_is_shown_as_it_is_and_does_nothing(text):
+    page, told = shown(f"- {artifacts._link(text, 'report.html')}")
+    assert set(re.findall(r"<(\w+)", page)) <= {"ul", "li", "code"}
+    assert " ".join(text.split()) in " ".join(told.split())
+
+
+def test_a_link_into_the_store_leads_where_it_says(monkeypatch):
+    monkeypatch.setenv("VISIONFLOWS_STORE", "/data/store")
+    monkeypatch.setenv("VISIONFLOWS_STORE_URL", "https://files.example/store")
+    page, _ = shown(artifacts._link("/data/store/scores/a (1) <b>&[x]", "report.html"))
+    (target,) = re.findall(r'href="([^"]+)"', page)
+    assert (
+        target == "https://files.example/store/scores/a%20%281%29%20%3Cb%3E%26%5Bx%5D/report.html"
+    )
