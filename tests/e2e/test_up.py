@@ -50,7 +50,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
         server.stop()
     with served(tmp_path, trained.store) as server:
         rules = server.api.post("/automations/filter", json={}).json()
-        assert [rule["enabled"] for rule in rules] == [False] * 3  # as they were switched
+        assert [rule["enabled"] for rule in rules] == [False] * 4  # as they were switched
         for rule in rules:
             server.api.patch(f"/automations/{rule['id']}", json={"enabled": True})
         assert snapshot(server.api) == before
