@@ -2,8 +2,8 @@
 
 prefect deployment run tell/tell --param run=prefect.flow-run.0190c5e2-…
 
-A run whose machine was lost is marked Crashed by the server, which runs no hook of ours. The rule
-that marks it therefore also runs this, on whichever worker there is.
+A run whose machine was lost is marked Crashed by the server, which runs no hook of ours. A rule of
+deployments/prefect.yaml then runs this, on whichever worker there is.
 """
 
 from uuid import UUID

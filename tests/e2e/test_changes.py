@@ -19,7 +19,9 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
     shutil.copy(DEPLOYMENTS, mine)
     fill(tmp_path / "inbox", 6)
     options = ("--deployments", str(mine))
-    with served(tmp_path, trained.store, *options) as server:
+    # A proxy that is away stands between this machine and others, not between it and itself.
+    away = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    with served(tmp_path, trained.store, *options, **away, NO_PROXY="", no_proxy="") as server:
         change(server)
         changed = seen(server)
         missed = [miss(server, nights) for nights in (3, 2, 1)]

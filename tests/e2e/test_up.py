@@ -19,8 +19,11 @@ def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_pa
     with served(tmp_path, trained.store, *options, password="no secret") as server:
         port = server.url.rpartition(":")[2]
         for auth in (None, ("admin", "wrong")):
-            answer = httpx.post(f"http://127.0.0.1:{port}/api/flows/filter", json={}, auth=auth)
-            assert answer.status_code == 401
+            url = f"http://127.0.0.1:{port}/api"
+            for path in ("/admin/version", "/csrf-token?client=x", "/flows/count"):
+                assert httpx.get(url + path, auth=auth).status_code == 401
+            changed = httpx.post(f"{url}/flows/filter", json={}, auth=auth)
+            assert changed.status_code == 403  # no token, which only a password gives
         run = server.start("score", input="inbox", model="shapes", output="scores/a")
         server.wait(run, "Completed")
         family = server.pids("prefect")
@@ -50,7 +53,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
         server.stop()
     with served(tmp_path, trained.store) as server:
         rules = server.api.post("/automations/filter", json={}).json()
-        assert [rule["enabled"] for rule in rules] == [False] * 3  # as they were switched
+        assert [rule["enabled"] for rule in rules] == [False] * 4  # as they were switched
         for rule in rules:
             server.api.patch(f"/automations/{rule['id']}", json={"enabled": True})
         assert snapshot(server.api) == before

@@ -20,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 LIMIT = "visionflows-gpu"
 DEAD_RULE = "visionflows: a run that fell silent has crashed"
 SILENCE = datetime.timedelta(seconds=90)  # three of the shortest heartbeats that Prefect allows
-DEAD = (
+DEAD = (  # prefect.yaml knows a run that was marked by how this begins
     "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring resumes where "
     "it was."
 )
@@ -31,7 +31,6 @@ def provision(
     deployments: list[str],
     jobs: int = 1,
     rules: list[dict[str, Any]] | None = None,
-    tell: str = "",
 ) -> dict[str, str]:
     """What prefect.yaml may use as {{ visionflows.version }}; the server is made ready on the way.
 
@@ -43,15 +42,15 @@ def provision(
     `rules` run a deployment on an event. Prefect's own `triggers:` delete their automations and
     make them anew at every deploy: what was switched off in the UI would be on again, and an
     event in between be missed. Each rule: name, description, deployment, expect, match, parameters.
-
-    `tell` ("tell/tell") is run, beside all that, for each run that the server finds dead.
     """
     with get_client(sync_client=True) as client:
         limit = _limit(client, jobs)
         ids = {name: _bind(client, name, limit) for name in deployments}
         for rule in rules or []:
-            _apply_rule(client, _event_rule(**{**rule, "deployment": ids[rule["deployment"]]}))
-        _apply_rule(client, _dead_rule(_reserve(client, tell) if tell else None))
+            name = rule["deployment"]
+            found = ids[name] if name in ids else _reserve(client, name)
+            _apply_rule(client, _event_rule(**{**rule, "deployment": found}))
+        _apply_rule(client, _dead_rule())
     return {"version": metadata.version("visionflows")}
 
 
@@ -134,26 +133,12 @@ def _event_rule(
     )
 
 
-def _dead_rule(tell: UUID | None) -> AutomationCore:
+def _dead_rule() -> AutomationCore:
     """A run whose machine died cannot say so: silence after a heartbeat marks it crashed.
 
     The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows; it needs
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 where the runs run. `tell` is the deployment that then
-    tells others, a moment later: by then the run is marked.
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 where the runs run.
     """
-    actions: list[dict[str, Any]] = [
-        {"type": "change-flow-run-state", "state": "CRASHED", "message": DEAD}
-    ]
-    if tell:
-        run = {"run": "{{ labels.prefect.resource.id }}"}
-        actions.append(
-            {
-                "type": "run-deployment",
-                "deployment_id": tell,
-                "parameters": run,
-                "schedule_after": datetime.timedelta(seconds=5),
-            }
-        )
     trigger = EventTrigger(
         after={"prefect.flow-run.heartbeat"},
         expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDED)},
@@ -164,6 +149,7 @@ def _dead_rule(tell: UUID | None) -> AutomationCore:
         within=SILENCE,
     )
     told = "Its process or machine is gone; the next run into the same output resumes."
+    mark = {"type": "change-flow-run-state", "state": "CRASHED", "message": DEAD}
     return AutomationCore.model_validate(
-        {"name": DEAD_RULE, "description": told, "trigger": trigger, "actions": actions}
+        {"name": DEAD_RULE, "description": told, "trigger": trigger, "actions": [mark]}
     )
