@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from visionflows.digest import sha256_of
 from visionflows.errors import PlaceError
 from visionflows.places import cache, file_in, is_local
-from visionflows.places.base import Place
+from visionflows.places.base import Place, name_fault
 from visionflows.places.local import LocalPlace
 
 log = logging.getLogger("visionflows.copies")
@@ -53,10 +53,11 @@ def local_file(where: str) -> str:
     """The path of a file that may lie elsewhere, then copied here. Raises PlaceError."""
     if is_local(where):
         return where
-    parent, name = file_in(where)
+    parent, key = file_in(where)
     kept = cache().sub("files").sub(sha256_of(where.encode())[:32])
+    name = "file" if name_fault(key) else key  # a key is no path
     try:
-        with parent.open_read(name) as source, kept.open_write(name) as copy:
+        with parent.open_read(key) as source, kept.open_write(name) as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
     except FileNotFoundError as error:
         raise PlaceError(f"{where}: no such file; check its name") from error

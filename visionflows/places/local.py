@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visionflows.errors import LockedError, PlaceError
-from visionflows.places.base import Entry
+from visionflows.places.base import Entry, checked_name
 from visionflows.places.walk import walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
@@ -34,12 +34,12 @@ class LocalPlace:
         return str(self.root)
 
     def path(self, name: str = "") -> Path:
-        """Where a name lies on this machine."""
-        return self.root / name if name else self.root
+        """Where a name lies on this machine; without one, the place itself. Raises PlaceError."""
+        return self.root / checked_name(name) if name else self.root
 
     def sub(self, name: str) -> "LocalPlace":
         """The place of a folder in this one."""
-        return LocalPlace(self.root / name)
+        return LocalPlace(self.path(name))
 
     def walk(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
         """Every file below, hidden ones left out, sorted by the text of its whole name.
@@ -55,8 +55,8 @@ class LocalPlace:
         yield from walk(os.fspath(self.root), "", keep or (lambda name: True))
 
     def read(self, name: str) -> bytes:
-        """The whole content of a file. Raises OSError as the system does."""
-        with open(os.path.join(self.root, name), "rb") as file:
+        """The whole content of a file. Raises OSError as the system does, and PlaceError."""
+        with open(os.path.join(self.root, checked_name(name)), "rb") as file:
             return file.read()
 
     def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
@@ -70,6 +70,8 @@ class LocalPlace:
                 yield self.read(entry.name)
             except OSError as error:
                 yield error
+            except PlaceError as error:  # no name that a file here could have
+                yield OSError(errno.EINVAL, str(error))
 
     def open_read(self, name: str) -> BinaryIO:
         """The file, open for reading bytes."""
@@ -83,7 +85,7 @@ class LocalPlace:
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to fill; it appears under `name` when the block ends well, else not at all."""
-        target = self.path(name)
+        target = self.path(checked_name(name))
         draft = target.with_name(f".writing-{secrets.token_hex(8)}")
         with _place_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,7 @@ class LocalPlace:
 
         Nothing is written where `change` returns None. Two updates never lose one another.
         """
-        with self.lock(f".{name.replace('/', '-')}.lock", wait=60):
+        with self.lock(f".{checked_name(name).replace('/', '-')}.lock", wait=60):
             made = change(self.read(name) if self.exists(name) else None)
             if made is not None:
                 self.write(name, made)
@@ -131,9 +133,9 @@ class LocalPlace:
 
     def rename(self, name: str, to: str) -> None:
         """Give a file or a folder another name in this place; what had that name is gone."""
-        self.remove(to)
+        self.remove(checked_name(to))
         self.path(to).parent.mkdir(parents=True, exist_ok=True)
-        self.path(name).rename(self.path(to))
+        self.path(checked_name(name)).rename(self.path(to))
 
     def check_readable(self, names: list[str]) -> None:
         """Nothing: each file here has its own rights, and its row says what they are."""

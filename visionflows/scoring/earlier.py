@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from visionflows.digest import sha256_of
-from visionflows.places.base import MISSING, Entry, Place
+from visionflows.places.base import LISTED, MISSING, Entry, Place
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import LISTED, Kept, sort_key
+from visionflows.scoring.listing import Kept, sort_key
 from visionflows.scoring.schema import Record
 from visionflows.scoring.shards import begun, rows_of
 

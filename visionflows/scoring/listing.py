@@ -8,9 +8,7 @@ However many files there are, only one shard of them is in memory at a time: the
 temporary file without a name, which is gone with the process however that ends.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import os
 import tempfile
@@ -18,15 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from visionflows.digest import sha256_of
-from visionflows.errors import PlaceError
-from visionflows.places import file_in, place
-from visionflows.places.base import Entry, Place
-from visionflows.places.names import name_of, text_of
-from visionflows.scoring.schema import RunResult
-from visionflows.stored import NotSoError
-
-# The version of a file that was named in a list and not looked at.
-LISTED = "listed"
+from visionflows.places.base import Entry
+from visionflows.places.names import text_of
 
 
 class Kept(NamedTuple):
@@ -133,35 +124,6 @@ class _Writer:
 
 def _file(name: str, size: str, version: str, sha256: str, cells: str) -> File:
     return File(Entry(name, int(size), version), Kept(json.loads(cells), sha256) if cells else None)
-
-
-def is_list(where: str) -> bool:
-    """Whether an input is a list of files rather than a folder: a csv with a column `path`."""
-    return where.lower().endswith(".csv")
-
-
-def named_in(where: str) -> tuple[Place, list[Entry]]:
-    """The place and the files that a csv names, sorted; failures.csv of an earlier run is one.
-
-    Its paths are relative to that run's input (run.json beside it), else to its own folder.
-    Raises PlaceError where there is no such csv or it has no column `path`.
-    """
-    beside, name = file_in(where)
-    if not beside.exists(name):
-        raise PlaceError(f"{where}: no such file; name a folder of images, or a csv of paths")
-    rows = csv.DictReader(io.StringIO(beside.read(name).decode("utf-8-sig"), newline=""))
-    if "path" not in (rows.fieldnames or ()):
-        raise PlaceError(f"{where}: has no column `path`; give the failures.csv of a run")
-    texts = sorted({row["path"] for row in rows})
-    root = _run_beside(beside).input if beside.exists("run.json") else None
-    return place(root) if root else beside, [Entry(name_of(text), 0, LISTED) for text in texts]
-
-
-def _run_beside(output: Place) -> RunResult:
-    try:
-        return RunResult.read(output.read("run.json"))
-    except NotSoError as error:
-        raise PlaceError(f"{output}/run.json: {error}; remove it, or run that run again") from error
 
 
 def outside(entries: Iterable[Entry], folder: str | None) -> Iterator[Entry]:

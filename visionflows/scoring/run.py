@@ -30,8 +30,9 @@ from visionflows.scoring import shards
 from visionflows.scoring.books import Books
 from visionflows.scoring.earlier import Earlier
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import Shard, is_list, list_files, named_in, outside
+from visionflows.scoring.listing import Shard, list_files, outside
 from visionflows.scoring.schema import JobSettings, RunCounts, RunModel, RunResult, Timings
+from visionflows.scoring.source import Source
 from visionflows.scoring.timings import timings
 
 log = logging.getLogger("visionflows.predict")
@@ -122,7 +123,8 @@ class ScoringRun:
             schema_version=RunResult.VERSION,
             run=str(self.output).rstrip("/").rpartition("/")[2],
             status="failed" if self._too_many(books) else "done",
-            input=str(self.input),
+            input=self._input.text,
+            root=self._input.root,
             output=str(self.output),
             model=self._model(),
             settings=self.job.settings,
@@ -204,11 +206,11 @@ class ScoringRun:
         """List the input, beside the rows that earlier runs have of it."""
         began = time.perf_counter()
         self.ignored = 0
-        if is_list(self.input):
-            self.source, entries = named_in(self.input)
-        else:
-            self.source = place(self.input)
-            entries = outside(self.source.walk(self._is_image), self._output_inside())
+        self._input = Source(self.input)
+        self.source = self._input.place
+        entries = self._input.entries(self._is_image)
+        if not self._input.is_list:
+            entries = outside(entries, self._output_inside())
         self.earlier = None
         if self.settings.only_new:
             self.earlier = Earlier(self.output, self.source, self._job("", 0))
@@ -256,7 +258,7 @@ class ScoringRun:
     def _job(self, listing: str, files: int) -> Job:
         settings, engine = self.settings, self.engine
         return Job(
-            input=str(self.input),
+            input=self._input.text,
             listing=listing,
             files=files,
             model=engine.model.digest,

@@ -122,6 +122,7 @@ class RunResult(Stored):
     run: str
     status: Literal["done", "failed"]
     input: str
+    root: str = ""  # where the paths of the rows begin; the version before did not say it
     output: str
     model: RunModel
     settings: JobSettings
