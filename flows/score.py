@@ -9,12 +9,13 @@ from typing import Any
 from prefect import flow
 
 from tasks import scoring
-from visionflows.model.registry import default_store
+from visionflows.model.registry import default_store, find
 from visionflows.orchestration.logs import to_prefect
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.runs import called, default_output
-from visionflows.scoring.run import ScoreSettings, ScoringRun, check_errors
+from visionflows.scoring.run import ScoringRun, alone, check_errors
+from visionflows.scoring.settings import ScoreSettings
 
 DEFAULTS = ScoreSettings()
 
@@ -49,8 +50,11 @@ def score(
     """
     to_prefect()
     store, settings = store or default_store(), settings or DEFAULTS
-    engine = scoring.load(model, store, settings)
-    with ScoringRun(input, output or default_output(store), engine, settings).alone() as run:
+    output = output or default_output(store)
+    find(model, store)  # a wrong name is told at once, not after a wait for the lock
+    with alone(output, settings.wait):
+        engine = scoring.load(model, store, settings)
+        run = ScoringRun(input, output, engine, settings)
         left = scoring.list_left(run)
         with Progress("scoring", total=run.left) as progress:
             for shard in left:

@@ -53,6 +53,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
+def computing() -> dict[str, str]:
+    """The versions of what decodes and computes: rows by others may differ in the last digits."""
+    names = ("torch", "torchvision", "pillow", "numpy")
+    return {name: metadata.version(name) for name in names}
+
+
 def _quota() -> float:
     """Cores' worth of time that the cgroup allows; 0 where it says nothing."""
     both = _words("cpu.max")  # "200000 100000", or "max 100000"

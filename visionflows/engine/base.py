@@ -64,6 +64,7 @@ class Engine(abc.ABC):
     few: int
     native_bfloat16: bool  # whether the device computes it, rather than by way of float32
     device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
+    kernel = "eager"  # whose convolutions: those of others round otherwise
 
     def __init__(
         self, model: Model, settings: EngineSettings, precision: str, batch_size: int, workers: int
@@ -76,6 +77,11 @@ class Engine(abc.ABC):
         )
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
+
+    @property
+    def device_kind(self) -> str:
+        """The device without how much of it there is, such as `cpu: AMD EPYC 9354`."""
+        return self.device_name.partition(",")[0]
 
     @abc.abstractmethod
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

@@ -29,6 +29,11 @@ class Entry(NamedTuple):
     version: str
 
 
+def certain(version: str) -> bool:
+    """Whether two files of this version are the same: a time alone (`@…`) does not say so."""
+    return version not in ("", LISTED) and not version.startswith("@")
+
+
 class ReadFailed(OSError):
     """A file that could not be brought: its bytes did not come, or are not those listed."""
 

@@ -52,6 +52,11 @@ class Source:
         """The files to score, sorted by the text of their names; of a list all that it names."""
         return self.place.walk(keep) if self._listed is None else iter(self._listed)
 
+    def there(self) -> None:
+        """Nothing, if there is a folder where the names begin. Raises PlaceError."""
+        if isinstance(self.place, LocalPlace) and not self._identity:
+            raise PlaceError(f"{self.root}: no such folder; bring it back, or name another input")
+
     def check(self) -> None:
         """Nothing, if the folder is still there and the same. Raises RunError."""
         if self._identity and self._look() != self._identity:
@@ -81,6 +86,11 @@ def absolute(where: Place) -> str:
 def placed(told: str) -> Place:
     """The place that `absolute` told."""
     return place(name_of(told) if is_local(told) else told)
+
+
+def same_input(told: str, ours: str) -> bool:
+    """Whether an input that was told is ours; the version before told it as it was typed."""
+    return told == ours or absolute(placed(told)) == ours
 
 
 def _is_list(text: str) -> bool:
