@@ -95,12 +95,12 @@ def _peak() -> int:
 def _list(options) -> dict:
     from visionflows.images.formats import is_image_name
     from visionflows.places import place
-    from visionflows.scoring.listing import list_files
+    from visionflows.scoring.listing import File, list_files
 
     before, seconds = _peak(), []
     for _ in range(3):
         began = time.perf_counter()
-        listing = list_files(place(options.folder).walk(is_image_name), 1000)
+        listing = list_files(map(File, place(options.folder).walk(is_image_name)), 1000)
         seconds.append(time.perf_counter() - began)
     assert listing.found == sum(len(files) for _, _, files in os.walk(options.folder))
     return {"list_seconds": round(min(seconds), 3), "list_grows_by_mb": _peak() - before}

@@ -14,9 +14,9 @@ from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.runs import called, default_output
 from visionflows.orchestration.steps import flow
-from visionflows.places import place
 from visionflows.scoring.groups import in_groups
-from visionflows.scoring.run import ScoreSettings, ScoringRun, check_errors
+from visionflows.scoring.run import ScoringRun, alone, check_errors
+from visionflows.scoring.settings import ScoreSettings
 
 DEFAULTS = ScoreSettings()
 
@@ -52,11 +52,10 @@ def score(
     if not input:
         raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
     load_bundle(find(model, store))  # what cannot be used is said before an output is made
-    target = place(output or default_output(store))
-    target.check_writable()
-    with target.lock(".lock", settings.wait):  # a run that waits for it holds no model meanwhile
+    output = output or default_output(store)
+    with alone(output, settings.wait):  # a run that waits for it holds no model meanwhile
         engine = scoring.load(model, store, settings)
-        run = ScoringRun(input, str(target), engine, settings)
+        run = ScoringRun(input, output, engine, settings)
         left = scoring.list_left(run)
         with Progress("scoring", total=run.left) as progress:
             for shards in in_groups(left):

@@ -20,6 +20,8 @@ A bad image is none of these: it is a row, and `images.BadImage` carries its sta
 reason from the decoder to that row and no further.
 """
 
+MOST = 200  # characters of a line: what is wrong in a file may be of any length
+
 
 class VisionflowsError(Exception):
     """What went wrong, in one line that a person can act on."""
@@ -84,3 +86,9 @@ class OtherRunError(RunError):
 
 class TooManyBadError(RunError):
     """More files failed than the run allows; its CSV is whole all the same."""
+
+
+def one_line(text: str) -> str:
+    """A text of any kind as one line that a terminal can be given."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown if len(shown) <= MOST else f"{shown[:MOST]}…"

@@ -69,6 +69,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
+def computing() -> dict[str, str]:
+    """The versions of what decodes and computes: rows by others may differ in the last digits."""
+    names = ("torch", "torchvision", "pillow", "numpy")
+    return {name: metadata.version(name) for name in names}
+
+
 def _quotas() -> Iterator[float]:
     """Cores' worth of time that each cgroup around this process allows, where it says so."""
     for folder in _cgroups(""):

@@ -18,8 +18,7 @@ from typing import Annotated, Any, ClassVar, Self
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-MOST = 200  # characters of a line about a file: what is wrong in it may be of any length
-
+from visionflows.errors import one_line
 
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -67,12 +66,6 @@ class Stored(Part):
     def text(self, indent: int | None = 2) -> bytes:
         """The file, as JSON in UTF-8."""
         return json.dumps(self.as_dict(), indent=indent, ensure_ascii=False).encode()
-
-
-def one_line(text: str) -> str:
-    """A text of any kind as one line that a terminal can be given."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return shown if len(shown) <= MOST else f"{shown[:MOST]}…"
 
 
 def _why(error: ValidationError) -> str:

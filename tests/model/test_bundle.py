@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, write_shapes
 
+from visionflows.digest import sha256_of
 from visionflows.errors import ModelError, SettingsError
 from visionflows.model import bundle, registry
 from visionflows.model.schema import ModelInfo
@@ -128,6 +129,20 @@ def test_names_that_cannot_be_a_folder_are_refused(name):
     [
         (lambda where: (where / "model.json").write_text("{"), "not JSON"),
         (lambda where: (where / "model.json").write_text("{}"), "lacks schema_version"),
+        (lambda where: changed(where, classes=["a", "a"]), r"classes: .*'a' is there 2 times"),
+        (lambda where: changed(where, image_size="32"), "image_size: .*integer"),
+        (lambda where: changed(where, normalise={"mean": [0, 0, 0], "std": [0, 1, 1]}), "std.0"),
+        (lambda where: changed(where, files={}), "names no weights.safetensors"),
+        (lambda where: changed(where, files={"selfcheck/../../x": "0" * 64}), "files.*x"),
+        (lambda where: changed(where, files={"/etc/passwd": "0" * 64}), "is absolute"),
+        (lambda where: changed(where, name="../up"), "name: "),
+        (lambda where: changed(where, version="a\nb"), "version: "),
+        (lambda where: republished(where, "x"), "not an image a row"),
+        (lambda where: republished(where, "image,a,b,c\n0.png,x,0,0\n"), "could not convert"),
+        (lambda where: republished(where, "i,a,b,c\n../0.png,0,0,1\n"), "model.json does not"),
+        (lambda where: (where / "model.json").write_text("[" * 100_000), "not JSON"),
+        (lambda where: (where / "model.json").write_bytes(b"\xff"), "not JSON"),
+        (lambda where: (where / "model.json").write_bytes(b""), "not JSON"),
         (lambda where: (where / "selfcheck/0.png").unlink(), "missing from the bundle"),
         (lambda where: (where / "selfcheck/0.png").write_bytes(b"x"), "cut or changed"),
     ],
@@ -137,8 +152,56 @@ def test_a_damaged_bundle_is_refused_in_one_line(trained, where, tmp_path, chang
     shutil.copytree(trained.place, copy)
     change(copy)
     with pytest.raises(ModelError, match=says) as caught:
-        bundle.load(place(where(copy)))
-    assert "\n" not in str(caught.value)
+        bundle.selfcheck_images(bundle.load(place(where(copy))))
+    assert str(caught.value).isprintable()
+
+
+def changed(where: Path, **keys) -> None:
+    """Write a bundle's model.json with other values."""
+    info = json.loads((where / "model.json").read_text())
+    (where / "model.json").write_text(json.dumps(info | keys))
+
+
+def republished(where: Path, expected: str) -> None:
+    """Give a bundle another expected.csv, of which its model.json knows."""
+    (where / "selfcheck/expected.csv").write_text(expected)
+    files = json.loads((where / "model.json").read_text())["files"]
+    changed(where, files=files | {"selfcheck/expected.csv": sha256_of(expected.encode())})
+
+
+def test_a_bundle_in_a_bucket_writes_nothing_outside_its_copy(trained, s3, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    files = json.loads((copy / "model.json").read_text())["files"]
+    changed(copy, files=files | {"selfcheck/../../../../written": sha256_of(b"outside")})
+    with pytest.raises(ModelError, match="written"):
+        bundle.load(place(s3.place(copy)))
+    assert list(tmp_path.rglob("written")) == []
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("model", ["pets@..", "shapes@../shapes", "@", "shapes@a\nb", "é", "..@x"])
+def test_what_names_no_model_is_one_line(trained, model):
+    with pytest.raises(ModelError) as caught:
+        bundle.load(registry.find(model, trained.store))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("alias", [b"", b"\xff", b"../../x\n", b"a b", b"{}"])
+def test_an_alias_that_holds_no_version_is_one_line_and_mended(where, alias, tmp_path):
+    store = where(tmp_path)
+    place(store).write("models/pets/aliases/latest", alias)
+    with pytest.raises(ModelError, match="aliases/latest: holds no version"):
+        registry.find("pets", store)
+    assert registry.catalogue(store) == []
+    registry._advance(store, "pets", "20260102")
+    assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
+
+
+def test_a_model_that_cannot_be_read_does_not_hide_the_others(published, caplog):
+    place(published.store).write("models/shapes/0/model.json", b"torn{")
+    assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
+    assert "not JSON" in caplog.text
 
 
 def test_a_bundle_of_a_newer_visionflows_is_refused(trained, where, tmp_path):

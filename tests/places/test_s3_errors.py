@@ -119,7 +119,8 @@ def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatc
     with faulty(s3.url, rate=0, answer=(400, code), only=b"two.jpg") as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         line = line_of(lambda: list(bucket.read_many(entries)))
-    assert line.startswith(f"s3://{bucket.bucket}/{bucket.prefix}two.jpg: ")
+    assert line.startswith(f"s3://{bucket.bucket}")
+    assert f"{bucket.prefix}two.jpg" in line
     assert told in line
 
 

@@ -20,12 +20,14 @@ from visionflows.model.registry import find
 from visionflows.places import is_local, place
 from visionflows.places.base import Entry
 from visionflows.places.s3.client import call
-from visionflows.scoring import shards
-from visionflows.scoring.listing import File, Shard
+from visionflows.scoring.job import Job
+from visionflows.scoring.listing import File, Shard, names_digest
+from visionflows.scoring.parts import write_part
 from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
-from visionflows.scoring.schema import JobSettings
+from visionflows.scoring.schema import Computed, JobSettings
 
 SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=2)
+MADE = Computed(device="cpu", precision="float32", kernel="eager", versions={})
 
 
 def test_a_second_run_into_the_same_output_is_refused(trained, where, tmp_path):
@@ -82,15 +84,15 @@ def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tm
 
 
 def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
-    job = shards.Job("in", "0", 2, "m", ("a", "b"), SETTINGS)
-    shard = Shard(0, 2, 0, 0, "d")
-    files = [File(Entry(name, 1, "1"), None) for name in ("1.jpg", "2.jpg")]
+    job = Job("in", "0", 2, "m", ("a", "b"), SETTINGS)
+    shard = Shard(0, 2, 0, 0, names_digest(["1.jpg", "2.jpg"]))
+    files = [File(Entry(name, 1, "1")) for name in ("1.jpg", "2.jpg")]
     rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
     for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):
         with pytest.raises(RunError, match="nothing written"):
-            shards.write_part(place(where(tmp_path)), job, shard, files, wrong)
+            write_part(place(where(tmp_path)), job, shard, files, wrong, [MADE])
     assert not (tmp_path / "parts").exists()
-    shards.write_part(place(where(tmp_path)), job, shard, files, rows)
+    write_part(place(where(tmp_path)), job, shard, files, rows, [MADE])
     assert (tmp_path / "parts/part-00000.csv").read_text().splitlines() == [
         "path,status,label,confidence,error,p_a,p_b",
         "1.jpg,ok,b,0.750000,,0.250000,0.750000",

@@ -122,7 +122,7 @@ def train(
 
 
 @app.command(
-    cls=command_of("visionflows.scoring.run:ScoreSettings"),
+    cls=command_of("visionflows.scoring.settings:ScoreSettings"),
     epilog="Example: visionflows score inbox --model pets --output scores/night",
 )
 def score(
@@ -138,7 +138,10 @@ def score(
     max_pixels: int | None = None,
     top: int | None = None,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     restart: Annotated[bool, typer.Option("--restart")] = False,
+    replace: Annotated[bool, typer.Option("--replace")] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty")] = False,
     max_error_rate: float | None = None,
     wait: float | None = None,
     compile: Annotated[bool, typer.Option("--compile")] = False,
@@ -149,7 +152,7 @@ def score(
 ) -> None:
     """Score every image in a folder into predictions.csv: one row for every file."""
     prefect_on_this_machine()
-    from visionflows.scoring.run import ScoreSettings
+    from visionflows.scoring.settings import ScoreSettings
 
     settings = settings_of(ScoreSettings, ctx.params)
     if dry_run:
@@ -174,7 +177,7 @@ def told(run: dict[str, Any]) -> list[str]:
     """What a person wants to know of a scoring run, a line each."""
     from visionflows.scoring.schema import RunResult
 
-    result = RunResult.model_validate(run)
+    result = RunResult.model_validate(run, strict=False)
     books = result.books
     lines = [f"{books.found} files found: {books.ok} ok, {books.failed} failed"]
     if not books.found:
@@ -182,6 +185,8 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>8}  {label}" for label, count in books.by_label.items()]
     statuses = (item for item in books.by_status.items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
+    if result.mixed:
+        lines.append(result.mixed)
     names = ("predictions.csv", "report.html", "run.json")
     return [*lines, *(f"{result.output}/{name}" for name in names)]
 

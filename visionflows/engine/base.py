@@ -74,6 +74,7 @@ class Engine(abc.ABC):
     bfloat16_kernel: str  # what computes it natively, such as `amx_bf16`; empty where nothing does
     locks: Any = threading  # of what decodes at once: threads, or processes
     device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
+    kernel = "eager"  # whose convolutions: those of others round otherwise
 
     def __init__(
         self, model: Model, settings: EngineSettings, precision: str, batch_size: int, workers: int
@@ -91,6 +92,11 @@ class Engine(abc.ABC):
     def limits(self) -> dict[str, int]:
         """The limits beyond which a file is `too_large`; those in bytes follow this machine."""
         return {"max_pixels": self.settings.max_pixels, **self.decoder.memory.limits()}
+
+    @property
+    def device_kind(self) -> str:
+        """The device without how much of it there is, such as `cpu: AMD EPYC 9354`."""
+        return self.device_name.partition(",")[0]
 
     @abc.abstractmethod
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

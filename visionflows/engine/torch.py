@@ -102,9 +102,11 @@ class TorchEngine(Engine):
         body.requires_grad_(False)
         if self.settings.compile:
             body = cast("nn.Module", torch.compile(body, dynamic=False))
+            self.kernel = "compiled"
         elif self.device.type == "cpu" and self.precision == "bfloat16":
             side = self.decoder.side
             body = fused(body, torch.zeros(self.batch_size, 3, side, side))
+            self.kernel = "fused"
         self._body, self._head = body, head.to(self.device).requires_grad_(False)
 
 

@@ -19,7 +19,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from visionflows.digest import sha256_of
-from visionflows.errors import ModelError
+from visionflows.errors import ModelError, one_line
+from visionflows.images.open import open_image
+from visionflows.images.status import BadImage
 from visionflows.model.schema import ModelInfo
 from visionflows.places.base import Place
 from visionflows.places.copies import forget, local_copy
@@ -67,8 +69,19 @@ def load(where: Place) -> Model:
         raise ModelError(
             f"{where}: no model bundle there (no model.json); name one that was published"
         )
-    text = where.read("model.json")
+    text = model_json(where)
     return _checked(Model(where, read_info(where, text), sha256_of(text)), text)
+
+
+def model_json(where: Place) -> bytes:
+    """The model.json of a bundle, as it lies there. Raises ModelError where it cannot be read."""
+    try:
+        return where.read("model.json")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ModelError(
+            f"{where}/model.json: cannot be read ({why}); publish the model again"
+        ) from error
 
 
 def read_info(where: Place, text: bytes) -> ModelInfo:
@@ -83,6 +96,9 @@ def read_info(where: Place, text: bytes) -> ModelInfo:
 
 def _checked(model: Model, text: bytes) -> Model:
     """The model with its files on this machine, each as it was published."""
+    for name in _SCORING_FILES:
+        if name not in model.info.files:
+            raise ModelError(f"{model.place}/model.json: names no {name}; publish the model again")
     needed = {
         name: sha256
         for name, sha256 in model.info.files.items()
@@ -101,16 +117,18 @@ def _checked(model: Model, text: bytes) -> Model:
 
 def network_of(model: Model) -> "nn.Module":
     """The model's network on the CPU in float32, ready to score. Raises ModelError."""
+    from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
 
     from visionflows.model.network import build, check_architecture
 
     info = model.info
     check_architecture(info.architecture)
-    network = build(info.architecture, len(model.classes), info.image_size)
     try:
+        network = build(info.architecture, len(model.classes), info.image_size)
         network.load_state_dict(tensors_of(model.files.read("weights.safetensors")))
-    except RuntimeError as error:
+    # What a network of another shape, or a size it cannot have, makes torchvision and timm raise.
+    except (RuntimeError, ValueError, AssertionError, SafetensorError) as error:
         raise ModelError(
             f"{model.place}: its weights do not fit {info.architecture} as torchvision "
             f"{metadata.version('torchvision')} builds it; score with the versions in model.json"
@@ -119,18 +137,52 @@ def network_of(model: Model) -> "nn.Module":
 
 
 def selfcheck_images(model: Model) -> tuple[list[bytes], "np.ndarray"]:
-    """The images of the self-check (PNG bytes) and the probabilities they must give."""
+    """The images of the self-check (PNG bytes) and the probabilities they must give.
+
+    Raises ModelError where expected.csv, or an image it names, is not what it should be.
+    """
     import numpy as np
 
-    rows = list(csv.reader(io.StringIO(model.files.read("selfcheck/expected.csv").decode())))
-    images = [model.files.read(f"selfcheck/{row[0]}") for row in rows[1:]]
-    return images, np.array([[float(value) for value in row[1:]] for row in rows[1:]])
+    data = model.files.read("selfcheck/expected.csv")
+    try:
+        _, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
+        names = [f"selfcheck/{row[0]}" for row in rows]
+        expected = np.array([[float(value) for value in row[1:]] for row in rows])
+    except (ValueError, IndexError, csv.Error) as error:
+        raise _no_selfcheck(model, str(error)) from error
+    if expected.shape != (len(rows), len(model.classes)) or not rows:
+        raise _no_selfcheck(model, "not an image a row, with a probability of each class")
+    if not model.info.files.keys() >= set(names):
+        raise _no_selfcheck(model, "names an image that model.json does not")
+    return [_opened(model, name) for name in names], expected
+
+
+def _opened(model: Model, name: str) -> bytes:
+    data = model.files.read(name)
+    try:
+        open_image(data)
+    except BadImage as bad:
+        raise _no_selfcheck(model, f"{name}: {bad}") from bad
+    return data
+
+
+def _no_selfcheck(model: Model, why: str) -> ModelError:
+    return ModelError(f"{model.place}/selfcheck: {one_line(why)}; publish the model again")
 
 
 def _check_file(where: Place, name: str, sha256: str) -> None:
-    if not where.exists(name):
-        raise ModelError(f"{where}/{name}: missing from the bundle; publish the model again")
-    if sha256_of(where.read(name)) != sha256:
+    try:
+        data = where.read(name)
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{where}/{name}: missing from the bundle; publish the model again"
+        ) from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ModelError(
+            f"{where}/{name}: cannot be read ({why}); publish the model again"
+        ) from error
+    if sha256_of(data) != sha256:
         raise ModelError(
             f"{where}/{name}: cut or changed since it was published (its sha256 differs); "
             "restore it or publish the model again"

@@ -15,7 +15,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from visionflows.errors import SettingsError
 
@@ -74,7 +74,7 @@ def torchvision_models() -> ModuleType:
     if "torchvision" in sys.modules or _DYNAMO in sys.modules:
         return importlib.import_module("torchvision.models")
     stand_in = ModuleType(_DYNAMO)
-    stand_in.is_compile_supported = lambda device: importlib.import_module(
+    vars(stand_in)["is_compile_supported"] = lambda device: importlib.import_module(
         _DYNAMO
     ).is_compile_supported(device)
     sys.modules[_DYNAMO] = stand_in
@@ -86,26 +86,28 @@ def torchvision_models() -> ModuleType:
 
 def _names() -> list[str]:
     models = torchvision_models()
-    return models.list_models(module=models)
+    names: list[str] = models.list_models(module=models)
+    return names
 
 
 def backbone(architecture: str, image_size: int, weights: str | None = None) -> "nn.Module":
     """A torchvision network with its own classifier; `weights` is None or "DEFAULT"."""
     models = torchvision_models()
-    options = {"aux_logits": False} if architecture in _AUXILIARY else {}
+    options: dict[str, Any] = {"aux_logits": False} if architecture in _AUXILIARY else {}
     if architecture.startswith("maxvit_t"):
         options["input_size"] = (image_size, image_size)
     elif architecture.startswith(_SIZED):
         options["image_size"] = image_size
     if architecture in _AUXILIARY and weights is None:
         options["init_weights"] = True
-    model = models.get_model(architecture, weights=weights, **options)
+    model: Any = models.get_model(architecture, weights=weights, **options)
     if architecture in _AUXILIARY:
         model.transform_input = True  # what their pretrained weights expect; the same without
-    return model
+    made: nn.Module = model
+    return made
 
 
-def cut_of(architecture: str) -> int | Callable | None:
+def cut_of(architecture: str) -> "int | Callable[[nn.Module], nn.Module] | None":
     """The `cut` fastai must be given: a number, a function, or None where it finds it itself."""
     if architecture.startswith(_WHOLE):
         return _without_last_linear
@@ -136,8 +138,9 @@ def build(architecture: str, classes: int, image_size: int) -> "nn.Sequential":
             return nn.Sequential(_without_last_linear(model), _head(features, classes, pool=False))
         body = nn.Sequential(*list(model.children())[: _cut_index(architecture, model)])
         return nn.Sequential(body, _head(_channels(body, image_size), classes, pool=True))
-    body = _timm_body(architecture)
-    return nn.Sequential(body, _head(body.model.num_features, classes, pool=body.needs_pool))
+    timm_body = _timm_body(architecture)
+    features = timm_body.model.num_features
+    return nn.Sequential(timm_body, _head(features, classes, pool=timm_body.needs_pool))
 
 
 def folded(network: "nn.Module") -> "nn.Module":
@@ -157,7 +160,7 @@ def folded(network: "nn.Module") -> "nn.Module":
 
 def _cut_index(architecture: str, model: "nn.Module") -> int:
     cut = cut_of(architecture)
-    if cut is not None:
+    if isinstance(cut, int):
         return cut
     pooling = [at for at, child in enumerate(model.children()) if _pools(child)]
     return pooling[-1]
@@ -174,7 +177,8 @@ def _channels(body: "nn.Module", image_size: int) -> int:
 
     with torch.inference_mode():
         body.eval()
-        return body(torch.zeros(1, 3, max(image_size, 64), max(image_size, 64))).shape[1]
+        shown: torch.Tensor = body(torch.zeros(1, 3, max(image_size, 64), max(image_size, 64)))
+        return shown.shape[1]
 
 
 def _head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
@@ -190,7 +194,9 @@ def _head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
     return nn.Sequential(*([_concat_pool(), nn.Flatten()] if pool else []), *flat)
 
 
-def _block(inputs: int, outputs: int, dropout: float, activation: "nn.Module | None") -> list:
+def _block(
+    inputs: int, outputs: int, dropout: float, activation: "nn.Module | None"
+) -> "list[nn.Module]":
     from torch import nn
 
     layers = [nn.BatchNorm1d(inputs), nn.Dropout(dropout), nn.Linear(inputs, outputs, bias=False)]
@@ -204,30 +210,35 @@ def _concat_pool() -> "nn.Module":
     class AdaptiveConcatPool2d(nn.Module):
         """fastai's pooling: the largest and the mean of every feature, in that order."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.ap, self.mp = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([self.mp(x), self.ap(x)], 1)
 
     return AdaptiveConcatPool2d()
 
 
-def _timm_body(architecture: str) -> "nn.Module":
+def _timm_body(architecture: str) -> Any:
     import timm
+    import torch
     from torch import nn
 
     class TimmBody(nn.Module):
         """fastai's body of a timm network: its features, before pooling where it pools."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
-            self.model = timm.create_model(architecture, pretrained=False, num_classes=0)
-            self.needs_pool = self.model.default_cfg.get("pool_size") is not None
+            model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+            self.model: Any = model
+            self.needs_pool: bool = model.default_cfg.get("pool_size") is not None
 
-        def forward(self, x):
-            return self.model.forward_features(x) if self.needs_pool else self.model(x)
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = (
+                self.model.forward_features(x) if self.needs_pool else self.model(x)
+            )
+            return answer
 
     return TimmBody()
 
@@ -237,7 +248,8 @@ def _last_linear(model: "nn.Module") -> tuple["nn.Module", str, "nn.Linear"]:
 
     names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     parent, _, child = names[-1].rpartition(".")
-    return model.get_submodule(parent), child, model.get_submodule(names[-1])
+    last = cast("nn.Linear", model.get_submodule(names[-1]))
+    return model.get_submodule(parent), child, last
 
 
 def _without_last_linear(model: "nn.Module") -> "nn.Module":

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visionflows.digest import sha256_of
-from visionflows.errors import ModelError, SettingsError
-from visionflows.model.bundle import load, read_info
+from visionflows.errors import ModelError, SettingsError, one_line
+from visionflows.model.bundle import load, model_json, read_info
 from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.places.base import Place
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def check_name(name: str) -> None:
     """Nothing, if `name` can name a model. Raises SettingsError."""
-    if not _NAME.fullmatch(name):
+    if not _is_name(name):
         raise SettingsError(
             f"{name!r}: not a name for a model; use letters, digits, '.', '_' and '-', such as pets"
         )
@@ -70,15 +70,21 @@ def _advance(store: str | Path, name: str, version: str) -> None:
     """Let `latest` mean a version, unless somebody has published a newer one meanwhile."""
     place(store).sub(f"models/{name}").update(
         "aliases/latest",
-        lambda means: None if means and means.decode() > version else f"{version}\n".encode(),
+        lambda means: None if _version_in(means) > version else f"{version}\n".encode(),
     )
+
+
+def _version_in(alias: bytes | None) -> str:
+    """The version that an alias' file means; empty where it holds none."""
+    version = (alias or b"").decode("ascii", "replace").strip()
+    return version if _is_name(version) else ""
 
 
 def set_alias(store: str | Path, name: str, alias: str, version: str) -> None:
     """Let `name@alias` mean a version. Raises ModelError where there is no such version."""
     check_name(alias)
     models = place(store).sub(f"models/{name}")
-    if not models.exists(f"{version}/model.json"):
+    if not (_is_name(version) and models.exists(f"{version}/model.json")):
         raise ModelError(
             f"{name}@{version}: no such version to promote; `visionflows models list` names them"
         )
@@ -107,12 +113,12 @@ class Listed(NamedTuple):
 def catalogue(store: str | Path) -> list[Listed]:
     """Every published version, by name, newest first; one that cannot be read is only logged."""
     models, rows = place(store).sub("models"), []
-    for name in models.names():
+    for name in filter(_is_name, models.names()):
         aliases = {
-            alias: models.read(f"{name}/aliases/{alias}").decode().strip()
+            alias: _version_in(models.read(f"{name}/aliases/{alias}"))
             for alias in models.names(f"{name}/aliases")
         }
-        for version in reversed(models.names(name)):
+        for version in filter(_is_name, reversed(models.names(name))):
             named = sorted(alias for alias, means in aliases.items() if means == version)
             if models.exists(f"{name}/{version}/model.json"):
                 rows += _listed(models.sub(f"{name}/{version}"), named)
@@ -121,7 +127,7 @@ def catalogue(store: str | Path) -> list[Listed]:
 
 def _listed(where: Place, aliases: list[str]) -> list[Listed]:
     try:
-        return [Listed(read_info(where, where.read("model.json")), aliases)]
+        return [Listed(read_info(where, model_json(where)), aliases)]
     except ModelError as error:
         log.warning("%s", error)
         return []
@@ -135,17 +141,31 @@ def find(model: str, store: str | Path) -> Place:
     if "/" in model or model.startswith("."):
         return place(model)
     name, _, reference = model.partition("@")
+    reference = reference or "latest"
+    if not (_is_name(name) and _is_name(reference)):
+        raise ModelError(
+            f"{one_line(model)}: names no model; write pets, pets@production, pets@<version>, or "
+            "the place of a bundle"
+        )
     models = place(store).sub("models")
     if not models.names(name):
         known = ", ".join(models.names()) or "none yet; `visionflows train` makes one"
         raise ModelError(f"{name}: no such model in {store}; there is {known}")
-    reference = reference or "latest"
     if models.exists(f"{name}/{reference}/model.json"):
         return models.sub(f"{name}/{reference}")
     if not models.exists(f"{name}/aliases/{reference}"):
         aliases = ", ".join(models.names(f"{name}/aliases"))
         raise ModelError(f"{model}: no such version or alias; {name} has the aliases {aliases}")
-    return models.sub(f"{name}/{models.read(f'{name}/aliases/{reference}').decode().strip()}")
+    version = _version_in(models.read(f"{name}/aliases/{reference}"))
+    if not version:
+        raise ModelError(
+            f"{models}/{name}/aliases/{reference}: holds no version; promote one to it again"
+        )
+    return models.sub(f"{name}/{version}")
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
 
 
 def _files_csv(table: "pd.DataFrame") -> bytes:

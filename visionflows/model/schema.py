@@ -11,13 +11,24 @@ import math
 from collections import Counter
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, field_validator
 
 from visionflows.images.resize import ResizeMethod
+from visionflows.places.base import name_fault
 from visionflows.stored import Count, NotSoError, Part, Sha256, Stored
 
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+def _file_name(name: str) -> str:
+    fault = name_fault(name)
+    if fault:
+        raise ValueError(f"{name!a} {fault}")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class Open(Part):
@@ -139,7 +150,7 @@ class ModelInfo(Stored):
     architecture: str
     pretrained: str = ""
     classes: list[str] = Field(min_length=1)
-    image_size: int = Field(ge=1, le=8192)
+    image_size: int = Field(ge=1, le=4096)
     resize: ResizeMethod
     exif: str = ""
     normalise: Normalise
@@ -151,7 +162,7 @@ class ModelInfo(Stored):
     metrics: Metrics = Metrics()
     versions: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
-    files: dict[str, Sha256] = Field(default_factory=dict)
+    files: dict[FileName, Sha256] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, data: bytes) -> Self:

@@ -68,13 +68,15 @@ def _leave(kind: str, what: Any, key: str, description: str) -> None:
 def _scoring(run: RunResult) -> str:
     books, timings = run.books, run.timings
     statuses = {name: count for name, count in books.by_status.items() if name != "ok"}
-    files = ("predictions.csv", "report.html", *(["failures.csv"] if books.failed else []))
+    names = ("predictions.csv", "report.html", *(["failures.csv"] if books.failed else []))
+    files = (f"{run.folder}{name}" for name in names)
     return "\n".join(
         [
             f"## {books.found} files found = {books.ok} ok + {books.failed} failed",
             f"{_code(run.input)} with {run.model.name}@{run.model.version} on {_text(run.device)}",
             "",
             *(f"- {_link(run.output, name)}" for name in files),
+            *([run.mixed, ""] if run.mixed else []),
             *_table("label", "files", books.by_label),
             *_table("not scored", "files", statuses),
             "### Where the time went",

@@ -1,6 +1,7 @@
 """What every place can do, and what it says of a file: the ground that folders and buckets share.
 
-    from visionflows.places.base import Entry, Place, ReadFailed
+    from visionflows.places.base import Entry, Place, ReadFailed, checked_name
+    checked_name("cats/1.jpg")                       # or a PlaceError, in one line
 
 A place knows its files by names relative to it, with `/` between folders: what the file system
 says, or what a key has after its prefix. `visionflows.places.names` turns a name into text that
@@ -15,9 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from visionflows.content import TooLarge, out_of_memory
+from visionflows.errors import PlaceError, one_line
 from visionflows.places.names import text_of
 
 MISSING = "missing"  # the version of an entry that was gone before its size could be read
+LISTED = "listed"  # the version of one that a list names, and that was not looked at
+_NOT_PARTS = frozenset(("", ".", ".."))
 # What systems and programs leave among pictures: Macs, Synology's and QNAP's storage, Windows,
 # ext4, and Lightroom, whose previews are pictures.
 _LEFT_BEHIND = {
@@ -37,6 +41,11 @@ class Entry(NamedTuple):
     name: str
     size: int
     version: str
+
+
+def certain(version: str) -> bool:
+    """Whether two files of this version are the same: a time alone (`@…`) does not say so."""
+    return version not in ("", LISTED) and not version.startswith("@")
 
 
 class ReadFailed(OSError):
@@ -64,6 +73,38 @@ def hidden_as(part: str) -> str:
     if re.fullmatch(r"found\.\d{3}", name):  # where Windows puts what it saves of a broken disk
         return "found.000"
     return _LEFT_BEHIND.get(name, ending)
+
+
+def name_fault(name: str) -> str | None:
+    """Why a name cannot be one of a file in a place; None where it can.
+
+    A key of a bucket may be such a name all the same: it is read as it was listed, and never
+    becomes a path on this machine.
+    """
+    if not name:
+        return "an empty name"
+    if "\0" in name:
+        return "has a zero byte"
+    if name.startswith("/"):
+        return "is absolute"
+    if not _NOT_PARTS.isdisjoint(name.split("/")):
+        return "has an empty part, or . or .. as one"
+    try:
+        name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return "stands for bytes that no name has"
+    return None
+
+
+def checked_name(name: str) -> str:
+    """The name, if it can be one of a file in a place: the one rule, for reading and writing.
+
+    Raises PlaceError for one that is empty or absolute, or has an empty part, `.` or `..`.
+    """
+    fault = name_fault(name)
+    if fault:
+        raise PlaceError(f"{one_line(ascii(name))}: no name of a file ({fault}); give another")
+    return name
 
 
 def is_hidden(part: str) -> bool:

@@ -18,11 +18,15 @@ from typing import BinaryIO
 
 from visionflows.content import content_of
 from visionflows.errors import LockedError, PlaceError
-from visionflows.places.base import Entry, Passed
+from visionflows.places.base import Entry, Passed, Place, checked_name
 from visionflows.places.walk import walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+DRAFT = ".writing-"  # what a file is called until it is whole
+_held: set[int] = set()  # the descriptors of this process's locks
 
 
 class LocalPlace:
@@ -35,12 +39,12 @@ class LocalPlace:
         return str(self.root)
 
     def path(self, name: str = "") -> Path:
-        """Where a name lies on this machine."""
-        return self.root / name if name else self.root
+        """Where a name lies on this machine; without one, the place itself. Raises PlaceError."""
+        return self.root / checked_name(name) if name else self.root
 
     def sub(self, name: str) -> "LocalPlace":
         """The place of a folder in this one."""
-        return LocalPlace(self.root / name)
+        return LocalPlace(self.path(name))
 
     def walk(
         self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
@@ -60,8 +64,8 @@ class LocalPlace:
         yield from walk(os.fspath(self.root), "", keep or (lambda name: True), passed or Passed())
 
     def read(self, name: str) -> bytes:
-        """The whole content of a file. Raises OSError as the system does."""
-        with open(os.path.join(self.root, name), "rb") as file:
+        """The whole content of a file. Raises OSError as the system does, and PlaceError."""
+        with open(os.path.join(self.root, checked_name(name)), "rb") as file:
             return file.read()
 
     def read_many(
@@ -75,9 +79,11 @@ class LocalPlace:
         """
         for entry in entries:
             try:
-                yield content_of(os.path.join(self.root, entry.name), most)
+                yield content_of(os.path.join(self.root, checked_name(entry.name)), most)
             except OSError as error:
                 yield error
+            except PlaceError as error:  # no name that a file here could have
+                yield OSError(errno.EINVAL, str(error))
 
     def open_read(self, name: str) -> BinaryIO:
         """The file, open for reading bytes."""
@@ -91,8 +97,8 @@ class LocalPlace:
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to fill; it appears under `name` when the block ends well, else not at all."""
-        target = self.path(name)
-        draft = target.with_name(f".writing-{secrets.token_hex(8)}")
+        target = self.path(checked_name(name))
+        draft = target.with_name(f"{DRAFT}{secrets.token_hex(8)}")
         with _place_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             file = draft.open("x+b")
@@ -113,7 +119,7 @@ class LocalPlace:
 
         Nothing is written where `change` returns None. Two updates never lose one another.
         """
-        with self.lock(f".{name.replace('/', '-')}.lock", wait=60):
+        with self.lock(f".{checked_name(name).replace('/', '-')}.lock", wait=60):
             made = change(self.read(name) if self.exists(name) else None)
             if made is not None:
                 self.write(name, made)
@@ -139,9 +145,9 @@ class LocalPlace:
 
     def rename(self, name: str, to: str) -> None:
         """Give a file or a folder another name in this place; what had that name is gone."""
-        self.remove(to)
+        self.remove(checked_name(to))
         self.path(to).parent.mkdir(parents=True, exist_ok=True)
-        self.path(name).rename(self.path(to))
+        self.path(checked_name(name)).rename(self.path(to))
 
     def check_readable(self, names: list[str]) -> None:
         """Nothing: each file here has its own rights, and its row says what they are."""
@@ -163,33 +169,68 @@ class LocalPlace:
     def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
         """Hold `name` alone for the block; `wait` is how many seconds to stand in line.
 
-        The kernel drops the lock when its process dies, however it dies. Raises LockedError,
-        and PlaceError where the lock's file cannot be made.
+        The kernel drops the lock when its process dies, however it dies. Afterwards its file is
+        gone. Raises LockedError, and PlaceError where the lock's file cannot be made.
         """
-        path = self.path(name)
-        with _place_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a")
-        with file:
-            deadline = time.monotonic() + wait
-            while not _try_lock(file.fileno()):
-                if time.monotonic() >= deadline:
-                    raise LockedError(
-                        f"{self.root}: another run is writing here; wait for it to end"
-                    )
-                time.sleep(0.2)
-            try:
-                yield
-            finally:  # a process that was forked meanwhile has the file open as well
-                fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+        path, deadline = self.path(checked_name(name)), time.monotonic() + wait
+        while (descriptor := _locked(path)) is None:
+            if time.monotonic() >= deadline:
+                raise LockedError(f"{self.root}: another run is writing here; wait for it to end")
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            if descriptor in _held:  # else this is a fork, and the lock is its parent's
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                _held.discard(descriptor)
+                os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock of a file; None where another holds it, or just took it."""
+    with _place_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    _held.add(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass  # held, or let go and taken away between the two calls
+    _held.discard(descriptor)
+    os.close(descriptor)
+    return None
+
+
+def _let_go() -> None:
+    """In a process that was forked: a lock must not outlive its run by being open there."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def drop_if_empty(where: Place) -> None:
+    """Take a folder away again in which nothing was written."""
+    if isinstance(where, LocalPlace):
+        with contextlib.suppress(OSError):
+            where.root.rmdir()
+
+
+def clear_drafts(where: Place, folders: Iterable[str]) -> None:
+    """Take away what writers that were killed left in folders of a place that is ours alone.
+
+    In a bucket they leave uploads, which its lock aborts.
+    """
+    if not isinstance(where, LocalPlace):
+        return
+    for folder in folders:
+        for draft in where.path(folder).glob(f"{DRAFT}*"):
+            draft.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

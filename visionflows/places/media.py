@@ -6,9 +6,10 @@ told_as("report.html")["ContentDisposition"] == "inline"
 
 import mimetypes
 import re
+from typing import Any
 
 
-def told_as(key: str) -> dict[str, str]:
+def told_as(key: str) -> dict[str, Any]:
     """Content type and disposition: pages and pictures open in a browser, tables are saved."""
     name = key.rpartition("/")[2]
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"

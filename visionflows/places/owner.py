@@ -11,14 +11,15 @@ import contextlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 
-def me() -> dict:
+def me() -> dict[str, Any]:
     """This process, as JSON can hold it."""
     return {**_machine(), "host": socket.gethostname(), "pid": os.getpid(), "born": _born("self")}
 
 
-def is_dead(owner: dict) -> bool:
+def is_dead(owner: dict[str, Any]) -> bool:
     """Whether a process is known to have ended: of other machines nothing is known."""
     here = _machine()["machine"]
     return bool(here) and owner["machine"] == here and _born(owner["pid"]) != owner["born"]

@@ -5,6 +5,7 @@ for what, works, advice in probe("s3://results/night"): print(what, works, advic
 """
 
 import secrets
+from collections.abc import Callable
 
 from visionflows.errors import DeniedError, VisionflowsError
 from visionflows.places import place
@@ -18,7 +19,7 @@ def probe(where: str) -> list[tuple[str, bool, str]]:
     (no credentials, no such bucket, endpoint down) ends it.
     """
     here, name = place(where), f".probe-{secrets.token_hex(8)}"
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "list": here.exists,
         "write": lambda: here.write(name, b"visionflows was here"),
         "read": lambda: here.read(name),

@@ -61,11 +61,19 @@ def walk(
             yield Entry(prefix + name, 0, MISSING)
             continue
         if stat.S_ISREG(status.st_mode):  # a link may lead to a device or a pipe, which never end
-            yield Entry(prefix + name, status.st_size, str(status.st_mtime_ns))
+            yield Entry(prefix + name, status.st_size, version_of(status))
+
+
+def version_of(status: os.stat_result) -> str:
+    """What changes whenever a file does: its times, and which file has the name.
+
+    The time of its content can be set to what it was (`cp -p`), that of its inode cannot.
+    """
+    return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
 
 
 def _kept(
-    entries: Iterator[os.DirEntry], keep: Callable[[str], bool], passed: Passed
+    entries: Iterator[os.DirEntry[str]], keep: Callable[[str], bool], passed: Passed
 ) -> Iterator[tuple[str, str, bool]]:
     """(sort key, name, is a folder); a folder sorts as its files' whole names do, by `name/`."""
     for entry in entries:
@@ -79,7 +87,7 @@ def _kept(
             yield text_of(name), name, False
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:

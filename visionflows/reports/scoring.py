@@ -12,6 +12,7 @@ import dataclasses
 import heapq
 import io
 from collections.abc import Iterable
+from typing import Any
 
 from PIL import Image
 
@@ -42,7 +43,7 @@ class Samples:
 
     by_class: dict[str, list[Sample]]
     least_certain: list[Sample]
-    failures: list[dict]
+    failures: list[dict[str, str]]
 
 
 def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
@@ -53,10 +54,10 @@ def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
     """
     order = sorted(run.books.by_label.items(), key=lambda item: (-item[1], item[0]))
     classes = [name for name, _ in order[:CLASSES]]
-    picked: dict[str, list] = {name: [] for name in classes}
-    unsure: list = []
-    failures: list[dict] = []
-    for row in _rows(output):
+    picked: dict[str, list[tuple[Any, ...]]] = {name: [] for name in classes}
+    unsure: list[tuple[Any, ...]] = []
+    failures: list[dict[str, str]] = []
+    for row in _rows(output, run):
         if row["status"] != "ok":
             if len(failures) < FAILURES:
                 failures.append({key: row[key] for key in ("path", "status", "error")})
@@ -74,12 +75,12 @@ def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
     return Samples(by_class, _shown(source, least), failures)
 
 
-def _rows(output: Place) -> Iterable[dict]:
-    with output.open_read("predictions.csv") as file:
+def _rows(output: Place, run: RunResult) -> Iterable[dict[str, str]]:
+    with output.open_read(f"{run.folder}predictions.csv") as file:
         yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
 
 
-def _push(heap: list, item: tuple, most: int) -> None:
+def _push(heap: list[tuple[Any, ...]], item: tuple[Any, ...], most: int) -> None:
     """Keep the `most` largest items."""
     (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, item)
 

@@ -10,7 +10,11 @@ import json
 from typing import Any
 
 from visionflows.digest import sha256_of
-from visionflows.scoring.schema import JobSettings, Plan
+from visionflows.engine.base import Engine
+from visionflows.machine import computing
+from visionflows.scoring.schema import Computed, JobSettings, Plan
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.source import same_input
 
 COLUMNS = ("path", "status", "label", "confidence", "error")
 
@@ -28,8 +32,7 @@ class Job:
 
     @property
     def digest(self) -> str:
-        text = json.dumps(self._identity(), sort_keys=True)
-        return sha256_of(text.encode())
+        return _digest(self._identity())
 
     @property
     def header(self) -> list[str]:
@@ -40,7 +43,9 @@ class Job:
 
     def as_plan(self) -> Plan:
         """The job as plan.json holds it."""
-        return Plan.model_validate({**self._identity(), "job": self.digest}, strict=False)
+        return Plan.model_validate(
+            {"schema_version": Plan.VERSION, **self._identity(), "job": self.digest}, strict=False
+        )
 
     def _identity(self) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(self)]
@@ -58,12 +63,13 @@ class Job:
 
     def difference(self, plan: Plan) -> str:
         """What differs from another job's plan, for a person: the first thing that does."""
-        names = {
-            "input": "input",
-            "model": "model",
-            "classes": "classes",
-            "files": "number of files",
-        }
+        return self.other_than_names(plan) or "files were added or removed since"
+
+    def other_than_names(self, plan: Plan) -> str | None:
+        """The same, but for the names of the files; None where nothing else differs."""
+        if not same_input(plan.input, self.input):
+            return f"its input is {_short(plan.input)}, this one's {_short(self.input)}"
+        names = {"model": "model", "classes": "classes", "files": "number of files"}
         for key, name in names.items():
             before, ours = getattr(plan, key), getattr(self, key)
             if before != ours:
@@ -72,7 +78,44 @@ class Job:
             before = getattr(plan.settings, name)
             if before != value:
                 return f"its {name} is {before}, this one's {value}"
-        return "files were added, removed or changed since"
+        return None
+
+
+def is_consistent(plan: Plan) -> bool:
+    """Whether a plan's digest is that of what it says."""
+    return plan.job == _digest(plan.model_dump(exclude={"schema_version", "job"}))
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    return sha256_of(json.dumps(identity, sort_keys=True).encode())
+
+
+def job_of(engine: Engine, source: str, settings: ScoreSettings) -> Job:
+    """The job of an engine's model and settings on an input, of no files yet."""
+    return Job(
+        input=source,
+        listing="",
+        files=0,
+        model=engine.model.digest,
+        classes=tuple(engine.model.classes),
+        settings=JobSettings(
+            precision=engine.precision,
+            batch_size=engine.batch_size,
+            max_pixels=settings.max_pixels,
+            top=settings.top,
+            shard_size=settings.shard_size,
+        ),
+    )
+
+
+def computed_by(engine: Engine) -> Computed:
+    """What computes the rows of an engine."""
+    return Computed(
+        device=engine.device_kind,
+        precision=engine.precision,
+        kernel=engine.kernel,
+        versions=computing(),
+    )
 
 
 def _short(value: Any) -> str:

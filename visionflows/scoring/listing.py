@@ -1,57 +1,53 @@
 """What is to score: a place's images, sorted, cut into shards, spooled to a local file.
 
-    from visionflows.scoring.listing import list_files
-    listing = list_files(place("inbox").walk(is_image_name), shard_size=1000)
+    from visionflows.scoring.listing import File, list_files
+    files = (File(entry) for entry in place("inbox").walk(is_image_name))
+    listing = list_files(files, shard_size=1000)
     listing.files(listing.shards[0])
 
 However many files there are, only one shard of them is in memory at a time: the rest lies in a
 temporary file without a name, which is gone with the process however that ends.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from visionflows.digest import sha256_of
-from visionflows.errors import PlaceError
-from visionflows.places import file_in, place
-from visionflows.places.base import Entry, Place
-from visionflows.places.names import name_of, text_of
-from visionflows.scoring.schema import RunResult
-from visionflows.stored import NotSoError
-
-# The version of a file that was named in a list and not looked at.
-LISTED = "listed"
+from visionflows.places.base import Entry
+from visionflows.places.names import text_of
 
 
 class Kept(NamedTuple):
-    """A row that an earlier run wrote of the same bytes: its cells, and their sha256."""
+    """A row that an earlier run wrote of the same bytes: its cells, their sha256, what computed it.
+
+    `by` is a place in the list of all that computed rows of this run; 0 is the run itself.
+    """
 
     cells: list[str]
     sha256: str
+    by: int
 
 
 class File(NamedTuple):
     """A file of a listing, and the row it has already, if any."""
 
     entry: Entry
-    kept: Kept | None
+    kept: Kept | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Consecutive files of the sorted listing: where their records lie in it, and a digest."""
+    """Consecutive files of the sorted listing, where their records lie, a digest of their names."""
 
     index: int
     count: int
     offset: int
     length: int
-    digest: str
+    names: str
 
     @property
     def part(self) -> str:
@@ -60,7 +56,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The sorted files to score. `digest` changes with any name, size or version in it."""
+    """The sorted files to score. `digest` changes with any name in it."""
 
     spool: BinaryIO
     shards: list[Shard]
@@ -73,25 +69,18 @@ class Listing:
         """The files of a shard, in order."""
         data = os.pread(self.spool.fileno(), shard.length, shard.offset)
         fields = data.decode("utf-8", "surrogateescape").split("\0")
-        return [_file(*fields[at : at + 5]) for at in range(0, len(fields) - 1, 5)]
+        return [_file(*fields[at : at + 6]) for at in range(0, len(fields) - 1, 6)]
 
 
-def list_files(
-    entries: Iterable[Entry],
-    shard_size: int,
-    kept: Callable[[Entry], Kept | None] = lambda entry: None,
-) -> Listing:
-    """The listing of sorted entries, in shards of `shard_size`.
-
-    `kept` is asked for each file, in order, whether an earlier run's row of it still holds.
-    """
+def list_files(files: Iterable[File], shard_size: int) -> Listing:
+    """The listing of sorted files, in shards of `shard_size`."""
     spool = tempfile.TemporaryFile(prefix="visionflows-")  # noqa: SIM115 (the listing keeps it)
     writer = _Writer(spool, shard_size)
-    for entry in entries:
-        writer.add(entry, kept(entry))
+    for file in files:
+        writer.add(*file)
     writer.end_shard()
     spool.flush()
-    digest = sha256_of("".join(shard.digest for shard in writer.shards).encode())
+    digest = sha256_of("".join(shard.names for shard in writer.shards).encode())
     found = sum(shard.count for shard in writer.shards)
     return Listing(spool, writer.shards, digest, found, writer.bytes, writer.kept)
 
@@ -107,12 +96,12 @@ class _Writer:
 
     def _begin(self) -> None:
         self.records: list[str] = []
-        self.marks: list[str] = []
+        self.names: list[str] = []
 
     def add(self, entry: Entry, kept: Kept | None) -> None:
         mark = f"{entry.name}\0{entry.size}\0{entry.version}\0"
-        self.marks.append(mark)
-        tail = f"{kept.sha256}\0{json.dumps(kept.cells)}\0" if kept else "\0\0"
+        self.names.append(entry.name)
+        tail = f"{kept.sha256}\0{kept.by}\0{json.dumps(kept.cells)}\0" if kept else "\0\0\0"
         self.records.append(mark + tail)
         self.bytes += entry.size
         self.kept += kept is not None
@@ -125,43 +114,19 @@ class _Writer:
         data = "".join(self.records).encode("utf-8", "surrogateescape")
         self.file.write(data)
         place_ = (len(self.shards), len(self.records), self.offset, len(data))
-        digest = sha256_of("".join(self.marks).encode("utf-8", "surrogateescape"))
-        self.shards.append(Shard(*place_, digest))
+        self.shards.append(Shard(*place_, names_digest(self.names)))
         self.offset += len(data)
         self._begin()
 
 
-def _file(name: str, size: str, version: str, sha256: str, cells: str) -> File:
-    return File(Entry(name, int(size), version), Kept(json.loads(cells), sha256) if cells else None)
+def _file(name: str, size: str, version: str, sha256: str, by: str, cells: str) -> File:
+    kept = Kept(json.loads(cells), sha256, int(by)) if cells else None
+    return File(Entry(name, int(size), version), kept)
 
 
-def is_list(where: str) -> bool:
-    """Whether an input is a list of files rather than a folder: a csv with a column `path`."""
-    return where.lower().endswith(".csv")
-
-
-def named_in(where: str) -> tuple[Place, list[Entry]]:
-    """The place and the files that a csv names, sorted; failures.csv of an earlier run is one.
-
-    Its paths are relative to that run's input (run.json beside it), else to its own folder.
-    Raises PlaceError where there is no such csv or it has no column `path`.
-    """
-    beside, name = file_in(where)
-    if not beside.exists(name):
-        raise PlaceError(f"{where}: no such file; name a folder of images, or a csv of paths")
-    rows = csv.DictReader(io.StringIO(beside.read(name).decode("utf-8-sig"), newline=""))
-    if "path" not in (rows.fieldnames or ()):
-        raise PlaceError(f"{where}: has no column `path`; give the failures.csv of a run")
-    texts = sorted({row["path"] for row in rows})
-    root = _run_beside(beside).input if beside.exists("run.json") else None
-    return place(root) if root else beside, [Entry(name_of(text), 0, LISTED) for text in texts]
-
-
-def _run_beside(output: Place) -> RunResult:
-    try:
-        return RunResult.read(output.read("run.json"))
-    except NotSoError as error:
-        raise PlaceError(f"{output}/run.json: {error}; remove it, or run that run again") from error
+def names_digest(names: Iterable[str]) -> str:
+    """The sha256 that tells these names, in this order, from all others."""
+    return sha256_of("\0".join(names).encode("utf-8", "surrogateescape"))
 
 
 def outside(entries: Iterable[Entry], folder: str | None) -> Iterator[Entry]:

@@ -7,7 +7,7 @@ for row in predict(["a.jpg", "s3://inbox/b.jpg"], open_engine("pets", "store", s
 
 from collections.abc import Iterable, Iterator
 
-from visionflows.engine import Engine
+from visionflows.engine.base import Engine
 from visionflows.engine.decode import Row
 from visionflows.places import file_in
 

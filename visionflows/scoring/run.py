@@ -13,25 +13,26 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-
-from visionflows.engine import Engine, EngineSettings, make_engine
+from visionflows.engine import make_engine
+from visionflows.engine.base import Engine, EngineSettings
 from visionflows.errors import PlaceError, TooManyBadError
-from visionflows.images.formats import is_image_name
 from visionflows.machine import versions
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
 from visionflows.places import place
-from visionflows.places.base import Entry
-from visionflows.places.local import LocalPlace
+from visionflows.places.base import Entry, Place
+from visionflows.places.local import clear_drafts, drop_if_empty
 from visionflows.reports.scoring import collect_samples, scoring_report
-from visionflows.scoring import shards
+from visionflows.scoring import parts, result, shards
 from visionflows.scoring.books import Books
-from visionflows.scoring.earlier import Earlier
-from visionflows.scoring.job import Job
-from visionflows.scoring.listing import Shard, is_list, list_files, named_in, outside
-from visionflows.scoring.schema import JobSettings, RunCounts, RunModel, RunResult, Timings
+from visionflows.scoring.inventory import take_inventory
+from visionflows.scoring.job import computed_by, job_of
+from visionflows.scoring.listing import Shard
+from visionflows.scoring.schema import RunCounts, RunModel, RunResult, Timings
+from visionflows.scoring.settings import ScoreSettings as ScoreSettings
+from visionflows.scoring.source import Source
 from visionflows.scoring.timings import timings
 
 log = logging.getLogger("visionflows.predict")
@@ -42,34 +43,13 @@ BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
 FEW = 20
 
 
-class ScoreSettings(EngineSettings):
-    """How to score a place."""
-
-    shard_size: int = Field(
-        1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
-    )
-    top: int = Field(0, ge=0, le=1000, description="Columns with the best K classes, in order.")
-    only_new: bool = Field(
-        False, description="Take over the rows of files that this output has already scored."
-    )
-    restart: bool = Field(
-        False, description="Begin anew where an unfinished run of another job lies in the output."
-    )
-    max_error_rate: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="The run fails if more than this share of 20 or more files do.",
-    )
-    wait: float = Field(0, ge=0, description="Seconds to wait for another run into the output.")
-
-
 class ScoringRun:
     """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
 
     def __init__(self, source: str, output: str, engine: Engine, settings: ScoreSettings):
         self.input, self.output = source, place(output)
         self.engine, self.settings = engine, settings
+        self.made = [computed_by(engine)]  # and then what computed the rows that are taken over
         self.started = datetime.datetime.now(datetime.UTC)
         self.scored = 0
         self._clock = time.perf_counter()
@@ -78,23 +58,18 @@ class ScoringRun:
     @contextlib.contextmanager
     def alone(self) -> Iterator["ScoringRun"]:
         """Hold the output for the block, so that no two runs write into it."""
-        self.output.check_writable()
-        with self.output.lock(".lock", self.settings.wait):
+        with alone(self.output, self.settings.wait):
             yield self
 
     def prepare(self) -> list[Shard]:
         """List the input and return the shards that are left to score. Raises before any work."""
         self._look()
+        self._check_input()
         self._check_room()
-        settings = self.settings
-        for shard in self.listing.shards[:1]:
-            files = self.listing.files(shard)
-            self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
-        left = shards.open_run(
-            self.output, self.job, self.listing, settings.restart, settings.only_new
-        )
+        left = shards.open_run(self.output, self._work())
         self.left = self._todo(left)
-        log.info("%s", self._found(left))
+        for line in (self._found(left), *self._input.passed.lines()):
+            log.info("%s", line)
         self._rows = self.engine.stream(self.source, self._batches(left))
         return left
 
@@ -108,26 +83,37 @@ class ScoringRun:
             if on_batch:
                 on_batch(len(batch))
         began = time.perf_counter()
-        shards.write_part(self.output, self.job, shard, files, rows)
+        self._input.check()  # before rows of files that are only away for a while are believed
+        parts.write_part(self.output, self.job, shard, files, rows, self.made)
         self._write_seconds += time.perf_counter() - began
         self.scored += todo
         return todo
 
     def merge(self) -> RunResult:
-        """Write predictions.csv from the parts; returns what run.json will say."""
+        """Write predictions.csv from the parts; returns what run.json will say.
+
+        What a run that fails leaves does not replace the last good result: see `result`.
+        """
         began = time.perf_counter()
-        books, files = shards.merge(self.output, self.job, self.listing)
+        what = (self.output, self.job, self.listing)
+        books, computed = result.tally(*what)
+        failed = self._too_many(books)
+        files = result.join(*what, books, result.folder_for(self.output, failed))
         self._write_seconds += time.perf_counter() - began
         return RunResult(
             schema_version=RunResult.VERSION,
             run=str(self.output).rstrip("/").rpartition("/")[2],
-            status="failed" if self._too_many(books) else "done",
-            input=str(self.input),
+            status="failed" if failed else "done",
+            input=self._input.text,
+            root=self._input.root,
             output=str(self.output),
+            job=self.job.digest,
             model=self._model(),
             settings=self.job.settings,
             device=self.engine.device_name,
             limits=self.engine.limits,
+            passed_over=dict(self._input.passed.hidden),
+            computed=computed,
             books=self._counts(books),
             confidence_histogram=books.histogram,
             timings=self._timings(),
@@ -158,20 +144,15 @@ class ScoringRun:
     def report(self, run: RunResult) -> None:
         """Write report.html and then run.json, so that it is never there without the page."""
         page = scoring_report(run, collect_samples(run, self.source, self.output))
-        self.output.write("report.html", page.encode())
-        shards.finish(self.output, run)
+        self.output.write(f"{run.folder}report.html", page.encode())
+        result.finish(self.output, run)
+        if run.mixed:
+            log.warning("%s: %s", self.output, run.mixed)
 
-    def preview(self) -> dict:
+    def preview(self) -> dict[str, Any]:
         """What a run would do, without writing anything: counts, bytes, settings, seconds."""
         self._look()
-        digest = self.job.digest
-        plan = shards.begun(self.output)
-        same = plan is not None and plan.job == digest
-        left = [
-            shard
-            for shard in self.listing.shards
-            if not (same and shards.done(self.output, digest, shard))
-        ]
+        left = shards.left_of(self.output, self._work())
         todo = self._todo(left)
         return {
             "input": self.input,
@@ -204,36 +185,27 @@ class ScoringRun:
     def _look(self) -> None:
         """List the input, beside the rows that earlier runs have of it."""
         began = time.perf_counter()
-        self.ignored = 0
-        if is_list(self.input):
-            self.source, entries = named_in(self.input)
-        else:
-            self.source = place(self.input)
-            entries = outside(self.source.walk(self._is_image), self._output_inside())
-        self.earlier = None
-        if self.settings.only_new:
-            self.earlier = Earlier(self.output, self.source, self._job("", 0))
-        kept = {"kept": self.earlier.row} if self.earlier else {}
-        self.listing = list_files(entries, self.settings.shard_size, **kept)
-        if self.earlier:
-            self.earlier.end()
-        self.job = self._job(self.listing.digest, self.listing.found)
+        self._input = Source(self.input)
+        self.source = self._input.place
+        job = job_of(self.engine, self._input.text, self.settings)
+        found = take_inventory(self._input, self.output, job, self.made, self.settings)
+        self.listing, self.job, self.earlier = found.listing, found.job, found.earlier
+        self.ignored = found.ignored
         self._list_seconds = time.perf_counter() - began
 
-    def _is_image(self, name: str) -> bool:
-        image = is_image_name(name)
-        self.ignored += not image
-        return image
+    def _check_input(self) -> None:
+        """Nothing, if there is something to read, and it may be read. Raises before any work."""
+        if not (self.listing.found or self.settings.allow_empty) and shards.had_rows(self.output):
+            raise PlaceError(
+                f"{self.input}: holds no image, and {self.output} has rows of some it held; "
+                "bring them back (is it mounted?), or --allow-empty if that is meant"
+            )
+        for shard in self.listing.shards[:1]:
+            files = self.listing.files(shard)
+            self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
 
-    def _output_inside(self) -> str | None:
-        """Where the output lies inside the input, if it does."""
-        if not (isinstance(self.source, LocalPlace) and isinstance(self.output, LocalPlace)):
-            source, output = f"{self.source}".rstrip("/") + "/", f"{self.output}".rstrip("/")
-            return output.removeprefix(source) if output.startswith(source) else None
-        source, output = self.source.root.resolve(), self.output.root.resolve()
-        if source != output and output.is_relative_to(source):
-            return output.relative_to(source).as_posix()
-        return None
+    def _work(self) -> shards.Work:
+        return shards.Work(self.job, self.listing, self.source, self.made[0], self.settings)
 
     def _found(self, left: list[Shard]) -> str:
         listing = self.listing
@@ -254,23 +226,6 @@ class ScoringRun:
                 "free some space or name another output"
             )
 
-    def _job(self, listing: str, files: int) -> Job:
-        settings, engine = self.settings, self.engine
-        return Job(
-            input=str(self.input),
-            listing=listing,
-            files=files,
-            model=engine.model.digest,
-            classes=tuple(engine.model.classes),
-            settings=JobSettings(
-                precision=engine.precision,
-                batch_size=engine.batch_size,
-                max_pixels=settings.max_pixels,
-                top=settings.top,
-                shard_size=settings.shard_size,
-            ),
-        )
-
     def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
         size = self.engine.batch_size
         for shard in left:
@@ -287,12 +242,32 @@ class ScoringRun:
         return Timings(**told, forwarded=self.engine.forwarded)
 
 
+@contextlib.contextmanager
+def alone(output: str | Place, wait: float) -> Iterator[None]:
+    """Hold an output for the block, so that no two runs write into it; before anything is loaded.
+
+    Raises LockedError after `wait` seconds in line, and PlaceError where it cannot be written.
+    """
+    where = place(output) if isinstance(output, str) else output
+    there = where.exists()
+    try:
+        with where.lock(".lock", wait):
+            where.check_writable()
+            previous = (f"previous/{name}" for name in where.names("previous"))
+            clear_drafts(where, ("", "parts", "failed", *previous))
+            yield
+    finally:
+        if not there:
+            drop_if_empty(where)
+
+
 def check_errors(run: RunResult) -> None:
     """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
     if run.status == "failed":
         raise TooManyBadError(
             f"{run.input}: {run.books.failed} of {run.books.found} files failed, more than "
-            f"--max-error-rate allows; {run.output}/failures.csv lists them, and can be scored"
+            f"--max-error-rate allows; {run.output}/{run.folder}failures.csv lists them, and "
+            "--retry-failed scores them again"
         )
 
 
@@ -306,14 +281,16 @@ def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engi
 
 def score_folder(
     source: str, output: str, model: str, store: str | Path, settings: ScoreSettings | None = None
-) -> dict:
+) -> dict[str, Any]:
     """What run.json says of a whole run, whose files are in `output`.
 
     The score flow without Prefect, for notebooks and for measuring what Prefect costs.
     """
     settings = settings or ScoreSettings()
-    engine = open_engine(model, store, settings)
-    with ScoringRun(source, output, engine, settings).alone() as scoring:
+    find(model, store)  # a wrong name is told at once, not after a wait for the lock
+    with alone(output, settings.wait):
+        engine = open_engine(model, store, settings)
+        scoring = ScoringRun(source, output, engine, settings)
         for shard in scoring.prepare():
             scoring.score(shard)
         run = scoring.merge()

@@ -14,6 +14,7 @@ from visionflows.images.status import Status
 from visionflows.stored import Count, Part, Sha256, Stored
 
 HISTOGRAM_BINS = 20
+FAILED = "failed/"  # where a run that failed leaves what it has, beside the last good result
 
 
 class JobSettings(Part):
@@ -27,11 +28,14 @@ class JobSettings(Part):
 
 
 class Plan(Stored):
-    """parts/plan.json: the job that an output is being filled for; `job` is its digest."""
+    """parts/plan.json: the job that an output is being filled for; `job` is its digest.
 
-    VERSION = 1
+    In version 1 `input` was as it was typed, and `listing` changed with sizes and times as well.
+    """
 
-    schema_version: int = VERSION
+    VERSION = 2
+
+    schema_version: int = 1
     input: str
     listing: str
     files: Count
@@ -61,16 +65,44 @@ class Counts(Part):
         return self
 
 
+class Computed(Part):
+    """What computed a row: where one of these differs, the last digits of rows may."""
+
+    device: str
+    precision: str
+    kernel: str
+    versions: dict[str, str]
+
+    @property
+    def words(self) -> str:
+        versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"{self.device}, {self.precision}, {self.kernel}, {versions}"
+
+
+class Share(Computed):
+    """How many files of a run something computed, and in which parts (`0-3, 7`)."""
+
+    files: Count
+    parts: str
+
+
 class Record(Stored):
-    """parts/part-00000.json: that the part beside it is whole, and its share of the books."""
+    """parts/part-00000.json: that the part beside it is whole, and its share of the books.
 
-    VERSION = 1
+    `sha256` is that of its .csv, `files` that of its .files, where each file is said to be
+    computed by one of `computed`; `shard` is a digest of their names. Version 1 had neither
+    `files` nor `computed`, and a `shard` that changed with sizes and times as well.
+    """
 
-    schema_version: int = VERSION
+    VERSION = 2
+
+    schema_version: int = 1
     job: Sha256
     shard: str
     bytes: Count
     sha256: Sha256
+    files: Sha256 | None = None
+    computed: tuple[Computed, ...] = ()
     books: Counts
     histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
 
@@ -122,11 +154,15 @@ class RunResult(Stored):
     run: str
     status: Literal["done", "failed"]
     input: str
+    root: str = ""  # where the paths of the rows begin; the version before did not say it
     output: str
+    job: str = ""  # that of its parts/plan.json
     model: RunModel
     settings: JobSettings
     device: str
     limits: dict[str, int] = Field(default_factory=dict)
+    passed_over: dict[str, int] = Field(default_factory=dict)
+    computed: tuple[Share, ...] = ()
     books: RunCounts
     confidence_histogram: list[Count]
     timings: Timings
@@ -134,3 +170,16 @@ class RunResult(Stored):
     ended: str
     files: dict[str, WrittenFile]
     versions: dict[str, str]
+
+    @property
+    def folder(self) -> str:
+        """Where the files of the result lie in the output: above all others, or in `failed/`."""
+        return "" if "predictions.csv" in self.files else FAILED
+
+    @property
+    def mixed(self) -> str:
+        """What computed the rows, where that was not one thing alone; else empty."""
+        if len(self.computed) < 2:
+            return ""
+        told = (f"{one.files} files (parts {one.parts}) by {one.words}" for one in self.computed)
+        return f"computed in {len(self.computed)} ways: {'; '.join(told)}"

@@ -1,35 +1,27 @@
-"""What is done and what is left of a scoring run; and the books that must balance.
+"""What is done and what is left of a scoring run, and whether it may be begun in a place at all.
 
-    left = open_run(place("out"), job, listing)
-    for shard in left: write_part(place("out"), job, shard, rows)
-    merge(place("out"), job, listing)
+    left = open_run(place("out"), Work(job, listing, source, computed, settings))
+    for shard in left: write_part(place("out"), job, shard, files, rows, made)
 
     parts/plan.json          the job this place is being filled for
-    parts/part-00000.csv     the rows of a shard, renamed into place when whole
-    parts/part-00000.files   the size, version and sha256 of each of its files
-    parts/part-00000.json    written after both: their sha256, and the part's share of the books
     previous/<n>/            parts of earlier runs, while --only-new takes rows over from them
-    predictions.csv          all parts, one after the other
-    failures.csv             the rows that are not ok, if any; can be the input of another run
-    run.json                 written last: without it the run is not done
 
-A part counts as done when its .json names this very job and shard, and the part is what it says.
-So a run that was killed at any moment goes on with what is left.
+A part counts as done when it is whole, its record names this very job, and its files are what they
+were. So a run that was killed at any moment goes on with what is left.
 """
 
-import csv
-import io
+import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
 
-from visionflows.digest import Digested, sha256_of
-from visionflows.errors import OtherRunError, RunError
-from visionflows.places.base import Entry, Place
-from visionflows.places.names import text_of
-from visionflows.scoring.books import Books
-from visionflows.scoring.job import COLUMNS, Job
-from visionflows.scoring.listing import File, Listing, Shard
-from visionflows.scoring.schema import Plan, Record, RunResult, WrittenFile
+from visionflows.errors import OtherRunError
+from visionflows.places.base import Place
+from visionflows.scoring.job import Job, is_consistent
+from visionflows.scoring.listing import Listing, Shard
+from visionflows.scoring.parts import Whole, is_of, may_stay, read_parts, still_holds
+from visionflows.scoring.result import finished, read_result
+from visionflows.scoring.schema import FAILED, Computed, Plan
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.source import same_input
 from visionflows.stored import NotSoError
 
 log = logging.getLogger("visionflows.shards")
@@ -40,212 +32,121 @@ PLAN = "parts/plan.json"
 def begun(output: Place, folder: str = "parts") -> Plan | None:
     """The plan this place is being filled for, or was; None where that cannot be read."""
     try:
-        return Plan.read(output.read(f"{folder}/plan.json"))
+        plan = Plan.read(output.read(f"{folder}/plan.json"))
+        if is_consistent(plan):
+            return plan
+        why = "its digest is not that of what it says"
     except FileNotFoundError:
         return None
-    except NotSoError as error:
-        log.warning("%s/%s/plan.json: %s; it counts as none", output, folder, error)
-        return None
+    except (NotSoError, IsADirectoryError) as error:
+        why = str(error)
+    log.warning("%s/%s/plan.json: %s; it counts as none", output, folder, why)
+    return None
 
 
-def open_run(
-    output: Place, job: Job, listing: Listing, restart: bool = False, only_new: bool = False
-) -> list[Shard]:
+def had_rows(output: Place) -> bool:
+    """Whether a run into this output has found files before."""
+    plan = begun(output)
+    results = (read_result(output, folder) for folder in ("", FAILED))
+    return bool(plan and plan.files) or any(run and run.books.found for run in results)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a run does and with what: its job, its files, where they are read, what computes."""
+
+    job: Job
+    listing: Listing
+    source: Place
+    by: Computed
+    settings: ScoreSettings
+
+
+def open_run(output: Place, work: Work) -> list[Shard]:
     """The shards that are left to do, after writing down what this place is being filled for.
 
-    The parts of a finished run of another job are removed, or set aside for `only_new`. Raises
-    OtherRunError where an unfinished run of another job lies there, unless `restart`.
+    The parts of another job are removed, or set aside where rows are taken over from them. Raises
+    OtherRunError where the result of another input, or an unfinished run of another job, lies
+    there and nothing says that it may go. The last result stays until the new one is whole.
     """
-    plan = begun(output)
-    if plan is not None and plan != job.as_plan():
-        if not (restart or only_new or output.exists("run.json")):
-            raise OtherRunError(
-                f"{output}: holds an unfinished run of another job ({job.difference(plan)}); "
-                "finish that one, give another output, or --restart to begin anew"
-            )
-        _make_way(output, set_aside=only_new and not restart)
-    elif restart:
+    plan, job, settings = begun(output), work.job, work.settings
+    check_meant(output, job, plan, settings)
+    if plan and plan != job.as_plan():
+        _make_way(
+            output, set_aside=not settings.restart and (settings.only_new or settings.retry_failed)
+        )
+    elif settings.restart:
         output.remove("parts")
-    left = _left(output, job, listing)
-    if left or plan != job.as_plan():
-        output.remove("run.json")
+    left = left_of(output, work)
     output.write(PLAN, job.as_plan().text())
     return left
 
 
-def _left(output: Place, job: Job, listing: Listing) -> list[Shard]:
-    """The shards without a whole part. Only what a listing names is looked at."""
-    there = set(output.names("parts"))
-    perhaps = [shard for shard in listing.shards if f"{shard.part[6:]}.json" in there]
-    whole = {
+def check_meant(output: Place, job: Job, plan: Plan | None, settings: ScoreSettings) -> None:
+    """Nothing, if this job may be done in a place. Raises OtherRunError."""
+    if not settings.replace:
+        _check_input(output, job, plan)
+    if plan is None or plan == job.as_plan() or finished(output, plan):
+        return
+    before = plan.schema_version == 1 and not job.other_than_names(plan)  # its parts are redone
+    if not (settings.restart or settings.only_new or settings.replace or before):
+        raise OtherRunError(
+            f"{output}: holds an unfinished run of another job ({job.difference(plan)}); finish "
+            "that one, give another output, or --restart to begin anew"
+        )
+
+
+def _check_input(output: Place, job: Job, plan: Plan | None) -> None:
+    """Nothing, if what lies there is a result of this job's input, or none."""
+    result = read_result(output) or read_result(output, FAILED)
+    if result and not same_input(result.input, job.input):
+        again = ", or --retry-failed to score again what failed in it" if plan else ""
+        raise OtherRunError(
+            f"{output}: holds the result of {result.input}, not of {job.input}; give another "
+            f"output{again}, or --replace if that is meant"
+        )
+    if not (result or plan) and output.exists("predictions.csv"):
+        raise OtherRunError(
+            f"{output}: holds a predictions.csv, and nothing that says what it is of; give another "
+            "output, or --replace if that is meant"
+        )
+
+
+def left_of(output: Place, work: Work) -> list[Shard]:
+    """The shards without a part that holds. Only what the listing names is looked at."""
+    there, shards = set(output.names("parts")), work.listing.shards
+    perhaps = [shard for shard in shards if f"{shard.part[6:]}.json" in there]
+    plan = begun(output)
+    again = plan is not None and finished(output, plan) is not None
+    parts = read_parts(output, [shard.part for shard in perhaps])
+    holding = {
         shard.index
-        for shard, found in zip(perhaps, all_done(output, job.digest, perhaps), strict=True)
-        if found
+        for shard, whole in zip(perhaps, parts, strict=True)
+        if whole and _holds(whole, shard, work, again)
     }
-    return [shard for shard in listing.shards if shard.index not in whole]
+    return [shard for shard in shards if shard.index not in holding]
+
+
+def _holds(whole: Whole, shard: Shard, work: Work, again: bool) -> bool:
+    """Whether a part is that of a shard. `again`, after a run that ended: and nothing in it failed
+    for a reason that may be gone. To retry what failed, it must have failed in nothing.
+    """
+    ours = (whole.record.job, whole.record.shard) == (work.job.digest, shard.names)
+    if not ours or whole.record.files is None or not is_of(whole, work.job):
+        return False
+    files = work.listing.files(shard)
+    if work.settings.retry_failed and any(file.kept is None for file in files):
+        return False
+    if again and not may_stay(whole, files, work.by):
+        return False
+    return still_holds(whole, files, work.source)
 
 
 def _make_way(output: Place, set_aside: bool) -> None:
     """Take the parts of another job out of the way of this one's."""
-    if set_aside:
-        newest = max((int(name) for name in output.names("previous")), default=0)
-        output.rename("parts", f"previous/{newest + 1:06d}")
-    else:
+    if set_aside and output.exists("parts"):
+        numbers = [int(name) for name in output.names("previous") if name.isdecimal()]
+        output.rename("parts", f"previous/{max(numbers, default=0) + 1:06d}")
+    elif not set_aside:
         output.remove("parts")
         output.remove("previous")
-
-
-def done(output: Place, job: str | None, shard: Shard) -> tuple[Record, bytes] | None:
-    """The record and the bytes of a part that is whole and of this job, else None."""
-    return next(all_done(output, job, [shard]))
-
-
-def all_done(
-    output: Place, job: str | None, some: Iterable[Shard]
-) -> Iterator[tuple[Record, bytes] | None]:
-    """What `done` says of each shard, in order; where reading takes time, many are under way."""
-    some = list(some)
-    names = [f"{shard.part}.{kind}" for shard in some for kind in ("json", "csv")]
-    contents = output.read_many(Entry(name, 0, "") for name in names)
-    for shard, (record, data) in zip(some, zip(contents, contents, strict=True), strict=True):
-        yield _whole(record, data, job, shard)
-
-
-def _whole(
-    written: bytes | OSError, data: bytes | OSError, job: str | None, shard: Shard
-) -> tuple[Record, bytes] | None:
-    for content in (written, data):
-        if isinstance(content, FileNotFoundError):
-            return None
-        if isinstance(content, OSError):
-            raise content
-    try:
-        record = Record.read(written)
-    except NotSoError:
-        return None
-    ours = record.job == job and record.shard == shard.digest
-    return (record, data) if ours and record.sha256 == sha256_of(data) else None
-
-
-def write_part(output: Place, job: Job, shard: Shard, files: list[File], rows: Iterable) -> Record:
-    """Write the rows of a shard and then the record that says so; returns the record.
-
-    `rows` are engine.Row, one for each file that has no row yet, in order. Raises RunError where
-    a file would have no row, or another file's.
-    """
-    books, text, marks, scored = Books(), io.StringIO(), [], iter(rows)
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(job.header)
-    for entry, kept in files:
-        row = None if kept else next(scored, None)
-        if kept is None and (row is None or row.name != entry.name):
-            raise RunError(
-                f"shard {shard.index}: no row for {text_of(entry.name)}; nothing written"
-            )
-        cells = kept.cells if kept else cells_of(row, job)
-        books.add(cells, kept=kept is not None)
-        writer.writerow(cells)
-        sha256 = kept.sha256 if kept else row.sha256
-        marks.append(f"{entry.name}\0{entry.size}\0{entry.version}\0{sha256}\0")
-    if next(scored, None) is not None:
-        raise RunError(f"shard {shard.index}: more rows than files; nothing written")
-    data = text.getvalue().encode()
-    record = Record(
-        schema_version=Record.VERSION,
-        job=job.digest,
-        shard=shard.digest,
-        bytes=len(data),
-        sha256=sha256_of(data),
-        books=books.counts(),
-        histogram=books.histogram,
-    )
-    output.write(f"{shard.part}.csv", data)
-    output.write(f"{shard.part}.files", "".join(marks).encode("utf-8", "surrogateescape"))
-    output.write(f"{shard.part}.json", record.text(indent=None))
-    return record
-
-
-def cells_of(row, job: Job) -> list[str]:
-    """A row as text. Six decimals: a float32 softmax has about seven digits to give."""
-    path = text_of(row.name)
-    if row.status != "ok":
-        blank = len(job.header) - len(COLUMNS)
-        return [path, row.status, "", "", row.error, *("" for _ in range(blank))]
-    values = row.probabilities
-    best = int(values.argmax())
-    texts = [f"{value:.6f}" for value in values.tolist()]
-    order = (-values).argsort(kind="stable")[: job.settings.top]
-    top = [cell for at in order for cell in (job.classes[at], texts[at])]
-    return [path, "ok", job.classes[best], texts[best], "", *texts, *top]
-
-
-def merge(output: Place, job: Job, listing: Listing) -> tuple[Books, dict[str, WrittenFile]]:
-    """Write predictions.csv (and failures.csv) from the parts; the books, and the files' digests.
-
-    Every part is checked on the way. Raises RunError where one is missing or changed, or the
-    books do not balance; predictions.csv is then not replaced.
-    """
-    books = Books()
-    with output.open_write("predictions.csv") as target:
-        file = Digested(target)
-        file.write(_line(job.header))
-        parts = all_done(output, job.digest, listing.shards)
-        for shard, part in zip(listing.shards, parts, strict=True):
-            file.write(_body(output, job, shard, books, part))
-        _balance(books, listing)
-    written = {"predictions.csv": WrittenFile(bytes=file.size, sha256=file.sha256)}
-    output.remove("failures.csv")
-    if books.failed:
-        with output.open_write("failures.csv") as target:
-            file = Digested(target)
-            for cells in _failures(output, job, listing):
-                file.write(_line(cells))
-        written["failures.csv"] = WrittenFile(bytes=file.size, sha256=file.sha256)
-    return books, written
-
-
-def _body(output: Place, job: Job, shard: Shard, books: Books, part) -> bytes:
-    """The rows of a part (what `done` says) without its header."""
-    if part is None:
-        raise RunError(f"{output}/{shard.part}.csv: changed while the run went on; run it again")
-    record, data = part
-    books.add_record(record)
-    return data[len(_line(job.header)) :]
-
-
-def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
-    """The header and rows of failures.csv: path, status and error of what is not ok."""
-    yield ["path", "status", "error"]
-    for record, data in all_done(output, job.digest, listing.shards):
-        if record.books.failed:
-            for row in rows_of(data):
-                if row[1] != "ok":
-                    yield [row[0], row[1], row[4]]
-
-
-def rows_of(part: bytes) -> Iterator[list[str]]:
-    """The rows of a part, or of predictions.csv, without the header."""
-    reader = csv.reader(io.StringIO(part.decode(), newline=""))
-    next(reader)
-    return reader
-
-
-def _line(cells: Iterable[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
-    return text.getvalue().encode()
-
-
-def _balance(books: Books, listing: Listing) -> None:
-    counts = books.counts()
-    if listing.found != counts.found:
-        raise RunError(
-            f"the books do not balance: {listing.found} files found, {counts.ok} ok and "
-            f"{counts.failed} failed; nothing was published, please report this"
-        )
-
-
-def finish(output: Place, run: RunResult) -> None:
-    """Write run.json, which says that everything before it is there."""
-    output.write("run.json", run.text())
-    output.remove("previous")

@@ -4,10 +4,12 @@ from visionflows.scoring.timings import timings
 timings({"read": 1.0, "decode": 8.0, "forward": 20.0}, seconds=31.0, scored=1001)["limit"]
 """
 
+from typing import Any
+
 _NAMES = {"forward": "the network", "decode": "decoding", "read": "reading", "transfer": "sending"}
 
 
-def timings(stages: dict[str, float], seconds: float, scored: int) -> dict:
+def timings(stages: dict[str, float], seconds: float, scored: int) -> dict[str, Any]:
     """Seconds, images a second, seconds of each stage per 1,000 images, and what limits them."""
     per_1000 = 1000 / max(scored, 1)
     return {

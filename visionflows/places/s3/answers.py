@@ -68,8 +68,8 @@ def meaning(error: Exception, operation: str, bucket: str, key: str | None) -> E
         return FileNotFoundError(2, "No such object", key)
     if _CHANGED.fullmatch(code):
         return ChangedError(key)
-    if code in _OF_ALL:
-        return PlaceError(f"{where}: {_OF_ALL[code]}")
+    if code in _OF_ALL:  # of the bucket, met at a key
+        return PlaceError(f"s3://{bucket}: {_OF_ALL[code]}" + (f" (met at {key})" if key else ""))
     if _REGION.fullmatch(code):
         named = answer.get("Region") or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
         lies = f"lies in {named or 'another region'}, not where it was asked for"
@@ -108,6 +108,5 @@ def _unanswered(error: Exception, said: str, where: str) -> PlaceError:
         return PlaceError(f"{where}: no SSO login ({said}); run `aws sso login`")
     # Of the rest some quote a parameter; none of them is a secret.
     if "Credential" in kind or "Token" in kind or not isinstance(error, known.BotoCoreError):
-        why = f"no credentials that boto3 can use ({said})"
-        return PlaceError(f"{where}: {why}; {_CREDENTIALS}")
+        return PlaceError(f"{where}: no credentials that boto3 can use ({said}); {_CREDENTIALS}")
     return PlaceError(f"{where}: {said}; check the AWS settings of this machine")

@@ -22,7 +22,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from visionflows.digest import md5_of
 from visionflows.places.s3.client import connection, extra, number, settings
@@ -37,7 +37,7 @@ _usable = True  # here: in a fork of what has used obstore it is not
 class Reader:
     """The way to a bucket's objects."""
 
-    def __init__(self, bucket: str, key: tuple):
+    def __init__(self, bucket: str, key: tuple[tuple[str, str], ...]):
         self.bucket, self.store = bucket, _store(bucket)
         self.faulted, self.has_md5s = -FAULTED, True
 
@@ -103,7 +103,7 @@ def _store(bucket: str) -> Any:
             skip_signature=False,
             credential_provider=keys,
             retry_config={"max_retries": 1},  # of a connection that was closed while it was idle
-            client_options=options,
+            client_options=cast(Any, options),
         )
     except (BotoCoreError, BaseError, OSError, ValueError):
         return None

@@ -2,8 +2,7 @@
 
     call("head_object", "lab", Key="store/models/pets/aliases/latest")
 
-Credentials come from boto3's own chain or from a Prefect block, and are never logged or written.
-What the environment sets: docs/s3.md.
+Credentials are boto3's own or a Prefect block's, never logged or written; settings: docs/s3.md.
 """
 
 import functools
@@ -19,9 +18,10 @@ from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.places.base import ReadFailed
 from visionflows.places.s3.answers import BrokenError, meaning
 
+Answer = dict[str, Any]
 log = logging.getLogger("visionflows.s3")
 # What makes a session of a block's name; orchestration says what, as no place knows Prefect.
-session_of_block: Callable[[str], tuple] | None = None
+session_of_block: Callable[[str], tuple[Any, Any]] | None = None
 _lock = threading.RLock()
 _OURS = re.compile("AWS_|VISIONFLOWS_S3_|(?i:(http|https|all|no)_proxy)")
 
@@ -47,14 +47,14 @@ def connection() -> tuple[Any, Any]:
 
 
 @functools.cache
-def _made(key: tuple) -> tuple[Any, Any]:
+def _made(key: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
     import boto3
     from botocore.config import Config
 
-    block = os.environ.get("VISIONFLOWS_S3_BLOCK")
-    if block and not session_of_block:
+    block, asked = os.environ.get("VISIONFLOWS_S3_BLOCK"), session_of_block
+    if block and not asked:
         raise SettingsError(f"VISIONFLOWS_S3_BLOCK={block}: only flows know blocks; unset it")
-    session, endpoint = session_of_block(block) if block else (boto3.Session(), None)
+    session, endpoint = asked(block) if block and asked else (boto3.Session(), None)
     named = (
         endpoint
         or session._session.get_scoped_config().get("endpoint_url")
@@ -86,7 +86,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def call(operation: str, bucket: str, accept: Callable = dict, **parameters: Any) -> Any:
+def call(operation: str, bucket: str, accept: Callable[..., Any] = dict, **parameters: Any) -> Any:
     """What S3 answers, as `accept` takes it. Raises what `meaning` makes of an error.
 
     botocore tries a request again; here that is done with an answer that comes broken.

@@ -10,13 +10,13 @@ from typing import Any
 from visionflows.errors import PlaceError
 from visionflows.places.base import Entry, Passed
 from visionflows.places.order import in_order
-from visionflows.places.s3.client import call, log
+from visionflows.places.s3.client import Answer, call, log
 from visionflows.places.s3.objects import tag_of
 
 Keep = Callable[[str], bool] | None
 
 
-def keys(bucket: str, prefix: str, **options: Any) -> Iterator[dict]:
+def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Answer]:
     """What a listing has below a prefix, a page in memory at a time; each a try of its own."""
     page = {"IsTruncated": True}
     while page.get("IsTruncated"):
@@ -48,7 +48,7 @@ def walk(bucket: str, prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry
         log.warning("s3://%s/%s: no object has this prefix", bucket, prefix)
 
 
-def _files(objects: Iterable[dict], prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry]:
+def _files(objects: Iterable[Answer], prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry]:
     for found in objects:
         name = found["Key"][len(prefix) :]
         last = name.rpartition("/")[2]

@@ -14,7 +14,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 from visionflows.content import TooLarge
 from visionflows.digest import md5_of, sha256_of
@@ -24,7 +24,7 @@ from visionflows.places.base import ReadFailed
 from visionflows.places.chunks import ChunkWriter
 from visionflows.places.media import told_as
 from visionflows.places.s3.answers import BrokenError, ChangedError, FailingError, RefusedError
-from visionflows.places.s3.client import call, connection, log, number
+from visionflows.places.s3.client import Answer, call, connection, log, number
 
 PART = 16 << 20  # bytes; 10,000 parts, the most there may be, make 160 GB
 CHUNK = 8 << 20  # bytes of a large object that are asked for at once
@@ -45,7 +45,7 @@ def get(bucket: str, key: str, version: str = "", span: str = "", most: int | No
     asked = ({"IfMatch": f'"{known}"'} if known else {}) | ({"Range": span} if span else {})
     changed, seen = ReadFailed(errno.EPROTO, "changed after it was listed", key), set()
 
-    def whole(answer: dict) -> tuple[bytes, str]:
+    def whole(answer: Answer) -> Got:
         if known not in ("", tag_of(answer)):
             raise changed
         if most is not None and answer["ContentLength"] > most:
@@ -60,7 +60,9 @@ def get(bucket: str, key: str, version: str = "", span: str = "", most: int | No
         return data, tag_of(answer)
 
     try:
-        return call("get_object", bucket, whole, Key=key, ChecksumMode="ENABLED", **asked)
+        return cast(
+            Got, call("get_object", bucket, whole, Key=key, ChecksumMode="ENABLED", **asked)
+        )
     except ChangedError as error:
         raise changed from error
     except (DeniedError, RefusedError, FailingError) as error:
@@ -70,23 +72,23 @@ def get(bucket: str, key: str, version: str = "", span: str = "", most: int | No
         raise ReadFailed(errno.EPROTO, why, key) from error
 
 
-def tag_of(answer: dict) -> str:
+def tag_of(answer: Answer) -> str:
     """The ETag in an answer or a listing, without the quotes that some servers leave out."""
-    return answer.get("ETag", "").removeprefix("W/").strip('"')
+    return str(answer.get("ETag", "")).removeprefix("W/").strip('"')
 
 
-def _has_md5(answer: dict) -> bool:
+def _has_md5(answer: Answer) -> bool:
     plain = answer.get("ServerSideEncryption", "AES256") == "AES256"
     return plain and "SSECustomerAlgorithm" not in answer and bool(MD5.fullmatch(tag_of(answer)))
 
 
-def _is_right(data: bytes, answer: dict) -> bool:
+def _is_right(data: bytes, answer: Answer) -> bool:
     # The CRC was compared; of its other kinds botocore knows none by itself.
     compared = any(answer.get(f"Checksum{kind}") for kind in ("CRC32", "SHA1", "SHA256"))
     return compared or not _has_md5(answer) or md5_of(data) == tag_of(answer)
 
 
-def put(bucket: str, key: str, data: bytes, **condition: str) -> None:
+def put(bucket: str, key: str, data: bytes, **condition: Any) -> None:
     """Write an object by one request. Raises ChangedError where `condition` fails."""
     call("put_object", bucket, Key=key, **_summed(data), **told_as(key), **condition)
 
@@ -105,7 +107,7 @@ class Upload(ChunkWriter):
     def __init__(self, bucket: str, key: str):
         super().__init__(self._send, PART)
         self.bucket, self.key, self._upload = bucket, key, ""
-        self._parts: list[concurrent.futures.Future[dict]] = []
+        self._parts: list[concurrent.futures.Future[Answer]] = []
 
     def _send(self, data: bytes) -> None:
         if not self._upload:
@@ -116,7 +118,7 @@ class Upload(ChunkWriter):
         sent = {"PartNumber": len(self._parts) + 1, **_summed(data)}
         self._parts.append(threads(number("CONNECTIONS")).submit(self._call, "upload_part", **sent))
 
-    def _call(self, operation: str, **parameters: Any) -> dict:
+    def _call(self, operation: str, **parameters: Any) -> Any:
         return call(operation, self.bucket, Key=self.key, UploadId=self._upload, **parameters)
 
     def finish(self) -> None:
@@ -155,7 +157,7 @@ def abort_upload(bucket: str, key: str, upload: str) -> None:
         log.info("an unfinished upload of %s is gone, or stays behind: %s", key, error)
 
 
-def chunks(bucket: str, key: str, head: dict) -> Generator[bytes, None, None]:
+def chunks(bucket: str, key: str, head: Answer) -> Generator[bytes, None, None]:
     """A large object as `head` tells of it, in chunks, the next ones on their way meanwhile.
 
     The whole is compared with an ETag that is an MD5. Raises ReadFailed, and what `get` does.

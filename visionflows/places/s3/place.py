@@ -3,8 +3,7 @@
     from visionflows.places import place
     place("s3://inbox/2020").read("1.jpg")
 
-A prefix ends at its slash: `a/` never means `a_test/`. A name is what a key has after the prefix,
-whatever is in it; it never becomes a path on this machine.
+A prefix ends at its slash: `a/` never means `a_test/`. No name ever becomes a path on this machine.
 """
 
 import contextlib
@@ -14,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from visionflows.errors import DeniedError, PlaceError, SettingsError
 from visionflows.places.ahead import ahead, each
@@ -91,7 +90,7 @@ class S3Place:
         """A file to fill; it appears when the block ends well and our locks still hold."""
         upload = Upload(self.bucket, self.prefix + name)
         try:
-            yield upload
+            yield cast(BinaryIO, upload)
             check(self, name)
             upload.finish()
         except BaseException:

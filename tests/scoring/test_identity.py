@@ -1,0 +1,198 @@
+"""A row belongs to one content, one input, one model, and what computed it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import encoded, shape, write_shapes
+from scored import rows_of
+
+from visionflows.errors import OtherRunError
+from visionflows.scoring import job as jobs
+from visionflows.scoring.run import ScoreSettings, score_folder
+
+SMALL = ScoreSettings(shard_size=5, batch_size=5)
+NEW = SMALL.model_copy(update={"only_new": True})
+
+
+def scored(trained, folder: Path, output: Path, settings: ScoreSettings = SMALL) -> dict:
+    return score_folder(str(folder), str(output), "shapes", trained.store, settings)
+
+
+def forwarded(trained, folder: Path, output: Path, settings: ScoreSettings = SMALL) -> int:
+    return scored(trained, folder, output, settings)["timings"]["forwarded"]
+
+
+def another_picture(path: Path) -> None:
+    """Another content under the same name, of the same size and with the same time of content."""
+    before, data = path.stat(), bytearray(path.read_bytes())
+    shape("stripes", 77).save(path)
+    data[-200:-100] = os.urandom(100)
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.fixture
+def bitmaps(tmp_path) -> Path:
+    """Ten pictures whose sizes say nothing of what is in them."""
+    (tmp_path / "in").mkdir()
+    for seed in range(10):
+        (tmp_path / f"in/{seed}.bmp").write_bytes(encoded(shape("circle", seed), "BMP"))
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("settings", [SMALL, NEW])
+def test_another_picture_of_the_same_name_size_and_time_is_scored(
+    trained, bitmaps, settings, tmp_path
+):
+    scored(trained, bitmaps, tmp_path / "out", settings)
+    another_picture(bitmaps / "3.bmp")
+    assert forwarded(trained, bitmaps, tmp_path / "out", settings) == (1 if settings == NEW else 5)
+    scored(trained, bitmaps, tmp_path / "anew")
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "anew")
+
+
+def test_the_same_bytes_under_another_time_or_inode_are_not_scored_again(
+    trained, bitmaps, tmp_path
+):
+    scored(trained, bitmaps, tmp_path / "out")
+    os.utime(bitmaps / "1.bmp", (1, 1))
+    shutil.copy(bitmaps / "2.bmp", tmp_path / "copy")
+    os.replace(tmp_path / "copy", bitmaps / "2.bmp")
+    for settings in (SMALL, NEW):
+        assert forwarded(trained, bitmaps, tmp_path / "out", settings) == 0
+
+
+def test_another_input_into_a_finished_output_is_refused_unless_it_is_meant(
+    trained, where, tmp_path
+):
+    one, two = (write_shapes(tmp_path / name, each=1) for name in ("one", "two"))
+    output, store = where(tmp_path / "out"), where(trained.store)
+    score_folder(where(one), output, "shapes", store)
+    before = (tmp_path / "out/predictions.csv").read_bytes()
+    for settings in (ScoreSettings(), ScoreSettings(only_new=True), ScoreSettings(restart=True)):
+        with pytest.raises(OtherRunError, match=r"holds the result of .*one, not of .*two"):
+            score_folder(where(two), output, "shapes", store, settings)
+    assert (tmp_path / "out/predictions.csv").read_bytes() == before
+    meant = ScoreSettings(replace=True)
+    run = score_folder(where(two), output, "shapes", store, meant)
+    assert run["root"] == where(two)
+
+
+def test_a_folder_whose_files_changed_is_the_same_input(trained, tmp_path, monkeypatch):
+    folder = write_shapes(tmp_path / "in", each=2)
+    scored(trained, folder, tmp_path / "out")
+    (folder / "circle/0000.png").unlink()
+    shape("square", 9).save(folder / "new.png")
+    monkeypatch.chdir(tmp_path)
+    assert scored(trained, Path("in"), tmp_path / "out")["books"]["found"] == 6
+    assert scored(trained, folder, tmp_path / "out")["timings"]["scored"] == 0
+
+
+def test_rows_of_another_input_are_taken_over_only_where_the_content_is_the_same(
+    trained, bitmaps, tmp_path
+):
+    scored(trained, bitmaps, tmp_path / "out")
+    shutil.copytree(bitmaps, tmp_path / "two")
+    another_picture(tmp_path / "two/3.bmp")
+    for path in bitmaps.iterdir():
+        stat = path.stat()
+        os.utime(tmp_path / "two" / path.name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    meant = NEW.model_copy(update={"replace": True})
+    assert forwarded(trained, tmp_path / "two", tmp_path / "out", meant) == 1
+    scored(trained, tmp_path / "two", tmp_path / "anew")
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "anew")
+
+
+def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_path, monkeypatch):
+    from visionflows.images import open as opening
+
+    (bitmaps / "bad.png").write_bytes(b"no picture")
+    (bitmaps / "gone.png").symlink_to("nowhere")
+    shape("circle", 1, size=44).save(bitmaps / "heavy.bmp")
+    real = opening.to_rgb
+
+    def no_memory(image):
+        if image.size == (44, 44) and no_memory.left:
+            no_memory.left -= 1
+            raise MemoryError
+        return real(image)
+
+    no_memory.left = 1
+    monkeypatch.setattr(opening, "to_rgb", no_memory)
+    first = scored(trained, bitmaps, tmp_path / "out", NEW)
+    assert first["books"]["by_status"] == {"missing": 1, "ok": 10, "too_large": 1, "unreadable": 1}
+    second = scored(trained, bitmaps, tmp_path / "out", NEW)
+    assert second["timings"]["scored"] == 2  # the picture that had no memory, and what was gone
+    assert second["books"]["by_status"] == {"missing": 1, "ok": 11, "unreadable": 1}
+    monkeypatch.setattr(jobs, "computing", lambda: {"pillow": "99"})
+    third = scored(trained, bitmaps, tmp_path / "out", NEW)
+    assert third["timings"]["scored"] == 2  # what another decoder refused, too
+
+
+def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkeypatch):
+    whole = scored(trained, bitmaps, tmp_path / "out")
+    (alone,) = whole["computed"]
+    assert (alone["files"], alone["parts"]) == (10, "0-1")
+    assert alone["precision"] == "float32"
+    assert {"torch", "pillow", "numpy"} <= alone["versions"].keys()
+    (tmp_path / "out/parts/part-00001.json").unlink()  # and it goes on elsewhere
+    monkeypatch.setattr(jobs, "computing", lambda: {"torch": "99"})
+    mixed = scored(trained, bitmaps, tmp_path / "out")
+    assert [one["parts"] for one in mixed["computed"]] == ["0", "1"]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "omputed in 2 ways: 5 files (parts 0) by" in page
+    from visionflows.cli.main import told
+
+    assert [line for line in told(mixed) if "computed in 2 ways" in line and "torch 99" in line]
+    shape("square", 3).save(bitmaps / "a.png")  # rows that are taken over keep their maker
+    third = scored(trained, bitmaps, tmp_path / "out", NEW)
+    assert sorted(one["files"] for one in third["computed"]) == [5, 6]
+
+
+def old_form(output: Path) -> None:
+    """Write the parts of a result as the version before did."""
+    plan = json.loads((output / "parts/plan.json").read_text())
+    plan.pop("schema_version")
+    plan |= {"input": os.path.relpath(plan["input"]), "listing": "0" * 64}
+    plan["job"] = jobs._digest({key: plan[key] for key in plan if key != "job"})
+    (output / "parts/plan.json").write_text(json.dumps(plan))
+    for path in (output / "parts").glob("part-*.json"):
+        record = json.loads(path.read_text())
+        for key in ("schema_version", "files", "computed"):
+            record.pop(key)
+        path.write_text(json.dumps(record | {"job": plan["job"], "shard": "0" * 64}))
+        fields = path.with_suffix(".files").read_bytes().split(b"\0")[:-1]
+        marks = [[*fields[at : at + 4]] for at in range(0, len(fields), 5)]
+        for mark in marks:
+            mark[2] = mark[2].partition(b":")[0]
+        old = b"".join(field + b"\0" for mark in marks for field in mark)
+        path.with_suffix(".files").write_bytes(old)
+    run = json.loads((output / "run.json").read_text())
+    new = ("root", "job", "computed")
+    run = {key: value for key, value in run.items() if key not in new}
+    (output / "run.json").write_text(json.dumps(run | {"input": plan["input"]}))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_output_of_the_version_before_is_gone_on_with(
+    trained, bitmaps, tmp_path, monkeypatch, finished
+):
+    monkeypatch.chdir(tmp_path)
+    scored(trained, bitmaps, tmp_path / "out")
+    (bitmaps / "bad.png").write_bytes(b"no picture")
+    scored(trained, bitmaps, tmp_path / "out")
+    old_form(tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "new")
+    if not finished:
+        for output in ("out", "new"):
+            (tmp_path / output / "run.json").unlink()
+    assert scored(trained, bitmaps, tmp_path / "out")["timings"]["scored"] == 11
+    another_picture(bitmaps / "3.bmp")
+    run = scored(trained, bitmaps, tmp_path / "new", NEW)
+    assert run["timings"]["scored"] == 2  # the changed one, and what was refused
+    assert {one["device"] for one in run["computed"]} >= {"not recorded"}

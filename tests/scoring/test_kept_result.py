@@ -1,0 +1,144 @@
+"""A result is replaced only by a whole one of the same input; a missing input is no empty one."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import encoded, picture, write_shapes
+from scored import rows_of
+
+from visionflows.engine import make_engine
+from visionflows.errors import LockedError, ModelError, PlaceError, RunError, TooManyBadError
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+
+SMALL = ScoreSettings(shard_size=6, batch_size=3)
+
+
+def files_of(output: Path) -> dict[str, bytes]:
+    """The files of a result."""
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+
+
+def test_an_input_that_had_files_and_has_none_is_refused(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    arguments = (where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    score_folder(*arguments, SMALL)
+    before = files_of(tmp_path / "out")
+    for path in folder.rglob("*.png"):
+        path.rename(tmp_path / path.name)
+    (folder / "note.txt").write_text("the share is not mounted")
+    for settings in (SMALL, SMALL.model_copy(update={"only_new": True, "restart": True})):
+        with pytest.raises(PlaceError, match=r"holds no image, and .*out has rows.*--allow-empty"):
+            score_folder(*arguments, settings)
+    assert files_of(tmp_path / "out") == before
+    meant = SMALL.model_copy(update={"allow_empty": True})
+    assert score_folder(*arguments, meant)["books"]["found"] == 0
+    assert rows_of(tmp_path / "out") == []
+
+
+def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=2)
+    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    score_folder(*arguments, SMALL)
+    before = files_of(tmp_path / "out")
+    folder.rename(tmp_path / "away")
+    for settings in (SMALL, SMALL.model_copy(update={"retry_failed": True, "allow_empty": True})):
+        with pytest.raises((PlaceError, RunError), match=r"no such folder|went away"):
+            score_folder(*arguments, settings)
+    assert files_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("comes_back_as", ["nothing", "an empty folder"])
+def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, comes_back_as):
+    folder = write_shapes(tmp_path / "in", each=6)
+    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    score_folder(*arguments, SMALL)
+    before = files_of(tmp_path / "out")
+    (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # another night: a run begins anew
+    engine = make_engine(load(find("shapes", trained.store)), SMALL)
+    with ScoringRun(*arguments[:2], engine, SMALL).alone() as scoring:
+        first, *left = scoring.prepare()
+        scoring.score(first)
+        folder.rename(tmp_path / "away")
+        if comes_back_as == "an empty folder":
+            os.mkdir(folder)
+        with pytest.raises(RunError, match="went away, or is another folder"):
+            scoring.score(left[0])
+    assert files_of(tmp_path / "out") == before
+    if folder.exists():
+        folder.rmdir()
+    (tmp_path / "away").rename(folder)
+    run = score_folder(*arguments, SMALL)
+    assert (run["timings"]["scored"], run["books"]["ok"]) == (13, 19)
+
+
+def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=7)
+    arguments = (where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    score_folder(*arguments, SMALL)
+    before = files_of(tmp_path / "out")
+    for path in sorted(folder.rglob("*.png"))[:5]:
+        path.write_bytes(b"no picture")
+    for _ in range(2):  # the second one finds that nothing is left to do
+        with pytest.raises(TooManyBadError, match=r"5 of 21 .*out/failed/failures\.csv"):
+            score_folder(*arguments, SMALL)
+        assert files_of(tmp_path / "out") == before
+        told = files_of(tmp_path / "out/failed")
+        assert set(told) == {"predictions.csv", "failures.csv", "report.html", "run.json"}
+        assert json.loads(told["run.json"])["status"] == "failed"
+        assert len(rows_of(tmp_path / "out/failed")) == 21
+    (folder / "extra.png").write_bytes(b"no picture")  # the next night is another job
+    with pytest.raises(TooManyBadError, match="6 of 22"):
+        score_folder(*arguments, SMALL)
+    for path in folder.rglob("*.png"):
+        if path.read_bytes() == b"no picture":
+            path.write_bytes(encoded(picture(1), "PNG"))
+    run = score_folder(*arguments, SMALL.model_copy(update={"retry_failed": True}))
+    assert (run["books"]["ok"], run["timings"]["scored"]) == (22, 6)
+    assert len(rows_of(tmp_path / "out")) == 22
+    assert not (tmp_path / "out/failed").exists()
+
+
+def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
+    """Its version is what it was: but a row that it is missing says nothing of its bytes."""
+    folder = write_shapes(tmp_path / "in", each=2)
+    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    engine = make_engine(load(find("shapes", trained.store)), SMALL)
+    with ScoringRun(*arguments[:2], engine, SMALL).alone() as scoring:
+        (shard,) = scoring.prepare()
+        hidden = folder / "circle/0000.png"
+        hidden.rename(tmp_path / "away")
+        scoring.score(shard)
+        (tmp_path / "away").rename(hidden)
+    assert score_folder(*arguments, SMALL)["books"]["by_status"] == {"ok": 6}
+
+
+def test_a_run_clears_the_drafts_of_one_that_was_killed(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    for name in ("", "parts", "failed", "previous/000001"):
+        (tmp_path / "out" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name / ".writing-0123").write_bytes(b"half")
+    score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store, SMALL)
+    left = [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
+    assert left == []
+
+
+def test_a_run_waits_for_its_output_before_it_loads_a_model(trained, tmp_path, monkeypatch):
+    folder = write_shapes(tmp_path / "in", each=1)
+    monkeypatch.setattr("visionflows.scoring.run.load", lambda where: pytest.fail("loaded"))
+    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    with place(tmp_path / "out").lock(".lock"), pytest.raises(LockedError):
+        score_folder(*arguments, SMALL)
+    with place(tmp_path / "out").lock(".lock"), pytest.raises(ModelError):
+        score_folder(*arguments[:2], "nothing", trained.store, ScoreSettings(wait=600))
+    assert os.listdir(tmp_path / "out") == []
+    with pytest.raises(ModelError):
+        score_folder(arguments[0], str(tmp_path / "new"), "nothing", trained.store, SMALL)
+    monkeypatch.undo()
+    with pytest.raises(PlaceError, match="no such folder"):
+        score_folder(str(tmp_path / "nowhere"), str(tmp_path / "new"), *arguments[2:], SMALL)
+    assert not (tmp_path / "new").exists()

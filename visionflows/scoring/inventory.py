@@ -1,0 +1,133 @@
+"""What a run has before it: the files of its input, and the rows that it has of them already.
+
+    found = take_inventory(source, place("out"), job, [computed], settings)
+    found.listing, found.job
+
+The rows are those that --only-new takes over, or, with --retry-failed, all that have a label.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator
+
+from visionflows.digest import sha256_of_file
+from visionflows.errors import OtherRunError, RunError
+from visionflows.images.formats import is_image_name
+from visionflows.places.base import LISTED, Entry, Place
+from visionflows.places.local import LocalPlace
+from visionflows.places.names import name_of
+from visionflows.scoring.earlier import Earlier
+from visionflows.scoring.job import Job
+from visionflows.scoring.listing import File, Listing, list_files, outside
+from visionflows.scoring.result import finished, read_result
+from visionflows.scoring.schema import Computed, RunResult
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.shards import begun
+from visionflows.scoring.source import Source, same_input
+
+
+@dataclasses.dataclass
+class Inventory:
+    """The listing, the job it makes, the rows of before; and how many files are no pictures."""
+
+    listing: Listing
+    job: Job
+    earlier: Earlier | None
+    ignored: int
+
+
+def take_inventory(
+    source: Source, output: Place, job: Job, made: list[Computed], settings: ScoreSettings
+) -> Inventory:
+    """What there is to score; `job` is one of no files yet. Raises PlaceError, RunError."""
+    if settings.retry_failed or source.is_list:  # else listing it says so
+        source.there()
+    if settings.retry_failed:
+        return _to_retry(source, output, job, made)
+    earlier = Earlier(output, source.place, job, made) if settings.only_new else None
+    ignored = 0
+
+    def keep(name: str) -> bool:
+        nonlocal ignored
+        image = is_image_name(name)
+        ignored += not image
+        return image
+
+    entries = source.entries(keep)
+    if not source.is_list:
+        entries = outside(entries, inside(source.place, output))
+    rows = earlier.row if earlier else lambda entry: None
+    listing = list_files((File(entry, rows(entry)) for entry in entries), settings.shard_size)
+    source.check()
+    if earlier:
+        earlier.end()
+    return Inventory(listing, _of(job, listing), earlier, ignored)
+
+
+def _of(job: Job, listing: Listing) -> Job:
+    return dataclasses.replace(job, listing=listing.digest, files=listing.found)
+
+
+def inside(source: Place, output: Place) -> str | None:
+    """Where the output lies inside the input, if it does."""
+    if not (isinstance(source, LocalPlace) and isinstance(output, LocalPlace)):
+        folder, there = f"{source}".rstrip("/") + "/", f"{output}".rstrip("/")
+        return there.removeprefix(folder) if there.startswith(folder) else None
+    root, below = source.root.resolve(), output.root.resolve()
+    if root != below and below.is_relative_to(root):
+        return below.relative_to(root).as_posix()
+    return None
+
+
+def _to_retry(source: Source, output: Place, job: Job, made: list[Computed]) -> Inventory:
+    """The files of the result that lies in the output, with the rows of those that have a label."""
+    result = _result_to_retry(output, job)
+    job = dataclasses.replace(job, settings=result.settings)
+    earlier = Earlier(output, source.place, job, made)
+    files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
+    listing = list_files(files, result.settings.shard_size)
+    return Inventory(listing, _of(job, listing), None, result.books.ignored)
+
+
+def _result_to_retry(output: Place, job: Job) -> RunResult:
+    """The last result, if it is one of this job's input, model and settings. Raises RunError."""
+    plan = begun(output)
+    result = (plan and finished(output, plan)) or read_result(output)
+    if result is None:
+        raise RunError(f"{output}: holds no result to retry; run it without --retry-failed")
+    if not same_input(result.input, job.input):
+        raise OtherRunError(
+            f"{output}: holds the result of {result.input}, not of {job.input}; name that input"
+        )
+    if result.model.digest != job.model:
+        raise OtherRunError(
+            f"{output}: was scored with {result.model.name}@{result.model.version}; name that "
+            "model, or run it without --retry-failed"
+        )
+    for name, value in job.settings:
+        if name != "shard_size" and getattr(result.settings, name) != value:
+            raise OtherRunError(
+                f"{output}: was scored with {name} {getattr(result.settings, name)}, not {value}; "
+                "give the same settings, or run it without --retry-failed"
+            )
+    return result
+
+
+def _names(output: Place, result: RunResult) -> Iterator[str]:
+    """The files of a result, in order, by its predictions.csv. Raises RunError if that changed."""
+    name = f"{result.folder}predictions.csv"
+    written = result.files.get(name)
+    try:
+        with output.open_read(name) as file:
+            same = written is not None and sha256_of_file(file) == written.sha256
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise RunError(
+            f"{output}/{name}: missing, or changed since it was written; run it without "
+            "--retry-failed"
+        )
+    with output.open_read(name) as file:
+        for row in csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")):
+            yield name_of(row["path"])

@@ -1,0 +1,159 @@
+"""The result of a run: the parts joined, and run.json; it replaces the last one when it is whole.
+
+books, computed = tally(place("out"), job, listing)
+files = join(place("out"), job, listing, books, folder="")
+finish(place("out"), run)
+
+predictions.csv          all parts, one after the other
+failures.csv             the rows that are not ok, if any; can be the input of another run
+run.json                 written last: without it the run is not done
+failed/                  the same of a run that failed, beside the last good result
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from visionflows.digest import Digested
+from visionflows.errors import RunError
+from visionflows.places.base import Place
+from visionflows.scoring.books import Books
+from visionflows.scoring.job import Job
+from visionflows.scoring.listing import Listing, Shard
+from visionflows.scoring.parts import Whole, line, read_parts, rows_of
+from visionflows.scoring.schema import FAILED, Computed, Plan, RunResult, Share, WrittenFile
+from visionflows.stored import NotSoError
+
+log = logging.getLogger("visionflows.result")
+
+
+def read_result(output: Place, folder: str = "") -> RunResult | None:
+    """What run.json says there; None where there is none, or it cannot be read."""
+    try:
+        return RunResult.read(output.read(f"{folder}run.json"))
+    except FileNotFoundError:
+        return None
+    except (NotSoError, IsADirectoryError) as error:
+        log.warning("%s/%srun.json: %s; it counts as none", output, folder, error)
+        return None
+
+
+def finished(output: Place, plan: Plan) -> RunResult | None:
+    """The result of the job of a plan, be it one that failed; None where it has not ended yet."""
+    results = (read_result(output, folder) for folder in (FAILED, ""))
+    old = plan.schema_version == 1  # whose run.json was taken away when the next run began
+    return next((run for run in results if run and (run.job == plan.job or old)), None)
+
+
+def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, tuple[Share, ...]]:
+    """The books of all parts, and what computed them. Raises RunError where one is missing."""
+    books, shares = Books(), _Shares()
+    for shard, whole in _parts(output, job, listing):
+        books.add_record(whole.record)
+        shares.add(shard, whole)
+    counts = books.counts()
+    if listing.found != counts.found:
+        raise RunError(
+            f"the books do not balance: {listing.found} files found, {counts.ok} ok and "
+            f"{counts.failed} failed; nothing was published, please report this"
+        )
+    return books, shares.told()
+
+
+def join(
+    output: Place, job: Job, listing: Listing, books: Books, folder: str
+) -> dict[str, WrittenFile]:
+    """Write predictions.csv (and failures.csv) into a folder from the parts; their digests.
+
+    Every part is checked on the way. Raises RunError where one is missing or changed since they
+    were tallied; predictions.csv is then not replaced.
+    """
+    again = Books()
+
+    def rows() -> Iterator[bytes]:
+        yield line(job.header)
+        for _, whole in _parts(output, job, listing):
+            again.add_record(whole.record)
+            yield whole.data[len(line(job.header)) :]
+        if again.counts() != books.counts():
+            raise RunError(f"{output}/parts: changed while the run went on; run it again")
+
+    files = {f"{folder}predictions.csv": _write(output, f"{folder}predictions.csv", rows())}
+    name = f"{folder}failures.csv"
+    if books.failed:
+        files[name] = _write(output, name, map(line, _failures(output, job, listing)))
+    else:
+        output.remove(name)
+    return files
+
+
+def folder_for(output: Place, failed: bool) -> str:
+    """Where a result goes: one that failed does not replace a good one, and stands beside it."""
+    last = read_result(output) if failed else None
+    return FAILED if last and last.status == "done" else ""
+
+
+def finish(output: Place, run: RunResult) -> None:
+    """Write run.json, which says that everything before it is there."""
+    output.write(f"{run.folder}run.json", run.text())
+    if not run.folder:
+        output.remove(FAILED.rstrip("/"))
+    output.remove("previous")
+
+
+def _write(output: Place, name: str, lines: Iterable[bytes]) -> WrittenFile:
+    with output.open_write(name) as target:
+        file = Digested(target)
+        for some in lines:
+            file.write(some)
+    return WrittenFile(bytes=file.size, sha256=file.sha256)
+
+
+def _parts(output: Place, job: Job, listing: Listing) -> Iterator[tuple[Shard, Whole]]:
+    """Every shard with its part, which is whole and of this job. Raises RunError."""
+    parts = read_parts(output, [shard.part for shard in listing.shards])
+    for shard, whole in zip(listing.shards, parts, strict=True):
+        if whole is None or (whole.record.job, whole.record.shard) != (job.digest, shard.names):
+            raise RunError(
+                f"{output}/{shard.part}.csv: changed while the run went on; run it again"
+            )
+        yield shard, whole
+
+
+def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
+    """The header and rows of failures.csv: path, status and error of what is not ok."""
+    yield ["path", "status", "error"]
+    for _, whole in _parts(output, job, listing):
+        if whole.record.books.failed:
+            for row in rows_of(whole.data):
+                if row[1] != "ok":
+                    yield [row[0], row[1], row[4]]
+
+
+class _Shares:
+    """What computed how many files, and in which parts."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Computed, list[int], list[int]]] = {}
+
+    def add(self, shard: Shard, whole: Whole) -> None:
+        for at, computed in enumerate(whole.record.computed):
+            _, counts, parts = self._found.setdefault(computed.words, (computed, [], []))
+            counts.append(sum(mark.by == at for mark in whole.marks))
+            parts.append(shard.index)
+
+    def told(self) -> tuple[Share, ...]:
+        return tuple(
+            Share(**computed.model_dump(), files=sum(counts), parts=_ranges(parts))
+            for computed, counts, parts in self._found.values()
+        )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Rising numbers in words: `0-3, 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)

@@ -1,0 +1,38 @@
+"""How to score a place: what `visionflows score` takes, and what the run form shows.
+
+from visionflows.scoring.settings import ScoreSettings
+ScoreSettings(only_new=True, top=3)
+"""
+
+from pydantic import Field
+
+from visionflows.engine.base import EngineSettings
+
+
+class ScoreSettings(EngineSettings):
+    """How to score a place."""
+
+    shard_size: int = Field(
+        1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
+    )
+    top: int = Field(0, ge=0, le=1000, description="Columns with the best K classes, in order.")
+    only_new: bool = Field(
+        False, description="Take over the rows of files that this output has already scored."
+    )
+    retry_failed: bool = Field(
+        False, description="Score again only what failed, and merge its rows into the output."
+    )
+    restart: bool = Field(
+        False, description="Begin anew where an unfinished run of another job lies in the output."
+    )
+    replace: bool = Field(False, description="Replace the result of another input.")
+    allow_empty: bool = Field(
+        False, description="Take an input for empty that had files in this output before."
+    )
+    max_error_rate: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="The run fails if more than this share of 20 or more files do.",
+    )
+    wait: float = Field(0, ge=0, description="Seconds to wait for another run into the output.")
