@@ -1,7 +1,9 @@
 """The model bundle, on a disk and in a bucket: what is written, found, and refused."""
 
 import concurrent.futures
+import csv
 import dataclasses
+import io
 import json
 import pickle
 import shutil
@@ -55,6 +57,35 @@ def test_a_bundle_holds_what_the_contract_says(published):
     assert pictures == {"batch", "results", "confusion", "top_losses", "curves"}
     header = (where / "files.csv").read_text().splitlines()[0]
     assert header == "path,label,is_valid,sha256"
+
+
+def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
+    """A thousand classes in model.json were seven megabytes of zeros, read by every list."""
+    info = json.loads((Path(trained.place) / "model.json").read_text())
+    assert "confusion" not in info["metrics"]
+    assert info["metrics"]["by_class"]
+    data = (Path(trained.place) / "confusion.csv").read_bytes()
+    assert info["files"]["confusion.csv"] == sha256_of(data)
+    rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+    assert all(int(row["images"]) > 0 for row in rows)
+    matrix = trained.metrics["confusion"]
+    told = {(row["actual"], row["predicted"]): int(row["images"]) for row in rows}
+    assert matrix == [[told.get((a, p), 0) for p in CLASSES] for a in CLASSES]
+    assert (
+        published.folder / "confusion.csv"
+    ).read_bytes() == data  # of a draft that was published
+
+
+def test_a_bundle_of_before_keeps_its_matrix(trained, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    metrics = json.loads((copy / "model.json").read_text())["metrics"]
+    changed(copy, metrics=metrics | {"confusion": trained.metrics["confusion"]})
+    shown = json.loads(bundle.load(place(str(copy))).info.text())
+    assert shown["metrics"]["confusion"] == trained.metrics["confusion"]
+    changed(copy, metrics=metrics | {"confusion": [[-1]]})
+    with pytest.raises(ModelError, match="confusion"):
+        bundle.load(place(str(copy)))
 
 
 def test_names_aliases_versions_and_places_find_the_same_bundle(published):

@@ -7,7 +7,9 @@ find("pets@production", store="store")           # the place of a bundle
 <store>/models/<name>/aliases/<alias>   one line: a version
 """
 
+import csv
 import datetime
+import io
 import logging
 import os
 import re
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.model")
 
+_OF_DRAFTS = (  # what of a draft is published
+    *("weights", "selfcheck/", "pictures/", "report.html", "export.pkl", "confusion.csv"),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -48,16 +53,18 @@ def publish(draft: Path, store: str | Path, info: ModelInfo, table: "pd.DataFram
     """The place of a new bundle made of a draft; `latest` means it from now on.
 
     `draft` holds weights.safetensors, selfcheck/ and pictures/ (as fine_tune and evaluate leave
-    them), and report.html; `info` is all of model.json that is known by now. The bundle can be
-    found once its model.json, the last file written, is there.
+    them), and report.html; `info` is all of model.json that is known by now, and its confusion
+    matrix becomes a file of its own. The bundle can be found once its model.json, the last file
+    written, is there.
     """
     target = place(store).sub(f"models/{info.name}/{info.version}")
     source = place(draft)
     target.write("files.csv", _files_csv(table))
+    if info.metrics.confusion:
+        target.write("confusion.csv", _confusion_csv(info))
+        info = info.without_confusion()
     for entry in source.walk():
-        if entry.name.startswith(
-            ("weights", "selfcheck/", "pictures/", "report.html", "export.pkl")
-        ):
+        if entry.name.startswith(_OF_DRAFTS):
             target.write(entry.name, source.read(entry.name))
     files = {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()}
     target.write("model.json", info.model_copy(update={"files": files}).text())
@@ -172,6 +179,18 @@ def _files_csv(table: "pd.DataFrame") -> bytes:
     usable = table[table.status == "ok"]
     columns = ["path", "label", "is_valid", "sha256"]
     return usable[columns].to_csv(index=False, lineterminator="\r\n").encode()
+
+
+def _confusion_csv(info: ModelInfo) -> bytes:
+    """Which class was taken for which, and how often: a row for each that happened."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(["actual", "predicted", "images"])
+    for actual, counts in zip(info.classes, info.metrics.confusion, strict=True):
+        for predicted, count in zip(info.classes, counts, strict=True):
+            if count:
+                writer.writerow([actual, predicted, count])
+    return text.getvalue().encode()
 
 
 def default_store() -> str:

@@ -130,7 +130,10 @@ class ClassMetrics(Open):
 
 
 class Metrics(Open):
-    """What evaluation measured on the validation side; `confusion` has a row an actual class."""
+    """What evaluation measured on the validation side; `confusion` has a row an actual class.
+
+    A published bundle has the matrix in confusion.csv, those of before have it here.
+    """
 
     error_rate: float = math.nan
     accuracy: float = math.nan
@@ -177,6 +180,12 @@ class ModelInfo(Stored):
         agreement = Agreement.model_validate(found)
         precision = self.precision.model_copy(update={"agreement": agreement})
         return self.model_copy(update={"precision": precision})
+
+    def without_confusion(self) -> Self:
+        """The same, but for the confusion matrix: 1,000 classes have a million counts."""
+        told = self.metrics.model_dump(by_alias=True, exclude_unset=True, exclude={"confusion"})
+        metrics = Metrics.model_validate(told, strict=False)
+        return self.model_copy(update={"metrics": metrics})
 
     @field_validator("classes")
     @classmethod
