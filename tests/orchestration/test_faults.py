@@ -83,7 +83,7 @@ def test_a_server_that_does_not_answer_is_told_in_one_line():
     with temporary_settings({PREFECT_API_URL: NOBODY_THERE}):
         for ask in (server.check, lambda: httpx.get(NOBODY_THERE, trust_env=False)):
             line = line_of(ask)
-            assert line.startswith("http://127.0.0.1:9/api: the Prefect server there does not ans")
+            assert line.startswith("PREFECT_API_URL=http://127.0.0.1:9/api cannot be reached")
             assert "unset PREFECT_API_URL" in line
 
 

@@ -6,7 +6,7 @@
 The event `visionflows.model.promoted` is what the score deployment waits for.
 """
 
-from visionflows.errors import RunError
+from visionflows.errors import ServerError
 from visionflows.model import registry
 from visionflows.orchestration import server
 
@@ -16,8 +16,8 @@ PROMOTED = "visionflows.model.promoted"
 def promote(model: str, store: str, alias: str = "production") -> str:
     """The name `pets@production`, which means `model` from now on; the server is told so.
 
-    Raises ModelError where there is no such model, or its bundle is not whole, and RunError where
-    the promotion stands but its server did not hear of it.
+    Raises ModelError where there is no such model, or its bundle is not whole, and ServerError
+    where the promotion stands but its server did not hear of it.
     """
     name, version = registry.promote(model, store, alias)
     promoted = f"{name}@{alias}"
@@ -39,8 +39,8 @@ def promote(model: str, store: str, alias: str = "production") -> str:
 def _check(model: str, alias: str) -> None:
     try:
         server.check()
-    except RunError as error:
-        raise RunError(
+    except ServerError as error:
+        raise ServerError(
             f"{model}: promoted to {alias}, but the server did not hear of it, and starts nothing; "
             f"promote it again once it answers ({error})"
         ) from error

@@ -93,7 +93,7 @@ def _temporary() -> str:
 
 
 def _of_prefect(error: BaseException, text: str) -> VisionflowsError | None:
-    from visionflows.orchestration.server import unreachable
+    from visionflows.orchestration.ready import unreachable
 
     httpx, prefect = sys.modules.get("httpx"), sys.modules.get("prefect.exceptions")
     if httpx and prefect:

@@ -9,13 +9,13 @@ that has no home, and says something else.
 """
 
 import os
-import re
 import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionflows.errors import PlaceError, ServerError
+from visionflows.orchestration.addresses import public
 
 if TYPE_CHECKING:
     import httpx
@@ -89,17 +89,14 @@ def server_answers() -> str:
     url = named_server()
     if not url:
         return ""
-    said = f"PREFECT_API_URL={re.sub('//[^/@]*@', '//', url)}"  # a password in it is nobody's
+    said = _said(url)
     try:
         with _client(url) as client:
             answer = client.get("/admin/version")
             if answer.status_code == 404:  # Prefect Cloud has no such page
                 answer = client.get("/health")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise ServerError(
-            f"{said} cannot be reached: no server answers there ({error or type(error).__name__}); "
-            "start it (`visionflows up`), or correct or unset PREFECT_API_URL"
-        ) from error
+        raise unreachable(str(error) or type(error).__name__) from error
     if answer.status_code in (401, 403):
         raise ServerError(
             f"{said}: the server wants a password, or another one; set "
@@ -111,6 +108,18 @@ def server_answers() -> str:
             "PREFECT_API_URL: it ends in /api"
         )
     return str(answer.json())
+
+
+def unreachable(why: str) -> ServerError:
+    """That the named server does not answer, and what to do."""
+    return ServerError(
+        f"{_said(named_server())} cannot be reached: no server answers there ({why}); start it "
+        "(`visionflows up`), or correct or unset PREFECT_API_URL"
+    )
+
+
+def _said(url: str) -> str:
+    return f"PREFECT_API_URL={public(url)}"  # a password in it is nobody's
 
 
 def _client(url: str) -> "httpx.Client":

@@ -9,8 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from visionflows.errors import RunError
-from visionflows.orchestration.addresses import public
+from visionflows.orchestration import ready
 
 # What in these files may name a server, as Prefect reads them: prefect.settings.sources.
 _SETTINGS = {"prefect.toml": "", "pyproject.toml": "tool.prefect", ".env": "PREFECT_"}
@@ -26,41 +25,9 @@ def is_named() -> bool:
 
 
 def check() -> None:
-    """Nothing, if the named server answers. Raises RunError, within seconds, where it does not."""
-    import httpx
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
-
-    if PREFECT_API_KEY.value():
-        return  # Prefect's cloud, which has no such page
-    past_any_proxy()
-    secret = PREFECT_API_AUTH_STRING.value()
-    user, _, password = secret.get_secret_value().partition(":") if secret else ("", "", "")
-    auth = (user, password) if secret else None
-    try:
-        answer = httpx.get(f"{_url()}/version", timeout=10, auth=auth)
-    except httpx.HTTPError as error:
-        raise unreachable(type(error).__name__) from error
-    if answer.status_code in (401, 403):
-        raise RunError(
-            f"{public(_url())}: the Prefect server wants a password; set PREFECT_API_AUTH_STRING"
-        )
-    if not answer.is_success:
-        raise unreachable(f"HTTP {answer.status_code}")
-
-
-def past_any_proxy() -> None:
-    """A server on this machine is never asked for through a proxy, in this process and below."""
-    beside = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, [beside, "127.0.0.1", "localhost", "::1"]))
-
-
-def unreachable(why: str) -> RunError:
-    """That the named server does not answer, and what to do."""
-    return RunError(
-        f"{public(_url()) or 'PREFECT_API_URL'}: the Prefect server there does not answer ({why}); "
-        "start it, or unset PREFECT_API_URL to run without one"
-    )
+    """Nothing, if the named server answers. Raises ServerError within seconds if it does not."""
+    ready.loopback_past_proxies()
+    ready.server_answers()
 
 
 def _url() -> str:

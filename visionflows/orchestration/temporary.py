@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from visionflows.errors import RunError
-from visionflows.orchestration import server
+from visionflows.orchestration import ready, server
 
 if TYPE_CHECKING:
     import uvicorn
@@ -43,7 +43,7 @@ def server_if_none() -> Iterator[None]:
     if server.is_named():
         yield
         return
-    server.past_any_proxy()
+    ready.loopback_past_proxies()
     home = Path(tempfile.mkdtemp(prefix="visionflows-server-"))
     os.environ["PREFECT_HOME"] = str(home)  # before Prefect is imported: the user's is not needed
     url = _started(home)
