@@ -160,7 +160,7 @@ class RunResult(Stored):
     model: RunModel
     settings: JobSettings
     device: str
-    computed: tuple[Share, ...] = ()
+    computed: list[Share] = Field(default_factory=list)
     books: RunCounts
     confidence_histogram: list[Count]
     timings: Timings
