@@ -44,7 +44,7 @@ def finished(output: Place, plan: Plan) -> RunResult | None:
     return next((run for run in results if run and (run.job == plan.job or old)), None)
 
 
-def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, tuple[Share, ...]]:
+def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, list[Share]]:
     """The books of all parts, and what computed them. Raises RunError where one is missing."""
     books, shares = Books(), _Shares()
     for shard, whole in _parts(output, job, listing):
@@ -141,11 +141,11 @@ class _Shares:
             counts.append(sum(mark.by == at for mark in whole.marks))
             parts.append(shard.index)
 
-    def told(self) -> tuple[Share, ...]:
-        return tuple(
+    def told(self) -> list[Share]:
+        return [
             Share(**computed.model_dump(), files=sum(counts), parts=_ranges(parts))
             for computed, counts, parts in self._found.values()
-        )
+        ]
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -162,7 +162,7 @@ class RunResult(Stored):
     device: str
     limits: dict[str, int] = Field(default_factory=dict)
     passed_over: dict[str, int] = Field(default_factory=dict)
-    computed: tuple[Share, ...] = ()
+    computed: list[Share] = Field(default_factory=list)
     books: RunCounts
     confidence_histogram: list[Count]
     timings: Timings

@@ -1,0 +1,101 @@
+"""model.json, self-checks, aliases: whatever they say, one line, and nothing written outside."""
+
+import json
+
+from conftest import encoded, picture
+from fuzzing import HOSTILE, TEXTS, Outside, documents, fuzz, pieces, told
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionflows.digest import sha256_of
+from visionflows.model.bundle import load, selfcheck_images
+from visionflows.model.registry import catalogue, find
+from visionflows.places.local import LocalPlace
+
+
+class Bucket:
+    """Files by key, whatever their names are: what a bundle in a bucket is to whoever loads it."""
+
+    def __init__(self, files: dict[str, bytes]):
+        self.files = files
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.files[name]
+        except KeyError as error:
+            raise FileNotFoundError(name) from error
+
+    def exists(self, name: str) -> bool:
+        return name in self.files
+
+    def __str__(self) -> str:
+        return "s3://lab/model"
+
+
+def bundle_files() -> dict[str, bytes]:
+    """A small bundle whose network nobody asks."""
+    files = {
+        "weights.safetensors": b"weights",
+        "files.csv": b"path,label,is_valid,sha256\r\n",
+        "selfcheck/0.png": encoded(picture(1), "PNG"),
+        "selfcheck/expected.csv": b"image,a,b\n0.png,0.25,0.75\n",
+    }
+    info = {
+        "schema_version": 1,
+        "name": "pets",
+        "version": "20260101",
+        "architecture": "resnet18",
+        "classes": ["a", "b"],
+        "image_size": 32,
+        "resize": "crop",
+        "normalise": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
+        "precision": {"agreement": {"auto": "float32", "why": "no evidence"}},
+        "metrics": {"error_rate": 0.1, "by_class": [{"class": "a", "count": 1}]},
+        "files": {name: sha256_of(data) for name, data in files.items()},
+    }
+    return files | {"model.json": json.dumps(info).encode()}
+
+
+def test_a_model_json(tmp_path, monkeypatch):
+    outside, real = Outside(tmp_path), bundle_files()
+    monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "inside/cache"))
+    store = LocalPlace(tmp_path / "inside/store")
+    for name, data in real.items():
+        store.write(f"models/pets/20260101/{name}", data)
+
+    @given(documents(json.loads(real["model.json"])))
+    def one(data):
+        # Whatever it lists is there: a name that went through would be written.
+        names = dict.fromkeys(HOSTILE, b"outside")
+        with told():
+            selfcheck_images(load(Bucket({**names, **real, "model.json": data})))
+        store.write("models/pets/20260101/model.json", data)
+        catalogue(str(store))
+        with told():
+            load(find("pets@20260101", str(store)))
+        outside.check()
+
+    fuzz(one)
+
+
+def test_a_self_check_and_an_alias(tmp_path):
+    outside, real = Outside(tmp_path), bundle_files()
+    store = LocalPlace(tmp_path / "inside/store")
+    for name, data in real.items():
+        store.write(f"models/pets/20260101/{name}", data)
+    lines = st.lists(st.lists(TEXTS | st.just("0.png"), max_size=4), max_size=4)
+    tables = lines.map(lambda rows: "\n".join(map(",".join, rows)).encode(errors="replace"))
+
+    @given(tables | pieces(real["selfcheck/expected.csv"]), TEXTS | st.just("20260101"))
+    def one(expected, alias):
+        info = json.loads(real["model.json"])
+        info["files"]["selfcheck/expected.csv"] = sha256_of(expected)
+        store.write("models/pets/20260101/selfcheck/expected.csv", expected)
+        store.write("models/pets/20260101/model.json", json.dumps(info).encode())
+        store.write("models/pets/aliases/latest", alias.encode(errors="replace"))
+        with told():
+            selfcheck_images(load(find("pets", str(store))))
+        catalogue(str(store))
+        outside.check()
+
+    fuzz(one)

@@ -1,0 +1,156 @@
+"""Plans, records, marks, lists, names: one line, and nothing believed that was not so."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzzing import TEXTS, Outside, documents, fuzz, pieces, told
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionflows.digest import sha256_of
+from visionflows.engine.decode import Row
+from visionflows.errors import VisionflowsError
+from visionflows.places.base import Entry, name_fault
+from visionflows.places.local import LocalPlace
+from visionflows.places.names import name_of, text_of
+from visionflows.scoring.inventory import take_inventory
+from visionflows.scoring.job import Job
+from visionflows.scoring.parts import rows_of, write_part
+from visionflows.scoring.result import read_result, tally
+from visionflows.scoring.schema import Computed, JobSettings
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.shards import Work, had_rows, left_of, open_run
+from visionflows.scoring.source import Source, named_in
+
+
+@pytest.fixture
+def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
+    """An input of four files and its result in two parts, whose rows nobody computed."""
+    outside = Outside(tmp_path)
+    folder, output = tmp_path / "inside/in", LocalPlace(tmp_path / "inside/out")
+    for number in range(4):
+        LocalPlace(folder).write(f"{number}.png", b"%d" % number)
+    source, made = Source(str(folder)), Computed(device="cpu", precision="", kernel="", versions={})
+    told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
+    job = Job(source.text, "", 0, "m", ("a", "b"), told_)
+    chosen = ScoreSettings(shard_size=2)
+    found = take_inventory(source, output, job, [made], chosen)
+    work = Work(found.job, found.listing, source.place, made, chosen)
+    for shard in open_run(output, work):
+        files = found.listing.files(shard)
+        rows = [_row(entry) for entry, _ in files]
+        write_part(output, found.job, shard, files, rows, [made])
+    run = json.loads((Path(__file__).parents[1] / "scoring/old_run.json").read_text())
+    named = {"input": source.text, "root": source.root, "job": found.job.digest}
+    run["settings"], run["model"]["digest"] = told_.model_dump(), "m"
+    predictions = b"".join(path.read_bytes() for path in sorted(output.root.glob("parts/*.csv")))
+    output.write("predictions.csv", predictions)
+    run["files"]["predictions.csv"]["sha256"] = sha256_of(predictions)
+    output.write("run.json", json.dumps(run | named).encode())
+    return outside, output.root, work, source
+
+
+def _row(entry: Entry) -> Row:
+    content = entry.name.removesuffix(".png").encode()
+    if entry.name == "3.png":
+        return Row(entry.name, "unreadable", "no picture", None, sha256_of(content))
+    return Row(entry.name, "ok", "", np.array([0.25, 0.75]), sha256_of(content))
+
+
+@pytest.mark.parametrize("name", ["parts/plan.json", "parts/part-00001.json", "run.json"])
+def test_what_a_run_wrote(scored, name):
+    outside, output, work, source = scored
+    real = json.loads((output / name).read_text())
+    _fuzz_run(outside, output, work, source, name, documents(real))
+
+
+@pytest.mark.parametrize("name", ["parts/part-00001.csv", "parts/part-00001.files"])
+def test_the_files_of_a_part(scored, name):
+    outside, output, work, source = scored
+    _fuzz_run(outside, output, work, source, name, pieces((output / name).read_bytes()))
+
+
+def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: str, data) -> None:
+    """Read everything of an output of which one file is another; what is believed is what was."""
+    where, real = LocalPlace(output), {path: path.read_bytes() for path in _files(output)}
+    rows = {
+        row[0]: row for path in output.glob("parts/*.csv") for row in rows_of(path.read_bytes())
+    }
+    parts = {path.stem: path.read_bytes() for path in output.glob("parts/*.csv")}
+
+    @given(data)
+    def one(changed):
+        for path in {*real, *_files(output)}:
+            path.unlink(missing_ok=True)
+            if path in real:
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(real[path])
+        (output / name).write_bytes(changed)
+        left = left_of(where, work)
+        for shard in set(work.listing.shards) - set(left):
+            assert (output / f"{shard.part}.csv").read_bytes() == parts[shard.part[6:]]
+        had_rows(where)
+        read_result(where)
+        with told():
+            tally(where, work.job, work.listing)
+        for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
+            with told():
+                found = take_inventory(source, where, work.job, [work.by], settings_)
+                for shard in found.listing.shards:
+                    for entry, kept in found.listing.files(shard):
+                        assert kept is None or kept.cells == rows[text_of(entry.name)]
+        for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
+            with told():
+                open_run(where, Work(work.job, work.listing, work.source, work.by, settings_))
+        outside.check()
+
+    fuzz(one)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_lists(tmp_path):
+    outside, inside = Outside(tmp_path), tmp_path / "inside"
+    lines = st.lists(TEXTS, max_size=6).map(lambda some: "\n".join(["path", *some]))
+    files = lines.map(lambda text: text.encode(errors="replace")) | pieces(
+        b"path,x\na.png,1\nb,2\n"
+    )
+
+    @given(files, st.sampled_from(["l.csv", "l.txt"]))
+    def one(data, name):
+        (inside / name).write_bytes(data)
+        with told():
+            for entry in named_in(str(inside / name))[1]:
+                assert name_fault(entry.name) is None
+                assert name_of(text_of(entry.name)) == entry.name
+        outside.check()
+
+    fuzz(one)
+
+
+def test_names(tmp_path):
+    outside, here = Outside(tmp_path), LocalPlace(tmp_path / "inside/here")
+    surrogates = st.text(st.characters(categories=["Cs", "Po", "Ll"]), max_size=8)
+
+    @given(TEXTS | surrogates)
+    def one(name):
+        if name_fault(name):
+            for call in (here.read, here.path, here.sub, here.exists, lambda n: here.write(n, b"")):
+                if name:
+                    with pytest.raises(VisionflowsError):
+                        call(name)
+            return
+        assert here.path(name).is_relative_to(here.root)
+        assert name_of(text_of(name)) == name
+        csv.reader([text_of(name).encode().decode()])
+        with told():
+            here.write(name, b"x")  # where the disk cannot hold it, that is told
+            assert here.read(name) == b"x"
+        outside.check()
+
+    fuzz(one)
