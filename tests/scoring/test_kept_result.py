@@ -83,6 +83,7 @@ def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
     before = files_of(tmp_path / "out")
     for path in sorted(folder.rglob("*.png"))[:5]:
         path.write_bytes(b"no picture")
+    where(folder)  # until a server has seen it
     for _ in range(2):  # the second one finds that nothing is left to do
         with pytest.raises(TooManyBadError, match=r"5 of 21 .*out/failed/failures\.csv"):
             score_folder(*arguments, SMALL)
@@ -92,11 +93,13 @@ def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
         assert json.loads(told["run.json"])["status"] == "failed"
         assert len(rows_of(tmp_path / "out/failed")) == 21
     (folder / "extra.png").write_bytes(b"no picture")  # the next night is another job
+    where(folder)
     with pytest.raises(TooManyBadError, match="6 of 22"):
         score_folder(*arguments, SMALL)
     for path in folder.rglob("*.png"):
         if path.read_bytes() == b"no picture":
             path.write_bytes(encoded(picture(1), "PNG"))
+    where(folder)
     run = score_folder(*arguments, SMALL.model_copy(update={"retry_failed": True}))
     assert (run["books"]["ok"], run["timings"]["scored"]) == (22, 6)
     assert len(rows_of(tmp_path / "out")) == 22

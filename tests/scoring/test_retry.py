@@ -35,6 +35,7 @@ def test_what_failed_is_scored_again_and_merged_generation_after_generation(
     left = ["bad-1.png", "bad-2.png", "square/bad-3.png"]
     for name, scored in (("bad-1.png", 3), ("square/bad-3.png", 2), ("bad-2.png", 1)):
         (inbox_ / name).write_bytes(encoded(picture(1), "PNG"))
+        where(inbox_)  # until a server has seen it
         run = score_folder(*arguments, RETRY)
         left.remove(name)
         assert statuses(tmp_path / "out") == left
@@ -43,6 +44,7 @@ def test_what_failed_is_scored_again_and_merged_generation_after_generation(
         assert (tmp_path / "out/failures.csv").exists() == bool(left)
     assert score_folder(*arguments, RETRY)["timings"]["scored"] == 0
     (inbox_ / "new.png").unlink()
+    where(inbox_)
     score_folder(arguments[0], where(tmp_path / "anew"), *arguments[2:], SMALL)
     anew = (tmp_path / "anew/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == anew
