@@ -20,7 +20,7 @@ from visionflows.content import TooLarge
 from visionflows.digest import md5_of, sha256_of
 from visionflows.errors import DeniedError, PlaceError
 from visionflows.places.ahead import ahead, threads
-from visionflows.places.base import ReadFailed
+from visionflows.places.base import LISTED, MISSING, ReadFailed
 from visionflows.places.chunks import ChunkWriter
 from visionflows.places.media import told_as
 from visionflows.places.s3.answers import BrokenError, ChangedError, FailingError, RefusedError
@@ -41,7 +41,7 @@ def get(bucket: str, key: str, version: str = "", span: str = "", most: int | No
     """
     from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
-    known = version if version[:1] != "@" else ""
+    known = "" if version in (LISTED, MISSING) or version[:1] == "@" else version
     asked = ({"IfMatch": f'"{known}"'} if known else {}) | ({"Range": span} if span else {})
     changed, seen = ReadFailed(errno.EPROTO, "changed after it was listed", key), set()
 
