@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,14 +105,19 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
     command = [sys.executable, "-m", "visionflows.cli.main", "train", str(shapes)]
     command += ["--name", "shapes", *chosen]
     environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
-    with (tmp_path / "killed.log").open("w") as log:
-        killed = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    while not list(store.glob(".drafts/*/training.json")):
-        assert killed.poll() is None, (tmp_path / "killed.log").read_text()
-        time.sleep(0.01)
-    time.sleep(random.uniform(0, 1))  # somewhere in evaluate
-    killed.send_signal(kind)
-    killed.wait()
+    # A TERM that meets a fork is heard of seconds later, when so small a model may be published.
+    for _ in range(5):
+        shutil.rmtree(store, ignore_errors=True)
+        with (tmp_path / "killed.log").open("w") as log:
+            killed = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        while not list(store.glob(".drafts/*/training.json")):
+            assert killed.poll() is None, (tmp_path / "killed.log").read_text()
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 1))  # somewhere in evaluate
+        killed.send_signal(kind)
+        assert killed.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM)
+        if not list(store.glob("models/shapes/*/model.json")):
+            break
     assert not list(store.glob("models/shapes/*/model.json"))
     assert len(list(store.glob(".drafts/*/training.json"))) == 1
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
