@@ -120,7 +120,7 @@ def _scored(source: str, output: str, engine, settings) -> int:
     with ScoringRun(source, output, engine, settings).alone() as scoring:
         for shard in scoring.prepare():
             scoring.score(shard)
-        return scoring.merge()["books"]["found"]
+        return scoring.merge().books.found
 
 
 def _disk(options, root: Path):
