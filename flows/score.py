@@ -8,7 +8,6 @@ from typing import Any
 
 from tasks import scoring
 from visionflows.errors import SettingsError
-from visionflows.model.bundle import load as load_bundle
 from visionflows.model.registry import default_store, find
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
@@ -51,7 +50,7 @@ def score(
     store, settings = store or default_store(), settings or DEFAULTS
     if not input:
         raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
-    load_bundle(find(model, store))  # what cannot be used is said before an output is made
+    find(model, store)  # a wrong name is told at once, not after a wait for the lock
     output = output or default_output(store)
     with alone(output, settings.wait):  # a run that waits for it holds no model meanwhile
         engine = scoring.load(model, store, settings)

@@ -8,7 +8,7 @@ from unprivileged import reachable_folder, unprivileged
 
 from visionflows.errors import PlaceError
 from visionflows.places import place
-from visionflows.places.base import Passed, is_hidden
+from visionflows.places.base import Passed, hidden_as
 from visionflows.places.local import LocalPlace
 
 LEFT_BEHIND = {
@@ -50,7 +50,7 @@ def test_what_systems_leave_is_passed_over_and_counted(here):
     "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "..", ""]
 )
 def test_what_only_resembles_it_is_not_hidden(name):
-    assert not is_hidden(name)
+    assert not hidden_as(name)
 
 
 def test_a_walk_that_passes_over_nothing_says_nothing(here):

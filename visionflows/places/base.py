@@ -107,11 +107,6 @@ def checked_name(name: str) -> str:
     return name
 
 
-def is_hidden(part: str) -> bool:
-    """Whether a part of a name hides what it names: a dot in front, or what systems leave."""
-    return bool(hidden_as(part))
-
-
 @dataclasses.dataclass
 class Passed:
     """What a walk passed over: hidden files and folders, a count for each kind, whatever they
