@@ -34,7 +34,11 @@ REDUCED_TOLERANCE = 0.1
 
 
 class EngineSettings(BaseModel):
-    """How to score; nothing here changes which rows there are, or what they say beyond rounding."""
+    """How to score; which of these make another run, because rows may differ, says `job_of`.
+
+    The precision, the batch size and the device change what rows say by no more than rounding;
+    `max_pixels` decides which files are `too_large`; the others change nothing but the speed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

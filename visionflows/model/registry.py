@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def check_name(name: str) -> None:
     """Nothing, if `name` can name a model. Raises SettingsError."""
-    if not _is_name(name):
+    if not is_name(name):
         raise SettingsError(
             f"{name!r}: not a name for a model; use letters, digits, '.', '_' and '-', such as pets"
         )
@@ -84,14 +84,14 @@ def _advance(store: str | Path, name: str, version: str) -> None:
 def _version_in(alias: bytes | None) -> str:
     """The version that an alias' file means; empty where it holds none."""
     version = (alias or b"").decode("ascii", "replace").strip()
-    return version if _is_name(version) else ""
+    return version if is_name(version) else ""
 
 
 def set_alias(store: str | Path, name: str, alias: str, version: str) -> None:
     """Let `name@alias` mean a version. Raises ModelError where there is no such version."""
     check_name(alias)
     models = place(store).sub(f"models/{name}")
-    if not (_is_name(version) and models.exists(f"{version}/model.json")):
+    if not (is_name(version) and models.exists(f"{version}/model.json")):
         raise ModelError(
             f"{name}@{version}: no such version to promote; `visionflows models list` names them"
         )
@@ -120,12 +120,12 @@ class Listed(NamedTuple):
 def catalogue(store: str | Path) -> list[Listed]:
     """Every published version, by name, newest first; one that cannot be read is only logged."""
     models, rows = place(store).sub("models"), []
-    for name in filter(_is_name, models.names()):
+    for name in filter(is_name, models.names()):
         aliases = {
             alias: _version_in(models.read(f"{name}/aliases/{alias}"))
             for alias in models.names(f"{name}/aliases")
         }
-        for version in filter(_is_name, reversed(models.names(name))):
+        for version in filter(is_name, reversed(models.names(name))):
             named = sorted(alias for alias, means in aliases.items() if means == version)
             if models.exists(f"{name}/{version}/model.json"):
                 rows += _listed(models.sub(f"{name}/{version}"), named)
@@ -149,7 +149,7 @@ def find(model: str, store: str | Path) -> Place:
         return place(model)
     name, _, reference = model.partition("@")
     reference = reference or "latest"
-    if not (_is_name(name) and _is_name(reference)):
+    if not (is_name(name) and is_name(reference)):
         raise ModelError(
             f"{one_line(model)}: names no model; write pets, pets@production, pets@<version>, or "
             "the place of a bundle"
@@ -171,7 +171,8 @@ def find(model: str, store: str | Path) -> Place:
     return models.sub(f"{name}/{version}")
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether a text can name a model, a version or an alias: no path, nothing hidden."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -41,6 +41,7 @@ log = logging.getLogger("visionflows.draft")
 
 KEPT = 7 * 24 * 3600.0  # seconds that a draft waits for the same command
 _KEY = re.compile(r"[0-9a-f]{32}")
+PUBLISHING = "publishing"  # in a draft: the version that it was to become, from its first file on
 _LOCK = ".lock"  # held for a moment by whoever takes or removes a draft's own
 
 
@@ -121,7 +122,7 @@ def fine_tuned(
     if record is None:
         LocalPlace(draft).remove("")  # whatever is there is not whole
         return fine_tune(table, folder, draft, settings, on_progress)
-    for name in set(os.listdir(draft)) - {"weights.safetensors", "training.json"}:
+    for name in set(os.listdir(draft)) - {"weights.safetensors", "training.json", PUBLISHING}:
         LocalPlace(draft).remove(name)  # of a judgement that may not have come to its end
     log.info("going on from the fine-tuning of an earlier run, which was not published: %s", draft)
     return record

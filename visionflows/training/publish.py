@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.data import table
 from visionflows.machine import versions
-from visionflows.model.registry import new_version, publish
+from visionflows.model.registry import is_name, new_version, publish
 from visionflows.model.schema import ModelInfo
+from visionflows.places import place
+from visionflows.places.base import Place
+from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
+from visionflows.training.draft import PUBLISHING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,8 +82,19 @@ def publish_training(
 ) -> str:
     """The place of the bundle made of a draft, its report included; `latest` means it now.
 
-    `summary` is what fastai's learn.summary() says of the frozen network.
+    `summary` is what fastai's learn.summary() says of the frozen network. What an earlier try to
+    publish this draft has left in the store is taken away.
     """
+    _begin(LocalPlace(draft), place(store).sub(f"models/{info.name}"), info.version)
     pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
     (draft / "report.html").write_text(training_report(info, pictures, summary))
     return publish(draft, store, info, files)
+
+
+def _begin(draft: LocalPlace, published: Place, version: str) -> None:
+    """Note the version that a draft becomes; one that was begun and never whole is taken away."""
+    if draft.exists(PUBLISHING):
+        begun = draft.read(PUBLISHING).decode("ascii", "replace")
+        if is_name(begun) and not published.exists(f"{begun}/model.json"):
+            published.remove(begun)
+    draft.write(PUBLISHING, version.encode())
