@@ -10,7 +10,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A wheel with CPU-only torch is smaller: UV_TORCH_BACKEND=cpu make demo
 
-.PHONY: demo test e2e lint format install bench clean
+# tarfile.data_filter came with 3.11.4; a .venv of an older Python, or of one that is gone, is made anew.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11, 4) and "visionflows needs Python 3.11.4 or newer: make PYTHON=python3.12 …")
+
+.PHONY: demo test e2e lint format install venv bench clean
 
 demo: install
 	$(BIN)/visionflows demo
@@ -36,9 +39,12 @@ format: install
 
 install: .venv/installed
 
+venv:
+	@$(PYTHON) -c '$(NEW_ENOUGH)'
+	@$(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visionflows needs Python 3.11 or newer: make PYTHON=python3.12 …")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(MAKE) --no-print-directory venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	touch $@

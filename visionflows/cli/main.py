@@ -187,7 +187,7 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
     if result.mixed:
         lines.append(result.mixed)
-    names = ("predictions.csv", "report.html", "run.json")
+    names = [*result.files, f"{result.folder}report.html", f"{result.folder}run.json"]
     return [*lines, *(f"{result.output}/{name}" for name in names)]
 
 

@@ -68,8 +68,7 @@ def _leave(kind: str, what: Any, key: str, description: str) -> None:
 def _scoring(run: RunResult) -> str:
     books, timings = run.books, run.timings
     statuses = {name: count for name, count in books.by_status.items() if name != "ok"}
-    names = ("predictions.csv", "report.html", *(["failures.csv"] if books.failed else []))
-    files = (f"{run.folder}{name}" for name in names)
+    files = [*run.files, f"{run.folder}report.html"]
     return "\n".join(
         [
             f"## {books.found} files found = {books.ok} ok + {books.failed} failed",

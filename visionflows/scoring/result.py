@@ -6,6 +6,7 @@ finish(place("out"), run)
 
 predictions.csv          all parts, one after the other
 failures.csv             the rows that are not ok, if any; can be the input of another run
+spreadsheet.csv          if asked for: predictions.csv for people who open it in a spreadsheet
 run.json                 written last: without it the run is not done
 failed/                  the same of a run that failed, beside the last good result
 """
@@ -21,6 +22,7 @@ from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
 from visionflows.scoring.schema import FAILED, Computed, Plan, RunResult, Share, WrittenFile
+from visionflows.scoring.spreadsheet import SIGNATURE, as_text
 from visionflows.stored import NotSoError
 
 log = logging.getLogger("visionflows.result")
@@ -60,9 +62,11 @@ def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, list[Share]
 
 
 def join(
-    output: Place, job: Job, listing: Listing, books: Books, folder: str
+    output: Place, job: Job, listing: Listing, books: Books, folder: str, spreadsheet: bool = False
 ) -> dict[str, WrittenFile]:
-    """Write predictions.csv (and failures.csv) into a folder from the parts; their digests.
+    """Write predictions.csv, failures.csv and spreadsheet.csv into a folder; their digests.
+
+    The last two if there are failures, and if it is asked for; else those of before go.
 
     Every part is checked on the way. Raises RunError where one is missing or changed since they
     were tallied; predictions.csv is then not replaced.
@@ -78,11 +82,15 @@ def join(
             raise RunError(f"{output}/parts: changed while the run went on; run it again")
 
     files = {f"{folder}predictions.csv": _write(output, f"{folder}predictions.csv", rows())}
-    name = f"{folder}failures.csv"
-    if books.failed:
-        files[name] = _write(output, name, map(line, _failures(output, job, listing)))
-    else:
-        output.remove(name)
+    others = {
+        "failures.csv": map(line, _failures(output, job, listing)) if books.failed else None,
+        "spreadsheet.csv": _for_people(output, job, listing) if spreadsheet else None,
+    }
+    for name, lines in others.items():
+        if lines is None:
+            output.remove(f"{folder}{name}")
+        else:
+            files[f"{folder}{name}"] = _write(output, f"{folder}{name}", lines)
     return files
 
 
@@ -127,6 +135,14 @@ def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
             for row in rows_of(whole.data):
                 if row[1] != "ok":
                     yield [row[0], row[1], row[4]]
+
+
+def _for_people(output: Place, job: Job, listing: Listing) -> Iterator[bytes]:
+    """The lines of spreadsheet.csv: all rows, no cell of which is a formula."""
+    yield SIGNATURE + line(map(as_text, job.header))
+    for _, whole in _parts(output, job, listing):
+        for row in rows_of(whole.data):
+            yield line(map(as_text, row))
 
 
 class _Shares:

@@ -97,8 +97,8 @@ class ScoringRun:
         began = time.perf_counter()
         what = (self.output, self.job, self.listing)
         books, computed = result.tally(*what)
-        failed = self._too_many(books)
-        files = result.join(*what, books, result.folder_for(self.output, failed))
+        folder = result.folder_for(self.output, failed := self._too_many(books))
+        files = result.join(*what, books, folder, self.settings.spreadsheet)
         self._write_seconds += time.perf_counter() - began
         return RunResult(
             schema_version=RunResult.VERSION,

@@ -35,4 +35,8 @@ class ScoreSettings(EngineSettings):
         le=1,
         description="The run fails if more than this share of 20 or more files do.",
     )
+    spreadsheet: bool = Field(
+        False,
+        description="Also write spreadsheet.csv, in which no name of a file is read as a formula.",
+    )
     wait: float = Field(0, ge=0, description="Seconds to wait for another run into the output.")

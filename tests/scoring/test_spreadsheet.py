@@ -1,0 +1,57 @@
+"""spreadsheet.csv: every row, and no cell that is a formula; predictions.csv stays as it is."""
+
+import csv
+import io
+
+import pytest
+from conftest import shape
+
+from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.spreadsheet import as_text
+
+FORMULAS = ["=1+1.png", "+1.png", "-2+3.png", "@SUM(A1).png", "\t=1.png", " =1.png", "＝1.png"]
+TEXTS = ["a=1.png", "1-2.png", "'1.png", "b/=1.png", "käse.png"]
+
+
+@pytest.mark.parametrize("cell", FORMULAS)
+def test_what_begins_as_a_formula_is_made_a_text(cell):
+    assert as_text(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["", "0.5", *TEXTS])
+def test_other_cells_stay(cell):
+    assert as_text(cell) == cell
+
+
+def test_a_copy_for_spreadsheets_beside_the_result(trained, where, tmp_path):
+    for number, name in enumerate([*FORMULAS, *TEXTS]):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape("circle", number).save(path)
+    (tmp_path / "in/=bad.png").write_bytes(b"no picture")
+    plain = score(trained, where, tmp_path, spreadsheet=False)
+    assert not (tmp_path / "out/spreadsheet.csv").exists()
+
+    run = score(trained, where, tmp_path, spreadsheet=True)
+    assert read(tmp_path, "predictions.csv") == plain
+    data = (tmp_path / "out/spreadsheet.csv").read_bytes()
+    assert run["files"]["spreadsheet.csv"]["bytes"] == len(data)
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+    assert rows == [[as_text(cell) for cell in row] for row in plain]
+    names = {row[0] for row in rows}
+    assert {"'=1+1.png", "'=bad.png", "b/=1.png"} <= names
+
+    score(trained, where, tmp_path, spreadsheet=False)
+    assert not (tmp_path / "out/spreadsheet.csv").exists()
+
+
+def score(trained, where, tmp_path, spreadsheet):
+    places = where(tmp_path / "in"), where(tmp_path / "out")
+    settings = ScoreSettings(spreadsheet=spreadsheet, max_error_rate=1)
+    run = score_folder(*places, "shapes", where(trained.store), settings)
+    return run if spreadsheet else read(tmp_path, "predictions.csv")
+
+
+def read(tmp_path, name):
+    text = (tmp_path / "out" / name).read_bytes().decode()
+    return list(csv.reader(io.StringIO(text, newline="")))

@@ -1,0 +1,18 @@
+"""A copy of a result that a spreadsheet shows and never runs: `score --spreadsheet`.
+
+    from visionflows.scoring.spreadsheet import SIGNATURE, as_text
+    as_text("=HYPERLINK(…).png")                     # "'=HYPERLINK(…).png"
+
+A file called `=cmd|…` is a row like any other, and its name is what predictions.csv says. Excel,
+LibreOffice and Google Sheets take such a cell for a formula when a person opens the file.
+"""
+
+# What begins a formula, also behind what is cut off on the way (tab, line ends), and in the wide
+# forms that some of them read alike: OWASP, CSV Injection.
+_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+SIGNATURE = "\ufeff".encode()  # without it Excel takes the file for the encoding of its country
+
+
+def as_text(cell: str) -> str:
+    """The cell with a `'` before it where a spreadsheet would take it for a formula."""
+    return f"'{cell}" if cell.lstrip(" ").startswith(_BEGINS) else cell
