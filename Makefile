@@ -1,5 +1,5 @@
 # make demo    the whole job on the embedded digits: no network, no server
-# make test    every test but those of make e2e
+# make test    every test but those of make e2e, in two processes
 # make e2e     real server, worker, browser, PostgreSQL: ten minutes on two slow cores
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
 # make lint    ruff, both halves, and mypy
@@ -19,7 +19,8 @@ demo: install
 	$(BIN)/visionflows demo
 
 test: install
-	$(BIN)/python -m pytest --ignore=tests/e2e $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--ignore=tests/e2e $(ARGS)
 
 e2e: install
 	$(BIN)/python -m pytest tests/e2e $(ARGS)

@@ -68,7 +68,11 @@ def test_hosts_that_show_pages_have_their_own_way_out(tmp_path, url, hint):
     assert hint in str(told.value)
 
 
-@pytest.mark.parametrize("content", [PETS[:-99], b"Rar!\x1a\7\0", zip_of(a=b"")[:40]])
+@pytest.mark.parametrize(
+    "content",
+    [PETS[:-99], b"Rar!\x1a\7\0", zip_of(a=b"")[:40]],
+    ids=["no end", "rar", "torn"],
+)
 def test_a_bad_archive_is_called_by_its_url(tmp_path, content):
     with serving(content) as server, pytest.raises(ArchiveError) as told:
         fetch(server.url("pets.zip"), tmp_path)

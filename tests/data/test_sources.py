@@ -100,7 +100,9 @@ def test_what_cannot_be_a_dataset_is_told_before_any_work(store, home, dataset, 
     assert not home.exists()
 
 
-@pytest.mark.parametrize("sha256", ["", "abc", "g" * 64, SHA256 + "0"])
+@pytest.mark.parametrize(
+    "sha256", ["", "abc", "g" * 64, SHA256 + "0"], ids=["empty", "short", "no hex", "long"]
+)
 def test_a_sha256_that_is_none_is_told_before_any_work(store, home, sha256):
     with pytest.raises(SettingsError, match="not 64 hex digits"):
         fetch("digits", store, sha256=sha256)

@@ -161,7 +161,18 @@ def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(serv
     page.get_by_role("button", name="Confirm").click()
     server.wait(run, "Cancelled")
     assert time.monotonic() - asked < 20
+    wait_until(lambda: not turns(server))
     resumes(server, "scores/cancelled", parts, whole)
+
+
+def test_a_run_that_is_cancelled_gives_its_turn_back_once(server):
+    """It would again when its lease runs out, while the turn is another run's."""
+    run, _ = start_slow(server, "scores/turn")
+    assert len(turns(server)) == 1
+    asked = {"state": {"type": "CANCELLING"}, "force": True}  # as the UI asks
+    server.api.post(f"/flow_runs/{run}/set_state", json=asked).raise_for_status()
+    server.wait(run, "Cancelled")
+    wait_until(lambda: not turns(server))
 
 
 def test_a_worker_that_is_killed_crashes_its_run_and_a_retry_resumes(server, page, whole):
@@ -199,6 +210,11 @@ def test_of_two_scorings_of_one_output_one_waits_and_both_end_right(server, whol
     for run in both:
         server.wait(run, "Completed")
     assert (server.folder / "scores/two/predictions.csv").read_bytes() == whole
+
+
+def turns(server) -> list[Path]:
+    """The leases of the limit that all runs here share."""
+    return list((server.folder / "state/concurrency_leases").glob("*-*.json"))
 
 
 def hears_of(server, run: str) -> None:

@@ -36,7 +36,7 @@ from visionflows.serve.attended import attended
 from visionflows.serve.children import Children
 folder = Path(sys.argv[1])
 try:
-    with attended(), Children(folder, patience=2) as children:
+    with attended(), Children(folder, patience=1) as children:
         command = [sys.executable, "-c", {WORKER!r}, str(folder / "runs")]
         children.start("worker", command, dict(os.environ))
         time.sleep(99)

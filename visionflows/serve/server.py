@@ -97,6 +97,20 @@ async def _refuse(scope: "Scope", receive: "Receive", send: "Send", status: int,
         await send({"type": "websocket.close", "code": 1008, "reason": why})
 
 
+def _turns_are_given_back_once() -> None:
+    """Let a state that is forced keep its run's lease, as Prefect's rule for all others does.
+
+    The UI forces Cancelling. Without its lease (Prefect 3.8.8) the run gives its turn back when it
+    ends, and again when the lease runs out, within five minutes: by then the turn is another
+    run's, and a third one is let in beside that.
+    """
+    from prefect.server.orchestration import core_policy
+
+    forced = core_policy.MinimalFlowPolicy
+    rules = [core_policy.PreserveDeploymentConcurrencyLeaseId, *forced.priority()]
+    forced.priority = staticmethod(lambda: rules)  # type: ignore[method-assign]
+
+
 def serve(host: str, port: int, url: str = "") -> None:
     """Run the server with its services until it is told to stop.
 
@@ -114,6 +128,7 @@ def serve(host: str, port: int, url: str = "") -> None:
         "log_level": settings.server.logging_level.lower(),
         "timeout_graceful_shutdown": 1,  # a browser's connections would be waited for
     }
+    _turns_are_given_back_once()
     with LocalPlace(Path(settings.home)).lock(SERVER):
         app = Doors(create_app(final=True), host, url)
         uvicorn.run(app, host=host, port=port, **options)

@@ -21,7 +21,7 @@ from visionflows.images.open import open_image
 from visionflows.images.resize import resized
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
-from visionflows.training.learner import make_learner, normalisation
+from visionflows.training.learner import make_learner, normalisation, torch_draws
 from visionflows.training.pictures import draw
 from visionflows.training.settings import TrainSettings
 
@@ -48,19 +48,20 @@ def evaluate(
     """
     place = LocalPlace(draft)
     training = json.loads(place.read("training.json"))
-    learn = _trained(table, folder, place, training)
-    with learn.no_bar(), learn.no_logging():
-        probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
-        metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
-        metrics["valid_loss"] = float(losses.mean())
-        pictures, left_out = draw(learn, metrics, training["history"])
-        for name, png in pictures.items():
-            place.write(f"pictures/{name}.png", png)
-        _write_selfcheck(learn, table, folder, place)
-    if left_out:
-        metrics["pictures_left_out"] = left_out
-    if export_fastai:
-        _export(learn, table, folder, draft)
+    with torch_draws:
+        learn = _trained(table, folder, place, training)
+        with learn.no_bar(), learn.no_logging():
+            probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
+            metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
+            metrics["valid_loss"] = float(losses.mean())
+            pictures, left_out = draw(learn, metrics, training["history"])
+            for name, png in pictures.items():
+                place.write(f"pictures/{name}.png", png)
+            _write_selfcheck(learn, table, folder, place)
+        if left_out:
+            metrics["pictures_left_out"] = left_out
+        if export_fastai:
+            _export(learn, table, folder, draft)
     place.write("evaluation.json", json.dumps(metrics, indent=2).encode())
     log.info(
         "validation: error rate %.4f, accuracy %.4f on %d images",

@@ -19,7 +19,7 @@ from visionflows.digest import sha256_of
 from visionflows.errors import TrainError
 from visionflows.machine import cores
 from visionflows.places.local import LocalPlace
-from visionflows.training.learner import make_learner, normalisation
+from visionflows.training.learner import make_learner, normalisation, torch_draws
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -44,12 +44,15 @@ def fine_tune(
     """The record of a training (training.json): settings, history, summary, device, seconds.
 
     On a GPU where there is one. Running out of GPU memory halves the batch and starts again.
+    The same seed gives the same weights, whatever other threads draw from Python's and numpy's
+    generators; torch's are the process's, so that of two trainings in it one waits.
     Raises TrainError where even a batch of two does not fit, or the loss is no number.
     """
     started = time.monotonic()
     while True:
         try:
-            learn, record = _run(table, folder, settings, on_progress)
+            with torch_draws:
+                learn, record = _run(table, folder, settings, on_progress)
             break
         except _out_of_memory() as error:
             settings = _halved(settings, error)

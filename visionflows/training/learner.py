@@ -8,6 +8,8 @@ learn.fine_tune(1)
 
 import functools
 import os
+import random
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 # torchvision's pretrained weights were all trained on pixels normalised so.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# Whoever makes or trains a learner holds it: torch's generators are the process's, and what one
+# thread seeds and draws another would miss.
+torch_draws = threading.RLock()
+
 
 def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and standard deviation, a channel each, an architecture's weights expect."""
@@ -47,7 +53,8 @@ def make_loaders(
     """fastai's DataLoaders over the usable rows of a table, images opened as for scoring.
 
     The classes are the sorted labels. Augmentation is fastai's `aug_transforms`, without
-    flips upside down.
+    flips upside down. The order of the images is drawn from the settings' seed, and from nothing
+    that other threads draw from.
     """
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
@@ -55,6 +62,7 @@ def make_loaders(
 
     usable = table[table.status == "ok"].reset_index(drop=True)
     augmentations = aug_transforms() if settings.augment else []
+    resize = _resize(settings)
     block = DataBlock(
         blocks=(
             TransformBlock(
@@ -66,24 +74,49 @@ def make_loaders(
         get_x=functools.partial(_file_of, folder=os.fspath(folder)),
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
-        item_tfms=_resize(settings),
+        item_tfms=resize,
         batch_tfms=[*augmentations, Normalize.from_stats(*normalisation(settings.architecture))],
     )
     workers = settings.workers
     if workers is None:
         workers = min(decoders(), 16)
     batch_size = min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum()))
-    return block.dataloaders(usable, bs=batch_size, num_workers=workers)
+    loaders = block.dataloaders(usable, bs=batch_size, num_workers=workers)
+    _draw_from(settings.seed, loaders, resize)
+    return loaders
+
+
+def _draw_from(seed: int, loaders: "DataLoaders", resize: "Transform") -> None:
+    """Give what draws from Python's `random` generators of its own, as fastai would seed them.
+
+    Every thread draws from `random`: the keepalive of Prefect's websocket, to name one.
+    """
+    draws = random.Random(seed)
+    for loader in loaders.loaders:
+        loader.rng = random.Random(draws.randint(0, 2**32 - 1))
+    resize.draws.seed(seed)
 
 
 def _resize(settings: TrainSettings) -> "Transform":
-    """fastai's `Resize`; Pillow's limit on pixels has no say in pictures that ours let pass."""
+    """fastai's `Resize`, with draws of its own for where a training image is cropped.
+
+    Pillow's limit on pixels has no say in pictures that ours let pass.
+    """
     from fastai.vision.augment import Resize
+    from torch.utils.data import get_worker_info
 
     class OursResize(Resize):  # type: ignore[misc]  # fastai has no types
+        draws = random.Random()
+
         def __call__(self, *args: Any, **options: Any) -> Any:
             with ours(settings.max_pixels):
                 return super().__call__(*args, **options)
+
+        def before_call(self, b: Any, split_idx: int | None) -> None:
+            super().before_call(b, split_idx)
+            # A loader's process has one thread and a seed of its own for every epoch.
+            if not split_idx and get_worker_info() is None:
+                self.pcts = self.draws.random(), self.draws.random()
 
     return OursResize(settings.image_size, method=settings.resize)
 
@@ -107,7 +140,6 @@ def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSetti
     from fastai.vision.learner import vision_learner
 
     network.check_architecture(settings.architecture)
-    set_seed(settings.seed, reproducible=True)
     loaders = make_loaders(table, folder, settings)
     set_seed(settings.seed, reproducible=True)
     with told_in_a_line(settings):
