@@ -2,12 +2,14 @@
 
     make demo
     python bench/growth.py --model digits --store demo/store --image demo/inbox/0_0000.png
+    python bench/growth.py … --sizes 1000000 --measures list night
 
 The files are hard links of one small image, a thousand a folder. Every measurement is a process of
 its own, so that its peak memory is its own. Results, with versions and hardware: bench/results/.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -18,7 +20,8 @@ import time
 from pathlib import Path
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-SCORED = (1_000, 10_000, 100_000)
+# What is measured of how many files at most, unless it is asked for.
+MEASURES = {"list": 1_000_000, "engine": 100_000, "flow": 10_000, "only_new": 10_000, "night": 0}
 
 
 def main() -> None:
@@ -32,13 +35,11 @@ def main() -> None:
         for size in options.sizes:
             _grow(folder, Path(options.image), size)
             result[f"{size:,} files"] = row = {"find_seconds": _find(folder)}
-            row |= _measured("list", options, folder, root)
-            row["list/find"] = round(row["list_seconds"] / row["find_seconds"], 2)
-            if size in SCORED:
-                row |= _measured("engine", options, folder, root)
-            if size in SCORED[:2]:
-                row |= _measured("flow", options, folder, root)
-                row |= _measured("only_new", options, folder, root)
+            for what, most in MEASURES.items():
+                if what in options.measures or (not options.measures and size <= most):
+                    row |= _measured(what, options, folder, root)
+            if "list_seconds" in row:
+                row["list/find"] = round(row["list_seconds"] / row["find_seconds"], 2)
             print(size, json.dumps(row), flush=True)
     _write(options, result)
 
@@ -49,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--store", required=True)
     parser.add_argument("--image", required=True, help="the image all files are links of")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=())
     parser.add_argument("--scratch", default=None, help="where the files are made, on its disk")
     parser.add_argument("--results", default="bench/results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -128,19 +130,46 @@ def _engine(options) -> dict:
 
 
 def _flow(options) -> dict:
-    _quiet()
-    from flows.score import score
     from visionflows.scoring.run import score_folder
 
-    def flow(source, output, model, store, settings):
-        return score(source, model, output, store, settings)
-
-    _scored(argparse.Namespace(**vars(options) | {"folder": _few(options)}), flow)  # starts Prefect
     shares = []
-    for _ in range(3):
-        plain, seconds = _scored(options, score_folder)[1], _scored(options, flow)[1]
-        shares.append(round(seconds / plain, 3))
+    with _prefect() as score:
+        _scored(argparse.Namespace(**vars(options) | {"folder": _few(options)}), score)  # warms up
+        for _ in range(3):
+            plain, seconds = _scored(options, score_folder)[1], _scored(options, score)[1]
+            shares.append(round(seconds / plain, 3))
     return {"flow/engine": sorted(shares)[1], "flow/engine_rounds": shares}
+
+
+def _night(options) -> dict:
+    """One flow run: what it costs this process and its server."""
+    from prefect.client.orchestration import get_client
+
+    with _prefect() as score:
+        result, seconds = _scored(options, score)
+        with get_client(sync_client=True) as client:
+            told = client.read_task_runs(limit=200)
+    assert result["books"]["ok"] == result["books"]["found"]
+    return {
+        "night_seconds": round(seconds, 1),
+        "night_images_per_second": round(result["books"]["found"] / seconds, 1),
+        "night_peak_mb": _peak(),
+        "night_task_runs": len(told),
+        "night_timings": result["timings"],
+    }
+
+
+@contextlib.contextmanager
+def _prefect():
+    """The score flow, on a server for this process."""
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    from visionflows.orchestration.temporary import server_if_none
+
+    with server_if_none():
+        from flows.score import score
+
+        yield lambda source, output, *rest: score(source, rest[0], output, *rest[1:])
 
 
 def _few(options) -> str:
@@ -167,11 +196,6 @@ def _only_new(options) -> dict:
         "forwarded_with_10_new": second["timings"]["forwarded"],
         "only_new_seconds": round(seconds, 2),
     }
-
-
-def _quiet() -> None:
-    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
 
 def _write(options, result: dict) -> None:
