@@ -14,9 +14,11 @@ from PIL import Image
 from unprivileged import reachable_folder, unprivileged
 
 from visionflows.images.open import open_image, pixels, read_file
+from visionflows.images.opening import BEFORE
 from visionflows.images.resize import resized
 from visionflows.images.status import BadImage
 
+UNKNOWN = "not an image in a format that can be read"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 
 
@@ -78,11 +80,13 @@ def test_32_bit_grey_is_scaled_by_the_range_it_seems_to_use(values, white):
     np.testing.assert_array_equal(opened[..., 0], np.round(shown))
 
 
-def test_a_palette_with_transparency_keeps_its_colours():
+def test_a_palette_with_transparency_keeps_its_colours_for_models_from_before():
     image = picture(mode="P")
     expected = np.asarray(image.convert("RGB"))
-    one = open_image(encoded(image, "PNG", transparency=3))
-    many = open_image(encoded(image, "PNG", transparency=bytes(range(256))))
+    one, many = (
+        open_image(encoded(image, "PNG", transparency=clear), opening=BEFORE)
+        for clear in (3, bytes(range(256)))
+    )
     np.testing.assert_array_equal(np.asarray(one), expected)
     np.testing.assert_array_equal(np.asarray(many), expected)
 
@@ -179,12 +183,16 @@ def test_an_empty_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", [b"hello\n", b"<svg/>", b"\0" * 1000, b"%PDF-1.7\n", b"name,label\n"]
+    "text, reason",
+    [
+        *((text, UNKNOWN) for text in (b"hello\n", b"\0" * 1000, b"name,label\n")),
+        (b"<svg/>", "an SVG, not a picture"),
+        (b"%PDF-1.7\n", "a PDF, not a picture"),
+    ],
 )
-def test_what_is_no_image_is_refused(tmp_path, text):
+def test_what_is_no_image_is_refused(tmp_path, text, reason):
     (tmp_path / "text.jpg").write_bytes(text)
-    expected = ("unreadable", "not an image in a format that can be read")
-    assert refused(tmp_path / "text.jpg") == expected
+    assert refused(tmp_path / "text.jpg") == ("unreadable", reason)
 
 
 def test_postscript_is_refused_without_a_program_being_run(tmp_path, monkeypatch):
