@@ -1,4 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> agreement -> publish.
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> agreement, decoding -> publish.
 
 visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
@@ -70,6 +70,7 @@ def train(
         valid_pct=valid_pct,
         seed=settings.seed,
         max_pixels=settings.max_pixels,
+        opening=settings.opening,
     )
     with tempfile.TemporaryDirectory(prefix="visionflows-") as temporary:
         draft = Path(temporary)
@@ -77,4 +78,5 @@ def train(
         metrics = training.evaluate(files, found.folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
         info["precision"]["agreement"] = training.agreement(draft, info, files, found.folder)
+        info["decode_agreement"] = training.decoding(draft, info, files, found.folder)
         return training.publish(draft, store, info, files, record["summary"])

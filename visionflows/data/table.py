@@ -8,8 +8,10 @@ One row an image. Whatever happens to an image it keeps its row; only rows whose
 are usable: trained on, or validated on.
 """
 
+import functools
 import json
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from visionflows.data.labels import LabelRule, label_rows, parse_label_rule, sho
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import is_image_name
-from visionflows.images.open import MAX_PIXELS, open_image, read_file
+from visionflows.images.open import MAX_PIXELS, read_file, size_of
+from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.status import BadImage
 from visionflows.machine import decoders
 from visionflows.places.local import LocalPlace
@@ -39,13 +42,15 @@ def build_table(
     valid_pct: float = 0.2,
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
+    opening: Opening = WHOLE,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
 
     `path` is relative to the folder, as text (storage.text_of); `width` and `height` are pixels
-    of the upright image; `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`,
-    and `error` says why it is not ok. A row that is not ok is on no side: its is_valid is False.
+    of the whole upright image, which is decoded once, as `opening` says; `status` is `ok`,
+    `unreadable`, `too_large`, `missing` or `unlabelled`, and `error` says why it is not ok. A row
+    that is not ok is on no side: its is_valid is False.
     Raises SettingsError, PlaceError, and TableError where there is no training set in it.
     """
     rule = parse_label_rule(labels)
@@ -58,7 +63,8 @@ def build_table(
     if not paths:
         raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
     rows = label_rows(rule, images.root, paths)
-    table = _with_contents(pd.DataFrame(rows), images, max_pixels, workers)
+    look = functools.partial(size_of, max_pixels=max_pixels, opening=opening)
+    table = _with_contents(pd.DataFrame(rows), images, look, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     if "is_valid" in table:
@@ -93,7 +99,10 @@ def fingerprint(table: pd.DataFrame) -> str:
 
 
 def _with_contents(
-    table: pd.DataFrame, images: LocalPlace, max_pixels: int, workers: int | None
+    table: pd.DataFrame,
+    images: LocalPlace,
+    size: Callable[[bytes], tuple[int, int]],
+    workers: int | None,
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
 
@@ -104,7 +113,7 @@ def _with_contents(
         try:
             data = read_file(images.path(name_of(path)))
             sha256 = sha256_of(data)
-            width, height = open_image(data, max_pixels).size
+            width, height = size(data)
         except BadImage as bad:
             return sha256, 0, 0, bad.status, bad.reason
         return sha256, width, height, "ok", ""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from visionflows.engine.decode import Batch, Decoded, Decoder, Row
 from visionflows.errors import ModelError
 from visionflows.images.open import MAX_PIXELS, open_image
+from visionflows.images.opening import Opening
 from visionflows.images.resize import resized
 from visionflows.model.bundle import Model, selfcheck_images
 from visionflows.places.base import Place
@@ -52,6 +53,9 @@ class EngineSettings(BaseModel):
         False, description="torch.compile the network: a slow start, a faster run."
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images get the row `too_large`.")
+    decode: Literal["auto", "full", "scaled"] = Field(
+        "auto", description="Large photos whole, or smaller; `auto`: as the model was trained."
+    )
 
 
 class Engine(abc.ABC):
@@ -71,11 +75,16 @@ class Engine(abc.ABC):
         self.model, self.settings, self.precision = model, settings, precision
         self.batch_size = settings.batch_size or batch_size
         self.workers = settings.workers or workers
-        self.decoder = Decoder(
-            self.batch_size, model.info["image_size"], model.info["resize"], settings.max_pixels
-        )
+        self.opening = Opening.of(model.info, settings.decode)
+        shape = (self.batch_size, model.info["image_size"], model.info["resize"])
+        self.decoder = Decoder(*shape, settings.max_pixels, self.opening)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
+
+    @property
+    def decode_overruled(self) -> bool:
+        """Whether large images are decoded otherwise than the model was trained with."""
+        return self.opening != Opening.of(self.model.info)
 
     @abc.abstractmethod
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

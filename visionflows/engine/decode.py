@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from visionflows.digest import sha256_of
-from visionflows.images.open import open_image
-from visionflows.images.resize import resized
+from visionflows.images.open import pixels
+from visionflows.images.opening import WHOLE, Opening
+from visionflows.images.resize import ResizeMethod
 from visionflows.images.status import BadImage, Status
 from visionflows.places.base import Entry, Place, ReadFailed
 
@@ -51,9 +52,16 @@ class Decoded(NamedTuple):
 class Decoder:
     """Turns names in a place into a Decoded batch; light enough to send to another process."""
 
-    def __init__(self, batch_size: int, side: int, resize: str, max_pixels: int):
+    def __init__(
+        self,
+        batch_size: int,
+        side: int,
+        resize: ResizeMethod,
+        max_pixels: int,
+        opening: Opening = WHOLE,
+    ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
-        self.max_pixels = max_pixels
+        self.max_pixels, self.opening = max_pixels, opening
 
     def __call__(self, place: Place, files: Batch) -> Decoded:
         return self.decode(files, place.read_many(map(as_entry, files)))
@@ -61,25 +69,25 @@ class Decoder:
     def decode(self, files: Batch, contents: Iterator[bytes | OSError]) -> Decoded:
         """The batch of files from their contents, each decoded as it arrives."""
         started, reading = time.perf_counter(), 0.0
-        pixels = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
+        batch = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
         rows, good = [], 0
         for file in files:
             asked = time.perf_counter()
             content = next(contents)
             reading += time.perf_counter() - asked
-            row = self._decode(as_entry(file).name, content, pixels, good)
+            row = self._decode(as_entry(file).name, content, batch, good)
             good += row.status == "ok"
             rows.append(row)
-        return Decoded(rows, pixels, good, reading, time.perf_counter() - started - reading)
+        return Decoded(rows, batch, good, reading, time.perf_counter() - started - reading)
 
-    def _decode(self, name: str, content: bytes | OSError, pixels: np.ndarray, at: int) -> Row:
+    def _decode(self, name: str, content: bytes | OSError, batch: np.ndarray, at: int) -> Row:
         sha256 = ""
         try:
             if isinstance(content, OSError):
                 raise _bad(content) from content
             sha256 = sha256_of(content)
-            image = open_image(content, self.max_pixels)
-            pixels[at] = resized(image, self.side, self.resize)
+            shape = (self.side, self.resize, self.max_pixels)
+            batch[at] = pixels(content, *shape, opening=self.opening)
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)
         return Row(name, "ok", "", None, sha256)

@@ -258,6 +258,8 @@ class ScoringRun:
                 "max_pixels": settings.max_pixels,
                 "top": settings.top,
                 "shard_size": settings.shard_size,
+                # What the model itself says is in its digest.
+                **({"decode": settings.decode} if engine.decode_overruled else {}),
             },
         )
 

@@ -11,6 +11,7 @@ from visionflows.data import table
 from visionflows.machine import versions
 from visionflows.model.registry import new_version, publish
 from visionflows.reports.training import training_report
+from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,7 @@ def describe(
         "image_size": settings["image_size"],
         "resize": settings["resize"],
         "exif": "applied",
+        **TrainSettings(**settings).opening.told,
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},
