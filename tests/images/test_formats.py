@@ -8,9 +8,10 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image, TiffImagePlugin
 
-from visionflows.images.formats import HEAD, ending_of, is_picture, kind_of
+from visionflows.images.formats import HEAD, Pictures, is_picture, kind_of
 from visionflows.images.open import open_image
 from visionflows.images.status import BadImage
+from visionflows.places.local import LocalPlace
 
 
 def refusal(data: bytes) -> str:
@@ -120,6 +121,14 @@ def test_an_untold_file_may_still_be_a_tga():
     assert open_image(data).size == (48, 40)
 
 
-def test_files_are_counted_by_their_endings():
-    names = ("a/b.CSV", "a.b/c", "Thumbs.db", "x.jpg_large")
-    assert [ending_of(name) for name in names] == [".csv", "no ending", ".db", ".jpg_large"]
+def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
+    (tmp_path / "x.jpg_large").write_bytes(encoded(picture()))
+    (tmp_path / "c").write_bytes(b"no picture")
+    pictures = Pictures(LocalPlace(tmp_path).head)
+    names = ("a/b.CSV", "c", "Thumbs.db", "x.jpg_large", "gone.jpg", "gone", "d.csv")
+    assert [name for name in names if pictures(name)] == ["x.jpg_large", "gone.jpg"]
+    assert pictures.by_ending() == {".csv": 2, "no ending": 2, ".db": 1}
+    many = Pictures(lambda name, size: b"")
+    assert not any(many(f"a.{number:03}") for number in range(100))
+    assert len(many.by_ending()) == 21
+    assert sum(many.by_ending().values()) == many.others.total() == 100

@@ -165,6 +165,8 @@ def good_files(folder: Path) -> list[str]:
         'say "x".jpg': encoded(image),
         "two\nlines.jpg": encoded(image),
         "=1+1.JPG": encoded(image),
+        "saved.jpg_large": encoded(image),
+        "no ending": encoded(image, "WEBP"),
         "caf\u00e9.jpg": encoded(image),
         os.fsdecode(b"caf\xe9.jpg"): encoded(image),
     }
@@ -208,6 +210,7 @@ def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
     assert books["found"] == len(rows) == books["ok"] + books["failed"]
     assert books["failed"] == len(bad)
     assert books["ignored"] == 1
+    assert books["ignored_by_ending"] == {".txt": 1}
     assert set(books["by_status"]) <= set(STATUSES)
 
 

@@ -172,6 +172,8 @@ def told(run: dict) -> list[str]:
     lines += [f"  {count:>8}  {label}" for label, count in books["by_label"].items()]
     statuses = (item for item in books["by_status"].items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
+    endings = books.get("ignored_by_ending", {}).items()
+    lines += [f"  {count:>8}  {ending}: no picture" for ending, count in endings]
     names = ("predictions.csv", "report.html", "run.json")
     return [*lines, *(f"{run['output']}/{name}" for name in names)]
 

@@ -20,7 +20,7 @@ import pandas as pd
 from visionflows.data.labels import LabelRule, label_rows, parse_label_rule, shown, some
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
-from visionflows.images.formats import is_image_name
+from visionflows.images.formats import Pictures
 from visionflows.images.open import MAX_PIXELS, read_file, size_of
 from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.status import BadImage
@@ -59,7 +59,8 @@ def build_table(
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
     images = LocalPlace(Path(folder))
-    paths = [text_of(entry.name) for entry in images.walk(is_image_name)]
+    pictures = Pictures(images.head)
+    paths = [text_of(entry.name) for entry in images.walk() if pictures(entry.name)]
     if not paths:
         raise TableError(f"{folder}: no image found; name a folder that holds .jpg, .png or such")
     rows = label_rows(rule, images.root, paths)
@@ -77,6 +78,9 @@ def build_table(
         *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
         *(table.is_valid.sum(), len(table) - len(usable)),
     )
+    if pictures.others:
+        counts = ", ".join(f"{count} {ending}" for ending, count in pictures.by_ending().items())
+        log.info("no pictures: %s", counts)
     return table[COLUMNS]
 
 

@@ -9,10 +9,12 @@ Magic numbers are those of the formats' own documents, and of file(1).
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 HEAD = 512  # bytes of a file that tell what it is
+MOST_ENDINGS = 20  # that are told of
 # Endings of pictures, in any case, whether or not they can be decoded here: each gets its row.
 IMAGE_SUFFIXES = tuple(
     f".{suffix}"
@@ -160,6 +162,34 @@ def is_picture(name: str, read_head: Callable[[], bytes]) -> bool:
     return kind is not None and kind.picture
 
 
-def ending_of(name: str) -> str:
-    """The ending that a file is counted under, such as `.csv`; `no ending` for none."""
+class Pictures:
+    """Which files of a place are pictures; `others` counts the rest, by their endings.
+
+    `head` gives the first so many bytes of the file of a name, as Place.head does.
+    """
+
+    def __init__(self, head: Callable[[str, int], bytes]):
+        self._head = head
+        self.others: Counter[str] = Counter()
+
+    def __call__(self, name: str) -> bool:
+        picture = is_picture(name, lambda: self._look(name))
+        if not picture:
+            self.others[_ending(name)] += 1
+        return picture
+
+    def _look(self, name: str) -> bytes:
+        try:
+            return self._head(name, HEAD)
+        except OSError:  # gone, or closed to us: nothing says that it is a picture
+            return b""
+
+    def by_ending(self) -> dict[str, int]:
+        """How many files are no pictures, by ending: the commonest, and the rest together."""
+        told = dict(self.others.most_common(MOST_ENDINGS))
+        rest = self.others.total() - sum(told.values())
+        return told | ({"other endings": rest} if rest else {})
+
+
+def _ending(name: str) -> str:
     return os.path.splitext(name.rpartition("/")[2])[1].lower() or "no ending"

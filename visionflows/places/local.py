@@ -59,6 +59,11 @@ class LocalPlace:
         with open(os.path.join(self.root, name), "rb") as file:
             return file.read()
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first `size` bytes of a file, fewer if it has fewer. Raises OSError."""
+        with open(os.path.join(self.root, name), "rb") as file:
+            return file.read(size)
+
     def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
         """The contents of files, in order; the system's error for one that cannot be read.
 

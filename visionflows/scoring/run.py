@@ -18,7 +18,7 @@ from pydantic import Field
 
 from visionflows.engine import Engine, EngineSettings, make_engine
 from visionflows.errors import PlaceError, TooManyBadError
-from visionflows.images.formats import is_image_name
+from visionflows.images.formats import Pictures
 from visionflows.machine import versions
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
@@ -118,7 +118,10 @@ class ScoringRun:
         began = time.perf_counter()
         books, files = shards.merge(self.output, self.job, self.listing)
         self._write_seconds += time.perf_counter() - began
-        told = books.as_dict() | {"ignored": self.ignored}
+        told = books.as_dict() | {
+            "ignored": self.ignored,
+            "ignored_by_ending": self._pictures.by_ending(),
+        }
         if self.earlier:
             told |= {"changed": self.earlier.changed, "vanished": self.earlier.vanished}
         model = self.engine.model
@@ -194,12 +197,14 @@ class ScoringRun:
     def _look(self) -> None:
         """List the input, beside the rows that earlier runs have of it."""
         began = time.perf_counter()
-        self.ignored = 0
         if is_list(self.input):
             self.source, entries = named_in(self.input)
+            self._pictures = Pictures(self.source.head)
         else:
             self.source = place(self.input)
-            entries = outside(self.source.walk(self._is_image), self._output_inside())
+            self._pictures = Pictures(self.source.head)
+            entries = outside(self.source.walk(), self._output_inside())
+            entries = (entry for entry in entries if self._pictures(entry.name))
         self.earlier = None
         if self.settings.only_new:
             self.earlier = Earlier(self.output, self.source, self._job("", 0))
@@ -210,10 +215,10 @@ class ScoringRun:
         self.job = self._job(self.listing.digest, self.listing.found)
         self._list_seconds = time.perf_counter() - began
 
-    def _is_image(self, name: str) -> bool:
-        image = is_image_name(name)
-        self.ignored += not image
-        return image
+    @property
+    def ignored(self) -> int:
+        """How many files of the input are no pictures."""
+        return self._pictures.others.total()
 
     def _output_inside(self) -> str | None:
         """Where the output lies inside the input, if it does."""
@@ -233,6 +238,10 @@ class ScoringRun:
         if self.earlier:
             line += f"; {listing.kept} rows taken over, {self.earlier.changed} files changed"
             line += f", {self.earlier.vanished} vanished"
+        if self.ignored:
+            endings = self._pictures.by_ending().items()
+            counts = ", ".join(f"{count} {ending}" for ending, count in endings)
+            line += f"; no pictures: {counts}"
         return line
 
     def _check_room(self) -> None:

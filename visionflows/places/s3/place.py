@@ -68,6 +68,10 @@ class S3Place:
         """The whole content of a file. Raises FileNotFoundError, ReadFailed, PlaceError."""
         return get(self.bucket, self._key(name))[0]
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first `size` bytes of a file, by one request. Raises as read does."""
+        return get(self.bucket, self._key(name), span=f"bytes=0-{size - 1}")[0]
+
     def read_many(self, entries: Iterable[Entry]) -> Iterator[bytes | OSError]:
         """The contents of files, in order, as LocalPlace.read_many; many are under way at once."""
         left, coming = iter(entries), collections.deque()
