@@ -29,7 +29,7 @@ MOST_ENCODED = 1 << 30  # bytes of a file: 100 million pixels with 16 bits a cha
 UNIT = 16 << 20  # bytes; what room is counted in
 # Bytes a pixel that a format's own decoder holds beside the picture; measured with each.
 _JPEG2000, _PROGRESSIVE = 6, 2  # a band
-_DECODERS = {"WEBP": 18, "AVIF": 12, "TIFF": 8, "GIF": 8, "HEIF": 16}
+_DECODERS = {"WEBP": 18, "AVIF": 12, "TIFF": 8, "GIF": 8, "HEIF": 8}
 _PLAIN = 4
 COSTLIEST = 28  # bytes a pixel: JPEG 2000 with four bands
 
