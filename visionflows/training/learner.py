@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.images.memory import MAX_PIXELS
 from visionflows.images.open import open_image
+from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.pillow import ours
 from visionflows.machine import decoders
 from visionflows.model import network
@@ -58,7 +59,9 @@ def make_loaders(
     block = DataBlock(
         blocks=(
             TransformBlock(
-                type_tfms=functools.partial(open_for_fastai, max_pixels=settings.max_pixels),
+                type_tfms=functools.partial(
+                    open_for_fastai, max_pixels=settings.max_pixels, opening=settings.opening
+                ),
                 batch_tfms=IntToFloatTensor,
             ),
             CategoryBlock(vocab=sorted(usable.label.unique())),
@@ -88,11 +91,13 @@ def _resize(settings: TrainSettings) -> "Transform":
     return OursResize(settings.image_size, method=settings.resize)
 
 
-def open_for_fastai(path: str | Path, max_pixels: int = MAX_PIXELS) -> "PILImage":
+def open_for_fastai(
+    path: str | Path, max_pixels: int = MAX_PIXELS, opening: Opening = WHOLE
+) -> "PILImage":
     """A fastai PILImage of a file, opened as scoring opens it. Raises images.BadImage."""
     from fastai.vision.core import PILImage
 
-    return PILImage(open_image(path, max_pixels))
+    return PILImage(open_image(path, max_pixels, opening=opening))
 
 
 def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSettings) -> "Learner":

@@ -12,6 +12,7 @@ from visionflows.machine import versions
 from visionflows.model.registry import new_version, publish
 from visionflows.model.schema import ModelInfo
 from visionflows.reports.training import training_report
+from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ def describe(
         "image_size": settings["image_size"],
         "resize": settings["resize"],
         "exif": "applied",
+        **TrainSettings(**settings).opening.told,
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},
