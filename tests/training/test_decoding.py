@@ -34,14 +34,13 @@ def test_training_sees_what_scoring_sees(tmp_path, decode, side):
     write(tmp_path)
     settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
     assert settings.opening == Opening("white", "declared", side)
-    told = {**settings.opening.told, "image_size": 32}
     table = build_table(tmp_path, "folder", opening=settings.opening)
     assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
     valid = make_loaders(table, tmp_path, settings).valid_ds
     paths = table[table.is_valid].path
     for path, (image, _) in zip(paths, valid, strict=True):
         shown = settings_resize(image, settings)
-        scored = pixels(tmp_path / path, 32, "crop", opening=Opening.of(told))
+        scored = pixels(tmp_path / path, 32, "crop", opening=settings.opening)
         np.testing.assert_array_equal(shown, scored)
 
 
