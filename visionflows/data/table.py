@@ -26,8 +26,10 @@ from visionflows.images.formats import Pictures
 from visionflows.images.memory import MAX_PIXELS, Memory
 from visionflows.images.open import read_file, size_of
 from visionflows.images.opening import WHOLE, Opening
+from visionflows.images.reduced import Keeper, Reduced
 from visionflows.images.status import BadImage
 from visionflows.machine import decoders
+from visionflows.places import cache
 from visionflows.places.base import Passed
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
@@ -52,9 +54,10 @@ def build_table(
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
 
     `path` is relative to the folder, as text (names.text_of); `width` and `height` are pixels
-    of the whole upright image, which is decoded once, as `opening` says; `status` is `ok`,
-    `unreadable`, `too_large`, `missing` or `unlabelled`, and `error` says why it is not ok. A row
-    that is not ok is on no side: its is_valid is False.
+    of the whole upright image, which is decoded once, as `opening` says, and of which a copy is
+    kept where that makes it smaller (images.reduced). `status` is `ok`, `unreadable`, `too_large`,
+    `missing` or `unlabelled`, and `error` says why it is not ok; such a row is on no side: its
+    is_valid is False.
     Raises SettingsError, PlaceError, and TableError where there is no training set in it.
     """
     rule = parse_label_rule(labels)
@@ -70,7 +73,12 @@ def build_table(
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, odd = label_rows(rule, images.root, paths)
     memory = Memory(max_pixels)
-    size = functools.partial(size_of, max_pixels=max_pixels, memory=memory, opening=opening)
+    keeper = Keeper(reduced(opening))
+
+    def size(data: bytes, sha256: str) -> tuple[int, int]:
+        keep = functools.partial(keeper.keep, sha256)
+        return size_of(data, max_pixels, memory, opening, smaller=keep)
+
     table = _with_contents(pd.DataFrame(rows), images, size, memory, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
@@ -90,6 +98,11 @@ def build_table(
     for note in notes(table):
         log.info("note: %s", note)
     return table
+
+
+def reduced(opening: Opening) -> Reduced:
+    """The copies of photos that an opening makes smaller, in the cache of this machine."""
+    return Reduced(cache().path("photos"), opening)
 
 
 def notes(table: pd.DataFrame) -> list[str]:
@@ -130,7 +143,7 @@ def _no_image(images: LocalPlace) -> str:
 def _with_contents(
     table: pd.DataFrame,
     images: LocalPlace,
-    size: Callable[[bytes], tuple[int, int]],
+    size: Callable[[bytes, str], tuple[int, int]],
     memory: Memory,
     workers: int | None,
 ) -> pd.DataFrame:
@@ -145,7 +158,7 @@ def _with_contents(
             with memory.file(file.stat().st_size if file.exists() else 0):
                 data = read_file(file, memory)
                 sha256 = sha256_of(data)
-                width, height = size(data)
+                width, height = size(data, sha256)
         except BadImage as bad:
             return sha256, 0, 0, bad.status, bad.reason
         return sha256, width, height, "ok", ""

@@ -14,7 +14,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -80,9 +80,15 @@ def size_of(
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
     opening: Opening = WHOLE,
+    smaller: Callable[[Image.Image], None] | None = None,
 ) -> tuple[int, int]:
-    """Width and height of the whole picture, upright, which was decoded. Raises BadImage."""
+    """Width and height of the whole picture, upright, which was decoded. Raises BadImage.
+
+    `smaller` is called with the decoded picture where that is smaller than the whole one.
+    """
     with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
+        if smaller and shown.image.size != shown.size:
+            smaller(shown.image)
         return shown.size
 
 
