@@ -14,6 +14,7 @@ are ratios of medians, written with versions and hardware to bench/results/.
     timm        timm's inference.py: its loader and its defaults
     flow        visionflows, the score flow, Prefect, CSV and report included
     engine      visionflows without Prefect
+    full        the same with --decode full: large photos are decoded whole
     folded      the limit as eager torch has it: the network with batch norm folded, channels_last,
                 at the flow's precision, on a tensor in memory, a stream a core
     network     the limit of this engine: its own network (convolutions fused too), likewise
@@ -31,7 +32,8 @@ from pathlib import Path
 import sides
 from record import hardware, versions, written
 
-SIDES = ("predict", "get_preds", "plain", "timm", "flow", "engine", "folded", "network", "decode")
+SIDES = ("predict", "get_preds", "plain", "timm", "flow", "engine", "full")
+SIDES += ("folded", "network", "decode")
 
 
 def main() -> None:
@@ -112,7 +114,7 @@ def _write(options, rounds: dict[str, list[dict]], photos: int) -> None:
     agreement = {}
     if "get_preds" in rounds:
         reference = rounds["get_preds"][0]["labels"]
-        for side in ("plain", "timm", "flow", "engine"):
+        for side in ("plain", "timm", "flow", "engine", "full"):
             if side in rounds:
                 labels = rounds[side][0]["labels"][: len(reference)]
                 agreement[side] = sum(map(str.__eq__, labels, reference)) / len(labels)

@@ -156,10 +156,14 @@ def flow(options, photos):
     )
 
 
-def engine(options, photos):
+def full(options, photos):
+    return engine(options, photos, decode="full")
+
+
+def engine(options, photos, decode="auto"):
     from visionflows.scoring.run import ScoreSettings, score_folder
 
-    settings = ScoreSettings(precision=options.precision)
+    settings = ScoreSettings(precision=options.precision, decode=decode)
     return _from_folder(
         options,
         photos,

@@ -1,4 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> agreement -> publish.
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> agreement, decoding -> publish.
 
 visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
@@ -68,10 +68,12 @@ def train(
         valid_pct=valid_pct,
         seed=settings.seed,
         max_pixels=settings.max_pixels,
+        opening=settings.opening,
     )
     with draft_of(store, key_of(files, settings, labels, valid_pct)) as draft:
         record = training.fine_tune(files, found.folder, draft, settings)
         metrics = training.evaluate(files, found.folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
         info = info.with_agreement(training.agreement(draft, info, files, found.folder))
+        info = info.with_decoding(training.decoding(draft, info, files, found.folder))
         return training.publish(draft, store, info, files, record["summary"])

@@ -12,6 +12,7 @@ from visionflows.orchestration import artifacts, forks  # noqa: F401 (loaders ar
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
 from visionflows.training import agreement as evidence
+from visionflows.training import decoding as scaling
 from visionflows.training import draft as drafts
 from visionflows.training import evaluate as judging
 from visionflows.training import publish as publishing
@@ -48,6 +49,13 @@ agreement = step(
     name="agreement",
     task_run_name="agreement",
     description="Score the validation side in float32 and faster; auto needs them to agree.",
+)
+
+decoding = step(
+    scaling.of_draft,
+    name="decoding",
+    task_run_name="decoding",
+    description="Score large validation images decoded whole and scaled; how far they agree.",
 )
 
 

@@ -66,6 +66,8 @@ def good_files(folder: Path) -> list[str]:
         'say "x".jpg': encoded(image),
         "two\nlines.jpg": encoded(image),
         "=1+1.JPG": encoded(image),
+        "saved.jpg_large": encoded(image),
+        "no ending": encoded(image, "WEBP"),
         "caf\u00e9.jpg": encoded(image),
         os.fsdecode(b"caf\xe9.jpg"): encoded(image),
     }

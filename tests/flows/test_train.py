@@ -54,6 +54,8 @@ def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_p
     assert model.classes == ["circle", "square", "stripes"]
     assert model.info.dataset.skipped == 1
     assert model.info.precision.agreement.auto in ("bfloat16", "float32")
+    assert (model.info.transparency, model.info.decode) == ("white", "scaled")
+    assert model.info.decode_agreement.images == 0  # 40 pixels a side: none is large
     page = model.place.read("report.html").decode()
     for picture in ("batch", "results", "confusion", "top_losses", "curves"):
         assert model.place.exists(f"pictures/{picture}.png")

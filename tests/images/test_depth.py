@@ -1,67 +1,113 @@
-"""Every mode and depth of a picture becomes 8-bit RGB, scaled rather than clipped."""
+"""Deep pictures: what a file says of its values is obeyed, and no single pixel decides."""
+
+import logging
 
 import numpy as np
 import pytest
-from conftest import encoded, picture
+import tifffile
+from conftest import encoded
 from PIL import Image
 
+from visionflows.images import depth
 from visionflows.images.open import open_image
+from visionflows.images.opening import BEFORE
 
-# The filter of images.open is out of force inside pytest, which sets its own.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-
-
-def array_of(image: Image.Image) -> np.ndarray:
-    return np.asarray(open_image(encoded(image, "PNG")))
+GREY = np.linspace(0, 1, 64 * 64).reshape(64, 64)  # from black to white
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP"])
-def test_an_rgb_image_is_its_own_pixels(format):
-    opened = open_image(encoded(picture(), format))
-    assert opened.mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(opened), np.asarray(picture()))
+@pytest.fixture
+def tif(tmp_path):
+    """The file of values, as tifffile writes it."""
+
+    def write(values: np.ndarray, photometric: str = "minisblack", **options) -> bytes:
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, **options)
+        return (tmp_path / "a.tif").read_bytes()
+
+    return write
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA"])
-def test_other_modes_become_rgb_with_their_colours(mode):
-    image = picture(mode=mode)
-    np.testing.assert_array_equal(array_of(image), np.asarray(image.convert("RGB")))
+def assert_shows(data: bytes, shown: np.ndarray = GREY, atol: float = 1) -> None:
+    seen = np.asarray(open_image(data))
+    assert (seen == seen[..., :1]).all()
+    np.testing.assert_allclose(seen[..., 0], shown * 255, atol=atol)
 
 
-def test_cmyk_becomes_rgb():
-    colours = np.asarray(open_image(encoded(picture(mode="CMYK"), "JPEG", quality=95)), int)
-    assert np.abs(colours - np.asarray(picture(), int)).mean() < 4
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_black_is_zero(tif, order):
+    assert_shows(tif((GREY * 65_535).astype(np.uint16), byteorder=order))
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
-def test_16_bit_grey_is_scaled_not_clipped(format):
-    deep = np.arange(0, 65_536, 13, dtype=np.uint16)[: 71 * 71].reshape(71, 71)
-    opened = np.asarray(open_image(encoded(Image.fromarray(deep), format)))
-    for channel in range(3):
-        np.testing.assert_array_equal(opened[..., channel], np.round(deep / 257.0))
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_white_is_zero(tif, compression):
+    inverted = ((1 - GREY) * 65_535).astype(np.uint16)
+    assert_shows(tif(inverted, "miniswhite", compression=compression))
+    assert_shows(tif(((1 - GREY) * 255).astype(np.uint8), "miniswhite", compression=compression))
+    assert_shows(tif((1 - GREY).astype(np.float32), "miniswhite", compression=compression))
 
 
-@pytest.mark.parametrize(
-    "values, white",
-    [
-        (np.array([[0.0, 0.25, 1.0]], np.float32), 1),
-        (np.array([[0.0, 100.0, 255.0]], np.float32), 255),
-        (np.array([[-5.0, np.nan, 65_535.0]], np.float32), 65_535),
-        (np.array([[0, 9, 200]], np.int32), 255),
-        (np.array([[-7, 1000, 65_535]], np.int32), 65_535),
-        (np.array([[0, 2**30, 2**31 - 1]], np.int32), 2**32 - 1),
-    ],
-)
-def test_32_bit_grey_is_scaled_by_the_range_it_seems_to_use(values, white):
-    opened = np.asarray(open_image(encoded(Image.fromarray(values), "TIFF")))
-    shown = np.nan_to_num(values.astype(np.float64)).clip(min=0) * 255 / white
-    np.testing.assert_array_equal(opened[..., 0], np.round(shown))
+def test_twelve_bits(tif):
+    assert_shows(tif((GREY * 4095).astype(np.uint16), bitspersample=12))
 
 
-def test_a_palette_with_transparency_keeps_its_colours():
-    image = picture(mode="P")
-    expected = np.asarray(image.convert("RGB"))
-    one = open_image(encoded(image, "PNG", transparency=3))
-    many = open_image(encoded(image, "PNG", transparency=bytes(range(256))))
-    np.testing.assert_array_equal(np.asarray(one), expected)
-    np.testing.assert_array_equal(np.asarray(many), expected)
+def test_the_range_that_a_file_gives_its_samples(tif):
+    tags = [(340, "H", 1, 0, True), (341, "H", 1, 4095, True)]
+    assert_shows(tif((GREY * 4095).astype(np.uint16), extratags=tags))
+    tags = [(340, "f", 1, -2.0, True), (341, "f", 1, 6.0, True)]
+    assert_shows(tif((GREY * 8 - 2).astype(np.float32), extratags=tags))
+    tags = [(340, "h", 1, -1000, True), (341, "h", 1, 3000, True)]
+    assert_shows(tif((GREY * 4000 - 1000).astype(np.int16), extratags=tags))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_signed_samples(tif, order):
+    assert_shows(tif((GREY * 65_535 - 32_768).astype(np.int16), byteorder=order))
+    assert_shows(tif((GREY * 255 - 128).astype(np.int8), byteorder=order))
+    half = (GREY * 32_767).astype(np.int16)  # nothing is below 0, but for one pixel
+    half[0, 0] = -3
+    assert_shows(tif(half, byteorder=order))
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0, 65_535.0])
+@pytest.mark.parametrize("over", [1.02, 1.5, 300.0, np.inf, np.nan, -9999.0])
+def test_no_float_pixel_decides_for_all(tif, white, over):
+    values = (GREY * white).astype(np.float32)
+    values[0, 1:4] = over * white
+    expected = GREY.copy()
+    expected[0, 1:4] = 1 if over > 1 and np.isfinite(over) else expected[0, 1:4]
+    seen = np.asarray(open_image(tif(values)))[..., 0]
+    np.testing.assert_allclose(seen[1:], GREY[1:] * 255, atol=1)
+    if over > 1:
+        assert (seen[0, 1:4] == 255).all()
+
+
+def test_more_than_overshoot_is_another_white(tif):
+    values = GREY.astype(np.float32)
+    values[:1] = 200  # one row of 64
+    seen = np.asarray(open_image(tif(values)))[..., 0]
+    assert seen[0, 0] == 200
+    assert seen[1:].max() == 1
+
+
+def test_a_dark_16_bit_pgm_stays_dark():
+    """Pillow opens it in mode I, as it does what has 32 bits."""
+    dark = np.full((8, 8), 200, np.uint16)
+    assert np.asarray(open_image(encoded(Image.fromarray(dark), "PPM"))).max() == 1
+
+
+def test_models_from_before_keep_their_guess(tif):
+    twelve = tif((GREY * 4095).astype(np.uint16), bitspersample=12)
+    assert np.asarray(open_image(twelve, opening=BEFORE)).max() == 16
+    over = GREY.astype(np.float32)
+    over[0, 0] = 1.02
+    assert np.asarray(open_image(tif(over), opening=BEFORE)).max() == 1
+
+
+def test_a_guess_is_told_once(tif, caplog):
+    depth._tell_guess.cache_clear()
+    with caplog.at_level(logging.INFO, "visionflows.images"):
+        open_image(tif((GREY * 65_535).astype(np.uint16)))
+        assert not caplog.messages
+        for _ in range(3):
+            open_image(tif(GREY.astype(np.float32)))
+    (line,) = caplog.messages
+    assert "by guess" in line

@@ -1,26 +1,153 @@
-"""Which files are pictures: told by their content, and by no program that a file could start."""
+"""A file is what its first bytes say: pictures under any name, and what others are, said."""
 
 import io
 import os
 import struct
+import warnings
 import zlib
 
 import pytest
 from conftest import encoded, picture
 from image_files import png, refused
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
-# The filter of images.open is out of force inside pytest, which sets its own.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+from visionflows.images.formats import HEAD, Pictures, is_picture, kind_of
+from visionflows.images.open import open_image
+from visionflows.places.local import LocalPlace
+
+UNKNOWN = "not an image in a format that can be read"
+
+
+def refusal(data: bytes) -> str:
+    status, reason = refused(data)
+    assert status == "unreadable"
+    return reason
 
 
 @pytest.mark.parametrize(
-    "text", [b"hello\n", b"<svg/>", b"\0" * 1000, b"%PDF-1.7\n", b"name,label\n"]
+    "format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "MPO"]
 )
-def test_what_is_no_image_is_refused(tmp_path, text):
+@pytest.mark.parametrize("name", ["IMG_1.jpg_large", "picture", "a.bin", "a.heic", "b.tga"])
+def test_a_picture_is_one_under_any_name(format, name):
+    data = encoded(picture(), format)
+    assert is_picture(name, lambda: data[:HEAD])
+    assert open_image(data).size == (48, 40)
+
+
+def test_a_known_ending_saves_the_look():
+    def looked() -> bytes:
+        raise AssertionError("looked into")
+
+    assert is_picture("a/IMG_0001.JPG", looked)
+    assert is_picture("a.HEIC", looked)
+    assert not is_picture("a/labels.CSV", looked)
+
+
+BOX = struct.Struct(">I4s4sI")
+REFUSED = {
+    "JPEG XL": b"\xff\x0a" + bytes(40),
+    "JPEG XL: not decoded here": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40),
+    "camera raw": b"II*\0\x10\0\0\0CR\2\0" + bytes(500),
+    "camera raw (": b"FUJIFILMCCD-RAW 0201" + bytes(100),
+    "camera raw (CR2, CR3": BOX.pack(24, b"ftyp", b"crx ", 1) + b"crx isom" + bytes(40),
+    "TIFF or camera raw": b"MM\0*\0\0\0\x08" + bytes(500),
+    "DICOM": bytes(128) + b"DICM" + bytes(100),
+    "icon (ICO)": encoded(Image.new("RGB", (16, 16)), "ICO"),
+    "Photoshop (PSD)": b"8BPS\0\1" + bytes(50),
+}
+OTHERS = {
+    "a web page": b"\n<!DOCTYPE html>\n<html><title>Sign in</title>",
+    "a web page,": b"\xef\xbb\xbf<HTML><body>",
+    "a PDF": b"%PDF-1.4",
+    "an SVG": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
+    "XML": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    "a video": BOX.pack(24, b"ftyp", b"mp42", 0) + b"mp42isom",
+    "a zip archive": b"PK\x03\x04" + bytes(30),
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:",
+    "what a Mac keeps": bytes.fromhex("00051607") + bytes(500),
+}
+
+
+@pytest.mark.parametrize("says", [*REFUSED, *OTHERS])
+def test_what_is_not_decoded_is_named(says):
+    data = {**REFUSED, **OTHERS}[says]
+    assert refusal(data).startswith(says)
+    assert is_picture("what", lambda: data[:HEAD]) == (says in REFUSED)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"BM is how this text begins, and it goes on", b"P", b"\xff"]
+)
+def test_what_says_nothing_is_no_picture(data):
+    assert kind_of(data) is None
+    assert not is_picture("notes", lambda: data)
+
+
+def dng() -> bytes:
+    """A preview in a file that says, as DNG does, that the picture lies further in."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[50706] = b"\1\4\0\0"
+    return encoded(picture(), "TIFF", tiffinfo=tags)
+
+
+def test_the_preview_of_a_camera_raw_is_not_shown_for_its_picture():
+    assert refusal(dng()).startswith("camera raw")
+
+
+def test_a_tiff_of_a_kind_that_is_not_decoded_says_which():
+    tags = {256: (4, 4), 257: (4, 4), 258: (3, 64), 259: (3, 1), 262: (3, 1), 277: (3, 1)}
+    tags |= {339: (3, 3), 273: (4, 200), 278: (4, 4), 279: (4, 128)}
+    entries = b"".join(
+        struct.pack("<HHIHH" if kind == 3 else "<HHII", tag, kind, 1, value, *[0] * (kind == 3))
+        for tag, (kind, value) in sorted(tags.items())
+    )
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refusal(data.ljust(400, b"\0")) == (
+            "TIFF: 1 band of 64-bit float, compression 1: not decoded here; save it as PNG"
+        )
+        assert refusal(data[:9]).startswith("TIFF or camera raw")
+
+
+def test_a_broken_header_names_the_format_and_is_not_tried_as_another():
+    data = bytearray(encoded(picture(), "PNG"))
+    data[12:16] = b"JHDR"
+    assert refusal(bytes(data)) == "PNG: its header cannot be read"
+
+
+def test_an_untold_file_may_still_be_a_tga():
+    data = encoded(picture(), "TGA")
+    assert kind_of(data[:HEAD]) is None
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "TGA"
+    assert open_image(data).size == (48, 40)
+
+
+def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
+    (tmp_path / "x.jpg_large").write_bytes(encoded(picture()))
+    (tmp_path / "c").write_bytes(b"no picture")
+    pictures = Pictures(LocalPlace(tmp_path).head)
+    names = ("a/b.CSV", "c", "Thumbs.db", "x.jpg_large", "gone.jpg", "gone", "d.csv")
+    assert [name for name in names if pictures(name)] == ["x.jpg_large", "gone.jpg"]
+    assert pictures.by_ending() == {".csv": 2, "no ending": 2, ".db": 1}
+    many = Pictures(lambda name, size: b"")
+    assert not any(many(f"a.{number:03}") for number in range(100))
+    assert len(many.by_ending()) == 21
+    assert sum(many.by_ending().values()) == many.others.total() == 100
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        *((text, UNKNOWN) for text in (b"hello\n", b"\0" * 1000, b"name,label\n")),
+        (b"<svg/>", "an SVG, not a picture"),
+        (b"%PDF-1.7\n", "a PDF, not a picture"),
+    ],
+)
+def test_what_is_no_image_is_refused(tmp_path, text, reason):
     (tmp_path / "text.jpg").write_bytes(text)
-    expected = ("unreadable", "not an image in a format that can be read")
-    assert refused(tmp_path / "text.jpg") == expected
+    assert refused(tmp_path / "text.jpg") == ("unreadable", reason)
 
 
 def test_postscript_is_refused_without_a_program_being_run(tmp_path, monkeypatch):

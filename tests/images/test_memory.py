@@ -9,6 +9,7 @@ import threading
 import time
 
 import numpy as np
+import pillow_heif
 import pytest
 from conftest import encoded, picture
 from PIL import Image
@@ -18,6 +19,7 @@ from visionflows.images.memory import Memory, decoding_bytes
 from visionflows.images.open import open_image, pixels
 from visionflows.images.status import BadImage
 
+pillow_heif.register_heif_opener()
 GIB = 1 << 30
 # Prints how many bytes more the process had at its peak while each file was decoded.
 PEAK = """
@@ -72,6 +74,7 @@ KINDS = {
     "a.tif": ("F", {}),
     "b.tif": ("CMYK", {"compression": "tiff_lzw", "tiffinfo": {278: 2000}}),
     "a.bmp": ("RGB", {}),
+    "a.heic": ("RGB", {"chroma": 444}),
 }
 
 

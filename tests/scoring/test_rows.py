@@ -123,6 +123,25 @@ def _row_as_nobody(path: Path) -> str:
     return ours.recv()
 
 
+def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    (folder / "saved.jpg_large").write_bytes(encoded(picture()))
+    (folder / "no ending").write_bytes(encoded(picture(), "WEBP"))
+    for name in ("notes.txt", "letter", "empty", "labels.csv"):
+        (folder / name).write_bytes(b"" if name == "empty" else b"no picture")
+    store = where(trained.store)
+    run = score_folder(where(folder), where(tmp_path / "out"), "shapes", store)
+    assert (run["books"]["ok"], run["books"]["ignored"]) == (5, 4)
+    assert run["books"]["ignored_by_ending"] == {"no ending": 2, ".txt": 1, ".csv": 1}
+    report = (tmp_path / "out/report.html").read_text()
+    assert "4 files of other kinds were left aside: 2 no ending, 1" in report
+    again = score_folder(
+        *(where(folder), where(tmp_path / "out"), "shapes", store),
+        ScoreSettings(retry_failed=True),
+    )
+    assert again["books"]["ignored_by_ending"] == run["books"]["ignored_by_ending"]
+
+
 def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_path):
     (tmp_path / "in").mkdir()
     run = score_folder(

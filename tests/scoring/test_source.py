@@ -30,7 +30,7 @@ def test_a_folder_may_be_called_as_a_list_is(tmp_path):
     (tmp_path / "a.txt/1.png").write_bytes(b"x")
     source = Source(str(tmp_path / "a.txt"))
     assert not source.is_list
-    assert [entry.name for entry in source.entries(lambda name: True)] == ["1.png"]
+    assert [entry.name for entry in source.entries()] == ["1.png"]
 
 
 @pytest.mark.parametrize(

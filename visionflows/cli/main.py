@@ -96,6 +96,7 @@ def train(
     valid_pct: ValidPct = 0.2,
     workers: int | None = None,
     max_pixels: int | None = None,
+    decode: str | None = None,
     sha256: Annotated[str, typer.Option(help="What the archive must be.")] = "",
     export_fastai: Annotated[
         bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
@@ -136,6 +137,7 @@ def score(
     device: str | None = None,
     shard_size: int | None = None,
     max_pixels: int | None = None,
+    decode: str | None = None,
     top: int | None = None,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
@@ -187,14 +189,22 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
     if result.mixed:
         lines.append(result.mixed)
+    endings = books.ignored_by_ending.items()
+    lines += [f"  {count:>8}  {ending}: no picture" for ending, count in endings]
     names = [*result.files, f"{result.folder}report.html", f"{result.folder}run.json"]
     return [*lines, *(f"{result.output}/{name}" for name in names)]
 
 
-@app.command(epilog="Example: visionflows predict a.jpg b.jpg --model pets")
+@app.command(
+    cls=command_of("visionflows.engine.base:EngineSettings"),
+    epilog="Example: visionflows predict a.jpg b.jpg --model pets",
+)
 def predict(
+    ctx: typer.Context,
     images: Annotated[list[str], typer.Argument(help="Image files, s3://bucket/key too.")],
     model: ModelName,
+    max_pixels: int | None = None,
+    decode: str | None = None,
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images: the tutorial's learn.predict."""
@@ -204,7 +214,8 @@ def predict(
     from visionflows.scoring.predict import predict as rows_of
     from visionflows.scoring.run import open_engine
 
-    engine = open_engine(model, store, EngineSettings(batch_size=1, workers=1))
+    one = {"batch_size": 1, "workers": 1}
+    engine = open_engine(model, store, settings_of(EngineSettings, ctx.params | one))
     failed = False
     for row in rows_of(images, engine):
         failed |= row.status != "ok"

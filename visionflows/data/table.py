@@ -8,8 +8,10 @@ One row an image. Whatever happens to an image it keeps its row; only rows whose
 are usable: trained on, or validated on.
 """
 
+import functools
 import json
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,11 +22,14 @@ from visionflows.data.labels import LabelRule, label_rows, parse_label_rule
 from visionflows.data.lines import shown, some
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
-from visionflows.images.formats import is_image_name
+from visionflows.images.formats import Pictures
 from visionflows.images.memory import MAX_PIXELS, Memory
-from visionflows.images.open import open_image, read_file
+from visionflows.images.open import read_file, size_of
+from visionflows.images.opening import WHOLE, Opening
+from visionflows.images.reduced import Keeper, Reduced
 from visionflows.images.status import BadImage
 from visionflows.machine import decoders
+from visionflows.places import cache
 from visionflows.places.base import Passed
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
@@ -43,13 +48,16 @@ def build_table(
     valid_pct: float = 0.2,
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
+    opening: Opening = WHOLE,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
 
     `path` is relative to the folder, as text (names.text_of); `width` and `height` are pixels
-    of the upright image; `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`,
-    and `error` says why it is not ok. A row that is not ok is on no side: its is_valid is False.
+    of the whole upright image, which is decoded once, as `opening` says, and of which a copy is
+    kept where that makes it smaller (images.reduced). `status` is `ok`, `unreadable`, `too_large`,
+    `missing` or `unlabelled`, and `error` says why it is not ok; such a row is on no side: its
+    is_valid is False.
     Raises SettingsError, PlaceError, and TableError where there is no training set in it.
     """
     rule = parse_label_rule(labels)
@@ -58,12 +66,20 @@ def build_table(
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
     images = LocalPlace(Path(folder))
-    passed = Passed()
-    paths = [text_of(entry.name) for entry in images.walk(is_image_name, passed)]
+    passed, pictures = Passed(), Pictures(images.head)
+    found = (entry.name for entry in images.walk(None, passed))
+    paths = [text_of(name) for name in found if pictures(name)]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, odd = label_rows(rule, images.root, paths)
-    table = _with_contents(pd.DataFrame(rows), images, max_pixels, workers)
+    memory = Memory(max_pixels)
+    keeper = Keeper(reduced(opening))
+
+    def size(data: bytes, sha256: str) -> tuple[int, int]:
+        keep = functools.partial(keeper.keep, sha256)
+        return size_of(data, max_pixels, memory, opening, smaller=keep)
+
+    table = _with_contents(pd.DataFrame(rows), images, size, memory, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     if "is_valid" in table:
@@ -78,10 +94,15 @@ def build_table(
     )
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
-    table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
+    table.attrs["notes"] = [*passed.lines(), *pictures.lines(), *odd]  # what its rows cannot tell
     for note in notes(table):
         log.info("note: %s", note)
     return table
+
+
+def reduced(opening: Opening) -> Reduced:
+    """The copies of photos that an opening makes smaller, in the cache of this machine."""
+    return Reduced(cache().path("photos"), opening)
 
 
 def notes(table: pd.DataFrame) -> list[str]:
@@ -120,10 +141,13 @@ def _no_image(images: LocalPlace) -> str:
 
 
 def _with_contents(
-    table: pd.DataFrame, images: LocalPlace, max_pixels: int, workers: int | None
+    table: pd.DataFrame,
+    images: LocalPlace,
+    size: Callable[[bytes, str], tuple[int, int]],
+    memory: Memory,
+    workers: int | None,
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
-    memory = Memory(max_pixels)
 
     def look(path: str, label: str, why: str) -> tuple[str, int, int, str, str]:
         if not label:
@@ -134,7 +158,7 @@ def _with_contents(
             with memory.file(file.stat().st_size if file.exists() else 0):
                 data = read_file(file, memory)
                 sha256 = sha256_of(data)
-                width, height = open_image(data, max_pixels, memory).size
+                width, height = size(data, sha256)
         except BadImage as bad:
             return sha256, 0, 0, bad.status, bad.reason
         return sha256, width, height, "ok", ""

@@ -21,6 +21,7 @@ from visionflows.engine.decode import Batch, Decoded, Decoder, Row
 from visionflows.errors import ModelError
 from visionflows.images.memory import MAX_PIXELS, Memory
 from visionflows.images.open import open_image
+from visionflows.images.opening import Decoding
 from visionflows.images.resize import resized
 from visionflows.model.bundle import Model, selfcheck_images
 from visionflows.places.base import Place
@@ -65,6 +66,9 @@ class EngineSettings(BaseModel):
         ge=1,
         description="Larger images get the row `too_large`, as those do that memory cannot hold.",
     )
+    decode: Decoding = Field(
+        "auto", description="Large photos whole, or smaller; `auto`: as the model was trained."
+    )
 
 
 class Engine(abc.ABC):
@@ -88,7 +92,8 @@ class Engine(abc.ABC):
         self.workers = settings.workers or workers
         memory = Memory(settings.max_pixels, self.workers, self.locks)
         shape = model.info.image_size, model.info.resize
-        self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory)
+        self.opening = model.info.opening(settings.decode)
+        self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory, self.opening)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
 
@@ -101,6 +106,11 @@ class Engine(abc.ABC):
     def device_kind(self) -> str:
         """The device without how much of it there is, such as `cpu: AMD EPYC 9354`."""
         return self.device_name.partition(",")[0]
+
+    @property
+    def decode_overruled(self) -> bool:
+        """Whether large images are decoded otherwise than the model was trained with."""
+        return self.opening != self.model.info.opening()
 
     @abc.abstractmethod
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

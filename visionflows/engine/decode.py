@@ -17,6 +17,7 @@ from visionflows.content import TooLarge
 from visionflows.digest import sha256_of
 from visionflows.images.memory import Memory
 from visionflows.images.open import pixels, why_unread
+from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.resize import ResizeMethod
 from visionflows.images.status import BadImage, Status
 from visionflows.places.base import Entry, Place, ReadFailed
@@ -61,9 +62,11 @@ class Decoder:
         resize: ResizeMethod,
         max_pixels: int,
         memory: Memory | None = None,
+        opening: Opening = WHOLE,
     ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
         self.max_pixels, self.memory = max_pixels, memory or Memory(max_pixels)
+        self.opening = opening
 
     def __call__(self, place: Place, files: Batch) -> Decoded:
         return self.decode(place, files, self.ahead(place, files))
@@ -96,7 +99,8 @@ class Decoder:
             if isinstance(content, OSError):
                 raise _bad(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
-            batch[at] = pixels(content, self.side, self.resize, self.max_pixels, self.memory)
+            shape = (self.side, self.resize, self.max_pixels)
+            batch[at] = pixels(content, *shape, self.memory, self.opening)
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)
         return Row(name, "ok", "", None, sha256)

@@ -29,7 +29,7 @@ MOST_ENCODED = 1 << 30  # bytes of a file: 100 million pixels with 16 bits a cha
 UNIT = 16 << 20  # bytes; what room is counted in
 # Bytes a pixel that a format's own decoder holds beside the picture; measured with each.
 _JPEG2000, _PROGRESSIVE = 6, 2  # a band
-_DECODERS = {"WEBP": 18, "AVIF": 12, "TIFF": 8, "GIF": 8}
+_DECODERS = {"WEBP": 18, "AVIF": 12, "TIFF": 8, "GIF": 8, "HEIF": 8}
 _PLAIN = 4
 COSTLIEST = 28  # bytes a pixel: JPEG 2000 with four bands
 
@@ -38,7 +38,8 @@ def decoding_bytes(image: Image.Image) -> int:
     """How many bytes an opened picture will take at most until it is a square for a network.
 
     First the picture in its own mode and what its decoder holds; then the same picture, its RGB,
-    and that once more, turned or cut.
+    and that once more, turned or cut. Of a JPEG that is decoded at a fraction of its size the
+    picture is small, and what a progressive one's decoder holds is not.
     """
     mode, bands = image.mode, len(image.getbands())
     depth = 2 if mode.startswith("I;16") else 1 if mode in ("1", "L", "P") else 4
@@ -46,8 +47,14 @@ def decoding_bytes(image: Image.Image) -> int:
     if image.format == "JPEG2000":
         own = _JPEG2000 * bands
     elif image.format in ("JPEG", "MPO") and image.info.get("progressive"):
-        own = _PROGRESSIVE * bands  # all coefficients, until the last scan
+        own = _PROGRESSIVE * bands * _scale(image) ** 2  # all coefficients, until the last scan
     return image.width * image.height * (depth + max(own, 4 if mode == "RGB" else 8))
+
+
+def _scale(image: Image.Image) -> int:
+    """How many pixels of a JPEG become one each way, as Pillow's draft was asked."""
+    draft: tuple[int, ...] = getattr(image, "decoderconfig", ())
+    return draft[0] if draft and image.format in ("JPEG", "MPO") else 1
 
 
 class Memory:
@@ -72,8 +79,9 @@ class Memory:
         """Nothing for an opened picture that may be decoded. Raises BadImage, `too_large`."""
         need = decoding_bytes(image)
         if need > self.decoded:
+            width, height = (_scale(image) * side for side in image.size)
             reason = (
-                f"{image.width}×{image.height} pixels ({image.format}, {image.mode}) take "
+                f"{width}×{height} pixels ({image.format}, {image.mode}) take "
                 f"{_mb(need)} to decode, more than the limit of {_mb(self.decoded)}"
             )
             raise BadImage("too_large", reason)

@@ -3,29 +3,36 @@
     from visionflows.images.open import open_image
     open_image("photo.jpg")                          # what the network is shown, before resizing
 
-What is done to every image: the first frame of an animation, EXIF orientation applied (fastai
-alone does not), any mode to 8-bit RGB with deep greys scaled rather than clipped, a limit on
-pixels. Truncated files are refused, not half shown. Resizing is fastai's `Resize` for the
-validation side, to the byte.
+What is done to every image: the first frame of an animation, transparent parts on white, EXIF
+orientation applied (fastai alone does not), any mode to 8-bit RGB with deep greys scaled rather
+than clipped, a limit on pixels. Large ones are decoded smaller where a network's side is known.
+Truncated files are refused, not half shown; damaged metadata is no reason to refuse one. Resizing
+is fastai's `Resize` for the validation side, to the byte.
 """
 
 import contextlib
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.content import TooLarge, content_of
+from visionflows.images import tiff
+from visionflows.images.damage import Version, versions
 from visionflows.images.depth import to_rgb
-from visionflows.images.formats import FORMATS
+from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
 from visionflows.images.memory import MAX_PIXELS, Memory, memory_of_process
+from visionflows.images.opening import ENOUGH, WHOLE, Opening
 from visionflows.images.pillow import check_pixels, ours
 from visionflows.images.resize import ResizeMethod, resized
 from visionflows.images.status import BadImage
+from visionflows.images.transparency import in_eight_bits
 
 LONGEST_REASON = 300  # characters of what a decoder says
 _UPRIGHT: dict[object, Image.Transpose] = {  # EXIF orientation: what undoes it
@@ -43,13 +50,15 @@ def open_image(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
+    opening: Opening = WHOLE,
 ) -> Image.Image:
     """The picture in a file or in the bytes of one, upright, mode RGB, 8 bits a channel.
 
     `memory` is shared with other decoders: by default, with those of this process. Raises
     BadImage with a status and a reason, and nothing else, whatever the bytes are.
     """
-    with _reasons(), _opened(source, max_pixels, memory) as image:
+    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
+        image = shown.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
 
 
@@ -59,30 +68,114 @@ def pixels(
     method: ResizeMethod,
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
+    opening: Opening = WHOLE,
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown; as open_image. Raises BadImage."""
-    with _reasons(), _opened(source, max_pixels, memory) as image:
-        return np.asarray(resized(image, size, method))
+    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
+        return np.asarray(resized(shown.image, size, method))
+
+
+def size_of(
+    source: str | os.PathLike[str] | bytes,
+    max_pixels: int = MAX_PIXELS,
+    memory: Memory | None = None,
+    opening: Opening = WHOLE,
+    smaller: Callable[[Image.Image], None] | None = None,
+) -> tuple[int, int]:
+    """Width and height of the whole picture, upright, which was decoded. Raises BadImage.
+
+    `smaller` is called with the decoded picture where that is smaller than the whole one.
+    """
+    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
+        if smaller and shown.image.size != shown.size:
+            smaller(shown.image)
+        return shown.size
+
+
+class _Shown(NamedTuple):
+    """A picture as open_image gives it, and the size it has in its file, upright."""
+
+    image: Image.Image
+    size: tuple[int, int]
 
 
 @contextlib.contextmanager
 def _opened(
-    source: str | os.PathLike[str] | bytes, max_pixels: int, memory: Memory | None
-) -> Iterator[Image.Image]:
+    source: str | os.PathLike[str] | bytes, max_pixels: int, memory: Memory | None, opening: Opening
+) -> Iterator[_Shown]:
     """The picture of open_image, and the room that it takes for the block."""
     memory = memory or memory_of_process(max_pixels)
     data = source if isinstance(source, bytes) else read_file(source, memory)
     if not data:
         raise BadImage("unreadable", "empty file (0 bytes)")
-    with ours(max_pixels), Image.open(io.BytesIO(data), formats=FORMATS) as file:
-        check_pixels(file.size, max_pixels)
-        memory.check(file)
-        with memory.picture(file):
-            file.load()
-            image = _upright(to_rgb(file), file)
-            if image is not file:
-                file.close()  # its pixels are no longer needed
-            yield image
+    kind = kind_of(data[:HEAD])
+    if kind and not kind.decoder:
+        raise BadImage("unreadable", kind.refused)
+    # How large a JPEG is decoded is known once it is open; it has 65,535 pixels a side at most.
+    with ours(1 << 32 if kind is JPEG and opening.side else max_pixels):
+        first: Exception | None = None
+        for version in versions(data, kind.decoder if kind else ""):
+            with contextlib.ExitStack() as room:
+                try:
+                    shown = _shown(version, kind, opening, (max_pixels, memory), room)
+                except (BadImage, MemoryError):
+                    raise
+                except Exception as error:  # noqa: BLE001 (raised, if no other version is left)
+                    first = first or error
+                    continue
+                yield shown
+                return
+        raise _refusal(data, kind, first)
+
+
+def _refusal(data: bytes, kind: Kind | None, error: Exception | None) -> Exception:
+    """What is said of a file of which no version could be decoded."""
+    if kind and isinstance(error, UnidentifiedImageError):
+        reason = tiff.refused(data) if kind is TIFF else f"{kind.name}: its header cannot be read"
+        return BadImage("unreadable", reason)
+    return error or OSError("image file is truncated")
+
+
+def _shown(
+    version: Version,
+    kind: Kind | None,
+    opening: Opening,
+    limits: tuple[int, Memory],
+    room: contextlib.ExitStack,
+) -> _Shown:
+    """A version of a file, decoded; the room that it takes goes to `room`."""
+    max_pixels, memory = limits
+    file = room.enter_context(_file(version.data, kind))
+    size = file.size
+    if opening.side and isinstance(file, JpegImageFile):
+        file.draft(None, (ENOUGH * opening.side,) * 2)
+    check_pixels(file.size, max_pixels)
+    memory.check(file)
+    room.enter_context(memory.picture(file))
+    if tiff.is_camera_raw(file):
+        raise BadImage("unreadable", CAMERA_RAW.refused)
+    if version.whole and not version.whole():
+        raise OSError("image file is truncated")
+    in_eight_bits(file)
+    file.load()
+    factor = 1 if isinstance(file, JpegImageFile) else opening.factor(file.size)
+    image = to_rgb(file, opening, factor)
+    turn = _turn(file)
+    if image is not file:
+        file.close()  # its pixels are no longer needed
+    if turn is None:
+        return _Shown(image, size)
+    return _Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size)
+
+
+def _file(data: bytes, kind: Kind | None) -> Image.Image:
+    """The file, opened by what decodes its kind; one of no known kind, by what may know it."""
+    if kind is HEIF:
+        from pi_heif import HeifImageFile  # it turns the picture itself, and says so in its EXIF
+
+        opened: Image.Image = HeifImageFile(io.BytesIO(data))
+        return opened
+    return Image.open(io.BytesIO(data), formats=(kind.decoder,) if kind else UNTOLD)
 
 
 def read_file(path: str | os.PathLike[str], memory: Memory | None = None) -> bytes:
@@ -105,14 +198,16 @@ def why_unread(error: OSError, most: int) -> BadImage:
     return BadImage("unreadable", f"cannot be read: {error.strerror or error}")
 
 
-def _upright(image: Image.Image, file: Image.Image) -> Image.Image:
-    """The picture turned as the EXIF block of its file says, where that can be read."""
+_SWAPS = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+
+
+def _turn(file: Image.Image) -> Image.Transpose | None:
+    """What turns a picture as the EXIF block of its file says, where that can be read."""
     try:
         orientation = file.getexif().get(ExifTags.Base.Orientation)
     except SyntaxError:  # Pillow's word for an EXIF block without its header
         orientation = None
-    method = _UPRIGHT.get(orientation or 0)
-    return image if method is None else image.transpose(method)
+    return _UPRIGHT.get(orientation)
 
 
 @contextlib.contextmanager

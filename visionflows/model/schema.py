@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, field_validator
 
+from visionflows.images.opening import Decode, Decoding, Depth, Opening, Transparency
 from visionflows.images.resize import ResizeMethod
 from visionflows.places.base import name_fault
 from visionflows.stored import Count, NotSoError, Part, Sha256, Stored
@@ -63,6 +64,15 @@ class Agreement(Open):
     torch: str = ""
     auto: str = "float32"
     why: str = ""
+
+
+class DecodeAgreement(Open):
+    """How answers of large images decoded whole and smaller compare: training.decoding."""
+
+    images: Count = 0
+    flips: Count = 0
+    largest_difference: float = 0.0
+    mean_difference: float = 0.0
 
 
 class Precision(Open):
@@ -156,6 +166,11 @@ class ModelInfo(Stored):
     image_size: int = Field(ge=1, le=4096)
     resize: ResizeMethod
     exif: str = ""
+    # How files become pixels (images.opening): the defaults are what models from before saw.
+    transparency: Transparency = "dropped"
+    depth: Depth = "guessed"
+    decode: Decode = "full"
+    decode_agreement: DecodeAgreement | None = None
     normalise: Normalise
     labels: str = ""
     precision: Precision = Precision()
@@ -180,6 +195,16 @@ class ModelInfo(Stored):
         agreement = Agreement.model_validate(found)
         precision = self.precision.model_copy(update={"agreement": agreement})
         return self.model_copy(update={"precision": precision})
+
+    def with_decoding(self, found: dict[str, Any]) -> Self:
+        """The same, with how answers of large images decoded whole and smaller compare."""
+        return self.model_copy(update={"decode_agreement": DecodeAgreement.model_validate(found)})
+
+    def opening(self, decoding: Decoding = "auto") -> Opening:
+        """How files become pixels; `decoding` overrules how large ones are decoded."""
+        decode = self.decode if decoding == "auto" else decoding
+        side = self.image_size if decode == "scaled" else None
+        return Opening(self.transparency, self.depth, side)
 
     def without_confusion(self) -> Self:
         """The same, but for the confusion matrix: 1,000 classes have a million counts."""

@@ -8,7 +8,7 @@ Here belongs how bytes are listed, read, written, locked and kept; not what is i
 
 Only this file knows both kinds of place. What is copied to this machine lies in
 VISIONFLOWS_CACHE, by default ~/.cache/visionflows: the datasets and the models of a store that is
-not on it. Nothing there is needed again.
+not on it, and large photos as training decoded them. Nothing there is needed again.
 """
 
 import os

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from visionflows.images.open import open_image
+from visionflows.images.opening import Opening
 from visionflows.images.status import BadImage
 from visionflows.places.base import Place
 from visionflows.places.names import name_of
@@ -24,6 +25,7 @@ from visionflows.reports.page import page, percent
 from visionflows.scoring.schema import Counts, RunResult
 
 THUMBNAIL = 160  # pixels of the longest side
+_SMALL = Opening(side=THUMBNAIL // 2)  # of photos no more than thumbnails need is decoded
 SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
 
 
@@ -96,7 +98,7 @@ def _shown(source: Place, chosen: Iterable[tuple[str, str, float]]) -> list[Samp
     samples = []
     for path, label, confidence in chosen:
         try:
-            image = open_image(source.read(name_of(path)))
+            image = open_image(source.read(name_of(path)), opening=_SMALL)
         except (BadImage, OSError):
             continue
         samples.append(Sample(path, label, confidence, thumbnail(image)))

@@ -12,8 +12,8 @@ import io
 from collections.abc import Iterator
 
 from visionflows.digest import sha256_of_file
-from visionflows.errors import OtherRunError, RunError
-from visionflows.images.formats import is_image_name
+from visionflows.errors import OtherRunError, PlaceError, RunError
+from visionflows.images.formats import Pictures
 from visionflows.places.base import LISTED, Entry, Place
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
@@ -26,6 +26,9 @@ from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import begun
 from visionflows.scoring.source import Source, same_input
 
+# What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
+BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
+
 
 @dataclasses.dataclass
 class Inventory:
@@ -35,6 +38,7 @@ class Inventory:
     job: Job
     earlier: Earlier | None
     ignored: int
+    ignored_by_ending: dict[str, int]
 
 
 def take_inventory(
@@ -46,23 +50,17 @@ def take_inventory(
     if settings.retry_failed:
         return _to_retry(source, output, job, made)
     earlier = Earlier(output, source.place, job, made) if settings.only_new else None
-    ignored = 0
-
-    def keep(name: str) -> bool:
-        nonlocal ignored
-        image = is_image_name(name)
-        ignored += not image
-        return image
-
-    entries = source.entries(keep)
+    pictures, entries = Pictures(source.place.head), source.entries()
     if not source.is_list:
         entries = outside(entries, inside(source.place, output))
+        entries = (entry for entry in entries if pictures(entry.name))
     rows = earlier.row if earlier else lambda entry: None
     listing = list_files((File(entry, rows(entry)) for entry in entries), settings.shard_size)
     source.check()
     if earlier:
         earlier.end()
-    return Inventory(listing, _of(job, listing), earlier, ignored)
+    ignored = pictures.others.total()
+    return Inventory(listing, _of(job, listing), earlier, ignored, pictures.by_ending())
 
 
 def _of(job: Job, listing: Listing) -> Job:
@@ -80,6 +78,17 @@ def inside(source: Place, output: Place) -> str | None:
     return None
 
 
+def check_room(output: Place, files: int, classes: int) -> None:
+    """Nothing, if the disk has room for the rows of so many files. Raises PlaceError."""
+    row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes
+    need, free = 2 * row * files + (20 << 20), output.free_bytes()
+    if free is not None and free < need:
+        raise PlaceError(
+            f"{output}: {free >> 20} MB free, the result may need {need >> 20} MB; "
+            "free some space or name another output"
+        )
+
+
 def _to_retry(source: Source, output: Place, job: Job, made: list[Computed]) -> Inventory:
     """The files of the result that lies in the output, with the rows of those that have a label."""
     result = _result_to_retry(output, job)
@@ -87,7 +96,8 @@ def _to_retry(source: Source, output: Place, job: Job, made: list[Computed]) -> 
     earlier = Earlier(output, source.place, job, made)
     files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
     listing = list_files(files, result.settings.shard_size)
-    return Inventory(listing, _of(job, listing), None, result.books.ignored)
+    books = result.books
+    return Inventory(listing, _of(job, listing), None, books.ignored, books.ignored_by_ending)
 
 
 def _result_to_retry(output: Place, job: Job) -> RunResult:

@@ -50,7 +50,7 @@ class Job:
     def _identity(self) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(self)]
         told = {name: getattr(self, name) for name in names}
-        return {**told, "settings": self.settings.model_dump()}
+        return {**told, "settings": self.settings.model_dump(exclude_none=True)}
 
     def rows_hold(self, plan: Plan) -> str | None:
         """None if rows of another job are this job's too, else what differs, for a person."""
@@ -83,7 +83,8 @@ class Job:
 
 def is_consistent(plan: Plan) -> bool:
     """Whether a plan's digest is that of what it says."""
-    return plan.job == _digest(plan.model_dump(exclude={"schema_version", "job"}))
+    told = plan.model_dump(exclude={"schema_version", "job"}, exclude_none=True)
+    return plan.job == _digest(told)
 
 
 def _digest(identity: dict[str, Any]) -> str:
@@ -104,6 +105,7 @@ def job_of(engine: Engine, source: str, settings: ScoreSettings) -> Job:
             max_pixels=settings.max_pixels,
             top=settings.top,
             shard_size=settings.shard_size,
+            **({"decode": settings.decode} if engine.decode_overruled else {}),
         ),
     )
 

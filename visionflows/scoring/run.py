@@ -18,6 +18,7 @@ from typing import Any
 from visionflows.engine import make_engine
 from visionflows.engine.base import Engine, EngineSettings
 from visionflows.errors import PlaceError, TooManyBadError
+from visionflows.images.formats import listed
 from visionflows.machine import versions
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
@@ -27,7 +28,7 @@ from visionflows.places.local import clear_drafts, drop_if_empty
 from visionflows.reports.scoring import collect_samples, scoring_report
 from visionflows.scoring import parts, result, shards
 from visionflows.scoring.books import Books
-from visionflows.scoring.inventory import take_inventory
+from visionflows.scoring.inventory import check_room, take_inventory
 from visionflows.scoring.job import computed_by, job_of
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.schema import RunCounts, RunModel, RunResult, Timings
@@ -37,8 +38,6 @@ from visionflows.scoring.timings import timings
 
 log = logging.getLogger("visionflows.predict")
 
-# What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
-BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
 # Below this many files a share of failures says little.
 FEW = 20
 
@@ -65,7 +64,7 @@ class ScoringRun:
         """List the input and return the shards that are left to score. Raises before any work."""
         self._look()
         self._check_input()
-        self._check_room()
+        check_room(self.output, self.listing.found, len(self.engine.model.classes))
         left = shards.open_run(self.output, self._work())
         self.left = self._todo(left)
         for line in (self._found(left), *self._input.passed.lines()):
@@ -136,7 +135,8 @@ class ScoringRun:
         )
 
     def _counts(self, books: Books) -> RunCounts:
-        told = books.counts().model_dump() | {"ignored": self.ignored}
+        told = books.counts().model_dump()
+        told |= {"ignored": self.ignored, "ignored_by_ending": self.ignored_by_ending}
         if self.earlier:
             told |= {"changed": self.earlier.changed, "vanished": self.earlier.vanished}
         return RunCounts(**told)
@@ -190,7 +190,7 @@ class ScoringRun:
         job = job_of(self.engine, self._input.text, self.settings)
         found = take_inventory(self._input, self.output, job, self.made, self.settings)
         self.listing, self.job, self.earlier = found.listing, found.job, found.earlier
-        self.ignored = found.ignored
+        self.ignored, self.ignored_by_ending = found.ignored, found.ignored_by_ending
         self._list_seconds = time.perf_counter() - began
 
     def _check_input(self) -> None:
@@ -215,16 +215,9 @@ class ScoringRun:
         if self.earlier:
             line += f"; {listing.kept} rows taken over, {self.earlier.changed} files changed"
             line += f", {self.earlier.vanished} vanished"
+        if self.ignored_by_ending:
+            line += f"; no pictures: {listed(self.ignored_by_ending)}"
         return line
-
-    def _check_room(self) -> None:
-        row = BYTES_A_ROW + BYTES_A_PROBABILITY * len(self.engine.model.classes)
-        need, free = 2 * row * self.listing.found + (20 << 20), self.output.free_bytes()
-        if free is not None and free < need:
-            raise PlaceError(
-                f"{self.output}: {free >> 20} MB free, the result may need {need >> 20} MB; "
-                "free some space or name another output"
-            )
 
     def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
         size = self.engine.batch_size

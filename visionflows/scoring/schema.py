@@ -25,6 +25,7 @@ class JobSettings(Part):
     max_pixels: Count
     top: Count
     shard_size: Count
+    decode: str | None = None  # if it is not the model's own, which is in the model's digest
 
 
 class Plan(Stored):
@@ -111,6 +112,7 @@ class RunCounts(Counts):
     """The books of a run: beside them files that are no pictures, and what --only-new met."""
 
     ignored: Count = 0
+    ignored_by_ending: dict[str, Count] = Field(default_factory=dict)
     changed: Count = 0
     vanished: Count = 0
 

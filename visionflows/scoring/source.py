@@ -2,7 +2,7 @@
 
     from visionflows.scoring.source import Source
     source = Source("inbox")                         # or "out/failures.csv", "batch.txt"
-    for entry in source.entries(is_image_name): …
+    for entry in source.entries(): …
     source.check()                                   # it is still the one that was listed
 
 A list is a .csv with a column `path`, such as the failures.csv of a run, or a .txt with a name a
@@ -12,7 +12,7 @@ line. Its names are relative to that run's own root (run.json beside it), else t
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from visionflows.errors import PlaceError, RunError, one_line
 from visionflows.places import file_in, is_local, place
@@ -49,9 +49,9 @@ class Source:
     def is_list(self) -> bool:
         return self._listed is not None
 
-    def entries(self, keep: Callable[[str], bool]) -> Iterator[Entry]:
-        """The files to score, sorted by the text of their names; of a list all that it names."""
-        return self.place.walk(keep, self.passed) if self._listed is None else iter(self._listed)
+    def entries(self) -> Iterator[Entry]:
+        """The files there, sorted by the text of their names; of a list those that it names."""
+        return self.place.walk(None, self.passed) if self._listed is None else iter(self._listed)
 
     def there(self) -> None:
         """Nothing, if there is a folder where the names begin. Raises PlaceError."""

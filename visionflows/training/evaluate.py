@@ -115,11 +115,14 @@ def _write_selfcheck(
     """
     import pandas as pd
 
-    shape = learn.settings.image_size, learn.settings.resize
+    settings = learn.settings
+    shape = settings.image_size, settings.resize
     names = []
     for at, path in enumerate(_spread(table)):
         buffer = io.BytesIO()
-        resized(open_image(Path(folder) / name_of(path)), *shape).save(buffer, "PNG")
+        file = Path(folder) / name_of(path)
+        image = open_image(file, settings.max_pixels, opening=settings.opening)
+        resized(image, *shape).save(buffer, "PNG")
         names.append(f"{at}.png")
         place.write(f"selfcheck/{names[-1]}", buffer.getvalue())
     learn.dls.cpu()

@@ -11,11 +11,16 @@ import os
 import random
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from PIL import Image
+
+from visionflows.data.table import reduced
 from visionflows.images.memory import MAX_PIXELS
 from visionflows.images.open import open_image
+from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.pillow import ours
+from visionflows.images.reduced import Reduced
 from visionflows.machine import decoders
 from visionflows.model import network
 from visionflows.places.names import name_of
@@ -66,7 +71,12 @@ def make_loaders(
     block = DataBlock(
         blocks=(
             TransformBlock(
-                type_tfms=functools.partial(open_for_fastai, max_pixels=settings.max_pixels),
+                type_tfms=functools.partial(
+                    open_for_fastai,
+                    max_pixels=settings.max_pixels,
+                    opening=settings.opening,
+                    kept=_kept(usable, folder, settings.opening),
+                ),
                 batch_tfms=IntToFloatTensor,
             ),
             CategoryBlock(vocab=sorted(usable.label.unique())),
@@ -121,11 +131,36 @@ def _resize(settings: TrainSettings) -> "Transform":
     return OursResize(settings.image_size, method=settings.resize)
 
 
-def open_for_fastai(path: str | Path, max_pixels: int = MAX_PIXELS) -> "PILImage":
-    """A fastai PILImage of a file, opened as scoring opens it. Raises images.BadImage."""
+class _Kept(NamedTuple):
+    """The copies of photos that were decoded when the table was made, and their digests."""
+
+    copies: Reduced
+    contents: dict[str, str]  # by path
+
+    def get(self, path: str) -> Image.Image | None:
+        sha256 = self.contents.get(path)
+        return self.copies.get(sha256) if sha256 else None
+
+
+def _kept(usable: "pd.DataFrame", folder: str | Path, opening: Opening) -> _Kept:
+    files = (_file_of(row, os.fspath(folder)) for row in usable.itertuples())
+    return _Kept(reduced(opening), dict(zip(files, usable.sha256, strict=True)))
+
+
+def open_for_fastai(
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    opening: Opening = WHOLE,
+    kept: _Kept | None = None,
+) -> "PILImage":
+    """A fastai PILImage of a file, opened as scoring opens it, or the copy of that.
+
+    Raises images.BadImage.
+    """
     from fastai.vision.core import PILImage
 
-    return PILImage(open_image(path, max_pixels))
+    image = kept.get(os.fspath(path)) if kept else None
+    return PILImage(image or open_image(path, max_pixels, opening=opening))
 
 
 def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSettings) -> "Learner":
@@ -172,5 +207,5 @@ def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, An
     return options
 
 
-def _file_of(row: "pd.Series[Any]", folder: str) -> str:
+def _file_of(row: Any, folder: str) -> str:
     return os.path.join(folder, name_of(row.path))

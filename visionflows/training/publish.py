@@ -16,6 +16,7 @@ from visionflows.places.base import Place
 from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
 from visionflows.training.draft import PUBLISHING
+from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ def describe(
         "image_size": settings["image_size"],
         "resize": settings["resize"],
         "exif": "applied",
+        **TrainSettings(**settings).opening.told,
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionflows.images.memory import MAX_PIXELS
+from visionflows.images.opening import Decoding, Opening
 from visionflows.images.resize import ResizeMethod
 
 
@@ -47,9 +48,17 @@ class TrainSettings(BaseModel):
         "auto", description="`auto` trains in bf16 or fp16 on a GPU; `float32` never does."
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are left out.")
+    decode: Decoding = Field(
+        "auto", description="Large photos whole, or smaller, which is faster; `auto`: smaller."
+    )
     workers: int | None = Field(
         None, ge=0, description="Loader processes; as many as cores and memory allow by default."
     )
+
+    @property
+    def opening(self) -> Opening:
+        """How files become pixels, in training and wherever the model is used."""
+        return Opening(side=None if self.decode == "full" else self.image_size)
 
     @property
     def frozen_epochs(self) -> int:

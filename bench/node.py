@@ -1,0 +1,66 @@
+"""Scoring as on another machine: many cores with little memory, or a system without affinity.
+
+    python bench/node.py --photos big --model pets --store store --cores 96 --memory 16
+    python bench/node.py --photos big --model pets --store store --macos
+
+What the library asks the system for is answered as that machine would: the cores of its affinity,
+the memory of its cgroup; macOS has neither of them, and no syncfs. Told are the rows, what is in
+flight by the run's own limits, and the peak memory of the process.
+"""
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--store", default="store")
+    parser.add_argument("--cores", type=int, default=96)
+    parser.add_argument("--memory", type=float, default=16, help="GiB of its cgroup")
+    parser.add_argument("--macos", action="store_true", help="neither affinity nor cgroups")
+    parser.add_argument("--decode", default="auto")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pretend(options, Path(folder))
+        print(json.dumps(scored(options, folder), indent=2))
+
+
+def pretend(options: argparse.Namespace, folder: Path) -> None:
+    """Let this process see another machine."""
+    from visionflows import machine
+
+    machine.OWN_CGROUP = folder / "none"
+    machine.CGROUP = folder / "cgroup"
+    os.cpu_count = lambda: options.cores
+    if options.macos:
+        del os.sched_getaffinity
+        return
+    machine.CGROUP.mkdir()
+    (machine.CGROUP / "memory.max").write_text(f"{int(options.memory * (1 << 30))}\n")
+    os.sched_getaffinity = lambda pid: set(range(options.cores))
+
+
+def scored(options: argparse.Namespace, folder: str) -> dict:
+    from visionflows import machine
+    from visionflows.scoring.run import ScoreSettings, score_folder
+
+    settings = ScoreSettings(decode=options.decode, max_error_rate=1)
+    run = score_folder(options.photos, f"{folder}/out", options.model, options.store, settings)
+    return {
+        "cores": machine.cores(),
+        "memory_gib": round(machine.memory_bytes() / (1 << 30), 1),
+        "limits": run["limits"],
+        "books": run["books"],
+        "timings": run["timings"],
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""How long an epoch takes on large photos: this library, stock fastai, and photos made small first.
+
+    python ../shared/cases/big.py PHOTOS big 400     # or any folder of large labelled photos
+    python bench/train.py big --labels uppercase --arch tf_efficientnet_lite0 --pretrained FILE
+
+Sides, each a process of its own, in turn:
+
+    ours     build_table and fine_tune: each photo is decoded once
+    stock    fastai's DataLoaders and fine_tune on the same files
+    small    the same on the photos saved at 500 pixels beforehand, as people do by hand
+
+All have the same network, split, seed, batch size and loader processes. Seconds of the table (or of
+saving the small ones), of every epoch, and the error rate.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIDES = ("stock", "ours", "small")
+
+
+def main() -> None:
+    options = _options()
+    if options.one:
+        print(json.dumps(globals()[f"_{options.one}"](options)))
+        return
+    told: dict[str, list] = {side: [] for side in options.sides}
+    for seed in options.seeds:
+        for side in options.sides:
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", side, "--seed", str(seed)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            told[side].append(json.loads(done.stdout.splitlines()[-1]))
+            print(seed, side, json.dumps(told[side][-1]), flush=True)
+    _write(options, told)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", help="a folder of large photos")
+    parser.add_argument("--labels", default="uppercase")
+    parser.add_argument("--arch", default="resnet34")
+    parser.add_argument("--pretrained", default="none", help="the place of a state dict")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--results", default="bench/results")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _settings(options):
+    from visionflows.training.settings import TrainSettings
+
+    return TrainSettings(
+        architecture=options.arch,
+        pretrained=options.pretrained,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        seed=options.seed,
+        keep="last",
+    )
+
+
+def _table(options, opening):
+    from visionflows.data.table import build_table
+
+    return build_table(Path(options.photos), options.labels, opening=opening)
+
+
+def _ours(options) -> dict:
+    from visionflows.training.fine_tune import fine_tune
+
+    settings = _settings(options)
+    with tempfile.TemporaryDirectory() as cache:
+        _cache(cache)
+        began = time.perf_counter()
+        table = _table(options, settings.opening)
+        before = time.perf_counter() - began
+        record = fine_tune(table, options.photos, Path(cache) / "draft", settings)
+    return _told(before, [row["seconds"] for row in record["history"]], record["history"])
+
+
+def _stock(options, photos: str = "") -> dict:
+    from visionflows.images.opening import WHOLE
+
+    with tempfile.TemporaryDirectory() as cache:
+        _cache(cache)
+        table = _table(options, WHOLE)  # the split; stock fastai has no table
+    return _told(0.0, *_fastai(options, table, photos or options.photos))
+
+
+def _small(options) -> dict:
+    from PIL import Image, ImageOps
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        for path in Path(options.photos).rglob("*.jpg"):
+            image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+            image.thumbnail((500, 500))
+            target = Path(folder) / path.relative_to(options.photos)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image.save(target, quality=90)
+        before = time.perf_counter() - began
+        return _stock(options, folder) | {"before": round(before, 1)}
+
+
+def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
+    """Seconds and history of fastai's own fine_tune, its images opened by fastai."""
+    from fastai.callback.core import Callback
+    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.transforms import ColReader, ColSplitter, Normalize
+    from fastai.vision.augment import Resize, aug_transforms
+    from fastai.vision.data import ImageBlock
+
+    from visionflows.training import learner as learners
+
+    seconds: list[float] = []
+
+    class Clock(Callback):
+        def before_epoch(self):
+            self.began = time.perf_counter()
+
+        def after_epoch(self):
+            seconds.append(round(time.perf_counter() - self.began, 2))
+
+    settings = _settings(options)
+    learn = learners.make_learner(table, options.photos, settings)
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock),
+        get_x=ColReader("path", pref=f"{photos}/"),
+        get_y=ColReader("label"),
+        splitter=ColSplitter("is_valid"),
+        item_tfms=Resize(settings.image_size),
+        batch_tfms=[*aug_transforms(), Normalize.from_stats(*learners.normalisation(options.arch))],
+    )
+    learn.dls = block.dataloaders(table, bs=settings.batch_size, num_workers=settings.workers)
+    with learn.no_bar(), learn.no_logging():
+        learn.fine_tune(settings.epochs, 2e-3, freeze_epochs=settings.frozen_epochs, cbs=Clock())
+    return seconds, [{"error_rate": float(row[2])} for row in learn.recorder.values]
+
+
+def _cache(folder: str) -> None:
+    """Copies of photos go into a cache of this side's own, which is empty."""
+    import os
+
+    os.environ["VISIONFLOWS_CACHE"] = folder
+
+
+def _told(before: float, seconds: list[float], history: list[dict]) -> dict:
+    return {
+        "before": round(before, 1),
+        "epochs": seconds,
+        "error_rate": round(history[-1]["error_rate"], 4),
+    }
+
+
+def _write(options, told: dict[str, list]) -> None:
+    from record import hardware, versions, written
+
+    later = {
+        side: sum(sum(run["epochs"][1:]) for run in runs)
+        / sum(len(run["epochs"]) - 1 for run in runs)
+        for side, runs in told.items()
+    }
+    result = {
+        "hardware": hardware(),
+        "versions": versions(),
+        "network": options.arch,
+        "photos": sum(1 for _ in Path(options.photos).rglob("*.jpg")),
+        "batch_size": options.batch_size,
+        "workers": options.workers,
+        "runs": told,
+        "seconds_of_later_epochs": {side: round(mean, 2) for side, mean in later.items()},
+    }
+    if {"ours", "small"} <= later.keys():
+        result["rate: ours/small"] = round(later["small"] / later["ours"], 3)
+    if {"ours", "stock"} <= later.keys():
+        result["rate: ours/stock"] = round(later["stock"] / later["ours"], 3)
+    written(result, options.results, "train-large")
+
+
+if __name__ == "__main__":
+    main()

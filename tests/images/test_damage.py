@@ -1,0 +1,180 @@
+"""Damaged metadata never costs a picture; damage to its pixels does, and crashes nothing.
+
+VISIONFLOWS_FUZZ=2000 tries so many of each format; a few by default.
+"""
+
+import io
+import os
+import random
+
+import numpy as np
+import pytest
+from conftest import encoded, picture
+from damaged import METADATA, chunk, segment
+from PIL import Image
+
+from visionflows.images import jpeg
+from visionflows.images.open import open_image
+from visionflows.images.status import BadImage
+
+TRIES = int(os.environ.get("VISIONFLOWS_FUZZ", "40"))
+
+
+def refused(data: bytes) -> bool:
+    try:
+        open_image(data)
+    except BadImage:
+        return True
+    return False
+
+
+def shape(image: Image.Image) -> np.ndarray:
+    """What stays of a picture that damaged EXIF may have turned: its values, sorted."""
+    return np.sort(np.asarray(image).reshape(-1, 3), axis=0)
+
+
+@pytest.mark.parametrize("format", METADATA)
+def test_damaged_metadata_alone_is_never_refused(format):
+    data, spans = METADATA[format](picture())
+    whole = shape(open_image(data))
+    rng = random.Random(format)
+    for _ in range(TRIES):
+        damaged = bytearray(data)
+        for _ in range(rng.choice((1, 2, 8, 60))):
+            start, end = rng.choice(spans)
+            damaged[rng.randrange(start, end)] = rng.choice((0, 255, rng.randrange(256)))
+        np.testing.assert_array_equal(shape(open_image(bytes(damaged))), whole)
+
+
+@pytest.mark.parametrize("format", METADATA)
+def test_damaged_pixels_crash_nothing(format):
+    data, spans = METADATA[format](picture())
+    rng = random.Random(format)
+    begins = max(end for _, end in spans) if format not in ("TIFF", "AVIF", "HEIF", "WEBP") else 40
+    for _ in range(TRIES):
+        damaged = bytearray(data)
+        for _ in range(rng.choice((1, 2, 8))):
+            damaged[rng.randrange(begins, len(data))] = rng.randrange(256)
+        refused(bytes(damaged[: rng.choice((len(data), rng.randrange(len(data))))]))
+
+
+# JPEG
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("size", [(64, 64), (333, 250)])
+def test_a_jpeg_that_lacks_its_end_alone_is_whole(options, size):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 40, (size[1], size[0], 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(np.asarray(picture(size=size)) // 2 + noise), "JPEG", **options)
+    whole = open_image(data).tobytes()
+    assert open_image(data[:-2]).tobytes() == whole
+    assert open_image(data[:-1]).tobytes() == whole
+    for missing in (6, 12, 100, len(data) // 3):
+        assert refused(data[:-missing]), missing
+
+
+def test_zeros_in_place_of_what_is_missing_are_no_pixels():
+    data = encoded(picture(size=(640, 480)), "JPEG")
+    kept = len(data) * 7 // 10
+    assert refused(data[:kept] + bytes(len(data) - kept))
+
+
+@pytest.mark.parametrize("length", [2, 40, 300, 60_000])
+def test_a_segment_that_lies_about_its_length(length):
+    """The thumbnail in it, a JPEG of its own, is not taken for the picture."""
+    data, _ = METADATA["JPEG"](picture())
+    at = data.index(b"Exif\0\0") - 2
+    lying = data[:at] + length.to_bytes(2) + data[at + 2 :]
+    assert open_image(lying).tobytes() == open_image(data).tobytes()
+
+
+def test_orientation_outlives_damage_beside_it():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = encoded(picture(), "JPEG", exif=turned)
+    data = data[:2] + segment(0xE0, b"JFIF\0") + data[2:]  # too short for what it says
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(io.BytesIO(data))
+    assert open_image(data).size == (40, 48)
+
+
+def test_bare_leaves_nothing_but_what_makes_pixels():
+    data, _ = METADATA["JPEG"](picture())
+    bare = jpeg.bare(data, exif=False)
+    assert b"Exif" not in bare
+    assert open_image(bare).tobytes() == open_image(data).tobytes()
+
+
+# PNG
+
+
+def with_chunks(*chunks: bytes) -> bytes:
+    data = encoded(picture(), "PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"pHYs", b"gAMA", b"cHRM"])
+@pytest.mark.parametrize("body", [b"", b"a", b"Comment\0made by hand", b"\0" * 40])
+def test_what_a_png_says_beside_its_pixels(kind, body):
+    sound = chunk(kind, body)
+    for one in (sound, sound[:-4] + bytes(4)):
+        assert open_image(with_chunks(one)).tobytes() == picture().tobytes()
+
+
+def test_a_chunk_that_lies_about_its_length():
+    text = chunk(b"tEXt", b"Comment\0made by hand")
+    for length in (3, 500, 2**31):
+        lying = with_chunks(length.to_bytes(4) + text[4:])
+        assert open_image(lying).tobytes() == picture().tobytes()
+
+
+def test_a_png_keeps_its_orientation_beside_a_broken_chunk():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    text = chunk(b"tEXt", b"Comment\0made by hand")[:-4] + bytes(4)
+    data = with_chunks(text, chunk(b"eXIf", turned.tobytes()[6:]))
+    assert open_image(data).size == (40, 48)
+
+
+def test_damage_to_what_makes_a_pngs_pixels_stays_damage():
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    text = chunk(b"tEXt", b"Comment\0made by hand")[:-4] + bytes(4)
+    data = encoded(Image.fromarray(noise), "PNG")
+    data = bytearray(data[:33] + text + data[33:])
+    assert not refused(bytes(data))
+    first, second = data.index(b"IDAT"), data.index(b"IDAT", data.index(b"IDAT") + 4)
+    for at, name in ((first, b"iDAT"), (second, b"iDAT"), (first + 900, b"\0" * 4)):
+        damaged = data.copy()
+        damaged[at : at + 4] = name
+        assert refused(bytes(damaged)), at
+
+
+# GIF
+
+
+def test_a_comment_that_lies_about_its_length():
+    data, ((start, _),) = METADATA["GIF"](picture())
+    for length in (1, 20, 200, 255):
+        damaged = bytearray(data)
+        damaged[start - 1] = length
+        assert open_image(bytes(damaged)).tobytes() == open_image(data).tobytes(), length
+
+
+# HEIF and AVIF
+
+
+def test_an_item_of_a_broken_type_ends_no_process():
+    """libheif's binding falls on a type that is no text."""
+    data, _ = METADATA["HEIF"](picture())
+    broken = data.replace(b"mime", b"mim\xce", 1)
+    assert broken != data
+    assert open_image(broken).tobytes() == open_image(data).tobytes()
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+def test_exif_that_is_none(format):
+    data, spans = METADATA[format](picture())
+    (start, end), _ = spans
+    broken = data[:start] + b"?" * (end - start) + data[end:]
+    assert open_image(broken).tobytes() == open_image(data).tobytes()

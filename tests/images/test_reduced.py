@@ -1,0 +1,113 @@
+"""Copies of large photos: the same pixels, never a torn one, and no more room than there is."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from conftest import picture
+from small_disk import small_disk
+
+from visionflows.images.opening import Opening
+from visionflows.images.reduced import Keeper, Reduced
+
+SHA256S = [f"{number:064x}" for number in range(9)]
+IMAGES = [picture(number, (50, 40)) for number in range(9)]
+ONE = len("P6\n# crc32 01234567\n50 40\n255\n") + 50 * 40 * 3
+
+
+@pytest.fixture
+def copies(tmp_path) -> Reduced:
+    return Reduced(tmp_path / "photos", Opening(side=16))
+
+
+def kept(copies: Reduced) -> set[int]:
+    return {number for number, sha256 in enumerate(SHA256S) if copies.get(sha256)}
+
+
+def age(copies: Reduced, number: int, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(copies.path(SHA256S[number]), (then, then))
+
+
+def test_a_copy_is_the_picture_to_the_bit(copies):
+    assert copies.get(SHA256S[0]) is None
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    copy = copies.get(SHA256S[0])
+    assert (copy.mode, copy.size) == ("RGB", (50, 40))
+    assert np.array_equal(copy, IMAGES[0])
+    assert copies.path(SHA256S[0]).stat().st_size == ONE
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "byte", "empty", "header", "longer", "other"])
+def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    path = copies.path(SHA256S[0])
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": data[:-1],
+            "zeros": data[:40] + bytes(len(data) - 40),
+            "byte": data[:500] + bytes([data[500] ^ 1]) + data[501:],
+            "empty": b"",
+            "header": b"P6\n50 40\n255\n" + data[-6000:],
+            "longer": data + b"\0",
+            "other": b"\xff\xd8\xff",
+        }[damage]
+    )
+    assert copies.get(SHA256S[0]) is None
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    assert path.read_bytes() == data
+
+
+def test_what_decodes_otherwise_has_copies_of_its_own(copies):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    for opening in (
+        Opening(side=17),
+        Opening("dropped", side=16),
+        Opening(depth="guessed", side=16),
+    ):
+        assert Reduced(copies.folder, opening).get(SHA256S[0]) is None
+
+
+def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
+    for number in (0, 1, 2):
+        Keeper(copies).keep(SHA256S[number], IMAGES[number])
+        age(copies, number, seconds=1000 - number)
+    (copies.own / ".torn").write_bytes(b"of a writer that was killed")
+    os.utime(copies.own / ".torn", (0, 0))
+    keeper = Keeper(copies, most=3 * ONE)
+    keeper.keep(SHA256S[0], IMAGES[0])  # the oldest, and ours now
+    keeper.keep(SHA256S[3], IMAGES[3])
+    assert kept(copies) == {0, 2, 3}
+    assert not (copies.own / ".torn").exists()
+
+
+def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(copies, caplog):
+    keeper = Keeper(copies, most=2 * ONE)
+    for number in range(5):
+        keeper.keep(SHA256S[number], IMAGES[number])
+    assert kept(copies) == {0, 1}
+    assert len(caplog.messages) == 1
+    assert "no room for copies of more large photos" in caplog.text
+
+
+def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        copies = Reduced(disk / "photos", Opening(side=16))
+        keeper = Keeper(copies)
+        large = picture(0, (500, 400))
+        for sha256 in SHA256S:
+            keeper.keep(sha256, large)
+        found = kept(copies)
+    assert found == {0, 1}  # half of what is left is for others
+    assert len(caplog.messages) == 1
+
+
+def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
+    (tmp_path / "photos").write_text("a file")
+    keeper = Keeper(Reduced(tmp_path / "photos", Opening(side=16)))
+    for number in range(3):
+        keeper.keep(SHA256S[number], IMAGES[number])
+    assert len(caplog.messages) == 1
+    assert "photos: no room for copies" in caplog.text

@@ -1,0 +1,126 @@
+"""Large pictures decoded smaller: no smaller than twice the network's side, and alike."""
+
+import io
+
+import numpy as np
+import pillow_heif
+import pytest
+from conftest import encoded
+from PIL import Image
+
+from visionflows.images import depth
+from visionflows.images.memory import Memory, decoding_bytes
+from visionflows.images.open import open_image, pixels, size_of
+from visionflows.images.opening import BEFORE, Opening
+from visionflows.images.status import BadImage
+
+pillow_heif.register_heif_opener()
+SCALED = Opening(side=32)
+
+
+def photo(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    """Smooth at the scale of a network's pixel, as a photo is, and no two corners alike."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.mark.parametrize(
+    "size, decoded",
+    [
+        ((127, 127), (127, 127)),
+        ((128, 200), (64, 100)),
+        ((4032, 3024), (504, 378)),
+        ((512, 512), (64, 64)),
+        ((511, 4000), (128, 1000)),
+        ((64, 3000), (64, 3000)),
+    ],
+)
+def test_a_jpeg_keeps_twice_the_networks_side(size, decoded):
+    assert open_image(encoded(photo(size), "JPEG"), opening=SCALED).size == decoded
+
+
+@pytest.mark.parametrize("mode, format", [("RGB", "PNG"), ("RGBA", "WEBP"), ("P", "GIF")])
+def test_other_formats_are_reduced_by_whole_factors(mode, format):
+    data = encoded(photo((640, 481), mode), format)
+    shown = open_image(data, opening=SCALED)
+    assert shown.size == (128, 96)
+    assert size_of(data, opening=SCALED) == (640, 481)
+    assert open_image(encoded(photo((127, 300), mode), format), opening=SCALED).size == (127, 300)
+
+
+MODES = ["RGB", "L", "P", "RGBA", "LA", "1", "I;16", "F", "CMYK"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("strip", [1, 2000, 1 << 18])
+def test_every_mode_is_reduced_as_its_rgb_would_be(mode, strip, monkeypatch):
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(photo((330, 250), "L")).astype(np.uint16) * 257)
+    else:
+        image = photo((330, 250), mode)
+    whole = depth.to_rgb(image)
+    monkeypatch.setattr(depth, "STRIP", strip)
+    for factor in (2, 3, 7):
+        left, top = 330 % factor // 2, 250 % factor // 2
+        box = (left, top, left + 330 // factor * factor, top + 250 // factor * factor)
+        reduced = depth.to_rgb(image, factor=factor)
+        assert reduced.tobytes() == whole.reduce(factor, box).tobytes(), factor
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF", "MPO"])
+@pytest.mark.parametrize("method", ["crop", "squish", "pad"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_network_is_shown_nearly_the_same(format, method, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photo((1201, 902)), format, quality=95, exif=exif)
+    whole, scaled = (
+        pixels(data, 64, method, opening=Opening(side=side)).astype(int) for side in (None, 64)
+    )
+    assert np.abs(whole - scaled).mean() < 1.5
+    assert size_of(data, opening=SCALED) == open_image(data).size
+
+
+def test_a_small_picture_is_the_same_to_the_byte():
+    data = encoded(photo((127, 250)), "JPEG")
+    whole, scaled = (pixels(data, 32, "crop", opening=Opening(side=side)) for side in (None, 32))
+    np.testing.assert_array_equal(whole, scaled)
+
+
+def test_full_decoding_is_what_it_was():
+    """`--decode full`, and models from before."""
+    data = encoded(photo((900, 700)), "JPEG")
+    with Image.open(io.BytesIO(data)) as theirs:
+        expected = theirs.convert("RGB").tobytes()
+    assert open_image(data, opening=BEFORE).tobytes() == expected
+    assert open_image(data, opening=Opening()).tobytes() == expected
+
+
+def test_a_108_megapixel_jpeg_passes_where_it_costs_little():
+    data = encoded(Image.new("L", (12_000, 9_000), 128), "JPEG")
+    with pytest.raises(BadImage, match="more than the limit of 100,000,000"):
+        open_image(data)
+    assert pixels(data, 32, "crop", opening=SCALED).mean() == 128
+    assert size_of(data, opening=SCALED) == (12_000, 9_000)
+    with pytest.raises(BadImage, match="1500×1125 pixels, more than the limit"):
+        open_image(data, 1_000_000, opening=SCALED)
+
+
+def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):
+    monkeypatch.setattr("visionflows.images.memory.memory_bytes", lambda: 60_000_000)
+    plain, progressive = (
+        encoded(photo((3000, 2000)), "JPEG", progressive=progressive, quality=30)
+        for progressive in (False, True)
+    )
+    assert open_image(plain, memory=Memory(), opening=SCALED).size == (375, 250)
+    with pytest.raises(BadImage, match="3000×2000 pixels") as caught:
+        open_image(progressive, memory=Memory(), opening=SCALED)
+    assert caught.value.status == "too_large"
+
+
+def test_the_estimate_follows_the_draft():
+    with Image.open(io.BytesIO(encoded(photo((4000, 3000)), "JPEG"))) as image:
+        whole = decoding_bytes(image)
+        image.draft(None, (400, 300))
+        assert decoding_bytes(image) * 60 < whole

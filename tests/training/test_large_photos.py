@@ -1,0 +1,84 @@
+"""Training on large photos: each is decoded once, and with copies it is the same training."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import CLASSES, picture, shape
+
+from visionflows.data.table import build_table, reduced
+from visionflows.images.open import open_image
+from visionflows.training.evaluate import evaluate
+from visionflows.training.fine_tune import fine_tune
+from visionflows.training.learner import make_loaders
+from visionflows.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, epochs=2, lr=3e-3, workers=0
+)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Large pictures of every class, one that is small, one that is turned; and an empty cache."""
+    monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    for kind in CLASSES:
+        (folder / kind).mkdir(parents=True)
+        for seed in range(6):
+            large = shape(kind, seed).resize((400, 300))
+            large.save(folder / kind / f"{seed}.{('jpg', 'png')[seed % 2]}")
+    shape("circle", 9).save(folder / "circle/small.jpg")
+    exif = picture().getexif()
+    exif[0x0112] = 6
+    shape("circle", 10).resize((300, 500)).save(folder / "circle/turned.jpg", exif=exif)
+    return folder
+
+
+def table_of(photos):
+    return build_table(photos, "folder", opening=SETTINGS.opening)
+
+
+def test_large_photos_have_a_copy_of_what_is_decoded_and_others_none(photos):
+    table, copies = table_of(photos), reduced(SETTINGS.opening)
+    assert len(table) == 20
+    for row in table.itertuples():
+        copy = copies.get(row.sha256)
+        assert (copy is None) == (row.path == "circle/small.jpg")
+        if copy:
+            assert min(copy.size) >= 64
+            assert copy.width < row.width
+            assert np.array_equal(copy, open_image(photos / row.path, opening=SETTINGS.opening))
+
+
+def test_photos_decoded_whole_have_no_copies(photos, tmp_path):
+    build_table(photos, "folder")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_every_epoch_and_the_pictures_use_the_copies(photos, tmp_path):
+    table = table_of(photos)
+    for row in table.itertuples():  # who opens a large one from here on fails
+        if row.path != "circle/small.jpg" and not row.is_valid:
+            (photos / row.path).unlink()
+    settings = SETTINGS.model_copy(update={"lr": "find"})
+    fine_tune(table, photos, tmp_path / "draft", settings)
+    assert "pictures_left_out" not in evaluate(table, photos, tmp_path / "draft")
+
+
+def test_with_copies_it_is_the_same_training(photos, tmp_path):
+    table = table_of(photos)
+    fine_tune(table, photos, tmp_path / "a", SETTINGS)
+    shutil.rmtree(tmp_path / "cache")  # at any time
+    fine_tune(table, photos, tmp_path / "b", SETTINGS)
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_loaders_of_their_own_processes_use_the_copies(photos):
+    table = table_of(photos)
+    for row in table[~table.is_valid].itertuples():
+        if row.path != "circle/small.jpg":
+            (photos / row.path).unlink()
+    loaders = make_loaders(table, photos, SETTINGS.model_copy(update={"workers": 2}))
+    assert sum(len(labels) for _, labels in loaders.train) >= len(loaders.train_ds) - loaders.bs

@@ -1,0 +1,34 @@
+"""Real transfer learning: the tutorial's promise, a few per cent of error after fine_tune(1).
+
+From ImageNet's weights on real photos of cats and dogs, where both lie beside the clone; telling
+them apart by chance would be an error rate of 0.5, and from nothing it is about 0.35.
+"""
+
+import tarfile
+
+from visionflows.data.table import build_table
+from visionflows.training.evaluate import evaluate
+from visionflows.training.fine_tune import fine_tune
+from visionflows.training.settings import TrainSettings
+
+EACH = 200  # of cats and of dogs
+
+
+def test_a_few_photos_and_one_epoch_from_real_weights(shared_data, tmp_path):
+    with tarfile.open(shared_data / "cats-dogs.tgz") as archive:
+        photos = [member for member in archive if member.name.endswith(".jpg")]
+        for kind in ("House_Cat_", "village_dog_"):
+            some = [member for member in photos if kind in member.name][:EACH]
+            archive.extractall(tmp_path, some, filter="data")
+    folder = tmp_path / "cats-dogs"
+    settings = TrainSettings(
+        architecture="tf_efficientnet_lite0",
+        pretrained=str(shared_data / "tf_efficientnet_lite0.safetensors"),
+        image_size=128,
+        batch_size=32,
+    )
+    table = build_table(folder, "uppercase", opening=settings.opening)
+    assert len(table) == 2 * EACH
+    fine_tune(table, folder, tmp_path / "draft", settings)
+    metrics = evaluate(table, folder, tmp_path / "draft")
+    assert metrics["error_rate"] <= 0.1
