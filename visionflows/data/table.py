@@ -84,9 +84,11 @@ def build_table(
         *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
         *(table.is_valid.sum(), len(table) - len(usable)),
     )
+    for line in pictures.lines():
+        log.info("%s", line)
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
-    table.attrs["notes"] = [*passed.lines(), *pictures.lines(), *odd]  # what its rows cannot tell
+    table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
     for note in notes(table):
         log.info("note: %s", note)
     return table

@@ -127,6 +127,8 @@ def _refusal(data: bytes, kind: Kind | None, error: Exception | None) -> Excepti
     if kind and isinstance(error, UnidentifiedImageError):
         reason = tiff.refused(data) if kind is TIFF else f"{kind.name}: its header cannot be read"
         return BadImage("unreadable", reason)
+    if kind is TIFF and tiff.is_packed_otherwise(data):
+        return BadImage("unreadable", tiff.refused(data))
     return error or OSError("image file is truncated")
 
 
