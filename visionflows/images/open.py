@@ -14,7 +14,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -57,8 +57,8 @@ def open_image(
     `memory` is shared with other decoders: by default, with those of this process. Raises
     BadImage with a status and a reason, and nothing else, whatever the bytes are.
     """
-    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
-        image = shown.image
+    with shown(source, max_pixels, memory, opening) as picture:
+        image = picture.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
 
 
@@ -71,8 +71,8 @@ def pixels(
     opening: Opening = WHOLE,
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown; as open_image. Raises BadImage."""
-    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
-        return np.asarray(resized(shown.image, size, method))
+    with shown(source, max_pixels, memory, opening) as picture:
+        return np.asarray(resized(picture.image, size, method))
 
 
 def size_of(
@@ -82,22 +82,34 @@ def size_of(
     opening: Opening = WHOLE,
 ) -> tuple[int, int]:
     """Width and height of the whole picture, upright, which was decoded. Raises BadImage."""
-    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
-        return shown.size
+    with shown(source, max_pixels, memory, opening) as picture:
+        return picture.size
 
 
-class _Shown(NamedTuple):
-    """A picture as open_image gives it, and the size it has in its file, upright."""
+class Shown(NamedTuple):
+    """A picture as open_image gives it, the size it has in its file, upright, and its EXIF."""
 
     image: Image.Image
     size: tuple[int, int]
+    exif: Callable[[], Image.Exif]
+
+
+@contextlib.contextmanager
+def shown(
+    source: str | os.PathLike[str] | bytes,
+    max_pixels: int = MAX_PIXELS,
+    memory: Memory | None = None,
+    opening: Opening = WHOLE,
+) -> Iterator[Shown]:
+    """The picture of open_image, with the room that it takes, for the block. Raises BadImage."""
+    with _reasons(), _opened(source, max_pixels, memory, opening) as picture:
+        yield picture
 
 
 @contextlib.contextmanager
 def _opened(
     source: str | os.PathLike[str] | bytes, max_pixels: int, memory: Memory | None, opening: Opening
-) -> Iterator[_Shown]:
-    """The picture of open_image, and the room that it takes for the block."""
+) -> Iterator[Shown]:
     memory = memory or memory_of_process(max_pixels)
     data = source if isinstance(source, bytes) else read_file(source, memory)
     if not data:
@@ -111,13 +123,15 @@ def _opened(
         for version in versions(data, kind.decoder if kind else ""):
             with contextlib.ExitStack() as room:
                 try:
-                    shown = _shown(version, kind, opening, (max_pixels, memory), room)
+                    picture = _shown(version, kind, opening, (max_pixels, memory), room)
                 except (BadImage, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 (raised, if no other version is left)
                     first = first or error
                     continue
-                yield shown
+                if kind is HEIF:  # of which the version has none
+                    picture = picture._replace(exif=lambda: _file(data, kind).getexif())
+                yield picture
                 return
         raise _refusal(data, kind, first)
 
@@ -138,7 +152,7 @@ def _shown(
     opening: Opening,
     limits: tuple[int, Memory],
     room: contextlib.ExitStack,
-) -> _Shown:
+) -> Shown:
     """A version of a file, decoded; the room that it takes goes to `room`."""
     max_pixels, memory = limits
     file = room.enter_context(_file(version.data, kind))
@@ -160,8 +174,8 @@ def _shown(
     if image is not file:
         file.close()  # its pixels are no longer needed
     if turn is None:
-        return _Shown(image, size)
-    return _Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size)
+        return Shown(image, size, file.getexif)
+    return Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size, file.getexif)
 
 
 def _file(data: bytes, kind: Kind | None) -> Image.Image:
