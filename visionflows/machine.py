@@ -71,7 +71,7 @@ def versions() -> dict[str, str]:
 
 def computing() -> dict[str, str]:
     """The versions of what decodes and computes: rows by others may differ in the last digits."""
-    names = ("torch", "torchvision", "pillow", "numpy")
+    names = ("torch", "torchvision", "pillow", "pi-heif", "numpy")
     return {name: metadata.version(name) for name in names}
 
 

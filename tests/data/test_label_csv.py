@@ -111,6 +111,12 @@ def test_a_named_column_that_is_not_there_is_refused(photos, tmp_path):
 # Paths
 
 
+def test_an_id_may_be_of_a_picture_with_any_ending(tmp_path):
+    make(tmp_path / "photos", *(f"{at:04}.jpg_large" for at in range(4)), "0004", "0005")
+    rule = csv_of(tmp_path, "id,label", *(f"{at:04}" for at in range(6)))
+    assert list(build_table(tmp_path / "photos", rule).label) == ["black", "white"] * 3
+
+
 @pytest.mark.parametrize(
     "written",
     [

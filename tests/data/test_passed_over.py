@@ -24,6 +24,16 @@ def test_thumbnails_of_a_storage_are_no_class(tmp_path):
     assert notes(table) == ["passed over, as systems leave it or a dot hides it: 2 @eaDir"]
 
 
+def test_what_is_no_picture_is_told_by_its_ending_and_a_picture_may_have_any(tmp_path, caplog):
+    caplog.set_level("INFO", "visionflows.table")
+    write(tmp_path, *PETS, "cat/saved.jpg_large", "dog/no ending")
+    for name in ("cat/notes.txt", "dog/letter", "labels.csv", "labels.bak"):
+        (tmp_path / name).write_bytes(b"no picture")
+    table = build_table(tmp_path, "folder")
+    assert (table.status == "ok").sum() == len(table) == len(PETS) + 2
+    assert "no pictures: 1 .txt, 1 no ending, 1 .bak, 1 .csv" in caplog.messages
+
+
 def test_a_closed_folder_is_told_and_the_rest_is_trained_on():
     with reachable_folder() as folder:
         write(folder, *PETS, "private/1.png")

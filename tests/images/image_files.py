@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from visionflows.images.open import open_image
+from visionflows.images.open import open_image, opened
 from visionflows.images.status import BadImage
 
 
@@ -15,6 +15,12 @@ def refused(source, **options) -> tuple[str, str]:
         open_image(source, **options)
     assert caught.value.reason == str(caught.value)
     return caught.value.status, caught.value.reason
+
+
+def size_of(source, **options) -> tuple[int, int]:
+    """Width and height of the whole picture, upright, which was decoded."""
+    with opened(source, **options) as picture:
+        return picture.size
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:

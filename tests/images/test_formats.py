@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from visionflows.images.formats import HEAD, Pictures, is_picture, kind_of
 from visionflows.images.open import open_image
+from visionflows.images.pillow import unpacks
 from visionflows.places.local import LocalPlace
 
 UNKNOWN = "not an image in a format that can be read"
@@ -94,20 +95,35 @@ def test_the_preview_of_a_camera_raw_is_not_shown_for_its_picture():
     assert refusal(dng()).startswith("camera raw")
 
 
-def test_a_tiff_of_a_kind_that_is_not_decoded_says_which():
-    tags = {256: (4, 4), 257: (4, 4), 258: (3, 64), 259: (3, 1), 262: (3, 1), 277: (3, 1)}
-    tags |= {339: (3, 3), 273: (4, 200), 278: (4, 4), 279: (4, 128)}
+def tiff(bits: int, kind: int, compression: int) -> bytes:
+    """A TIFF of 4 × 4 pixels, all of its bytes zero."""
+    tags = {256: (4, 4), 257: (4, 4), 258: (3, bits), 259: (3, compression), 262: (3, 1)}
+    tags |= {277: (3, 1), 339: (3, kind), 273: (4, 200), 278: (4, 4), 279: (4, 2 * bits)}
     entries = b"".join(
         struct.pack("<HHIHH" if kind == 3 else "<HHII", tag, kind, 1, value, *[0] * (kind == 3))
         for tag, (kind, value) in sorted(tags.items())
     )
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return data.ljust(400, b"\0")
+
+
+def test_a_tiff_of_a_kind_that_is_not_decoded_says_which():
+    data = tiff(bits=64, kind=3, compression=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert refusal(data.ljust(400, b"\0")) == (
+        assert refusal(data) == (
             "TIFF: 1 band of 64-bit float, compression 1: not decoded here; save it as PNG"
         )
         assert refusal(data[:9]).startswith("TIFF or camera raw")
+
+
+@pytest.mark.skipif(unpacks(50001), reason="libtiff was built with WebP here")
+def test_a_tiff_that_libtiff_cannot_unpack_says_so():
+    """Pillow says no more than `decoder error -2`."""
+    assert refusal(tiff(bits=8, kind=1, compression=50001)) == (
+        "TIFF: 1 band of 8-bit unsigned, compression 50001: not decoded here; save it as PNG"
+    )
+    assert "TIFF" not in refusal(tiff(bits=8, kind=1, compression=8))  # it is the data's fault
 
 
 def test_a_broken_header_names_the_format_and_is_not_tried_as_another():

@@ -6,9 +6,10 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import encoded, picture
+from image_files import size_of
 from PIL import Image
 
-from visionflows.images.open import open_image, pixels, size_of
+from visionflows.images.open import open_image, pixels
 from visionflows.images.opening import Opening
 from visionflows.images.status import BadImage
 

@@ -6,11 +6,12 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import encoded
+from image_files import size_of
 from PIL import Image
 
 from visionflows.images import depth
 from visionflows.images.memory import Memory, decoding_bytes
-from visionflows.images.open import open_image, pixels, size_of
+from visionflows.images.open import open_image, pixels
 from visionflows.images.opening import BEFORE, Opening
 from visionflows.images.status import BadImage
 

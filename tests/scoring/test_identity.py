@@ -116,11 +116,11 @@ def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_pat
     shape("circle", 1, size=44).save(bitmaps / "heavy.bmp")
     real = opening.to_rgb
 
-    def no_memory(image):
+    def no_memory(image, *how):
         if image.size == (44, 44) and no_memory.left:
             no_memory.left -= 1
             raise MemoryError
-        return real(image)
+        return real(image, *how)
 
     no_memory.left = 1
     monkeypatch.setattr(opening, "to_rgb", no_memory)

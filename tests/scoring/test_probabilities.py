@@ -4,9 +4,11 @@ import shutil
 import tarfile
 
 import numpy as np
-from conftest import CLASSES, shape, write_shapes
+from conftest import CLASSES, encoded, shape, write_shapes
+from PIL import ExifTags, Image
 from scored import fastai_probabilities, probabilities, rows_of
 
+from visionflows.images.exif import COLUMNS
 from visionflows.scoring.run import ScoreSettings, score_folder
 
 
@@ -87,3 +89,23 @@ def test_top_adds_the_best_classes_in_order(trained, where, tmp_path):
         assert [row["top_1"], row["top_2"]] == ranked[:2]
         assert row["top_1_p"] == row["confidence"]
         assert row["top_2_p"] == row[f"p_{ranked[1]}"]
+
+
+def test_columns_of_what_photos_say_come_if_they_are_asked_for(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "EOS, R5"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:01:31 18:05:09"
+    (folder / "a.jpg").write_bytes(encoded(shape("circle", 1), exif=exif))
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    arguments = where(folder), where(tmp_path / "out"), "shapes", where(trained.store)
+    score_folder(*arguments)
+    plain = rows_of(tmp_path / "out")
+    score_folder(*arguments, ScoreSettings(exif=True, only_new=True))
+    rows = rows_of(tmp_path / "out")
+    told = [[row.pop(name) for name in COLUMNS] for row in rows]
+    assert rows == plain  # and beside them:
+    assert told[:2] == [["2026-01-31T18:05:09", "EOS, R5", "", "", "40", "40"], [""] * 6]
+    assert told[2:] == [["", "", "", "", "40", "40"]] * 3
+    again = score_folder(*arguments, ScoreSettings(exif=True, only_new=True))
+    assert again["timings"]["scored"] == 0

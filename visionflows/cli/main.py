@@ -139,6 +139,7 @@ def score(
     max_pixels: int | None = None,
     decode: str | None = None,
     top: int | None = None,
+    exif: Annotated[bool, typer.Option("--exif")] = False,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     restart: Annotated[bool, typer.Option("--restart")] = False,

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from visionflows.data.layout import nfc
 from visionflows.data.lines import shown, some
 from visionflows.errors import PlaceError, TableError
-from visionflows.images.formats import is_image_name
 from visionflows.places import file_in, is_local
 from visionflows.places.local import LocalPlace
 
@@ -86,9 +85,8 @@ class _Pictures:
         self.by_name: dict[str, list[str]] = defaultdict(list)  # with the ending, and without
         for path in paths:
             name = _plain(posixpath.basename(path))
-            self.by_name[name].append(path)
-            if is_image_name(name):
-                self.by_name[posixpath.splitext(name)[0]].append(path)
+            for key in {name, posixpath.splitext(name)[0]}:
+                self.by_name[key].append(path)
 
     def meant(self, text: str) -> list[str]:
         """The pictures that a path may mean: one, none, or several."""

@@ -8,7 +8,6 @@ One row an image. Whatever happens to an image it keeps its row; only rows whose
 are usable: trained on, or validated on.
 """
 
-import functools
 import json
 import logging
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
 from visionflows.images.formats import Pictures
 from visionflows.images.memory import MAX_PIXELS, Memory
-from visionflows.images.open import read_file, size_of
+from visionflows.images.open import opened, read_file
 from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.reduced import Keeper, Reduced
 from visionflows.images.status import BadImage
@@ -76,8 +75,10 @@ def build_table(
     keeper = Keeper(reduced(opening))
 
     def size(data: bytes, sha256: str) -> tuple[int, int]:
-        keep = functools.partial(keeper.keep, sha256)
-        return size_of(data, max_pixels, memory, opening, smaller=keep)
+        with opened(data, max_pixels, memory, opening) as picture:
+            if picture.image.size != picture.size:
+                keeper.keep(sha256, picture.image)
+            return picture.size
 
     table = _with_contents(pd.DataFrame(rows), images, size, memory, workers)
     usable = table[table.status == "ok"]
@@ -92,9 +93,11 @@ def build_table(
         *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
         *(table.is_valid.sum(), len(table) - len(usable)),
     )
+    for line in pictures.lines():
+        log.info("%s", line)
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
-    table.attrs["notes"] = [*passed.lines(), *pictures.lines(), *odd]  # what its rows cannot tell
+    table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
     for note in notes(table):
         log.info("note: %s", note)
     return table

@@ -69,6 +69,11 @@ class EngineSettings(BaseModel):
     decode: Decoding = Field(
         "auto", description="Large photos whole, or smaller; `auto`: as the model was trained."
     )
+    exif: bool = Field(
+        False,
+        description="Columns of what a photo says of itself: when, with what and where it was "
+        "taken, and how large it is.",
+    )
 
 
 class Engine(abc.ABC):
@@ -94,6 +99,7 @@ class Engine(abc.ABC):
         shape = model.info.image_size, model.info.resize
         self.opening = model.info.opening(settings.decode)
         self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory, self.opening)
+        self.decoder.exif = settings.exif
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from visionflows.content import TooLarge
 from visionflows.digest import sha256_of
+from visionflows.images.exif import told
 from visionflows.images.memory import Memory
-from visionflows.images.open import pixels, why_unread
+from visionflows.images.open import opened, why_unread
 from visionflows.images.opening import WHOLE, Opening
-from visionflows.images.resize import ResizeMethod
+from visionflows.images.resize import ResizeMethod, resized
 from visionflows.images.status import BadImage, Status
 from visionflows.places.base import Entry, Place, ReadFailed
 
@@ -27,13 +28,17 @@ Batch = list[Entry] | list[str]
 
 
 class Row(NamedTuple):
-    """What is said of one file: its status, why if not ok, and its probabilities by class."""
+    """What is said of one file: its status, why if not ok, and its probabilities by class.
+
+    `about` is what it says of itself (images.exif), where that was asked for.
+    """
 
     name: str
     status: Status
     error: str
     probabilities: np.ndarray | None
     sha256: str
+    about: tuple[str, ...] = ()
 
 
 class Decoded(NamedTuple):
@@ -66,7 +71,7 @@ class Decoder:
     ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
         self.max_pixels, self.memory = max_pixels, memory or Memory(max_pixels)
-        self.opening = opening
+        self.opening, self.exif = opening, False
 
     def __call__(self, place: Place, files: Batch) -> Decoded:
         return self.decode(place, files, self.ahead(place, files))
@@ -99,11 +104,12 @@ class Decoder:
             if isinstance(content, OSError):
                 raise _bad(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
-            shape = (self.side, self.resize, self.max_pixels)
-            batch[at] = pixels(content, *shape, self.memory, self.opening)
+            with opened(content, self.max_pixels, self.memory, self.opening) as picture:
+                batch[at] = resized(picture.image, self.side, self.resize)
+                about = told(picture.exif, picture.size) if self.exif else ()
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)
-        return Row(name, "ok", "", None, sha256)
+        return Row(name, "ok", "", None, sha256, about)
 
 
 def as_entry(file: Entry | str) -> Entry:

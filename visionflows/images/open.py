@@ -57,8 +57,8 @@ def open_image(
     `memory` is shared with other decoders: by default, with those of this process. Raises
     BadImage with a status and a reason, and nothing else, whatever the bytes are.
     """
-    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
-        image = shown.image
+    with opened(source, max_pixels, memory, opening) as picture:
+        image = picture.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
 
 
@@ -71,39 +71,34 @@ def pixels(
     opening: Opening = WHOLE,
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown; as open_image. Raises BadImage."""
-    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
-        return np.asarray(resized(shown.image, size, method))
+    with opened(source, max_pixels, memory, opening) as picture:
+        return np.asarray(resized(picture.image, size, method))
 
 
-def size_of(
+class Shown(NamedTuple):
+    """A picture as open_image gives it, the size it has in its file, upright, and its EXIF."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    exif: Callable[[], Image.Exif]
+
+
+@contextlib.contextmanager
+def opened(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
     opening: Opening = WHOLE,
-    smaller: Callable[[Image.Image], None] | None = None,
-) -> tuple[int, int]:
-    """Width and height of the whole picture, upright, which was decoded. Raises BadImage.
-
-    `smaller` is called with the decoded picture where that is smaller than the whole one.
-    """
-    with _reasons(), _opened(source, max_pixels, memory, opening) as shown:
-        if smaller and shown.image.size != shown.size:
-            smaller(shown.image)
-        return shown.size
-
-
-class _Shown(NamedTuple):
-    """A picture as open_image gives it, and the size it has in its file, upright."""
-
-    image: Image.Image
-    size: tuple[int, int]
+) -> Iterator[Shown]:
+    """The picture of open_image, with the room that it takes, for the block. Raises BadImage."""
+    with _reasons(), _decoded(source, max_pixels, memory, opening) as picture:
+        yield picture
 
 
 @contextlib.contextmanager
-def _opened(
+def _decoded(
     source: str | os.PathLike[str] | bytes, max_pixels: int, memory: Memory | None, opening: Opening
-) -> Iterator[_Shown]:
-    """The picture of open_image, and the room that it takes for the block."""
+) -> Iterator[Shown]:
     memory = memory or memory_of_process(max_pixels)
     data = source if isinstance(source, bytes) else read_file(source, memory)
     if not data:
@@ -117,13 +112,15 @@ def _opened(
         for version in versions(data, kind.decoder if kind else ""):
             with contextlib.ExitStack() as room:
                 try:
-                    shown = _shown(version, kind, opening, (max_pixels, memory), room)
+                    picture = _shown(version, kind, opening, (max_pixels, memory), room)
                 except (BadImage, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 (raised, if no other version is left)
                     first = first or error
                     continue
-                yield shown
+                if kind is HEIF:  # of which the version has none
+                    picture = picture._replace(exif=lambda: _file(data, kind).getexif())
+                yield picture
                 return
         raise _refusal(data, kind, first)
 
@@ -133,6 +130,8 @@ def _refusal(data: bytes, kind: Kind | None, error: Exception | None) -> Excepti
     if kind and isinstance(error, UnidentifiedImageError):
         reason = tiff.refused(data) if kind is TIFF else f"{kind.name}: its header cannot be read"
         return BadImage("unreadable", reason)
+    if kind is TIFF and tiff.is_packed_otherwise(data):
+        return BadImage("unreadable", tiff.refused(data))
     return error or OSError("image file is truncated")
 
 
@@ -142,7 +141,7 @@ def _shown(
     opening: Opening,
     limits: tuple[int, Memory],
     room: contextlib.ExitStack,
-) -> _Shown:
+) -> Shown:
     """A version of a file, decoded; the room that it takes goes to `room`."""
     max_pixels, memory = limits
     file = room.enter_context(_file(version.data, kind))
@@ -164,8 +163,8 @@ def _shown(
     if image is not file:
         file.close()  # its pixels are no longer needed
     if turn is None:
-        return _Shown(image, size)
-    return _Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size)
+        return Shown(image, size, file.getexif)
+    return Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size, file.getexif)
 
 
 def _file(data: bytes, kind: Kind | None) -> Image.Image:

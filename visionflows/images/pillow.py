@@ -89,10 +89,21 @@ def _unless_ours(setter: Any) -> Any:
     return handler
 
 
+def _compiled() -> Any:
+    core = Image.core  # type: ignore[attr-defined]  # its own compiled half
+    return ctypes.CDLL(core.__file__)  # finds what Pillow is linked to as well
+
+
+def unpacks(compression: int) -> bool:
+    """Whether Pillow's libtiff can unpack a compression, by its number in TIFF; True if unknown."""
+    with contextlib.suppress(AttributeError):
+        return bool(_compiled().TIFFIsCODECConfigured(compression))
+    return True
+
+
 def _libtiff() -> Iterator[Any]:
     """The handlers that libtiff calls for errors and warnings; kept, as it keeps no reference."""
-    core = Image.core  # type: ignore[attr-defined]  # its own compiled half
-    pillow = ctypes.CDLL(core.__file__)  # finds what Pillow is linked to as well
+    pillow = _compiled()
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         with contextlib.suppress(AttributeError):  # a Pillow without libtiff, or with one inside it
             yield _unless_ours(getattr(pillow, name))

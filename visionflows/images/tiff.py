@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from visionflows.images.formats import CAMERA_RAW
+from visionflows.images.pillow import unpacks
 
 # Tags, by their numbers in TIFF 6.0 and the DNG specification.
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 258, 259, 262, 277
@@ -59,22 +60,33 @@ def is_camera_raw(image: Image.Image) -> bool:
 
 def refused(data: bytes) -> str:
     """Why a TIFF that Pillow does not open has no pixels here."""
+    tags = _tags(data)
+    if _BITS not in tags:
+        return "TIFF or camera raw (DNG, NEF, ARW): no picture in it that can be read"
+    if _DNG in tags or _SUB_IFDS in tags:
+        return CAMERA_RAW.refused
+    bits, kind = _first(tags, _BITS, None), _first(tags, _FORMAT, UNSIGNED)
+    bands, packed = _first(tags, _SAMPLES, 1), _first(tags, _COMPRESSION, 1)
+    samples = f"{bands} band{'s' * (bands != 1)} of {bits}-bit {_KINDS.get(kind, f'kind {kind}')}"
+    return f"TIFF: {samples}, compression {packed}: not decoded here; save it as PNG"
+
+
+def is_packed_otherwise(data: bytes) -> bool:
+    """Whether a TIFF is compressed in a way that the libtiff here knows and cannot unpack."""
+    return not unpacks(_first(_tags(data), _COMPRESSION, 1))
+
+
+def _tags(data: bytes) -> Any:
+    """The tags of a TIFF's first directory, by number; none where it is damaged."""
     try:
         header = 16 if data[2:4] in (b"+\0", b"\0+") else 8
         tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[:header])
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
-        bits, kind = _first(tags, _BITS, None), _first(tags, _FORMAT, UNSIGNED)
-        bands, packed = _first(tags, _SAMPLES, 1), _first(tags, _COMPRESSION, 1)
-    except Exception:  # noqa: BLE001 (it is damaged: what is said of it below is all there is)
-        bits = None
-    if bits is None:
-        return "TIFF or camera raw (DNG, NEF, ARW): no picture in it that can be read"
-    if _DNG in tags or _SUB_IFDS in tags:
-        return CAMERA_RAW.refused
-    samples = f"{bands} band{'s' * (bands != 1)} of {bits}-bit {_KINDS.get(kind, f'kind {kind}')}"
-    return f"TIFF: {samples}, compression {packed}: not decoded here; save it as PNG"
+        return dict(tags)
+    except Exception:  # noqa: BLE001 (what can be said of it is that nothing can be read)
+        return {}
 
 
 def _first(tags: Any, tag: int, default: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from visionflows.digest import sha256_of
 from visionflows.engine.base import Engine
+from visionflows.images import exif
 from visionflows.machine import computing
 from visionflows.scoring.schema import Computed, JobSettings, Plan
 from visionflows.scoring.settings import ScoreSettings
@@ -39,7 +40,8 @@ class Job:
         """The columns of predictions.csv."""
         ranks = range(1, self.settings.top + 1)
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
-        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top]
+        about = exif.COLUMNS if self.settings.exif else ()
+        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top, *about]
 
     def as_plan(self) -> Plan:
         """The job as plan.json holds it."""
@@ -93,6 +95,8 @@ def _digest(identity: dict[str, Any]) -> str:
 
 def job_of(engine: Engine, source: str, settings: ScoreSettings) -> Job:
     """The job of an engine's model and settings on an input, of no files yet."""
+    more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
+    more |= {"exif": True} if settings.exif else {}
     return Job(
         input=source,
         listing="",
@@ -105,7 +109,7 @@ def job_of(engine: Engine, source: str, settings: ScoreSettings) -> Job:
             max_pixels=settings.max_pixels,
             top=settings.top,
             shard_size=settings.shard_size,
-            **({"decode": settings.decode} if engine.decode_overruled else {}),
+            **more,
         ),
     )
 

@@ -264,7 +264,7 @@ def cells_of(row: Row, job: Job) -> list[str]:
     texts = [f"{value:.6f}" for value in values.tolist()]
     order = (-values).argsort(kind="stable")[: job.settings.top]
     top = [cell for at in order for cell in (job.classes[at], texts[at])]
-    return [path, "ok", job.classes[best], texts[best], "", *texts, *top]
+    return [path, "ok", job.classes[best], texts[best], "", *texts, *top, *row.about]
 
 
 def line(cells: Iterable[str]) -> bytes:

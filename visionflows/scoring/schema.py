@@ -26,6 +26,7 @@ class JobSettings(Part):
     top: Count
     shard_size: Count
     decode: str | None = None  # if it is not the model's own, which is in the model's digest
+    exif: bool | None = None  # whether there are its columns
 
 
 class Plan(Stored):

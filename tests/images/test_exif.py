@@ -1,0 +1,148 @@
+"""What a photo says of itself is told, in every format, and costs no picture."""
+
+import random
+import struct
+import zlib
+
+import pillow_heif
+import pytest
+from conftest import encoded, picture
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
+
+from visionflows.images.exif import COLUMNS, told
+from visionflows.images.open import opened
+from visionflows.images.opening import Opening
+from visionflows.images.status import BadImage
+
+pillow_heif.register_heif_opener()
+
+# The filter of images.pillow is out of force inside pytest, which sets its own.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+SHOT = {
+    Base.DateTimeOriginal: "2026:01:31 18:05:09",
+    Base.OffsetTimeOriginal: "+01:00",
+}
+PLACE = {1: "S", 2: (33.0, 51.0, 24.9), 3: "E", 4: (151.0, 12.0, 40.0)}
+PHOTO = {
+    "taken_at": "2026-01-31T18:05:09+01:00",
+    "camera": "Canon EOS R5",
+    "latitude": "-33.856917",
+    "longitude": "151.211111",
+    "width": "40",
+    "height": "48",
+}
+
+
+def exif_of(base: dict, shot: dict | None = None, place: dict | None = None) -> Image.Exif:
+    exif = Image.Exif()
+    exif.update(base)
+    exif.get_ifd(IFD.Exif).update(SHOT if shot is None else shot)
+    exif.get_ifd(IFD.GPSInfo).update(PLACE if place is None else place)
+    return exif
+
+
+CANON = {Base.Make: "Canon\0", Base.Model: "Canon EOS R5", Base.Orientation: 6}
+
+
+def columns(data: bytes, **options) -> dict[str, str]:
+    with opened(data, **options) as found:
+        return dict(zip(COLUMNS, told(found.exif, found.size), strict=True))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_a_photo_tells_when_with_what_and_where_it_was_taken(format):
+    assert columns(encoded(picture(), format, exif=exif_of(CANON).tobytes())) == PHOTO
+
+
+def test_so_does_a_tiff_that_libtiff_unpacks():
+    """Pillow writes none with EXIF: so the strip of a plain one is packed where it lies."""
+    data = bytearray(encoded(picture(), "TIFF", exif=exif_of(CANON).tobytes()))
+    (at,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, at)
+    entries = [at + 2 + 12 * number for number in range(count)]
+    places = {struct.unpack_from("<H", data, entry)[0]: entry + 8 for entry in entries}
+    strip, size = (struct.unpack_from("<I", data, places[tag])[0] for tag in (273, 279))
+    packed = zlib.compress(data[strip : strip + size])
+    data[strip : strip + len(packed)] = packed
+    struct.pack_into("<I", data, places[279], len(packed))
+    struct.pack_into("<H", data, places[259], 8)
+    assert columns(bytes(data)) == PHOTO
+
+
+def test_width_and_height_are_those_of_the_whole_upright_photo():
+    data = encoded(picture(size=(640, 480)), exif=exif_of(CANON).tobytes())
+    scaled = columns(data, opening=Opening(side=32))
+    assert (scaled["width"], scaled["height"]) == ("480", "640")
+
+
+def test_what_is_unknown_is_empty():
+    nothing = dict.fromkeys(COLUMNS, "") | {"width": "48", "height": "40"}
+    assert columns(encoded(picture())) == columns(encoded(picture(), "BMP")) == nothing
+
+
+@pytest.mark.parametrize(
+    "shot, taken_at",
+    [
+        ({Base.DateTimeOriginal: "0000:00:00 00:00:00"}, ""),
+        ({Base.DateTimeOriginal: "    :  :     :  :  "}, ""),
+        ({Base.DateTimeOriginal: "2026:02:30 00:00:00"}, ""),
+        ({Base.DateTimeOriginal: "2026:02:03 04:05:06\0"}, "2026-02-03T04:05:06"),
+        ({Base.DateTimeOriginal: "no", Base.DateTimeDigitized: "2026:02:03 04:05:06"}, None),
+        ({**SHOT, Base.OffsetTimeOriginal: "   :  "}, "2026-01-31T18:05:09"),
+    ],
+)
+def test_a_time_that_is_none_is_empty(shot, taken_at):
+    data = encoded(picture(), exif=exif_of(CANON, shot).tobytes())
+    assert columns(data)["taken_at"] == ("2026-02-03T04:05:06" if taken_at is None else taken_at)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {**PLACE, 2: (91.0, 0.0, 0.0)},
+        {**PLACE, 4: (IFDRational(0, 0), 0.0, 0.0)},
+        {**PLACE, 3: ""},
+        {**PLACE, 1: "X"},
+        {key: PLACE[key] for key in (1, 2)},
+        {**PLACE, 4: (151.0,)},
+    ],
+)
+def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
+    data = encoded(picture(), exif=exif_of(CANON, place=place).tobytes())
+    assert columns(data) == PHOTO | {"latitude": "", "longitude": ""}
+
+
+@pytest.mark.parametrize(
+    "base, camera",
+    [
+        ({Base.Make: "NIKON CORPORATION", Base.Model: "NIKON Z 6"}, "NIKON CORPORATION NIKON Z 6"),
+        ({Base.Make: "Apple", Base.Model: "iPhone 15"}, "Apple iPhone 15"),
+        ({Base.Model: "two\nlines"}, "two lines"),
+        ({Base.Make: "x" * 5000}, "x" * 100),
+    ],
+)
+def test_a_camera_is_one_line(base, camera):
+    assert columns(encoded(picture(), exif=exif_of(base).tobytes()))["camera"] == camera
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF", "TIFF"])
+def test_damaged_metadata_costs_no_picture_when_it_is_asked_for(format):
+    exif = exif_of(CANON).tobytes()
+    rng = random.Random(format)
+    for _ in range(150):
+        damaged = bytearray(exif)
+        for _ in range(rng.randint(1, 20)):
+            damaged[rng.randrange(6, len(damaged))] = rng.randrange(256)
+        try:
+            data = encoded(picture(), format, exif=bytes(damaged))
+        except Exception:  # noqa: BLE001 (what writes it reads it first)
+            continue
+        try:
+            found = columns(data)
+        except BadImage as bad:
+            pytest.fail(f"{bad}")
+        assert all(text.isprintable() for text in found.values())
+        assert {found["width"], found["height"]} == {"48", "40"}

@@ -1,0 +1,89 @@
+"""What a photo says of itself: when, with what and where it was taken, and how large it is.
+
+    from visionflows.images.exif import COLUMNS, told
+    dict(zip(COLUMNS, told(image.getexif, image.size)))     # {"taken_at": "2026-01-31T18:05:09", …
+
+Tags by Pillow's names, which are those of Exif 3.0. It costs no picture: what is damaged, senseless
+or missing is empty.
+"""
+
+import datetime
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from PIL import ExifTags, Image
+
+COLUMNS = ("taken_at", "camera", "latitude", "longitude", "width", "height")
+LONGEST = 100  # characters of a camera's name
+_Tags = Mapping[int, Any]
+_BASE, _GPS = ExifTags.Base, ExifTags.GPS
+# Times as they are told, with the offset from UTC that may stand beside each.
+_TIMES = (
+    (_BASE.DateTimeOriginal, _BASE.OffsetTimeOriginal),
+    (_BASE.DateTimeDigitized, _BASE.OffsetTimeDigitized),
+)
+
+
+def told(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple[str, ...]:
+    """The COLUMNS of a picture, as text; `exif` reads its tags, `size` is its own, upright."""
+    base = _read(exif, {})
+    shot = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
+    place = _read(lambda: base.get_ifd(ExifTags.IFD.GPSInfo), {})
+    taken_at = _read(lambda: _taken_at(shot), "")
+    camera = _read(lambda: _camera(base), "")
+    latitude, longitude = _read(lambda: _position(place), ("", ""))
+    return taken_at, camera, latitude, longitude, *map(str, size)
+
+
+def _read(what: Callable[[], Any], default: Any) -> Any:
+    try:
+        return what()
+    except Exception:  # noqa: BLE001 (whatever damage makes of it, it is not known then)
+        return default
+
+
+def _taken_at(shot: _Tags) -> str:
+    """ISO 8601, with the offset from UTC where the camera tells it."""
+    for time, offset in _TIMES:
+        said = _text(shot.get(time, ""))
+        try:
+            taken = datetime.datetime.strptime(said, "%Y:%m:%d %H:%M:%S")
+        except ValueError:  # none, or as cameras without a clock write it: 0000:00:00, or spaces
+            continue
+        try:
+            zone = datetime.datetime.strptime(_text(shot.get(offset, "")), "%z").tzinfo
+        except ValueError:
+            zone = None
+        return taken.replace(tzinfo=zone).isoformat()
+    return ""
+
+
+def _camera(base: _Tags) -> str:
+    """Make and model; the model alone where it begins with its make."""
+    make, model = _text(base.get(_BASE.Make, "")), _text(base.get(_BASE.Model, ""))
+    whole = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
+    return whole[:LONGEST]
+
+
+def _position(place: _Tags) -> tuple[str, str]:
+    """Degrees north and east, to a tenth of a metre; none of both without the other."""
+    north = _degrees(place[_GPS.GPSLatitude], place[_GPS.GPSLatitudeRef], "NS", 90)
+    east = _degrees(place[_GPS.GPSLongitude], place[_GPS.GPSLongitudeRef], "EW", 180)
+    return f"{north:.6f}", f"{east:.6f}"
+
+
+def _degrees(parts: tuple[Any, ...], side: Any, sides: str, most: int) -> float:
+    """Degrees of three parts, minus on the second of two sides. Raises ValueError, and others."""
+    degrees, minutes, seconds = (float(part) for part in parts)
+    found = degrees + minutes / 60 + seconds / 3600
+    if not (math.isfinite(found) and 0 <= found <= most):
+        raise ValueError(f"{found} degrees")
+    return found if sides.index(_text(side).upper()[:1] or "?") == 0 else -found
+
+
+def _text(value: Any) -> str:
+    """What a tag says, on one line."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    shown = "".join(letter if letter.isprintable() else " " for letter in text.partition("\0")[0])
+    return " ".join(shown.split())
