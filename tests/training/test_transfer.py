@@ -11,7 +11,7 @@ from visionflows.training.evaluate import evaluate
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 
-EACH = 200  # of cats and of dogs
+EACH = 120  # of cats and of dogs
 
 
 def test_a_few_photos_and_one_epoch_from_real_weights(shared_data, tmp_path):
@@ -24,7 +24,7 @@ def test_a_few_photos_and_one_epoch_from_real_weights(shared_data, tmp_path):
     settings = TrainSettings(
         architecture="tf_efficientnet_lite0",
         pretrained=str(shared_data / "tf_efficientnet_lite0.safetensors"),
-        image_size=128,
+        image_size=112,
         batch_size=32,
     )
     table = build_table(folder, "uppercase", opening=settings.opening)
