@@ -58,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a model trained with --export-fastai")
     parser.add_argument("--store", default="store")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--decode", default="auto", help="of flow and engine: auto, full, scaled")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--few", type=int, default=100, help="photos of the side `predict`")

@@ -145,7 +145,7 @@ def flow(options, photos):
     from flows.score import score
     from visionflows.scoring.run import ScoreSettings
 
-    settings = ScoreSettings(precision=options.precision)
+    settings = ScoreSettings(precision=options.precision, decode=options.decode)
     store = options.store
     return _from_folder(
         options,
@@ -160,10 +160,10 @@ def full(options, photos):
     return engine(options, photos, decode="full")
 
 
-def engine(options, photos, decode="auto"):
+def engine(options, photos, decode=""):
     from visionflows.scoring.run import ScoreSettings, score_folder
 
-    settings = ScoreSettings(precision=options.precision, decode=decode)
+    settings = ScoreSettings(precision=options.precision, decode=decode or options.decode)
     return _from_folder(
         options,
         photos,

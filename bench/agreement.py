@@ -1,0 +1,59 @@
+"""Whether large photos decoded smaller get the labels of whole ones: flips, their margins, the rest.
+
+    python bench/agreement.py --photos big --model pets --store store
+
+In float32, the same engine twice: `--decode full` and scaled.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from record import hardware, versions, written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", required=True, help="a folder of large .jpg photos")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--store", default="store")
+    parser.add_argument("--results", default="bench/results")
+    options = parser.parse_args()
+    photos = Path(options.photos)
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
+    whole, scaled = (answers(options, names, decode) for decode in ("full", "scaled"))
+    apart, labels = np.abs(whole - scaled), (whole.argmax(1), scaled.argmax(1))
+    flips = np.flatnonzero(labels[0] != labels[1])
+    told = {
+        "network": options.model,
+        "photos": len(names),
+        "labels_equal": round(1 - len(flips) / len(names), 5),
+        "flips": {names[at]: round(_margin(whole[at]), 4) for at in flips},
+        "largest_difference": round(float(apart.max()), 4),
+        "mean_difference": round(float(apart.mean()), 5),
+    }
+    found = {"hardware": hardware(), "versions": versions(), **told}
+    written(found, options.results, "decode-agreement")
+
+
+def answers(options: argparse.Namespace, names: list[str], decode: str) -> np.ndarray:
+    """The probabilities of every photo, a row each."""
+    from visionflows.engine import EngineSettings, make_engine
+    from visionflows.model.bundle import load
+    from visionflows.model.registry import find
+    from visionflows.places import place
+
+    settings = EngineSettings(precision="float32", decode=decode)
+    engine = make_engine(load(find(options.model, options.store)), settings)
+    found = engine.answers(place(options.photos), names)
+    return np.array([found[name] for name in names])
+
+
+def _margin(probabilities: np.ndarray) -> float:
+    """How far the best class is before the next: what a flip had to overcome."""
+    best = np.sort(probabilities)[::-1]
+    return float(best[0] - best[1])
+
+
+if __name__ == "__main__":
+    main()
