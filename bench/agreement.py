@@ -1,4 +1,4 @@
-"""Whether large photos decoded smaller get the labels of whole ones: flips, their margins, the rest.
+"""Whether large photos decoded smaller get the labels of whole ones: flips, their margins.
 
     python bench/agreement.py --photos big --model pets --store store
 

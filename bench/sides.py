@@ -6,6 +6,7 @@ the time itself. bench/score.py says what each side is.
 """
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import tempfile
@@ -142,6 +143,10 @@ def timm(options, photos):
 
 
 def flow(options, photos):
+    from visionflows.orchestration.temporary import server_if_none
+
+    prefect = contextlib.ExitStack()
+    prefect.enter_context(server_if_none())  # until this process ends
     from flows.score import score
     from visionflows.scoring.run import ScoreSettings
 
