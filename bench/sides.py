@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+_prefect = contextlib.ExitStack()  # a server until this process ends
+
 
 def model_of(options):
     from visionflows.model import bundle, registry
@@ -145,8 +147,7 @@ def timm(options, photos):
 def flow(options, photos):
     from visionflows.orchestration.temporary import server_if_none
 
-    prefect = contextlib.ExitStack()
-    prefect.enter_context(server_if_none())  # until this process ends
+    _prefect.enter_context(server_if_none())
     from flows.score import score
     from visionflows.scoring.run import ScoreSettings
 
