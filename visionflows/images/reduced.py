@@ -14,6 +14,7 @@ another picture. Each says its CRC: one that is torn or changed is none. All may
 time.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -89,7 +90,8 @@ class Keeper:
         with self._lock:
             self.ours.add(path.name)
         if self.copies.get(sha256):
-            os.utime(path)
+            with contextlib.suppress(OSError):  # another training's is only older, or gone by now
+                os.utime(path)
             return
         pixels = image.tobytes()
         header = b"P6\n# crc32 %08x\n%d %d\n255\n" % (zlib.crc32(pixels), *image.size)
@@ -124,8 +126,9 @@ class Keeper:
         self.copies.own.mkdir(parents=True, exist_ok=True)
         found = []
         for path in self.copies.folder.glob("*/*"):
-            told = path.stat()
-            found.append((told.st_mtime, told.st_size, path))
+            with contextlib.suppress(FileNotFoundError):  # a draft that has its name by now
+                told = path.stat()
+                found.append((told.st_mtime, told.st_size, path))
         self._older = sorted(found, reverse=True)
         self._bytes = sum(size for _, size, _ in found)
 
