@@ -52,6 +52,16 @@ def is_sound(data: bytes) -> bool:
         return False
 
 
+def has_many_scans(data: bytes) -> bool:
+    """Whether it is in several scans, or may be: its decoder holds them all, as a progressive's."""
+    try:
+        segments = [*_segments(data, 2)]
+    except ValueError:
+        return True
+    frames = [data[segment.start + 9] for segment in segments if segment.marker in _FRAMES]
+    return bool(frames) and data[segments[-1].start + 4] < frames[-1]
+
+
 def bare(data: bytes, exif: bool) -> bytes | None:
     """The same picture without metadata, but for its orientation if `exif`; None if none is found.
 

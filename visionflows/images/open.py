@@ -27,6 +27,7 @@ from visionflows.images import tiff
 from visionflows.images.damage import Version, versions
 from visionflows.images.depth import to_rgb
 from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
+from visionflows.images.jpeg import has_many_scans
 from visionflows.images.memory import MAX_PIXELS, Memory, memory_of_process
 from visionflows.images.opening import ENOUGH, WHOLE, Opening
 from visionflows.images.pillow import check_pixels, ours
@@ -146,6 +147,10 @@ def _shown(
     max_pixels, memory = limits
     file = room.enter_context(_file(version.data, kind))
     size = file.size
+    if isinstance(file, JpegImageFile) and has_many_scans(version.data):
+        file.info["progressive"] = 1  # what its decoder holds is the same
+    if version.whole and not _is_whole(version.whole, file, limits):
+        raise OSError("image file is truncated")
     if opening.side and isinstance(file, JpegImageFile):
         file.draft(None, (ENOUGH * opening.side,) * 2)
     check_pixels(file.size, max_pixels)
@@ -153,8 +158,6 @@ def _shown(
     room.enter_context(memory.picture(file))
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", CAMERA_RAW.refused)
-    if version.whole and not version.whole():
-        raise OSError("image file is truncated")
     in_eight_bits(file)
     file.load()
     factor = 1 if isinstance(file, JpegImageFile) else opening.factor(file.size)
@@ -165,6 +168,18 @@ def _shown(
     if turn is None:
         return Shown(image, size, file.getexif)
     return Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size, file.getexif)
+
+
+def _is_whole(whole: Callable[[], bool], file: Image.Image, limits: tuple[int, Memory]) -> bool:
+    """Whether a version is whole, which is told by decoding it at its full size, if that may be."""
+    max_pixels, memory = limits
+    try:
+        check_pixels(file.size, max_pixels)
+        memory.check(file)
+    except BadImage:
+        return False
+    with memory.picture(file):
+        return whole()
 
 
 def _file(data: bytes, kind: Kind | None) -> Image.Image:
