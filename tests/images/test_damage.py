@@ -74,6 +74,26 @@ def test_a_jpeg_that_lacks_its_end_alone_is_whole(options, size):
         assert refused(data[:-missing]), missing
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"restart_marker_blocks": 4},
+        {"restart_marker_rows": 1},
+        {"progressive": True},
+        {"progressive": True, "restart_marker_rows": 1, "subsampling": 0},
+    ],
+)
+def test_a_jpeg_cut_before_a_marker_is_not_whole(options):
+    data = encoded(picture(size=(96, 80)), "JPEG", quality=90, **options)
+    whole = open_image(data).tobytes()
+    assert open_image(data[:-2]).tobytes() == whole
+    cuts = [at for at in range(700, len(data) - 2) if data[at] == 0xFF and data[at + 1]]
+    assert len(cuts) > 2
+    for cut in cuts:
+        assert refused(data[:cut]), cut
+        assert refused(data[: cut + 1]), cut
+
+
 def test_zeros_in_place_of_what_is_missing_are_no_pixels():
     data = encoded(picture(size=(640, 480)), "JPEG")
     kept = len(data) * 7 // 10
