@@ -198,3 +198,26 @@ def test_exif_that_is_none(format):
     (start, end), _ = spans
     broken = data[:start] + b"?" * (end - start) + data[end:]
     assert open_image(broken).tobytes() == open_image(data).tobytes()
+
+
+# WebP
+
+
+@pytest.mark.parametrize("name", [b"ICCP", b"XMP "])
+@pytest.mark.parametrize("size", [3, 0x7FFF, 0xFFFFFFFF])
+def test_a_webp_keeps_its_orientation_beside_a_broken_chunk(name, size):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    options = {"xmp": b"<x>by hand</x>", "icc_profile": bytes(80), "exif": turned.tobytes()}
+    data = encoded(picture(size=(64, 48)), "WEBP", **options)
+    at = data.index(name) + 4
+    broken = data[:at] + size.to_bytes(4, "little") + data[at + 4 :]
+    assert open_image(broken).tobytes() == open_image(data).tobytes()
+
+
+def test_a_webp_whose_transparency_is_damaged_is_refused():
+    image = picture(size=(64, 48))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = bytearray(encoded(image, "WEBP"))
+    data[data.index(b"ALPH") + 7] = 1
+    assert refused(bytes(data))

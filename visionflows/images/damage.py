@@ -15,7 +15,7 @@ from typing import NamedTuple
 from visionflows.images import jpeg
 
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_WEBP_KEPT = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
+_WEBP_PIXELS = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
 # TIFF tags that make pixels: how they are stored, meant and turned.
 _TIFF_PIXELS = {
     *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320),
@@ -130,13 +130,15 @@ def _webp(data: bytes) -> bytes | None:
         name, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
         end = at + 8 + size + size % 2
         if end > len(data) or not name.isascii():
-            places = [data.find(known, at + 1) for known in _WEBP_KEPT]
+            if name in _WEBP_PIXELS:
+                return None
+            places = [data.find(known, at + 1) for known in (*_WEBP_PIXELS, b"EXIF")]
             at = min((place for place in places if place >= 0), default=len(data))
             continue
         if name == b"VP8X":
-            flags = data[at + 8] & 0b01_0010  # alpha and animation; what is dropped is not told
+            flags = data[at + 8] & 0b01_1010  # alpha, EXIF, animation; what is dropped is not told
             kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
-        elif name in _WEBP_KEPT:
+        elif name in _WEBP_PIXELS or name == b"EXIF":
             kept.append(data[at:end])
         at = end
     body = b"WEBP" + b"".join(kept)
