@@ -14,6 +14,7 @@ from damaged import METADATA, chunk, segment
 from PIL import Image
 
 from visionflows.images import jpeg
+from visionflows.images.damage import versions
 from visionflows.images.open import open_image
 from visionflows.images.status import BadImage
 
@@ -221,3 +222,29 @@ def test_a_webp_whose_transparency_is_damaged_is_refused():
     data = bytearray(encoded(image, "WEBP"))
     data[data.index(b"ALPH") + 7] = 1
     assert refused(bytes(data))
+
+
+@pytest.mark.parametrize("name", [b"PLTE", b"tRNS"])
+@pytest.mark.parametrize("at", range(4))
+def test_a_png_whose_palettes_name_is_damaged_is_refused(name, at):
+    data = bytearray(encoded(picture().quantize(8), "PNG", transparency=3))
+    data[data.index(name) + at] ^= 1
+    assert refused(bytes(data))
+
+
+def test_another_frame_never_stands_for_a_broken_first_one():
+    first, second = picture(0).quantize(8), picture(1).quantize(8)
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    broken = bytearray(data)
+    width_high = data.index(b"\x2c\0\0\0\0") + 6
+    broken[width_high] ^= 1
+    assert refused(bytes(broken))
+
+
+def test_pixels_that_spell_the_name_of_a_box_stay_as_they_are():
+    data, _ = METADATA["HEIF"](picture())
+    data = next(versions(data, "HEIF")).data
+    pixels = b"\x5a\x01\x77\x09infe\x02, as pixels may spell it"
+    data += (len(pixels) + 8).to_bytes(4) + b"mdat" + pixels
+    (version,) = versions(data, "HEIF")
+    assert version.data == data

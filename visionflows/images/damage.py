@@ -24,6 +24,7 @@ _TIFF_PIXELS = {
 }
 # Items of a HEIF that are pictures, or parts of one: ISO/IEC 23008-12, and libheif's list.
 _ITEMS = (b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"grid", b"iden", b"iovl", b"tmap")
+_LONGEST_ITEM = 1 << 12  # bytes of the box that lists one
 
 
 class Version(NamedTuple):
@@ -74,7 +75,7 @@ def _png(data: bytes) -> bytes | None:
     while True:
         chunk = _png_chunk(data, at)
         if chunk is None:
-            if data[at + 4 : at + 8] in _PNG_PIXELS:
+            if _png_makes_pixels(data, at):
                 return None
             following = [_png_found(data, name, at + 1) for name in (*_PNG_PIXELS, b"eXIf")]
             at = min((place for place in following if place >= 0), default=-1)
@@ -95,6 +96,16 @@ def _png_chunk(data: bytes, at: int) -> bytes | None:
     chunk = data[at : at + 12 + length]
     whole = len(chunk) == 12 + length
     return chunk if whole and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]) else None
+
+
+def _png_makes_pixels(data: bytes, at: int) -> bool:
+    """Whether a broken chunk is one that makes pixels: by its name, or by the checksum with one."""
+    (length,) = struct.unpack_from(">I", data, at)
+    named, checksum = data[at + 4 : at + 8], data[at + 8 + length : at + 12 + length]
+    content = data[at + 8 : at + 8 + length]
+    return named in _PNG_PIXELS or any(
+        zlib.crc32(name + content).to_bytes(4) == checksum for name in _PNG_PIXELS
+    )
 
 
 def _png_found(data: bytes, name: bytes, at: int) -> int:
@@ -150,8 +161,9 @@ def _gif(data: bytes) -> bytes | None:
     at = _gif_table(data, 10, 13)
     head, control = data[:at], b""
     while True:
-        if data[at] == 0x2C and (end := _gif_image(data, at)):
-            return head + control + data[at:end] + b";"
+        if data[at] == 0x2C:
+            end = _gif_image(data, at)  # what follows a broken one is another frame
+            return head + control + data[at:end] + b";" if end else None
         end = _gif_blocks(data, at + 2) if data[at] == 0x21 else None
         if end is None or end >= len(data) or data[end] not in b"\x21\x2c\x3b":
             controls = data.find(b"\x21\xf9\x04", at + 1)
@@ -230,6 +242,9 @@ def _boxes(data: bytes) -> bytes:
     looks for: EXIF, XMP, and what damage has made of one, on which a reader may fall."""
     made, at = bytearray(data), 0
     while (at := data.find(b"infe", at)) >= 0:
+        if int.from_bytes(data[max(at - 4, 0) : at]) > _LONGEST_ITEM:
+            at += 4  # four bytes of pixels that happen to be these
+            continue
         kind = at + {2: 12, 3: 14}.get(data[at + 4] if at + 4 < len(data) else 0, len(data))
         at += 4
         if data[kind : kind + 4] not in _ITEMS:
