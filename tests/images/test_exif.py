@@ -2,6 +2,7 @@
 
 import random
 import struct
+import tracemalloc
 import zlib
 
 import pillow_heif
@@ -122,10 +123,25 @@ def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
         ({Base.Make: "Apple", Base.Model: "iPhone 15"}, "Apple iPhone 15"),
         ({Base.Model: "two\nlines"}, "two lines"),
         ({Base.Make: "x" * 5000}, "x" * 100),
+        ({Base.Make: "小米".encode(), Base.Model: "M2102"}, "小米 M2102"),
+        ({Base.Make: "Müller".encode("latin-1"), Base.Model: "M1"}, "Müller M1"),
     ],
 )
 def test_a_camera_is_one_line(base, camera):
     assert columns(encoded(picture(), exif=exif_of(base).tobytes()))["camera"] == camera
+
+
+def test_a_camera_of_many_megabytes_takes_no_memory():
+    with opened(
+        encoded(picture(), "PNG", exif=exif_of({Base.Make: "x" * 5_000_000}).tobytes())
+    ) as found:
+        found.exif()
+        tracemalloc.start()
+        camera = told(found.exif, found.size)[1]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert camera == "x" * 100
+    assert peak < 20_000_000
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF", "TIFF"])
