@@ -8,6 +8,7 @@ import zlib
 import pillow_heif
 import pytest
 from conftest import encoded, picture
+from damaged import METADATA
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
@@ -129,6 +130,15 @@ def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
 )
 def test_a_camera_is_one_line(base, camera):
     assert columns(encoded(picture(), exif=exif_of(base).tobytes()))["camera"] == camera
+
+
+@pytest.mark.parametrize("broken", [b"mim\xce", b"mime\0\xce"])
+def test_an_item_of_a_broken_type_ends_no_process(broken):
+    """libheif's binding falls on a type that is no text, of whatever item it is."""
+    data, _ = METADATA["HEIF"](picture())
+    at = data.index(b"mime")
+    data = data[:at] + broken + data[at + len(broken) :]
+    assert columns(data)["camera"] == "A Maker of Cameras A Model"
 
 
 def test_a_camera_of_many_megabytes_takes_no_memory():

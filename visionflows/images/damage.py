@@ -237,7 +237,12 @@ def _jpeg2000(data: bytes) -> bytes | None:
     return data[at:] if at > 0 and b"pclr" not in data[:at] else None
 
 
-def _boxes(data: bytes) -> bytes:
+def heif_with_exif(data: bytes) -> bytes:
+    """A HEIF of whose items all but pictures and EXIF are hidden, for who reads its EXIF."""
+    return _boxes(data, (*_ITEMS, b"Exif"))
+
+
+def _boxes(data: bytes, kept: tuple[bytes, ...] = _ITEMS) -> bytes:
     """A HEIF or AVIF in whose list of items (`infe`) all but pictures have a type that nobody
     looks for: EXIF, XMP, and what damage has made of one, on which a reader may fall."""
     made, at = bytearray(data), 0
@@ -247,7 +252,7 @@ def _boxes(data: bytes) -> bytes:
             continue
         kind = at + {2: 12, 3: 14}.get(data[at + 4] if at + 4 < len(data) else 0, len(data))
         at += 4
-        if data[kind : kind + 4] not in _ITEMS:
+        if data[kind : kind + 4] not in kept:
             made[kind : kind + 4] = b"none"[: len(data[kind : kind + 4])]
     return bytes(made)
 

@@ -24,7 +24,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.content import TooLarge, content_of
 from visionflows.images import tiff
-from visionflows.images.damage import Version, versions
+from visionflows.images.damage import Version, heif_with_exif, versions
 from visionflows.images.depth import to_rgb
 from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
 from visionflows.images.jpeg import has_many_scans
@@ -120,7 +120,7 @@ def _decoded(
                     first = first or error
                     continue
                 if kind is HEIF:  # of which the version has none
-                    picture = picture._replace(exif=lambda: _file(data, kind).getexif())
+                    picture = picture._replace(exif=lambda: _exif_of_heif(data))
                 yield picture
                 return
         raise _refusal(data, kind, first)
@@ -190,6 +190,10 @@ def _file(data: bytes, kind: Kind | None) -> Image.Image:
         opened: Image.Image = HeifImageFile(io.BytesIO(data))
         return opened
     return Image.open(io.BytesIO(data), formats=(kind.decoder,) if kind else UNTOLD)
+
+
+def _exif_of_heif(data: bytes) -> Image.Exif:
+    return _file(heif_with_exif(data), HEIF).getexif()
 
 
 def read_file(path: str | os.PathLike[str], memory: Memory | None = None) -> bytes:
