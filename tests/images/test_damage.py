@@ -110,6 +110,13 @@ def test_a_segment_that_lies_about_its_length(length):
     assert open_image(lying).tobytes() == open_image(data).tobytes()
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_a_second_picture_never_stands_for_a_broken_first_one(at):
+    data = bytearray(encoded(picture(0), "MPO", save_all=True, append_images=[picture(1)]))
+    data[data.index(b"\xff\xc0") + at] ^= 0x11
+    assert refused(bytes(data))
+
+
 def test_orientation_outlives_damage_beside_it():
     turned = Image.Exif()
     turned[0x0112] = 6

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-_SOS, _EOI = 0xDA, b"\xff\xd9"
+_SOS, _SOI, _EOI = 0xDA, b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PIXELS = {*_FRAMES, 0xC4, 0xCC, _SOS, 0xDB, 0xDD}  # with the tables, and the restart interval
 _KNOWN = _PIXELS | {*range(0xE0, 0xF0), 0xFE}
@@ -95,7 +95,10 @@ def _is_kept(marker: int, content: bytes, exif: bool) -> bool:
 
 
 def _resumed(data: bytes, broken: int) -> int | None:
-    """Where segments go on behind a broken one: the largest picture, as thumbnails have theirs."""
+    """Where segments go on behind a broken one: those of the largest picture.
+
+    Not of one with a beginning of its own: a thumbnail, or what stands behind the picture.
+    """
     found: tuple[int, int] = (0, 0)
     seen: set[int] = set()
     at = data.find(b"\xff", broken + 1)
@@ -104,7 +107,8 @@ def _resumed(data: bytes, broken: int) -> int | None:
             chain = _chain(data, at)
             seen |= {segment.start for segment in chain}
             area = max((_area(data, segment) for segment in chain), default=0)
-            found = max(found, (area, -at))
+            if data.rfind(_SOI, broken, at + 1) <= data.rfind(_EOI, broken, at):
+                found = max(found, (area, -at))
         at = data.find(b"\xff", at + 1)
     return -found[1] if found[0] else None
 
