@@ -2,6 +2,7 @@
 
 import os
 import time
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -133,3 +134,21 @@ def test_drafts_that_others_write_meanwhile_are_no_fault(copies, caplog):
     keeper.keep(SHA256S[0], IMAGES[0])
     assert kept(copies) == {0}
     assert not caplog.messages
+
+
+def test_a_draft_that_another_training_is_writing_makes_no_room(copies):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    draft = copies.own / ".of-another"
+    draft.write_bytes(bytes(ONE))
+    Keeper(copies, most=ONE).keep(SHA256S[1], IMAGES[1])
+    assert kept(copies) == {1}
+    assert draft.exists()
+
+
+def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypatch):
+    before = copies.own
+    real = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "99" if name == "visionflows" else real(name)
+    )
+    assert copies.own != before

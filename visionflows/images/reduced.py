@@ -22,6 +22,7 @@ import re
 import secrets
 import shutil
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from visionflows.images.opening import Opening
 log = logging.getLogger("visionflows.reduced")
 
 MOST_BYTES = 64 << 30  # of all copies, of however many trainings
+WRITING = 3600.0  # seconds in which a draft may be that of another training, which is at it
 _HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")
 
 
@@ -47,7 +49,7 @@ class Reduced:
     @property
     def own(self) -> Path:
         """Where its copies lie: apart from those of others that decode otherwise."""
-        decoder = f"{self.opening}, Pillow {PIL.__version__}, {_heif_version()}"
+        decoder = f"{self.opening}, Pillow {PIL.__version__}, {_versions()}"
         return self.folder / sha256_of(decoder.encode())[:16]
 
     def path(self, sha256: str) -> Path:
@@ -128,7 +130,8 @@ class Keeper:
         for path in self.copies.folder.glob("*/*"):
             with contextlib.suppress(FileNotFoundError):  # a draft that has its name by now
                 told = path.stat()
-                found.append((told.st_mtime, told.st_size, path))
+                if not _is_draft(path) or told.st_mtime < time.time() - WRITING:
+                    found.append((told.st_mtime, told.st_size, path))
         self._older = sorted(found, reverse=True)
         self._bytes = sum(size for _, size, _ in found)
 
@@ -139,6 +142,10 @@ class Keeper:
                 *(self.copies.folder, why),
             )
         self._full = True
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -152,7 +159,8 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _heif_version() -> str:
+def _versions() -> str:
+    """Of what else makes pixels: ourselves, who turn, scale and lay them on white, too."""
     from importlib import metadata
 
-    return f"pi-heif {metadata.version('pi-heif')}"
+    return ", ".join(f"{name} {metadata.version(name)}" for name in ("pi-heif", "visionflows"))
