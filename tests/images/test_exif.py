@@ -117,6 +117,12 @@ def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
     assert columns(data) == PHOTO | {"latitude": "", "longitude": ""}
 
 
+def test_a_zero_has_no_minus():
+    place = {1: "S", 2: (0.0, 0.0, 0.0), 3: "W", 4: (0.0, 0.0, 0.001)}
+    found = columns(encoded(picture(), exif=exif_of(CANON, place=place).tobytes()))
+    assert (found["latitude"], found["longitude"]) == ("0.000000", "0.000000")
+
+
 @pytest.mark.parametrize(
     "base, camera",
     [

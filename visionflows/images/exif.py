@@ -71,7 +71,7 @@ def _position(place: _Tags) -> tuple[str, str]:
     """Degrees north and east, to a tenth of a metre; none of both without the other."""
     north = _degrees(place[_GPS.GPSLatitude], place[_GPS.GPSLatitudeRef], "NS", 90)
     east = _degrees(place[_GPS.GPSLongitude], place[_GPS.GPSLongitudeRef], "EW", 180)
-    return f"{north:.6f}", f"{east:.6f}"
+    return f"{round(north, 6) + 0.0:.6f}", f"{round(east, 6) + 0.0:.6f}"  # no minus before a zero
 
 
 def _degrees(parts: tuple[Any, ...], side: Any, sides: str, most: int) -> float:
