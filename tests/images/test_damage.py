@@ -14,6 +14,7 @@ from damaged import METADATA, chunk, segment
 from PIL import Image
 
 from visionflows.images import jpeg
+from visionflows.images.damage import versions
 from visionflows.images.open import open_image
 from visionflows.images.status import BadImage
 
@@ -74,6 +75,26 @@ def test_a_jpeg_that_lacks_its_end_alone_is_whole(options, size):
         assert refused(data[:-missing]), missing
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"restart_marker_blocks": 4},
+        {"restart_marker_rows": 1},
+        {"progressive": True},
+        {"progressive": True, "restart_marker_rows": 1, "subsampling": 0},
+    ],
+)
+def test_a_jpeg_cut_before_a_marker_is_not_whole(options):
+    data = encoded(picture(size=(96, 80)), "JPEG", quality=90, **options)
+    whole = open_image(data).tobytes()
+    assert open_image(data[:-2]).tobytes() == whole
+    cuts = [at for at in range(700, len(data) - 2) if data[at] == 0xFF and data[at + 1]]
+    assert len(cuts) > 2
+    for cut in cuts:
+        assert refused(data[:cut]), cut
+        assert refused(data[: cut + 1]), cut
+
+
 def test_zeros_in_place_of_what_is_missing_are_no_pixels():
     data = encoded(picture(size=(640, 480)), "JPEG")
     kept = len(data) * 7 // 10
@@ -87,6 +108,13 @@ def test_a_segment_that_lies_about_its_length(length):
     at = data.index(b"Exif\0\0") - 2
     lying = data[:at] + length.to_bytes(2) + data[at + 2 :]
     assert open_image(lying).tobytes() == open_image(data).tobytes()
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_second_picture_never_stands_for_a_broken_first_one(at):
+    data = bytearray(encoded(picture(0), "MPO", save_all=True, append_images=[picture(1)]))
+    data[data.index(b"\xff\xc0") + at] ^= 0x11
+    assert refused(bytes(data))
 
 
 def test_orientation_outlives_damage_beside_it():
@@ -178,3 +206,52 @@ def test_exif_that_is_none(format):
     (start, end), _ = spans
     broken = data[:start] + b"?" * (end - start) + data[end:]
     assert open_image(broken).tobytes() == open_image(data).tobytes()
+
+
+# WebP
+
+
+@pytest.mark.parametrize("name", [b"ICCP", b"XMP "])
+@pytest.mark.parametrize("size", [3, 0x7FFF, 0xFFFFFFFF])
+def test_a_webp_keeps_its_orientation_beside_a_broken_chunk(name, size):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    options = {"xmp": b"<x>by hand</x>", "icc_profile": bytes(80), "exif": turned.tobytes()}
+    data = encoded(picture(size=(64, 48)), "WEBP", **options)
+    at = data.index(name) + 4
+    broken = data[:at] + size.to_bytes(4, "little") + data[at + 4 :]
+    assert open_image(broken).tobytes() == open_image(data).tobytes()
+
+
+def test_a_webp_whose_transparency_is_damaged_is_refused():
+    image = picture(size=(64, 48))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = bytearray(encoded(image, "WEBP"))
+    data[data.index(b"ALPH") + 7] = 1
+    assert refused(bytes(data))
+
+
+@pytest.mark.parametrize("name", [b"PLTE", b"tRNS"])
+@pytest.mark.parametrize("at", range(4))
+def test_a_png_whose_palettes_name_is_damaged_is_refused(name, at):
+    data = bytearray(encoded(picture().quantize(8), "PNG", transparency=3))
+    data[data.index(name) + at] ^= 1
+    assert refused(bytes(data))
+
+
+def test_another_frame_never_stands_for_a_broken_first_one():
+    first, second = picture(0).quantize(8), picture(1).quantize(8)
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    broken = bytearray(data)
+    width_high = data.index(b"\x2c\0\0\0\0") + 6
+    broken[width_high] ^= 1
+    assert refused(bytes(broken))
+
+
+def test_pixels_that_spell_the_name_of_a_box_stay_as_they_are():
+    data, _ = METADATA["HEIF"](picture())
+    data = next(versions(data, "HEIF")).data
+    pixels = b"\x5a\x01\x77\x09infe\x02, as pixels may spell it"
+    data += (len(pixels) + 8).to_bytes(4) + b"mdat" + pixels
+    (version,) = versions(data, "HEIF")
+    assert version.data == data

@@ -1,12 +1,13 @@
 """Deep pictures: what a file says of its values is obeyed, and no single pixel decides."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
 import tifffile
 from conftest import encoded
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from visionflows.images import depth
 from visionflows.images.open import open_image
@@ -111,3 +112,11 @@ def test_a_guess_is_told_once(tif, caplog):
             open_image(tif(GREY.astype(np.float32)))
     (line,) = caplog.messages
     assert "by guess" in line
+
+
+@pytest.mark.parametrize("least, most", [(0.0, math.inf), (-1e308, 1e308), (0.0, math.nan)])
+def test_a_range_that_is_none_is_not_obeyed(least, most):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[340], tags[341] = least, most
+    deep = Image.fromarray(np.linspace(0, 65_535, 1600).reshape(40, 40).astype(np.uint16))
+    assert open_image(encoded(deep, "TIFF", tiffinfo=tags)).getextrema()[0] == (0, 255)

@@ -2,11 +2,13 @@
 
 import random
 import struct
+import tracemalloc
 import zlib
 
 import pillow_heif
 import pytest
 from conftest import encoded, picture
+from damaged import METADATA
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
@@ -115,6 +117,12 @@ def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
     assert columns(data) == PHOTO | {"latitude": "", "longitude": ""}
 
 
+def test_a_zero_has_no_minus():
+    place = {1: "S", 2: (0.0, 0.0, 0.0), 3: "W", 4: (0.0, 0.0, 0.001)}
+    found = columns(encoded(picture(), exif=exif_of(CANON, place=place).tobytes()))
+    assert (found["latitude"], found["longitude"]) == ("0.000000", "0.000000")
+
+
 @pytest.mark.parametrize(
     "base, camera",
     [
@@ -122,10 +130,34 @@ def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
         ({Base.Make: "Apple", Base.Model: "iPhone 15"}, "Apple iPhone 15"),
         ({Base.Model: "two\nlines"}, "two lines"),
         ({Base.Make: "x" * 5000}, "x" * 100),
+        ({Base.Make: "小米".encode(), Base.Model: "M2102"}, "小米 M2102"),
+        ({Base.Make: "Müller".encode("latin-1"), Base.Model: "M1"}, "Müller M1"),
     ],
 )
 def test_a_camera_is_one_line(base, camera):
     assert columns(encoded(picture(), exif=exif_of(base).tobytes()))["camera"] == camera
+
+
+@pytest.mark.parametrize("broken", [b"mim\xce", b"mime\0\xce"])
+def test_an_item_of_a_broken_type_ends_no_process(broken):
+    """libheif's binding falls on a type that is no text, of whatever item it is."""
+    data, _ = METADATA["HEIF"](picture())
+    at = data.index(b"mime")
+    data = data[:at] + broken + data[at + len(broken) :]
+    assert columns(data)["camera"] == "A Maker of Cameras A Model"
+
+
+def test_a_camera_of_many_megabytes_takes_no_memory():
+    with opened(
+        encoded(picture(), "PNG", exif=exif_of({Base.Make: "x" * 5_000_000}).tobytes())
+    ) as found:
+        found.exif()
+        tracemalloc.start()
+        camera = told(found.exif, found.size)[1]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert camera == "x" * 100
+    assert peak < 20_000_000
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF", "TIFF"])

@@ -147,6 +147,9 @@ def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
     names = ("a/b.CSV", "c", "Thumbs.db", "x.jpg_large", "gone.jpg", "gone", "d.csv")
     assert [name for name in names if pictures(name)] == ["x.jpg_large", "gone.jpg"]
     assert pictures.by_ending() == {".csv": 2, "no ending": 2, ".db": 1}
+    (tmp_path / "folder").mkdir()
+    assert not pictures("folder")
+    assert pictures.by_ending()["cannot be read"] == 1  # what it is could not be told
     many = Pictures(lambda name, size: b"")
     assert not any(many(f"a.{number:03}") for number in range(100))
     assert len(many.by_ending()) == 21

@@ -2,6 +2,7 @@
 
 import os
 import time
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -111,3 +112,43 @@ def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
         keeper.keep(SHA256S[number], IMAGES[number])
     assert len(caplog.messages) == 1
     assert "photos: no room for copies" in caplog.text
+
+
+def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
+    class Fleeting(Reduced):
+        def get(self, sha256):
+            image = super().get(sha256)
+            self.path(sha256).unlink(missing_ok=True)
+            return image
+
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    Keeper(Fleeting(copies.folder, copies.opening)).keep(SHA256S[0], IMAGES[0])
+    assert kept(copies) == set()
+
+
+def test_drafts_that_others_write_meanwhile_are_no_fault(copies, caplog):
+    copies.own.mkdir(parents=True)
+    for number in range(3):
+        (copies.own / f".gone-{number}").symlink_to("renamed")  # listed, and not there to be asked
+    keeper = Keeper(copies)
+    keeper.keep(SHA256S[0], IMAGES[0])
+    assert kept(copies) == {0}
+    assert not caplog.messages
+
+
+def test_a_draft_that_another_training_is_writing_makes_no_room(copies):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    draft = copies.own / ".of-another"
+    draft.write_bytes(bytes(ONE))
+    Keeper(copies, most=ONE).keep(SHA256S[1], IMAGES[1])
+    assert kept(copies) == {1}
+    assert draft.exists()
+
+
+def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypatch):
+    before = copies.own
+    real = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "99" if name == "visionflows" else real(name)
+    )
+    assert copies.own != before

@@ -6,10 +6,10 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import encoded
-from image_files import size_of
+from image_files import refused, size_of
 from PIL import Image
 
-from visionflows.images import depth
+from visionflows.images import depth, jpeg
 from visionflows.images.memory import Memory, decoding_bytes
 from visionflows.images.open import open_image, pixels
 from visionflows.images.opening import BEFORE, Opening
@@ -118,6 +118,29 @@ def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):
     with pytest.raises(BadImage, match="3000×2000 pixels") as caught:
         open_image(progressive, memory=Memory(), opening=SCALED)
     assert caught.value.status == "too_large"
+
+
+def claiming(data: bytes, side: int) -> bytes:
+    """A JPEG whose header says that it is a square of `side`; its pixels are not there."""
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + side.to_bytes(2) * 2 + data[at + 4 :]
+
+
+def test_a_jpeg_in_many_scans_is_counted_as_a_progressive_one():
+    data = claiming(encoded(photo((64, 64)), "JPEG"), 65_000)
+    at = data.index(b"\xff\xda")
+    first = b"\xff\xda\0\x08\1\1\0\0\x3f\0"  # of the first component alone
+    status, reason = refused(data[:at] + first + data[at + 14 :], opening=SCALED)
+    assert status == "too_large"
+    assert "to decode, more than the limit" in reason
+
+
+def test_whether_a_jpeg_lacks_its_end_alone_is_asked_within_the_limits(monkeypatch):
+    monkeypatch.setattr(jpeg, "_digest", lambda data: pytest.fail("it was decoded whole"))
+    data = claiming(encoded(photo((64, 64)), "JPEG"), 65_000)
+    status, reason = refused(data.removesuffix(b"\xff\xd9"), opening=SCALED)
+    assert status == "unreadable"
+    assert "truncated" in reason
 
 
 def test_the_estimate_follows_the_draft():

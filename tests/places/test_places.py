@@ -35,6 +35,14 @@ def test_what_is_written_is_read_and_leaves_nothing_else(here, tmp_path):
     assert os.listdir(tmp_path / "here/deep") == ["file.bin"]
 
 
+def test_the_beginning_of_a_file_is_all_of_a_short_one(here):
+    for name, data in {"long": b"0123456789", "short": b"01", "empty": b""}.items():
+        here.write(name, data)
+        assert here.head(name, 4) == data[:4]
+    with pytest.raises(FileNotFoundError):
+        here.head("gone", 4)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_every_kind_are_written_listed_and_read(here, name):
     here.write(name, name.encode())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import encoded, shape, write_shapes
+from PIL import Image
 from scored import rows_of
 
 from visionflows.errors import OtherRunError
@@ -132,6 +133,16 @@ def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_pat
     monkeypatch.setattr(jobs, "computing", lambda: {"pillow": "99"})
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert third["timings"]["scored"] == 2  # what another decoder refused, too
+
+
+def test_what_a_small_memory_refused_is_asked_again(trained, bitmaps, tmp_path, monkeypatch):
+    Image.new("RGB", (1000, 1000)).save(bitmaps / "decoded.png")
+    (bitmaps / "encoded.png").write_bytes(encoded(shape("circle", 1)) + bytes(2_000_000))
+    with monkeypatch.context() as small:
+        small.setattr("visionflows.images.memory.memory_bytes", lambda: 12_000_000)
+        first = scored(trained, bitmaps, tmp_path / "out", NEW)
+    assert first["books"]["by_status"] == {"ok": 10, "too_large": 2}
+    assert scored(trained, bitmaps, tmp_path / "out", NEW)["books"]["by_status"] == {"ok": 12}
 
 
 def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkeypatch):

@@ -9,7 +9,16 @@ from conftest import shape
 from visionflows.scoring.run import ScoreSettings, score_folder
 from visionflows.scoring.spreadsheet import as_text
 
-FORMULAS = ["=1+1.png", "+1.png", "-2+3.png", "@SUM(A1).png", "\t=1.png", " =1.png", "＝1.png"]
+FORMULAS = [
+    "=1+1.png",
+    "+1.png",
+    "-2+3.png",
+    "@SUM(A1).png",
+    "-33.856917+A1.png",
+    "\t=1.png",
+    " =1.png",
+    "＝1.png",
+]
 TEXTS = ["a=1.png", "1-2.png", "'1.png", "b/=1.png", "käse.png"]
 
 
@@ -18,7 +27,7 @@ def test_what_begins_as_a_formula_is_made_a_text(cell):
     assert as_text(cell) == f"'{cell}"
 
 
-@pytest.mark.parametrize("cell", ["", "0.5", *TEXTS])
+@pytest.mark.parametrize("cell", ["", "0.5", "-33.856917", *TEXTS])
 def test_other_cells_stay(cell):
     assert as_text(cell) == cell
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from visionflows.images import jpeg
 
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_WEBP_KEPT = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
+_WEBP_PIXELS = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
 # TIFF tags that make pixels: how they are stored, meant and turned.
 _TIFF_PIXELS = {
     *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320),
@@ -24,6 +24,7 @@ _TIFF_PIXELS = {
 }
 # Items of a HEIF that are pictures, or parts of one: ISO/IEC 23008-12, and libheif's list.
 _ITEMS = (b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"grid", b"iden", b"iovl", b"tmap")
+_LONGEST_ITEM = 1 << 12  # bytes of the box that lists one
 
 
 class Version(NamedTuple):
@@ -74,7 +75,7 @@ def _png(data: bytes) -> bytes | None:
     while True:
         chunk = _png_chunk(data, at)
         if chunk is None:
-            if data[at + 4 : at + 8] in _PNG_PIXELS:
+            if _png_makes_pixels(data, at):
                 return None
             following = [_png_found(data, name, at + 1) for name in (*_PNG_PIXELS, b"eXIf")]
             at = min((place for place in following if place >= 0), default=-1)
@@ -95,6 +96,16 @@ def _png_chunk(data: bytes, at: int) -> bytes | None:
     chunk = data[at : at + 12 + length]
     whole = len(chunk) == 12 + length
     return chunk if whole and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]) else None
+
+
+def _png_makes_pixels(data: bytes, at: int) -> bool:
+    """Whether a broken chunk is one that makes pixels: by its name, or by the checksum with one."""
+    (length,) = struct.unpack_from(">I", data, at)
+    named, checksum = data[at + 4 : at + 8], data[at + 8 + length : at + 12 + length]
+    content = data[at + 8 : at + 8 + length]
+    return named in _PNG_PIXELS or any(
+        zlib.crc32(name + content).to_bytes(4) == checksum for name in _PNG_PIXELS
+    )
 
 
 def _png_found(data: bytes, name: bytes, at: int) -> int:
@@ -130,13 +141,15 @@ def _webp(data: bytes) -> bytes | None:
         name, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
         end = at + 8 + size + size % 2
         if end > len(data) or not name.isascii():
-            places = [data.find(known, at + 1) for known in _WEBP_KEPT]
+            if name in _WEBP_PIXELS:
+                return None
+            places = [data.find(known, at + 1) for known in (*_WEBP_PIXELS, b"EXIF")]
             at = min((place for place in places if place >= 0), default=len(data))
             continue
         if name == b"VP8X":
-            flags = data[at + 8] & 0b01_0010  # alpha and animation; what is dropped is not told
+            flags = data[at + 8] & 0b01_1010  # alpha, EXIF, animation; what is dropped is not told
             kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
-        elif name in _WEBP_KEPT:
+        elif name in _WEBP_PIXELS or name == b"EXIF":
             kept.append(data[at:end])
         at = end
     body = b"WEBP" + b"".join(kept)
@@ -148,8 +161,9 @@ def _gif(data: bytes) -> bytes | None:
     at = _gif_table(data, 10, 13)
     head, control = data[:at], b""
     while True:
-        if data[at] == 0x2C and (end := _gif_image(data, at)):
-            return head + control + data[at:end] + b";"
+        if data[at] == 0x2C:
+            end = _gif_image(data, at)  # what follows a broken one is another frame
+            return head + control + data[at:end] + b";" if end else None
         end = _gif_blocks(data, at + 2) if data[at] == 0x21 else None
         if end is None or end >= len(data) or data[end] not in b"\x21\x2c\x3b":
             controls = data.find(b"\x21\xf9\x04", at + 1)
@@ -223,14 +237,22 @@ def _jpeg2000(data: bytes) -> bytes | None:
     return data[at:] if at > 0 and b"pclr" not in data[:at] else None
 
 
-def _boxes(data: bytes) -> bytes:
+def heif_with_exif(data: bytes) -> bytes:
+    """A HEIF of whose items all but pictures and EXIF are hidden, for who reads its EXIF."""
+    return _boxes(data, (*_ITEMS, b"Exif"))
+
+
+def _boxes(data: bytes, kept: tuple[bytes, ...] = _ITEMS) -> bytes:
     """A HEIF or AVIF in whose list of items (`infe`) all but pictures have a type that nobody
     looks for: EXIF, XMP, and what damage has made of one, on which a reader may fall."""
     made, at = bytearray(data), 0
     while (at := data.find(b"infe", at)) >= 0:
+        if int.from_bytes(data[max(at - 4, 0) : at]) > _LONGEST_ITEM:
+            at += 4  # four bytes of pixels that happen to be these
+            continue
         kind = at + {2: 12, 3: 14}.get(data[at + 4] if at + 4 < len(data) else 0, len(data))
         at += 4
-        if data[kind : kind + 4] not in _ITEMS:
+        if data[kind : kind + 4] not in kept:
             made[kind : kind + 4] = b"none"[: len(data[kind : kind + 4])]
     return bytes(made)
 

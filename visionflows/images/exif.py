@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 COLUMNS = ("taken_at", "camera", "latitude", "longitude", "width", "height")
 LONGEST = 100  # characters of a camera's name
+_LONGEST = 65_535  # bytes of a tag that are looked at: as many as a JPEG can hold
 _Tags = Mapping[int, Any]
 _BASE, _GPS = ExifTags.Base, ExifTags.GPS
 # Times as they are told, with the offset from UTC that may stand beside each.
@@ -70,7 +71,7 @@ def _position(place: _Tags) -> tuple[str, str]:
     """Degrees north and east, to a tenth of a metre; none of both without the other."""
     north = _degrees(place[_GPS.GPSLatitude], place[_GPS.GPSLatitudeRef], "NS", 90)
     east = _degrees(place[_GPS.GPSLongitude], place[_GPS.GPSLongitudeRef], "EW", 180)
-    return f"{north:.6f}", f"{east:.6f}"
+    return f"{round(north, 6) + 0.0:.6f}", f"{round(east, 6) + 0.0:.6f}"  # no minus before a zero
 
 
 def _degrees(parts: tuple[Any, ...], side: Any, sides: str, most: int) -> float:
@@ -83,7 +84,14 @@ def _degrees(parts: tuple[Any, ...], side: Any, sides: str, most: int) -> float:
 
 
 def _text(value: Any) -> str:
-    """What a tag says, on one line."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    shown = "".join(letter if letter.isprintable() else " " for letter in text.partition("\0")[0])
-    return " ".join(shown.split())
+    """What a tag says, on one line: UTF-8 where it is, as phones write it, else Latin-1."""
+    if isinstance(value, str):  # Pillow's, which takes all for Latin-1
+        value = value[:_LONGEST].encode("latin-1", "replace")
+    if not isinstance(value, bytes):
+        return ""
+    said = value[:_LONGEST].partition(b"\0")[0]
+    try:
+        text = said.decode()
+    except UnicodeDecodeError:
+        text = said.decode("latin-1")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

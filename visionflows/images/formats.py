@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 HEAD = 512  # bytes of a file that tell what it is
 MOST_ENDINGS = 20  # that are told of
+UNSEEN = "cannot be read"  # in place of an ending: what of a file could not be told
 # Endings of pictures, in any case, whether or not they can be decoded here: each gets its row.
 IMAGE_SUFFIXES = tuple(
     f".{suffix}"
@@ -173,16 +174,16 @@ class Pictures:
         self.others: Counter[str] = Counter()
 
     def __call__(self, name: str) -> bool:
-        picture = is_picture(name, lambda: self._look(name))
-        if not picture:
-            self.others[_ending(name)] += 1
-        return picture
-
-    def _look(self, name: str) -> bytes:
+        told = _ending(name)
         try:
-            return self._head(name, HEAD)
-        except OSError:  # gone, or closed to us: nothing says that it is a picture
-            return b""
+            picture = is_picture(name, lambda: self._head(name, HEAD))
+        except FileNotFoundError:  # gone: nothing says that it was a picture
+            picture = False
+        except OSError:  # closed to us, or not to be had: it may be one
+            picture, told = False, UNSEEN
+        if not picture:
+            self.others[told] += 1
+        return picture
 
     def by_ending(self) -> dict[str, int]:
         """How many files are no pictures, by ending: the commonest, and the rest together."""

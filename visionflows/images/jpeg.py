@@ -8,17 +8,19 @@ dropped; how the walk finds the next of them is told at `_resumed`.
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from PIL import Image
 
-_SOS, _EOI = 0xDA, b"\xff\xd9"
+_SOS, _SOI, _EOI = 0xDA, b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PIXELS = {*_FRAMES, 0xC4, 0xCC, _SOS, 0xDB, 0xDD}  # with the tables, and the restart interval
 _KNOWN = _PIXELS | {*range(0xE0, 0xF0), 0xFE}
 _LONGEST = 65_535 + 2  # bytes of a segment
 _NOISES = (b"", b"\x55" * 512, b"\xaa" * 512, b"\xdb\x6d\xb6" * 170)  # of every code the first bits
+_SCAN, _RESTART_OR_SCAN = re.compile(rb"\xff\xda"), re.compile(rb"\xff[\xd0-\xd7\xda]")
 
 
 class _Segment(NamedTuple):
@@ -52,6 +54,16 @@ def is_sound(data: bytes) -> bool:
         return False
 
 
+def has_many_scans(data: bytes) -> bool:
+    """Whether it is in several scans, or may be: its decoder holds them all, as a progressive's."""
+    try:
+        segments = [*_segments(data, 2)]
+    except ValueError:
+        return True
+    frames = [data[segment.start + 9] for segment in segments if segment.marker in _FRAMES]
+    return bool(frames) and data[segments[-1].start + 4] < frames[-1]
+
+
 def bare(data: bytes, exif: bool) -> bytes | None:
     """The same picture without metadata, but for its orientation if `exif`; None if none is found.
 
@@ -83,7 +95,10 @@ def _is_kept(marker: int, content: bytes, exif: bool) -> bool:
 
 
 def _resumed(data: bytes, broken: int) -> int | None:
-    """Where segments go on behind a broken one: the largest picture, as thumbnails have theirs."""
+    """Where segments go on behind a broken one: those of the largest picture.
+
+    Not of one with a beginning of its own: a thumbnail, or what stands behind the picture.
+    """
     found: tuple[int, int] = (0, 0)
     seen: set[int] = set()
     at = data.find(b"\xff", broken + 1)
@@ -92,7 +107,8 @@ def _resumed(data: bytes, broken: int) -> int | None:
             chain = _chain(data, at)
             seen |= {segment.start for segment in chain}
             area = max((_area(data, segment) for segment in chain), default=0)
-            found = max(found, (area, -at))
+            if data.rfind(_SOI, broken, at + 1) <= data.rfind(_EOI, broken, at):
+                found = max(found, (area, -at))
         at = data.find(b"\xff", at + 1)
     return -found[1] if found[0] else None
 
@@ -123,12 +139,40 @@ def ended(data: bytes) -> tuple[bytes, Callable[[], bool]] | None:
     data = data.removesuffix(b"\xff")
 
     def made(begun: bytes) -> set[bytes]:
-        return {_digest(begun + noise + _EOI) for noise in _NOISES}
+        starts = {b"", _next_restart(begun)}
+        return {_digest(begun + start + noise + _EOI) for start in starts for noise in _NOISES}
 
     def whole() -> bool:
-        return len(made(data)) == 1 and len(made(data[:-16])) > 1
+        return _has_all_scans(data) and len(made(data)) == 1 and len(made(data[:-16])) > 1
 
     return data + _EOI, whole
+
+
+def _next_restart(data: bytes) -> bytes:
+    """The marker that would stand before more pixels: behind one that is missing none are read."""
+    at = _scan(data)
+    if not any(segment.marker == 0xDD for segment in _segments(data, 2)):
+        return b""
+    last = [match[0][1] for match in _RESTART_OR_SCAN.finditer(data, at)][-1:]
+    return bytes([0xFF, 0xD0 if last in ([], [_SOS]) else 0xD0 + (last[0] + 1) % 8])
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether the scans bring all coefficients of all components to their last bit.
+
+    One that was cut between two scans shows it in nothing else.
+    """
+    segments = [*_segments(data, 2)]
+    (frame,) = (data[segment.start + 4 :] for segment in segments if segment.marker in _FRAMES)
+    left = {(component, at) for component in frame[6 : 6 + 3 * frame[5] : 3] for at in range(64)}
+    scans = [segments[-1].start, *(match.start() for match in _SCAN.finditer(data, _scan(data)))]
+    for scan in scans:
+        count = data[scan + 4]
+        components = data[scan + 5 : scan + 5 + 2 * count : 2]
+        first, last, bits = data[scan + 5 + 2 * count : scan + 8 + 2 * count]
+        if bits & 15 == 0:
+            left -= {(c, at) for c in components for at in range(first, last + 1)}
+    return not left
 
 
 def _scan(data: bytes) -> int:

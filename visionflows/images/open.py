@@ -24,9 +24,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.content import TooLarge, content_of
 from visionflows.images import tiff
-from visionflows.images.damage import Version, versions
+from visionflows.images.damage import Version, heif_with_exif, versions
 from visionflows.images.depth import to_rgb
 from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
+from visionflows.images.jpeg import has_many_scans
 from visionflows.images.memory import MAX_PIXELS, Memory, memory_of_process
 from visionflows.images.opening import ENOUGH, WHOLE, Opening
 from visionflows.images.pillow import check_pixels, ours
@@ -119,7 +120,7 @@ def _decoded(
                     first = first or error
                     continue
                 if kind is HEIF:  # of which the version has none
-                    picture = picture._replace(exif=lambda: _file(data, kind).getexif())
+                    picture = picture._replace(exif=lambda: _exif_of_heif(data))
                 yield picture
                 return
         raise _refusal(data, kind, first)
@@ -146,6 +147,10 @@ def _shown(
     max_pixels, memory = limits
     file = room.enter_context(_file(version.data, kind))
     size = file.size
+    if isinstance(file, JpegImageFile) and has_many_scans(version.data):
+        file.info["progressive"] = 1  # what its decoder holds is the same
+    if version.whole and not _is_whole(version.whole, file, limits):
+        raise OSError("image file is truncated")
     if opening.side and isinstance(file, JpegImageFile):
         file.draft(None, (ENOUGH * opening.side,) * 2)
     check_pixels(file.size, max_pixels)
@@ -153,8 +158,6 @@ def _shown(
     room.enter_context(memory.picture(file))
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", CAMERA_RAW.refused)
-    if version.whole and not version.whole():
-        raise OSError("image file is truncated")
     in_eight_bits(file)
     file.load()
     factor = 1 if isinstance(file, JpegImageFile) else opening.factor(file.size)
@@ -167,6 +170,18 @@ def _shown(
     return Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size, file.getexif)
 
 
+def _is_whole(whole: Callable[[], bool], file: Image.Image, limits: tuple[int, Memory]) -> bool:
+    """Whether a version is whole, which is told by decoding it at its full size, if that may be."""
+    max_pixels, memory = limits
+    try:
+        check_pixels(file.size, max_pixels)
+        memory.check(file)
+    except BadImage:
+        return False
+    with memory.picture(file):
+        return whole()
+
+
 def _file(data: bytes, kind: Kind | None) -> Image.Image:
     """The file, opened by what decodes its kind; one of no known kind, by what may know it."""
     if kind is HEIF:
@@ -175,6 +190,10 @@ def _file(data: bytes, kind: Kind | None) -> Image.Image:
         opened: Image.Image = HeifImageFile(io.BytesIO(data))
         return opened
     return Image.open(io.BytesIO(data), formats=(kind.decoder,) if kind else UNTOLD)
+
+
+def _exif_of_heif(data: bytes) -> Image.Exif:
+    return _file(heif_with_exif(data), HEIF).getexif()
 
 
 def read_file(path: str | os.PathLike[str], memory: Memory | None = None) -> bytes:

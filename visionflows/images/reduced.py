@@ -14,6 +14,7 @@ another picture. Each says its CRC: one that is torn or changed is none. All may
 time.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -21,6 +22,7 @@ import re
 import secrets
 import shutil
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from visionflows.images.opening import Opening
 log = logging.getLogger("visionflows.reduced")
 
 MOST_BYTES = 64 << 30  # of all copies, of however many trainings
+WRITING = 3600.0  # seconds in which a draft may be that of another training, which is at it
 _HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")
 
 
@@ -46,7 +49,7 @@ class Reduced:
     @property
     def own(self) -> Path:
         """Where its copies lie: apart from those of others that decode otherwise."""
-        decoder = f"{self.opening}, Pillow {PIL.__version__}, {_heif_version()}"
+        decoder = f"{self.opening}, Pillow {PIL.__version__}, {_versions()}"
         return self.folder / sha256_of(decoder.encode())[:16]
 
     def path(self, sha256: str) -> Path:
@@ -89,7 +92,8 @@ class Keeper:
         with self._lock:
             self.ours.add(path.name)
         if self.copies.get(sha256):
-            os.utime(path)
+            with contextlib.suppress(OSError):  # another training's is only older, or gone by now
+                os.utime(path)
             return
         pixels = image.tobytes()
         header = b"P6\n# crc32 %08x\n%d %d\n255\n" % (zlib.crc32(pixels), *image.size)
@@ -124,8 +128,10 @@ class Keeper:
         self.copies.own.mkdir(parents=True, exist_ok=True)
         found = []
         for path in self.copies.folder.glob("*/*"):
-            told = path.stat()
-            found.append((told.st_mtime, told.st_size, path))
+            with contextlib.suppress(FileNotFoundError):  # a draft that has its name by now
+                told = path.stat()
+                if not _is_draft(path) or told.st_mtime < time.time() - WRITING:
+                    found.append((told.st_mtime, told.st_size, path))
         self._older = sorted(found, reverse=True)
         self._bytes = sum(size for _, size, _ in found)
 
@@ -136,6 +142,10 @@ class Keeper:
                 *(self.copies.folder, why),
             )
         self._full = True
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -149,7 +159,8 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _heif_version() -> str:
+def _versions() -> str:
+    """Of what else makes pixels: ourselves, who turn, scale and lay them on white, too."""
     from importlib import metadata
 
-    return f"pi-heif {metadata.version('pi-heif')}"
+    return ", ".join(f"{name} {metadata.version(name)}" for name in ("pi-heif", "visionflows"))

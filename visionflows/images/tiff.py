@@ -6,6 +6,7 @@ said(image)                                          # Said(bits=12, kind=1, inv
 
 import dataclasses
 import io
+import math
 from typing import Any
 
 from PIL import Image, TiffImagePlugin
@@ -40,7 +41,7 @@ def said(image: Image.Image) -> Said | None:
     kind, bits = _first(tags, _FORMAT, UNSIGNED), _first(tags, _BITS, 1)
     if most is not None and least is None:
         least = 0
-    known = most is not None and float(most) > float(least)
+    known = most is not None and 0 < float(most) - float(least) < math.inf
     return Said(
         bits=int(bits),
         kind=int(kind),

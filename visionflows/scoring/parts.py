@@ -30,6 +30,8 @@ from visionflows.stored import NotSoError
 
 KINDS = ("json", "csv", "files")
 _REFUSED = ("unreadable", "too_large")
+# What refusals say that follow the memory of the machine: images.memory, images.open.
+_OF_MEMORY = ("memory", " to decode, more than the limit of ", " bytes, more than the limit of ")
 
 
 class Mark(NamedTuple):
@@ -140,7 +142,8 @@ def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) ->
     _, status, _, _, error, *_ = cells
     if status == "ok" or not mark.sha256:
         return bool(mark.sha256)
-    return status in _REFUSED and by.versions == ours.versions and "memory" not in error
+    short = any(word in error for word in _OF_MEMORY)
+    return status in _REFUSED and by.versions == ours.versions and not short
 
 
 def may_stay(whole: Whole, files: list[File], ours: Computed) -> bool:

@@ -7,12 +7,20 @@ A file called `=cmd|…` is a row like any other, and its name is what predictio
 LibreOffice and Google Sheets take such a cell for a formula when a person opens the file.
 """
 
+import re
+
 # What begins a formula, also behind what is cut off on the way (tab, line ends), and in the wide
 # forms that some of them read alike: OWASP, CSV Injection.
 _BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_DEGREES = re.compile(r"-[0-9]{1,3}\.[0-9]{6}")
 SIGNATURE = "\ufeff".encode()  # without it Excel takes the file for the encoding of its country
 
 
 def as_text(cell: str) -> str:
-    """The cell with a `'` before it where a spreadsheet would take it for a formula."""
+    """The cell with a `'` before it where a spreadsheet would take it for a formula.
+
+    Degrees south and west (images.exif) are numbers, and stay so.
+    """
+    if _DEGREES.fullmatch(cell):
+        return cell
     return f"'{cell}" if cell.lstrip(" ").startswith(_BEGINS) else cell

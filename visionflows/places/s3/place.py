@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from visionflows.errors import DeniedError, PlaceError, SettingsError
 from visionflows.places.ahead import ahead, each
-from visionflows.places.base import Entry, Passed, brought
+from visionflows.places.base import Entry, Passed, ReadFailed, brought
 from visionflows.places.chunks import ChunkReader
 from visionflows.places.claims import check, hold
 from visionflows.places.s3 import listing
@@ -66,7 +66,12 @@ class S3Place:
 
     def head(self, name: str, size: int) -> bytes:
         """As LocalPlace.head, by one request."""
-        return get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
+        try:
+            return get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
+        except ReadFailed as error:
+            if "InvalidRange" in str(error):  # it is empty: no span of it is one
+                return b""
+            raise
 
     def read_many(
         self, entries: Iterable[Entry], most: int | None = None
