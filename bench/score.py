@@ -12,8 +12,8 @@ are ratios of medians, written with versions and hardware to bench/results/.
     get_preds   fastai, learn.get_preds(learn.dls.test_dl(files)), its defaults
     plain       torchvision and a DataLoader, as one writes it by hand
     timm        timm's inference.py: its loader and its defaults
-    flow        visionflows, the score flow, Prefect, CSV and report included
-    engine      visionflows without Prefect
+    flow        visionflows, the score flow: Prefect, loading the model, CSV and report included
+    engine      visionflows without them, its model loaded, to the CSV
     full        the same with --decode full: large photos are decoded whole
     folded      the limit as eager torch has it: the network with batch norm folded, channels_last,
                 at the flow's precision, on a tensor in memory, a stream a core
@@ -147,7 +147,8 @@ def _ratios(rounds: dict[str, list[dict]]) -> dict[str, float]:
         pairs = zip(rounds[one], rounds[other], strict=True)
         return round(statistics.median(a["rate"] / b["rate"] for a, b in pairs), 3)
 
-    wanted = [("flow", side) for side in SIDES if side not in ("flow",)]
+    wanted = [("flow", side) for side in SIDES if side != "flow"]
+    wanted += [("engine", side) for side in ("get_preds", "full", "folded", "network")]
     pairs = {f"{one}/{other}": ratio(one, other) for one, other in wanted}
     return {name: value for name, value in pairs.items() if value is not None}
 

@@ -167,14 +167,19 @@ def full(options, photos):
 
 
 def engine(options, photos, decode=""):
-    from visionflows.scoring.run import ScoreSettings, score_folder
+    from visionflows.scoring.run import ScoreSettings, ScoringRun, open_engine
 
     settings = ScoreSettings(precision=options.precision, decode=decode or options.decode)
-    return _from_folder(
-        options,
-        photos,
-        lambda folder, output: score_folder(folder, output, options.model, options.store, settings),
-    )
+    loaded = open_engine(options.model, options.store, settings)
+
+    def score(folder, output):
+        run = ScoringRun(folder, output, loaded, settings)
+        with run.alone():
+            for shard in run.prepare():
+                run.score(shard)
+            return run.merge().as_dict()
+
+    return _from_folder(options, photos, score)
 
 
 def _from_folder(options, photos, score):
