@@ -186,6 +186,8 @@ def test_etags_of_kms_are_found_out_once(s3, monkeypatch):
 
 def test_a_proxy_of_the_environment_is_used_or_not(bucket, s3, monkeypatch):
     bucket.write("a", b"a")
+    for name in ("NO_PROXY", "no_proxy"):  # which a command in this process may have set
+        monkeypatch.delenv(name, raising=False)
     with faulty(s3.url, rate=0) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         assert read_all(bucket) == [b"a"]

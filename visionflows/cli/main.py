@@ -146,6 +146,7 @@ def score(
     replace: Annotated[bool, typer.Option("--replace")] = False,
     allow_empty: Annotated[bool, typer.Option("--allow-empty")] = False,
     max_error_rate: float | None = None,
+    spreadsheet: Annotated[bool, typer.Option("--spreadsheet")] = False,
     wait: float | None = None,
     compile: Annotated[bool, typer.Option("--compile")] = False,
     dry_run: Annotated[
