@@ -11,6 +11,11 @@ from pathlib import Path
 import numpy as np
 from record import hardware, versions, written
 
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.training.decoding import both_ways
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -21,7 +26,8 @@ def main() -> None:
     options = parser.parse_args()
     photos = Path(options.photos)
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
-    whole, scaled = (answers(options, names, decode) for decode in ("full", "scaled"))
+    model = load(find(options.model, options.store))
+    names, whole, scaled = both_ways(model, place(options.photos), names)
     apart, labels = np.abs(whole - scaled), (whole.argmax(1), scaled.argmax(1))
     flips = np.flatnonzero(labels[0] != labels[1])
     told = {
@@ -34,19 +40,6 @@ def main() -> None:
     }
     found = {"hardware": hardware(), "versions": versions(), **told}
     written(found, options.results, "decode-agreement")
-
-
-def answers(options: argparse.Namespace, names: list[str], decode: str) -> np.ndarray:
-    """The probabilities of every photo, a row each."""
-    from visionflows.engine import EngineSettings, make_engine
-    from visionflows.model.bundle import load
-    from visionflows.model.registry import find
-    from visionflows.places import place
-
-    settings = EngineSettings(precision="float32", decode=decode)
-    engine = make_engine(load(find(options.model, options.store)), settings)
-    found = engine.answers(place(options.photos), names)
-    return np.array([found[name] for name in names])
 
 
 def _margin(probabilities: np.ndarray) -> float:

@@ -38,7 +38,8 @@ class EngineSettings(BaseModel):
     """How to score; which of these make another run, because rows may differ, says `job_of`.
 
     The precision, the batch size and the device change what rows say by no more than rounding;
-    `max_pixels` decides which files are `too_large`; the others change nothing but the speed.
+    `max_pixels` decides which files are `too_large`, `decode` what is seen of large photos, and
+    `exif` adds columns; the others change nothing but the speed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

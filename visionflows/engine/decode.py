@@ -19,7 +19,7 @@ from visionflows.images.exif import told
 from visionflows.images.memory import Memory
 from visionflows.images.open import opened, why_unread
 from visionflows.images.opening import WHOLE, Opening
-from visionflows.images.resize import ResizeMethod, resized
+from visionflows.images.resize import ResizeMethod
 from visionflows.images.status import BadImage, Status
 from visionflows.places.base import Entry, Place, ReadFailed
 
@@ -105,7 +105,7 @@ class Decoder:
                 raise _bad(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
             with opened(content, self.max_pixels, self.memory, self.opening) as picture:
-                batch[at] = resized(picture.image, self.side, self.resize)
+                batch[at] = picture.pixels(self.side, self.resize)
                 about = told(picture.exif, picture.size) if self.exif else ()
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)

@@ -73,7 +73,7 @@ def pixels(
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown; as open_image. Raises BadImage."""
     with opened(source, max_pixels, memory, opening) as picture:
-        return np.asarray(resized(picture.image, size, method))
+        return picture.pixels(size, method)
 
 
 class Shown(NamedTuple):
@@ -82,6 +82,10 @@ class Shown(NamedTuple):
     image: Image.Image
     size: tuple[int, int]
     exif: Callable[[], Image.Exif]
+
+    def pixels(self, size: int, method: ResizeMethod) -> np.ndarray:
+        """The uint8 array (size, size, 3) that a network is shown."""
+        return np.asarray(resized(self.image, size, method))
 
 
 @contextlib.contextmanager

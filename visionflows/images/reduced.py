@@ -16,6 +16,7 @@ time.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -46,7 +47,7 @@ class Reduced:
     folder: Path
     opening: Opening
 
-    @property
+    @functools.cached_property  # asked for every picture of every epoch; versions lie in files
     def own(self) -> Path:
         """Where its copies lie: apart from those of others that decode otherwise."""
         decoder = f"{self.opening}, Pillow {PIL.__version__}, {_versions()}"

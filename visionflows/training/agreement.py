@@ -51,10 +51,10 @@ def agreement(
     exact = exact_engine.answers(where, names)
     fast_engine = make_engine(model, settings.model_copy(update={"precision": "bfloat16"}), False)
     fast = fast_engine.answers(where, names)
-    both = [name for name in names if name in exact and name in fast]
+    _, *both = paired(names, exact, fast, len(model.classes))
     kernel = exact_engine.bfloat16_kernel
     result = {
-        **compare(*(_rows(answers, both, model) for answers in (exact, fast))),
+        **compare(*both),
         "device": "cuda" if kernel.startswith("cuda") else "cpu",
         "kernel": kernel,
         "torch": metadata.version("torch"),
@@ -121,5 +121,11 @@ def _why(images: int, flips: int, far: int) -> str:
     )
 
 
-def _rows(answers: dict[str, np.ndarray], names: list[str], model: Model) -> np.ndarray:
-    return np.array([answers[name] for name in names]).reshape(-1, len(model.classes))
+def paired(
+    names: list[str], one: dict[str, np.ndarray], other: dict[str, np.ndarray], classes: int
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The names that have an answer both times, and the two (images, classes) arrays of these."""
+    both = [name for name in names if name in one and name in other]
+    rows = (np.array([answers[name] for name in both]) for answers in (one, other))
+    first, second = (array.reshape(-1, classes) for array in rows)
+    return both, first, second

@@ -18,8 +18,10 @@ from visionflows.images.memory import MAX_PIXELS
 from visionflows.images.opening import ENOUGH
 from visionflows.model.bundle import Model
 from visionflows.model.schema import ModelInfo
+from visionflows.places.base import Place
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
+from visionflows.training.agreement import paired
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,19 +42,7 @@ def decode_agreement(
     names = [name_of(path) for path in paths[:: -(-len(paths) // MOST_IMAGES) or 1]]
     if not names:
         return {"images": 0, "flips": 0, "largest_difference": 0.0, "mean_difference": 0.0}
-    where = LocalPlace(Path(folder))
-    settings = EngineSettings(precision="float32", max_pixels=max_pixels)
-    whole, scaled = (
-        make_engine(model, settings.model_copy(update={"decode": decode}), False).answers(
-            where, names
-        )
-        for decode in ("full", "scaled")
-    )
-    both = [name for name in names if name in whole and name in scaled]
-    one, other = (
-        np.array([answers[name] for name in both]).reshape(-1, len(model.classes))
-        for answers in (whole, scaled)
-    )
+    both, one, other = both_ways(model, LocalPlace(Path(folder)), names, max_pixels)
     apart = np.abs(one - other)
     found: dict[str, Any] = {
         "images": len(both),
@@ -66,6 +56,20 @@ def decode_agreement(
         *(found["images"], found["flips"], found["largest_difference"]),
     )
     return found
+
+
+def both_ways(
+    model: Model, where: Place, names: list[str], max_pixels: int = MAX_PIXELS
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The images that have answers, and these of whole and of scaled ones: (images, classes)."""
+    settings = EngineSettings(precision="float32", max_pixels=max_pixels)
+    whole, scaled = (
+        make_engine(model, settings.model_copy(update={"decode": decode}), False).answers(
+            where, names
+        )
+        for decode in ("full", "scaled")
+    )
+    return paired(names, whole, scaled, len(model.classes))
 
 
 def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
