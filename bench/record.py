@@ -13,7 +13,16 @@ from pathlib import Path
 
 from visionflows.machine import cores
 
-PACKAGES = ("torch", "torchvision", "fastai", "timm", "prefect", "pillow")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "fastai",
+    "timm",
+    "openvino",
+    "onnxruntime",
+    "prefect",
+    "pillow",
+)
 
 
 def written(result: dict, results: str, name: str) -> None:

@@ -15,10 +15,11 @@ are ratios of medians, written with versions and hardware to bench/results/.
     flow        visionflows, the score flow: Prefect, loading the model, CSV and report included
     engine      visionflows without them, its model loaded, to the CSV
     full        the same with --decode full: large photos are decoded whole
-    folded      the limit as eager torch has it: the network with batch norm folded, channels_last,
-                at the flow's precision, on a tensor in memory, a stream a core
-    network     the limit of this engine: its own network (convolutions fused too), likewise
+    network     the limit: this engine's network alone, on pixels in memory, a stream a core
     decode      the limit: decoding and resizing alone, all cores
+    eager       the network alone by torch at the same precision, batch norm folded, channels_last
+    onnxruntime the network alone by ONNX Runtime, in float32
+    openvino    the network alone by OpenVINO as its own guide has it
 """
 
 import argparse
@@ -29,11 +30,12 @@ import sys
 import time
 from pathlib import Path
 
+import networks
 import sides
 from record import hardware, versions, written
 
 SIDES = ("predict", "get_preds", "plain", "timm", "flow", "engine", "full")
-SIDES += ("folded", "network", "decode")
+SIDES += ("network", "decode", "eager", "onnxruntime", "openvino")
 
 
 def main() -> None:
@@ -98,7 +100,7 @@ def _serve(pipe, side: str, options, photos: list[str]) -> None:
     multiprocessing.set_start_method("fork", force=True)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    run = getattr(sides, side)(options, photos)
+    run = (getattr(sides, side, None) or getattr(networks, side))(options, photos)
     pipe.send({})
     while pipe.recv() == "run":
         began = time.perf_counter()
@@ -148,9 +150,20 @@ def _ratios(rounds: dict[str, list[dict]]) -> dict[str, float]:
         return round(statistics.median(a["rate"] / b["rate"] for a, b in pairs), 3)
 
     wanted = [("flow", side) for side in SIDES if side != "flow"]
-    wanted += [("engine", side) for side in ("get_preds", "full", "folded", "network")]
+    wanted += [("engine", side) for side in ("get_preds", "full", "network")]
     pairs = {f"{one}/{other}": ratio(one, other) for one, other in wanted}
+    if {"engine", "network", "decode"} <= rounds.keys():
+        pairs["engine/limit"] = _of_limit(rounds)
     return {name: value for name, value in pairs.items() if value is not None}
+
+
+def _of_limit(rounds: dict[str, list[dict]]) -> float:
+    """The engine's rate over 1 / (1/network + 1/decode): each core does one after the other."""
+    turns = zip(*(rounds[side] for side in ("engine", "network", "decode")), strict=True)
+    limits = [
+        mine["rate"] * (1 / network["rate"] + 1 / decode["rate"]) for mine, network, decode in turns
+    ]
+    return round(statistics.median(limits), 3)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ gives the labels in the order of the photos, how many images it did, and the sec
 the time itself. bench/score.py says what each side is.
 """
 
-import concurrent.futures
 import contextlib
 import multiprocessing
 import os
@@ -215,57 +214,6 @@ def engine_of(options):
     from visionflows.engine import EngineSettings, make_engine
 
     return make_engine(model_of(options), EngineSettings(precision=options.precision))
-
-
-def network(options, photos):
-    engine = engine_of(options)
-    return _forwarding(engine, lambda pixels: engine.forward(pixels))
-
-
-def folded(options, photos):
-    import torch
-
-    from visionflows.model import bundle
-    from visionflows.model.network import folded
-
-    engine = engine_of(options)
-    dtype = getattr(torch, engine.precision)
-    network = folded(bundle.network_of(engine.model)).requires_grad_(False)
-    network = network.to(engine.device, dtype, memory_format=torch.channels_last)
-    side = engine.decoder.side
-    images = torch.rand(engine.batch_size, 3, side, side, device=engine.device).to(
-        dtype, memory_format=torch.channels_last
-    )
-    return _forwarding(engine, lambda _: network(images))
-
-
-def _forwarding(engine, forward):
-    """Rounds of forward passes of one batch in memory: on a CPU a stream a core."""
-    import torch
-
-    shape = (engine.batch_size, engine.decoder.side, engine.decoder.side, 3)
-    pixels = torch.randint(0, 255, shape, dtype=torch.uint8, device=engine.device)
-    cpu = engine.device.type == "cpu"
-    count = 64 if cpu else 400
-
-    def once(_):
-        with torch.inference_mode():
-            return forward(pixels)
-
-    def run():
-        if cpu:
-            with concurrent.futures.ThreadPoolExecutor(
-                engine.workers, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                list(pool.map(once, range(count)))
-        else:
-            for number in range(count):
-                once(number)
-            torch.cuda.synchronize()
-        return [], count * engine.batch_size
-
-    run()
-    return run
 
 
 def decode(options, photos):

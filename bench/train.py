@@ -1,11 +1,12 @@
-"""How long an epoch takes on large photos: this library, stock fastai, and photos made small first.
+"""How long an epoch takes: this library, stock fastai, and large photos made small first.
 
     python ../shared/cases/big.py PHOTOS big 400     # or any folder of large labelled photos
     python bench/train.py big --labels uppercase --arch tf_efficientnet_lite0 --pretrained FILE
 
 Sides, each a process of its own, in turn:
 
-    ours     build_table and fine_tune: each photo is decoded once
+    ours     build_table and fine_tune: each photo is decoded once, bfloat16 where it is native
+    float32  the same with --precision float32
     stock    fastai's DataLoaders and fine_tune on the same files
     small    the same on the photos saved at 500 pixels beforehand, as people do by hand
 
@@ -21,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SIDES = ("stock", "ours", "small")
+SIDES = ("stock", "ours", "float32", "small")
 
 
 def main() -> None:
@@ -51,12 +52,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", default="bench/results")
+    parser.add_argument("--note", default="large", help="a word for the name of the result")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _settings(options):
+def _settings(options, precision="auto"):
     from visionflows.training.settings import TrainSettings
 
     return TrainSettings(
@@ -66,6 +68,7 @@ def _settings(options):
         batch_size=options.batch_size,
         workers=options.workers,
         seed=options.seed,
+        precision=precision,
         keep="last",
     )
 
@@ -76,10 +79,14 @@ def _table(options, opening):
     return build_table(Path(options.photos), options.labels, opening=opening)
 
 
-def _ours(options) -> dict:
+def _float32(options) -> dict:
+    return _ours(options, "float32")
+
+
+def _ours(options, precision="auto") -> dict:
     from visionflows.training.fine_tune import fine_tune
 
-    settings = _settings(options)
+    settings = _settings(options, precision)
     with tempfile.TemporaryDirectory() as cache:
         _cache(cache)
         began = time.perf_counter()
@@ -181,11 +188,10 @@ def _write(options, told: dict[str, list]) -> None:
         "runs": told,
         "seconds_of_later_epochs": {side: round(mean, 2) for side, mean in later.items()},
     }
-    if {"ours", "small"} <= later.keys():
-        result["rate: ours/small"] = round(later["small"] / later["ours"], 3)
-    if {"ours", "stock"} <= later.keys():
-        result["rate: ours/stock"] = round(later["stock"] / later["ours"], 3)
-    written(result, options.results, "train-large")
+    for one, other in (("ours", "stock"), ("ours", "small"), ("float32", "small")):
+        if {one, other} <= later.keys():
+            result[f"rate: {one}/{other}"] = round(later[other] / later[one], 3)
+    written(result, options.results, f"train-{options.note}")
 
 
 if __name__ == "__main__":

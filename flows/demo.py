@@ -10,6 +10,7 @@ from flows.score import score
 from flows.train import train
 from visionflows.orchestration.steps import flow
 from visionflows.scoring.run import ScoreSettings
+from visionflows.training import check_installed
 from visionflows.training.demo import SETTINGS, cleared, held_out
 
 
@@ -23,6 +24,7 @@ def demo(folder: Path) -> dict[str, Any]:
 
     The same flows as on any dataset; the results lie in `folder`, which is made anew.
     """
+    check_installed()
     cleared(folder)
     store = str(folder / "store")
     model = train("digits", "digits", settings=SETTINGS, store=store)

@@ -1,4 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> agreement, decoding -> publish.
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish.
 
 visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
@@ -15,6 +15,7 @@ from visionflows.model.registry import check_name, default_store
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
 from visionflows.orchestration.steps import flow
+from visionflows.training import check_installed
 from visionflows.training.draft import draft_of, key_of
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
@@ -37,6 +38,7 @@ def train(
     store: str = "",
     sha256: str = "",
     export_fastai: bool = False,
+    int8: bool = False,
     settings: TrainSettings = DEFAULTS,
 ) -> str:
     """The place of the published bundle; `name` means it from now on.
@@ -55,8 +57,10 @@ def train(
         store: Where runs keep what they make; empty for the worker's own.
         sha256: What the archive must be; empty to take it as it is.
         export_fastai: Also write export.pkl, for people who go on in fastai.
+        int8: Also make the network in int8, which scoring takes where its labels agree.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
+    check_installed(int8)
     store, settings = store or default_store(), settings or DEFAULTS
     check_name(name)
     parse_label_rule(labels)
@@ -74,6 +78,10 @@ def train(
         record = training.fine_tune(files, found.folder, draft, settings)
         metrics = training.evaluate(files, found.folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
+        info = info.with_onnx(training.export(draft, info))
         info = info.with_agreement(training.agreement(draft, info, files, found.folder))
+        if int8:
+            found_int8 = training.int8(draft, info, files, found.folder)
+            info = info.with_agreement(found_int8, "int8")
         info = info.with_decoding(training.decoding(draft, info, files, found.folder))
         return training.publish(draft, store, info, files, record["summary"])

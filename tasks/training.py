@@ -15,6 +15,8 @@ from visionflows.training import agreement as evidence
 from visionflows.training import decoding as scaling
 from visionflows.training import draft as drafts
 from visionflows.training import evaluate as judging
+from visionflows.training import export as exporting
+from visionflows.training import int8 as quantising
 from visionflows.training import publish as publishing
 from visionflows.training.settings import TrainSettings
 
@@ -44,11 +46,25 @@ evaluate = step(
     description="Metrics and pictures of the network on the validation side.",
 )
 
+export = step(
+    exporting.of_draft,
+    name="export",
+    task_run_name="export",
+    description="Write the network as model.onnx, and check it: what scores it needs no torch.",
+)
+
 agreement = step(
     evidence.of_draft,
     name="agreement",
     task_run_name="agreement",
     description="Score the validation side in float32 and faster; auto needs them to agree.",
+)
+
+int8 = step(
+    quantising.of_draft,
+    name="int8",
+    task_run_name="int8",
+    description="Make the network in int8, and score the validation side with it and in float32.",
 )
 
 decoding = step(

@@ -106,6 +106,7 @@ def trained(tmp_path_factory) -> Trained:
     from visionflows.model import registry
     from visionflows.model.schema import ModelInfo
     from visionflows.training.evaluate import evaluate
+    from visionflows.training.export import of_draft
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 
@@ -113,7 +114,10 @@ def trained(tmp_path_factory) -> Trained:
     dataset = write_shapes(root / "shapes", each=24)
     table = build_table(dataset, "folder", valid_pct=0.25)
     settings = TrainSettings(
-        architecture="resnet18", pretrained="none", image_size=32, epochs=6, lr=3e-3, workers=0
+        **{"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0},
+        epochs=6,
+        lr=3e-3,
+        precision="float32",  # the same on every processor
     )
     draft = root / "draft"
     record = fine_tune(table, dataset, draft, settings)
@@ -129,9 +133,8 @@ def trained(tmp_path_factory) -> Trained:
         "normalise": record["normalise"],
         "metrics": metrics,
     }
-    place = registry.publish(
-        draft, root / "store", ModelInfo.model_validate(info, strict=False), table
-    )
+    info = ModelInfo.model_validate(info, strict=False)
+    place = registry.publish(draft, root / "store", info.with_onnx(of_draft(draft, info)), table)
     return Trained(root / "store", dataset, table, record, metrics, place)
 
 

@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -63,15 +63,25 @@ def processor() -> str:
     return platform.processor() or "unknown"
 
 
+def instructions() -> set[str]:
+    """What the processor can do, such as `avx512_bf16`; nothing where the system does not say."""
+    names = ("flags", "Features")  # on x86, and on ARM
+    found = (line.partition(":") for line in _lines(Path("/proc/cpuinfo")))
+    return next((set(rest.split()) for name, _, rest in found if name.strip() in names), set())
+
+
 def versions() -> dict[str, str]:
     """What a result depends on: Python and the libraries, by version."""
-    names = ("visionflows", "torch", "torchvision", "fastai", "pillow", "numpy", "prefect")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    told = {"python": platform.python_version(), "visionflows": metadata.version("visionflows")}
+    for name in ("torch", "torchvision", "fastai", "openvino", "pillow", "numpy", "prefect"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            told[name] = metadata.version(name)
+    return told
 
 
-def computing() -> dict[str, str]:
+def computing(libraries: Iterable[str]) -> dict[str, str]:
     """The versions of what decodes and computes: rows by others may differ in the last digits."""
-    names = ("torch", "torchvision", "pillow", "pi-heif", "numpy")
+    names = (*libraries, "pillow", "pi-heif", "numpy")
     return {name: metadata.version(name) for name in names}
 
 

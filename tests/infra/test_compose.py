@@ -108,7 +108,11 @@ def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
         for source in line.split()[1:-1]:
             assert (ROOT / source).exists(), source
             assert f"!{source}" in ignored, source
-    assert sum(line.startswith("FROM ") for line in lines) == 2
+    stages = [line.split() for line in lines if line.startswith("FROM ")]
+    names = {words[-1] for words in stages if "AS" in words}
+    assert names == {"source", "small", "whole", "worker", "scoring"}
+    assert all(words[1] in {"${PYTHON_IMAGE}", *names} for words in stages)
+    assert stages[-1] == ["FROM", "worker"]  # what is built where no target is named
     assert any(line.strip() == "HOME=/home/visionflows \\" for line in lines)
     assert any("chmod 0777 /home/visionflows" in line for line in lines)
     user = next(index for index, line in enumerate(lines) if line.startswith("USER "))

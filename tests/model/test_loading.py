@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from visionflows.digest import sha256_of
 from visionflows.engine import EngineSettings, make_engine
 from visionflows.errors import ModelError
 from visionflows.model.bundle import load
@@ -26,6 +27,15 @@ def test_a_network_that_answers_otherwise_fails_the_self_check(trained, where, t
     shutil.copytree(trained.place, copy)
     info = json.loads((copy / "model.json").read_text())
     info["normalise"]["mean"] = [0.9, 0.9, 0.9]
+    (copy / "model.json").write_text(json.dumps(info))
+    with pytest.raises(ModelError, match="fails its self-check"):
+        make_engine(load(place(where(copy))), EngineSettings(engine="torch"))
+    # A model.onnx has its normalisation inside; these are the answers of another network.
+    expected = (copy / "selfcheck/expected.csv").read_text().splitlines()
+    swapped = [",".join([row.split(",")[0], *row.split(",")[:0:-1]]) for row in expected]
+    text = "\n".join([expected[0], *swapped[1:]]).encode()
+    (copy / "selfcheck/expected.csv").write_bytes(text)
+    info["files"]["selfcheck/expected.csv"] = sha256_of(text)
     (copy / "model.json").write_text(json.dumps(info))
     with pytest.raises(ModelError, match="fails its self-check"):
         make_engine(load(place(where(copy))), EngineSettings())

@@ -16,7 +16,7 @@ from visionflows.serve import doctor
 def test_this_machine_is_as_it_should_be(tmp_path):
     found = {finding.what: finding for finding in doctor.examine([str(tmp_path)])}
     assert found["Python"].mark == "ok"
-    assert "torch " in found["libraries"].said
+    assert "openvino " in found["libraries"].said
     assert "GiB memory" in found["machine"].said
     assert found["GPU"].mark == "ok"
     assert found[str(tmp_path)].said.startswith("writable")

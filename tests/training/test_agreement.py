@@ -10,8 +10,7 @@ import torch
 from scipy.stats import binomtest
 
 from visionflows.engine import EngineSettings, make_engine
-from visionflows.engine.evidence import allowed, needed
-from visionflows.engine.torch import bfloat16_kernel
+from visionflows.engine.evidence import allowed, needed, precision_of
 from visionflows.images.memory import MAX_PIXELS
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
@@ -64,34 +63,44 @@ def test_the_bound_is_that_of_clopper_and_pearson():
     assert needed(2000) > 400_000  # told at once, however many differ
 
 
-def told(found: dict, device: str = "") -> ModelInfo:
-    """A model.json with this evidence in it, trained on this device."""
+def told(found: dict, name: str = "agreement") -> ModelInfo:
+    """A model.json with this evidence in it."""
     info = {"schema_version": 1, "name": "a", "version": "1", "architecture": "resnet18"}
-    info |= {"classes": ["a"], "image_size": 32, "resize": "crop", "training": {"device": device}}
+    info |= {"classes": ["a"], "image_size": 32, "resize": "crop"}
     info |= {"normalise": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
-    return ModelInfo.model_validate(info).with_agreement(found)
+    return ModelInfo.model_validate(info).with_agreement(found, name)
 
 
-KERNELS = ("avx512_bf16", "amx_bf16", "cuda sm_90")
+KERNELS = ("openvino avx512_bf16", "openvino amx_bf16", "torch amx_bf16", "cuda sm_90")
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("measured", KERNELS)
 @pytest.mark.parametrize("here", [*KERNELS, ""])
-def test_evidence_counts_only_for_what_it_was_measured_on(measured, here):
-    found = {"auto": "bfloat16", "images": 700, "flips": 0, "kernel": measured}
-    assert allowed(told(found), here) is (measured == here)
-    few = found | {"images": 3}  # as older versions wrote it
-    assert not allowed(told(few), here)
-    assert not allowed(told(found | {"auto": "float32"}), here)
-    assert not allowed(told(found | {"images": 10**400}), here)  # nobody measured that
+def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precision):
+    def says(**other) -> bool:
+        found = {"auto": precision, "images": 700, "flips": 0, "kernel": measured} | other
+        name = {"bfloat16": "agreement", "int8": "int8"}[precision]
+        return allowed(told(found, name), precision, here)
+
+    assert says() is (measured == here)
+    assert not says(images=3)  # as older versions wrote it
+    assert not says(auto="float32")
+    assert not says(images=10**400)  # nobody measured that
+    assert not says(kernel="")  # as older versions wrote it
 
 
-@pytest.mark.parametrize("here", [*KERNELS, ""])
-def test_records_without_a_kernel_count_for_avx512_if_made_on_a_cpu(here):
-    found = {"auto": "bfloat16", "images": 1478, "flips": 2}
-    assert allowed(told(found, "cpu: 2 cores"), here) is (here == "avx512_bf16")
-    for device in ("", "cuda: NVIDIA H100 80GB HBM3"):
-        assert not allowed(told(found, device), here)
+def test_the_fastest_that_there_is_evidence_for_is_taken():
+    kernels = {"int8": "openvino avx512_vnni", "bfloat16": "openvino avx512_bf16"}
+    enough = {"images": 700, "flips": 0}
+    half = enough | {"auto": "bfloat16", "kernel": kernels["bfloat16"]}
+    eighth = enough | {"auto": "int8", "kernel": kernels["int8"]}
+    both = told(half).with_agreement(eighth, "int8")
+    assert precision_of(both, "auto", kernels) == "int8"
+    assert precision_of(both, "auto", kernels | {"int8": ""}) == "bfloat16"
+    assert precision_of(told(half), "auto", kernels) == "bfloat16"
+    assert precision_of(both, "auto", {}) == "float32"
+    assert precision_of(told({}), "int8", kernels) == "int8"  # whoever asks for it
 
 
 def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
@@ -117,10 +126,10 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
         pytest.skip("this processor does not compute bfloat16 natively")
     assert found["images"] == len(valid)
     assert found["largest_difference"] < 0.05
-    kernel = bfloat16_kernel(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    assert found["kernel"] == kernel
+    assert found["kernel"] == make_engine(model, EngineSettings()).kernels["bfloat16"]
     assert found["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert found["torch"] == metadata.version("torch")
+    library = "torch" if torch.cuda.is_available() else "openvino"
+    assert found["library"] == f"{library} {metadata.version(library)}"
     assert found["auto"] == "float32"  # eighteen images show nothing
     # `auto` takes what model.json has evidence for, and nothing else.
     assert make_engine(model, EngineSettings()).precision == "float32"

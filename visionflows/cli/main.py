@@ -101,6 +101,9 @@ def train(
     export_fastai: Annotated[
         bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also make the network in int8, for CPUs.")
+    ] = False,
     store: Store = "store",
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""
@@ -118,6 +121,7 @@ def train(
         store=store,
         sha256=sha256,
         export_fastai=export_fastai,
+        int8=int8,
     )
     typer.echo(f"model   {where}\nreport  {where}/report.html")
 
@@ -148,6 +152,7 @@ def score(
     max_error_rate: float | None = None,
     spreadsheet: Annotated[bool, typer.Option("--spreadsheet")] = False,
     wait: float | None = None,
+    engine: str | None = None,
     compile: Annotated[bool, typer.Option("--compile")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
@@ -162,9 +167,10 @@ def score(
     if dry_run:
         from visionflows.scoring.run import ScoringRun, open_engine
 
-        engine = open_engine(model, store, settings)
-        where = output or f"{store}/scores/<time>"
-        for name, value in ScoringRun(input, where, engine, settings).preview().items():
+        run = ScoringRun(
+            input, output or f"{store}/scores/<time>", open_engine(model, store, settings), settings
+        )
+        for name, value in run.preview().items():
             typer.echo(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
         return
     from flows.score import score as flow
@@ -210,8 +216,6 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images: the tutorial's learn.predict."""
-    import torch
-
     from visionflows.engine import EngineSettings
     from visionflows.scoring.predict import predict as rows_of
     from visionflows.scoring.run import open_engine
@@ -225,7 +229,11 @@ def predict(
             typer.echo(f"{row.name}: {row.status}: {row.error}")
             continue
         index = int(row.probabilities.argmax())
-        answer = (engine.model.classes[index], torch.tensor(index), torch.tensor(row.probabilities))
+        answer = (
+            engine.model.classes[index],
+            index,
+            [round(p, 4) for p in row.probabilities.tolist()],
+        )
         typer.echo(f"{row.name}: {answer}" if len(images) > 1 else f"{answer}")
     raise typer.Exit(int(failed))
 

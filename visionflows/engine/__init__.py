@@ -6,37 +6,93 @@ Here belongs how fast rows come, and that each is its own file's; not which file
     make_engine(load(find("pets", "store")), EngineSettings())
 """
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionflows.engine.base import Engine, EngineSettings
 from visionflows.errors import SettingsError
+from visionflows.model.bundle import INT8, ONNX
 
 if TYPE_CHECKING:
     from visionflows.model.bundle import Model
 
 __all__ = ["Engine", "EngineSettings", "make_engine"]
 
+# Where a driver that torch can use leaves its device: NVIDIA's, the same under WSL, and AMD's.
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
 
 def make_engine(model: "Model", settings: EngineSettings, check: bool = True) -> Engine:
     """The engine of a model on the device that the settings want, checked against its self-check.
 
-    Raises SettingsError where there is no such device, and ModelError when the network does not
-    give the probabilities it was published with.
+    Raises SettingsError where there is no such device or engine, and ModelError when the network
+    does not give the probabilities it was published with.
     """
-    import torch
-
-    Kind: Callable[[Model, EngineSettings], Engine]
-    gpu = torch.cuda.is_available()
-    if settings.device == "cuda" and not gpu:
-        raise SettingsError(
-            "device cuda: no GPU that torch can use here; `visionflows doctor` says why"
-        )
-    if gpu and settings.device != "cpu":
-        from visionflows.engine.gpu import GpuEngine as Kind
-    else:
-        from visionflows.engine.cpu import CpuEngine as Kind
-    engine = Kind(model, settings)
+    engine = _kind(model, settings)(model, settings)
     if check:
         engine.self_check()
     return engine
+
+
+def _kind(model: "Model", settings: EngineSettings) -> "Callable[[Model, EngineSettings], Engine]":
+    """A GPU where there is one, else OpenVINO where the model has what it needs, else torch.
+
+    What is not used is not imported: torch takes seconds, and may not be there.
+    """
+    wanted = "openvino" if settings.precision == "int8" else settings.engine
+    if settings.device != "cpu" and wanted != "openvino" and _has_gpu(settings.device):
+        from visionflows.engine.gpu import GpuEngine
+
+        return GpuEngine
+    if wanted != "torch" and not settings.compile:
+        lacks = _lacks(model, settings)
+        if not lacks:
+            from visionflows.engine.openvino import OpenVinoEngine
+
+            return OpenVinoEngine
+        if wanted == "openvino":
+            named = "precision int8" if settings.precision == "int8" else "engine openvino"
+            raise SettingsError(f"{named}: {lacks}; leave it to auto, or give another")
+    _need_torch(model)
+    from visionflows.engine.cpu import CpuEngine
+
+    return CpuEngine
+
+
+def _has_gpu(device: str) -> bool:
+    """Whether torch can use a GPU. Raises SettingsError where it is to, and cannot."""
+    gpu, driver = False, device == "cuda" or any(Path(driver).exists() for driver in _DRIVERS)
+    if driver and importlib.util.find_spec("torch") is not None:
+        import torch
+
+        gpu = torch.cuda.is_available()
+    if device == "cuda" and not gpu:
+        raise SettingsError(
+            "device cuda: no GPU that torch can use here; `visionflows doctor` says why"
+        )
+    return gpu
+
+
+def _lacks(model: "Model", settings: EngineSettings) -> str:
+    """What OpenVINO lacks to score a model here as the settings want; empty where nothing."""
+    from visionflows.engine.openvino import is_here
+
+    if settings.device == "cuda":
+        return "OpenVINO computes on the CPU, and the device is cuda"
+    if not is_here():
+        return "OpenVINO is not installed"
+    name = INT8[0] if settings.precision == "int8" else ONNX
+    if model.has(name):
+        return ""
+    told = model.info.onnx
+    return f"the model has no {name}{f' ({told.why})' if told and told.why else ''}"
+
+
+def _need_torch(model: "Model") -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise SettingsError(
+            f"{model.name}: needs torch to be scored here, since OpenVINO or its model.onnx is not "
+            "there; pip install 'visionflows[train]'"
+        )

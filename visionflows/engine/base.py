@@ -11,7 +11,7 @@ What reads, decodes and computes at the same time is the business of each kind o
 import abc
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,8 +30,9 @@ log = logging.getLogger("visionflows.engine")
 
 # Rounding alone: other kernels, batch norm folded. Seen: 2e-6 on CPUs, 1e-5 on GPUs.
 FLOAT32_TOLERANCE = 1e-4
-# A bfloat16 has 8 bits of precision; what is seen through a resnet34 is about 0.02.
-REDUCED_TOLERANCE = 0.1
+# What shows that weights or versions are others, and lets rounding pass. A bfloat16 has 8 bits of
+# precision, which through a resnet34 is about 0.02; int8 has steps that its calibration chose.
+TOLERANCES = {"float32": FLOAT32_TOLERANCE, "bfloat16": 0.1, "int8": 0.3}
 
 
 class EngineSettings(BaseModel):
@@ -44,7 +45,7 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto", description="`auto`: the fast one where the model has evidence that it agrees here."
     )
     batch_size: int | None = Field(
@@ -58,6 +59,9 @@ class EngineSettings(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`auto`: a GPU if there is one."
+    )
+    engine: Literal["auto", "openvino", "torch"] = Field(
+        "auto", description="`auto`: torch on a GPU, OpenVINO on a CPU if it has the model."
     )
     compile: bool = Field(
         False, description="torch.compile the network: a slow start, a faster run."
@@ -85,10 +89,11 @@ class Engine(abc.ABC):
     """
 
     few: int
-    bfloat16_kernel: str  # what computes it natively, such as `amx_bf16`; empty where nothing does
+    kernels: Mapping[str, str]  # what computes `bfloat16` natively, and `int8`: `amx_bf16`, …
     locks: Any = threading  # of what decodes at once: threads, or processes
     device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
-    kernel = "eager"  # whose convolutions: those of others round otherwise
+    kernel: str  # whose convolutions: those of others round otherwise
+    libraries: tuple[str, ...]  # whose versions matter to that
 
     def __init__(
         self, model: Model, settings: EngineSettings, precision: str, batch_size: int, workers: int
@@ -145,8 +150,7 @@ class Engine(abc.ABC):
             [np.asarray(resized(open_image(image), side, method)) for image in images]
         )
         difference = float(np.abs(self.probabilities(pixels) - expected).max())
-        allowed = FLOAT32_TOLERANCE if self.precision == "float32" else REDUCED_TOLERANCE
-        if not difference <= allowed:
+        if not difference <= TOLERANCES[self.precision]:
             raise ModelError(
                 f"{self.model.place}: fails its self-check in {self.precision} (probabilities are "
                 f"off by {difference:.2g}); score with the versions in model.json, or publish again"

@@ -1,83 +1,39 @@
-"""The engine on a CPU: every stream is a thread with one core of its own.
+"""The engine of torch on a CPU: for models without a model.onnx, machines without OpenVINO, and
+whoever asks for it.
 
-    from visionflows.engine.cpu import CpuEngine
-    CpuEngine(load(find("pets", "store")), EngineSettings(device="cpu"))
-
-It decodes a batch and runs the network on it, so that no core waits for another.
+    make_engine(load(find("pets", "store")), EngineSettings(device="cpu", engine="torch"))
 """
 
-import collections
-import concurrent.futures
-import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import numpy as np
 
 from visionflows.engine.base import EngineSettings
-from visionflows.engine.decode import Batch, Row, as_entry
-from visionflows.engine.torch import TorchEngine
-from visionflows.machine import DECODER, cores, decoders, processor
+from visionflows.engine.evidence import precision_of
+from visionflows.engine.streams import StreamsEngine
+from visionflows.engine.torch import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.model.bundle import Model
-from visionflows.places.base import Place
-
-BATCH = 16
-FORWARD = 256  # bytes a pixel of a batch that a network takes on its way through
-READ_AHEAD = 32  # files at least that are under way, so that latency does not starve decoders
 
 
-class _Pending(NamedTuple):
-    rows: "concurrent.futures.Future[list[Row]]"
-    bytes: int  # that are read ahead
+class CpuEngine(StreamsEngine):
+    """A model computed by torch on the cores of this machine."""
 
-
-class CpuEngine(TorchEngine):
-    """A model on the cores of this machine."""
+    libraries = LIBRARIES
 
     def __init__(self, model: Model, settings: EngineSettings):
         import torch
 
-        forward = FORWARD * (settings.batch_size or BATCH) * model.info.image_size**2
-        streams = decoders(max(DECODER, forward))
-        super().__init__(model, settings, torch.device("cpu"), BATCH, streams)
-        self.few = 2 * self.workers
-        self.device_name = f"cpu: {processor()}, {cores()} cores"
+        cpu = torch.device("cpu")
+        self.kernels = {"bfloat16": bfloat16_kernel(cpu)}
+        precision = precision_of(model.info, settings.precision, self.kernels)
+        super().__init__(model, settings, precision)
+        self._network = TorchNetwork(model, cpu, precision, self.batch_size, settings.compile)
+        self.kernel = self._network.kernel
 
-    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
-        """The rows of every batch of files, in order: see Engine.stream."""
-        pending: collections.deque[_Pending] = collections.deque()
-        pool = concurrent.futures.ThreadPoolExecutor(self.workers, initializer=_one_core)
-        try:
-            for files in batches:
-                # Where reading takes time it begins here, a few batches ahead of the decoders.
-                contents = self.decoder.ahead(place, files)
-                rows = pool.submit(self._rows, place, files, contents)
-                pending.append(_Pending(rows, self._bytes_ahead(files)))
-                while self._enough(pending):
-                    yield pending.popleft().rows.result()
-            while pending:
-                yield pending.popleft().rows.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        return self._network.probabilities(pixels)
 
-    def _bytes_ahead(self, files: Batch) -> int:
-        """How many bytes of these files, as they were listed, are read before their turn."""
-        sizes = (as_entry(file).size for file in files)
-        return sum(size for size in sizes if size <= self.decoder.memory.ahead)
+    def one_core(self) -> None:
+        """No thread of a stream waits for another."""
+        import torch
 
-    def _enough(self, pending: "collections.deque[_Pending]") -> bool:
-        if len(pending) > max(2 * self.workers, READ_AHEAD // self.batch_size):
-            return True
-        waiting = sum(batch.bytes for batch in pending)
-        return len(pending) > self.workers and waiting > self.decoder.memory.ahead_together
-
-    def _rows(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
-        decoded = self.decoder.decode(place, files, contents)
-        started = time.perf_counter()
-        probabilities = self.probabilities(decoded.pixels) if decoded.good else None
-        return self.filled(decoded, probabilities, (time.perf_counter() - started) / self.workers)
-
-
-def _one_core() -> None:
-    """A stream has one core to itself: no thread of it waits for another."""
-    import torch
-
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)

@@ -1,13 +1,14 @@
 """How much agreement lets scoring take the faster precision by itself, and on which machines.
 
-    from visionflows.engine.evidence import allowed, carries
+    from visionflows.engine.evidence import carries, precision_of
     carries(images=598, flips=0)                     # True: the least that shows 99.5 %
 
-One rule for whoever measures (training/agreement.py) and whoever believes it (engine/torch.py).
+One rule for whoever measures (training/agreement.py) and whoever believes it (the engines).
 """
 
 import bisect
 import math
+from collections.abc import Mapping
 
 from visionflows.model.schema import ModelInfo
 
@@ -34,20 +35,28 @@ def needed(flips: int) -> int:
     return bisect.bisect_left(range(_PLENTY), True, key=lambda images: carries(images, flips))
 
 
-def allowed(info: ModelInfo, kernel: str) -> bool:
-    """Whether a model (its model.json) may be scored in bfloat16 by `kernel` without being told to.
+def precision_of(info: ModelInfo, wanted: str, kernels: Mapping[str, str]) -> str:
+    """The precision to score in: `auto` is the fastest that the model has evidence for here.
 
-    Only by the kernel that the evidence was measured with. The record's version of torch is there
-    to be read: one that computes otherwise fails the self-check of every load. Records from before
-    there were kernels in them count for AVX512-BF16 alone, and if they were made on a CPU.
+    `kernels` has what computes each of the faster ones natively on this machine, the fastest first.
     """
-    found = info.precision.agreement
-    if found is None or found.auto != "bfloat16" or not carries(found.images, found.flips):
+    if wanted != "auto":
+        return wanted
+    fit = (precision for precision, kernel in kernels.items() if allowed(info, precision, kernel))
+    return next(fit, "float32")
+
+
+def allowed(info: ModelInfo, precision: str, kernel: str) -> bool:
+    """Whether a model (its model.json) may be scored so by `kernel` without being told to.
+
+    Only by the kernel that the evidence was measured with: records from before OpenVINO computed,
+    whose kernels are no longer there, count for nothing. The record's version of a library is there
+    to be read: one that computes otherwise fails the self-check of every load.
+    """
+    found = {"bfloat16": info.precision.agreement, "int8": info.precision.int8}[precision]
+    if found is None or found.auto != precision or not carries(found.images, found.flips):
         return False
-    measured = found.kernel
-    if not measured and info.training.device.startswith("cpu"):
-        measured = "avx512_bf16"
-    return bool(kernel) and measured == kernel
+    return bool(kernel) and found.kernel == kernel
 
 
 def _log_chance(images: int, flips: int) -> float:

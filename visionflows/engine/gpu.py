@@ -18,7 +18,8 @@ import numpy as np
 
 from visionflows.engine.base import Engine, EngineSettings
 from visionflows.engine.decode import Batch, Decoded, Decoder, Row
-from visionflows.engine.torch import TorchEngine
+from visionflows.engine.evidence import precision_of
+from visionflows.engine.torch import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.errors import RunError
 from visionflows.machine import DECODER, cores, decoders
 from visionflows.model.bundle import Model
@@ -40,9 +41,10 @@ class _Pending(NamedTuple):
     ended: "torch.cuda.Event"
 
 
-class GpuEngine(TorchEngine):
-    """A model on the first GPU."""
+class GpuEngine(Engine):
+    """A model computed by torch on the first GPU."""
 
+    libraries = LIBRARIES
     few = 40
     locks = multiprocessing.get_context("fork")  # decode processes share one budget of memory
 
@@ -51,8 +53,16 @@ class GpuEngine(TorchEngine):
 
         device = torch.device("cuda")
         processes = decode_processes(settings.batch_size or BATCH, model.info.image_size)
-        super().__init__(model, settings, device, BATCH, processes)
+        self.kernels = {"bfloat16": bfloat16_kernel(device)}
+        precision = precision_of(model.info, settings.precision, self.kernels)
+        super().__init__(model, settings, precision, BATCH, processes)
+        self.network = TorchNetwork(model, device, precision, self.batch_size, settings.compile)
+        self.kernel = self.network.kernel
         self.device_name = f"cuda: {torch.cuda.get_device_name(device)}"
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        return self.network.probabilities(pixels)
 
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch, in order. Raises RunError where a decode process dies."""
@@ -120,21 +130,21 @@ def _told(loader: "DataLoader[Decoded]") -> Iterator[Decoded]:
         yield decoded
 
 
-def _sent(engine: TorchEngine, decoded: Decoded) -> _Pending:
+def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
     import torch
 
     began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     with torch.inference_mode():
         started = time.perf_counter()
-        pixels = cast("torch.Tensor", decoded.pixels).to(engine.device, non_blocking=True)
+        pixels = cast("torch.Tensor", decoded.pixels).to(engine.network.device, non_blocking=True)
         engine.seconds["transfer"] += time.perf_counter() - started
         began.record()
-        answers = engine.forward(pixels).to("cpu", non_blocking=True)
+        answers = engine.network.forward(pixels).to("cpu", non_blocking=True)
         ended.record()
     return _Pending(decoded, answers, began, ended)
 
 
-def _received(engine: TorchEngine, pending: _Pending) -> list[Row]:
+def _received(engine: GpuEngine, pending: _Pending) -> list[Row]:
     pending.ended.synchronize()
     seconds = pending.began.elapsed_time(pending.ended) / 1000
     return engine.filled(pending.decoded, pending.answers.numpy(), seconds)

@@ -1,6 +1,8 @@
-"""A model computed by torch, on a CPU or a GPU: the network at a precision, on a device.
+"""A network computed by torch, on a CPU or a GPU, at a precision.
 
-    from visionflows.engine.torch import TorchEngine
+    from visionflows.engine.torch import TorchNetwork
+    network = TorchNetwork(model, torch.device("cpu"), "float32", batch_size=16)
+    network.forward(pixels)          # probabilities of uint8 (n, side, side, 3)
 
 What streams files through it is in visionflows.engine.cpu and visionflows.engine.gpu.
 """
@@ -10,40 +12,39 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from visionflows.engine.base import Engine, EngineSettings, log
-from visionflows.engine.evidence import allowed
-from visionflows.engine.fused import fused
+from visionflows.engine.base import log
 from visionflows.model.bundle import Model, network_of
 from visionflows.model.network import folded
+from visionflows.model.schema import Normalise
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+LIBRARIES = ("torch", "torchvision")
 
-class TorchEngine(Engine):
-    """A model on a device of torch's; CpuEngine and GpuEngine stream files through it."""
 
+class TorchNetwork:
+    """A model's network on a device; `kernel` says whose convolutions: others round otherwise."""
+
+    kernel = "eager"
     _body: "Callable[[torch.Tensor], torch.Tensor]"
     _head: "Callable[[torch.Tensor], torch.Tensor]"
 
     def __init__(
         self,
         model: Model,
-        settings: EngineSettings,
         device: "torch.device",
+        precision: str,
         batch_size: int,
-        workers: int,
+        compiled: bool = False,
     ):
         import torch
 
-        self.bfloat16_kernel = bfloat16_kernel(device)
-        precision = _precision(model, settings.precision, self.bfloat16_kernel)
-        super().__init__(model, settings, precision, batch_size, workers)
-        self.device, self.chunk = device, self.batch_size
-        self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
-        self._scale, self._shift = self._normalisation()
-        self._ready(cast("nn.Sequential", network_of(model)))
+        self.device, self.chunk = device, batch_size
+        self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        self._scale, self._shift = _normalisation(model.info.normalise, device)
+        self._ready(cast("nn.Sequential", network_of(model)), compiled)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
@@ -74,18 +75,8 @@ class TorchEngine(Engine):
         images = pixels.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
         return self._head(self._body(images.to(self._dtype)).float()).softmax(1)
 
-    def _normalisation(self) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """The factor and the summand of a pixel value, a channel each."""
-        import torch
-
-        mean, deviation = (
-            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
-            for values in (self.model.info.normalise.mean, self.model.info.normalise.std)
-        )
-        return 1 / (255 * deviation), -mean / deviation
-
-    def _ready(self, network: "nn.Sequential") -> None:
-        """Put the body at the engine's precision on the device, the head in float32.
+    def _ready(self, network: "nn.Sequential", compiled: bool) -> None:
+        """Put the body at its precision on the device, the head in float32.
 
         The head is a thousandth of the work, and rounding its few logits to bfloat16 would flip
         more labels than rounding all that comes before.
@@ -100,27 +91,30 @@ class TorchEngine(Engine):
             self.device, self._dtype, memory_format=torch.channels_last
         )
         body.requires_grad_(False)
-        if self.settings.compile:
+        if compiled:
             body = cast("nn.Module", torch.compile(body, dynamic=False))
             self.kernel = "compiled"
-        elif self.device.type == "cpu" and self.precision == "bfloat16":
-            side = self.decoder.side
-            body = fused(body, torch.zeros(self.batch_size, 3, side, side))
-            self.kernel = "fused"
         self._body, self._head = body, head.to(self.device).requires_grad_(False)
 
 
-def _precision(model: Model, wanted: str, kernel: str) -> str:
-    """The precision to score in; `auto` never takes one the model has no evidence for here."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if allowed(model.info, kernel) else "float32"
+def _normalisation(
+    normalise: Normalise, device: "torch.device"
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """The factor and the summand of a pixel value, a channel each."""
+    import torch
+
+    mean, deviation = (
+        torch.tensor(values, device=device).view(1, 3, 1, 1)
+        for values in (normalise.mean, normalise.std)
+    )
+    return 1 / (255 * deviation), -mean / deviation
 
 
 def bfloat16_kernel(device: "torch.device") -> str:
     """What computes bfloat16 natively on a device; empty where it would go by way of float32.
 
-    `avx512_bf16`, `amx_bf16` (which oneDNN prefers where a processor has both), or `cuda sm_90`.
+    `torch avx512_bf16`, `torch amx_bf16` (which oneDNN prefers where a processor has both), or
+    `cuda sm_90`.
     """
     import torch
 
@@ -129,4 +123,4 @@ def bfloat16_kernel(device: "torch.device") -> str:
         return "cuda sm_{}{}".format(*torch.cuda.get_device_capability(device)) if native else ""
     if not torch.cpu._is_avx512_bf16_supported():
         return ""
-    return "amx_bf16" if torch.cpu._is_amx_tile_supported() else "avx512_bf16"
+    return "torch amx_bf16" if torch.cpu._is_amx_tile_supported() else "torch avx512_bf16"

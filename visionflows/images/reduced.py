@@ -66,7 +66,7 @@ class Reduced:
         header = _HEADER.match(data)
         if not header:
             return None
-        width, height, pixels = int(header[2]), int(header[3]), data[header.end() :]
+        width, height, pixels = int(header[2]), int(header[3]), memoryview(data)[header.end() :]
         if len(pixels) != 3 * width * height or zlib.crc32(pixels) != int(header[1], 16):
             return None
         return Image.frombytes("RGB", (width, height), pixels)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.bundle")
 
+ONNX = "model.onnx"  # the network for who has no torch: visionflows.training.export
+INT8 = ("model.int8.xml", "model.int8.bin")  # the same in int8, as OpenVINO keeps it
 _SCORING_FILES = ("weights.safetensors", "files.csv", "selfcheck/expected.csv")
 
 
@@ -53,6 +55,10 @@ class Model:
     @property
     def classes(self) -> list[str]:
         return self.info.classes
+
+    def has(self, name: str) -> bool:
+        """Whether a file is part of it; a draft (no digest) has what lies there."""
+        return name in self.info.files if self.digest else self.files.exists(name)
 
     @property
     def name(self) -> str:
@@ -102,7 +108,7 @@ def _checked(model: Model, text: bytes) -> Model:
     needed = {
         name: sha256
         for name, sha256 in model.info.files.items()
-        if name in _SCORING_FILES or name.startswith("selfcheck/")
+        if name in (*_SCORING_FILES, ONNX, *INT8) or name.startswith("selfcheck/")
     }
     files = local_copy(model.place, needed, text, model.digest)
     try:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.model")
 
 _OF_DRAFTS = (  # what of a draft is published
-    *("weights", "selfcheck/", "pictures/", "report.html", "export.pkl", "confusion.csv"),
+    *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
+    *("export.pkl", "confusion.csv"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -61,7 +61,8 @@ class Agreement(Open):
     trained_on: Count = 0
     device: str = ""
     kernel: str = ""
-    torch: str = ""
+    library: str = ""
+    torch: str = ""  # of older records, which torch alone computed
     auto: str = "float32"
     why: str = ""
 
@@ -75,11 +76,20 @@ class DecodeAgreement(Open):
     mean_difference: float = 0.0
 
 
+class Onnx(Open):
+    """model.onnx, and how far its answers are from fastai's; or why there is none."""
+
+    opset: Count = 0
+    largest_difference: float = 0.0
+    why: str = ""
+
+
 class Precision(Open):
     """What a model was trained in, and the evidence for scoring in a faster one."""
 
     trained: str = "none"
-    agreement: Agreement | None = None
+    agreement: Agreement | None = None  # of bfloat16
+    int8: Agreement | None = None
 
 
 class DatasetInfo(Open):
@@ -171,6 +181,7 @@ class ModelInfo(Stored):
     depth: Depth = "guessed"
     decode: Decode = "full"
     decode_agreement: DecodeAgreement | None = None
+    onnx: Onnx | None = None
     normalise: Normalise
     labels: str = ""
     precision: Precision = Precision()
@@ -190,10 +201,14 @@ class ModelInfo(Stored):
             raise NotSoError("lacks files")
         return info
 
-    def with_agreement(self, found: dict[str, Any]) -> Self:
-        """The same, with what was found of a faster precision."""
+    def with_onnx(self, found: dict[str, Any]) -> Self:
+        """The same, with what is known of model.onnx."""
+        return self.model_copy(update={"onnx": Onnx.model_validate(found)})
+
+    def with_agreement(self, found: dict[str, Any], name: str = "agreement") -> Self:
+        """The same, with what was found of a faster precision: bfloat16, or `int8` by name."""
         agreement = Agreement.model_validate(found)
-        precision = self.precision.model_copy(update={"agreement": agreement})
+        precision = self.precision.model_copy(update={name: agreement})
         return self.model_copy(update={"precision": precision})
 
     def with_decoding(self, found: dict[str, Any]) -> Self:

@@ -36,7 +36,11 @@ def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) 
         pictures=pictures,
         summary=summary,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
-        agreement=_agreement(model.precision.agreement),
+        agreement=[
+            _agreement(found)
+            for found in (model.precision.agreement, model.precision.int8)
+            if found is not None
+        ],
         headline=(
             f"{model.name} tells {len(model.classes)} classes apart and is right about "
             f"{percent(metrics.accuracy)} of images it was not trained on"
@@ -44,9 +48,7 @@ def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) 
     )
 
 
-def _agreement(found: Agreement | None) -> str:
-    if not found:
-        return ""
+def _agreement(found: Agreement) -> str:
     if found.labels is None:
         return f"Scores in float32: {found.why}."
     flips = f"{found.flips} labels differ"
@@ -59,7 +61,7 @@ def _agreement(found: Agreement | None) -> str:
     if found.trained_on:
         told += f" {found.trained_on:,} of these images were trained on."
     if found.kernel:
-        told += f" Measured by {found.kernel}, torch {found.torch}."
-    where = " on such a device, and float32 elsewhere" if found.auto == "bfloat16" else ""
+        told += f" Measured by {found.kernel}, {found.library or f'torch {found.torch}'}."
+    where = " on such a device, and float32 elsewhere" if found.auto != "float32" else ""
     why = f": {found.why}" if found.why else ""
     return f"{told} By itself scoring takes {found.auto}{where}{why}."

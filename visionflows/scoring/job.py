@@ -120,7 +120,7 @@ def computed_by(engine: Engine) -> Computed:
         device=engine.device_kind,
         precision=engine.precision,
         kernel=engine.kernel,
-        versions=computing(),
+        versions=computing(engine.libraries),
     )
 
 

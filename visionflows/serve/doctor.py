@@ -7,6 +7,7 @@ ok: as it should be; note: works, though slower or less than it could; FAIL: a r
 """
 
 import contextlib
+import importlib.util
 import platform
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from visionflows.engine.openvino import is_here, kernels
 from visionflows.errors import VisionflowsError
 from visionflows.machine import cores, memory_bytes
 from visionflows.orchestration.ready import (
@@ -41,10 +43,11 @@ class Finding(NamedTuple):
 
 
 def examine(places: Iterable[str]) -> Iterator[Finding]:
-    """Every finding, as soon as it is known: versions, machine, GPU, places, Prefect's server."""
+    """Every finding, as soon as it is known: versions, machine, engine, places, the server."""
     loopback_past_proxies()
     yield from versions()
     yield machine()
+    yield engine()
     yield gpu()
     yield folders()
     for where in places:
@@ -104,8 +107,21 @@ def _failed(what: str, error: VisionflowsError) -> Finding:
     return Finding("FAIL", what, said, todo)
 
 
+def engine() -> Finding:
+    """What scores on the CPU here."""
+    if is_here():
+        native = [f"{precision} by {kernel}" for precision, kernel in kernels().items() if kernel]
+        said = ", ".join(native) or "neither int8 nor bfloat16 of the processor's own"
+        return Finding("ok", "engine", f"OpenVINO {metadata.version('openvino')}: {said}")
+    todo = "nothing, if that is fast enough; else pip install openvino, where it has a build"
+    return Finding("note", "engine", "OpenVINO is not installed: torch scores on the CPU", todo)
+
+
 def gpu() -> Finding:
     """Whether the GPU, its driver and this torch fit each other: a product is computed on it."""
+    if importlib.util.find_spec("torch") is None:
+        said = "not installed: this machine scores on its CPU and trains nothing"
+        return Finding("ok", "torch", said)
     try:
         import torch
     except (ImportError, OSError) as error:

@@ -8,9 +8,9 @@ of device and kernel that it was measured on: visionflows/engine/evidence.py.
 """
 
 import logging
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -32,42 +32,52 @@ MOST_IMAGES = 2000  # enough for four flips; more would make publishing slow
 
 
 def agreement(
-    model: Model, folder: str | Path, paths: list[str], max_pixels: int
+    model: Model,
+    folder: str | Path,
+    paths: list[str],
+    max_pixels: int,
+    precision: Literal["bfloat16", "int8"] = "bfloat16",
 ) -> dict[str, Any]:
-    """How bfloat16 compares with float32 on some images (`precision.agreement` in model.json).
+    """How a faster precision compares with float32 on some images (`precision` in model.json).
 
     Keys: images, labels (share that agree), largest_difference (of a probability), flips (how
     many labels differ), far_flips (those that were no near ties), auto: the precision that scoring
     takes by itself, why where that is float32; and what it was measured on: device (`cpu` or
-    `cuda`), kernel and torch. Measured on the device that publishes; where it does not compute
-    bfloat16 natively nothing is measured, and auto is float32.
+    `cuda`), kernel and library. Measured on the device that publishes; where it does not compute
+    it natively nothing is measured, and auto is float32.
     """
     settings = EngineSettings(precision="float32", max_pixels=max_pixels)
     exact_engine = make_engine(model, settings)
-    if not exact_engine.bfloat16_kernel:
-        return {"auto": "float32", "why": "published where bfloat16 is not native: no evidence"}
+    kernel = exact_engine.kernels.get(precision, "")
+    if not kernel:
+        return {"auto": "float32", "why": f"published where {precision} is not native: no evidence"}
     names = [name_of(path) for path in paths]
     where = LocalPlace(Path(folder))
     exact = exact_engine.answers(where, names)
-    fast_engine = make_engine(model, settings.model_copy(update={"precision": "bfloat16"}), False)
+    fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
     fast = fast_engine.answers(where, names)
-    _, *both = paired(names, exact, fast, len(model.classes))
-    kernel = exact_engine.bfloat16_kernel
+    _, ours, theirs = paired(names, exact, fast, len(model.classes))
     result = {
-        **compare(*both),
+        **compare(ours, theirs, precision),
         "device": "cuda" if kernel.startswith("cuda") else "cpu",
         "kernel": kernel,
-        "torch": metadata.version("torch"),
+        "library": " ".join(f"{name} {version(name)}" for name in exact_engine.libraries[:1]),
     }
     log.info(
-        "bfloat16 (%s) agrees with float32 on %.2f %% of %d labels: auto is %s%s",
-        *(kernel, 100 * result["labels"], result["images"], result["auto"]),
+        "%s (%s) agrees with float32 on %.2f %% of %d labels: auto is %s%s",
+        *(precision, kernel, 100 * result["labels"], result["images"], result["auto"]),
         f" ({result['why']})" if "why" in result else "",
     )
     return result
 
 
-def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
+def of_draft(
+    draft: Path,
+    info: ModelInfo,
+    files: "pd.DataFrame",
+    folder: Path,
+    precision: Literal["bfloat16", "int8"] = "bfloat16",
+) -> dict[str, Any]:
     """The evidence of a draft that evaluate has left; `trained_on`: how many of the images were.
 
     Whether two ways of computing agree can be asked of any image, so where there are too few to
@@ -76,7 +86,7 @@ def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) 
     """
     chosen = _chosen(files)
     model = Model(LocalPlace(draft), info, digest="")
-    found = agreement(model, folder, list(chosen.path), MAX_PIXELS)
+    found = agreement(model, folder, list(chosen.path), MAX_PIXELS, precision)
     trained_on = int((~chosen.is_valid.astype(bool)).sum())
     return found | ({"trained_on": trained_on} if "images" in found else {})
 
@@ -91,23 +101,23 @@ def _chosen(files: "pd.DataFrame") -> "pd.DataFrame":
     return lot.drop_duplicates("sha256").head(MOST_IMAGES)
 
 
-def compare(exact: np.ndarray, fast: np.ndarray) -> dict[str, Any]:
+def compare(exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16") -> dict[str, Any]:
     """The comparison of two (images, classes) arrays of probabilities."""
     best = np.sort(exact, axis=1)
     margin = best[:, -1] - best[:, -2]
     flipped = exact.argmax(1) != fast.argmax(1)
     images, flips = len(exact), int(flipped.sum())
     far = int((flipped & (margin > NEAR_TIE)).sum())
-    auto = "bfloat16" if carries(images, flips) and not far else "float32"
+    auto = precision if carries(images, flips) and not far else "float32"
     return {
-        "precision": "bfloat16",
+        "precision": precision,
         "images": images,
         "labels": 1 - float(flipped.mean()) if images else 0.0,
         "largest_difference": float(np.abs(exact - fast).max(initial=0.0)),
         "flips": flips,
         "far_flips": far,
         "auto": auto,
-        **({} if auto == "bfloat16" else {"why": _why(images, flips, far)}),
+        **({} if auto == precision else {"why": _why(images, flips, far)}),
     }
 
 

@@ -20,6 +20,7 @@ from visionflows.errors import TrainError
 from visionflows.machine import cores
 from visionflows.places.local import LocalPlace
 from visionflows.training.learner import make_learner, normalisation, torch_draws
+from visionflows.training.mixed import huge_pages, mixed_precision
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def fine_tune(
     generators; torch's are the process's, so that of two trainings in it one waits.
     Raises TrainError where even a batch of two does not fit, or the loss is no number.
     """
+    huge_pages()
     started = time.monotonic()
     while True:
         try:
@@ -68,7 +70,7 @@ def _run(
     on_progress: OnProgress | None,
 ) -> tuple["Learner", dict[str, Any]]:
     learn = make_learner(table, folder, settings)
-    precision = _mixed_precision(learn, settings)
+    precision = mixed_precision(learn, settings)
     with learn.no_bar(), learn.no_logging():
         learn.freeze_to(-1)
         summary = str(learn.summary())
@@ -191,18 +193,6 @@ def _found_rate(learn: "Learner") -> float:
     rate = float(learn.lr_find(show_plot=False).valley)
     log.info("lr_find: base learning rate %.2g", rate)
     return rate
-
-
-def _mixed_precision(learn: "Learner", settings: TrainSettings) -> str:
-    import torch
-
-    if settings.precision == "float32" or learn.dls.device.type != "cuda":
-        return "none"
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        learn.to_bf16()
-        return "bfloat16"
-    learn.to_fp16()
-    return "float16"
 
 
 def _out_of_memory() -> type[Exception]:

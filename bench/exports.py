@@ -1,0 +1,100 @@
+"""Which architectures become a model.onnx, and how far it is from torch: a table.
+
+    python bench/exports.py                     # all of torchvision's, and twenty of timm's
+    python bench/exports.py resnet34 vit_b_16
+
+Each has a body of random weights and fastai's head for three classes, at 224 pixels; those that are
+built for another size have theirs. Its ONNX is run by OpenVINO in float32 on four images of noise.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+from record import hardware, versions, written
+
+TIMM = (
+    *("resnet26d", "resnetv2_50", "resnext50_32x4d", "seresnet50", "ecaresnet26t", "regnety_008"),
+    *("efficientnet_b0", "tf_efficientnet_lite0", "tf_efficientnetv2_s", "mobilenetv3_large_100"),
+    *("mobilenetv4_conv_small", "convnext_tiny", "convnextv2_atto", "vit_tiny_patch16_224"),
+    *("deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "maxvit_tiny_tf_224"),
+    *("mixer_s32_224", "levit_128s", "efficientformerv2_s0"),
+)
+SIZES = {"maxvit_tiny_tf_224": 224, "vit_h_14": 224}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="architectures; all of them by default")
+    parser.add_argument("--results", default="bench/results")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(_told(options.names[0])))
+        return
+    table = {name: _alone(name) for name in options.names or _all()}
+    exported = [name for name, told in table.items() if "why" not in told]
+    told = {
+        "hardware": hardware(),
+        "versions": versions("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino"),
+        "exported": len(exported),
+        "not": {name: told["why"] for name, told in table.items() if "why" in told},
+        "architectures": table,
+    }
+    written(told, options.results, "exports")
+
+
+def _all() -> list[str]:
+    from visionflows.model.network import torchvision_models
+
+    models = torchvision_models()
+    return [*models.list_models(module=models), *TIMM]
+
+
+def _alone(name: str) -> dict:
+    """One in a process of its own: some take gigabytes, and none is to stop the others."""
+    done = subprocess.run(
+        [sys.executable, __file__, name, "--one"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    told = json.loads(lines[-1]) if lines else {"why": f"its process ended with {done.returncode}"}
+    print(f"{name:28} {told}", flush=True)
+    return told
+
+
+def _told(name: str) -> dict:
+    import torch
+
+    from visionflows.engine.openvino import core
+    from visionflows.model.network import build
+    from visionflows.model.schema import ModelInfo
+    from visionflows.training.export import NotExportable, exported
+
+    side = SIZES.get(name, 224)
+    told = {"name": "any", "version": "1", "architecture": name, "classes": ["a", "b", "c"]}
+    told |= {"schema_version": 1, "image_size": side, "resize": "crop"}
+    told |= {"normalise": {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}}
+    torch.manual_seed(0)
+    network = build(name, 3, side).eval()
+    began = time.perf_counter()
+    try:
+        data = exported(network, ModelInfo.model_validate(told, strict=False))
+    except NotExportable as error:
+        return {"why": str(error)}
+    seconds = time.perf_counter() - began
+    pixels = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+        expected = network((images - 0.5) / 0.25).softmax(1).numpy()
+    compiled = core().compile_model(
+        core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    apart = float(np.abs(compiled({0: pixels})[0] - expected).max())
+    return {"seconds": round(seconds, 1), "MB": round(len(data) / 1e6, 1), "difference": apart}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The sides of bench/score.py that are a network alone, on pixels in memory: what limits a run.
+
+bench/score.py says what each is; bench/sides.py has those that begin with files.
+"""
+
+import concurrent.futures
+
+from sides import engine_of, model_of
+
+
+def network(options, photos):
+    engine = engine_of(options)
+    gpu = getattr(engine, "network", None)  # its pixels are on the device by then
+    return _forwarding(engine, gpu.probabilities if gpu else engine.probabilities)
+
+
+def eager(options, photos):
+    """The same network folded, in torch, channels_last."""
+    import torch
+
+    from visionflows.engine.torch import TorchNetwork
+
+    engine = engine_of(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = TorchNetwork(engine.model, device, engine.precision, engine.batch_size)
+    return _forwarding(engine, network.probabilities)
+
+
+def onnxruntime(options, photos):
+    import onnxruntime
+
+    model = model_of(options)
+    given = onnxruntime.SessionOptions()
+    given.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.files.read("model.onnx"), given)
+    engine = engine_of(options)
+    return _forwarding(engine, lambda pixels: session.run(["probabilities"], {"pixels": pixels}))
+
+
+def openvino(options, photos):
+    """OpenVINO as its own guide has it: throughput, its own choice of precision and streams."""
+    from visionflows.engine.openvino import core, runtime
+
+    engine = engine_of(options)
+    side = engine.decoder.side
+    model = core().read_model(engine.model.files.read("model.onnx"))
+    model.reshape([engine.batch_size, side, side, 3])
+    queue = runtime().AsyncInferQueue(
+        core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    )
+    pixels = _noise(engine)
+
+    def run():
+        for _ in range(64):
+            queue.start_async({0: pixels})
+        queue.wait_all()
+        return [], 64 * len(pixels)
+
+    run()
+    return run
+
+
+def _noise(engine):
+    import numpy as np
+
+    side = engine.decoder.side
+    shape = (engine.batch_size, side, side, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _forwarding(engine, forward):
+    """Rounds of forward passes of one batch in memory: on a CPU a stream a core."""
+    import torch
+
+    pixels, count = _noise(engine), 64
+    streams = engine.workers if engine.device_kind.startswith("cpu") else 1
+
+    def run():
+        with concurrent.futures.ThreadPoolExecutor(
+            streams, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            list(pool.map(lambda _: forward(pixels), range(count)))
+        return [], count * len(pixels)
+
+    run()
+    return run

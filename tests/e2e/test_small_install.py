@@ -1,0 +1,64 @@
+"""An install that only scores: no torch, no fastai, and a line where they would be needed."""
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from scored import rows_of
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "torchvision", "fastai", "timm", "matplotlib", "sklearn", "scipy", "onnx")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """The Python of an environment that `pip install visionflows` makes."""
+    folder = tmp_path_factory.mktemp("small") / "venv"
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    python = folder / "bin/python"
+    subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
+    pinned = ["--constraint", ROOT / "constraints.txt", ROOT]
+    subprocess.run([*uv, "pip", "install", "--python", python, *pinned], check=True, cwd=folder)
+    return python
+
+
+def run(python: Path, *words) -> subprocess.CompletedProcess[str]:
+    command = [python, "-P", "-m", "visionflows.cli", *map(str, words)]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+def test_it_scores_predicts_and_examines_itself(small, trained, tmp_path):
+    code = f"from importlib.util import find_spec; print([n for n in {HEAVY} if find_spec(n)])"
+    told = subprocess.run([small, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+    named = ("--model", "shapes", "--store", trained.store)
+    done = run(small, "score", trained.dataset, *named, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "out")
+    assert [row["status"] for row in rows] == ["ok"] * len(trained.table)
+    assert sum(row["label"] == row["path"].split("/")[0] for row in rows) > 0.9 * len(rows)
+    one = next(trained.dataset.rglob("*.png"))
+    assert run(small, "predict", one, *named).stdout.startswith("('")
+    examined = run(small, "doctor")
+    assert "OpenVINO" in examined.stdout
+    assert "FAIL" not in examined.stdout, examined.stdout
+
+
+@pytest.mark.parametrize("words", [("train", "digits", "--name", "d"), ("demo",)])
+def test_what_trains_says_what_it_lacks_in_one_line(small, words, tmp_path):
+    done = run(small, *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "torch, torchvision, fastai" in done.stderr
+    assert "pip install 'visionflows[train]'" in done.stderr
+
+
+def test_nothing_of_what_trains_is_required():
+    needs = [Requirement(line) for line in metadata.requires("visionflows") or []]
+    base = {need.name for need in needs if not need.marker or need.marker.evaluate({"extra": ""})}
+    assert not base & {*HEAVY, "scikit-learn", "onnxscript", "onnxruntime", "nncf"}

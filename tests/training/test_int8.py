@@ -1,0 +1,90 @@
+"""The network in int8: made of training images, judged by labels, refused where they differ."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visionflows.engine import EngineSettings, make_engine
+from visionflows.engine.openvino import core, kernels
+from visionflows.errors import SettingsError
+from visionflows.model.bundle import INT8, load
+from visionflows.model.registry import find, publish
+from visionflows.places import place
+from visionflows.training import int8
+
+needs_nncf = pytest.mark.skipif(
+    not (kernels()["int8"] and int8.is_here()), reason="no NNCF, or no int8 of the processor's own"
+)
+
+
+@pytest.fixture
+def draft(trained, tmp_path) -> Path:
+    """The files that evaluate and export have left."""
+    model = load(find("shapes", trained.store))
+    for name in model.info.files:
+        (tmp_path / "draft" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(trained.place) / name, tmp_path / "draft" / name)
+    return tmp_path / "draft"
+
+
+@needs_nncf
+def test_a_network_in_int8_is_published_with_its_evidence(trained, draft, tmp_path):
+    info = load(find("shapes", trained.store)).info
+    found = int8.of_draft(draft, info, trained.table, trained.dataset)
+    assert (found["precision"], found["images"]) == ("int8", 72)
+    assert found["kernel"] == kernels()["int8"]
+    assert found["auto"] == "float32"  # 72 images show nothing
+    enough = found | {"auto": "int8", "images": 598, "flips": 0}
+    publish(draft, tmp_path / "store", info.with_agreement(enough, "int8"), trained.table)
+    model = load(find("shapes", tmp_path / "store"))
+    assert set(INT8) <= set(model.info.files)
+    fast = make_engine(model, EngineSettings(device="cpu"))
+    assert fast.precision == "int8"
+    exact = make_engine(model, EngineSettings(device="cpu", precision="float32"))
+    names = [entry.name for entry in place(trained.dataset).walk()]
+    ours, theirs = (engine.answers(place(trained.dataset), names) for engine in (fast, exact))
+    apart = np.array([np.abs(ours[name] - theirs[name]).max() for name in names])
+    assert 0 < apart.max() < 0.3
+
+
+@needs_nncf
+def test_the_head_stays_as_it_is(draft):
+    network = core().read_model((draft / "model.onnx").read_bytes())
+    head = int8._head(network)
+    matrices = [node for node in network.get_ops() if node.get_type_name() == "MatMul"]
+    assert {node.get_friendly_name() for node in matrices} <= set(head)
+    assert not any("conv" in name.lower() for name in head)
+
+
+def test_int8_is_asked_for_where_there_is_none(trained):
+    model = load(find("shapes", trained.store))
+    with pytest.raises(SettingsError, match=r"precision int8: the model has no model\.int8\.xml"):
+        make_engine(model, EngineSettings(device="cpu", precision="int8"))
+
+
+@needs_nncf
+def test_nncf_tells_nobody(tmp_path):
+    code = """
+import sys
+told = []
+watch = lambda event, args: told.append((event, args)) if event == "socket.connect" else None
+sys.addaudithook(watch)
+from visionflows.training.int8 import _nncf
+nncf = _nncf()
+nncf.telemetry.telemetry.send_event("a", "b", "c")
+print(told)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not (tmp_path / "intel").exists()  # where its telemetry would keep who we are

@@ -1,0 +1,128 @@
+"""The engine of OpenVINO on a CPU: a bundle's model.onnx, without torch.
+
+    make_engine(load(find("pets", "store")), EngineSettings(device="cpu"))
+
+A stream is one thread, and asks OpenVINO's stream of its own. A batch has always the same number of
+images, the last ones empty: OpenVINO is made for that shape, and an image's answer is the same to
+the bit in every slot of it, whatever lies beside it.
+"""
+
+import functools
+import importlib
+import importlib.util
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionflows.engine.base import EngineSettings
+from visionflows.engine.evidence import precision_of
+from visionflows.engine.streams import StreamsEngine
+from visionflows.errors import ModelError, one_line
+from visionflows.machine import instructions
+from visionflows.model.bundle import INT8, ONNX, Model
+
+if TYPE_CHECKING:
+    from openvino import Core
+
+# OpenVINO's name of a precision, and instructions: the first that a processor has is what is used.
+_NATIVE = {
+    "int8": ("INT8", ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")),
+    "bfloat16": ("BF16", ("amx_bf16", "avx512_bf16", "bf16")),
+}
+# What OpenVINO computes in; of a network in int8 the few layers that are not.
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+
+
+def is_here() -> bool:
+    """Whether OpenVINO is installed: some machines have no build of it."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def runtime() -> ModuleType:
+    """OpenVINO, without its telemetry: left alone, it tells Google Analytics of every import.
+
+    Where openvino_telemetry cannot be imported, OpenVINO and NNCF have a stub that tells nobody.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
+
+
+@functools.cache
+def core() -> "Core":
+    """OpenVINO's way to its devices: one, as long as the process lives.
+
+    Its CPU plugin gives the thread that first compiles a stack of its own for signals, and takes
+    it away with the core: two of them, ended in the wrong order, leave a stack that is gone, and
+    the next signal ends the process.
+    """
+    made: Core = runtime().Core()
+    return made
+
+
+class OpenVinoEngine(StreamsEngine):
+    """A model computed by OpenVINO on the cores of this machine."""
+
+    kernel = "openvino"
+    libraries = ("openvino",)
+
+    def __init__(self, model: Model, settings: EngineSettings):
+        self.kernels = kernels()
+        precision = precision_of(model.info, settings.precision, self.kernels)
+        super().__init__(model, settings, precision)
+        self._compiled = self._compile()
+        self._of_thread = threading.local()
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        size = self.batch_size
+        parts = (self._answers(pixels[at : at + size]) for at in range(0, len(pixels), size))
+        return np.concatenate(list(parts))
+
+    def _answers(self, pixels: np.ndarray) -> np.ndarray:
+        """The probabilities of a batch, or of fewer images, beside which empty ones are put."""
+        if len(pixels) < self.batch_size:
+            missing = np.zeros((self.batch_size - len(pixels), *pixels.shape[1:]), np.uint8)
+            return self._answers(np.concatenate([pixels, missing]))[: len(pixels)]
+        request = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = self._compiled.create_infer_request()
+        request.infer({0: pixels}, share_inputs=True)
+        answers: np.ndarray = request.get_output_tensor(0).data.copy()
+        return answers
+
+    def _files(self) -> tuple[bytes, ...]:
+        read = self.model.files.read
+        return tuple(read(name) for name in (INT8 if self.precision == "int8" else (ONNX,)))
+
+    def _compile(self) -> Any:
+        side = self.decoder.side
+        try:
+            network = core().read_model(*self._files())
+            network.reshape([self.batch_size, side, side, 3])
+            return core().compile_model(
+                network,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+                    "NUM_STREAMS": self.workers,
+                    "INFERENCE_NUM_THREADS": self.workers,
+                },
+            )
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self.model.place}: OpenVINO cannot run its network ({one_line(str(error))}); "
+                "score with --engine torch"
+            ) from error
+
+
+def kernels() -> dict[str, str]:
+    """What computes int8 and bfloat16 natively here, such as `openvino avx512_bf16`; or empty."""
+    found, known = instructions(), core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    native: dict[str, str] = {}
+    for precision, (name, ways) in _NATIVE.items():
+        way = next((way for way in ways if way in found and name in known), "")
+        native[precision] = f"openvino {way}" if way else ""
+    return native
