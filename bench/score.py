@@ -158,12 +158,17 @@ def _ratios(rounds: dict[str, list[dict]]) -> dict[str, float]:
 
 
 def _of_limit(rounds: dict[str, list[dict]]) -> float:
-    """The engine's rate over 1 / (1/network + 1/decode): each core does one after the other."""
+    """The engine's rate over what network and decoding allow.
+
+    A core does one after the other: 1 / (1/network + 1/decode). Beside a GPU the slower decides.
+    """
     turns = zip(*(rounds[side] for side in ("engine", "network", "decode")), strict=True)
-    limits = [
-        mine["rate"] * (1 / network["rate"] + 1 / decode["rate"]) for mine, network, decode in turns
-    ]
-    return round(statistics.median(limits), 3)
+    gpu, of_limit = bool(hardware()["gpu"]), []
+    for turn in turns:
+        mine, network, decode = (side["rate"] for side in turn)
+        limit = min(network, decode) if gpu else 1 / (1 / network + 1 / decode)
+        of_limit.append(mine / limit)
+    return round(statistics.median(of_limit), 3)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def retrain(
     inbox: str = "",
     output: str = "",
     store: str = "",
+    int8: bool = False,
     settings: TrainSettings = DEFAULTS,
 ) -> dict[str, Any]:
     """What came of it: the new version, whether it was promoted and why, and the comparison.
@@ -57,6 +58,7 @@ def retrain(
             the promotion's event starts a scoring, as it does beside the score deployment.
         output: Where that scoring's predictions.csv goes; empty for a folder of its own.
         store: Where runs keep what they make; empty for the worker's own.
+        int8: Also make each version's network in int8, as `train` does.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     store = store or default_store()
@@ -67,6 +69,7 @@ def retrain(
         settings=settings,
         valid_pct=valid_pct,
         store=store,
+        int8=int8,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
     found = data.fetch(dataset, store)  # there already: train has just fetched it

@@ -18,6 +18,7 @@ import typer
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
     Architecture,
+    Int8,
     Labels,
     ModelName,
     Output,
@@ -101,9 +102,7 @@ def train(
     export_fastai: Annotated[
         bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
     ] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Also make the network in int8, for CPUs.")
-    ] = False,
+    int8: Int8 = False,
     store: Store = "store",
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""

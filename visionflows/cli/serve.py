@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from visionflows.cli.options import (
     Architecture,
+    Int8,
     Labels,
     Output,
     Store,
@@ -85,6 +86,7 @@ def retrain(
     pretrained: str | None = None,
     seed: int | None = None,
     valid_pct: ValidPct = 0.2,
+    int8: Int8 = False,
     store: Store = "store",
 ) -> None:
     """Train, compare with production on unseen images, promote if better, score what waits."""
@@ -94,7 +96,7 @@ def retrain(
     from visionflows.training.settings import TrainSettings
 
     settings = settings_of(TrainSettings, ctx.params)
-    where = {"inbox": inbox, "output": output, "store": store}
+    where: dict[str, Any] = {"inbox": inbox, "output": output, "store": store, "int8": int8}
     result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
     outcome = "promoted" if result["promoted"] else "not promoted"
     typer.echo(f"{result['model']}: {outcome}: {result['why']}")

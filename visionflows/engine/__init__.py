@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionflows.engine.base import Engine, EngineSettings
+from visionflows.engine.base import Engine, EngineSettings, log
 from visionflows.errors import SettingsError
 from visionflows.model.bundle import INT8, ONNX
 
@@ -41,6 +41,7 @@ def _kind(model: "Model", settings: EngineSettings) -> "Callable[[Model, EngineS
 
     What is not used is not imported: torch takes seconds, and may not be there.
     """
+    _agree(settings)
     wanted = "openvino" if settings.precision == "int8" else settings.engine
     if settings.device != "cpu" and wanted != "openvino" and _has_gpu(settings.device):
         from visionflows.engine.gpu import GpuEngine
@@ -61,6 +62,18 @@ def _kind(model: "Model", settings: EngineSettings) -> "Callable[[Model, EngineS
     return CpuEngine
 
 
+def _agree(settings: EngineSettings) -> None:
+    """Nothing, if the settings can be had together. Raises SettingsError."""
+    openvino = [f"engine {settings.engine}"] if settings.engine == "openvino" else []
+    openvino += ["precision int8"] if settings.precision == "int8" else []
+    torch = [f"engine {settings.engine}"] if settings.engine == "torch" else []
+    torch += ["compile"] if settings.compile else []
+    if openvino and torch:
+        raise SettingsError(
+            f"{openvino[0]} with {torch[0]}: the first is OpenVINO's, the other torch's"
+        )
+
+
 def _has_gpu(device: str) -> bool:
     """Whether torch can use a GPU. Raises SettingsError where it is to, and cannot."""
     gpu, driver = False, device == "cuda" or any(Path(driver).exists() for driver in _DRIVERS)
@@ -68,6 +81,8 @@ def _has_gpu(device: str) -> bool:
         import torch
 
         gpu = torch.cuda.is_available()
+    elif driver:
+        log.info("a GPU's driver is here, and torch is not: pip install 'visionflows[train]'")
     if device == "cuda" and not gpu:
         raise SettingsError(
             "device cuda: no GPU that torch can use here; `visionflows doctor` says why"

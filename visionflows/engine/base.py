@@ -38,7 +38,8 @@ TOLERANCES = {"float32": FLOAT32_TOLERANCE, "bfloat16": 0.1, "int8": 0.3}
 class EngineSettings(BaseModel):
     """How to score; which of these make another run, because rows may differ, says `job_of`.
 
-    The precision, the batch size and the device change what rows say by no more than rounding;
+    The precision, the batch size, the device and the engine change what rows say by no more than
+    rounding (of the last two, rows of several are kept in one result, which says so);
     `max_pixels` decides which files are `too_large`, `decode` what is seen of large photos, and
     `exif` adds columns; the others change nothing but the speed.
     """

@@ -32,6 +32,7 @@ _NATIVE = {
     "int8": ("INT8", ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")),
     "bfloat16": ("BF16", ("amx_bf16", "avx512_bf16", "bf16")),
 }
+_first = threading.Lock()
 # What OpenVINO computes in; of a network in int8 the few layers that are not.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
@@ -50,7 +51,6 @@ def runtime() -> ModuleType:
     return importlib.import_module("openvino")
 
 
-@functools.cache
 def core() -> "Core":
     """OpenVINO's way to its devices: one, as long as the process lives.
 
@@ -58,6 +58,12 @@ def core() -> "Core":
     it away with the core: two of them, ended in the wrong order, leave a stack that is gone, and
     the next signal ends the process.
     """
+    with _first:
+        return _core()
+
+
+@functools.cache
+def _core() -> "Core":
     made: Core = runtime().Core()
     return made
 
@@ -89,7 +95,10 @@ class OpenVinoEngine(StreamsEngine):
         request = getattr(self._of_thread, "request", None)
         if request is None:
             request = self._of_thread.request = self._compiled.create_infer_request()
-        request.infer({0: pixels}, share_inputs=True)
+        try:
+            request.infer({0: pixels}, share_inputs=True)
+        except RuntimeError as error:
+            raise self._cannot(error) from error
         answers: np.ndarray = request.get_output_tensor(0).data.copy()
         return answers
 
@@ -109,13 +118,19 @@ class OpenVinoEngine(StreamsEngine):
                     "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
                     "NUM_STREAMS": self.workers,
                     "INFERENCE_NUM_THREADS": self.workers,
+                    # It would bind the streams of every process to the same first cores.
+                    "ENABLE_CPU_PINNING": False,
+                    "ENABLE_HYPER_THREADING": True,
                 },
             )
         except RuntimeError as error:
-            raise ModelError(
-                f"{self.model.place}: OpenVINO cannot run its network ({one_line(str(error))}); "
-                "score with --engine torch"
-            ) from error
+            raise self._cannot(error) from error
+
+    def _cannot(self, error: RuntimeError) -> ModelError:
+        return ModelError(
+            f"{self.model.place}: OpenVINO cannot run its network ({one_line(str(error))}); "
+            "score with --engine torch"
+        )
 
 
 def kernels() -> dict[str, str]:

@@ -65,6 +65,7 @@ class Agreement(Open):
     torch: str = ""  # of older records, which torch alone computed
     auto: str = "float32"
     why: str = ""
+    speed: float | None = None  # of int8: how many times that of bfloat16, or float32
 
 
 class DecodeAgreement(Open):

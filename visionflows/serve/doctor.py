@@ -121,6 +121,9 @@ def gpu() -> Finding:
     """Whether the GPU, its driver and this torch fit each other: a product is computed on it."""
     if importlib.util.find_spec("torch") is None:
         said = "not installed: this machine scores on its CPU and trains nothing"
+        if driver := _driver():
+            todo = "pip install 'visionflows[train]' to use the GPU"
+            return Finding("note", "torch", f"{said}, though there is a GPU ({driver})", todo)
         return Finding("ok", "torch", said)
     try:
         import torch

@@ -8,6 +8,7 @@ of device and kernel that it was measured on: visionflows/engine/evidence.py.
 """
 
 import logging
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,7 +47,8 @@ def agreement(
     `cuda`), kernel and library. Measured on the device that publishes; where it does not compute
     it natively nothing is measured, and auto is float32.
     """
-    settings = EngineSettings(precision="float32", max_pixels=max_pixels)
+    device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
+    settings = EngineSettings(precision="float32", max_pixels=max_pixels, device=device)
     exact_engine = make_engine(model, settings)
     kernel = exact_engine.kernels.get(precision, "")
     if not kernel:
@@ -77,14 +79,17 @@ def of_draft(
     files: "pd.DataFrame",
     folder: Path,
     precision: Literal["bfloat16", "int8"] = "bfloat16",
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """The evidence of a draft that evaluate has left; `trained_on`: how many of the images were.
+
+    Images `without` (their sha256) are not asked: those that the faster network was made with.
 
     Whether two ways of computing agree can be asked of any image, so where there are too few to
     validate on, those that were trained on are asked too. The network is surer of these: more of
     them agree than of new ones, and the record says how many there are.
     """
-    chosen = _chosen(files)
+    chosen = _chosen(files[~files.sha256.isin(list(without))])
     model = Model(LocalPlace(draft), info, digest="")
     found = agreement(model, folder, list(chosen.path), MAX_PIXELS, precision)
     trained_on = int((~chosen.is_valid.astype(bool)).sum())

@@ -45,7 +45,9 @@ class TrainSettings(BaseModel):
         "best", description="Weights of the best epoch or the last."
     )
     precision: Literal["auto", "float32"] = Field(
-        "auto", description="`auto` trains in bf16 or fp16 on a GPU; `float32` never does."
+        "auto",
+        description="`auto` trains in bfloat16 (float16 on older GPUs) where that is native; "
+        "`float32` never does.",
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are left out.")
     decode: Decoding = Field(
