@@ -7,11 +7,13 @@ images, the last ones empty: OpenVINO is made for that shape, and an image's ans
 the bit in every slot of it, whatever lies beside it.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import sys
 import threading
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,23 @@ def core() -> "Core":
 def _core() -> "Core":
     made: Core = runtime().Core()
     return made
+
+
+@contextlib.contextmanager
+def with_our_core() -> Iterator[None]:
+    """For a library that makes cores of its own: within, it is given ours, for the same reason."""
+    from unittest import mock
+
+    ours, openvino = core(), runtime()
+
+    def compile_model(model: Any, device_name: str = "CPU", config: Any = None) -> Any:
+        return ours.compile_model(model, device_name, config or {})
+
+    with (
+        mock.patch.object(openvino, "Core", core),
+        mock.patch.object(openvino, "compile_model", compile_model),
+    ):
+        yield
 
 
 class OpenVinoEngine(StreamsEngine):

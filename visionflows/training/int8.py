@@ -24,7 +24,7 @@ import numpy as np
 
 from visionflows.engine import Engine, EngineSettings, make_engine
 from visionflows.engine.evidence import LEAST
-from visionflows.engine.openvino import core, kernels, runtime
+from visionflows.engine.openvino import core, kernels, runtime, with_our_core
 from visionflows.errors import one_line
 from visionflows.model.bundle import INT8, ONNX, Model
 from visionflows.model.schema import ModelInfo
@@ -81,14 +81,16 @@ def _lacks(place: LocalPlace) -> str:
 def _make(model: Model, images: "_Images") -> None:
     """Write the network in int8; layers are taken back where it calls too many images otherwise."""
     place = LocalPlace(Path(str(model.place)))
-    _write(place, _quantised(model, images, controlled=False))
+    with with_our_core():
+        _write(place, _quantised(model, images, controlled=False))
     engine = make_engine(model, EngineSettings(precision="int8"), False)
     share, _ = _agreeing(images.exact.probabilities)(
         lambda batch: [engine.probabilities(batch)], images.judging
     )
     if share < LEAST:
         log.info("int8: %.2f %% of labels agree; taking layers back that cost most", 100 * share)
-        _write(place, _quantised(model, images, controlled=True))
+        with with_our_core():
+            _write(place, _quantised(model, images, controlled=True))
     make_engine(model, EngineSettings(precision="int8"))  # its self-check
 
 
