@@ -19,7 +19,7 @@ from serving import PROGRAM, environment
 pytest_plugins = ["e2e_fixtures"]
 
 # A shard of 20 images of batch size 1 is a twentieth of a second: many runs can be hindered.
-SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "precision": "float32"}
+SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "engine": "torch"}
 
 
 @pytest.fixture(scope="module")

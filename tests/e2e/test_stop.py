@@ -13,7 +13,7 @@ from serving import Served, served
 
 pytest_plugins = ["e2e_fixtures"]
 # A shard of 20 images of batch size 1 is a twentieth of a second: a run can be hindered.
-SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "precision": "float32"}
+SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "engine": "torch"}
 JOB = {"input": "many", "model": "shapes", "output": "scores", "settings": SLOW}
 
 
