@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+_decoders: list = []  # of the side `decode`
 _prefect = contextlib.ExitStack()  # a server until this process ends
 
 
@@ -220,18 +221,17 @@ def decode(options, photos):
     engine = engine_of(options)
     size = engine.batch_size
     batches = [photos[at : at + size] for at in range(0, len(photos), size)]
+    _decoders.append(engine.decoder)  # has locks, which are inherited and not sent
     pool = multiprocessing.get_context("fork").Pool(os.cpu_count())
 
     def run():
-        jobs = [(engine.decoder, batch) for batch in batches]
-        return [], sum(pool.imap_unordered(_decoded, jobs))
+        return [], sum(pool.imap_unordered(_decoded, batches))
 
     run()
     return run
 
 
-def _decoded(job) -> int:
+def _decoded(names) -> int:
     from visionflows.places.local import LocalPlace
 
-    decoder, names = job
-    return len(decoder(LocalPlace(Path("/")), [name.lstrip("/") for name in names]).rows)
+    return len(_decoders[0](LocalPlace(Path("/")), [name.lstrip("/") for name in names]).rows)
