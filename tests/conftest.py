@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,6 +137,12 @@ def trained(tmp_path_factory) -> Trained:
     info = ModelInfo.model_validate(info, strict=False)
     place = registry.publish(draft, root / "store", info.with_onnx(of_draft(draft, info)), table)
     return Trained(root / "store", dataset, table, record, metrics, place)
+
+
+@pytest.fixture
+def draft(trained, tmp_path) -> Path:
+    """The draft of `trained` once more: what evaluate and export have left."""
+    return Path(shutil.copytree(trained.place, tmp_path / "draft"))
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_a_network_that_looks_at_its_data_is_named_not_exportable():
 
 
 def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
-    trained, tmp_path, monkeypatch
+    trained, draft, monkeypatch
 ):
     from visionflows.training import export
 
@@ -107,23 +107,17 @@ def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
 
     monkeypatch.setattr(export, "exported", refuses)
     model = load(find("shapes", trained.store))
-    for name in ("weights.safetensors", *(n for n in model.info.files if "selfcheck" in n)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(model.files.read(name))
-    (tmp_path / "model.onnx").write_bytes(b"of an earlier try")
-    assert of_draft(tmp_path, model.info) == {"why": "no way to say it"}
-    assert not (tmp_path / "model.onnx").exists()
+    (draft / "model.onnx").write_bytes(b"of an earlier try")
+    assert of_draft(draft, model.info) == {"why": "no way to say it"}
+    assert not (draft / "model.onnx").exists()
 
 
-def test_answers_that_are_not_fastais_are_no_model_onnx(trained, tmp_path):
+def test_answers_that_are_not_fastais_are_no_model_onnx(trained, draft):
     model = load(find("shapes", trained.store))
-    for name in ("weights.safetensors", *(n for n in model.info.files if "selfcheck" in n)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(model.files.read(name))
     normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
-    told = of_draft(tmp_path, model.info.model_copy(update={"normalise": normalise}))
+    told = of_draft(draft, model.info.model_copy(update={"normalise": normalise}))
     assert "fails its self-check" in told["why"]
-    assert not (tmp_path / "model.onnx").exists()
+    assert not (draft / "model.onnx").exists()
 
 
 def test_openvino_is_refused_for_a_bundle_without_it(trained):

@@ -1,10 +1,8 @@
 """The network in int8: made of training images, judged by labels, refused where they differ."""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,16 +19,6 @@ from visionflows.training import int8
 needs_nncf = pytest.mark.skipif(
     not (kernels()["int8"] and int8.is_here()), reason="no NNCF, or no int8 of the processor's own"
 )
-
-
-@pytest.fixture
-def draft(trained, tmp_path) -> Path:
-    """The files that evaluate and export have left."""
-    model = load(find("shapes", trained.store))
-    for name in model.info.files:
-        (tmp_path / "draft" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(trained.place) / name, tmp_path / "draft" / name)
-    return tmp_path / "draft"
 
 
 @needs_nncf

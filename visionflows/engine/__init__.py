@@ -41,37 +41,36 @@ def _kind(model: "Model", settings: EngineSettings) -> "Callable[[Model, EngineS
 
     What is not used is not imported: torch takes seconds, and may not be there.
     """
-    _agree(settings)
-    wanted = "openvino" if settings.precision == "int8" else settings.engine
-    if settings.device != "cpu" and wanted != "openvino" and _has_gpu(settings.device):
+    openvino = _asked_of_openvino(settings)
+    if settings.device != "cpu" and not openvino and _has_gpu(settings.device):
         from visionflows.engine.gpu import GpuEngine
 
         return GpuEngine
-    if wanted != "torch" and not settings.compile:
+    if settings.engine != "torch" and not settings.compile:
         lacks = _lacks(model, settings)
         if not lacks:
             from visionflows.engine.openvino import OpenVinoEngine
 
             return OpenVinoEngine
-        if wanted == "openvino":
-            named = "precision int8" if settings.precision == "int8" else "engine openvino"
-            raise SettingsError(f"{named}: {lacks}; leave it to auto, or give another")
+        if openvino:
+            raise SettingsError(f"{openvino}: {lacks}; leave it to auto, or give another")
     _need_torch(model)
     from visionflows.engine.cpu import CpuEngine
 
     return CpuEngine
 
 
-def _agree(settings: EngineSettings) -> None:
-    """Nothing, if the settings can be had together. Raises SettingsError."""
-    openvino = [f"engine {settings.engine}"] if settings.engine == "openvino" else []
-    openvino += ["precision int8"] if settings.precision == "int8" else []
-    torch = [f"engine {settings.engine}"] if settings.engine == "torch" else []
-    torch += ["compile"] if settings.compile else []
+def _asked_of_openvino(settings: EngineSettings) -> str:
+    """The setting that OpenVINO alone can do, or an empty string.
+
+    Raises SettingsError where another is torch's alone.
+    """
+    by_engine = "engine openvino" if settings.engine == "openvino" else ""
+    openvino = "precision int8" if settings.precision == "int8" else by_engine
+    torch = "engine torch" if settings.engine == "torch" else "compile" if settings.compile else ""
     if openvino and torch:
-        raise SettingsError(
-            f"{openvino[0]} with {torch[0]}: the first is OpenVINO's, the other torch's"
-        )
+        raise SettingsError(f"{openvino} with {torch}: the first is OpenVINO's, the other torch's")
+    return openvino
 
 
 def _has_gpu(device: str) -> bool:

@@ -61,7 +61,7 @@ def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) 
     images = None if lacks else _Images(model, files, folder)
     if images is not None and len(images.calibration) and len(images.judging):
         try:
-            _make(model, images)
+            _make(place, model, images)
             found = agreement.of_draft(draft, info, files, folder, "int8", images.used)
             return _if_faster(model, images, found)
         # NNCF and OpenVINO raise what they meet: it is not hidden, but told in model.json.
@@ -78,9 +78,8 @@ def _lacks(place: LocalPlace) -> str:
     return "" if kernels()["int8"] else "published where int8 is not native: no evidence"
 
 
-def _make(model: Model, images: "_Images") -> None:
+def _make(place: LocalPlace, model: Model, images: "_Images") -> None:
     """Write the network in int8; layers are taken back where it calls too many images otherwise."""
-    place = LocalPlace(Path(str(model.place)))
     with with_our_core():
         _write(place, _quantised(model, images, controlled=False))
     engine = make_engine(model, EngineSettings(precision="int8"), False)
