@@ -1,8 +1,10 @@
 """The GPU's stream: its decode processes everywhere, the device itself where there is one."""
 
+import multiprocessing.resource_sharer
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from visionflows.errors import RunError
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
 from visionflows.places import place
+from visionflows.places.local import LocalPlace
 
 
 @pytest.fixture
@@ -40,17 +43,73 @@ def test_decode_processes_give_whole_batches_in_order(engine, tmp_path):
     assert [row.status for decoded in taken for row in decoded.rows].count("unreadable") == 1
 
 
-def test_a_decode_process_that_dies_ends_the_run_in_one_line(engine, tmp_path):
-    folder = write_shapes(tmp_path, each=40)
-    stream = gpu._told(gpu._loader(engine, place(folder), batches(folder, 1)))
+def stream_of(engine, files):
+    """A stream that has given one batch, and its processes, which fill the next ones."""
+    stream = gpu._told(gpu._loader(engine, files, batches(files.root, 1)))
     next(stream)
-    pids = [child.pid for child in torch.multiprocessing.active_children()]
+    return stream, [child.pid for child in torch.multiprocessing.active_children()]
+
+
+def killed(pids: list[int]) -> None:
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)  # so that the stream is waiting for them when they die
-    threading.Timer(1, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids]).start()
+        os.kill(pid, signal.SIGKILL)
+
+
+def ends_in_one_line(stream) -> None:
     with pytest.raises(RunError, match=r"a decode process died .* run it again") as told:
         list(stream)
     assert "\n" not in str(told.value)
+
+
+def test_decode_processes_may_die_while_they_are_waited_for(engine, tmp_path):
+    stream, pids = stream_of(engine, place(write_shapes(tmp_path, each=40)))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    threading.Timer(1, killed, [pids]).start()
+    ends_in_one_line(stream)
+
+
+def test_decode_processes_may_die_while_the_run_is_elsewhere(engine, tmp_path):
+    """Their death is told by the stream, never in the midst of writing rows."""
+    stream, pids = stream_of(engine, place(write_shapes(tmp_path, each=40)))
+    killed(pids)
+    time.sleep(1)
+    ends_in_one_line(stream)
+
+
+class Dying(LocalPlace):
+    """Whose third file ends the process as the kernel does: first its socket, a while later it."""
+
+    def read_many(self, entries, most=None):
+        entries = list(entries)
+        if entries[0].name != "circle/0002.png":
+            return super().read_many(entries, most)
+        multiprocessing.resource_sharer.stop()
+        self.write("closed", b"")
+        time.sleep(0.7)
+        os._exit(1)
+
+
+def test_a_decode_process_may_be_dying_while_its_batch_is_fetched(trained, tmp_path):
+    settings = EngineSettings(device="cpu", batch_size=4, workers=1)
+    engine = make_engine(load(find("shapes", trained.store)), settings)
+    files = Dying(write_shapes(tmp_path, each=4))
+    stream, _ = stream_of(engine, files)
+    while not files.exists("closed"):
+        time.sleep(0.01)
+    ends_in_one_line(stream)
+
+
+class GoneAway(LocalPlace):
+    def read_many(self, entries, most=None):
+        raise ConnectionResetError("the store is gone")
+
+
+def test_an_error_of_a_decode_process_that_lives_is_told_as_it_is(engine, tmp_path):
+    folder = write_shapes(tmp_path, each=4)
+    stream = gpu._told(gpu._loader(engine, GoneAway(folder), batches(folder, 1)))
+    with pytest.raises(ConnectionError, match="the store is gone"):
+        list(stream)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

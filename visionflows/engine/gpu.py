@@ -9,9 +9,14 @@ come back into pinned memory. A batch is waited for only when three more are und
 """
 
 import collections
+import contextlib
 import multiprocessing
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -114,20 +119,46 @@ class _Files:
 
 
 def _told(loader: "DataLoader[Decoded]") -> Iterator[Decoded]:
+    before = set(multiprocessing.active_children())
     iterator = iter(loader)
-    while True:
-        try:
-            decoded = next(iterator)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise RunError(
-                f"a decode process died ({str(error).splitlines()[0]}); run it again to go on from "
-                "the last finished shard, with fewer --workers if memory ran out"
-            ) from error
-        yield decoded
+    processes = set(multiprocessing.active_children()) - before
+    with _asked_for_deaths():
+        while True:
+            try:
+                decoded = next(iterator)
+            except StopIteration:
+                return
+            # The loader's word for a death, or what its queue meets that asks the dead for memory.
+            except (RuntimeError, OSError, EOFError) as error:
+                if not _died(processes):
+                    raise
+                raise RunError(
+                    f"a decode process died ({str(error).splitlines()[0]}); run it again to go on "
+                    "from the last finished shard, with fewer --workers if memory ran out"
+                ) from error
+            yield decoded
+
+
+@contextlib.contextmanager
+def _asked_for_deaths() -> Iterator[None]:
+    """For as long as a loader runs, a process's death is told by it alone, when it is asked.
+
+    torch's handler of SIGCHLD raises in the main thread, wherever that is: in the midst of a
+    write as well.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal is handled here, and no handler may be set
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _died(processes: Iterable[BaseProcess]) -> bool:
+    """Whether one has ended, or does within a second: a process closes its files before it ends."""
+    return bool(wait([process.sentinel for process in processes], timeout=1))
 
 
 def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
