@@ -10,7 +10,8 @@ Sides, each a process of its own, in turn:
     stock    fastai's DataLoaders and fine_tune on the same files
     small    the same on the photos saved at 500 pixels beforehand, as people do by hand
 
-All have the same network, split, seed, batch size and loader processes. Seconds of the table (or of
+All have the same network, split, seed and batch size; loaders are as many as each side has by
+default (fastai's: a process a core), or --workers for all. Seconds of the table (or of
 saving the small ones), of every epoch, and the error rate.
 """
 
@@ -48,7 +49,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pretrained", default="none", help="the place of a state dict")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, help="each side's own default without it")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", default="bench/results")
@@ -141,6 +142,7 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
 
     settings = _settings(options)
     learn = learners.make_learner(table, options.photos, settings)
+    workers = {} if settings.workers is None else {"num_workers": settings.workers}
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
         get_x=ColReader("path", pref=f"{photos}/"),
@@ -149,7 +151,7 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
         item_tfms=Resize(settings.image_size),
         batch_tfms=[*aug_transforms(), Normalize.from_stats(*learners.normalisation(options.arch))],
     )
-    learn.dls = block.dataloaders(table, bs=settings.batch_size, num_workers=settings.workers)
+    learn.dls = block.dataloaders(table, bs=settings.batch_size, **workers)
     with learn.no_bar(), learn.no_logging():
         learn.fine_tune(settings.epochs, 2e-3, freeze_epochs=settings.frozen_epochs, cbs=Clock())
     return seconds, [{"error_rate": float(row[2])} for row in learn.recorder.values]

@@ -38,6 +38,32 @@ def test_what_is_native_is_used_and_weights_and_losses_stay_float32(trained):
     assert not torch.is_autocast_enabled("cpu")
 
 
+@native
+def test_depthwise_convolutions_compute_in_float32_while_it_trains_and_are_themselves_after(
+    trained,
+):
+    settings = TrainSettings(**SMALL | {"architecture": "mobilenet_v2"})
+    learn = make_learner(trained.table, trained.dataset, settings)
+    mixed.mixed_precision(learn, settings)
+    given = {True: set(), False: set()}
+    layers = [part for part in learn.model.modules() if isinstance(part, torch.nn.Conv2d)]
+    for layer in layers:
+        took = given[layer.groups > 1]
+        inner = type(layer)._conv_forward.__get__(layer)
+        layer._conv_forward = lambda images, *rest, took=took, inner=inner: (
+            took.add((images.dtype, torch.is_autocast_enabled("cpu"))) or inner(images, *rest)
+        )
+    answers = set()
+    hooks = [layer.register_forward_hook(lambda *of: answers.add(of[2].dtype)) for layer in layers]
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+    assert given[True] == {(torch.float32, False)}
+    assert all(autocast for _, autocast in given[False])
+    assert answers == {torch.bfloat16}  # what follows computes in it
+    assert len(hooks) == len(layers)
+    assert not any("forward" in vars(layer) for layer in layers)
+
+
 def test_float32_is_float32(trained):
     settings = TrainSettings(**SMALL, precision="float32")
     learn = make_learner(trained.table, trained.dataset, settings)

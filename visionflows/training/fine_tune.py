@@ -20,7 +20,8 @@ from visionflows.errors import TrainError
 from visionflows.machine import cores
 from visionflows.places.local import LocalPlace
 from visionflows.training.learner import make_learner, normalisation, torch_draws
-from visionflows.training.mixed import huge_pages, mixed_precision
+from visionflows.training.memory import kept_memory
+from visionflows.training.mixed import mixed_precision
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -49,11 +50,10 @@ def fine_tune(
     generators; torch's are the process's, so that of two trainings in it one waits.
     Raises TrainError where even a batch of two does not fit, or the loss is no number.
     """
-    huge_pages()
     started = time.monotonic()
     while True:
         try:
-            with torch_draws:
+            with torch_draws, kept_memory():
                 learn, record = _run(table, folder, settings, on_progress)
             break
         except _out_of_memory() as error:

@@ -21,9 +21,9 @@ from visionflows.images.open import open_image
 from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.pillow import ours
 from visionflows.images.reduced import Reduced
-from visionflows.machine import decoders
 from visionflows.model import network
 from visionflows.places.names import name_of
+from visionflows.training.loading import loader_class, processes
 from visionflows.training.settings import TrainSettings
 from visionflows.training.weights import timm_overlay, told_in_a_line, torchvision_network
 
@@ -87,11 +87,10 @@ def make_loaders(
         item_tfms=resize,
         batch_tfms=[*augmentations, Normalize.from_stats(*normalisation(settings.architecture))],
     )
-    workers = settings.workers
-    if workers is None:
-        workers = min(decoders(), 16)
     batch_size = min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum()))
-    loaders = block.dataloaders(usable, bs=batch_size, num_workers=workers)
+    loaders = block.dataloaders(
+        usable, bs=batch_size, dl_type=loader_class(), num_workers=processes(settings)
+    )
     _draw_from(settings.seed, loaders, resize)
     return loaders
 

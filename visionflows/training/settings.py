@@ -54,7 +54,10 @@ class TrainSettings(BaseModel):
         "auto", description="Large photos whole, or smaller, which is faster; `auto`: smaller."
     )
     workers: int | None = Field(
-        None, ge=0, description="Loader processes; as many as cores and memory allow by default."
+        None,
+        ge=0,
+        description="Loader processes, 0 for a thread; by default that for a CPU of up to 8 cores, "
+        "otherwise as many as cores and memory allow.",
     )
 
     @property

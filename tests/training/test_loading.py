@@ -1,0 +1,76 @@
+"""Images beside a training: the same batches by a thread as by processes, and no thread left."""
+
+import threading
+
+import pytest
+
+from visionflows.training import loading
+from visionflows.training.learner import make_loaders
+from visionflows.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, batch_size=8, augment=False
+)
+
+
+def loaders_of(trained, **settings):
+    return make_loaders(trained.table, trained.dataset, SETTINGS.model_copy(update=settings))
+
+
+def test_a_thread_loads_ahead_what_processes_load(trained):
+    by_thread, by_processes = loaders_of(trained, workers=0), loaders_of(trained, workers=2)
+    assert len(list(by_thread.train)) == len(by_thread.train) > 1
+    for here, there in zip(by_thread.valid, by_processes.valid, strict=True):
+        assert all(bool((one == other).all()) for one, other in zip(here, there, strict=True))
+
+
+def test_one_thread_loads_in_order_and_the_next_batch_while_one_trains(trained):
+    loader = loaders_of(trained, workers=0).valid
+    create, opened, next_one = loader.create_item, [], threading.Event()
+
+    def create_item(at):
+        opened.append((at, threading.current_thread()))
+        if len(opened) > loader.bs:
+            next_one.set()
+        return create(at)
+
+    loader.create_item = create_item
+    batches = iter(loader)
+    next(batches)
+    assert next_one.wait(10)
+    assert len(list(batches)) == len(loader) - 1
+    assert [at for at, _ in opened] == list(range(len(loader.dataset)))
+    assert {by for _, by in opened}.isdisjoint({threading.main_thread()})
+    assert len({by for _, by in opened}) == 1
+
+
+def test_what_fails_while_loading_is_told_where_the_batch_is_taken(trained):
+    loader = loaders_of(trained, workers=0).valid
+
+    def create_item(at):
+        raise OSError("the disk is gone")
+
+    loader.create_item = create_item
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(loader)
+
+
+def test_a_loader_that_is_left_early_begins_anew(trained):
+    loaders = loaders_of(trained, workers=0)
+    first = next(iter(loaders.valid))[1]
+    assert bool((next(iter(loaders.valid))[1] == first).all())
+
+
+@pytest.mark.parametrize(
+    "cores, workers, wanted", [(2, None, 0), (8, None, 0), (2, 3, 3), (64, 0, 0)]
+)
+def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
+    monkeypatch.setattr(loading, "cores", lambda: cores)
+    monkeypatch.setattr("fastai.torch_core.defaults.use_cuda", False)
+    assert loading.processes(SETTINGS.model_copy(update={"workers": workers})) == wanted
+
+
+def test_beside_many_cores_processes_load(monkeypatch):
+    monkeypatch.setattr(loading, "cores", lambda: 64)
+    monkeypatch.setattr(loading, "decoders", lambda: 64)
+    assert loading.processes(SETTINGS) == 16
