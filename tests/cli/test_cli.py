@@ -140,6 +140,10 @@ def test_score_predict_and_models_tell_what_they_did(trained, tmp_path, monkeypa
     first, second = told.stdout.splitlines()
     assert re.fullmatch(r".*a\.png: \('\w+', \d, \[.*\]\)", first)
     assert "gone.png: missing" in second
+    asked = ("predict", tmp_path / "a.png", "--model", "shapes", *store, "--engine")
+    by_torch, by_openvino = run(*asked, "torch"), run(*asked, "openvino")
+    assert by_torch.stdout.split(",")[:2] == by_openvino.stdout.split(",")[:2]
+    assert "engine" in run(*asked, "fast").stderr
     listed = run("models", "list", *store)
     assert re.fullmatch(r"shapes@\S+  error rate [\d.]+  latest\n", listed.stdout)
     assert '"architecture": "resnet18"' in run("models", "show", "shapes", *store).stdout

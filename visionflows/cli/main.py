@@ -210,6 +210,7 @@ def predict(
     ctx: typer.Context,
     images: Annotated[list[str], typer.Argument(help="Image files, s3://bucket/key too.")],
     model: ModelName,
+    engine: str | None = None,
     max_pixels: int | None = None,
     decode: str | None = None,
     store: Store = "store",
@@ -220,16 +221,16 @@ def predict(
     from visionflows.scoring.run import open_engine
 
     one = {"batch_size": 1, "workers": 1}
-    engine = open_engine(model, store, settings_of(EngineSettings, ctx.params | one))
+    opened = open_engine(model, store, settings_of(EngineSettings, ctx.params | one))
     failed = False
-    for row in rows_of(images, engine):
+    for row in rows_of(images, opened):
         failed |= row.status != "ok"
         if row.probabilities is None:
             typer.echo(f"{row.name}: {row.status}: {row.error}")
             continue
         index = int(row.probabilities.argmax())
         answer = (
-            engine.model.classes[index],
+            opened.model.classes[index],
             index,
             [round(p, 4) for p in row.probabilities.tolist()],
         )

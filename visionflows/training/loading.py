@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.machine import cores, decoders
 from visionflows.places.ahead import ahead
+from visionflows.training.memory import give_back
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def loader_class() -> "type[TfmdDL]":
         def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
             batches = super().create_batches(samps)
             return batches if get_worker_info() else _ahead(batches)
+
+        def wif(self) -> None:
+            """What a process does first. It decodes pictures of any size, and keeps no memory."""
+            give_back()
 
     return LoaderAhead
 

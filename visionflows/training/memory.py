@@ -13,9 +13,10 @@ import os
 import platform
 from collections.abc import Iterator
 
-# Of glibc's mallopt(3), and what they are by default.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
+# Of glibc's mallopt(3). What is set once glibc adapts no more, so afterwards it has what a process
+# of large arrays comes to by itself: the most that both thresholds are raised to, and the default.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_AFTERWARDS = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
 
 
 @contextlib.contextmanager
@@ -36,6 +37,13 @@ def kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        for option, value in _DEFAULTS.items():
+        give_back()
+
+
+def give_back() -> None:
+    """What is free now is the system's again, and what will be: also in a process forked within."""
+    if platform.libc_ver()[0] == "glibc":
+        glibc = ctypes.CDLL(None)
+        for option, value in _AFTERWARDS.items():
             glibc.mallopt(option, value)
         glibc.malloc_trim(0)
