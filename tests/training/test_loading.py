@@ -1,9 +1,12 @@
 """Images beside a training: the same batches by a thread as by processes, and no thread left."""
 
 import threading
+import time
 
 import pytest
+from conftest import CLASSES, shape
 
+from visionflows.data.table import build_table
 from visionflows.training import loading
 from visionflows.training.learner import make_loaders
 from visionflows.training.settings import TrainSettings
@@ -61,8 +64,38 @@ def test_a_loader_that_is_left_early_begins_anew(trained):
     assert bool((next(iter(loaders.valid))[1] == first).all())
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+def test_crops_do_not_depend_on_what_was_loaded_in_vain(tmp_path, pause):
+    """A batch taken alone, a pass that is left: how far the thread came then is chance."""
+    for number in range(24):
+        kind = CLASSES[number % 3]
+        (tmp_path / kind).mkdir(exist_ok=True)
+        shape(kind, number).crop((0, 0, 40, 28)).save(tmp_path / kind / f"{number}.png")
+    table = build_table(tmp_path, "folder", valid_pct=0.25)
+    settings = SETTINGS.model_copy(update={"batch_size": 4, "image_size": 24, "workers": 0})
+    shown = []
+    for wait in (0, pause):
+        loader = make_loaders(table, tmp_path, settings).train
+        loader.one_batch()
+        next(iter(loader))
+        time.sleep(wait)
+        shown.append([batch[0] for batch in loader] + [batch[0] for batch in loader])
+    first, second = shown
+    assert all(bool((one == other).all()) for one, other in zip(first, second, strict=True))
+    assert not bool((first[0] == first[len(first) // 2]).all())  # another epoch, other crops
+
+
+def test_one_batch_leaves_no_thread_at_work(trained):
+    loader = loaders_of(trained, workers=2).train
+    create, opened = loader.create_item, []
+    loader.create_item = lambda at: opened.append(at) or create(at)
+    loader.one_batch()
+    time.sleep(0.3)
+    assert len(opened) == loader.bs
+
+
 @pytest.mark.parametrize(
-    "cores, workers, wanted", [(2, None, 0), (8, None, 0), (2, 3, 3), (64, 0, 0)]
+    "cores, workers, wanted", [(2, None, 0), (4, None, 0), (2, 3, 3), (64, 0, 0)]
 )
 def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
     monkeypatch.setattr(loading, "cores", lambda: cores)
@@ -70,7 +103,9 @@ def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
     assert loading.processes(SETTINGS.model_copy(update={"workers": workers})) == wanted
 
 
-def test_beside_many_cores_processes_load(monkeypatch):
-    monkeypatch.setattr(loading, "cores", lambda: 64)
+def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
     monkeypatch.setattr(loading, "decoders", lambda: 64)
+    monkeypatch.setattr(loading, "cores", lambda: 64)
     assert loading.processes(SETTINGS) == 16
+    monkeypatch.setattr(loading, "cores", lambda: 2)
+    assert loading.processes(SETTINGS.model_copy(update={"decode": "full"})) == 16

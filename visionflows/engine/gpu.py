@@ -158,7 +158,10 @@ def _asked_for_deaths() -> Iterator[None]:
 
 def _died(processes: Iterable[BaseProcess]) -> bool:
     """Whether one has ended, or does within a second: a process closes its files before it ends."""
-    return bool(wait([process.sentinel for process in processes], timeout=1))
+    wait([process.sentinel for process in processes], timeout=1)
+    # To ask is to reap: torch's handler, back in its place, finds none that it has to tell of.
+    alive = [process.is_alive() for process in processes]
+    return not all(alive)
 
 
 def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:

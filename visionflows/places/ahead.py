@@ -1,4 +1,4 @@
-"""Work that waits for a network, done ahead by threads: many requests are under way at once.
+"""Work done ahead by threads, such as requests to a network: many are under way at once.
 
 from visionflows.places.ahead import ahead
 for data in ahead(fetch, names, 32): ...
@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 
 @functools.cache
 def threads(count: int) -> concurrent.futures.ThreadPoolExecutor:
-    """So many threads that wait, one set a process."""
+    """So many threads, one set a process."""
     return concurrent.futures.ThreadPoolExecutor(count, "visionflows-ahead")
 
 

@@ -103,7 +103,7 @@ def _draw_from(seed: int, loaders: "DataLoaders", resize: "Transform") -> None:
     draws = random.Random(seed)
     for loader in loaders.loaders:
         loader.rng = random.Random(draws.randint(0, 2**32 - 1))
-    resize.draws.seed(seed)
+    loaders.train.draws = resize.draws
 
 
 def _resize(settings: TrainSettings) -> "Transform":

@@ -1,4 +1,4 @@
-"""How images come to a network that trains: by processes beside a GPU, by a thread beside a CPU.
+"""How images come to a network that trains: by processes, or by a thread beside a few cores.
 
 from visionflows.training.loading import loader_class, processes
 block.dataloaders(table, dl_type=loader_class(), num_workers=processes(settings))
@@ -6,6 +6,7 @@ block.dataloaders(table, dl_type=loader_class(), num_workers=processes(settings)
 
 import functools
 import itertools
+import random
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from visionflows.training.settings import TrainSettings
 if TYPE_CHECKING:
     from fastai.data.core import TfmdDL
 
-# A thread decodes and crops 490 photos of 500 pixels a second, where a core trains 8 to 30.
-CORES_OF_A_THREAD = 8
+# A thread decodes and crops 490 photos of 500 pixels a second, or 200 copies of larger ones; a core
+# trains 8 to 30.
+CORES_OF_A_THREAD = 4
 BATCHES = 2  # loaded ahead by the thread
 
 
@@ -28,7 +30,8 @@ def processes(settings: TrainSettings) -> int:
 
     if settings.workers is not None:
         return settings.workers
-    if default_device().type == "cpu" and cores() <= CORES_OF_A_THREAD:
+    little = settings.decode != "full"  # what is decoded whole is so in every epoch
+    if default_device().type == "cpu" and little and cores() <= CORES_OF_A_THREAD:
         # Every epoch forks its processes anew, and then a network in memory is copied page by
         # page as it changes: 7 s of an epoch of 20 s, seen with tf_efficientnet_lite0.
         return 0
@@ -37,20 +40,42 @@ def processes(settings: TrainSettings) -> int:
 
 @functools.cache
 def loader_class() -> "type[TfmdDL]":
-    """fastai's TfmdDL, which without processes loads ahead, by a thread and in order."""
+    """fastai's TfmdDL, which without processes loads ahead, by a thread and in order.
+
+    Its `draws` are those of a transform. A pass over the images begins them anew, from where its
+    own generator stands, so that what was loaded ahead in vain before it has no say.
+    """
     from fastai.data.core import TfmdDL
     from torch.utils.data import get_worker_info
 
     class LoaderAhead(TfmdDL):  # type: ignore[misc]  # fastai has no types
+        draws = random.Random()
+        goes_ahead = True
+
         def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
             batches = super().create_batches(samps)
-            return batches if get_worker_info() else _ahead(batches)
+            if get_worker_info():
+                return batches
+            batches = _begun(batches, self.draws, self.rng.getstate())
+            return _ahead(batches) if self.goes_ahead else batches
+
+        def one_batch(self) -> Any:
+            self.goes_ahead = False
+            try:
+                return super().one_batch()
+            finally:
+                self.goes_ahead = True
 
         def wif(self) -> None:
             """What a process does first. It decodes pictures of any size, and keeps no memory."""
             give_back()
 
     return LoaderAhead
+
+
+def _begun(batches: Iterator[Any], draws: random.Random, state: tuple[Any, ...]) -> Iterator[Any]:
+    draws.setstate(state)
+    yield from batches
 
 
 def _ahead(batches: Iterator[Any]) -> Iterator[Any]:

@@ -1,10 +1,10 @@
-"""What a CPU that trains asks of the system's memory: huge pages, and to keep what a step frees.
+"""What a training asks of the system's memory: huge pages, and to keep what a step frees.
 
     from visionflows.training.memory import kept_memory
     with kept_memory(): learn.fine_tune(1)
 
-Every step asks for the same gigabytes anew. Given back and asked for again, page by page, they
-cost more than the network of many small layers that they are for.
+On a CPU every step asks for the same gigabytes anew. Given back and asked for again, page by page,
+they cost more than the network of many small layers that they are for.
 """
 
 import contextlib

@@ -56,7 +56,7 @@ class TrainSettings(BaseModel):
     workers: int | None = Field(
         None,
         ge=0,
-        description="Loader processes, 0 for a thread; by default that for a CPU of up to 8 cores, "
+        description="Loader processes, 0 for a thread; by default that for a CPU of up to 4 cores, "
         "otherwise as many as cores and memory allow.",
     )
 
