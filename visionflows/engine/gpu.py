@@ -157,11 +157,17 @@ def _asked_for_deaths() -> Iterator[None]:
 
 
 def _died(processes: Iterable[BaseProcess]) -> bool:
-    """Whether one has ended, or does within a second: a process closes its files before it ends."""
-    wait([process.sentinel for process in processes], timeout=1)
-    # To ask is to reap: torch's handler, back in its place, finds none that it has to tell of.
-    alive = [process.is_alive() for process in processes]
-    return not all(alive)
+    """Whether one has ended, or does within a second: a process closes its files before it ends.
+
+    Then the others end too, and all are reaped: torch's handler of SIGCHLD, once back in its
+    place, has none to tell of.
+    """
+    if not wait([process.sentinel for process in processes], timeout=1):
+        return False
+    for process in processes:
+        process.kill()
+        process.join()
+    return True
 
 
 def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
