@@ -175,11 +175,11 @@ def _told(before: float, seconds: list[float], history: list[dict]) -> dict:
 def _write(options, told: dict[str, list]) -> None:
     from record import hardware, versions, written
 
-    later = {
-        side: sum(sum(run["epochs"][1:]) for run in runs)
-        / sum(len(run["epochs"]) - 1 for run in runs)
-        for side, runs in told.items()
+    # The first epoch opens files and takes memory for the first time; where it is the only one, it.
+    after = {
+        side: [run["epochs"][1:] or run["epochs"] for run in runs] for side, runs in told.items()
     }
+    later = {side: sum(map(sum, runs)) / sum(map(len, runs)) for side, runs in after.items()}
     result = {
         "hardware": hardware(),
         "versions": versions(),

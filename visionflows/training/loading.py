@@ -53,7 +53,7 @@ def loader_class() -> "type[TfmdDL]":
         goes_ahead = True
 
         def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
-            batches = super().create_batches(samps)
+            batches: Iterator[Any] = super().create_batches(samps)
             if get_worker_info():
                 return batches
             batches = _begun(batches, self.draws, self.rng.getstate())
