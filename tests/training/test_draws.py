@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, shape
+from conftest import write_oblong
 
 from visionflows.data.table import build_table
 from visionflows.training.fine_tune import fine_tune
@@ -24,10 +24,7 @@ SMALL = TrainSettings(
 def weights(tmp_path_factory) -> Callable[[int], bytes]:
     """Trains with so many loader processes, on pictures of which a crop is shown."""
     folder = tmp_path_factory.mktemp("draws")
-    for number in range(24):
-        kind = CLASSES[number % 3]
-        (folder / "in" / kind).mkdir(parents=True, exist_ok=True)
-        shape(kind, number).crop((0, 0, 40, 28)).save(folder / "in" / kind / f"{number}.png")
+    write_oblong(folder / "in")
     table = build_table(folder / "in", "folder", valid_pct=0.25)
 
     def train(workers: int) -> bytes:

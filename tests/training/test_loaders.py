@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from conftest import CLASSES, shape
+from conftest import write_oblong
 
 from visionflows.data.table import build_table
 from visionflows.training import loading
@@ -67,10 +67,7 @@ def test_a_loader_that_is_left_early_begins_anew(trained):
 @pytest.mark.parametrize("pause", [0.0, 0.5])
 def test_crops_do_not_depend_on_what_was_loaded_in_vain(tmp_path, pause):
     """A batch taken alone, a pass that is left: how far the thread came then is chance."""
-    for number in range(24):
-        kind = CLASSES[number % 3]
-        (tmp_path / kind).mkdir(exist_ok=True)
-        shape(kind, number).crop((0, 0, 40, 28)).save(tmp_path / kind / f"{number}.png")
+    write_oblong(tmp_path)
     table = build_table(tmp_path, "folder", valid_pct=0.25)
     settings = SETTINGS.model_copy(update={"batch_size": 4, "image_size": 24, "workers": 0})
     shown = []

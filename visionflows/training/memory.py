@@ -28,12 +28,10 @@ def kept_memory() -> Iterator[None]:
     """
     # Read by torch when it first allocates: https://docs.pytorch.org/docs/stable/threading_environment_variables.html
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if platform.libc_ver()[0] != "glibc":
-        yield
-        return
-    glibc = ctypes.CDLL(None)
-    glibc.mallopt(_MMAP_MAX, 0)
-    glibc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    if _is_glibc():
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(_MMAP_MAX, 0)
+        glibc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
     finally:
@@ -42,8 +40,12 @@ def kept_memory() -> Iterator[None]:
 
 def give_back() -> None:
     """What is free now is the system's again, and what will be: also in a process forked within."""
-    if platform.libc_ver()[0] == "glibc":
+    if _is_glibc():
         glibc = ctypes.CDLL(None)
         for option, value in _AFTERWARDS.items():
             glibc.mallopt(option, value)
         glibc.malloc_trim(0)
+
+
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
