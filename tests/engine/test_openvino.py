@@ -11,6 +11,7 @@ import pytest
 from scored import fastai_probabilities
 
 from visionflows.engine import EngineSettings, make_engine
+from visionflows.engine.openvino import runtime
 from visionflows.errors import ModelError, SettingsError
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
@@ -47,13 +48,14 @@ def test_openvino_torch_and_fastai_give_the_same(trained, model):
         assert np.abs(torchs[name] - answer).max() < 1e-4
 
 
+@pytest.mark.parametrize("together", [None, 4])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_an_image_has_one_answer_in_every_slot_beside_any_neighbours(model, precision):
+def test_an_image_has_one_answer_in_every_slot_beside_any_neighbours(model, precision, together):
     rng = np.random.default_rng(1)
     one = rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     seen = set()
     for workers in (1, 2):
-        engine = engine_of(model, precision=precision, workers=workers)
+        engine = engine_of(model, precision=precision, workers=workers, batch_size=together)
         for slot in range(16):
             batch = rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
             batch[slot] = one[0]
@@ -61,6 +63,23 @@ def test_an_image_has_one_answer_in_every_slot_beside_any_neighbours(model, prec
         seen.add(engine.probabilities(one)[0].tobytes())
         seen.add(engine.probabilities(np.concatenate([one] * 33))[32].tobytes())
     assert len(seen) == 1
+
+
+def test_streams_do_not_wait_for_each_others_first_answer(trained, model, monkeypatch):
+    """Making a request of OpenVINO waits for an inference that runs: none is made in a stream."""
+    made, compiled = [], runtime().CompiledModel
+    monkeypatch.setattr(
+        compiled,
+        "create_infer_request",
+        lambda self, make=compiled.create_infer_request: made.append(1) or make(self),
+    )
+    engine = engine_of(model, workers=2)
+    assert len(made) == 2
+    files = trained.dataset.rglob("*.png")
+    names = [file.relative_to(trained.dataset).as_posix() for file in files]
+    for _ in range(2):
+        assert len(engine.answers(place(trained.dataset), names)) == len(names)
+    assert len(made) == 2
 
 
 def test_a_file_that_openvino_cannot_read_is_one_line(model, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 
 from visionflows.engine.base import EngineSettings
 from visionflows.engine.evidence import precision_of
-from visionflows.engine.streams import StreamsEngine
+from visionflows.engine.streams import StreamsEngine, padded
 from visionflows.engine.torch import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.model.bundle import Model
 
@@ -30,7 +30,8 @@ class CpuEngine(StreamsEngine):
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
-        return self._network.probabilities(pixels)
+        full = padded(pixels, self.batch_size)
+        return self._network.probabilities(full)[: len(pixels)]
 
     def one_core(self) -> None:
         """No thread of a stream waits for another."""

@@ -2,15 +2,16 @@
 
     make_engine(load(find("pets", "store")), EngineSettings(device="cpu"))
 
-A stream is one thread, and asks OpenVINO's stream of its own. A batch has always the same number of
-images, the last ones empty: OpenVINO is made for that shape, and an image's answer is the same to
-the bit in every slot of it, whatever lies beside it.
+A stream is one thread, and has one of OpenVINO's requests at a time. It is always given the same
+number of images, the last ones empty: OpenVINO is made for that shape, and an image's answer is
+the same to the bit in every slot of it, whatever lies beside it.
 """
 
 import contextlib
 import functools
 import importlib
 import importlib.util
+import queue
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import numpy as np
 
 from visionflows.engine.base import EngineSettings
 from visionflows.engine.evidence import precision_of
-from visionflows.engine.streams import StreamsEngine
+from visionflows.engine.streams import BATCH, StreamsEngine, padded
 from visionflows.errors import ModelError, one_line
 from visionflows.machine import instructions
 from visionflows.model.bundle import INT8, ONNX, Model
@@ -34,6 +35,9 @@ _NATIVE = {
     "int8": ("INT8", ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")),
     "bfloat16": ("BF16", ("amx_bf16", "avx512_bf16", "bf16")),
 }
+# Pixels that a network is given at once, so that what it makes of them stays in a core's cache:
+# 4 images of 224 pixels take tf_efficientnet_lite0 8.9 ms each on a Zen 4 with 1 MiB, 16 take 10.9.
+TOGETHER = 4 * 224**2
 _first = threading.Lock()
 # What OpenVINO computes in; of a network in int8 the few layers that are not.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -97,28 +101,31 @@ class OpenVinoEngine(StreamsEngine):
         self.kernels = kernels()
         precision = precision_of(model.info, settings.precision, self.kernels)
         super().__init__(model, settings, precision)
-        self._compiled = self._compile()
-        self._of_thread = threading.local()
+        most = TOGETHER // model.info.image_size**2
+        self._together = settings.batch_size or min(max(most, 1), BATCH)
+        compiled = self._compile()
+        # Made beforehand: making one waits for an inference that runs.
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self.workers):
+            self._requests.put(compiled.create_infer_request())
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
-        size = self.batch_size
-        parts = (self._answers(pixels[at : at + size]) for at in range(0, len(pixels), size))
-        return np.concatenate(list(parts))
+        size = self._together
+        full = padded(pixels, size)
+        parts = (self._answers(full[at : at + size]) for at in range(0, len(full), size))
+        return np.concatenate(list(parts))[: len(pixels)]
 
     def _answers(self, pixels: np.ndarray) -> np.ndarray:
-        """The probabilities of a batch, or of fewer images, beside which empty ones are put."""
-        if len(pixels) < self.batch_size:
-            missing = np.zeros((self.batch_size - len(pixels), *pixels.shape[1:]), np.uint8)
-            return self._answers(np.concatenate([pixels, missing]))[: len(pixels)]
-        request = getattr(self._of_thread, "request", None)
-        if request is None:
-            request = self._of_thread.request = self._compiled.create_infer_request()
+        """The probabilities of as many images as the network is given at once."""
+        request = self._requests.get()
         try:
             request.infer({0: pixels}, share_inputs=True)
+            answers: np.ndarray = request.get_output_tensor(0).data.copy()
         except RuntimeError as error:
             raise self._cannot(error) from error
-        answers: np.ndarray = request.get_output_tensor(0).data.copy()
+        finally:
+            self._requests.put(request)
         return answers
 
     def _files(self) -> tuple[bytes, ...]:
@@ -129,7 +136,7 @@ class OpenVinoEngine(StreamsEngine):
         side = self.decoder.side
         try:
             network = core().read_model(*self._files())
-            network.reshape([self.batch_size, side, side, 3])
+            network.reshape([self._together, side, side, 3])
             return core().compile_model(
                 network,
                 "CPU",

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from visionflows.engine.base import Engine, EngineSettings
 from visionflows.engine.decode import Batch, Row, as_entry
 from visionflows.machine import DECODER, cores, decoders, processor
@@ -20,6 +22,12 @@ from visionflows.places.base import Place
 BATCH = 16
 FORWARD = 256  # bytes a pixel of a batch that a network takes on its way through
 READ_AHEAD = 32  # files at least that are under way, so that latency does not starve decoders
+
+
+def padded(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The images of (n, side, side, 3), and empty ones up to the next multiple of `size`."""
+    missing = np.zeros((-len(pixels) % size, *pixels.shape[1:]), np.uint8)
+    return np.concatenate([pixels, missing]) if len(missing) else pixels
 
 
 class _Pending(NamedTuple):
@@ -70,5 +78,5 @@ class StreamsEngine(Engine):
     def _rows(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
         decoded = self.decoder.decode(place, files, contents)
         started = time.perf_counter()
-        probabilities = self.probabilities(decoded.pixels) if decoded.good else None
+        probabilities = self.probabilities(decoded.pixels[: decoded.good]) if decoded.good else None
         return self.filled(decoded, probabilities, (time.perf_counter() - started) / self.workers)
