@@ -1,6 +1,7 @@
 """OpenVINO's engine: fastai's answers, each image's own, with no torch and no word to anyone."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -109,6 +110,30 @@ for fd in os.listdir("/proc/self/fd"):
 heavy = "torch torchvision fastai timm onnx openvino_telemetry pandas prefect matplotlib scipy"
 print(run["books"]["ok"], [name for name in heavy.split() if sys.modules.get(name)], told)
 """
+
+
+BROKEN = """
+import logging, sys
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.serve.doctor import engine
+score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
+print(engine().said)
+"""
+
+
+def test_where_it_is_installed_and_cannot_be_imported_torch_scores(trained, tmp_path):
+    broken = tmp_path / "site/openvino/__init__.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('raise ImportError("libtbb.so.12: cannot open shared object file")')
+    command = [sys.executable, "-c", BROKEN, trained.dataset, tmp_path / "out", trained.store]
+    paths = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    told = subprocess.run(command, env=paths, capture_output=True, text=True, check=True)
+    why = "OpenVINO cannot be imported (libtbb.so.12: cannot open shared object file)"
+    assert f"torch scores it, {why}" in told.stdout
+    assert f"{why}: torch scores on the CPU" in told.stdout
+    computed = json.loads((tmp_path / "out/run.json").read_text())["computed"]
+    assert [made["kernel"] for made in computed] == ["eager"]
 
 
 SIGNALLED = """

@@ -54,6 +54,7 @@ def _kind(model: "Model", settings: EngineSettings) -> "Callable[[Model, EngineS
             return OpenVinoEngine
         if openvino:
             raise SettingsError(f"{openvino}: {lacks}; leave it to auto, or give another")
+        log.info("%s: torch scores it, %s", model.name, lacks)
     _need_torch(model)
     from visionflows.engine.cpu import CpuEngine
 
@@ -91,12 +92,12 @@ def _has_gpu(device: str) -> bool:
 
 def _lacks(model: "Model", settings: EngineSettings) -> str:
     """What OpenVINO lacks to score a model here as the settings want; empty where nothing."""
-    from visionflows.engine.openvino import is_here
+    from visionflows.engine.openvino import why_absent
 
     if settings.device == "cuda":
         return "OpenVINO computes on the CPU, and the device is cuda"
-    if not is_here():
-        return "OpenVINO is not installed"
+    if absent := why_absent():
+        return absent
     name = INT8[0] if settings.precision == "int8" else ONNX
     if model.has(name):
         return ""

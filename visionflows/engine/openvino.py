@@ -43,9 +43,15 @@ _first = threading.Lock()
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
-def is_here() -> bool:
-    """Whether OpenVINO is installed: some machines have no build of it."""
-    return importlib.util.find_spec("openvino") is not None
+def why_absent() -> str:
+    """Why OpenVINO computes nothing here, such as no build for the machine; empty where it does."""
+    if importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed"
+    try:
+        runtime()
+    except (ImportError, OSError) as error:  # a library that it needs, or its own, is not there
+        return f"OpenVINO cannot be imported ({one_line(str(error))})"
+    return ""
 
 
 def runtime() -> ModuleType:

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from visionflows.engine.openvino import is_here, kernels
+from visionflows.engine.openvino import kernels, why_absent
 from visionflows.errors import VisionflowsError
 from visionflows.machine import cores, memory_bytes
 from visionflows.orchestration.ready import (
@@ -109,12 +109,13 @@ def _failed(what: str, error: VisionflowsError) -> Finding:
 
 def engine() -> Finding:
     """What scores on the CPU here."""
-    if is_here():
+    absent = why_absent()
+    if not absent:
         native = [f"{precision} by {kernel}" for precision, kernel in kernels().items() if kernel]
         said = ", ".join(native) or "neither int8 nor bfloat16 of the processor's own"
         return Finding("ok", "engine", f"OpenVINO {metadata.version('openvino')}: {said}")
     todo = "nothing, if that is fast enough; else pip install openvino, where it has a build"
-    return Finding("note", "engine", "OpenVINO is not installed: torch scores on the CPU", todo)
+    return Finding("note", "engine", f"{absent}: torch scores on the CPU", todo)
 
 
 def gpu() -> Finding:

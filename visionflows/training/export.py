@@ -8,13 +8,13 @@ In go pixels, uint8 (batch, side, side, 3), of a batch of any size; out come `pr
 it is pooled. Normalisation and softmax are inside. docs/onnx.md has the lines that run it.
 """
 
-import importlib.util
 import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from visionflows.engine import EngineSettings, make_engine
+from visionflows.engine.openvino import why_absent
 from visionflows.errors import ModelError, one_line
 from visionflows.model.bundle import ONNX, Model, network_of
 from visionflows.model.schema import ModelInfo, Normalise
@@ -41,8 +41,8 @@ def of_draft(draft: Path, info: ModelInfo) -> dict[str, Any]:
     place = LocalPlace(draft)
     model = Model(place, info, digest="")
     place.remove(ONNX)
-    if importlib.util.find_spec("openvino") is None:
-        return _left_out("OpenVINO, which would check it, has no build for this machine")
+    if absent := why_absent():
+        return _left_out(f"{absent}, which would check it")
     try:
         place.write(ONNX, exported(cast("nn.Sequential", network_of(model)), info))
         engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
