@@ -1,27 +1,17 @@
 """The train flow through a real Prefect server: from an archive to a bundle, and how it fails."""
 
-import os
-import random
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-import time
-from pathlib import Path
 
 import pytest
 from conftest import write_shapes
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.settings import PREFECT_API_URL
 
 from flows.train import train
 from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
-from visionflows.model.schema import ModelInfo
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -86,48 +76,6 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         train(str(shapes), "shapes", settings=TINY, store=str(store))
         metrics.append(load(find("shapes", str(store))).info.metrics)
     assert metrics[0].model_dump() == metrics[1].model_dump()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, prefect_server) -> tuple[Path, ModelInfo]:
-    """A folder of shapes, and what a training of it publishes that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    shapes, store = write_shapes(folder / "shapes", each=8), str(folder / "store")
-    train(str(shapes), "shapes", settings=TINY, store=store)
-    return shapes, load(find("shapes", store)).info
-
-
-@pytest.mark.timeout(900)  # whole trainings, each in a process of its own that imports fastai
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbed, kind):
-    shapes, whole = undisturbed
-    store = tmp_path / "store"
-    chosen = ["--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--epochs", "1"]
-    chosen += ["--lr", "0.003", "--batch-size", "16", "--store", str(store)]
-    command = [sys.executable, "-m", "visionflows.cli.main", "train", str(shapes)]
-    command += ["--name", "shapes", *chosen]
-    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
-    # A TERM that meets a fork is heard of seconds later, when so small a model may be published.
-    for _ in range(5):
-        shutil.rmtree(store, ignore_errors=True)
-        with (tmp_path / "killed.log").open("w") as log:
-            killed = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        while not list(store.glob(".drafts/*/training.json")):
-            assert killed.poll() is None, (tmp_path / "killed.log").read_text()
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 1))  # somewhere in evaluate
-        killed.send_signal(kind)
-        assert killed.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM)
-        if not list(store.glob("models/shapes/*/model.json")):
-            break
-    assert not list(store.glob("models/shapes/*/model.json"))
-    assert len(list(store.glob(".drafts/*/training.json"))) == 1
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "going on from the fine-tuning of an earlier run" in again.stderr
-    assert os.listdir(store / ".drafts") == []
-    resumed = load(find("shapes", str(store))).info
-    assert resumed.metrics.model_dump() == whole.metrics.model_dump()
-    assert resumed.files["weights.safetensors"] == whole.files["weights.safetensors"]
 
 
 @pytest.mark.parametrize(

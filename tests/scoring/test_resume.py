@@ -1,12 +1,7 @@
 """Killed, damaged, or met by another run: what was finished stays, and nothing is mixed."""
 
-import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +12,8 @@ from visionflows.engine.decode import Row
 from visionflows.errors import LockedError, OtherRunError, RunError
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
-from visionflows.places import is_local, place
+from visionflows.places import place
 from visionflows.places.base import Entry
-from visionflows.places.s3.client import call
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.parts import write_part
@@ -98,40 +92,6 @@ def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
         "1.jpg,ok,b,0.750000,,0.250000,0.750000",
         "2.jpg,ok,b,0.750000,,0.250000,0.750000",
     ]
-
-
-def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, tmp_path):
-    rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or (20 if where is str else 2))
-    folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
-    settings = ScoreSettings(shard_size=8, batch_size=4)
-    score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, settings)
-    expected = (tmp_path / "whole/predictions.csv").read_bytes()
-    result = subprocess.run(
-        [
-            *(sys.executable, Path(__file__).parents[1] / "kill_and_resume.py"),
-            *(where(folder), where(tmp_path / "outputs"), where(trained.store)),
-            *(settings.model_dump_json(), str(rounds)),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    kept = json.loads(result.stdout.splitlines()[-1])
-    assert len(kept) == rounds
-    assert unfinished_uploads(where(tmp_path)) == []
-    for output in (tmp_path / "outputs").iterdir():
-        assert (output / "predictions.csv").read_bytes() == expected
-        assert json.loads((output / "run.json").read_text())["books"]["found"] == 120
-    # The kills fell in the middle of the work: there were finished shards to keep.
-    assert sum(0 < shards_kept < 15 for shards_kept in kept) >= rounds // 7
-
-
-def unfinished_uploads(where: str) -> list[dict]:
-    if is_local(where):
-        return []
-    bucket = place(where).bucket
-    return call("list_multipart_uploads", bucket, Prefix="").get("Uploads", [])
 
 
 def test_a_waiting_run_starts_when_the_other_ends(trained, where, tmp_path):

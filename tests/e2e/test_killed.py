@@ -1,0 +1,104 @@
+"""Trainings and scorings that are killed at any moment, each a process of its own, and go on."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import write_shapes
+from prefect.settings import PREFECT_API_URL
+
+from flows.train import train
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.model.schema import ModelInfo
+from visionflows.places import is_local, place
+from visionflows.places.s3.client import call
+from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.training.settings import TrainSettings
+
+TINY = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, epochs=1, lr=3e-3, batch_size=16
+)
+
+
+def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, tmp_path):
+    rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or (20 if where is str else 2))
+    folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
+    settings = ScoreSettings(shard_size=8, batch_size=4)
+    score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, settings)
+    expected = (tmp_path / "whole/predictions.csv").read_bytes()
+    result = subprocess.run(
+        [
+            *(sys.executable, Path(__file__).parents[1] / "kill_and_resume.py"),
+            *(where(folder), where(tmp_path / "outputs"), where(trained.store)),
+            *(settings.model_dump_json(), str(rounds)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    kept = json.loads(result.stdout.splitlines()[-1])
+    assert len(kept) == rounds
+    assert unfinished_uploads(where(tmp_path)) == []
+    for output in (tmp_path / "outputs").iterdir():
+        assert (output / "predictions.csv").read_bytes() == expected
+        assert json.loads((output / "run.json").read_text())["books"]["found"] == 120
+    # The kills fell in the middle of the work: there were finished shards to keep.
+    assert sum(0 < shards_kept < 15 for shards_kept in kept) >= rounds // 7
+
+
+def unfinished_uploads(where: str) -> list[dict]:
+    if is_local(where):
+        return []
+    bucket = place(where).bucket
+    return call("list_multipart_uploads", bucket, Prefix="").get("Uploads", [])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, prefect_server) -> tuple[Path, ModelInfo]:
+    """A folder of shapes, and what a training of it publishes that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shapes, store = write_shapes(folder / "shapes", each=8), str(folder / "store")
+    train(str(shapes), "shapes", settings=TINY, store=store)
+    return shapes, load(find("shapes", store)).info
+
+
+@pytest.mark.timeout(900)  # whole trainings, each in a process of its own that imports fastai
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbed, kind):
+    shapes, whole = undisturbed
+    store = tmp_path / "store"
+    chosen = ["--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--epochs", "1"]
+    chosen += ["--lr", "0.003", "--batch-size", "16", "--store", str(store)]
+    command = [sys.executable, "-m", "visionflows.cli.main", "train", str(shapes)]
+    command += ["--name", "shapes", *chosen]
+    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    # A TERM that meets a fork is heard of seconds later, when so small a model may be published.
+    for _ in range(5):
+        shutil.rmtree(store, ignore_errors=True)
+        with (tmp_path / "killed.log").open("w") as log:
+            killed = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        while not list(store.glob(".drafts/*/training.json")):
+            assert killed.poll() is None, (tmp_path / "killed.log").read_text()
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 1))  # somewhere in evaluate
+        killed.send_signal(kind)
+        assert killed.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM)
+        if not list(store.glob("models/shapes/*/model.json")):
+            break
+    assert not list(store.glob("models/shapes/*/model.json"))
+    assert len(list(store.glob(".drafts/*/training.json"))) == 1
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "going on from the fine-tuning of an earlier run" in again.stderr
+    assert os.listdir(store / ".drafts") == []
+    resumed = load(find("shapes", str(store))).info
+    assert resumed.metrics.model_dump() == whole.metrics.model_dump()
+    assert resumed.files["weights.safetensors"] == whole.files["weights.safetensors"]
