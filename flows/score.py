@@ -7,14 +7,15 @@ python -c 'from flows.score import score; score("inbox", "pets", "scores/night")
 from typing import Any
 
 from tasks import scoring
+from visionflows.cluster.run import connection, run_of
 from visionflows.errors import SettingsError
 from visionflows.model.registry import default_store, find
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.runs import called, default_output
 from visionflows.orchestration.steps import flow
+from visionflows.scoring.base import alone, check_errors
 from visionflows.scoring.groups import in_groups
-from visionflows.scoring.run import ScoringRun, alone, check_errors
 from visionflows.scoring.settings import ScoreSettings
 
 DEFAULTS = ScoreSettings()
@@ -52,9 +53,10 @@ def score(
         raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
     find(model, store)  # a wrong name is told at once, not after a wait for the lock
     output = output or default_output(store)
-    with alone(output, settings.wait):  # a run that waits for it holds no model meanwhile
+    # A run that waits for its output holds no model meanwhile.
+    with alone(output, settings.wait), connection(settings):
         engine = scoring.load(model, store, settings)
-        run = ScoringRun(input, output, engine, settings)
+        run = run_of(input, output, engine, settings)
         left = scoring.list_left(run)
         with Progress("scoring", total=run.left) as progress:
             for shards in in_groups(left):

@@ -4,19 +4,20 @@ from tasks.scoring import load
 engine = load("pets@production", "store", ScoreSettings())
 """
 
+from visionflows.cluster.run import open_on
 from visionflows.orchestration import artifacts, forks  # noqa: F401 (decoders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
+from visionflows.scoring.base import Run
 from visionflows.scoring.groups import Group
 from visionflows.scoring.listing import Shard
-from visionflows.scoring.run import ScoringRun, open_engine
 from visionflows.scoring.schema import RunResult
 
 load = step(
-    open_engine,
+    open_on,
     name="load",
     task_run_name="load {model}",
-    description="Load a model bundle and check it against its own self-check.",
+    description="Load a model bundle, here or on a cluster; checked against its own self-check.",
 )
 
 
@@ -25,7 +26,7 @@ load = step(
     task_run_name="list",
     description="List what is to score and find what is done already.",
 )
-def list_left(run: ScoringRun) -> list[Shard]:
+def list_left(run: Run) -> list[Shard]:
     """The shards that are left."""
     return run.prepare()
 
@@ -35,7 +36,7 @@ def list_left(run: ScoringRun) -> list[Shard]:
     task_run_name="{shards}",
     description="Score the files of a few shards, one after the other, and write a part for each.",
 )
-def score_shards(run: ScoringRun, shards: Group, progress: Progress) -> int:
+def score_shards(run: Run, shards: Group, progress: Progress) -> int:
     """How many files were scored."""
     return sum(run.score(shard, progress.add) for shard in shards)
 
@@ -45,13 +46,13 @@ def score_shards(run: ScoringRun, shards: Group, progress: Progress) -> int:
     task_run_name="merge",
     description="Join the parts into predictions.csv; the books must balance.",
 )
-def merge(run: ScoringRun) -> RunResult:
+def merge(run: Run) -> RunResult:
     """What run.json will say."""
     return run.merge()
 
 
 @step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
-def report(run: ScoringRun, told: RunResult) -> None:
+def report(run: Run, told: RunResult) -> None:
     """The page a person opens first, and the summary in the UI."""
     run.report(told)
     artifacts.scored(told)

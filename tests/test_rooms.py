@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore")
+HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore", "ray")
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve", "visionflows/cli")
 OUTSIDE = ("tests", "bench", "docs", "infra")  # folders of programs that nothing here imports
 
@@ -42,11 +42,12 @@ ALLOWED: dict[str, set[str]] = {
     "visionflows/engine": ENGINE,
     "visionflows/training": WORK,
     "visionflows/scoring": WORK,
+    "visionflows/cluster": LIBRARY,
     "visionflows/orchestration": LIBRARY | {"visionflows/places/s3"},
     "visionflows/serve": LIBRARY | {"visionflows/orchestration", "visionflows/places/s3"},
     "visionflows/cli": LIBRARY | {"visionflows/orchestration", "visionflows/serve", "flows"},
-    "tasks": LIBRARY | {"visionflows/orchestration"},
-    "flows": LIBRARY | {"visionflows/orchestration", "tasks"},
+    "tasks": LIBRARY | {"visionflows/cluster", "visionflows/orchestration"},
+    "flows": LIBRARY | {"visionflows/cluster", "visionflows/orchestration", "tasks"},
 }
 
 

@@ -24,12 +24,21 @@ _UNLIMITED = 1 << 60  # version 1 writes a number of that size where there is no
 _GUESS = 4 << 30  # bytes of memory, where a system does not say
 
 
+_given = {"cores": 1 << 16, "among": 1}  # what `share` says: where a cluster places processes
+
+
+def share(cores: int, among: int) -> None:
+    """From now on this process has so many cores, and of the memory its part among so many."""
+    _given.update(cores=cores, among=among)
+
+
 def cores() -> int:
-    """How many cores this process may keep busy: by affinity, and by the quotas of its cgroups."""
+    """How many cores this process may keep busy: by affinity, its cgroups, and its share."""
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:  # macOS
         allowed = os.cpu_count() or 1
+    allowed = min(allowed, _given["cores"])
     return max(min([allowed, *(math.ceil(quota) for quota in _quotas())]), 1)
 
 
@@ -43,7 +52,7 @@ def memory_bytes() -> int:
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     if own != resource.RLIM_INFINITY:
         limits.append(own)
-    return min(limits)
+    return min(limits) // _given["among"]
 
 
 def decoders(each: int = DECODER) -> int:

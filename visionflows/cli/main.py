@@ -134,6 +134,8 @@ def score(
     input: Annotated[str, typer.Argument(help="The folder of images.")],
     model: ModelName,
     output: Output = "",
+    on: str | None = None,
+    actor_cores: int | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     precision: str | None = None,

@@ -23,6 +23,7 @@ from visionflows.images.memory import MAX_PIXELS, Memory
 from visionflows.images.open import open_image
 from visionflows.images.opening import Decoding
 from visionflows.images.resize import resized
+from visionflows.machine import computing
 from visionflows.model.bundle import Model, selfcheck_images
 from visionflows.places.base import Place
 
@@ -119,6 +120,11 @@ class Engine(abc.ABC):
     def device_kind(self) -> str:
         """The device without how much of it there is, such as `cpu: AMD EPYC 9354`."""
         return self.device_name.partition(",")[0]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what decodes and computes."""
+        return computing(self.libraries)
 
     @property
     def decode_overruled(self) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 
 from visionflows.engine.base import EngineSettings
 from visionflows.engine.evidence import precision_of
-from visionflows.engine.streams import BATCH, StreamsEngine, padded
+from visionflows.engine.streams import StreamsEngine, padded
 from visionflows.errors import ModelError, one_line
 from visionflows.machine import instructions
 from visionflows.model.bundle import INT8, ONNX, Model
@@ -108,7 +108,7 @@ class OpenVinoEngine(StreamsEngine):
         precision = precision_of(model.info, settings.precision, self.kernels)
         super().__init__(model, settings, precision)
         most = TOGETHER // model.info.image_size**2
-        self._together = settings.batch_size or min(max(most, 1), BATCH)
+        self._together = min(max(most, 1), self.batch_size)
         compiled = self._compile()
         # Made beforehand: making one waits for an inference that runs.
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -7,17 +7,40 @@ job.rows_hold(plan)      # are the rows of an earlier run this one's too?
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Protocol
 
 from visionflows.digest import sha256_of
-from visionflows.engine.base import Engine
 from visionflows.images import exif
-from visionflows.machine import computing
+from visionflows.model.bundle import Model
 from visionflows.scoring.schema import Computed, JobSettings, Plan
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import same_input
 
 COLUMNS = ("path", "status", "label", "confidence", "error")
+
+
+class Computes(Protocol):
+    """What a run asks of what computes its rows, be it here or elsewhere: see `Engine`."""
+
+    model: Model
+    batch_size: int
+    seconds: dict[str, float]
+    forwarded: int
+
+    @property
+    def precision(self) -> str: ...
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def device_name(self) -> str: ...
+    @property
+    def device_kind(self) -> str: ...
+    @property
+    def versions(self) -> dict[str, str]: ...
+    @property
+    def limits(self) -> dict[str, int]: ...
+    @property
+    def decode_overruled(self) -> bool: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +116,7 @@ def _digest(identity: dict[str, Any]) -> str:
     return sha256_of(json.dumps(identity, sort_keys=True).encode())
 
 
-def job_of(engine: Engine, source: str, settings: ScoreSettings) -> Job:
+def job_of(engine: Computes, source: str, settings: ScoreSettings) -> Job:
     """The job of an engine's model and settings on an input, of no files yet."""
     more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
     more |= {"exif": True} if settings.exif else {}
@@ -114,13 +137,13 @@ def job_of(engine: Engine, source: str, settings: ScoreSettings) -> Job:
     )
 
 
-def computed_by(engine: Engine) -> Computed:
+def computed_by(engine: Computes) -> Computed:
     """What computes the rows of an engine."""
     return Computed(
         device=engine.device_kind,
         precision=engine.precision,
         kernel=engine.kernel,
-        versions=computing(engine.libraries),
+        versions=engine.versions,
     )
 
 

@@ -3,11 +3,10 @@
     from visionflows.scoring.run import score_folder
     run = score_folder("inbox", "scores/night", model="pets", store="store")
 
-The same steps as the score flow takes, without Prefect: `ScoringRun` is a run on its way.
+The same steps as the score flow takes, without Prefect: `ScoringRun` is a run on its way, on this
+machine.
 """
 
-import contextlib
-import datetime
 import itertools
 import logging
 import time
@@ -17,60 +16,33 @@ from typing import Any
 
 from visionflows.engine import make_engine
 from visionflows.engine.base import Engine, EngineSettings
-from visionflows.errors import PlaceError, TooManyBadError
-from visionflows.images.formats import listed
-from visionflows.machine import versions
+from visionflows.errors import SettingsError
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.places.base import Entry, Place
-from visionflows.places.local import clear_drafts, drop_if_empty
-from visionflows.reports.scoring import collect_samples, scoring_report
-from visionflows.scoring import parts, result, shards
-from visionflows.scoring.books import Books
-from visionflows.scoring.inventory import check_room, take_inventory
-from visionflows.scoring.job import computed_by, job_of
+from visionflows.places.base import Entry
+from visionflows.scoring import parts, shards
+from visionflows.scoring.base import Run, alone, check_errors
 from visionflows.scoring.listing import Shard
-from visionflows.scoring.schema import RunCounts, RunModel, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings as ScoreSettings
-from visionflows.scoring.source import Source
-from visionflows.scoring.timings import timings
 
 log = logging.getLogger("visionflows.predict")
 
-# Below this many files a share of failures says little.
-FEW = 20
 
+class ScoringRun(Run):
+    """A scoring run on this machine."""
 
-class ScoringRun:
-    """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
+    engine: Engine
 
     def __init__(self, source: str, output: str, engine: Engine, settings: ScoreSettings):
-        self.input, self.output = source, place(output)
-        self.engine, self.settings = engine, settings
-        self.made = [computed_by(engine)]  # and then what computed the rows that are taken over
-        self.started = datetime.datetime.now(datetime.UTC)
-        self.scored = 0
-        self._clock = time.perf_counter()
-        self._list_seconds = self._write_seconds = 0.0
+        if settings.on != "local":
+            raise SettingsError(
+                f"on {settings.on}: the score flow goes there; a dry run and score_folder are this "
+                "machine's own"
+            )
+        super().__init__(source, output, engine, settings)
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator["ScoringRun"]:
-        """Hold the output for the block, so that no two runs write into it."""
-        with alone(self.output, self.settings.wait):
-            yield self
-
-    def prepare(self) -> list[Shard]:
-        """List the input and return the shards that are left to score. Raises before any work."""
-        self._look()
-        self._check_input()
-        check_room(self.output, self.listing.found, len(self.engine.model.classes))
-        left = shards.open_run(self.output, self._work())
-        self.left = self._todo(left)
-        for line in (self._found(left), *self._input.passed.lines()):
-            log.info("%s", line)
+    def _begin(self, left: list[Shard]) -> None:
         self._rows = self.engine.stream(self.source, self._batches(left))
-        return left
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
         """Score a shard and write its part; how many files had to be scored. Shards in order."""
@@ -87,67 +59,6 @@ class ScoringRun:
         self._write_seconds += time.perf_counter() - began
         self.scored += todo
         return todo
-
-    def merge(self) -> RunResult:
-        """Write predictions.csv from the parts; returns what run.json will say.
-
-        What a run that fails leaves does not replace the last good result: see `result`.
-        """
-        began = time.perf_counter()
-        what = (self.output, self.job, self.listing)
-        books, computed = result.tally(*what)
-        folder = result.folder_for(self.output, failed := self._too_many(books))
-        files = result.join(*what, books, folder, self.settings.spreadsheet)
-        self._write_seconds += time.perf_counter() - began
-        return RunResult(
-            schema_version=RunResult.VERSION,
-            run=str(self.output).rstrip("/").rpartition("/")[2],
-            status="failed" if failed else "done",
-            input=self._input.text,
-            root=self._input.root,
-            output=str(self.output),
-            job=self.job.digest,
-            model=self._model(),
-            settings=self.job.settings,
-            device=self.engine.device_name,
-            limits=self.engine.limits,
-            passed_over=dict(self._input.passed.hidden),
-            computed=computed,
-            books=self._counts(books),
-            confidence_histogram=books.histogram,
-            timings=self._timings(),
-            started=self.started.isoformat(timespec="seconds"),
-            ended=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            files=files,
-            versions=versions(),
-        )
-
-    def _model(self) -> RunModel:
-        model = self.engine.model
-        return RunModel(
-            name=model.info.name,
-            version=model.info.version,
-            architecture=model.info.architecture,
-            classes=model.classes,
-            image_size=model.info.image_size,
-            digest=model.digest,
-            place=str(model.place),
-        )
-
-    def _counts(self, books: Books) -> RunCounts:
-        told = books.counts().model_dump()
-        told |= {"ignored": self.ignored, "ignored_by_ending": self.ignored_by_ending}
-        if self.earlier:
-            told |= {"changed": self.earlier.changed, "vanished": self.earlier.vanished}
-        return RunCounts(**told)
-
-    def report(self, run: RunResult) -> None:
-        """Write report.html and then run.json, so that it is never there without the page."""
-        page = scoring_report(run, collect_samples(run, self.source, self.output))
-        self.output.write(f"{run.folder}report.html", page.encode())
-        result.finish(self.output, run)
-        if run.mixed:
-            log.warning("%s: %s", self.output, run.mixed)
 
     def preview(self) -> dict[str, Any]:
         """What a run would do, without writing anything: counts, bytes, settings, seconds."""
@@ -168,12 +79,6 @@ class ScoringRun:
             "seconds": self._seconds_for(todo, left),
         }
 
-    def _todo(self, left: list[Shard]) -> int:
-        """How many files of these shards have no row yet."""
-        if not self.listing.kept:
-            return sum(shard.count for shard in left)
-        return sum(file.kept is None for shard in left for file in self.listing.files(shard))
-
     def _seconds_for(self, todo: int, left: list[Shard]) -> float:
         """How long the rest should take, by how long a few batches of it take."""
         few = itertools.islice(self._batches(left), self.engine.few)
@@ -182,86 +87,12 @@ class ScoringRun:
             count += len(rows)
         return round((time.perf_counter() - began) * todo / count, 2) if count else 0.0
 
-    def _look(self) -> None:
-        """List the input, beside the rows that earlier runs have of it."""
-        began = time.perf_counter()
-        self._input = Source(self.input)
-        self.source = self._input.place
-        job = job_of(self.engine, self._input.text, self.settings)
-        found = take_inventory(self._input, self.output, job, self.made, self.settings)
-        self.listing, self.job, self.earlier = found.listing, found.job, found.earlier
-        self.ignored, self.ignored_by_ending = found.ignored, found.ignored_by_ending
-        self._list_seconds = time.perf_counter() - began
-
-    def _check_input(self) -> None:
-        """Nothing, if there is something to read, and it may be read. Raises before any work."""
-        if not (self.listing.found or self.settings.allow_empty) and shards.had_rows(self.output):
-            raise PlaceError(
-                f"{self.input}: holds no image, and {self.output} has rows of some it held; "
-                "bring them back (is it mounted?), or --allow-empty if that is meant"
-            )
-        for shard in self.listing.shards[:1]:
-            files = self.listing.files(shard)
-            self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
-
-    def _work(self) -> shards.Work:
-        return shards.Work(self.job, self.listing, self.source, self.made[0], self.settings)
-
-    def _found(self, left: list[Shard]) -> str:
-        listing = self.listing
-        line = f"{self.input}: {listing.found} images in {len(listing.shards)} shards"
-        if len(left) < len(listing.shards):
-            line += f", {len(listing.shards) - len(left)} of them done already"
-        if self.earlier:
-            line += f"; {listing.kept} rows taken over, {self.earlier.changed} files changed"
-            line += f", {self.earlier.vanished} vanished"
-        if self.ignored_by_ending:
-            line += f"; no pictures: {listed(self.ignored_by_ending)}"
-        return line
-
     def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
         size = self.engine.batch_size
         for shard in left:
             todo = [file.entry for file in self.listing.files(shard) if file.kept is None]
             for at in range(0, len(todo), size):
                 yield todo[at : at + size]
-
-    def _too_many(self, books: Books) -> bool:
-        return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found
-
-    def _timings(self) -> Timings:
-        stages = {"list": self._list_seconds, **self.engine.seconds, "write": self._write_seconds}
-        told = timings(stages, time.perf_counter() - self._clock, self.scored)
-        return Timings(**told, forwarded=self.engine.forwarded)
-
-
-@contextlib.contextmanager
-def alone(output: str | Place, wait: float) -> Iterator[None]:
-    """Hold an output for the block, so that no two runs write into it; before anything is loaded.
-
-    Raises LockedError after `wait` seconds in line, and PlaceError where it cannot be written.
-    """
-    where = place(output) if isinstance(output, str) else output
-    there = where.exists()
-    try:
-        with where.lock(".lock", wait):
-            where.check_writable()
-            previous = (f"previous/{name}" for name in where.names("previous"))
-            clear_drafts(where, ("", "parts", "failed", *previous))
-            yield
-    finally:
-        if not there:
-            drop_if_empty(where)
-
-
-def check_errors(run: RunResult) -> None:
-    """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
-    if run.status == "failed":
-        raise TooManyBadError(
-            f"{run.input}: {run.books.failed} of {run.books.found} files failed, more than "
-            f"--max-error-rate allows; {run.output}/{run.folder}failures.csv lists them, and "
-            "--retry-failed scores them again"
-        )
 
 
 def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engine:

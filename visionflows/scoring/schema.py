@@ -141,6 +141,13 @@ class Timings(Part):
     forwarded: Count
 
 
+class NodeTimings(Part):
+    """What a node of a cluster did: files, and the seconds that its actors took for them."""
+
+    files: Count
+    seconds: float
+
+
 class WrittenFile(Part):
     """A file of a result."""
 
@@ -169,6 +176,7 @@ class RunResult(Stored):
     books: RunCounts
     confidence_histogram: list[Count]
     timings: Timings
+    nodes: dict[str, NodeTimings] = Field(default_factory=dict)  # of a cluster
     started: str
     ended: str
     files: dict[str, WrittenFile]

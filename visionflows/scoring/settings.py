@@ -12,6 +12,16 @@ from visionflows.engine.base import EngineSettings
 class ScoreSettings(EngineSettings):
     """How to score a place."""
 
+    on: str = Field(
+        "local",
+        pattern=r"^(local|ray(://[^/\s]+)?)$",
+        description="Where: `local`, `ray` for a Ray of this machine's own, or ray://HOST:10001.",
+    )
+    actor_cores: int | None = Field(
+        None,
+        ge=1,
+        description="On Ray, cores of an actor that scores; as many as the smallest node has.",
+    )
     shard_size: int = Field(
         1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
     )

@@ -27,6 +27,8 @@ from visionflows.stored import NotSoError
 log = logging.getLogger("visionflows.shards")
 
 PLAN = "parts/plan.json"
+# A file in `parts` for as long as a run on a cluster has its output: without it, no actor writes.
+MARK = ".run-"
 
 
 def begun(output: Place, folder: str = "parts") -> Plan | None:
@@ -77,6 +79,9 @@ def open_run(output: Place, work: Work) -> list[Shard]:
         )
     elif settings.restart:
         output.remove("parts")
+    for name in output.names("parts"):
+        if name.startswith(MARK):
+            output.remove(f"parts/{name}")
     left = left_of(output, work)
     output.write(PLAN, job.as_plan().text())
     return left

@@ -1,0 +1,352 @@
+"""Scoring on a Ray cluster of two nodes, each a raylet of its own: whole, equal, whatever dies."""
+
+import dataclasses
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Trained
+from e2e_fixtures import fill
+
+from visionflows.scoring.run import ScoreSettings, score_folder
+
+pytest.importorskip("ray", reason="ray is not installed")
+pytestmark = pytest.mark.timeout(900)
+# Slow enough to be hindered: a shard of 20 images is a twentieth of a second.
+SLOW = ScoreSettings(batch_size=1, workers=1, shard_size=20, engine="torch")
+OPTIONS = ["--batch-size", "1", "--workers", "1", "--shard-size", "20", "--engine", "torch"]
+IMAGES = 1500
+# Asks a cluster for its cores until there are so many.
+WAITING = """
+import sys, time, ray
+for _ in range(120):
+    try:
+        ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+        break
+    except ConnectionError:
+        time.sleep(0.5)
+deadline = time.monotonic() + 120
+while int(ray.cluster_resources().get("CPU", 0)) != int(sys.argv[2]):
+    assert time.monotonic() < deadline, ray.nodes()
+    time.sleep(0.2)
+"""
+HOLDING = """
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=1)
+class Other:
+    def ready(self): pass
+other = Other.remote()
+ray.get(other.ready.remote())
+print("holding", flush=True)
+time.sleep(600)
+"""
+QUIET = ("--disable-usage-stats", "--object-store-memory=80000000", "--block")
+
+
+@dataclasses.dataclass
+class Cluster:
+    """A head without cores, and two nodes of one core; `environment` lets a driver in."""
+
+    folder: Path
+    ports: tuple[int, int]
+    environment: dict[str, str]
+    nodes: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"ray://127.0.0.1:{self.ports[1]}"
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *QUIET]
+        with (self.folder / "ray.log").open("a") as log:
+            return subprocess.Popen(
+                command, env=self.environment | environment, stdout=log, stderr=log
+            )
+
+    def add(self, cores: int = 1, **environment: str) -> subprocess.Popen[bytes]:
+        words = (f"--address=127.0.0.1:{self.ports[0]}", f"--num-cpus={cores}")
+        node = self.start("--node-ip-address=127.0.0.1", *words, **environment)
+        self.nodes.append(node)
+        return node
+
+    def wait_for(self, cores: int) -> None:
+        """Until the nodes that live have so many cores together."""
+        told = subprocess.run(
+            [sys.executable, "-c", WAITING, f"127.0.0.1:{self.ports[0]}", str(cores)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert told.returncode == 0, (told.stderr, (self.folder / "ray.log").read_text()[-3000:])
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports below those that Ray's own workers take."""
+    found = []
+    for port in range(7000 + secrets.randbelow(2000), 9900):
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)):
+                found.append(port)
+        if len(found) == 2:
+            break
+    return found[0], found[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(s3_server) -> Iterator[Cluster]:
+    folder = Path(tempfile.mkdtemp(prefix="vf-ray-"))  # its sockets' names have to be short
+    told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    told |= {"VISIONFLOWS_CACHE": str(folder / "cache"), **s3_server.environment}
+    made = Cluster(folder, free_ports(), os.environ | told)
+    ports = (f"--port={made.ports[0]}", f"--ray-client-server-port={made.ports[1]}")
+    words = ("--head", "--node-ip-address=127.0.0.1", "--num-cpus=0", f"--temp-dir={folder / 'r'}")
+    head = made.start(*words, *ports, "--include-dashboard=false")
+    try:
+        made.wait_for(0)
+        for cores in (1, 2):
+            made.add()
+            made.wait_for(cores)
+        yield made
+    finally:
+        for one in (*made.nodes, head):
+            end(one)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a node and all that it has started."""
+    if process.poll() is None:
+        for one in (*psutil.Process(process.pid).children(recursive=True), process):
+            with_no_such(one.kill)
+    process.wait()
+
+
+def with_no_such(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except psutil.NoSuchProcess:
+        return
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    return fill(tmp_path_factory.mktemp("ray") / "many", IMAGES)
+
+
+@pytest.fixture(scope="module")
+def whole(trained, many, tmp_path_factory) -> bytes:
+    """What this machine alone says of them."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    score_folder(str(many), str(output), "shapes", trained.store, SLOW)
+    return (output / "predictions.csv").read_bytes()
+
+
+def command(trained: Trained, source: object, output: object, *more: str, store: str = "") -> list:
+    words = [sys.executable, "-m", "visionflows.cli.main", "score", str(source), "--model"]
+    return [*words, "shapes", "--store", store or trained.store, "--output", str(output), *more]
+
+
+def run(cluster: Cluster, words: list, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = cluster.environment | environment
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def parts_of(output: Path) -> Iterator[bytes]:
+    """The parts, the first with the header: joined they are predictions.csv."""
+    for number, part in enumerate(sorted(output.glob("parts/part-*.csv"))):
+        data = part.read_bytes()
+        yield data if not number else data[data.index(b"\n") + 1 :]
+
+
+def parts(output: Path) -> int:
+    return len(list(output.glob("parts/part-*.json")))
+
+
+def test_two_nodes_give_the_bytes_of_one_machine(cluster, trained, many, whole, s3, tmp_path):
+    """Through S3; on a disk the tests below say the same."""
+    where = s3.place
+    on = ["--on", cluster.address, *OPTIONS]
+    places = where(many), where(tmp_path / "out")
+    words = command(trained, *places, *on, store=where(trained.store))
+    done = run(cluster, words, **os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "Ray: 2 actors on 2 nodes" in done.stderr
+    assert (tmp_path / "out/predictions.csv").read_bytes() == whole
+    left = sorted(os.listdir(tmp_path / "out"))
+    assert left == ["parts", "predictions.csv", "report.html", "run.json"]
+
+
+@pytest.mark.parametrize("killed", ["raylet", "ray::Scorer"])
+def test_what_dies_in_mid_run_is_redone_elsewhere(cluster, trained, many, whole, tmp_path, killed):
+    words = command(trained, many, tmp_path / "out", "--on", cluster.address, *OPTIONS)
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        driver = subprocess.Popen(words, env=cluster.environment, stdout=told, stderr=told)
+    wait_until(lambda: parts(tmp_path / "out") > 5, driver, log)
+    victim = next(one for one in below(cluster.nodes[-1]) if killed in named(one))
+    victim.send_signal(signal.SIGKILL)
+    assert driver.wait(300) == 0, log.read_text()
+    assert "given to another actor, its own has died" in log.read_text()
+    assert (tmp_path / "out/predictions.csv").read_bytes() == whole
+    if killed == "raylet":
+        end(cluster.nodes.pop())
+        cluster.add()
+        cluster.wait_for(2)
+
+
+def below(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(node.pid).children(recursive=True)
+
+
+def named(process: psutil.Process) -> str:
+    try:
+        return " ".join([Path(process.exe()).name, *process.cmdline()[:1]])
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
+def wait_until(true: Callable[[], bool], driver: subprocess.Popen[bytes], log: Path) -> None:
+    while not true():
+        assert driver.poll() is None, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_driver_leaves_an_output_that_this_machine_finishes(
+    cluster, trained, many, whole, tmp_path, kind
+):
+    """At once, though actors may live on for half a minute after a driver that was killed."""
+    words = command(trained, many, tmp_path / "out", "--on", cluster.address, *OPTIONS)
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        driver = subprocess.Popen(words, env=cluster.environment, stdout=told, stderr=told)
+    wait_until(lambda: parts(tmp_path / "out") > 5, driver, log)
+    driver.send_signal(kind)
+    assert driver.wait(30) in (-signal.SIGKILL, 143)
+    assert "Traceback" not in log.read_text()
+    done = run(cluster, command(trained, many, tmp_path / "out", *OPTIONS))
+    assert done.returncode == 0, done.stderr
+    kept = int(re.search(r"in 75 shards, (\d+) of them done", done.stderr)[1])
+    assert 5 < kept < 75
+    deadline = time.monotonic() + 90
+    while any("ray::Scorer" in named(one) for node in cluster.nodes for one in below(node)):
+        assert time.monotonic() < deadline, "its actors have not ended"
+        time.sleep(0.2)
+    # None of them has written since: what lies there is still what the run said.
+    assert (tmp_path / "out/predictions.csv").read_bytes() == whole
+    assert b"".join(parts_of(tmp_path / "out")) == whole
+
+
+def test_what_an_actor_cannot_do_is_told_in_its_own_line(cluster, trained, many, tmp_path):
+    words = ["--on", cluster.address, "--precision", "int8"]
+    done = run(cluster, command(trained, many, tmp_path / "out", *words))
+    assert done.returncode == 2
+    assert "precision int8: the model has no model.int8" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_node_with_another_visionflows_is_refused(cluster, trained, many, tmp_path):
+    other = tmp_path / "site/visionflows-9.9.dist-info/METADATA"
+    other.parent.mkdir(parents=True)
+    other.write_text("Metadata-Version: 2.1\nName: visionflows\nVersion: 9.9\n")
+    node = cluster.add(PYTHONPATH=str(tmp_path / "site"))
+    cluster.wait_for(3)
+    done = run(cluster, command(trained, many, tmp_path / "out", "--on", cluster.address))
+    end(node)
+    cluster.nodes.remove(node)
+    cluster.wait_for(2)
+    assert done.returncode == 2
+    assert "has visionflows 9.9, this machine" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "out").glob("parts/*.csv"))
+
+
+@pytest.mark.skipif(not shutil.which("unshare") or os.getuid(), reason="no mounts of its own")
+def test_a_place_that_a_node_does_not_see_is_refused(cluster, trained, many, tmp_path):
+    """A node with a folder of its own where the output should be, as on a cluster of machines."""
+    (tmp_path / "out").mkdir()
+    words = (f"--address=127.0.0.1:{cluster.ports[0]}", "--num-cpus=1", *QUIET)
+    ray = f"{sys.executable} -m ray.scripts.scripts start --node-ip-address=127.0.0.1 "
+    script = f"mount -t tmpfs none {tmp_path / 'out'} && exec {ray} {' '.join(words)}"
+    with (cluster.folder / "ray.log").open("a") as log:
+        node = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", script],
+            env=cluster.environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        cluster.wait_for(3)
+        done = run(cluster, command(trained, many, tmp_path / "out", "--on", cluster.address))
+    finally:
+        end(node)
+        cluster.wait_for(2)
+    assert done.returncode == 1
+    assert "does not see it; name a place in S3" in done.stderr.splitlines()[-1]
+    assert [*(tmp_path / "out").glob("parts/*.csv"), *(tmp_path / "out").glob(".seen*")] == []
+
+
+def test_an_actor_that_has_no_place_is_not_waited_for(cluster, trained, tmp_path):
+    """Somebody else has a core of one node; and a list may begin with a file that is gone."""
+    names = [f"{number:02d}.png" for number in range(40)]
+    folder = fill(tmp_path / "some", 40)
+    for number, name in enumerate(names):
+        (folder / f"{number:05d}.png").rename(folder / name)
+    (folder / "00.png").unlink()
+    (folder / "list.txt").write_text("\n".join(names))
+    address = f"127.0.0.1:{cluster.ports[0]}"
+    held = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, address],
+        env=cluster.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert held.stdout is not None
+    assert held.stdout.readline() == "holding\n"
+    try:
+        words = command(trained, folder / "list.txt", tmp_path / "out", "--on", cluster.address)
+        done = run(cluster, [*words, *OPTIONS])
+    finally:
+        held.kill()
+        held.wait()
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "out/predictions.csv").read_text().splitlines()
+    assert (len(rows), rows[1].startswith("00.png,missing,")) == (41, True)
+
+
+def test_a_ray_of_this_machines_own_ends_with_the_run(trained, many, whole, tmp_path):
+    before = raylets()
+    words = command(trained, many, tmp_path / "out", "--on", "ray", *OPTIONS)
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/predictions.csv").read_bytes() == whole
+    assert raylets() <= before
+
+
+def raylets() -> set[int]:
+    found = psutil.process_iter(["name"])
+    return {one.pid for one in found if one.info["name"] in ("raylet", "gcs_server")}
+
+
+def test_where_no_cluster_answers_it_is_one_line(trained, many, tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        words = ["--on", f"ray://127.0.0.1:{closed.getsockname()[1]}"]
+        done = subprocess.run(
+            command(trained, many, tmp_path / "out", *words), capture_output=True, text=True
+        )
+    assert done.returncode == 1
+    assert "no cluster that can be used answers there" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
