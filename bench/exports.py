@@ -70,13 +70,18 @@ def _told(name: str) -> dict:
     import torch
 
     from visionflows.engine.openvino import core
-    from visionflows.model.network import build
+    from visionflows.errors import SettingsError
+    from visionflows.model.network import build, check_trainable
     from visionflows.model.schema import ModelInfo
     from visionflows.training.export import NotExportable, exported
 
     told = {"name": "any", "version": "1", "architecture": name, "classes": ["a", "b", "c"]}
     told |= {"schema_version": 1, "image_size": SIDE, "resize": "crop"}
     told |= {"normalise": {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}}
+    try:
+        check_trainable(name, SIDE)
+    except SettingsError as error:
+        return {"why": str(error)}
     torch.manual_seed(0)
     pixels = _grains()
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks import data, training
 from visionflows.data.labels import parse_label_rule
-from visionflows.model.network import check_architecture
+from visionflows.model.network import check_trainable
 from visionflows.model.registry import check_name, default_store
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
@@ -64,7 +64,7 @@ def train(
     store, settings = store or default_store(), settings or DEFAULTS
     check_name(name)
     parse_label_rule(labels)
-    check_architecture(settings.architecture)
+    check_trainable(settings.architecture, settings.image_size)
     found = data.fetch(dataset, store, sha256=sha256 or None)
     files = data.build_table(
         found.folder,

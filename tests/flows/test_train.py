@@ -86,6 +86,21 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         ({"name": "../x"}, SettingsError, "not a name for a model"),
         ({"dataset": "nowhere.tgz"}, PlaceError, "no such file or folder"),
         ({"settings": TrainSettings(architecture="resnet19")}, SettingsError, "resnet19"),
+        (
+            {"settings": TrainSettings(architecture="swin_tiny_patch4_window7_224")},
+            SettingsError,
+            "swin_tiny_patch4_window7_224: cannot be trained on images of 224 pixels",
+        ),
+        (
+            {"settings": TrainSettings(architecture="inception_v3", image_size=32)},
+            SettingsError,
+            "inception_v3: cannot be trained on images of 32 pixels",
+        ),
+        (
+            {"settings": TrainSettings(architecture="vit_tiny_patch16_224", image_size=96)},
+            SettingsError,
+            "vit_tiny_patch16_224: cannot be trained on images of 96 pixels",
+        ),
     ],
 )
 def test_what_cannot_be_used_fails_in_one_line_before_any_work(tmp_path, wrong, error, line):

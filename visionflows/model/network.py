@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from visionflows.errors import SettingsError
+from visionflows.errors import SettingsError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,6 +57,26 @@ def check_architecture(name: str) -> None:
         names, extra = timm.list_models(), ""
     close = ", ".join(difflib.get_close_matches(name, names, 3)) or "resnet34"
     raise SettingsError(f"{name}: no such architecture; did you mean {close}?{extra}")
+
+
+def check_trainable(architecture: str, image_size: int) -> None:
+    """Nothing, if it takes images of that size, and fastai's head what it makes of them.
+
+    Raises SettingsError: some are built for one size, or halve an image once too often, or have
+    the channels of their features last, as timm's Swin.
+    """
+    import torch
+
+    check_architecture(architecture)
+    try:
+        network = build(architecture, 2, image_size).eval()
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise SettingsError(
+            f"{architecture}: cannot be trained on images of {image_size} pixels "
+            f"({one_line(str(error))}); give another --image-size or --arch"
+        ) from error
 
 
 def is_torchvision(name: str) -> bool:
