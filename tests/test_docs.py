@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,9 @@ def test_the_rooms_and_files_of_the_architecture_are_there():
 
 def _python(top: str) -> list[Path]:
     return sorted((ROOT / top).rglob("*.py"))
+
+
+def test_the_table_of_a_billion_images_is_what_its_program_says():
+    command = [sys.executable, ROOT / "bench/scale.py"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told in (ROOT / "docs/scale.md").read_text()
