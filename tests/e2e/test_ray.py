@@ -1,15 +1,12 @@
 """Scoring on a Ray cluster of two nodes, each a raylet of its own: whole, equal, whatever dies."""
 
-import dataclasses
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,29 +15,17 @@ import psutil
 import pytest
 from conftest import Trained
 from e2e_fixtures import fill
+from ray_cluster import QUIET, Cluster, end
 
 from visionflows.scoring.run import ScoreSettings, score_folder
 
 pytest.importorskip("ray", reason="ray is not installed")
+pytest_plugins = ["ray_cluster"]
 pytestmark = pytest.mark.timeout(900)
 # Slow enough to be hindered: a shard of 20 images is a twentieth of a second.
 SLOW = ScoreSettings(batch_size=1, workers=1, shard_size=20, engine="torch")
 OPTIONS = ["--batch-size", "1", "--workers", "1", "--shard-size", "20", "--engine", "torch"]
 IMAGES = 1500
-# Asks a cluster for its cores until there are so many.
-WAITING = """
-import sys, time, ray
-for _ in range(120):
-    try:
-        ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
-        break
-    except ConnectionError:
-        time.sleep(0.5)
-deadline = time.monotonic() + 120
-while int(ray.cluster_resources().get("CPU", 0)) != int(sys.argv[2]):
-    assert time.monotonic() < deadline, ray.nodes()
-    time.sleep(0.2)
-"""
 HOLDING = """
 import sys, time, ray
 ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
@@ -52,92 +37,6 @@ ray.get(other.ready.remote())
 print("holding", flush=True)
 time.sleep(600)
 """
-QUIET = ("--disable-usage-stats", "--object-store-memory=80000000", "--block")
-
-
-@dataclasses.dataclass
-class Cluster:
-    """A head without cores, and two nodes of one core; `environment` lets a driver in."""
-
-    folder: Path
-    ports: tuple[int, int]
-    environment: dict[str, str]
-    nodes: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
-
-    @property
-    def address(self) -> str:
-        return f"ray://127.0.0.1:{self.ports[1]}"
-
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *QUIET]
-        with (self.folder / "ray.log").open("a") as log:
-            return subprocess.Popen(
-                command, env=self.environment | environment, stdout=log, stderr=log
-            )
-
-    def add(self, cores: int = 1, **environment: str) -> subprocess.Popen[bytes]:
-        words = (f"--address=127.0.0.1:{self.ports[0]}", f"--num-cpus={cores}")
-        node = self.start("--node-ip-address=127.0.0.1", *words, **environment)
-        self.nodes.append(node)
-        return node
-
-    def wait_for(self, cores: int) -> None:
-        """Until the nodes that live have so many cores together."""
-        told = subprocess.run(
-            [sys.executable, "-c", WAITING, f"127.0.0.1:{self.ports[0]}", str(cores)],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-        assert told.returncode == 0, (told.stderr, (self.folder / "ray.log").read_text()[-3000:])
-
-
-def free_ports() -> tuple[int, int]:
-    """Two ports below those that Ray's own workers take."""
-    found = []
-    for port in range(7000 + secrets.randbelow(2000), 9900):
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)):
-                found.append(port)
-        if len(found) == 2:
-            break
-    return found[0], found[1]
-
-
-@pytest.fixture(scope="module")
-def cluster(s3_server) -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="vf-ray-"))  # its sockets' names have to be short
-    told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    told |= {"VISIONFLOWS_CACHE": str(folder / "cache"), **s3_server.environment}
-    made = Cluster(folder, free_ports(), os.environ | told)
-    ports = (f"--port={made.ports[0]}", f"--ray-client-server-port={made.ports[1]}")
-    words = ("--head", "--node-ip-address=127.0.0.1", "--num-cpus=0", f"--temp-dir={folder / 'r'}")
-    head = made.start(*words, *ports, "--include-dashboard=false")
-    try:
-        made.wait_for(0)
-        for cores in (1, 2):
-            made.add()
-            made.wait_for(cores)
-        yield made
-    finally:
-        for one in (*made.nodes, head):
-            end(one)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a node and all that it has started."""
-    if process.poll() is None:
-        for one in (*psutil.Process(process.pid).children(recursive=True), process):
-            with_no_such(one.kill)
-    process.wait()
-
-
-def with_no_such(call: Callable[[], None]) -> None:
-    try:
-        call()
-    except psutil.NoSuchProcess:
-        return
 
 
 @pytest.fixture(scope="module")
