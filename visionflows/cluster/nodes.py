@@ -45,13 +45,21 @@ def ray() -> ModuleType:
 @contextlib.contextmanager
 def connected(on: str) -> Iterator[None]:
     """A driver of the cluster for the block; its actors end with it. Raises ServerError."""
+    import tenacity
+
     module = ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if on == _OURS:
         options["include_dashboard"] = False
+    # A head that is busy misses the half minute that it gives itself for a driver's own server.
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ConnectionAbortedError),
+        stop=tenacity.stop_after_attempt(3),
+        reraise=True,
+    )
     stopped = signal.getsignal(signal.SIGTERM)
     try:
-        module.init(address="local" if on == _OURS else on, **options)
+        again(module.init, address="local" if on == _OURS else on, **options)
     except (OSError, RuntimeError, ValueError, module.exceptions.RayError) as error:
         raise ServerError(
             f"on {on}: no cluster that can be used answers there ({one_line(str(error))}); is it "
