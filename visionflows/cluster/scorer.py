@@ -19,7 +19,7 @@ from visionflows.places import place
 from visionflows.scoring.job import Job, computed_by
 from visionflows.scoring.listing import File, Shard
 from visionflows.scoring.parts import write_part
-from visionflows.scoring.run import open_engine
+from visionflows.scoring.run import batches, open_engine
 from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import Source
@@ -97,10 +97,8 @@ class Scorer:
         """
         began, source = time.perf_counter(), self._source(work.there)
         engine = self._engine_of(work.job)
-        todo = [file.entry for file in work.files if file.kept is None]
-        size = engine.batch_size
-        batches = [todo[at : at + size] for at in range(0, len(todo), size)]
-        rows = [row for batch in engine.stream(source.place, batches) for row in batch]
+        todo = batches(work.files, engine.batch_size)
+        rows = [row for batch in engine.stream(source.place, todo) for row in batch]
         source.check()  # before rows of files that are only away for a while are believed
         made, files = _made(computed_by(engine), work)
         _check_mark(work.there)
@@ -108,7 +106,7 @@ class Scorer:
         seconds, forwarded = engine.seconds, engine.forwarded
         engine.seconds, engine.forwarded = dict.fromkeys(seconds, 0.0), 0
         took = time.perf_counter() - began
-        return Scored(work.shard.index, len(todo), socket.gethostname(), seconds, took, forwarded)
+        return Scored(work.shard.index, len(rows), socket.gethostname(), seconds, took, forwarded)
 
     def _engine_of(self, job: Job) -> Engine:
         """The engine in the job's precision: what `auto` is here may be another than elsewhere."""

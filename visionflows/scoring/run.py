@@ -22,7 +22,7 @@ from visionflows.model.registry import find
 from visionflows.places.base import Entry
 from visionflows.scoring import parts, shards
 from visionflows.scoring.base import Run, alone, check_errors
-from visionflows.scoring.listing import Shard
+from visionflows.scoring.listing import File, Shard
 from visionflows.scoring.settings import ScoreSettings as ScoreSettings
 
 log = logging.getLogger("visionflows.predict")
@@ -88,11 +88,15 @@ class ScoringRun(Run):
         return round((time.perf_counter() - began) * todo / count, 2) if count else 0.0
 
     def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
-        size = self.engine.batch_size
         for shard in left:
-            todo = [file.entry for file in self.listing.files(shard) if file.kept is None]
-            for at in range(0, len(todo), size):
-                yield todo[at : at + size]
+            yield from batches(self.listing.files(shard), self.engine.batch_size)
+
+
+def batches(files: list[File], size: int) -> Iterator[list[Entry]]:
+    """The files that have no row yet, so many at once."""
+    todo = [file.entry for file in files if file.kept is None]
+    for at in range(0, len(todo), size):
+        yield todo[at : at + size]
 
 
 def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engine:
