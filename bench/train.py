@@ -9,6 +9,7 @@ Sides, each a process of its own, in turn:
     float32  the same with --precision float32
     stock    fastai's DataLoaders and fine_tune on the same files
     small    the same on the photos saved at 500 pixels beforehand, as people do by hand
+    gpus2    ours with --gpus 2; where there is no GPU two processes on the CPU, by gloo
 
 All have the same network, split, seed and batch size; loaders are as many as each side has by
 default (fastai's: a process a core), or --workers for all. Seconds of the table (or of
@@ -23,7 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SIDES = ("stock", "ours", "float32", "small")
+SIDES = ("stock", "ours", "float32", "small", "gpus2")
+CURVE = ("train_loss", "valid_loss", "error_rate")
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(options, precision="auto"):
+def _settings(options, precision="auto", gpus=1):
     from visionflows.training.settings import TrainSettings
 
     return TrainSettings(
@@ -70,6 +72,7 @@ def _settings(options, precision="auto"):
         workers=options.workers,
         seed=options.seed,
         precision=precision,
+        gpus=gpus,
         keep="last",
     )
 
@@ -84,10 +87,14 @@ def _float32(options) -> dict:
     return _ours(options, "float32")
 
 
-def _ours(options, precision="auto") -> dict:
+def _gpus2(options) -> dict:
+    return _ours(options, gpus=2)
+
+
+def _ours(options, precision="auto", gpus=1) -> dict:
     from visionflows.training.fine_tune import fine_tune
 
-    settings = _settings(options, precision)
+    settings = _settings(options, precision, gpus)
     with tempfile.TemporaryDirectory() as cache:
         _cache(cache)
         began = time.perf_counter()
@@ -169,6 +176,9 @@ def _told(before: float, seconds: list[float], history: list[dict]) -> dict:
         "before": round(before, 1),
         "epochs": seconds,
         "error_rate": round(history[-1]["error_rate"], 4),
+        "history": [
+            {name: round(row[name], 4) for name in CURVE if name in row} for row in history
+        ],
     }
 
 
@@ -190,7 +200,12 @@ def _write(options, told: dict[str, list]) -> None:
         "runs": told,
         "seconds_of_later_epochs": {side: round(mean, 2) for side, mean in later.items()},
     }
-    for one, other in (("ours", "stock"), ("ours", "small"), ("float32", "small")):
+    for one, other in (
+        ("ours", "stock"),
+        ("ours", "small"),
+        ("float32", "small"),
+        ("gpus2", "ours"),
+    ):
         if {one, other} <= later.keys():
             result[f"rate: {one}/{other}"] = round(later[other] / later[one], 3)
     written(result, options.results, f"train-{options.note}")

@@ -17,6 +17,7 @@ from visionflows.orchestration.runs import called
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
 from visionflows.training.draft import draft_of, key_of
+from visionflows.training.gpus import check_gpus
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
 
@@ -64,6 +65,7 @@ def train(
     store, settings = store or default_store(), settings or DEFAULTS
     check_name(name)
     parse_label_rule(labels)
+    check_gpus(settings.gpus)
     check_trainable(settings.architecture, settings.image_size)
     found = data.fetch(dataset, store, sha256=sha256 or None)
     files = data.build_table(

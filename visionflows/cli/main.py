@@ -88,6 +88,7 @@ def train(
     freeze_epochs: int | None = None,
     lr: str | None = None,
     batch_size: int | None = None,
+    gpus: int | None = None,
     augment: bool | None = None,
     pretrained: str | None = None,
     patience: int | None = None,

@@ -31,7 +31,8 @@ from visionflows.machine import versions
 from visionflows.places import cache, place
 from visionflows.places.copies import local_file
 from visionflows.places.local import LocalPlace
-from visionflows.training.fine_tune import OnProgress, fine_tune
+from visionflows.training.epochs import OnProgress
+from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -6,12 +6,10 @@
 What it leaves in the draft folder: `weights.safetensors` and, last, `training.json`.
 """
 
-import functools
 import json
 import logging
-import math
+import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +17,20 @@ from visionflows.digest import sha256_of
 from visionflows.errors import TrainError
 from visionflows.machine import cores
 from visionflows.places.local import LocalPlace
+from visionflows.training.epochs import OnProgress, train_epochs
+from visionflows.training.gpus import train_on_gpus
 from visionflows.training.learner import make_learner, normalisation, torch_draws
 from visionflows.training.memory import kept_memory
 from visionflows.training.mixed import mixed_precision
+from visionflows.training.rank import Training
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from fastai.callback.core import Callback
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.fine_tune")
-
-# Called with the share of the work that is done, 0 to 1, and a line about it.
-OnProgress = Callable[[float, str], None]
 
 
 def fine_tune(
@@ -45,10 +42,11 @@ def fine_tune(
 ) -> dict[str, Any]:
     """The record of a training (training.json): settings, history, summary, device, seconds.
 
-    On a GPU where there is one. Running out of GPU memory halves the batch and starts again.
-    The same seed gives the same weights, whatever other threads draw from Python's and numpy's
-    generators; torch's are the process's, so that of two trainings in it one waits.
-    Raises TrainError where even a batch of two does not fit, or the loss is no number.
+    On a GPU where there is one, or on `settings.gpus` of them. Running out of GPU memory halves
+    the batch and starts again. The same seed gives the same weights, whatever other threads draw
+    from Python's and numpy's generators; torch's are the process's, so that of two trainings in it
+    one waits. Raises TrainError where even a batch of two does not fit, the loss is no number, or
+    one of several GPUs' processes dies.
     """
     started = time.monotonic()
     while True:
@@ -75,117 +73,25 @@ def _run(
         learn.freeze_to(-1)
         summary = str(learn.summary())
         rate = _found_rate(learn) if settings.lr == "find" else float(settings.lr)
-        history = _train(learn, settings, rate, on_progress)
+        if settings.gpus == 1:
+            history = train_epochs(learn, settings, rate, on_progress)
+        else:
+            training = Training(table, os.fspath(folder), settings, rate)
+            history = train_on_gpus(learn, training, on_progress)
     mean, std = normalisation(settings.architecture)
+    count = settings.gpus
     return learn, {
         "settings": settings.model_dump(),
         "classes": list(learn.dls.vocab),
         "normalise": {"mean": list(mean), "std": list(std)},
         "base_lr": rate,
         "freeze_epochs": settings.frozen_epochs,
-        "batch_size": learn.dls.bs,
-        "device": device_name(learn.dls.device),
+        "batch_size": learn.dls.bs // count * count,
+        "device": device_name(learn.dls.device, count),
         "mixed_precision": precision,
         "history": history,
         "summary": summary,
     }
-
-
-def _train(
-    learn: "Learner", settings: TrainSettings, rate: float, on_progress: OnProgress | None
-) -> list[dict[str, Any]]:
-    """Freeze, one cycle, unfreeze, one cycle; returns a row an epoch."""
-    watch = _watch_class()(settings, on_progress)
-    learn.add_cb(watch)
-    if settings.frozen_epochs:
-        learn.fine_tune(
-            settings.epochs, rate, freeze_epochs=settings.frozen_epochs, lr_mult=settings.lr_mult
-        )
-    else:  # fastai's fine_tune without its frozen half, which cannot be of no epochs
-        learn.unfreeze()
-        learn.fit_one_cycle(settings.epochs, slice(rate / settings.lr_mult, rate), div=5.0)
-    learn.remove_cb(watch)
-    last = watch.history[-1]
-    if not math.isfinite(last["valid_loss"]):
-        raise TrainError(
-            f"epoch {len(watch.history)}: the validation loss is {last['valid_loss']}; "
-            "give a smaller --lr"
-        )
-    if watch.best_state is not None:
-        learn.model.load_state_dict(watch.best_state)
-    history: list[dict[str, Any]] = watch.history
-    return history
-
-
-@functools.cache
-def _watch_class() -> "type[Callback]":
-    """A fastai callback: a line and a history row an epoch, the best weights, early stopping."""
-    from fastai.callback.core import Callback, CancelFitException
-
-    class Watch(Callback):  # type: ignore[misc]  # fastai has no types
-        order = 65  # after the recorder (50) has the epoch's figures, as fastai's own trackers
-
-        def __init__(self, settings: TrainSettings, on_progress: OnProgress | None):
-            self.settings, self.on_progress = settings, on_progress
-            self.total = settings.frozen_epochs + settings.epochs
-            self.history: list[dict[str, Any]] = []
-            self.best_state: dict[str, torch.Tensor] | None = None
-            self.best, self.since_best = math.inf, 0
-
-        def before_epoch(self) -> None:
-            self.epoch_started = time.monotonic()
-
-        def after_batch(self) -> None:
-            if self.training and self.iter % max(self.n_iter // 10, 1) == 0:
-                self._tell(len(self.history) + (self.iter + 1) / self.n_iter * 0.9)
-
-        def after_epoch(self) -> None:
-            row = self._row()
-            self.history.append(row)
-            log.info("%s", _line(row, self.total))
-            self._tell(len(self.history))
-            self._keep(row)
-            patience = self.settings.patience
-            if not math.isfinite(row["valid_loss"]):
-                raise CancelFitException
-            if patience and row["phase"] == "unfrozen" and self.since_best >= patience:
-                log.info("stopped early: no better epoch in the last %d", patience)
-                raise CancelFitException
-
-        def _tell(self, epochs: float) -> None:
-            if self.on_progress:
-                line = f"epoch {min(int(epochs) + 1, self.total)} of {self.total}"
-                self.on_progress(min(epochs / self.total, 1.0), line)
-
-        def _row(self) -> dict[str, Any]:
-            names, values = self.recorder.metric_names[1:-1], self.learn.final_record
-            return {
-                "epoch": len(self.history),
-                "phase": "frozen" if self.opt.frozen_idx > 0 else "unfrozen",
-                **{name: float(value) for name, value in zip(names, values, strict=True)},
-                "seconds": round(time.monotonic() - self.epoch_started, 1),
-            }
-
-        def _keep(self, row: dict[str, Any]) -> None:
-            # The loss breaks ties between epochs with the same error rate.
-            score = row["error_rate"] + 1e-6 * min(row["valid_loss"], 1e3)
-            self.since_best = 0 if score < self.best else self.since_best + 1
-            if score < self.best:
-                self.best = score
-                if self.settings.keep == "best":
-                    state = self.learn.model.state_dict()
-                    self.best_state = {key: value.cpu().clone() for key, value in state.items()}
-
-    return Watch
-
-
-def _line(row: dict[str, Any], total: int) -> str:
-    figures = ", ".join(
-        f"{name} {row[name]:.4f}"
-        for name in ("train_loss", "valid_loss", "error_rate")
-        if name in row
-    )
-    return f"epoch {row['epoch'] + 1}/{total} ({row['phase']}): {figures}, {row['seconds']:.0f} s"
 
 
 def _found_rate(learn: "Learner") -> float:
@@ -214,13 +120,13 @@ def _halved(settings: TrainSettings, error: Exception) -> TrainSettings:
     return settings.model_copy(update={"batch_size": batch})
 
 
-def device_name(device: "torch.device") -> str:
-    """A device in words: the GPU's name, or the number of cores."""
+def device_name(device: "torch.device", count: int = 1) -> str:
+    """A device in words: the GPU's name, or the number of cores; and how many processes use it."""
     import torch
 
     if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {cores()} cores"
+        return f"cuda: {torch.cuda.get_device_name(device)}" + (f" × {count}" if count > 1 else "")
+    return f"cpu: {cores()} cores" + (f", {count} processes" if count > 1 else "")
 
 
 def _write_draft(draft: LocalPlace, learn: "Learner", record: dict[str, Any]) -> None:

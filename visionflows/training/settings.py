@@ -36,6 +36,9 @@ class TrainSettings(BaseModel):
     batch_size: int = Field(
         64, ge=2, le=4096, description="Images a step; halved when out of memory."
     )
+    gpus: int = Field(
+        1, ge=1, le=64, description="GPUs of this machine, which share every batch out among them."
+    )
     augment: bool = Field(True, description="Flip, rotate, zoom, light: fastai's aug_transforms.")
     seed: int = Field(42, ge=0, description="Seed of split, weights, order and augmentation.")
     patience: int = Field(
