@@ -118,7 +118,7 @@ def _scored(source: str, output: str, engine, settings) -> int:
     from visionflows.scoring.run import ScoringRun
 
     with ScoringRun(source, output, engine, settings).alone() as scoring:
-        for shard in scoring.prepare():
+        for shard in scoring.to_score():
             scoring.score(shard)
         return scoring.merge().books.found
 

@@ -175,7 +175,7 @@ def engine(options, photos, decode=""):
     def score(folder, output):
         run = ScoringRun(folder, output, loaded, settings)
         with run.alone():
-            for shard in run.prepare():
+            for shard in run.to_score():
                 run.score(shard)
             return run.merge().as_dict()
 

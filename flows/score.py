@@ -4,6 +4,7 @@ visionflows score inbox --model pets --output scores/night
 python -c 'from flows.score import score; score("inbox", "pets", "scores/night")'
 """
 
+import contextlib
 from typing import Any
 
 from tasks import scoring
@@ -56,12 +57,16 @@ def score(
     # A run that waits for its output holds no model meanwhile.
     with alone(output, settings.wait), connection(settings):
         engine = scoring.load(model, store, settings)
-        run = run_of(input, output, engine, settings)
-        left = scoring.list_left(run)
-        with Progress("scoring", total=run.left) as progress:
-            for shards in in_groups(left):
-                scoring.score_shards(run, shards, progress)
-        told = scoring.merge(run)
-        scoring.report(run, told)
+        with contextlib.closing(run_of(input, output, engine, settings)) as run:
+            scoring.list_left(run)
+            with Progress("scoring", total=run.left) as progress:
+                if not run.listed:
+                    scoring.score_coming(run, progress)
+                left = run.settle()
+                progress.of(run.left)
+                for shards in in_groups(left):
+                    scoring.score_shards(run, shards, progress)
+            told = scoring.merge(run)
+            scoring.report(run, told)
     check_errors(told)
     return told.as_dict()

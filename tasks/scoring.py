@@ -10,7 +10,6 @@ from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
 from visionflows.scoring.base import Run
 from visionflows.scoring.groups import Group
-from visionflows.scoring.listing import Shard
 from visionflows.scoring.schema import RunResult
 
 load = step(
@@ -21,14 +20,26 @@ load = step(
 )
 
 
-@step(
+list_left = step(
+    Run.prepare,
     name="list",
     task_run_name="list",
-    description="List what is to score and find what is done already.",
+    description="List what is to score, or begin to, and find what is done already.",
 )
-def list_left(run: Run) -> list[Shard]:
-    """The shards that are left."""
-    return run.prepare()
+
+
+@step(
+    name="shards",
+    task_run_name="shards that are listed meanwhile",
+    description="Score the files of a large place while it is still being listed.",
+)
+def score_coming(run: Run, progress: Progress) -> int:
+    """How many files were scored."""
+    scored = 0
+    for shard in run.coming():
+        progress.of(run.left)
+        scored += run.score(shard, progress.add)
+    return scored
 
 
 @step(

@@ -15,7 +15,7 @@ from visionflows.errors import PlaceError, RunError, SettingsError
 from visionflows.model.registry import find
 from visionflows.places import place
 from visionflows.scoring.base import alone
-from visionflows.scoring.inventory import take_inventory
+from visionflows.scoring.inventory import begin_inventory
 from visionflows.scoring.job import job_of
 from visionflows.scoring.listing import Kept
 from visionflows.scoring.parts import read_parts
@@ -44,7 +44,7 @@ def work(trained, inbox, tmp_path) -> Work:
     engine = open_engine("shapes", trained.store, SETTINGS)
     with alone(output, 0):
         job = job_of(engine, source.text, SETTINGS)
-        found = take_inventory(source, output, job, [], SETTINGS)
+        found = begin_inventory(source, output, job, [], SETTINGS).end()
     output.write("parts/.run-1", b"")
     shard = found.listing.shards[0]
     some = [f"{inbox}/{found.listing.files(shard)[0].entry.name}"]

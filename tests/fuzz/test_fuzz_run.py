@@ -16,13 +16,13 @@ from visionflows.errors import VisionflowsError
 from visionflows.places.base import Entry, name_fault
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
-from visionflows.scoring.inventory import take_inventory
+from visionflows.scoring.inventory import begin_inventory
 from visionflows.scoring.job import Job
 from visionflows.scoring.parts import rows_of, write_part
 from visionflows.scoring.result import read_result, tally
 from visionflows.scoring.schema import Computed, JobSettings
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import Work, had_rows, left_of, open_run
+from visionflows.scoring.shards import Left, Work, had_rows, open_run
 from visionflows.scoring.source import Source, named_in
 
 
@@ -37,7 +37,7 @@ def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
     told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
     job = Job(source.text, "", 0, "m", ("a", "b"), told_)
     chosen = ScoreSettings(shard_size=2)
-    found = take_inventory(source, output, job, [made], chosen)
+    found = begin_inventory(source, output, job, [made], chosen).end()
     work = Work(found.job, found.listing, source.place, made, chosen)
     for shard in open_run(output, work):
         files = found.listing.files(shard)
@@ -81,6 +81,8 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
     }
     parts = {path.stem: path.read_bytes() for path in output.glob("parts/*.csv")}
 
+    what = work.job, work.listing, work.source
+
     @given(data)
     def one(changed):
         for path in {*real, *_files(output)}:
@@ -89,7 +91,7 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(real[path])
         (output / name).write_bytes(changed)
-        left = left_of(where, work)
+        left = [*Left(where, work, where.names("parts"))]
         for shard in set(work.listing.shards) - set(left):
             assert (output / f"{shard.part}.csv").read_bytes() == parts[shard.part[6:]]
         had_rows(where)
@@ -98,13 +100,13 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
             tally(where, work.job, work.listing)
         for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
             with told():
-                found = take_inventory(source, where, work.job, [work.by], settings_)
+                found = begin_inventory(source, where, work.job, [work.by], settings_).end()
                 for shard in found.listing.shards:
                     for entry, kept in found.listing.files(shard):
                         assert kept is None or kept.cells == rows[text_of(entry.name)]
         for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
             with told():
-                open_run(where, Work(work.job, work.listing, work.source, work.by, settings_))
+                list(open_run(where, Work(*what, work.by, settings_)))
         outside.check()
 
     fuzz(one)

@@ -61,7 +61,7 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
     (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # another night: a run begins anew
     engine = make_engine(load(find("shapes", trained.store)), SMALL)
     with ScoringRun(*arguments[:2], engine, SMALL).alone() as scoring:
-        first, *left = scoring.prepare()
+        first, *left = [*scoring.to_score()]
         scoring.score(first)
         folder.rename(tmp_path / "away")
         if comes_back_as == "an empty folder":
@@ -112,7 +112,7 @@ def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
     arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
     engine = make_engine(load(find("shapes", trained.store)), SMALL)
     with ScoringRun(*arguments[:2], engine, SMALL).alone() as scoring:
-        (shard,) = scoring.prepare()
+        (shard,) = scoring.to_score()
         hidden = folder / "circle/0000.png"
         hidden.rename(tmp_path / "away")
         scoring.score(shard)

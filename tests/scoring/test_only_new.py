@@ -46,7 +46,7 @@ def test_a_killed_only_new_run_still_has_what_it_took_over(trained, where, tmp_p
         shape("square", 100 + seed).save(folder / f"a-{seed:02d}.png")
     engine = make_engine(load(find("shapes", where(trained.store))), ONLY_NEW)
     with ScoringRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).alone() as scoring:
-        for shard in scoring.prepare()[:3]:
+        for shard in [*scoring.to_score()][:3]:
             scoring.score(shard)  # and here it dies
     assert json.loads((tmp_path / "out/run.json").read_text())["books"]["found"] == 45  # the last
     (folder / "z.png").write_bytes((folder / "a-00.png").read_bytes())  # and the folder goes on

@@ -67,7 +67,7 @@ def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tm
     settings = ScoreSettings(shard_size=30)
     engine = make_engine(load(find("shapes", where(trained.store))), settings)
     with ScoringRun(where(inbox), where(tmp_path), engine, settings).alone() as scoring:
-        for shard in scoring.prepare():
+        for shard in scoring.to_score():
             scoring.score(shard)
         part = tmp_path / "parts/part-00001.csv"
         part.write_bytes(part.read_bytes().replace(b",ok,", b",OK,", 1))

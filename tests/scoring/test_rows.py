@@ -79,7 +79,7 @@ def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_p
     settings = ScoreSettings(batch_size=2, workers=1)
     engine = make_engine(load(find("shapes", where(trained.store))), settings)
     with ScoringRun(where(folder), where(tmp_path / "out"), engine, settings).alone() as scoring:
-        left = scoring.prepare()
+        left = [*scoring.to_score()]
         (folder / "stripes/0003.png").unlink()
         for shard in left:
             scoring.score(shard)

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -74,13 +74,17 @@ class ClusterRun(Run):
     def _is_there(self, name: str) -> bool:
         return all(os.path.exists(path) for some in paths(self.source, name) for path in some)
 
-    def _begin(self, left: list[Shard]) -> None:
+    def _begin(self, left: Iterable[Shard]) -> None:
         self._mark = f"parts/{MARK}{uuid.uuid4().hex}"
         self.output.write(self._mark, b"")
         self._scored = self.engine.scored(self._works(left))
         self._done: dict[int, int] = {}
 
-    def _works(self, left: list[Shard]) -> Iterator[Work]:
+    def _stop(self) -> None:
+        for one in self._scored:  # what actors have in hand they write
+            self.engine.noted(one)
+
+    def _works(self, left: Iterable[Shard]) -> Iterator[Work]:
         some, output = [path for one in self._some for path in one], absolute(self.output)
         version = metadata.version("visionflows")
         there = There(self._input.root, some, output, self._mark, version)

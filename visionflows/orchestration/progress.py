@@ -19,7 +19,7 @@ EVERY = 5.0  # seconds between two updates of the artifact: a run of hours is a 
 
 
 class Progress:
-    """Steps of a known total. Shares and steps may be mixed; neither ever goes back."""
+    """Steps of a total, as far as it is known. Shares and steps may be mixed; neither goes back."""
 
     def __init__(self, what: str, total: int):
         self.what, self.total, self.done = what, max(total, 1), 0.0
@@ -47,6 +47,11 @@ class Progress:
         self._bar.stop()
         if kind is None:
             self._tell(1.0)
+
+    def of(self, total: int) -> None:
+        """There are so many in all, as is known by now."""
+        self.total = max(total, 1)
+        self._bar.update(self._line, total=self.total)
 
     def add(self, steps: int) -> None:
         """So many more are done."""

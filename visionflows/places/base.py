@@ -148,7 +148,10 @@ class Place(Protocol):
     """What a place can do, wherever it lies. A file that is not there is a FileNotFoundError."""
 
     def walk(
-        self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
+        self,
+        keep: Callable[[str], bool] | None = None,
+        passed: Passed | None = None,
+        sort: bool = True,
     ) -> Iterator[Entry]: ...
     def read(self, name: str) -> bytes: ...
     def head(self, name: str, size: int) -> bytes: ...

@@ -47,7 +47,10 @@ class LocalPlace:
         return LocalPlace(self.path(name))
 
     def walk(
-        self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
+        self,
+        keep: Callable[[str], bool] | None = None,
+        passed: Passed | None = None,
+        sort: bool = True,  # they come sorted anyway
     ) -> Iterator[Entry]:
         """Every file below, hidden ones left out, sorted by the text of its whole name.
 

@@ -1,11 +1,12 @@
 """A scoring run, whatever computes: it lists, opens its output, merges, and reports.
 
     with run.alone():
-        for shard in run.prepare():
+        for shard in run.to_score():
             run.score(shard)
         run.report(run.merge())
 
-How a shard is computed is said by `scoring.run.ScoringRun`, on this machine, and by
+A large input is scored while it is still being listed; its job is settled when that has ended. How
+a shard is computed is said by `scoring.run.ScoringRun`, on this machine, and by
 `cluster.run.ClusterRun`, on others.
 """
 
@@ -14,7 +15,7 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from visionflows.errors import PlaceError, TooManyBadError
 from visionflows.images.formats import listed
@@ -25,7 +26,7 @@ from visionflows.places.local import clear_drafts, drop_if_empty
 from visionflows.reports.scoring import collect_samples, scoring_report
 from visionflows.scoring import result, shards
 from visionflows.scoring.books import Books
-from visionflows.scoring.inventory import check_room, take_inventory
+from visionflows.scoring.inventory import Inventory, begin_inventory, check_room
 from visionflows.scoring.job import Computes, computed_by, job_of
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.schema import NodeTimings, RunCounts, RunModel, RunResult, Timings
@@ -37,6 +38,8 @@ log = logging.getLogger("visionflows.predict")
 
 # Below this many files a share of failures says little.
 FEW = 20
+# Files that are listed before any is scored: up to so many, all is known before any work.
+LISTED_FIRST = 20_000
 
 
 class Run(abc.ABC):
@@ -48,29 +51,84 @@ class Run(abc.ABC):
         self.made = [computed_by(engine)]  # and then what computed the rows that are taken over
         self.started = datetime.datetime.now(datetime.UTC)
         self.scored = 0
+        self.listed = False  # whether all files are known, and so the job
+        self._inventory: Inventory | None = None
         self._clock = time.perf_counter()
         self._list_seconds = self._write_seconds = 0.0
 
     @contextlib.contextmanager
     def alone(self) -> Iterator["Run"]:
-        """Hold the output for the block, so that no two runs write into it."""
-        with alone(self.output, self.settings.wait):
+        """Hold the output for the block, so that no two runs write into it; then close."""
+        with alone(self.output, self.settings.wait), contextlib.closing(self):
             yield self
 
-    def prepare(self) -> list[Shard]:
-        """List the input and return the shards that are left to score. Raises before any work."""
-        self._look()
+    def close(self) -> None:
+        """Let nothing more be listed."""
+        if self._inventory:
+            self._inventory.listing.close()
+
+    def to_score(self) -> Iterator[Shard]:
+        """Every shard that is left to score, in order. Raises before any work."""
+        self.prepare()
+        yield from self.coming()
+        yield from self.settle()
+
+    def prepare(self) -> None:
+        """List the input, or begin to, and open the output. Raises before any work."""
+        self._look(early=True)
         self._check_input()
-        check_room(self.output, self.listing.found, len(self.engine.model.classes))
-        left = shards.open_run(self.output, self._work())
-        self.left = self._todo(left)
-        for line in (self._found(left), *self._input.passed.lines()):
-            log.info("%s", line)
-        self._begin(left)
-        return left
+        self._open()
+        if self.listed:
+            self._tell()
+        else:
+            what = f"{self.input}: {self.listing.found} images and more"
+            log.info("%s: they are scored while the rest is listed", what)
+
+    def coming(self) -> Iterator[Shard]:
+        """The shards that are left, for as long as the input is still being listed."""
+        coming = iter(self._left)
+        while not self.listed and not self.listing.ended and (shard := next(coming, None)):
+            self._given += 1
+            yield shard
+
+    def settle(self) -> list[Shard]:
+        """The shards that are left when all is listed; and the output says of what files it is."""
+        if not self.listed:
+            began = time.perf_counter()
+            self.listing.wait()
+            self._list_seconds += time.perf_counter() - began
+            if self.listing.unsorted:
+                self._list_again()
+            else:
+                self._all_listed()
+                self._check_room()
+                shards.settle(self.output, self._work())
+            self._tell()
+        return [*self._left][self._given :]
+
+    @property
+    def left(self) -> int:
+        """How many files have no row yet, as far as is listed; when the run began."""
+        return self.listing.found - self.listing.kept - self._left.held
+
+    def _open(self) -> None:
+        self._check_room()
+        self._left, self._given = shards.open_run(self.output, self._work()), 0
+        self._begin(self._left)
+
+    def _list_again(self) -> None:
+        """Begin anew, with names in order: parts whose names are a shard's still hold."""
+        log.info("%s: its names come in another order than ours: it is listed again", self.input)
+        self._stop()
+        self._look(early=False)
+        self._open()
 
     @abc.abstractmethod
-    def _begin(self, left: list[Shard]) -> None:
+    def _stop(self) -> None:
+        """Have nothing more computed of what was begun."""
+
+    @abc.abstractmethod
+    def _begin(self, left: Iterable[Shard]) -> None:
         """Have the files of these shards computed from now on, in order."""
 
     @abc.abstractmethod
@@ -130,9 +188,10 @@ class Run(abc.ABC):
 
     def _counts(self, books: Books) -> RunCounts:
         told = books.counts().model_dump()
-        told |= {"ignored": self.ignored, "ignored_by_ending": self.ignored_by_ending}
-        if self.earlier:
-            told |= {"changed": self.earlier.changed, "vanished": self.earlier.vanished}
+        found = self.found
+        told |= {"ignored": found.ignored, "ignored_by_ending": found.ignored_by_ending}
+        if found.earlier:
+            told |= {"changed": found.earlier.changed, "vanished": found.earlier.vanished}
         return RunCounts(**told)
 
     def report(self, run: RunResult) -> None:
@@ -143,22 +202,30 @@ class Run(abc.ABC):
         if run.mixed:
             log.warning("%s: %s", self.output, run.mixed)
 
-    def _todo(self, left: list[Shard]) -> int:
-        """How many files of these shards have no row yet."""
-        if not self.listing.kept:
-            return sum(shard.count for shard in left)
-        return sum(file.kept is None for shard in left for file in self.listing.files(shard))
-
-    def _look(self) -> None:
-        """List the input, beside the rows that earlier runs have of it."""
+    def _look(self, early: bool) -> None:
+        """List the input, beside the rows that earlier runs have of it; `early`: or begin to."""
         began = time.perf_counter()
         self._input = Source(self.input)
         self.source = self._input.place
         job = job_of(self.engine, self._input.text, self.settings)
-        found = take_inventory(self._input, self.output, job, self.made, self.settings)
-        self.listing, self.job, self.earlier = found.listing, found.job, found.earlier
-        self.ignored, self.ignored_by_ending = found.ignored, found.ignored_by_ending
-        self._list_seconds = time.perf_counter() - began
+        early = early and shards.may_begin_early(self.output, job, self.settings)
+        what = (self._input, self.output, job, self.made, self.settings)
+        self._inventory = begin_inventory(*what, sort=not early)
+        self.listing, self.job = self._inventory.listing, job
+        self.listing.wait(LISTED_FIRST if early else None)
+        if self.listing.unsorted:
+            self._look(early=False)
+        elif self.listing.ended:
+            self._all_listed()
+        self._list_seconds += time.perf_counter() - began
+
+    def _all_listed(self) -> None:
+        assert self._inventory
+        self.found = self._inventory.end()
+        self.job, self.listed = self.found.job, True
+
+    def _check_room(self) -> None:
+        check_room(self.output, self.listing.found, len(self.engine.model.classes))
 
     def _check_input(self) -> None:
         """Nothing, if there is something to read, and it may be read. Raises before any work."""
@@ -174,17 +241,19 @@ class Run(abc.ABC):
     def _work(self) -> shards.Work:
         return shards.Work(self.job, self.listing, self.source, self.made[0], self.settings)
 
-    def _found(self, left: list[Shard]) -> str:
-        listing = self.listing
+    def _tell(self) -> None:
+        """Log what was found, and what was passed over."""
+        listing, found = self.listing, self.found
         line = f"{self.input}: {listing.found} images in {len(listing.shards)} shards"
-        if len(left) < len(listing.shards):
-            line += f", {len(listing.shards) - len(left)} of them done already"
-        if self.earlier:
-            line += f"; {listing.kept} rows taken over, {self.earlier.changed} files changed"
-            line += f", {self.earlier.vanished} vanished"
-        if self.ignored_by_ending:
-            line += f"; no pictures: {listed(self.ignored_by_ending)}"
-        return line
+        if done := len(listing.shards) - len([*self._left]):
+            line += f", {done} of them done already"
+        if found.earlier:
+            line += f"; {listing.kept} rows taken over, {found.earlier.changed} files changed"
+            line += f", {found.earlier.vanished} vanished"
+        if found.ignored_by_ending:
+            line += f"; no pictures: {listed(found.ignored_by_ending)}"
+        for one in (line, *self._input.passed.lines()):
+            log.info("%s", one)
 
     def _too_many(self, books: Books) -> bool:
         return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from visionflows.digest import sha256_of
 from visionflows.places.base import MISSING, Entry, Place
-from visionflows.scoring.job import Job
+from visionflows.scoring.job import Job, digests_of
 from visionflows.scoring.listing import File, Kept, sort_key
 from visionflows.scoring.parts import (
     Mark,
@@ -123,11 +123,12 @@ class Earlier:
 
     def _rows(self, output: Place, folder: str, plan: Plan, age: int) -> Iterator[_Old]:
         """The rows of the whole parts in a folder, in order, with what they were computed from."""
+        digests = digests_of(plan)
         trusted = plan.schema_version == Plan.VERSION and same_input(plan.input, self.job.input)
         names = (name.removesuffix(".json") for name in output.names(folder) if _is_record(name))
         for whole in read_parts(output, [f"{folder}/{name}" for name in names]):
             # One that is cut or changed since, or of another job: its files are scored again.
-            if whole is None or whole.record.job != plan.job or not is_of(whole, self.job):
+            if whole is None or whole.record.job not in digests or not is_of(whole, self.job):
                 continue
             by = [self._maker(computed) for computed in _makers(whole)]
             for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True):

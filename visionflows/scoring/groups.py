@@ -1,6 +1,6 @@
 """Shards in groups, so that a run has a bounded number of steps however many files there are.
 
-for shards in in_groups(run.prepare()):
+for shards in in_groups(run.settle()):
     print(shards)                                       # shards 0 to 9
 """
 

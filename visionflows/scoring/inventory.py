@@ -1,7 +1,8 @@
 """What a run has before it: the files of its input, and the rows that it has of them already.
 
-    found = take_inventory(source, place("out"), job, [computed], settings)
-    found.listing, found.job
+    found = begin_inventory(source, place("out"), job, [computed], settings)
+    found.listing                                    # which grows
+    found.end().job
 
 The rows are those that --only-new takes over, or, with --retry-failed, all that have a label.
 """
@@ -19,7 +20,7 @@ from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.scoring.earlier import Earlier
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import File, Listing, list_files, outside
+from visionflows.scoring.listing import File, Listing, begin_listing, outside
 from visionflows.scoring.result import finished, read_result
 from visionflows.scoring.schema import Computed, RunResult
 from visionflows.scoring.settings import ScoreSettings
@@ -32,39 +33,57 @@ BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
 
 @dataclasses.dataclass
 class Inventory:
-    """The listing, the job it makes, the rows of before; and how many files are no pictures."""
+    """The listing, the job it makes, the rows of before; and how many files are no pictures.
 
+    Until `end`, the job is one of no files, and nothing is counted.
+    """
+
+    source: Source
     listing: Listing
     job: Job
-    earlier: Earlier | None
-    ignored: int
-    ignored_by_ending: dict[str, int]
+    earlier: Earlier | None = None
+    pictures: Pictures | None = None
+    ignored: int = 0
+    ignored_by_ending: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def end(self) -> "Inventory":
+        """Itself, once all is listed. Raises what listing raised, and RunError."""
+        listing = self.listing.wait()
+        self.source.check()
+        if self.earlier:
+            self.earlier.end()
+        if self.pictures:
+            self.ignored = self.pictures.others.total()
+            self.ignored_by_ending = self.pictures.by_ending()
+        self.job = dataclasses.replace(self.job, listing=listing.digest, files=listing.found)
+        return self
 
 
-def take_inventory(
-    source: Source, output: Place, job: Job, made: list[Computed], settings: ScoreSettings
+def begin_inventory(
+    source: Source,
+    output: Place,
+    job: Job,
+    made: list[Computed],
+    settings: ScoreSettings,
+    sort: bool = True,
 ) -> Inventory:
-    """What there is to score; `job` is one of no files yet. Raises PlaceError, RunError."""
+    """What there is to score; `job` is one of no files yet. Raises PlaceError, RunError.
+
+    Without `sort` the files are taken as they come; see `Listing.unsorted`.
+    """
     if settings.retry_failed or source.is_list:  # else listing it says so
         source.there()
     if settings.retry_failed:
         return _to_retry(source, output, job, made)
     earlier = Earlier(output, source.place, job, made) if settings.only_new else None
-    pictures, entries = Pictures(source.place.head), source.entries()
+    pictures, entries = Pictures(source.place.head), source.entries(sort)
     if not source.is_list:
         entries = outside(entries, inside(source.place, output))
         entries = (entry for entry in entries if pictures(entry.name))
     rows = earlier.row if earlier else lambda entry: None
-    listing = list_files((File(entry, rows(entry)) for entry in entries), settings.shard_size)
-    source.check()
-    if earlier:
-        earlier.end()
-    ignored = pictures.others.total()
-    return Inventory(listing, _of(job, listing), earlier, ignored, pictures.by_ending())
-
-
-def _of(job: Job, listing: Listing) -> Job:
-    return dataclasses.replace(job, listing=listing.digest, files=listing.found)
+    files = (File(entry, rows(entry)) for entry in entries)
+    listing = begin_listing(files, settings.shard_size, sort)
+    return Inventory(source, listing, job, earlier, pictures)
 
 
 def inside(source: Place, output: Place) -> str | None:
@@ -95,9 +114,14 @@ def _to_retry(source: Source, output: Place, job: Job, made: list[Computed]) -> 
     job = dataclasses.replace(job, settings=result.settings)
     earlier = Earlier(output, source.place, job, made)
     files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
-    listing = list_files(files, result.settings.shard_size)
     books = result.books
-    return Inventory(listing, _of(job, listing), None, books.ignored, books.ignored_by_ending)
+    return Inventory(
+        source,
+        begin_listing(files, result.settings.shard_size),
+        job,
+        ignored=books.ignored,
+        ignored_by_ending=books.ignored_by_ending,
+    )
 
 
 def _result_to_retry(output: Place, job: Job) -> RunResult:

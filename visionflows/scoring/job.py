@@ -59,6 +59,21 @@ class Job:
         return _digest(self._identity())
 
     @property
+    def unlisted(self) -> "Job":
+        """The job before its files are known: with all that makes a row what it is."""
+        return dataclasses.replace(self, listing="", files=0)
+
+    @property
+    def digests(self) -> set[str]:
+        """Those that the record of a part of this job may name. Whether its files are this job's
+        is said by the digest of their names; the version before named the whole job."""
+        return {self.unlisted.digest, self.digest}
+
+    def is_of(self, plan: Plan) -> bool:
+        """Whether a plan is this job's, or was before its files were known."""
+        return plan in (self.as_plan(), self.unlisted.as_plan())
+
+    @property
     def header(self) -> list[str]:
         """The columns of predictions.csv."""
         ranks = range(1, self.settings.top + 1)
@@ -97,7 +112,7 @@ class Job:
         names = {"model": "model", "classes": "classes", "files": "number of files"}
         for key, name in names.items():
             before, ours = getattr(plan, key), getattr(self, key)
-            if before != ours:
+            if before != ours and (key != "files" or plan.listing):
                 return f"its {name} is {_short(before)}, this one's {_short(ours)}"
         for name, value in self.settings:
             before = getattr(plan.settings, name)
@@ -110,6 +125,12 @@ def is_consistent(plan: Plan) -> bool:
     """Whether a plan's digest is that of what it says."""
     told = plan.model_dump(exclude={"schema_version", "job"}, exclude_none=True)
     return plan.job == _digest(told)
+
+
+def digests_of(plan: Plan) -> set[str]:
+    """Those that the record of a part of a plan may name: see `Job.digests`."""
+    told = plan.model_dump(exclude={"schema_version", "job"}, exclude_none=True)
+    return {plan.job, _digest({**told, "listing": "", "files": 0})}
 
 
 def _digest(identity: dict[str, Any]) -> str:

@@ -1,20 +1,23 @@
 """What is to score: a place's images, sorted, cut into shards, spooled to a local file.
 
-    from visionflows.scoring.listing import File, list_files
+    from visionflows.scoring.listing import File, begin_listing
     files = (File(entry) for entry in place("inbox").walk(is_image_name))
-    listing = list_files(files, shard_size=1000)
-    listing.files(listing.shards[0])
+    listing = begin_listing(files, shard_size=1000)
+    listing.files(listing.at(0))                     # while the rest is still being listed
 
 However many files there are, only one shard of them is in memory at a time: the rest lies in a
 temporary file without a name, which is gone with the process however that ends.
 """
 
+import concurrent.futures
+import contextvars
 import dataclasses
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from visionflows.digest import sha256_of
 from visionflows.places.base import Entry
@@ -54,69 +57,120 @@ class Shard:
         return f"parts/part-{self.index:05d}"
 
 
-@dataclasses.dataclass(frozen=True)
 class Listing:
-    """The sorted files to score. `digest` changes with any name in it."""
+    """The sorted files to score, in shards. It grows, by a thread, until it has ended.
 
-    spool: BinaryIO
-    shards: list[Shard]
-    digest: str
-    found: int
-    bytes: int
-    kept: int
+    `found`, `bytes` and `kept` count the files, their bytes and those that have a row already, of
+    the shards so far. `unsorted` says that it was given up: a name came after a later one.
+    """
+
+    def __init__(self, shard_size: int):
+        self.shards: list[Shard] = []
+        self.found = self.bytes = self.kept = 0
+        self.unsorted = self._closed = False
+        self._spool = tempfile.TemporaryFile(prefix="visionflows-")  # noqa: SIM115 (it is kept)
+        self._shard_size, self._offset = shard_size, 0
+        self._grown = threading.Condition()
+        self._filling: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no shard comes any more."""
+        return self._filling.done()
+
+    @property
+    def digest(self) -> str:
+        """What changes with any name in it, once it has ended."""
+        return sha256_of("".join(shard.names for shard in self.shards).encode())
 
     def files(self, shard: Shard) -> list[File]:
         """The files of a shard, in order."""
-        data = os.pread(self.spool.fileno(), shard.length, shard.offset)
+        data = os.pread(self._spool.fileno(), shard.length, shard.offset)
         fields = data.decode("utf-8", "surrogateescape").split("\0")
         return [_file(*fields[at : at + 6]) for at in range(0, len(fields) - 1, 6)]
 
+    def at(self, index: int) -> Shard | None:
+        """The shard of an index, as soon as it is listed; None if there is none. Raises what
+        listing raised."""
+        with self._grown:
+            self._grown.wait_for(lambda: index < len(self.shards) or self.ended)
+        if index < len(self.shards):
+            return self.shards[index]
+        self._filling.result()
+        return None
+
+    def wait(self, files: int | None = None) -> "Listing":
+        """Itself, when it has so many files, or has ended. Raises what listing raised."""
+        with self._grown:
+            self._grown.wait_for(lambda: self.ended or (files is not None and self.found >= files))
+        if self.ended:
+            self._filling.result()
+        return self
+
+    def close(self) -> None:
+        """Let no more come: whoever is still listing stops at the next shard."""
+        self._closed = True
+
+    def fill(self, files: Iterable[File], sorted_: bool) -> None:
+        """Have a thread take the files, which it sees to be sorted where they may not be."""
+        pool = concurrent.futures.ThreadPoolExecutor(1, "visionflows-listing")
+        # What the thread logs belongs to the run that has begun it.
+        work = contextvars.copy_context().run
+        self._filling = pool.submit(work, self._take, files, sorted_)
+        self._filling.add_done_callback(lambda _: self._tell())
+        pool.shutdown(wait=False)
+
+    def _tell(self) -> None:
+        with self._grown:
+            self._grown.notify_all()
+
+    def _take(self, files: Iterable[File], sorted_: bool) -> None:
+        some: list[File] = []
+        last = ""
+        for file in files:
+            if not sorted_:
+                self.unsorted = (text := text_of(file.entry.name)) < last
+                last = text
+            if self._closed or self.unsorted:
+                return
+            some.append(file)
+            if len(some) == self._shard_size:
+                self._end_shard(some)
+                some = []
+        if some:
+            self._end_shard(some)
+
+    def _end_shard(self, files: list[File]) -> None:
+        data = "".join(map(_line, files)).encode("utf-8", "surrogateescape")
+        self._spool.write(data)
+        self._spool.flush()
+        names = names_digest(file.entry.name for file in files)
+        shard = Shard(len(self.shards), len(files), self._offset, len(data), names)
+        self._offset += len(data)
+        with self._grown:
+            self.found += len(files)
+            self.bytes += sum(file.entry.size for file in files)
+            self.kept += sum(file.kept is not None for file in files)
+            self.shards.append(shard)
+            self._grown.notify_all()
+
+
+def begin_listing(files: Iterable[File], shard_size: int, sorted_: bool = True) -> Listing:
+    """The listing of files in shards of `shard_size`, as it grows."""
+    listing = Listing(shard_size)
+    listing.fill(files, sorted_)
+    return listing
+
 
 def list_files(files: Iterable[File], shard_size: int) -> Listing:
-    """The listing of sorted files, in shards of `shard_size`."""
-    spool = tempfile.TemporaryFile(prefix="visionflows-")  # noqa: SIM115 (the listing keeps it)
-    writer = _Writer(spool, shard_size)
-    for file in files:
-        writer.add(*file)
-    writer.end_shard()
-    spool.flush()
-    digest = sha256_of("".join(shard.names for shard in writer.shards).encode())
-    found = sum(shard.count for shard in writer.shards)
-    return Listing(spool, writer.shards, digest, found, writer.bytes, writer.kept)
+    """The whole listing of sorted files, in shards of `shard_size`."""
+    return begin_listing(files, shard_size).wait()
 
 
-class _Writer:
-    """Writes records to the spool and closes a shard whenever it has its files."""
-
-    def __init__(self, file: BinaryIO, shard_size: int):
-        self.file, self.shard_size = file, shard_size
-        self.shards: list[Shard] = []
-        self.bytes = self.kept = self.offset = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self.records: list[str] = []
-        self.names: list[str] = []
-
-    def add(self, entry: Entry, kept: Kept | None) -> None:
-        mark = f"{entry.name}\0{entry.size}\0{entry.version}\0"
-        self.names.append(entry.name)
-        tail = f"{kept.sha256}\0{kept.by}\0{json.dumps(kept.cells)}\0" if kept else "\0\0\0"
-        self.records.append(mark + tail)
-        self.bytes += entry.size
-        self.kept += kept is not None
-        if len(self.records) == self.shard_size:
-            self.end_shard()
-
-    def end_shard(self) -> None:
-        if not self.records:
-            return
-        data = "".join(self.records).encode("utf-8", "surrogateescape")
-        self.file.write(data)
-        place_ = (len(self.shards), len(self.records), self.offset, len(data))
-        self.shards.append(Shard(*place_, names_digest(self.names)))
-        self.offset += len(data)
-        self._begin()
+def _line(file: File) -> str:
+    (name, size, version), kept = file
+    tail = f"{kept.sha256}\0{kept.by}\0{json.dumps(kept.cells)}\0" if kept else "\0\0\0"
+    return f"{name}\0{size}\0{version}\0{tail}"
 
 
 def _file(name: str, size: str, version: str, sha256: str, by: str, cells: str) -> File:

@@ -217,7 +217,7 @@ def write_part(
     told = "".join(_told(mark, used) for mark in marks).encode("utf-8", "surrogateescape")
     record = Record(
         schema_version=Record.VERSION,
-        job=job.digest,
+        job=job.unlisted.digest,
         shard=shard.names,
         bytes=len(data),
         sha256=sha256_of(data),

@@ -118,9 +118,10 @@ def _write(output: Place, name: str, lines: Iterable[bytes]) -> WrittenFile:
 
 def _parts(output: Place, job: Job, listing: Listing) -> Iterator[tuple[Shard, Whole]]:
     """Every shard with its part, which is whole and of this job. Raises RunError."""
-    parts = read_parts(output, [shard.part for shard in listing.shards])
+    parts, digests = read_parts(output, [shard.part for shard in listing.shards]), job.digests
     for shard, whole in zip(listing.shards, parts, strict=True):
-        if whole is None or (whole.record.job, whole.record.shard) != (job.digest, shard.names):
+        ours = whole and whole.record.job in digests and whole.record.shard == shard.names
+        if whole is None or not ours:
             raise RunError(
                 f"{output}/{shard.part}.csv: changed while the run went on; run it again"
             )

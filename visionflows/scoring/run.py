@@ -7,10 +7,11 @@ The same steps as the score flow takes, without Prefect: `ScoringRun` is a run o
 machine.
 """
 
+import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ class ScoringRun(Run):
             )
         super().__init__(source, output, engine, settings)
 
-    def _begin(self, left: list[Shard]) -> None:
+    def _begin(self, left: Iterable[Shard]) -> None:
         self._rows = self.engine.stream(self.source, self._batches(left))
+
+    def _stop(self) -> None:
+        self._rows = iter(())
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
         """Score a shard and write its part; how many files had to be scored. Shards in order."""
@@ -62,9 +66,9 @@ class ScoringRun(Run):
 
     def preview(self) -> dict[str, Any]:
         """What a run would do, without writing anything: counts, bytes, settings, seconds."""
-        self._look()
-        left = shards.left_of(self.output, self._work())
-        todo = self._todo(left)
+        self._look(early=False)
+        left = [*shards.Left(self.output, self._work(), self.output.names("parts"))]
+        todo = sum(file.kept is None for shard in left for file in self.listing.files(shard))
         return {
             "input": self.input,
             "output": str(self.output),
@@ -73,7 +77,7 @@ class ScoringRun(Run):
             "precision": self.engine.precision,
             "files": self.listing.found,
             "bytes": self.listing.bytes,
-            "ignored": self.ignored,
+            "ignored": self.found.ignored,
             "done": self.listing.found - todo,
             "left": todo,
             "seconds": self._seconds_for(todo, left),
@@ -87,7 +91,7 @@ class ScoringRun(Run):
             count += len(rows)
         return round((time.perf_counter() - began) * todo / count, 2) if count else 0.0
 
-    def _batches(self, left: list[Shard]) -> Iterator[list[Entry]]:
+    def _batches(self, left: Iterable[Shard]) -> Iterator[list[Entry]]:
         for shard in left:
             yield from batches(self.listing.files(shard), self.engine.batch_size)
 
@@ -118,10 +122,10 @@ def score_folder(
     find(model, store)  # a wrong name is told at once, not after a wait for the lock
     with alone(output, settings.wait):
         engine = open_engine(model, store, settings)
-        scoring = ScoringRun(source, output, engine, settings)
-        for shard in scoring.prepare():
-            scoring.score(shard)
-        run = scoring.merge()
-        scoring.report(run)
+        with contextlib.closing(ScoringRun(source, output, engine, settings)) as scoring:
+            for shard in scoring.to_score():
+                scoring.score(shard)
+            run = scoring.merge()
+            scoring.report(run)
     check_errors(run)
     return run.as_dict()

@@ -32,7 +32,8 @@ class JobSettings(Part):
 class Plan(Stored):
     """parts/plan.json: the job that an output is being filled for; `job` is its digest.
 
-    In version 1 `input` was as it was typed, and `listing` changed with sizes and times as well.
+    While the input is still being listed, `listing` is empty, and no file counted. In version 1
+    `input` was as it was typed, and `listing` changed with sizes and times as well.
     """
 
     VERSION = 2
@@ -92,7 +93,8 @@ class Record(Stored):
     """parts/part-00000.json: that the part beside it is whole, and its share of the books.
 
     `sha256` is that of its .csv, `files` that of its .files, where each file is said to be
-    computed by one of `computed`; `shard` is a digest of their names. Version 1 had neither
+    computed by one of `computed`; `shard` is a digest of their names, `job` that of the plan
+    before its files are known (or, in what an earlier version wrote, after). Version 1 had neither
     `files` nor `computed`, and a `shard` that changed with sizes and times as well.
     """
 

@@ -3,15 +3,19 @@
     left = open_run(place("out"), Work(job, listing, source, computed, settings))
     for shard in left: write_part(place("out"), job, shard, files, rows, made)
 
-    parts/plan.json          the job this place is being filled for
+    parts/plan.json          the job this place is being filled for; its files at the end of listing
     previous/<n>/            parts of earlier runs, while --only-new takes rows over from them
 
 A part counts as done when it is whole, its record names this very job, and its files are what they
-were. So a run that was killed at any moment goes on with what is left.
+were. So a run that was killed at any moment goes on with what is left, also one that was killed
+before all was listed: a shard whose names have changed since is another, and is scored again.
 """
 
 import dataclasses
+import itertools
 import logging
+import threading
+from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
 from visionflows.places.base import Place
@@ -50,7 +54,9 @@ def had_rows(output: Place) -> bool:
     """Whether a run into this output has found files before."""
     plan = begun(output)
     results = (read_result(output, folder) for folder in ("", FAILED))
-    return bool(plan and plan.files) or any(run and run.books.found for run in results)
+    return bool(plan and (plan.files or not plan.listing)) or any(
+        run and run.books.found for run in results
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,42 @@ class Work:
     settings: ScoreSettings
 
 
-def open_run(output: Place, work: Work) -> list[Shard]:
+class Left:
+    """The shards without a part that holds, as they are listed; an iterator begins with the first.
+
+    Several threads may go through them. `held` counts the files, of those that have no row from an
+    earlier run, in shards whose part does hold, so far.
+    """
+
+    def __init__(self, output: Place, work: Work, there: list[str]):
+        self._work, self._lock = work, threading.Lock()
+        self._shards: list[Shard] = []
+        self._looked = self.held = 0
+        self._holding = _Holding(output, work, there)
+
+    def __iter__(self) -> Iterator[Shard]:
+        for index in itertools.count():
+            shard = self._at(index)
+            if shard is None:
+                return
+            yield shard
+
+    def _at(self, index: int) -> Shard | None:
+        with self._lock:
+            while len(self._shards) <= index:
+                shard = self._work.listing.at(self._looked)
+                if shard is None:
+                    return None
+                self._looked += 1
+                if self._holding(shard):
+                    files = self._work.listing.files(shard)
+                    self.held += sum(file.kept is None for file in files)
+                else:
+                    self._shards.append(shard)
+            return self._shards[index]
+
+
+def open_run(output: Place, work: Work) -> Left:
     """The shards that are left to do, after writing down what this place is being filled for.
 
     The parts of another job are removed, or set aside where rows are taken over from them. Raises
@@ -73,25 +114,52 @@ def open_run(output: Place, work: Work) -> list[Shard]:
     """
     plan, job, settings = begun(output), work.job, work.settings
     check_meant(output, job, plan, settings)
-    if plan and plan != job.as_plan():
+    if plan and not job.is_of(plan):
         _make_way(
             output, set_aside=not settings.restart and (settings.only_new or settings.retry_failed)
         )
     elif settings.restart:
         output.remove("parts")
-    for name in output.names("parts"):
+    there = output.names("parts")
+    for name in there:
         if name.startswith(MARK):
             output.remove(f"parts/{name}")
-    left = left_of(output, work)
+    left = Left(output, work, there)
+    if plan and not plan.listing:
+        _drop_strays(output, work.listing, there)
     output.write(PLAN, job.as_plan().text())
     return left
+
+
+def settle(output: Place, work: Work) -> None:
+    """Write down what this place is being filled for, now that all is listed."""
+    _drop_strays(output, work.listing, output.names("parts"))
+    output.write(PLAN, work.job.as_plan().text())
+
+
+def _drop_strays(output: Place, listing: Listing, there: list[str]) -> None:
+    """Remove parts beyond the listing: a run that was killed while it listed had more names."""
+    for name in there if listing.ended else ():
+        number = name.removeprefix("part-").partition(".")[0]
+        if number.isdecimal() and int(number) >= len(listing.shards):
+            output.remove(f"parts/{name}")
+
+
+def may_begin_early(output: Place, job: Job, settings: ScoreSettings) -> bool:
+    """Whether shards may be scored before all is listed; `job` is one of no files yet.
+
+    Not where a plan with its files lies there: whether those are this run's must be known first.
+    """
+    whole = settings.only_new or settings.retry_failed or settings.restart or settings.replace
+    plan = None if whole else begun(output)
+    return not whole and (plan is None or job.is_of(plan))
 
 
 def check_meant(output: Place, job: Job, plan: Plan | None, settings: ScoreSettings) -> None:
     """Nothing, if this job may be done in a place. Raises OtherRunError."""
     if not settings.replace:
         _check_input(output, job, plan)
-    if plan is None or plan == job.as_plan() or finished(output, plan):
+    if plan is None or job.is_of(plan) or finished(output, plan):
         return
     before = plan.schema_version == 1 and not job.other_than_names(plan)  # its parts are redone
     if not (settings.restart or settings.only_new or settings.replace or before):
@@ -117,26 +185,35 @@ def _check_input(output: Place, job: Job, plan: Plan | None) -> None:
         )
 
 
-def left_of(output: Place, work: Work) -> list[Shard]:
-    """The shards without a part that holds. Only what the listing names is looked at."""
-    there, shards = set(output.names("parts")), work.listing.shards
-    perhaps = [shard for shard in shards if f"{shard.part[6:]}.json" in there]
-    plan = begun(output)
-    again = plan is not None and finished(output, plan) is not None
-    parts = read_parts(output, [shard.part for shard in perhaps])
-    holding = {
-        shard.index
-        for shard, whole in zip(perhaps, parts, strict=True)
-        if whole and _holds(whole, shard, work, again)
-    }
-    return [shard for shard in shards if shard.index not in holding]
+class _Holding:
+    """Whether the part of a shard holds; only what the listing names is looked at."""
+
+    def __init__(self, output: Place, work: Work, there: list[str]):
+        self._output, self._work, self._there = output, work, set(there)
+        plan = begun(output)
+        self._again = plan is not None and finished(output, plan) is not None
+        self._known: dict[int, bool] = {}
+
+    def __call__(self, shard: Shard) -> bool:
+        if shard.index not in self._known:
+            listing = self._work.listing
+            self._look(listing.shards[shard.index :] if listing.ended else [shard])
+        return self._known[shard.index]
+
+    def _look(self, shards: list[Shard]) -> None:
+        """Many parts at once, where they may be: reading them takes time in a bucket."""
+        perhaps = [shard for shard in shards if f"{shard.part[6:]}.json" in self._there]
+        self._known |= {shard.index: False for shard in shards}
+        parts = read_parts(self._output, [shard.part for shard in perhaps])
+        for shard, whole in zip(perhaps, parts, strict=True):
+            self._known[shard.index] = bool(whole and _holds(whole, shard, self._work, self._again))
 
 
 def _holds(whole: Whole, shard: Shard, work: Work, again: bool) -> bool:
     """Whether a part is that of a shard. `again`, after a run that ended: and nothing in it failed
     for a reason that may be gone. To retry what failed, it must have failed in nothing.
     """
-    ours = (whole.record.job, whole.record.shard) == (work.job.digest, shard.names)
+    ours = whole.record.job in work.job.digests and whole.record.shard == shard.names
     if not ours or whole.record.files is None or not is_of(whole, work.job):
         return False
     files = work.listing.files(shard)

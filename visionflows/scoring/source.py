@@ -49,9 +49,14 @@ class Source:
     def is_list(self) -> bool:
         return self._listed is not None
 
-    def entries(self) -> Iterator[Entry]:
-        """The files there, sorted by the text of their names; of a list those that it names."""
-        return self.place.walk(None, self.passed) if self._listed is None else iter(self._listed)
+    def entries(self, sort: bool = True) -> Iterator[Entry]:
+        """The files there, sorted by the text of their names; of a list those that it names.
+
+        Without `sort` they come as the place lists them, which nearly all do in that order.
+        """
+        if self._listed is not None:
+            return iter(self._listed)
+        return self.place.walk(None, self.passed, sort)
 
     def there(self) -> None:
         """Nothing, if there is a folder where the names begin. Raises PlaceError."""

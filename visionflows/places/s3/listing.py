@@ -1,4 +1,4 @@
-"""What is in a bucket: pages of a listing as they come, and files in the order of their names.
+"""What is in a bucket: pages of a listing, and the files in them, as they come.
 
 for entry in walk("inbox", "2020/", str.isascii, Passed()): print(entry.name, entry.size)
 """
@@ -9,7 +9,6 @@ from typing import Any
 
 from visionflows.errors import PlaceError
 from visionflows.places.base import Entry, Passed
-from visionflows.places.order import in_order
 from visionflows.places.s3.client import Answer, call, log
 from visionflows.places.s3.objects import tag_of
 
@@ -32,16 +31,16 @@ def first(bucket: str, prefix: str) -> str | None:
 
 
 def walk(bucket: str, prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry]:
-    """The files below a prefix that `keep` keeps by their last part, by the text of their names.
+    """The files below a prefix that `keep` keeps by their last part, a page in memory at a time.
 
     `passed` is told of what is hidden, as on a disk; what consoles make to show folders is left
-    out. Sorted here, as names that are escaped, and some servers, have another order. Raises
-    PlaceError where the prefix is an object.
+    out. S3 lists keys by their bytes, which is the order of our names but for such as are escaped;
+    some servers have another. Raises PlaceError where the prefix is an object.
     """
     objects = keys(bucket, prefix)
     found, key = next(objects, None), prefix.removesuffix("/")
     if found is not None:
-        yield from in_order(_files(chain([found], objects), prefix, keep, passed))
+        yield from _files(chain([found], objects), prefix, keep, passed)
     elif prefix and first(bucket, key) == key:
         raise PlaceError(f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of some")
     else:

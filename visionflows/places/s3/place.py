@@ -20,6 +20,7 @@ from visionflows.places.ahead import ahead, each
 from visionflows.places.base import Entry, Passed, ReadFailed, brought
 from visionflows.places.chunks import ChunkReader
 from visionflows.places.claims import check, hold
+from visionflows.places.order import in_order
 from visionflows.places.s3 import listing
 from visionflows.places.s3.answers import ChangedError, FailingError, RefusedError
 from visionflows.places.s3.bulk import reader
@@ -57,9 +58,13 @@ class S3Place:
         return f"{self.prefix}{name}/" if name else self.prefix
 
     def walk(
-        self, keep: Callable[[str], bool] | None = None, passed: Passed | None = None
+        self,
+        keep: Callable[[str], bool] | None = None,
+        passed: Passed | None = None,
+        sort: bool = True,
     ) -> Iterator[Entry]:
-        return listing.walk(self.bucket, self.prefix, keep, passed or Passed())
+        found = listing.walk(self.bucket, self.prefix, keep, passed or Passed())
+        return in_order(found) if sort else found
 
     def read(self, name: str) -> bytes:
         return get(self.bucket, self.prefix + name)[0]
