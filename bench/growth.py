@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as root:
         folder = Path(root) / "in"
         for size in options.sizes:
-            _grow(folder, Path(options.image), size)
+            grow(folder, Path(options.image), size)
             result[f"{size:,} files"] = row = {"find_seconds": _find(folder)}
             for what, most in MEASURES.items():
                 if what in options.measures or (not options.measures and size <= most):
@@ -58,7 +58,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _grow(folder: Path, image: Path, size: int) -> None:
+def grow(folder: Path, image: Path, size: int) -> None:
     """Links up to `size`; a disk allows a file some ten thousand, so each folder has a copy."""
     for number in range(-(-size // 1000)):
         part = folder / f"{number:04d}"
