@@ -1,11 +1,12 @@
-"""Scoring on Ray: its rate beside the engine of this machine, and raylets killed in mid-run.
+"""Scoring on Ray: its rate beside the engine of this machine, and what is killed in mid-run.
 
     python bench/cluster.py --photos inbox --model pets --store store --files 20000
-    python bench/cluster.py … --kills 10 --sides
+    python bench/cluster.py … --kills 10 --kill raylet actor driver --sides
 
 `local` is the command without Ray; `ray` one actor with all cores; `one` and `two` are raylets of a
-core each, pinned to it. A rate is that of run.json: from the listing to the result. Results, with
-versions and hardware: bench/results/.
+core each, pinned to it. A rate is that of run.json: from the listing to the result. A run in which
+a raylet or an actor is killed goes on by itself; after its driver is, the same command goes on with
+`--on local`. Results, with versions and hardware: bench/results/.
 """
 
 import argparse
@@ -21,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from record import hardware, versions, written
@@ -31,6 +33,7 @@ PORTS = 6399, 9877
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1"]
 QUIET = ["--disable-usage-stats", "--object-store-memory=80000000", "--block"]
 SIDES = ("local", "ray", "one", "two")
+KILL = ("raylet", "actor", "driver")
 
 
 def main() -> None:
@@ -41,21 +44,23 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000, help="hard links of the photos")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=SIDES)
-    parser.add_argument("--kills", type=int, default=0, help="runs in which a raylet is killed")
+    parser.add_argument("--shard-size", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=0, help="runs in which something is killed")
+    parser.add_argument("--kill", nargs="+", choices=KILL, default=["raylet"], help="of each kind")
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.update(token, RAY_USAGE_STATS_ENABLED="0")
     with tempfile.TemporaryDirectory(dir=Path(options.photos).absolute().parent) as root:
-        photos = _links(Path(options.photos), Path(root) / "in", options.files)
-        told = {"files": options.files, "model": options.model}
+        photos = links(Path(options.photos), Path(root) / "in", options.files)
+        told = {"files": options.files, "shard_size": options.shard_size, "model": options.model}
         told |= _rates(options, photos, Path(root)) if options.sides else {}
         told |= _kills(options, photos, Path(root)) if options.kills else {}
     about = {"hardware": hardware(), "versions": versions("ray", "openvino", "pillow")}
     written({**about, **told}, options.results, "cluster")
 
 
-def _links(photos: Path, folder: Path, count: int) -> Path:
+def links(photos: Path, folder: Path, count: int) -> Path:
     """So many files, hard links of the photos, a thousand a folder."""
     names = sorted(photos.resolve().iterdir())
     for at in range(count):
@@ -68,7 +73,7 @@ def _links(photos: Path, folder: Path, count: int) -> Path:
 def _command(options, photos: Path, output: Path, *more: str) -> list[str]:
     words = [sys.executable, "-m", "visionflows.cli.main", "score", str(photos)]
     words += ["--model", options.model, "--store", options.store, "--output", str(output)]
-    return [*words, *more]
+    return [*words, "--shard-size", str(options.shard_size), *more]
 
 
 def _rates(options, photos: Path, root: Path) -> dict:
@@ -136,40 +141,99 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
+class Whole(NamedTuple):
+    """A run that nothing was killed in: its bytes, how many shards it has, seconds of each."""
+
+    data: bytes
+    shards: int
+    pace: float
+
+
 def _kills(options, photos: Path, root: Path) -> dict:
-    """Runs on two raylets of which one is killed at a random moment, and what they came to."""
-    chance, equal, redone, at = random.Random(14), 0, [], []
+    """Runs on two raylets in which something is killed at a random moment, and what came of it."""
     subprocess.run(_command(options, photos, root / "whole"), check=True)
-    expected = (root / "whole/predictions.csv").read_bytes()
-    shards = len([*(root / "whole").glob("parts/part-*.json")])
-    for number in range(options.kills):
-        output = root / f"killed-{number}"
-        with _cluster(2, root) as address:
-            driver = subprocess.Popen(
-                _command(options, photos, output, "--on", address),
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            done = chance.randrange(1, shards - 1)
-            while len([*output.glob("parts/part-*.json")]) < done and driver.poll() is None:
-                time.sleep(0.02)
-            raylet = chance.choice([one for one in _raylets() if "--head" not in one.cmdline()])
-            at.append(done)
-            raylet.send_signal(signal.SIGKILL)
+    shards = _parts(root / "whole")
+    seconds = json.loads((root / "whole/run.json").read_text())["timings"]["seconds"]
+    whole = Whole((root / "whole/predictions.csv").read_bytes(), shards, seconds / shards)
+    killed = {}
+    for what in options.kill:
+        chance, runs = random.Random(14 + KILL.index(what)), []
+        for number in range(options.kills):
+            runs.append(_killed(what, options, photos, root, whole, chance))
+            print(f"{what} {number}: {json.dumps(runs[-1])}", flush=True)
+            shutil.rmtree(root / "out")
+        equal = sum(one["whole_and_equal"] for one in runs)
+        killed[what] = {"whole_and_equal": equal, "runs": runs}
+    return {"kills": options.kills, "shards": shards, "killed": killed}
+
+
+def _killed(what: str, options, photos: Path, root: Path, whole: Whole, chance) -> dict:
+    """One such run. After its driver was killed, the same command goes on without the cluster."""
+    output = root / "out"
+    with _cluster(2, root) as address:
+        driver = _begun(_command(options, photos, output, "--on", address))
+        _wait(what, driver, output, whole, chance)
+        there = _parts(output)
+        hit = _kill(what, driver, chance)
+        _, said = driver.communicate()
+        if what == "driver" and hit:
+            driver = _begun(_command(options, photos, output, "--on", "local"))
             _, said = driver.communicate()
-        equal += driver.returncode == 0 and (output / "predictions.csv").read_bytes() == expected
-        redone.append(said.count("given to another actor"))
-        print(f"kill {number}: at part {done} of {shards}, {redone[-1]} redone", flush=True)
-    return {"kills": options.kills, "whole_and_equal": equal, "shards": shards} | {
-        "killed_at_part": at,
-        "shards_redone": redone,
-    }
+    done = driver.returncode == 0 and (output / "predictions.csv").read_bytes() == whole.data
+    told = {"killed": hit, "at_part": there, "whole_and_equal": done}
+    if what != "driver":
+        return {**told, "shards_redone": said.count("given to another actor")}
+    # What the actors had in hand nobody can tell: only what lay there and was done once more, and
+    # what they still wrote before the second run had the output.
+    scored = json.loads((output / "run.json").read_text())["timings"]["scored"] if done else 0
+    again = -(-scored // options.shard_size)
+    more = {"by_the_second_run": again, "by_actors_meanwhile": max(whole.shards - again - there, 0)}
+    return {**told, "shards_redone": max(there + again - whole.shards, 0), **more}
 
 
-def _raylets() -> list[psutil.Process]:
-    """The raylets that have a core to give."""
-    found = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "raylet"]
-    return [one for one in found if "CPU,1" in " ".join(one.cmdline())]
+def _begun(command: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def _parts(output: Path) -> int:
+    return len([*output.glob("parts/part-*.json")])
+
+
+def _wait(what: str, driver: subprocess.Popen, output: Path, whole: Whole, chance) -> None:
+    """Until some parts are there; and then, but for a raylet, for a part of a shard's time."""
+    done = chance.randrange(1, whole.shards - 1)
+    while _parts(output) < done and driver.poll() is None:
+        time.sleep(0.02)
+    if what != "raylet":
+        time.sleep(chance.uniform(0, whole.pace))
+
+
+def _kill(what: str, driver: subprocess.Popen, chance) -> bool:
+    """Kill the driver, a raylet that has a core, or an actor; false where the run has ended."""
+    if driver.poll() is not None:
+        return False
+    if what == "driver":
+        driver.kill()
+        return True
+    found = psutil.Process().children(recursive=True)
+    kinds = {"raylet": _is_raylet, "actor": _is_actor}
+    chance.choice([one for one in found if _is(kinds[what], one)]).send_signal(signal.SIGKILL)
+    return True
+
+
+def _is(kind: Callable[[list[str]], bool], process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return kind([process.name(), *process.cmdline()])
+    return False
+
+
+def _is_raylet(words: list[str]) -> bool:
+    """Whether it is a raylet that has a core to give."""
+    return words[0] == "raylet" and "CPU,1" in " ".join(words) and "--head" not in words
+
+
+def _is_actor(words: list[str]) -> bool:
+    return any(word.startswith("ray::Scorer") for word in words)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""The score flow with a Prefect task a shard, by prefect-ray: what `score --on ray` is measured by.
+
+    with connection(settings):                      # the same Ray as the other side's
+        score("inbox", "pets", "out", "store", settings, cores=1, ahead=4)
+
+Listing, parts, books and report are those of the product; only how a shard comes to be scored is
+another. Ray's workers import this file: what a task calls is found there by its name, so that a
+process keeps its engine from one task to the next. What Prefect would walk through, name by name,
+is handed over as bytes.
+"""
+
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect_ray import RayTaskRunner
+from prefect_ray.context import remote_options
+
+from tasks import scoring
+from visionflows.cluster.fleet import Fleet, paths
+from visionflows.cluster.nodes import check_nodes, nodes, ray
+from visionflows.cluster.run import ClusterRun
+from visionflows.cluster.scorer import Facts, Scored, Scorer, Work
+from visionflows.model.bundle import Model, load
+from visionflows.model.registry import find
+from visionflows.orchestration.logs import to_run
+from visionflows.orchestration.progress import Progress
+from visionflows.scoring.base import alone, check_errors
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.source import absolute
+
+_scorers: dict[bytes, Scorer] = {}  # of this process: one, as all tasks of a run open the same
+
+
+def facts_here(how: bytes) -> Facts:
+    """What the engine of this process is."""
+    return _scorer(how).facts()
+
+
+def scored_here(shard: int, how: bytes, work: bytes) -> Scored:
+    """Score a shard by the engine of this process."""
+    told = _scorer(how).score(pickle.loads(work))
+    return told._replace(node=f"process {os.getpid()}")
+
+
+def _scorer(how: bytes) -> Scorer:
+    if how not in _scorers:
+        _scorers[how] = Scorer(*pickle.loads(how))
+    return _scorers[how]
+
+
+FACTS = task(facts_here, name="facts", cache_policy=NO_CACHE)
+SHARD = task(scored_here, name="shard", task_run_name="shard {shard}", cache_policy=NO_CACHE)
+
+
+class TaskFleet(Fleet):
+    """To a run what the product's actors are: Prefect tasks, some shards of which Ray has ahead."""
+
+    def __init__(self, model: Model, settings: ScoreSettings, cores: int, ahead: int):
+        self.model, self.nodes = model, nodes()
+        check_nodes(self.nodes, paths(model.place, "model.json"))
+        at_once = sum(node.cores // cores for node in self.nodes)
+        self._how = pickle.dumps((absolute(model.place), settings, (cores, at_once)))
+        self._cores, self._ahead = cores, ahead * at_once
+        self._actors: list[Any] = [None] * at_once
+        with remote_options(num_cpus=cores):  # one for each process, which opens its engine
+            facts = FACTS.map([self._how] * at_once).result()[0]
+        for name in Facts._fields:
+            setattr(self, name, getattr(facts, name))
+        self.device_name = f"prefect-ray: {at_once} tasks at once, {facts.device_name}"
+        self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
+        self.forwarded, self.by_node = 0, {}
+
+    def scored(self, works: Iterator[Work]) -> Iterator[Scored]:
+        """What became of each shard, as they end."""
+        given: dict[Any, Any] = {}
+        for work in works:
+            with remote_options(num_cpus=self._cores):
+                future = SHARD.submit(work.shard.index, self._how, pickle.dumps(work))
+            given[future.wrapped_future] = future
+            if self._ahead and len(given) >= self._ahead:
+                yield _ended(given)
+        while given:
+            yield _ended(given)
+
+
+def _ended(given: dict[Any, Any]) -> Scored:
+    """The first that ends of what was given to Ray."""
+    (reference,), _ = ray().wait([*given], num_returns=1)
+    return given.pop(reference).result()
+
+
+@flow(name="score by tasks", task_runner=RayTaskRunner())
+def score(
+    input: str,
+    model: str,
+    output: str,
+    store: str,
+    settings: ScoreSettings,
+    cores: int = 1,
+    ahead: int = 0,
+) -> dict[str, Any]:
+    """What run.json says. `ahead`: how many shards Ray has for each task that may run; 0: all."""
+    to_run()
+    with alone(output, settings.wait):
+        engine = TaskFleet(load(find(model, store)), settings, cores, ahead)
+        run = ClusterRun(input, output, engine, settings)
+        left = scoring.list_left(run)
+        with Progress("scoring", total=run.left) as progress:
+            for shard in left:
+                run.score(shard, progress.add)
+        told = scoring.merge(run)
+        scoring.report(run, told)
+    check_errors(told)
+    return told.as_dict()
