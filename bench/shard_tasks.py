@@ -108,9 +108,11 @@ def score(
     with alone(output, settings.wait):
         engine = TaskFleet(load(find(model, store)), settings, cores, ahead)
         run = ClusterRun(input, output, engine, settings)
-        left = scoring.list_left(run)
+        scoring.list_left(run)
         with Progress("scoring", total=run.left) as progress:
-            for shard in left:
+            for shard in run.coming():
+                run.score(shard, progress.add)
+            for shard in run.settle():
                 run.score(shard, progress.add)
         told = scoring.merge(run)
         scoring.report(run, told)
