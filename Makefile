@@ -1,6 +1,6 @@
 # make demo    the whole job on the embedded digits: no network, no server
 # make test    every test but those of make e2e, in two processes
-# make e2e     real server, worker, browser, PostgreSQL: ten minutes on two slow cores
+# make e2e     real server, worker, browser, PostgreSQL, Ray, killed programs: half an hour on two cores
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
 # make lint    ruff, both halves, and mypy
 #
