@@ -11,7 +11,9 @@ from scored import rows_of
 
 from visionflows.errors import OtherRunError, PlaceError
 from visionflows.places import is_local, place
+from visionflows.places.base import Entry
 from visionflows.scoring import base
+from visionflows.scoring.inventory import BYTES_A_PROBABILITY, BYTES_A_ROW, check_room
 from visionflows.scoring.run import ScoreSettings, score_folder
 from visionflows.scoring.source import Source
 
@@ -50,8 +52,8 @@ def listing(monkeypatch, at: int, then) -> None:
     """Have `then` called when so many files are listed."""
     entries = Source.entries
 
-    def gated(self, sort=True):
-        for number, entry in enumerate(entries(self, sort)):
+    def gated(self, *how):
+        for number, entry in enumerate(entries(self, *how)):
             if number == at:
                 then()
             yield entry
@@ -149,7 +151,7 @@ def test_names_in_another_order_are_listed_again(trained, where, folder, monkeyp
     expected, sorts = whole(trained, folder, tmp_path / "whole"), []
     entries = Source.entries
     monkeypatch.setattr(
-        Source, "entries", lambda self, sort=True: sorts.append(sort) or entries(self, sort)
+        Source, "entries", lambda self, sort, keep: sorts.append(sort) or entries(self, sort, keep)
     )
     run = scored(trained, where, folder, tmp_path / "out")
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
@@ -158,26 +160,79 @@ def test_names_in_another_order_are_listed_again(trained, where, folder, monkeyp
     assert sorts == ([False] if is_local(where(folder)) else [False, True])
 
 
-def test_a_run_that_fails_lets_nothing_more_be_listed(trained, where, tmp_path, monkeypatch):
-    folder, listed = write_shapes(tmp_path / "in", each=20), []
+@pytest.mark.parametrize("name", ["stripes/0019.png", "notes.txt"])
+def test_a_run_that_fails_lets_nothing_more_be_listed(trained, folder, name, monkeypatch, tmp_path):
     entries = Source.entries
 
-    def without_end(self, sort=True):
-        some = [*entries(self, sort)]
-        yield from some
-        while True:
-            listed.append(1)
-            yield some[-1]
+    def without_end(self, sort, keep):
+        yield from entries(self, sort, keep)
+        while keep(name):  # as a place asks of every name
+            yield Entry(name, 1, "")
+
+    def broken(*_):
+        raise PlaceError("the disk is full")
 
     monkeypatch.setattr(Source, "entries", without_end)
-    monkeypatch.setattr("visionflows.scoring.parts.write_part", broken_part)
+    monkeypatch.setattr("visionflows.scoring.parts.write_part", broken)
     with pytest.raises(PlaceError, match="the disk is full"):
-        scored(trained, where, folder, tmp_path / "out")
+        scored(trained, str, folder, tmp_path / "out")
     for thread in threading.enumerate():
-        if thread.name.startswith("visionflows-listing"):
+        if thread.name == "visionflows-listing":
             thread.join(WAIT)
             assert not thread.is_alive()
 
 
-def broken_part(*_):
-    raise PlaceError("the disk is full")
+def test_a_listing_that_breaks_off_before_anything_is_opened_costs_no_part(
+    trained, where, folder, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        breaks_off(patch, 59, where(tmp_path / "out"))
+        with pytest.raises(PlaceError):
+            scored(trained, where, folder, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")}
+    looked, check = threading.Event(), base.Run._check_input
+
+    def broken():
+        looked.wait(WAIT)
+        raise PlaceError("the listing broke off")
+
+    def late(self):
+        looked.set()
+        with pytest.raises(PlaceError):
+            self.listing.wait()
+        check(self)
+
+    with monkeypatch.context() as patch:
+        listing(patch, 15, broken)
+        patch.setattr(base.Run, "_check_input", late)
+        with pytest.raises(PlaceError, match="broke off"):
+            scored(trained, where, folder, tmp_path / "out")
+    assert {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")} == before
+
+
+def test_a_listing_that_is_begun_again_is_counted_once(trained, folder, monkeypatch, tmp_path):
+    entries = Source.entries
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_text("hidden")
+
+    def other_order(self, sort, keep):
+        some = [*entries(self, sort, keep)]
+        time.sleep(0.5)
+        return iter(some if sort else some[::-1])
+
+    monkeypatch.setattr(Source, "entries", other_order)
+    run = scored(trained, str, folder, tmp_path / "out")
+    assert run["timings"]["per_1000"]["list"] * 60 / 1000 < run["timings"]["seconds"]
+    assert run["books"]["ignored_by_ending"] == {".txt": 1}
+    assert sum(run["passed_over"].values()) == 1
+
+
+def test_room_is_asked_for_what_is_still_to_be_written(tmp_path, monkeypatch):
+    output = place(str(tmp_path))
+    for number in range(100):
+        output.write(f"parts/part-{number:05d}.csv", b"")
+    row = BYTES_A_ROW + BYTES_A_PROBABILITY * 2
+    monkeypatch.setattr(type(output), "free_bytes", lambda self: (20 << 20) + row * 100_000)
+    check_room(output, 100_000, 2, 1000)
+    with pytest.raises(PlaceError, match="free some space"):
+        check_room(output, 100_001, 2, 1000)

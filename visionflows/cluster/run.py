@@ -77,18 +77,23 @@ class ClusterRun(Run):
     def _begin(self, left: Iterable[Shard]) -> None:
         self._mark = f"parts/{MARK}{uuid.uuid4().hex}"
         self.output.write(self._mark, b"")
+        self._stopped = False
         self._scored = self.engine.scored(self._works(left))
         self._done: dict[int, int] = {}
 
     def _stop(self) -> None:
+        self._stopped = True
         for one in self._scored:  # what actors have in hand they write
             self.engine.noted(one)
+            self.scored += one.files
 
     def _works(self, left: Iterable[Shard]) -> Iterator[Work]:
         some, output = [path for one in self._some for path in one], absolute(self.output)
         version = metadata.version("visionflows")
         there = There(self._input.root, some, output, self._mark, version)
         for shard in left:
+            if self._stopped:
+                return
             yield Work(shard, self.listing.files(shard), self.job, self.made, there)
 
     def merge(self) -> RunResult:

@@ -19,7 +19,8 @@ EVERY = 5.0  # seconds between two updates of the artifact: a run of hours is a 
 
 
 class Progress:
-    """Steps of a total, as far as it is known. Shares and steps may be mixed; neither goes back."""
+    """Steps of a total, as far as it is known. Shares and steps may be mixed; neither goes back,
+    unless the total grows."""
 
     def __init__(self, what: str, total: int):
         self.what, self.total, self.done = what, max(total, 1), 0.0

@@ -50,7 +50,7 @@ class Run(abc.ABC):
         self.engine, self.settings = engine, settings
         self.made = [computed_by(engine)]  # and then what computed the rows that are taken over
         self.started = datetime.datetime.now(datetime.UTC)
-        self.scored = 0
+        self.scored = self._before = 0  # in all, and before all was listed again
         self.listed = False  # whether all files are known, and so the job
         self._inventory: Inventory | None = None
         self._clock = time.perf_counter()
@@ -68,13 +68,16 @@ class Run(abc.ABC):
             self._inventory.listing.close()
 
     def to_score(self) -> Iterator[Shard]:
-        """Every shard that is left to score, in order. Raises before any work."""
+        """Every shard that is left to score, in order."""
         self.prepare()
         yield from self.coming()
         yield from self.settle()
 
     def prepare(self) -> None:
-        """List the input, or begin to, and open the output. Raises before any work."""
+        """List the input, or begin to, and open the output.
+
+        Raises before any work; of a large input, what the rest of its listing meets comes later.
+        """
         self._look(early=True)
         self._check_input()
         self._open()
@@ -108,10 +111,12 @@ class Run(abc.ABC):
 
     @property
     def left(self) -> int:
-        """How many files have no row yet, as far as is listed; when the run began."""
-        return self.listing.found - self.listing.kept - self._left.held
+        """How many files had no row when the run began, as far as is listed."""
+        return self.listing.found - self.listing.kept - self._left.held + self._before
 
     def _open(self) -> None:
+        if self.listing.ended:
+            self.listing.wait()  # it may have broken off since
         self._check_room()
         self._left, self._given = shards.open_run(self.output, self._work()), 0
         self._begin(self._left)
@@ -120,6 +125,7 @@ class Run(abc.ABC):
         """Begin anew, with names in order: parts whose names are a shard's still hold."""
         log.info("%s: its names come in another order than ours: it is listed again", self.input)
         self._stop()
+        self._before = self.scored
         self._look(early=False)
         self._open()
 
@@ -213,11 +219,11 @@ class Run(abc.ABC):
         self._inventory = begin_inventory(*what, sort=not early)
         self.listing, self.job = self._inventory.listing, job
         self.listing.wait(LISTED_FIRST if early else None)
+        self._list_seconds += time.perf_counter() - began
         if self.listing.unsorted:
             self._look(early=False)
         elif self.listing.ended:
             self._all_listed()
-        self._list_seconds += time.perf_counter() - began
 
     def _all_listed(self) -> None:
         assert self._inventory
@@ -225,7 +231,8 @@ class Run(abc.ABC):
         self.job, self.listed = self.found.job, True
 
     def _check_room(self) -> None:
-        check_room(self.output, self.listing.found, len(self.engine.model.classes))
+        classes = len(self.engine.model.classes)
+        check_room(self.output, self.listing.found, classes, self.job.settings.shard_size)
 
     def _check_input(self) -> None:
         """Nothing, if there is something to read, and it may be read. Raises before any work."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from visionflows.digest import sha256_of
 from visionflows.places.base import MISSING, Entry, Place
+from visionflows.places.names import text_of
 from visionflows.scoring.job import Job, digests_of
 from visionflows.scoring.listing import File, Kept, sort_key
 from visionflows.scoring.parts import (
@@ -126,10 +127,15 @@ class Earlier:
         digests = digests_of(plan)
         trusted = plan.schema_version == Plan.VERSION and same_input(plan.input, self.job.input)
         names = (name.removesuffix(".json") for name in output.names(folder) if _is_record(name))
+        last = ""
         for whole in read_parts(output, [f"{folder}/{name}" for name in names]):
             # One that is cut or changed since, or of another job: its files are scored again.
             if whole is None or whole.record.job not in digests or not is_of(whole, self.job):
                 continue
+            # Of a run that died while it listed, and another after it: names may overlap.
+            if whole.marks and text_of(whole.marks[0].name) <= last:
+                continue
+            last = text_of(whole.marks[-1].name) if whole.marks else last
             by = [self._maker(computed) for computed in _makers(whole)]
             for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True):
                 kept = Kept(cells, mark.sha256, by[mark.by])

@@ -20,7 +20,7 @@ from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.scoring.earlier import Earlier
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import File, Listing, begin_listing, outside
+from visionflows.scoring.listing import File, Listing, outside
 from visionflows.scoring.result import finished, read_result
 from visionflows.scoring.schema import Computed, RunResult
 from visionflows.scoring.settings import ScoreSettings
@@ -76,13 +76,13 @@ def begin_inventory(
     if settings.retry_failed:
         return _to_retry(source, output, job, made)
     earlier = Earlier(output, source.place, job, made) if settings.only_new else None
-    pictures, entries = Pictures(source.place.head), source.entries(sort)
+    listing = Listing(settings.shard_size)
+    pictures, entries = Pictures(source.place.head), source.entries(sort, listing.goes_on)
     if not source.is_list:
         entries = outside(entries, inside(source.place, output))
         entries = (entry for entry in entries if pictures(entry.name))
     rows = earlier.row if earlier else lambda entry: None
-    files = (File(entry, rows(entry)) for entry in entries)
-    listing = begin_listing(files, settings.shard_size, sort)
+    listing.fill((File(entry, rows(entry)) for entry in entries), sort)
     return Inventory(source, listing, job, earlier, pictures)
 
 
@@ -97,11 +97,20 @@ def inside(source: Place, output: Place) -> str | None:
     return None
 
 
-def check_room(output: Place, files: int, classes: int) -> None:
-    """Nothing, if the disk has room for the rows of so many files. Raises PlaceError."""
+def check_room(output: Place, files: int, classes: int, shard_size: int) -> None:
+    """Nothing, if the disk has room for the rows of so many files, of which some have their parts.
+
+    Raises PlaceError.
+    """
+    free = output.free_bytes()
+    if free is None:
+        return
     row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes
-    need, free = 2 * row * files + (20 << 20), output.free_bytes()
-    if free is not None and free < need:
+    parts = sum(
+        name.startswith("part-") and name.endswith(".csv") for name in output.names("parts")
+    )
+    need = row * (2 * files - min(parts * shard_size, files)) + (20 << 20)
+    if free < need:
         raise PlaceError(
             f"{output}: {free >> 20} MB free, the result may need {need >> 20} MB; "
             "free some space or name another output"
@@ -114,14 +123,10 @@ def _to_retry(source: Source, output: Place, job: Job, made: list[Computed]) -> 
     job = dataclasses.replace(job, settings=result.settings)
     earlier = Earlier(output, source.place, job, made)
     files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
-    books = result.books
-    return Inventory(
-        source,
-        begin_listing(files, result.settings.shard_size),
-        job,
-        ignored=books.ignored,
-        ignored_by_ending=books.ignored_by_ending,
-    )
+    listing, books = Listing(result.settings.shard_size), result.books
+    listing.fill(files, sorted_=True)
+    no_pictures = books.ignored, books.ignored_by_ending
+    return Inventory(source, listing, job, None, None, *no_pictures)
 
 
 def _result_to_retry(output: Place, job: Job) -> RunResult:

@@ -1,8 +1,8 @@
 """What is to score: a place's images, sorted, cut into shards, spooled to a local file.
 
-    from visionflows.scoring.listing import File, begin_listing
-    files = (File(entry) for entry in place("inbox").walk(is_image_name))
-    listing = begin_listing(files, shard_size=1000)
+    from visionflows.scoring.listing import File, Listing
+    listing = Listing(shard_size=1000)
+    listing.fill((File(entry) for entry in place("inbox").walk(listing.goes_on)), sorted_=True)
     listing.files(listing.at(0))                     # while the rest is still being listed
 
 However many files there are, only one shard of them is in memory at a time: the rest lies in a
@@ -10,6 +10,7 @@ temporary file without a name, which is gone with the process however that ends.
 """
 
 import concurrent.futures
+import contextlib
 import contextvars
 import dataclasses
 import json
@@ -57,6 +58,10 @@ class Shard:
         return f"parts/part-{self.index:05d}"
 
 
+class _ClosedError(Exception):
+    """Nobody wants to know the rest of a listing."""
+
+
 class Listing:
     """The sorted files to score, in shards. It grows, by a thread, until it has ended.
 
@@ -77,6 +82,12 @@ class Listing:
     def ended(self) -> bool:
         """Whether no shard comes any more."""
         return self._filling.done()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all there is has been listed, in order."""
+        given_up = self.unsorted or self._closed
+        return self.ended and not given_up and self._filling.exception() is None
 
     @property
     def digest(self) -> str:
@@ -108,19 +119,29 @@ class Listing:
         return self
 
     def close(self) -> None:
-        """Let no more come: whoever is still listing stops at the next shard."""
+        """Let no more come: whoever is still listing stops at the next name."""
         self._closed = True
+
+    def goes_on(self, _: str = "") -> bool:
+        """True, to be asked of every name that comes, whatever becomes of it; ends a thread whose
+        listing is closed."""
+        if self._closed:
+            raise _ClosedError
+        return True
 
     def fill(self, files: Iterable[File], sorted_: bool) -> None:
         """Have a thread take the files, which it sees to be sorted where they may not be."""
-        pool = concurrent.futures.ThreadPoolExecutor(1, "visionflows-listing")
-        # What the thread logs belongs to the run that has begun it.
-        work = contextvars.copy_context().run
-        self._filling = pool.submit(work, self._take, files, sorted_)
-        self._filling.add_done_callback(lambda _: self._tell())
-        pool.shutdown(wait=False)
+        # What the thread logs belongs to the run that has begun it. Nobody waits for it at an exit.
+        work, what = contextvars.copy_context().run, (self._fill, files, sorted_)
+        threading.Thread(target=work, args=what, name="visionflows-listing", daemon=True).start()
 
-    def _tell(self) -> None:
+    def _fill(self, files: Iterable[File], sorted_: bool) -> None:
+        try:
+            with contextlib.suppress(_ClosedError):
+                self._take(files, sorted_)
+            self._filling.set_result(None)
+        except BaseException as error:  # noqa: BLE001 (raised where the listing is waited for)
+            self._filling.set_exception(error)
         with self._grown:
             self._grown.notify_all()
 
@@ -131,7 +152,7 @@ class Listing:
             if not sorted_:
                 self.unsorted = (text := text_of(file.entry.name)) < last
                 last = text
-            if self._closed or self.unsorted:
+            if self.goes_on() and self.unsorted:
                 return
             some.append(file)
             if len(some) == self._shard_size:
@@ -155,16 +176,11 @@ class Listing:
             self._grown.notify_all()
 
 
-def begin_listing(files: Iterable[File], shard_size: int, sorted_: bool = True) -> Listing:
-    """The listing of files in shards of `shard_size`, as it grows."""
-    listing = Listing(shard_size)
-    listing.fill(files, sorted_)
-    return listing
-
-
 def list_files(files: Iterable[File], shard_size: int) -> Listing:
     """The whole listing of sorted files, in shards of `shard_size`."""
-    return begin_listing(files, shard_size).wait()
+    listing = Listing(shard_size)
+    listing.fill(files, sorted_=True)
+    return listing.wait()
 
 
 def _line(file: File) -> str:

@@ -14,7 +14,6 @@ before all was listed: a shard whose names have changed since is another, and is
 import dataclasses
 import itertools
 import logging
-import threading
 from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
@@ -73,12 +72,12 @@ class Work:
 class Left:
     """The shards without a part that holds, as they are listed; an iterator begins with the first.
 
-    Several threads may go through them. `held` counts the files, of those that have no row from an
-    earlier run, in shards whose part does hold, so far.
+    `held` counts the files, of those that have no row from an earlier run, in shards whose part
+    does hold, so far.
     """
 
     def __init__(self, output: Place, work: Work, there: list[str]):
-        self._work, self._lock = work, threading.Lock()
+        self._work = work
         self._shards: list[Shard] = []
         self._looked = self.held = 0
         self._holding = _Holding(output, work, there)
@@ -91,18 +90,17 @@ class Left:
             yield shard
 
     def _at(self, index: int) -> Shard | None:
-        with self._lock:
-            while len(self._shards) <= index:
-                shard = self._work.listing.at(self._looked)
-                if shard is None:
-                    return None
-                self._looked += 1
-                if self._holding(shard):
-                    files = self._work.listing.files(shard)
-                    self.held += sum(file.kept is None for file in files)
-                else:
-                    self._shards.append(shard)
-            return self._shards[index]
+        while len(self._shards) <= index:
+            shard = self._work.listing.at(self._looked)
+            if shard is None:
+                return None
+            self._looked += 1
+            if self._holding(shard):
+                files = self._work.listing.files(shard)
+                self.held += sum(file.kept is None for file in files)
+            else:
+                self._shards.append(shard)
+        return self._shards[index]
 
 
 def open_run(output: Place, work: Work) -> Left:
@@ -114,7 +112,9 @@ def open_run(output: Place, work: Work) -> Left:
     """
     plan, job, settings = begun(output), work.job, work.settings
     check_meant(output, job, plan, settings)
-    if plan and not job.is_of(plan):
+    # What lay there while it was listed may be of several listings, which overlap.
+    unlisted = settings.only_new and plan and not plan.listing
+    if plan and (unlisted or not job.is_of(plan)):
         _make_way(
             output, set_aside=not settings.restart and (settings.only_new or settings.retry_failed)
         )
@@ -139,7 +139,7 @@ def settle(output: Place, work: Work) -> None:
 
 def _drop_strays(output: Place, listing: Listing, there: list[str]) -> None:
     """Remove parts beyond the listing: a run that was killed while it listed had more names."""
-    for name in there if listing.ended else ():
+    for name in there if listing.whole else ():
         number = name.removeprefix("part-").partition(".")[0]
         if number.isdecimal() and int(number) >= len(listing.shards):
             output.remove(f"parts/{name}")
@@ -197,7 +197,7 @@ class _Holding:
     def __call__(self, shard: Shard) -> bool:
         if shard.index not in self._known:
             listing = self._work.listing
-            self._look(listing.shards[shard.index :] if listing.ended else [shard])
+            self._look(listing.shards[shard.index :] if listing.whole else [shard])
         return self._known[shard.index]
 
     def _look(self, shards: list[Shard]) -> None:

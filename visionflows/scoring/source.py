@@ -12,7 +12,7 @@ line. Its names are relative to that run's own root (run.json beside it), else t
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from visionflows.errors import PlaceError, RunError, one_line
 from visionflows.places import file_in, is_local, place
@@ -49,14 +49,16 @@ class Source:
     def is_list(self) -> bool:
         return self._listed is not None
 
-    def entries(self, sort: bool = True) -> Iterator[Entry]:
-        """The files there, sorted by the text of their names; of a list those that it names.
+    def entries(
+        self, sort: bool = True, keep: Callable[[str], bool] | None = None
+    ) -> Iterator[Entry]:
+        """The files there that `keep` keeps, sorted by the text of their names; of a list all.
 
         Without `sort` they come as the place lists them, which nearly all do in that order.
         """
         if self._listed is not None:
             return iter(self._listed)
-        return self.place.walk(None, self.passed, sort)
+        return self.place.walk(keep, self.passed, sort)
 
     def there(self) -> None:
         """Nothing, if there is a folder where the names begin. Raises PlaceError."""
