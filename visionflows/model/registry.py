@@ -5,6 +5,7 @@ find("pets@production", store="store")           # the place of a bundle
 
 <store>/models/<name>/<version>/        a bundle, as visionflows.model.bundle has it
 <store>/models/<name>/aliases/<alias>   one line: a version
+<store>/models/<name>/promotions/       who let an alias mean it: visionflows.model.history
 """
 
 import csv
@@ -12,14 +13,15 @@ import datetime
 import io
 import logging
 import os
-import re
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visionflows.digest import sha256_of
 from visionflows.errors import ModelError, SettingsError, one_line
+from visionflows.model import history
 from visionflows.model.bundle import load, model_json, read_info
+from visionflows.model.names import is_name, version_in
 from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.places.base import Place
@@ -33,7 +35,6 @@ _OF_DRAFTS = (  # what of a draft is published
     *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
     *("export.pkl", "confusion.csv"),
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> None:
@@ -78,37 +79,51 @@ def _advance(store: str | Path, name: str, version: str) -> None:
     """Let `latest` mean a version, unless somebody has published a newer one meanwhile."""
     place(store).sub(f"models/{name}").update(
         "aliases/latest",
-        lambda means: None if _version_in(means) > version else f"{version}\n".encode(),
+        lambda means: None if version_in(means) > version else f"{version}\n".encode(),
     )
 
 
-def _version_in(alias: bytes | None) -> str:
-    """The version that an alias' file means; empty where it holds none."""
-    version = (alias or b"").decode("ascii", "replace").strip()
-    return version if is_name(version) else ""
+def set_alias(
+    store: str | Path, name: str, alias: str, version: str, flow_run: str = "", why: str = ""
+) -> None:
+    """Let `name@alias` mean a version; the history keeps who did so, or which flow run, and why.
 
-
-def set_alias(store: str | Path, name: str, alias: str, version: str) -> None:
-    """Let `name@alias` mean a version. Raises ModelError where there is no such version."""
+    Raises ModelError where there is no such version.
+    """
     check_name(alias)
     models = place(store).sub(f"models/{name}")
     if not (is_name(version) and models.exists(f"{version}/model.json")):
         raise ModelError(
             f"{name}@{version}: no such version to promote; `visionflows models list` names them"
         )
-    models.write(f"aliases/{alias}", f"{version}\n".encode())
+    history.promote(models, history.made(name, alias, version, flow_run, why))
 
 
-def promote(model: str, store: str | Path, alias: str = "production") -> tuple[str, str]:
+def promote(
+    model: str, store: str | Path, alias: str = "production", flow_run: str = "", why: str = ""
+) -> tuple[str, str]:
     """The name and version that `<name>@<alias>` means from now on; the bundle is checked first.
 
     Raises ModelError where there is no such model, or its bundle is not whole.
     """
     found = load(find(model, store))
     name, version = found.info.name, found.info.version
-    set_alias(store, name, alias, version)
+    set_alias(store, name, alias, version, flow_run, why)
     log.info("%s@%s is %s@%s now", name, alias, name, version)
     return name, version
+
+
+def aliases_of(name: str, store: str | Path) -> dict[str, str]:
+    """The version that each alias of a model means, empty where its file holds none."""
+    models = place(store).sub(f"models/{name}")
+    return {alias: version_in(models.read(f"aliases/{alias}")) for alias in models.names("aliases")}
+
+
+def meant(name: str, alias: str, store: str | Path) -> str:
+    """The version that `name@alias` means; empty where it means none."""
+    models = place(store).sub(f"models/{name}")
+    file = f"aliases/{alias}"
+    return version_in(models.read(file)) if models.exists(file) else ""
 
 
 class Listed(NamedTuple):
@@ -122,10 +137,7 @@ def catalogue(store: str | Path) -> list[Listed]:
     """Every published version, by name, newest first; one that cannot be read is only logged."""
     models, rows = place(store).sub("models"), []
     for name in filter(is_name, models.names()):
-        aliases = {
-            alias: _version_in(models.read(f"{name}/aliases/{alias}"))
-            for alias in models.names(f"{name}/aliases")
-        }
+        aliases = aliases_of(name, store)
         for version in filter(is_name, reversed(models.names(name))):
             named = sorted(alias for alias, means in aliases.items() if means == version)
             if models.exists(f"{name}/{version}/model.json"):
@@ -164,17 +176,12 @@ def find(model: str, store: str | Path) -> Place:
     if not models.exists(f"{name}/aliases/{reference}"):
         aliases = ", ".join(models.names(f"{name}/aliases"))
         raise ModelError(f"{model}: no such version or alias; {name} has the aliases {aliases}")
-    version = _version_in(models.read(f"{name}/aliases/{reference}"))
+    version = version_in(models.read(f"{name}/aliases/{reference}"))
     if not version:
         raise ModelError(
             f"{models}/{name}/aliases/{reference}: holds no version; promote one to it again"
         )
     return models.sub(f"{name}/{version}")
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can name a model, a version or an alias: no path, nothing hidden."""
-    return _NAME.fullmatch(text) is not None
 
 
 def _files_csv(table: "pd.DataFrame") -> bytes:

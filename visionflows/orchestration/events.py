@@ -9,17 +9,19 @@ The event `visionflows.model.promoted` is what the score deployment waits for.
 from visionflows.errors import ServerError
 from visionflows.model import registry
 from visionflows.orchestration import server
+from visionflows.orchestration.runs import flow_run
 
 PROMOTED = "visionflows.model.promoted"
 
 
-def promote(model: str, store: str, alias: str = "production") -> str:
+def promote(model: str, store: str, alias: str = "production", why: str = "") -> str:
     """The name `pets@production`, which means `model` from now on; the server is told so.
 
+    The history keeps who did so, or the flow run that this is called in, and why.
     Raises ModelError where there is no such model, or its bundle is not whole, and ServerError
     where the promotion stands but its server did not hear of it.
     """
-    name, version = registry.promote(model, store, alias)
+    name, version = registry.promote(model, store, alias, flow_run(), why)
     promoted = f"{name}@{alias}"
     if server.is_named():  # else there is no server that could wait for it
         _check(f"{name}@{version}", alias)

@@ -20,6 +20,15 @@ def in_run() -> bool:
     )
 
 
+def flow_run() -> str:
+    """The id of the flow run that this is called in; empty where there is none."""
+    if not in_run():
+        return ""
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id or "")
+
+
 def called(template: str) -> Callable[..., str]:
     """What names a flow run or a task run by its parameters, without what is secret in them."""
 

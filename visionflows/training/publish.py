@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.data import table
 from visionflows.machine import versions
-from visionflows.model.registry import is_name, new_version, publish
+from visionflows.model.names import is_name
+from visionflows.model.registry import new_version, publish
 from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.places.base import Place
