@@ -20,7 +20,7 @@ from pet_archives import ARCHIVE, PETS, SHA256, files_of, pending, pets, tgz, vi
 from small_disk import small_disk
 
 from visionflows.data.entries import UnpackLimits
-from visionflows.data.fetch import Dataset, fetch
+from visionflows.data.fetch import Dataset, fetch, fetched
 from visionflows.errors import ArchiveError, ChecksumError, FetchError, PlaceError
 from visionflows.images.formats import is_image_name
 from visionflows.places import place
@@ -66,6 +66,20 @@ def test_a_url_that_is_in_the_store_is_not_asked_for_again(store, caplog):
     assert fetch(server.url(), store, sha256=SHA256.upper()) == first
     assert f"already in {first.folder}" in caplog.text
     assert len(server.ranges) == 1
+
+
+def test_what_was_fetched_is_found_again_without_its_source(store, tmp_path):
+    with serving(ARCHIVE) as server:
+        there = fetch(server.url(), store)
+    told = (there.name, there.source, there.sha256, store)
+    assert fetched(*told) == there.folder
+    shutil.rmtree(there.folder)
+    with pytest.raises(PlaceError, match="the images of pets are not there any more"):
+        fetched(*told)
+    folder = fetch(str(tmp_path), store)
+    assert fetched(folder.name, folder.source, None, store) == folder.folder == tmp_path
+    with pytest.raises(PlaceError, match="nowhere: the images of nowhere are not there"):
+        fetched("nowhere", str(tmp_path / "nowhere"), None, store)
 
 
 def test_another_sha256_is_a_reason_to_ask_again(store):

@@ -1,31 +1,17 @@
 """Which of two models is better, on images that neither has learnt from."""
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 from conftest import Trained
+from versions import another, renamed
 
 from visionflows.engine import EngineSettings, make_engine
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
 from visionflows.places import place
 from visionflows.training.compare import compare, judged
-
-
-def another(trained: Trained, store: Path, version: str, **changes: str) -> str:
-    """The trained model again as another version, some of its files' texts replaced."""
-    target = store / "models/shapes" / version
-    shutil.copytree(trained.place, target)
-    info = json.loads((target / "model.json").read_text()) | {"version": version}
-    for name, text in changes.items():
-        path = target / name.replace("_csv", ".csv")
-        path.write_text(text)
-        info["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (target / "model.json").write_text(json.dumps(info))
-    return f"shapes@{version}"
 
 
 @pytest.fixture
@@ -52,12 +38,6 @@ def test_a_model_that_is_right_more_often_is_better(trained, where, tmp_path):
     assert found["candidate_errors"] < found["production_errors"]
     assert found["only_candidate_right"] > found["only_production_right"]
     assert f"the same {found['images']} images" in found["why"]
-
-
-def renamed(store: Path, version: str, classes: list[str]) -> None:
-    """Let a version call what it sees by other names."""
-    path = store / "models/shapes" / version / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
 
 
 def always_right(trained: Trained, store: Path, version: str, images: int) -> str:

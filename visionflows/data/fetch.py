@@ -43,7 +43,7 @@ from visionflows.errors import (
 )
 from visionflows.places import cache, file_in, is_local, place
 from visionflows.places.local import LocalPlace
-from visionflows.places.names import text_of
+from visionflows.places.names import name_of, text_of
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip)$", re.IGNORECASE)
@@ -94,6 +94,26 @@ def fetch(
     if source.path:
         return _unpacked(home, source, source.path, expected, limits)
     return _brought(home, source, expected, limits)
+
+
+def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Path:
+    """The folder of a dataset that was fetched before, as model.json tells of it; asks nobody.
+
+    Raises PlaceError where it is there no more.
+    """
+    if sha256 is None:
+        folder = Path(name_of(source))
+        there = bool(source) and folder.is_dir()
+    else:
+        home = _home(store)
+        folder = home.path(f"{name}-{sha256[:8]}")
+        there = _is_whole(home, folder.name, sha256)
+    if not there:
+        raise PlaceError(
+            f"{text_of(str(folder))}: the images of {name} are not there any more; name the place "
+            "where they are"
+        )
+    return folder
 
 
 def fastai_url(name: str) -> str:
@@ -173,11 +193,15 @@ def _stem(name: str) -> str:
 
 
 def _datasets(store: str | Path) -> LocalPlace:
-    # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
-    home = cast(LocalPlace, place(store)) if is_local(store) else cache()
-    home = LocalPlace(home.path("datasets").absolute())
+    home = _home(store)
     home.check_writable()
     return home
+
+
+def _home(store: str | Path) -> LocalPlace:
+    # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
+    home = cast(LocalPlace, place(store)) if is_local(store) else cache()
+    return LocalPlace(home.path("datasets").absolute())
 
 
 def _brought(

@@ -14,18 +14,11 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from PIL import Image
-
-from visionflows.images.open import open_image
-from visionflows.images.opening import Opening
-from visionflows.images.status import BadImage
 from visionflows.places.base import Place
-from visionflows.places.names import name_of
 from visionflows.reports.page import page, percent
+from visionflows.reports.thumbnails import thumbnail
 from visionflows.scoring.schema import Counts, RunResult
 
-THUMBNAIL = 160  # pixels of the longest side
-_SMALL = Opening(side=THUMBNAIL // 2)  # of photos no more than thumbnails need is decoded
 SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
 
 
@@ -97,21 +90,9 @@ def _shown(source: Place, chosen: Iterable[tuple[str, str, float]]) -> list[Samp
     """The samples with their thumbnails; a file that is gone or changed by now is left out."""
     samples = []
     for path, label, confidence in chosen:
-        try:
-            image = open_image(source.read(name_of(path)), opening=_SMALL)
-        except (BadImage, OSError):
-            continue
-        samples.append(Sample(path, label, confidence, thumbnail(image)))
+        if small := thumbnail(source, path):
+            samples.append(Sample(path, label, confidence, small))
     return samples
-
-
-def thumbnail(image: Image.Image) -> bytes:
-    """A JPEG of the image, its longest side 160 pixels or fewer."""
-    small = image.convert("RGB")
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    return buffer.getvalue()
 
 
 def scoring_report(run: RunResult, samples: Samples) -> str:

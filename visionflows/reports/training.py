@@ -37,7 +37,7 @@ def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) 
         summary=summary,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
         agreement=[
-            _agreement(found)
+            agreement_line(found)
             for found in (model.precision.agreement, model.precision.int8)
             if found is not None
         ],
@@ -48,7 +48,8 @@ def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) 
     )
 
 
-def _agreement(found: Agreement) -> str:
+def agreement_line(found: Agreement) -> str:
+    """How a faster precision compares with float32, in words, and which scoring takes by itself."""
     if found.labels is None:
         return f"Scores in float32: {found.why}."
     flips = f"{found.flips} labels differ"

@@ -3,30 +3,21 @@
     from visionflows.training.compare import compare
     compare("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")["better"]
 
-Published error rates may not be compared: each was measured on its own model's validation images,
-and a dataset that grew is split anew. So both models label the same images now: the new model's
-validation images, less those that the old one was trained on (told by their sha256) and those of
-classes that only one of the two knows. Whether the difference is more than luck is decided by
-McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and exact: if both models were
-equally good, each image that only one of them has right would be the candidate's by the toss of a
-coin.
+Both label the same images now: visionflows.training.pairs says which. Whether the difference is
+more than luck is decided by McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and
+exact: if both models were equally good, each image that only one of them has right would be the
+candidate's by the toss of a coin.
 """
 
-import csv
-import io
 import itertools
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from visionflows.data.lines import some
-from visionflows.engine import Engine, EngineSettings, make_engine
-from visionflows.model.bundle import Model, load
-from visionflows.model.registry import find
+from visionflows.engine import EngineSettings
 from visionflows.places import place
-from visionflows.places.local import LocalPlace
-from visionflows.places.names import name_of
+from visionflows.training.pairs import Pairs, paired
 
 log = logging.getLogger("visionflows.compare")
 
@@ -52,34 +43,40 @@ def compare(
 ) -> dict[str, Any]:
     """What says whether the candidate is better: by McNemar's exact test on the same images.
 
-    Keys: images; errors of candidate and of production; only_candidate_right and
-    only_production_right (images that one has right and the other wrong); p_value (that chance
-    gives the candidate so many of those, or more) and alpha (what it may be); needed (of those, how
-    many the candidate would have to have right for that); not_compared (images whose class one of
-    the two does not know) and new_classes, lost_classes (those that only one knows); better; and
-    why, in a sentence. `folder` holds the images of the candidate's dataset; the same bytes are
-    one image. One that cannot be opened any more counts for neither. Raises ModelError.
+    Keys: candidate and production (as name@version); images; errors of candidate and of production;
+    only_candidate_right and only_production_right (images that one has right and the other wrong);
+    p_value (that chance gives the candidate so many of those, or more) and alpha (what it may be);
+    needed (of those, how many the candidate would have to have right for that); not_compared
+    (images whose class one of the two does not know), gone (images that are there no more) and
+    new_classes, lost_classes (those that only one knows); better; and why, in a sentence. `folder`
+    holds the images of the candidate's dataset. Raises ModelError.
     """
-    settings = settings or EngineSettings()
-    new, old = load(find(candidate, store)), load(find(production, store))
-    unseen = _unseen(new, old)
-    shared = {path: label for path, label in unseen.items() if label in {*old.classes}}
-    right = [_right(make_engine(model, settings), folder, shared) for model in (new, old)]
-    both = [(right[0][name], right[1][name]) for name in right[0] if name in right[1]]
+    pairs = paired(candidate, production, folder, store, settings)
     result: dict[str, Any] = {
-        "images": len(both),
-        "candidate_errors": sum(not ours for ours, _ in both),
-        "production_errors": sum(not theirs for _, theirs in both),
-        "only_candidate_right": sum(ours and not theirs for ours, theirs in both),
-        "only_production_right": sum(theirs and not ours for ours, theirs in both),
-        "not_compared": len(unseen) - len(shared),
-        "new_classes": sorted({*new.classes} - {*old.classes}),
-        "lost_classes": sorted({*old.classes} - {*new.classes}),
+        "candidate": pairs.candidate.name,
+        "production": pairs.production.name,
+        **counted(pairs),
+        "new_classes": pairs.new_classes,
+        "lost_classes": pairs.lost_classes,
     }
     result |= judged(result["only_candidate_right"], result["only_production_right"])
     result["why"] = _why(result)
-    log.info("%s against %s: %s", new.name, old.name, result["why"])
+    log.info("%s against %s: %s", pairs.candidate.name, pairs.production.name, result["why"])
     return result
+
+
+def counted(pairs: Pairs) -> dict[str, int]:
+    """The images that both were asked about, and how many each has right and wrong."""
+    right = [answer.right for answer in pairs.answers]
+    return {
+        "images": len(right),
+        "candidate_errors": sum(not ours for ours, _ in right),
+        "production_errors": sum(not theirs for _, theirs in right),
+        "only_candidate_right": right.count((True, False)),
+        "only_production_right": right.count((False, True)),
+        "not_compared": pairs.not_compared,
+        "gone": pairs.gone,
+    }
 
 
 def judged(candidate: int, production: int) -> dict[str, Any]:
@@ -99,28 +96,6 @@ def _chance(candidate: int, production: int) -> float:
     from scipy.stats import binom
 
     return float(binom.sf(candidate - 1, candidate + production, 0.5))
-
-
-def _unseen(new: Model, old: Model) -> dict[str, str]:
-    """The labels, by path, of what the new model was validated on and the old did not learn."""
-    learnt = {row["sha256"] for row in _files(old) if row["is_valid"] != "True"}
-    rows = (row for row in _files(new) if row["is_valid"] == "True")
-    unseen = {row["sha256"]: row for row in rows if row["sha256"] not in learnt}
-    return {row["path"]: row["label"] for row in unseen.values()}
-
-
-def _files(model: Model) -> Iterable[dict[str, str]]:
-    return csv.DictReader(io.StringIO(model.place.read("files.csv").decode(), newline=""))
-
-
-def _right(engine: Engine, folder: str | Path, expected: dict[str, str]) -> dict[str, bool]:
-    """Whether the engine's model labels each image as expected, by path."""
-    answers = engine.answers(LocalPlace(Path(folder)), [name_of(path) for path in expected])
-    return {
-        path: engine.model.classes[int(answers[name_of(path)].argmax())] == label
-        for path, label in expected.items()
-        if name_of(path) in answers
-    }
 
 
 def _why(result: dict[str, Any]) -> str:
@@ -155,4 +130,6 @@ def _apart(result: dict[str, Any]) -> list[str]:
         told.append(f"the candidate does not know {some(result['lost_classes'])}")
     if result["not_compared"]:
         told.append(f"{result['not_compared']} images of classes that production does not know")
+    if result["gone"]:
+        told.append(f"{result['gone']} images that are gone or changed since the training")
     return told
