@@ -5,7 +5,8 @@ prefect deployment run retrain/retrain
 
 The two models label the same images, which neither was trained on: see
 visionflows/training/compare.py for why their published error rates will not do, and for the test
-that decides. The first model of its name is promoted as it is.
+that decides. The first model of its name is promoted as it is. Why one was promoted is kept in the
+history (visionflows/model/history.py); why one was not, in the run's result.
 """
 
 from typing import Annotated, Any
@@ -75,7 +76,7 @@ def retrain(
     found = data.fetch(dataset, store)  # there already: train has just fetched it
     verdict = promotion.compare(candidate, f"{name}@production", found.folder, store)
     if verdict["better"]:
-        promotion.promote(candidate, store)
+        promotion.promote(candidate, store, why=f"retrain: {verdict['why']}")
     artifacts.retrained(candidate, verdict)
     if inbox:
         score(input=inbox, model=f"{name}@production", output=output, store=store)

@@ -11,9 +11,9 @@ from pydantic import Field
 from tasks import data, training
 from visionflows.data.labels import parse_label_rule
 from visionflows.model.network import check_trainable
-from visionflows.model.registry import check_name, default_store
+from visionflows.model.registry import check_name, default_store, meant
 from visionflows.orchestration.notify import tell
-from visionflows.orchestration.runs import called
+from visionflows.orchestration.runs import called, flow_run
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
 from visionflows.training.draft import draft_of, key_of
@@ -80,6 +80,7 @@ def train(
         record = training.fine_tune(files, found.folder, draft, settings)
         metrics = training.evaluate(files, found.folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
+        info = info.with_lineage(meant(name, "production", store), flow_run())
         info = info.with_onnx(training.export(draft, info))
         info = info.with_agreement(training.agreement(draft, info, files, found.folder))
         if int8:

@@ -1,10 +1,13 @@
-"""The retrain flow: the first model is promoted, a later one only if it is better."""
+"""The retrain flow: a later model is promoted only if it is better, and the run says why."""
 
 import pytest
 from conftest import write_shapes
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.retrain import retrain
 from visionflows.model.bundle import load
+from visionflows.model.history import promotions
 from visionflows.model.registry import find
 from visionflows.training.settings import TrainSettings
 
@@ -16,10 +19,44 @@ TINY = TrainSettings(
 
 def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
     shapes, store = write_shapes(tmp_path / "shapes", each=8), where(tmp_path / "store")
-    first = retrain(str(shapes), "shapes", settings=TINY, store=store)
+    state = retrain(str(shapes), "shapes", settings=TINY, store=store, return_state=True)
+    first = state.result()
     assert first["promoted"]
-    second = retrain(str(shapes), "shapes", settings=TINY, store=store)
+    (kept,) = promotions("shapes", store)
+    assert (f"shapes@{kept.version}", kept.before) == (first["model"], "")
+    assert kept.who == f"flow run {state.state_details.flow_run_id}"
+    assert kept.why == f"retrain: {first['why']}"
+    state = retrain(str(shapes), "shapes", settings=TINY, store=store, return_state=True)
+    second = state.result()
     assert second["model"] != first["model"]
     assert not second["promoted"]  # the same seed: the same network
     assert load(find("shapes@production", store)).name == first["model"]
     assert load(find("shapes", store)).name == second["model"]
+    assert promotions("shapes", store) == [kept]
+    _check_lineage(first["model"], second["model"], store)
+    assert (second["candidate"], second["production"]) == (second["model"], first["model"])
+    assert "no evidence that it is better" in second["why"]
+    told = summary(state.state_details.flow_run_id)
+    assert f"{second['model']}: not promoted" in told
+    assert "no evidence that it is better" in told.replace("\\", "")
+    assert f"Production stays `{first['model']}`" in told
+    assert f"`visionflows models compare {second['model']} {first['model']}`" in told
+
+
+def _check_lineage(first: str, second: str, store: str) -> None:
+    """The parent is what production meant; the flow run is the one of the training."""
+    infos = [load(find(model, store)).info for model in (first, second)]
+    assert [f"shapes@{info.lineage.parent}" for info in infos] == ["shapes@", first]
+    with get_client(sync_client=True) as client:
+        for info in infos:
+            assert client.read_flow_run(info.lineage.flow_run).name.startswith("train shapes from")
+
+
+def summary(run_id) -> str:
+    """What a run of retrain has left in the UI."""
+    chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+    with get_client(sync_client=True) as client:
+        asked = {"artifacts": chosen.model_dump(mode="json")}
+        found = client.request("POST", "/artifacts/filter", json=asked).json()
+    (told,) = [one["data"] for one in found if one["key"] == "retrain-summary"]
+    return told

@@ -113,6 +113,15 @@ class Split(Open):
     valid_pct: float = 0.0
 
 
+class Lineage(Open):
+    """What a version comes after: the version that production meant when it was made, and the id
+    of the flow run that made it; each empty where there was none, or an older version did not say.
+    """
+
+    parent: str = ""
+    flow_run: str = ""
+
+
 class Epoch(Open):
     """Losses and metrics of an epoch."""
 
@@ -188,6 +197,7 @@ class ModelInfo(Stored):
     precision: Precision = Precision()
     dataset: DatasetInfo = DatasetInfo()
     split: Split = Split()
+    lineage: Lineage = Lineage()
     training: Training = Training()
     metrics: Metrics = Metrics()
     versions: dict[str, str] = Field(default_factory=dict)
@@ -215,6 +225,11 @@ class ModelInfo(Stored):
     def with_decoding(self, found: dict[str, Any]) -> Self:
         """The same, with how answers of large images decoded whole and smaller compare."""
         return self.model_copy(update={"decode_agreement": DecodeAgreement.model_validate(found)})
+
+    def with_lineage(self, parent: str, flow_run: str) -> Self:
+        """The same, with the version that production meant by then, and the flow run."""
+        told = {"parent": parent, "flow_run": flow_run}
+        return self.model_copy(update={"lineage": Lineage.model_validate(told)})
 
     def opening(self, decoding: Decoding = "auto") -> Opening:
         """How files become pixels; `decoding` overrules how large ones are decoded."""

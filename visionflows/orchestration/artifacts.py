@@ -44,7 +44,7 @@ def epochs(history: list[dict[str, Any]]) -> None:
 
 
 def retrained(model: str, verdict: dict[str, Any]) -> None:
-    """Whether the new model was promoted, and why."""
+    """Whether the new model was promoted, and why; what production was, and how to look closer."""
     outcome = "promoted" if verdict["better"] else "not promoted"
     why = verdict["why"][:1].upper() + verdict["why"][1:]
     note = f"## {model}: {outcome}\n\n{_text(why)}.\n"
@@ -52,6 +52,10 @@ def retrained(model: str, verdict: dict[str, Any]) -> None:
     if "images" in verdict:
         note += "\n| | |\n|---|---:|\n"
         note += "".join(f"| {key.replace('_', ' ')} | {verdict[key]} |\n" for key in keys)
+        before = verdict["production"]
+        now = f"was {_code(before)} until now" if verdict["better"] else f"stays {_code(before)}"
+        note += f"\nProduction {now}. The images on which they differ: "
+        note += _code(f"visionflows models compare {model} {before}") + "\n"
     _leave("markdown", note, key="retrain-summary", description="Whether it was promoted")
 
 
