@@ -12,9 +12,9 @@ def main() -> None:
 
 
 def _commands() -> None:
-    from visionflows.cli.main import app
+    from visionflows.cli.main import commands
 
-    app()
+    commands()
 
 
 if __name__ == "__main__":

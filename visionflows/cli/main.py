@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from visionflows.cli.completion import asked, complete, complete_name
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
     Architecture,
@@ -37,7 +38,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help answers in a third of the time
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 GOES_ON = "the same command goes on where it was"
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
@@ -79,7 +79,9 @@ def train(
             help="A fastai name (PETS), an http(s):// archive, an archive, a folder, or digits."
         ),
     ],
-    name: Annotated[str, typer.Option(help="What the model will be called.")],
+    name: Annotated[
+        str, typer.Option(help="What the model will be called.", autocompletion=complete_name)
+    ],
     labels: Labels = "folder",
     architecture: Architecture = None,
     image_size: int | None = None,
@@ -241,9 +243,17 @@ def predict(
     raise typer.Exit(int(failed))
 
 
+def commands() -> None:
+    """Run the command that the words after `visionflows` name, or complete them for a shell."""
+    if asked():
+        complete(app)
+    else:
+        app()
+
+
 def main() -> None:
     """The program, for who has imported its commands already."""
-    run(app)
+    run(commands)
 
 
 if __name__ == "__main__":

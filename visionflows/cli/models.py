@@ -1,36 +1,105 @@
-"""`visionflows models`: what the store holds, and which version production means."""
+"""`visionflows models`: what the store holds, which version production means, and who said so."""
 
 from typing import Annotated
 
 import typer
 
+from visionflows.cli.completion import complete_model
 from visionflows.cli.options import Store, prefect_on_this_machine
 
 models_app = typer.Typer(
-    help="The models in the store: list, show, promote.",
+    help="The models in the store: list, show, compare, promote, history.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Model = Annotated[str, typer.Argument(help="A model, as in --model.")]
+Model = Annotated[
+    str, typer.Argument(help="A model, as in --model.", autocompletion=complete_model)
+]
+Json = Annotated[bool, typer.Option("--json", help="The same as JSON, for machines.")]
 
 
 @models_app.command("list", epilog="Example: visionflows models list --store store")
-def models_list(store: Store = "store") -> None:
+def models_list(json: Json = False, store: Store = "store") -> None:
     """Every published version, newest first, with its aliases and error rate."""
+    from visionflows.cli import model_tables as tables
+    from visionflows.cli.terminal import tell, tell_json
     from visionflows.model.registry import catalogue
 
-    for info, aliases in catalogue(store):
-        line = f"{info.name}@{info.version}  error rate {info.metrics.error_rate:.4f}"
-        typer.echo(f"{line}  {' '.join(aliases)}".rstrip())
+    found = catalogue(store)
+    if json:
+        tell_json([tables.listed(one) for one in found])
+    elif found:
+        tell(tables.catalogue(found))
+    else:
+        tell(f"no models in {store} yet; `visionflows train` makes one")
 
 
 @models_app.command("show", epilog="Example: visionflows models show pets@latest")
-def models_show(model: Model, store: Store = "store") -> None:
-    """What a model's model.json says, checked against the bundle's files."""
+def models_show(model: Model, json: Json = False, store: Store = "store") -> None:
+    """What is known of a model, checked against the bundle's files; as JSON its model.json."""
+    from visionflows.cli import model_tables as tables
+    from visionflows.cli.terminal import heading, tell
     from visionflows.model.bundle import load
-    from visionflows.model.registry import find
+    from visionflows.model.history import promotions
+    from visionflows.model.registry import aliases_of, find
 
-    typer.echo(load(find(model, store)).info.text().decode())
+    found = load(find(model, store))
+    info = found.info
+    if json:
+        typer.echo(info.text().decode())
+        return
+    aliases = [
+        name for name, means in aliases_of(info.name, store).items() if means == info.version
+    ]
+    mine = [one for one in promotions(info.name, store) if one.version == info.version]
+    tell(*tables.model(info, aliases, str(found.place)))
+    if mine:
+        tell(heading("Promotions"), tables.history(mine))
+
+
+@models_app.command(
+    "compare", epilog="Example: visionflows models compare pets@latest pets@production"
+)
+def models_compare(
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A version, asked as `retrain` asks a new one.", autocompletion=complete_model
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(help="What it would take the place of.", autocompletion=complete_model),
+    ],
+    data: Annotated[
+        str, typer.Option(help="Where the images of A's dataset are, if not in the store any more.")
+    ] = "",
+    output: Annotated[
+        str,
+        typer.Option(
+            help="Where the page goes [default: compare.html; with --json none]",
+            show_default=False,
+        ),
+    ] = "",
+    json: Json = False,
+    store: Store = "store",
+) -> None:
+    """What flips between two versions, on the same images that neither was trained on."""
+    from visionflows.cli import model_tables as tables
+    from visionflows.cli.terminal import tell, tell_json
+    from visionflows.places import file_in
+    from visionflows.reports.comparison import comparison_report
+    from visionflows.training.flips import as_dict, compared
+
+    comparison, images = compared(a, b, store, data)
+    page = output or ("" if json else "compare.html")
+    if page:
+        folder, name = file_in(page)
+        folder.write(name, comparison_report(comparison, images).encode())
+    if json:
+        tell_json(as_dict(comparison))
+    else:
+        tell(*tables.comparison(comparison), "", f"page  {page}")
 
 
 @models_app.command("promote", epilog="Example: visionflows models promote pets@latest")
@@ -39,8 +108,27 @@ def models_promote(
     alias: Annotated[str, typer.Option(help="The alias that means it from now on.")] = "production",
     store: Store = "store",
 ) -> None:
-    """Let production mean a version; with PREFECT_API_URL set, the server hears of it."""
+    """Let production mean a version, a former one too; a server that is named hears of it."""
     prefect_on_this_machine()
     from visionflows.orchestration import events
 
     events.promote(model, store, alias)
+
+
+@models_app.command("history", epilog="Example: visionflows models history pets")
+def models_history(model: Model, json: Json = False, store: Store = "store") -> None:
+    """Who promoted what, when and why, newest first."""
+    from visionflows.cli import model_tables as tables
+    from visionflows.cli.terminal import tell, tell_json
+    from visionflows.model.history import promotions, without_effect
+    from visionflows.model.registry import aliases_of, find
+
+    name = model.partition("@")[0]
+    find(name, store)  # a name that is none is told, with those that are
+    found = promotions(name, store)
+    if json:
+        tell_json([one.as_dict() for one in found])
+    elif found:
+        tell(tables.history(found), *without_effect(found, aliases_of(name, store)))
+    else:
+        tell(f"{name}: no promotion yet; `visionflows models promote {name}@latest` makes one")

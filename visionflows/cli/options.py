@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import typer
 from typer.core import TyperCommand, TyperOption
 
+from visionflows.cli.completion import complete_model
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
@@ -22,7 +24,12 @@ Store = Annotated[
     str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", help="pets, pets@production, pets@<version>, or a bundle's place.")
+    str,
+    typer.Option(
+        "--model",
+        help="pets, pets@production, pets@<version>, or a bundle's place.",
+        autocompletion=complete_model,
+    ),
 ]
 
 Labels = Annotated[

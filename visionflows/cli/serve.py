@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from visionflows.cli.completion import complete_name
 from visionflows.cli.options import (
     Architecture,
     Int8,
@@ -72,7 +73,9 @@ def doctor(
 def retrain(
     ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help="The dataset as it is now, as for train.")],
-    name: Annotated[str, typer.Option(help="What the model is called.")],
+    name: Annotated[
+        str, typer.Option(help="What the model is called.", autocompletion=complete_name)
+    ],
     labels: Labels = "folder",
     inbox: Annotated[
         str, typer.Option(help="Score this afterwards with what is production then.")
@@ -98,5 +101,5 @@ def retrain(
     settings = settings_of(TrainSettings, ctx.params)
     where: dict[str, Any] = {"inbox": inbox, "output": output, "store": store, "int8": int8}
     result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
-    outcome = "promoted" if result["promoted"] else "not promoted"
-    typer.echo(f"{result['model']}: {outcome}: {result['why']}")
+    stays = f"not promoted, production stays {result.get('production')}"
+    typer.echo(f"{result['model']}: {'promoted' if result['promoted'] else stays}: {result['why']}")

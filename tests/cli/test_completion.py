@@ -1,0 +1,85 @@
+"""What a shell completes: by bash itself, as it cuts words, and by what the others ask."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from visionflows.places import place
+
+PROGRAM = Path(sys.executable).with_name("visionflows")
+pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="visionflows is not installed here")
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """A store with models that nobody can load: a shell asks for their names alone."""
+    here = place(tmp_path / "store")
+    for name in ("pets", "petals", "cars"):
+        here.write(f"models/{name}/20260101-a/model.json", b"{}")
+        here.write(f"models/{name}/aliases/latest", b"20260101-a\n")
+    here.write("models/pets/20260102-b/model.json", b"{}")
+    here.write("models/pets/aliases/production", b"20260101-a\n")
+    here.write("models/pets/promotions/20260101T0Z-0.json", b"{}")
+    return tmp_path / "store"
+
+
+def asked(env: dict[str, str], *command: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "VISIONFLOWS_STORE": "", **env}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+
+
+def by_bash(*words: str, **env: str) -> list[str]:
+    """What bash completes the last word to; `words` are cut as COMP_WORDBREAKS cuts them."""
+    script = """
+        eval "$("$0" --show-completion bash)"
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _visionflows_completion "$0"
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    shell = ("bash", "--norc", "-c", script, str(PROGRAM), "visionflows", *words)
+    told = asked({"SHELL": "/bin/bash", **env}, *shell)
+    assert told.stderr == ""
+    return told.stdout.split()
+
+
+def test_bash_completes_names_and_what_follows_an_at(store):
+    at = ("--store", str(store))
+    assert by_bash("models", "show", *at, "pet") == ["petals", "pets"]
+    assert by_bash("models", "promote", *at, "pets", "@", "pro") == ["production"]
+    versions = ["latest", "production", "20260102-b", "20260101-a"]
+    assert by_bash("models", "compare", *at, "cars", "pets", "@") == versions
+    assert by_bash("models", "history", *at, "") == ["cars", "petals", "pets"]
+
+
+def test_bash_completes_the_option_of_a_scoring(store):
+    env = {"VISIONFLOWS_STORE": str(store)}
+    assert by_bash("score", "inbox", "--model", "ca", **env) == ["cars"]
+    assert by_bash("predict", "x.jpg", "--model", "=", "pets", "@", "l", **env) == ["latest"]
+    assert by_bash("retrain", "inbox", "--name", "c", **env) == ["cars"]
+
+
+@pytest.mark.parametrize("before", [["--store", "s", ":", "//x"], ["--store", "=", "gopher", ":"]])
+def test_a_store_that_cannot_be_read_gives_no_candidate_and_no_word(before, tmp_path):
+    env = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x"}
+    assert by_bash("models", "show", *before, "pe", **env) == []
+    assert by_bash("models", "show", "--store", "nowhere", "pets", "@", "x") == []
+    (tmp_path / "models").write_bytes(b"a file")
+    assert by_bash("models", "show", "--store", str(tmp_path), "") == []
+    (tmp_path / "models").unlink()
+    (tmp_path / "models/pets/aliases/latest").mkdir(parents=True)
+    assert by_bash("models", "show", "--store", str(tmp_path), "pets", "@") == []
+
+
+def test_zsh_and_fish_are_answered_with_whole_names(store):
+    words = f"visionflows models show --store {store} pets@pro"
+    zsh = {"_VISIONFLOWS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": words}
+    assert '"pets@production"' in asked(zsh, str(PROGRAM)).stdout
+    fish = {
+        **zsh,
+        "_VISIONFLOWS_COMPLETE": "complete_fish",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    assert asked(fish, str(PROGRAM)).stdout.split() == ["pets@production"]

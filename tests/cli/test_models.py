@@ -1,0 +1,141 @@
+"""`visionflows models`: tables for people, JSON for machines, and what is left to go back to."""
+
+import getpass
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from versions import another, changed, renamed
+
+from visionflows.cli import main as cli
+from visionflows.cli import program
+from visionflows.places import place
+
+
+@pytest.fixture
+def told(monkeypatch, capsys, tmp_path):
+    """What a command prints, run in this process in the test's folder; its exit status is 0."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, status: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["visionflows", *map(str, words)])
+        assert program.status_of(cli.app) == status
+        shown = capsys.readouterr()
+        return shown.err if status else shown.out
+
+    return run
+
+
+@pytest.fixture
+def store(trained, tmp_path) -> Path:
+    """A store with two versions of the shapes, the newer one in `latest`."""
+    folder = tmp_path / "store"
+    dataset = {"name": "shapes", "source": str(trained.dataset), "train": 54, "valid": 18}
+    for version in ("20260101T000000000Z-old", "20260102T030405678Z-new"):
+        another(trained, folder, version)
+        changed(folder, version, dataset=dataset)
+    renamed(folder, "20260101T000000000Z-old", ["square", "stripes", "circle"])
+    changed(
+        folder,
+        "20260102T030405678Z-new",
+        lineage={"parent": "20260101T000000000Z-old", "flow_run": "5c1a"},
+    )
+    place(folder).write("models/shapes/aliases/latest", b"20260102T030405678Z-new\n")
+    return folder
+
+
+OLD, NEW = "shapes@20260101T000000000Z-old", "shapes@20260102T030405678Z-new"
+
+
+def test_the_list_is_a_table_newest_first(told, store, where):
+    lines = told("models", "list", "--store", where(store)).splitlines()
+    assert lines[0].split("  ")[0] == "version"
+    assert [line.split()[0] for line in lines[2:]] == [NEW, OLD]
+    for words in ("latest", "resnet18", "2026-01-02 03:04", "72", "shapes"):
+        assert words in lines[2]
+    assert "latest" not in lines[3]
+    rows = json.loads(told("models", "list", "--json", "--store", where(store)))
+    assert [f"{row['name']}@{row['version']}" for row in rows] == [NEW, OLD]
+    assert rows[0]["aliases"] == ["latest"]
+    assert rows[0]["trained"] == "2026-01-02T03:04:05.678+00:00"
+    assert rows[0]["lineage"] == {"parent": "20260101T000000000Z-old", "flow_run": "5c1a"}
+    assert (rows[0]["images"], rows[0]["architecture"]) == (72, "resnet18")
+    assert rows[1]["lineage"] == {"parent": "", "flow_run": ""}
+
+
+def test_a_version_that_was_measured_by_nobody_is_listed_too(told, store):
+    changed(store, "20260102T030405678Z-new", metrics={})
+    assert " – " in told("models", "list", "--store", store).splitlines()[2]
+    row, _ = json.loads(told("models", "list", "--json", "--store", store))
+    assert row["error_rate"] is None
+
+
+def test_an_empty_store_says_so(told):
+    assert told("models", "list", "--store", "nowhere").startswith("no models in nowhere yet;")
+    assert json.loads(told("models", "list", "--json", "--store", "nowhere")) == []
+
+
+def test_a_model_is_a_page_for_people_and_its_model_json_for_machines(told, trained, store, where):
+    page = told("models", "show", NEW, "--store", where(store))
+    for words in ("Metrics", "Data", "Lineage", "Settings", "Evidence", "Classes", "Files"):
+        assert f"\n{words}\n" in page
+    assert page.startswith(f"{NEW}  (latest)\n")
+    for words in (OLD, "5c1a", str(trained.dataset), "54 to train on", "stripes", "report.html"):
+        assert words in page
+    assert f"{trained.metrics['error_rate']:.4f}" in page
+    said = told("models", "show", NEW, "--json", "--store", where(store))
+    assert json.loads(said) == json.loads(
+        (store / "models" / NEW.replace("@", "/") / "model.json").read_text()
+    )
+
+
+def test_a_version_of_an_older_visionflows_does_not_say_where_it_comes_from(told, store):
+    page = told("models", "show", OLD, "--store", store)
+    assert "not said: published by an older visionflows" in page
+
+
+def test_a_roll_back_is_a_promotion_and_all_are_kept(told, store, where):
+    at = ("--store", where(store))
+    assert "no promotion yet" in told("models", "history", "shapes", *at)
+    for version in (OLD, NEW, OLD):
+        told("models", "promote", version, *at)
+    lines = told("models", "history", "shapes", *at).splitlines()
+    assert [line.split()[3] for line in lines[2:]] == [one.split("@")[1] for one in (OLD, NEW, OLD)]
+    assert all(getpass.getuser() in line for line in lines[2:])
+    rows = json.loads(told("models", "history", "shapes@latest", "--json", *at))
+    assert [row["before"] for row in rows] == [NEW.split("@")[1], OLD.split("@")[1], ""]
+    assert "production" in told("models", "list", *at).splitlines()[3]
+    page = told("models", "show", NEW, *at)
+    assert page[page.index("Promotions") :].count("production") == 1
+    assert "dogs: no such model" in told("models", "history", "dogs", *at, status=1)
+
+
+def test_two_versions_are_compared_on_a_page_and_in_a_table(told, store, where, tmp_path):
+    at = ("--store", where(store))
+    shown = told("models", "compare", "shapes", OLD, *at)
+    assert "A is better than B on the same 18 images" in shown
+    assert "exact McNemar test" in shown
+    assert shown.endswith("\npage  compare.html\n")
+    page = (tmp_path / "compare.html").read_text()
+    assert NEW in page
+    assert "data:image/jpeg" in page
+    (tmp_path / "compare.html").unlink()
+    found = json.loads(told("models", "compare", NEW, OLD, "--json", *at))
+    assert (found["a"], found["b"], found["images"], found["better"]) == (NEW, OLD, 18, "a")
+    assert not (tmp_path / "compare.html").exists()
+    told("models", "compare", NEW, OLD, "--json", "--output", where(tmp_path / "x/p.html"), *at)
+    assert (tmp_path / "x/p.html").read_text() == page
+
+
+def test_images_that_are_gone_are_one_line_that_says_what_to_do(told, trained, store, tmp_path):
+    moved = shutil.copytree(trained.dataset, tmp_path / "moved")
+    gone = {"name": "shapes", "source": str(tmp_path / "was-here")}
+    changed(store, "20260102T030405678Z-new", dataset=gone)
+    line = told("models", "compare", NEW, OLD, "--store", store, status=1)
+    assert line.startswith(f"visionflows: {tmp_path}/was-here: the images of shapes are not there")
+    assert line.endswith("with --data\n")
+    assert line.count("\n") == 1
+    assert "18 images" in told("models", "compare", NEW, OLD, "--data", moved, "--store", store)

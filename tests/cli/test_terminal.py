@@ -1,0 +1,55 @@
+"""Tables on a terminal and in a log: whole, plain, and without orders to the terminal."""
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from visionflows.cli.terminal import Rows, clean, facts, tell, tell_json
+
+LONG = "a-name-of-a-dataset-that-is-as-long-as-some-are-" * 4
+ROWS = [["pets@20261123T081500123Z-1a2b3c4d", "latest, production", "0.0123", LONG]]
+TABLE = Rows(("version", "aliases", "error rate", "dataset"), ROWS, numbers=("error rate",))
+
+
+def test_in_a_log_a_row_is_one_line_and_nothing_is_cut(capsys):
+    tell(TABLE, facts("Data", [("source", LONG * 3), ("nothing", "")]))
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if "pets@" in line]
+    assert row.split("  ", 1)[0] == ROWS[0][0]
+    assert all(cell in row for cell in ROWS[0])
+    assert LONG * 3 in lines[-1]
+    assert "nothing" not in "\n".join(lines)
+    assert all(line == line.rstrip() for line in lines)
+    assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_on_a_narrow_terminal_a_row_is_a_list_and_nothing_is_cut(width):
+    told = io.StringIO()
+    Console(file=told, width=width, force_terminal=True, no_color=True).print(TABLE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", told.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert ROWS[0][0] in lines[1]
+    assert all(cell in "".join(line.strip() for line in lines) for cell in ROWS[0])
+    assert "…" not in told.getvalue()
+
+
+def test_what_a_name_orders_a_terminal_is_not_done(capsys):
+    name = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] :smile:\nnext"
+    tell(Rows(("class",), [[name]]), facts(name, [("source", name)]))
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "\x07" not in told
+    assert told.count("[bold]x[/bold] :smile:") == 3
+    assert clean("caf\u00e9 \u732b") == "caf\u00e9 \u732b"
+
+
+def test_json_is_json_whatever_was_measured(capsys):
+    tell_json([{"error_rate": float("nan"), "rows": (1, float("inf")), "name": "\u732b"}])
+    told = capsys.readouterr().out
+    strict = json.loads(told, parse_constant=lambda text: pytest.fail(text))
+    assert strict == [{"error_rate": None, "rows": [1, None], "name": "\u732b"}]
+    assert "\u732b" in told
