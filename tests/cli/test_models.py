@@ -100,12 +100,15 @@ def test_a_version_of_an_older_visionflows_does_not_say_where_it_comes_from(told
 def test_a_roll_back_is_a_promotion_and_all_are_kept(told, store, where):
     at = ("--store", where(store))
     assert "no promotion yet" in told("models", "history", "shapes", *at)
-    for version in (OLD, NEW, OLD):
-        told("models", "promote", version, *at)
+    assert "before it was" not in told("models", "promote", OLD, *at)
+    assert f"before it was {OLD};" in told("models", "promote", NEW, *at)
+    kept = json.loads(told("models", "promote", OLD, "--json", *at))
+    assert (kept["version"], kept["before"]) == (OLD.split("@")[1], NEW.split("@")[1])
     lines = told("models", "history", "shapes", *at).splitlines()
     assert [line.split()[3] for line in lines[2:]] == [one.split("@")[1] for one in (OLD, NEW, OLD)]
     assert all(getpass.getuser() in line for line in lines[2:])
     rows = json.loads(told("models", "history", "shapes@latest", "--json", *at))
+    assert rows[0] == kept
     assert [row["before"] for row in rows] == [NEW.split("@")[1], OLD.split("@")[1], ""]
     assert "production" in told("models", "list", *at).splitlines()[3]
     page = told("models", "show", NEW, *at)
@@ -128,6 +131,12 @@ def test_two_versions_are_compared_on_a_page_and_in_a_table(told, store, where, 
     assert not (tmp_path / "compare.html").exists()
     told("models", "compare", NEW, OLD, "--json", "--output", where(tmp_path / "x/p.html"), *at)
     assert (tmp_path / "x/p.html").read_text() == page
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_work(told, store, tmp_path):
+    (tmp_path / "a-file").write_bytes(b"")
+    words = ("models", "compare", NEW, "no-such-model", "--output", "a-file/x.html")
+    assert "a-file" in told(*words, "--store", store, status=1)
 
 
 def test_images_that_are_gone_are_one_line_that_says_what_to_do(told, trained, store, tmp_path):

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -53,3 +56,14 @@ def test_json_is_json_whatever_was_measured(capsys):
     strict = json.loads(told, parse_constant=lambda text: pytest.fail(text))
     assert strict == [{"error_rate": None, "rows": [1, None], "name": "\u732b"}]
     assert "\u732b" in told
+
+
+def test_a_terminal_that_knows_no_dash_gets_a_question_mark():
+    code = "from visionflows.cli.terminal import tell, tell_json; tell('a – b'); tell_json('–')"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        check=True,
+    )
+    assert told.stdout == b'a ? b\n"?"\n'

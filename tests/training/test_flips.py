@@ -99,8 +99,18 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
     flips = len(found.only_a_right)
     assert f"{SAMPLES} of {flips}" in page
     assert page.count("alt=") == page.count("<img")
-    for flip in found.only_a_right[:SAMPLES]:
-        assert f"{html.escape(flip.path)}: it is {flip.label}" in page
+    surest = found.only_a_right[0]
+    assert f"{surest.path}: it is {surest.label}" in page
+
+
+def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
+    found, images = compared(*two, str(tmp_path))
+    page = comparison_report(found, images)
+    shown = [flip for flip in found.only_a_right if f'alt="{flip.path}: ' in page]
+    assert len(shown) == SAMPLES
+    kinds = {(flip.label, flip.b) for flip in found.only_a_right}
+    assert {(flip.label, flip.b) for flip in shown} == kinds
+    assert len(kinds) == 3
 
 
 def test_what_is_told_to_machines_has_every_flip(two, tmp_path):

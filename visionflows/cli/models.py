@@ -91,10 +91,12 @@ def models_compare(
     from visionflows.reports.comparison import comparison_report
     from visionflows.training.flips import as_dict, compared
 
-    comparison, images = compared(a, b, store, data)
     page = output or ("" if json else "compare.html")
+    folder, name = file_in(page or ".")
     if page:
-        folder, name = file_in(page)
+        folder.check_writable()  # told before the work
+    comparison, images = compared(a, b, store, data)
+    if page:
         folder.write(name, comparison_report(comparison, images).encode())
     if json:
         tell_json(as_dict(comparison))
@@ -106,13 +108,21 @@ def models_compare(
 def models_promote(
     model: Model,
     alias: Annotated[str, typer.Option(help="The alias that means it from now on.")] = "production",
+    json: Json = False,
     store: Store = "store",
 ) -> None:
     """Let production mean a version, a former one too; a server that is named hears of it."""
     prefect_on_this_machine()
+    from visionflows.cli.terminal import tell, tell_json
+    from visionflows.model.history import promotions
     from visionflows.orchestration import events
 
-    events.promote(model, store, alias)
+    name = events.promote(model, store, alias).partition("@")[0]
+    kept = next(one for one in promotions(name, store) if one.alias == alias)
+    if json:
+        tell_json(kept.as_dict())
+    elif kept.before not in ("", kept.version):
+        tell(f"before it was {name}@{kept.before}; promote that to go back")
 
 
 @models_app.command("history", epilog="Example: visionflows models history pets")

@@ -6,6 +6,7 @@
 What stands in them is text of others: it is shown as it is, and gives a terminal no orders.
 """
 
+import io
 import json
 import math
 import sys
@@ -30,12 +31,12 @@ def tell(*parts: RenderableType) -> None:
         for part in parts:
             console.print(part)
     lines = told.get().splitlines()
-    print("\n".join(lines if terminal else [line.rstrip() for line in lines]))
+    _print("\n".join(lines if terminal else [line.rstrip() for line in lines]))
 
 
 def tell_json(content: Any) -> None:
     """Print JSON for machines: what is no number (NaN) is null."""
-    print(json.dumps(_without_nan(content), indent=2, ensure_ascii=False))
+    _print(json.dumps(_without_nan(content), indent=2, ensure_ascii=False))
 
 
 class Rows:
@@ -88,6 +89,13 @@ def heading(title: str) -> Text:
 def clean(text: str) -> str:
     """A text of others without what orders a terminal about; it is one line."""
     return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def _print(text: str) -> None:
+    """Print a text, with ? for what the terminal's encoding has not."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    print(text)
 
 
 def _without_nan(content: Any) -> Any:

@@ -7,6 +7,7 @@ What it says comes from visionflows.training.flips.
 """
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 from visionflows.model.schema import ModelInfo
@@ -157,10 +158,19 @@ def comparison_report(comparison: Comparison, source: Place) -> str:
     )
 
 
-def _shown(flips: list[Flip], source: Place) -> list[tuple[Flip, bytes]]:
-    """The first flips that have a picture still, with it."""
-    shown: list[tuple[Flip, bytes]] = []
+def _by_turns(flips: list[Flip]) -> list[Flip]:
+    """The flips, of each kind (what it is and what both call it) one after another, and again."""
+    kinds: dict[tuple[str, str, str], list[Flip]] = {}
     for flip in flips:
+        kinds.setdefault((flip.label, flip.a, flip.b), []).append(flip)
+    rounds = itertools.zip_longest(*sorted(kinds.values(), key=len, reverse=True))
+    return [flip for one in rounds for flip in one if flip is not None]
+
+
+def _shown(flips: list[Flip], source: Place) -> list[tuple[Flip, bytes]]:
+    """The first flips of each kind that have a picture still, with it."""
+    shown: list[tuple[Flip, bytes]] = []
+    for flip in _by_turns(flips):
         if len(shown) == SAMPLES:
             break
         if picture := thumbnail(source, flip.path):
