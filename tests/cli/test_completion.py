@@ -1,8 +1,10 @@
 """What a shell completes: by bash itself, as it cuts words, and by what the others ask."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,22 @@ def test_a_store_that_cannot_be_read_gives_no_candidate_and_no_word(before, tmp_
     (tmp_path / "models").unlink()
     (tmp_path / "models/pets/aliases/latest").mkdir(parents=True)
     assert by_bash("models", "show", "--store", str(tmp_path), "pets", "@") == []
+
+
+def test_a_bash_that_was_told_not_to_cut_at_an_at_gets_whole_names(store):
+    words = ("models", "show", "--store", "=", str(store))
+    assert by_bash(*words, "pets@pro") == ["pets@production"]
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = {
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            **{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-west-1"},
+        }
+        before = time.monotonic()
+        assert by_bash("models", "show", "--store", "s3", ":", "//bucket/store", "pe", **env) == []
+        assert time.monotonic() - before < 20  # a client's own patience is minutes
 
 
 def test_zsh_and_fish_are_answered_with_whole_names(store):

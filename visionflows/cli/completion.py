@@ -80,5 +80,7 @@ def _whole_words() -> str:
         else:
             whole.append(word)
     os.environ |= {"COMP_WORDS": "\n".join(whole), "COMP_CWORD": str(len(whole) - 1)}
+    if not any("@" in word for word in words if _CUT.fullmatch(word)):
+        return ""  # this bash was told not to cut there
     value = whole[-1].partition("=")[2] if whole[-1].startswith("-") else whole[-1]
     return value[: value.rfind("@") + 1]
