@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 from conftest import CLASSES, write_shapes
+from fastai.callback.core import Callback
 
 from visionflows.data.table import build_table
 from visionflows.errors import TrainError
 from visionflows.training.evaluate import _metrics, evaluate
-from visionflows.training.fine_tune import fine_tune
+from visionflows.training.fine_tune import _found_rate, fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
@@ -84,6 +85,27 @@ def test_lr_find_gives_a_usable_rate(tmp_path):
     record = fine_tune(table, folder, tmp_path / "draft", settings)
     assert 0 < record["base_lr"] < 1
     assert math.isfinite(record["history"][0]["valid_loss"])
+
+
+def test_lr_find_for_several_gpus_has_a_share_at_a_time_and_steps_of_the_whole(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=12)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    learn = make_learner(table, folder, TrainSettings(**SMALL, batch_size=12, lr="find", gpus=3))
+    shown, stepped = [], []
+
+    class Seen(Callback):
+        def before_batch(self):
+            shown.append(len(self.x))
+
+        def after_step(self):
+            stepped.append(len(shown))
+
+    learn.add_cb(Seen())
+    with learn.no_bar(), learn.no_logging():
+        assert 0 < _found_rate(learn, 3) < 1
+    assert {*shown} == {4}
+    assert stepped == [*range(3, 3 * len(stepped) + 1, 3)]
+    assert learn.dls.bs == 12
 
 
 def test_bad_images_stay_out_of_training(tmp_path):

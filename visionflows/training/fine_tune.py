@@ -18,7 +18,7 @@ from visionflows.errors import TrainError
 from visionflows.machine import cores
 from visionflows.places.local import LocalPlace
 from visionflows.training.epochs import OnProgress, train_epochs
-from visionflows.training.gpus import train_on_gpus
+from visionflows.training.gpus import share_of, train_on_gpus
 from visionflows.training.learner import make_learner, normalisation, torch_draws
 from visionflows.training.memory import kept_memory
 from visionflows.training.mixed import mixed_precision
@@ -72,7 +72,8 @@ def _run(
     with learn.no_bar(), learn.no_logging():
         learn.freeze_to(-1)
         summary = str(learn.summary())
-        rate = _found_rate(learn) if settings.lr == "find" else float(settings.lr)
+        share_of(learn.dls.bs, settings.gpus)
+        rate = _found_rate(learn, settings.gpus) if settings.lr == "find" else float(settings.lr)
         if settings.gpus == 1:
             history = train_epochs(learn, settings, rate, on_progress)
         else:
@@ -94,9 +95,20 @@ def _run(
     }
 
 
-def _found_rate(learn: "Learner") -> float:
-    """fastai's lr_find, valley rule (its own default)."""
-    rate = float(learn.lr_find(show_plot=False).valley)
+def _found_rate(learn: "Learner", gpus: int) -> float:
+    """fastai's lr_find, valley rule (its own default), with the steps that the training has.
+
+    Where several GPUs will share a step out, one has it here, share by share: the rate is that of
+    the whole step, and the memory that of a share.
+    """
+    from fastai.callback.training import GradientAccumulation
+
+    loader, whole = learn.dls.train, learn.dls.bs
+    each = share_of(whole, gpus)
+    loader.bs = each
+    with learn.added_cbs([GradientAccumulation(each * gpus)] if gpus > 1 else []):
+        rate = float(learn.lr_find(show_plot=False, num_it=100 * gpus).valley)
+    loader.bs = whole
     log.info("lr_find: base learning rate %.2g", rate)
     return rate
 
@@ -111,7 +123,7 @@ def _halved(settings: TrainSettings, error: Exception) -> TrainSettings:
     import torch
 
     batch = settings.batch_size // 2
-    if batch < 2:
+    if batch < 2 * settings.gpus:
         raise TrainError(
             "GPU memory does not hold a batch of two images; give a smaller --image-size or --arch"
         ) from error

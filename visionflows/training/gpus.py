@@ -11,10 +11,14 @@ say lies in a temporary folder: a file is whole or not there, whoever is killed 
 import contextlib
 import json
 import logging
-import os
+import multiprocessing
 import signal
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,31 +29,52 @@ from visionflows.training.rank import TOLD, TRAINED, Training, error_file, run_r
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
-    from torch.multiprocessing.spawn import ProcessContext
 
 OFTEN = 0.2  # seconds between two looks at what the ranks say
 GRACE = 3.0  # seconds in which the ranks that are left may end by themselves
+# A rank imports the script that started it, and where that trains at once it never begins.
+GUARDED = "a script that trains does it under if __name__ == '__main__':"
 
 
 def check_gpus(wanted: int) -> None:
     """Nothing, if a training can have so many GPUs. Raises SettingsError."""
     if wanted == 1:
         return
+    if find_spec("accelerate") is None:
+        raise SettingsError(f"gpus {wanted}: needs accelerate; pip install 'visionflows[train]'")
     import torch
 
-    there = torch.cuda.device_count()
-    if wanted > there and (there or not _on_cpu()):
+    there, on_cpu = torch.cuda.device_count(), _on_cpu()
+    if there and on_cpu:
+        raise SettingsError(
+            f"gpus {wanted}: ACCELERATE_USE_CPU is set and torch sees {there} on this machine; "
+            "unset it, or hide them: CUDA_VISIBLE_DEVICES="
+        )
+    if wanted > there and not on_cpu:
         raise SettingsError(
             f"gpus {wanted}: torch sees {there} on this machine; give --gpus {max(there, 1)}, or "
             "where there are none ACCELERATE_USE_CPU=true for so many processes on the CPU"
         )
-    if find_spec("accelerate") is None:
-        raise SettingsError(f"gpus {wanted}: needs accelerate; pip install 'visionflows[train]'")
 
 
 def _on_cpu() -> bool:
-    """Whether Accelerate is told to leave GPUs alone, in its own words."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
+    """Whether Accelerate is told to leave GPUs alone, as it reads that itself."""
+    from accelerate.utils.environment import parse_flag_from_env
+
+    try:
+        return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+    except ValueError as error:
+        raise SettingsError(f"ACCELERATE_USE_CPU: {error}; give true or false") from None
+
+
+def share_of(images: int, gpus: int) -> int:
+    """How many of a step's images a GPU has. Raises TrainError if several have fewer than two."""
+    if gpus > 1 and images // gpus < 2:
+        raise TrainError(
+            f"gpus {gpus}: {images} images a step are fewer than two for each; give "
+            "more images, a larger --batch-size, or fewer --gpus"
+        )
+    return images // gpus
 
 
 def train_on_gpus(
@@ -61,19 +86,27 @@ def train_on_gpus(
     rank dies, or has fewer than two images a step, and what a rank raises of our own.
     """
     settings = training.settings
-    each = learn.dls.bs // settings.gpus
-    if each < 2:
-        raise TrainError(
-            f"gpus {settings.gpus}: {learn.dls.bs} images a step are fewer than two for each; give "
-            "more images, a larger --batch-size, or fewer --gpus"
-        )
-    with tempfile.TemporaryDirectory(prefix="visionflows-") as folder:
+    each = share_of(learn.dls.bs, settings.gpus)
+    with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _set_aside(learn):
         own = settings.model_copy(update={"batch_size": each})
         _run_ranks(training._replace(settings=own, folder=folder), on_progress)
         told = json.loads(Path(folder, TOLD).read_bytes())
         _load(learn, Path(folder, TRAINED))
     history: list[dict[str, Any]] = told["history"]
     return history
+
+
+@contextlib.contextmanager
+def _set_aside(learn: "Learner") -> Iterator[None]:
+    """For the block, a learner that takes no memory of the GPU on which rank 0 trains."""
+    import torch
+
+    learn.opt = None  # its state; fastai makes another when one is needed
+    learn.model.zero_grad()
+    learn.model.cpu()
+    torch.cuda.empty_cache()
+    yield
+    learn.model.to(learn.dls.device)
 
 
 def _load(learn: "Learner", weights: Path) -> None:
@@ -83,21 +116,44 @@ def _load(learn: "Learner", weights: Path) -> None:
 
 
 def _run_ranks(training: Training, on_progress: OnProgress | None) -> None:
-    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
-
+    # Not torch's spawn, whose processes nobody has where it is interrupted.
+    spawned, numbers = multiprocessing.get_context("spawn"), range(training.settings.gpus)
+    ranks = [spawned.Process(target=run_rank, args=(number, training)) for number in numbers]
     told = _Heard(Path(training.folder), on_progress)
-    spawned = spawn(run_rank, (training,), training.settings.gpus, join=False)
-    assert spawned is not None  # torch's types: it is None where it is joined
     try:
-        while not spawned.join(timeout=OFTEN, grace_period=GRACE):
-            told.look()
+        for rank in ranks:
+            rank.start()
+        failed = _failed(ranks, told.look)
         told.look()
-    except (ProcessRaisedException, ProcessExitedException) as error:
-        told.look()
-        raise _reason(spawned, Path(training.folder), error.error_index) from None
+        if failed is not None:
+            raise _reason(_codes(ranks), Path(training.folder), failed)
     finally:
-        for process in spawned.processes:
-            process.kill()
+        for rank in ranks:
+            if rank.pid:
+                rank.kill()
+                rank.join()
+
+
+def _failed(ranks: Sequence[BaseProcess], look: Callable[[], None]) -> int | None:
+    """The first rank that is seen to fail; None when all have come to their end."""
+    left = dict(enumerate(ranks))
+    while left:
+        wait([rank.sentinel for rank in left.values()], OFTEN)
+        for number, rank in [*left.items()]:
+            if rank.exitcode:
+                return number
+            if rank.exitcode == 0:
+                del left[number]
+        look()
+    return None
+
+
+def _codes(ranks: Sequence[BaseProcess]) -> list[int]:
+    """How the ranks ended, after a while in which they may; 0 of those that have not."""
+    until = time.monotonic() + GRACE
+    for rank in ranks:
+        rank.join(max(until - time.monotonic(), 0))
+    return [rank.exitcode or 0 for rank in ranks]
 
 
 class _Heard:
@@ -118,30 +174,37 @@ class _Heard:
             self._progress = told["progress"]
 
 
-def _reason(spawned: "ProcessContext", folder: Path, first: int) -> Exception:
+def _reason(codes: list[int], folder: Path, first: int) -> Exception:
     """Why the ranks ended: our own word, else a signal, else what the first said that failed.
 
     When one dies, the others fail for want of it, and may be the first that are seen to.
     """
-    count = len(spawned.processes)
-    ranks = [first, *(rank for rank in range(count) if rank != first)]
+    ranks = [first, *(rank for rank in range(len(codes)) if rank != first)]
     told = {rank: told for rank in ranks if (told := _told_by(folder, rank))}
     known = _known_errors()
     for kind, text in told.values():
         if kind in known:
             return known[kind](text)
     for rank in ranks:
-        status = spawned.processes[rank].exitcode or 0
-        if status < 0 and -status != signal.SIGTERM:
-            name = signal.Signals(-status).name
-            return TrainError(
-                f"rank {rank} of {count} was ended by {name} (the system does that where memory is "
-                "short); nothing was published: run again, with smaller batches or fewer --gpus"
-            )
-    kind, text = next(iter(told.values()), ("", "it ended without a word"))
+        if codes[rank] < 0:
+            return _ended_by(signal.Signals(-codes[rank]), f"rank {rank} of {len(codes)}")
+    kind, text = next(iter(told.values()), ("", ""))
+    text = f"{kind}: {text}" if kind else f"it ended with {codes[first]} and no word; {GUARDED}"
     return TrainError(
-        f"rank {next(iter(told), first)} of {count}: {f'{kind}: ' if kind else ''}{text}; nothing "
-        "was published: --gpus 1 may say more"
+        f"rank {next(iter(told), first)} of {len(codes)}: {text}; nothing was published: --gpus 1 "
+        "may say more"
+    )
+
+
+def _ended_by(number: signal.Signals, rank: str) -> TrainError:
+    if number == signal.SIGKILL:
+        return TrainError(
+            f"{rank} was ended by {number.name} (the system does that where memory is short); "
+            "nothing was published: run again, with smaller batches or fewer --gpus"
+        )
+    return TrainError(
+        f"{rank} was ended by {number.name}; nothing was published: run again; --gpus 1 may say "
+        "more"
     )
 
 

@@ -1,6 +1,7 @@
 """What a rank does: one of the processes that train a network together, each on a GPU of its own.
 
-    torch.multiprocessing.spawn(run_rank, (Training(table, images, settings, 2e-3, folder),), 2)
+    training = Training(table, images, settings, 2e-3, folder)
+    multiprocessing.get_context("spawn").Process(target=run_rank, args=(0, training)).start()
 
 What it has to say lies in a folder: a file is whole or not there, whoever is killed meanwhile.
 """
@@ -13,6 +14,7 @@ import multiprocessing.connection
 import os
 import random
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -27,12 +29,10 @@ from visionflows.training.learner import make_learner
 from visionflows.training.memory import kept_memory
 from visionflows.training.mixed import mixed_precision
 from visionflows.training.settings import TrainSettings
+from visionflows.training.together import together
 
 if TYPE_CHECKING:
     import pandas as pd
-    from fastai.data.core import TfmdDL
-    from fastai.learner import Learner
-
 OURS = logging.getLogger("visionflows")
 
 TRAINED = "weights.safetensors"  # rank 0's, and the last that it writes
@@ -59,15 +59,28 @@ def run_rank(number: int, training: Training) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore", FutureWarning)  # torch's, of what it does itself
-    try:
-        with kept_memory(), _group(number, training):
-            _train(number, training)
-    except Exception as error:
-        own = isinstance(error, VisionflowsError)
-        text = str(error) if own else one_line(str(error).strip().partition("\n")[0])
-        told = json.dumps([type(error).__name__, text])
-        LocalPlace(Path(training.folder)).write(error_file(number), told.encode())
-        raise
+    with _LastWord(number, training.folder), kept_memory(), _group(number, training):
+        _train(number, training)
+
+
+class _LastWord:
+    """Tells what ends a rank too early, and ends it: torch, left to close NCCL, may wait for it."""
+
+    def __init__(self, number: int, folder: str):
+        self._number, self._folder = number, folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception):
+            own = isinstance(error, VisionflowsError)
+            text = str(error) if own else one_line(str(error).strip().partition("\n")[0])
+            told = json.dumps([type(error).__name__, text])
+            LocalPlace(Path(self._folder)).write(error_file(self._number), told.encode())
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
 
 
 def _end_with_parent() -> None:
@@ -91,9 +104,11 @@ def _group(number: int, training: Training) -> Iterator[None]:
     torch.set_num_threads(threads)
     if gpu:
         torch.cuda.set_device(number)
-    meeting = f"file://{training.folder}/meeting"
+    # Not by a file:// URL, which ends at a # or ? in a folder's name.
+    file = os.path.join(training.folder, "meeting")
+    meeting = torch.distributed.FileStore(file, count)  # type: ignore[attr-defined]
     backend = "nccl" if gpu else "gloo"
-    torch.distributed.init_process_group(backend, meeting, rank=number, world_size=count)
+    torch.distributed.init_process_group(backend, store=meeting, rank=number, world_size=count)
     yield
     torch.distributed.destroy_process_group()
 
@@ -110,39 +125,12 @@ def _train(number: int, training: Training) -> None:
     # Weights and order are rank 0's. What is drawn for each image must not be the same on all.
     set_seed(settings.seed + number, reproducible=True)
     learn.dls.train.rng = random.Random(f"{settings.seed} {number}")
-    with learn.no_bar(), learn.no_logging(), _distributed(learn):
+    with learn.no_bar(), learn.no_logging(), together(learn, settings.image_size):
         history = train_epochs(learn, settings, training.rate, told.progress if told else None)
     if told:
         told.ended(history)
         state = {name: value.cpu().contiguous() for name, value in learn.model.state_dict().items()}
         save_file(state, Path(training.folder, TRAINED))
-
-
-@contextlib.contextmanager
-def _distributed(learn: "Learner") -> Iterator[None]:
-    """fastai's distributed context, which by itself shares images out by way of a GPU alone."""
-    import torch
-    from fastai.distributed import DistributedDL
-
-    class SharedOut(DistributedDL):  # type: ignore[misc]  # fastai has no types
-        def _broadcast(self, order: list[int], rank: int) -> list[int]:
-            told = [order]
-            torch.distributed.broadcast_object_list(told, rank)
-            return told[0]
-
-        def wif(self) -> None:
-            """What a loader process does first: what it does for one GPU."""
-            self.dl.wif()
-
-    def shared_out(loader: "TfmdDL") -> DistributedDL:
-        if isinstance(loader, DistributedDL):
-            return loader
-        return SharedOut(loader, device=learn.dls.device)
-
-    gpu = learn.dls.device.type == "cuda"
-    with learn.distrib_ctx(sync_bn=gpu, cpu=not gpu):  # a CPU has no batch norm over all ranks
-        learn.distributed_trainer._wrap_dl = shared_out
-        yield
 
 
 class _Telling(logging.Handler):
