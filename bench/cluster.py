@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -115,8 +116,9 @@ def _cluster(nodes: int, root: Path) -> Iterator[str]:
     with (root / "ray.log").open("a") as log:
         begun = [subprocess.Popen([*RAY, *words, *QUIET], stdout=log, stderr=log)]
     try:
-        time.sleep(10)
+        _until_nodes(1)
         begun += [_node(core, root) for core in range(nodes)]
+        _until_nodes(1 + nodes)
         yield f"ray://127.0.0.1:{PORTS[1]}"
     finally:
         for one in reversed(begun):
@@ -128,9 +130,18 @@ def _node(core: int, root: Path) -> subprocess.Popen:
     words = [f"--address=127.0.0.1:{PORTS[0]}", "--num-cpus=1", *QUIET]
     with (root / "ray.log").open("a") as log:
         pinned = ["taskset", "--cpu-list", str(core), *RAY, *words]
-        node = subprocess.Popen(pinned, stdout=log, stderr=log)
-    time.sleep(12)
-    return node
+        return subprocess.Popen(pinned, stdout=log, stderr=log)
+
+
+def _until_nodes(count: int) -> None:
+    """Wait until the head knows of so many nodes, itself among them."""
+    words = [*RAY[:3], "status", f"--address=127.0.0.1:{PORTS[0]}"]
+    for _ in range(30):
+        told = subprocess.run(words, capture_output=True, text=True)
+        if len(re.findall(r"^ 1 node_", told.stdout, re.MULTILINE)) == count:
+            return
+        time.sleep(1)
+    raise SystemExit(f"no {count} nodes: {told.stdout}{told.stderr}")
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -159,7 +170,8 @@ def _kills(options, photos: Path, root: Path) -> dict:
     for what in options.kill:
         chance, runs = random.Random(14 + KILL.index(what)), []
         for number in range(options.kills):
-            runs.append(_killed(what, options, photos, root, whole, chance))
+            with _cluster(2, root) as address:
+                runs.append(_killed(what, options, photos, address, whole, chance))
             print(f"{what} {number}: {json.dumps(runs[-1])}", flush=True)
             shutil.rmtree(root / "out")
         equal = sum(one["whole_and_equal"] for one in runs)
@@ -167,18 +179,17 @@ def _kills(options, photos: Path, root: Path) -> dict:
     return {"kills": options.kills, "shards": shards, "killed": killed}
 
 
-def _killed(what: str, options, photos: Path, root: Path, whole: Whole, chance) -> dict:
+def _killed(what: str, options, photos: Path, address: str, whole: Whole, chance) -> dict:
     """One such run. After its driver was killed, the same command goes on without the cluster."""
-    output = root / "out"
-    with _cluster(2, root) as address:
-        driver = _begun(_command(options, photos, output, "--on", address))
-        _wait(what, driver, output, whole, chance)
-        there = _parts(output)
-        hit = _kill(what, driver, chance)
+    output = photos.parent / "out"
+    driver = _begun(_command(options, photos, output, "--on", address))
+    _wait(what, driver, output, whole, chance)
+    there = _parts(output)
+    hit = _kill(what, driver, chance)
+    _, said = driver.communicate()
+    if what == "driver" and hit:
+        driver = _begun(_command(options, photos, output, "--on", "local"))
         _, said = driver.communicate()
-        if what == "driver" and hit:
-            driver = _begun(_command(options, photos, output, "--on", "local"))
-            _, said = driver.communicate()
     done = driver.returncode == 0 and (output / "predictions.csv").read_bytes() == whole.data
     told = {"killed": hit, "at_part": there, "whole_and_equal": done}
     if what != "driver":
