@@ -15,7 +15,8 @@ from rich.console import Console
 
 from visionflows.orchestration.runs import in_run
 
-EVERY = 5.0  # seconds between two updates of the artifact: a run of hours is a few thousand calls
+# Between two updates of the artifact, so that a server has as many of a run of hours as of minutes.
+EVERY, STEP = 5.0, 0.01  # seconds, and a share of the whole
 
 
 class Progress:
@@ -25,7 +26,7 @@ class Progress:
     def __init__(self, what: str, total: int):
         self.what, self.total, self.done = what, max(total, 1), 0.0
         self._artifact = _artifact(what) if in_run() else None
-        self._told = time.monotonic()
+        self._told, self._told_share = time.monotonic(), 0.0
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
             *(_Rate(), rich_progress.TimeRemainingColumn()),
@@ -62,11 +63,12 @@ class Progress:
         """This share of the whole is done, 0 to 1."""
         self.done = max(self.done, share * self.total)
         self._bar.update(self._line, completed=self.done, description=line or self.what)
-        if time.monotonic() - self._told >= EVERY:
+        moved = abs(share - self._told_share) >= STEP
+        if moved and time.monotonic() - self._told >= EVERY:
             self._tell(share)
 
     def _tell(self, share: float) -> None:
-        self._told = time.monotonic()
+        self._told, self._told_share = time.monotonic(), share
         if self._artifact:
             from prefect.artifacts import update_progress_artifact
 
