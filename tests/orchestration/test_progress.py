@@ -7,7 +7,7 @@ from prefect.client.orchestration import get_client
 from visionflows.orchestration import progress
 
 
-def test_a_server_is_told_of_each_hundredth_however_many_steps_there_are(prefect_server, monkeypatch):
+def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
     update, told = prefect.artifacts.update_progress_artifact, []
 
