@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def asked(env: dict[str, str], *command: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=env, check=True)
 
 
+def eventually(candidates: Callable[..., list[str]], *what: object, **env: str) -> list[str]:
+    """What a shell is answered; asked again where a busy machine took longer than its patience."""
+    tries = (candidates(*what, **env) for _ in range(5))
+    return next(filter(None, tries), [])
+
+
+def completed(*words: str, **env: str) -> list[str]:
+    return eventually(by_bash, *words, **env)
+
+
 def by_bash(*words: str, **env: str) -> list[str]:
     """What bash completes the last word to; `words` are cut as COMP_WORDBREAKS cuts them."""
     script = """
@@ -49,18 +60,18 @@ def by_bash(*words: str, **env: str) -> list[str]:
 
 def test_bash_completes_names_and_what_follows_an_at(store):
     at = ("--store", str(store))
-    assert by_bash("models", "show", *at, "pet") == ["petals", "pets"]
-    assert by_bash("models", "promote", *at, "pets", "@", "pro") == ["production"]
+    assert completed("models", "show", *at, "pet") == ["petals", "pets"]
+    assert completed("models", "promote", *at, "pets", "@", "pro") == ["production"]
     versions = ["latest", "production", "20260102-b", "20260101-a"]
-    assert by_bash("models", "compare", *at, "cars", "pets", "@") == versions
-    assert by_bash("models", "history", *at, "") == ["cars", "petals", "pets"]
+    assert completed("models", "compare", *at, "cars", "pets", "@") == versions
+    assert completed("models", "history", *at, "") == ["cars", "petals", "pets"]
 
 
 def test_bash_completes_the_option_of_a_scoring(store):
     env = {"VISIONFLOWS_STORE": str(store)}
-    assert by_bash("score", "inbox", "--model", "ca", **env) == ["cars"]
-    assert by_bash("predict", "x.jpg", "--model", "=", "pets", "@", "l", **env) == ["latest"]
-    assert by_bash("retrain", "inbox", "--name", "c", **env) == ["cars"]
+    assert completed("score", "inbox", "--model", "ca", **env) == ["cars"]
+    assert completed("predict", "x.jpg", "--model", "=", "pets", "@", "l", **env) == ["latest"]
+    assert completed("retrain", "inbox", "--name", "c", **env) == ["cars"]
 
 
 @pytest.mark.parametrize("before", [["--store", "s", ":", "//x"], ["--store", "=", "gopher", ":"]])
@@ -77,7 +88,7 @@ def test_a_store_that_cannot_be_read_gives_no_candidate_and_no_word(before, tmp_
 
 def test_a_bash_that_was_told_not_to_cut_at_an_at_gets_whole_names(store):
     words = ("models", "show", "--store", "=", str(store))
-    assert by_bash(*words, "pets@pro") == ["pets@production"]
+    assert completed(*words, "pets@pro") == ["pets@production"]
 
 
 def test_a_store_that_does_not_answer_is_not_waited_for():
@@ -91,13 +102,17 @@ def test_a_store_that_does_not_answer_is_not_waited_for():
         assert time.monotonic() - before < 20  # a client's own patience is minutes
 
 
+def by_words(env: dict[str, str]) -> list[str]:
+    return asked(env, str(PROGRAM)).stdout.split()
+
+
 def test_zsh_and_fish_are_answered_with_whole_names(store):
     words = f"visionflows models show --store {store} pets@pro"
     zsh = {"_VISIONFLOWS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": words}
-    assert '"pets@production"' in asked(zsh, str(PROGRAM)).stdout
+    assert '"pets@production"' in "".join(eventually(by_words, zsh))
     fish = {
         **zsh,
         "_VISIONFLOWS_COMPLETE": "complete_fish",
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
-    assert asked(fish, str(PROGRAM)).stdout.split() == ["pets@production"]
+    assert eventually(by_words, fish) == ["pets@production"]

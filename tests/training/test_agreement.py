@@ -15,7 +15,7 @@ from visionflows.images.memory import MAX_PIXELS
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
 from visionflows.model.schema import Agreement, ModelInfo
-from visionflows.reports.training import _agreement
+from visionflows.reports.training import agreement_line
 from visionflows.training.agreement import MOST_IMAGES, _chosen, agreement, compare, of_draft
 
 
@@ -151,7 +151,7 @@ def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
         pytest.skip("this processor does not compute bfloat16 natively")
     assert (found["images"], found["trained_on"]) == (72, 54)
     assert (found["auto"], "that takes" in found["why"]) == ("float32", True)
-    page = _agreement(Agreement.model_validate(found))
+    page = agreement_line(Agreement.model_validate(found))
     assert "54 of these images were trained on" in page
     assert f"Measured by {found['kernel']}" in page
     assert page.endswith(f"By itself scoring takes float32: {found['why']}.")
