@@ -97,14 +97,16 @@ def _peak() -> int:
 def _list(options) -> dict:
     from visionflows.images.formats import Pictures
     from visionflows.places import place
-    from visionflows.scoring.listing import File, list_files
+    from visionflows.scoring.listing import File, Listing
 
     before, seconds = _peak(), []
     for _ in range(3):
         began = time.perf_counter()
         where = place(options.folder)
         pictures = Pictures(where.head)  # as a run chooses
-        listing = list_files((File(one) for one in where.walk() if pictures(one.name)), 1000)
+        listing = Listing(1000)
+        listing.fill((File(one) for one in where.walk() if pictures(one.name)), sorted_=True)
+        listing.wait()
         seconds.append(time.perf_counter() - began)
     assert listing.found == sum(len(files) for _, _, files in os.walk(options.folder))
     return {"list_seconds": round(min(seconds), 3), "list_grows_by_mb": _peak() - before}

@@ -206,13 +206,15 @@ def _list(where: str) -> None:
     from visionflows.images.formats import is_image_name
     from visionflows.places import place
     from visionflows.places.s3.client import call
-    from visionflows.scoring.listing import File, list_files
+    from visionflows.scoring.listing import File, Listing
 
     here = place(where)
     call("list_objects_v2", here.bucket, MaxKeys=1)  # boto3 and its first request
     before = _peak()
     began = time.perf_counter()
-    listing = list_files(map(File, here.walk(is_image_name)), 1000)
+    listing = Listing(1000)
+    listing.fill(map(File, here.walk(is_image_name)), sorted_=True)
+    listing.wait()
     seconds = time.perf_counter() - began
     after = _peak()
     told = {"objects": listing.found, "seconds": round(seconds, 1)}

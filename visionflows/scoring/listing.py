@@ -176,13 +176,6 @@ class Listing:
             self._grown.notify_all()
 
 
-def list_files(files: Iterable[File], shard_size: int) -> Listing:
-    """The whole listing of sorted files, in shards of `shard_size`."""
-    listing = Listing(shard_size)
-    listing.fill(files, sorted_=True)
-    return listing.wait()
-
-
 def _line(file: File) -> str:
     (name, size, version), kept = file
     tail = f"{kept.sha256}\0{kept.by}\0{json.dumps(kept.cells)}\0" if kept else "\0\0\0"

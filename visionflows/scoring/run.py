@@ -67,8 +67,9 @@ class ScoringRun(Run):
     def preview(self) -> dict[str, Any]:
         """What a run would do, without writing anything: counts, bytes, settings, seconds."""
         self._look(early=False)
-        left = [*shards.Left(self.output, self._work(), self.output.names("parts"))]
-        todo = sum(file.kept is None for shard in left for file in self.listing.files(shard))
+        self._left = shards.Left(self.output, self._work(), self.output.names("parts"))
+        left = [*self._left]
+        todo = self.left
         return {
             "input": self.input,
             "output": str(self.output),
