@@ -1,5 +1,6 @@
 """Trainings by two processes on the CPU, which agree by gloo; and of which somebody is killed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -178,9 +179,13 @@ def training(tmp_path):
         assert process.poll() is None, text
         assert time.monotonic() < until, text
         time.sleep(0.2)
+    family = psutil.Process(process.pid).children(recursive=True)
     yield process, ranks_of(process.pid)
-    for one in [*psutil.Process().children(recursive=True)]:
-        one.kill()
+    # Theirs alone: this process has other children, such as the servers of the tests to come.
+    for one in [*family, process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
 
 
 def ranks_of(pid: int) -> list[psutil.Process]:

@@ -27,6 +27,7 @@ _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 DRAFT = ".writing-"  # what a file is called until it is whole
 _held: set[int] = set()  # the descriptors of this process's locks
+_drafts: set[Path] = set()  # what this process is writing
 
 
 class LocalPlace:
@@ -107,10 +108,11 @@ class LocalPlace:
         """A file to fill; it appears under `name` when the block ends well, else not at all."""
         target = self.path(checked_name(name))
         draft = target.with_name(f"{DRAFT}{secrets.token_hex(8)}")
-        with _place_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file = draft.open("x+b")
-        try:
+        _drafts.add(draft)
+        try:  # before there is a file: a signal may arrive in the line after it
+            with _place_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = draft.open("x+b")
             with _place_errors(target, only=_WRITE_FAILED), file:
                 yield file
                 file.flush()
@@ -121,6 +123,8 @@ class LocalPlace:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+        finally:
+            _drafts.discard(draft)
 
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
         """Write what `change` makes of a file's content (None: there is none), all at once.
@@ -213,13 +217,21 @@ def _locked(path: Path) -> int | None:
 
 
 def _let_go() -> None:
-    """In a process that was forked: a lock must not outlive its run by being open there."""
+    """In a process that was forked: locks and drafts are its parent's, and end with that one."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
+    _drafts.clear()
 
 
 os.register_at_fork(after_in_child=_let_go)
+
+
+def drop_drafts() -> None:
+    """Take away what threads are writing, in a process that ends without waiting for them."""
+    for draft in list(_drafts):
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 def drop_if_empty(where: Place) -> None:
