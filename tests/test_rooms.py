@@ -26,7 +26,8 @@ BELOW = GROUND | {"visionflows/images", "visionflows/places"}
 # What model.json and run.json hold: whoever shows them may know that, and nothing else of the room.
 SCHEMAS = {"visionflows/model/schema.py", "visionflows/scoring/schema.py"}
 ENGINE = BELOW | {"visionflows/model", "visionflows/model/schema.py"}
-WORK = ENGINE | SCHEMAS | {"visionflows/engine", "visionflows/data", "visionflows/reports"}
+_ROOMS = {f"visionflows/{name}" for name in ("engine", "data", "reports", "trust")}
+WORK = ENGINE | SCHEMAS | _ROOMS
 LIBRARY = WORK | {"visionflows/training", "visionflows/scoring"}
 # A room, or a file on the ground floor, and what it may import besides itself.
 ALLOWED: dict[str, set[str]] = {
@@ -38,8 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "visionflows/data": BELOW,
     **dict.fromkeys(SCHEMAS, BELOW),
     "visionflows/model": BELOW | {"visionflows/model/schema.py"},
-    "visionflows/reports": BELOW | SCHEMAS,
-    "visionflows/engine": ENGINE,
+    "visionflows/trust": BELOW | SCHEMAS | {"visionflows/model"},
+    "visionflows/reports": BELOW | SCHEMAS | {"visionflows/trust"},
+    "visionflows/engine": ENGINE | {"visionflows/trust"},
     "visionflows/training": WORK,
     "visionflows/scoring": WORK,
     "visionflows/cluster": LIBRARY,

@@ -148,6 +148,8 @@ def score(
     decode: str | None = None,
     top: int | None = None,
     exif: Annotated[bool, typer.Option("--exif")] = False,
+    raw: Annotated[bool, typer.Option("--raw")] = False,
+    min_precision: float | None = None,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     restart: Annotated[bool, typer.Option("--restart")] = False,
@@ -199,6 +201,7 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>8}  {label}" for label, count in books.by_label.items()]
     statuses = (item for item in books.by_status.items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
+    lines += [f"  {count:>8}  rows with {flag}" for flag, count in books.flags.items()]
     if result.mixed:
         lines.append(result.mixed)
     endings = books.ignored_by_ending.items()
@@ -218,6 +221,7 @@ def predict(
     engine: str | None = None,
     max_pixels: int | None = None,
     decode: str | None = None,
+    raw: Annotated[bool, typer.Option("--raw")] = False,
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images: the tutorial's learn.predict."""

@@ -12,7 +12,7 @@ import abc
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ from visionflows.images.resize import resized
 from visionflows.machine import computing
 from visionflows.model.bundle import Model, selfcheck_images
 from visionflows.places.base import Place
+from visionflows.trust.calibration import calibrated
 
 log = logging.getLogger("visionflows.engine")
 
@@ -81,14 +82,28 @@ class EngineSettings(BaseModel):
         description="Columns of what a photo says of itself: when, with what and where it was "
         "taken, and how large it is.",
     )
+    raw: bool = Field(
+        False, description="Probabilities as the network gives them, not calibrated ones."
+    )
+
+
+class Answers(NamedTuple):
+    """What a network says of images, float32: `probabilities` (n, classes) and, where they are
+    asked for, `features` (n, features): what its head is given of each, once it is pooled."""
+
+    probabilities: np.ndarray
+    features: np.ndarray | None = None
 
 
 class Engine(abc.ABC):
     """A model ready to turn files into rows.
 
     `batch_size` images are computed at once, `workers` files decoded at once, `few` batches tell
-    how fast it is. `seconds` by stage and `forwarded` images are its books.
+    how fast it is. `seconds` by stage and `forwarded` images are its books. Where `features` is
+    set, rows have them.
     """
+
+    features = False
 
     few: int
     kernels: Mapping[str, str]  # what computes `bfloat16` natively, and `int8`: `amx_bf16`, …
@@ -131,9 +146,19 @@ class Engine(abc.ABC):
         """Whether large images are decoded otherwise than the model was trained with."""
         return self.opening != self.model.info.opening()
 
+    @property
+    def temperature(self) -> float:
+        """By what the logits behind the probabilities of rows are divided: 1 leaves them alone."""
+        found = None if self.settings.raw else self.model.info.calibration
+        return found.temperature if found else 1.0
+
     @abc.abstractmethod
+    def forward(self, pixels: np.ndarray) -> Answers:
+        """The network's own answers, not calibrated, for uint8 pixels (n, side, side, 3)."""
+
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        """The network's own float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        return self.forward(pixels).probabilities
 
     @abc.abstractmethod
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
@@ -165,15 +190,19 @@ class Engine(abc.ABC):
         return difference
 
     def filled(
-        self, decoded: Decoded, probabilities: np.ndarray | None, forward_seconds: float
+        self, decoded: Decoded, answers: Answers | None, forward_seconds: float
     ) -> list[Row]:
-        """The batch's rows with their probabilities; its seconds go into the engine's books."""
+        """The batch's rows with what is said of them; its seconds go into the engine's books."""
         self.seconds["read"] += decoded.read_seconds / self.workers
         self.seconds["decode"] += decoded.decode_seconds / self.workers
         self.seconds["forward"] += forward_seconds
         self.forwarded += decoded.good
-        answers = iter(() if probabilities is None else probabilities[: decoded.good])
-        return [
-            row._replace(probabilities=next(answers)) if row.status == "ok" else row
-            for row in decoded.rows
-        ]
+        told = iter(() if answers is None else self._told(answers, decoded.good))
+        return [row._replace(**next(told)) if row.status == "ok" else row for row in decoded.rows]
+
+    def _told(self, answers: Answers, good: int) -> Iterator[dict[str, Any]]:
+        """What the row of each of the first `good` images has to say."""
+        probabilities = calibrated(answers.probabilities[:good], self.temperature)
+        for at, one in enumerate(probabilities):
+            more = {} if answers.features is None else {"features": answers.features[at]}
+            yield {"probabilities": one, **more}

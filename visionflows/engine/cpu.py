@@ -6,9 +6,9 @@ whoever asks for it.
 
 import numpy as np
 
-from visionflows.engine.base import EngineSettings
+from visionflows.engine.base import Answers, EngineSettings
 from visionflows.engine.evidence import precision_of
-from visionflows.engine.streams import StreamsEngine, padded
+from visionflows.engine.streams import StreamsEngine, first, padded
 from visionflows.engine.torch import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.model.bundle import Model
 
@@ -28,10 +28,10 @@ class CpuEngine(StreamsEngine):
         self._network = TorchNetwork(model, cpu, precision, self.batch_size, settings.compile)
         self.kernel = self._network.kernel
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+    def forward(self, pixels: np.ndarray) -> Answers:
+        """The network's own answers: see Engine.forward."""
         full = padded(pixels, self.batch_size)
-        return self._network.probabilities(full)[: len(pixels)]
+        return first(self._network.answers(full, self.features), len(pixels))
 
     def one_core(self) -> None:
         """No thread of a stream waits for another."""

@@ -30,7 +30,8 @@ Batch = list[Entry] | list[str]
 class Row(NamedTuple):
     """What is said of one file: its status, why if not ok, and its probabilities by class.
 
-    `about` is what it says of itself (images.exif), where that was asked for.
+    `about` is what it says of itself (images.exif), where that was asked for; so are `features`,
+    what the network's head is given of it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     probabilities: np.ndarray | None
     sha256: str
     about: tuple[str, ...] = ()
+    features: np.ndarray | None = None
 
 
 class Decoded(NamedTuple):

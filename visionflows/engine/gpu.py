@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from visionflows.engine.base import Engine, EngineSettings
+from visionflows.engine.base import Answers, Engine, EngineSettings
 from visionflows.engine.decode import Batch, Decoded, Decoder, Row
 from visionflows.engine.evidence import precision_of
 from visionflows.engine.torch import LIBRARIES, TorchNetwork, bfloat16_kernel
@@ -41,7 +41,7 @@ IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 
 class _Pending(NamedTuple):
     decoded: Decoded
-    answers: "torch.Tensor"
+    answers: "list[torch.Tensor]"
     began: "torch.cuda.Event"
     ended: "torch.cuda.Event"
 
@@ -65,9 +65,9 @@ class GpuEngine(Engine):
         self.kernel = self.network.kernel
         self.device_name = f"cuda: {torch.cuda.get_device_name(device)}"
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
-        return self.network.probabilities(pixels)
+    def forward(self, pixels: np.ndarray) -> Answers:
+        """The network's own answers: see Engine.forward."""
+        return self.network.answers(pixels, self.features)
 
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch, in order. Raises RunError where a decode process dies."""
@@ -179,7 +179,8 @@ def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
         pixels = cast("torch.Tensor", decoded.pixels).to(engine.network.device, non_blocking=True)
         engine.seconds["transfer"] += time.perf_counter() - started
         began.record()
-        answers = engine.network.forward(pixels).to("cpu", non_blocking=True)
+        told = engine.network.forward(pixels)[: 1 + engine.features]
+        answers = [one.to("cpu", non_blocking=True) for one in told]
         ended.record()
     return _Pending(decoded, answers, began, ended)
 
@@ -187,4 +188,5 @@ def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
 def _received(engine: GpuEngine, pending: _Pending) -> list[Row]:
     pending.ended.synchronize()
     seconds = pending.began.elapsed_time(pending.ended) / 1000
-    return engine.filled(pending.decoded, pending.answers.numpy(), seconds)
+    answers = Answers(*(one.numpy() for one in pending.answers))
+    return engine.filled(pending.decoded, answers, seconds)

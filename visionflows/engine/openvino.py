@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.engine.base import EngineSettings
+from visionflows.engine.base import Answers, EngineSettings
 from visionflows.engine.evidence import precision_of
-from visionflows.engine.streams import StreamsEngine, padded
+from visionflows.engine.streams import StreamsEngine, first, padded
 from visionflows.errors import ModelError, one_line
 from visionflows.machine import instructions
 from visionflows.model.bundle import INT8, ONNX, Model
@@ -115,19 +115,22 @@ class OpenVinoEngine(StreamsEngine):
         for _ in range(self.workers):
             self._requests.put(compiled.create_infer_request())
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+    def forward(self, pixels: np.ndarray) -> Answers:
+        """The network's own answers: see Engine.forward."""
         size = self._together
         full = padded(pixels, size)
         parts = (self._answers(full[at : at + size]) for at in range(0, len(full), size))
-        return np.concatenate(list(parts))[: len(pixels)]
+        answers = Answers(*(np.concatenate(some) for some in zip(*parts, strict=True)))
+        return first(answers, len(pixels))
 
-    def _answers(self, pixels: np.ndarray) -> np.ndarray:
-        """The probabilities of as many images as the network is given at once."""
+    def _answers(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """What it says of as many images as the network is given at once."""
         request = self._requests.get()
         try:
             request.infer({0: pixels}, share_inputs=True)
-            answers: np.ndarray = request.get_output_tensor(0).data.copy()
+            answers = [request.get_output_tensor(0).data.copy()]
+            if self.features:
+                answers.append(request.get_tensor("features").data.copy())
         except RuntimeError as error:
             raise self._cannot(error) from error
         finally:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from visionflows.engine.base import Engine, EngineSettings
+from visionflows.engine.base import Answers, Engine, EngineSettings
 from visionflows.engine.decode import Batch, Row, as_entry
 from visionflows.machine import DECODER, cores, decoders, processor
 from visionflows.model.bundle import Model
@@ -28,6 +28,12 @@ def padded(pixels: np.ndarray, size: int) -> np.ndarray:
     """The images of (n, side, side, 3), and empty ones up to the next multiple of `size`."""
     missing = np.zeros((-len(pixels) % size, *pixels.shape[1:]), np.uint8)
     return np.concatenate([pixels, missing]) if len(missing) else pixels
+
+
+def first(answers: Answers, count: int) -> Answers:
+    """The answers of the first images alone."""
+    probabilities, features = answers
+    return Answers(probabilities[:count], None if features is None else features[:count])
 
 
 class _Pending(NamedTuple):
@@ -78,5 +84,5 @@ class StreamsEngine(Engine):
     def _rows(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
         decoded = self.decoder.decode(place, files, contents)
         started = time.perf_counter()
-        probabilities = self.probabilities(decoded.pixels[: decoded.good]) if decoded.good else None
-        return self.filled(decoded, probabilities, (time.perf_counter() - started) / self.workers)
+        answers = self.forward(decoded.pixels[: decoded.good]) if decoded.good else None
+        return self.filled(decoded, answers, (time.perf_counter() - started) / self.workers)

@@ -2,7 +2,7 @@
 
     from visionflows.engine.torch import TorchNetwork
     network = TorchNetwork(model, torch.device("cpu"), "float32", batch_size=16)
-    network.forward(pixels)          # probabilities of uint8 (n, side, side, 3)
+    network.answers(pixels)          # probabilities, and more, of uint8 (n, side, side, 3)
 
 What streams files through it is in visionflows.engine.cpu and visionflows.engine.gpu.
 """
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from visionflows.engine.base import log
+from visionflows.engine.base import Answers, log
 from visionflows.model.bundle import Model, network_of
-from visionflows.model.network import folded
+from visionflows.model.network import folded, opened
 from visionflows.model.schema import Normalise
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class TorchNetwork:
 
     kernel = "eager"
     _body: "Callable[[torch.Tensor], torch.Tensor]"
+    _pool: "Callable[[torch.Tensor], torch.Tensor]"
     _head: "Callable[[torch.Tensor], torch.Tensor]"
 
     def __init__(
@@ -46,15 +47,16 @@ class TorchNetwork:
         self._scale, self._shift = _normalisation(model.info.normalise, device)
         self._ready(cast("nn.Sequential", network_of(model)), compiled)
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+    def answers(self, pixels: np.ndarray, features: bool = False) -> Answers:
+        """What it says of uint8 pixels (n, side, side, 3), with `features` if they are wanted."""
         import torch
 
         with torch.inference_mode():
-            return self.forward(torch.from_numpy(pixels).to(self.device)).float().cpu().numpy()
+            told = self.forward(torch.from_numpy(pixels).to(self.device))
+            return Answers(*(one.cpu().numpy() for one in told[: 1 + features]))
 
-    def forward(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """Probabilities, float32 (n, classes), of uint8 pixels (n, side, side, 3) on the device.
+    def forward(self, pixels: "torch.Tensor") -> "list[torch.Tensor]":
+        """Probabilities and features, float32, of uint8 pixels (n, side, side, 3) on the device.
 
         Running out of GPU memory halves what is computed at once, and goes on.
         """
@@ -62,7 +64,8 @@ class TorchNetwork:
 
         while True:
             try:
-                return torch.cat([self._answers(part) for part in pixels.split(self.chunk)])
+                parts = [self._answers(part) for part in pixels.split(self.chunk)]
+                return [torch.cat(some) for some in zip(*parts, strict=True)]
             except torch.cuda.OutOfMemoryError:
                 if self.chunk == 1:
                     raise
@@ -70,10 +73,11 @@ class TorchNetwork:
                 torch.cuda.empty_cache()
                 log.warning("out of GPU memory: going on with %d images at once", self.chunk)
 
-    def _answers(self, pixels: "torch.Tensor") -> "torch.Tensor":
+    def _answers(self, pixels: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         # NHWC is channels_last already. To 0..1, minus mean, over deviation, in two passes.
         images = pixels.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
-        return self._head(self._body(images.to(self._dtype)).float()).softmax(1)
+        features = self._pool(self._body(images.to(self._dtype)).float())
+        return self._head(features).softmax(1), features
 
     def _ready(self, network: "nn.Sequential", compiled: bool) -> None:
         """Put the body at its precision on the device, the head in float32.
@@ -94,7 +98,8 @@ class TorchNetwork:
         if compiled:
             body = cast("nn.Module", torch.compile(body, dynamic=False))
             self.kernel = "compiled"
-        self._body, self._head = body, head.to(self.device).requires_grad_(False)
+        pool, head = opened(cast("nn.Sequential", head.to(self.device).requires_grad_(False)))
+        self._body, self._pool, self._head = body, pool, head
 
 
 def _normalisation(

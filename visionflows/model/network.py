@@ -163,6 +163,15 @@ def build(architecture: str, classes: int, image_size: int) -> "nn.Sequential":
     return nn.Sequential(timm_body, _head(features, classes, pool=timm_body.needs_pool))
 
 
+def opened(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]":
+    """A head in two: what pools, which is nothing where the body does, and what follows."""
+    from torch import nn
+
+    layers = list(head)
+    pooled = next(at for at, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm1d))
+    return nn.Sequential(*layers[:pooled]), nn.Sequential(*layers[pooled:])
+
+
 def folded(network: "nn.Module") -> "nn.Module":
     """The network for inference with each batch norm folded into the convolution before it.
 

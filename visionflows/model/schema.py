@@ -159,6 +159,31 @@ class ClassMetrics(Open):
     count: Count = 0
 
 
+class Bin(Open):
+    """Images whose confidence lies between two bounds: how many, its mean, how many were right."""
+
+    count: Count = 0
+    confidence: float = 0.0
+    accuracy: float = 0.0
+
+
+class Calibration(Open):
+    """How sure a model may be believed: visionflows.training.calibration.
+
+    `temperature` is what its logits are divided by; the expected calibration errors, and the bins
+    behind them, are of `judged` validation images that it was not fitted on.
+    """
+
+    temperature: Deviation = 1.0
+    fitted: Count = 0
+    judged: Count = 0
+    ece_raw: float = math.nan
+    ece: float = math.nan
+    bins_raw: tuple[Bin, ...] = ()
+    bins: tuple[Bin, ...] = ()
+    why: str = ""  # there is none
+
+
 class Metrics(Open):
     """What evaluation measured on the validation side; `confusion` has a row an actual class.
 
@@ -200,6 +225,7 @@ class ModelInfo(Stored):
     lineage: Lineage = Lineage()
     training: Training = Training()
     metrics: Metrics = Metrics()
+    calibration: Calibration | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     files: dict[FileName, Sha256] = Field(default_factory=dict)

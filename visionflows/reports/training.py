@@ -4,6 +4,8 @@ from visionflows.reports.training import training_report
 page = training_report(info, {"confusion": png}, summary)
 """
 
+from collections.abc import Sequence
+
 from visionflows.model.schema import Agreement, ModelInfo
 from visionflows.reports.page import page, percent
 
@@ -24,10 +26,16 @@ _PICTURES = (
 )
 
 
-def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) -> str:
+def training_report(
+    model: ModelInfo,
+    pictures: dict[str, bytes],
+    summary: str,
+    left: Sequence[tuple[float, float]] = (),
+) -> str:
     """The HTML page of a model (the content of model.json), with PNG bytes by name.
 
-    `summary` is what fastai's learn.summary() says of the frozen network.
+    `summary` is what fastai's learn.summary() says of the frozen network, `left` the share of rows
+    that precisions of the others leave to people.
     """
     metrics = model.metrics
     return page("training.html").render(
@@ -35,6 +43,7 @@ def training_report(model: ModelInfo, pictures: dict[str, bytes], summary: str) 
         metrics=metrics,
         pictures=pictures,
         summary=summary,
+        left=left,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
         agreement=[
             agreement_line(found)

@@ -29,7 +29,7 @@ from visionflows.scoring.books import Books
 from visionflows.scoring.inventory import Inventory, begin_inventory, check_room
 from visionflows.scoring.job import Computes, computed_by, job_of
 from visionflows.scoring.listing import Shard
-from visionflows.scoring.schema import NodeTimings, RunCounts, RunModel, RunResult, Timings
+from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import Source
 from visionflows.scoring.timings import timings
@@ -160,13 +160,14 @@ class Run(abc.ABC):
             root=self._input.root,
             output=str(self.output),
             job=self.job.digest,
-            model=self._model(),
+            model=result.model_of(self.engine.model),
             settings=self.job.settings,
             device=self.engine.device_name,
             limits=self.engine.limits,
             passed_over=dict(self._input.passed.hidden),
             computed=computed,
             books=self._counts(books),
+            review=result.review_of(self.engine.model, self.job.settings),
             confidence_histogram=books.histogram,
             timings=self._timings(),
             nodes=self._nodes(),
@@ -179,18 +180,6 @@ class Run(abc.ABC):
     def _nodes(self) -> dict[str, NodeTimings]:
         """What each node of a cluster did; nothing on one machine."""
         return {}
-
-    def _model(self) -> RunModel:
-        model = self.engine.model
-        return RunModel(
-            name=model.info.name,
-            version=model.info.version,
-            architecture=model.info.architecture,
-            classes=model.classes,
-            image_size=model.info.image_size,
-            digest=model.digest,
-            place=str(model.place),
-        )
 
     def _counts(self, books: Books) -> RunCounts:
         told = books.counts().model_dump()

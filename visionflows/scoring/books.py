@@ -9,6 +9,7 @@ A part keeps its share in its record, and the whole is the sum of the parts.
 """
 
 import collections
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -20,7 +21,9 @@ from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 class Books:
     """How many files were found, and what became of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Mapping[str, int] | None = None) -> None:
+        self._columns = flags or {}  # those that say True or False, and where they are
+        self.flags = collections.Counter(dict.fromkeys(self._columns, 0))
         self.by_status: collections.Counter[str] = collections.Counter()
         self.by_label: collections.Counter[str] = collections.Counter()
         self.histogram = [0] * HISTOGRAM_BINS
@@ -43,11 +46,13 @@ class Books:
             self.by_label[label] += 1
             bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             self.histogram[bin_] += 1
+            self.flags.update(name for name, at in self._columns.items() if cells[at] == "True")
 
     def add_record(self, record: Record) -> None:
         """Enter a whole part."""
         self.by_status.update(record.books.by_status)
         self.by_label.update(record.books.by_label)
+        self.flags.update(record.books.flags)
         self.kept += record.books.carried_over
         self.histogram = [a + b for a, b in zip(self.histogram, record.histogram, strict=True)]
 
@@ -61,6 +66,7 @@ class Books:
                 carried_over=self.kept,
                 by_status=dict(sorted(self.by_status.items())),  # type: ignore[arg-type]
                 by_label=dict(sorted(self.by_label.items())),
+                flags=dict(sorted(self.flags.items())),
             )
         except ValidationError as error:
             raise RunError(

@@ -7,6 +7,7 @@ job.rows_hold(plan)      # are the rows of an earlier run this one's too?
 
 import dataclasses
 import json
+import logging
 from typing import Any, Protocol
 
 from visionflows.digest import sha256_of
@@ -15,6 +16,9 @@ from visionflows.model.bundle import Model
 from visionflows.scoring.schema import Computed, JobSettings, Plan
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import same_input
+from visionflows.trust.thresholds import believed, in_words
+
+log = logging.getLogger("visionflows.job")
 
 COLUMNS = ("path", "status", "label", "confidence", "error")
 
@@ -79,7 +83,17 @@ class Job:
         ranks = range(1, self.settings.top + 1)
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
         about = exif.COLUMNS if self.settings.exif else ()
-        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top, *about]
+        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top, *about, *self._flagged]
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """The columns that say True or False of an ok row, and where they are in it."""
+        first = len(self.header) - len(self._flagged)
+        return {name: first + at for at, name in enumerate(self._flagged)}
+
+    @property
+    def _flagged(self) -> tuple[str, ...]:
+        return ("review",) if self.settings.thresholds else ()
 
     def as_plan(self) -> Plan:
         """The job as plan.json holds it."""
@@ -141,6 +155,11 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings) -> Job:
     """The job of an engine's model and settings on an input, of no files yet."""
     more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
     more |= {"exif": True} if settings.exif else {}
+    more |= {"raw": True} if settings.raw and engine.model.info.calibration else {}
+    if settings.min_precision:
+        found = believed(engine.model, settings.min_precision, settings.raw)
+        log.info("review: %s", in_words(found, settings.min_precision))
+        more |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
     return Job(
         input=source,
         listing="",

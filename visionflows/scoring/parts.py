@@ -115,7 +115,7 @@ def rows_of(part: bytes) -> Iterator[list[str]]:
 
 def is_of(whole: Whole, job: Job) -> bool:
     """Whether a part's rows are such as this job writes, of the files it names, and counted."""
-    books, header = Books(), job.header
+    books, header = Books(job.flags), job.header
     if not whole.data.startswith(line(header)):
         return False
     try:
@@ -129,7 +129,11 @@ def is_of(whole: Whole, job: Job) -> bool:
     except (ValueError, IndexError, OverflowError, csv.Error):
         return False
     ours, told = books.counts(), whole.record.books
-    same = (ours.by_status, ours.by_label) == (told.by_status, told.by_label)
+    same = (ours.by_status, ours.by_label, ours.flags) == (
+        told.by_status,
+        told.by_label,
+        told.flags,
+    )
     return same and books.histogram == list(whole.record.histogram)
 
 
@@ -204,7 +208,7 @@ def write_part(
     `rows` are one for each file that has no row yet, in order, computed by the first of `made`.
     Raises RunError where a file would have no row, or another file's.
     """
-    books, text = Books(), io.StringIO()
+    books, text = Books(job.flags), io.StringIO()
     marks: list[Mark] = []
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(job.header)
@@ -267,7 +271,15 @@ def cells_of(row: Row, job: Job) -> list[str]:
     texts = [f"{value:.6f}" for value in values.tolist()]
     order = (-values).argsort(kind="stable")[: job.settings.top]
     top = [cell for at in order for cell in (job.classes[at], texts[at])]
-    return [path, "ok", job.classes[best], texts[best], "", *texts, *top, *row.about]
+    flags = [str(one) for one in _flags(best, float(texts[best]), job)]
+    return [path, "ok", job.classes[best], texts[best], "", *texts, *top, *row.about, *flags]
+
+
+def _flags(best: int, confidence: float, job: Job) -> Iterator[bool]:
+    """What the columns of `job.flags` say of a row."""
+    if thresholds := job.settings.thresholds:
+        least = thresholds[best]
+        yield least is None or confidence < least
 
 
 def line(cells: Iterable[str]) -> bytes:

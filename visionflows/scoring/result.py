@@ -16,14 +16,26 @@ from collections.abc import Iterable, Iterator
 
 from visionflows.digest import Digested
 from visionflows.errors import RunError
+from visionflows.model.bundle import Model
 from visionflows.places.base import Place
 from visionflows.scoring.books import Books
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
-from visionflows.scoring.schema import FAILED, Computed, Plan, RunResult, Share, WrittenFile
+from visionflows.scoring.schema import (
+    FAILED,
+    Computed,
+    JobSettings,
+    Plan,
+    Review,
+    RunModel,
+    RunResult,
+    Share,
+    WrittenFile,
+)
 from visionflows.scoring.spreadsheet import SIGNATURE, as_text
 from visionflows.stored import NotSoError
+from visionflows.trust.thresholds import believed
 
 log = logging.getLogger("visionflows.result")
 
@@ -92,6 +104,32 @@ def join(
         else:
             files[f"{folder}{name}"] = _write(output, f"{folder}{name}", lines)
     return files
+
+
+def model_of(model: Model) -> RunModel:
+    """What run.json says of the model."""
+    return RunModel(
+        name=model.info.name,
+        version=model.info.version,
+        architecture=model.info.architecture,
+        classes=model.classes,
+        image_size=model.info.image_size,
+        digest=model.digest,
+        place=str(model.place),
+    )
+
+
+def review_of(model: Model, settings: JobSettings) -> Review | None:
+    """What run.json says of what is left to people, where `--min-precision` is wanted."""
+    if settings.min_precision is None:
+        return None
+    found = believed(model, settings.min_precision, bool(settings.raw))
+    return Review(
+        min_precision=settings.min_precision,
+        share_told=found.share,
+        thresholds=dict(zip(model.classes, found.by_class, strict=True)),
+        together=found.together,
+    )
 
 
 def folder_for(output: Place, failed: bool) -> str:

@@ -27,6 +27,9 @@ class JobSettings(Part):
     shard_size: Count
     decode: str | None = None  # if it is not the model's own, which is in the model's digest
     exif: bool | None = None  # whether there are its columns
+    raw: bool | None = None  # whether probabilities are not calibrated, of a model that could be
+    min_precision: float | None = None  # and from which confidence on each class has it
+    thresholds: tuple[float | None, ...] | None = None
 
 
 class Plan(Stored):
@@ -57,6 +60,7 @@ class Counts(Part):
     carried_over: Count
     by_status: dict[Status, Annotated[int, Field(gt=0)]]
     by_label: dict[str, Annotated[int, Field(gt=0)]]
+    flags: dict[str, Count] = Field(default_factory=dict)  # rows by the column that says True
 
     @model_validator(mode="after")
     def _balance(self) -> Self:
@@ -132,6 +136,16 @@ class RunModel(Part):
     place: str
 
 
+class Review(Part):
+    """What is left to people: trust.thresholds. `share_told` is their share of the validation
+    images, which was told before the run; None is a class of which every row is."""
+
+    min_precision: float
+    share_told: float
+    thresholds: dict[str, float | None]
+    together: tuple[str, ...] = ()
+
+
 class Timings(Part):
     """Where a run's time went: seconds, those of each stage per 1,000 images, and what limits."""
 
@@ -176,6 +190,7 @@ class RunResult(Stored):
     passed_over: dict[str, int] = Field(default_factory=dict)
     computed: list[Share] = Field(default_factory=list)
     books: RunCounts
+    review: Review | None = None
     confidence_histogram: list[Count]
     timings: Timings
     nodes: dict[str, NodeTimings] = Field(default_factory=dict)  # of a cluster

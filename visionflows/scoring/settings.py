@@ -26,6 +26,13 @@ class ScoreSettings(EngineSettings):
         1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
     )
     top: int = Field(0, ge=0, le=1000, description="Columns with the best K classes, in order.")
+    min_precision: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="Column `review`: whether a person should look, so that of the other labels "
+        "at least this share is right.",
+    )
     only_new: bool = Field(
         False, description="Take over the rows of files that this output has already scored."
     )

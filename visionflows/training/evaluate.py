@@ -3,9 +3,10 @@
     from visionflows.training.evaluate import evaluate
     evaluate(table, "store/datasets/pets-5c1a3d0f", Path("draft"))["error_rate"]
 
-Reads the draft that fine_tune left, and adds `evaluation.json`, `pictures/*.png` (what fastai's
-show_batch, show_results and Interpretation draw) and `selfcheck/`: a few small images with the
-probabilities that whoever loads these weights must get from them.
+Reads the draft that fine_tune left, and adds `evaluation.json`, `validation.csv` (what it says of
+each validation image), `pictures/*.png` (what fastai's show_batch, show_results and Interpretation
+draw) and `selfcheck/`: a few small images with the probabilities that whoever loads these weights
+must get from them.
 """
 
 import csv
@@ -21,6 +22,7 @@ from visionflows.images.open import open_image
 from visionflows.images.resize import resized
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
+from visionflows.training.calibration import calibration, validation_csv
 from visionflows.training.learner import make_learner, normalisation, torch_draws
 from visionflows.training.pictures import draw
 from visionflows.training.settings import TrainSettings
@@ -43,8 +45,8 @@ def evaluate(
     visionflows; it opens images as fastai does, without their EXIF orientation.
 
     Keys: error_rate, accuracy, valid_loss, by_class (precision, recall and count of each),
-    confusion (rows: actual, columns: predicted, in the order of the classes); where a picture could
-    not be drawn, pictures_left_out: why, by its name.
+    confusion (rows: actual, columns: predicted, in the order of the classes), calibration (see
+    training.calibration); where a picture could not be drawn, pictures_left_out: why, by its name.
     """
     place = LocalPlace(draft)
     training = json.loads(place.read("training.json"))
@@ -54,6 +56,9 @@ def evaluate(
             probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
             metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
+            metrics["calibration"] = _calibrate(
+                learn, probabilities.numpy(), targets.numpy(), place
+            )
             pictures, left_out = draw(learn, metrics, training["history"])
             for name, png in pictures.items():
                 place.write(f"pictures/{name}.png", png)
@@ -81,6 +86,19 @@ def _trained(
     learn.settings = settings
     learn.model.load_state_dict(load(place.read("weights.safetensors")))
     return learn
+
+
+def _calibrate(
+    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, place: LocalPlace
+) -> dict[str, Any]:
+    """How sure the network may be believed; what it says of each validation image is written."""
+    valid = learn.dls.valid.items
+    found = calibration(probabilities, targets, list(valid.sha256))
+    told = validation_csv(
+        list(valid.path), list(learn.dls.vocab), targets, probabilities, found["temperature"]
+    )
+    place.write("validation.csv", told)
+    return found
 
 
 def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str]) -> dict[str, Any]:

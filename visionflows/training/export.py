@@ -17,6 +17,7 @@ from visionflows.engine import EngineSettings, make_engine
 from visionflows.engine.openvino import why_absent
 from visionflows.errors import ModelError, one_line
 from visionflows.model.bundle import ONNX, Model, network_of
+from visionflows.model.network import opened
 from visionflows.model.schema import ModelInfo, Normalise
 from visionflows.places.local import LocalPlace
 from visionflows.training.learner import torch_draws
@@ -95,8 +96,7 @@ def _with_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
     from torch import nn
 
     body, head = network
-    layers = list(cast("nn.Sequential", head))
-    pooled = next(at for at, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm1d))
+    pool, rest = opened(cast("nn.Sequential", head))
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
     )
@@ -107,8 +107,7 @@ def _with_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
 
         def __init__(self) -> None:
             super().__init__()
-            self.body, self.pool = body, nn.Sequential(*layers[:pooled])
-            self.head = nn.Sequential(*layers[pooled:])
+            self.body, self.pool, self.head = body, pool, rest
             self.register_buffer("scale", 1 / (255 * std))
             self.register_buffer("shift", -mean / std)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.data import table
 from visionflows.machine import versions
+from visionflows.model.bundle import VALIDATION
 from visionflows.model.names import is_name
 from visionflows.model.registry import new_version, publish
 from visionflows.model.schema import ModelInfo
@@ -18,12 +19,15 @@ from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
 from visionflows.training.draft import PUBLISHING
 from visionflows.training.settings import TrainSettings
+from visionflows.trust.thresholds import read_told, thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from visionflows.data.fetch import Dataset
 
+PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # for which the report says what is left to people
+_NOT_METRICS = ("pictures_left_out", "calibration")
 _NOT_TRAINING = ("settings", "classes", "normalise", "summary")
 
 
@@ -70,7 +74,8 @@ def describe(
             **{key: settings[key] for key in ("epochs", "augment", "keep", "patience")},
             **{key: value for key, value in record.items() if key not in _NOT_TRAINING},
         },
-        "metrics": {key: value for key, value in metrics.items() if key != "pictures_left_out"},
+        "metrics": {key: value for key, value in metrics.items() if key not in _NOT_METRICS},
+        "calibration": metrics["calibration"],
         "versions": versions(),
         "notes": [
             *table.notes(files),
@@ -90,7 +95,9 @@ def publish_training(
     """
     _begin(LocalPlace(draft), place(store).sub(f"models/{info.name}"), info.version)
     pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
-    (draft / "report.html").write_text(training_report(info, pictures, summary))
+    told = read_told((draft / VALIDATION).read_bytes(), info.classes, raw=False)
+    left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
+    (draft / "report.html").write_text(training_report(info, pictures, summary, left))
     return publish(draft, store, info, files)
 
 

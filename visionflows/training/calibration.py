@@ -1,0 +1,64 @@
+"""Fit the temperature of a network on one half of the validation images, and judge it on the other.
+
+    from visionflows.training.calibration import calibration
+    calibration(probabilities, targets, sha256s)["ece"]        # 0.011
+
+Which half an image is in follows from its content alone, so that copies are on one side.
+"""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from visionflows.trust.calibration import calibrated, expected_error, reliability, temperature_of
+
+LEAST = 50  # images a half: fewer say too little of either
+
+
+def calibration(
+    probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str]
+) -> dict[str, Any]:
+    """What model.json says of how sure a model may be believed (`calibration`).
+
+    `probabilities` (n, classes) are the network's own of validation images, `targets` (n,) their
+    classes. Keys: temperature, fitted and judged (images), ece_raw and ece (expected calibration
+    error before and after), bins_raw and bins; with too few images temperature is 1, and `why` says
+    so.
+    """
+    judged = np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
+    if min(judged.sum(), (~judged).sum()) < LEAST:
+        why = f"{len(judged)} validation images are too few to calibrate on"
+        return {"temperature": 1.0, "why": why}
+    temperature = temperature_of(probabilities[~judged], targets[~judged])
+    before = reliability(probabilities[judged], targets[judged])
+    after = reliability(calibrated(probabilities[judged], temperature), targets[judged])
+    return {
+        "temperature": temperature,
+        "fitted": int((~judged).sum()),
+        "judged": int(judged.sum()),
+        "ece_raw": expected_error(before),
+        "ece": expected_error(after),
+        "bins_raw": before,
+        "bins": after,
+    }
+
+
+def validation_csv(
+    paths: list[str],
+    classes: list[str],
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    temperature: float,
+) -> bytes:
+    """validation.csv: what the network says of each validation image, and what it is."""
+    sure = calibrated(probabilities, temperature).max(1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "predicted", "confidence", "raw"])
+    best, raw = probabilities.argmax(1), probabilities.max(1)
+    for at, path in enumerate(paths):
+        label, said = classes[targets[at]], classes[best[at]]
+        writer.writerow([path, label, said, f"{sure[at]:.6f}", f"{raw[at]:.6f}"])
+    return text.getvalue().encode()
