@@ -1,0 +1,120 @@
+"""Calibrated probabilities in the CSV, and the column `review`, through whole runs."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from conftest import CLASSES
+from scored import probabilities, rows_of
+from versions import another, changed
+
+from visionflows.engine.base import EngineSettings
+from visionflows.errors import SettingsError
+from visionflows.model.registry import find
+from visionflows.scoring.predict import predict
+from visionflows.scoring.run import ScoreSettings, open_engine, score_folder
+from visionflows.scoring.schema import RunResult
+from visionflows.trust.calibration import calibrated
+
+HEADER = "path,label,predicted,confidence,raw\n"
+
+
+@pytest.fixture
+def store(trained, tmp_path):
+    """Two versions of the model: one that is twice as sure as it should be, one from before."""
+    line = "{0}-{1}.png,{0},{0},0.{2},0.99\n"
+    sure = [line.format(name, at, 99 - at % 45) for name in CLASSES[:2] for at in range(200)]
+    another(trained, tmp_path / "store", "1-sure", validation_csv=HEADER + "".join(sure))
+    changed(tmp_path / "store", "1-sure", calibration={"temperature": 2.0})
+    another(trained, tmp_path / "store", "0-old")
+    info = json.loads((tmp_path / "store/models/shapes/0-old/model.json").read_text())
+    del info["files"]["validation.csv"]
+    changed(tmp_path / "store", "0-old", files=info["files"])
+    return tmp_path / "store"
+
+
+def scored(store, inbox, output, version="1-sure", **settings):
+    return RunResult.model_validate(
+        score_folder(
+            *(str(inbox), str(output), f"shapes@{version}", store),
+            ScoreSettings(workers=1, **settings),
+        ),
+        strict=False,
+    )
+
+
+def test_probabilities_are_calibrated_unless_raw_ones_are_wanted(store, inbox, tmp_path):
+    scored(store, inbox, tmp_path / "old", "0-old")
+    scored(store, inbox, tmp_path / "raw", raw=True)
+    scored(store, inbox, tmp_path / "calibrated")
+    old, raw, ours = (
+        probabilities(rows_of(tmp_path / name)) for name in ("old", "raw", "calibrated")
+    )
+    assert (old == raw).all()
+    assert np.abs(calibrated(raw, 2.0) - ours).max() < 1e-5
+    assert np.abs(raw - ours).max() > 0.1
+    rows = rows_of(tmp_path / "calibrated")
+    told = np.array([float(row["confidence"]) for row in rows])
+    assert (told == ours.max(1)).all()
+    engine = open_engine("shapes@1-sure", store, EngineSettings(workers=1, batch_size=1))
+    (answer,) = predict([str(inbox / rows[0]["path"])], engine)
+    assert answer.probabilities == pytest.approx(ours[0], abs=2e-6)
+
+
+def test_rows_that_are_not_sure_enough_are_left_to_people(store, inbox, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "visionflows")
+    (inbox_with_bad := tmp_path / "in").mkdir()
+    for path in sorted(inbox.glob("*/*"))[:60]:
+        (inbox_with_bad / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
+    (inbox_with_bad / "bad.png").write_bytes(b"no picture")
+    run = scored(store, inbox_with_bad, tmp_path / "out", min_precision=0.9, max_error_rate=1)
+    limits = run.review.thresholds
+    assert limits == {"circle": 0.55, "square": 0.55, "stripes": None}
+    rows = rows_of(tmp_path / "out")
+    assert {row["review"] for row in rows if row["status"] != "ok"} == {""}
+    for row in rows:
+        if row["status"] == "ok":
+            least = limits[row["label"]]
+            wanted = least is None or float(row["confidence"]) < least
+            assert row["review"] == str(wanted), row
+    left = sum(row["review"] == "True" for row in rows)
+    assert run.books.flags == {"review": left}
+    assert 0 < left < run.books.ok
+    assert "review: about 0.0 % of rows are left to people, as of 400" in caplog.text
+    assert f"<p>{left} rows" in (tmp_path / "out/report.html").read_text()
+
+
+def test_flags_of_parts_that_a_run_goes_on_from_are_counted(store, inbox, tmp_path):
+    whole = scored(store, inbox, tmp_path / "whole", min_precision=0.9, shard_size=20)
+    engine = open_engine("shapes@1-sure", store, ScoreSettings(workers=1))
+    from visionflows.scoring.run import ScoringRun
+
+    settings = ScoreSettings(workers=1, min_precision=0.9, shard_size=20)
+    with ScoringRun(str(inbox), str(tmp_path / "out"), engine, settings).alone() as run:
+        for _, shard in zip(range(2), run.to_score(), strict=False):
+            run.score(shard)
+    again = scored(store, inbox, tmp_path / "out", min_precision=0.9, shard_size=20)
+    assert again.books == whole.books
+    assert (tmp_path / "out/predictions.csv").read_bytes() == (
+        tmp_path / "whole/predictions.csv"
+    ).read_bytes()
+
+
+def test_a_model_that_does_not_say_what_it_made_of_each_is_refused(store, inbox, tmp_path):
+    with pytest.raises(SettingsError, match=r"min_precision: shapes@0-old has no validation.csv"):
+        scored(store, inbox, tmp_path / "out", "0-old", min_precision=0.9)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_network_made_of_each_validation_image_is_published(trained):
+    place = find("shapes", trained.store)
+    told = place.read("validation.csv").decode().splitlines()
+    assert told[0] + "\n" == HEADER
+    valid = trained.table[trained.table.is_valid]
+    rows = [line.split(",") for line in told[1:]]
+    assert sorted((row[0], row[1]) for row in rows) == sorted(
+        zip(valid.path, valid.label, strict=True)
+    )
+    right = sum(row[1] == row[2] for row in rows) / len(rows)
+    assert right == pytest.approx(trained.metrics["accuracy"])
