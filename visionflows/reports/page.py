@@ -2,11 +2,15 @@
 
 from visionflows.reports.page import page
 page("scoring.html").render(run=run)
+
+A page extends page.html: a block `title`, a block `header`, and a block `body` of sections, each
+with an `<h2 id=…>` that gets its link below the header.
 """
 
 import base64
 import datetime
 import functools
+import re
 from pathlib import Path
 
 import jinja2
@@ -25,6 +29,7 @@ def page(name: str) -> jinja2.Template:
     )
     environment.globals["css"] = Markup((Path(__file__).parent / "style.css").read_text())
     environment.filters |= {
+        "headings": _headings,
         "number": _number,
         "percent": percent,
         "share": lambda value: "–" if value is None else f"{value:.3f}",
@@ -34,6 +39,13 @@ def page(name: str) -> jinja2.Template:
         "png": lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
     }
     return environment.get_template(name)
+
+
+def _headings(body: str) -> list[tuple[str, Markup]]:
+    """The id and the words of each h2, without what stands beside the words in a span."""
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body, flags=re.DOTALL)
+    bare = [(key, re.sub(r"<span.*?</span>|<[^>]+>", "", title)) for key, title in found]
+    return [(key, Markup(title.strip())) for key, title in bare]
 
 
 def _number(value: float) -> str:

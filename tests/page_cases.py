@@ -1,0 +1,88 @@
+"""Every page that visionflows makes, saying much under long names, for who opens them all.
+
+    CASES["scoring.html"](trained, tmp_path)              # its HTML
+
+A page is a template of visionflows/reports/ that extends page.html; one without a case here fails
+tests/reports/test_page_cases.py.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, Trained, write_shapes
+
+from visionflows.errors import TooManyBadError
+from visionflows.model.schema import ModelInfo
+from visionflows.places import place
+from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
+from visionflows.reports.training import training_report
+from visionflows.scoring.run import score_folder
+
+LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
+
+
+def scoring(trained: Trained, folder: Path) -> str:
+    """The page of a run that ended as failed, of pictures in a folder with a long name."""
+    write_shapes(folder / "in" / LONG, each=12, first_seed=300)
+    for number in range(9):
+        name = f"bad & {number}.jpg" if number else f"{LONG}.jpg"
+        (folder / "in" / name).write_bytes(b"nothing" * number)
+    with pytest.raises(TooManyBadError):
+        score_folder(str(folder / "in"), str(folder / "out"), "shapes", trained.store)
+    return (folder / "out" / "report.html").read_text()
+
+
+def described(trained: Trained) -> ModelInfo:
+    """What model.json says of a model whose training is all told."""
+    model = json.loads((Path(trained.place) / "model.json").read_text())
+    model |= {
+        "pretrained": "none",
+        "labels": "folder",
+        "exif": "applied",
+        "dataset": {
+            **{"name": "shapes", "source": "a & b", "sha256": None, "fingerprint": "0" * 64},
+            **{"train": 54, "valid": 18, "skipped": 2},
+        },
+        "split": {"seed": 42, "valid_pct": 0.25},
+        "training": trained.record["settings"] | trained.record,
+    }
+    return ModelInfo.model_validate(model, strict=False)
+
+
+def training(trained: Trained, folder: Path) -> str:
+    """The page of a model, one of its classes under a long name."""
+    info = described(trained)
+    by_class = [row.model_copy(update={"class_": LONG}) for row in info.metrics.by_class[:1]]
+    metrics = {"by_class": [*by_class, *info.metrics.by_class[1:]]}
+    told = {"classes": [LONG, *info.classes[1:]], "pretrained": f"/{LONG}", "notes": [LONG, "n"]}
+    told["metrics"] = info.metrics.model_copy(update=metrics)
+    pictures = {path.stem: path.read_bytes() for path in Path(trained.place).glob("pictures/*")}
+    return training_report(info.model_copy(update=told), pictures, trained.record["summary"])
+
+
+def comparison(trained: Trained, folder: Path) -> str:
+    """The page of two versions that flip much."""
+    info = ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
+    info = info.model_copy(update={"version": "v" * 100})
+    folder = write_shapes(folder / "in", each=4)
+    paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    flips = [Flip(path, LONG, LONG, 0.99, CLASSES[0], 0.5) for path in paths]
+    flips += [Flip(path, CLASSES[1], LONG, 0.99, CLASSES[2], 0.5) for path in paths]
+    flips += [Flip(path, CLASSES[1], LONG, 0.99, CLASSES[1], 0.5) for path in paths]
+    told = Comparison(
+        **{"a": info, "b": info, "images": 900, "a_errors": 24, "b_errors": 24},
+        **{"both_wrong_alike": 3, "p_value": 0.5, "p_value_of_b": 0.6, "alpha": 0.05, "better": ""},
+        **{"not_compared": 4, "gone": 1, "only_a_knows": [LONG], "only_b_knows": []},
+        classes=[ClassCounts(name, 300, 290, 280, 12, 2) for name in (LONG, *CLASSES)],
+        flips=flips,
+    )
+    return comparison_report(told, place(folder))
+
+
+CASES: dict[str, Callable[[Trained, Path], str]] = {
+    "comparison.html": comparison,
+    "scoring.html": scoring,
+    "training.html": training,
+}
