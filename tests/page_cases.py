@@ -14,7 +14,7 @@ import pytest
 from conftest import CLASSES, Trained, write_shapes
 
 from visionflows.errors import TooManyBadError
-from visionflows.model.schema import ModelInfo
+from visionflows.model.schema import Calibration, ModelInfo
 from visionflows.places import place
 from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
 from visionflows.reports.training import training_report
@@ -58,8 +58,12 @@ def training(trained: Trained, folder: Path) -> str:
     metrics = {"by_class": [*by_class, *info.metrics.by_class[1:]]}
     told = {"classes": [LONG, *info.classes[1:]], "pretrained": f"/{LONG}", "notes": [LONG, "n"]}
     told["metrics"] = info.metrics.model_copy(update=metrics)
+    bins = ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15
+    sure = {"judged": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
+    told["calibration"] = Calibration.model_validate(sure, strict=False)
     pictures = {path.stem: path.read_bytes() for path in Path(trained.place).glob("pictures/*")}
-    return training_report(info.model_copy(update=told), pictures, trained.record["summary"])
+    summary = trained.record["summary"]
+    return training_report(info.model_copy(update=told), pictures, summary, [(0.98, 0.1)])
 
 
 def comparison(trained: Trained, folder: Path) -> str:
