@@ -13,14 +13,17 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from visionflows.data import split
 from visionflows.data.kinds import is_archive_name
 from visionflows.data.labels import LabelRule, label_rows, parse_label_rule
 from visionflows.data.lines import shown, some
 from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError, TableError
+from visionflows.images.alike import signature
 from visionflows.images.formats import Pictures
 from visionflows.images.memory import MAX_PIXELS, Memory
 from visionflows.images.open import opened, read_file
@@ -35,9 +38,22 @@ from visionflows.places.names import name_of, text_of
 
 log = logging.getLogger("visionflows.table")
 
-COLUMNS = ["path", "label", "is_valid", "sha256", "width", "height", "status", "error"]
+COLUMNS = [
+    *("path", "label", "is_valid", "sha256", "width", "height", "signature", "status", "error"),
+]
 UNLABELLED = "unlabelled"  # beside the statuses of images.py: no label, so never opened
 OUT_OF_BALANCE = 10  # told when the largest class is more than this many times the smallest
+
+
+class _Look(NamedTuple):
+    """What is in a file."""
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    signature: str = ""
+    status: str = "ok"
+    error: str = ""
 
 
 def build_table(
@@ -54,9 +70,10 @@ def build_table(
 
     `path` is relative to the folder, as text (names.text_of); `width` and `height` are pixels
     of the whole upright image, which is decoded once, as `opening` says, and of which a copy is
-    kept where that makes it smaller (images.reduced). `status` is `ok`, `unreadable`, `too_large`,
-    `missing` or `unlabelled`, and `error` says why it is not ok; such a row is on no side: its
-    is_valid is False.
+    kept where that makes it smaller (images.reduced). `signature` (images.alike) is as hex digits
+    what it looks like: a split that is drawn keeps look-alikes on one side. `status` is `ok`,
+    `unreadable`, `too_large`, `missing` or `unlabelled`, and `error` says why it is not ok; such a
+    row is on no side: its is_valid is False.
     Raises SettingsError, PlaceError, and TableError where there is no training set in it.
     """
     rule = parse_label_rule(labels)
@@ -74,19 +91,20 @@ def build_table(
     memory = Memory(max_pixels)
     keeper = Keeper(reduced(opening))
 
-    def size(data: bytes, sha256: str) -> tuple[int, int]:
+    def look(data: bytes, sha256: str) -> _Look:
         with opened(data, max_pixels, memory, opening) as picture:
             if picture.image.size != picture.size:
                 keeper.keep(sha256, picture.image)
-            return picture.size
+            return _Look(sha256, *picture.size, signature(picture.image).hex())
 
-    table = _with_contents(pd.DataFrame(rows), images, size, memory, workers)
+    table = _with_contents(pd.DataFrame(rows), images, look, memory, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
+    alike = split.look_alikes(usable)
     if "is_valid" in table:
-        valid = _valid_as_given(usable, rule)
+        valid = split.as_given(usable, rule)
     else:
-        valid = _valid_by_lot(usable, valid_pct, seed)
+        valid = split.by_lot(usable, valid_pct, seed, alike)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
     log.info(
         "%d images of %d classes: %d to train on, %d to validate on; %d left out",
@@ -97,7 +115,8 @@ def build_table(
         log.info("%s", line)
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
-    table.attrs["notes"] = [*passed.lines(), *odd]  # what its rows cannot tell
+    # What its rows cannot tell, or not at once.
+    table.attrs["notes"] = [*passed.lines(), *odd, *split.notes(usable, valid, alike)]
     for note in notes(table):
         log.info("note: %s", note)
     return table
@@ -112,8 +131,8 @@ def notes(table: pd.DataFrame) -> list[str]:
     """What a person should know of a table that can be trained on, a line each.
 
     What was passed over, folders and classes that are odd, files left out, a class more than 10
-    times as large as another, classes that one side of the split lacks, and the same bytes under
-    different labels.
+    times as large as another, classes that one side of the split lacks, images that look alike,
+    and the same bytes under different labels.
     """
     usable = table[table.status == "ok"]
     return [
@@ -146,30 +165,28 @@ def _no_image(images: LocalPlace) -> str:
 def _with_contents(
     table: pd.DataFrame,
     images: LocalPlace,
-    size: Callable[[bytes, str], tuple[int, int]],
+    opened: Callable[[bytes, str], _Look],
     memory: Memory,
     workers: int | None,
 ) -> pd.DataFrame:
     """The table with what is in each file, every file read and decoded once."""
 
-    def look(path: str, label: str, why: str) -> tuple[str, int, int, str, str]:
+    def look(path: str, label: str, why: str) -> _Look:
         if not label:
-            return "", 0, 0, UNLABELLED, why
+            return _Look(status=UNLABELLED, error=why)
         sha256 = ""
         try:
             file = images.path(name_of(path))
             with memory.file(file.stat().st_size if file.exists() else 0):
                 data = read_file(file, memory)
                 sha256 = sha256_of(data)
-                width, height = size(data, sha256)
+                return opened(data, sha256)
         except BadImage as bad:
-            return sha256, 0, 0, bad.status, bad.reason
-        return sha256, width, height, "ok", ""
+            return _Look(sha256, status=bad.status, error=bad.reason)
 
     with ThreadPoolExecutor(workers or decoders()) as pool:  # Pillow decodes without the GIL
         looks = list(pool.map(look, table.path, table.label, table.why))
-    contents = pd.DataFrame(looks, columns=["sha256", "width", "height", "status", "error"])
-    return table.join(contents)
+    return table.join(pd.DataFrame(looks))
 
 
 def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:
@@ -186,62 +203,6 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
             f"--labels {rule}: gives all {len(usable)} images one label, "
             f"{shown(usable.label.iloc[0])}; training needs two or more"
         )
-
-
-def _valid_by_lot(usable: pd.DataFrame, valid_pct: float, seed: int) -> set[str]:
-    """The sha256 of the images to validate on: a share of each class, at least one.
-
-    A class of one image is trained on and not judged, and that is said.
-    Images are drawn by their content alone, in the order of sha256(seed, content), so neither
-    names nor the order of files matter, copies stay together, and a new image moves few others.
-    Bytes under two labels cannot be right twice: they are never drawn, and stay in training.
-    """
-    labels = usable.groupby("sha256").label.nunique()
-    clear = set(labels.index[labels == 1])
-    valid: set[str] = set()
-    alone: list[str] = []
-    too_few: list[str] = []
-    for label, contents in usable.groupby("label").sha256.unique().items():
-        drawn = sorted(clear.intersection(contents), key=lambda sha256: _lot(seed, sha256))
-        if not drawn or len(contents) < 2:
-            (alone if drawn else too_few).append(str(label))
-            continue
-        share = max(round(valid_pct * len(contents)), 1)
-        valid.update(drawn[: min(share, len(contents) - 1)])
-    if too_few:
-        raise TableError(
-            f"too few images to split: {some(too_few)}; a class needs one under no other label; "
-            "add some or take the class out"
-        )
-    if not valid:
-        raise TableError(
-            f"too few images to split: {some(alone)} have one each; a class needs one to train on "
-            "and a different one to validate on, and at least one class must have both; add some"
-        )
-    if alone:
-        log.warning("one image only, so trained on and never judged: %s", some(alone))
-    return valid
-
-
-def _lot(seed: int, sha256: str) -> str:
-    return sha256_of(f"{seed}:{sha256}".encode())
-
-
-def _valid_as_given(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
-    """The sha256 of the images to validate on, as a csv or folders say; copies come along."""
-    said = usable.is_valid.astype(bool)
-    valid = set(usable.sha256[said])
-    meant = usable.sha256.isin(valid)
-    if meant.all() or not meant.any():
-        side = "train" if meant.all() else "validate"
-        whose = f"{rule.value}: its is_valid" if rule.value else f"--labels {rule}: its split"
-        raise TableError(f"{whose} leaves no usable image to {side} on")
-    copies = usable.path[meant & ~said].tolist()
-    if copies:
-        log.warning(
-            "moved to validation, as copies of images there: %d, %s", len(copies), some(copies)
-        )
-    return valid
 
 
 def _left_out(table: pd.DataFrame) -> list[str]:

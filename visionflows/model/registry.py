@@ -186,7 +186,7 @@ def find(model: str, store: str | Path) -> Place:
 
 def _files_csv(table: "pd.DataFrame") -> bytes:
     usable = table[table.status == "ok"]
-    columns = ["path", "label", "is_valid", "sha256"]
+    columns = ["path", "label", "is_valid", "sha256", "signature"]
     return usable[columns].to_csv(index=False, lineterminator="\r\n").encode()
 
 
