@@ -5,7 +5,7 @@ engine = load("pets@production", "store", ScoreSettings())
 """
 
 from visionflows.cluster.run import open_on
-from visionflows.orchestration import artifacts, forks  # noqa: F401 (decoders are forked here)
+from visionflows.orchestration import artifacts, events, forks  # noqa: F401 (decoders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
 from visionflows.scoring.base import Run
@@ -64,6 +64,9 @@ def merge(run: Run) -> RunResult:
 
 @step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
 def report(run: Run, told: RunResult) -> None:
-    """The page a person opens first, and the summary in the UI."""
+    """The page a person opens first, the summary in the UI, and what the server hears of."""
     run.report(told)
     artifacts.scored(told)
+    if run.history.night:
+        artifacts.drifted(told)
+        events.drifted(told)

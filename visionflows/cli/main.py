@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from visionflows.cli.completion import asked, complete, complete_name
+from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
     Architecture,
@@ -43,6 +44,7 @@ GOES_ON = "the same command goes on where it was"
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app)  # its commands, beside these
+app.add_typer(history_app)
 
 
 @app.callback()
@@ -204,6 +206,7 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>8}  rows with {flag}" for flag, count in books.flags.items()]
     if result.mixed:
         lines.append(result.mixed)
+    lines += [f"drift: {line}" for line in (result.drift.warnings if result.drift else ())]
     endings = books.ignored_by_ending.items()
     lines += [f"  {count:>8}  {ending}: no picture" for ending, count in endings]
     names = [*result.files, f"{result.folder}report.html", f"{result.folder}run.json"]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from visionflows.cli.completion import complete_model
-from visionflows.cli.options import Store, prefect_on_this_machine
+from visionflows.cli.options import Json, Store, prefect_on_this_machine
 
 models_app = typer.Typer(
     help="The models in the store: list, show, compare, promote, history.",
@@ -15,7 +15,6 @@ models_app = typer.Typer(
 Model = Annotated[
     str, typer.Argument(help="A model, as in --model.", autocompletion=complete_model)
 ]
-Json = Annotated[bool, typer.Option("--json", help="The same as JSON, for machines.")]
 
 
 @models_app.command("list", epilog="Example: visionflows models list --store store")

@@ -42,6 +42,7 @@ ValidPct = Annotated[float, typer.Option(help="Share of the images to validate o
 Output = Annotated[
     str, typer.Option(help="Where the CSV goes [default: STORE/scores/<time>]", show_default=False)
 ]
+Json = Annotated[bool, typer.Option("--json", help="The same as JSON, for machines.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Also make the network in int8, for CPUs.")]
 Architecture = Annotated[str | None, typer.Option("--arch")]
 

@@ -18,11 +18,18 @@ from visionflows.model.registry import default_store
 from visionflows.model.schema import ModelInfo
 from visionflows.orchestration.runs import in_run
 from visionflows.scoring.schema import RunResult
+from visionflows.trust.nights import Drift
 
 
 def scored(run: RunResult) -> None:
     """The summary of a scoring run: its books, class counts, where the time went, its files."""
     _leave("markdown", _scoring(run), key="score-summary", description="What was scored")
+
+
+def drifted(run: RunResult) -> None:
+    """What was found of the night beside those before it, where any of it warns."""
+    if run.drift and run.drift.warnings:
+        _leave("markdown", _drift(run, run.drift), key="drift", description="What has changed")
 
 
 def trained(info: ModelInfo, where: str) -> None:
@@ -80,12 +87,27 @@ def _scoring(run: RunResult) -> str:
             "",
             *(f"- {_link(run.output, name)}" for name in files),
             *([run.mixed, ""] if run.mixed else []),
+            *(f"- **drift**: {_text(line)}" for line in (run.drift.warnings if run.drift else ())),
             *_table("label", "files", books.by_label),
             *_table("not scored", "files", statuses),
             "### Where the time went",
             f"{timings.seconds:.1f} s, {timings.images_per_second} images/s; {timings.limit}",
             *_table("stage", "seconds per 1,000", timings.per_1000),
         ]
+    )
+
+
+def _drift(run: RunResult, drift: Drift) -> str:
+    lines = ["| | files elsewhere | chance | |", "|---|---:|---:|---|"]
+    for one in drift.findings:
+        warns = "**warns**" if one.warns else ""
+        lines.append(
+            f"| {_text(one.said)} | {100 * one.effect:.1f} % | {one.p_value:.2g} | {warns} |"
+        )
+    notes = [f"- {_text(note)}" for note in drift.notes]
+    page = _link(run.output, "history.html")
+    return "\n".join(
+        [f"## {_text(run.output)} is not what it was", "", *lines, "", *notes, "", page]
     )
 
 

@@ -1,17 +1,20 @@
-"""What the server hears of: a model that was promoted.
+"""What the server hears of: a model that was promoted, a night that is unlike those before it.
 
     visionflows models promote pets@20261123T081500123Z-1a2b3c4d
     python -c 'from visionflows.orchestration import events; events.promote("pets", "store")'
 
-The event `visionflows.model.promoted` is what the score deployment waits for.
+The event `visionflows.model.promoted` is what the score deployment waits for; what comes of
+`visionflows.run.drifted` is up to you.
 """
 
 from visionflows.errors import ServerError
 from visionflows.model import registry
 from visionflows.orchestration import server
 from visionflows.orchestration.runs import flow_run
+from visionflows.scoring.schema import RunResult
 
 PROMOTED = "visionflows.model.promoted"
+DRIFTED = "visionflows.run.drifted"
 
 
 def promote(model: str, store: str, alias: str = "production", why: str = "") -> str:
@@ -36,6 +39,30 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
             payload={"model": promoted, "version": version, "store": store},
         )
     return promoted
+
+
+def drifted(run: RunResult) -> None:
+    """Tell the server what a scoring run warns of, where it is a flow run."""
+    if not (run.drift and run.drift.warnings and (id_ := flow_run())):
+        return
+    from prefect.events import emit_event
+
+    model = f"{run.model.name}@{run.model.version}"
+    warned = [finding for finding in run.drift.findings if finding.warns]
+    emit_event(
+        DRIFTED,
+        resource={
+            "prefect.resource.id": f"visionflows.run.{id_}",
+            "prefect.resource.name": run.output,
+        },
+        payload={
+            "output": run.output,
+            "model": model,
+            "night": run.drift.night,
+            "warnings": run.drift.warnings,
+            "quantities": [finding.quantity for finding in warned],
+        },
+    )
 
 
 def _check(model: str, alias: str) -> None:

@@ -26,8 +26,9 @@ from visionflows.places.local import clear_drafts, drop_if_empty
 from visionflows.reports.scoring import collect_samples, scoring_report
 from visionflows.scoring import result, shards
 from visionflows.scoring.books import Books
+from visionflows.scoring.history import History
 from visionflows.scoring.inventory import Inventory, begin_inventory, check_room
-from visionflows.scoring.job import Computes, computed_by, job_of
+from visionflows.scoring.job import Computes, computed_by, described, job_of
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
@@ -152,7 +153,7 @@ class Run(abc.ABC):
         folder = result.folder_for(self.output, failed := self._too_many(books))
         files = result.join(*what, books, folder, self.settings.spreadsheet)
         self._write_seconds += time.perf_counter() - began
-        return RunResult(
+        told = RunResult(
             schema_version=RunResult.VERSION,
             run=str(self.output).rstrip("/").rpartition("/")[2],
             status="failed" if failed else "done",
@@ -160,7 +161,7 @@ class Run(abc.ABC):
             root=self._input.root,
             output=str(self.output),
             job=self.job.digest,
-            model=result.model_of(self.engine.model),
+            model=described(self.engine.model),
             settings=self.job.settings,
             device=self.engine.device_name,
             limits=self.engine.limits,
@@ -176,6 +177,8 @@ class Run(abc.ABC):
             files=files,
             versions=versions(),
         )
+        self.history = History(self.output, self.engine.model)
+        return self.history.judged(told, self.job.run, books.gathered)
 
     def _nodes(self) -> dict[str, NodeTimings]:
         """What each node of a cluster did; nothing on one machine."""
@@ -190,7 +193,8 @@ class Run(abc.ABC):
         return RunCounts(**told)
 
     def report(self, run: RunResult) -> None:
-        """Write report.html and then run.json, so that it is never there without the page."""
+        """Write the night's record, report.html and then run.json, which says that all is there."""
+        self.history.keep()
         page = scoring_report(run, collect_samples(run, self.source, self.output))
         self.output.write(f"{run.folder}report.html", page.encode())
         result.finish(self.output, run)
@@ -202,7 +206,8 @@ class Run(abc.ABC):
         began = time.perf_counter()
         self._input = Source(self.input)
         self.source = self._input.place
-        job = job_of(self.engine, self._input.text, self.settings)
+        run = self.started.isoformat(timespec="milliseconds")
+        job = job_of(self.engine, self._input.text, self.settings, run)
         early = early and shards.may_begin_early(self.output, job, self.settings)
         what = (self._input, self.output, job, self.made, self.settings)
         self._inventory = begin_inventory(*what, sort=not early)
@@ -272,7 +277,7 @@ def alone(output: str | Place, wait: float) -> Iterator[None]:
         with where.lock(".lock", wait):
             where.check_writable()
             previous = (f"previous/{name}" for name in where.names("previous"))
-            clear_drafts(where, ("", "parts", "failed", *previous))
+            clear_drafts(where, ("", "parts", "failed", "history", *previous))
             yield
     finally:
         if not there:

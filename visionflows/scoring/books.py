@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from visionflows.errors import RunError
 from visionflows.images.status import STATUSES
+from visionflows.scoring.news import Gathered
 from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 
 
@@ -28,6 +29,7 @@ class Books:
         self.by_label: collections.Counter[str] = collections.Counter()
         self.histogram = [0] * HISTOGRAM_BINS
         self.kept = 0
+        self.gathered = Gathered()
 
     @property
     def found(self) -> int:
@@ -55,6 +57,8 @@ class Books:
         self.flags.update(record.books.flags)
         self.kept += record.books.carried_over
         self.histogram = [a + b for a, b in zip(self.histogram, record.histogram, strict=True)]
+        if record.fresh:
+            self.gathered.add(record.fresh)
 
     def counts(self) -> Counts:
         """The books as they are written down. Raises RunError where they do not balance."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from visionflows.digest import sha256_of
 from visionflows.images import exif
 from visionflows.model.bundle import Model
-from visionflows.scoring.schema import Computed, JobSettings, Plan
+from visionflows.scoring.schema import Computed, JobSettings, Plan, RunModel
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import same_input
 from visionflows.trust.thresholds import believed, in_words
@@ -49,7 +49,10 @@ class Computes(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What makes a run this run: what it scores, with which model, and the settings that show."""
+    """What makes a run this run: what it scores, with which model, and the settings that show.
+
+    `run` is when it began, and no part of that: whoever goes on with a job is another run.
+    """
 
     input: str
     listing: str
@@ -57,6 +60,7 @@ class Job:
     model: str
     classes: tuple[str, ...]
     settings: JobSettings
+    run: str = ""
 
     @property
     def digest(self) -> str:
@@ -102,7 +106,7 @@ class Job:
         )
 
     def _identity(self) -> dict[str, Any]:
-        names = [field.name for field in dataclasses.fields(self)]
+        names = [field.name for field in dataclasses.fields(self) if field.name != "run"]
         told = {name: getattr(self, name) for name in names}
         return {**told, "settings": self.settings.model_dump(exclude_none=True)}
 
@@ -151,8 +155,11 @@ def _digest(identity: dict[str, Any]) -> str:
     return sha256_of(json.dumps(identity, sort_keys=True).encode())
 
 
-def job_of(engine: Computes, source: str, settings: ScoreSettings) -> Job:
-    """The job of an engine's model and settings on an input, of no files yet."""
+def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = "") -> Job:
+    """The job of an engine's model and settings on an input, of no files yet.
+
+    What failed and is tried again belongs to the night that it failed in: it is no run's news.
+    """
     more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
     more |= {"exif": True} if settings.exif else {}
     more |= {"raw": True} if settings.raw and engine.model.info.calibration else {}
@@ -174,6 +181,7 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings) -> Job:
             shard_size=settings.shard_size,
             **more,
         ),
+        run="" if settings.retry_failed else run,
     )
 
 
@@ -184,6 +192,19 @@ def computed_by(engine: Computes) -> Computed:
         precision=engine.precision,
         kernel=engine.kernel,
         versions=engine.versions,
+    )
+
+
+def described(model: Model) -> RunModel:
+    """A model as run.json names it."""
+    return RunModel(
+        name=model.info.name,
+        version=model.info.version,
+        architecture=model.info.architecture,
+        classes=model.classes,
+        image_size=model.info.image_size,
+        digest=model.digest,
+        place=str(model.place),
     )
 
 

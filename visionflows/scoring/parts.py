@@ -25,6 +25,7 @@ from visionflows.places.names import text_of
 from visionflows.scoring.books import Books
 from visionflows.scoring.job import COLUMNS, Job
 from visionflows.scoring.listing import File, Shard, names_digest
+from visionflows.scoring.news import News
 from visionflows.scoring.schema import Computed, Record
 from visionflows.stored import NotSoError
 
@@ -208,7 +209,7 @@ def write_part(
     `rows` are one for each file that has no row yet, in order, computed by the first of `made`.
     Raises RunError where a file would have no row, or another file's.
     """
-    books, text = Books(job.flags), io.StringIO()
+    books, news, text = Books(job.flags), News(job.header), io.StringIO()
     marks: list[Mark] = []
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(job.header)
@@ -216,6 +217,8 @@ def write_part(
         books.add(cells, kept=file.kept is not None)
         writer.writerow(cells)
         marks.append(mark)
+        if file.kept is None:
+            news.add(cells, None if mark.version == LISTED else mark.size, mark.sha256)
     used = sorted({mark.by for mark in marks})
     data = text.getvalue().encode()
     told = "".join(_told(mark, used) for mark in marks).encode("utf-8", "surrogateescape")
@@ -229,6 +232,7 @@ def write_part(
         computed=tuple(made[by] for by in used),
         books=books.counts(),
         histogram=books.histogram,
+        **({"fresh": news.fresh(job.run)} if job.run else {}),
     )
     output.write(f"{shard.part}.csv", data)
     output.write(f"{shard.part}.files", told)

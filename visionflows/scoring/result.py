@@ -28,7 +28,6 @@ from visionflows.scoring.schema import (
     JobSettings,
     Plan,
     Review,
-    RunModel,
     RunResult,
     Share,
     WrittenFile,
@@ -104,19 +103,6 @@ def join(
         else:
             files[f"{folder}{name}"] = _write(output, f"{folder}{name}", lines)
     return files
-
-
-def model_of(model: Model) -> RunModel:
-    """What run.json says of the model."""
-    return RunModel(
-        name=model.info.name,
-        version=model.info.version,
-        architecture=model.info.architecture,
-        classes=model.classes,
-        image_size=model.info.image_size,
-        digest=model.digest,
-        place=str(model.place),
-    )
 
 
 def review_of(model: Model, settings: JobSettings) -> Review | None:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from visionflows.images.status import Status
 from visionflows.stored import Count, Part, Sha256, Stored
+from visionflows.trust.nights import Drift, Fresh
 
 HISTOGRAM_BINS = 20
 FAILED = "failed/"  # where a run that failed leaves what it has, beside the last good result
@@ -113,6 +114,7 @@ class Record(Stored):
     computed: tuple[Computed, ...] = ()
     books: Counts
     histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
+    fresh: Fresh | None = None  # of the rows that were computed for it; a version before had none
 
 
 class RunCounts(Counts):
@@ -198,6 +200,7 @@ class RunResult(Stored):
     ended: str
     files: dict[str, WrittenFile]
     versions: dict[str, str]
+    drift: Drift | None = None  # of the night whose rows came last; a version before had none
 
     @property
     def folder(self) -> str:

@@ -1,4 +1,4 @@
-"""How far an answer can be believed: calibrated, or left to a person.
+"""How far answers can be believed: calibrated, left to a person, or unlike those of other nights.
 
-Here belongs what is said of an answer; not how a network comes to it, nor where it is written.
+Here belongs what judges answers, and a model at work; not how a network comes to them.
 """

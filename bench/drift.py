@@ -1,0 +1,196 @@
+"""How often ordinary nights raise a drift warning, and odd ones: real rows, drawn at random.
+
+    python bench/drift.py --photos inbox --model pets --store store
+
+The photos are scored once, and so are copies of some: blurred, cut short, saved as PNG. A night is
+so many rows of these, drawn with replacement; it goes the way of a run, from the counts of its rows
+to a record that the next night reads from the disk.
+"""
+
+import argparse
+import io
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageFilter
+from record import hardware, versions, written
+
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.scoring.history import History
+from visionflows.scoring.news import Gathered, News
+from visionflows.scoring.parts import read_parts, rows_of
+from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.schema import RunResult
+from visionflows.trust.drift import NIGHTLY, WINDOW
+
+Row = tuple[list[str], int, str]  # its cells, and the size and sha256 of its file
+COPIES, FAILING = 300, 0.005  # of each kind; the share of an ordinary night's files that fail
+SIZES = (200, 500, 1000)
+
+
+class Nights:
+    """Rows to draw nights from, by kind, and an output that they are judged in."""
+
+    def __init__(self, run: RunResult, header: list[str], rows: dict[str, list[Row]], seed: int):
+        self.run, self.header, self.rows = run, header, rows
+        self.random, self.count = random.Random(seed), 0
+
+    def ordinary(self, files: int) -> list[Row]:
+        """Whatever comes."""
+        return [self._one("plain") for _ in range(files)]
+
+    def shares(self, first: float) -> Callable[[int], list[Row]]:
+        """Nights of which a part has the first label."""
+        return lambda files: [self._labelled(self.random.random() < first) for _ in range(files)]
+
+    def part(self, kind: str, share: float) -> Callable[[int], list[Row]]:
+        """Nights of which a part is of another kind."""
+        return lambda files: [
+            self._one(kind if self.random.random() < share else "plain") for _ in range(files)
+        ]
+
+    def judged(self, output: str, model, rows: list[Row]) -> History:
+        """The history with a night of these rows, which is not kept yet."""
+        self.count += 1
+        began = f"2026-01-01T00:00:00.{self.count:06d}+00:00"
+        news, gathered = News(self.header), Gathered()
+        for cells, size, sha256 in rows:
+            news.add(cells, size, sha256)
+        gathered.add(news.fresh(began))
+        history = History(place(output), model)
+        history.judged(self.run, began, gathered)
+        return history
+
+    def _one(self, kind: str) -> Row:
+        if kind == "plain" and self.random.random() < FAILING:
+            kind = "cut"
+        return self.random.choice(self.rows[kind])
+
+    def _labelled(self, first: bool) -> Row:
+        label = self.run.model.classes[0]
+        while (row := self._one("plain"))[0][2] and (row[0][2] == label) != first:
+            pass
+        return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--store", default="store")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--nights", type=int, default=100)
+    parser.add_argument("--results", default="bench/results")
+    options = parser.parse_args()
+    model = load(find(options.model, options.store))
+    with tempfile.TemporaryDirectory() as folder:
+        run, header, rows = _scored(options, Path(folder))
+        told = [
+            _seed(Nights(run, header, rows, seed), model, f"{folder}/{seed}", options.nights)
+            for seed in range(1, options.seeds + 1)
+        ]
+    result = {
+        "network": options.model,
+        "rows": {kind: len(some) for kind, some in rows.items()},
+        "labels": dict(run.books.by_label),
+        "alpha_of_a_night": NIGHTLY,
+        "window": WINDOW,
+        "nights": options.nights,
+        "files_of_a_night": "200 to 1,000",
+        "by_seed": told,
+    }
+    written({"hardware": hardware(), "versions": versions(), **result}, options.results, "drift")
+
+
+def _seed(nights: Nights, model, output: str, count: int) -> dict:
+    """Warnings of ordinary nights, of nights whose shares vary by themselves, and of odd ones."""
+    found: dict = {}
+    for name, spread in (("ordinary", 0.0), ("shares_vary_by_0.05", 0.05)):
+        found[name] = 0
+        for _ in range(count):
+            files = nights.random.randint(SIZES[0], SIZES[-1])
+            draw = nights.shares(nights.random.gauss(0.5, spread)) if spread else nights.ordinary
+            history = nights.judged(f"{output}/{name}", model, draw(files))
+            assert history.night
+            found[name] += bool(history.night.warned_of)
+            history.keep()
+    odd = {
+        "shares_60_40": nights.shares(0.6),
+        "shares_70_30": nights.shares(0.7),
+        "5_%_cut_short": nights.part("cut", 0.05),
+        "30_%_blurred": nights.part("blurred", 0.3),
+        "all_blurred": nights.part("blurred", 1.0),
+        "half_as_png": nights.part("png", 0.5),
+    }
+    for name, draw in odd.items():
+        found[name] = {files: _warned(nights, model, output, draw, files) for files in SIZES}
+    return found
+
+
+def _warned(nights: Nights, model, output: str, draw, files: int) -> str:
+    """Of how many odd nights of ten a warning came: `10 of 10: labels`."""
+    quantities: list[str] = []
+    warned = 0
+    for _ in range(10):
+        night = nights.judged(f"{output}/ordinary", model, draw(files)).night
+        assert night
+        warned += bool(night.warned_of)
+        quantities += night.warned_of
+    return f"{warned} of 10: {', '.join(sorted(set(quantities)))}"
+
+
+def _scored(options, folder: Path) -> tuple[RunResult, list[str], dict[str, list[Row]]]:
+    """The run of the photos, the header of its rows, and the rows by kind."""
+    photos = sorted(Path(options.photos).glob("*.jpg"))
+    kinds = {"blurred": (_blurred, "jpg"), "cut": (_cut, "jpg"), "png": (_png, "png")}
+    for kind, (change, ending) in kinds.items():
+        (folder / kind).mkdir()
+        for path in photos[:COPIES]:
+            (folder / kind / f"{path.stem}.{ending}").write_bytes(change(path.read_bytes()))
+    rows = {}
+    for kind in ("plain", *kinds):
+        where = options.photos if kind == "plain" else f"{folder}/{kind}"
+        settings, output = ScoreSettings(max_error_rate=1.0), f"{folder}/scored-{kind}"
+        score_folder(where, output, options.model, options.store, settings)
+        rows[kind] = _rows(output)
+    data = (folder / "scored-plain/run.json").read_bytes()
+    header = (folder / "scored-plain/predictions.csv").read_text().splitlines()[0].split(",")
+    return RunResult.read(data), header, rows
+
+
+def _rows(output: str) -> list[Row]:
+    where = place(output)
+    names = [name for name in where.names("parts") if name.endswith(".csv")]
+    return [
+        (cells, mark.size, mark.sha256)
+        for whole in read_parts(where, [f"parts/{name.removesuffix('.csv')}" for name in names])
+        if whole
+        for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True)
+    ]
+
+
+def _saved(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def _blurred(data: bytes) -> bytes:
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    return _saved(image.filter(ImageFilter.GaussianBlur(image.width / 30)), "JPEG")
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 3]
+
+
+def _png(data: bytes) -> bytes:
+    return _saved(Image.open(io.BytesIO(data)).convert("RGB"), "PNG")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a model answered on its validation images, as far as its bundle says.
+
+    from visionflows.trust.expected import on_validation
+    on_validation(load(find("pets", "store"))).labels
+
+`validation.csv` (path, label, predicted, confidence) says all of it; without it confusion.csv, or
+the matrix in a model.json of before, says what was predicted how often.
+"""
+
+import csv
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+from visionflows.digest import sha256_of_file
+from visionflows.model.bundle import Model
+from visionflows.trust.nights import Counting, Tally, twentieth
+
+log = logging.getLogger("visionflows.history")
+
+
+def on_validation(model: Model) -> Tally | None:
+    """The labels that it gave, and how sure it was; None where the bundle does not say."""
+    found = Counting()
+    try:
+        for row in _rows(model, "validation.csv"):
+            found.add(labels=row["predicted"], confidence=twentieth(float(row["confidence"])))
+        if not found.tally().ok:
+            counts = _predicted(model)
+            found.add_tally(Tally(labels={name: count for name, count in counts.items() if count}))
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        log.warning("%s: does not say what it answered on validation: %s", model.place, error)
+        return None
+    told = found.tally()
+    return told if told.ok else None
+
+
+def _predicted(model: Model) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for row in _rows(model, "confusion.csv"):
+        counts[row["predicted"]] += int(row["images"])
+    for line in model.info.metrics.confusion:
+        counts.update(dict(zip(model.classes, line, strict=True)))
+    return counts
+
+
+def _rows(model: Model, name: str) -> Iterator[dict[str, str]]:
+    """The rows of a file of the bundle; none where it has none. Raises ValueError where it is not
+    what was published."""
+    if name not in model.info.files:
+        return
+    with model.place.open_read(name) as file:
+        if sha256_of_file(file) != model.info.files[name]:
+            raise ValueError(f"{name} was changed since it was published")
+    with model.place.open_read(name) as file:
+        yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
