@@ -66,6 +66,15 @@ def test_where_nothing_can_be_shown_all_is_left_to_people():
     assert found.share == 1
 
 
+def test_a_wrong_label_among_the_surest_does_not_end_it():
+    """As labels of people are: one in a hundred is wrong, wherever it is."""
+    right = np.ones(2000, bool)
+    right[3::100] = False
+    some = Told(np.zeros(2000, int), np.linspace(1, 0.5, 2000), right)
+    (found,) = thresholds(some, ["a"], 0.98).by_class
+    assert found < 0.52
+
+
 def test_equal_confidences_are_on_one_side():
     same = Told(np.zeros(400, int), np.full(400, 0.9), np.arange(400) > 3)
     assert thresholds(same, ["a"], 0.97).by_class == (0.9,)

@@ -5,9 +5,11 @@
 
 A class may be believed from a threshold on if the precision of the validation images that are
 called so, and that surely, is at least the wanted one, with 95 % confidence: the lower bound of
-C. Clopper and E. Pearson (Biometrika 26, 1934). Thresholds are tried from the strictest that could
-show it downwards, until the first that does not: tests in a fixed order, of which only the first
-that fails could err (A. Angelopoulos et al., Learn then Test, 2021, section on fixed sequences).
+C. Clopper and E. Pearson (Biometrika 26, 1934). Thresholds are tried downwards, from a strict one
+until the first that does not show it: of tests in a fixed order only the first that should fail can
+err. A wrong label among the surest images would end that too soon, so there are several such
+sequences, each begun at twice as many images as the one before, which share the 5 % that may err
+(A. Angelopoulos et al., Learn then Test, 2021: fixed sequences with several starts).
 """
 
 import csv
@@ -99,29 +101,38 @@ def thresholds(told: Told, classes: Sequence[str], least: float) -> Thresholds:
     return Thresholds(tuple(found), share, together, len(told.right))
 
 
-def needed(least: float) -> int:
+def needed(least: float, confidence: float = CONFIDENCE) -> int:
     """The fewest images, all of them right, that show such a precision."""
-    return math.ceil(math.log(1 - CONFIDENCE) / math.log(least))
+    return math.ceil(math.log(1 - confidence) / math.log(least))
 
 
 def _threshold(told: Told, chosen: np.ndarray, least: float) -> float | None:
     order = np.argsort(-told.confidence[chosen], kind="stable")
-    confidence, right = told.confidence[chosen][order], told.right[chosen][order]
-    found = None
-    for count in range(needed(least), len(order) + 1):
-        if count < len(order) and confidence[count] == confidence[count - 1]:
+    sure, right = told.confidence[chosen][order], told.right[chosen][order]
+    sequences = max(int(math.log2(max(len(order), 1) / needed(least))) + 1, 1)
+    confidence = 1 - (1 - CONFIDENCE) / sequences
+    first = needed(least, confidence)
+    ends = [_end(sure, right, least, confidence, first * 2**at) for at in range(sequences)]
+    return float(sure[max(ends) - 1]) if max(ends) else None
+
+
+def _end(sure: np.ndarray, right: np.ndarray, least: float, confidence: float, start: int) -> int:
+    """How many of the images, the surest first, show it in a row from `start` on; 0 if none."""
+    wrong, found = np.cumsum(~right), 0
+    for count in range(start, len(sure) + 1):
+        if count < len(sure) and sure[count] == sure[count - 1]:
             continue  # a threshold cannot part what is equally sure
-        if not shows(count, int(count - right[:count].sum()), least):
+        if not shows(count, int(wrong[count - 1]), least, confidence):
             break
-        found = float(confidence[count - 1])
+        found = count
     return found
 
 
-def shows(images: int, wrong: int, least: float) -> bool:
-    """Whether so many wrong ones among so many images show that the rest is at least `least`.
+def shows(images: int, wrong: int, least: float, confidence: float = CONFIDENCE) -> bool:
+    """Whether so many wrong ones among so many images show that at least `least` are right.
 
     Were the precision just `least`, so few wrong ones or fewer would be seen in no more than 5 %
-    of such samples.
+    (1 - confidence) of such samples.
     """
     miss = 1 - least
     chances = (
@@ -134,4 +145,4 @@ def shows(images: int, wrong: int, least: float) -> bool:
         )
         for one in range(wrong + 1)
     )
-    return math.fsum(chances) <= 1 - CONFIDENCE
+    return math.fsum(chances) <= 1 - confidence
