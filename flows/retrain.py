@@ -42,6 +42,8 @@ def retrain(
     output: str = "",
     store: str = "",
     int8: bool = False,
+    corrections: tuple[str, ...] = (),
+    corrections_in_validation: bool = False,
     settings: TrainSettings = DEFAULTS,
 ) -> dict[str, Any]:
     """What came of it: the new version, whether it was promoted and why, and the comparison.
@@ -60,6 +62,9 @@ def retrain(
         output: Where that scoring's predictions.csv goes; empty for a folder of its own.
         store: Where runs keep what they make; empty for the worker's own.
         int8: Also make each version's network in int8, as `train` does.
+        corrections: Files of corrections that review.html saved, or outputs of scoring runs that
+            they were added to, such as that of the nightly scoring.
+        corrections_in_validation: Judge by corrected images too; else all are trained on.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     store = store or default_store()
@@ -71,6 +76,8 @@ def retrain(
         valid_pct=valid_pct,
         store=store,
         int8=int8,
+        corrections=corrections,
+        corrections_in_validation=corrections_in_validation,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
     found = data.fetch(dataset, store)  # there already: train has just fetched it

@@ -40,6 +40,8 @@ def train(
     sha256: str = "",
     export_fastai: bool = False,
     int8: bool = False,
+    corrections: tuple[str, ...] = (),
+    corrections_in_validation: bool = False,
     settings: TrainSettings = DEFAULTS,
 ) -> str:
     """The place of the published bundle; `name` means it from now on.
@@ -59,6 +61,9 @@ def train(
         sha256: What the archive must be; empty to take it as it is.
         export_fastai: Also write export.pkl, for people who go on in fastai.
         int8: Also make the network in int8, which scoring takes where its labels agree.
+        corrections: Files of corrections that review.html saved, or outputs of scoring runs that
+            they were added to. What people said counts, not the label rule.
+        corrections_in_validation: Judge by corrected images too; else all are trained on.
         settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
     """
     check_installed(int8)
@@ -76,15 +81,19 @@ def train(
         max_pixels=settings.max_pixels,
         opening=settings.opening,
     )
+    folder = found.folder
+    if corrections:
+        share = valid_pct if corrections_in_validation else 0
+        files, folder = data.correct(files, folder, corrections, store, settings, share)
     with draft_of(store, key_of(files, settings, labels, valid_pct)) as draft:
-        record = training.fine_tune(files, found.folder, draft, settings)
-        metrics = training.evaluate(files, found.folder, draft, export_fastai)
+        record = training.fine_tune(files, folder, draft, settings)
+        metrics = training.evaluate(files, folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
         info = info.with_lineage(meant(name, "production", store), flow_run())
         info = info.with_onnx(training.export(draft, info))
-        info = info.with_agreement(training.agreement(draft, info, files, found.folder))
+        info = info.with_agreement(training.agreement(draft, info, files, folder))
         if int8:
-            found_int8 = training.int8(draft, info, files, found.folder)
+            found_int8 = training.int8(draft, info, files, folder)
             info = info.with_agreement(found_int8, "int8")
-        info = info.with_decoding(training.decoding(draft, info, files, found.folder))
+        info = info.with_decoding(training.decoding(draft, info, files, folder))
         return training.publish(draft, store, info, files, record["summary"])

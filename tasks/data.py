@@ -7,6 +7,7 @@ files = build_table(fetch("PETS", "store").folder, "uppercase")
 from visionflows.data import table
 from visionflows.data.fetch import fetch as fetch_dataset
 from visionflows.orchestration.steps import step
+from visionflows.training import corrected
 
 fetch = step(
     fetch_dataset,
@@ -20,4 +21,11 @@ build_table = step(
     name="table",
     task_run_name="table",
     description="Open every image once; label, check and split them into a file table.",
+)
+
+correct = step(
+    corrected.with_corrections,
+    name="correct",
+    task_run_name="correct",
+    description="Put the labels that people gave in place of the rule's; bring images along.",
 )

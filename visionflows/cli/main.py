@@ -16,10 +16,13 @@ from typing import Annotated, Any
 import typer
 
 from visionflows.cli.completion import asked, complete, complete_name
+from visionflows.cli.corrections import corrections_app
 from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
     Architecture,
+    Corrections,
+    CorrectionsInValidation,
     Int8,
     Labels,
     ModelName,
@@ -43,6 +46,7 @@ app = typer.Typer(
 GOES_ON = "the same command goes on where it was"
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 app.add_typer(models_app, name="models")
+app.add_typer(corrections_app, name="corrections")
 app.add_typer(serve_app)  # its commands, beside these
 app.add_typer(history_app)
 
@@ -108,6 +112,8 @@ def train(
         bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
     ] = False,
     int8: Int8 = False,
+    corrections: Corrections = None,
+    corrections_in_validation: CorrectionsInValidation = False,
     store: Store = "store",
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""
@@ -126,6 +132,8 @@ def train(
         sha256=sha256,
         export_fastai=export_fastai,
         int8=int8,
+        corrections=tuple(corrections or ()),
+        corrections_in_validation=corrections_in_validation,
     )
     typer.echo(f"model   {where}\nreport  {where}/report.html")
 
@@ -209,8 +217,8 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"drift: {line}" for line in (result.drift.warnings if result.drift else ())]
     endings = books.ignored_by_ending.items()
     lines += [f"  {count:>8}  {ending}: no picture" for ending, count in endings]
-    names = [*result.files, f"{result.folder}report.html", f"{result.folder}run.json"]
-    return [*lines, *(f"{result.output}/{name}" for name in names)]
+    names = (f"{result.folder}{name}" for name in ("report.html", "review.html", "run.json"))
+    return [*lines, *(f"{result.output}/{name}" for name in (*result.files, *names))]
 
 
 @app.command(

@@ -15,7 +15,7 @@ from rich.text import Text
 from visionflows.cli.terminal import Rows, clean, facts, heading
 from visionflows.model.history import Promotion
 from visionflows.model.registry import Listed
-from visionflows.model.schema import ModelInfo
+from visionflows.model.schema import DatasetInfo, ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.page import percent
 from visionflows.reports.training import agreement_line
@@ -103,12 +103,23 @@ def _data(info: ModelInfo) -> list[tuple[str, str]]:
         ("dataset", data.name),
         ("source", data.source),
         ("images", sides),
+        ("corrections", _corrections(data)),
         ("classes", f"{len(info.classes):,}"),
         ("labels", info.labels),
         ("split", f"seed {info.split.seed}, share {info.split.valid_pct}"),
         ("fingerprint", data.fingerprint),
         ("archive sha256", data.sha256 or ""),
     ]
+
+
+def _corrections(data: DatasetInfo) -> str:
+    if data.corrections is None:
+        return ""
+    told = data.corrections
+    return (
+        f"{told.taken:,} labels from people, {told.changed:,} of them others than in the dataset, "
+        f"{told.brought:,} of images that it lacks"
+    )
 
 
 def _lineage(info: ModelInfo) -> list[tuple[str, str]]:

@@ -44,6 +44,14 @@ Output = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="The same as JSON, for machines.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Also make the network in int8, for CPUs.")]
+Corrections = Annotated[
+    list[str] | None,
+    typer.Option(help="What review.html saved, or an output it was added to; may be repeated."),
+]
+CorrectionsInValidation = Annotated[
+    bool,
+    typer.Option("--corrections-in-validation", help="Judge by corrected images too."),
+]
 Architecture = Annotated[str | None, typer.Option("--arch")]
 
 

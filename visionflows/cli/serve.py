@@ -9,6 +9,8 @@ import typer
 from visionflows.cli.completion import complete_name
 from visionflows.cli.options import (
     Architecture,
+    Corrections,
+    CorrectionsInValidation,
     Int8,
     Labels,
     Output,
@@ -90,6 +92,8 @@ def retrain(
     seed: int | None = None,
     valid_pct: ValidPct = 0.2,
     int8: Int8 = False,
+    corrections: Corrections = None,
+    corrections_in_validation: CorrectionsInValidation = False,
     store: Store = "store",
 ) -> None:
     """Train, compare with production on unseen images, promote if better, score what waits."""

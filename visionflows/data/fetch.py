@@ -105,7 +105,7 @@ def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Pa
         folder = Path(name_of(source))
         there = bool(source) and folder.is_dir()
     else:
-        home = _home(store)
+        home = datasets(store)
         folder = home.path(f"{name}-{sha256[:8]}")
         there = _is_whole(home, folder.name, sha256)
     if not there:
@@ -193,12 +193,13 @@ def _stem(name: str) -> str:
 
 
 def _datasets(store: str | Path) -> LocalPlace:
-    home = _home(store)
+    home = datasets(store)
     home.check_writable()
     return home
 
 
-def _home(store: str | Path) -> LocalPlace:
+def datasets(store: str | Path) -> LocalPlace:
+    """Where a store keeps its datasets on this machine."""
     # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
     home = cast(LocalPlace, place(store)) if is_local(store) else cache()
     return LocalPlace(home.path("datasets").absolute())

@@ -10,7 +10,6 @@ are usable: trained on, or validated on.
 
 import json
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -88,16 +87,7 @@ def build_table(
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, odd = label_rows(rule, images.root, paths)
-    memory = Memory(max_pixels)
-    keeper = Keeper(reduced(opening))
-
-    def look(data: bytes, sha256: str) -> _Look:
-        with opened(data, max_pixels, memory, opening) as picture:
-            if picture.image.size != picture.size:
-                keeper.keep(sha256, picture.image)
-            return _Look(sha256, *picture.size, signature(picture.image).hex())
-
-    table = _with_contents(pd.DataFrame(rows), images, look, memory, workers)
+    table = with_contents(pd.DataFrame(rows), images, max_pixels, opening, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     alike = split.look_alikes(usable)
@@ -162,14 +152,22 @@ def _no_image(images: LocalPlace) -> str:
     )
 
 
-def _with_contents(
+def with_contents(
     table: pd.DataFrame,
     images: LocalPlace,
-    opened: Callable[[bytes, str], _Look],
-    memory: Memory,
-    workers: int | None,
+    max_pixels: int,
+    opening: Opening,
+    workers: int | None = None,
 ) -> pd.DataFrame:
-    """The table with what is in each file, every file read and decoded once."""
+    """The table (path, label and why it has none) with what is in each file, opened once."""
+    memory = Memory(max_pixels)
+    keeper = Keeper(reduced(opening))
+
+    def decoded(data: bytes, sha256: str) -> _Look:
+        with opened(data, max_pixels, memory, opening) as picture:
+            if picture.image.size != picture.size:
+                keeper.keep(sha256, picture.image)
+            return _Look(sha256, *picture.size, signature(picture.image).hex())
 
     def look(path: str, label: str, why: str) -> _Look:
         if not label:
@@ -180,7 +178,7 @@ def _with_contents(
             with memory.file(file.stat().st_size if file.exists() else 0):
                 data = read_file(file, memory)
                 sha256 = sha256_of(data)
-                return opened(data, sha256)
+                return decoded(data, sha256)
         except BadImage as bad:
             return _Look(sha256, status=bad.status, error=bad.reason)
 

@@ -93,6 +93,23 @@ class Precision(Open):
     int8: Agreement | None = None
 
 
+class Corrections(Open):
+    """What people's corrections (visionflows.training.corrected) made of a dataset: images, each
+    content once.
+
+    `taken` of them have the label that a person gave, `changed` of these another one than in the
+    dataset, `brought` are not in it; `left_out` are none of the classes, `lost` were not found.
+    """
+
+    files: list[str] = Field(default_factory=list)
+    taken: Count = 0
+    changed: Count = 0
+    brought: Count = 0
+    left_out: Count = 0
+    lost: Count = 0
+    in_validation: bool = False
+
+
 class DatasetInfo(Open):
     """The images a model was made of; `sha256` is their archive's, if it was one."""
 
@@ -104,6 +121,7 @@ class DatasetInfo(Open):
     train: Count = 0
     valid: Count = 0
     skipped: Count = 0
+    corrections: Corrections | None = None
 
 
 class Split(Open):

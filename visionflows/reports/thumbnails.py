@@ -13,7 +13,6 @@ from visionflows.places.base import Place
 from visionflows.places.names import name_of
 
 THUMBNAIL = 160  # pixels of the longest side
-_SMALL = Opening(side=THUMBNAIL // 2)  # of photos no more than thumbnails need is decoded
 
 
 def thumbnail(source: Place, path: str) -> bytes:
@@ -22,10 +21,19 @@ def thumbnail(source: Place, path: str) -> bytes:
     Empty for one that is gone, or cannot be opened any more.
     """
     try:
-        small = open_image(source.read(name_of(path)), opening=_SMALL).convert("RGB")
+        return smaller(source.read(name_of(path)))
     except (BadImage, OSError):
         return b""
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
+
+
+def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:
+    """A JPEG of the picture in a file's bytes, its longest side so many pixels or fewer.
+
+    Raises BadImage.
+    """
+    # Of photos no more than that needs is decoded.
+    small = open_image(data, opening=Opening(side=side // 2)).convert("RGB")
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()

@@ -24,7 +24,7 @@ from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.places.local import clear_drafts, drop_if_empty
 from visionflows.reports.scoring import collect_samples, scoring_report
-from visionflows.scoring import result, shards
+from visionflows.scoring import result, reviewed, shards
 from visionflows.scoring.books import Books
 from visionflows.scoring.history import History
 from visionflows.scoring.inventory import Inventory, begin_inventory, check_room
@@ -193,10 +193,10 @@ class Run(abc.ABC):
         return RunCounts(**told)
 
     def report(self, run: RunResult) -> None:
-        """Write the night's record, report.html and then run.json, which says that all is there."""
+        """Write the night's record, the pages and then run.json, which says that all is there."""
         self.history.keep()
         page = scoring_report(run, collect_samples(run, self.source, self.output))
-        self.output.write(f"{run.folder}report.html", page.encode())
+        reviewed.write_pages(run, page, self.source, self.output)
         result.finish(self.output, run)
         if run.mixed:
             log.warning("%s: %s", self.output, run.mixed)

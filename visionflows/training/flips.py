@@ -17,7 +17,6 @@ from visionflows.engine import EngineSettings
 from visionflows.errors import ModelError, PlaceError, SettingsError
 from visionflows.model.bundle import model_json, read_info
 from visionflows.model.registry import find
-from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.reports.comparison import ClassCounts, Comparison, Flip
 from visionflows.training.compare import counted, judged
@@ -48,7 +47,7 @@ def compared(
             f"{pairs.candidate.name} and {pairs.production.name}: no image of the first one's "
             "dataset is new to both, and of a class that both know; try them the other way round"
         )
-    return _comparison(pairs), place(where)
+    return _comparison(pairs), pairs.source
 
 
 def _images_of(model: str, store: str) -> str:

@@ -24,6 +24,7 @@ from visionflows.model.registry import find
 from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.places.names import name_of, text_of
+from visionflows.training.brought import images_of
 
 
 class Said(NamedTuple):
@@ -52,7 +53,7 @@ class Pairs:
     """Two models and their answers.
 
     `not_compared` counts images whose class the other does not know, `gone` those that are not
-    in the folder any more as they were trained on, or cannot be opened.
+    in the folder any more as they were trained on, or cannot be opened. `source` is where they lie.
     """
 
     candidate: Model
@@ -60,6 +61,7 @@ class Pairs:
     answers: list[Answer]
     not_compared: int
     gone: int
+    source: Place
 
     @property
     def new_classes(self) -> list[str]:
@@ -92,7 +94,7 @@ def paired(
     new, old = load(find(candidate, store)), load(find(production, store))
     unseen = _unseen(new, old)
     known = {path: file for path, file in unseen.items() if file.label in {*old.classes}}
-    source = place(folder)
+    source = place(images_of(folder, new.info.dataset.fingerprint, store))
     there = [*_unchanged(source, known)] if known else []
     said = [_said(model, settings or EngineSettings(), source, there) for model in (new, old)]
     answers = [
@@ -100,7 +102,7 @@ def paired(
         for path in there
         if path in said[0] and path in said[1]
     ]
-    return Pairs(new, old, answers, len(unseen) - len(known), len(known) - len(answers))
+    return Pairs(new, old, answers, len(unseen) - len(known), len(known) - len(answers), source)
 
 
 def _unseen(new: Model, old: Model) -> dict[str, _File]:

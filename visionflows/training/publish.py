@@ -17,6 +17,7 @@ from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
+from visionflows.training.corrected import told_of
 from visionflows.training.draft import PUBLISHING
 from visionflows.training.settings import TrainSettings
 from visionflows.trust.thresholds import read_told, thresholds
@@ -68,6 +69,7 @@ def describe(
             "train": len(usable) - valid,
             "valid": valid,
             "skipped": len(files) - len(usable),
+            **told_of(files),
         },
         "split": {"seed": settings["seed"], "valid_pct": valid_pct},
         "training": {

@@ -1,4 +1,5 @@
-"""How far answers can be believed: calibrated, left to a person, or unlike those of other nights.
+"""How far answers can be believed: calibrated, left to a person, corrected, unlike other nights'.
 
-Here belongs what judges answers, and a model at work; not how a network comes to them.
+Here belongs what judges answers, and a model at work; not how a network comes to them, nor how a
+page shows them.
 """

@@ -1,0 +1,184 @@
+"""The review in a real browser: corrected by keyboard and by touch, saved, and trained with."""
+
+import csv
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, Trained, write_shapes
+from test_comparison_page import CONTRASTS
+
+from flows.train import train
+from visionflows.digest import sha256_of
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.reports.review import review_of, review_page
+from visionflows.scoring.reviewed import add
+from visionflows.scoring.run import score_folder
+from visionflows.scoring.schema import RunResult
+from visionflows.training.settings import TrainSettings
+from visionflows.trust.corrections import read_corrections
+
+pytest_plugins = ["e2e_fixtures"]
+MANY = [*CLASSES, *(f"breed-{number}-of-dogs" for number in range(40)), "a-long-name-" * 9]
+TINY = TrainSettings(
+    **{"architecture": "resnet18", "pretrained": "none", "image_size": 32}, epochs=1
+)
+
+
+@pytest.fixture(scope="module")
+def output(trained: Trained, tmp_path_factory) -> Path:
+    """The output of a run over 180 photos, so that there are all groups but outliers."""
+    root = tmp_path_factory.mktemp("review")
+    write_shapes(root / "in", each=60, first_seed=900)
+    score_folder(str(root / "in"), str(root / "out"), "shapes", trained.store)
+    return root / "out"
+
+
+@pytest.fixture
+def review(page, output):
+    """The page in a browser that complains about nothing."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"file://{output}/review.html")
+    yield page
+    assert complaints == []
+
+
+@pytest.fixture
+def many(page, output, tmp_path):
+    """The page of a run whose model knows too many classes for a digit each."""
+    run = RunResult.read((output / "run.json").read_bytes())
+    found = review_of(run, place(run.root), place(output))
+    model = run.model.model_copy(update={"classes": MANY})
+    run = run.model_copy(update={"model": model})
+    html = review_page(dataclasses.replace(found, run=run))
+    (tmp_path / "many.html").write_text(html)
+    page.goto(f"file://{tmp_path}/many.html")
+    return page
+
+
+def shown(page) -> str:
+    return page.locator("#path").inner_text()
+
+
+def saved(page, folder: Path) -> tuple[Path, list[dict]]:
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "corrections.csv"
+    download.value.save_as(folder / "corrections.csv")
+    with (folder / "corrections.csv").open(newline="", encoding="utf-8") as file:
+        return folder / "corrections.csv", list(csv.DictReader(file))
+
+
+def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
+    keys = review.keyboard
+    asked, were = [], []
+    for key in ("Enter", "1", "2", "3", "0", "c"):
+        asked.append(shown(review))
+        were.append(review.locator("#says").inner_text())
+        keys.press(key)
+    assert len({*asked}) == 6
+    skipped = shown(review)
+    keys.press("ArrowRight")
+    keys.press("0")
+    keys.press("Backspace")  # taken back
+    keys.press("Enter")
+    said = [were[0].split()[3], *CLASSES, "", "circle"]
+    path, rows = saved(review, tmp_path)
+    by_path = {row["path"]: row for row in rows}
+    assert len(rows) == 7
+    assert skipped not in by_path
+    assert [by_path[one]["label"] for one in asked] == said
+    for row in rows:
+        assert row["sha256"] == sha256_of((output.parent / "in" / row["path"]).read_bytes())
+        right = row["label"] == row["was"]
+        assert row["answer"] == ("right" if right else "other" if row["label"] else "none")
+    assert by_path[asked[4]]["answer"] == "none"
+    assert len(read_corrections([str(path)])) == 7
+
+    dataset = write_shapes(tmp_path / "shapes", each=8)
+    store = str(tmp_path / "store")
+    train(str(dataset), "shapes", settings=TINY, store=store, corrections=(str(path),))
+    told = load(find("shapes", store)).info.dataset.corrections
+    assert (told.taken, told.brought, told.lost) == (6, 6, 0)  # one is none of the classes
+
+
+def test_what_was_said_outlives_the_page(review):
+    review.keyboard.press("0")
+    before = shown(review)
+    review.reload()
+    assert review.locator("#looked").inner_text() == "1"
+    assert shown(review) == before  # on from there
+    assert review.locator("#save").inner_text() == "Save corrections.csv (1)"
+
+
+def test_the_audit_is_estimated_as_it_goes_and_then_stands_in_the_report(review, output, tmp_path):
+    review.locator("section[aria-labelledby=audit] .begin").click()
+    for _ in range(9):
+        review.keyboard.press("Enter")
+    review.keyboard.press("0")
+    line = review.locator("#audited").inner_text()
+    assert line == "Audit: 10 of 100 looked at, 9 right: 95 % interval 59.6 % to 98.2 %."
+    path, _ = saved(review, tmp_path)
+    (found,) = add(str(output), [str(path)])
+    assert (found.right, found.looked_at, found.drawn) == (9, 10, 100)
+    review.goto(f"file://{output}/report.html")
+    assert "59.6 % to 98.2 %" in review.locator("main").inner_text()
+
+
+def test_a_class_of_many_is_found_by_its_name(many):
+    first = shown(many)
+    many.keyboard.type("breed-17")
+    assert many.locator("#choices button").all_inner_texts() == ["breed-17-of-dogs"]
+    many.keyboard.press("Enter")
+    assert shown(many) != first
+    many.keyboard.press("ArrowLeft")
+    assert "You said: breed-17-of-dogs" in many.locator("#says").inner_text()
+    many.keyboard.type("zz")
+    assert many.locator("#more").inner_text() == "no class has that in its name"
+    many.keyboard.press("Escape")
+    assert many.locator("#choices button").count() == 3  # the likeliest of them
+    many.keyboard.press("2")
+    many.keyboard.press("ArrowLeft")
+    assert many.locator("#choices [aria-pressed=true] kbd").inner_text() == "2"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_can_be_read_by_day_and_night(many, scheme):
+    many.emulate_media(color_scheme=scheme)
+    many.keyboard.press("0")
+    many.keyboard.type("a-long")
+    for width in (390, 1200):
+        many.set_viewport_size({"width": width, "height": 844})
+        assert many.evaluate("document.documentElement.scrollWidth") <= width
+        contrasts = many.evaluate(CONTRASTS)
+        assert len(contrasts) > 50
+        assert min(contrasts)[0] >= 4.5, min(contrasts)
+    many.set_viewport_size({"width": 390, "height": 844})
+    small = many.eval_on_selector_all(
+        ".answers button:not([hidden])", "all => all.map(one => one.getBoundingClientRect().height)"
+    )
+    assert min(small) >= 44  # a finger's width
+
+
+def test_a_finger_and_a_screen_reader_get_there_too(review):
+    review.locator("#choices button").nth(1).click()
+    assert review.locator("#looked").inner_text() == "1"
+    assert review.evaluate("document.activeElement.id") == "asked"  # where the next one is told
+    heard = review.locator("#heard").inner_text()
+    assert heard.startswith((f"Said: {CLASSES[1]}. Picture 2", f"Right: {CLASSES[1]}. Picture 2"))
+    review.locator(".thumbs button").nth(5).click()
+    assert review.locator("#asked").inner_text().startswith("Picture 6 of 160: least certain")
+    assert review.locator(".thumbs [aria-current=true]").count() == 1
+    levels = review.eval_on_selector_all("h1, h2, h3", "all => all.map(one => +one.tagName[1])")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert review.eval_on_selector_all("img", "all => all.every(one => one.alt)")
+    review.uncheck("#keys")  # keys of one letter can be switched off
+    before = shown(review)
+    review.keyboard.press("0")
+    assert shown(review) == before

@@ -1,0 +1,93 @@
+"""What people say of a run's labels: the page that asks them, and what they said, kept beside it.
+
+    from visionflows.scoring.reviewed import add
+    add("scores/night", ["corrections.csv"])             # an Estimate a run, the latest first
+
+    review.html                     asks: visionflows.reports.review
+    corrections/<time>-<sha8>.csv   what was answered, as it was saved; never changed
+    report.html                     says what follows from it: visionflows.reports.audit
+
+Corrections stay in an output through all its runs, and so tell how a model does over time.
+"""
+
+import datetime
+import logging
+
+from visionflows.digest import sha256_of
+from visionflows.errors import LockedError, RunError, TableError
+from visionflows.places import place
+from visionflows.places.base import Place
+from visionflows.reports.audit import with_audits
+from visionflows.reports.review import review_of, review_page
+from visionflows.scoring.result import read_result
+from visionflows.scoring.schema import FAILED, RunResult
+from visionflows.scoring.source import placed
+from visionflows.trust.audit import Estimate, estimates
+from visionflows.trust.corrections import FOLDER, Correction, read_corrections, written
+
+log = logging.getLogger("visionflows.corrections")
+
+
+def write_pages(run: RunResult, report: str, source: Place, output: Place) -> None:
+    """Write the report of a run, with what people said of the runs before, and the page that asks
+    them of this one."""
+    pages = {
+        "report.html": with_audits(report, audits(output)),
+        "review.html": review_page(review_of(run, source, output)),
+    }
+    for name, html in pages.items():
+        output.write(f"{run.folder}{name}", html.encode())
+
+
+def audits(output: Place) -> list[Estimate]:
+    """What the corrections in an output say of its runs, the latest first.
+
+    A file there that is none is left out with a warning: it is no reason for a run to fail.
+    """
+    try:
+        return estimates(read_corrections([str(output)]) if output.exists(FOLDER) else [])
+    except TableError as error:
+        log.warning("%s; no audit is shown", error)
+        return []
+
+
+def add(output: str, files: list[str]) -> list[Estimate]:
+    """Keep files of corrections in the output of a run, and show in its report what they say.
+
+    The same file twice is kept once. Returns what all that is there says of the output's runs.
+    Raises RunError where no run has ended there, PlaceError, and TableError for what is none.
+    """
+    there, folder = place(output), _ended(output).folder
+    kept = {name.rpartition("-")[2] for name in there.names(FOLDER)}
+    for file in files:
+        data = written(read_corrections([file]))
+        told = f"{sha256_of(data)[:8]}.csv"
+        if told not in kept:
+            now = datetime.datetime.now(datetime.UTC)
+            there.write(f"{FOLDER}/{now:%Y%m%dT%H%M%S%fZ}-{told}", data)
+    found = estimates(read_corrections([output]))
+    try:
+        with there.lock(".lock"):
+            page = there.read(f"{folder}report.html").decode()
+            there.write(f"{folder}report.html", with_audits(page, found).encode())
+    except LockedError:
+        log.info("%s: a run writes there, and its report will show them", output)
+    return found
+
+
+def asked(output: str) -> tuple[RunResult, list[Correction]]:
+    """The run that has ended in an output, and what review.html asks of it, a row a picture.
+
+    Raises RunError where no run has ended there.
+    """
+    run = _ended(output)
+    review = review_of(run, placed(run.root or run.input), place(output))
+    return run, [review.correction(one) for one in review.shown]
+
+
+def _ended(output: str) -> RunResult:
+    there = place(output)
+    run = read_result(there) or read_result(there, FAILED)
+    if run is None:
+        raise RunError(f"{output}: no run has ended there; name the output of one")
+    return run
