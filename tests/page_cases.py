@@ -17,21 +17,51 @@ from visionflows.errors import TooManyBadError
 from visionflows.model.schema import Calibration, ModelInfo
 from visionflows.places import place
 from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
+from visionflows.reports.history import history_report
 from visionflows.reports.training import training_report
 from visionflows.scoring.run import score_folder
+from visionflows.trust.drift import judged
+from visionflows.trust.nights import Audit, read_nights
 
+AUDIT = Audit(accuracy=0.9, low=0.8, high=0.95, images=100)
 LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
 
 
 def scoring(trained: Trained, folder: Path) -> str:
     """The page of a run that ended as failed, of pictures in a folder with a long name."""
+    return (failed(trained, folder) / "report.html").read_text()
+
+
+def review(trained: Trained, folder: Path) -> str:
+    """The page on which a person says what the pictures of that run are."""
+    return (failed(trained, folder) / "review.html").read_text()
+
+
+def history(trained: Trained, folder: Path) -> str:
+    """The page of the nights of that run's output: there were more, with other shares of labels."""
+    (night,) = read_nights(place(failed(trained, folder)))
+    nights, total = [], night.tally.ok
+    for day in range(1, 13):
+        labels = {LONG: day * total, CLASSES[0]: (30 - day) * total}
+        tally = night.tally.model_copy(
+            update={"labels": labels, "confidence": {"9": 10 * total, "19": 20 * total}}
+        )
+        model = night.model.model_copy(update={"version": "v" * 90 + str(day // 7)})
+        told = {"started": f"2026-11-{day:02}T02:00:00.000+00:00", "tally": tally, "model": model}
+        one = night.model_copy(update=told | {"audit": AUDIT if day > 6 else None})
+        nights.append(one.model_copy(update={"drift": judged(one, nights)}))
+    return history_report(f"s3://{LONG}", nights)
+
+
+def failed(trained: Trained, folder: Path) -> Path:
+    """The output of a run that ended as failed."""
     write_shapes(folder / "in" / LONG, each=12, first_seed=300)
     for number in range(9):
         name = f"bad & {number}.jpg" if number else f"{LONG}.jpg"
         (folder / "in" / name).write_bytes(b"nothing" * number)
     with pytest.raises(TooManyBadError):
         score_folder(str(folder / "in"), str(folder / "out"), "shapes", trained.store)
-    return (folder / "out" / "report.html").read_text()
+    return folder / "out"
 
 
 def described(trained: Trained) -> ModelInfo:
@@ -87,6 +117,8 @@ def comparison(trained: Trained, folder: Path) -> str:
 
 CASES: dict[str, Callable[[Trained, Path], str]] = {
     "comparison.html": comparison,
+    "history.html": history,
+    "review.html": review,
     "scoring.html": scoring,
     "training.html": training,
 }
