@@ -84,7 +84,7 @@ def test_two_nodes_give_the_bytes_of_one_machine(cluster, trained, many, whole, 
     assert "Ray: 2 actors on 2 nodes" in done.stderr
     assert (tmp_path / "out/predictions.csv").read_bytes() == whole
     left = sorted(os.listdir(tmp_path / "out"))
-    assert left == ["parts", "predictions.csv", "report.html", "run.json"]
+    assert left == ["parts", "predictions.csv", "report.html", "review.html", "run.json"]
 
 
 @pytest.mark.parametrize("killed", ["raylet", "ray::Scorer"])

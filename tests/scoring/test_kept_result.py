@@ -16,6 +16,7 @@ from visionflows.places import place
 from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
 
 SMALL = ScoreSettings(shard_size=6, batch_size=3)
+RESULT = ("predictions.csv", "report.html", "review.html", "run.json")
 
 
 def files_of(output: Path) -> dict[str, bytes]:
@@ -90,7 +91,7 @@ def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
             score_folder(*arguments, SMALL)
         assert files_of(tmp_path / "out") == before
         told = files_of(tmp_path / "out/failed")
-        assert set(told) == {"predictions.csv", "failures.csv", "report.html", "run.json"}
+        assert set(told) == {*RESULT, "failures.csv"}
         assert json.loads(told["run.json"])["status"] == "failed"
         assert len(rows_of(tmp_path / "out/failed")) == 21
     (folder / "extra.png").write_bytes(b"no picture")  # the next night is another job
