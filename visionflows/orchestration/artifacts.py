@@ -79,7 +79,7 @@ def _leave(kind: str, what: Any, key: str, description: str) -> None:
 def _scoring(run: RunResult) -> str:
     books, timings = run.books, run.timings
     statuses = {name: count for name, count in books.by_status.items() if name != "ok"}
-    files = [*run.files, f"{run.folder}report.html"]
+    files = [*run.files, f"{run.folder}report.html", f"{run.folder}review.html"]
     return "\n".join(
         [
             f"## {books.found} files found = {books.ok} ok + {books.failed} failed",

@@ -23,3 +23,8 @@ def with_audits(report: str, estimates: Sequence[Estimate]) -> str:
     """
     part = page("audit.html").render(estimates=estimates[:ROWS]).strip()
     return _PART.sub(lambda _: part, report, count=1)
+
+
+def has_audits(report: str) -> bool:
+    """Whether the page of a scoring run has a place for estimates."""
+    return _PART.search(report) is not None

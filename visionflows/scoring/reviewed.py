@@ -14,10 +14,10 @@ import datetime
 import logging
 
 from visionflows.digest import sha256_of
-from visionflows.errors import LockedError, RunError, TableError
+from visionflows.errors import LockedError, PlaceError, RunError, TableError
 from visionflows.places import place
 from visionflows.places.base import Place
-from visionflows.reports.audit import with_audits
+from visionflows.reports.audit import has_audits, with_audits
 from visionflows.reports.review import review_of, review_page
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
@@ -46,7 +46,7 @@ def audits(output: Place) -> list[Estimate]:
     """
     try:
         return estimates(read_corrections([str(output)]) if output.exists(FOLDER) else [])
-    except TableError as error:
+    except (TableError, PlaceError) as error:
         log.warning("%s; no audit is shown", error)
         return []
 
@@ -69,6 +69,10 @@ def add(output: str, files: list[str]) -> list[Estimate]:
     try:
         with there.lock(".lock"):
             page = there.read(f"{folder}report.html").decode()
+            if not has_audits(page):
+                log.info(
+                    "%s: its report is of an older version, and the next one's shows it", output
+                )
             there.write(f"{folder}report.html", with_audits(page, found).encode())
     except LockedError:
         log.info("%s: a run writes there, and its report will show them", output)
