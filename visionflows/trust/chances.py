@@ -5,11 +5,11 @@
 
 A night is a cluster: its files come from one camera, one delivery, one day. With millions of files
 a test that takes them for independent calls every difference significant, so the chance of a gap is
-asked of what nights differ by, as far as the history tells it: Williams, Extra-binomial variation
-in logistic linear models (Applied Statistics 31, 1982), for the correlation within a night; a few
-nights tell it badly, so it is moderated by a prior worth PRIOR_NIGHTS of them, and the test is a t
-test with as many degrees of freedom: Smyth, Linear models and empirical Bayes methods (Statistical
-Applications in Genetics and Molecular Biology 3, 2004).
+asked of what nights differ by, as far as the history tells it: by the correlation within a night
+(Williams, Extra-binomial variation in logistic linear models, Applied Statistics 31, 1982). A few
+nights tell that badly: it is moderated, upwards alone, by a prior worth PRIOR_NIGHTS of them, and
+the test is a t test with as many degrees of freedom more, as in Smyth, Linear models and empirical
+Bayes methods (Statistical Applications in Genetics and Molecular Biology 3, 2004).
 """
 
 import math
@@ -73,7 +73,8 @@ def _spread(files: int, clumped: float) -> float:
 
 
 def _clumped(common: float, before: Sequence[Share]) -> float:
-    """The correlation within a night, estimated by moments as Williams does, and moderated."""
+    """The correlation within a night, estimated by moments as Williams does; moderated where the
+    prior is the larger."""
     less = min(common, 1 - common)
     prior = PRIOR_SPREAD**2 * less / (1 - less)
     files, nights = sum(one.whole for one in before), len(before)
@@ -83,7 +84,7 @@ def _clumped(common: float, before: Sequence[Share]) -> float:
     squares = sum(one.whole * (one.value - mean) ** 2 for one in before) / (mean * (1 - mean))
     room = files - sum(one.whole**2 for one in before) / files - (nights - 1)
     seen = max((squares - (nights - 1)) / room, 0.0) if room > 0 else 0.0
-    return (PRIOR_NIGHTS * prior + (nights - 1) * seen) / (PRIOR_NIGHTS + nights - 1)
+    return max(seen, (PRIOR_NIGHTS * prior + (nights - 1) * seen) / (PRIOR_NIGHTS + nights - 1))
 
 
 def student(t: float, freedom: float) -> float:

@@ -1,0 +1,201 @@
+"""The record that a run leaves of its night: what is new in it, once, and what is odd about it."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, shape, write_shapes
+
+from visionflows.engine import make_engine
+from visionflows.errors import TooManyBadError
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.schema import RunResult
+from visionflows.trust.nights import Audit, Night, note_audit, read_nights
+
+NEW = {"only_new": True, "shard_size": 20}
+
+
+def add(folder: Path, first: int, each: int = 12, kinds: tuple[str, ...] = CLASSES) -> Path:
+    """So many new files of each kind in an inbox."""
+    for kind in kinds:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for seed in range(first, first + each):
+            shape(kind, seed).save(folder / kind / f"{seed:04d}.png")
+    return folder
+
+
+@pytest.fixture
+def nightly(trained, where, tmp_path):
+    """Score the inbox into `out`, as every night does; the nights that are recorded then."""
+
+    def score(**settings) -> list[Night]:
+        arguments = where(tmp_path / "in"), where(tmp_path / "out"), "shapes", where(trained.store)
+        score_folder(*arguments, ScoreSettings(**(NEW | settings)))
+        return read_nights(place(where(tmp_path / "out")))
+
+    return score
+
+
+def test_a_night_is_what_is_new_in_it(nightly, where, tmp_path):
+    folder = add(tmp_path / "in", 0)
+    (first,) = nightly()
+    add(folder, 100, each=8)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    again, second = nightly(max_error_rate=1.0)
+    assert again == first
+    assert (first.tally.found, second.tally.found) == (36, 25)
+    assert second.tally.statuses == {"ok": 24, "unreadable": 1}
+    assert second.tally.endings == {".jpg": 1, ".png": 24}
+    assert second.tally.sizes["4"] == 1  # ten bytes
+    assert sum(second.tally.sizes.values()) == 25
+    assert sum(second.tally.confidence.values()) == second.tally.ok == 24
+    rows = json.loads((tmp_path / "out/run.json").read_text())
+    assert rows["books"]["carried_over"] == 36
+    assert second.drift.finding("labels").files == 36
+    assert rows["drift"] == second.as_dict()["drift"] | {}
+    assert "<svg" in (tmp_path / "out/history.html").read_text()
+
+
+def test_a_run_that_is_repeated_leaves_one_record(nightly, where, tmp_path):
+    add(tmp_path / "in", 0)
+    first = nightly()
+    drift = json.loads((tmp_path / "out/run.json").read_text())["drift"]
+    assert nightly() == first  # nothing is new
+    assert json.loads((tmp_path / "out/run.json").read_text())["drift"] == drift
+    (anew,) = nightly(restart=True)  # all of it is computed again
+    assert (anew.started, anew.contents) == (first[0].started, first[0].contents)
+    assert anew.runs != first[0].runs
+    (other,) = nightly(shard_size=7, restart=True)
+    assert (other.tally, other.contents) == (first[0].tally, first[0].contents)
+
+
+def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, where, tmp_path):
+    folder = add(tmp_path / "in", 0, each=20)
+    settings = ScoreSettings(**NEW)
+    engine = make_engine(load(find("shapes", where(trained.store))), settings)
+    with ScoringRun(where(folder), where(tmp_path / "out"), engine, settings).alone() as run:
+        for shard in [*run.to_score()][:2]:
+            run.score(shard)  # and here it dies
+    (night,) = nightly()
+    assert night.tally.found == 60
+    assert len(night.runs) == 2
+    assert nightly() == [night]
+
+
+def test_a_record_that_was_written_before_a_kill_stays_the_nights(nightly, tmp_path):
+    add(tmp_path / "in", 0)
+    nights = nightly()
+    before = json.loads((tmp_path / "out/run.json").read_text())
+    (tmp_path / "out/run.json").unlink()
+    assert nightly() == nights
+    assert json.loads((tmp_path / "out/run.json").read_text())["drift"] == before["drift"]
+
+
+def test_the_same_names_with_other_contents_are_another_night(nightly, tmp_path):
+    folder = add(tmp_path / "in", 0)
+    nightly(only_new=False)
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        shape(path.parent.name, 900 + number).save(path)
+    nights = nightly(only_new=False)
+    assert [night.tally.found for night in nights] == [36, 36]
+    assert nights[0].contents != nights[1].contents
+
+
+def test_what_failed_and_is_tried_again_leaves_the_night_as_it_was(nightly, tmp_path):
+    folder = add(tmp_path / "in", 0)
+    (folder / "late.png").write_bytes(b"")
+    nights = nightly()
+    assert nights[0].tally.statuses["unreadable"] == 1
+    shape("circle", 77).save(folder / "late.png")
+    assert nightly(retry_failed=True, only_new=False) == nights
+    assert nightly() == nights
+    add(folder, 300, each=3)
+    assert [night.tally.found for night in nightly()] == [37, 9]
+
+
+def test_pixels_are_known_where_they_are_asked_for(nightly, tmp_path):
+    add(tmp_path / "in", 0)
+    (night,) = nightly(exif=True)
+    assert night.tally.pixels == {"11": 36}  # 40 × 40 = 1,600
+
+
+def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, tmp_path, caplog):
+    folder = tmp_path / "in"
+    for number in range(4):
+        add(folder, 100 * number, each=10)
+        assert not nightly()[-1].warned_of
+    assert "Not what it was" not in (tmp_path / "out/report.html").read_text()
+    add(folder, 1000, each=40, kinds=("stripes",))
+    with caplog.at_level(logging.WARNING, "visionflows"):
+        night = nightly()[-1]
+    assert "labels" in night.warned_of
+    line = night.drift.warnings[0]
+    assert line.startswith("labels: ")
+    assert "in the 4 nights before" in line
+    assert f"drift: {line}" in caplog.text
+    run = RunResult.read((tmp_path / "out/run.json").read_bytes())
+    assert run.status == "done"
+    assert run.drift == night.drift
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.index("Not what it was") < page.index("<h2>")
+    assert line.split(";")[0] in (tmp_path / "out/history.html").read_text()
+
+
+def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, where, tmp_path):
+    folder = add(tmp_path / "in", 0)
+    nightly()
+    for number in range(20):
+        (folder / f"{number}.jpg").write_bytes(b"no picture")
+    with pytest.raises(TooManyBadError):
+        nightly()
+    nights = read_nights(place(where(tmp_path / "out")))
+    assert [night.status for night in nights] == ["done", "failed"]
+    assert nights[1].tally.statuses == {"unreadable": 20}
+    assert nights[1].warned_of == ["failures"]
+
+
+def test_an_output_of_a_version_before_has_no_nights_until_something_is_new(nightly, tmp_path):
+    folder = add(tmp_path / "in", 0)
+    nightly()
+    shutil.rmtree(tmp_path / "out/history")
+    for path in (tmp_path / "out/parts").glob("part-*.json"):
+        record = json.loads(path.read_text())
+        del record["fresh"]
+        path.write_text(json.dumps(record))
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    del run["drift"]
+    (tmp_path / "out/run.json").write_text(json.dumps(run))
+    assert nightly() == []
+    add(folder, 500, each=5)
+    assert [night.tally.found for night in nightly()] == [15]
+
+
+def test_a_record_that_is_none_is_told_and_passed_over(nightly, where, tmp_path, caplog):
+    add(tmp_path / "in", 0)
+    nights = nightly()
+    output = place(where(tmp_path / "out"))
+    output.write("history/20260101T000000000Z-cut.json", b'{"schema_version": 1')
+    assert read_nights(output) == nights
+    assert "history/20260101T000000000Z-cut.json: no record of a night: not JSON" in caplog.text
+
+
+def test_what_people_find_of_a_night_is_kept_with_it(nightly, where, tmp_path):
+    folder = add(tmp_path / "in", 0)
+    (night,) = nightly()
+    audit = Audit(accuracy=0.95, low=0.88, high=0.98, images=60)
+    note_audit(place(where(tmp_path / "out")), night.name, audit)
+    assert nightly(restart=True)[0].audit == audit
+    add(folder, 300, each=3)
+    assert nightly()[0].audit == audit
+    assert "Accuracy found by people" in (tmp_path / "out/history.html").read_text()
+
+
+def test_shapes_are_told_apart_well_enough_for_these_tests(trained, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=20, first_seed=1000)
+    run = score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    assert min(run["books"]["by_label"].values()) >= 10
