@@ -56,7 +56,7 @@ def test_a_bundle_holds_what_the_contract_says(published):
     pictures = {path.stem for path in (where / "pictures").glob("*.png")}
     assert pictures == {"batch", "results", "confusion", "top_losses", "curves"}
     header = (where / "files.csv").read_text().splitlines()[0]
-    assert header == "path,label,is_valid,sha256"
+    assert header == "path,label,is_valid,sha256,signature"
 
 
 def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):

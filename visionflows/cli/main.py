@@ -160,6 +160,7 @@ def score(
     exif: Annotated[bool, typer.Option("--exif")] = False,
     raw: Annotated[bool, typer.Option("--raw")] = False,
     min_precision: float | None = None,
+    look_alikes: Annotated[bool, typer.Option("--look-alikes")] = False,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     restart: Annotated[bool, typer.Option("--restart")] = False,
@@ -212,6 +213,9 @@ def told(run: dict[str, Any]) -> list[str]:
     statuses = (item for item in books.by_status.items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
     lines += [f"  {count:>8}  rows with {flag}" for flag, count in books.flags.items()]
+    if again := result.look_alikes:
+        lines.append(f"  {again.seen_in_training:>8}  seen in training")
+        lines.append(f"  {again.duplicates:>8}  duplicates of a file before")
     if result.mixed:
         lines.append(result.mixed)
     lines += [f"drift: {line}" for line in (result.drift.warnings if result.drift else ())]

@@ -43,7 +43,7 @@ class EngineSettings(BaseModel):
     The precision, the batch size, the device and the engine change what rows say by no more than
     rounding (of the last two, rows of several are kept in one result, which says so);
     `max_pixels` decides which files are `too_large`, `decode` what is seen of large photos, and
-    `exif` adds columns; the others change nothing but the speed.
+    `exif` and `look_alikes` add columns; the others change nothing but the speed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +85,12 @@ class EngineSettings(BaseModel):
     raw: bool = Field(
         False, description="Probabilities as the network gives them, not calibrated ones."
     )
+    look_alikes: bool = Field(
+        False,
+        description="Columns that name a file of the training, and one before it in this run, "
+        "that a picture is again: the same bytes, or the same photo resized, recompressed or cut "
+        "a little.",
+    )
 
 
 class Answers(NamedTuple):
@@ -122,7 +128,7 @@ class Engine(abc.ABC):
         shape = model.info.image_size, model.info.resize
         self.opening = model.info.opening(settings.decode)
         self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory, self.opening)
-        self.decoder.exif = settings.exif
+        self.decoder.exif, self.decoder.look_alikes = settings.exif, settings.look_alikes
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
 

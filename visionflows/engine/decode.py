@@ -15,6 +15,7 @@ import numpy as np
 
 from visionflows.content import TooLarge
 from visionflows.digest import sha256_of
+from visionflows.images.alike import signature
 from visionflows.images.exif import told
 from visionflows.images.memory import Memory
 from visionflows.images.open import opened, why_unread
@@ -30,8 +31,9 @@ Batch = list[Entry] | list[str]
 class Row(NamedTuple):
     """What is said of one file: its status, why if not ok, and its probabilities by class.
 
-    `about` is what it says of itself (images.exif), where that was asked for; so are `features`,
-    what the network's head is given of it.
+    `about` is what it says of itself (images.exif), where that was asked for, and what it looks
+    like: in the second of the two cells that scoring.look_alikes fills in the end. `features` are
+    what the network's head is given of it, where they are asked for.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Decoder:
     ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
         self.max_pixels, self.memory = max_pixels, memory or Memory(max_pixels)
-        self.opening, self.exif = opening, False
+        self.opening, self.exif, self.look_alikes = opening, False, False
 
     def __call__(self, place: Place, files: Batch) -> Decoded:
         return self.decode(place, files, self.ahead(place, files))
@@ -109,6 +111,8 @@ class Decoder:
             with opened(content, self.max_pixels, self.memory, self.opening) as picture:
                 batch[at] = picture.pixels(self.side, self.resize)
                 about = told(picture.exif, picture.size) if self.exif else ()
+                if self.look_alikes:
+                    about = (*about, "", signature(picture.image).hex())
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)
         return Row(name, "ok", "", None, sha256, about)

@@ -128,7 +128,7 @@ def _key(signs: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 
 def _alike(array: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Whether the pictures of two arrays of indices look alike, pair by pair."""
-    signs = np.ascontiguousarray(array[:, :SIGNS]).view(np.uint16)
+    signs = array.view(np.uint16)[:, : SIGNS // 2]
     near: np.ndarray = _ONES[signs[one] ^ signs[other]].sum(1) <= MOST_SIGNS
     left = np.flatnonzero(near)
     apart = array[one[left], SIGNS:].astype(np.float64) - array[other[left], SIGNS:]

@@ -75,10 +75,8 @@ class Run(abc.ABC):
         yield from self.settle()
 
     def prepare(self) -> None:
-        """List the input, or begin to, and open the output.
-
-        Raises before any work; of a large input, what the rest of its listing meets comes later.
-        """
+        """List the input, or begin to, and open the output. Raises before any work; of a large
+        input, what the rest of its listing meets comes later."""
         self._look(early=True)
         self._check_input()
         self._open()
@@ -151,7 +149,8 @@ class Run(abc.ABC):
         what = (self.output, self.job, self.listing)
         books, computed = result.tally(*what)
         folder = result.folder_for(self.output, failed := self._too_many(books))
-        files = result.join(*what, books, folder, self.settings.spreadsheet)
+        extra = result.extra(*what, self.engine.model, self.settings.spreadsheet)
+        files = result.join(*what, books, folder, extra)
         self._write_seconds += time.perf_counter() - began
         told = RunResult(
             schema_version=RunResult.VERSION,
@@ -170,6 +169,7 @@ class Run(abc.ABC):
             books=self._counts(books),
             review=result.review_of(self.engine.model, self.job.settings),
             confidence_histogram=books.histogram,
+            look_alikes=extra.counts,
             timings=self._timings(),
             nodes=self._nodes(),
             started=self.started.isoformat(timespec="seconds"),
@@ -225,8 +225,8 @@ class Run(abc.ABC):
         self.job, self.listed = self.found.job, True
 
     def _check_room(self) -> None:
-        classes = len(self.engine.model.classes)
-        check_room(self.output, self.listing.found, classes, self.job.settings.shard_size)
+        shape = len(self.engine.model.classes), self.job.settings.shard_size
+        check_room(self.output, self.listing.found, *shape, bool(self.job.settings.look_alikes))
 
     def _check_input(self) -> None:
         """Nothing, if there is something to read, and it may be read. Raises before any work."""

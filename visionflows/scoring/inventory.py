@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from visionflows.digest import sha256_of_file
 from visionflows.errors import OtherRunError, PlaceError, RunError
+from visionflows.images.alike import BYTES
 from visionflows.images.formats import Pictures
 from visionflows.places.base import LISTED, Entry, Place
 from visionflows.places.local import LocalPlace
@@ -97,7 +98,9 @@ def inside(source: Place, output: Place) -> str | None:
     return None
 
 
-def check_room(output: Place, files: int, classes: int, shard_size: int) -> None:
+def check_room(
+    output: Place, files: int, classes: int, shard_size: int, look_alikes: bool = False
+) -> None:
     """Nothing, if the disk has room for the rows of so many files, of which some have their parts.
 
     Raises PlaceError.
@@ -105,7 +108,7 @@ def check_room(output: Place, files: int, classes: int, shard_size: int) -> None
     free = output.free_bytes()
     if free is None:
         return
-    row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes
+    row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes + (2 * BYTES if look_alikes else 0)
     parts = sum(
         name.startswith("part-") and name.endswith(".csv") for name in output.names("parts")
     )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from visionflows.digest import sha256_of
 from visionflows.images import exif
 from visionflows.model.bundle import Model
+from visionflows.scoring import look_alikes
 from visionflows.scoring.schema import Computed, JobSettings, Plan, RunModel
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import same_input
@@ -87,7 +88,9 @@ class Job:
         ranks = range(1, self.settings.top + 1)
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
         about = exif.COLUMNS if self.settings.exif else ()
-        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *top, *about, *self._flagged]
+        alike = look_alikes.COLUMNS if self.settings.look_alikes else ()
+        more = (*top, *about, *alike, *self._flagged)
+        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *more]
 
     @property
     def flags(self) -> dict[str, int]:
@@ -162,6 +165,7 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = ""
     """
     more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
     more |= {"exif": True} if settings.exif else {}
+    more |= {"look_alikes": True} if settings.look_alikes else {}
     more |= {"raw": True} if settings.raw and engine.model.info.calibration else {}
     if settings.min_precision:
         found = believed(engine.model, settings.min_precision, settings.raw)

@@ -1,7 +1,7 @@
 """The result of a run: the parts joined, and run.json; it replaces the last one when it is whole.
 
 books, computed = tally(place("out"), job, listing)
-files = join(place("out"), job, listing, books, folder="")
+files = join(place("out"), job, listing, books, folder="", extra=Extra(spreadsheet=True))
 finish(place("out"), run)
 
 predictions.csv          all parts, one after the other
@@ -13,6 +13,7 @@ failed/                  the same of a run that failed, beside the last good res
 
 import logging
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from visionflows.digest import Digested
 from visionflows.errors import RunError
@@ -21,11 +22,13 @@ from visionflows.places.base import Place
 from visionflows.scoring.books import Books
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
+from visionflows.scoring.look_alikes import LookAlikes
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
 from visionflows.scoring.schema import (
     FAILED,
     Computed,
     JobSettings,
+    LookAlikeCounts,
     Plan,
     Review,
     RunResult,
@@ -37,6 +40,18 @@ from visionflows.stored import NotSoError
 from visionflows.trust.thresholds import believed
 
 log = logging.getLogger("visionflows.result")
+
+
+class Extra(NamedTuple):
+    """What a result may have beside the rows of its parts."""
+
+    spreadsheet: bool = False
+    alike: LookAlikes | None = None
+
+    @property
+    def counts(self) -> LookAlikeCounts | None:
+        """How many look-alikes there are, where they were looked for."""
+        return self.alike.counts() if self.alike else None
 
 
 def read_result(output: Place, folder: str = "") -> RunResult | None:
@@ -72,8 +87,21 @@ def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, list[Share]
     return books, shares.told()
 
 
+def extra(output: Place, job: Job, listing: Listing, model: Model, spreadsheet: bool) -> Extra:
+    """What a result is to have, with the look-alikes among all rows if there are columns of them.
+
+    Raises RunError where a part is missing.
+    """
+    if not job.settings.look_alikes:
+        return Extra(spreadsheet)
+    alike = LookAlikes(job.header, model)
+    for _, whole in _parts(output, job, listing):
+        alike.add(rows_of(whole.data), (mark.sha256 for mark in whole.marks))
+    return Extra(spreadsheet, alike)
+
+
 def join(
-    output: Place, job: Job, listing: Listing, books: Books, folder: str, spreadsheet: bool = False
+    output: Place, job: Job, listing: Listing, books: Books, folder: str, extra: Extra
 ) -> dict[str, WrittenFile]:
     """Write predictions.csv, failures.csv and spreadsheet.csv into a folder; their digests.
 
@@ -86,16 +114,21 @@ def join(
 
     def rows() -> Iterator[bytes]:
         yield line(job.header)
+        fill = extra.alike.filler() if extra.alike else None
         for _, whole in _parts(output, job, listing):
             again.add_record(whole.record)
-            yield whole.data[len(line(job.header)) :]
+            if fill:
+                yield from (line(fill(row)) for row in rows_of(whole.data))
+            else:
+                yield whole.data[len(line(job.header)) :]
         if again.counts() != books.counts():
             raise RunError(f"{output}/parts: changed while the run went on; run it again")
 
     files = {f"{folder}predictions.csv": _write(output, f"{folder}predictions.csv", rows())}
+    what = output, job, listing
     others = {
-        "failures.csv": map(line, _failures(output, job, listing)) if books.failed else None,
-        "spreadsheet.csv": _for_people(output, job, listing) if spreadsheet else None,
+        "failures.csv": map(line, _failures(*what)) if books.failed else None,
+        "spreadsheet.csv": _for_people(*what, extra.alike) if extra.spreadsheet else None,
     }
     for name, lines in others.items():
         if lines is None:
@@ -162,12 +195,15 @@ def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
                     yield [row[0], row[1], row[4]]
 
 
-def _for_people(output: Place, job: Job, listing: Listing) -> Iterator[bytes]:
+def _for_people(
+    output: Place, job: Job, listing: Listing, alike: LookAlikes | None
+) -> Iterator[bytes]:
     """The lines of spreadsheet.csv: all rows, no cell of which is a formula."""
     yield SIGNATURE + line(map(as_text, job.header))
+    fill = alike.filler() if alike else list
     for _, whole in _parts(output, job, listing):
         for row in rows_of(whole.data):
-            yield line(map(as_text, row))
+            yield line(map(as_text, fill(row)))
 
 
 class _Shares:

@@ -31,6 +31,7 @@ class JobSettings(Part):
     raw: bool | None = None  # whether probabilities are not calibrated, of a model that could be
     min_precision: float | None = None  # and from which confidence on each class has it
     thresholds: tuple[float | None, ...] | None = None
+    look_alikes: bool | None = None  # and those of look-alikes
 
 
 class Plan(Stored):
@@ -166,6 +167,13 @@ class NodeTimings(Part):
     seconds: float
 
 
+class LookAlikeCounts(Part):
+    """How many rows are of a picture of the training, and of one that is in a row before."""
+
+    seen_in_training: Count
+    duplicates: Count
+
+
 class WrittenFile(Part):
     """A file of a result."""
 
@@ -195,6 +203,7 @@ class RunResult(Stored):
     review: Review | None = None
     confidence_histogram: list[Count]
     timings: Timings
+    look_alikes: LookAlikeCounts | None = None
     nodes: dict[str, NodeTimings] = Field(default_factory=dict)  # of a cluster
     started: str
     ended: str
