@@ -10,15 +10,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import CLASSES, Trained, write_shapes
+from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
 from visionflows.model.schema import Calibration, ModelInfo
 from visionflows.places import place
 from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
+from visionflows.reports.heat import square
 from visionflows.reports.history import history_report
-from visionflows.reports.training import training_report
+from visionflows.reports.training import Miss, training_report
 from visionflows.scoring.run import score_folder
 from visionflows.trust.drift import judged
 from visionflows.trust.nights import Audit, read_nights
@@ -55,7 +57,7 @@ def history(trained: Trained, folder: Path) -> str:
 
 def failed(trained: Trained, folder: Path) -> Path:
     """The output of a run that ended as failed."""
-    write_shapes(folder / "in" / LONG, each=12, first_seed=300)
+    write_shapes(folder / "in" / LONG, each=40, first_seed=300)
     for number in range(9):
         name = f"bad & {number}.jpg" if number else f"{LONG}.jpg"
         (folder / "in" / name).write_bytes(b"nothing" * number)
@@ -92,8 +94,10 @@ def training(trained: Trained, folder: Path) -> str:
     sure = {"judged": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
     told["calibration"] = Calibration.model_validate(sure, strict=False)
     pictures = {path.stem: path.read_bytes() for path in Path(trained.place).glob("pictures/*")}
-    summary = trained.record["summary"]
-    return training_report(info.model_copy(update=told), pictures, summary, [(0.98, 0.1)])
+    jpeg = square(np.asarray(shape("circle", 1)))
+    misses = [Miss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]
+    summary, left = trained.record["summary"], [(0.98, 0.1)]
+    return training_report(info.model_copy(update=told), pictures, summary, misses, left)
 
 
 def comparison(trained: Trained, folder: Path) -> str:

@@ -1,11 +1,14 @@
 """No picture fails a training: class names that are no words, and networks that know nothing."""
 
+import html
+import io
 import json
 import shutil
 
 import pandas as pd
 import pytest
 from conftest import encoded, picture
+from PIL import Image
 
 from visionflows.data.fetch import Dataset
 from visionflows.data.table import build_table
@@ -15,6 +18,7 @@ from visionflows.reports.training import training_report
 from visionflows.training.evaluate import evaluate
 from visionflows.training.fine_tune import _write_draft
 from visionflows.training.learner import make_learner
+from visionflows.training.misses import misses_in
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
 
@@ -80,13 +84,22 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     metrics = evaluate(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
     assert pictures_in(tmp_path / "draft") == PICTURES
     assert "pictures_left_out" not in metrics
+    misses = misses_in(LocalPlace(tmp_path / "draft"))
+    assert 0 < len(misses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
+    assert all(miss.said != miss.label and {miss.said, miss.label} <= {*NAMES} for miss in misses)
+    sure = [miss.probability for miss in misses]
+    assert sure == sorted(sure, reverse=True)
+    assert all(Image.open(io.BytesIO(one)).size == (160, 160) for m in misses for one in m[4:])
     assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
     heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
     assert "n" * 200 in heading
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     data = Dataset("odd", tmp_path / "in", "in", None)
     info = describe("odd", "folder", 0.5, data, table, record, metrics)
-    page = training_report(info, {}, "")
+    drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
+    page = training_report(info, drawn, "", misses)
+    assert page.count("data:image") == 2 * len(misses)
+    assert f"heat map of what spoke for {html.escape(misses[0].said)}" in page
     assert "US$_$" in page
     assert '<th scope="row">&lt;b&gt;</th>' in page
 

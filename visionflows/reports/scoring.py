@@ -24,12 +24,16 @@ SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One picture shown in a scoring report; `thumbnail` is a JPEG."""
+    """One picture shown in a scoring report; `thumbnail` is a JPEG.
+
+    So is `why`, where it is known: the picture under the heat map of what spoke for its label.
+    """
 
     path: str
     label: str
     confidence: float
     thumbnail: bytes
+    why: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +116,7 @@ def scoring_report(run: RunResult, samples: Samples) -> str:
         run=run,
         books=books,
         samples=samples,
+        explained=any(sample.why for sample in samples.least_certain),
         headline=_scored_headline(books, counts),
         failed_by_status=_by_status(books),
         counts=bars,

@@ -5,6 +5,7 @@ page = training_report(info, {"confusion": png}, summary)
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from visionflows.model.schema import Agreement, ModelInfo
 from visionflows.reports.page import page, percent
@@ -26,16 +27,32 @@ _PICTURES = (
 )
 
 
+class Miss(NamedTuple):
+    """An image that got a wrong label, and its probability. `picture` is a JPEG.
+
+    So is `why`, where it is known: the picture under the heat map of what spoke for that label.
+    """
+
+    path: str
+    label: str
+    said: str
+    probability: float
+    picture: bytes
+    why: bytes
+
+
 def training_report(
     model: ModelInfo,
     pictures: dict[str, bytes],
     summary: str,
+    misses: Sequence[Miss] = (),
     left: Sequence[tuple[float, float]] = (),
 ) -> str:
     """The HTML page of a model (the content of model.json), with PNG bytes by name.
 
-    `summary` is what fastai's learn.summary() says of the frozen network, `left` the share of rows
-    that precisions of the others leave to people.
+    `summary` is what fastai's learn.summary() says of the frozen network; `misses` are shown in
+    place of the picture `top_losses`; `left` is the share of rows that precisions of the others
+    leave to people.
     """
     metrics = model.metrics
     return page("training.html").render(
@@ -44,6 +61,7 @@ def training_report(
         pictures=pictures,
         summary=summary,
         left=left,
+        misses=misses,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
         agreement=[
             agreement_line(found)

@@ -23,13 +23,13 @@ from visionflows.machine import versions
 from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.places.local import clear_drafts, drop_if_empty
-from visionflows.reports.scoring import collect_samples, scoring_report
 from visionflows.scoring import result, reviewed, shards
 from visionflows.scoring.books import Books
 from visionflows.scoring.history import History
 from visionflows.scoring.inventory import Inventory, begin_inventory, check_room
 from visionflows.scoring.job import Computes, computed_by, described, job_of
 from visionflows.scoring.listing import Shard
+from visionflows.scoring.page import run_page
 from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.source import Source
@@ -195,7 +195,7 @@ class Run(abc.ABC):
     def report(self, run: RunResult) -> None:
         """Write the night's record, the pages and then run.json, which says that all is there."""
         self.history.keep()
-        page = scoring_report(run, collect_samples(run, self.source, self.output))
+        page = run_page(run, self.engine.model, self.source, self.output)
         reviewed.write_pages(run, page, self.source, self.output)
         result.finish(self.output, run)
         if run.mixed:

@@ -5,8 +5,8 @@
 
 Reads the draft that fine_tune left, and adds `evaluation.json`, `validation.csv` (what it says of
 each validation image), `pictures/*.png` (what fastai's show_batch, show_results and Interpretation
-draw) and `selfcheck/`: a few small images with the probabilities that whoever loads these weights
-must get from them.
+draw), `misses/` (the worst of them, for the page) and `selfcheck/`: a few small images with the
+probabilities that whoever loads these weights must get from them.
 """
 
 import csv
@@ -24,6 +24,7 @@ from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.training.calibration import calibration, validation_csv
 from visionflows.training.learner import make_learner, normalisation, torch_draws
+from visionflows.training.misses import Judged, write_misses
 from visionflows.training.pictures import draw
 from visionflows.training.settings import TrainSettings
 
@@ -62,6 +63,9 @@ def evaluate(
             pictures, left_out = draw(learn, metrics, training["history"])
             for name, png in pictures.items():
                 place.write(f"pictures/{name}.png", png)
+            valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
+            judged = Judged(folder, list(valid.path), probabilities.numpy(), targets.numpy())
+            write_misses(learn, judged, place)
             _write_selfcheck(learn, table, folder, place)
         if left_out:
             metrics["pictures_left_out"] = left_out

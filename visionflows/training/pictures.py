@@ -4,7 +4,8 @@
     pictures, left_out = draw(learn, metrics, history)
 
 They are what fastai's show_batch, show_results and Interpretation draw, a confusion matrix and the
-curves. Class names are shown as they are: `US$_$` is no formula.
+curves. Class names are shown as they are: `US$_$` is no formula. Nothing overlaps: titles are
+broken into lines, and images make room for them.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.evaluate")
 
 LONGEST = 24  # characters of a class name in a picture
+LINE = 26  # characters of a line above an image
 MOST_NAMES, MOST_FIGURES = 120, 40  # classes of a confusion matrix that still can be read
+CELL = 0.35  # inches of a confusion matrix that a class has, where it has room
 
 
 def draw(
@@ -61,10 +65,10 @@ def _drawings(
 
     classes, shown = list(learn.dls.vocab), min(9, len(learn.dls.valid_ds))
     return {
-        "batch": lambda: learn.dls.train.show_batch(max_n=9),
-        "results": lambda: learn.show_results(max_n=9),
+        "batch": lambda: _with_room(learn.dls.train.show_batch(max_n=9)),
+        "results": lambda: _with_room(learn.show_results(max_n=9)),
         "confusion": lambda: _draw_confusion(np.array(metrics["confusion"]), classes),
-        "top_losses": lambda: Interpretation.from_learner(learn).plot_top_losses(shown),
+        "top_losses": lambda: _with_room(Interpretation.from_learner(learn).plot_top_losses(shown)),
         "curves": lambda: _draw_curves(history),
     }
 
@@ -109,11 +113,25 @@ def _png() -> bytes:
     return buffer.getvalue()
 
 
+def _with_room(_: object) -> None:
+    """Let the images drawn last shrink until their titles fit between them, and read on a phone."""
+    from matplotlib import pyplot as plt
+
+    figure = plt.gcf()
+    for axes in figure.axes:
+        lines = axes.get_title().splitlines()
+        axes.title.set_text("\n".join(part for line in lines for part in wrap(line, LINE)))
+        axes.title.set_fontsize(9)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width * 2 / 3, height * 2 / 3)
+    figure.set_layout_engine("constrained", h_pad=0.06, w_pad=0.06)
+
+
 def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
     from matplotlib import pyplot as plt
 
-    side = min(4 + 0.35 * len(classes), 30)
-    _, axes = plt.subplots(figsize=(side, side))
+    side = min(4 + CELL * len(classes), 30)
+    _, axes = plt.subplots(figsize=(side, side), layout="constrained")
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="actual", title="Confusion matrix")
@@ -121,16 +139,19 @@ def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
         axes.set_xticks(range(len(classes)), classes, rotation=90)
         axes.set_yticks(range(len(classes)), classes)
     if len(classes) <= MOST_FIGURES:
+        digits = len(str(confusion.max()))
+        size = min(10, 72 * CELL / (0.7 * digits))  # a digit is 0.64 as wide as it is high
         for row, column in np.ndindex(confusion.shape):
             colour = "white" if share[row, column] > 0.5 else "black"
             count = str(confusion[row, column])
-            axes.text(column, row, count, ha="center", va="center", color=colour)
+            axes.text(column, row, count, ha="center", va="center", color=colour, size=size)
 
 
 def _draw_curves(history: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
-    figure, (losses, rates) = plt.subplots(1, 2, figsize=(9, 3.2))
+    _, (losses, rates) = plt.subplots(2, 1, figsize=(5.6, 6), layout="constrained")
     epochs = [row["epoch"] + 1 for row in history]
     for axes, names in (
         (losses, ("train_loss", "valid_loss")),
@@ -142,6 +163,6 @@ def _draw_curves(history: list[dict[str, Any]]) -> None:
         if frozen and frozen < len(history):
             axes.axvline(frozen + 0.5, color="grey", linestyle=":", label="unfrozen from here")
         axes.set_xlabel("epoch")
-        axes.legend(fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=9)
     rates.set_ylim(0, 1)
-    figure.tight_layout()

@@ -19,6 +19,7 @@ from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
 from visionflows.training.corrected import told_of
 from visionflows.training.draft import PUBLISHING
+from visionflows.training.misses import misses_in
 from visionflows.training.settings import TrainSettings
 from visionflows.trust.thresholds import read_told, thresholds
 
@@ -99,7 +100,8 @@ def publish_training(
     pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
     told = read_told((draft / VALIDATION).read_bytes(), info.classes, raw=False)
     left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
-    (draft / "report.html").write_text(training_report(info, pictures, summary, left))
+    misses = misses_in(LocalPlace(draft))
+    (draft / "report.html").write_text(training_report(info, pictures, summary, misses, left))
     return publish(draft, store, info, files)
 
 
