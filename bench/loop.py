@@ -1,0 +1,185 @@
+"""People in the loop: label errors found, a night corrected in a browser, and what may be promoted.
+
+    python bench/loop.py ../shared/data/cats-dogs.tgz --arch tf_efficientnet_lite0 \\
+        --pretrained ../shared/data/tf_efficientnet_lite0.safetensors
+
+By the command line and a headless Chromium, as a team does it: a model is trained on half of the
+photos, a tenth of whose labels are wrong, and promoted; the other half is scored; 100 pictures of
+its review.html are said by keyboard to be what they are; retrain takes the corrections.csv. Then a
+model is trained on shuffled labels, which retrain has to refuse, promoted by hand, and rolled back.
+Told are the wrong labels among the suspects, the gate's figures, and what production means.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from calibration import halves
+from record import hardware, versions, written
+
+from visionflows.data.fetch import fetch
+from visionflows.data.labels import label_rows, parse_label_rule
+
+PROGRAM = (sys.executable, "-m", "visionflows.cli")
+NAME = "loop"
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        told = Loop(Path(folder), options).run()
+    settings = {key: value for key, value in vars(options).items() if key != "results"}
+    settings |= {key: Path(settings[key]).name for key in ("dataset", "pretrained")}
+    result = {"hardware": hardware(), "versions": versions(), "settings": settings, **told}
+    written(result, options.results, "loop")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--labels", default="uppercase")
+    parser.add_argument("--arch", default="resnet34")
+    parser.add_argument("--pretrained", default="default")
+    parser.add_argument("--image-size", default="160")
+    parser.add_argument("--epochs", default="1")
+    parser.add_argument("--wrong", type=float, default=0.1)
+    parser.add_argument("--corrected", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", default="bench/results")
+    return parser.parse_args()
+
+
+class Loop:
+    """A folder of its own, and what is done there."""
+
+    def __init__(self, work: Path, options: argparse.Namespace):
+        self.work, self.options, self.store = work, options, work / "store"
+        self.draws = random.Random(options.seed)
+        halves(fetch(options.dataset, str(self.store)).folder, work, options.seed)
+        self.is_so = {half: self._labels(half) for half in ("learnt", "other")}
+
+    def run(self) -> dict:
+        """What came of it."""
+        truth = self.is_so["learnt"]
+        classes = sorted(set(truth.values()))
+        flipped = set(self.draws.sample(sorted(truth), round(self.options.wrong * len(truth))))
+        others = {
+            one: self.draws.choice([c for c in classes if c != truth[one]]) for one in flipped
+        }
+        labels = self._csv("labels.csv", truth | others)
+        self._visionflows("train", *self._training(labels))
+        self._visionflows("models", "promote", f"{NAME}@latest", *self._in_store)
+        first = self._production()
+        told = {"suspects": self._suspects(flipped), "scored": self._score("before")}
+        corrections = self._correct()
+        told["corrected"] = len(_rows(corrections))
+        told["retrained"] = self._retrain(labels, "--corrections", corrections)
+        told["scored_then"] = self._score("then")
+        shuffled = list(truth.values())
+        self.draws.shuffle(shuffled)
+        worse = self._csv("shuffled.csv", dict(zip(truth, shuffled, strict=True)))
+        told["shuffled"] = self._retrain(worse)
+        self._visionflows("models", "promote", f"{NAME}@latest", *self._in_store)
+        told["by_hand"] = self._score("by_hand")
+        self._visionflows("models", "promote", f"{NAME}@{first}", *self._in_store)
+        told["rolled_back"] = self._score("rolled_back")
+        told["history"] = json.loads(
+            self._visionflows("models", "history", NAME, "--json", *self._in_store)
+        )
+        return told
+
+    @property
+    def _in_store(self) -> list[str]:
+        return ["--store", str(self.store)]
+
+    def _training(self, labels: Path) -> list[str]:
+        options = self.options
+        words = [str(self.work / "learnt"), "--name", NAME, "--labels", f"csv:{labels}"]
+        words += ["--arch", options.arch, "--pretrained", options.pretrained]
+        words += ["--image-size", options.image_size, "--epochs", options.epochs]
+        return [*words, "--seed", str(options.seed), *self._in_store]
+
+    def _labels(self, half: str) -> dict[str, str]:
+        folder = self.work / half
+        rule = parse_label_rule(self.options.labels)
+        rows, _ = label_rows(rule, folder, sorted(os.listdir(folder)))
+        return {row["path"]: row["label"] for row in rows}
+
+    def _csv(self, name: str, labels: dict[str, str]) -> Path:
+        with (self.work / name).open("w", newline="") as file:
+            csv.writer(file).writerows([("path", "label"), *sorted(labels.items())])
+        return self.work / name
+
+    def _production(self) -> str:
+        path = self.store / f"models/{NAME}/aliases/production"
+        return path.read_text().strip()
+
+    def _suspects(self, flipped: set[str]) -> dict:
+        """How many of the wrong labels stand among the suspects, and among the first of them."""
+        path = self.store / f"models/{NAME}/{self._production()}/suspects.csv"
+        named = [row["path"] for row in _rows(path)]
+        return {
+            "wrong": len(flipped),
+            "suspects": len(named),
+            "wrong_among_them": len(flipped.intersection(named)),
+            "wrong_among_the_first": len(flipped.intersection(named[: len(flipped)])),
+        }
+
+    def _score(self, name: str) -> dict:
+        """What production says of the other half: which version, and how often it is right."""
+        words = ("--model", f"{NAME}@production", "--output", self.work / name)
+        self._visionflows("score", self.work / "other", *words, *self._in_store)
+        rows, truth = _rows(self.work / name / "predictions.csv"), self.is_so["other"]
+        run = json.loads((self.work / name / "run.json").read_text())
+        right = sum(row["label"] == truth[row["path"]] for row in rows)
+        return {
+            "is_production": run["model"]["version"] == self._production(),
+            "accuracy": round(right / len(rows), 4),
+        }
+
+    def _correct(self) -> Path:
+        """Say by keyboard, in review.html, what pictures are; the file that is saved."""
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as driver:
+            options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+            browser = driver.chromium.launch(**options)
+            page = browser.new_page()
+            page.goto(f"file://{self.work}/before/review.html")
+            classes = sorted(set(self.is_so["other"].values()))
+            for _ in range(self.options.corrected):
+                is_so = self.is_so["other"][page.locator("#path").inner_text()]
+                page.keyboard.press(str(classes.index(is_so) + 1))
+            with page.expect_download() as download:
+                page.click("#save")
+            download.value.save_as(self.work / "corrections.csv")
+            browser.close()
+        return self.work / "corrections.csv"
+
+    def _retrain(self, labels: Path, *more: object) -> dict:
+        """The gate's verdict, and whether production has moved as it says."""
+        before = self._production()
+        said = self._visionflows("retrain", *self._training(labels), *more)
+        return {"said": said.strip().splitlines(), "production_moved": self._production() != before}
+
+    def _visionflows(self, *words: object) -> str:
+        env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        command = [*PROGRAM, *map(str, words)]
+        done = subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE, text=True)
+        return done.stdout.replace(str(self.work), ".")
+
+
+def _rows(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    main()
