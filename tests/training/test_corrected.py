@@ -122,6 +122,13 @@ def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_p
     assert found.files.attrs["corrections"]["brought"] == 1
 
 
+def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_path):
+    place = saved(tmp_path, said(inbox, "square/0500.png", "square"))
+    shutil.rmtree(inbox)
+    with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; bring"):
+        with_corrections(build_table(dataset, "folder"), dataset, [place], tmp_path / "store", TINY)
+
+
 def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
     caplog.set_level("INFO")
     one = saved(tmp_path, said(dataset, "circle/0000.png", "square"), name="1.csv")

@@ -78,7 +78,7 @@ def with_corrections(
         told["taken"] += told["brought"]
     table.attrs = {**files.attrs, _TOLD: {"files": [*corrections], **told, "lost": len(lost)}}
     table.attrs[_TOLD]["in_validation"] = valid_pct > 0
-    _check(table)
+    _check(table, lost)
     _tell(table, lost)
     if names:
         folder = linked(folder, names.values(), fingerprint(table), store)
@@ -157,7 +157,13 @@ def _check_labels(last: dict[str, Correction], files: "pd.DataFrame") -> None:
         log.info("corrections: a new class, %s, of %d images", shown(label), len(paths))
 
 
-def _check(table: "pd.DataFrame") -> None:
+def _check(table: "pd.DataFrame", lost: list[str]) -> None:
+    told = table.attrs[_TOLD]
+    if lost and not told["taken"] + told["left_out"]:
+        raise TableError(
+            f"corrections: none of {len(lost)} images was found as it was, such as "
+            f"{shown(min(lost))}; bring them back to their root, or put them beside the corrections"
+        )
     usable = table[table.status == "ok"]
     classes, valid = usable.label.nunique(), int(usable.is_valid.sum())
     if classes < 2 or valid in (0, len(usable)):
@@ -174,11 +180,11 @@ def _tell(table: "pd.DataFrame", lost: list[str]) -> None:
         f"others than in the dataset, {told.get('brought', 0)} of images that it lacks; "
         f"{told['left_out']} left out as none of the classes"
     ]
+    log.info("%s", lines[0])
     if lost:
         lines.append(
             f"corrected images that were not found as they were, so not trained on: {len(lost)}, "
             f"{some(sorted(lost))}"
         )
-    for line in lines:
-        log.info("%s", line)
+        log.warning("%s", lines[1])
     table.attrs["notes"] = [*table.attrs.get("notes", []), *lines]
