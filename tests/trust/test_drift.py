@@ -28,7 +28,7 @@ class Inbox:
         told |= {"outliers": {"True": outliers, "False": ok - outliers}}
         return Night(
             **{"schema_version": 1, "started": f"2026-01-01T00:00:00.{len(self.nights):03d}+00:00"},
-            **{"ended": "", "input": "in", "contents": "0" * 64, "runs": (), "seconds": 1.0},
+            **{"ended": "", "input": "in", "contents": "0" * 64, "runs": [], "seconds": 1.0},
             model=NightModel(name="pets", version=more.pop("version", "1"), digest="d"),
             status=more.pop("status", "done"),
             tally=Tally(**(told | more)),
@@ -106,7 +106,7 @@ def test_another_version_begins_anew_and_says_so():
     inbox = Inbox().usual(10)
     night = inbox.keep(inbox.night(shares=(0.9, 0.05, 0.05), version="2"))
     assert night.warned_of == []
-    assert night.drift.findings == ()
+    assert night.drift.findings == []
     assert "the first night of this version; the last one was of pets@1" in night.drift.notes
     again = inbox.keep(inbox.night(shares=(0.9, 0.05, 0.05), version="2"))
     assert again.drift.finding("labels").nights == 1
@@ -140,7 +140,7 @@ def test_a_run_that_failed_is_judged_and_not_compared_with():
 def test_a_night_of_a_few_files_is_neither_judged_nor_compared_with():
     inbox = Inbox().usual(9)
     night = inbox.keep(inbox.night(FEW - 1, (0.0, 0.0, 1.0)))
-    assert night.drift.findings == ()
+    assert night.drift.findings == []
     assert night.drift.notes[0] == "19 new files are too few to judge; 20 would do"
     assert len(comparable("labels", inbox.nights)) == 9
 

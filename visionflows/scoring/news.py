@@ -64,9 +64,9 @@ class Gathered:
         self._found[fresh.run] = counting, (contents + int(fresh.contents, 16)) % _SPACE
 
     @property
-    def runs(self) -> tuple[str, ...]:
+    def runs(self) -> list[str]:
         """The runs that have computed parts."""
-        return tuple(sorted(self._found))
+        return sorted(self._found)
 
     def but_of(self, counted: Collection[str], model: str) -> tuple[Tally, str]:
         """All of them but those of runs that some record counts, and a digest of their files and

@@ -41,8 +41,8 @@ def judged(night: Night, nights: Sequence[Night], validation: Tally | None = Non
     if night.tally.found >= FEW:
         looks = [*_at_history(night, same), *_at_validation(night, same, validation)]
     corrected = holm([look.gap.chance for look in looks])
-    findings = tuple(map(_finding, looks, corrected, [same] * len(looks)))
-    notes = tuple(_notes(night, nights, same, validation))
+    findings = [_finding(*both, same) for both in zip(looks, corrected, strict=True)]
+    notes = [*_notes(night, nights, same, validation)]
     return Drift(night=night.started, alpha=NIGHTLY, findings=findings, notes=notes)
 
 

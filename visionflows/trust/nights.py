@@ -100,8 +100,8 @@ class Drift(Part):
 
     night: str
     alpha: float
-    findings: tuple[Finding, ...] = ()
-    notes: tuple[str, ...] = ()
+    findings: list[Finding] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
@@ -147,7 +147,7 @@ class Night(Stored):
     input: str
     model: NightModel
     contents: Sha256
-    runs: tuple[str, ...]
+    runs: list[str]
     tally: Tally
     seconds: float
     audit: Audit | None = None
