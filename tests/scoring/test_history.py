@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,8 @@ def add(folder: Path, first: int, each: int = 12, kinds: tuple[str, ...] = CLASS
     return folder
 
 
-@pytest.fixture
-def nightly(trained, where, tmp_path):
-    """Score the inbox into `out`, as every night does; the nights that are recorded then."""
+def scores(trained, where, tmp_path) -> Callable[..., list[Night]]:
+    """What scores the inbox into `out`, as every night does: the nights that are recorded then."""
 
     def score(**settings) -> list[Night]:
         arguments = where(tmp_path / "in"), where(tmp_path / "out"), "shapes", where(trained.store)
@@ -41,8 +41,14 @@ def nightly(trained, where, tmp_path):
     return score
 
 
-def test_a_night_is_what_is_new_in_it(nightly, where, tmp_path):
-    folder = add(tmp_path / "in", 0)
+@pytest.fixture
+def nightly(trained, tmp_path) -> Callable[..., list[Night]]:
+    """The same, on the disk."""
+    return scores(trained, str, tmp_path)
+
+
+def test_a_night_is_what_is_new_in_it(trained, where, tmp_path):
+    folder, nightly = add(tmp_path / "in", 0), scores(trained, where, tmp_path)
     (first,) = nightly()
     add(folder, 100, each=8)
     (folder / "broken.jpg").write_bytes(b"no picture")
@@ -61,7 +67,7 @@ def test_a_night_is_what_is_new_in_it(nightly, where, tmp_path):
     assert "<svg" in (tmp_path / "out/history.html").read_text()
 
 
-def test_a_run_that_is_repeated_leaves_one_record(nightly, where, tmp_path):
+def test_a_run_that_is_repeated_leaves_one_record(nightly, tmp_path):
     add(tmp_path / "in", 0)
     first = nightly()
     drift = json.loads((tmp_path / "out/run.json").read_text())["drift"]
@@ -74,11 +80,11 @@ def test_a_run_that_is_repeated_leaves_one_record(nightly, where, tmp_path):
     assert (other.tally, other.contents) == (first[0].tally, first[0].contents)
 
 
-def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, where, tmp_path):
+def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, tmp_path):
     folder = add(tmp_path / "in", 0, each=20)
     settings = ScoreSettings(**NEW)
-    engine = make_engine(load(find("shapes", where(trained.store))), settings)
-    with ScoringRun(where(folder), where(tmp_path / "out"), engine, settings).alone() as run:
+    engine = make_engine(load(find("shapes", trained.store)), settings)
+    with ScoringRun(str(folder), str(tmp_path / "out"), engine, settings).alone() as run:
         for shard in [*run.to_score()][:2]:
             run.score(shard)  # and here it dies
     (night,) = nightly()
@@ -146,14 +152,14 @@ def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, t
     assert line.split(";")[0] in (tmp_path / "out/history.html").read_text()
 
 
-def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, where, tmp_path):
+def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     nightly()
     for number in range(20):
         (folder / f"{number}.jpg").write_bytes(b"no picture")
     with pytest.raises(TooManyBadError):
         nightly()
-    nights = read_nights(place(where(tmp_path / "out")))
+    nights = read_nights(place(tmp_path / "out"))
     assert [night.status for night in nights] == ["done", "failed"]
     assert nights[1].tally.statuses == {"unreadable": 20}
     assert nights[1].warned_of == ["failures", "sizes", "endings"]
@@ -175,20 +181,20 @@ def test_an_output_of_a_version_before_has_no_nights_until_something_is_new(nigh
     assert [night.tally.found for night in nightly()] == [15]
 
 
-def test_a_record_that_is_none_is_told_and_passed_over(nightly, where, tmp_path, caplog):
+def test_a_record_that_is_none_is_told_and_passed_over(nightly, tmp_path, caplog):
     add(tmp_path / "in", 0)
     nights = nightly()
-    output = place(where(tmp_path / "out"))
+    output = place(tmp_path / "out")
     output.write("history/20260101T000000000Z-cut.json", b'{"schema_version": 1')
     assert read_nights(output) == nights
     assert "history/20260101T000000000Z-cut.json: no record of a night: not JSON" in caplog.text
 
 
-def test_what_people_find_of_a_night_is_kept_with_it(nightly, where, tmp_path):
+def test_what_people_find_of_a_night_is_kept_with_it(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (night,) = nightly()
     audit = Audit(accuracy=0.95, low=0.88, high=0.98, images=60)
-    note_audit(place(where(tmp_path / "out")), night.name, audit)
+    note_audit(place(tmp_path / "out"), night.name, audit)
     assert nightly(restart=True, only_new=False)[0].audit == audit
     add(folder, 300, each=3)
     assert nightly()[0].audit == audit

@@ -218,7 +218,7 @@ def _words(
 
 def _pairs(nights: Sequence[Night]) -> list[tuple[float, Night, Night | None]]:
     """Where each night stands, it, and the one before."""
-    return [*zip(_across(len(nights)), nights, [None, *nights[:-1]], strict=True)]
+    return [*zip(_across(len(nights)), nights, [None, *nights], strict=False)]
 
 
 def _version(night: Night | None) -> str:

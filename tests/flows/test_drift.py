@@ -1,0 +1,60 @@
+"""A night that is unlike those before it: the server has an event and an artifact of it."""
+
+import time
+
+import pytest
+from conftest import CLASSES, shape
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from flows.score import score
+from visionflows.scoring.run import ScoreSettings, score_folder
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def test_a_night_that_warns_ends_well_and_is_heard_of(trained, tmp_path):
+    settings, folder = ScoreSettings(only_new=True), tmp_path / "in"
+    where = (str(folder), "shapes", str(tmp_path / "out"), str(trained.store))
+    folder.mkdir()
+    for number in range(5):
+        for seed in range(30):
+            shape(CLASSES[seed % 3], 1000 * number + seed).save(folder / f"{number}-{seed}.png")
+        score_folder(where[0], where[2], where[1], where[3], settings)
+    for seed in range(100):
+        (folder / f"broken-{seed}.jpg").write_bytes(b"no picture")
+    told = settings.model_copy(update={"max_error_rate": 1.0})
+    state = score(*where, told, return_state=True)
+    assert state.is_completed()
+    warned = [found for found in state.result()["drift"]["findings"] if found["warns"]]
+    assert warned[0]["said"] == "failures: 100.0 % of the files; in the 5 nights before: 0.0 %"
+    run = str(state.state_details.flow_run_id)
+    with get_client(sync_client=True) as client:
+        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["drift"]))
+        notes = [one.data for one in client.read_artifacts(artifact_filter=chosen)]
+        (event,) = _events(client, run)
+    assert any(str(tmp_path / "out") in note.replace("\\", "") for note in notes)
+    assert all("**warns**" in note for note in notes)
+    assert event["payload"]["quantities"][0] == "failures"
+    assert event["payload"]["warnings"][0] == warned[0]["said"]
+    assert event["payload"]["output"] == str(tmp_path / "out")
+    again = score(*where, told, return_state=True)  # nothing is new
+    assert again.result()["drift"] == state.result()["drift"]
+    with get_client(sync_client=True) as client:
+        time.sleep(1)
+        assert _found(client, str(again.state_details.flow_run_id)) == []
+
+
+def _events(client, run: str) -> list[dict]:
+    """The events of drift of a run, once there are any: they arrive a moment later."""
+    deadline = time.monotonic() + 20
+    while not (found := _found(client, run)) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return found
+
+
+def _found(client, run: str) -> list[dict]:
+    chosen = {"event": {"name": ["visionflows.run.drifted"]}}
+    answer = client._client.post("/events/filter", json={"filter": chosen})
+    found = answer.raise_for_status().json()["events"]
+    return [one for one in found if one["resource"]["prefect.resource.id"].endswith(run)]

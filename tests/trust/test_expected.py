@@ -1,0 +1,56 @@
+"""What a bundle says of its validation: how often each label was given, and how sure it was."""
+
+import csv
+
+import pytest
+from versions import another, changed
+
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.trust.expected import on_validation
+
+CSV = "path,label,predicted,confidence\r\na.png,circle,circle,0.99\r\nb.png,square,circle,1.0\r\n"
+
+
+def test_a_bundle_says_what_was_predicted_how_often(trained):
+    told = on_validation(load(find("shapes", trained.store)))
+    with open(f"{trained.place}/confusion.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    for name in {row["predicted"] for row in rows}:
+        count = sum(int(row["images"]) for row in rows if row["predicted"] == name)
+        assert told.labels[name] == count
+    assert told.ok == 18
+    assert told.confidence == {}
+
+
+def test_validation_csv_says_how_sure_it_was_too(trained, tmp_path):
+    model = another(trained, tmp_path, "1", validation_csv=CSV)
+    told = on_validation(load(find(model, tmp_path)))
+    assert told.labels == {"circle": 2}
+    assert told.confidence == {"19": 2}
+
+
+@pytest.mark.parametrize("text", [CSV.replace("0.99", "much"), CSV.replace("predicted", "said")])
+def test_one_that_is_not_what_it_should_be_is_told_and_counts_as_none(
+    trained, tmp_path, text, caplog
+):
+    model = another(trained, tmp_path, "1", validation_csv=text)
+    assert on_validation(load(find(model, tmp_path))) is None
+    assert "does not say what it answered on validation" in caplog.text
+
+
+def test_one_that_changed_since_is_told(trained, tmp_path, caplog):
+    model = another(trained, tmp_path, "1", validation_csv=CSV)
+    (tmp_path / "models/shapes/1/validation.csv").write_text(CSV.replace("0.99", "0.10"))
+    assert on_validation(load(find(model, tmp_path))) is None
+    assert "validation.csv was changed since it was published" in caplog.text
+
+
+def test_a_bundle_of_before_has_the_matrix_in_its_model_json(trained, tmp_path):
+    model = another(trained, tmp_path, "1")
+    info = load(find(model, tmp_path)).info
+    metrics = info.as_dict()["metrics"] | {"confusion": [[3, 1, 0], [0, 4, 0], [0, 2, 2]]}
+    files = {name: sha for name, sha in info.files.items() if name != "confusion.csv"}
+    changed(tmp_path, "1", metrics=metrics, files=files)
+    told = on_validation(load(find(model, tmp_path)))
+    assert told.labels == {"circle": 3, "square": 7, "stripes": 2}
