@@ -96,4 +96,5 @@ def train(
             found_int8 = training.int8(draft, info, files, folder)
             info = info.with_agreement(found_int8, "int8")
         info = info.with_decoding(training.decoding(draft, info, files, folder))
+        info = info.with_outliers(training.outliers(draft, info, files, folder))
         return training.publish(draft, store, info, files, record["summary"])

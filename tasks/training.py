@@ -17,6 +17,7 @@ from visionflows.training import draft as drafts
 from visionflows.training import evaluate as judging
 from visionflows.training import export as exporting
 from visionflows.training import int8 as quantising
+from visionflows.training import outliers as telling
 from visionflows.training import publish as publishing
 from visionflows.training.settings import TrainSettings
 
@@ -72,6 +73,13 @@ decoding = step(
     name="decoding",
     task_run_name="decoding",
     description="Score large validation images decoded whole and scaled; how far they agree.",
+)
+
+outliers = step(
+    telling.of_draft,
+    name="outliers",
+    task_run_name="outliers",
+    description="Learn to tell pictures of another kind, and count how many of ours are taken so.",
 )
 
 

@@ -148,6 +148,25 @@ def trained(tmp_path_factory) -> Trained:
     return Trained(root / "store", dataset, table, record, metrics, place)
 
 
+@pytest.fixture(scope="session")
+def telling(trained, tmp_path_factory) -> Path:
+    """A store with the same network as `telling`, which tells pictures that are no shapes."""
+    from visionflows.data.table import build_table
+    from visionflows.model import registry
+    from visionflows.model.bundle import load
+    from visionflows.training.outliers import of_draft
+
+    root = tmp_path_factory.mktemp("telling")
+    dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
+    table = build_table(dataset, "folder", valid_pct=0.5)
+    draft = Path(shutil.copytree(trained.place, root / "draft"))
+    info = load(registry.find("shapes", trained.store)).info
+    info = info.model_copy(update={"name": "telling", "files": {}})
+    info = info.with_outliers(of_draft(draft, info, table, dataset))
+    registry.publish(draft, root / "store", info, table)
+    return root / "store"
+
+
 @pytest.fixture
 def draft(trained, tmp_path) -> Path:
     """The draft of `trained` once more: what evaluate and export have left."""

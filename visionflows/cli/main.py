@@ -161,6 +161,7 @@ def score(
     raw: Annotated[bool, typer.Option("--raw")] = False,
     min_precision: float | None = None,
     look_alikes: Annotated[bool, typer.Option("--look-alikes")] = False,
+    reject_outliers: Annotated[bool, typer.Option("--reject-outliers")] = False,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     restart: Annotated[bool, typer.Option("--restart")] = False,
@@ -206,7 +207,8 @@ def told(run: dict[str, Any]) -> list[str]:
 
     result = RunResult.model_validate(run, strict=False)
     books = result.books
-    lines = [f"{books.found} files found: {books.ok} ok, {books.failed} failed"]
+    rejected = f", {books.rejected} rejected" if books.rejected else ""
+    lines = [f"{books.found} files found: {books.ok} ok{rejected}, {books.failed} failed"]
     if not books.found:
         lines = [f"{result.input}: no images there; the CSV has its header and no row"]
     lines += [f"  {count:>8}  {label}" for label, count in books.by_label.items()]
@@ -258,7 +260,9 @@ def predict(
             index,
             [round(p, 4) for p in row.probabilities.tolist()],
         )
-        typer.echo(f"{row.name}: {answer}" if len(images) > 1 else f"{answer}")
+        odd = row.oddness is not None and row.oddness > 1
+        line = f"{answer} outlier (oddness {row.oddness:.2f})" if odd else f"{answer}"
+        typer.echo(f"{row.name}: {line}" if len(images) > 1 else line)
     raise typer.Exit(int(failed))
 
 

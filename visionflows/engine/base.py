@@ -27,6 +27,7 @@ from visionflows.machine import computing
 from visionflows.model.bundle import Model, selfcheck_images
 from visionflows.places.base import Place
 from visionflows.trust.calibration import calibrated
+from visionflows.trust.outliers import read_bank
 
 log = logging.getLogger("visionflows.engine")
 
@@ -106,7 +107,7 @@ class Engine(abc.ABC):
 
     `batch_size` images are computed at once, `workers` files decoded at once, `few` batches tell
     how fast it is. `seconds` by stage and `forwarded` images are its books. Where `features` is
-    set, rows have them.
+    set, rows have them. `bank` is by what pictures of another kind are told, if the model has it.
     """
 
     features = False
@@ -129,6 +130,7 @@ class Engine(abc.ABC):
         self.opening = model.info.opening(settings.decode)
         self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory, self.opening)
         self.decoder.exif, self.decoder.look_alikes = settings.exif, settings.look_alikes
+        self.bank = read_bank(model)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
 
@@ -157,6 +159,11 @@ class Engine(abc.ABC):
         """By what the logits behind the probabilities of rows are divided: 1 leaves them alone."""
         found = None if self.settings.raw else self.model.info.calibration
         return found.temperature if found else 1.0
+
+    @property
+    def asks_features(self) -> bool:
+        """Whether its network is to give features: to rows, or to tell by how odd each is."""
+        return self.features or self.bank is not None
 
     @abc.abstractmethod
     def forward(self, pixels: np.ndarray) -> Answers:
@@ -210,5 +217,9 @@ class Engine(abc.ABC):
         """What the row of each of the first `good` images has to say."""
         probabilities = calibrated(answers.probabilities[:good], self.temperature)
         for at, one in enumerate(probabilities):
-            more = {} if answers.features is None else {"features": answers.features[at]}
-            yield {"probabilities": one, **more}
+            told: dict[str, Any] = {"probabilities": one}
+            if answers.features is not None:
+                own = answers.features[at]
+                told |= {"features": own} if self.features else {}
+                told |= {"oddness": self.bank.oddness(own)} if self.bank else {}
+            yield told

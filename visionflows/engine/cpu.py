@@ -31,7 +31,7 @@ class CpuEngine(StreamsEngine):
     def forward(self, pixels: np.ndarray) -> Answers:
         """The network's own answers: see Engine.forward."""
         full = padded(pixels, self.batch_size)
-        return first(self._network.answers(full, self.features), len(pixels))
+        return first(self._network.answers(full, self.asks_features), len(pixels))
 
     def one_core(self) -> None:
         """No thread of a stream waits for another."""

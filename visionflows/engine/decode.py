@@ -33,7 +33,8 @@ class Row(NamedTuple):
 
     `about` is what it says of itself (images.exif), where that was asked for, and what it looks
     like: in the second of the two cells that scoring.look_alikes fills in the end. `features` are
-    what the network's head is given of it, where they are asked for.
+    what the network's head is given of it, where they are asked for. `oddness` is how unlike
+    the training images it is, where the model can tell: over 1, of another kind.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     sha256: str
     about: tuple[str, ...] = ()
     features: np.ndarray | None = None
+    oddness: float | None = None
 
 
 class Decoded(NamedTuple):

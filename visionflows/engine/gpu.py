@@ -67,7 +67,7 @@ class GpuEngine(Engine):
 
     def forward(self, pixels: np.ndarray) -> Answers:
         """The network's own answers: see Engine.forward."""
-        return self.network.answers(pixels, self.features)
+        return self.network.answers(pixels, self.asks_features)
 
     def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch, in order. Raises RunError where a decode process dies."""
@@ -179,7 +179,7 @@ def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
         pixels = cast("torch.Tensor", decoded.pixels).to(engine.network.device, non_blocking=True)
         engine.seconds["transfer"] += time.perf_counter() - started
         began.record()
-        told = engine.network.forward(pixels)[: 1 + engine.features]
+        told = engine.network.forward(pixels)[: 1 + engine.asks_features]
         answers = [one.to("cpu", non_blocking=True) for one in told]
         ended.record()
     return _Pending(decoded, answers, began, ended)

@@ -129,7 +129,7 @@ class OpenVinoEngine(StreamsEngine):
         try:
             request.infer({0: pixels}, share_inputs=True)
             answers = [request.get_output_tensor(0).data.copy()]
-            if self.features:
+            if self.asks_features:
                 answers.append(request.get_tensor("features").data.copy())
         except RuntimeError as error:
             raise self._cannot(error) from error

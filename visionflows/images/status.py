@@ -6,8 +6,12 @@ raise BadImage("unreadable", "empty file (0 bytes)")
 
 from typing import Literal
 
-Status = Literal["ok", "unreadable", "too_large", "missing", "fetch_failed"]
-STATUSES: tuple[Status, ...] = ("ok", "unreadable", "too_large", "missing", "fetch_failed")
+Status = Literal["ok", "outlier", "unreadable", "too_large", "missing", "fetch_failed"]
+STATUSES: tuple[Status, ...] = (
+    *("ok", "outlier"),  # what was seen by the network; `outlier` if such are to have no label
+    *("unreadable", "too_large", "missing", "fetch_failed"),
+)
+SEEN = STATUSES[:2]
 
 
 class BadImage(Exception):

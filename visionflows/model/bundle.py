@@ -36,6 +36,7 @@ log = logging.getLogger("visionflows.bundle")
 ONNX = "model.onnx"  # the network for who has no torch: visionflows.training.export
 INT8 = ("model.int8.xml", "model.int8.bin")  # the same in int8, as OpenVINO keeps it
 VALIDATION = "validation.csv"  # what it says of each validation image
+OUTLIERS = "outliers.safetensors"  # what tells pictures of another kind: visionflows.trust.outliers
 _SCORING_FILES = ("weights.safetensors", "files.csv", "selfcheck/expected.csv")
 
 
@@ -109,7 +110,8 @@ def _checked(model: Model, text: bytes) -> Model:
     needed = {
         name: sha256
         for name, sha256 in model.info.files.items()
-        if name in (*_SCORING_FILES, VALIDATION, ONNX, *INT8) or name.startswith("selfcheck/")
+        if name in (*_SCORING_FILES, VALIDATION, OUTLIERS, ONNX, *INT8)
+        or name.startswith("selfcheck/")
     }
     files = local_copy(model.place, needed, text, model.digest)
     try:

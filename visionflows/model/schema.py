@@ -202,6 +202,26 @@ class Calibration(Open):
     why: str = ""  # there is none
 
 
+class Outliers(Open):
+    """What tells pictures of another kind (visionflows.training.outliers), or why nothing does.
+
+    An image that is odder than `threshold` is an outlier. It was set on `fitted` validation images
+    for a share of `wanted` false alarms; `false_alarms` is their share among `judged` others, by
+    the precision it was measured in.
+    """
+
+    method: str = ""
+    k: int = Field(0, ge=0)
+    directions: Count = 0
+    images: Count = 0
+    threshold: float | None = Field(None, gt=0)
+    wanted: float = 0.0
+    fitted: Count = 0
+    judged: Count = 0
+    false_alarms: dict[str, float] = Field(default_factory=dict)
+    why: str = ""
+
+
 class Metrics(Open):
     """What evaluation measured on the validation side; `confusion` has a row an actual class.
 
@@ -244,6 +264,7 @@ class ModelInfo(Stored):
     training: Training = Training()
     metrics: Metrics = Metrics()
     calibration: Calibration | None = None
+    outliers: Outliers | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     files: dict[FileName, Sha256] = Field(default_factory=dict)
@@ -269,6 +290,10 @@ class ModelInfo(Stored):
     def with_decoding(self, found: dict[str, Any]) -> Self:
         """The same, with how answers of large images decoded whole and smaller compare."""
         return self.model_copy(update={"decode_agreement": DecodeAgreement.model_validate(found)})
+
+    def with_outliers(self, found: dict[str, Any]) -> Self:
+        """The same, with what tells pictures of another kind."""
+        return self.model_copy(update={"outliers": Outliers.model_validate(found)})
 
     def with_lineage(self, parent: str, flow_run: str) -> Self:
         """The same, with the version that production meant by then, and the flow run."""

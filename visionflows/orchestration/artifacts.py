@@ -79,10 +79,11 @@ def _leave(kind: str, what: Any, key: str, description: str) -> None:
 def _scoring(run: RunResult) -> str:
     books, timings = run.books, run.timings
     statuses = {name: count for name, count in books.by_status.items() if name != "ok"}
+    rejected = f" + {books.rejected} rejected" if books.rejected else ""
     files = [*run.files, f"{run.folder}report.html", f"{run.folder}review.html"]
     return "\n".join(
         [
-            f"## {books.found} files found = {books.ok} ok + {books.failed} failed",
+            f"## {books.found} files found = {books.ok} ok{rejected} + {books.failed} failed",
             f"{_code(run.input)} with {run.model.name}@{run.model.version} on {_text(run.device)}",
             "",
             *(f"- {_link(run.output, name)}" for name in files),

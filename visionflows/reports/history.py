@@ -11,6 +11,7 @@ import datetime
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from visionflows.images.status import SEEN
 from visionflows.reports.page import page, percent
 from visionflows.trust.nights import Night
 
@@ -109,7 +110,8 @@ def share_of(label: str, labels: Sequence[str]) -> Measure:
 
 def _failed(night: Night) -> float | None:
     found = night.tally.found
-    return (found - night.tally.statuses.get("ok", 0)) / found if found else None
+    good = sum(night.tally.statuses.get(status, 0) for status in SEEN)
+    return (found - good) / found if found else None
 
 
 def _outliers(night: Night) -> float | None:

@@ -14,12 +14,13 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
+from visionflows.images.status import SEEN
 from visionflows.places.base import Place
 from visionflows.reports.page import page, percent
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.scoring.schema import Counts, RunResult
 
-SAMPLES, LEAST_CERTAIN, FAILURES, CLASSES, BARS = 8, 12, 200, 24, 40
+SAMPLES, LEAST_CERTAIN, ODDEST, FAILURES, CLASSES, BARS = 8, 12, 12, 200, 24, 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Sample:
     """One picture shown in a scoring report; `thumbnail` is a JPEG.
 
     So is `why`, where it is known: the picture under the heat map of what spoke for its label.
+    `oddness` says how odd it is, of the oddest: they may have no label.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Sample:
     confidence: float
     thumbnail: bytes
     why: bytes = b""
+    oddness: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Samples:
 
     by_class: dict[str, list[Sample]]
     least_certain: list[Sample]
+    oddest: list[Sample]
     failures: list[dict[str, str]]
 
 
@@ -49,14 +53,20 @@ def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
     """What to show of a run, chosen in one pass over its predictions.csv, in flat memory.
 
     Of each of the largest classes the first eight in the order of their names' digests (so not
-    eight pictures of one folder), the least certain, the first 200 failures.
+    eight pictures of one folder), the least certain, the oddest outliers, the first 200 failures.
     """
     order = sorted(run.books.by_label.items(), key=lambda item: (-item[1], item[0]))
     classes = [name for name, _ in order[:CLASSES]]
     picked: dict[str, list[tuple[Any, ...]]] = {name: [] for name in classes}
     unsure: list[tuple[Any, ...]] = []
+    odd: list[tuple[Any, ...]] = []
     failures: list[dict[str, str]] = []
     for row in _rows(output, run):
+        if row.get("outlier") == "True":
+            item = (float(row["oddness"]), row["path"], row["label"], row["confidence"] or "0")
+            _push(odd, item, ODDEST)
+        if row["status"] == "outlier":
+            continue
         if row["status"] != "ok":
             if len(failures) < FAILURES:
                 failures.append({key: row[key] for key in ("path", "status", "error")})
@@ -71,7 +81,10 @@ def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
         for name, items in picked.items()
     }
     least = ((path, label, -minus) for minus, path, label in sorted(unsure, reverse=True))
-    return Samples(by_class, _shown(source, least), failures)
+    oddness = {path: value for value, path, *_ in odd}
+    oddest = ((path, label, float(sure)) for _, path, label, sure in sorted(odd, reverse=True))
+    shown = (dataclasses.replace(one, oddness=oddness[one.path]) for one in _shown(source, oddest))
+    return Samples(by_class, _shown(source, least), [*shown], failures)
 
 
 def _rows(output: Place, run: RunResult) -> Iterable[dict[str, str]]:
@@ -131,10 +144,12 @@ def _scored_headline(books: Counts, counts: list[tuple[str, int]]) -> str:
     few = ", ".join(f"{name} ({count:,})" for name, count in counts)
     labels = few if len(counts) <= 4 else f"{len(counts)} labels"
     images = "image" if books.found == 1 else "images"
+    rejected = f"; {books.rejected:,} of another kind" if books.rejected else ""
     failed = f"; {books.failed:,} failed" if books.failed else ""
-    return f"{books.found:,} {images} scored: {labels or 'none could be read'}{failed}"
+    none = "none has a label" if books.rejected else "none could be read"
+    return f"{books.found:,} {images} scored: {labels or none}{rejected}{failed}"
 
 
 def _by_status(books: Counts) -> str:
-    counts = (item for item in books.by_status.items() if item[0] != "ok")
+    counts = (item for item in books.by_status.items() if item[0] not in SEEN)
     return ", ".join(f"{count:,} {status}" for status, count in counts)

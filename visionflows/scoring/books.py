@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from visionflows.errors import RunError
-from visionflows.images.status import STATUSES
+from visionflows.images.status import SEEN, STATUSES
 from visionflows.scoring.news import Gathered
 from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 
@@ -37,7 +37,7 @@ class Books:
 
     @property
     def failed(self) -> int:
-        return sum(self.by_status[status] for status in STATUSES if status != "ok")
+        return sum(self.by_status[status] for status in STATUSES if status not in SEEN)
 
     def add(self, cells: list[str], kept: bool = False) -> None:
         """Enter the row of a file."""
@@ -48,6 +48,7 @@ class Books:
             self.by_label[label] += 1
             bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             self.histogram[bin_] += 1
+        if status in SEEN:
             self.flags.update(name for name, at in self._columns.items() if cells[at] == "True")
 
     def add_record(self, record: Record) -> None:
@@ -67,6 +68,7 @@ class Books:
                 found=self.found,
                 ok=self.by_status["ok"],
                 failed=self.failed,
+                rejected=self.by_status["outlier"],
                 carried_over=self.kept,
                 by_status=dict(sorted(self.by_status.items())),  # type: ignore[arg-type]
                 by_label=dict(sorted(self.by_label.items())),
@@ -74,6 +76,7 @@ class Books:
             )
         except ValidationError as error:
             raise RunError(
-                f"the books do not balance: {self.found} files found, {self.by_status['ok']} ok "
-                f"and {self.failed} failed; nothing was published, please report this"
+                f"the books do not balance: {self.found} files found, {self.by_status['ok']} ok, "
+                f"{self.by_status['outlier']} rejected and {self.failed} failed; nothing was "
+                "published, please report this"
             ) from error

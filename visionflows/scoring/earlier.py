@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from visionflows.digest import sha256_of
+from visionflows.images.status import SEEN
 from visionflows.places.base import MISSING, Entry, Place
 from visionflows.places.names import text_of
 from visionflows.scoring.job import Job, digests_of
@@ -87,9 +88,9 @@ class Earlier:
         return None
 
     def as_it_was(self, entry: Entry) -> File:
-        """A file as it was, with its row, where that has a label; else to be scored."""
+        """A file as it was, with its row, where the network saw it; else to be scored."""
         old = self._of(sort_key(entry))
-        if old is None or old.kept.cells[1] != "ok" or not old.mark.sha256:
+        if old is None or old.kept.cells[1] not in SEEN or not old.mark.sha256:
             return File(entry)
         return File(Entry(*old.mark[:3]), old.kept)
 

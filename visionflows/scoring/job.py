@@ -11,6 +11,7 @@ import logging
 from typing import Any, Protocol
 
 from visionflows.digest import sha256_of
+from visionflows.errors import SettingsError
 from visionflows.images import exif
 from visionflows.model.bundle import Model
 from visionflows.scoring import look_alikes
@@ -89,18 +90,20 @@ class Job:
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
         about = exif.COLUMNS if self.settings.exif else ()
         alike = look_alikes.COLUMNS if self.settings.look_alikes else ()
-        more = (*top, *about, *alike, *self._flagged)
+        odd = ("oddness",) if self.settings.outliers else ()
+        more = (*top, *about, *alike, *odd, *self._flagged)
         return [*COLUMNS, *(f"p_{name}" for name in self.classes), *more]
 
     @property
     def flags(self) -> dict[str, int]:
-        """The columns that say True or False of an ok row, and where they are in it."""
+        """The columns that say True or False of what the network saw, and where they are."""
         first = len(self.header) - len(self._flagged)
         return {name: first + at for at, name in enumerate(self._flagged)}
 
     @property
     def _flagged(self) -> tuple[str, ...]:
-        return ("review",) if self.settings.thresholds else ()
+        outlier = ("outlier",) if self.settings.outliers else ()
+        return (*outlier, *(("review",) if self.settings.thresholds else ()))
 
     def as_plan(self) -> Plan:
         """The job as plan.json holds it."""
@@ -167,6 +170,7 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = ""
     more |= {"exif": True} if settings.exif else {}
     more |= {"look_alikes": True} if settings.look_alikes else {}
     more |= {"raw": True} if settings.raw and engine.model.info.calibration else {}
+    more |= _outliers(engine.model, settings.reject_outliers)
     if settings.min_precision:
         found = believed(engine.model, settings.min_precision, settings.raw)
         log.info("review: %s", in_words(found, settings.min_precision))
@@ -187,6 +191,17 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = ""
         ),
         run="" if settings.retry_failed else run,
     )
+
+
+def _outliers(model: Model, reject: bool) -> dict[str, bool]:
+    """What a job says of outliers. Raises SettingsError where a model cannot tell them."""
+    found = model.info.outliers
+    if found and found.threshold is not None:
+        return {"outliers": True} | ({"reject_outliers": True} if reject else {})
+    if reject:
+        why = found.why if found else "it is of before it could"
+        raise SettingsError(f"reject_outliers: {model.name} tells none ({why}); train it again")
+    return {}
 
 
 def computed_by(engine: Computes) -> Computed:

@@ -19,11 +19,12 @@ from typing import NamedTuple
 from visionflows.digest import sha256_of
 from visionflows.engine.decode import Row
 from visionflows.errors import PlaceError, RunError
-from visionflows.images.status import STATUSES
+from visionflows.images.status import SEEN, STATUSES
 from visionflows.places.base import LISTED, MISSING, Entry, Place, certain
 from visionflows.places.names import text_of
 from visionflows.scoring.books import Books
-from visionflows.scoring.job import COLUMNS, Job
+from visionflows.scoring.cells import cells_of
+from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.news import News
 from visionflows.scoring.schema import Computed, Record
@@ -141,11 +142,11 @@ def is_of(whole: Whole, job: Job) -> bool:
 def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) -> bool:
     """Whether a row says of a file's bytes what would be said of them now, by `ours`.
 
-    One with a label does, and a refusal by the same decoder; not one of a file that was gone or
-    could not be brought, or for which memory was short.
+    One of what the network saw does, and a refusal by the same decoder; not one of a file that was
+    gone or could not be brought, or for which memory was short.
     """
     _, status, _, _, error, *_ = cells
-    if status == "ok" or not mark.sha256:
+    if status in SEEN or not mark.sha256:
         return bool(mark.sha256)
     short = any(word in error for word in _OF_MEMORY)
     return status in _REFUSED and by.versions == ours.versions and not short
@@ -154,7 +155,7 @@ def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) ->
 def may_stay(whole: Whole, files: list[File], ours: Computed) -> bool:
     """Whether all rows of a part say something of the bytes, or of files that are still missing."""
     return all(
-        cells[1] == "ok"
+        cells[1] in SEEN
         or entry.version == MISSING
         or says_of_bytes(cells, mark, whole.record.computed[mark.by], ours)
         for cells, mark, (entry, _) in zip(rows_of(whole.data), whole.marks, files, strict=True)
@@ -262,28 +263,6 @@ def _paired(
 def _told(mark: Mark, used: list[int]) -> str:
     name, size, version, sha256, by = mark
     return f"{name}\0{size}\0{version}\0{sha256}\0{used.index(by)}\0"
-
-
-def cells_of(row: Row, job: Job) -> list[str]:
-    """A row as text. Six decimals: a float32 softmax has about seven digits to give."""
-    path = text_of(row.name)
-    if row.status != "ok" or row.probabilities is None:
-        blank = len(job.header) - len(COLUMNS)
-        return [path, row.status, "", "", row.error, *("" for _ in range(blank))]
-    values = row.probabilities
-    best = int(values.argmax())
-    texts = [f"{value:.6f}" for value in values.tolist()]
-    order = (-values).argsort(kind="stable")[: job.settings.top]
-    top = [cell for at in order for cell in (job.classes[at], texts[at])]
-    flags = [str(one) for one in _flags(best, float(texts[best]), job)]
-    return [path, "ok", job.classes[best], texts[best], "", *texts, *top, *row.about, *flags]
-
-
-def _flags(best: int, confidence: float, job: Job) -> Iterator[bool]:
-    """What the columns of `job.flags` say of a row."""
-    if thresholds := job.settings.thresholds:
-        least = thresholds[best]
-        yield least is None or confidence < least
 
 
 def line(cells: Iterable[str]) -> bytes:

@@ -5,7 +5,7 @@ files = join(place("out"), job, listing, books, folder="", extra=Extra(spreadshe
 finish(place("out"), run)
 
 predictions.csv          all parts, one after the other
-failures.csv             the rows that are not ok, if any; can be the input of another run
+failures.csv             the rows that failed, if any; can be the input of another run
 spreadsheet.csv          if asked for: predictions.csv for people who open it in a spreadsheet
 run.json                 written last: without it the run is not done
 failed/                  the same of a run that failed, beside the last good result
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from visionflows.digest import Digested
 from visionflows.errors import RunError
+from visionflows.images.status import SEEN
 from visionflows.model.bundle import Model
 from visionflows.places.base import Place
 from visionflows.scoring.books import Books
@@ -81,8 +82,9 @@ def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, list[Share]
     counts = books.counts()
     if listing.found != counts.found:
         raise RunError(
-            f"the books do not balance: {listing.found} files found, {counts.ok} ok and "
-            f"{counts.failed} failed; nothing was published, please report this"
+            f"the books do not balance: {listing.found} files found, {counts.ok} ok, "
+            f"{counts.rejected} rejected and {counts.failed} failed; nothing was "
+            "published, please report this"
         )
     return books, shares.told()
 
@@ -186,12 +188,12 @@ def _parts(output: Place, job: Job, listing: Listing) -> Iterator[tuple[Shard, W
 
 
 def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
-    """The header and rows of failures.csv: path, status and error of what is not ok."""
+    """The header and rows of failures.csv: path, status and error of what failed."""
     yield ["path", "status", "error"]
     for _, whole in _parts(output, job, listing):
         if whole.record.books.failed:
             for row in rows_of(whole.data):
-                if row[1] != "ok":
+                if row[1] not in SEEN:
                     yield [row[0], row[1], row[4]]
 
 

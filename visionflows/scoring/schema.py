@@ -32,6 +32,8 @@ class JobSettings(Part):
     min_precision: float | None = None  # and from which confidence on each class has it
     thresholds: tuple[float | None, ...] | None = None
     look_alikes: bool | None = None  # and those of look-alikes
+    outliers: bool | None = None  # whether there are columns that say how odd a picture is
+    reject_outliers: bool | None = None  # and whether odd ones have no label
 
 
 class Plan(Stored):
@@ -54,11 +56,15 @@ class Plan(Stored):
 
 
 class Counts(Part):
-    """The books: how many files were found, and what became of each. They balance."""
+    """The books: how many files were found, and what became of each. They balance.
+
+    `rejected` are pictures of another kind that were to have no label: seen, and no failure.
+    """
 
     found: Count
     ok: Count
     failed: Count
+    rejected: Count = 0
     carried_over: Count
     by_status: dict[Status, Annotated[int, Field(gt=0)]]
     by_label: dict[str, Annotated[int, Field(gt=0)]]
@@ -67,7 +73,8 @@ class Counts(Part):
     @model_validator(mode="after")
     def _balance(self) -> Self:
         if not (
-            self.found == self.ok + self.failed == sum(self.by_status.values())
+            self.found == self.ok + self.failed + self.rejected == sum(self.by_status.values())
+            and self.rejected == self.by_status.get("outlier", 0)
             and self.ok == self.by_status.get("ok", 0) == sum(self.by_label.values())
         ):
             raise ValueError("the books do not balance")

@@ -33,6 +33,11 @@ class ScoreSettings(EngineSettings):
         description="Column `review`: whether a person should look, so that of the other labels "
         "at least this share is right.",
     )
+    reject_outliers: bool = Field(
+        False,
+        description="Status `outlier`, and no label, for pictures of another kind than the model "
+        "was trained on.",
+    )
     only_new: bool = Field(
         False, description="Take over the rows of files that this output has already scored."
     )

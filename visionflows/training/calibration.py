@@ -27,7 +27,7 @@ def calibration(
     error before and after), bins_raw and bins; with too few images temperature is 1, and `why` says
     so.
     """
-    judged = np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
+    judged = judges(sha256s)
     if min(judged.sum(), (~judged).sum()) < LEAST:
         why = f"{len(judged)} validation images are too few to calibrate on"
         return {"temperature": 1.0, "why": why}
@@ -43,6 +43,11 @@ def calibration(
         "bins_raw": before,
         "bins": after,
     }
+
+
+def judges(sha256s: list[str]) -> np.ndarray:
+    """Which validation images judge what the others were for: (n,) of bool, by content alone."""
+    return np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
 
 
 def validation_csv(

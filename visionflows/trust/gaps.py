@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from visionflows.images.status import SEEN
 from visionflows.trust.chances import RARE, Share, chance
 
 NEVER = 2.0  # a gap that nothing has
 FEW = 20  # files: fewer say nothing
 FEW_BAD = 5  # failures or outliers: likewise
 _MOVED = 3  # kinds that are named
-_GOOD = {"statuses": "ok", "outliers": "False"}  # the kind that is not bad
+_GOOD = {"statuses": SEEN, "outliers": ("False",)}  # the kinds that are not bad
 
 Counts = Mapping[str, int]
 
@@ -68,8 +69,8 @@ def gap(quantity: Quantity, now: Counts, before: Sequence[Counts]) -> Gap | None
 
 def _in_bad(field: str, now: Counts, before: Sequence[Counts]) -> Gap:
     ours, theirs = (
-        _share(now, [_GOOD[field]]).rest,
-        [_share(c, [_GOOD[field]]).rest for c in before],
+        _share(now, _GOOD[field]).rest,
+        [_share(c, _GOOD[field]).rest for c in before],
     )
     all_theirs = _together(theirs)
     found = chance(ours, theirs, only_more=True) if ours.part >= FEW_BAD else 1.0

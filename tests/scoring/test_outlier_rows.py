@@ -1,0 +1,168 @@
+"""Outliers in a scoring run: two columns, or a status of their own; books and resume."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import write_shapes
+from PIL import Image
+from scored import bad_files, rows_of
+
+from visionflows.engine import EngineSettings, make_engine
+from visionflows.errors import OtherRunError, SettingsError
+from visionflows.model.bundle import load
+from visionflows.model.registry import find
+from visionflows.places import place
+from visionflows.scoring.run import ScoreSettings, score_folder
+
+ODD = 12
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """60 shapes, twelve pictures of noise and of nothing, and a bad file of every kind."""
+    folder = write_shapes(tmp_path_factory.mktemp("mixed") / "in", each=20, first_seed=9000)
+    draws = np.random.default_rng(1)
+    for at in range(ODD):
+        pixels = draws.integers(0, 256, (40, 40, 3)) if at % 2 else np.full((40, 40, 3), 20 * at)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"odd{at}.png")
+    bad_files(folder / "bad")
+    return folder
+
+
+def scored(mixed, output, store, **settings):
+    told = ScoreSettings(**{"device": "cpu", "max_error_rate": 1, "shard_size": 20} | settings)
+    return score_folder(str(mixed), str(output), "telling", store, told)
+
+
+def test_odd_pictures_are_told(telling, mixed, tmp_path):
+    run = scored(mixed, tmp_path / "out", telling)
+    rows = rows_of(tmp_path / "out")
+    assert list(rows[0])[-2:] == ["oddness", "outlier"]
+    seen = [row for row in rows if row["status"] == "ok"]
+    assert all((float(row["oddness"]) > 1) == (row["outlier"] == "True") for row in seen)
+    assert {row["outlier"] for row in rows if row["status"] != "ok"} == {""}
+    flagged = {row["path"] for row in seen if row["outlier"] == "True"}
+    assert sum(name.startswith("odd") for name in flagged) >= ODD - 1
+    assert sum(not name.startswith("odd") for name in flagged) <= 9  # of 60
+    assert run["books"]["flags"] == {"outlier": len(flagged)}
+    assert run["books"]["ok"] == 60 + ODD
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"{len(flagged)} of {60 + ODD} pictures are unlike" in page
+    assert page.index("Not the kind of picture") < page.index("<h2>Labels</h2>")
+
+
+def test_a_picture_is_as_odd_alone_as_beside_others(telling, mixed, tmp_path):
+    engine = make_engine(load(find("telling", telling)), EngineSettings(device="cpu"))
+    names = sorted(path.name for path in mixed.glob("odd*.png"))
+    together = [row for rows in engine.stream(place(mixed), [names]) for row in rows]
+    alone = [
+        row for rows in engine.stream(place(mixed), [[name] for name in names]) for row in rows
+    ]
+    assert [row.oddness for row in alone] == [row.oddness for row in together]
+    assert {row.features is None for row in together} == {True}
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"engine": "torch"}])
+def test_it_is_as_odd_to_another_engine(telling, mixed, settings):
+    model, names = load(find("telling", telling)), sorted(path.name for path in mixed.glob("*.png"))
+    ours, theirs = (
+        [
+            row.oddness
+            for rows in make_engine(model, EngineSettings(device="cpu", **some)).stream(
+                place(mixed), [names]
+            )
+            for row in rows
+        ]
+        for some in ({"precision": "float32"}, settings)
+    )
+    near = 1e-4 if "engine" in settings else 0.1
+    assert theirs == pytest.approx(ours, rel=near)
+
+
+def test_rejected_they_have_no_label_and_are_no_failure(telling, mixed, tmp_path):
+    kept = rows_of_run(mixed, tmp_path / "kept", telling)
+    run = scored(mixed, tmp_path / "out", telling, reject_outliers=True, top=2, exif=True)
+    rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
+    odd = [path for path, row in kept.items() if row["outlier"] == "True"]
+    for path in odd:
+        row = rows[path]
+        assert (row["status"], row["label"], row["confidence"]) == ("outlier", "", "")
+        assert {row[name] for name in row if name.startswith(("p_", "top_"))} == {""}
+        assert "not the kind of picture" in row["error"]
+        assert (row["oddness"], row["outlier"]) == (kept[path]["oddness"], "True")
+        assert row["width"] == "40"
+    same = [path for path in kept if path not in odd]
+    assert [rows[path]["label"] for path in same] == [kept[path]["label"] for path in same]
+    books = run["books"]
+    assert books["rejected"] == books["by_status"]["outlier"] == len(odd)
+    assert books["found"] == books["ok"] + books["failed"] + books["rejected"]
+    with (tmp_path / "out/failures.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == books["failed"] == 6
+    assert f"{len(odd)} of another kind" in (tmp_path / "out/report.html").read_text()
+
+
+def rows_of_run(mixed, output, store, **settings):
+    scored(mixed, output, store, **settings)
+    return {row["path"]: row for row in rows_of(output)}
+
+
+def test_a_folder_of_nothing_but_outliers_is_no_failed_run(telling, mixed, tmp_path):
+    (tmp_path / "in").mkdir()
+    for path in mixed.glob("odd*.png"):
+        for copy in range(2):
+            shutil.copy(path, tmp_path / f"in/{copy}-{path.name}")
+    settings = {"reject_outliers": True, "max_error_rate": 0}
+    run = scored(tmp_path / "in", tmp_path / "out", telling, **settings)
+    assert run["status"] == "done"
+    assert run["books"]["rejected"] >= 2 * ODD - 2
+
+
+def test_rejected_rows_are_taken_over_and_not_tried_again(telling, mixed, tmp_path):
+    first = scored(mixed, tmp_path / "out", telling, reject_outliers=True)
+    before = (tmp_path / "out/predictions.csv").read_bytes()
+    for again in ({"only_new": True}, {"retry_failed": True}, {}):
+        run = scored(mixed, tmp_path / "out", telling, reject_outliers=True, **again)
+        assert (tmp_path / "out/predictions.csv").read_bytes() == before
+        assert run["books"]["rejected"] == first["books"]["rejected"] > 0
+        seen = run["books"]["found"] - run["books"]["failed"]
+        assert run["timings"]["forwarded"] == 0
+        assert run["books"]["carried_over"] in (0, seen, seen + 6)
+    with pytest.raises(OtherRunError, match="reject_outliers"):
+        scored(mixed, tmp_path / "out", telling, retry_failed=True)
+
+
+def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_path):
+    model = load(find("telling", telling))
+    draft = shutil.copytree(model.place.root, tmp_path / "draft")
+    lines = "".join(f"{at}.png,circle,circle,0.600000,0.600000\n" for at in range(200))
+    (draft / "validation.csv").write_text("path,label,predicted,confidence,raw\n" + lines)
+    import pandas as pd
+
+    from visionflows.model import registry
+
+    info = model.info.model_copy(update={"files": {}})
+    table = pd.DataFrame(columns=["path", "label", "is_valid", "sha256", "status"])
+    registry.publish(draft, tmp_path / "store", info, table)
+    rows = rows_of_run(mixed, tmp_path / "out", tmp_path / "store", min_precision=0.9)
+    assert list(next(iter(rows.values())))[-3:] == ["oddness", "outlier", "review"]
+    assert {row["review"] for row in rows.values() if row["outlier"] == "True"} == {"True"}
+    settings = {"min_precision": 0.9, "reject_outliers": True}
+    run = scored(mixed, tmp_path / "rejected", tmp_path / "store", **settings)
+    assert run["books"]["flags"]["review"] >= run["books"]["rejected"] > 0
+
+
+def test_models_that_tell_none_are_scored_as_ever(trained, mixed, tmp_path):
+    told = ScoreSettings(device="cpu", max_error_rate=1)
+    run = score_folder(str(mixed), str(tmp_path / "out"), "shapes", trained.store, told)
+    assert list(rows_of(tmp_path / "out")[0])[-1].startswith("p_")
+    assert run["books"]["flags"] == {}
+    plan = json.loads((tmp_path / "out/parts/plan.json").read_text())
+    assert not {"outliers", "reject_outliers"} & {
+        name for name, value in plan["settings"].items() if value is not None
+    }
+    rejecting = ScoreSettings(device="cpu", reject_outliers=True)
+    with pytest.raises(SettingsError, match=r"reject_outliers: shapes@.* tells none"):
+        score_folder(str(mixed), str(tmp_path / "new"), "shapes", trained.store, rejecting)
