@@ -43,6 +43,11 @@ def judged(night: Night, nights: Sequence[Night], validation: Tally | None = Non
     corrected = holm([look.gap.chance for look in looks])
     findings = [_finding(*both, same) for both in zip(looks, corrected, strict=True)]
     notes = [*_notes(night, nights, same, validation)]
+    notes += [
+        f"{one.quantity}: warned {LASTING} nights in a row; from now on this is what is usual"
+        for one in findings
+        if one.anew
+    ]
     return Drift(night=night.started, alpha=NIGHTLY, findings=findings, notes=notes)
 
 
