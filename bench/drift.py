@@ -9,6 +9,7 @@ to a record that the next night reads from the disk.
 
 import argparse
 import io
+import logging
 import random
 import tempfile
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from visionflows.trust.drift import NIGHTLY, WINDOW
 
 Row = tuple[list[str], int, str]  # its cells, and the size and sha256 of its file
 COPIES, FAILING = 300, 0.005  # of each kind; the share of an ordinary night's files that fail
-SIZES = (200, 500, 1000)
+SIZES, EARLY = (200, 500, 1000), (5, 14)
 
 
 class Nights:
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=100)
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
+    logging.getLogger("visionflows").setLevel(logging.ERROR)  # the warnings are counted
     model = load(find(options.model, options.store))
     with tempfile.TemporaryDirectory() as folder:
         run, header, rows = _scored(options, Path(folder))
@@ -111,13 +113,16 @@ def _seed(nights: Nights, model, output: str, count: int) -> dict:
     found: dict = {}
     for name, spread in (("ordinary", 0.0), ("shares_vary_by_0.05", 0.05)):
         found[name] = 0
-        for _ in range(count):
+        for number in range(count):
             files = nights.random.randint(SIZES[0], SIZES[-1])
             draw = nights.shares(nights.random.gauss(0.5, spread)) if spread else nights.ordinary
             history = nights.judged(f"{output}/{name}", model, draw(files))
             assert history.night
             found[name] += bool(history.night.warned_of)
             history.keep()
+            if name == "ordinary" and number + 1 in EARLY:
+                told = _warned(nights, model, output, nights.shares(0.7), SIZES[1])
+                found[f"shares_70_30_after_{number + 1}_nights"] = {SIZES[1]: told}
     odd = {
         "shares_60_40": nights.shares(0.6),
         "shares_70_30": nights.shares(0.7),
