@@ -2,6 +2,7 @@
 
 import html.parser
 import re
+import time
 
 import pytest
 from conftest import encoded, picture, write_shapes
@@ -106,3 +107,18 @@ def test_a_training_report_shows_every_picture_and_figure(trained):
     for row in trained.metrics["by_class"]:
         assert row["class"] in text
     assert "BatchNorm2d" in text  # learn.summary()
+
+
+def test_a_page_of_a_hundred_thousand_rows_is_no_larger(scored, tmp_path):
+    folder, output, run = scored
+    lines = (output / run.folder / "predictions.csv").read_text().splitlines()
+    good = [line for line in lines[1:] if ",ok," in line]
+    text = "\n".join([lines[0], *good * (100_000 // len(good) + 1), ""])
+    (tmp_path / "predictions.csv").write_text(text)
+    whole = run.model_copy(update={"folder": ""})
+    began = time.process_time()
+    samples = collect_samples(whole, place(folder), place(tmp_path))
+    page = scoring_report(whole, samples)
+    assert time.process_time() - began < 10
+    assert len(samples.least_certain) == 12
+    assert len(page) < 2 * len(page_of(*scored))

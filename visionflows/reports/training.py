@@ -10,6 +10,7 @@ from typing import NamedTuple
 from visionflows.model.schema import Agreement, ModelInfo
 from visionflows.reports.page import page, percent
 
+CONFUSED = 20  # pairs of classes
 _PICTURES = (
     (
         "results",
@@ -62,6 +63,7 @@ def training_report(
         summary=summary,
         left=left,
         misses=misses,
+        confused=_confused(model),
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
         agreement=[
             agreement_line(found)
@@ -73,6 +75,21 @@ def training_report(
             f"{percent(metrics.accuracy)} of images it was not trained on"
         ),
     )
+
+
+def _confused(model: ModelInfo) -> list[tuple[str, str, int, float]]:
+    """What images are, what they were taken for, how many, the share of their class; most first.
+
+    None of two classes, where the matrix says it all.
+    """
+    rows = model.metrics.confusion if len(model.classes) > 2 else ()
+    found = [
+        (model.classes[at], model.classes[said], count, count / sum(row))
+        for at, row in enumerate(rows)
+        for said, count in enumerate(row)
+        if count and said != at
+    ]
+    return sorted(found, key=lambda pair: -pair[2])[:CONFUSED]
 
 
 def agreement_line(found: Agreement) -> str:

@@ -11,6 +11,7 @@ broken into lines, and images make room for them.
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from textwrap import wrap
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.evaluate")
 
 LONGEST = 24  # characters of a class name in a picture
-LINE = 26  # characters of a line above an image
+LINE = 25  # characters of a line above an image
 MOST_NAMES, MOST_FIGURES = 120, 40  # classes of a confusion matrix that still can be read
 CELL = 0.35  # inches of a confusion matrix that a class has, where it has room
 
@@ -64,9 +65,10 @@ def _drawings(
     from fastai.interpret import Interpretation
 
     classes, shown = list(learn.dls.vocab), min(9, len(learn.dls.valid_ds))
+    columns = {"ncols": min(3, shown)}
     return {
-        "batch": lambda: _with_room(learn.dls.train.show_batch(max_n=9)),
-        "results": lambda: _with_room(learn.show_results(max_n=9)),
+        "batch": lambda: _with_room(learn.dls.train.show_batch(max_n=9, ncols=3)),
+        "results": lambda: _with_room(learn.show_results(max_n=9, **columns)),
         "confusion": lambda: _draw_confusion(np.array(metrics["confusion"]), classes),
         "top_losses": lambda: _with_room(Interpretation.from_learner(learn).plot_top_losses(shown)),
         "curves": lambda: _draw_curves(history),
@@ -101,7 +103,7 @@ def _short_names(learn: "Learner") -> Iterator[None]:
 def _short(name: str) -> str:
     """A class name as it can be drawn: printable, and not longer than the picture."""
     shown = "".join(char if char.isprintable() else "?" for char in name)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 9]}…{shown[-8:]}"
 
 
 def _png() -> bytes:
@@ -119,9 +121,10 @@ def _with_room(_: object) -> None:
 
     figure = plt.gcf()
     for axes in figure.axes:
-        lines = axes.get_title().splitlines()
+        lines = [re.sub(" ?/ ?", " / ", line) for line in axes.get_title().splitlines()]
         axes.title.set_text("\n".join(part for line in lines for part in wrap(line, LINE)))
-        axes.title.set_fontsize(9)
+        axes.title.set_fontsize(8)
+    figure.suptitle(figure.get_suptitle(), fontsize=9)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width * 2 / 3, height * 2 / 3)
     figure.set_layout_engine("constrained", h_pad=0.06, w_pad=0.06)
@@ -141,7 +144,7 @@ def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
     if len(classes) <= MOST_FIGURES:
         digits = len(str(confusion.max()))
         size = min(10, 72 * CELL / (0.7 * digits))  # a digit is 0.64 as wide as it is high
-        for row, column in np.ndindex(confusion.shape):
+        for row, column in np.argwhere(confusion):
             colour = "white" if share[row, column] > 0.5 else "black"
             count = str(confusion[row, column])
             axes.text(column, row, count, ha="center", va="center", color=colour, size=size)
