@@ -13,7 +13,8 @@ from pathlib import Path
 
 from visionflows.data import fetch, table
 from visionflows.model import registry
-from visionflows.model.schema import Metrics, ModelInfo, Normalise
+from visionflows.model.measured import Metrics
+from visionflows.model.schema import ModelInfo, Normalise
 from visionflows.training import agreement, evaluate, fine_tune
 from visionflows.training.settings import TrainSettings
 

@@ -15,7 +15,8 @@ import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
-from visionflows.model.schema import Calibration, ModelInfo
+from visionflows.model.measured import Calibration
+from visionflows.model.schema import ModelInfo
 from visionflows.places import place
 from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
 from visionflows.reports.heat import square

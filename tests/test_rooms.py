@@ -24,8 +24,9 @@ GROUND = {f"visionflows/{name}.py" for name in _GROUND}
 ERRORS = {"visionflows/errors.py"}  # which the rest of the ground floor may know
 BELOW = GROUND | {"visionflows/images", "visionflows/places"}
 # What model.json and run.json hold: whoever shows them may know that, and nothing else of the room.
-SCHEMAS = {"visionflows/model/schema.py", "visionflows/scoring/schema.py"}
-MODEL = {"visionflows/model", "visionflows/model/schema.py"}
+_INFO = {"visionflows/model/measured.py", "visionflows/model/schema.py"}
+SCHEMAS = _INFO | {"visionflows/scoring/schema.py"}
+MODEL = {"visionflows/model"} | _INFO
 TRUST = BELOW | MODEL
 ENGINE = TRUST | {"visionflows/trust"}
 WORK = ENGINE | SCHEMAS | {"visionflows/engine", "visionflows/data", "visionflows/reports"}
@@ -38,10 +39,11 @@ ALLOWED: dict[str, set[str]] = {
     "visionflows/places": GROUND | {"visionflows/places/s3"},
     "visionflows/places/s3": GROUND | {"visionflows/places"},
     "visionflows/data": BELOW,
-    "visionflows/model/schema.py": BELOW,
+    "visionflows/model/measured.py": BELOW,
+    "visionflows/model/schema.py": BELOW | {"visionflows/model/measured.py"},
     "visionflows/scoring/schema.py": BELOW | {"visionflows/trust"},
     "visionflows/trust": TRUST,
-    "visionflows/model": BELOW | {"visionflows/model/schema.py"},
+    "visionflows/model": BELOW | _INFO,
     "visionflows/reports": BELOW | SCHEMAS | {"visionflows/trust"},
     "visionflows/engine": ENGINE,
     "visionflows/training": WORK,

@@ -13,8 +13,9 @@ from visionflows.engine import EngineSettings, make_engine
 from visionflows.engine.evidence import allowed, needed, precision_of
 from visionflows.images.memory import MAX_PIXELS
 from visionflows.model.bundle import load
+from visionflows.model.measured import Agreement
 from visionflows.model.registry import find
-from visionflows.model.schema import Agreement, ModelInfo
+from visionflows.model.schema import ModelInfo
 from visionflows.reports.training import agreement_line
 from visionflows.training.agreement import MOST_IMAGES, _chosen, agreement, compare, of_draft
 

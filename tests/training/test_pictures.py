@@ -12,7 +12,7 @@ from PIL import Image
 
 from visionflows.data.fetch import Dataset
 from visionflows.data.table import build_table
-from visionflows.model.schema import Metrics
+from visionflows.model.measured import Metrics
 from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
 from visionflows.training.evaluate import evaluate

@@ -7,7 +7,8 @@ page = training_report(info, {"confusion": png}, summary)
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from visionflows.model.schema import Agreement, ModelInfo
+from visionflows.model.measured import Agreement
+from visionflows.model.schema import ModelInfo
 from visionflows.reports.page import page, percent
 
 CONFUSED = 20  # pairs of classes
