@@ -1,4 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish.
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> suspects, export, evidence -> publish.
 
 visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
@@ -90,6 +90,7 @@ def train(
         metrics = training.evaluate(files, folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
         info = info.with_lineage(meant(name, "production", store), flow_run())
+        info = info.with_suspects(training.suspects(draft, files, found.folder))
         info = info.with_onnx(training.export(draft, info))
         info = info.with_agreement(training.agreement(draft, info, files, folder))
         if int8:

@@ -19,6 +19,7 @@ from visionflows.training import export as exporting
 from visionflows.training import int8 as quantising
 from visionflows.training import outliers as telling
 from visionflows.training import publish as publishing
+from visionflows.training import suspects as suspecting
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ evaluate = step(
     name="evaluate",
     task_run_name="evaluate",
     description="Metrics and pictures of the network on the validation side.",
+)
+
+suspects = step(
+    suspecting.of_draft,
+    name="suspects",
+    task_run_name="suspects",
+    description="Name the images whose label is probably wrong, by confident learning.",
 )
 
 export = step(

@@ -33,7 +33,7 @@ log = logging.getLogger("visionflows.model")
 
 _OF_DRAFTS = (  # what of a draft is published
     *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
-    *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors"),
+    *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors", "suspects.csv"),
 )
 
 

@@ -66,6 +66,15 @@ class Corrections(Open):
     in_validation: bool = False
 
 
+class Suspects(Open):
+    """How many of the images that were judged have a label that is probably wrong, by the features
+    of the `pretrained` or the `fine-tuned` network: visionflows.training.suspects."""
+
+    images: Count = 0
+    found: Count = 0
+    features: str = ""
+
+
 class DatasetInfo(Open):
     """The images a model was made of; `sha256` is their archive's, if it was one."""
 
@@ -148,6 +157,7 @@ class ModelInfo(Stored):
     labels: str = ""
     precision: Precision = Precision()
     dataset: DatasetInfo = DatasetInfo()
+    suspects: Suspects | None = None
     split: Split = Split()
     lineage: Lineage = Lineage()
     training: Training = Training()
@@ -175,6 +185,10 @@ class ModelInfo(Stored):
         agreement = Agreement.model_validate(found)
         precision = self.precision.model_copy(update={name: agreement})
         return self.model_copy(update={"precision": precision})
+
+    def with_suspects(self, found: dict[str, Any]) -> Self:
+        """The same, with how many labels are probably wrong."""
+        return self.model_copy(update={"suspects": Suspects.model_validate(found)})
 
     def with_decoding(self, found: dict[str, Any]) -> Self:
         """The same, with how answers of large images decoded whole and smaller compare."""

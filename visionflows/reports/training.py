@@ -5,7 +5,7 @@ page = training_report(info, {"confusion": png}, summary)
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visionflows.model.measured import Agreement
 from visionflows.model.schema import ModelInfo
@@ -49,12 +49,14 @@ def training_report(
     summary: str,
     misses: Sequence[Miss] = (),
     left: Sequence[tuple[float, float]] = (),
+    suspects: Sequence[Any] = (),
 ) -> str:
     """The HTML page of a model (the content of model.json), with PNG bytes by name.
 
     `summary` is what fastai's learn.summary() says of the frozen network; `misses` are shown in
     place of the picture `top_losses`; `left` is the share of rows that precisions of the others
-    leave to people.
+    leave to people, `suspects` the images whose labels are the likeliest to be wrong
+    (training.suspects.Suspect).
     """
     metrics = model.metrics
     return page("training.html").render(
@@ -65,6 +67,7 @@ def training_report(
         left=left,
         misses=misses,
         confused=_confused(model),
+        suspects=suspects,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
         agreement=[
             agreement_line(found)

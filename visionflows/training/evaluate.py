@@ -52,7 +52,7 @@ def evaluate(
     place = LocalPlace(draft)
     training = json.loads(place.read("training.json"))
     with torch_draws:
-        learn = _trained(table, folder, place, training)
+        learn = trained(table, folder, place, training)
         with learn.no_bar(), learn.no_logging():
             probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
             metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
@@ -79,7 +79,7 @@ def evaluate(
     return metrics
 
 
-def _trained(
+def trained(
     table: "pd.DataFrame", folder: str | Path, place: LocalPlace, training: dict[str, Any]
 ) -> "Learner":
     """The learner of the draft, its weights in float32."""

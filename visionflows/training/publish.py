@@ -17,6 +17,7 @@ from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
+from visionflows.training import suspects
 from visionflows.training.corrected import told_of
 from visionflows.training.draft import PUBLISHING
 from visionflows.training.misses import misses_in
@@ -100,8 +101,9 @@ def publish_training(
     pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
     told = read_told((draft / VALIDATION).read_bytes(), info.classes, raw=False)
     left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
-    misses = misses_in(LocalPlace(draft))
-    (draft / "report.html").write_text(training_report(info, pictures, summary, misses, left))
+    misses, doubtful = misses_in(LocalPlace(draft)), suspects.shown(draft)
+    page = training_report(info, pictures, summary, misses, left, doubtful)
+    (draft / "report.html").write_text(page)
     return publish(draft, store, info, files)
 
 
