@@ -90,7 +90,7 @@ def train(
         metrics = training.evaluate(files, folder, draft, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
         info = info.with_lineage(meant(name, "production", store), flow_run())
-        info = info.with_suspects(training.suspects(draft, files, found.folder))
+        info = info.with_suspects(training.suspects(draft, files, folder))
         info = info.with_onnx(training.export(draft, info))
         info = info.with_agreement(training.agreement(draft, info, files, folder))
         if int8:

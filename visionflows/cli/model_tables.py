@@ -18,7 +18,7 @@ from visionflows.model.registry import Listed
 from visionflows.model.schema import DatasetInfo, ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.page import percent
-from visionflows.reports.training import agreement_line
+from visionflows.reports.training import agreement_line, outliers_line
 
 CLASSES = 40  # rows of a class each: the report has them all
 
@@ -166,6 +166,8 @@ def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
         told.append(
             ("decoding", f"{decode.flips} of {decode.images:,} labels differ from whole photos'")
         )
+    if info.outliers is not None:
+        told.append(("outliers", outliers_line(info.outliers)))
     if onnx is not None:
         difference = f"opset {onnx.opset}, within {onnx.largest_difference:.2g} of fastai's answers"
         told.append(("model.onnx", f"none: {onnx.why}" if onnx.why else difference))

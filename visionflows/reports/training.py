@@ -7,7 +7,7 @@ page = training_report(info, {"confusion": png}, summary)
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from visionflows.model.measured import Agreement
+from visionflows.model.measured import Agreement, Outliers
 from visionflows.model.schema import ModelInfo
 from visionflows.reports.page import page, percent
 
@@ -69,6 +69,7 @@ def training_report(
         confused=_confused(model),
         suspects=suspects,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
+        outliers=outliers_line(model.outliers) if model.outliers else "",
         agreement=[
             agreement_line(found)
             for found in (model.precision.agreement, model.precision.int8)
@@ -114,3 +115,17 @@ def agreement_line(found: Agreement) -> str:
     where = " on such a device, and float32 elsewhere" if found.auto != "float32" else ""
     why = f": {found.why}" if found.why else ""
     return f"{told} By itself scoring takes {found.auto}{where}{why}."
+
+
+def outliers_line(found: Outliers) -> str:
+    """How pictures of another kind are told, and how often ours are taken for such; or why not."""
+    if found.threshold is None:
+        return f"Scoring tells no pictures of another kind: {found.why}."
+    alarms = " and ".join(
+        f"{percent(share)} in {precision}" for precision, share in found.false_alarms.items()
+    )
+    return (
+        f"By {found.method} among {found.images:,} training images scoring tells pictures of "
+        f"another kind. Of {found.judged:,} validation images it takes {alarms} for such; "
+        f"{found.fitted:,} others set the threshold, for {percent(found.wanted)}."
+    )

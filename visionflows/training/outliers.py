@@ -9,8 +9,9 @@ taken for another's, in each precision that scoring may take here by itself.
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from visionflows.trust.outliers import Bank, bank_of, threshold_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Precision = Literal["float32", "bfloat16", "int8"]
 
 log = logging.getLogger("visionflows.outliers")
 
@@ -46,22 +49,20 @@ def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) 
     judged = judges(list(asked.sha256))
     if min(judged.sum(), (~judged).sum()) < LEAST:
         return {"why": f"{len(asked)} validation images are too few to tell others from"}
-    model, where = Model(LocalPlace(draft), info, digest=""), LocalPlace(folder)
-    seen = _features(model, where, _some_of_all(usable[~valid]), "float32")
-    bank = bank_of(np.stack(list(seen.values())))
+    ask = _Ask(Model(LocalPlace(draft), info, digest=""), LocalPlace(Path(folder)))
+    features = ask.features(_some_of_all(usable[~valid]))
+    if not np.isfinite(features).all():
+        return {"why": "the network gives no finite features"}
+    bank = bank_of(features)
     LocalPlace(draft).write(OUTLIERS, bank.saved())
-    setting, judging = list(asked.path[~judged]), list(asked.path[judged])
-    threshold = threshold_of(_oddness(bank, model, where, setting), FALSE_ALARMS)
+    threshold = threshold_of(_oddness(bank, ask.features(asked.path[~judged])), FALSE_ALARMS)
     bank = dataclasses.replace(bank, threshold=max(round(threshold, 6), 1e-6))
-    precisions = dict.fromkeys(("float32", make_engine(model, EngineSettings(), False).precision))
     alarms = {
-        precision: float((_oddness(bank, model, where, judging, precision) > 1).mean())
-        for precision in precisions
+        precision: float((_oddness(bank, ask.features(asked.path[judged], precision)) > 1).mean())
+        for precision in dict.fromkeys(("float32", ask.by_itself))
     }
-    log.info(
-        "outliers: of %d validation images %s are taken for another kind",
-        *(len(judging), ", ".join(f"{100 * one:.1f} % in {name}" for name, one in alarms.items())),
-    )
+    words = ", ".join(f"{100 * share:.1f} % in {name}" for name, share in alarms.items())
+    log.info("%d validation images: %s are taken for another kind", judged.sum(), words)
     return {
         "method": "k nearest neighbours",
         "k": bank.k,
@@ -69,10 +70,35 @@ def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) 
         "images": len(bank.images),
         "threshold": bank.threshold,
         "wanted": FALSE_ALARMS,
-        "fitted": len(setting),
-        "judged": len(judging),
+        "fitted": int((~judged).sum()),
+        "judged": int(judged.sum()),
         "false_alarms": alarms,
     }
+
+
+class _Ask:
+    """A draft's network, asked for the features of images in a folder."""
+
+    def __init__(self, model: Model, where: LocalPlace):
+        self._model, self._where = model, where
+
+    @property
+    def by_itself(self) -> Precision:
+        """The precision that scoring takes here by itself."""
+        return cast(Precision, make_engine(self._model, EngineSettings(), False).precision)
+
+    def features(self, paths: Iterable[str], precision: Precision = "float32") -> np.ndarray:
+        """Those of each image, (n, features); one that is gone by now is left out."""
+        engine = make_engine(self._model, EngineSettings(precision=precision), False)
+        engine.features = True
+        names, size = [name_of(path) for path in paths], engine.batch_size
+        batches = ([*names[at : at + size]] for at in range(0, len(names), size))
+        rows = (row for batch in engine.stream(self._where, batches) for row in batch)
+        return np.stack([row.features for row in rows if row.features is not None])
+
+
+def _oddness(bank: Bank, features: np.ndarray) -> np.ndarray:
+    return np.array([bank.oddness(one) for one in features])
 
 
 def _some_of_all(trained: "pd.DataFrame") -> list[str]:
@@ -80,22 +106,3 @@ def _some_of_all(trained: "pd.DataFrame") -> list[str]:
     lot = trained.sort_values("sha256")
     lot = lot.assign(turn=lot.groupby("label").cumcount()).sort_values(["turn", "sha256"])
     return list(lot.path.head(max(IMAGES, lot.label.nunique())))
-
-
-def _features(
-    model: Model, where: LocalPlace, paths: list[str], precision: str
-) -> dict[str, np.ndarray]:
-    """The features of images by their names; one that is gone by now is left out."""
-    engine = make_engine(model, EngineSettings(precision=precision), False)  # type: ignore[arg-type]
-    engine.features = True
-    names, size = [name_of(path) for path in paths], engine.batch_size
-    batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-    rows = (row for batch in engine.stream(where, batches) for row in batch)
-    return {row.name: row.features for row in rows if row.features is not None}
-
-
-def _oddness(
-    bank: Bank, model: Model, where: LocalPlace, paths: list[str], precision: str = "float32"
-) -> np.ndarray:
-    found = _features(model, where, paths, precision)
-    return np.array([bank.oddness(one) for one in found.values()])

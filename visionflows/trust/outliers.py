@@ -95,7 +95,11 @@ def read_bank(model: Model) -> Bank | None:
     except (SafetensorError, KeyError, OSError) as error:
         raise _no_bank(model) from error
     (d, features), (n, width) = bank.directions.shape, bank.images.shape
-    if (d, (features,), (n,)) != (width, bank.centre.shape, bank.lengths.shape) or not told.k <= n:
+    if (d, (features,), (n,)) != (
+        width,
+        bank.centre.shape,
+        bank.lengths.shape,
+    ) or not 0 < told.k <= n:
         raise _no_bank(model)
     return bank
 
