@@ -39,7 +39,7 @@ QUANTITIES = (
     Quantity("labels", "labels", "shares", 0.1, 0.3),
     Quantity("confidence", "confidence", "steps", 0.1, 0.2),
     Quantity("failures", "statuses", "bad", 0.02),
-    Quantity("outliers", "outliers", "bad", 0.05, 0.2),
+    Quantity("outliers", "outliers", "bad", 0.05),
     Quantity("sizes", "sizes", "steps", 0.2),
     Quantity("pixels", "pixels", "steps", 0.2),
     Quantity("endings", "endings", "shares", 0.2),
