@@ -39,7 +39,8 @@ def test_the_chapters_hold_the_steps_of_the_plan():
     chapters = {
         "data": {"fetch", "table"},
         "training": {
-            *("fine_tune", "evaluate", "export", "int8", "agreement", "decoding", "outliers"),
+            *("fine_tune", "evaluate", "suspects", "export", "int8", "agreement", "decoding"),
+            "outliers",
             "publish",
         },
         "scoring": {"load", "list", "shards", "merge", "report"},
