@@ -46,16 +46,16 @@ def opened(page: Page, file: Path, width: int, scheme: str) -> None:
 
 
 def readme(page: Page, folder: Path) -> None:
-    """Write the README's pictures, in 128 colours each."""
+    """Write the README's pictures."""
     models = sorted((folder / "store/models/digits").glob("*/report.html"))
     for file, name, width, scheme, height in (
-        (folder / "scores/report.html", "report", 1040, "light", 1560),
-        (models[-1], "phone", 390, "dark", 1344),
+        (folder / "scores/report.html", "report", 1040, "light", 1390),
+        (models[-1], "phone", 390, "dark", 1304),
     ):
         opened(page, file, width, scheme)
         clip = {"x": 0.0, "y": 0.0, "width": float(width), "height": float(height)}
         shown = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip)))
-        shown.convert("RGB").quantize(128).save(DOCS / f"{name}.png", optimize=True)
+        shown.convert("RGB").save(DOCS / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

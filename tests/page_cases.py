@@ -6,6 +6,7 @@ A page is a template of visionflows/reports/ that extends page.html; one without
 tests/reports/test_page_cases.py.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
+from visionflows.model.bundle import load
 from visionflows.model.measured import Calibration
 from visionflows.model.schema import ModelInfo
 from visionflows.places import place
@@ -22,7 +24,9 @@ from visionflows.reports.comparison import ClassCounts, Comparison, Flip, compar
 from visionflows.reports.heat import square
 from visionflows.reports.history import history_report
 from visionflows.reports.training import Miss, training_report
+from visionflows.scoring.page import run_page
 from visionflows.scoring.run import score_folder
+from visionflows.scoring.schema import RunResult
 from visionflows.trust.drift import judged
 from visionflows.trust.nights import Audit, read_nights
 
@@ -32,7 +36,12 @@ LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
 
 def scoring(trained: Trained, folder: Path) -> str:
     """The page of a run that ended as failed, of pictures in a folder with a long name."""
-    return (failed(trained, folder) / "report.html").read_text()
+    output = failed(trained, folder)
+    run = RunResult.read((output / "run.json").read_bytes())
+    model = load(place(trained.place))
+    info = model.info.model_copy(update={"image_size": 128})  # whose features have places
+    model = dataclasses.replace(model, info=info)
+    return run_page(run, model, place(folder / "in"), place(output))
 
 
 def review(trained: Trained, folder: Path) -> str:

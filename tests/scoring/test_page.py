@@ -12,14 +12,16 @@ from PIL import Image
 from visionflows.engine.features import feature_maps
 from visionflows.model.bundle import ONNX, load, network_of
 from visionflows.places import place
-from visionflows.scoring.page import FEW, explained_samples
+from visionflows.scoring.page import FEW, explained_samples, run_page
 from visionflows.scoring.run import score_folder
 from visionflows.scoring.schema import RunResult
 
 
 @pytest.fixture(scope="module")
 def model(trained):
-    return load(place(trained.place))
+    """The model, shown images large enough that its features have places: 4 × 4."""
+    found = load(place(trained.place))
+    return dataclasses.replace(found, info=found.info.model_copy(update={"image_size": 128}))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def without_onnx(model):
 
 
 def test_features_are_those_of_torch(model):
-    pixels = np.stack([np.asarray(shape(kind, 7).resize((32, 32))) for kind in CLASSES])
+    pixels = np.stack([np.asarray(shape(kind, 7).resize((128, 128))) for kind in CLASSES])
     mean, std = (torch.tensor(v) for v in (model.info.normalise.mean, model.info.normalise.std))
     with torch.no_grad():
         images = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -56,15 +58,16 @@ def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, mod
         plain, heat = (Image.open(io.BytesIO(one)) for one in (sample.thumbnail, sample.why))
         assert heat.size == (160, 160)
         assert np.abs(np.asarray(plain.resize(heat.size), float) - np.asarray(heat)).max() > 50
-    page = output.read("report.html").decode()
+    page = run_page(run, model, source, output)
     assert page.count("heat map of what spoke for") == 12
     assert "Grad-CAM" in page
 
 
-def test_a_run_of_few_files_and_a_model_without_onnx_go_without(scored, model):
+def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model):
     run, source, output = scored
     few = run.model_copy(update={"books": run.books.model_copy(update={"ok": FEW - 1})})
-    for told in ((few, model), (run, without_onnx(model))):
+    small = load(place(trained.place))  # of 32 pixels: its features are of one place
+    for told in ((few, model), (run, without_onnx(model)), (run, small)):
         least = explained_samples(*told, source, output).least_certain
         assert len(least) == 12
         assert not any(sample.why for sample in least)

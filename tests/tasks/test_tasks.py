@@ -37,7 +37,7 @@ def test_a_room_holds_its_kind_and_nothing_else(room, kind):
 
 def test_the_chapters_hold_the_steps_of_the_plan():
     chapters = {
-        "data": {"fetch", "table"},
+        "data": {"fetch", "table", "correct"},
         "training": {
             *("fine_tune", "evaluate", "suspects", "export", "int8", "agreement", "decoding"),
             "outliers",

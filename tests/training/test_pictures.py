@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import encoded, picture
@@ -89,7 +90,8 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     assert all(miss.said != miss.label and {miss.said, miss.label} <= {*NAMES} for miss in misses)
     sure = [miss.probability for miss in misses]
     assert sure == sorted(sure, reverse=True)
-    assert all(Image.open(io.BytesIO(one)).size == (160, 160) for m in misses for one in m[4:])
+    assert all(Image.open(io.BytesIO(miss.picture)).size == (160, 160) for miss in misses)
+    assert not any(miss.why for miss in misses)  # of 32 pixels the features have one place
     assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
     heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
     assert "n" * 200 in heading
@@ -98,10 +100,23 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     info = describe("odd", "folder", 0.5, data, table, record, metrics)
     drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
     page = training_report(info, drawn, "", misses)
-    assert page.count("data:image") == 2 * len(misses)
-    assert f"heat map of what spoke for {html.escape(misses[0].said)}" in page
+    assert page.count("data:image") == len(misses)
+    assert f"which is {html.escape(misses[0].label)}" in page
     assert "US$_$" in page
     assert '<th scope="row">&lt;b&gt;</th>' in page
+
+
+def test_the_worst_misses_are_shown_with_what_spoke_for_the_wrong_label(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"image_size": 96}))
+    table = table_of(tmp_path / "in", ["a", "b", "c", "d"], valid=4)
+    drafted(table, tmp_path / "in", tmp_path / "draft")
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    misses = misses_in(LocalPlace(tmp_path / "draft"))
+    assert len(misses) == round(metrics["error_rate"] * 4)
+    for miss in misses:
+        plain, heat = (np.asarray(Image.open(io.BytesIO(one)), float) for one in miss[4:])
+        assert plain.shape == heat.shape == (160, 160, 3)
+        assert np.abs(plain - heat).max() > 50
 
 
 @pytest.mark.parametrize("know_nothing", [False, True])

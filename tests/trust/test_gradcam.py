@@ -16,7 +16,7 @@ def parts(trained):
     model = load(place(trained.place))
     body, head = network_of(model)
     mean, std = (torch.tensor(v) for v in (model.info.normalise.mean, model.info.normalise.std))
-    pixels = np.stack([np.asarray(shape(kind, 7).resize((32, 32))) for kind in CLASSES])
+    pixels = np.stack([np.asarray(shape(kind, 7).resize((160, 160))) for kind in CLASSES])
     images = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
         return head, body(images)
@@ -37,7 +37,7 @@ def test_gradients_are_those_of_torch(parts, told):
     head, features = parts
     weights = {f"1.{name}": one.numpy() for name, one in head.state_dict().items()}
     maps = heat_maps(features.numpy(), weights, [told] * 3)
-    assert maps.shape == (3, *features.shape[2:])
+    assert maps.shape == (3, 5, 5)
     assert maps.max() == 1
     for ours, one in zip(maps, features, strict=True):
         assert np.abs(ours - by_torch(head, one, told)).max() < 1e-3
@@ -47,5 +47,6 @@ def test_a_body_that_pools_by_itself_says_no_place(parts):
     head, features = parts
     weights = {f"1.{name}": one.numpy() for name, one in head.state_dict().items()}
     assert heat_maps(features.numpy().mean((2, 3)), weights, [0] * 3) is None
+    assert heat_maps(features.numpy()[:, :, :2, :2], weights, [0] * 3) is None  # hardly a place
     assert heat_maps(features.numpy()[:, :5], weights, [0] * 3) is None
     assert heat_maps(features.numpy(), {}, [0] * 3) is None

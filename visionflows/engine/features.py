@@ -3,7 +3,7 @@
     from visionflows.engine.features import feature_maps
     feature_maps(model, pixels)          # float32 (n, 1280, 7, 7)
 
-By OpenVINO, whatever scored them: read and compiled for a few images in a third of a second.
+By OpenVINO, whatever scored them: read and compiled for a few images in half a second of a core.
 """
 
 import logging

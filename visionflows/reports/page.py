@@ -57,7 +57,7 @@ def _url(kind: str, data: bytes) -> str:
 def _png(png: bytes) -> str:
     """A PNG in the page: as a JPEG where it is full of photos, which take a fifth so."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=88)
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=88, subsampling=0)
     jpeg = buffer.getvalue()
     return _url("jpeg", jpeg) if 2 * len(jpeg) < len(png) else _url("png", png)
 

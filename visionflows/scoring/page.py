@@ -3,7 +3,7 @@
     from visionflows.scoring.page import run_page
     run_page(run, model, place("inbox"), place("scores/night"))          # HTML
 
-The last costs a pass a picture, twelve at most, and a third of a second to begin: a run of few
+The last costs a pass a picture, twelve at most, and half a second of a core to begin: a run of few
 files goes without.
 """
 

@@ -120,10 +120,12 @@ def _with_room(_: object) -> None:
     from matplotlib import pyplot as plt
 
     figure = plt.gcf()
-    for axes in figure.axes:
-        lines = [re.sub(" ?/ ?", " / ", line) for line in axes.get_title().splitlines()]
-        axes.title.set_text("\n".join(part for line in lines for part in wrap(line, LINE)))
-        axes.title.set_fontsize(8)
+    titles = [re.sub(" ?/ ?", " / ", axes.get_title()).splitlines() for axes in figure.axes]
+    broken = [[part for line in lines for part in wrap(line, LINE)] for lines in titles]
+    longest = max((len(line) for lines in broken for line in lines), default=0)
+    for axes, lines in zip(figure.axes, broken, strict=True):
+        axes.title.set_text("\n".join(lines))
+        axes.title.set_fontsize(8 if longest > LINE // 2 else 11)
     figure.suptitle(figure.get_suptitle(), fontsize=9)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width * 2 / 3, height * 2 / 3)

@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 _EPSILON = 1e-5  # of torch's BatchNorm1d
+PLACES = (
+    3  # a map has so many at least each way: a network of 32 pixels has one, which says nothing
+)
 # Of the head in a bundle's weights: two blocks of batch norm and linear, a ReLU between them.
 _FIRST, _SECOND = ("1.2", "1.4"), ("1.6", "1.8")
 
@@ -25,10 +28,13 @@ def heat_maps(
 
     `features` is what the network's body makes of the images, (n, channels, height, width);
     `weights` are the bundle's, by name; `told` is the class of each image. What speaks for a class
-    is its logit beside those of all others. None for a head that does not pool: its body does.
+    is its logit beside those of all others. None for a head that does not pool (its body does), and
+    for maps of fewer than 3 × 3 places, as those of images of 64 pixels are.
     """
     first = weights.get(f"{_FIRST[1]}.weight")
-    if features.ndim != 4 or first is None or first.shape[1] != 2 * features.shape[1]:
+    if features.ndim != 4 or min(features.shape[2:]) < PLACES:
+        return None
+    if first is None or first.shape[1] != 2 * features.shape[1]:
         return None
     maps = [_map(one, weights, at) for one, at in zip(features, told, strict=True)]
     return np.stack(maps).astype(np.float32)
