@@ -73,10 +73,8 @@ def bank_of(features: np.ndarray, k: int = K, directions: int = DIRECTIONS) -> B
     units = np.stack([_unit(one) for one in features]).astype(np.float64)
     centre = units.mean(0)
     apart = units - centre
-    # Of a symmetric matrix, smallest first: the least of what must be computed of 2,560 features.
-    _, vectors = np.linalg.eigh(apart.T @ apart)
-    axes = vectors[:, ::-1][:, :directions]
-    found = (centre, axes.T, apart @ axes, (apart**2).sum(1))
+    axes = np.linalg.svd(apart, full_matrices=False)[2][:directions]
+    found = (centre, axes, apart @ axes.T, (apart**2).sum(1))
     halves = [one.astype(np.float16) for one in found]
     return _bank(halves, min(k, -(-len(features) // 3)), 1.0)
 
