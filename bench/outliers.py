@@ -152,7 +152,7 @@ def cost(model, features):
     side, bank = model.info.image_size, read_bank(model)
     pixels = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), dtype=np.uint8)
     return {
-        "network": _least(lambda: engine.forward(pixels), 30) / 16,
+        "network": _least(lambda: engine.forward(pixels), 10) / 16,
         "oddness": _least(lambda: [bank.oddness(one) for one in features[:64]], 60) / 64,
     }
 

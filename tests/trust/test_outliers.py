@@ -9,7 +9,7 @@ from safetensors.numpy import save
 from visionflows.errors import ModelError
 from visionflows.model.bundle import OUTLIERS, load
 from visionflows.model.registry import find
-from visionflows.trust.outliers import bank_of, read_bank, threshold_of
+from visionflows.trust.outliers import bank_of, read_bank, restored, threshold_of
 
 
 def drawn(count: int, seed: int, features: int = 96, inner: int = 12) -> np.ndarray:
@@ -70,6 +70,13 @@ def test_all_alike_and_all_zero_are_no_division_by_nothing():
 
 def test_a_bank_of_few_images_asks_for_a_nearer_one():
     assert bank_of(drawn(12, 1)).k == 4
+
+
+def test_restored_it_finds_the_same_odd():
+    images, others = np.asfortranarray(drawn(300, 1)), drawn(50, 2)
+    bank = bank_of(images, directions=12)
+    back = restored(bank.saved(), bank.k, 0.5)
+    assert [back.oddness(one) for one in others] == [2 * bank.oddness(one) for one in others]
 
 
 def test_it_is_read_as_it_was_made(telling):

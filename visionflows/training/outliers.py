@@ -21,7 +21,7 @@ from visionflows.model.schema import ModelInfo
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.training.calibration import LEAST, judges
-from visionflows.trust.outliers import Bank, bank_of, threshold_of
+from visionflows.trust.outliers import Bank, bank_of, restored, threshold_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +53,10 @@ def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) 
     features = ask.features(_some_of_all(usable[~valid]))
     if not np.isfinite(features).all():
         return {"why": "the network gives no finite features"}
-    bank = bank_of(features)
-    LocalPlace(draft).write(OUTLIERS, bank.saved())
+    made = bank_of(features)
+    saved = made.saved()
+    LocalPlace(draft).write(OUTLIERS, saved)
+    bank = restored(saved, made.k, threshold=1.0)  # judged is what scoring will read
     threshold = threshold_of(_oddness(bank, ask.features(asked.path[~judged])), FALSE_ALARMS)
     bank = dataclasses.replace(bank, threshold=max(round(threshold, 6), 1e-6))
     alarms = {

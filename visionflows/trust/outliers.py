@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visionflows.errors import ModelError
+from visionflows.errors import ModelError, one_line
 from visionflows.model.bundle import OUTLIERS, Model
 
 K = 10  # of 1,000 images: bench/outliers.py has what others make of it
@@ -56,10 +56,11 @@ class Bank:
         return distance / self.threshold
 
     def saved(self) -> bytes:
-        """What `read` makes the same of: safetensors, in half the precision."""
+        """What `restored` makes the same of: safetensors, in half the precision."""
         from safetensors.numpy import save
 
-        return save({name: getattr(self, name).astype(np.float16) for name in _TENSORS})
+        # In C's order: save writes what lies in memory, whatever an array makes of it.
+        return save({name: getattr(self, name).astype(np.float16, "C") for name in _TENSORS})
 
 
 _TENSORS = ("centre", "directions", "images", "lengths")
@@ -79,27 +80,35 @@ def bank_of(features: np.ndarray, k: int = K, directions: int = DIRECTIONS) -> B
     return _bank(halves, min(k, -(-len(features) // 3)), 1.0)
 
 
+def restored(saved: bytes, k: int, threshold: float) -> Bank:
+    """The bank that was saved. Raises ValueError where it was none."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(saved)
+        bank = _bank([tensors[name] for name in _TENSORS], k, threshold)
+        (d, features), (n, width) = bank.directions.shape, bank.images.shape
+    except (SafetensorError, KeyError) as error:
+        raise ValueError("no bank") from error
+    shapes = (d, (features,), (n,))
+    if shapes != (width, bank.centre.shape, bank.lengths.shape) or not 0 < k <= n:
+        raise ValueError("its parts do not fit")
+    return bank
+
+
 def read_bank(model: Model) -> Bank | None:
     """The bank of a model, None where it has none. Raises ModelError where it is no bank."""
     told = model.info.outliers
     if told is None or told.threshold is None:
         return None
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     try:
-        tensors = load(model.files.read(OUTLIERS))
-        bank = _bank([tensors[name] for name in _TENSORS], told.k, told.threshold)
-    except (SafetensorError, KeyError, OSError) as error:
-        raise _no_bank(model) from error
-    (d, features), (n, width) = bank.directions.shape, bank.images.shape
-    if (d, (features,), (n,)) != (
-        width,
-        bank.centre.shape,
-        bank.lengths.shape,
-    ) or not 0 < told.k <= n:
-        raise _no_bank(model)
-    return bank
+        return restored(model.files.read(OUTLIERS), told.k, told.threshold)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{model.place}/{OUTLIERS}: holds no bank of images ({one_line(str(error))}); publish "
+            "the model again"
+        ) from error
 
 
 def threshold_of(oddness: np.ndarray, false_alarms: float) -> float:
@@ -115,7 +124,7 @@ def threshold_of(oddness: np.ndarray, false_alarms: float) -> float:
 
 
 def _bank(halves: Sequence[np.ndarray], k: int, threshold: float) -> Bank:
-    centre, directions, images, lengths = (one.astype(np.float32) for one in halves)
+    centre, directions, images, lengths = (one.astype(np.float32, "C") for one in halves)
     return Bank(centre, directions, images, lengths, k, threshold)
 
 
@@ -125,7 +134,3 @@ def _unit(features: np.ndarray) -> np.ndarray:
     length = math.sqrt(float(np.einsum("f,f->", own, own)))
     unit: np.ndarray = own / np.float32(length or 1.0)
     return unit
-
-
-def _no_bank(model: Model) -> ModelError:
-    return ModelError(f"{model.place}/{OUTLIERS}: holds no bank of images; publish the model again")
