@@ -40,7 +40,7 @@ def eager(options, photos):
     engine = engine_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = TorchNetwork(engine.model, device, engine.precision, engine.batch_size)
-    return _forwarding(engine, network.probabilities)
+    return _forwarding(engine, lambda pixels: network.answers(pixels).probabilities)
 
 
 def onnxruntime(options, photos):

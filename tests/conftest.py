@@ -57,6 +57,8 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+# Enough to tell the shapes apart; in float32, which is the same on every processor.
+LEARNING = {"epochs": 20, "lr": 1e-3, "batch_size": 16, "precision": "float32"}
 CLASSES = ("circle", "square", "stripes")
 
 
@@ -125,9 +127,7 @@ def trained(tmp_path_factory) -> Trained:
     table = build_table(dataset, "folder", valid_pct=0.25)
     settings = TrainSettings(
         **{"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0},
-        epochs=6,
-        lr=3e-3,
-        precision="float32",  # the same on every processor
+        **LEARNING,
     )
     draft = root / "draft"
     record = fine_tune(table, dataset, draft, settings)

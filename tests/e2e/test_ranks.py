@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 import torch
-from conftest import write_shapes
+from conftest import LEARNING, write_shapes
 from safetensors.torch import load_file
 
 from visionflows.data.table import build_table
@@ -41,7 +41,7 @@ WAIT = 90.0  # seconds for ranks to begin: they import torch and fastai
 
 def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):
     caplog.set_level("INFO", "visionflows")
-    settings = TrainSettings(**SMALL, epochs=6, lr=3e-3, precision="float32", gpus=2)
+    settings = TrainSettings(**SMALL, **LEARNING, gpus=2)
     told = []
     record = fine_tune(
         trained.table, trained.dataset, tmp_path / "draft", settings, lambda *one: told.append(one)
@@ -59,7 +59,8 @@ def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):
     best = min(row["error_rate"] for row in record["history"])
     assert metrics["error_rate"] == pytest.approx(best, abs=0.01)
     assert told[-1][0] == 1
-    assert sum("(unfrozen)" in line for line in caplog.messages) == 6  # rank 0's lines, once each
+    unfrozen = sum("(unfrozen)" in line for line in caplog.messages)
+    assert unfrozen == LEARNING["epochs"]  # rank 0's lines, once each
 
 
 def plain(folder: Path, settings: TrainSettings) -> "Learner":
