@@ -51,7 +51,7 @@ def test_odd_pictures_are_told(telling, mixed, tmp_path):
     assert run["books"]["ok"] == 60 + ODD
     page = (tmp_path / "out/report.html").read_text()
     assert f"{len(flagged)} of {60 + ODD} pictures are unlike" in page
-    assert page.index("Not the kind of picture") < page.index("<h2>Labels</h2>")
+    assert page.index("Not the kind of picture") < page.index('<h2 id="labels">Labels</h2>')
 
 
 def test_a_picture_is_as_odd_alone_as_beside_others(telling, mixed, tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import CLASSES, write_shapes
+from conftest import CLASSES, LEARNING, write_shapes
 from fastai.callback.core import Callback
 
 from visionflows.data.table import build_table
@@ -20,7 +20,7 @@ SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "wo
 def test_the_record_says_what_was_done(trained):
     record = trained.record
     assert record["classes"] == list(CLASSES)
-    assert [row["epoch"] for row in record["history"]] == list(range(6))
+    assert [row["epoch"] for row in record["history"]] == list(range(LEARNING["epochs"]))
     for row in record["history"]:
         assert {"train_loss", "valid_loss", "error_rate", "accuracy", "seconds"} <= set(row)
         assert row["accuracy"] == pytest.approx(1 - row["error_rate"])

@@ -64,7 +64,7 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
     assert [one.path for one in worst] == [row["path"] for row in rows][:24]
     assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
     info = ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
-    page = training_report(info.with_suspects(found), {}, "", worst)
+    page = training_report(info.with_suspects(found), {}, "", suspects=worst)
     assert "Labels to look at" in page
     assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
 

@@ -12,8 +12,17 @@ from visionflows.trust.expected import on_validation
 CSV = "path,label,predicted,confidence\r\na.png,circle,circle,0.99\r\nb.png,square,circle,1.0\r\n"
 
 
-def test_a_bundle_says_what_was_predicted_how_often(trained):
-    told = on_validation(load(find("shapes", trained.store)))
+def before(trained, store) -> str:
+    """The model as it was published before bundles had validation.csv."""
+    model = another(trained, store, "1")
+    files = load(find(model, store)).info.files
+    del files["validation.csv"]
+    changed(store, "1", files=files)
+    return model
+
+
+def test_a_bundle_says_what_was_predicted_how_often(trained, tmp_path):
+    told = on_validation(load(find(before(trained, tmp_path), tmp_path)))
     with open(f"{trained.place}/confusion.csv", newline="") as file:
         rows = [*csv.DictReader(file)]
     for name in {row["predicted"] for row in rows}:
@@ -39,15 +48,15 @@ def test_one_that_is_not_what_it_should_be_is_told_and_counts_as_none(
     assert "does not say what it answered on validation" in caplog.text
 
 
-def test_one_that_changed_since_is_told(trained, tmp_path, caplog):
-    model = another(trained, tmp_path, "1", validation_csv=CSV)
-    (tmp_path / "models/shapes/1/validation.csv").write_text(CSV.replace("0.99", "0.10"))
-    assert on_validation(load(find(model, tmp_path))) is None
-    assert "validation.csv was changed since it was published" in caplog.text
+def test_raw_answers_are_held_against_raw_ones(trained, tmp_path):
+    told = CSV.replace("confidence", "confidence,raw").replace("0.99", "0.99,0.5")
+    model = another(trained, tmp_path, "1", validation_csv=told.replace("1.0", "1.0,0.6"))
+    found = on_validation(load(find(model, tmp_path)), raw=True)
+    assert found.confidence == {"10": 1, "12": 1}
 
 
 def test_a_bundle_of_before_has_the_matrix_in_its_model_json(trained, tmp_path):
-    model = another(trained, tmp_path, "1")
+    model = before(trained, tmp_path)
     info = load(find(model, tmp_path)).info
     metrics = info.as_dict()["metrics"] | {"confusion": [[3, 1, 0], [0, 4, 0], [0, 2, 2]]}
     files = {name: sha for name, sha in info.files.items() if name != "confusion.csv"}

@@ -214,7 +214,8 @@ def told(run: dict[str, Any]) -> list[str]:
     lines += [f"  {count:>8}  {label}" for label, count in books.by_label.items()]
     statuses = (item for item in books.by_status.items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
-    lines += [f"  {count:>8}  rows with {flag}" for flag, count in books.flags.items()]
+    flags = (one for one in books.flags.items() if one[0] not in books.by_status)
+    lines += [f"  {count:>8}  rows with {flag}" for flag, count in flags]
     if again := result.look_alikes:
         lines.append(f"  {again.seen_in_training:>8}  seen in training")
         lines.append(f"  {again.duplicates:>8}  duplicates of a file before")

@@ -104,6 +104,8 @@ def retrain(
 
     settings = settings_of(TrainSettings, ctx.params)
     where: dict[str, Any] = {"inbox": inbox, "output": output, "store": store, "int8": int8}
+    where |= {"corrections": tuple(corrections or ())}
+    where |= {"corrections_in_validation": corrections_in_validation}
     result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
     stays = f"not promoted, production stays {result.get('production')}"
     typer.echo(f"{result['model']}: {'promoted' if result['promoted'] else stays}: {result['why']}")

@@ -37,7 +37,8 @@ def by_lot(usable: "pd.DataFrame", valid_pct: float, seed: int, alike: list[list
     Images are drawn by their content alone, in the order of sha256(seed, content), so neither
     names nor the order of files matter, copies stay together, and a new image moves few others.
     Bytes under two labels cannot be right twice: they are never drawn, and stay in training.
-    Of look-alikes all follow the one of the smallest sha256, and no other image moves for them.
+    Of look-alikes all follow the one of the smallest sha256, and no other image moves for them;
+    more of them than half of what their class has to validate on are all trained on.
     Raises TableError.
     """
     labels = usable.groupby("sha256").label.nunique()
@@ -115,11 +116,12 @@ def _together(
     Where that would leave a class nothing to train on, or to validate, its look-alikes stay.
     """
     apart = [group for group in alike if 0 < len(valid & group) < len(group)]
-    before = _two_sided(usable, valid)
+    before, room = _two_sided(usable, valid), _room(usable, valid)
     while True:
         moved = set(valid)
         for group in apart:
-            if min(group) in valid and group <= clear:
+            fits = len(group) <= max(*(room.get(one, 0) for one in group), 2)
+            if min(group) in valid and group <= clear and fits:
                 moved |= group
             else:
                 moved -= group
@@ -128,6 +130,16 @@ def _together(
             return moved
         theirs = set(usable.sha256[usable.label.isin(lost)])
         apart = [group for group in apart if not group & theirs]
+
+
+def _room(usable: "pd.DataFrame", valid: set[str]) -> dict[str, int]:
+    """How many look-alikes of each image may be validated on: half of what its class has there.
+
+    A chain of frames of one camera may be most of a class.
+    """
+    drawn = usable[usable.sha256.isin(valid)].groupby("label").sha256.nunique()
+    halves = usable.label.map(drawn).fillna(0) // 2
+    return dict(zip(usable.sha256, halves.astype(int), strict=True))
 
 
 def _two_sided(usable: "pd.DataFrame", valid: set[str]) -> set[str]:

@@ -121,7 +121,8 @@ class LocalPlace:
                 os.replace(draft, target)
                 _sync_folder(target.parent)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong is told, not this
+                draft.unlink()
             raise
         finally:
             _drafts.discard(draft)

@@ -58,7 +58,7 @@ class History:
             audit=before.audit if before else None,
         )
         earlier = [one for one in self.nights if one.started < night.started]
-        drift = judged(night, earlier, on_validation(self.model))
+        drift = judged(night, earlier, on_validation(self.model, bool(run.settings.raw)))
         self.night = night.model_copy(update={"drift": drift})
         for line in drift.warnings:
             log.warning("%s: drift: %s", self.output, line)

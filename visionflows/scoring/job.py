@@ -62,7 +62,7 @@ class Job:
     model: str
     classes: tuple[str, ...]
     settings: JobSettings
-    run: str = ""
+    run: str = dataclasses.field(default="", compare=False)
 
     @property
     def digest(self) -> str:
@@ -169,11 +169,12 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = ""
     more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
     more |= {"exif": True} if settings.exif else {}
     more |= {"look_alikes": True} if settings.look_alikes else {}
-    more |= {"raw": True} if settings.raw and engine.model.info.calibration else {}
+    more |= {"raw": True} if settings.raw and _calibrated(engine.model) else {}
     more |= _outliers(engine.model, settings.reject_outliers)
     if settings.min_precision:
         found = believed(engine.model, settings.min_precision, settings.raw)
-        log.info("review: %s", in_words(found, settings.min_precision))
+        more_of_them = "; outliers are on top of that" if more.get("outliers") else ""
+        log.info("review: %s%s", in_words(found, settings.min_precision), more_of_them)
         more |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
     return Job(
         input=source,
@@ -202,6 +203,11 @@ def _outliers(model: Model, reject: bool) -> dict[str, bool]:
         why = found.why if found else "it is of before it could"
         raise SettingsError(f"reject_outliers: {model.name} tells none ({why}); train it again")
     return {}
+
+
+def _calibrated(model: Model) -> bool:
+    found = model.info.calibration
+    return found is not None and found.temperature != 1
 
 
 def computed_by(engine: Computes) -> Computed:

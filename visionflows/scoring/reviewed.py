@@ -18,12 +18,15 @@ from visionflows.errors import LockedError, PlaceError, RunError, TableError
 from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.reports.audit import has_audits, with_audits
+from visionflows.reports.history import PAGE as HISTORY
+from visionflows.reports.history import history_report
 from visionflows.reports.review import review_of, review_page
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.scoring.source import placed
 from visionflows.trust.audit import Estimate, estimates
 from visionflows.trust.corrections import FOLDER, Correction, read_corrections, written
+from visionflows.trust.nights import Audit, note_audit, read_nights
 
 log = logging.getLogger("visionflows.corrections")
 
@@ -63,6 +66,7 @@ def add(output: str, files: list[str]) -> list[Estimate]:
         data = written(read_corrections([file]))
         told = f"{sha256_of(data)[:8]}.csv"
         if told not in kept:
+            kept.add(told)
             now = datetime.datetime.now(datetime.UTC)
             there.write(f"{FOLDER}/{now:%Y%m%dT%H%M%S%fZ}-{told}", data)
     found = estimates(read_corrections([output]))
@@ -74,9 +78,23 @@ def add(output: str, files: list[str]) -> list[Estimate]:
                     "%s: its report is of an older version, and the next one's shows it", output
                 )
             there.write(f"{folder}report.html", with_audits(page, found).encode())
+            _into_history(there, found)
     except LockedError:
         log.info("%s: a run writes there, and its report will show them", output)
     return found
+
+
+def _into_history(output: Place, found: list[Estimate]) -> None:
+    """Add what was found of a run to the record of its night, and draw the page of all anew."""
+    by_end = {one.scored: one for one in found}
+    nights = read_nights(output)
+    for night in nights:
+        if one := by_end.get(night.ended):
+            low, high = one.interval
+            audit = Audit(accuracy=one.share, low=low, high=high, images=one.looked_at)
+            note_audit(output, night.name, audit)
+    if nights:
+        output.write(HISTORY, history_report(str(output), read_nights(output)).encode())
 
 
 def asked(output: str) -> tuple[RunResult, list[Correction]]:

@@ -48,7 +48,7 @@ def agreement(
     it natively nothing is measured, and auto is float32.
     """
     device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
-    settings = EngineSettings(precision="float32", max_pixels=max_pixels, device=device)
+    settings = EngineSettings(precision="float32", max_pixels=max_pixels, device=device, raw=True)
     exact_engine = make_engine(model, settings)
     kernel = exact_engine.kernels.get(precision, "")
     if not kernel:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from visionflows.data.fetch import datasets
 from visionflows.digest import sha256_of
-from visionflows.errors import PlaceError
+from visionflows.errors import PlaceError, SettingsError, TableError
 from visionflows.places import is_local
-from visionflows.places.base import Place
+from visionflows.places.base import LISTED, Entry, Place
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.trust.corrections import FOLDER, Correction
@@ -104,7 +104,11 @@ def _has(where: Place, name: str, sha256: str) -> bool:
 
 
 def _brought(one: Correction, home: LocalPlace, name: str) -> bool:
-    for where in one.places:
+    try:
+        places = one.places
+    except SettingsError as error:
+        raise TableError(f"corrections: the root of {one.path}: {error}") from error
+    for where in places:
         if (data := _content(where, name_of(one.path), one.sha256)) is not None:
             home.write(name, data)
             return True
@@ -112,9 +116,16 @@ def _brought(one: Correction, home: LocalPlace, name: str) -> bool:
 
 
 def _content(where: Place, name: str, sha256: str) -> bytes | None:
-    """What a file holds, if it is that; None for one that is gone, closed to us, or another."""
+    """What a file holds, if it is that; None for one that is gone, or another.
+
+    Raises PlaceError where it cannot be told: without its photos a model would be another.
+    """
     try:
-        data = where.read(name)
-    except (OSError, PlaceError):
+        (data,) = where.read_many([Entry(name, 0, LISTED)])
+    except PlaceError as error:
+        raise PlaceError(f"corrections: {error}") from error
+    if isinstance(data, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return None
+    if isinstance(data, OSError):
+        raise PlaceError(f"corrections: {where}/{name}: cannot be read ({data.strerror or data})")
     return data if sha256_of(data) == sha256 else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionflows.data.layout import nfc
 from visionflows.data.lines import shown, some
+from visionflows.data.split import look_alikes
 from visionflows.data.table import COLUMNS, UNLABELLED, fingerprint, with_contents
 from visionflows.digest import sha256_of
 from visionflows.errors import TableError
@@ -76,6 +77,8 @@ def with_corrections(
         table = _joined(table, more)
         told["brought"] = int((more.status == "ok").sum())
         told["taken"] += told["brought"]
+    if not valid_pct:
+        table.loc[table.sha256.isin(_beside_trained(table, {*last})), "is_valid"] = False
     table.attrs = {**files.attrs, _TOLD: {"files": [*corrections], **told, "lost": len(lost)}}
     table.attrs[_TOLD]["in_validation"] = valid_pct > 0
     _check(table, lost)
@@ -83,6 +86,12 @@ def with_corrections(
     if names:
         folder = linked(folder, names.values(), fingerprint(table), store)
     return Corrected(table, Path(folder))
+
+
+def _beside_trained(table: "pd.DataFrame", said: set[str]) -> set[str]:
+    """Contents that look like one that people spoke of, which is trained on."""
+    alike = look_alikes(table[table.status == "ok"])
+    return {one for group in alike if said.intersection(group) for one in group}
 
 
 def told_of(files: "pd.DataFrame") -> dict[str, Any]:

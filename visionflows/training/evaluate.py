@@ -27,6 +27,7 @@ from visionflows.training.learner import make_learner, normalisation, torch_draw
 from visionflows.training.misses import Judged, write_misses
 from visionflows.training.pictures import draw
 from visionflows.training.settings import TrainSettings
+from visionflows.trust.calibration import calibrated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,8 @@ def evaluate(
             for name, png in pictures.items():
                 place.write(f"pictures/{name}.png", png)
             valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
-            judged = Judged(folder, list(valid.path), probabilities.numpy(), targets.numpy())
+            sure = calibrated(probabilities.numpy(), metrics["calibration"]["temperature"])
+            judged = Judged(folder, list(valid.path), sure, targets.numpy())
             write_misses(learn, judged, place)
             _write_selfcheck(learn, table, folder, place)
         if left_out:
@@ -97,6 +99,8 @@ def _calibrate(
 ) -> dict[str, Any]:
     """How sure the network may be believed; what it says of each validation image is written."""
     valid = learn.dls.valid.items
+    once = ~valid.sha256.duplicated().to_numpy()  # copies are no evidence of their own
+    valid, targets, probabilities = valid[once], targets[once], probabilities[once]
     found = calibration(probabilities, targets, list(valid.sha256))
     told = validation_csv(
         list(valid.path), list(learn.dls.vocab), targets, probabilities, found["temperature"]

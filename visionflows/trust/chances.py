@@ -92,6 +92,11 @@ def student(t: float, freedom: float) -> float:
     return _beta(freedom / (freedom + t * t), freedom / 2, 0.5)
 
 
+def at_most(part: int, whole: int, share: float) -> float:
+    """The chance of `part` or fewer in a binomial sample of `whole`, each of them of that share."""
+    return _beta(1 - share, whole - part, part + 1) if part < whole else 1.0
+
+
 def _beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function, by its continued fraction (Lentz's method; DLMF
     8.17.22)."""

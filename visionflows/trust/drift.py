@@ -76,7 +76,7 @@ def _at_history(night: Night, same: Sequence[Night]) -> Iterable[_Look]:
 
 def _at_validation(night: Night, same: Sequence[Night], told: Tally | None) -> Iterable[_Look]:
     """Told every night; but only the first of a version, which has no other past, may warn."""
-    first = not any(one.tally.found >= FEW for one in same)
+    first = not any(one.tally.found >= FEW and one.status == "done" for one in same)
     if told is None:
         return
     for quantity in QUANTITIES:

@@ -20,12 +20,12 @@ from visionflows.trust.nights import Counting, Tally, twentieth
 log = logging.getLogger("visionflows.history")
 
 
-def on_validation(model: Model) -> Tally | None:
+def on_validation(model: Model, raw: bool = False) -> Tally | None:
     """The labels that it gave, and how sure it was; None where the bundle does not say."""
-    found = Counting()
+    found, sure = Counting(), "raw" if raw else "confidence"
     try:
         for row in _rows(model, "validation.csv"):
-            found.add(labels=row["predicted"], confidence=twentieth(float(row["confidence"])))
+            found.add(labels=row["predicted"], confidence=twentieth(float(row[sure])))
         if not found.tally().ok:
             counts = _predicted(model)
             found.add_tally(Tally(labels={name: count for name, count in counts.items() if count}))

@@ -22,6 +22,7 @@ import numpy as np
 
 from visionflows.errors import SettingsError
 from visionflows.model.bundle import VALIDATION, Model
+from visionflows.trust.chances import at_most
 
 CONFIDENCE = 0.95
 
@@ -36,7 +37,8 @@ class Told(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """A confidence a class, None where every row is for a person; `share` of the validation images
+    """A confidence a class, None where every row is for a person, as of a class that no
+    validation image was called; `share` of the validation images
     are below theirs; `together` are the classes that had too few of the `images` for one of their
     own, and share one."""
 
@@ -87,7 +89,7 @@ def thresholds(told: Told, classes: Sequence[str], least: float) -> Thresholds:
     """From which confidence on the labels of each class have a precision of at least `least`."""
     enough = needed(least)
     counts = np.bincount(told.predicted, minlength=len(classes))
-    few = np.flatnonzero(counts < enough)
+    few = np.flatnonzero((counts > 0) & (counts < enough))
     found: list[float | None] = [None] * len(classes)
     for index in np.flatnonzero(counts >= enough):
         found[index] = _threshold(told, told.predicted == index, least)
@@ -118,13 +120,14 @@ def _threshold(told: Told, chosen: np.ndarray, least: float) -> float | None:
 
 def _end(sure: np.ndarray, right: np.ndarray, least: float, confidence: float, start: int) -> int:
     """How many of the images, the surest first, show it in a row from `start` on; 0 if none."""
-    wrong, found = np.cumsum(~right), 0
+    wrong, found, allowed = np.cumsum(~right).tolist(), 0, -1
     for count in range(start, len(sure) + 1):
         if count < len(sure) and sure[count] == sure[count - 1]:
             continue  # a threshold cannot part what is equally sure
-        if not shows(count, int(wrong[count - 1]), least, confidence):
+        # What so many wrong ones have shown of fewer images, they show of more.
+        if wrong[count - 1] > allowed and not shows(count, wrong[count - 1], least, confidence):
             break
-        found = count
+        found, allowed = count, max(allowed, wrong[count - 1])
     return found
 
 
@@ -134,15 +137,4 @@ def shows(images: int, wrong: int, least: float, confidence: float = CONFIDENCE)
     Were the precision just `least`, so few wrong ones or fewer would be seen in no more than 5 %
     (1 - confidence) of such samples.
     """
-    miss = 1 - least
-    chances = (
-        math.exp(
-            math.lgamma(images + 1)
-            - math.lgamma(one + 1)
-            - math.lgamma(images - one + 1)
-            + one * math.log(miss)
-            + (images - one) * math.log(least)
-        )
-        for one in range(wrong + 1)
-    )
-    return math.fsum(chances) <= 1 - confidence
+    return at_most(wrong, images, 1 - least) <= 1 - confidence
