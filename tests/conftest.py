@@ -148,28 +148,21 @@ def trained(tmp_path_factory) -> Trained:
 
 @pytest.fixture(scope="session")
 def telling(trained, tmp_path_factory) -> Path:
-    """A store with a network, `telling`, which tells pictures that are no shapes."""
+    """A store with the same network as `telling`, which calls some pictures odd."""
     from visionflows.data.table import build_table
     from visionflows.model import registry
     from visionflows.model.bundle import load
-    from visionflows.training import export
-    from visionflows.training.evaluate import evaluate
-    from visionflows.training.fine_tune import fine_tune
     from visionflows.training.outliers import of_draft
-    from visionflows.training.settings import TrainSettings
 
     root = tmp_path_factory.mktemp("telling")
     dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
-    draft = root / "draft"
-    # Hardly trained: what a network of 32 pixels has learnt of shapes, it sees in noise as well.
-    brief = TrainSettings(**SMALL, epochs=2, lr=1e-4, precision="float32")
-    fine_tune(trained.table, trained.dataset, draft, brief)
-    evaluate(trained.table, trained.dataset, draft)
+    draft = Path(shutil.copytree(trained.place, root / "draft"))
     info = load(registry.find("shapes", trained.store)).info
     info = info.model_copy(update={"name": "telling", "files": {}})
-    info = info.with_onnx(export.of_draft(draft, info))
-    info = info.with_outliers(of_draft(draft, info, table, dataset))
+    found = of_draft(draft, info, table, dataset)
+    # So small a network does not tell noise from shapes: some of all pictures are odd to it.
+    info = info.with_outliers(found | {"threshold": 0.85 * found["threshold"]})
     registry.publish(draft, root / "store", info, table)
     return root / "store"
 
