@@ -147,3 +147,14 @@ def test_score_predict_and_models_tell_what_they_did(trained, tmp_path, monkeypa
     listed = run("models", "list", *store).stdout.splitlines()[-1]
     assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +resnet18 ", listed)
     assert '"architecture": "resnet18"' in run("models", "show", "shapes", "--json", *store).stdout
+
+
+@pytest.mark.parametrize("command", ["train", "retrain"])
+def test_corrections_that_are_not_there_end_a_training_before_it_begins(command, tmp_path):
+    write_shapes(tmp_path / "in", each=4)
+    words = (command, tmp_path / "in", "--name", "shapes", "--arch", "resnet18")
+    done = run(*words, "--corrections", tmp_path / "no.csv", "--store", tmp_path / "store")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"visionflows: {tmp_path}/no.csv: no such file; check its name"
+    assert not (tmp_path / "store/models").exists()
