@@ -13,47 +13,27 @@ Told are the wrong labels among the suspects, the gate's figures, and what produ
 import argparse
 import csv
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from calibration import halves
-from record import hardware, versions, written
+from halves import halves, labels_of, options, rows_of, training, visionflows, written_with
 
 from visionflows.data.fetch import fetch
-from visionflows.data.labels import label_rows, parse_label_rule
 
-PROGRAM = (sys.executable, "-m", "visionflows.cli")
 NAME = "loop"
 
 
 def main() -> None:
-    options = _options()
-    with tempfile.TemporaryDirectory() as folder:
-        told = Loop(Path(folder), options).run()
-    settings = {key: value for key, value in vars(options).items() if key != "results"}
-    settings |= {key: Path(settings[key]).name for key in ("dataset", "pretrained")}
-    result = {"hardware": hardware(), "versions": versions(), "settings": settings, **told}
-    written(result, options.results, "loop")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset")
-    parser.add_argument("--labels", default="uppercase")
-    parser.add_argument("--arch", default="resnet34")
-    parser.add_argument("--pretrained", default="default")
-    parser.add_argument("--image-size", default="160")
-    parser.add_argument("--epochs", default="1")
+    parser = options(__doc__, epochs="1")
     parser.add_argument("--wrong", type=float, default=0.1)
     parser.add_argument("--corrected", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", default="bench/results")
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        told = Loop(Path(folder), parsed).run()
+    written_with(parsed, told, "loop")
 
 
 class Loop:
@@ -63,7 +43,7 @@ class Loop:
         self.work, self.options, self.store = work, options, work / "store"
         self.draws = random.Random(options.seed)
         halves(fetch(options.dataset, str(self.store)).folder, work, options.seed)
-        self.is_so = {half: self._labels(half) for half in ("learnt", "other")}
+        self.is_so = {half: labels_of(work / half, options.labels) for half in ("learnt", "other")}
 
     def run(self) -> dict:
         """What came of it."""
@@ -79,7 +59,7 @@ class Loop:
         first = self._production()
         told = {"suspects": self._suspects(flipped), "scored": self._score("before")}
         corrections = self._correct()
-        told["corrected"] = len(_rows(corrections))
+        told["corrected"] = len(rows_of(corrections))
         told["retrained"] = self._retrain(labels, "--corrections", corrections)
         told["scored_then"] = self._score("then")
         shuffled = list(truth.values())
@@ -100,17 +80,8 @@ class Loop:
         return ["--store", str(self.store)]
 
     def _training(self, labels: Path) -> list[str]:
-        options = self.options
-        words = [str(self.work / "learnt"), "--name", NAME, "--labels", f"csv:{labels}"]
-        words += ["--arch", options.arch, "--pretrained", options.pretrained]
-        words += ["--image-size", options.image_size, "--epochs", options.epochs]
-        return [*words, "--seed", str(options.seed), *self._in_store]
-
-    def _labels(self, half: str) -> dict[str, str]:
-        folder = self.work / half
-        rule = parse_label_rule(self.options.labels)
-        rows, _ = label_rows(rule, folder, sorted(os.listdir(folder)))
-        return {row["path"]: row["label"] for row in rows}
+        words = training(self.options, self.work / "learnt", NAME, self.options.seed)
+        return [*words, "--labels", f"csv:{labels}", *self._in_store]
 
     def _csv(self, name: str, labels: dict[str, str]) -> Path:
         with (self.work / name).open("w", newline="") as file:
@@ -124,7 +95,7 @@ class Loop:
     def _suspects(self, flipped: set[str]) -> dict:
         """How many of the wrong labels stand among the suspects, and among the first of them."""
         path = self.store / f"models/{NAME}/{self._production()}/suspects.csv"
-        named = [row["path"] for row in _rows(path)]
+        named = [row["path"] for row in rows_of(path)]
         return {
             "wrong": len(flipped),
             "suspects": len(named),
@@ -136,7 +107,7 @@ class Loop:
         """What production says of the other half: which version, and how often it is right."""
         words = ("--model", f"{NAME}@production", "--output", self.work / name)
         self._visionflows("score", self.work / "other", *words, *self._in_store)
-        rows, truth = _rows(self.work / name / "predictions.csv"), self.is_so["other"]
+        rows, truth = rows_of(self.work / name / "predictions.csv"), self.is_so["other"]
         run = json.loads((self.work / name / "run.json").read_text())
         right = sum(row["label"] == truth[row["path"]] for row in rows)
         return {
@@ -170,15 +141,7 @@ class Loop:
         return {"said": said.strip().splitlines(), "production_moved": self._production() != before}
 
     def _visionflows(self, *words: object) -> str:
-        env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-        command = [*PROGRAM, *map(str, words)]
-        done = subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE, text=True)
-        return done.stdout.replace(str(self.work), ".")
-
-
-def _rows(path: Path) -> list[dict]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return visionflows(*words).replace(str(self.work), ".")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from visionflows.reports.audit import with_audits
 from visionflows.scoring.reviewed import add, asked, audits
 from visionflows.scoring.run import score_folder
 from visionflows.trust.corrections import read_corrections, written
+from visionflows.trust.nights import read_nights
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,9 @@ def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
     assert "85 %" in page
     assert "64 % to 94.8 %" in page
     assert add(where(output), [saved]) == [found]  # once more changes nothing
+    (night,) = read_nights(place(where(output)))
+    assert (night.audit.accuracy, night.audit.images) == (found.share, found.looked_at)
+    assert "Accuracy found by people" in (output / "history.html").read_text()
     assert len(list((output / "corrections").glob("*.csv"))) == 1
     assert (output / "report.html").read_text() == page
     assert with_audits(page, []) == before

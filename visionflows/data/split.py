@@ -47,7 +47,7 @@ def by_lot(usable: "pd.DataFrame", valid_pct: float, seed: int, alike: list[list
     alone: list[str] = []
     too_few: list[str] = []
     for label, contents in usable.groupby("label").sha256.unique().items():
-        drawn = sorted(clear.intersection(contents), key=lambda sha256: _lot(seed, sha256))
+        drawn = sorted(clear.intersection(contents), key=lambda sha256: lot(seed, sha256))
         if not drawn or len(contents) < 2:
             (alone if drawn else too_few).append(str(label))
             continue
@@ -104,7 +104,8 @@ def notes(usable: "pd.DataFrame", valid: set[str], alike: list[list[str]]) -> li
     return [f"{line}, {_told(firsts, found)}" for line, found in lines.items() if found]
 
 
-def _lot(seed: int, sha256: str) -> str:
+def lot(seed: int, sha256: str) -> str:
+    """What a content has drawn, as 64 hex digits: the same for the same seed."""
     return sha256_of(f"{seed}:{sha256}".encode())
 
 

@@ -7,10 +7,10 @@ One rule for whoever measures (training/agreement.py) and whoever believes it (t
 """
 
 import bisect
-import math
 from collections.abc import Mapping
 
 from visionflows.model.schema import ModelInfo
+from visionflows.trust.chances import at_most
 
 LEAST = 0.995  # of the labels must agree …
 CONFIDENCE = 0.95  # … and it must be this sure that they do
@@ -26,8 +26,7 @@ def carries(images: int, flips: int) -> bool:
     """
     if images > _PLENTY or not 0 <= flips <= (1 - LEAST) * images:  # no count of ours; too often
         return False
-    few = math.fsum(math.exp(_log_chance(images, count)) for count in range(flips + 1))
-    return few <= 1 - CONFIDENCE
+    return at_most(flips, images, 1 - LEAST) <= 1 - CONFIDENCE
 
 
 def needed(flips: int) -> int:
@@ -57,9 +56,3 @@ def allowed(info: ModelInfo, precision: str, kernel: str) -> bool:
     if found is None or found.auto != precision or not carries(found.images, found.flips):
         return False
     return bool(kernel) and found.kernel == kernel
-
-
-def _log_chance(images: int, flips: int) -> float:
-    """log P(X = flips) of a binomial X of that many images, each flipped in 0.5 % of cases."""
-    ways = math.lgamma(images + 1) - math.lgamma(flips + 1) - math.lgamma(images - flips + 1)
-    return ways + flips * math.log(1 - LEAST) + (images - flips) * math.log(LEAST)

@@ -71,4 +71,9 @@ class History:
         keep(self.output, self.night)
         nights = [one for one in self.nights if one.contents != self.night.contents]
         nights = sorted([*nights, self.night], key=lambda one: one.started)[-MOST:]
-        self.output.write(PAGE, history_report(str(self.output), nights).encode())
+        write_page(self.output, nights)
+
+
+def write_page(output: Place, nights: list[Night]) -> None:
+    """Draw the page of an output's nights, the oldest first."""
+    output.write(PAGE, history_report(str(output), nights).encode())

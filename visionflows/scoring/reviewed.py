@@ -18,15 +18,14 @@ from visionflows.errors import LockedError, PlaceError, RunError, TableError
 from visionflows.places import place
 from visionflows.places.base import Place
 from visionflows.reports.audit import has_audits, with_audits
-from visionflows.reports.history import PAGE as HISTORY
-from visionflows.reports.history import history_report
 from visionflows.reports.review import review_of, review_page
+from visionflows.scoring.history import write_page
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.scoring.source import placed
 from visionflows.trust.audit import Estimate, estimates
 from visionflows.trust.corrections import FOLDER, Correction, read_corrections, written
-from visionflows.trust.nights import Audit, note_audit, read_nights
+from visionflows.trust.nights import Audit, Night, note_audit, read_nights
 
 log = logging.getLogger("visionflows.corrections")
 
@@ -87,14 +86,17 @@ def add(output: str, files: list[str]) -> list[Estimate]:
 def _into_history(output: Place, found: list[Estimate]) -> None:
     """Add what was found of a run to the record of its night, and draw the page of all anew."""
     by_end = {one.scored: one for one in found}
-    nights = read_nights(output)
-    for night in nights:
-        if one := by_end.get(night.ended):
-            low, high = one.interval
-            audit = Audit(accuracy=one.share, low=low, high=high, images=one.looked_at)
-            note_audit(output, night.name, audit)
+    nights = [_audited(output, night, by_end.get(night.ended)) for night in read_nights(output)]
     if nights:
-        output.write(HISTORY, history_report(str(output), read_nights(output)).encode())
+        write_page(output, nights)
+
+
+def _audited(output: Place, night: Night, found: Estimate | None) -> Night:
+    if found is None:
+        return night
+    low, high = found.interval
+    audit = Audit(accuracy=found.share, low=low, high=high, images=found.looked_at)
+    return note_audit(output, night.name, audit)
 
 
 def asked(output: str) -> tuple[RunResult, list[Correction]]:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionflows.data.layout import nfc
 from visionflows.data.lines import shown, some
-from visionflows.data.split import look_alikes
+from visionflows.data.split import look_alikes, lot
 from visionflows.data.table import COLUMNS, UNLABELLED, fingerprint, with_contents
-from visionflows.digest import sha256_of
 from visionflows.errors import TableError
 from visionflows.training.brought import beside, bring, kept, linked
 from visionflows.training.settings import TrainSettings
@@ -144,7 +143,7 @@ def _joined(table: "pd.DataFrame", more: "pd.DataFrame") -> "pd.DataFrame":
 
 def _lots(seed: int) -> Any:
     """What draws a content its lot, from 0 to 1: the same for the same seed."""
-    return lambda sha256: int(sha256_of(f"{seed}:{sha256}".encode())[:8], 16) / 2**32
+    return lambda sha256: int(lot(seed, sha256)[:8], 16) / 2**32
 
 
 def _check_labels(last: dict[str, Correction], files: "pd.DataFrame") -> None:

@@ -55,19 +55,17 @@ def evaluate(
     with torch_draws:
         learn = trained(table, folder, place, training)
         with learn.no_bar(), learn.no_logging():
-            probabilities, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
-            metrics = _metrics(probabilities.numpy(), targets.numpy(), list(learn.dls.vocab))
+            *answers, losses = learn.get_preds(ds_idx=1, with_loss=True)
+            probabilities, targets = (one.numpy() for one in answers)
+            metrics = _metrics(probabilities, targets, list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
-            metrics["calibration"] = _calibrate(
-                learn, probabilities.numpy(), targets.numpy(), place
-            )
+            metrics["calibration"] = _calibrate(learn, probabilities, targets, place)
             pictures, left_out = draw(learn, metrics, training["history"])
             for name, png in pictures.items():
                 place.write(f"pictures/{name}.png", png)
-            valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
-            sure = calibrated(probabilities.numpy(), metrics["calibration"]["temperature"])
-            judged = Judged(folder, list(valid.path), sure, targets.numpy())
-            write_misses(learn, judged, place)
+            sure = calibrated(probabilities, metrics["calibration"]["temperature"])
+            paths = list(learn.dls.valid.items.path)
+            write_misses(learn, Judged(folder, paths, sure, targets), place)
             _write_selfcheck(learn, table, folder, place)
         if left_out:
             metrics["pictures_left_out"] = left_out

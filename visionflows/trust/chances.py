@@ -107,7 +107,7 @@ def _beta(x: float, a: float, b: float) -> float:
     logs = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front = math.exp(logs + a * math.log(x) + b * math.log1p(-x)) / a
     fraction, above, below = 1.0, 1.0, 0.0
-    for step in range(1, 1000):
+    for step in range(1, 100_000):  # it takes about the root of the larger of a and b
         m = step // 2
         if step % 2:
             term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))

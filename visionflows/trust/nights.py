@@ -223,7 +223,9 @@ def keep(output: Place, night: Night) -> None:
     output.write(f"{FOLDER}/{night.name}", night.text())
 
 
-def note_audit(output: Place, name: str, audit: Audit) -> None:
-    """Add to a record what people found of its night. Raises FileNotFoundError, NotSoError."""
-    night = Night.read(output.read(f"{FOLDER}/{name}"))
-    keep(output, night.model_copy(update={"audit": audit}))
+def note_audit(output: Place, name: str, audit: Audit) -> Night:
+    """A record with what people found of its night, which is kept. Raises FileNotFoundError,
+    NotSoError."""
+    night = Night.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
+    keep(output, night)
+    return night

@@ -1,0 +1,78 @@
+"""What benchmarks of trust share: photos in two halves, and the command line that learns one.
+
+from halves import halves, labels_of, options, training, visionflows, written_with
+halves(photos, work, seed=0)                # work/learnt and work/other
+visionflows("train", *training(parsed, work / "learnt", "pets", seed=0), "--store", store)
+"""
+
+import argparse
+import csv
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from record import hardware, versions, written
+
+from visionflows.data.labels import label_rows, parse_label_rule
+
+
+def options(what: str, epochs: str) -> argparse.ArgumentParser:
+    """A parser of what says which photos, and what network learns them."""
+    parser = argparse.ArgumentParser(description=what.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--labels", default="uppercase")
+    parser.add_argument("--arch", default="resnet34")
+    parser.add_argument("--pretrained", default="default")
+    parser.add_argument("--image-size", default="160")
+    parser.add_argument("--epochs", default=epochs)
+    parser.add_argument("--results", default="bench/results")
+    return parser
+
+
+def halves(photos: Path, work: Path, seed: int) -> None:
+    """Two folders of links to the photos, by lot of their names."""
+    files = [path for path in photos.rglob("*") if path.is_file() and path.name[0] != "."]
+    files.sort(key=lambda path: hashlib.sha256(f"{seed}:{path.name}".encode()).digest())
+    for at, path in enumerate(files):
+        target = work / ("learnt" if at < len(files) // 2 else "other")
+        target.mkdir(exist_ok=True)
+        try:
+            os.link(path, target / path.name)
+        except OSError:
+            (target / path.name).symlink_to(path)
+
+
+def labels_of(folder: Path, rule: str) -> dict[str, str]:
+    """The label of every photo in one of the halves, by its path."""
+    rows, _ = label_rows(parse_label_rule(rule), folder, sorted(os.listdir(folder)))
+    return {row["path"]: row["label"] for row in rows}
+
+
+def training(parsed: argparse.Namespace, folder: Path, name: str, seed: int) -> list[str]:
+    """The words of `train` and `retrain` that the options say, but for labels and store."""
+    words = [str(folder), "--name", name, "--arch", parsed.arch, "--seed", str(seed)]
+    words += ["--pretrained", parsed.pretrained, "--image-size", parsed.image_size]
+    return [*words, "--epochs", parsed.epochs]
+
+
+def visionflows(*words: object) -> str:
+    """What the command line prints, without a Prefect server of who runs this."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    command = [sys.executable, "-m", "visionflows.cli", *map(str, words)]
+    return subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE, text=True).stdout
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written_with(parsed: argparse.Namespace, told: dict, name: str) -> None:
+    """Print and keep a result, with the options that it came of."""
+    settings = {key: value for key, value in vars(parsed).items() if key != "results"}
+    settings |= {key: Path(settings[key]).name for key in ("dataset", "pretrained")}
+    result = {"hardware": hardware(), "versions": versions(), "settings": settings, **told}
+    written(result, parsed.results, name)
