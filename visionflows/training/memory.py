@@ -24,7 +24,8 @@ def kept_memory() -> Iterator[None]:
     """For the block, memory that is freed stays this process's; then the system has it back.
 
     Seen with tf_efficientnet_lite0 in bfloat16: an epoch of 11.8 s instead of 15.8 s. Nothing but
-    huge pages where the C library is not glibc.
+    huge pages where the C library is not glibc, in another thread than the first, or once an
+    allocation of that thread has failed: glibc serves those from arenas that keep no large array.
     """
     # Read by torch when it first allocates: https://docs.pytorch.org/docs/stable/threading_environment_variables.html
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
