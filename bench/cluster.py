@@ -3,10 +3,12 @@
     python bench/cluster.py --photos inbox --model pets --store store --files 20000
     python bench/cluster.py … --kills 10 --kill raylet actor driver --sides
 
-`local` is the command without Ray; `ray` one actor with all cores; `one` and `two` are raylets of a
-core each, pinned to it. A rate is that of run.json: from the listing to the result. A run in which
-a raylet or an actor is killed goes on by itself; after its driver is, the same command goes on with
-`--on local`. Results, with versions and hardware: bench/results/.
+`local` is the command without Ray, and `core` the same pinned to one core; `ray` one actor with all
+cores; `one` and `two` are raylets of a core each, pinned to it. `local/core` says what a machine's
+second core is worth: virtual ones share much, and `two/one` can be no more. A rate is that of
+run.json: from the listing to the result. A run in which a raylet or an actor is killed goes on by
+itself; after its driver is, the same command goes on with `--on local`. Results, with versions and
+hardware: bench/results/.
 """
 
 import argparse
@@ -33,7 +35,8 @@ from record import hardware, versions, written
 PORTS = 6399, 9877
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1"]
 QUIET = ["--disable-usage-stats", "--object-store-memory=80000000", "--block"]
-SIDES = ("local", "ray", "one", "two")
+SIDES = ("local", "core", "ray", "one", "two")
+PINNED = ["taskset", "--cpu-list"]
 KILL = ("raylet", "actor", "driver")
 
 
@@ -85,9 +88,11 @@ def _rates(options, photos: Path, root: Path) -> dict:
         for side in options.sides:
             output = root / "out"
             with _cluster({"one": 1, "two": 2}.get(side, 0), root) as address:
-                on = {"local": "local", "ray": "ray"}.get(side, address)
+                on = {"local": "local", "core": "local", "ray": "ray"}.get(side, address)
+                pinned = [*PINNED, "0"] if side == "core" else []
                 began = time.perf_counter()
-                subprocess.run(_command(options, photos, output, "--on", on), check=True)
+                words = [*pinned, *_command(options, photos, output, "--on", on)]
+                subprocess.run(words, check=True)
                 whole[side].append(round(time.perf_counter() - began, 1))
             run = json.loads((output / "run.json").read_text())
             rounds[side].append(run["timings"]["images_per_second"])
@@ -97,7 +102,7 @@ def _rates(options, photos: Path, root: Path) -> dict:
     rates = {side: statistics.median(values) for side, values in rounds.items()}
     ratios = {
         f"{side}/{other}": round(rates[side] / rates[other], 3)
-        for side, other in (("ray", "local"), ("two", "one"), ("two", "local"))
+        for side, other in (("ray", "local"), ("two", "one"), ("two", "local"), ("local", "core"))
         if {side, other} <= rates.keys()
     }
     told = {"images_per_second": rates, "rounds": rounds, "seconds_of_the_command": whole}
@@ -129,7 +134,7 @@ def _cluster(nodes: int, root: Path) -> Iterator[str]:
 def _node(core: int, root: Path) -> subprocess.Popen:
     words = [f"--address=127.0.0.1:{PORTS[0]}", "--num-cpus=1", *QUIET]
     with (root / "ray.log").open("a") as log:
-        pinned = ["taskset", "--cpu-list", str(core), *RAY, *words]
+        pinned = [*PINNED, str(core), *RAY, *words]
         return subprocess.Popen(pinned, stdout=log, stderr=log)
 
 

@@ -107,7 +107,7 @@ class Counted:
 
 def peak_mb(pid: int | str = "self") -> int:
     """The most memory that a process has held; not what it took over from the one that began it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
     return int(peak) >> 10
 

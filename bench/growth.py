@@ -74,7 +74,7 @@ def _find(folder: Path) -> float:
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             # what listing needs too: names, sizes and times, sorted
             command = f"find '{folder}' -type f -printf '%P %s %T@\\n' | LC_ALL=C sort"
             subprocess.run(command, shell=True, stdout=nowhere, check=True)

@@ -66,7 +66,7 @@ def visionflows(*words: object) -> str:
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV."""
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

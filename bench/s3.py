@@ -223,7 +223,7 @@ def _list(where: str) -> None:
 
 def _peak() -> int:
     """KB this process has held at most; getrusage would tell of the one that started it."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0])
 
 

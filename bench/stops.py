@@ -191,7 +191,7 @@ def listening() -> set[tuple[str, str]]:
     """Address and inode of every TCP socket of this machine that listens."""
     found = set()
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             columns = line.split()
             if columns[3] == "0A":
                 found.add((columns[1], columns[9]))

@@ -16,6 +16,7 @@ from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called, flow_run
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
+from visionflows.training.corrected import check_corrections
 from visionflows.training.draft import draft_of, key_of
 from visionflows.training.gpus import check_gpus
 from visionflows.training.publish import describe
@@ -70,6 +71,7 @@ def train(
     store, settings = store or default_store(), settings or DEFAULTS
     check_name(name)
     parse_label_rule(labels)
+    check_corrections(corrections, corrections_in_validation)
     check_gpus(settings.gpus)
     check_trainable(settings.architecture, settings.image_size)
     found = data.fetch(dataset, store, sha256=sha256 or None)

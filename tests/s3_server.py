@@ -106,7 +106,7 @@ def running(command: list[str], port: int, log: Path, env: dict) -> Iterator[Non
         process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
     try:
         for _ in range(600):
-            assert process.poll() is None, log.read_text()
+            assert process.poll() is None, log.read_text(encoding="utf-8")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.05)

@@ -21,7 +21,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 
 def lines_of(path: Path, program: str) -> list[str]:
     """The command lines of a program in a document: in code blocks, tables and running text."""
-    text = re.sub(r"\\\n\s*", " ", path.read_text())
+    text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
     found = re.findall(rf"(?:^\s*(?:\$ )?|`)({program} [^`\n|]*)", text, flags=re.MULTILINE)
     return [re.split(r"\s+#|\s{2,}|[&>;]", line)[0].strip() for line in found]
 

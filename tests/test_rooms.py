@@ -68,7 +68,7 @@ def rooms_of(root: Path) -> Iterator[tuple[Path, str]]:
 
 def imported(root: Path, path: Path, top_level_only: bool = False) -> set[str]:
     """The modules that a file imports, anywhere in it: a dotted name each."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):

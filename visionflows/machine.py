@@ -65,7 +65,7 @@ def decoders(each: int = DECODER) -> int:
 
 def processor() -> str:
     """The processor's name, such as `AMD EPYC 9354`; `unknown` where the system does not say."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -138,5 +138,5 @@ def _words(file: Path) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        return file.read_text().splitlines()
+        return file.read_text(encoding="utf-8").splitlines()
     return []

@@ -148,7 +148,7 @@ def test_two_runs_at_once_share_one_download(store, home):
             for _ in range(2)
         ]
         os.close(theirs)
-        with open(ours) as log:
+        with open(ours, encoding="utf-8") as log:
             assert any("another run is fetching it; waiting" in line for line in log)
             one_waits.set()
             folders = {run.communicate(timeout=60)[0].strip() for run in runs}

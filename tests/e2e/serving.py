@@ -149,8 +149,8 @@ def environment() -> dict[str, str]:
 def _ready(process: subprocess.Popen, log: Path) -> str:
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"ready at (http\S+)", log.read_text())
+        found = re.search(r"ready at (http\S+)", log.read_text(encoding="utf-8"))
         if found:
             return found[1].replace("localhost", "127.0.0.1")
         time.sleep(0.2)
-    raise AssertionError(f"not ready: {log.read_text()}")
+    raise AssertionError(f"not ready: {log.read_text(encoding='utf-8')}")

@@ -89,7 +89,10 @@ class Command:
             alive := [pid for pid in self.family if _alive(pid)]
         ) and time.monotonic() < deadline:
             time.sleep(0.1)
-        return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in alive]
+        return [
+            Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
+            for pid in alive
+        ]
 
     def _poll(self) -> int | None:
         if self._status is None:
@@ -132,7 +135,10 @@ def descendants(pid: int) -> set[int]:
 
 def _alive(pid: int) -> bool:
     with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     return False
 
 
@@ -140,7 +146,7 @@ def locked(path: Path) -> bool:
     """Whether somebody holds a lock of ours."""
     import fcntl
 
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

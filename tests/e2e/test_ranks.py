@@ -110,7 +110,7 @@ def plain_rank(number: int, folder: str, batch: int) -> None:
         learn = plain(Path(folder, "in"), settings)
         with together(learn, 32):
             told = train_plain(learn, settings)
-    Path(folder, f"{number}.json").write_text(json.dumps(told))
+    Path(folder, f"{number}.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def test_two_ranks_see_every_image_once_and_learn_one_network(tmp_path):

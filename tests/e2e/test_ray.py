@@ -124,7 +124,7 @@ def named(process: psutil.Process) -> str:
 
 def wait_until(true: Callable[[], bool], driver: subprocess.Popen[bytes], log: Path) -> None:
     while not true():
-        assert driver.poll() is None, log.read_text()
+        assert driver.poll() is None, log.read_text(encoding="utf-8")
         time.sleep(0.02)
 
 

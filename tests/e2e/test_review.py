@@ -106,6 +106,19 @@ def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
     assert (told.taken, told.brought, told.lost) == (6, 6, 0)  # one is none of the classes
 
 
+def test_a_key_that_is_held_answers_once(review):
+    """Nobody has seen the pictures that would fly by."""
+    for key in ("Enter", "1"):
+        review.keyboard.down(key)
+        for _ in range(3):
+            review.keyboard.down(key)  # as a keyboard repeats it
+        review.keyboard.up(key)
+    assert review.locator("#looked").inner_text() == "2"
+    for _ in range(3):
+        review.keyboard.down("ArrowRight")
+    assert review.locator("#looked").inner_text() == "2"
+
+
 def test_what_was_said_outlives_the_page(review):
     review.keyboard.press("0")
     before = shown(review)

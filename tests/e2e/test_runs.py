@@ -34,7 +34,7 @@ def whole(server, trained, tmp_path_factory) -> bytes:
 
 
 def rows(path: Path) -> list[dict]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -84,6 +84,8 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         ({"labels": "colour"}, SettingsError, "colour"),
         ({"labels": "regex:("}, SettingsError, r"regex"),
         ({"name": "../x"}, SettingsError, "not a name for a model"),
+        ({"corrections": ("nowhere.csv",)}, PlaceError, "nowhere.csv: no such file"),
+        ({"corrections_in_validation": True}, SettingsError, "no --corrections to judge by"),
         ({"dataset": "nowhere.tgz"}, PlaceError, "no such file or folder"),
         ({"settings": TrainSettings(architecture="resnet19")}, SettingsError, "resnet19"),
         (

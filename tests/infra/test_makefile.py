@@ -16,7 +16,9 @@ def python_of(version: str, path: Path) -> Path:
     """A Python that takes itself for this version, and says no more when it is asked for that."""
     code = f"import sys; sys.version_info = {version}; "
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{code} $2"\n')
+    path.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{code} $2"\n', encoding="utf-8"
+    )
     path.chmod(0o755)
     return path
 

@@ -6,7 +6,14 @@ import pytest
 from night import night
 from test_reports import Checked
 
-from visionflows.reports.history import CLASSES, OTHERS, history_report
+from visionflows.reports.history import (
+    CLASSES,
+    MEASURES,
+    OTHERS,
+    chart,
+    history_report,
+    share_of,
+)
 from visionflows.trust.drift import judged
 from visionflows.trust.nights import Audit, Night, Tally
 
@@ -60,6 +67,16 @@ def test_each_night_is_marked_where_it_is(nights):
     assert table.count('<th scope="row">') == 12
     assert table.index("2026-01-12 02:00") < table.index("2026-01-01 02:00")
     assert "<td>labels</td>" in table
+
+
+def test_an_interval_stands_on_the_chart_of_what_people_found_alone():
+    """Whatever else of that night happens to be the same number."""
+    audit = Audit(accuracy=1.0, low=0.91, high=1.0, images=40)
+    one = night(1, {"dog": 300}, audit=audit)
+    page = history_report("out", [one])
+    assert page.count('class="interval"') == 1
+    charts = [chart(measure, [one]) for measure in (*MEASURES, share_of("dog", ["dog"]))]
+    assert [bool(found and found.intervals) for found in charts] == [False] * 4 + [True, False]
 
 
 def test_the_largest_labels_have_a_chart_and_the_rest_have_one_together():

@@ -11,8 +11,10 @@ from conftest import encoded, picture, write_shapes
 from test_reports import Checked
 
 from visionflows.digest import sha256_of
+from visionflows.images.memory import MAX_PIXELS, memory_of_process
 from visionflows.places import place
 from visionflows.reports.review import SIDE, review_of, review_page
+from visionflows.reports.thumbnails import thumbnail
 from visionflows.scoring.run import score_folder
 from visionflows.scoring.schema import RunResult
 from visionflows.trust.corrections import COLUMNS
@@ -86,6 +88,22 @@ def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
 
     assert max(Image.open(io.BytesIO(base64.b64decode(jpeg))).size) == SIDE
     assert "2 more had been chosen, and could not be opened" in page
+
+
+def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_path, monkeypatch):
+    """Cut short as it is, the rest of it would be no harm to the picture."""
+    monkeypatch.setattr(memory_of_process(MAX_PIXELS), "encoded", 1 << 20)
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        (tmp_path / f"in/{number}.jpg").write_bytes(encoded(picture(number, (300, 200))))
+    names = where(tmp_path / "in"), where(tmp_path / "out")
+    run = RunResult.model_validate(score_folder(*names, "shapes", trained.store), strict=False)
+    with (tmp_path / "in/0.jpg").open("ab") as file:
+        file.write(bytes(1 << 20))
+    source, output = map(place, names)
+    review = review_of(run, source, output)
+    assert ([one.row.path for one in review.shown], review.gone) == (["1.jpg"], 1)
+    assert [bool(thumbnail(source, f"{number}.jpg")) for number in range(2)] == [False, True]
 
 
 def test_a_run_of_nothing_asks_nothing(trained, tmp_path):

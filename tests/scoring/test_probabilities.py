@@ -1,5 +1,6 @@
 """What a row says of a picture, compared with fastai's own answers."""
 
+import csv
 import shutil
 import tarfile
 
@@ -89,6 +90,19 @@ def test_top_adds_the_best_classes_in_order(trained, where, tmp_path):
         assert [row["top_1"], row["top_2"]] == ranked[:2]
         assert row["top_1_p"] == row["confidence"]
         assert row["top_2_p"] == row[f"p_{ranked[1]}"]
+
+
+def test_of_more_than_there_are_top_has_all(telling, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=3)
+    settings = ScoreSettings(top=9, exif=True)
+    where = str(folder), str(tmp_path / "out"), "telling", telling
+    assert score_folder(*where, settings)["timings"]["scored"] == 9
+    with (tmp_path / "out/predictions.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert [name for name in header if name.startswith("top_")][-2:] == ["top_3", "top_3_p"]
+    assert {len(row) for row in rows} == {len(header)}
+    assert {row[header.index("outlier")] for row in rows} <= {"True", "False"}
+    assert score_folder(*where, settings)["timings"]["scored"] == 0
 
 
 def test_columns_of_what_photos_say_come_if_they_are_asked_for(trained, where, tmp_path):

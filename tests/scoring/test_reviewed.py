@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 from conftest import write_shapes
@@ -59,6 +60,37 @@ def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
     assert len(list((output / "corrections").glob("*.csv"))) == 1
     assert (output / "report.html").read_text() == page
     assert with_audits(page, []) == before
+
+
+def test_who_takes_a_word_back_is_believed(output, tmp_path):
+    """Also where the third file is the first, to the byte."""
+    for number, wrong in enumerate((3, 9, 3)):
+        (tmp_path / "corrections.csv").write_bytes(answers(output, wrong))
+        (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+        assert found.right == 20 - wrong
+        assert len(list((output / "corrections").glob("*.csv"))) == number + 1
+
+
+def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained, tmp_path):
+    """A run that adds none, such as one that tries again what failed, is of that night's rows."""
+    folder, _ = scored
+    (night,) = read_nights(place(output))
+    time.sleep(1.1)  # ends are told in seconds
+    again = score_folder(str(folder), str(output), "shapes", trained.store)
+    assert again["ended"] > night.ended
+    (tmp_path / "corrections.csv").write_bytes(answers(output))
+    (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+    (night,) = read_nights(place(output))
+    assert night.audit.accuracy == found.share
+
+
+def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
+    (tmp_path / "corrections.csv").write_bytes(answers(output))
+    (output / "report.html").unlink()
+    (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+    assert found.right == 17
+    assert "report.html: is gone; the next run's report shows" in caplog.text
+    assert read_nights(place(output))[0].audit
 
 
 def test_the_next_run_still_says_it(scored, output, trained, tmp_path):

@@ -33,10 +33,11 @@ def add(folder: Path, first: int, each: int = 12, kinds: tuple[str, ...] = CLASS
 def scores(trained, where, tmp_path) -> Callable[..., list[Night]]:
     """What scores the inbox into `out`, as every night does: the nights that are recorded then."""
 
-    def score(**settings) -> list[Night]:
-        arguments = where(tmp_path / "in"), where(tmp_path / "out"), "shapes", where(trained.store)
-        score_folder(*arguments, ScoreSettings(**(NEW | settings)))
-        return read_nights(place(where(tmp_path / "out")))
+    def score(source: str = "in", **settings) -> list[Night]:
+        inbox, output = where(tmp_path / source), where(tmp_path / "out")
+        settings = ScoreSettings(**(NEW | settings))
+        score_folder(inbox, output, "shapes", where(trained.store), settings)
+        return read_nights(place(output))
 
     return score
 
@@ -93,13 +94,30 @@ def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, tmp
     assert nightly() == [night]
 
 
-def test_a_record_that_was_written_before_a_kill_stays_the_nights(nightly, tmp_path):
-    add(tmp_path / "in", 0)
-    nights = nightly()
-    before = json.loads((tmp_path / "out/run.json").read_text())
-    (tmp_path / "out/run.json").unlink()
-    assert nightly() == nights
-    assert json.loads((tmp_path / "out/run.json").read_text())["drift"] == before["drift"]
+def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, nightly, tmp_path):
+    """Else nobody would hear of what that night warned of."""
+    folder, settings = add(tmp_path / "in", 0), ScoreSettings(**NEW)
+    nightly()
+    add(folder, 1000, each=100, kinds=("stripes",))
+    engine = make_engine(load(find("shapes", trained.store)), settings)
+
+    def until_record() -> Night:
+        with ScoringRun(str(folder), str(tmp_path / "out"), engine, settings).alone() as run:
+            for shard in run.to_score():
+                run.score(shard)
+            told = run.merge()
+            run.history.keep()  # and here it dies
+            assert told.drift == run.history.night.drift
+            return run.history.night
+
+    first, again = until_record(), until_record()
+    assert first.warned_of
+    night = nightly()[-1]
+    assert night == again.model_copy(update={"ended": night.ended, "seconds": night.seconds})
+    assert [one.started for one in (first, again, night)] == [first.started] * 3
+    run = RunResult.read((tmp_path / "out/run.json").read_bytes())
+    assert (run.ended, run.drift) == (night.ended, first.drift)
+    assert nightly()[-1] == night
 
 
 def test_the_same_names_with_other_contents_are_another_night(nightly, tmp_path):
@@ -122,6 +140,36 @@ def test_what_failed_and_is_tried_again_leaves_the_night_as_it_was(nightly, tmp_
     assert nightly() == nights
     add(folder, 300, each=3)
     assert [night.tally.found for night in nightly()] == [37, 9]
+
+
+def test_files_that_are_missing_still_are_no_news(nightly, tmp_path):
+    paths = sorted(add(tmp_path / "in", 0).rglob("*.png"))
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
+    (tmp_path / "batch.txt").write_text("\n".join(names) + "\n")
+    content = paths[7].read_bytes()
+    paths[7].unlink()
+    first = nightly("batch.txt")
+    assert first[0].tally.statuses == {"missing": 1, "ok": 35}
+    assert nightly("batch.txt") == first
+    paths[7].write_bytes(content)
+    assert [night.tally.statuses for night in nightly("batch.txt")][1:] == [{"ok": 1}]
+    paths[7].unlink()
+    assert [night.tally.statuses for night in nightly("batch.txt")][2:] == [{"missing": 1}]
+
+
+def test_a_night_says_by_which_settings_its_figures_are_others(telling, tmp_path):
+    def settings(**given) -> list[str]:
+        arguments = str(folder), str(tmp_path / "out"), "telling", telling
+        score_folder(*arguments, ScoreSettings(restart=True, **given))
+        return read_nights(place(tmp_path / "out"))[-1].settings
+
+    folder = add(tmp_path / "in", 0)
+    assert settings() == []
+    assert settings(raw=True, reject_outliers=True) == ["raw", "reject_outliers"]
+    assert settings(raw=True) == ["raw"]
+    assert settings(raw=True) == ["raw"]
+    kept = [night.settings for night in read_nights(place(tmp_path / "out"))]
+    assert kept == [[], ["raw", "reject_outliers"], ["raw"]]  # none takes another's place
 
 
 def test_pixels_are_known_where_they_are_asked_for(nightly, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from conftest import shape
@@ -15,7 +16,6 @@ FORMULAS = [
     "-2+3.png",
     "@SUM(A1).png",
     "-33.856917+A1.png",
-    "\t=1.png",
     " =1.png",
     "＝1.png",
 ]
@@ -25,6 +25,18 @@ TEXTS = ["a=1.png", "1-2.png", "'1.png", "b/=1.png", "käse.png"]
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_what_begins_as_a_formula_is_made_a_text(cell):
     assert as_text(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["x;=1+1;.png", "x; +1", "x|@SUM(A1)", "x\t=1", "x\r\n-2", 'x;"=1"', "\t=1.png", "x;＝1"],
+)
+def test_what_others_separators_would_make_a_formula_is_none(cell):
+    """Excel parts cells by `;` where a comma is in numbers, and csv quotes none of these."""
+    told = as_text(cell)
+    assert told.replace("'", "") == cell
+    for part in re.split(r'[;|\t\r\n"]', told):
+        assert not part.lstrip(" ").startswith(("=", "+", "-", "@", "＝"))
 
 
 @pytest.mark.parametrize("cell", ["", "0.5", "-33.856917", *TEXTS])

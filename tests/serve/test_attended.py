@@ -134,7 +134,7 @@ def test_of_what_is_killed_nothing_stays(tmp_path, killed):
 
 def inner(pid: int) -> int:
     """The child of the process that waits."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return int(children[0])
 
 
@@ -143,7 +143,9 @@ def alive(pids: set[int]) -> set[int]:
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            state = (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            )
             if state != "Z":
                 found.add(pid)
     return found

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, write_shapes
+from PIL import Image
 
 from flows.train import train
+from visionflows.data.split import look_alikes
 from visionflows.data.table import COLUMNS, build_table, fingerprint, notes
 from visionflows.digest import sha256_of
 from visionflows.errors import TableError
@@ -150,6 +152,48 @@ def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
     found = with_corrections(files, dataset, [enough], store, TINY).files
     assert {*found[found.status == "ok"].label} == {*CLASSES, "wolf"}
     assert any("never judged: wolf" in note for note in notes(found))
+
+
+def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tmp_path):
+    paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))[:12]
+    place = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
+    for path in paths[9:]:
+        (inbox / path).unlink()
+    why = "and 9 images have it .*takes 10, 3 corrected images were not found"
+    with pytest.raises(TableError, match=why):
+        with_corrections(build_table(dataset, "folder"), dataset, [place], tmp_path / "store", TINY)
+
+
+def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path):
+    """Else a network is judged by what it has learnt."""
+    files = build_table(dataset, "folder", seed=3)
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    rows = []
+    for number, row in enumerate(files.itertuples()):
+        with Image.open(dataset / row.path) as image:
+            image.resize((38, 38)).save(inbox / f"{number}.png")
+        rows.append(said(inbox, f"{number}.png", row.label))
+    place = saved(tmp_path, *rows)
+    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY, valid_pct=0.5).files
+    usable = found[found.status == "ok"]
+    valid = {*usable.sha256[usable.is_valid]}
+    groups = look_alikes(usable)
+    assert sum(map(len, groups)) == 2 * len(files)
+    assert not [one for one in groups if 0 < len(valid.intersection(one)) < len(one)]
+    assert {*files.sha256[files.is_valid]} <= valid
+
+
+def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_path):
+    with Image.open(dataset / "circle/0000.png") as image:
+        image.resize((38, 38)).save(dataset / "square/small.png")
+    files = build_table(dataset, "folder")
+    beside = "look alike under different labels"
+    assert [note for note in notes(files) if note.startswith(beside)]
+    place = saved(tmp_path, said(dataset, "square/small.png", "circle"))
+    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY).files
+    assert not [note for note in notes(found) if note.startswith(beside)]
+    assert [note for note in notes(found) if note.startswith("look alike: 2 images")]
 
 
 def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_path):

@@ -79,7 +79,7 @@ def test_ranks_find_the_first_gpu_empty_and_the_learner_is_whole_afterwards(tmp_
 
         def ranks(training, _):
             seen.append((learn.opt, [one.grad for one in learn.model.parameters()]))
-            Path(training.folder, gpus.TOLD).write_text('{"history": []}')
+            Path(training.folder, gpus.TOLD).write_text('{"history": []}', encoding="utf-8")
 
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(seen)))
         monkeypatch.setattr(gpus, "_run_ranks", ranks)

@@ -26,7 +26,7 @@ def faults() -> int:
 
 
 def resident() -> int:
-    with open("/proc/self/statm") as pages:
+    with open("/proc/self/statm", encoding="utf-8") as pages:
         return int(pages.read().split()[1]) * resource.getpagesize()
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from visionflows.training.calibration import LEAST, calibration
+from visionflows.training.calibration import LEAST, calibration, judges, validation_csv
 from visionflows.trust.calibration import calibrated, expected_error, reliability, temperature_of
+from visionflows.trust.thresholds import read_told
 
 
 def drawn(count: int, too_sure: float, classes: int = 3, seed: int = 1):
@@ -39,11 +40,21 @@ def test_labels_and_sums_stay_and_rows_do_not_hang_together():
 
 
 def test_a_network_that_is_always_right_is_not_made_certain():
-    """Without smoothing the likeliest temperature is none: every answer would be 1."""
+    """Without a word on temperatures beforehand, the likeliest is none: every answer would be 1."""
     targets = np.arange(200) % 2
     answers = np.where(np.eye(2)[targets] == 1, 0.8, 0.2).astype(np.float32)
     sure = calibrated(answers, temperature_of(answers, targets)).max()
-    assert sure == pytest.approx(201 / 202, abs=1e-3)
+    assert 0.98 < sure < 0.9995
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_images_move_a_temperature_a_little(seed):
+    """One surely wrong answer among fifty is no reason to believe none of the others."""
+    sure = np.random.default_rng(seed).uniform(0.9, 0.999, 50)
+    answers = np.stack([sure, 1 - sure], 1).astype(np.float32)
+    assert 0.5 < temperature_of(answers, np.zeros(50, int)) < 1
+    answers[0] = 0.9999, 0.0001
+    assert 1 < temperature_of(answers, np.eye(50, dtype=int)[0]) < 2.5
 
 
 def test_the_expected_error_is_what_confidence_and_accuracy_differ_by():
@@ -61,11 +72,24 @@ def sha256s(count: int) -> list[str]:
 def test_it_is_judged_on_images_that_it_was_not_fitted_on():
     _, answers, targets = drawn(4000, 2.0)
     found = calibration(answers, targets, sha256s(4000))
-    assert found["fitted"] + found["judged"] == 4000
-    assert min(found["fitted"], found["judged"]) > 1500
+    assert found["fitted"] == found["judged"] == 4000
+    assert found["temperature"] == temperature_of(answers, targets)
     assert found["ece"] < 0.5 * found["ece_raw"]
+    half = judges(sha256s(4000))
+    swapped = targets.copy()
+    swapped[half] = (targets[half] + 1) % 3  # what one half says, the other is judged by
+    worse = calibration(answers, swapped, sha256s(4000))
+    assert worse["ece"] > found["ece_raw"]
     again = calibration(answers[::-1], targets[::-1], sha256s(4000)[::-1])
     assert again["temperature"] == found["temperature"]  # a half follows from contents alone
+
+
+def test_names_of_every_kind_come_back_from_validation_csv():
+    paths = ["a\rb.jpg", 'a"b,c.jpg', "a\nb.jpg", "a\r\nb.jpg"]
+    answers = np.array([[0.9, 0.1]] * 4, np.float32)
+    data = validation_csv(paths, ["x\ry", "z"], np.array([0, 1, 0, 1]), answers, 1.0)
+    told = read_told(data, ["x\ry", "z"], raw=False)
+    assert told.right.tolist() == [True, False, True, False]
 
 
 def test_too_few_images_leave_probabilities_as_they_are():

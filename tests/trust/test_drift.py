@@ -31,6 +31,7 @@ class Inbox:
             **{"ended": "", "input": "in", "contents": "0" * 64, "runs": [], "seconds": 1.0},
             model=NightModel(name="pets", version=more.pop("version", "1"), digest="d"),
             status=more.pop("status", "done"),
+            settings=more.pop("settings", []),
             tally=Tally(**(told | more)),
         )
 
@@ -110,7 +111,21 @@ def test_another_version_begins_anew_and_says_so():
     assert "the first night of this version; the last one was of pets@1" in night.drift.notes
     again = inbox.keep(inbox.night(shares=(0.9, 0.05, 0.05), version="2"))
     assert again.drift.finding("labels").nights == 1
-    assert any("of this model version alone" in note for note in again.drift.notes)
+    assert any("of this model version and settings alone" in note for note in again.drift.notes)
+
+
+def test_other_settings_are_no_change_of_what_comes_in():
+    """Calibrated probabilities are less sure than the network's own, every night."""
+    inbox, raw = Inbox(), {"sure": (0.0, 0.0, 0.0, 0.0, 1.0), "settings": ["raw"]}
+    for _ in range(10):
+        inbox.keep(inbox.night(**raw))
+    assert inbox.keep(inbox.night(settings=["raw"])).warned_of == ["confidence"]
+    calibrated = inbox.keep(inbox.night())
+    assert calibrated.warned_of == []
+    note = "the first night of these settings (none); the last one had raw"
+    assert note in calibrated.drift.notes
+    assert inbox.keep(inbox.night(**raw)).drift.finding("confidence").nights == 10
+    assert inbox.keep(inbox.night()).drift.finding("confidence").nights == 1
 
 
 def test_a_change_that_lasts_warns_three_nights_and_is_the_new_normal():

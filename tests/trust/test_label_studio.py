@@ -1,6 +1,7 @@
 """Label Studio's JSON: tasks as it takes them, answers as it gives them."""
 
 import json
+import urllib.parse
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -53,6 +54,17 @@ def test_tasks_have_an_address_and_what_the_network_said():
     assert result["value"]["choices"][0] in names
     unlabelled = ROWS[0]._replace(was="", confidence="")
     assert tasks([unlabelled], "")[0]["predictions"] == []
+
+
+@pytest.mark.parametrize("prefix", ["https://pictures/", "/data/local-files/?d=inbox/", "/in/"])
+def test_an_address_survives_what_names_have_in_them(prefix):
+    row = ROWS[0]._replace(path="a & b/100 %#1+2?.jpg")
+    (address,) = (task["data"]["image"] for task in tasks([row], prefix))
+    asked = urllib.parse.urlsplit(address)
+    assert not asked.fragment
+    there = urllib.parse.parse_qs(asked.query)["d"][0] if asked.query else asked.path
+    assert urllib.parse.unquote(there).endswith("a & b/100 %#1+2?.jpg")
+    assert tasks([row], "s3://inbox/")[0]["data"]["image"] == f"s3://inbox/{row.path}"
 
 
 def test_answers_come_back_as_corrections():

@@ -21,9 +21,9 @@ def main() -> None:
     """
     if sys.argv[1:] == ["engine"] or UP in os.environ:
         end_with_parent(patience=4)
-    import flows.retrain
-    import flows.score
-    import flows.tell
+    import flows.retrain  # noqa: F401
+    import flows.score  # noqa: F401
+    import flows.tell  # noqa: F401
     import flows.train  # noqa: F401
 
     if sys.argv[1:] != ["engine"]:

@@ -106,7 +106,8 @@ def build_table(
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
     # What its rows cannot tell, or not at once.
-    table.attrs["notes"] = [*passed.lines(), *odd, *split.notes(usable, valid, alike)]
+    table.attrs["notes"] = [*passed.lines(), *odd]
+    table.attrs["look_alikes"] = split.notes(usable, valid, alike)
     for note in notes(table):
         log.info("note: %s", note)
     return table
@@ -126,7 +127,8 @@ def notes(table: pd.DataFrame) -> list[str]:
     """
     usable = table[table.status == "ok"]
     return [
-        *(*table.attrs.get("notes", []), *_left_out(table), *_imbalance(usable)),
+        *(*table.attrs.get("notes", []), *table.attrs.get("look_alikes", [])),
+        *(*_left_out(table), *_imbalance(usable)),
         *(*_one_sided(usable), *_contradictions(usable)),
     ]
 

@@ -88,8 +88,9 @@ class Bin(Open):
 class Calibration(Open):
     """How sure a model may be believed: visionflows.training.calibration.
 
-    `temperature` is what its logits are divided by; the expected calibration errors, and the bins
-    behind them, are of `judged` validation images that it was not fitted on.
+    `temperature` is what its logits are divided by, fitted on `fitted` validation images; the
+    expected calibration errors, and the bins behind them, are of `judged` ones, each by a
+    temperature that was fitted on others.
     """
 
     temperature: Deviation = 1.0

@@ -47,5 +47,5 @@ def _may_be_named() -> bool:
 
 def _text(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     return ""

@@ -27,7 +27,7 @@ def is_dead(owner: dict[str, Any]) -> bool:
 
 def _machine() -> dict[str, str]:
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return {"machine": f"{boot} {os.readlink('/proc/self/ns/pid')}"}
     return {"machine": ""}
 
@@ -35,7 +35,12 @@ def _machine() -> dict[str, str]:
 def _born(pid: int | str) -> str:
     """When a process was started, in ticks since boot; empty where there is none (or no /proc)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]

@@ -40,8 +40,8 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """What a chart shows of a night, how that is told, the quantity whose warnings it marks, and
-    the range it has at least."""
+    """What a chart shows of a night, how that is told, the quantity whose warnings it marks, the
+    range it has at least, and whether it has the interval of the night's audit."""
 
     title: str
     value: Value
@@ -49,6 +49,7 @@ class Measure:
     quantity: str = ""
     lowest: float = 0.0
     highest: float = 0.0
+    audited: bool = False
 
 
 def history_report(output: str, nights: Sequence[Night]) -> str:
@@ -137,6 +138,7 @@ MEASURES = (
         percent,
         lowest=1.0,
         highest=1.0,
+        audited=True,
     ),
 )
 
@@ -147,11 +149,7 @@ def chart(measure: Measure, nights: Sequence[Night]) -> Chart | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    bars = [
-        night.audit
-        for night in nights
-        if night.audit and measure.value(night) == night.audit.accuracy
-    ]
+    bars = [night.audit for night in nights if night.audit and measure.audited]
     lowest = min([measure.lowest, *known, *(bar.low for bar in bars)])
     highest = max([measure.highest, *known, *(bar.high for bar in bars)])
     spots = [
@@ -176,7 +174,7 @@ def chart(measure: Measure, nights: Sequence[Night]) -> Chart | None:
                 _height(night.audit.high, lowest, highest),
             )
             for x, _, night in spots
-            if night.audit in bars and night.audit
+            if night.audit and measure.audited
         ],
     )
 

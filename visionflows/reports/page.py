@@ -29,7 +29,7 @@ def page(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["css"] = Markup((Path(__file__).parent / "style.css").read_text())
+    environment.globals["css"] = Markup((Path(__file__).parent / "style.css").read_text("utf-8"))
     environment.filters |= {
         "headings": _headings,
         "number": _number,

@@ -189,6 +189,8 @@
     if (!find("keys").checked || event.ctrlKey || event.metaKey || event.altKey) return;
     const { key, target } = event;
     if (target === find("find")) return searching(event);
+    // A key that is held would answer for pictures that nobody has seen.
+    if (event.repeat && !key.startsWith("Arrow")) return event.preventDefault();
     const own = target.closest("a, button, input, summary") && ["Enter", " "].includes(key);
     if (own) return;
     const choices = find("choices").children;

@@ -19,6 +19,7 @@ from typing import Any
 from markupsafe import Markup
 
 from visionflows.digest import sha256_of
+from visionflows.images.memory import MAX_PIXELS, memory_of_process
 from visionflows.images.status import BadImage
 from visionflows.machine import decoders
 from visionflows.places.ahead import ahead
@@ -95,7 +96,8 @@ def _pictures(rows: list[Picked], source: Place) -> Iterator[Shown | None]:
         except BadImage:
             return None
 
-    contents = source.read_many(Entry(name_of(row.path), 0, LISTED) for row in rows)
+    entries = (Entry(name_of(row.path), 0, LISTED) for row in rows)
+    contents = source.read_many(entries, memory_of_process(MAX_PIXELS).encoded)
     return ahead(made, zip(rows, contents, strict=True), decoders())
 
 
@@ -136,4 +138,4 @@ def _told(review: Review, shown: list[Shown]) -> dict[str, Any]:
 
 @functools.cache
 def _script() -> Markup:
-    return Markup((Path(__file__).parent / "review.js").read_text())
+    return Markup((Path(__file__).parent / "review.js").read_text("utf-8"))

@@ -6,10 +6,11 @@ thumbnail(place("inbox"), "2020/IMG_0001.JPG")              # a JPEG
 
 import io
 
+from visionflows.images.memory import MAX_PIXELS, memory_of_process
 from visionflows.images.open import open_image
 from visionflows.images.opening import Opening
 from visionflows.images.status import BadImage
-from visionflows.places.base import Place
+from visionflows.places.base import LISTED, Entry, Place
 from visionflows.places.names import name_of
 
 THUMBNAIL = 160  # pixels of the longest side
@@ -21,9 +22,21 @@ def thumbnail(source: Place, path: str) -> bytes:
     Empty for one that is gone, or cannot be opened any more.
     """
     try:
-        return smaller(source.read(name_of(path)))
+        return smaller(content(source, path))
     except (BadImage, OSError):
         return b""
+
+
+def content(source: Place, path: str) -> bytes:
+    """The bytes of a file in a place, whatever has become of it since it was scored.
+
+    Raises OSError for one that is gone, or larger than what a run would read.
+    """
+    most = memory_of_process(MAX_PIXELS).encoded
+    (found,) = source.read_many([Entry(name_of(path), 0, LISTED)], most)
+    if isinstance(found, OSError):
+        raise found
+    return found
 
 
 def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:

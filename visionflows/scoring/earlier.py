@@ -1,7 +1,7 @@
 """Rows that need not be computed again: what earlier runs of the same model said of the same bytes.
 
     earlier = Earlier(place("out"), place("inbox"), job, [computed])
-    earlier.row(entry)                               # asked in the order of the listing
+    earlier.file(entry)                              # asked in the order of the listing
 
 Earlier parts are read beside the new listing, both sorted, so that memory stays flat.
 """
@@ -76,16 +76,16 @@ class Earlier:
         if usable:
             self.why_none = None
 
-    def row(self, entry: Entry) -> Kept | None:
-        """The row an earlier run wrote of this very content. Entries must come in order."""
+    def file(self, entry: Entry) -> File:
+        """A file, with the row an earlier run wrote of this very content; entries come in order."""
         old = self._of(sort_key(entry))
         if old is None:
-            return None
-        by = self.made[old.kept.by]
-        if says_of_bytes(old.kept.cells, old.mark, by, self.made[0]) and self._same(entry, old):
-            return old.kept
+            return File(entry)
+        of_bytes = says_of_bytes(old.kept.cells, old.mark, self.made[old.kept.by], self.made[0])
+        if of_bytes and self._same(entry, old):
+            return File(entry, old.kept)
         self.changed += 1
-        return None
+        return File(entry, failed="" if of_bytes else old.kept.cells[1])
 
     def as_it_was(self, entry: Entry) -> File:
         """A file as it was, with its row, where the network saw it; else to be scored."""

@@ -16,12 +16,16 @@ from visionflows.model.bundle import Model
 from visionflows.places.base import Place
 from visionflows.reports.history import PAGE, history_report
 from visionflows.scoring.news import Gathered
-from visionflows.scoring.schema import RunResult
+from visionflows.scoring.result import read_result
+from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.trust.drift import judged
 from visionflows.trust.expected import on_validation
 from visionflows.trust.nights import MOST, Night, NightModel, keep, read_nights
 
 log = logging.getLogger("visionflows.history")
+
+# Settings by which the same files have other shares of labels, or are called more or less surely.
+_TELLING = ("raw", "reject_outliers")
 
 
 class History:
@@ -34,14 +38,15 @@ class History:
 
     def judged(self, run: RunResult, began: str, gathered: Gathered) -> RunResult:
         """The run with its drift; `began` says when, and is empty for one that adds no night."""
-        counted = {one for night in self.nights for one in night.runs}
+        counted = {one for night in self._told() for one in night.runs}
         tally, contents = gathered.but_of(counted, run.model.digest)
         if not (began and tally.found):
             last = self.nights[-1] if self.nights else None
             same = last is not None and last.model.digest == run.model.digest
             return run.model_copy(update={"drift": last.drift}) if last and same else run
+        settings = [name for name in _TELLING if getattr(run.settings, name)]
         # Of one that is repeated: it is that night still.
-        before = next((one for one in self.nights if one.contents == contents), None)
+        before = next((one for one in self.nights if one.is_of(contents, settings)), None)
         night = Night(
             schema_version=Night.VERSION,
             started=before.started if before else began,
@@ -51,6 +56,7 @@ class History:
             model=NightModel(
                 name=run.model.name, version=run.model.version, digest=run.model.digest
             ),
+            settings=settings,
             contents=contents,
             runs=gathered.runs,
             tally=tally,
@@ -64,12 +70,22 @@ class History:
             log.warning("%s: drift: %s", self.output, line)
         return run.model_copy(update={"drift": drift})
 
+    def _told(self) -> list[Night]:
+        """The nights but the last, if no run.json tells of it: the run of that ended before it was
+        whole, and the one that goes on with it is that night's still."""
+        if not self.nights:
+            return []
+        results = (read_result(self.output, folder) for folder in ("", FAILED))
+        of = {run.drift.night for run in results if run and run.drift}
+        return self.nights if self.nights[-1].started in of else self.nights[:-1]
+
     def keep(self) -> None:
         """Write the record of the night, if there is one, and the page of all."""
         if self.night is None:
             return
         keep(self.output, self.night)
-        nights = [one for one in self.nights if one.contents != self.night.contents]
+        ours = self.night.contents, self.night.settings
+        nights = [one for one in self.nights if not one.is_of(*ours)]
         nights = sorted([*nights, self.night], key=lambda one: one.started)[-MOST:]
         write_page(self.output, nights)
 

@@ -82,8 +82,7 @@ def begin_inventory(
     if not source.is_list:
         entries = outside(entries, inside(source.place, output))
         entries = (entry for entry in entries if pictures(entry.name))
-    rows = earlier.row if earlier else lambda entry: None
-    listing.fill((File(entry, rows(entry)) for entry in entries), sort)
+    listing.fill(map(earlier.file if earlier else File, entries), sort)
     return Inventory(source, listing, job, earlier, pictures)
 
 

@@ -186,7 +186,7 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = ""
             precision=engine.precision,
             batch_size=engine.batch_size,
             max_pixels=settings.max_pixels,
-            top=settings.top,
+            top=min(settings.top, len(engine.model.classes)),
             shard_size=settings.shard_size,
             **more,
         ),

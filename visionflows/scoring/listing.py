@@ -37,10 +37,14 @@ class Kept(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file of a listing, and the row it has already, if any."""
+    """A file of a listing, and the row it has already, if any.
+
+    `failed` is the status of a row that it had before, where that says nothing of its bytes.
+    """
 
     entry: Entry
     kept: Kept | None = None
+    failed: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Listing:
         """The files of a shard, in order."""
         data = os.pread(self._spool.fileno(), shard.length, shard.offset)
         fields = data.decode("utf-8", "surrogateescape").split("\0")
-        return [_file(*fields[at : at + 6]) for at in range(0, len(fields) - 1, 6)]
+        return [_file(*fields[at : at + 7]) for at in range(0, len(fields) - 1, 7)]
 
     def at(self, index: int) -> Shard | None:
         """The shard of an index, as soon as it is listed; None if there is none. Raises what
@@ -177,14 +181,15 @@ class Listing:
 
 
 def _line(file: File) -> str:
-    (name, size, version), kept = file
+    (name, size, version), kept, failed = file
     tail = f"{kept.sha256}\0{kept.by}\0{json.dumps(kept.cells)}\0" if kept else "\0\0\0"
-    return f"{name}\0{size}\0{version}\0{tail}"
+    return f"{name}\0{size}\0{version}\0{failed}\0{tail}"
 
 
-def _file(name: str, size: str, version: str, sha256: str, by: str, cells: str) -> File:
+def _file(name: str, size: str, version: str, failed: str, *row: str) -> File:
+    sha256, by, cells = row
     kept = Kept(json.loads(cells), sha256, int(by)) if cells else None
-    return File(Entry(name, int(size), version), kept)
+    return File(Entry(name, int(size), version), kept, failed)
 
 
 def names_digest(names: Iterable[str]) -> str:

@@ -16,9 +16,9 @@ from visionflows.images.open import pixels
 from visionflows.images.status import BadImage
 from visionflows.model.bundle import Model
 from visionflows.places.base import Place
-from visionflows.places.names import name_of
 from visionflows.reports.heat import heated
 from visionflows.reports.scoring import Sample, Samples, collect_samples, scoring_report
+from visionflows.reports.thumbnails import content
 from visionflows.scoring.schema import RunResult
 from visionflows.trust.gradcam import heat_maps
 
@@ -49,7 +49,7 @@ def _pixels(model: Model, source: Place, path: str) -> np.ndarray | None:
     """What the network is shown of a file; None for one that is gone or changed by now."""
     info = model.info
     try:
-        data = source.read(name_of(path))
+        data = content(source, path)
         return pixels(data, info.image_size, info.resize, opening=info.opening())
     except (BadImage, OSError):
         return None

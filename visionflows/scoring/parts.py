@@ -158,7 +158,7 @@ def may_stay(whole: Whole, files: list[File], ours: Computed) -> bool:
         cells[1] in SEEN
         or entry.version == MISSING
         or says_of_bytes(cells, mark, whole.record.computed[mark.by], ours)
-        for cells, mark, (entry, _) in zip(rows_of(whole.data), whole.marks, files, strict=True)
+        for cells, mark, (entry, *_) in zip(rows_of(whole.data), whole.marks, files, strict=True)
     )
 
 
@@ -171,7 +171,7 @@ def still_holds(whole: Whole, files: list[File], source: Place) -> bool:
     missing = [cells[1] == "missing" for cells in rows_of(whole.data)]
     doubts = [
         (entry, mark)
-        for (entry, _), mark, gone in zip(files, whole.marks, missing, strict=True)
+        for (entry, *_), mark, gone in zip(files, whole.marks, missing, strict=True)
         if not same_version(entry, mark) or gone != (entry.version == MISSING)
     ]
     for entry, mark in doubts:
@@ -208,17 +208,23 @@ def write_part(
     """Write the rows of a shard and then the record that says so; returns the record.
 
     `rows` are one for each file that has no row yet, in order, computed by the first of `made`.
-    Raises RunError where a file would have no row, or another file's.
+    Raises RunError where a file would have no row, another file's, or one of other columns.
     """
-    books, news, text = Books(job.flags), News(job.header), io.StringIO()
+    header = job.header
+    books, news, text = Books(job.flags), News(header), io.StringIO()
     marks: list[Mark] = []
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(job.header)
+    writer.writerow(header)
     for file, (cells, mark) in zip(files, _paired(job, shard, files, rows), strict=True):
+        if len(cells) != len(header):
+            raise RunError(
+                f"shard {shard.index}: the row of {cells[0]} has {len(cells)} cells for "
+                f"{len(header)} columns; nothing written, please report this"
+            )
         books.add(cells, kept=file.kept is not None)
         writer.writerow(cells)
         marks.append(mark)
-        if file.kept is None:
+        if file.kept is None and cells[1] != file.failed:  # missing still is no news
             news.add(cells, None if mark.version == LISTED else mark.size, mark.sha256)
     used = sorted({mark.by for mark in marks})
     data = text.getvalue().encode()
@@ -246,7 +252,7 @@ def _paired(
 ) -> Iterator[tuple[list[str], Mark]]:
     """The cells and the mark of every file, of its own row. Raises RunError where it has none."""
     scored = iter(rows)
-    for entry, kept in files:
+    for entry, kept, _ in files:
         if kept:
             yield kept.cells, Mark(*entry, kept.sha256, kept.by)
             continue

@@ -56,39 +56,59 @@ def audits(output: Place) -> list[Estimate]:
 def add(output: str, files: list[str]) -> list[Estimate]:
     """Keep files of corrections in the output of a run, and show in its report what they say.
 
-    The same file twice is kept once. Returns what all that is there says of the output's runs.
-    Raises RunError where no run has ended there, PlaceError, and TableError for what is none.
+    The same file twice in a row is kept once. Returns what all that is there says of the output's
+    runs. Raises RunError where no run has ended there, PlaceError, and TableError for what is none.
     """
     there, folder = place(output), _ended(output).folder
-    kept = {name.rpartition("-")[2] for name in there.names(FOLDER)}
+    # The newest alone: who says again what was said before another word means it.
+    kept = max(there.names(FOLDER), default="").rpartition("-")[2]
     for file in files:
         data = written(read_corrections([file]))
         told = f"{sha256_of(data)[:8]}.csv"
-        if told not in kept:
-            kept.add(told)
+        if told != kept:
+            kept = told
             now = datetime.datetime.now(datetime.UTC)
             there.write(f"{FOLDER}/{now:%Y%m%dT%H%M%S%fZ}-{told}", data)
     found = estimates(read_corrections([output]))
     try:
         with there.lock(".lock"):
-            page = there.read(f"{folder}report.html").decode()
-            if not has_audits(page):
-                log.info(
-                    "%s: its report is of an older version, and the next one's shows it", output
-                )
-            there.write(f"{folder}report.html", with_audits(page, found).encode())
+            _into_report(there, f"{folder}report.html", found)
             _into_history(there, found)
     except LockedError:
         log.info("%s: a run writes there, and its report will show them", output)
     return found
 
 
+def _into_report(output: Place, name: str, found: list[Estimate]) -> None:
+    """Show what was found in the report of the last run, where that is there and has a place."""
+    try:
+        page = output.read(name).decode()
+    except FileNotFoundError:
+        log.warning("%s/%s: is gone; the next run's report shows what people said", output, name)
+        return
+    if not has_audits(page):
+        log.info("%s: its report is of an older version, and the next one's shows it", output)
+    output.write(name, with_audits(page, found).encode())
+
+
 def _into_history(output: Place, found: list[Estimate]) -> None:
-    """Add what was found of a run to the record of its night, and draw the page of all anew."""
-    by_end = {one.scored: one for one in found}
-    nights = [_audited(output, night, by_end.get(night.ended)) for night in read_nights(output)]
+    """Add what was found of each run to the record of its night, and draw the page of all anew."""
+    nights = read_nights(output)
+    by_night = {night.name: one for one in reversed(found) if (night := _night_of(one, nights))}
+    nights = [_audited(output, night, by_night.get(night.name)) for night in nights]
     if nights:
         write_page(output, nights)
+
+
+def _night_of(found: Estimate, nights: list[Night]) -> Night | None:
+    """The newest night of that model which had ended by then: a run that adds no night, as one that
+    tries again what failed, tells of the last one."""
+    ended = [
+        one
+        for one in nights
+        if one.ended <= found.scored and found.model == f"{one.model.name}@{one.model.version}"
+    ]
+    return max(ended, key=lambda one: one.ended, default=None)
 
 
 def _audited(output: Place, night: Night, found: Estimate | None) -> Night:

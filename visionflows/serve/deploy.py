@@ -97,7 +97,11 @@ def _deploy(file: Path, env: Mapping[str, str], output: Path) -> None:
 
 def last_words(output: Path, what: str) -> str:
     """The last line that a program said, as the end of a sentence about what happened to it."""
-    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [
+        line
+        for line in output.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     return f"{what}: {lines[-1].strip() if lines else 'it said nothing'} (all of it: {output})"
 
 

@@ -63,7 +63,7 @@ def password(settings: UpSettings) -> str:
     found = os.environ.get("VISIONFLOWS_PASSWORD", "")
     if settings.password_file:
         try:
-            found = settings.password_file.read_text().strip()
+            found = settings.password_file.read_text("utf-8").strip()
         except OSError as error:
             raise SettingsError(
                 f"--password-file {settings.password_file}: cannot be read ({error.strerror})"

@@ -1,9 +1,10 @@
-"""Fit the temperature of a network on one half of the validation images, and judge it on the other.
+"""Fit the temperature of a network on its validation images, and judge that on others.
 
     from visionflows.training.calibration import calibration
     calibration(probabilities, targets, sha256s)["ece"]        # 0.011
 
-Which half an image is in follows from its content alone, so that copies are on one side.
+What is kept comes of all of them; each half is judged by what the other alone would give. Which
+half an image is in follows from its content, so that copies are on one side.
 """
 
 import csv
@@ -27,17 +28,19 @@ def calibration(
     error before and after), bins_raw and bins; with too few images temperature is 1, and `why` says
     so.
     """
-    judged = judges(sha256s)
-    if min(judged.sum(), (~judged).sum()) < LEAST:
-        why = f"{len(judged)} validation images are too few to calibrate on"
+    half = judges(sha256s)
+    if min(half.sum(), (~half).sum()) < LEAST:
+        why = f"{len(half)} validation images are too few to calibrate on"
         return {"temperature": 1.0, "why": why}
-    temperature = temperature_of(probabilities[~judged], targets[~judged])
-    before = reliability(probabilities[judged], targets[judged])
-    after = reliability(calibrated(probabilities[judged], temperature), targets[judged])
+    crossed = np.empty_like(probabilities)
+    for ours in (half, ~half):
+        theirs = temperature_of(probabilities[~ours], targets[~ours])
+        crossed[ours] = calibrated(probabilities[ours], theirs)
+    before, after = (reliability(told, targets) for told in (probabilities, crossed))
     return {
-        "temperature": temperature,
-        "fitted": int((~judged).sum()),
-        "judged": int(judged.sum()),
+        "temperature": temperature_of(probabilities, targets),
+        "fitted": len(half),
+        "judged": len(half),
         "ece_raw": expected_error(before),
         "ece": expected_error(after),
         "bins_raw": before,
@@ -60,7 +63,7 @@ def validation_csv(
     """validation.csv: what the network says of each validation image, and what it is."""
     sure = calibrated(probabilities, temperature).max(1)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["path", "label", "predicted", "confidence", "raw"])
     best, raw = probabilities.argmax(1), probabilities.max(1)
     for at, path in enumerate(paths):

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visionflows.data import split
 from visionflows.data.layout import nfc
 from visionflows.data.lines import shown, some
 from visionflows.data.split import look_alikes, lot
 from visionflows.data.table import COLUMNS, UNLABELLED, fingerprint, with_contents
-from visionflows.errors import TableError
+from visionflows.errors import SettingsError, TableError
 from visionflows.training.brought import beside, bring, kept, linked
 from visionflows.training.settings import TrainSettings
 from visionflows.trust.corrections import Correction, last_of_each, read_corrections
@@ -38,6 +39,18 @@ class Corrected(NamedTuple):
 
     files: "pd.DataFrame"
     folder: Path
+
+
+def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
+    """Nothing, if the corrections can be read, before what takes longer than that.
+
+    Raises PlaceError, TableError, and SettingsError where there are none to judge by.
+    """
+    if in_validation and not corrections:
+        raise SettingsError(
+            "--corrections-in-validation: there are no --corrections to judge by; name some"
+        )
+    read_corrections(corrections)
 
 
 def with_corrections(
@@ -63,24 +76,24 @@ def with_corrections(
         )
     if not last:
         return Corrected(files, Path(folder))
-    _check_labels(last, files)
+    _new_classes(last, files)
     lacking = {*last} - {*files.sha256}
     table, told = _relabelled(files, last, keep_side=valid_pct > 0)
     names = bring((last[sha256] for sha256 in sorted(lacking) if last[sha256].label), store)
     lost = [last[one].path for one in lacking if last[one].label and one not in names]
     if names:
         more = _brought(names, last, f"{beside(folder)}/", store, settings)
-        more["is_valid"] = (more.status == "ok") & (
-            more.sha256.map(_lots(settings.seed)) < valid_pct
-        )
+        drawn = more.sha256.map(_lots(settings.seed)) < valid_pct
+        more["is_valid"] = (more.status == "ok") & drawn
         table = _joined(table, more)
         told["brought"] = int((more.status == "ok").sum())
         told["taken"] += told["brought"]
     if not valid_pct:
         table.loc[table.sha256.isin(_beside_trained(table, {*last})), "is_valid"] = False
-    table.attrs = {**files.attrs, _TOLD: {"files": [*corrections], **told, "lost": len(lost)}}
-    table.attrs[_TOLD]["in_validation"] = valid_pct > 0
+    told |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
+    table.attrs = {**files.attrs, "look_alikes": _alike(table), _TOLD: told}
     _check(table, lost)
+    _check_classes(table, last, files, lost)
     _tell(table, lost)
     if names:
         folder = linked(folder, names.values(), fingerprint(table), store)
@@ -91,6 +104,19 @@ def _beside_trained(table: "pd.DataFrame", said: set[str]) -> set[str]:
     """Contents that look like one that people spoke of, which is trained on."""
     alike = look_alikes(table[table.status == "ok"])
     return {one for group in alike if said.intersection(group) for one in group}
+
+
+def _sides(table: "pd.DataFrame", brought: set[str]) -> dict[str, bool]:
+    """Whether brought images that look like others are validated on: on the side of those of the
+    dataset, to train on where these are on both, and else all as the first of them has drawn."""
+    usable = table[table.status == "ok"]
+    valid = {*usable.sha256[usable.is_valid.astype(bool)]}
+    sides: dict[str, bool] = {}
+    for group in look_alikes(usable):
+        if new := brought.intersection(group):
+            leading = [one for one in group if one not in new] or group[:1]
+            sides |= dict.fromkeys(new, valid.issuperset(leading))
+    return sides
 
 
 def told_of(files: "pd.DataFrame") -> dict[str, Any]:
@@ -135,10 +161,23 @@ def _brought(
 
 
 def _joined(table: "pd.DataFrame", more: "pd.DataFrame") -> "pd.DataFrame":
+    """Both, what was brought on the side of what it looks like."""
     import pandas as pd
 
-    both = pd.concat([table[COLUMNS], more[COLUMNS]])
-    return both.sort_values("path", ignore_index=True)
+    both = pd.concat([table[COLUMNS], more[COLUMNS]]).sort_values("path", ignore_index=True)
+    sides = _sides(both, {*more.sha256})
+    both["is_valid"] = [
+        sides.get(sha256, bool(side))
+        for sha256, side in zip(both.sha256, both.is_valid, strict=True)
+    ]
+    return both
+
+
+def _alike(table: "pd.DataFrame") -> list[str]:
+    """What is to be known of the images that look alike, as they are labelled now."""
+    usable = table[table.status == "ok"]
+    valid = {*usable.sha256[usable.is_valid.astype(bool)]}
+    return split.notes(usable, valid, look_alikes(usable))
 
 
 def _lots(seed: int) -> Any:
@@ -146,8 +185,11 @@ def _lots(seed: int) -> Any:
     return lambda sha256: int(lot(seed, sha256)[:8], 16) / 2**32
 
 
-def _check_labels(last: dict[str, Correction], files: "pd.DataFrame") -> None:
-    """Nothing, if each label is a class, or has enough images to be one. Raises TableError."""
+def _new_classes(
+    last: dict[str, Correction], files: "pd.DataFrame", lost: int = 0
+) -> dict[str, list[str]]:
+    """The labels that the dataset lacks, and which images have them. Raises TableError where these
+    are too few to be a class."""
     classes = {*files[files.status == "ok"].label}
     new: dict[str, list[str]] = {}
     for one in last.values():
@@ -156,12 +198,22 @@ def _check_labels(last: dict[str, Correction], files: "pd.DataFrame") -> None:
     few = {label: paths for label, paths in new.items() if len(paths) < NEW_CLASS}
     if few:
         label, paths = next(iter(few.items()))
+        gone = f", {lost} corrected images were not found as they were" if lost else ""
         raise TableError(
             f"corrections: {shown(label)} is no class of the dataset, and {len(paths)} images have "
-            f"it ({some(paths)}): a new class takes {NEW_CLASS}; the classes are "
+            f"it ({some(paths)}): a new class takes {NEW_CLASS}{gone}; the classes are "
             f"{some(sorted(classes))}"
         )
-    for label, paths in new.items():
+    return new
+
+
+def _check_classes(
+    table: "pd.DataFrame", last: dict[str, Correction], files: "pd.DataFrame", lost: list[str]
+) -> None:
+    """Nothing, if new classes have enough images that were found. Raises TableError."""
+    usable = {*table[table.status == "ok"].sha256}
+    there = {sha256: one for sha256, one in last.items() if sha256 in usable}
+    for label, paths in _new_classes(there, files, len(lost)).items():
         log.info("corrections: a new class, %s, of %d images", shown(label), len(paths))
 
 

@@ -156,7 +156,7 @@ def _write_selfcheck(
     )
     probabilities, _ = learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["image", *learn.dls.vocab])
     for name, row in zip(names, probabilities.tolist(), strict=True):
         writer.writerow([name, *(f"{value:.9g}" for value in row)])

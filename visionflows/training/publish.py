@@ -103,7 +103,7 @@ def publish_training(
     left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
     misses, doubtful = misses_in(LocalPlace(draft)), suspects.shown(draft)
     page = training_report(info, pictures, summary, misses, left, doubtful)
-    (draft / "report.html").write_text(page)
+    (draft / "report.html").write_bytes(page.encode())
     return publish(draft, store, info, files)
 
 

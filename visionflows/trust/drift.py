@@ -8,7 +8,8 @@ histograms), the share of failures and of outliers. A warning needs a gap that m
 chance of it: `trust.chances` says what that is where nights differ by themselves. The chance is
 corrected for what is looked at within a quantity (Bonferroni), for all quantities of a night (Holm)
 and, by NIGHTLY, for the nights of a year. A night is compared with the last WINDOW of the same
-model version, but for those that warned themselves; the last of LASTING in a row is the new normal.
+model version and settings (`Night.kind`), but for those that warned themselves; the last of LASTING
+in a row is the new normal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ class _Look(NamedTuple):
 
 def judged(night: Night, nights: Sequence[Night], validation: Tally | None = None) -> Drift:
     """What a night is, beside those before it, the oldest first; and beside validation."""
-    same = [one for one in nights if one.model.version == night.model.version]
+    same = [one for one in nights if one.kind == night.kind]
     looks: list[_Look] = []
     if night.tally.found >= FEW:
         looks = [*_at_history(night, same), *_at_validation(night, same, validation)]
@@ -119,11 +120,20 @@ def _notes(
     if night.tally.found < FEW:
         yield f"{night.tally.found} new files are too few to judge; {FEW} would do"
     if nights and not same:
-        last = nights[-1].model
-        yield f"the first night of this version; the last one was of {last.name}@{last.version}"
+        yield f"the first night {_unlike(night, nights[-1])}"
     elif len(same) < len(nights):
-        yield f"compared with nights of this model version alone, since {same[0].started[:10]}"
+        since = same[0].started[:10]
+        yield f"compared with nights of this model version and settings alone, since {since}"
     if validation is None:
         yield "the model's bundle does not say what it answered on validation"
     elif not validation.confidence:
         yield "the model's bundle does not say how sure it was on validation"
+
+
+def _unlike(night: Night, last: Night) -> str:
+    """What a night has not in common with the last one before it."""
+    if night.model.version != last.model.version:
+        was = last.model
+        return f"of this version; the last one was of {was.name}@{was.version}"
+    ours, theirs = (" and ".join(one.settings) or "none" for one in (night, last))
+    return f"of these settings ({ours}); the last one had {theirs}"

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from visionflows.digest import sha256_of_file
-from visionflows.model.bundle import Model
+from visionflows.errors import PlaceError
+from visionflows.model.bundle import VALIDATION, Model
 from visionflows.trust.nights import Counting, Tally, twentieth
 
 log = logging.getLogger("visionflows.history")
@@ -24,12 +25,12 @@ def on_validation(model: Model, raw: bool = False) -> Tally | None:
     """The labels that it gave, and how sure it was; None where the bundle does not say."""
     found, sure = Counting(), "raw" if raw else "confidence"
     try:
-        for row in _rows(model, "validation.csv"):
+        for row in _rows(model, VALIDATION):
             found.add(labels=row["predicted"], confidence=twentieth(float(row[sure])))
         if not found.tally().ok:
             counts = _predicted(model)
             found.add_tally(Tally(labels={name: count for name, count in counts.items() if count}))
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error, PlaceError) as error:
         log.warning("%s: does not say what it answered on validation: %s", model.place, error)
         return None
     told = found.tally()
@@ -50,8 +51,10 @@ def _rows(model: Model, name: str) -> Iterator[dict[str, str]]:
     what was published."""
     if name not in model.info.files:
         return
-    with model.place.open_read(name) as file:
+    # The one is on this machine since the run began, whatever has become of the store.
+    where = model.files if name == VALIDATION else model.place
+    with where.open_read(name) as file:
         if sha256_of_file(file) != model.info.files[name]:
             raise ValueError(f"{name} was changed since it was published")
-    with model.place.open_read(name) as file:
+    with where.open_read(name) as file:
         yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))

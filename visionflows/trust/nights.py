@@ -135,7 +135,8 @@ class Night(Stored):
     """A record of a night; `started` and `ended` are ISO 8601 in UTC, with milliseconds.
 
     `contents` is the digest of its model and files, and `runs` are all those whose parts lay in the
-    output by then, so that no part is counted twice.
+    output by then, so that no part is counted twice. `settings` are those that were on, of the ones
+    by which the same files have other figures: raw, reject_outliers.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -146,6 +147,7 @@ class Night(Stored):
     status: Literal["done", "failed"]
     input: str
     model: NightModel
+    settings: list[str] = Field(default_factory=list)
     contents: Sha256
     runs: list[str]
     tally: Tally
@@ -158,6 +160,15 @@ class Night(Stored):
         """The quantities that its warnings are of."""
         found = self.drift.findings if self.drift else ()
         return list(dict.fromkeys(one.quantity for one in found if one.warns))
+
+    @property
+    def kind(self) -> tuple[str, list[str]]:
+        """What nights must have in common to be compared."""
+        return self.model.version, self.settings
+
+    def is_of(self, contents: str, settings: list[str]) -> bool:
+        """Whether it is the night of these contents, looked at in this way."""
+        return (self.contents, self.settings) == (contents, settings)
 
     @property
     def name(self) -> str:
