@@ -116,37 +116,50 @@ def _cluster(nodes: int, root: Path) -> Iterator[str]:
         yield ""
         return
     folder = Path(tempfile.mkdtemp(prefix="vf-"))  # its sockets' names have to be short
-    words = ["--head", f"--port={PORTS[0]}", f"--ray-client-server-port={PORTS[1]}"]
-    words += ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder / 'r'}"]
-    with (root / "ray.log").open("a") as log:
-        begun = [subprocess.Popen([*RAY, *words, *QUIET], stdout=log, stderr=log)]
+    begun: list[subprocess.Popen] = []
     try:
-        _until_nodes(1)
-        begun += [_node(core, root) for core in range(nodes)]
-        _until_nodes(1 + nodes)
+        if not any(_whole(begun, nodes, folder / str(number), root) for number in range(3)):
+            raise SystemExit(f"no cluster of {nodes} nodes began; {root}/ray.log says why")
         yield f"ray://127.0.0.1:{PORTS[1]}"
     finally:
-        for one in reversed(begun):
-            _end(one)
+        _end_all(begun)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _whole(begun: list[subprocess.Popen], nodes: int, folder: Path, root: Path) -> bool:
+    """Whether a cluster has all its nodes, begun anew; a raylet may not find its head in time."""
+    _end_all(begun)
+    words = ["--head", f"--port={PORTS[0]}", f"--ray-client-server-port={PORTS[1]}"]
+    words += ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
+    with (root / "ray.log").open("ab") as log:
+        begun.append(subprocess.Popen([*RAY, *words, *QUIET], stdout=log, stderr=log))
+    if not _has_nodes(1):
+        return False
+    begun += [_node(core, root) for core in range(nodes)]
+    return _has_nodes(1 + nodes)
 
 
 def _node(core: int, root: Path) -> subprocess.Popen:
     words = [f"--address=127.0.0.1:{PORTS[0]}", "--num-cpus=1", *QUIET]
-    with (root / "ray.log").open("a") as log:
+    with (root / "ray.log").open("ab") as log:
         pinned = [*PINNED, str(core), *RAY, *words]
         return subprocess.Popen(pinned, stdout=log, stderr=log)
 
 
-def _until_nodes(count: int) -> None:
-    """Wait until the head knows of so many nodes, itself among them."""
+def _has_nodes(count: int) -> bool:
+    """Whether the head knows of so many nodes within half a minute, itself among them."""
     words = [*RAY[:3], "status", f"--address=127.0.0.1:{PORTS[0]}"]
     for _ in range(30):
         told = subprocess.run(words, capture_output=True, text=True)
         if len(re.findall(r"^ 1 node_", told.stdout, re.MULTILINE)) == count:
-            return
+            return True
         time.sleep(1)
-    raise SystemExit(f"no {count} nodes: {told.stdout}{told.stderr}")
+    return False
+
+
+def _end_all(begun: list[subprocess.Popen]) -> None:
+    while begun:
+        _end(begun.pop())
 
 
 def _end(process: subprocess.Popen) -> None:

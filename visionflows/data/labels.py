@@ -15,7 +15,9 @@ from typing import Any, Literal, NamedTuple, cast
 from visionflows.data.label_csv import csv_rows
 from visionflows.data.layout import NO_LABEL, Layout, nfc, notes_on_classes
 from visionflows.data.lines import shown, some
+from visionflows.data.masks import MASK, masks
 from visionflows.errors import SettingsError, TableError
+from visionflows.places.local import LocalPlace
 
 # csv:PLACE#id,breed: the last # counts, as a name may have one too.
 _NAMED = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)
@@ -89,10 +91,12 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
     """The images (`paths`) that a folder holds with their labels, sorted by path.
 
     The label is empty where the rule gives none. From a CSV come only the rows it names, with
-    is_valid if it has that column. Labels are NFC. Raises TableError where no image gets a label
+    is_valid if it has that column. A mask beside the picture that it is of has none (data.masks),
+    but in a CSV. Labels are NFC. Raises TableError where no image gets a label
     or the CSV does not fit the folder, and PlaceError where there is no such CSV.
     """
-    notes = []
+    notes, beside = [], set() if rule.kind == "csv" else masks(paths, LocalPlace(folder))
+    paths = [path for path in paths if path not in beside]
     if rule.kind == "csv":
         rows = csv_rows(rule.value, rule.columns, folder, paths)
     elif rule.kind == "folder":
@@ -107,6 +111,8 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
     for row in rows:
         row["label"] = nfc(row["label"])
         row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
+    rows += [{"path": path, "label": "", "why": MASK} for path in beside]
+    rows.sort(key=lambda row: row["path"])
     return Labelled(rows, [*notes, *notes_on_classes({row["label"] for row in rows} - {""})])
 
 

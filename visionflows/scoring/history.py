@@ -20,7 +20,7 @@ from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.trust.drift import judged
 from visionflows.trust.expected import on_validation
-from visionflows.trust.nights import MOST, Night, NightModel, keep, read_nights
+from visionflows.trust.nights import FOLDER, MOST, Night, NightModel, keep, read_nights
 
 log = logging.getLogger("visionflows.history")
 
@@ -35,18 +35,22 @@ class History:
         self.output, self.model = output, model
         self.nights = read_nights(output)
         self.night: Night | None = None
+        self._before: Night | None = None  # the record that this night's takes the place of
 
     def judged(self, run: RunResult, began: str, gathered: Gathered) -> RunResult:
         """The run with its drift; `began` says when, and is empty for one that adds no night."""
-        counted = {one for night in self._told() for one in night.runs}
+        untold = self._untold()
+        counted = {run for night in self.nights if night is not untold for run in night.runs}
         tally, contents = gathered.but_of(counted, run.model.digest)
         if not (began and tally.found):
             last = self.nights[-1] if self.nights else None
             same = last is not None and last.model.digest == run.model.digest
             return run.model_copy(update={"drift": last.drift}) if last and same else run
         settings = [name for name in _TELLING if getattr(run.settings, name)]
-        # Of one that is repeated: it is that night still.
-        before = next((one for one in self.nights if one.is_of(contents, settings)), None)
+        # Of one that is repeated, or of which this run goes on with parts: it is that night still.
+        goes_on = untold and {*untold.runs}.difference(counted).intersection(gathered.runs)
+        alike = (one for one in self.nights if one.is_of(contents, settings))
+        self._before = before = next(alike, untold if goes_on else None)
         night = Night(
             schema_version=Night.VERSION,
             started=before.started if before else began,
@@ -70,22 +74,21 @@ class History:
             log.warning("%s: drift: %s", self.output, line)
         return run.model_copy(update={"drift": drift})
 
-    def _told(self) -> list[Night]:
-        """The nights but the last, if no run.json tells of it: the run of that ended before it was
-        whole, and the one that goes on with it is that night's still."""
-        if not self.nights:
-            return []
+    def _untold(self) -> Night | None:
+        """The last night, if no run.json tells of it: its run ended between the two."""
         results = (read_result(self.output, folder) for folder in ("", FAILED))
-        of = {run.drift.night for run in results if run and run.drift}
-        return self.nights if self.nights[-1].started in of else self.nights[:-1]
+        told = {run.drift.night for run in results if run and run.drift}
+        last = self.nights[-1] if self.nights else None
+        return last if last and last.started not in told else None
 
     def keep(self) -> None:
         """Write the record of the night, if there is one, and the page of all."""
         if self.night is None:
             return
         keep(self.output, self.night)
-        ours = self.night.contents, self.night.settings
-        nights = [one for one in self.nights if not one.is_of(*ours)]
+        nights = [one for one in self.nights if one is not self._before]
+        if self._before and self._before.name != self.night.name:
+            self.output.remove(f"{FOLDER}/{self._before.name}")
         nights = sorted([*nights, self.night], key=lambda one: one.started)[-MOST:]
         write_page(self.output, nights)
 

@@ -126,7 +126,7 @@ def told_of(files: "pd.DataFrame") -> dict[str, Any]:
 
 def _relabelled(
     files: "pd.DataFrame", last: dict[str, Correction], keep_side: bool
-) -> tuple["pd.DataFrame", dict[str, int]]:
+) -> tuple["pd.DataFrame", dict[str, Any]]:
     """The table with the labels that people gave, and how many contents were so told."""
     table = files.copy()
     usable = table.status == "ok"
