@@ -11,6 +11,7 @@ from uuid import UUID
 from visionflows.orchestration import notify
 from visionflows.orchestration.runs import called
 from visionflows.orchestration.steps import flow
+from visionflows.orchestration.watched import TAG
 
 
 @flow(
@@ -28,7 +29,7 @@ def tell(run: str) -> bool:
 
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(UUID(run.rpartition(".")[2]))
-        if found.state is None or not found.state.is_crashed() or "visionflows" not in found.tags:
+        if found.state is None or not found.state.is_crashed() or TAG not in found.tags:
             return False
         notify.tell(client.read_flow(found.flow_id), found, found.state)
     return True

@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 
+from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
 from visionflows.serve.children import UP, end_with_parent
 
 
@@ -19,6 +20,7 @@ def main() -> None:
 
     A run ends soon after its worker, and the worker of `visionflows up` soon after that.
     """
+    os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # a pool of one's own may not say it
     if sys.argv[1:] == ["engine"] or UP in os.environ:
         end_with_parent(patience=4)
     import flows.retrain  # noqa: F401

@@ -28,6 +28,7 @@ from visionflows.orchestration.addresses import hidden, whole
 from visionflows.orchestration.faults import plainly
 from visionflows.orchestration.logs import to_run
 from visionflows.orchestration.runs import called, in_run
+from visionflows.orchestration.watched import unmarked, watched
 
 if TYPE_CHECKING:
     from prefect import Flow as PrefectFlow
@@ -92,7 +93,8 @@ class Flow(Generic[P, R]):
             server.check()
         run: Any = self.flow
         told = {name: hidden(value) for name, value in kwargs.items()}
-        result: R = run(*map(hidden, args), **told)
+        with watched():
+            result: R = run(*map(hidden, args), **told)
         return result
 
     @functools.cached_property
@@ -113,7 +115,8 @@ class Flow(Generic[P, R]):
             to_run()
             function: Any = self.function
             given = {name: whole(value) for name, value in kwargs.items()}
-            result: R = function(*map(whole, args), **given)
+            with unmarked():
+                result: R = function(*map(whole, args), **given)
             return result
 
         return call

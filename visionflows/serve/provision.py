@@ -17,9 +17,11 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
+from visionflows.orchestration.watched import HEARTBEAT, TAG
+
 LIMIT = "visionflows-gpu"
 DEAD_RULE = "visionflows: a run that fell silent has crashed"
-SILENCE = datetime.timedelta(seconds=90)  # three of the shortest heartbeats that Prefect allows
+SILENCE = datetime.timedelta(seconds=3 * HEARTBEAT)
 DEAD = (  # prefect.yaml knows a run that was marked by how this begins
     "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring resumes where "
     "it was."
@@ -136,13 +138,17 @@ def _event_rule(
 def _dead_rule() -> AutomationCore:
     """A run whose machine died cannot say so: silence after a heartbeat marks it crashed.
 
-    The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows; it needs
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30 where the runs run.
+    The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows, for the runs
+    that have our tag: others beat as often as they like (visionflows.orchestration.watched).
     """
+    tag = f"prefect.tag.{TAG}"
     trigger = EventTrigger(
         after={"prefect.flow-run.heartbeat"},
         expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDED)},
         match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        match_related=ResourceSpecification(
+            {"prefect.resource.role": ["tag"], "prefect.resource.id": [tag]}
+        ),
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,

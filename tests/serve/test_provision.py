@@ -1,0 +1,86 @@
+"""Which runs the server calls dead, by what it hears of them: runs of our flows, and of others."""
+
+import time
+import uuid
+
+import prefect
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.context import TaskRunContext
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+from prefect.settings import get_current_settings, temporary_settings
+
+from visionflows.orchestration.steps import flow, step
+from visionflows.serve.provision import SILENCE, _dead_rule
+
+
+@step(name="look", task_run_name="look")
+def look() -> tuple[int | None, set[str]]:
+    """The seconds between two heartbeats here, and the tags of this task run."""
+    run = TaskRunContext.get().task_run
+    return get_current_settings().flows.heartbeat_frequency, set(run.tags)
+
+
+@flow(name="inner", flow_run_name="inner")
+def inner() -> tuple[str, int | None, set[str]]:
+    return (prefect.runtime.flow_run.id, *look())
+
+
+@flow(name="outer", flow_run_name="outer")
+def outer() -> list[tuple[str, int | None, set[str]]]:
+    return [(prefect.runtime.flow_run.id, *look()), inner()]
+
+
+@prefect.flow
+def theirs() -> str:
+    return prefect.runtime.flow_run.id
+
+
+def heard(run: str, event: str) -> ReceivedEvent:
+    """What the server has heard of a run: it arrives a moment later."""
+    only = {"event": {"name": [f"prefect.flow-run.{event}"]}}
+    only["resource"] = {"id": [f"prefect.flow-run.{run}"]}
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            answer = client._client.post("/events/filter", json={"filter": only})
+            if found := answer.json()["events"]:
+                return ReceivedEvent.model_validate(found[0])
+            time.sleep(0.3)
+    raise AssertionError(f"nothing was heard of {run}: {event}")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
+    rule = EventTrigger.model_validate(_dead_rule().trigger.model_dump(mode="json"))
+    for run, every, tags in outer():
+        assert every * 3 <= SILENCE.total_seconds()
+        assert tags == set()  # for each, Prefect would ask its server at every task
+        for event in ("heartbeat", "Completed"):
+            assert rule.covers(heard(run, event)), event
+    assert not rule.covers(heard(theirs(), "heartbeat"))  # its next comes after 180 s
+    assert get_current_settings().flows.heartbeat_frequency == 180
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("wished, kept", [(None, None), (30, 30), (600, 30)])
+def test_no_run_of_ours_beats_too_seldom_and_none_that_shall_not(wished, kept):
+    with temporary_settings({"flows.heartbeat_frequency": wished}):
+        assert {every for _, every, _ in outer()} == {kept}
+
+
+def test_the_rule_is_about_our_tag():
+    rule = EventTrigger.model_validate(_dead_rule().trigger.model_dump(mode="json"))
+    for tag, covered in (("visionflows", True), ("visionflows-not", False), ("gpu", False)):
+        event = {
+            "occurred": "2026-01-01T00:00:00Z",
+            "received": "2026-01-01T00:00:00Z",
+            "id": uuid.uuid4(),
+            "event": "prefect.flow-run.heartbeat",
+            "resource": {"prefect.resource.id": "prefect.flow-run.1"},
+            "related": [
+                {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
+            ],
+        }
+        assert rule.covers(ReceivedEvent.model_validate(event)) == covered, tag
