@@ -16,6 +16,8 @@ from conftest import CLASSES, Trained, shape
 from postgres import postgres_binaries, running_postgres
 from serving import Served, served
 
+from visionflows.serve.settings import DEPLOYMENTS
+
 CHROMIUM = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -34,9 +36,14 @@ def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
     for name in OWN:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("raise RuntimeError('this is no module of visionflows')\n")
+    mine = tmp_path_factory.mktemp("deployments") / "mine.yaml"  # the model of here is `shapes`
+    text = DEPLOYMENTS.read_text(encoding="utf-8")
+    mine.write_text(text.replace("model.pets.production", "model.shapes.production"))
     with (
         webhook() as (url, told),
-        served(folder, trained.store, VISIONFLOWS_WEBHOOK=url) as running,
+        served(
+            folder, trained.store, "--deployments", str(mine), VISIONFLOWS_WEBHOOK=url
+        ) as running,
     ):
         running.told = told
         yield running

@@ -106,6 +106,7 @@ def test_promoting_a_model_starts_a_scoring(server, trained):
     command_line(server, "models", "promote", "shapes@latest", "--store", trained.store)
     run = wait_until(lambda: _by_parameter(server, "model", "shapes@production"))
     assert server.wait(run["id"], "Completed")["created_by"]["type"] == "AUTOMATION"
+    assert run["parameters"]["store"] == str(trained.store)
     assert len(rows(server.folder / "scores/inbox/predictions.csv")) == 6
 
 

@@ -3,14 +3,16 @@
     visionflows models promote pets@20261123T081500123Z-1a2b3c4d
     python -c 'from visionflows.orchestration import events; events.promote("pets", "store")'
 
-The event `visionflows.model.promoted` is what the score deployment waits for; what comes of
-`visionflows.run.drifted` is up to you.
+The event `visionflows.model.promoted` is what the score deployment waits for: it names the store,
+so that the model is looked for in no other one. What comes of `visionflows.run.drifted` is up to
+you.
 """
 
 from visionflows.errors import ServerError
 from visionflows.model import registry
 from visionflows.orchestration import server
 from visionflows.orchestration.runs import flow_run
+from visionflows.places import absolute
 from visionflows.scoring.schema import RunResult
 
 PROMOTED = "visionflows.model.promoted"
@@ -36,7 +38,7 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
                 "prefect.resource.id": f"visionflows.model.{name}.{alias}",
                 "prefect.resource.name": f"{name}@{version}",
             },
-            payload={"model": promoted, "version": version, "store": store},
+            payload={"model": promoted, "version": version, "store": absolute(store)},
         )
     return promoted
 

@@ -46,6 +46,12 @@ def file_in(where: str) -> tuple[Place, str]:
     return place(f"{folder}/"), name  # with its slash, as a key may have two of them: a//b
 
 
+def absolute(where: str | Path) -> str:
+    """The place's name as any process of this machine understands it, wherever that one works."""
+    found = place(where)
+    return str(found.path().absolute()) if isinstance(found, LocalPlace) else os.fspath(where)
+
+
 def is_local(where: str | Path) -> bool:
     """Whether a place's name means a path on this machine."""
     return "://" not in os.fspath(where) or os.fspath(where).startswith("file://")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from visionflows.errors import SettingsError
 from visionflows.orchestration.ready import loopback_past_proxies
-from visionflows.places import place
-from visionflows.places.local import LocalPlace
+from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
+from visionflows.places import absolute
 from visionflows.serve import address
 from visionflows.serve.children import UP
 from visionflows.serve.settings import USER, UpSettings
@@ -35,9 +35,9 @@ def environment(settings: UpSettings, state: Path, port: int, password: str) -> 
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.url or here,
         # Turns that are held must be known after the server was started anew.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES_ON_DISK,
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        FREQUENCY: str(HEARTBEAT),
         UP: "1",
-        "VISIONFLOWS_STORE": _absolute(settings.store),
+        "VISIONFLOWS_STORE": absolute(settings.store),
         "VISIONFLOWS_FOLDER": os.getcwd(),
         "PYTHONUNBUFFERED": "1",
         # The folder in which it is started holds people's files, and no modules of ours; a run
@@ -74,8 +74,3 @@ def password(settings: UpSettings) -> str:
             "set VISIONFLOWS_PASSWORD, or name a --password-file"
         )
     return found
-
-
-def _absolute(store: str) -> str:
-    found = place(store)
-    return str(found.path().absolute()) if isinstance(found, LocalPlace) else store

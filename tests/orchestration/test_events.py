@@ -1,0 +1,60 @@
+"""A promotion as the server hears of it, and which one the rule of prefect.yaml is about."""
+
+import shutil
+import time
+import uuid
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+
+from visionflows.orchestration import events
+from visionflows.serve.provision import _event_rule
+from visionflows.serve.settings import DEPLOYMENTS
+
+
+def heard(model: str) -> ReceivedEvent:
+    """The event of a promotion, once it has arrived."""
+    only = {
+        "event": {"name": [events.PROMOTED]},
+        "resource": {"id": [f"visionflows.model.{model}"]},
+    }
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            answer = client._client.post("/events/filter", json={"filter": only})
+            if found := answer.json()["events"]:
+                return ReceivedEvent.model_validate(found[0])
+            time.sleep(0.3)
+    raise AssertionError(f"nothing was heard of {model}")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_promotion_names_the_store_as_any_process_understands_it(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.store, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    alias = f"try-{uuid.uuid4().hex[:8]}"
+    assert events.promote("shapes", "mine", alias) == f"shapes@{alias}"
+    payload = heard(f"shapes.{alias}").payload
+    assert (payload["model"], payload["store"]) == (f"shapes@{alias}", str(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize(
+    "model, scored", [("pets.production", True), ("pets.latest", False), ("cars.production", False)]
+)
+def test_only_the_model_of_the_inbox_has_it_scored_and_out_of_its_own_store(model, scored):
+    (build,) = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["build"]
+    rule = build["visionflows.serve.provision.provision"]["rules"][0]
+    made = _event_rule(**{**rule, "deployment": uuid.uuid4()})
+    trigger = EventTrigger.model_validate(made.trigger.model_dump(mode="json"))
+    event = {
+        "occurred": "2026-01-01T00:00:00Z",
+        "received": "2026-01-01T00:00:00Z",
+        "id": uuid.uuid4(),
+        "event": events.PROMOTED,
+        "resource": {"prefect.resource.id": f"visionflows.model.{model}"},
+    }
+    assert trigger.covers(ReceivedEvent.model_validate(event)) == scored
+    assert "payload.get('store')" in rule["parameters"]["store"]
