@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fastapi.testclient import TestClient
+from prefect.server.api.server import create_ui_app
+from prefect.settings import temporary_settings
+from unprivileged import reachable_folder, unprivileged
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 
@@ -48,6 +52,27 @@ def test_only_the_ui_is_published_and_only_on_loopback():
     assert {name: port for name, port in ports.items() if port} == {
         "server": ["127.0.0.1:4200:4200"]
     }
+def test_git_passes_over_the_passwords_and_not_the_example():
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    for name, ignored in ((".env", 0), ("compose.env.example", 1)):
+        asked = ["git", "check-ignore", "--no-index", "--quiet", f"infra/{name}"]
+        assert subprocess.run(asked, cwd=ROOT, check=False).returncode == ignored, name
+
+
+def test_the_user_of_the_image_is_served_a_ui():
+    """Prefect serves a copy of its pages: beside itself, where only root may write, by default."""
+    env = compose()["services"]["server"]["environment"]
+    where = Path(env["PREFECT_SERVER_UI_STATIC_DIRECTORY"])
+    assert f"chmod 0777 {where.parent}\n" in (INFRA / "Dockerfile").read_text().replace(" \\", "")
+    with reachable_folder() as home:
+        told = {"server.ui.static_directory": str(home / where.name)}
+        with temporary_settings(told):
+            assert "<html" in unprivileged(
+                lambda: TestClient(create_ui_app(ephemeral=False)).get("/").text
+            )
+
+
 
 
 def test_the_profiles_share_the_worker_and_the_gpu_one_asks_for_gpus():
