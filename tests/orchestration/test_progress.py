@@ -1,8 +1,14 @@
 """How far a run is, as its server is told."""
 
+import contextlib
+import logging
+import time
+
 import prefect.artifacts
+import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from server_away import server_away
 
 from visionflows.orchestration import progress
 
@@ -29,3 +35,46 @@ def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, mo
     assert told[-1] == 100.0
     with get_client(sync_client=True) as client:
         assert any(one.data == 100.0 for one in client.read_artifacts())
+
+
+@pytest.fixture
+def away(monkeypatch, caplog):
+    """What is logged of a server that is away, which is left alone for a second then."""
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "QUIET", 1.0)
+    monkeypatch.setattr(logging.getLogger("visionflows"), "propagate", True)
+    caplog.set_level("WARNING", logger="visionflows")
+    return lambda: [line for line in caplog.messages if "is not in the UI" in line]
+
+
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_a_server_that_is_away_is_left_alone_and_told_again_later(
+    prefect_server, away, from_the_start
+):
+    what = f"scoring {from_the_start}"
+
+    @flow
+    def hindered():
+        with contextlib.ExitStack() as gone:
+            if from_the_start:
+                gone.enter_context(server_away())
+            with progress.Progress(what, total=100) as bar:
+                bar.add(10)
+                if not from_the_start:
+                    gone.enter_context(server_away())
+                bar.add(10)
+                begun = time.monotonic()
+                for _ in range(60):
+                    bar.add(1)
+                assert time.monotonic() - begun < 0.5  # nothing waits for it
+                gone.close()
+                time.sleep(1)
+                bar.add(10)
+                data = [one.data for one in client.read_artifacts() if one.description == what]
+                assert data == [90.0]
+
+    with get_client(sync_client=True) as client:
+        hindered()
+    assert away() == [
+        f"the progress of {what} is not in the UI: the server did not take it (ConnectError)"
+    ]

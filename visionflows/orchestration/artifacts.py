@@ -5,7 +5,8 @@ artifacts.trained(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
 
 A browser opens no file:// and no s3:// link. Where the store is also served over HTTP (a bucket
 behind a CDN, a share behind nginx), VISIONFLOWS_STORE_URL says where: places inside the store
-then become links, and the confusion matrix an image. Outside a flow run nothing is left.
+then become links, and the confusion matrix an image. Outside a flow run nothing is left; where the
+server is away, a warning.
 """
 
 import os
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from visionflows.model.registry import default_store
 from visionflows.model.schema import ModelInfo
 from visionflows.orchestration.runs import in_run
+from visionflows.orchestration.shown import shown
 from visionflows.scoring.schema import RunResult
 from visionflows.trust.nights import Drift
 
@@ -67,13 +69,13 @@ def retrained(model: str, verdict: dict[str, Any]) -> None:
 
 
 def _leave(kind: str, what: Any, key: str, description: str) -> None:
-    """Make an artifact of Prefect's, if there is a run that can have it."""
+    """Make an artifact of Prefect's, if there is a run that can have it and a server to take it."""
     if not in_run():
         return
     from prefect import artifacts
 
     make = getattr(artifacts, f"create_{kind}_artifact")
-    make(what, key=key, description=description)
+    shown(f"the artifact {key}", lambda: make(what, key=key, description=description))
 
 
 def _scoring(run: RunResult) -> str:

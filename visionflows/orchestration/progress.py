@@ -1,5 +1,7 @@
 """How far a run is: a bar where a person is watching, and in a flow run a progress artifact.
 
+A server that is away misses it for a while; the run goes on.
+
 with Progress("scoring", total=1001) as progress:
     progress.add(16)
 """
@@ -14,9 +16,12 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from visionflows.orchestration.runs import in_run
+from visionflows.orchestration.shown import shown
 
 # Between two updates of the artifact, so that a server has as many of a run of hours as of minutes.
 EVERY, STEP = 5.0, 0.01  # seconds, and a share of the whole
+# A server that is away is asked twice, and then left alone for so long: the work does not wait.
+RETRIES, QUIET = 1, 300.0  # seconds
 
 
 class Progress:
@@ -25,8 +30,8 @@ class Progress:
 
     def __init__(self, what: str, total: int):
         self.what, self.total, self.done = what, max(total, 1), 0.0
-        self._artifact = _artifact(what) if in_run() else None
-        self._told, self._told_share = time.monotonic(), 0.0
+        self._in_run, self._away = in_run(), False
+        self._artifact: UUID | None = None
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
             *(_Rate(), rich_progress.TimeRemainingColumn()),
@@ -35,6 +40,7 @@ class Progress:
             transient=True,
         )
         self._line = self._bar.add_task(what, total=self.total)
+        self._tell(0.0)
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -69,17 +75,22 @@ class Progress:
 
     def _tell(self, share: float) -> None:
         self._told, self._told_share = time.monotonic(), share
-        if self._artifact:
-            from prefect.artifacts import update_progress_artifact
+        if not self._in_run:
+            return
+        if not shown(f"the progress of {self.what}", lambda: self._show(share), not self._away):
+            self._told, self._away = time.monotonic() + QUIET, True
 
-            update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1))
+    def _show(self, share: float) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+        from prefect.settings import temporary_settings
 
-
-def _artifact(what: str) -> UUID:
-    from prefect.artifacts import create_progress_artifact
-
-    made: Any = create_progress_artifact(0.0, description=what)  # no coroutine: not in one
-    return UUID(str(made))
+        percent = round(100 * min(share, 1.0), 1)
+        with temporary_settings({"client.max_retries": RETRIES}):
+            if self._artifact:
+                update_progress_artifact(self._artifact, progress=percent)
+                return
+            made: Any = create_progress_artifact(percent, description=self.what)
+            self._artifact = UUID(str(made))  # no coroutine: not in one
 
 
 class _Rate(rich_progress.ProgressColumn):
