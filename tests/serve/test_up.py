@@ -127,29 +127,40 @@ def test_a_child_that_ends_by_itself_is_noticed_and_its_words_are_kept(tmp_path)
 
 def test_a_signal_before_it_is_ready_leaves_nothing(tmp_path):
     """Ctrl-C while the server makes its database."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "visionflows.cli.main",
-            "up",
-            "--port",
-            "0",
-            "--state",
-            str(tmp_path / "s"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until((tmp_path / "s/logs/server.log").exists)
+    process = started(tmp_path)
     family = descendants(process.pid)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert said.endswith("stopped\n")
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def test_with_nohup_it_outlives_its_terminal(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as what is started inherits it
+    try:
+        process = started(tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, said  # the first that was heard
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """`visionflows up`, once it has begun to start its server."""
+    words = ("up", "--port", "0", "--state", str(folder / "s"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visionflows.cli.main", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((folder / "s/logs/server.log").exists)
+    return process
 
 
 def wait_until(found, seconds: float = 20) -> None:

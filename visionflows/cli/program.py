@@ -68,11 +68,15 @@ def listen() -> None:
 
 
 def leave_signals() -> None:
-    """Signals are the command's own business: `visionflows up` has children to stop."""
+    """Signals are the command's own business: `visionflows up` has children to stop.
+
+    Those that we listen to are as Python has them; one that is ignored, as by nohup, stays ignored.
+    """
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in NUMBERS:
+        if signal.getsignal(number) is _stop:
+            own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, own)
 
 
 def end(number: int) -> NoReturn:
