@@ -4,7 +4,8 @@
 
 The server remembers, in its variable `visionflows_applied`, which file was applied last by which
 version, and how what it describes was then. Schedules, parameters and limits that people change
-afterwards stay until the file itself changes; what is then reset is said.
+afterwards stay until the file itself changes; what is then reset is said. What else the server
+holds, and how much of it, is no matter.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from visionflows.serve.api import api
 from visionflows.serve.settings import POOL, UpError
@@ -26,6 +28,7 @@ from visionflows.serve.settings import POOL, UpError
 log = logging.getLogger("visionflows.up")
 
 _MEMORY = "visionflows_applied"
+_LONGEST = 5000  # characters that a variable of Prefect's may have
 _PLACES = ("VISIONFLOWS_STORE", "VISIONFLOWS_FOLDER")
 # What of a deployment a file says and people change; ids, dates and versions are no one's wish.
 _FIELDS = (
@@ -42,7 +45,7 @@ def apply(file: Path, env: Mapping[str, str], output: Path) -> None:
     Store and folder are this start's, in any case. Raises UpError where Prefect refuses the file.
     """
     places = [env.get(name, "") for name in _PLACES]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest, names = hashlib.sha256(file.read_bytes()).hexdigest(), _names(file)
     with api(env, timeout=60) as server:
         applied = _remembered(server)
         if [applied.get("file"), applied.get("version")] == [digest, _version()]:
@@ -50,9 +53,9 @@ def apply(file: Path, env: Mapping[str, str], output: Path) -> None:
             log.info("%s is as it was applied; what was changed in the UI stays", file)
         else:
             log.info("applying %s", file)
-            before = _known(server, applied.get("places", places))
+            before = _known(server, names, applied.get("places", places))
             _deploy(file, env, output)
-            after = _known(server, places)
+            after = _known(server, names, places)
             for line in resets(before, after, applied.get("fields")):
                 log.warning("reset as the file has it: %s", line)
             applied = {"file": digest, "version": _version(), "fields": _prints(after)}
@@ -60,9 +63,7 @@ def apply(file: Path, env: Mapping[str, str], output: Path) -> None:
             _remember(server, {**applied, "places": places})
 
 
-def resets(
-    before: Known, after: Known, fields: Mapping[str, Mapping[str, str]] | None
-) -> Iterator[str]:
+def resets(before: Known, after: Known, fields: Mapping[str, str] | None) -> Iterator[str]:
     """A line for each thing that people had changed since `fields`, and that now is otherwise.
 
     Where nothing is remembered (None), everything that was there and is otherwise now is told.
@@ -75,8 +76,8 @@ def resets(
             continue
         changed = [field for field in now if now[field] != before[name].get(field)]
         if fields is not None:
-            was = fields.get(name, prints[name])
-            changed = [field for field in changed if prints[name].get(field) != was.get(field)]
+            was, had = fields.get(name, prints[name]), before[name]
+            changed = [field for field in changed if _digest(field, had.get(field)) not in was]
         if changed:
             yield f"{name}: {', '.join(changed)}"
 
@@ -105,25 +106,55 @@ def last_words(output: Path, what: str) -> str:
     return f"{what}: {lines[-1].strip() if lines else 'it said nothing'} (all of it: {output})"
 
 
-def _known(server: httpx.Client, places: list[str]) -> Known:
-    """Every deployment, rule and limit on the server; its places are told as their settings."""
+def _names(file: Path) -> set[str]:
+    """Each `name` in the file, of whatever it is one. Raises UpError where it is no YAML."""
+    try:
+        return set(_named(yaml.safe_load(file.read_text(encoding="utf-8"))))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UpError(f"{file}: no YAML ({' '.join(str(error).split())}); correct it") from error
+
+
+def _named(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from [value["name"]] if isinstance(value.get("name"), str) else []
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _named(item)
+
+
+def _known(server: httpx.Client, names: set[str], places: list[str]) -> Known:
+    """The server's deployments, rules and limits of these names, and the rules and limits of ours.
+
+    Its places are told as their settings.
+    """
     flows = {flow["id"]: flow["name"] for flow in _all(server, "flows")}
     known: Known = {}
     for one in _all(server, "deployments"):
+        if one["name"] not in names:
+            continue
         name = f"{flows.get(one['flow_id'], '?')}/{one['name']}"
         fields = {field: one.get(field) for field in _FIELDS}
         fields["job_variables"] = _replaced(fields["job_variables"], places, list(_PLACES))
         kept = [{field: item.get(field) for field in _OF_A_SCHEDULE} for item in one["schedules"]]
         fields["schedules"] = sorted(kept, key=_text)
         known[name] = fields
-    for one in _all(server, "automations"):
+    for one in _ours(server, "automations", names):
         trigger = {key: value for key, value in one["trigger"].items() if key != "id"}
         for key in ("expect", "after", "for_each"):  # sets, whose order means nothing
             trigger[key] = sorted(trigger.get(key) or [])
         known[f"rule {one['name']}"] = {"trigger": trigger, "actions": one["actions"]}
-    for one in _all(server, "v2/concurrency_limits"):
+    for one in _ours(server, "v2/concurrency_limits", names):
         known[f"limit {one['name']}"] = {"limit": one["limit"]}
     return known
+
+
+def _ours(server: httpx.Client, kind: str, names: set[str]) -> list[dict[str, Any]]:
+    return [
+        one
+        for one in _all(server, kind)
+        if one["name"] in names or one["name"].startswith("visionflows")
+    ]
 
 
 def _all(server: httpx.Client, kind: str) -> list[dict[str, Any]]:
@@ -136,16 +167,16 @@ def _all(server: httpx.Client, kind: str) -> list[dict[str, Any]]:
             return found
 
 
-def _prints(known: Known) -> dict[str, dict[str, str]]:
-    """A short digest of each field: a variable of Prefect's holds 5,000 characters."""
+def _prints(known: Known) -> dict[str, str]:
+    """Of each thing, the digests of its fields: short ones, for a variable does not hold much."""
     return {
-        name: {field: _digest(value) for field, value in fields.items()}
+        name: " ".join(_digest(field, value) for field, value in fields.items())
         for name, fields in known.items()
     }
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(_text(value).encode()).hexdigest()[:8]
+def _digest(field: str, value: object) -> str:
+    return hashlib.sha256(f"{field} {_text(value)}".encode()).hexdigest()[:6]
 
 
 def _text(value: object) -> str:
@@ -182,6 +213,12 @@ def _remembered(server: httpx.Client) -> dict[str, Any]:
 
 
 def _remember(server: httpx.Client, applied: dict[str, Any]) -> None:
+    """Let the server know it the next time; of a file with very many deployments, without fields.
+
+    Whatever another such file makes different is told then, be it people's wish or not.
+    """
+    if len(json.dumps(applied)) > _LONGEST:
+        applied = {key: value for key, value in applied.items() if key != "fields"}
     body = {"name": _MEMORY, "value": applied, "tags": ["visionflows"]}
     answer = server.patch(f"/variables/name/{_MEMORY}", json=body)
     if answer.status_code == 404:
