@@ -6,6 +6,7 @@
 looks at in the same browser could run jobs. Here both must be the server's own.
 """
 
+import contextlib
 import ipaddress
 import os
 import sys
@@ -31,11 +32,11 @@ class Doors:
 
     def __init__(self, app: "ASGIApp", host: str, url: str = ""):
         self.app, self.any = app, is_any(host)
-        self.names = {host, "localhost", "127.0.0.1", "::1"}
+        self.names = {_same(host), "localhost", "127.0.0.1", "::1"}
         if self.any:
             import socket
 
-            self.names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+            self.names |= {_same(socket.gethostname()), _same(socket.getfqdn())}
         if url:
             self.names.add(_name(urlsplit(url).netloc))
         self.origin = urlsplit(url).netloc.lower()
@@ -75,9 +76,16 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def _name(host: str) -> str:
     """A Host without its port, and an IPv6 address without its brackets."""
     try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        return _same(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return ""
+
+
+def _same(name: str) -> str:
+    """A name or an address, however it is written: MyBox, mybox. or 0:0:0:0:0:0:0:1."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    return name.lower().rstrip(".")
 
 
 def _is_number(name: str) -> bool:

@@ -4,8 +4,9 @@ UpSettings(port=0, state=Path("/var/lib/visionflows"))
 """
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from visionflows.errors import VisionflowsError
 
@@ -23,7 +24,7 @@ class UpSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field(
+    host: Annotated[str, AfterValidator(str.lower)] = Field(  # as browsers and clients send it
         "127.0.0.1", description="Address to listen on; beyond this machine needs a password."
     )
     port: int = Field(4200, ge=0, le=65535, description="Port to listen on; 0: any free one.")
