@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from visionflows.orchestration import notify
+from visionflows.orchestration.watched import TAG
 from visionflows.serve.api import api
 from visionflows.serve.settings import POOL
 
@@ -76,7 +77,8 @@ def _tell(server: httpx.Client, run: dict[str, Any]) -> None:
 def skip_missed(env: Mapping[str, str]) -> int:
     """How many scheduled runs were dropped because a later one, missed as well, does the same.
 
-    Three nights without a server are one run, not three in a row. Raises httpx.HTTPError.
+    Three nights without a server are one run, not three in a row. It is about deployments with the
+    tag `visionflows`. Raises httpx.HTTPError.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat()
     with api(env, timeout=30) as server:
@@ -85,7 +87,7 @@ def skip_missed(env: Mapping[str, str]) -> int:
             {
                 "state": {"type": {"any_": ["SCHEDULED"]}},
                 "expected_start_time": {"before_": now},
-                "tags": {"all_": ["auto-scheduled"]},
+                "tags": {"all_": ["auto-scheduled", TAG]},  # what others schedule is theirs
             },
         )
         latest: set[str] = set()
