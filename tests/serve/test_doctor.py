@@ -48,6 +48,13 @@ def test_a_server_that_is_away_fails_with_what_to_do():
     assert "visionflows up" in finding.todo
 
 
+def test_without_a_server_nothing_is_said_of_one():
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        finding = doctor.server()
+    assert (finding.mark, finding.said) == ("note", "none is set; commands work without one")
+    assert "visionflows up" in finding.todo
+
+
 def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))

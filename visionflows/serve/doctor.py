@@ -206,7 +206,7 @@ def server() -> Finding:
         return Finding("FAIL", "Prefect server", f"not asked: {error}", "see to the folders first")
     if not url:
         todo = "`visionflows up` starts one; then set PREFECT_API_URL=http://127.0.0.1:4200/api"
-        return Finding("note", "Prefect server", "none is set; runs use one of their own", todo)
+        return Finding("note", "Prefect server", "none is set; commands work without one", todo)
     try:
         version = server_answers()
     except VisionflowsError as error:
