@@ -4,15 +4,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-
 from fastapi.testclient import TestClient
 from prefect.server.api.server import create_ui_app
 from prefect.settings import temporary_settings
 from unprivileged import reachable_folder, unprivileged
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 
@@ -47,11 +48,6 @@ def test_every_secret_is_required_and_named_in_the_example():
     assert required == used - {"VISIONFLOWS_WEBHOOK"}
 
 
-def test_only_the_ui_is_published_and_only_on_loopback():
-    ports = {name: service.get("ports") for name, service in compose()["services"].items()}
-    assert {name: port for name, port in ports.items() if port} == {
-        "server": ["127.0.0.1:4200:4200"]
-    }
 def test_git_passes_over_the_passwords_and_not_the_example():
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone")
@@ -73,6 +69,11 @@ def test_the_user_of_the_image_is_served_a_ui():
             )
 
 
+def test_only_the_ui_is_published_and_only_on_loopback():
+    ports = {name: service.get("ports") for name, service in compose()["services"].items()}
+    assert {name: port for name, port in ports.items() if port} == {
+        "server": ["127.0.0.1:4200:4200"]
+    }
 
 
 def test_the_profiles_share_the_worker_and_the_gpu_one_asks_for_gpus():
@@ -144,3 +145,15 @@ def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
     assert lines[user] == "USER 10001:10001"
     assert any(line.startswith("HEALTHCHECK ") for line in lines[user:])
     assert "curl" not in "".join(lines)
+
+
+def test_the_image_can_do_what_the_documents_say_of_its_runs():
+    """Every extra that is one of the users', and not for who works on visionflows."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    small, whole = (
+        set(extras.split(","))
+        for extras in re.findall(r"'\.\[(.*?)\]'", (INFRA / "Dockerfile").read_text())
+    )
+    users = project["optional-dependencies"].keys() - {"test", "dev"}
+    assert whole | {"train"} == users  # timm brings train
+    assert small == users - {"train", "timm", "int8"}

@@ -134,6 +134,33 @@ def test_scoring_runs_with_an_account_and_a_secret_of_its_own():
     assert {key: scoring[key] for key in others} == others
 
 
+def test_what_only_tells_waits_for_no_gpu_and_little_memory():
+    worker = pytest.importorskip(
+        "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
+    )
+    variables = asked("kubernetes_tell")
+    job = prepared(worker.KubernetesWorkerJobConfiguration, template(), variables).job_manifest
+    (container,) = containers_of(job)
+    assert container["resources"]["limits"] == {"memory": "1Gi", "nvidia.com/gpu": 0}
+    assert container["resources"]["requests"] == {"memory": "1Gi", "cpu": "250m"}
+    assert container["args"] == asked("kubernetes")["command"].split()
+    assert asked("docker_tell")["container_create_kwargs"] == {}
+    assert asked("docker_tell").keys() == asked("docker").keys()
+    text = (ROOT / "deployments/prefect.yaml").read_text()
+    assert "*docker_tell, or *kubernetes_tell" in text[text.index("- name: tell\n") :]
+
+
+def test_a_run_may_ask_the_head_of_a_ray_cluster_as_kuberay_marks_it():
+    (rule,) = (
+        one
+        for one in resources()["NetworkPolicy"]["spec"]["egress"]
+        if {"protocol": "TCP", "port": 10001} in one["ports"]
+    )
+    assert rule["to"] == [
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"ray.io/node-type": "head"}}}
+    ]
+
+
 def test_the_network_policy_is_about_the_pods_of_runs(pod):
     """Prefect's worker replaces labels of the template by its own, app.kubernetes.io/name too."""
     policy = resources()["NetworkPolicy"]["spec"]
