@@ -15,12 +15,13 @@ from pydantic import Field
 
 from flows.score import score
 from flows.train import train
-from tasks import data, promotion
+from tasks import promotion
 from visionflows.model.registry import default_store
 from visionflows.orchestration import artifacts
 from visionflows.orchestration.notify import tell
 from visionflows.orchestration.runs import called
 from visionflows.orchestration.steps import flow
+from visionflows.training.flips import dataset_folder
 from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
@@ -80,8 +81,9 @@ def retrain(
         corrections_in_validation=corrections_in_validation,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
-    found = data.fetch(dataset, store)  # there already: train has just fetched it
-    verdict = promotion.compare(candidate, f"{name}@production", found.folder, store)
+    # Not fetched again: the dataset at a URL may be another one by now.
+    folder = dataset_folder(candidate, store)
+    verdict = promotion.compare(candidate, f"{name}@production", folder, store)
     if verdict["better"]:
         promotion.promote(candidate, store, why=f"retrain: {verdict['why']}")
     artifacts.retrained(candidate, verdict)

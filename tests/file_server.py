@@ -20,10 +20,12 @@ class FileServer:
     tag: str = '"v1"'
     modified: str = ""
     knows_ranges: bool = True
+    knows_head: bool = True
     tells_length: bool = True
     cuts: list[int] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)  # the Range of each request
+    heads: int = 0  # how many requests were HEAD
     posted: list[bytes] = field(default_factory=list)  # the body of each POST
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Authorization
     sent: int = 0  # bytes of the file that went out
@@ -62,18 +64,33 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(status, {"Content-Length": "0", **headers})
             return
         start = self._start()
-        headers = {"ETag": served.tag, "Last-Modified": served.modified}
-        if served.tells_length:
-            headers["Content-Length"] = str(len(served.content) - start)
+        headers = self._told(start)
         if start:
             last = len(served.content) - 1
             headers["Content-Range"] = f"bytes {start}-{last}/{len(served.content)}"
         self._head(206 if start else 200, {name: text for name, text in headers.items() if text})
         self._send(start, served.cuts.pop(0) if served.cuts else len(served.content))
 
+    def do_HEAD(self) -> None:
+        self.served.heads += 1
+        self.close_connection = True
+        if self.served.knows_head:
+            self._head(200, {name: text for name, text in self._told(0).items() if text})
+        else:
+            self._head(405, {"Content-Length": "0"})
+
     def do_POST(self) -> None:
         self.served.posted.append(self.rfile.read(int(self.headers["Content-Length"])))
         self._head(200, {"Content-Length": "0"})
+
+    def _told(self, start: int) -> dict[str, str]:
+        """What the headers say of the file from an offset on."""
+        length = str(len(self.served.content) - start) if self.served.tells_length else ""
+        return {
+            "ETag": self.served.tag,
+            "Last-Modified": self.served.modified,
+            "Content-Length": length,
+        }
 
     def _start(self) -> int:
         """Where the answer begins: as RFC 9110 has it, a Range counts if its If-Range holds."""

@@ -18,6 +18,7 @@ from file_server import serving
 from small_disk import small_disk
 
 from visionflows.data.download import Patience, download, public_url
+from visionflows.data.mark import Mark
 from visionflows.errors import FetchError, PlaceError, SettingsError
 
 CONTENT = random.Random(7).randbytes(300_000)
@@ -33,7 +34,7 @@ def target(tmp_path):
 
 def test_a_download_is_whole_and_leaves_nothing_beside_it(target):
     with serving(CONTENT) as server:
-        assert download(server.url(), target) == target
+        assert download(server.url(), target) == Mark('"v1"', len(CONTENT))
     assert target.read_bytes() == CONTENT
     assert os.listdir(target.parent) == ["pets.tgz"]
 

@@ -58,7 +58,7 @@ def test_a_line_cut_twice_in_mid_download_ends_whole_and_brings_no_byte_twice(st
     assert server.sent == len(ARCHIVE)
 
 
-def test_a_url_that_is_in_the_store_is_not_asked_for_again(store, caplog):
+def test_a_url_that_is_in_the_store_is_not_brought_again(store, caplog):
     with serving(ARCHIVE) as server:
         first = fetch(server.url(), store)
     caplog.set_level(logging.INFO, "visionflows")

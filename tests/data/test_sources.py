@@ -9,7 +9,8 @@ import pytest
 from file_server import serving
 from pet_archives import ARCHIVE, PETS, SHA256, files_of, pets, tgz, visible
 
-from visionflows.data.fetch import Dataset, fastai_url, fetch
+from visionflows.data.fetch import Dataset, fetch
+from visionflows.data.sources import fastai_url
 from visionflows.errors import ChecksumError, PlaceError, SettingsError
 from visionflows.images.formats import is_image_name
 from visionflows.places import place

@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 
+from visionflows.data.mark import Mark, mark_of, strong_version
 from visionflows.data.progress import Progress, shown
 from visionflows.errors import FetchError, PlaceError, SettingsError
 from visionflows.places.local import LocalPlace
@@ -55,13 +56,13 @@ def download(
     progress: Progress | None = None,
     patience: Patience = PATIENCE,
     room: float = 1.0,
-) -> Path:
-    """The file `target`, filled with what `url` (http or https) names; one caller at a time.
+) -> Mark:
+    """What the server says of the file that `url` names, which lies at `target` by now.
 
-    `room` is how many times its size the disk must have free. Without `progress` a bar shows it
-    in a terminal, else a log line each 10 %. Raises SettingsError for what is no URL, FetchError
-    for a refusal (4xx) at once and for a network that stays broken, PlaceError where the disk is
-    full. What came so far is kept, to go on from.
+    One caller at a time. `room` is how many times its size the disk must have free. Without
+    `progress` a bar shows it in a terminal, else a log line each 10 %. Raises SettingsError for
+    what is no URL, FetchError for a refusal (4xx) at once and for a network that stays broken,
+    PlaceError where the disk is full. What came so far is kept, to go on from.
     """
     check_url(url)
     part = _Part(Path(target))
@@ -104,9 +105,11 @@ class _Part:
         self.home, self.note = LocalPlace(target.parent), f"{target.name}.part.json"
         self.version: str | None = None
         self.total: int | None = None
+        self.mark = Mark()
         if self.home.exists(self.note):
             note = json.loads(self.home.read(self.note))
             self.version, self.total = note["version"], note["total"]
+            self.mark = Mark(self.version or "", self.total or 0)
 
     @property
     def size(self) -> int:
@@ -124,7 +127,7 @@ class _Part:
     def start(self, headers: Mapping[str, str]) -> None:
         """Forget the bytes so far: the file that `headers` speak of comes from its first byte."""
         self.forget()
-        self.version = _version(headers)
+        self.version, self.mark = strong_version(headers), mark_of(headers)
         self.total = int(headers["content-length"]) if "content-length" in headers else None
         if self.version:  # else nobody could tell later what the bytes are a part of
             note = {"version": self.version, "total": self.total}
@@ -137,7 +140,7 @@ class _Part:
             match is not None
             and int(match[1]) == self.size
             and (self.total is None or match[2] in ("*", str(self.total)))
-            and _version(headers) in (None, self.version)
+            and strong_version(headers) in (None, self.version)
         )
 
     def forget(self) -> None:
@@ -145,13 +148,13 @@ class _Part:
         self.home.remove(self.note)
         self.home.remove(self.path.name)
 
-    def finish(self) -> Path:
+    def finish(self) -> Mark:
         with _to_disk(self.target):
             with self.path.open("ab") as file:
                 os.fsync(file.fileno())
             self.path.replace(self.target)
         self.home.remove(self.note)
-        return self.target
+        return self.mark
 
 
 class _Transfer:
@@ -249,12 +252,6 @@ class _Transfer:
             raise PlaceError(
                 f"{self.part.home}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
-
-
-def _version(headers: Mapping[str, str]) -> str | None:
-    """What the server calls this version, if it is fit for If-Range: RFC 9110 wants no weak tag."""
-    tag = headers.get("etag", "W/")
-    return headers.get("last-modified") if tag.startswith("W/") else tag
 
 
 def _retry_after(text: str) -> float:

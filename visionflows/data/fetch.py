@@ -12,26 +12,24 @@ checks a file by its size and the md5 of its first megabyte, and unpacks with
 folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as whole once it has one),
 `.sources` (which source is in which folder), `.archives` (on their way) and `.locks`. They lie
 outside the folders, where no archive can bring its own.
+
+An archive elsewhere may change. So its source is asked, each time, which version it has now
+(`visionflows.data.mark`), and another one is brought into a folder of its own.
 """
 
 import contextlib
-import difflib
 import json
 import logging
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
-from visionflows.data.answers import check_answer
 from visionflows.data.archive import unpack
-from visionflows.data.digits import write_digits
-from visionflows.data.download import check_url, download, public_url
 from visionflows.data.entries import LIMITS, UnpackLimits
+from visionflows.data.mark import Mark
+from visionflows.data.sources import Source, find_source
 from visionflows.digest import sha256_of, sha256_of_file
 from visionflows.errors import (
     ArchiveError,
@@ -41,12 +39,11 @@ from visionflows.errors import (
     PlaceError,
     SettingsError,
 )
-from visionflows.places import cache, file_in, is_local, place
+from visionflows.places import cache, is_local, place
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
-_ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip)$", re.IGNORECASE)
 
 logger = logging.getLogger("visionflows.fetch")
 
@@ -61,16 +58,6 @@ class Dataset:
     sha256: str | None  # of the archive; None for a folder
 
 
-class _Source(NamedTuple):
-    """What a person named: something on this machine, or an archive that is to be brought."""
-
-    name: str
-    text: str  # as people may see it
-    path: Path | None = None
-    key: str = ""  # tells it from every other source; only its hash is written down
-    bring: Callable[[Path], object] | None = None  # puts the archive under a path, whole
-
-
 def fetch(
     dataset: str, store: str | Path, *, sha256: str | None = None, limits: UnpackLimits = LIMITS
 ) -> Dataset:
@@ -78,14 +65,16 @@ def fetch(
 
     `dataset` is a name of fastai's in any case (`PETS`), an http(s) URL, `s3://bucket/archive`,
     a local archive (.tgz, .tar, .tar.*, .zip) or folder, or `digits`. What the store has from
-    the same source is used again without asking the network, unless `sha256` (64 hex digits)
-    is another. Two runs at once share one download. Raises SettingsError or PlaceError before
-    any work; FetchError; ChecksumError where the archive is not that of `sha256`; ArchiveError.
+    the same source is used again if that still has the same archive, as one request asks, or
+    does not answer, which a warning says. Nothing is asked where `sha256` (64 hex digits) is that
+    of what the store has, nor of fastai's names; another `sha256` brings the archive anew. Two
+    runs at once share one download. Raises SettingsError or PlaceError before any work;
+    FetchError; ChecksumError where the archive is not that of `sha256`; ArchiveError.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise SettingsError(f"sha256 {sha256!r}: not 64 hex digits; copy it again")
     expected = sha256.lower() if sha256 else None
-    source = _find(dataset)
+    source = find_source(dataset)
     if source.path and source.path.is_dir():
         if expected:
             raise SettingsError(f"{dataset}: a folder has no sha256; leave it out")
@@ -116,82 +105,6 @@ def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Pa
     return folder
 
 
-def fastai_url(name: str) -> str:
-    """The URL of the dataset that fastai gives this name, in any case. Raises SettingsError."""
-    from fastai.data.external import URLs  # imports torch, which takes seconds
-
-    known: dict[str, str] = {
-        key.upper(): url for key, url in vars(URLs).items() if _ENDING.search(str(url))
-    }
-    if name.upper() in known:
-        return known[name.upper()]
-    near = difflib.get_close_matches(name.upper(), known) or ["PETS"]
-    raise SettingsError(
-        f"{name}: no such file or folder, and no dataset that fastai names (near: "
-        f"{', '.join(near)}); name an archive, a folder, a URL, one of fastai's, or digits"
-    )
-
-
-def _find(dataset: str) -> _Source:
-    """What a person named. Raises SettingsError or PlaceError where there is no such thing."""
-    if dataset == "digits":
-        return _Source("digits", "digits", key="digits", bring=write_digits)
-    if dataset.lower().startswith(("http://", "https://")):
-        return _web(dataset)
-    if not is_local(dataset):
-        return _stored(dataset)
-    path = os.path.abspath(cast(LocalPlace, place(dataset)).path())
-    if os.path.isdir(path) or os.path.isfile(path):
-        return _Source(_stem(path), text_of(path), Path(path))
-    if re.fullmatch(r"\w+", dataset):
-        return _web(fastai_url(dataset), dataset.lower())
-    raise PlaceError(f"{dataset}: no such file or folder; check the path")
-
-
-def _web(url: str, name: str = "") -> _Source:
-    check_url(url)
-    name = name or _stem(urlsplit(url).path)
-    key = public_url(url) + urlsplit(url).query
-
-    def bring(path: Path) -> None:
-        # While it is unpacked, the archive and its content lie side by side: twice the room.
-        download(url, path, room=2)
-        try:
-            check_answer(public_url(url), path)
-        except ArchiveError:
-            path.unlink()  # the next run must not meet it again
-            raise
-
-    return _Source(name, public_url(url), key=key, bring=bring)
-
-
-def _stored(archive: str) -> _Source:
-    """An archive in a place that is not on this machine, such as s3://."""
-    if archive.count("/") < 3 or archive.endswith("/"):
-        raise SettingsError(f"{archive}: name an archive in it, such as {archive}/pets.tgz")
-    there, name = file_in(archive)
-
-    def bring(path: Path) -> None:
-        try:
-            with (
-                there.open_read(name) as file,
-                LocalPlace(path.parent).open_write(path.name) as copy,
-            ):
-                shutil.copyfileobj(file, copy, 1 << 20)
-        except FileNotFoundError as error:
-            raise PlaceError(f"{archive}: no such archive; check its name") from error
-        except OSError as error:
-            raise FetchError(f"{archive}: {error.strerror or error}; run it again") from error
-
-    return _Source(_stem(name), archive, key=archive, bring=bring)
-
-
-def _stem(name: str) -> str:
-    """A name for people and folders, from a path, a URL or a file's name."""
-    stem = _ENDING.sub("", name.rstrip("/").rpartition("/")[2])
-    return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.")[:60] or "dataset"
-
-
 def _datasets(store: str | Path) -> LocalPlace:
     home = datasets(store)
     home.check_writable()
@@ -206,31 +119,104 @@ def datasets(store: str | Path) -> LocalPlace:
 
 
 def _brought(
-    home: LocalPlace, source: _Source, expected: str | None, limits: UnpackLimits
+    home: LocalPlace, source: Source, expected: str | None, limits: UnpackLimits
 ) -> Dataset:
     """The dataset of a source: from the store if it is there, else brought and unpacked."""
     key = sha256_of(source.key.encode())[:32]
-    note, packed = f".sources/{key}.json", f".archives/{key}"
     with _alone(home, key, source.text):
-        known = json.loads(home.read(note)) if home.exists(note) else None
-        if known and expected in (None, known["sha256"]) and _is_whole(home, **known):
-            logger.info("%s: already in %s", source.text, home.path(known["folder"]))
-            return Dataset(source.name, home.path(known["folder"]), source.text, known["sha256"])
-        if not home.exists(packed):  # else a run brought it that found no room to unpack it
-            assert source.bring, "what has no path is brought"
-            source.bring(home.path(packed))
-        try:
-            dataset = _unpacked(home, source, home.path(packed), expected, limits)
-        except (ArchiveError, ChecksumError):
-            home.remove(packed)  # the next run must not meet it again
-            raise
-        _write_json(home, note, {"folder": dataset.folder.name, "sha256": dataset.sha256})
-        home.remove(packed)  # all that it held is in the folder now, and disks are not endless
-        return dataset
+        there = _there(home, f".sources/{key}.json", source, expected)
+        return there or _anew(home, key, source, expected, limits)
+
+
+def _there(home: LocalPlace, note: str, source: Source, expected: str | None) -> Dataset | None:
+    """The dataset that a note tells of, if the store has it and its source no other by now."""
+    known = _read_json(home, note)
+    if not known or expected not in (None, known["sha256"]):
+        return None
+    if not _is_whole(home, known["folder"], known["sha256"]):
+        return None
+    folder, before = home.path(known["folder"]), _mark(known)
+    if not expected:  # else it is the very archive that was asked for, whatever lies there now
+        now = _unchanged(source, before, folder)
+        if now is None:
+            return None
+        if now != before:
+            _write_json(home, note, {**known, **now._asdict()})
+    logger.info("%s: already in %s", source.text, folder)
+    return Dataset(source.name, folder, source.text, known["sha256"])
+
+
+def _anew(
+    home: LocalPlace, key: str, source: Source, expected: str | None, limits: UnpackLimits
+) -> Dataset:
+    """The dataset of a source's archive, brought and unpacked; the source is noted with it."""
+    packed = f".archives/{key}"
+    mark = _packed(home, packed, source)
+    try:
+        dataset = _unpacked(home, source, home.path(packed), expected, limits)
+    except (ArchiveError, ChecksumError):
+        _forget(home, packed)  # the next run must not meet it again
+        raise
+    told = {"folder": dataset.folder.name, "sha256": dataset.sha256, **mark._asdict()}
+    _write_json(home, f".sources/{key}.json", told)
+    _forget(home, packed)  # all that it held is in the folder now, and disks are not endless
+    return dataset
+
+
+def _packed(home: LocalPlace, packed: str, source: Source) -> Mark:
+    """The mark of a source's archive, brought unless an earlier run had no room to unpack it."""
+    path = home.path(packed)
+    if path.exists():
+        before = _mark({"size": path.stat().st_size, **(_read_json(home, f"{packed}.json") or {})})
+        now = _unchanged(source, before, path)
+        if now is not None:
+            return now
+        _forget(home, packed)
+    assert source.bring, "what has no path is brought"
+    mark = source.bring(path)
+    _write_json(home, f"{packed}.json", mark._asdict())
+    return mark
+
+
+def _forget(home: LocalPlace, packed: str) -> None:
+    home.remove(packed)
+    home.remove(f"{packed}.json")
+
+
+def _unchanged(source: Source, before: Mark, there: Path) -> Mark | None:
+    """What to note of an archive that its source still has; None where it has another one.
+
+    Where the source does not answer, or says nothing that tells, what is there is taken.
+    """
+    if source.ask is None:
+        return before
+    try:
+        now = source.ask()
+    except (FetchError, PlaceError) as error:
+        logger.warning(
+            "%s: could not be asked whether it has changed (%s); used as it was fetched: %s",
+            *(source.text, error, there),
+        )
+        return before
+    if now.is_other(before):
+        logger.info("%s: has changed since it was fetched; fetching it anew", source.text)
+        return None
+    if not now.tells(before):
+        logger.warning(
+            "%s: nothing tells whether it has changed; used as it was fetched: %s; remove that "
+            "to fetch it anew",
+            *(source.text, there),
+        )
+    return now.over(before)
+
+
+def _mark(known: dict[str, Any]) -> Mark:
+    """What a note says of its archive's version; those of before say nothing."""
+    return Mark(known.get("tag", ""), known.get("size", 0))
 
 
 def _unpacked(
-    home: LocalPlace, source: _Source, archive: Path, expected: str | None, limits: UnpackLimits
+    home: LocalPlace, source: Source, archive: Path, expected: str | None, limits: UnpackLimits
 ) -> Dataset:
     """The dataset of an archive on this machine, unpacked unless its folder is whole already."""
     sha256 = _digest(archive)
@@ -262,6 +248,10 @@ def _is_whole(home: LocalPlace, folder: str, sha256: str) -> bool:
         and home.exists(record)
         and json.loads(home.read(record))["sha256"] == sha256
     )
+
+
+def _read_json(home: LocalPlace, name: str) -> dict[str, Any] | None:
+    return cast(dict[str, Any], json.loads(home.read(name))) if home.exists(name) else None
 
 
 def _write_json(home: LocalPlace, name: str, content: dict[str, Any]) -> None:

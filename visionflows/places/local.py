@@ -19,7 +19,7 @@ from typing import BinaryIO
 from visionflows.content import content_of
 from visionflows.errors import LockedError, PlaceError
 from visionflows.places.base import Entry, Passed, Place, checked_name
-from visionflows.places.walk import walk
+from visionflows.places.walk import version_of, walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -66,6 +66,11 @@ class LocalPlace:
             what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
             raise PlaceError(f"{self.root}: {what}; name the folder that holds the images")
         yield from walk(os.fspath(self.root), "", keep or (lambda name: True), passed or Passed())
+
+    def entry(self, name: str) -> Entry:
+        """What a walk says of one file. Raises as read does."""
+        status = os.stat(os.path.join(self.root, checked_name(name)))
+        return Entry(name, status.st_size, version_of(status))
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises OSError as the system does, and PlaceError."""

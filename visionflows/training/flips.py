@@ -35,7 +35,7 @@ def compared(
         raise SettingsError(
             "comparing needs scipy, which this machine has not; pip install 'visionflows[train]'"
         )
-    where = data or _images_of(a, store)
+    where = data or dataset_folder(a, store)
     pairs = paired(a, b, where, store, settings)
     if not pairs.answers and pairs.gone:
         raise PlaceError(
@@ -50,8 +50,8 @@ def compared(
     return _comparison(pairs), pairs.source
 
 
-def _images_of(model: str, store: str) -> str:
-    """The folder of a model's dataset. Raises PlaceError where it is gone."""
+def dataset_folder(model: str, store: str) -> str:
+    """The folder of the dataset that a model was trained on. Raises PlaceError if it is gone."""
     where = find(model, store)
     info = read_info(where, model_json(where))
     dataset = info.dataset
