@@ -1,6 +1,7 @@
 """Label files as people have them: columns, the picture that a path means, the line at fault."""
 
 import hashlib
+import re
 import unicodedata
 from pathlib import Path
 
@@ -128,6 +129,12 @@ def test_an_id_may_be_of_a_picture_with_any_ending(tmp_path):
         pytest.param(lambda path: path.upper(), id="capitals"),
         pytest.param(lambda path: f" {path} ", id="blanks"),
         pytest.param(lambda path: f"photos/{path}", id="from where the csv lies"),
+        pytest.param(lambda path: f"pets/{path}", id="another folder above"),
+        pytest.param(lambda path: f"/home/me/pets/{path}", id="of another machine"),
+        pytest.param(
+            lambda path: rf"C:\data\pets\{path}".replace("/", "\\"), id="of a Windows machine"
+        ),
+        pytest.param(lambda path: f"../pets/{path.removesuffix('.jpg')}", id="above, no ending"),
     ],
 )
 def test_a_path_is_looked_up_as_people_write_it(photos, tmp_path, written):
@@ -178,8 +185,21 @@ def test_a_path_that_may_mean_several_pictures_is_refused(tmp_path):
     rule = csv_of(tmp_path, "id,label", "cat/1", "1", "2")
     assert stopped(tmp_path, rule).endswith(
         "labels.csv: 2 of its paths may mean several images (lines 3, 4): "
-        "1 (cat/1.jpg, dog/1.jpg), 2 (dog/2.jpg, dog/2.png)"
+        "1 (cat/1.jpg, dog/1.jpg), 2 (dog/2.jpg, dog/2.png); write their folders and endings too"
     )
+
+
+def test_of_a_path_with_more_folders_one_at_least_must_be_that_of_the_picture(tmp_path):
+    make(tmp_path / "a", "set/cat/1.jpg", "set/dog/2.jpg", "more/cat/1.jpg", "3.jpg", "dog/4.jpg")
+    rule = csv_of(tmp_path, "path,label", "x/set/cat/1.jpg", "y/dog/2.jpg", "z/3.jpg", "dog/4.jpg")
+    assert build_table(tmp_path / "a", rule).path.tolist() == [
+        *("3.jpg", "dog/4.jpg", "set/cat/1.jpg", "set/dog/2.jpg"),
+    ]
+    line = stopped(tmp_path / "a", csv_of(tmp_path, "path,label", "x/cat/1.jpg"))
+    assert "may mean several images (line 2): x/cat/1.jpg (more/cat/1.jpg, set/cat/1.jpg" in line
+    line = stopped(tmp_path / "a", csv_of(tmp_path, "path,label", "cow/2.jpg", "dogs/4.jpg"))
+    assert "2 of its paths name no image in" in line
+    assert line.endswith("write them from that folder on, or take those lines out")
 
 
 @pytest.mark.parametrize(
@@ -222,3 +242,44 @@ def test_a_side_that_is_none_is_told_with_its_line(photos, tmp_path):
     (tmp_path / "l.csv").write_text("path,label,is_valid\n0000,a,0\n0001,b,perhaps\n")
     line = stopped(photos, f"csv:{tmp_path}/l.csv")
     assert "line 3: is_valid of 0001 is 'perhaps'; write True or False" in line
+
+
+def test_blanks_around_a_label_are_no_part_of_it(photos, tmp_path):
+    labels = ["cat", "cat ", " cat", "\u00a0cat", "dog", "dog ", " ", ""]
+    lines = [f"{path},{label}" for path, label in zip(PICTURES, labels, strict=True)]
+    (tmp_path / "l.csv").write_text("\n".join(["path,label", *lines]))
+    table = build_table(photos, f"csv:{tmp_path}/l.csv")
+    assert table.label.tolist() == ["cat"] * 4 + ["dog"] * 2 + [""] * 2
+    assert set(table.error[table.label == ""]) == {"the label rule gives it no label"}
+
+
+@pytest.mark.parametrize(
+    "mended, told",
+    [
+        pytest.param({3: '"0002.jpg,a'}, "lines 4 to 9", id="to the end"),
+        pytest.param({3: '"0002.jpg,a', 6: '"0005.jpg",b'}, "lines 4 to 7", id="to the next"),
+        pytest.param({8: '0007.jpg,"b'}, "line 9", id="in the last line"),
+    ],
+)
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_quote_that_is_not_closed_is_told_with_its_line(photos, tmp_path, mended, told, above):
+    lines = ["path,label", *(f"{at:04}.jpg,{'ab'[at % 2]}" for at in range(8))]
+    for at, line in mended.items():
+        lines[at] = line
+    (tmp_path / "l.csv").write_text("\n".join(["sep=,"] * above + lines))
+    if above:
+        told = re.sub(r"\d", lambda number: str(int(number[0]) + 1), told)
+    line = stopped(photos, f"csv:{tmp_path}/l.csv")
+    assert "l.csv: not a CSV (" in line
+    assert f", {told}); close what is quoted there, or take the quote out" in line
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_first_line_of_excel_says_what_parts_the_cells(photos, tmp_path, mark):
+    lines = ["path,label", *(f"{path},{'ab'[at % 2]}" for at, path in enumerate(PICTURES))]
+    text = "\r\n".join([f"sep={mark}", *(line.replace(",", mark) for line in lines)])
+    (tmp_path / "l.csv").write_bytes(text.encode("utf-8-sig"))
+    assert build_table(photos, f"csv:{tmp_path}/l.csv").label.tolist() == ["a", "b"] * 4
+    (tmp_path / "l.csv").write_text(text.replace("0003", "0009"))
+    assert "no image in" in (line := stopped(photos, f"csv:{tmp_path}/l.csv"))
+    assert "(line 6)" in line

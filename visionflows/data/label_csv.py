@@ -4,21 +4,20 @@
     csv_rows("labels.csv", ("id", "breed"), Path("photos"), ["dogs/000bec.jpg"])
 
 The columns may be named. Else they are path and label, or the only ones that a CSV has of
-`FILE_COLUMNS` and of `LABEL_COLUMNS`, in any case. A path is looked up as it stands, then as people
-write it: with backslashes, in another Unicode form or case, without its folders or its ending,
-as long as it can mean one picture alone.
+`FILE_COLUMNS` and of `LABEL_COLUMNS`, in any case. A path may be written as people write it, as
+long as it can mean one picture alone (`visionflows.data.label_paths`). One of `SIDE_COLUMNS` is the
+split, if it says so; else the folders may give one.
 """
 
 import csv
 import io
 import os
-import posixpath
-from collections import defaultdict
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionflows.data.layout import nfc
+from visionflows.data.label_paths import Pictures
+from visionflows.data.layout import TEST, TRAIN, VALID, Layout, divide, role_of
 from visionflows.data.lines import shown, some
 from visionflows.errors import PlaceError, TableError
 from visionflows.places import file_in, is_local
@@ -29,6 +28,9 @@ FILE_COLUMNS = (
     *("image_id", "id"),
 )
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "breed", "species", "target")
+IS_VALID = "is_valid"  # True or False in each line, before any other
+SIDE_COLUMNS = (IS_VALID, "split", "set", "data set", "data_set", "dataset", "subset", "partition")
+_PARTED = re.compile(r'"?sep=(.)"?[ \t]*\r?\n', re.IGNORECASE)
 _BOOLS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "valid", "validation", "val", "dev"), True),
     **dict.fromkeys(("false", "0", "0.0", "no", "train", "training"), False),
@@ -41,100 +43,93 @@ class _Line(NamedTuple):
     number: int
     path: str
     label: str
-    is_valid: str | None = None
+    side: str = ""
+
+
+class _Columns(NamedTuple):
+    """Where path, label and side of the split stand in a line; and what the side's is called."""
+
+    path: int
+    label: int
+    side: int = -1
+    side_name: str = ""
 
 
 def csv_rows(
     where: str, columns: tuple[str, ...], folder: Path, paths: list[str]
-) -> list[dict[str, Any]]:
-    """The rows of the images (`paths`) in `folder` that the CSV names, sorted by path.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of the images (`paths`) in `folder` that the CSV names, sorted by path; and notes.
 
-    Each has path, label, and is_valid if the CSV has that column. Raises PlaceError where there is
+    Each has path and label, and is_valid if the CSV gives a split or, where it gives none, the
+    folders do; what is a test's by either has no label, and why. Raises PlaceError where there is
     no such CSV, and TableError where it does not fit the folder.
     """
     text, beside = _read(where, folder)
-    pictures = _Pictures(paths, os.path.abspath(folder), beside)
+    head, lines = _lines(where, columns, text)
+    roles, notes = _roles(where, head, lines)
+    pictures = Pictures(paths, os.path.abspath(folder), beside)
+    rows = _rows(where, folder, pictures, lines, roles)
+    if not any(row["label"] for row in rows):
+        raise TableError(f"{where}: has no row with a label; fill in its column of labels")
+    sides = [row.pop("role") for row in rows]
+    if not roles:
+        return rows, [*notes, *Layout(paths, classes=False).split(rows, named=True)]
+    test = f"a test's, says the column {shown(head.side_name)}"
+    divide(rows, [(role, test if role == TEST else "") for role in sides])
+    if head.side_name == IS_VALID:  # its word counts even where it leaves nothing to validate on
+        rows = [{**row, "is_valid": role == VALID} for row, role in zip(rows, sides, strict=True)]
+    return rows, notes
+
+
+def _rows(
+    where: str, folder: Path, pictures: Pictures, lines: list[_Line], roles: list[str]
+) -> list[dict[str, Any]]:
+    """A row of path, label and (where there are any) role for each image that lines name."""
     rows: dict[str, tuple[dict[str, Any], int]] = {}
     lost = []
-    for line in _lines(where, columns, text):
+    for line, role in zip(lines, roles or [""] * len(lines), strict=True):
         found = pictures.meant(line.path)
         if len(found) != 1:
-            lost.append((line, found))
+            if role != TEST:  # of a test the pictures may well be elsewhere
+                lost.append((line, found))
             continue
-        row: dict[str, Any] = {"path": found[0], "label": line.label}
-        if line.is_valid is not None:
-            row["is_valid"] = _bool(line, where)
+        row = {"path": found[0], "label": line.label, "role": role}
         first, number = rows.setdefault(found[0], (row, line.number))
         if first != row:
             raise TableError(
                 f"{where}: names {shown(found[0])} twice, with different values "
-                f"(lines {number} and {line.number})"
+                f"(lines {number} and {line.number}); take one of them out"
             )
     if lost:
         raise TableError(f"{where}: {_lost(folder, lost)}")
-    if not any(row["label"] for row, _ in rows.values()):
-        raise TableError(f"{where}: has no row with a label")
     return [rows[path][0] for path in sorted(rows)]
 
 
-class _Pictures:
-    """The pictures of a folder, found as people write their paths, in a CSV that lies `beside`."""
-
-    def __init__(self, paths: list[str], folder: str, beside: str):
-        self.paths, self.folder, self.beside = set(paths), folder, beside
-        self.by_name: dict[str, list[str]] = defaultdict(list)  # with the ending, and without
-        for path in paths:
-            name = _plain(posixpath.basename(path))
-            for key in {name, posixpath.splitext(name)[0]}:
-                self.by_name[key].append(path)
-
-    def meant(self, text: str) -> list[str]:
-        """The pictures that a path may mean: one, none, or several."""
-        if text in self.paths:
-            return [text]
-        slashed = text.replace("\\", "/").strip()
-        spots = [*self._spots(text), *self._spots(slashed)]
-        for spot in spots:
-            if spot in self.paths:
-                return [spot]
-        wanted = [_plain(spot) for spot in spots]
-        tail = f"/{_plain(posixpath.normpath(slashed))}"
-        found = self.by_name.get(posixpath.basename(tail), [])
-        for key in (_plain, _without_ending):
-            keys = {path: key(path) for path in found}
-            for spot in wanted:
-                if same := [path for path in found if keys[path] == spot]:
-                    return _nearest(same, slashed)
-            if below := [path for path in found if keys[path].endswith(tail)]:
-                return _nearest(below, slashed)
-        return []
-
-    def _spots(self, text: str) -> list[str]:
-        """Where in the folder a path may lead: from it, and from where the CSV lies."""
-        spots = [posixpath.normpath(text)]
-        full = posixpath.normpath(posixpath.join(self.beside, text))
-        if self.beside and full.startswith(f"{self.folder}/"):
-            spots.append(full[len(self.folder) + 1 :])
-        return spots
+def _roles(where: str, head: _Columns, lines: list[_Line]) -> tuple[list[str], list[str]]:
+    """What each line is in the split that a column gives, or nothing; and a note on that."""
+    if head.side < 0:
+        return [], []
+    if head.side_name == IS_VALID:
+        return [VALID if _bool(line, where) else TRAIN for line in lines], []
+    roles, column = [role_of(line.side) for line in lines], shown(head.side_name)
+    known = {*roles} - {""}
+    if len(known) < 2:
+        said = [*dict.fromkeys(line.side for line in lines)]
+        odd = known and {*roles} != {TRAIN}
+        return [], [f"the column {column} is taken for no split: it says {some(said)}"] * bool(odd)
+    for line, role in zip(lines, roles, strict=True):
+        if not role:
+            raise TableError(
+                f"{where}: line {line.number}: {column} of {shown(line.path)} is {line.side!r}; "
+                "write train, valid or test"
+            )
+    return roles, [f"the split is that of the column {column}: {_told(roles)}"]
 
 
-def _plain(path: str) -> str:
-    return nfc(path).casefold()
-
-
-def _without_ending(path: str) -> str:
-    return posixpath.splitext(_plain(path))[0]
-
-
-def _nearest(paths: list[str], text: str) -> list[str]:
-    """The one of several that is written as the text is, if it is one; else all of them."""
-    text = nfc(posixpath.normpath(text))
-    same = [
-        path
-        for path in paths
-        if text in (nfc(path)[-len(text) :], nfc(posixpath.splitext(path)[0])[-len(text) :])
-    ]
-    return same if len(same) == 1 else paths
+def _told(roles: list[str]) -> str:
+    counts = {role: roles.count(role) for role in (TRAIN, VALID, TEST)}
+    parts = {TRAIN: "to train on", VALID: "to validate on", TEST: "left out as a test's"}
+    return ", ".join(f"{counts[role]} {what}" for role, what in parts.items() if counts[role])
 
 
 def _lost(folder: Path, lost: list[tuple[_Line, list[str]]]) -> str:
@@ -145,31 +140,49 @@ def _lost(folder: Path, lost: list[tuple[_Line, list[str]]]) -> str:
     which = f"(line{'s' if lines[1:] else ''} {numbers})"
     names = [line.path for line in lines]
     if missing:
-        return f"{len(lines)} of its paths name no image in {folder} {which}: {some(names)}"
+        return (
+            f"{len(lines)} of its paths name no image in {folder} {which}: {some(names)}; write "
+            "them from that folder on, or take those lines out"
+        )
     remarks = [some(found) for _, found in lost]
-    return f"{len(lines)} of its paths may mean several images {which}: {some(names, remarks)}"
+    return (
+        f"{len(lines)} of its paths may mean several images {which}: {some(names, remarks)}; "
+        "write their folders and endings too"
+    )
 
 
-def _lines(where: str, named: tuple[str, ...], text: str) -> Iterator[_Line]:
-    """The lines of a CSV that have anything in them, after the first one, which names columns."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    columns, number = None, 1
+def _lines(where: str, named: tuple[str, ...], text: str) -> tuple[_Columns, list[_Line]]:
+    """Which columns a CSV has, as its first line says, and its other lines that hold anything."""
+    parted = _PARTED.match(text)  # Excel's own first line, which says what parts the cells
+    text, first = (text[parted.end() :], 2) if parted else (text, 1)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=parted[1] if parted else ",", strict=True
+    )
+    columns, number, lines = None, first, []
     try:
         for cells in reader:
             if any(map(str.strip, cells)):
                 if columns is None:
                     columns = _columns(where, named, [cell.strip() for cell in cells])
                 else:
-                    path, label, *side = ("".join(cells[at : at + 1]) for at in columns)
-                    yield _Line(number, path, label, *side)
-            number = reader.line_num + 1
+                    lines.append(_line(number, cells, columns))
+            number = reader.line_num + first
     except csv.Error as error:
-        raise TableError(f"{where}: not a CSV ({error}, line {reader.line_num})") from error
-    if columns is None:
-        _columns(where, named, [])
+        at = reader.line_num + first - 1
+        span = f"lines {number} to {at}" if at > number else f"line {number}"
+        raise TableError(
+            f"{where}: not a CSV ({error}, {span}); close what is quoted there, or take the quote "
+            "out"
+        ) from error
+    return columns or _columns(where, named, []), lines
 
 
-def _columns(where: str, named: tuple[str, ...], head: list[str]) -> list[int]:
+def _line(number: int, cells: list[str], columns: _Columns) -> _Line:
+    path, label, side = ("".join(cells[at : at + 1]) if at >= 0 else "" for at in columns[:3])
+    return _Line(number, path, label.strip(), side.strip())
+
+
+def _columns(where: str, named: tuple[str, ...], head: list[str]) -> _Columns:
     """Which columns hold the path, the label, and the side of the split if there is one."""
     names = [name.casefold() for name in head]
     pairs: tuple[tuple[str, ...], ...] = (("path",), ("label",))
@@ -193,11 +206,10 @@ def _columns(where: str, named: tuple[str, ...], head: list[str]) -> list[int]:
                 f"{where}: has the columns {some(several)}; say which is meant, such as "
                 f"--labels csv:{where}#{','.join(pair)}"
             )
-    return [*(at for columns in found for at in columns), *_index(names, "is_valid")]
-
-
-def _index(names: list[str], name: str) -> list[int]:
-    return [names.index(name)] if name in names else []
+    (path,), (label,) = found
+    sides = (names.index(name) for name in SIDE_COLUMNS if name in names)
+    side = next((at for at in sides if at not in (path, label)), -1)
+    return _Columns(path, label, side, names[side] if side >= 0 else "")
 
 
 def _way_out(where: str, named: tuple[str, ...], head: list[str]) -> str:
@@ -231,9 +243,9 @@ def _read(where: str, folder: Path) -> tuple[str, str]:
 
 def _bool(line: _Line, where: str) -> bool:
     try:
-        return _BOOLS[(line.is_valid or "").strip().lower()]
+        return _BOOLS[line.side.lower()]
     except KeyError:
         raise TableError(
-            f"{where}: line {line.number}: is_valid of {shown(line.path)} is {line.is_valid!r}; "
+            f"{where}: line {line.number}: is_valid of {shown(line.path)} is {line.side!r}; "
             "write True or False"
         ) from None

@@ -90,20 +90,22 @@ def parse_label_rule(text: str) -> LabelRule:
 def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
     """The images (`paths`) that a folder holds with their labels, sorted by path.
 
-    The label is empty where the rule gives none. From a CSV come only the rows it names, with
-    is_valid if it has that column. A mask beside the picture that it is of has none (data.masks),
-    but in a CSV. Labels are NFC. Raises TableError where no image gets a label
-    or the CSV does not fit the folder, and PlaceError where there is no such CSV.
+    The label is empty where the rule gives none, and for what is a test's by the folders or the
+    CSV. From a CSV come only the rows it names. They have is_valid where it, or the folders, give
+    a split. A mask beside the picture that it is of has no label (data.masks), but in a CSV. Labels
+    are NFC. Raises TableError where no image gets a label or the CSV does not fit the folder, and
+    PlaceError where there is no such CSV.
     """
-    notes, beside = [], set() if rule.kind == "csv" else masks(paths, LocalPlace(folder))
+    beside = set() if rule.kind == "csv" else masks(paths, LocalPlace(folder))
     paths = [path for path in paths if path not in beside]
     if rule.kind == "csv":
-        rows = csv_rows(rule.value, rule.columns, folder, paths)
+        rows, notes = csv_rows(rule.value, rule.columns, folder, paths)
     elif rule.kind == "folder":
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()
     else:
         rows = [{"path": path, "label": rule.label_of(path)} for path in paths]
+        notes = Layout(paths, classes=False).split(rows)
     if not any(row["label"] for row in rows):
         raise TableError(
             f"--labels {rule}: {_sees(rule, paths)}matches no file, such as {some(paths)}"

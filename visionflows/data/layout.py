@@ -41,12 +41,16 @@ class Spot(NamedTuple):
 
 
 class Layout:
-    """The folders of a dataset's images; `paths` are relative to it."""
+    """The folders of a dataset's images; `paths` are relative to it.
 
-    def __init__(self, paths: list[str]):
+    Without `classes` they are no classes: something else labels, and the parts of a split need
+    hold no folders.
+    """
+
+    def __init__(self, paths: list[str], classes: bool = True):
         self.paths = paths
         folders = sorted({posixpath.dirname(path) for path in paths})
-        self.splits, self.shallow = _splits(folders)
+        self.splits, self.shallow = _splits(folders, classes)
         self.spots = {folder: self._spot(folder) for folder in folders}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -69,6 +73,20 @@ class Layout:
             for row, spot in zip(rows, spots, strict=True):
                 row["is_valid"] = spot.role == VALID
         return rows
+
+    def split(self, rows: list[dict[str, Any]], named: bool = False) -> list[str]:
+        """Put the folders' split, if the labelled rows have one, on rows of path and label; notes.
+
+        What lies in a test's folder loses its label, and so does what lies beside the folders of
+        the split, unless somebody has `named` each image.
+        """
+        spots = [self.spots[posixpath.dirname(row["path"])] for row in rows]
+        roles = {spot.role for spot, row in zip(spots, rows, strict=True) if row["label"]}
+        if not _is_split(roles):
+            return []
+        out = {TEST} if named else {TEST, ""}
+        divide(rows, [(spot.role, spot.why if spot.role in out else "") for spot in spots])
+        return self._split_note() if VALID in roles else []
 
     def notes(self) -> list[str]:
         """What is odd about the folders, a line each."""
@@ -127,10 +145,24 @@ def _class_of(role: str, parts: list[str]) -> Spot:
     return Spot(role, parts[-1], "/".join(parts[:-1]))
 
 
-def _splits(folders: list[str]) -> tuple[dict[str, dict[str, str]], set[str]]:
+def divide(rows: list[dict[str, Any]], sides: list[tuple[str, str]]) -> None:
+    """Put a split on rows: the role of each, and why it is to have no label, if it is to have none.
+
+    Where none is to validate on, the rows get no is_valid: they are split by lot.
+    """
+    given = VALID in {role for role, _ in sides}
+    for row, (role, why) in zip(rows, sides, strict=True):
+        if why:
+            row["label"], row["why"] = "", why
+        if given:
+            row["is_valid"] = role == VALID
+
+
+def _splits(folders: list[str], classes: bool) -> tuple[dict[str, dict[str, str]], set[str]]:
     """The folders that hold a split, with the role of each folder in them; which are classes.
 
-    A split is above the folders of its classes, or, several times over, inside each of them.
+    A split is above the folders of its classes, or, several times over, inside each of them;
+    anywhere, where folders are no `classes`.
     """
     below: dict[str, dict[str, bool]] = defaultdict(dict)  # a folder's own: does it hold others?
     for folder in folders:
@@ -144,9 +176,9 @@ def _splits(folders: list[str]) -> tuple[dict[str, dict[str, str]], set[str]]:
         if roles := _roles([*children]):
             holds = any(children[child] for child, role in roles.items() if role == TRAIN)
             (deep if holds else shallow)[folder] = roles
-    if len(shallow) < 2 or "" in shallow:
+    if classes and (len(shallow) < 2 or "" in shallow):
         shallow = {}
-    return {**deep, **shallow}, set(shallow)
+    return {**deep, **shallow}, set(shallow) if classes else set()
 
 
 def _roles(names: list[str]) -> dict[str, str]:
@@ -160,9 +192,13 @@ def _roles(names: list[str]) -> dict[str, str]:
         if found := _role(name):
             alike[found[1:]][name] = found[0]
     for roles in alike.values():
-        if TRAIN in roles.values() and {VALID, TEST} & {*roles.values()}:
+        if _is_split({*roles.values()}):
             return roles
     return {}
+
+
+def _is_split(roles: set[str]) -> bool:
+    return TRAIN in roles and bool({VALID, TEST} & roles)
 
 
 def _role(name: str) -> tuple[str, ...]:
@@ -174,9 +210,15 @@ def _role(name: str) -> tuple[str, ...]:
     return (TEST,) if name.casefold().startswith("test") else ()
 
 
+def role_of(word: str) -> str:
+    """What a word such as `Train` or `validation` makes what it stands at; empty for any other."""
+    found = (role for role, pattern in _WORDS.items() if pattern.fullmatch(word.casefold()))
+    return next(found, "")
+
+
 def _is_part(name: str) -> bool:
     """Whether a whole name is that of a split's part."""
-    return any(pattern.fullmatch(name.casefold()) for pattern in _WORDS.values())
+    return bool(role_of(name))
 
 
 def notes_on_classes(classes: Iterable[str]) -> list[str]:

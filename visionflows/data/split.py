@@ -79,8 +79,7 @@ def as_given(usable: "pd.DataFrame", rule: LabelRule) -> set[str]:
     meant = usable.sha256.isin(valid)
     if meant.all() or not meant.any():
         side = "train" if meant.all() else "validate"
-        whose = f"{rule.value}: its is_valid" if rule.value else f"--labels {rule}: its split"
-        raise TableError(f"{whose} leaves no usable image to {side} on")
+        raise TableError(f"--labels {rule}: its split leaves no usable image to {side} on")
     copies = usable.path[meant & ~said].tolist()
     if copies:
         log.warning(
