@@ -8,6 +8,7 @@ import tarfile
 import pytest
 from conftest import encoded, picture
 from labelled import make, pets, stopped
+from unprivileged import reachable_folder, unprivileged
 
 from visionflows.data.table import COLUMNS, build_table, fingerprint, notes
 from visionflows.errors import PlaceError, SettingsError
@@ -78,6 +79,20 @@ def test_names_that_are_not_utf8_are_opened_by_their_text(tmp_path):
     assert set(table.label) == {"a\\xe9", "b\\xe9"}
     assert set(table.status) == {"ok"}
     assert (tmp_path / name_of(table.path[0])).exists()
+
+
+def test_files_of_a_folder_that_may_be_listed_and_not_entered_are_rows_with_a_reason():
+    with reachable_folder() as folder:
+        make(pets(folder), "closed/c1.png")
+        for path in folder.rglob("*"):
+            path.chmod(0o755)
+        (folder / "closed").chmod(0o744)  # as chmod -R leaves it
+
+        def told() -> str:
+            table = build_table(folder, "regex:^([cd])").set_index("path")
+            return " ".join(table.loc["closed/c1.png", ["status", "error"]])
+
+        assert unprivileged(told) == "unreadable cannot be read: Permission denied"
 
 
 # The split

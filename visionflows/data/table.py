@@ -25,7 +25,7 @@ from visionflows.errors import SettingsError, TableError
 from visionflows.images.alike import signature
 from visionflows.images.formats import Pictures
 from visionflows.images.memory import MAX_PIXELS, Memory
-from visionflows.images.open import opened, read_file
+from visionflows.images.open import opened, read_file, why_unread
 from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.reduced import Keeper, Reduced
 from visionflows.images.status import BadImage
@@ -177,7 +177,7 @@ def with_contents(
         sha256 = ""
         try:
             file = images.path(name_of(path))
-            with memory.file(file.stat().st_size if file.exists() else 0):
+            with memory.file(_size(file, memory)):
                 data = read_file(file, memory)
                 sha256 = sha256_of(data)
                 return decoded(data, sha256)
@@ -187,6 +187,14 @@ def with_contents(
     with ThreadPoolExecutor(workers or decoders()) as pool:  # Pillow decodes without the GIL
         looks = list(pool.map(look, table.path, table.label, table.why))
     return table.join(pd.DataFrame(looks))
+
+
+def _size(file: Path, memory: Memory) -> int:
+    """A file's bytes. Raises BadImage where it cannot be asked for, as read_file does."""
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise why_unread(error, memory.encoded) from error
 
 
 def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:
