@@ -32,6 +32,27 @@ def test_a_tar_is_unpacked_however_it_is_packed(tmp_path, pack, format):
     assert content_of(tmp_path / "out") == FILES
 
 
+@pytest.mark.parametrize(
+    "after", [b"\n", bytes(512), bytes(100_000) + b"signed", b"\x1f", PHOTO, b"-" * 200_000]
+)
+@pytest.mark.parametrize("size", [1, 300])
+def test_what_follows_the_end_of_a_tgz_is_left_aside_as_by_tar(tmp_path, after, size, caplog):
+    files = {f"{at}.jpg": PHOTO for at in range(size)}
+    whole = tar_of(*files.items())
+    halves = gzip.compress(whole[:4_000]) + gzip.compress(whole[4_000:])
+    (tmp_path / "a.tgz").write_bytes(halves + after)
+    assert unpack(tmp_path / "a.tgz", tmp_path / "out").files == size
+    assert content_of(tmp_path / "out") == files
+    assert ("a.tgz: what follows its end is left aside" in caplog.text) == bool(after.strip(b"\0"))
+
+
+def test_names_with_a_slash_before_them_are_unpacked_below_the_folder(tmp_path):
+    first, other = ("/pets/1.jpg", PHOTO), special("/pets/2.jpg", tarfile.LNKTYPE, "/pets/1.jpg")
+    (tmp_path / "a.tar").write_bytes(tar_of(first, other, ("//pets/3.jpg", PHOTO)))
+    unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert content_of(tmp_path / "out") == {f"pets/{at}.jpg": PHOTO for at in (1, 2, 3)}
+
+
 def test_a_zip_is_unpacked(tmp_path):
     (tmp_path / "a").write_bytes(zip_of(("pets/", b""), *FILES.items()))
     assert unpack(tmp_path / "a", tmp_path / "out") == Unpacked(3, 10_000)

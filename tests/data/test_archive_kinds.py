@@ -121,7 +121,24 @@ def test_a_backslash_in_a_name_of_unix_stays_one(tmp_path):
     assert names_of(tmp_path / "windows", archive) == ["set/a/b.png"]
 
 
-@pytest.mark.parametrize("name", [rb"..\x.png", rb"a\..\..\x.png", rb"\x.png"])
+@pytest.mark.parametrize("made_by", [DOS, UNIX])
+@pytest.mark.parametrize("name", [rb"\set\x.png", rb"\\set\x.png", b"/set/x.png", b"//set/x.png"])
+def test_a_slash_before_a_name_leads_nowhere_else(tmp_path, name, made_by):
+    assert names_of(tmp_path, raw_zip(name, made_by=made_by)) == ["set/x.png"]
+
+
+@pytest.mark.parametrize("attributes", [0o040755 << 16 | 0x10, 0o040755 << 16, 0x10])
+def test_a_folder_without_its_slash_is_a_folder(tmp_path, attributes):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        folder = zipfile.ZipInfo("set")
+        folder.external_attr = attributes
+        packed.writestr(folder, b"")
+        packed.writestr("set/0.png", PHOTO)
+    assert unpack(tmp_path / "a.zip", tmp_path / "out") == Unpacked(1, len(PHOTO))
+    assert (tmp_path / "out/set/0.png").read_bytes() == PHOTO
+
+
+@pytest.mark.parametrize("name", [rb"..\x.png", rb"a\..\..\x.png", rb"\..\x.png"])
 def test_backslashes_lead_out_of_nothing(tmp_path, name):
     assert "nothing was unpacked" in refused(tmp_path, raw_zip(name, made_by=DOS))
 

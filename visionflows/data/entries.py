@@ -10,7 +10,6 @@ off. What comes out of here is written by `visionflows.data.archive`.
 
 import bz2
 import contextlib
-import gzip
 import io
 import lzma
 import posixpath
@@ -25,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Self
 
+from visionflows.data.gzipped import MAGIC, open_gzip
 from visionflows.data.kinds import HEAD, kind_of
 from visionflows.data.zips import zip_entries
 from visionflows.errors import ArchiveError, PlaceError
@@ -42,12 +42,13 @@ UNSUSPECTED_BYTES = 64 << 20
 MAX_DEPTH = 50
 # What tells about one entry, names above all; tarfile reads it into memory in one piece.
 MAX_HEADER_BYTES = 1 << 20
+_TODO = "nothing was unpacked; if you trust it, unpack it yourself and give the folder"
 LEADS_OUT = "is a link that leads out of the archive"
 
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
 _Opener = Callable[[Path, Literal["rb"]], io.BufferedIOBase]
 _TAR_MAGIC: dict[bytes, _Opener] = {
-    b"\x1f\x8b": gzip.open,
+    MAGIC: open_gzip,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
     b"\x28\xb5\x2f\xfd": zstd.open,
@@ -156,8 +157,10 @@ class Entries:
 
     def _checked(self, info: tarfile.TarInfo) -> tarfile.TarInfo:
         """The entry, counted, its name without detours. Raises ArchiveError if it is refused."""
-        if info.name.startswith("/"):  # the filter would cut the slash off and go on
-            raise refused(self.shown, info, "is an absolute path")
+        # Some programs (tar -P) write whole paths. The filter cuts the slash off a name; a hard
+        # link's other name was such a path as well.
+        if info.islnk() and info.name.startswith("/"):
+            info.linkname = info.linkname.lstrip("/")
         try:
             info = tarfile.data_filter(info, str(self.root))
         except tarfile.FilterError as error:
@@ -191,7 +194,7 @@ class Entries:
 
 def refused(archive: str, info: tarfile.TarInfo, why: str) -> ArchiveError:
     """The error for an entry that must not be unpacked."""
-    return ArchiveError(f"{archive}: the entry {text_of(info.name)!r} {why}; nothing was unpacked")
+    return ArchiveError(f"{archive}: the entry {text_of(info.name)!r} {why}; {_TODO}")
 
 
 @contextlib.contextmanager
@@ -208,7 +211,7 @@ def decoding(archive: str) -> Iterator[None]:
 def _bomb(entries: Entries) -> ArchiveError:
     return ArchiveError(
         f"{entries.shown}: unpacks to over {entries.limits.ratio:g} times its size, as bombs do; "
-        "nothing was unpacked; if you trust it, unpack it yourself and give the folder"
+        f"{_TODO}"
     )
 
 

@@ -21,6 +21,7 @@ from visionflows.errors import ArchiveError
 from visionflows.places.names import text_of
 
 _LOCKED, _UTF8 = 0x1, 0x800  # bits of an entry's flags
+_DOS_FOLDER = 0x10  # a bit of an entry's attributes where files have no modes
 _UNICODE_PATH = 0x7075  # the extra field in which WinRAR and 7-Zip say a name again, in UTF-8
 _WINDOWS = (0, 10, 14)  # what made an entry: FAT, NTFS, VFAT
 _UNPACKED_HERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -98,7 +99,8 @@ def _as_tar(packed: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> tarfil
     """A zip's entry as a tar would tell it, so that both pass the same gate."""
     entry = tarfile.TarInfo(name)
     mode = stat.S_IFMT(info.external_attr >> 16)
-    if name.endswith("/"):
+    of_dos = mode == 0 and info.external_attr & _DOS_FOLDER and not info.file_size
+    if name.endswith("/") or mode == stat.S_IFDIR or of_dos:
         entry.type = tarfile.DIRTYPE
     elif mode == stat.S_IFLNK:
         entry.type = tarfile.SYMTYPE
