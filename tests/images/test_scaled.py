@@ -14,6 +14,8 @@ from visionflows.images.memory import Memory, decoding_bytes
 from visionflows.images.open import open_image, pixels
 from visionflows.images.opening import BEFORE, Opening
 from visionflows.images.status import BadImage
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.training.settings import TrainSettings
 
 pillow_heif.register_heif_opener()
 SCALED = Opening(side=32)
@@ -106,6 +108,19 @@ def test_a_108_megapixel_jpeg_passes_where_it_costs_little():
     assert size_of(data, opening=SCALED) == (12_000, 9_000)
     with pytest.raises(BadImage, match="1500×1125 pixels, more than the limit"):
         open_image(data, 1_000_000, opening=SCALED)
+
+
+@pytest.mark.parametrize("settings", [TrainSettings, ScoreSettings])
+def test_what_max_pixels_counts_is_said_as_it_is(settings):
+    """Of a JPEG the pixels that it is decoded to, of any other picture all that it has."""
+    jpeg, png = (encoded(photo((900, 700)), format) for format in ("JPEG", "PNG"))
+    assert size_of(jpeg, max_pixels=300_000, opening=SCALED) == (900, 700)
+    for data, opening in ((jpeg, Opening()), (png, SCALED)):
+        with pytest.raises(BadImage, match="900×700 pixels, more than the limit of 300,000"):
+            size_of(data, max_pixels=300_000, opening=opening)
+    told = settings.model_fields["max_pixels"].description
+    assert told.startswith("Images of more pixels, as decoded, ")
+    assert told.endswith("; a large JPEG is decoded smaller, unless `decode` is full.")
 
 
 def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):

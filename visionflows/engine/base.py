@@ -73,7 +73,8 @@ class EngineSettings(BaseModel):
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
-        description="Larger images get the row `too_large`, as those do that memory cannot hold.",
+        description="Images of more pixels, as decoded, get the row `too_large`, as those do that "
+        "memory cannot hold; a large JPEG is decoded smaller, unless `decode` is full.",
     )
     decode: Decoding = Field(
         "auto", description="Large photos whole, or smaller; `auto`: as the model was trained."

@@ -52,7 +52,12 @@ class TrainSettings(BaseModel):
         description="`auto` trains in bfloat16 (float16 on older GPUs) where that is native; "
         "`float32` never does.",
     )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Larger images are left out.")
+    max_pixels: int = Field(
+        MAX_PIXELS,
+        ge=1,
+        description="Images of more pixels, as decoded, are left out; a large JPEG is decoded "
+        "smaller, unless `decode` is full.",
+    )
     decode: Decoding = Field(
         "auto", description="Large photos whole, or smaller, which is faster; `auto`: smaller."
     )
