@@ -1,6 +1,7 @@
 """Copies of large photos: the same pixels, never a torn one, and no more room than there is."""
 
 import os
+import shutil
 import time
 from importlib import metadata
 
@@ -93,15 +94,38 @@ def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(cop
     assert "no room for copies of more large photos" in caplog.text
 
 
+def test_half_of_the_disk_stays_free_however_small_a_copy_is_and_it_is_said(caplog, tmp_path):
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        copies = Reduced(disk / "photos", Opening(side=16))
+        keeper = Keeper(copies)
+        for number, sha256 in enumerate(SHA256S):
+            keeper.keep(sha256, picture(number, (300, 200)))  # 180 kB
+        found, free = kept(copies), shutil.disk_usage(disk).free
+    assert found == {0, 1, 2, 3, 4}
+    assert free > 1 << 20
+    assert len(caplog.messages) == 1
+
+
+def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        copies = Reduced(disk / "photos", Opening(side=16))
+        for number in range(4):
+            Keeper(copies).keep(SHA256S[number], picture(number, (300, 200)))
+            age(copies, number, seconds=1000 - number)
+        (disk / "of-others").write_bytes(bytes(1 << 20))
+        Keeper(copies).keep(SHA256S[4], picture(4, (300, 200)))
+        found = kept(copies)
+    assert found == {3, 4}
+
+
 def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = Reduced(disk / "photos", Opening(side=16))
         keeper = Keeper(copies)
-        large = picture(0, (500, 400))
-        for sha256 in SHA256S:
-            keeper.keep(sha256, large)
+        for number, sha256 in enumerate(SHA256S):
+            keeper.keep(sha256, picture(number, (700, 600)))  # 1,260 kB
         found = kept(copies)
-    assert found == {0, 1}  # half of what is left is for others
+    assert found == set()
     assert len(caplog.messages) == 1
 
 

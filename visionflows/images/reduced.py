@@ -73,7 +73,8 @@ class Reduced:
 
 
 class Keeper:
-    """Who makes copies, from many threads: within `most` bytes, and half of what the disk has left.
+    """Who makes copies, from many threads: of all copies at most `most` bytes, and half of what
+    the disk has for them and for everything else.
 
     Copies of other trainings go first, the oldest before the others; those that this one has used
     stay. Where there is no more room, or no right to write, what is left is decoded every time.
@@ -111,14 +112,16 @@ class Keeper:
                 return False
             if self._older is None:
                 self._look()
-            free = shutil.disk_usage(self.copies.own).free
-            while self._older and (self._bytes + need > self.most or need > free // 2):
+            # The same for every copy, and less where others write on this disk meanwhile.
+            disk = shutil.disk_usage(self.copies.own).free + self._bytes
+            room = min(self.most, disk // 2)
+            while self._older and self._bytes + need > room:
                 _, size, path = self._older.pop()
                 if path.name not in self.ours:
                     path.unlink(missing_ok=True)
                     self._bytes -= size
-                    free += size
-            if self._bytes + need > self.most or need > free // 2:
+            if self._bytes + need > room:
+                free = disk - self._bytes
                 self._stop(f"{self._bytes >> 20} MB are taken, {free >> 20} MB are free")
                 return False
             self._bytes += need
