@@ -1,5 +1,6 @@
 """Locks by claims, in a bucket: of the dead, of other machines, lost, and unreadable."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -73,3 +74,17 @@ def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
         *("beside/free", "out/parts/1", "out/run.json")
     ]
     assert out.read("run.json") == b"whole"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_server_that_fails_as_a_lock_is_let_go_fails_no_run_and_hides_no_error(
+    bucket, monkeypatch, caplog, fails
+):
+    monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
+    told = contextlib.nullcontext() if not fails else pytest.raises(ValueError, match="of the run")
+    with told, bucket.lock(".lock"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+        if fails:
+            raise ValueError("of the run")
+    (line,) = caplog.messages
+    assert line.startswith(f"{bucket}: its lock stays for a minute, and dies then: ")
