@@ -10,8 +10,12 @@ from visionflows.cluster.run import ClusterRun
 from visionflows.cluster.scorer import Facts, Scorer
 from visionflows.model.bundle import load
 from visionflows.model.registry import find
+from visionflows.places import place
 from visionflows.scoring import base
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.inventory import begin_inventory
+from visionflows.scoring.job import computed_by, job_of
+from visionflows.scoring.run import ScoreSettings, open_engine, score_folder
+from visionflows.scoring.shards import MARK, Work, open_run
 from visionflows.scoring.source import Source
 
 SETTINGS = ScoreSettings(shard_size=5, batch_size=5)
@@ -37,6 +41,20 @@ class OneScorer(Fleet):
             in_hand += itertools.islice(works, 1)
             self.shards.append(work.shard.index)
             yield self.scorer.score(work)
+
+
+def test_the_mark_of_a_killed_run_goes_when_another_begins(trained, inbox, where, tmp_path):
+    output, source = place(where(tmp_path / "out")), Source(str(inbox))
+    engine = open_engine("shapes", trained.store, SETTINGS)
+    job = job_of(engine, source.text, SETTINGS)
+    for number in range(2):
+        with base.alone(output, 0):
+            found = begin_inventory(source, output, job, [], SETTINGS).end()
+            what = found.job, found.listing, source.place, computed_by(engine), SETTINGS
+            left = [*open_run(output, Work(*what))]
+        assert len(left) == 18
+        assert output.names("parts") == ["plan.json"]
+        output.write(f"parts/{MARK}{number}", b"")  # and killed there
 
 
 @pytest.mark.parametrize("sorted_", [True, False])
@@ -65,6 +83,7 @@ def test_shards_of_a_listing_that_is_given_up_are_only_those_in_hand(
     assert told.books.found == 60
     expected = (tmp_path / "whole/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
+    assert not list((tmp_path / "out/parts").glob("*run-*"))  # that of the first listing neither
     assert run.scored == 5 * len(fleet.shards)
     in_vain = len(fleet.shards) - 12
     assert in_vain == 0 if sorted_ else 1 <= in_vain <= 2 + IN_HAND

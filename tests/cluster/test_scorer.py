@@ -22,6 +22,7 @@ from visionflows.scoring.parts import read_parts
 from visionflows.scoring.run import open_engine
 from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.shards import MARK
 from visionflows.scoring.source import Source
 
 SETTINGS = ScoreSettings(shard_size=50, precision="float32")
@@ -45,11 +46,11 @@ def work(trained, inbox, tmp_path) -> Work:
     with alone(output, 0):
         job = job_of(engine, source.text, SETTINGS)
         found = begin_inventory(source, output, job, [], SETTINGS).end()
-    output.write("parts/.run-1", b"")
+    output.write(f"parts/{MARK}1", b"")
     shard = found.listing.shards[0]
     some = [f"{inbox}/{found.listing.files(shard)[0].entry.name}"]
     version = metadata.version("visionflows")
-    there = There(source.root, some, str(tmp_path / "out"), "parts/.run-1", version)
+    there = There(source.root, some, str(tmp_path / "out"), f"parts/{MARK}1", version)
     return Work(shard, found.listing.files(shard), found.job, [], there)
 
 

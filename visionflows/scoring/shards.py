@@ -31,7 +31,8 @@ log = logging.getLogger("visionflows.shards")
 
 PLAN = "parts/plan.json"
 # A file in `parts` for as long as a run on a cluster has its output: without it, no actor writes.
-MARK = ".run-"
+# Without a dot, as `names` leaves out what has one.
+MARK = "run-"
 
 
 def begun(output: Place, folder: str = "parts") -> Plan | None:
