@@ -17,6 +17,7 @@ import pytest
 from visionflows.errors import PlaceError, SettingsError
 from visionflows.places.local import LocalPlace
 from visionflows.serve.children import Children, descendants
+from visionflows.serve.environment import environment, of_server
 from visionflows.serve.state import alone
 from visionflows.serve.up import UpError, UpSettings, up
 
@@ -50,6 +51,21 @@ def test_a_password_file_that_is_empty_is_no_password(tmp_path):
 
 def test_another_kind_of_database_is_refused(tmp_path):
     assert "postgresql+asyncpg://" in refused(tmp_path, database="mysql://here/x", port=0)
+
+
+@pytest.mark.parametrize("given", ["--database", "PREFECT_SERVER_DATABASE_CONNECTION_URL"])
+def test_only_the_server_is_told_of_its_database(tmp_path, monkeypatch, given):
+    url = "postgresql+asyncpg://prefect:secret-4711@host/name"
+    settings = UpSettings(state=tmp_path, database=url if given == "--database" else "")
+    name = "VISIONFLOWS_DATABASE" if given == "--database" else given
+    monkeypatch.setenv(name, url)
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_PASSWORD", "secret-4711")
+    of_all = environment(settings, tmp_path, 4200, "")
+    assert not [name for name, value in of_all.items() if "secret-4711" in value]
+    told = of_server(of_all, settings)
+    assert told["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == url
+    assert told["PREFECT_SERVER_DATABASE_PASSWORD"] == "secret-4711"
+    assert told.items() >= of_all.items()
 
 
 def test_deployments_that_are_not_there_are_named(tmp_path):

@@ -15,11 +15,16 @@ from visionflows.serve import address
 from visionflows.serve.children import UP
 from visionflows.serve.settings import USER, UpSettings
 
+# What may hold the password of the database; the second is what Prefect called it before.
+_DATABASE = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", "VISIONFLOWS_DATABASE")
 _LEASES_ON_DISK = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 def environment(settings: UpSettings, state: Path, port: int, password: str) -> dict[str, str]:
-    """The environment of all that is started; a password is in it, and nowhere else."""
+    """The environment of all that is started; the UI's password is in it, and nowhere else.
+
+    The worker and its runs open files of strangers: where the database is, `of_server` says alone.
+    """
     here = address.local(settings.host, port)
     env = {
         **os.environ,
@@ -46,13 +51,20 @@ def environment(settings: UpSettings, state: Path, port: int, password: str) -> 
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
     }
     env.pop("VISIONFLOWS_PASSWORD", None)
+    env = {name: value for name, value in env.items() if not name.startswith(_DATABASE)}
     loopback_past_proxies(env, *([] if address.is_any(settings.host) else [settings.host]))
-    if settings.database:
-        env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = settings.database
     if password:
         env["PREFECT_SERVER_API_AUTH_STRING"] = f"{USER}:{password}"
         env["PREFECT_API_AUTH_STRING"] = f"{USER}:{password}"
     return env
+
+
+def of_server(env: dict[str, str], settings: UpSettings) -> dict[str, str]:
+    """The environment of the server, which alone is told of its database and the password there."""
+    told = {name: value for name, value in os.environ.items() if name.startswith(_DATABASE)}
+    if settings.database:
+        told["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = settings.database
+    return env | told
 
 
 def password(settings: UpSettings) -> str:

@@ -21,7 +21,7 @@ from visionflows.orchestration import ready
 from visionflows.serve import address, deploy, runs
 from visionflows.serve.attended import attended
 from visionflows.serve.children import Children
-from visionflows.serve.environment import environment, password
+from visionflows.serve.environment import environment, of_server, password
 from visionflows.serve.settings import POOL, USER, UpError, UpSettings
 from visionflows.serve.state import alone
 
@@ -68,7 +68,7 @@ def up(settings: UpSettings) -> None:
 def _bring_up(children: Children, settings: UpSettings, port: int, env: dict[str, str]) -> None:
     where = (settings.host, str(port), *([settings.url] if settings.url else []))
     server = [sys.executable, "-P", "-m", "visionflows.serve.server", *where]
-    children.start("server", server, env)
+    children.start("server", server, of_server(env, settings))
     log.info("starting the server; the first time it makes its database")
     _wait_healthy(children, env)
     deploy.apply(settings.deployments, env, children.log("deployments"))
