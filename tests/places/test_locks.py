@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from visionflows.errors import LockedError
-from visionflows.places.local import LocalPlace, clear_drafts
+from visionflows.places.local import LocalPlace
 
 ROOT = Path(__file__).parents[2]
 FORKING = """
@@ -91,7 +91,7 @@ def test_drafts_of_writers_that_were_killed_are_cleared_where_it_is_said(tmp_pat
     here = LocalPlace(tmp_path)
     for name in (".writing-1", "parts/.writing-2", "parts/x", "other/.writing-3"):
         here.write(name, b"half")
-    clear_drafts(here, ("", "parts", "nowhere"))
+    here.clear_drafts(("", "parts", "nowhere"), str)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         ".writing-3",
         "x",

@@ -176,6 +176,16 @@ class LocalPlace:
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
 
+    def clear_drafts(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
+        """Take away what writers that were killed left in folders that nobody else writes to.
+
+        Here drafts have names of their own. In a bucket they are uploads under the name that the
+        file was to have, and others may have some there: `ours` says which names we write.
+        """
+        for folder in folders:
+            for draft in self.path(folder).glob(f"{DRAFT}*"):
+                draft.unlink(missing_ok=True)
+
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds this place, or will hold it."""
         folder = self.root.absolute()
@@ -245,18 +255,6 @@ def drop_if_empty(where: Place) -> None:
     if isinstance(where, LocalPlace):
         with contextlib.suppress(OSError):
             where.root.rmdir()
-
-
-def clear_drafts(where: Place, folders: Iterable[str]) -> None:
-    """Take away what writers that were killed left in folders of a place that is ours alone.
-
-    In a bucket they leave uploads, which its lock aborts.
-    """
-    if not isinstance(where, LocalPlace):
-        return
-    for folder in folders:
-        for draft in where.path(folder).glob(f"{DRAFT}*"):
-            draft.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ import abc
 import contextlib
 import datetime
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -22,7 +23,7 @@ from visionflows.images.formats import listed
 from visionflows.machine import versions
 from visionflows.places import place
 from visionflows.places.base import Place
-from visionflows.places.local import clear_drafts, drop_if_empty
+from visionflows.places.local import drop_if_empty
 from visionflows.scoring import result, reviewed, shards
 from visionflows.scoring.books import Books
 from visionflows.scoring.history import History
@@ -41,6 +42,10 @@ log = logging.getLogger("visionflows.predict")
 FEW = 20
 # Files that are listed before any is scored: up to so many, all is known before any work.
 LISTED_FIRST = 20_000
+# What an output holds that may be large; a bucket tells whose an unfinished file is by its name.
+_OURS = re.compile(
+    r"part-\d+\.\w+|(predictions|failures|spreadsheet)\.csv|(report|review|history)\.html|run\.json"
+)
 
 
 class Run(abc.ABC):
@@ -277,7 +282,7 @@ def alone(output: str | Place, wait: float) -> Iterator[None]:
         with where.lock(".lock", wait):
             where.check_writable()
             previous = (f"previous/{name}" for name in where.names("previous"))
-            clear_drafts(where, ("", "parts", "failed", "history", *previous))
+            where.clear_drafts(("", "parts", "failed", "history", *previous), _OURS.fullmatch)
             yield
     finally:
         if not there:

@@ -11,7 +11,6 @@ import datetime
 import io
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
@@ -27,7 +26,6 @@ from visionflows.places.s3.bulk import reader
 from visionflows.places.s3.client import call, log, number
 from visionflows.places.s3.objects import Upload, abort_upload, chunks, get, put, tag_of
 
-OLD = 24 * 3600.0  # seconds after which an upload that nobody completed is nobody's
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _MOST_CHANGES = 20  # how often an update meets another one before something is wrong
 
@@ -187,20 +185,18 @@ class S3Place:
             raise denied
 
     def check_writable(self) -> None:
-        """As LocalPlace.check_writable; uploads that are a day old and unfinished are aborted."""
+        """As LocalPlace.check_writable."""
         probe = f"{self.prefix}.probe-{secrets.token_hex(8)}"
         put(self.bucket, probe, b"visionflows writes here")
         call("delete_object", self.bucket, Key=probe)
-        self._clear_uploads(OLD)
 
     def free_bytes(self) -> None:
         return None  # a bucket has no end
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
-        """As LocalPlace.lock; uploads that a dead run left unfinished here are aborted."""
+        """As LocalPlace.lock."""
         with hold(self, name, wait):
-            self._clear_uploads()
             yield
 
     def written(self, name: str) -> dict[str, datetime.datetime]:
@@ -208,14 +204,15 @@ class S3Place:
         found = listing.keys(self.bucket, self._below(name))
         return {item["Key"].removeprefix(self.prefix): item["LastModified"] for item in found}
 
-    def _clear_uploads(self, age: float = 0.0) -> None:
-        """Abort uploads that nobody completes: not further down, where other runs may be."""
+    def clear_drafts(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
+        """As LocalPlace.clear_drafts: unfinished uploads of ours; others may be at theirs."""
+        known = {self._below(folder) for folder in folders}
         try:
             found = call("list_multipart_uploads", self.bucket, Prefix=self.prefix)
         except (FileNotFoundError, PlaceError) as error:  # rclone calls none not found
             log.info("unfinished uploads are not looked for: %s", error)
             return
         for upload in found.get("Uploads", ()):
-            key, old = upload["Key"], time.time() - upload["Initiated"].timestamp() > age
-            if old and key.startswith(self.prefix) and key[len(self.prefix) :].count("/") <= 1:
-                abort_upload(self.bucket, key, upload["UploadId"])
+            folder, slash, name = upload["Key"].rpartition("/")
+            if folder + slash in known and ours(name):
+                abort_upload(self.bucket, upload["Key"], upload["UploadId"])
