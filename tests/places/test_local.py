@@ -1,8 +1,10 @@
 """What only a disk can do: names of any bytes, links, rights, drafts, disks that are full."""
 
 import errno
+import fcntl
 import os
 import random
+import stat
 import subprocess
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from unprivileged import reachable_folder, unprivileged
 
 from visionflows.errors import PlaceError, SettingsError
 from visionflows.images.formats import is_image_name
-from visionflows.places import place
+from visionflows.places import local, place
 from visionflows.places.base import MISSING
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of, text_of
@@ -207,6 +209,42 @@ def test_no_space_is_one_line_and_leaves_nothing(full_disk, size):
     assert caught.value.__cause__.errno == errno.ENOSPC
     assert os.listdir(full_disk) == []
     out.write("weights", b"fits")
+
+
+@pytest.mark.parametrize("lacks", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
+    tmp_path, monkeypatch, lacks
+):
+    def flock(descriptor, operation):
+        raise OSError(lacks, os.strerror(lacks))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = len(os.listdir("/proc/self/fd")), set(local._held)
+    lock = LocalPlace(tmp_path).lock(".lock")
+    with pytest.raises(PlaceError) as caught:
+        lock.__enter__()
+    assert str(caught.value) == (
+        f"{tmp_path}/.lock: its file system has no locks ({os.strerror(lacks)}); mount it with "
+        "flock, or name another place"
+    )
+    assert (len(os.listdir("/proc/self/fd")), set(local._held)) == before
+
+
+@pytest.mark.parametrize("lacks", [errno.EINVAL, errno.ENOTSUP])
+def test_a_share_that_syncs_no_folders_takes_files_all_the_same(tmp_path, monkeypatch, lacks):
+    real, failing = os.fsync, lacks
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(failing, os.strerror(failing))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    LocalPlace(tmp_path).write("a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    failing = errno.EIO
+    with pytest.raises(PlaceError, match="b: cannot be written"):
+        LocalPlace(tmp_path).write("b", b"x")
 
 
 def test_free_bytes_of_a_folder_to_be_made(tmp_path):

@@ -23,7 +23,9 @@ from visionflows.places.walk import version_of, walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
+# What file systems say that lack a call: locks without a lockd, or Lustre's without `-o flock`.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 DRAFT = ".writing-"  # what a file is called until it is whole
 _held: set[int] = set()  # the descriptors of this process's locks
@@ -221,15 +223,19 @@ def _locked(path: Path) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     _held.add(descriptor)
+    taken = False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            return descriptor
+        taken = os.path.samestat(os.fstat(descriptor), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
         pass  # held, or let go and taken away between the two calls
-    _held.discard(descriptor)
-    os.close(descriptor)
-    return None
+    except OSError as error:
+        raise PlaceError(_lock_line(path, error)) from error
+    finally:
+        if not taken:
+            _held.discard(descriptor)
+            os.close(descriptor)
+    return descriptor if taken else None
 
 
 def _let_go() -> None:
@@ -262,6 +268,9 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:  # some shares sync files and no folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -283,3 +292,12 @@ def _write_line(path: Path, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path}: this user may not write there; name a place that it may write"
     return f"{path}: cannot be written ({error.strerror}); name another place"
+
+
+def _lock_line(path: Path, error: OSError) -> str:
+    if error.errno not in _NO_LOCKS:
+        return _write_line(path, error)
+    return (
+        f"{path}: its file system has no locks ({error.strerror}); mount it with flock, or name "
+        "another place"
+    )
