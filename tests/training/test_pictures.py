@@ -3,12 +3,16 @@
 import html
 import io
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pillow_heif
 import pytest
 from conftest import encoded, picture
+from fastai.learner import load_learner
 from PIL import Image
 
 from visionflows.data.fetch import Dataset
@@ -159,3 +163,29 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
         )
         == info.metrics
     )  # it costs the picture and nothing else
+
+
+@pytest.mark.parametrize("first", ["heic", "escaped"])
+def test_fastais_export_needs_no_image_that_pillow_alone_opens(tmp_path, first):
+    folder, draft = tmp_path / "in", tmp_path / "draft"
+    for number in range(6):
+        file = folder / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(picture(number), "PNG"))
+    if first == "heic":
+        pillow_heif.from_pillow(picture(7)).save(folder / "a/-.heic", format="HEIF")
+    else:
+        Path(os.fsdecode(os.fsencode(folder / "a") + b"/-\xff.png")).write_bytes(
+            encoded(picture(7), "PNG")
+        )
+    table = build_table(folder, "folder", valid_pct=0.5)
+    table["is_valid"] = [number % 2 == 1 for number in range(len(table))]
+    assert set(table.status) == {"ok"}
+    assert table.path[0].startswith("a/-")
+    drafted(table, folder, draft)
+    metrics = evaluate(table, folder, draft, export_fastai=True)
+    assert json.loads((draft / "evaluation.json").read_text()) == metrics
+    learn = load_learner(draft / "export.pkl")
+    assert list(learn.dls.vocab) == ["a", "b"]
+    label, _, probabilities = learn.predict(folder / "b/1.png")
+    assert (label in ("a", "b"), len(probabilities)) == (True, 2)

@@ -69,9 +69,9 @@ def evaluate(
             _write_selfcheck(learn, table, folder, place)
         if left_out:
             metrics["pictures_left_out"] = left_out
+        place.write("evaluation.json", json.dumps(metrics, indent=2).encode())
         if export_fastai:
-            _export(learn, table, folder, draft)
-    place.write("evaluation.json", json.dumps(metrics, indent=2).encode())
+            _export(learn, draft)
     log.info(
         "validation: error rate %.4f, accuracy %.4f on %d images",
         *(metrics["error_rate"], metrics["accuracy"], len(targets)),
@@ -170,8 +170,13 @@ def _spread(table: "pd.DataFrame") -> list[str]:
     return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path[:SELFCHECK_IMAGES])
 
 
-def _export(learn: "Learner", table: "pd.DataFrame", folder: str | Path, draft: Path) -> None:
-    """A learner of fastai's own pieces alone, so that it opens where visionflows is not."""
+def _export(learn: "Learner", draft: Path) -> None:
+    """A learner of fastai's own pieces alone, so that it opens where visionflows is not.
+
+    fastai makes it of images, which it opens and does not keep: those of the self-check, as of
+    the training's own there may be some that Pillow alone cannot open.
+    """
+    import pandas as pd
     from fastai.data.block import CategoryBlock, DataBlock
     from fastai.data.transforms import ColReader, ColSplitter, Normalize
     from fastai.learner import Learner
@@ -182,14 +187,16 @@ def _export(learn: "Learner", table: "pd.DataFrame", folder: str | Path, draft: 
     settings = learn.settings
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=list(learn.dls.vocab))),
-        get_x=ColReader("path", pref=f"{folder}/"),
+        get_x=ColReader("path"),
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
         item_tfms=Resize(settings.image_size, method=settings.resize),
         batch_tfms=[Normalize.from_stats(*normalisation(settings.architecture))],
     )
-    usable = table[table.status == "ok"].reset_index(drop=True)
-    loaders = block.dataloaders(usable, bs=learn.dls.bs, num_workers=0)
+    files = sorted(str(file) for file in (draft.absolute() / "selfcheck").glob("*.png"))
+    sides = pd.DataFrame({"path": files * 2, "label": learn.dls.vocab[0]})
+    sides["is_valid"] = sides.index >= len(files)
+    loaders = block.dataloaders(sides, bs=learn.dls.bs, num_workers=0)
     plain = Learner(
         loaders.cpu(), learn.model.cpu(), loss_func=learn.loss_func, metrics=[error_rate, accuracy]
     )
