@@ -1,5 +1,6 @@
 """Images beside a training: the same batches by a thread as by processes, and no thread left."""
 
+import re
 import threading
 import time
 
@@ -7,6 +8,7 @@ import pytest
 from conftest import write_oblong
 
 from visionflows.data.table import build_table
+from visionflows.errors import TrainError
 from visionflows.training import loading
 from visionflows.training.learner import make_loaders
 from visionflows.training.settings import TrainSettings
@@ -106,3 +108,23 @@ def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
     assert loading.processes(SETTINGS) == 16
     monkeypatch.setattr(loading, "cores", lambda: 2)
     assert loading.processes(SETTINGS.model_copy(update={"decode": "full"})) == 16
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("lost", ["gone", "cut"])
+def test_an_image_that_is_lost_in_mid_training_is_one_line_of_ours(tmp_path, workers, lost):
+    folder = write_oblong(tmp_path / "in")
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = SETTINGS.model_copy(update={"batch_size": 4, "workers": workers})
+    loader = make_loaders(table, folder, settings).train
+    assert len(list(loader)) == 4
+    for file in folder.rglob("*.png"):
+        file.unlink() if lost == "gone" else file.write_bytes(file.read_bytes()[:-60])
+    with pytest.raises(TrainError) as told:
+        list(loader)
+    why = "the file was gone when it was read" if lost == "gone" else "image file is truncated"
+    assert re.fullmatch(
+        rf"{folder}/\w+/\d+\.png: (OSError: )?{why}, and could be read when the table "
+        "was made: leave the dataset alone while it is trained on, and run it again",
+        str(told.value),
+    )

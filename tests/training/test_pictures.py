@@ -20,10 +20,10 @@ from visionflows.data.table import build_table
 from visionflows.model.measured import Metrics
 from visionflows.places.local import LocalPlace
 from visionflows.reports.training import training_report
-from visionflows.training.evaluate import evaluate
+from visionflows.training.evaluate import _write_selfcheck, evaluate
 from visionflows.training.fine_tune import _write_draft
 from visionflows.training.learner import make_learner
-from visionflows.training.misses import misses_in
+from visionflows.training.misses import Judged, misses_in, write_misses
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
 
@@ -163,6 +163,23 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
         )
         == info.metrics
     )  # it costs the picture and nothing else
+
+
+def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, caplog):
+    folder, draft = tmp_path / "in", LocalPlace(tmp_path / "draft")
+    table = table_of(folder, ["a", "b", "c"], valid=3)
+    learn = make_learner(table, folder, SETTINGS)
+    learn.settings = SETTINGS
+    paths = list(learn.dls.valid.items.path)
+    (folder / paths[1]).unlink()
+    answers = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    write_misses(learn, Judged(folder, paths, answers, np.array([0, 1, 2])), draft)
+    assert [(miss.path, miss.said) for miss in misses_in(draft)] == [
+        *((paths[0], "b"), (paths[2], "a"))
+    ]
+    _write_selfcheck(learn, table, folder, draft)
+    assert draft.names("selfcheck") == ["0.png", "1.png", "expected.csv"]
+    assert caplog.text.count(f"{paths[1]}: the file was gone when it was read") == 2
 
 
 @pytest.mark.parametrize("first", ["heic", "escaped"])

@@ -20,6 +20,7 @@ import numpy as np
 
 from visionflows.images.open import open_image
 from visionflows.images.resize import resized
+from visionflows.images.status import BadImage
 from visionflows.places.local import LocalPlace
 from visionflows.places.names import name_of
 from visionflows.training.calibration import calibration, validation_csv
@@ -141,14 +142,20 @@ def _write_selfcheck(
 
     settings = learn.settings
     shape = settings.image_size, settings.resize
-    names = []
-    for at, path in enumerate(_spread(table)):
+    names: list[str] = []
+    for path in _spread(table):
         buffer = io.BytesIO()
         file = Path(folder) / name_of(path)
-        image = open_image(file, settings.max_pixels, opening=settings.opening)
+        try:
+            image = open_image(file, settings.max_pixels, opening=settings.opening)
+        except BadImage as bad:  # by now; the next one does as well
+            log.warning("%s: %s; the self-check is made of others", path, bad.reason)
+            continue
         resized(image, *shape).save(buffer, "PNG")
-        names.append(f"{at}.png")
+        names.append(f"{len(names)}.png")
         place.write(f"selfcheck/{names[-1]}", buffer.getvalue())
+        if len(names) == SELFCHECK_IMAGES:
+            break
     learn.dls.cpu()
     learn.model.cpu()
     files = pd.DataFrame(
@@ -164,10 +171,10 @@ def _write_selfcheck(
 
 
 def _spread(table: "pd.DataFrame") -> list[str]:
-    """Paths of validation images, one class after the other until there are enough."""
+    """Paths of the validation images, one of each class before there is another of one."""
     valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
     turn = valid.groupby("label").cumcount()
-    return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path[:SELFCHECK_IMAGES])
+    return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path)
 
 
 def _export(learn: "Learner", draft: Path) -> None:

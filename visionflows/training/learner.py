@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from visionflows.data.table import reduced
+from visionflows.errors import TrainError, one_line
 from visionflows.images.memory import MAX_PIXELS
 from visionflows.images.open import open_image
 from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.pillow import ours
 from visionflows.images.reduced import Reduced
+from visionflows.images.status import BadImage
 from visionflows.model import network
-from visionflows.places.names import name_of
+from visionflows.places.names import name_of, text_of
 from visionflows.training.loading import loader_class, processes
 from visionflows.training.settings import TrainSettings
 from visionflows.training.weights import timm_overlay, told_in_a_line, torchvision_network
@@ -154,12 +156,20 @@ def open_for_fastai(
 ) -> "PILImage":
     """A fastai PILImage of a file, opened as scoring opens it, or the copy of that.
 
-    Raises images.BadImage.
+    Raises TrainError, for the table names only images that could be opened when it was made.
     """
     from fastai.vision.core import PILImage
 
     image = kept.get(os.fspath(path)) if kept else None
-    return PILImage(image or open_image(path, max_pixels, opening=opening))
+    try:
+        return PILImage(image or open_image(path, max_pixels, opening=opening))
+    except BadImage as bad:
+        todo = "leave the dataset alone while it is trained on"
+        todo = "give fewer --workers" if bad.status == "too_large" else todo  # memory is short
+        raise TrainError(
+            f"{one_line(text_of(os.fspath(path)))}: {bad.reason}, and could be read when the table "
+            f"was made: {todo}, and run it again"
+        ) from bad
 
 
 def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSettings) -> "Learner":

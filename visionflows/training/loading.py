@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from visionflows.errors import TrainError
 from visionflows.machine import cores, decoders
 from visionflows.places.ahead import ahead
 from visionflows.training.memory import give_back
@@ -59,6 +60,12 @@ def loader_class() -> "type[TfmdDL]":
             batches = _begun(batches, self.draws, self.rng.getstate())
             return _ahead(batches) if self.goes_ahead else batches
 
+        def __iter__(self) -> Iterator[Any]:
+            try:
+                yield from super().__iter__()
+            except TrainError as error:
+                raise TrainError(_said(error)) from error
+
         def one_batch(self) -> Any:
             self.goes_ahead = False
             try:
@@ -71,6 +78,12 @@ def loader_class() -> "type[TfmdDL]":
             give_back()
 
     return LoaderAhead
+
+
+def _said(error: TrainError) -> str:
+    """What an error says: torch brings one of a loader's process with its traceback before it."""
+    last = str(error).rstrip().rpartition("\n")[2]
+    return last.removeprefix(f"{TrainError.__module__}.{TrainError.__qualname__}: ")
 
 
 def _begun(batches: Iterator[Any], draws: random.Random, state: tuple[Any, ...]) -> Iterator[Any]:

@@ -8,14 +8,16 @@ They are for the page alone, and no part of the bundle.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from visionflows.images.open import pixels
+from visionflows.images.status import BadImage
 from visionflows.places.local import LocalPlace
-from visionflows.places.names import name_of
+from visionflows.places.names import name_of, text_of
 from visionflows.reports.heat import heated, square
 from visionflows.reports.training import Miss
 from visionflows.training.learner import normalisation
@@ -24,6 +26,8 @@ from visionflows.trust.gradcam import heat_maps
 if TYPE_CHECKING:
     from fastai.learner import Learner
     from torch import nn
+
+log = logging.getLogger("visionflows.misses")
 
 MOST = 12
 _TOLD = "misses/misses.json"
@@ -39,12 +43,17 @@ class Judged(NamedTuple):
 
 
 def write_misses(learn: "Learner", judged: Judged, draft: LocalPlace) -> None:
-    """Leave in a draft the images whose label is wrong, the surest first; 12 at most."""
+    """Leave in a draft the images whose label is wrong, the surest first; 12 at most.
+
+    One that is gone by now is left out.
+    """
     paths, targets = judged.paths, judged.targets
     said = judged.answers.argmax(1)
     sure = np.where(said == targets, -1, judged.answers.max(1))
     worst = [int(at) for at in np.argsort(-sure, kind="stable")[:MOST] if sure[at] >= 0]
-    shown = [_shown(learn, Path(judged.folder) / name_of(paths[at])) for at in worst]
+    found = [_shown(learn, Path(judged.folder) / name_of(paths[at])) for at in worst]
+    worst = [at for at, one in zip(worst, found, strict=True) if one is not None]
+    shown = [one for one in found if one is not None]
     maps = _maps(learn, shown, [int(said[at]) for at in worst]) if worst else None
     told = []
     for number, at in enumerate(worst):
@@ -72,16 +81,15 @@ def _why(draft: LocalPlace, number: int) -> bytes:
     return draft.read(name) if draft.exists(name) else b""
 
 
-def _shown(learn: "Learner", file: Path) -> np.ndarray:
-    """What the network is shown of a file."""
+def _shown(learn: "Learner", file: Path) -> np.ndarray | None:
+    """What the network is shown of a file; None where that can no longer be read."""
     settings = learn.settings
-    return pixels(
-        file,
-        settings.image_size,
-        settings.resize,
-        settings.max_pixels,
-        opening=settings.opening,
-    )
+    shape = settings.image_size, settings.resize
+    try:
+        return pixels(file, *shape, settings.max_pixels, opening=settings.opening)
+    except BadImage as bad:
+        log.warning("%s: %s; it is no miss that is shown", text_of(str(file)), bad.reason)
+        return None
 
 
 def _maps(learn: "Learner", shown: list[np.ndarray], told: list[int]) -> np.ndarray | None:
