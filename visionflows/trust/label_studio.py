@@ -12,13 +12,13 @@ A task's `data` carries all that corrections.csv says beside the answer, and com
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from visionflows.errors import TableError
 from visionflows.trust.corrections import COLUMNS, Correction
 
-_BUCKETS = ("s3://", "gs://")  # whose keys Label Studio signs as they are
+_ADDRESSES = ("", "http", "https")  # Label Studio takes keys of all others, buckets, as they are
 CONTROL, OBJECT = "choice", "image"  # as in its template for image classification
 NONE = "None of these"
 
@@ -35,7 +35,7 @@ def labelling(classes: Iterable[str]) -> str:
 
 def tasks(rows: Iterable[Correction], prefix: str) -> list[dict[str, Any]]:
     """A task for each row, its label the prediction; an image's address is `prefix` and path, as a
-    URL has it, or a key where the prefix is that of a bucket (`s3://`, `gs://`)."""
+    URL has it, or as it is where the prefix is that of a bucket."""
     return [_task(row, prefix) for row in rows]
 
 
@@ -47,7 +47,7 @@ def _task(row: Correction, prefix: str) -> dict[str, Any]:
         "score": float(row.confidence or 0),
         "result": [{**result, "value": {"choices": [row.was]}}],
     }
-    path = row.path if prefix.startswith(_BUCKETS) else quote(row.path)
+    path = quote(row.path) if urlsplit(prefix).scheme in _ADDRESSES else row.path
     return {
         "data": {"image": f"{prefix}{path}", **data},
         "predictions": [said] if row.was else [],
