@@ -104,9 +104,11 @@ def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 def prefect_on_this_machine() -> None:
     """The manners of a command that may run a flow: our lines on the terminal, not Prefect's."""
     from visionflows.orchestration.logs import to_terminal
+    from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # or it is set once Prefect is there
     # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")

@@ -6,10 +6,11 @@ with Progress("scoring", total=1001) as progress:
     progress.add(16)
 """
 
+import functools
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rich import progress as rich_progress
@@ -17,6 +18,9 @@ from rich.console import Console
 
 from visionflows.orchestration.runs import in_run
 from visionflows.orchestration.shown import shown
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
 
 # Between two updates of the artifact, so that a server has as many of a run of hours as of minutes.
 EVERY, STEP = 5.0, 0.01  # seconds, and a share of the whole
@@ -80,12 +84,19 @@ class Progress:
         if not shown(f"the progress of {self.what}", lambda: self._show(share), not self._away):
             self._told, self._away = time.monotonic() + QUIET, True
 
+    @functools.cached_property
+    def _impatient(self) -> "Settings":
+        """Prefect's settings as they are, but for few retries; a tenth of a second to make."""
+        from prefect.settings import get_current_settings
+
+        return get_current_settings().copy_with_update({"client.max_retries": RETRIES})
+
     def _show(self, share: float) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
-        from prefect.settings import temporary_settings
+        from prefect.context import SettingsContext, get_settings_context
 
         percent = round(100 * min(share, 1.0), 1)
-        with temporary_settings({"client.max_retries": RETRIES}):
+        with SettingsContext(profile=get_settings_context().profile, settings=self._impatient):
             if self._artifact:
                 update_progress_artifact(self._artifact, progress=percent)
                 return
