@@ -65,7 +65,10 @@ def test_help_answers_without_the_heavy_libraries():
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name,settings", [("train", TrainSettings), ("score", ScoreSettings)])
+@pytest.mark.parametrize(
+    "name,settings",
+    [("train", TrainSettings), ("retrain", TrainSettings), ("score", ScoreSettings)],
+)
 def test_every_setting_is_an_option_and_its_help_says_what_the_setting_says(name, settings):
     told = " ".join(run(name, "--help").stdout.split())
     options = {option.name: option for option in dict(commands())[(name,)].params}
@@ -87,6 +90,7 @@ def test_an_option_that_is_not_given_leaves_the_setting_its_default():
         (["train", "nowhere.tgz", "--name", "x"], 1, "nowhere.tgz: no such file or folder"),
         (["train", "digits", "--name", "x", "--epochs", "0"], 2, "--epochs 0:"),
         (["train", "digits", "--name", "x", "--labels", "regex:("], 2, "regex:("),
+        (["retrain", "digits", "--name", "x", "--batch-size", "1"], 2, "--batch-size 1:"),
         (["train", "digits", "--name", "x", "--arch", "resnet19"], 2, "resnet19"),
         (["score", "nowhere", "--model", "cats", "--store", "no"], 1, "cats: no such model"),
         (["score", "nowhere", "--model", "cats", "--precision", "int4"], 2, "--precision int4:"),

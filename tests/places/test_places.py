@@ -95,6 +95,7 @@ def test_a_version_changes_with_the_content(here):
     (second,) = here.walk()
     assert first.version != second.version
     assert (first.size, second.size) == (5, 16)
+    assert here.entry("a.jpg") == second
 
 
 def test_names_of_a_folder(here):
@@ -106,6 +107,8 @@ def test_names_of_a_folder(here):
 
 
 def test_what_is_not_there(here):
+    with pytest.raises(FileNotFoundError):
+        here.entry("nowhere")
     with pytest.raises(FileNotFoundError):
         here.read("nowhere")
     with pytest.raises(FileNotFoundError):

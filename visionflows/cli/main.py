@@ -20,7 +20,6 @@ from visionflows.cli.corrections import corrections_app
 from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
-    Architecture,
     Corrections,
     CorrectionsInValidation,
     Int8,
@@ -28,10 +27,11 @@ from visionflows.cli.options import (
     ModelName,
     Output,
     Store,
-    ValidPct,
     command_of,
     prefect_on_this_machine,
     settings_of,
+    train_options,
+    with_options_of,
 )
 from visionflows.cli.program import leave_signals, run, when_stopped
 from visionflows.cli.serve import serve_app
@@ -77,6 +77,7 @@ def demo(
     cls=command_of("visionflows.training.settings:TrainSettings"),
     epilog="Example: visionflows train PETS --name pets --labels uppercase --epochs 1",
 )
+@with_options_of(train_options)
 def train(
     ctx: typer.Context,
     dataset: Annotated[
@@ -89,24 +90,6 @@ def train(
         str, typer.Option(help="What the model will be called.", autocompletion=complete_name)
     ],
     labels: Labels = "folder",
-    architecture: Architecture = None,
-    image_size: int | None = None,
-    resize: str | None = None,
-    epochs: int | None = None,
-    freeze_epochs: int | None = None,
-    lr: str | None = None,
-    batch_size: int | None = None,
-    gpus: int | None = None,
-    augment: bool | None = None,
-    pretrained: str | None = None,
-    patience: int | None = None,
-    keep: str | None = None,
-    precision: str | None = None,
-    seed: int | None = None,
-    valid_pct: ValidPct = 0.2,
-    workers: int | None = None,
-    max_pixels: int | None = None,
-    decode: str | None = None,
     sha256: Annotated[str, typer.Option(help="What the archive must be.")] = "",
     export_fastai: Annotated[
         bool, typer.Option("--export-fastai", help="Also write export.pkl for fastai.")
@@ -127,7 +110,7 @@ def train(
         name,
         labels=labels,
         settings=settings_of(TrainSettings, ctx.params),
-        valid_pct=valid_pct,
+        valid_pct=ctx.params["valid_pct"],
         store=store,
         sha256=sha256,
         export_fastai=export_fastai,

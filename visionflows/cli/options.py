@@ -3,10 +3,12 @@
 from visionflows.cli.options import Store, command_of, settings_of
 """
 
+import functools
 import importlib
+import inspect
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter  # typer names them nowhere else
 
 Settings = TypeVar("Settings", bound="BaseModel")
+Command = TypeVar("Command", bound=Callable[..., None])
 
 Store = Annotated[
     str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
@@ -38,7 +41,6 @@ Labels = Annotated[
         help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE[#PATH,LABEL]."
     ),
 ]
-ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[
     str, typer.Option(help="Where the CSV goes [default: STORE/scores/<time>]", show_default=False)
 ]
@@ -52,7 +54,52 @@ CorrectionsInValidation = Annotated[
     bool,
     typer.Option("--corrections-in-validation", help="Judge by corrected images too."),
 ]
-Architecture = Annotated[str | None, typer.Option("--arch")]
+
+
+def train_options(
+    architecture: Annotated[str | None, typer.Option("--arch")] = None,
+    image_size: int | None = None,
+    resize: str | None = None,
+    epochs: int | None = None,
+    freeze_epochs: int | None = None,
+    lr: str | None = None,
+    batch_size: int | None = None,
+    gpus: int | None = None,
+    augment: bool | None = None,
+    pretrained: str | None = None,
+    patience: int | None = None,
+    keep: str | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+    valid_pct: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+    decode: str | None = None,
+) -> None:
+    """The options of TrainSettings, and the split's share: what whatever trains has alike."""
+
+
+def with_options_of(shared: Callable[..., None]) -> Callable[[Command], Command]:
+    """Let a command have the options of another function as well, after its `labels`.
+
+    Typer reads them off its signature; the command itself finds them in `ctx.params`.
+    """
+
+    def decorated(command: Command) -> Command:
+        own, theirs = (inspect.signature(one).parameters for one in (command, shared))
+        at = [*own].index("labels") + 1
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            command(**{name: given[name] for name in own})
+
+        parameters = [*own.values()]
+        parameters[at:at] = theirs.values()
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return cast(Command, called)
+
+    return decorated
 
 
 def command_of(settings: str) -> type[TyperCommand]:

@@ -2,23 +2,23 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from visionflows.cli.completion import complete_name
 from visionflows.cli.options import (
-    Architecture,
     Corrections,
     CorrectionsInValidation,
     Int8,
     Labels,
     Output,
     Store,
-    ValidPct,
     command_of,
     prefect_on_this_machine,
     settings_of,
+    train_options,
+    with_options_of,
 )
 from visionflows.cli.program import when_stopped
 
@@ -72,6 +72,7 @@ def doctor(
     cls=command_of("visionflows.training.settings:TrainSettings"),
     epilog="Example: visionflows retrain PETS --name pets --labels uppercase",
 )
+@with_options_of(train_options)
 def retrain(
     ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help="The dataset as it is now, as for train.")],
@@ -83,14 +84,6 @@ def retrain(
         str, typer.Option(help="Score this afterwards with what is production then.")
     ] = "",
     output: Output = "",
-    architecture: Architecture = None,
-    image_size: int | None = None,
-    epochs: int | None = None,
-    lr: str | None = None,
-    augment: bool | None = None,
-    pretrained: str | None = None,
-    seed: int | None = None,
-    valid_pct: ValidPct = 0.2,
     int8: Int8 = False,
     corrections: Corrections = None,
     corrections_in_validation: CorrectionsInValidation = False,
@@ -103,9 +96,18 @@ def retrain(
     from visionflows.training.settings import TrainSettings
 
     settings = settings_of(TrainSettings, ctx.params)
-    where: dict[str, Any] = {"inbox": inbox, "output": output, "store": store, "int8": int8}
-    where |= {"corrections": tuple(corrections or ())}
-    where |= {"corrections_in_validation": corrections_in_validation}
-    result = flow(dataset, name, labels=labels, settings=settings, valid_pct=valid_pct, **where)
+    result = flow(
+        dataset,
+        name,
+        labels=labels,
+        settings=settings,
+        valid_pct=ctx.params["valid_pct"],
+        inbox=inbox,
+        output=output,
+        store=store,
+        int8=int8,
+        corrections=tuple(corrections or ()),
+        corrections_in_validation=corrections_in_validation,
+    )
     stays = f"not promoted, production stays {result.get('production')}"
     typer.echo(f"{result['model']}: {'promoted' if result['promoted'] else stays}: {result['why']}")
