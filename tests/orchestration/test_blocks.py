@@ -1,11 +1,15 @@
 """Credentials from a block on a real Prefect server: they work, and are seen nowhere."""
 
+import importlib.util
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
 from conftest import write_shapes
 from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
 from s3_server import KEY, SECRET
 
 from flows.score import score
@@ -65,3 +69,27 @@ def test_without_the_package_a_line_says_what_to_install(named, monkeypatch):
     monkeypatch.setitem(sys.modules, "prefect_aws", None)
     with pytest.raises(SettingsError, match=r"pip install 'visionflows\[aws\]'"):
         list(place("s3://lab").walk())
+
+
+def models_listed(store: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """What `visionflows models list`, which runs no flow, says of a store in a bucket."""
+    env = {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
+    words = ["-m", "visionflows.cli", "models", "list", "--store", store]
+    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
+
+
+def test_a_command_that_runs_no_flow_knows_blocks_too(named, s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "nowhere")
+    done = models_listed(s3.place(tmp_path))
+    if importlib.util.find_spec("prefect_aws"):
+        line = "no block aws-credentials/nowhere on the Prefect server"
+    else:
+        line = "needs prefect-aws; pip install 'visionflows[aws]', or unset it"
+    assert done.returncode == 2
+    assert f"visionflows: VISIONFLOWS_S3_BLOCK=nowhere: {line}" in done.stderr
+
+
+def test_models_are_listed_by_a_block(block, trained, s3):
+    done = models_listed(s3.place(trained.store))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "shapes@" in done.stdout

@@ -29,6 +29,7 @@ from visionflows.cli.options import (
     Store,
     command_of,
     prefect_on_this_machine,
+    quiet_prefect,
     settings_of,
     train_options,
     with_options_of,
@@ -57,6 +58,8 @@ def _options(ctx: typer.Context, debug: Debug = False) -> None:
     os.environ["VISIONFLOWS_DEBUG"] = "1" if debug else ""
     if ctx.invoked_subcommand == "up":
         leave_signals()
+    elif os.environ.get("VISIONFLOWS_S3_BLOCK"):
+        quiet_prefect()  # which any command may ask for the block
 
 
 @app.command(epilog="Example: visionflows demo")
@@ -252,6 +255,8 @@ def predict(
 
 def commands() -> None:
     """Run the command that the words after `visionflows` name, or complete them for a shell."""
+    if os.environ.get("VISIONFLOWS_S3_BLOCK"):
+        import visionflows.orchestration  # noqa: F401 (which tells places what a block is)
     if asked():
         complete(app)
     else:

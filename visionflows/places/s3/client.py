@@ -53,7 +53,9 @@ def _made(key: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
 
     block, asked = os.environ.get("VISIONFLOWS_S3_BLOCK"), session_of_block
     if block and not asked:
-        raise SettingsError(f"VISIONFLOWS_S3_BLOCK={block}: only flows know blocks; unset it")
+        raise SettingsError(
+            f"VISIONFLOWS_S3_BLOCK={block}: only flows and commands know blocks; unset it"
+        )
     session, endpoint = asked(block) if block and asked else (boto3.Session(), None)
     named = (
         endpoint
