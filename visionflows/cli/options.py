@@ -154,13 +154,13 @@ def prefect_on_this_machine() -> None:
     from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # or it is set once Prefect is there
     quiet_prefect()
 
 
 def quiet_prefect() -> None:
     """Let Prefect, where it is imported from now on, say nothing on the terminal."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # or it is set once Prefect is there
     # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")

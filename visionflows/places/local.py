@@ -230,7 +230,7 @@ def _locked(path: Path) -> int | None:
     except (BlockingIOError, FileNotFoundError):
         pass  # held, or let go and taken away between the two calls
     except OSError as error:
-        raise PlaceError(_lock_line(path, error)) from error
+        raise PlaceError(_write_line(path, error)) from error
     finally:
         if not taken:
             _held.discard(descriptor)
@@ -291,13 +291,8 @@ def _write_line(path: Path, error: OSError) -> str:
         return f"{path}: no space left on its disk; free some, or name another place"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path}: this user may not write there; name a place that it may write"
+    if error.errno in _NO_LOCKS:
+        why = f"its file system has no locks ({error.strerror})"
+        return f"{path}: {why}; mount it with flock, or name another place"
     return f"{path}: cannot be written ({error.strerror}); name another place"
 
-
-def _lock_line(path: Path, error: OSError) -> str:
-    if error.errno not in _NO_LOCKS:
-        return _write_line(path, error)
-    return (
-        f"{path}: its file system has no locks ({error.strerror}); mount it with flock, or name "
-        "another place"
-    )
