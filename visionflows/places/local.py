@@ -295,4 +295,3 @@ def _write_line(path: Path, error: OSError) -> str:
         why = f"its file system has no locks ({error.strerror})"
         return f"{path}: {why}; mount it with flock, or name another place"
     return f"{path}: cannot be written ({error.strerror}); name another place"
-
