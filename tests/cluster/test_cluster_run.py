@@ -53,6 +53,7 @@ def test_the_mark_of_a_killed_run_goes_when_another_begins(trained, inbox, where
             what = found.job, found.listing, source.place, computed_by(engine), SETTINGS
             left = [*open_run(output, Work(*what))]
         assert len(left) == 18
+        assert not any(output.exists(f"parts/{MARK}{earlier}") for earlier in range(number))
         assert output.names("parts") == ["plan.json"]
         output.write(f"parts/{MARK}{number}", b"")  # and killed there
 

@@ -32,7 +32,8 @@ from visionflows.scoring.source import absolute
 log = logging.getLogger("visionflows.cluster")
 
 IN_HAND = 2  # shards of an actor: one that it scores, and one that it need not wait for
-MOST_DEATHS = 5  # of actors that had a shard in hand: by then it is the shard
+# Of actors that had a shard in hand: by then it is the shard. And of an actor without one.
+MOST_DEATHS = 5
 PATIENCE = 30.0  # seconds without an answer, after which it is said that nothing moves
 
 
@@ -117,10 +118,14 @@ def paths(where: Place, *names: str) -> list[list[str]]:
 
 
 def _patiently(reference: Any) -> Any:
-    """An answer, for which an actor may have to wait for its place."""
+    """An answer, for which an actor may have to wait for its place. Raises as `_answer` and
+    RunError where the actor does not come to life."""
     while not _ended([reference]):
         log.warning("no actor has begun: waiting for Ray to place one (`ray status` says why)")
-    return _answer(reference)
+    try:
+        return _answer(reference)
+    except ray().exceptions.RayError as error:
+        raise _lifeless(_why(error)) from error
 
 
 def _ended(references: list[Any]) -> list[Any]:
@@ -130,6 +135,18 @@ def _ended(references: list[Any]) -> list[Any]:
     except Exception as error:  # what Ray's client raises of a lost connection has no class
         raise _gone(error) from error
     return list(ended)
+
+
+def _lifeless(why: str) -> RunError:
+    return RunError(
+        f"on ray: no actor comes to life ({why}); see that every node can import visionflows and "
+        "has what it needs, and run again to go on"
+    )
+
+
+def _why(error: Exception) -> str:
+    """The last line of what Ray says, where that of the actor stands."""
+    return one_line((str(error).strip().splitlines() or [type(error).__name__])[-1].strip())
 
 
 def _gone(error: Exception) -> ServerError:
@@ -164,6 +181,8 @@ class _Hands:
         self._free: collections.deque[Any] = collections.deque()
         self._in_hand: dict[Any, tuple[Any, Work | None]] = {}  # None: it is to come to life
         self._deaths: collections.Counter[int] = collections.Counter()
+        self._unborn: collections.Counter[Any] = collections.Counter()
+        self._last_word = ""  # of an actor that did not come to life
         self._away: set[Any] = set()
         for actor in actors:
             self._await(actor)
@@ -175,6 +194,8 @@ class _Hands:
             at_work = any(work for _, work in self._in_hand.values())
             if not (at_work or self._again or self._works):
                 return
+            if not self._in_hand:
+                raise _lifeless(self._last_word)
             ended = _ended([*self._in_hand])
             if not (ended or at_work):
                 log.warning("no actor lives: waiting for Ray to place one (`ray status` says why)")
@@ -216,19 +237,28 @@ class _Hands:
         return told
 
     def _lost(self, actor: Any, work: Work | None, error: Exception) -> None:
-        """An actor has died with a shard in hand, which is another's now."""
+        """An actor has died, perhaps with a shard in hand, which is another's now."""
         self._free = collections.deque(one for one in self._free if one is not actor)
-        if actor not in self._away or work is None:
-            self._await(actor)
+        why = _why(error)
         if work is None:
+            self._lost_unborn(actor, why)
             return
+        if actor not in self._away:
+            self._await(actor)
         self._again.append(work)
         shard = work.shard.index
         self._deaths[shard] += 1
-        why = one_line(str(error).strip().splitlines()[-1].strip())
         log.warning("shard %d: given to another actor, its own has died (%s)", shard, why)
         if self._deaths[shard] == MOST_DEATHS:
             raise RunError(
                 f"shard {shard}: {MOST_DEATHS} actors that had it in hand have died ({why}); "
                 "give actors more memory, or score that shard on this machine to see why"
             )
+
+    def _lost_unborn(self, actor: Any, why: str) -> None:
+        """An actor does not come to life, which Ray says once it has given it up itself."""
+        self._last_word = why
+        self._unborn[actor] += 1
+        log.warning("an actor does not come to life (%s)", why)
+        if self._unborn[actor] < MOST_DEATHS:
+            self._await(actor)
