@@ -41,7 +41,7 @@ def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
     work = Work(found.job, found.listing, source.place, made, chosen)
     for shard in open_run(output, work):
         files = found.listing.files(shard)
-        rows = [_row(entry) for entry, _ in files]
+        rows = [_row(entry) for entry, *_ in files]
         write_part(output, found.job, shard, files, rows, [made])
     run = json.loads((Path(__file__).parents[1] / "scoring/old_run.json").read_text())
     named = {"input": source.text, "root": source.root, "job": found.job.digest}
@@ -102,7 +102,7 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
             with told():
                 found = begin_inventory(source, where, work.job, [work.by], settings_).end()
                 for shard in found.listing.shards:
-                    for entry, kept in found.listing.files(shard):
+                    for entry, kept, _ in found.listing.files(shard):
                         assert kept is None or kept.cells == rows[text_of(entry.name)]
         for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
             with told():

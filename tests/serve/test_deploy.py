@@ -90,6 +90,7 @@ def test_what_others_have_deployed_is_not_remembered_however_much_it_is(
     server.patch(f"/deployments/{score['id']}", json=changed).raise_for_status()
     again = tmp_path / "prefect.yaml"
     again.write_text(DEPLOYMENTS.read_text(encoding="utf-8") + "\n# another file\n")
+    caplog.clear()
     with caplog.at_level("WARNING", logger="visionflows.up"):
         deploy.apply(again, environment, tmp_path / "log")
     told = [line for line in caplog.messages if line.startswith("reset")]
