@@ -1,12 +1,11 @@
 """A promotion as the server hears of it, and which one the rule of prefect.yaml is about."""
 
 import shutil
-import time
 import uuid
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
+from heard import heard
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
@@ -15,29 +14,13 @@ from visionflows.serve.provision import _event_rule
 from visionflows.serve.settings import DEPLOYMENTS
 
 
-def heard(model: str) -> ReceivedEvent:
-    """The event of a promotion, once it has arrived."""
-    only = {
-        "event": {"name": [events.PROMOTED]},
-        "resource": {"id": [f"visionflows.model.{model}"]},
-    }
-    deadline = time.monotonic() + 60
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            answer = client._client.post("/events/filter", json={"filter": only})
-            if found := answer.json()["events"]:
-                return ReceivedEvent.model_validate(found[0])
-            time.sleep(0.3)
-    raise AssertionError(f"nothing was heard of {model}")
-
-
 @pytest.mark.usefixtures("prefect_server")
 def test_a_promotion_names_the_store_as_any_process_understands_it(trained, tmp_path, monkeypatch):
     shutil.copytree(trained.store, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     alias = f"try-{uuid.uuid4().hex[:8]}"
     assert events.promote("shapes", "mine", alias) == f"shapes@{alias}"
-    payload = heard(f"shapes.{alias}").payload
+    payload = heard(events.PROMOTED, f"visionflows.model.shapes.{alias}").payload
     assert (payload["model"], payload["store"]) == (f"shapes@{alias}", str(tmp_path / "mine"))
 
 

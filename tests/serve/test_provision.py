@@ -1,11 +1,10 @@
 """Which runs the server calls dead, by what it hears of them: runs of our flows, and of others."""
 
-import time
 import uuid
 
 import prefect
 import pytest
-from prefect.client.orchestration import get_client
+from heard import heard
 from prefect.context import TaskRunContext
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
@@ -37,20 +36,6 @@ def theirs() -> str:
     return prefect.runtime.flow_run.id
 
 
-def heard(run: str, event: str) -> ReceivedEvent:
-    """What the server has heard of a run: it arrives a moment later."""
-    only = {"event": {"name": [f"prefect.flow-run.{event}"]}}
-    only["resource"] = {"id": [f"prefect.flow-run.{run}"]}
-    deadline = time.monotonic() + 60
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            answer = client._client.post("/events/filter", json={"filter": only})
-            if found := answer.json()["events"]:
-                return ReceivedEvent.model_validate(found[0])
-            time.sleep(0.3)
-    raise AssertionError(f"nothing was heard of {run}: {event}")
-
-
 @pytest.mark.usefixtures("prefect_server")
 def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
     rule = EventTrigger.model_validate(_dead_rule().trigger.model_dump(mode="json"))
@@ -59,8 +44,9 @@ def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
         assert every * 3 <= SILENCE.total_seconds()
         assert tags == set()  # for each, Prefect would ask its server at every task
         for event in ("heartbeat", "Completed"):
-            assert rule.covers(heard(run, event)), event
-    assert not rule.covers(heard(theirs(), "heartbeat"))  # its next comes after 180 s
+            assert rule.covers(heard(f"prefect.flow-run.{event}", f"prefect.flow-run.{run}")), event
+    other = heard("prefect.flow-run.heartbeat", f"prefect.flow-run.{theirs()}")
+    assert not rule.covers(other)  # its next comes after 180 s
     assert get_current_settings().flows.heartbeat_frequency == before
 
 

@@ -19,14 +19,12 @@ from typing import Any
 from markupsafe import Markup
 
 from visionflows.digest import sha256_of
-from visionflows.images.memory import MAX_PIXELS, memory_of_process
 from visionflows.images.status import BadImage
 from visionflows.machine import decoders
 from visionflows.places.ahead import ahead
-from visionflows.places.base import LISTED, Entry, Place
-from visionflows.places.names import name_of
+from visionflows.places.base import Place
 from visionflows.reports.page import page
-from visionflows.reports.thumbnails import smaller
+from visionflows.reports.thumbnails import contents, smaller
 from visionflows.scoring.schema import RunResult
 from visionflows.trust.audit import Z
 from visionflows.trust.corrections import COLUMNS, Correction
@@ -96,9 +94,8 @@ def _pictures(rows: list[Picked], source: Place) -> Iterator[Shown | None]:
         except BadImage:
             return None
 
-    entries = (Entry(name_of(row.path), 0, LISTED) for row in rows)
-    contents = source.read_many(entries, memory_of_process(MAX_PIXELS).encoded)
-    return ahead(made, zip(rows, contents, strict=True), decoders())
+    found = contents(source, (row.path for row in rows))
+    return ahead(made, zip(rows, found, strict=True), decoders())
 
 
 def review_page(review: Review) -> str:

@@ -5,6 +5,7 @@ thumbnail(place("inbox"), "2020/IMG_0001.JPG")              # a JPEG
 """
 
 import io
+from collections.abc import Iterable, Iterator
 
 from visionflows.images.memory import MAX_PIXELS, memory_of_process
 from visionflows.images.open import open_image
@@ -32,11 +33,16 @@ def content(source: Place, path: str) -> bytes:
 
     Raises OSError for one that is gone, or larger than what a run would read.
     """
-    most = memory_of_process(MAX_PIXELS).encoded
-    (found,) = source.read_many([Entry(name_of(path), 0, LISTED)], most)
+    (found,) = contents(source, [path])
     if isinstance(found, OSError):
         raise found
     return found
+
+
+def contents(source: Place, paths: Iterable[str]) -> Iterator[bytes | OSError]:
+    """The same of several, in order; what `content` raises stands for one that is not there."""
+    entries = (Entry(name_of(path), 0, LISTED) for path in paths)
+    return source.read_many(entries, memory_of_process(MAX_PIXELS).encoded)
 
 
 def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:

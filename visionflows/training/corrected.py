@@ -81,17 +81,22 @@ def with_corrections(
     table, told = _relabelled(files, last, keep_side=valid_pct > 0)
     names = bring((last[sha256] for sha256 in sorted(lacking) if last[sha256].label), store)
     lost = [last[one].path for one in lacking if last[one].label and one not in names]
+    brought: set[str] = set()
     if names:
         more = _brought(names, last, f"{beside(folder)}/", store, settings)
         drawn = more.sha256.map(_lots(settings.seed)) < valid_pct
         more["is_valid"] = (more.status == "ok") & drawn
-        table = _joined(table, more)
+        table, brought = _joined(table, more), {*more.sha256}
         told["brought"] = int((more.status == "ok").sum())
         told["taken"] += told["brought"]
+    alike = look_alikes(table[table.status == "ok"])
+    _on_their_sides(table, brought, alike)
     if not valid_pct:
-        table.loc[table.sha256.isin(_beside_trained(table, {*last})), "is_valid"] = False
+        # What looks like one that people spoke of, which is trained on.
+        beside_them = [one for group in alike if not last.keys().isdisjoint(group) for one in group]
+        table.loc[table.sha256.isin(beside_them), "is_valid"] = False
     told |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
-    table.attrs = {**files.attrs, "look_alikes": _alike(table), _TOLD: told}
+    table.attrs = {**files.attrs, "look_alikes": split.notes(*_sided(table), alike), _TOLD: told}
     _check(table, lost)
     _check_classes(table, last, files, lost)
     _tell(table, lost)
@@ -100,23 +105,20 @@ def with_corrections(
     return Corrected(table, Path(folder))
 
 
-def _beside_trained(table: "pd.DataFrame", said: set[str]) -> set[str]:
-    """Contents that look like one that people spoke of, which is trained on."""
-    alike = look_alikes(table[table.status == "ok"])
-    return {one for group in alike if said.intersection(group) for one in group}
-
-
-def _sides(table: "pd.DataFrame", brought: set[str]) -> dict[str, bool]:
-    """Whether brought images that look like others are validated on: on the side of those of the
-    dataset, to train on where these are on both, and else all as the first of them has drawn."""
-    usable = table[table.status == "ok"]
-    valid = {*usable.sha256[usable.is_valid.astype(bool)]}
-    sides: dict[str, bool] = {}
-    for group in look_alikes(usable):
+def _on_their_sides(table: "pd.DataFrame", brought: set[str], alike: list[list[str]]) -> None:
+    """Have brought images that look like others on the side of those of the dataset, to train on
+    where these are on both, and else all as the first of them has drawn."""
+    _, valid = _sided(table)
+    for group in alike:
         if new := brought.intersection(group):
             leading = [one for one in group if one not in new] or group[:1]
-            sides |= dict.fromkeys(new, valid.issuperset(leading))
-    return sides
+            table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
+
+
+def _sided(table: "pd.DataFrame") -> tuple["pd.DataFrame", set[str]]:
+    """The rows that can be used, and the contents to validate on."""
+    usable = table[table.status == "ok"]
+    return usable, {*usable.sha256[usable.is_valid.astype(bool)]}
 
 
 def told_of(files: "pd.DataFrame") -> dict[str, Any]:
@@ -161,23 +163,10 @@ def _brought(
 
 
 def _joined(table: "pd.DataFrame", more: "pd.DataFrame") -> "pd.DataFrame":
-    """Both, what was brought on the side of what it looks like."""
     import pandas as pd
 
-    both = pd.concat([table[COLUMNS], more[COLUMNS]]).sort_values("path", ignore_index=True)
-    sides = _sides(both, {*more.sha256})
-    both["is_valid"] = [
-        sides.get(sha256, bool(side))
-        for sha256, side in zip(both.sha256, both.is_valid, strict=True)
-    ]
-    return both
-
-
-def _alike(table: "pd.DataFrame") -> list[str]:
-    """What is to be known of the images that look alike, as they are labelled now."""
-    usable = table[table.status == "ok"]
-    valid = {*usable.sha256[usable.is_valid.astype(bool)]}
-    return split.notes(usable, valid, look_alikes(usable))
+    both = pd.concat([table[COLUMNS], more[COLUMNS]])
+    return both.sort_values("path", ignore_index=True)
 
 
 def _lots(seed: int) -> Any:

@@ -1,0 +1,22 @@
+"""What a Prefect server has heard, which arrives there a moment later.
+
+heard("prefect.flow-run.heartbeat", f"prefect.flow-run.{run}")
+"""
+
+import time
+
+from prefect.client.orchestration import get_client
+from prefect.server.events.schemas.events import ReceivedEvent
+
+
+def heard(event: str, resource: str) -> ReceivedEvent:
+    """The newest event of a name about a resource, waited for."""
+    only = {"event": {"name": [event]}, "resource": {"id": [resource]}}
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            answer = client._client.post("/events/filter", json={"filter": only})
+            if found := answer.json()["events"]:
+                return ReceivedEvent.model_validate(found[0])
+            time.sleep(0.3)
+    raise AssertionError(f"nothing was heard of {resource}: {event}")
