@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from record import hardware, versions, written
 
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.training.decoding import both_ways
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.storage import place
+from visionflows.training.evidence.decode_agreement import both_ways
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from halves import halves, labels_of, options, rows_of, training, visionflows, written_with
 
-from visionflows.data.fetch import fetch
-from visionflows.trust.calibration import expected_error, reliability
+from visionflows.datasets.fetch import fetch
+from visionflows.evaluation.calibration import expected_error, reliability
 
 
 def main() -> None:

@@ -18,15 +18,15 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 from record import hardware, versions, written
 
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.scoring.history import History
-from visionflows.scoring.news import Gathered, News
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.monitoring.drift import NIGHTLY, WINDOW
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.new_rows import Gathered, News
 from visionflows.scoring.parts import read_parts, rows_of
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.run_history import History
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.drift import NIGHTLY, WINDOW
+from visionflows.storage import place
 
 Row = tuple[list[str], int, str]  # its cells, and the size and sha256 of its file
 COPIES, FAILING = 300, 0.005  # of each kind; the share of an ordinary night's files that fail

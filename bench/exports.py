@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _all() -> list[str]:
-    from visionflows.model.network import torchvision_models
+    from visionflows.models.network import torchvision_models
 
     models = torchvision_models()
     return [*models.list_models(module=models), *TIMM]
@@ -69,11 +69,11 @@ def _alone(name: str) -> dict:
 def _told(name: str) -> dict:
     import torch
 
-    from visionflows.engine.openvino import core
     from visionflows.errors import SettingsError
-    from visionflows.model.network import build, check_trainable
-    from visionflows.model.schema import ModelInfo
-    from visionflows.training.export import NotExportable, exported
+    from visionflows.inference.openvino import core
+    from visionflows.models.network import build, check_trainable
+    from visionflows.models.schema import ModelInfo
+    from visionflows.training.evidence.onnx_export import NotExportable, exported
 
     told = {"name": "any", "version": "1", "architecture": name, "classes": ["a", "b", "c"]}
     told |= {"schema_version": 1, "image_size": SIDE, "resize": "crop"}

@@ -96,8 +96,8 @@ def _peak() -> int:
 
 def _list(options) -> dict:
     from visionflows.images.formats import Pictures
-    from visionflows.places import place
     from visionflows.scoring.listing import File, Listing
+    from visionflows.storage import place
 
     before, seconds = _peak(), []
     for _ in range(3):
@@ -113,7 +113,7 @@ def _list(options) -> dict:
 
 
 def _scored(options, run) -> tuple[dict, float]:
-    from visionflows.scoring.run import ScoreSettings
+    from visionflows.scoring.local_run import ScoreSettings
 
     output = tempfile.mkdtemp(dir=options.scratch)
     began = time.perf_counter()
@@ -122,7 +122,7 @@ def _scored(options, run) -> tuple[dict, float]:
 
 
 def _engine(options) -> dict:
-    from visionflows.scoring.run import score_folder
+    from visionflows.scoring.local_run import score_folder
 
     result, seconds = _scored(options, score_folder)
     assert result["books"]["ok"] == result["books"]["found"]
@@ -134,7 +134,7 @@ def _engine(options) -> dict:
 
 
 def _flow(options) -> dict:
-    from visionflows.scoring.run import score_folder
+    from visionflows.scoring.local_run import score_folder
 
     shares = []
     with _prefect() as score:
@@ -168,7 +168,7 @@ def _prefect():
     """The score flow, on a server for this process."""
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    from visionflows.orchestration.temporary import server_if_none
+    from visionflows.orchestration.ephemeral_server import server_if_none
 
     with server_if_none():
         from flows.score import score
@@ -181,7 +181,7 @@ def _few(options) -> str:
 
 
 def _only_new(options) -> dict:
-    from visionflows.scoring.run import ScoreSettings, score_folder
+    from visionflows.scoring.local_run import ScoreSettings, score_folder
 
     output = tempfile.mkdtemp(dir=options.scratch)
     settings = ScoreSettings(only_new=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from record import hardware, versions, written
 
-from visionflows.data.labels import label_rows, parse_label_rule
+from visionflows.datasets.label_rules import label_rows, parse_label_rule
 
 
 def options(what: str, epochs: str) -> argparse.ArgumentParser:

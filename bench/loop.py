@@ -20,7 +20,7 @@ from pathlib import Path
 
 from halves import halves, labels_of, options, rows_of, training, visionflows, written_with
 
-from visionflows.data.fetch import fetch
+from visionflows.datasets.fetch import fetch
 
 NAME = "loop"
 

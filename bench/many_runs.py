@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT)]
 from postgres import postgres_binaries, running_postgres  # noqa: E402
 from serving import ENDED, Served, served  # noqa: E402
 
-from visionflows.machine import cores  # noqa: E402
+from visionflows.system import cores  # noqa: E402
 
 
 def main() -> None:

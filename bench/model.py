@@ -11,11 +11,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from visionflows.data import fetch, table
-from visionflows.model import registry
-from visionflows.model.measured import Metrics
-from visionflows.model.schema import ModelInfo, Normalise
-from visionflows.training import agreement, evaluate, fine_tune
+from visionflows.datasets import fetch, file_table
+from visionflows.models import registry
+from visionflows.models.metrics_schema import Metrics
+from visionflows.models.schema import ModelInfo, Normalise
+from visionflows.training import fine_tune
+from visionflows.training.evidence import evaluate, label_agreement
 from visionflows.training.settings import TrainSettings
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
     data = fetch.fetch(options.dataset, options.store)
-    files = table.build_table(data.folder, "uppercase")
+    files = file_table.build_table(data.folder, "uppercase")
     settings = TrainSettings(
         architecture="resnet34",
         pretrained="none",
@@ -51,7 +52,7 @@ def main() -> None:
             normalise=Normalise.model_validate(record["normalise"], strict=False),
             metrics=Metrics.model_validate(metrics, strict=False),
         )
-        found = agreement.of_draft(draft, info, files, data.folder)
+        found = label_agreement.of_draft(draft, info, files, data.folder)
         info = info.with_agreement(found)
         print(json.dumps(found), registry.publish(draft, options.store, info, files))
 

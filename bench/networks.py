@@ -35,7 +35,7 @@ def eager(options, photos):
     """The same network folded, in torch, channels_last."""
     import torch
 
-    from visionflows.engine.torch import TorchNetwork
+    from visionflows.inference.torch_network import TorchNetwork
 
     engine = engine_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,7 +56,7 @@ def onnxruntime(options, photos):
 
 def openvino(options, photos):
     """OpenVINO as its own guide has it: throughput, its own choice of precision and streams."""
-    from visionflows.engine.openvino import core, runtime
+    from visionflows.inference.openvino import core, runtime
 
     engine = engine_of(options)
     side = engine.decoder.side

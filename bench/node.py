@@ -33,28 +33,28 @@ def main() -> None:
 
 def pretend(options: argparse.Namespace, folder: Path) -> None:
     """Let this process see another machine."""
-    from visionflows import machine
+    from visionflows import system
 
-    machine.OWN_CGROUP = folder / "none"
-    machine.CGROUP = folder / "cgroup"
+    system.OWN_CGROUP = folder / "none"
+    system.CGROUP = folder / "cgroup"
     os.cpu_count = lambda: options.cores
     if options.macos:
         del os.sched_getaffinity
         return
-    machine.CGROUP.mkdir()
-    (machine.CGROUP / "memory.max").write_text(f"{int(options.memory * (1 << 30))}\n")
+    system.CGROUP.mkdir()
+    (system.CGROUP / "memory.max").write_text(f"{int(options.memory * (1 << 30))}\n")
     os.sched_getaffinity = lambda pid: set(range(options.cores))
 
 
 def scored(options: argparse.Namespace, folder: str) -> dict:
-    from visionflows import machine
-    from visionflows.scoring.run import ScoreSettings, score_folder
+    from visionflows import system
+    from visionflows.scoring.local_run import ScoreSettings, score_folder
 
     settings = ScoreSettings(decode=options.decode, max_error_rate=1)
     run = score_folder(options.photos, f"{folder}/out", options.model, options.store, settings)
     return {
-        "cores": machine.cores(),
-        "memory_gib": round(machine.memory_bytes() / (1 << 30), 1),
+        "cores": system.cores(),
+        "memory_gib": round(system.memory_bytes() / (1 << 30), 1),
         "limits": run["limits"],
         "books": run["books"],
         "timings": run["timings"],

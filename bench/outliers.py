@@ -15,7 +15,7 @@ photographs, is told by itself.
     softmax      one minus the confidence (D. Hendrycks, K. Gimpel, ICLR 2017)
     mahalanobis  to the nearest class (K. Lee, K. Lee, H. Lee, J. Shin, NeurIPS 2018); `unit`: of
                  features of length 1
-    product      visionflows.trust.outliers; `only within`: without what lies in no direction
+    product      visionflows.evaluation.outliers; `only within`: without what lies in no direction
 """
 
 import argparse
@@ -28,14 +28,14 @@ import numpy as np
 from oddities import DRAWN
 from record import hardware, versions, written
 
-from visionflows.engine import EngineSettings, make_engine
-from visionflows.model.bundle import load, network_of
-from visionflows.model.network import opened
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.training.calibration import judges
-from visionflows.training.outliers import IMAGES
-from visionflows.trust.outliers import bank_of, read_bank, threshold_of
+from visionflows.evaluation.outliers import bank_of, read_bank, threshold_of
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.models.artifact import load, network_of
+from visionflows.models.network import opened
+from visionflows.models.registry import find
+from visionflows.storage import place
+from visionflows.training.evidence.fit_calibration import judges
+from visionflows.training.evidence.fit_outliers import IMAGES
 
 SHARES = (0.05, 0.02, 0.01)
 PHOTOS = 800

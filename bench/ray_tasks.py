@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
 def _one(options) -> dict:
     """One run, in a process of its own, and the most memory that it held."""
     from visionflows.cli.options import prefect_on_this_machine
-    from visionflows.cluster.run import connection
+    from visionflows.cluster.ray_run import connection
     from visionflows.scoring.settings import ScoreSettings
 
     prefect_on_this_machine()

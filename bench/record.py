@@ -11,7 +11,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from visionflows.machine import cores
+from visionflows.system import cores
 
 PACKAGES = (
     "torch",

@@ -108,14 +108,14 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
 
 
 def _engine(options: argparse.Namespace):
-    from visionflows.scoring.run import ScoreSettings, open_engine
+    from visionflows.scoring.local_run import ScoreSettings, open_engine
 
     settings = ScoreSettings()
     return open_engine(options.model, options.store, settings), settings
 
 
 def _scored(source: str, output: str, engine, settings) -> int:
-    from visionflows.scoring.run import ScoringRun
+    from visionflows.scoring.local_run import ScoringRun
 
     with ScoringRun(source, output, engine, settings).alone() as scoring:
         for shard in scoring.to_score():
@@ -137,7 +137,7 @@ def _s3(options, root: Path):
 
 def _entries():
     from visionflows.images.formats import is_image_name
-    from visionflows.places import place
+    from visionflows.storage import place
 
     return list(place("s3://inbox").walk(is_image_name))[:1000]
 
@@ -158,7 +158,7 @@ def _loop(options, root: Path):
 
 
 def _read(options, root: Path):
-    from visionflows.places import place
+    from visionflows.storage import place
 
     def run() -> int:
         contents = place("s3://inbox").read_many(_entries())
@@ -168,7 +168,7 @@ def _read(options, root: Path):
 
 
 def _fetch(options, root: Path):
-    from visionflows.places import place
+    from visionflows.storage import place
 
     target = root / "fetched"
     target.mkdir()
@@ -204,9 +204,9 @@ def _listing() -> dict:
 
 def _list(where: str) -> None:
     from visionflows.images.formats import is_image_name
-    from visionflows.places import place
-    from visionflows.places.s3.client import call
     from visionflows.scoring.listing import File, Listing
+    from visionflows.storage import place
+    from visionflows.storage.s3.client import call
 
     here = place(where)
     call("list_objects_v2", here.bucket, MaxKeys=1)  # boto3 and its first request

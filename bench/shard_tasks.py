@@ -20,17 +20,17 @@ from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 
 from tasks import scoring
-from visionflows.cluster.fleet import Fleet, paths
+from visionflows.cluster.actor_pool import Fleet, paths
 from visionflows.cluster.nodes import check_nodes, nodes, ray
-from visionflows.cluster.run import ClusterRun
-from visionflows.cluster.scorer import Facts, Scored, Scorer, Work
-from visionflows.model.bundle import Model, load
-from visionflows.model.registry import find
+from visionflows.cluster.ray_run import ClusterRun
+from visionflows.cluster.scoring_actor import Facts, Scored, Scorer, Work
+from visionflows.models.artifact import Model, load
+from visionflows.models.registry import find
 from visionflows.orchestration.logs import to_run
 from visionflows.orchestration.progress import Progress
-from visionflows.scoring.base import alone, check_errors
+from visionflows.scoring.base_run import alone, check_errors
+from visionflows.scoring.input_source import absolute
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.source import absolute
 
 _scorers: dict[bytes, Scorer] = {}  # of this process: one, as all tasks of a run open the same
 

@@ -17,9 +17,9 @@ _prefect = contextlib.ExitStack()  # a server until this process ends
 
 
 def model_of(options):
-    from visionflows.model import bundle, registry
+    from visionflows.models import artifact, registry
 
-    return bundle.load(registry.find(options.model, options.store))
+    return artifact.load(registry.find(options.model, options.store))
 
 
 def _learner(options):
@@ -66,11 +66,11 @@ def _on_device(options):
     """The model, its network as the peers run it, and the device."""
     import torch
 
-    from visionflows.model import bundle
+    from visionflows.models import artifact
 
     model = model_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return model, bundle.network_of(model).to(device), device
+    return model, artifact.network_of(model).to(device), device
 
 
 def plain(options, photos):
@@ -145,11 +145,11 @@ def timm(options, photos):
 
 
 def flow(options, photos):
-    from visionflows.orchestration.temporary import server_if_none
+    from visionflows.orchestration.ephemeral_server import server_if_none
 
     _prefect.enter_context(server_if_none())
     from flows.score import score
-    from visionflows.scoring.run import ScoreSettings
+    from visionflows.scoring.local_run import ScoreSettings
 
     settings = ScoreSettings(precision=options.precision, decode=options.decode)
     store = options.store
@@ -167,7 +167,7 @@ def full(options, photos):
 
 
 def engine(options, photos, decode=""):
-    from visionflows.scoring.run import ScoreSettings, ScoringRun, open_engine
+    from visionflows.scoring.local_run import ScoreSettings, ScoringRun, open_engine
 
     settings = ScoreSettings(precision=options.precision, decode=decode or options.decode)
     loaded = open_engine(options.model, options.store, settings)
@@ -212,7 +212,7 @@ def _labels(output: str) -> list[str]:
 
 
 def engine_of(options):
-    from visionflows.engine import EngineSettings, make_engine
+    from visionflows.inference import EngineSettings, make_engine
 
     return make_engine(model_of(options), EngineSettings(precision=options.precision))
 
@@ -232,6 +232,6 @@ def decode(options, photos):
 
 
 def _decoded(names) -> int:
-    from visionflows.places.local import LocalPlace
+    from visionflows.storage.local import LocalPlace
 
     return len(_decoders[0](LocalPlace(Path("/")), [name.lstrip("/") for name in names]).rows)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from record import hardware, versions, written
 
-from visionflows.model.registry import find
+from visionflows.models.registry import find
 
 PROGRAM = [sys.executable, "-m", "visionflows.cli"]
 FASTAI = "import sys; from fastai.vision.all import *; print(load_learner(sys.argv[1]).predict"

@@ -78,7 +78,7 @@ def _settings(options, precision="auto", gpus=1):
 
 
 def _table(options, opening):
-    from visionflows.data.table import build_table
+    from visionflows.datasets.file_table import build_table
 
     return build_table(Path(options.photos), options.labels, opening=opening)
 
@@ -105,7 +105,7 @@ def _ours(options, precision="auto", gpus=1) -> dict:
 
 
 def _stock(options, photos: str = "") -> dict:
-    from visionflows.images.opening import WHOLE
+    from visionflows.images.decode_options import WHOLE
 
     with tempfile.TemporaryDirectory() as cache:
         _cache(cache)

@@ -4,9 +4,9 @@ visionflows retrain PETS --name pets --labels uppercase
 prefect deployment run retrain/retrain
 
 The two models label the same images, which neither was trained on: see
-visionflows/training/compare.py for why their published error rates will not do, and for the test
+visionflows/training/comparison/promotion_test.py for why their published error rates will not do, and for the test
 that decides. The first model of its name is promoted as it is. Why one was promoted is kept in the
-history (visionflows/model/history.py); why one was not, in the run's result.
+history (visionflows/models/promotion_history.py); why one was not, in the run's result.
 """
 
 from typing import Annotated, Any
@@ -16,12 +16,12 @@ from pydantic import Field
 from flows.score import score
 from flows.train import train
 from tasks import promotion
-from visionflows.model.registry import default_store
+from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts
-from visionflows.orchestration.notify import tell
-from visionflows.orchestration.runs import called
+from visionflows.orchestration.flow_runs import called
+from visionflows.orchestration.notifications import tell
 from visionflows.orchestration.steps import flow
-from visionflows.training.flips import dataset_folder
+from visionflows.training.comparison.disagreements import dataset_folder
 from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()

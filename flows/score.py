@@ -8,16 +8,16 @@ import contextlib
 from typing import Any
 
 from tasks import scoring
-from visionflows.cluster.run import connection, run_of
+from visionflows.cluster.ray_run import connection, run_of
 from visionflows.errors import SettingsError
-from visionflows.model.registry import default_store, find
-from visionflows.orchestration.notify import tell
+from visionflows.models.registry import default_store, find
+from visionflows.orchestration.flow_runs import called, default_output
+from visionflows.orchestration.notifications import tell
 from visionflows.orchestration.progress import Progress
-from visionflows.orchestration.runs import called, default_output
 from visionflows.orchestration.steps import flow
-from visionflows.scoring.base import alone, check_errors
-from visionflows.scoring.groups import in_groups
+from visionflows.scoring.base_run import alone, check_errors
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.task_batches import in_groups
 
 DEFAULTS = ScoreSettings()
 

@@ -9,16 +9,16 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks import data, training
-from visionflows.data.labels import parse_label_rule
-from visionflows.model.network import check_trainable
-from visionflows.model.registry import check_name, default_store, meant
-from visionflows.orchestration.notify import tell
-from visionflows.orchestration.runs import called, flow_run
+from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.models.network import check_trainable
+from visionflows.models.registry import check_name, default_store, meant
+from visionflows.orchestration.flow_runs import called, flow_run
+from visionflows.orchestration.notifications import tell
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
-from visionflows.training.corrected import check_corrections
-from visionflows.training.draft import draft_of, key_of
-from visionflows.training.gpus import check_gpus
+from visionflows.training.apply_corrections import check_corrections
+from visionflows.training.checkpoint import draft_of, key_of
+from visionflows.training.distributed.launch import check_gpus
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
 

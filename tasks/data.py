@@ -4,10 +4,10 @@ from tasks.data import build_table, fetch
 files = build_table(fetch("PETS", "store").folder, "uppercase")
 """
 
-from visionflows.data import table
-from visionflows.data.fetch import fetch as fetch_dataset
+from visionflows.datasets import file_table
+from visionflows.datasets.fetch import fetch as fetch_dataset
 from visionflows.orchestration.steps import step
-from visionflows.training import corrected
+from visionflows.training import apply_corrections
 
 fetch = step(
     fetch_dataset,
@@ -17,14 +17,14 @@ fetch = step(
 )
 
 build_table = step(
-    table.build_table,
+    file_table.build_table,
     name="table",
     task_run_name="table",
     description="Open every image once; label, check and split them into a file table.",
 )
 
 correct = step(
-    corrected.with_corrections,
+    apply_corrections.with_corrections,
     name="correct",
     task_run_name="correct",
     description="Put the labels that people gave in place of the rule's; bring images along.",

@@ -6,7 +6,7 @@ compare("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store
 
 from visionflows.orchestration import events
 from visionflows.orchestration.steps import step
-from visionflows.training import compare as comparison
+from visionflows.training.comparison import promotion_test as comparison
 
 compare = step(
     comparison.verdict,

@@ -4,13 +4,13 @@ from tasks.scoring import load
 engine = load("pets@production", "store", ScoreSettings())
 """
 
-from visionflows.cluster.run import open_on
-from visionflows.orchestration import artifacts, events, forks  # noqa: F401 (decoders are forked here)
+from visionflows.cluster.ray_run import open_on
+from visionflows.orchestration import artifacts, events, forked_processes  # noqa: F401 (decoders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
-from visionflows.scoring.base import Run
-from visionflows.scoring.groups import Group
+from visionflows.scoring.base_run import Run
 from visionflows.scoring.schema import RunResult
+from visionflows.scoring.task_batches import Group
 
 load = step(
     open_on,

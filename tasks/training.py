@@ -7,19 +7,19 @@ record = fine_tune(files, folder, draft, TrainSettings(epochs=3))
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionflows.model.schema import ModelInfo
-from visionflows.orchestration import artifacts, forks  # noqa: F401 (loaders are forked here)
+from visionflows.models.schema import ModelInfo
+from visionflows.orchestration import artifacts, forked_processes  # noqa: F401 (loaders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
-from visionflows.training import agreement as evidence
-from visionflows.training import decoding as scaling
-from visionflows.training import draft as drafts
-from visionflows.training import evaluate as judging
-from visionflows.training import export as exporting
-from visionflows.training import int8 as quantising
-from visionflows.training import outliers as telling
+from visionflows.training import checkpoint as drafts
 from visionflows.training import publish as publishing
-from visionflows.training import suspects as suspecting
+from visionflows.training.evidence import decode_agreement as scaling
+from visionflows.training.evidence import evaluate as judging
+from visionflows.training.evidence import fit_outliers as telling
+from visionflows.training.evidence import int8 as quantising
+from visionflows.training.evidence import label_agreement as evidence
+from visionflows.training.evidence import label_issues as suspecting
+from visionflows.training.evidence import onnx_export as exporting
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -115,11 +115,11 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Trained:
     """A small network, really trained on generated shapes and published as `shapes`."""
-    from visionflows.data.table import build_table
-    from visionflows.model import registry
-    from visionflows.model.schema import ModelInfo
-    from visionflows.training.evaluate import evaluate
-    from visionflows.training.export import of_draft
+    from visionflows.datasets.file_table import build_table
+    from visionflows.models import registry
+    from visionflows.models.schema import ModelInfo
+    from visionflows.training.evidence.evaluate import evaluate
+    from visionflows.training.evidence.onnx_export import of_draft
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 
@@ -149,10 +149,10 @@ def trained(tmp_path_factory) -> Trained:
 @pytest.fixture(scope="session")
 def telling(trained, tmp_path_factory) -> Path:
     """A store with the same network as `telling`, which calls some pictures odd."""
-    from visionflows.data.table import build_table
-    from visionflows.model import registry
-    from visionflows.model.bundle import load
-    from visionflows.training.outliers import of_draft
+    from visionflows.datasets.file_table import build_table
+    from visionflows.models import registry
+    from visionflows.models.artifact import load
+    from visionflows.training.evidence.fit_outliers import of_draft
 
     root = tmp_path_factory.mktemp("telling")
     dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
@@ -214,7 +214,7 @@ def s3(s3_server, monkeypatch, tmp_path) -> S3Server:
 @pytest.fixture
 def bucket(s3, tmp_path):
     """The test's own folder as a place in the S3 server."""
-    from visionflows.places import place
+    from visionflows.storage import place
 
     return place(s3.place(tmp_path))
 
@@ -229,8 +229,8 @@ def moto_url(tmp_path_factory) -> Iterator[str]:
 @pytest.fixture
 def strict(moto_url, monkeypatch, tmp_path):
     """A new bucket on the server that keeps conditions."""
-    from visionflows.places import place
-    from visionflows.places.s3.client import call
+    from visionflows.storage import place
+    from visionflows.storage.s3.client import call
 
     for name, value in environment(moto_url).items():
         monkeypatch.setenv(name, value)

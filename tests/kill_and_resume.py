@@ -17,9 +17,9 @@ import time
 import torch  # noqa: F401 (imported once, for all the forks)
 import torchvision.models  # noqa: F401
 
-from visionflows.places import place
-from visionflows.places.s3 import objects
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.storage import place
+from visionflows.storage.s3 import objects
 
 
 def main(folder: str, outputs: str, store: str, settings: str, rounds: str) -> None:

@@ -16,19 +16,19 @@ import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
-from visionflows.model.bundle import load
-from visionflows.model.measured import Calibration
-from visionflows.model.schema import ModelInfo
-from visionflows.places import place
+from visionflows.models.artifact import load
+from visionflows.models.metrics_schema import Calibration
+from visionflows.models.schema import ModelInfo
+from visionflows.monitoring.drift import judged
+from visionflows.monitoring.run_records import Audit, read_nights
 from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
-from visionflows.reports.heat import square
-from visionflows.reports.history import history_report
+from visionflows.reports.gradcam_images import square
+from visionflows.reports.run_history import history_report
 from visionflows.reports.training import Miss, training_report
-from visionflows.scoring.page import run_page
-from visionflows.scoring.run import score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.run_report import run_page
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.drift import judged
-from visionflows.trust.nights import Audit, read_nights
+from visionflows.storage import place
 
 AUDIT = Audit(accuracy=0.9, low=0.8, high=0.95, images=100)
 LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3

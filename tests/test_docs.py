@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from visionflows.cli import main as cli
-from visionflows.images.status import STATUSES
+from visionflows.images.image_status import STATUSES
 from visionflows.scoring.job import COLUMNS, Job
 from visionflows.scoring.schema import JobSettings
 

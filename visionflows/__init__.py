@@ -25,29 +25,29 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from visionflows.data.fetch import fetch
-    from visionflows.data.table import build_table
-    from visionflows.engine import make_engine
-    from visionflows.model.bundle import load
-    from visionflows.model.registry import find
-    from visionflows.places import place
+    from visionflows.datasets.fetch import fetch
+    from visionflows.datasets.file_table import build_table
+    from visionflows.inference import make_engine
+    from visionflows.models.artifact import load
+    from visionflows.models.registry import find
+    from visionflows.scoring.local_run import ScoreSettings, score_folder
     from visionflows.scoring.predict import predict
-    from visionflows.scoring.run import ScoreSettings, score_folder
+    from visionflows.storage import place
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 else:
     _HOMES = {
-        "ScoreSettings": "visionflows.scoring.run",
+        "ScoreSettings": "visionflows.scoring.local_run",
         "TrainSettings": "visionflows.training.settings",
-        "build_table": "visionflows.data.table",
-        "fetch": "visionflows.data.fetch",
-        "find": "visionflows.model.registry",
+        "build_table": "visionflows.datasets.file_table",
+        "fetch": "visionflows.datasets.fetch",
+        "find": "visionflows.models.registry",
         "fine_tune": "visionflows.training.fine_tune",
-        "load": "visionflows.model.bundle",
-        "make_engine": "visionflows.engine",
-        "place": "visionflows.places",
+        "load": "visionflows.models.artifact",
+        "make_engine": "visionflows.inference",
+        "place": "visionflows.storage",
         "predict": "visionflows.scoring.predict",
-        "score_folder": "visionflows.scoring.run",
+        "score_folder": "visionflows.scoring.local_run",
     }
 
     def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL
 from visionflows.cli import main as cli
 from visionflows.cli import program
 from visionflows.cli.options import settings_of
-from visionflows.scoring.run import ScoreSettings
+from visionflows.scoring.local_run import ScoreSettings
 from visionflows.training.settings import TrainSettings
 
 
@@ -57,7 +57,7 @@ def test_help_answers_without_the_heavy_libraries():
     assert told.returncode == 0
     assert "predict" in told.stdout
     code = (
-        "import sys, visionflows.cli.main, visionflows.places;"
+        "import sys, visionflows.cli.main, visionflows.storage;"
         "print([name for name in ('torch', 'fastai', 'prefect', 'boto3', 'pandas', 'numpy')"
         " if name in sys.modules])"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.places import place
+from visionflows.storage import place
 
 PROGRAM = Path(sys.executable).with_name("visionflows")
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="visionflows is not installed here")

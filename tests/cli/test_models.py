@@ -11,7 +11,7 @@ from versions import another, changed, renamed
 
 from visionflows.cli import main as cli
 from visionflows.cli import program
-from visionflows.places import place
+from visionflows.storage import place
 
 
 @pytest.fixture

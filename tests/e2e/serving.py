@@ -88,7 +88,7 @@ class Served:
 
     def pids(self, words: str) -> list[int]:
         """The processes of this server's family whose command line has these words."""
-        from visionflows.serve.children import descendants
+        from visionflows.serve.child_processes import descendants
 
         found = []
         for pid in descendants(self.process.pid):

@@ -128,9 +128,9 @@ def started(*words: object, env: dict[str, str], cwd: Path) -> Iterator[Command]
 
 
 def descendants(pid: int) -> set[int]:
-    from visionflows.serve import children
+    from visionflows.serve import child_processes
 
-    return children.descendants(pid)
+    return child_processes.descendants(pid)
 
 
 def _alive(pid: int) -> bool:

@@ -15,12 +15,12 @@ from conftest import write_shapes
 from prefect.settings import PREFECT_API_URL
 
 from flows.train import train
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.model.schema import ModelInfo
-from visionflows.places import is_local, place
-from visionflows.places.s3.client import call
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.models.schema import ModelInfo
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.storage import is_local, place
+from visionflows.storage.s3.client import call
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(

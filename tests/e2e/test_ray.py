@@ -17,7 +17,7 @@ from conftest import Trained
 from e2e_fixtures import fill
 from ray_cluster import QUIET, Cluster, end
 
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import ScoreSettings, score_folder
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytest_plugins = ["ray_cluster"]

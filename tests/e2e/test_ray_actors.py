@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from visionflows.cluster.fleet import MOST_DEATHS, _Hands, _patiently
+from visionflows.cluster.actor_pool import MOST_DEATHS, _Hands, _patiently
 from visionflows.cluster.nodes import connected
-from visionflows.cluster.scorer import Scored, There, Work
+from visionflows.cluster.scoring_actor import Scored, There, Work
 from visionflows.errors import RunError
 from visionflows.scoring.listing import Shard
 

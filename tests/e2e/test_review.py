@@ -9,16 +9,16 @@ import pytest
 from conftest import CLASSES, Trained, write_shapes
 
 from flows.train import train
-from visionflows.digest import sha256_of
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
+from visionflows.hashing import sha256_of
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
 from visionflows.reports.review import review_of, review_page
-from visionflows.scoring.reviewed import add
-from visionflows.scoring.run import score_folder
+from visionflows.review.corrections import read_corrections
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.review_results import add
 from visionflows.scoring.schema import RunResult
+from visionflows.storage import place
 from visionflows.training.settings import TrainSettings
-from visionflows.trust.corrections import read_corrections
 
 pytest_plugins = ["e2e_fixtures"]
 MANY = [*CLASSES, *(f"breed-{number}-of-dogs" for number in range(40)), "a-long-name-" * 9]

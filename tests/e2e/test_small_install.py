@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from visionflows.scoring.run import score_folder
+from visionflows.scoring.local_run import score_folder
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "torchvision", "fastai", "timm", "matplotlib", "sklearn", "scipy", "onnx")

@@ -6,8 +6,8 @@ them apart by chance would be an error rate of 0.5, and from nothing it is about
 
 import tarfile
 
-from visionflows.data.table import build_table
-from visionflows.training.evaluate import evaluate
+from visionflows.datasets.file_table import build_table
+from visionflows.training.evidence.evaluate import evaluate
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 

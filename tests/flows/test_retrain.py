@@ -6,9 +6,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.retrain import retrain
-from visionflows.model.bundle import load
-from visionflows.model.history import promotions
-from visionflows.model.registry import find
+from visionflows.models.artifact import load
+from visionflows.models.promotion_history import promotions
+from visionflows.models.registry import find
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -20,8 +20,8 @@ from prefect.client.schemas.sorting import TaskRunSort
 
 from flows.score import score
 from visionflows.errors import LockedError, ModelError, PlaceError, TooManyBadError
-from visionflows.places import place
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.storage import place
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

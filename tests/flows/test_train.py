@@ -10,8 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 from flows.train import train
 from visionflows.errors import PlaceError, SettingsError, TableError
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

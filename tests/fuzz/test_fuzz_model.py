@@ -7,10 +7,10 @@ from fuzzing import HOSTILE, TEXTS, Outside, documents, fuzz, pieces, told
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionflows.digest import sha256_of
-from visionflows.model.bundle import load, selfcheck_images
-from visionflows.model.registry import catalogue, find
-from visionflows.places.local import LocalPlace
+from visionflows.hashing import sha256_of
+from visionflows.models.artifact import load, selfcheck_images
+from visionflows.models.registry import catalogue, find
+from visionflows.storage.local import LocalPlace
 
 
 class Bucket:

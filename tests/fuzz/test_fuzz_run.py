@@ -10,20 +10,20 @@ from fuzzing import TEXTS, Outside, documents, fuzz, pieces, told
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionflows.digest import sha256_of
-from visionflows.engine.decode import Row
 from visionflows.errors import VisionflowsError
-from visionflows.places.base import Entry, name_fault
-from visionflows.places.local import LocalPlace
-from visionflows.places.names import name_of, text_of
-from visionflows.scoring.inventory import begin_inventory
+from visionflows.hashing import sha256_of
+from visionflows.inference.decoding import Row
+from visionflows.scoring.input_source import Source, named_in
 from visionflows.scoring.job import Job
 from visionflows.scoring.parts import rows_of, write_part
 from visionflows.scoring.result import read_result, tally
 from visionflows.scoring.schema import Computed, JobSettings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import Left, Work, had_rows, open_run
-from visionflows.scoring.source import Source, named_in
+from visionflows.scoring.work_list import begin_inventory
+from visionflows.storage.base import Entry, name_fault
+from visionflows.storage.local import LocalPlace
+from visionflows.storage.name_encoding import name_of, text_of
 
 
 @pytest.fixture

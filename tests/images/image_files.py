@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
+from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image, opened
-from visionflows.images.status import BadImage
 
 
 def refused(source, **options) -> tuple[str, str]:

@@ -8,15 +8,15 @@ import zlib
 import pillow_heif
 import pytest
 from conftest import encoded, picture
-from damaged import METADATA
+from damaged_files import METADATA
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
+from visionflows.images.decode_options import Opening
 from visionflows.images.exif import COLUMNS, told
+from visionflows.images.image_status import BadImage
 from visionflows.images.open import opened
-from visionflows.images.opening import Opening
-from visionflows.images.status import BadImage
 
 pillow_heif.register_heif_opener()
 

@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 from visionflows.images.formats import HEAD, Pictures, is_picture, kind_of
 from visionflows.images.open import open_image
 from visionflows.images.pillow import unpacks
-from visionflows.places.local import LocalPlace
+from visionflows.storage.local import LocalPlace
 
 UNKNOWN = "not an image in a format that can be read"
 

@@ -9,9 +9,9 @@ from conftest import encoded, picture
 from image_files import size_of
 from PIL import Image
 
+from visionflows.images.decode_options import Opening
+from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image, pixels
-from visionflows.images.opening import Opening
-from visionflows.images.status import BadImage
 
 pillow_heif.register_heif_opener()
 

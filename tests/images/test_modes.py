@@ -5,8 +5,8 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
+from visionflows.images.decode_options import BEFORE
 from visionflows.images.open import open_image
-from visionflows.images.opening import BEFORE
 
 # The filter of images.open is out of force inside pytest, which sets its own.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

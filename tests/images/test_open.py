@@ -10,8 +10,8 @@ from image_files import png, refused
 from PIL import Image
 from unprivileged import reachable_folder, unprivileged
 
+from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image, pixels, read_file
-from visionflows.images.status import BadImage
 
 # The filter of images.open is out of force inside pytest, which sets its own.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

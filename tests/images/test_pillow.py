@@ -11,10 +11,10 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
+from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.pillow import ours
 from visionflows.images.resize import resized
-from visionflows.images.status import BadImage
 
 
 @pytest.fixture

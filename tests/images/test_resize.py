@@ -7,9 +7,9 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
+from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image, pixels
 from visionflows.images.resize import resized
-from visionflows.images.status import BadImage
 
 
 @pytest.fixture(scope="module")

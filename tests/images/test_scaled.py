@@ -9,11 +9,11 @@ from conftest import encoded
 from image_files import refused, size_of
 from PIL import Image
 
-from visionflows.images import depth, jpeg
-from visionflows.images.memory import Memory, decoding_bytes
+from visionflows.images import bit_depth, jpeg
+from visionflows.images.decode_options import BEFORE, Opening
+from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import Memory, decoding_bytes
 from visionflows.images.open import open_image, pixels
-from visionflows.images.opening import BEFORE, Opening
-from visionflows.images.status import BadImage
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.training.settings import TrainSettings
 
@@ -62,12 +62,12 @@ def test_every_mode_is_reduced_as_its_rgb_would_be(mode, strip, monkeypatch):
         image = Image.fromarray(np.asarray(photo((330, 250), "L")).astype(np.uint16) * 257)
     else:
         image = photo((330, 250), mode)
-    whole = depth.to_rgb(image)
-    monkeypatch.setattr(depth, "STRIP", strip)
+    whole = bit_depth.to_rgb(image)
+    monkeypatch.setattr(bit_depth, "STRIP", strip)
     for factor in (2, 3, 7):
         left, top = 330 % factor // 2, 250 % factor // 2
         box = (left, top, left + 330 // factor * factor, top + 250 // factor * factor)
-        reduced = depth.to_rgb(image, factor=factor)
+        reduced = bit_depth.to_rgb(image, factor=factor)
         assert reduced.tobytes() == whole.reduce(factor, box).tobytes(), factor
 
 
@@ -124,7 +124,7 @@ def test_what_max_pixels_counts_is_said_as_it_is(settings):
 
 
 def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):
-    monkeypatch.setattr("visionflows.images.memory.memory_bytes", lambda: 60_000_000)
+    monkeypatch.setattr("visionflows.images.memory_limits.memory_bytes", lambda: 60_000_000)
     plain, progressive = (
         encoded(photo((3000, 2000)), "JPEG", progressive=progressive, quality=30)
         for progressive in (False, True)

@@ -8,9 +8,9 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.images.depth import to_rgb
+from visionflows.images.bit_depth import to_rgb
+from visionflows.images.decode_options import BEFORE
 from visionflows.images.open import open_image
-from visionflows.images.opening import BEFORE
 
 
 def logo() -> Image.Image:
@@ -117,5 +117,5 @@ def test_a_transparent_colour_at_every_depth(bits, colour, rows, clear, other):
 
 def test_strips_show_nothing(monkeypatch):
     whole = seen(logo())
-    monkeypatch.setattr("visionflows.images.depth.STRIP", 100)
+    monkeypatch.setattr("visionflows.images.bit_depth.STRIP", 100)
     np.testing.assert_array_equal(seen(logo()), whole)

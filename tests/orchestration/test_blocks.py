@@ -15,7 +15,7 @@ from s3_server import KEY, SECRET
 from flows.score import score
 from visionflows.errors import SettingsError
 from visionflows.orchestration import blocks
-from visionflows.places import place
+from visionflows.storage import place
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

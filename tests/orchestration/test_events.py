@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 import yaml
-from heard import heard
+from events_seen import heard
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
@@ -20,7 +20,7 @@ def test_a_promotion_names_the_store_as_any_process_understands_it(trained, tmp_
     monkeypatch.chdir(tmp_path)
     alias = f"try-{uuid.uuid4().hex[:8]}"
     assert events.promote("shapes", "mine", alias) == f"shapes@{alias}"
-    payload = heard(events.PROMOTED, f"visionflows.model.shapes.{alias}").payload
+    payload = heard(events.PROMOTED, f"visionflows.models.shapes.{alias}").payload
     assert (payload["model"], payload["store"]) == (f"shapes@{alias}", str(tmp_path / "mine"))
 
 
@@ -37,7 +37,7 @@ def test_only_the_model_of_the_inbox_has_it_scored_and_out_of_its_own_store(mode
         "received": "2026-01-01T00:00:00Z",
         "id": uuid.uuid4(),
         "event": events.PROMOTED,
-        "resource": {"prefect.resource.id": f"visionflows.model.{model}"},
+        "resource": {"prefect.resource.id": f"visionflows.models.{model}"},
     }
     assert trigger.covers(ReceivedEvent.model_validate(event)) == scored
     assert "payload.get('store')" in rule["parameters"]["store"]

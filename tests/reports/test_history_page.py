@@ -3,10 +3,12 @@
 import re
 
 import pytest
-from night import night
+from history_records import night
 from test_reports import Checked
 
-from visionflows.reports.history import (
+from visionflows.monitoring.drift import judged
+from visionflows.monitoring.run_records import Audit, Night, Tally
+from visionflows.reports.run_history import (
     CLASSES,
     MEASURES,
     OTHERS,
@@ -14,8 +16,6 @@ from visionflows.reports.history import (
     history_report,
     share_of,
 )
-from visionflows.trust.drift import judged
-from visionflows.trust.nights import Audit, Night, Tally
 
 EVIL = "<script>alert(1)</script>"
 

@@ -9,11 +9,11 @@ from conftest import encoded, picture, write_shapes
 from page_cases import described
 
 from visionflows.errors import TooManyBadError
-from visionflows.places import place
 from visionflows.reports.scoring import collect_samples, scoring_report
 from visionflows.reports.training import training_report
-from visionflows.scoring.run import score_folder
+from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.schema import RunResult
+from visionflows.storage import place
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 

@@ -10,14 +10,14 @@ import pytest
 from conftest import encoded, picture, write_shapes
 from test_reports import Checked
 
-from visionflows.digest import sha256_of
-from visionflows.images.memory import MAX_PIXELS, memory_of_process
-from visionflows.places import place
+from visionflows.hashing import sha256_of
+from visionflows.images.memory_limits import MAX_PIXELS, memory_of_process
 from visionflows.reports.review import SIDE, review_of, review_page
 from visionflows.reports.thumbnails import thumbnail
-from visionflows.scoring.run import score_folder
+from visionflows.review.corrections import COLUMNS
+from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.corrections import COLUMNS
+from visionflows.storage import place
 
 
 @pytest.fixture(scope="module")

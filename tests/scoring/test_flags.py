@@ -6,16 +6,16 @@ import logging
 import numpy as np
 import pytest
 from conftest import CLASSES
-from scored import probabilities, rows_of
+from scored_runs import probabilities, rows_of
 from versions import another, changed
 
-from visionflows.engine.base import EngineSettings
 from visionflows.errors import SettingsError
-from visionflows.model.registry import find
+from visionflows.evaluation.calibration import calibrated
+from visionflows.inference.engine import EngineSettings
+from visionflows.models.registry import find
+from visionflows.scoring.local_run import ScoreSettings, open_engine, score_folder
 from visionflows.scoring.predict import predict
-from visionflows.scoring.run import ScoreSettings, open_engine, score_folder
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.calibration import calibrated
 
 HEADER = "path,label,predicted,confidence,raw\n"
 
@@ -88,7 +88,7 @@ def test_rows_that_are_not_sure_enough_are_left_to_people(store, inbox, tmp_path
 def test_flags_of_parts_that_a_run_goes_on_from_are_counted(store, inbox, tmp_path):
     whole = scored(store, inbox, tmp_path / "whole", min_precision=0.9, shard_size=20)
     engine = open_engine("shapes@1-sure", store, ScoreSettings(workers=1))
-    from visionflows.scoring.run import ScoringRun
+    from visionflows.scoring.local_run import ScoringRun
 
     settings = ScoreSettings(workers=1, min_precision=0.9, shard_size=20)
     with ScoringRun(str(inbox), str(tmp_path / "out"), engine, settings).alone() as run:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import encoded, shape, write_shapes
 from PIL import Image
-from scored import rows_of
+from scored_runs import rows_of
 
-from visionflows.engine import base as engines
 from visionflows.errors import OtherRunError
+from visionflows.inference import engine as engines
 from visionflows.scoring import job as jobs
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import ScoreSettings, score_folder
 
 SMALL = ScoreSettings(shard_size=5, batch_size=5)
 NEW = SMALL.model_copy(update={"only_new": True})
@@ -140,7 +140,7 @@ def test_what_a_small_memory_refused_is_asked_again(trained, bitmaps, tmp_path, 
     Image.new("RGB", (1000, 1000)).save(bitmaps / "decoded.png")
     (bitmaps / "encoded.png").write_bytes(encoded(shape("circle", 1)) + bytes(2_000_000))
     with monkeypatch.context() as small:
-        small.setattr("visionflows.images.memory.memory_bytes", lambda: 12_000_000)
+        small.setattr("visionflows.images.memory_limits.memory_bytes", lambda: 12_000_000)
         first = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert first["books"]["by_status"] == {"ok": 10, "too_large": 2}
     assert scored(trained, bitmaps, tmp_path / "out", NEW)["books"]["by_status"] == {"ok": 12}

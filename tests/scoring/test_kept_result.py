@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from conftest import encoded, picture, write_shapes
-from scored import rows_of
+from scored_runs import rows_of
 
-from visionflows.engine import make_engine
 from visionflows.errors import LockedError, ModelError, PlaceError, RunError, TooManyBadError
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+from visionflows.inference import make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.storage import place
 
 SMALL = ScoreSettings(shard_size=6, batch_size=3)
 RESULT = ("predictions.csv", "report.html", "review.html", "run.json")
@@ -134,7 +134,7 @@ def test_a_run_clears_the_drafts_of_one_that_was_killed(trained, tmp_path):
 
 def test_a_run_waits_for_its_output_before_it_loads_a_model(trained, tmp_path, monkeypatch):
     folder = write_shapes(tmp_path / "in", each=1)
-    monkeypatch.setattr("visionflows.scoring.run.load", lambda where: pytest.fail("loaded"))
+    monkeypatch.setattr("visionflows.scoring.local_run.load", lambda where: pytest.fail("loaded"))
     arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
     with place(tmp_path / "out").lock(".lock"), pytest.raises(LockedError):
         score_folder(*arguments, SMALL)

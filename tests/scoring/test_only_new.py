@@ -7,10 +7,10 @@ from pathlib import Path
 
 from conftest import shape, write_shapes
 
-from visionflows.engine import make_engine
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+from visionflows.inference import make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
 
 ONLY_NEW = ScoreSettings(only_new=True, shard_size=10)
 

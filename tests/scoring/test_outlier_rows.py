@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from conftest import write_shapes
 from PIL import Image
-from scored import bad_files, rows_of
+from scored_runs import bad_files, rows_of
 
-from visionflows.engine import EngineSettings, make_engine
 from visionflows.errors import OtherRunError, SettingsError
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.storage import place
 
 ODD = 12
 
@@ -141,7 +141,7 @@ def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_pa
     (draft / "validation.csv").write_text("path,label,predicted,confidence,raw\n" + lines)
     import pandas as pd
 
-    from visionflows.model import registry
+    from visionflows.models import registry
 
     info = model.info.model_copy(update={"files": {}})
     table = pd.DataFrame(columns=["path", "label", "is_valid", "sha256", "status", "signature"])

@@ -3,11 +3,11 @@
 import pytest
 from conftest import shape
 
-from visionflows.engine.base import EngineSettings
 from visionflows.errors import PlaceError
-from visionflows.places import place
+from visionflows.inference.engine import EngineSettings
+from visionflows.scoring.local_run import open_engine
 from visionflows.scoring.predict import predict
-from visionflows.scoring.run import open_engine
+from visionflows.storage import place
 
 
 def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_path):
@@ -28,7 +28,7 @@ def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_pa
 
 
 def test_a_file_is_told_from_its_place(tmp_path, monkeypatch):
-    from visionflows.places import file_in
+    from visionflows.storage import file_in
 
     monkeypatch.chdir(tmp_path)
     place(".").write("a/b.png", b"x")

@@ -7,10 +7,10 @@ import tarfile
 import numpy as np
 from conftest import CLASSES, encoded, shape, write_shapes
 from PIL import ExifTags, Image
-from scored import fastai_probabilities, probabilities, rows_of
+from scored_runs import fastai_probabilities, probabilities, rows_of
 
 from visionflows.images.exif import COLUMNS
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import ScoreSettings, score_folder
 
 
 def test_probabilities_are_fastais_on_generated_images(trained, where, inbox, tmp_path):

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from conftest import write_shapes
 
-from visionflows.engine import make_engine
-from visionflows.engine.decode import Row
 from visionflows.errors import LockedError, OtherRunError, RunError
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.places.base import Entry
+from visionflows.inference import make_engine
+from visionflows.inference.decoding import Row
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
+from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
 from visionflows.scoring.parts import write_part
-from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
 from visionflows.scoring.schema import Computed, JobSettings
+from visionflows.storage import place
+from visionflows.storage.base import Entry
 
 SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=2)
 MADE = Computed(device="cpu", precision="float32", kernel="eager", versions={})

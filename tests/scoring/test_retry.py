@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from conftest import encoded, picture, shape, write_shapes
-from scored import rows_of
+from scored_runs import rows_of
 
 from visionflows.errors import OtherRunError, RunError
-from visionflows.scoring import run as running
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring import local_run as running
+from visionflows.scoring.local_run import ScoreSettings, score_folder
 
 SMALL = ScoreSettings(shard_size=5, batch_size=5, max_error_rate=1)
 RETRY = SMALL.model_copy(update={"retry_failed": True})

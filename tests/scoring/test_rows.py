@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, encoded, picture, write_shapes
-from scored import bad_files, good_files, rows_of
+from scored_runs import bad_files, good_files, rows_of
 
-from visionflows.engine import make_engine
 from visionflows.errors import PlaceError, TooManyBadError
-from visionflows.images.status import STATUSES
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.places.names import text_of
-from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+from visionflows.images.image_status import STATUSES
+from visionflows.inference import make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.storage import place
+from visionflows.storage.name_encoding import text_of
 
 
 def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
@@ -105,7 +105,7 @@ def _row_as_nobody(path: Path) -> str:
     """The status a user without rights gets: root reads every file, so a child gives up root."""
     import multiprocessing
 
-    from visionflows.engine.decode import Decoder
+    from visionflows.inference.decoding import Decoder
 
     for folder in path.parents:
         if not folder.stat().st_mode & 0o001:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, shape
 
-from visionflows.engine import make_engine
 from visionflows.errors import TooManyBadError
-from visionflows.model.bundle import load
-from visionflows.model.registry import find
-from visionflows.places import place
-from visionflows.scoring.run import ScoreSettings, ScoringRun, score_folder
+from visionflows.inference import make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.monitoring.run_records import Audit, Night, note_audit, read_nights
+from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.nights import Audit, Night, note_audit, read_nights
+from visionflows.storage import place
 
 NEW = {"only_new": True, "shard_size": 20}
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import shape
 
-from visionflows.scoring.run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import ScoreSettings, score_folder
 from visionflows.scoring.spreadsheet import as_text
 
 FORMULAS = [

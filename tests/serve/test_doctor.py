@@ -9,7 +9,7 @@ import prefect.events
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from visionflows.orchestration import notify
+from visionflows.orchestration import notifications
 from visionflows.serve import doctor
 
 
@@ -97,8 +97,8 @@ def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, web
     events = []
     monkeypatch.setattr(prefect.events, "emit_event", lambda name, **e: events.append((name, e)))
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
-    notify.tell(*failed())
-    notify.tell(*failed(parent="task"))
+    notifications.tell(*failed())
+    notifications.tell(*failed(parent="task"))
     assert [words["text"] for words in came] == ["score inbox with pets: Crashed: it died"]
     assert came[0]["run_id"] == "1f"
     assert [name for name, _ in events] == ["visionflows.run.failed"]
@@ -109,10 +109,10 @@ def test_a_webhook_that_fails_is_logged_without_its_url(monkeypatch, webhook, ca
     monkeypatch.setattr(prefect.events, "emit_event", lambda *_, **__: None)
     url = f"{webhook[0]}/broken" if path else "http://127.0.0.1:9/secret"
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
-    monkeypatch.setattr(notify.log, "propagate", True)
+    monkeypatch.setattr(notifications.log, "propagate", True)
     with caplog.at_level("WARNING", logger="visionflows.notify"):
-        monkeypatch.setattr(notify.logging.getLogger("visionflows"), "propagate", True)
-        notify.tell(*failed())
+        monkeypatch.setattr(notifications.logging.getLogger("visionflows"), "propagate", True)
+        notifications.tell(*failed())
     assert "could not be told" in caplog.text
     assert "secret" not in caplog.text
     assert "127.0.0.1" not in caplog.text

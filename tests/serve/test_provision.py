@@ -4,7 +4,7 @@ import uuid
 
 import prefect
 import pytest
-from heard import heard
+from events_seen import heard
 from prefect.context import TaskRunContext
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from visionflows.errors import PlaceError, SettingsError
-from visionflows.places.local import LocalPlace
-from visionflows.serve.children import Children, descendants
+from visionflows.serve.child_processes import Children, descendants
 from visionflows.serve.environment import environment, of_server
-from visionflows.serve.state import alone
+from visionflows.serve.state_folder import alone
 from visionflows.serve.up import UpError, UpSettings, up
+from visionflows.storage.local import LocalPlace
 
 
 def refused(state: Path, **settings) -> str:

@@ -7,9 +7,9 @@ import pytest
 from conftest import CLASSES, LEARNING, write_shapes
 from fastai.callback.core import Callback
 
-from visionflows.data.table import build_table
+from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
-from visionflows.training.evaluate import _metrics, evaluate
+from visionflows.training.evidence.evaluate import _metrics, evaluate
 from visionflows.training.fine_tune import _found_rate, fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings

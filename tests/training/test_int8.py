@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from visionflows.engine import EngineSettings, make_engine
-from visionflows.engine.openvino import core, kernels, runtime, with_our_core
 from visionflows.errors import SettingsError
-from visionflows.model.bundle import INT8, load
-from visionflows.model.registry import find, publish
-from visionflows.places import place
-from visionflows.training import int8
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.openvino import core, kernels, runtime, with_our_core
+from visionflows.models.artifact import INT8, load
+from visionflows.models.registry import find, publish
+from visionflows.storage import place
+from visionflows.training.evidence import int8
 
 needs_nncf = pytest.mark.skipif(
     not (kernels()["int8"] and int8.is_here()), reason="no NNCF, or no int8 of the processor's own"
@@ -99,7 +99,7 @@ import sys
 told = []
 watched = ("socket.connect", "os.fork", "os.posix_spawn")
 sys.addaudithook(lambda event, args: told.append((event, args)) if event in watched else None)
-from visionflows.training.int8 import _nncf
+from visionflows.training.evidence.int8 import _nncf
 nncf = _nncf()
 nncf.telemetry.telemetry.send_event("a", "b", "c")
 print(told)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import CLASSES, picture, shape
 
-from visionflows.data.table import build_table, reduced
+from visionflows.datasets.file_table import build_table, reduced
 from visionflows.images.open import open_image
-from visionflows.training.evaluate import evaluate
+from visionflows.training.evidence.evaluate import evaluate
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_loaders
 from visionflows.training.settings import TrainSettings

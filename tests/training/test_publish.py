@@ -7,16 +7,16 @@ import subprocess
 import sys
 import time
 
-from visionflows.model.bundle import load
-from visionflows.model.registry import find, new_version
-from visionflows.training.draft import PUBLISHING
+from visionflows.models.artifact import load
+from visionflows.models.registry import find, new_version
+from visionflows.training.checkpoint import PUBLISHING
 from visionflows.training.publish import publish_training
 
 PUBLISH = """
 import sys
 from pathlib import Path
 import pandas as pd
-from visionflows.model.schema import ModelInfo
+from visionflows.models.schema import ModelInfo
 from visionflows.training.publish import publish_training
 draft, store, info, table = sys.argv[1:]
 table = pd.read_csv(table).assign(status="ok")

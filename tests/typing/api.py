@@ -10,11 +10,11 @@ from typing import Any, assert_type
 import pandas as pd
 
 import visionflows as vf
-from visionflows.data.fetch import Dataset
-from visionflows.engine import Engine
-from visionflows.engine.decode import Row
-from visionflows.model.bundle import Model
-from visionflows.places.base import Place
+from visionflows.datasets.fetch import Dataset
+from visionflows.inference import Engine
+from visionflows.inference.decoding import Row
+from visionflows.models.artifact import Model
+from visionflows.storage.base import Place
 
 
 def train(store: Path, draft: Path) -> None:

@@ -26,9 +26,9 @@ _CUT = re.compile("[@:=]+")  # where bash ends a word
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
     """What `--model` may be: the names of models; after an @ the aliases and versions of one."""
     from visionflows.errors import VisionflowsError
-    from visionflows.model.names import is_name
-    from visionflows.model.registry import aliases_of, default_store
-    from visionflows.places import place
+    from visionflows.models.references import is_name
+    from visionflows.models.registry import aliases_of, default_store
+    from visionflows.storage import place
 
     store = str(ctx.params.get("store") or default_store())
     name, at, _ = incomplete.partition("@")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from visionflows.trust.audit import Estimate
+    from visionflows.review.audit import Estimate
 
 corrections_app = typer.Typer(
     help="What people said of scored images: add, audit, to and from Label Studio.",
@@ -25,7 +25,7 @@ def corrections_add(
     json: Json = False,
 ) -> None:
     """Keep corrections in the output of a run; its report says how right its labels are."""
-    from visionflows.scoring.reviewed import add
+    from visionflows.scoring.review_results import add
 
     _tell(add(output, files), json)
 
@@ -38,8 +38,8 @@ def corrections_audit(
     json: Json = False,
 ) -> None:
     """How right each audited run is, from the random sample that people looked at."""
-    from visionflows.trust.audit import estimates
-    from visionflows.trust.corrections import read_corrections
+    from visionflows.review.audit import estimates
+    from visionflows.review.corrections import read_corrections
 
     _tell(estimates(read_corrections(places)), json)
 
@@ -63,8 +63,8 @@ def corrections_to_label_studio(
 ) -> None:
     """The pictures of review.html as tasks to import into Label Studio."""
     from visionflows.cli.terminal import tell_json
-    from visionflows.scoring.reviewed import asked
-    from visionflows.trust import label_studio
+    from visionflows.review import label_studio
+    from visionflows.scoring.review_results import asked
 
     run, rows = asked(output)
     if labelling:
@@ -83,9 +83,9 @@ def corrections_from_label_studio(
 ) -> None:
     """The answers of a Label Studio export as corrections.csv."""
     from visionflows.errors import PlaceError
-    from visionflows.places import file_in
-    from visionflows.trust.corrections import written
-    from visionflows.trust.label_studio import corrections_in
+    from visionflows.review.corrections import written
+    from visionflows.review.label_studio import corrections_in
+    from visionflows.storage import file_in
 
     folder, name = file_in(export)
     try:

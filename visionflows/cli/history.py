@@ -8,7 +8,7 @@ from visionflows.cli.options import Json
 
 if TYPE_CHECKING:
     from visionflows.cli.terminal import Rows
-    from visionflows.trust.nights import Night
+    from visionflows.monitoring.run_records import Night
 
 history_app = typer.Typer(rich_markup_mode=None)
 LABELS = 3  # of a night, in the table: the page has more of them
@@ -24,9 +24,9 @@ def history(
     """All nights of an output: a page of charts (history.html there), warnings, and a table."""
     from visionflows.cli.terminal import clean, tell, tell_json
     from visionflows.errors import PlaceError
-    from visionflows.places import place
-    from visionflows.reports.history import PAGE, history_report
-    from visionflows.trust.nights import nights_below
+    from visionflows.monitoring.run_records import nights_below
+    from visionflows.reports.run_history import PAGE, history_report
+    from visionflows.storage import place
 
     where = place(output)
     if not (nights := nights_below(where)):
@@ -48,7 +48,7 @@ def history(
 def _table(nights: "list[Night]") -> "Rows":
     """A row a night, the newest first."""
     from visionflows.cli.terminal import Rows
-    from visionflows.reports.history import MEASURES
+    from visionflows.reports.run_history import MEASURES
 
     known = [one for one in MEASURES if any(one.value(night) is not None for night in nights)]
     rows = [

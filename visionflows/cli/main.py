@@ -70,7 +70,7 @@ def demo(
     prefect_on_this_machine()
     from flows.demo import demo as flow
     from visionflows.cli.demo import show
-    from visionflows.orchestration.temporary import server_if_none
+    from visionflows.orchestration.ephemeral_server import server_if_none
 
     with server_if_none():
         show(folder, flow(folder))
@@ -169,7 +169,7 @@ def score(
 
     settings = settings_of(ScoreSettings, ctx.params)
     if dry_run:
-        from visionflows.scoring.run import ScoringRun, open_engine
+        from visionflows.scoring.local_run import ScoringRun, open_engine
 
         run = ScoringRun(
             input, output or f"{store}/scores/<time>", open_engine(model, store, settings), settings
@@ -178,7 +178,7 @@ def score(
             typer.echo(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
         return
     from flows.score import score as flow
-    from visionflows.orchestration.runs import default_output
+    from visionflows.orchestration.flow_runs import default_output
 
     where = output or default_output(store)
     when_stopped(GOES_ON if output else f"with --output {where} the same command goes on from it")
@@ -215,7 +215,7 @@ def told(run: dict[str, Any]) -> list[str]:
 
 
 @app.command(
-    cls=command_of("visionflows.engine.base:EngineSettings"),
+    cls=command_of("visionflows.inference.engine:EngineSettings"),
     epilog="Example: visionflows predict a.jpg b.jpg --model pets",
 )
 def predict(
@@ -229,9 +229,9 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images: the tutorial's learn.predict."""
-    from visionflows.engine import EngineSettings
+    from visionflows.inference import EngineSettings
+    from visionflows.scoring.local_run import open_engine
     from visionflows.scoring.predict import predict as rows_of
-    from visionflows.scoring.run import open_engine
 
     one = {"batch_size": 1, "workers": 1}
     opened = open_engine(model, store, settings_of(EngineSettings, ctx.params | one))

@@ -13,9 +13,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from visionflows.cli.terminal import Rows, clean, facts, heading
-from visionflows.model.history import Promotion
-from visionflows.model.registry import Listed
-from visionflows.model.schema import DatasetInfo, ModelInfo
+from visionflows.models.promotion_history import Promotion
+from visionflows.models.registry import Listed
+from visionflows.models.schema import DatasetInfo, ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.page import percent
 from visionflows.reports.training import agreement_line, outliers_line

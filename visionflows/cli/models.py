@@ -22,7 +22,7 @@ def models_list(json: Json = False, store: Store = "store") -> None:
     """Every published version, newest first, with its aliases and error rate."""
     from visionflows.cli import model_tables as tables
     from visionflows.cli.terminal import tell, tell_json
-    from visionflows.model.registry import catalogue
+    from visionflows.models.registry import catalogue
 
     found = catalogue(store)
     if json:
@@ -38,9 +38,9 @@ def models_show(model: Model, json: Json = False, store: Store = "store") -> Non
     """What is known of a model, checked against the bundle's files; as JSON its model.json."""
     from visionflows.cli import model_tables as tables
     from visionflows.cli.terminal import heading, tell
-    from visionflows.model.bundle import load
-    from visionflows.model.history import promotions
-    from visionflows.model.registry import aliases_of, find
+    from visionflows.models.artifact import load
+    from visionflows.models.promotion_history import promotions
+    from visionflows.models.registry import aliases_of, find
 
     found = load(find(model, store))
     info = found.info
@@ -86,9 +86,9 @@ def models_compare(
     """What flips between two versions, on the same images that neither was trained on."""
     from visionflows.cli import model_tables as tables
     from visionflows.cli.terminal import tell, tell_json
-    from visionflows.places import file_in
     from visionflows.reports.comparison import comparison_report
-    from visionflows.training.flips import as_dict, compared
+    from visionflows.storage import file_in
+    from visionflows.training.comparison.disagreements import as_dict, compared
 
     page = output or ("" if json else "compare.html")
     folder, name = file_in(page or ".")
@@ -113,7 +113,7 @@ def models_promote(
     """Let production mean a version, a former one too; a server that is named hears of it."""
     prefect_on_this_machine()
     from visionflows.cli.terminal import tell, tell_json
-    from visionflows.model.history import promotions
+    from visionflows.models.promotion_history import promotions
     from visionflows.orchestration import events
 
     name = events.promote(model, store, alias).partition("@")[0]
@@ -129,8 +129,8 @@ def models_history(model: Model, json: Json = False, store: Store = "store") -> 
     """Who promoted what, when and why, newest first."""
     from visionflows.cli import model_tables as tables
     from visionflows.cli.terminal import tell, tell_json
-    from visionflows.model.history import promotions, without_effect
-    from visionflows.model.registry import aliases_of, find
+    from visionflows.models.promotion_history import promotions, without_effect
+    from visionflows.models.registry import aliases_of, find
 
     name = model.partition("@")[0]
     find(name, store)  # a name that is none is told, with those that are

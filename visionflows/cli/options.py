@@ -150,8 +150,8 @@ def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 
 def prefect_on_this_machine() -> None:
     """The manners of a command that may run a flow: our lines on the terminal, not Prefect's."""
+    from visionflows.orchestration.heartbeat import FREQUENCY, HEARTBEAT
     from visionflows.orchestration.logs import to_terminal
-    from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
 
     to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # or it is set once Prefect is there

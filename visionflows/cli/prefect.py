@@ -11,8 +11,8 @@ import os
 import runpy
 import sys
 
-from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
-from visionflows.serve.children import UP, end_with_parent
+from visionflows.orchestration.heartbeat import FREQUENCY, HEARTBEAT
+from visionflows.serve.child_processes import UP, end_with_parent
 
 
 def main() -> None:
@@ -23,9 +23,9 @@ def main() -> None:
     os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # a pool of one's own may not say it
     if sys.argv[1:] == ["engine"] or UP in os.environ:
         end_with_parent(patience=4)
+    import flows.notify  # noqa: F401
     import flows.retrain  # noqa: F401
     import flows.score  # noqa: F401
-    import flows.tell  # noqa: F401
     import flows.train  # noqa: F401
 
     if sys.argv[1:] != ["engine"]:

@@ -5,7 +5,7 @@
 
 INT, TERM and HUP end a command in the order in which it holds things, and after DEADLINE seconds at
 once: a library may be busy, a server silent. Further signals change nothing. What we have started
-ends with us: see visionflows.orchestration.forks and temporary.
+ends with us: see visionflows.orchestration.forked_processes and temporary.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def end(number: int) -> NoReturn:
     for child in _children():
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-    places = sys.modules.get("visionflows.places.local")
+    places = sys.modules.get("visionflows.storage.local")
     if places:
         places.drop_drafts()
     cursor = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
@@ -151,8 +151,8 @@ def status_of(command: Callable[[], object]) -> int:
 
 def _told(error: Exception) -> int:
     """Say an error in one line; its exit status."""
-    from visionflows.orchestration.addresses import public
-    from visionflows.orchestration.faults import known
+    from visionflows.orchestration.error_translation import known
+    from visionflows.orchestration.url_redaction import public
 
     debug = bool(os.environ.get("VISIONFLOWS_DEBUG"))
     ours = known(error)

@@ -22,17 +22,17 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from visionflows.content import TooLarge, content_of
+from visionflows.bounded_read import TooLarge, content_of
 from visionflows.images import tiff
-from visionflows.images.damage import Version, heif_with_exif, versions
-from visionflows.images.depth import to_rgb
+from visionflows.images.bit_depth import to_rgb
+from visionflows.images.decode_options import ENOUGH, WHOLE, Opening
 from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
+from visionflows.images.image_status import BadImage
 from visionflows.images.jpeg import has_many_scans
-from visionflows.images.memory import MAX_PIXELS, Memory, memory_of_process
-from visionflows.images.opening import ENOUGH, WHOLE, Opening
+from visionflows.images.memory_limits import MAX_PIXELS, Memory, memory_of_process
 from visionflows.images.pillow import check_pixels, ours
+from visionflows.images.repair import Version, heif_with_exif, versions
 from visionflows.images.resize import ResizeMethod, resized
-from visionflows.images.status import BadImage
 from visionflows.images.transparency import in_eight_bits
 
 LONGEST_REASON = 300  # characters of what a decoder says

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from visionflows.images.status import BadImage
+from visionflows.images.image_status import BadImage
 
 _limit: ContextVar[int | None] = ContextVar("visionflows_max_pixels", default=None)
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from visionflows.images.image_status import BadImage
 from visionflows.images.pillow import ours
-from visionflows.images.status import BadImage
 
 STRIP = 1 << 20  # pixels that are reflected at once
 MOST_REFLECTED = 4_000_000_000  # pixels of a square: some ten seconds

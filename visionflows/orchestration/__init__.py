@@ -5,6 +5,6 @@ Prefect, so what reads a block of credentials is handed to them here.
 """
 
 from visionflows.orchestration.blocks import session_of
-from visionflows.places.s3 import client
+from visionflows.storage.s3 import client
 
 client.session_of_block = session_of

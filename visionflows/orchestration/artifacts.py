@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from visionflows.model.registry import default_store
-from visionflows.model.schema import ModelInfo
-from visionflows.orchestration.runs import in_run
-from visionflows.orchestration.shown import shown
+from visionflows.models.registry import default_store
+from visionflows.models.schema import ModelInfo
+from visionflows.monitoring.run_records import Drift
+from visionflows.orchestration.best_effort import shown
+from visionflows.orchestration.flow_runs import in_run
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.nights import Drift
 
 
 def scored(run: RunResult) -> None:

@@ -9,11 +9,11 @@ you.
 """
 
 from visionflows.errors import ServerError
-from visionflows.model import registry
+from visionflows.models import registry
 from visionflows.orchestration import server
-from visionflows.orchestration.runs import flow_run
-from visionflows.places import absolute
+from visionflows.orchestration.flow_runs import flow_run
 from visionflows.scoring.schema import RunResult
+from visionflows.storage import absolute
 
 PROMOTED = "visionflows.model.promoted"
 DRIFTED = "visionflows.run.drifted"
@@ -35,7 +35,7 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
         emit_event(
             PROMOTED,
             resource={
-                "prefect.resource.id": f"visionflows.model.{name}.{alias}",
+                "prefect.resource.id": f"visionflows.models.{name}.{alias}",
                 "prefect.resource.name": f"{name}@{version}",
             },
             payload={"model": promoted, "version": version, "store": absolute(store)},

@@ -9,8 +9,8 @@ import sys
 import warnings
 
 from visionflows.errors import VisionflowsError
-from visionflows.orchestration.addresses import public
-from visionflows.orchestration.runs import in_run
+from visionflows.orchestration.flow_runs import in_run
+from visionflows.orchestration.url_redaction import public
 
 _PREFECT_ENGINES = (
     *("prefect.flow_runs", "prefect.task_runs"),

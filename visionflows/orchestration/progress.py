@@ -16,8 +16,8 @@ from uuid import UUID
 from rich import progress as rich_progress
 from rich.console import Console
 
-from visionflows.orchestration.runs import in_run
-from visionflows.orchestration.shown import shown
+from visionflows.orchestration.best_effort import shown
+from visionflows.orchestration.flow_runs import in_run
 
 if TYPE_CHECKING:
     from prefect.settings import Settings

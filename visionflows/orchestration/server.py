@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from visionflows.orchestration import ready
+from visionflows.orchestration import preflight
 
 # What in these files may name a server, as Prefect reads them: prefect.settings.sources.
 _SETTINGS = {"prefect.toml": "", "pyproject.toml": "tool.prefect", ".env": "PREFECT_"}
@@ -26,8 +26,8 @@ def is_named() -> bool:
 
 def check() -> None:
     """Nothing, if the named server answers. Raises ServerError within seconds if it does not."""
-    ready.loopback_past_proxies()
-    ready.server_answers()
+    preflight.loopback_past_proxies()
+    preflight.server_answers()
 
 
 def _url() -> str:

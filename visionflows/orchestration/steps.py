@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from visionflows.errors import SettingsError
 from visionflows.orchestration import server
-from visionflows.orchestration.addresses import hidden, whole
-from visionflows.orchestration.faults import plainly
+from visionflows.orchestration.error_translation import plainly
+from visionflows.orchestration.flow_runs import called, in_run
+from visionflows.orchestration.heartbeat import unmarked, watched
 from visionflows.orchestration.logs import to_run
-from visionflows.orchestration.runs import called, in_run
-from visionflows.orchestration.watched import unmarked, watched
+from visionflows.orchestration.url_redaction import hidden, whole
 
 if TYPE_CHECKING:
     from prefect import Flow as PrefectFlow

@@ -1,7 +1,7 @@
 """The part of a scoring report that says how right its labels are, by the people who looked.
 
     from visionflows.reports.audit import with_audits
-    html = with_audits(html, estimates(corrections))     # visionflows.trust.audit
+    html = with_audits(html, estimates(corrections))     # visionflows.review.audit
 
 A report is a file that stays; what people say of its run comes later, and then stands in it.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from visionflows.reports.page import page
-from visionflows.trust.audit import Estimate
+from visionflows.review.audit import Estimate
 
 ROWS = 30  # audited runs that are shown
 _PART = re.compile("<!-- audit -->.*<!-- /audit -->", re.DOTALL)

@@ -3,17 +3,17 @@
     from visionflows.reports.comparison import comparison_report
     page = comparison_report(comparison, source)          # source: the place of the images
 
-What it says comes from visionflows.training.flips.
+What it says comes from visionflows.training.comparison.disagreements.
 """
 
 import dataclasses
 import itertools
 from typing import NamedTuple
 
-from visionflows.model.schema import ModelInfo
-from visionflows.places.base import Place
+from visionflows.models.schema import ModelInfo
 from visionflows.reports.page import page
 from visionflows.reports.thumbnails import thumbnail
+from visionflows.storage.base import Place
 
 SAMPLES = 20  # pictures of each kind of flip, three kinds: sixty in all
 CHANGES, CLASSES = 30, 200  # rows of tables

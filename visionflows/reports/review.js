@@ -67,7 +67,7 @@
     tally();
   }
 
-  // Wilson's score interval, as in visionflows.trust.audit.
+  // Wilson's score interval, as in visionflows.review.audit.
   function wilson(right, count) {
     const share = right / count, per = told.z * told.z / count;
     const middle = share + per / 2;

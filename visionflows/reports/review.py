@@ -3,8 +3,8 @@
     from visionflows.reports.review import review_of, review_page
     page = review_page(review_of(run, place("inbox"), place("scores/night")))
 
-Which rows are shown is said by visionflows.trust.sample, and what is saved by
-visionflows.trust.corrections.
+Which rows are shown is said by visionflows.review.sampling, and what is saved by
+visionflows.review.corrections.
 """
 
 import csv
@@ -18,17 +18,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from visionflows.digest import sha256_of
-from visionflows.images.status import BadImage
-from visionflows.machine import decoders
-from visionflows.places.ahead import ahead
-from visionflows.places.base import Place
+from visionflows.hashing import sha256_of
+from visionflows.images.image_status import BadImage
 from visionflows.reports.page import page
 from visionflows.reports.thumbnails import contents, smaller
+from visionflows.review.audit import Z
+from visionflows.review.corrections import COLUMNS, Correction
+from visionflows.review.sampling import Picked, Sample, Why, sample_of
 from visionflows.scoring.schema import RunResult
-from visionflows.trust.audit import Z
-from visionflows.trust.corrections import COLUMNS, Correction
-from visionflows.trust.sample import Picked, Sample, Why, sample_of
+from visionflows.storage.base import Place
+from visionflows.storage.prefetch import ahead
+from visionflows.system import decoders
 
 SIDE = 320  # pixels of a picture's longest side
 DIGITS = 9  # classes that have a digit each; of more, the likeliest have

@@ -14,11 +14,11 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from visionflows.images.status import SEEN
-from visionflows.places.base import Place
+from visionflows.images.image_status import SEEN
 from visionflows.reports.page import page, percent
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.scoring.schema import Counts, RunResult
+from visionflows.storage.base import Place
 
 SAMPLES, LEAST_CERTAIN, ODDEST, FAILURES, CLASSES, BARS = 8, 12, 12, 200, 24, 40
 

@@ -7,12 +7,12 @@ thumbnail(place("inbox"), "2020/IMG_0001.JPG")              # a JPEG
 import io
 from collections.abc import Iterable, Iterator
 
-from visionflows.images.memory import MAX_PIXELS, memory_of_process
+from visionflows.images.decode_options import Opening
+from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MAX_PIXELS, memory_of_process
 from visionflows.images.open import open_image
-from visionflows.images.opening import Opening
-from visionflows.images.status import BadImage
-from visionflows.places.base import LISTED, Entry, Place
-from visionflows.places.names import name_of
+from visionflows.storage.base import LISTED, Entry, Place
+from visionflows.storage.name_encoding import name_of
 
 THUMBNAIL = 160  # pixels of the longest side
 

@@ -7,8 +7,8 @@ page = training_report(info, {"confusion": png}, summary)
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from visionflows.model.measured import Agreement, Outliers
-from visionflows.model.schema import ModelInfo
+from visionflows.models.metrics_schema import Agreement, Outliers
+from visionflows.models.schema import ModelInfo
 from visionflows.reports.page import page, percent
 
 CONFUSED = 20  # pairs of classes

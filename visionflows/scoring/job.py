@@ -10,15 +10,15 @@ import json
 import logging
 from typing import Any, Protocol
 
-from visionflows.digest import sha256_of
 from visionflows.errors import SettingsError
+from visionflows.evaluation.thresholds import believed, in_words
+from visionflows.hashing import sha256_of
 from visionflows.images import exif
-from visionflows.model.bundle import Model
-from visionflows.scoring import look_alikes
+from visionflows.models.artifact import Model
+from visionflows.scoring import duplicates
+from visionflows.scoring.input_source import same_input
 from visionflows.scoring.schema import Computed, JobSettings, Plan, RunModel
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.source import same_input
-from visionflows.trust.thresholds import believed, in_words
 
 log = logging.getLogger("visionflows.job")
 
@@ -89,7 +89,7 @@ class Job:
         ranks = range(1, self.settings.top + 1)
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
         about = exif.COLUMNS if self.settings.exif else ()
-        alike = look_alikes.COLUMNS if self.settings.look_alikes else ()
+        alike = duplicates.COLUMNS if self.settings.look_alikes else ()
         odd = ("oddness",) if self.settings.outliers else ()
         more = (*top, *about, *alike, *odd, *self._flagged)
         return [*COLUMNS, *(f"p_{name}" for name in self.classes), *more]

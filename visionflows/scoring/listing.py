@@ -20,9 +20,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from visionflows.digest import sha256_of
-from visionflows.places.base import Entry
-from visionflows.places.names import text_of
+from visionflows.hashing import sha256_of
+from visionflows.storage.base import Entry
+from visionflows.storage.name_encoding import text_of
 
 
 class Kept(NamedTuple):

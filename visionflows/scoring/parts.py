@@ -16,19 +16,19 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from visionflows.digest import sha256_of
-from visionflows.engine.decode import Row
 from visionflows.errors import PlaceError, RunError
-from visionflows.images.status import SEEN, STATUSES
-from visionflows.places.base import LISTED, MISSING, Entry, Place, certain
-from visionflows.places.names import text_of
-from visionflows.scoring.books import Books
-from visionflows.scoring.cells import cells_of
+from visionflows.hashing import sha256_of
+from visionflows.images.image_status import SEEN, STATUSES
+from visionflows.inference.decoding import Row
+from visionflows.scoring.counts import Books
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
-from visionflows.scoring.news import News
+from visionflows.scoring.new_rows import News
+from visionflows.scoring.row_formatting import cells_of
 from visionflows.scoring.schema import Computed, Record
-from visionflows.stored import NotSoError
+from visionflows.storage.base import LISTED, MISSING, Entry, Place, certain
+from visionflows.storage.name_encoding import text_of
+from visionflows.versioned_json import NotSoError
 
 KINDS = ("json", "csv", "files")
 _REFUSED = ("unreadable", "too_large")

@@ -7,9 +7,9 @@ for row in predict(["a.jpg", "s3://inbox/b.jpg"], open_engine("pets", "store", s
 
 from collections.abc import Iterable, Iterator
 
-from visionflows.engine.base import Engine
-from visionflows.engine.decode import Row
-from visionflows.places import file_in
+from visionflows.inference.decoding import Row
+from visionflows.inference.engine import Engine
+from visionflows.storage import file_in
 
 
 def predict(images: Iterable[str], engine: Engine) -> Iterator[Row]:

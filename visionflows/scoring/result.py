@@ -15,15 +15,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from visionflows.digest import Digested
 from visionflows.errors import RunError
-from visionflows.images.status import SEEN
-from visionflows.model.bundle import Model
-from visionflows.places.base import Place
-from visionflows.scoring.books import Books
+from visionflows.evaluation.thresholds import believed
+from visionflows.hashing import Digested
+from visionflows.images.image_status import SEEN
+from visionflows.models.artifact import Model
+from visionflows.scoring.counts import Books
+from visionflows.scoring.duplicates import LookAlikes
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
-from visionflows.scoring.look_alikes import LookAlikes
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
 from visionflows.scoring.schema import (
     FAILED,
@@ -37,8 +37,8 @@ from visionflows.scoring.schema import (
     WrittenFile,
 )
 from visionflows.scoring.spreadsheet import SIGNATURE, as_text
-from visionflows.stored import NotSoError
-from visionflows.trust.thresholds import believed
+from visionflows.storage.base import Place
+from visionflows.versioned_json import NotSoError
 
 log = logging.getLogger("visionflows.result")
 

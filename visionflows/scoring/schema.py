@@ -10,9 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from visionflows.images.status import Status
-from visionflows.stored import Count, Part, Sha256, Stored
-from visionflows.trust.nights import Drift, Fresh
+from visionflows.images.image_status import Status
+from visionflows.monitoring.run_records import Drift, Fresh
+from visionflows.versioned_json import Count, Part, Sha256, Stored
 
 HISTOGRAM_BINS = 20
 FAILED = "failed/"  # where a run that failed leaves what it has, beside the last good result

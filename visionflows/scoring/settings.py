@@ -6,7 +6,7 @@ ScoreSettings(only_new=True, top=3)
 
 from pydantic import Field
 
-from visionflows.engine.base import EngineSettings
+from visionflows.inference.engine import EngineSettings
 
 
 class ScoreSettings(EngineSettings):

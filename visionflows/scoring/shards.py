@@ -17,15 +17,15 @@ import logging
 from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
-from visionflows.places.base import Place
+from visionflows.scoring.input_source import same_input
 from visionflows.scoring.job import Job, is_consistent
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, is_of, may_stay, read_parts, still_holds
 from visionflows.scoring.result import finished, read_result
 from visionflows.scoring.schema import FAILED, Computed, Plan
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.source import same_input
-from visionflows.stored import NotSoError
+from visionflows.storage.base import Place
+from visionflows.versioned_json import NotSoError
 
 log = logging.getLogger("visionflows.shards")
 

@@ -18,17 +18,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from visionflows.engine.openvino import kernels, why_absent
 from visionflows.errors import VisionflowsError
-from visionflows.machine import cores, memory_bytes
-from visionflows.orchestration.ready import (
+from visionflows.inference.openvino import kernels, why_absent
+from visionflows.orchestration.preflight import (
     folders_can_be_written,
     loopback_past_proxies,
     named_server,
     server_answers,
 )
-from visionflows.places import is_local, place
 from visionflows.serve.settings import POOL
+from visionflows.storage import is_local, place
+from visionflows.system import cores, memory_bytes
 
 _NEEDED_SHM = 1 << 30  # bytes; a loader worker's batch of 64 photos is 38 MB, several wait
 
@@ -189,7 +189,7 @@ def reach(where: str) -> Iterator[Finding]:
 def _reach_s3(where: str) -> Iterator[Finding]:
     """Whether a bucket's prefix can be listed, written, read and cleared: by trying."""
     try:
-        from visionflows.places.probe import probe
+        from visionflows.storage.access_check import probe
 
         for step, works, trouble in probe(where):
             said = "works" if works else trouble

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from visionflows.errors import SettingsError
-from visionflows.orchestration.ready import loopback_past_proxies
-from visionflows.orchestration.watched import FREQUENCY, HEARTBEAT
-from visionflows.places import absolute
+from visionflows.orchestration.heartbeat import FREQUENCY, HEARTBEAT
+from visionflows.orchestration.preflight import loopback_past_proxies
 from visionflows.serve import address
-from visionflows.serve.children import UP
+from visionflows.serve.child_processes import UP
 from visionflows.serve.settings import USER, UpSettings
+from visionflows.storage import absolute
 
 # What may hold the password of the database; the second is what Prefect called it before.
 _DATABASE = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", "VISIONFLOWS_DATABASE")

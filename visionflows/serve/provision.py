@@ -17,7 +17,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
-from visionflows.orchestration.watched import HEARTBEAT, TAG
+from visionflows.orchestration.heartbeat import HEARTBEAT, TAG
 
 LIMIT = "visionflows-gpu"
 DEAD_RULE = "visionflows: a run that fell silent has crashed"
@@ -139,7 +139,7 @@ def _dead_rule() -> AutomationCore:
     """A run whose machine died cannot say so: silence after a heartbeat marks it crashed.
 
     The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows, for the runs
-    that have our tag: others beat as often as they like (visionflows.orchestration.watched).
+    that have our tag: others beat as often as they like (visionflows.orchestration.heartbeat).
     """
     tag = f"prefect.tag.{TAG}"
     trigger = EventTrigger(

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from visionflows.places.local import LocalPlace
 from visionflows.serve.address import is_any
-from visionflows.serve.children import end_with_parent
-from visionflows.serve.state import SERVER
+from visionflows.serve.child_processes import end_with_parent
+from visionflows.serve.state_folder import SERVER
+from visionflows.storage.local import LocalPlace
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -17,13 +17,13 @@ import time
 import httpx
 
 from visionflows.errors import SettingsError
-from visionflows.orchestration import ready
-from visionflows.serve import address, deploy, runs
-from visionflows.serve.attended import attended
-from visionflows.serve.children import Children
+from visionflows.orchestration import preflight
+from visionflows.serve import address, deploy, interrupted_runs
+from visionflows.serve.child_processes import Children
 from visionflows.serve.environment import environment, of_server, password
+from visionflows.serve.process_supervisor import attended
 from visionflows.serve.settings import POOL, USER, UpError, UpSettings
-from visionflows.serve.state import alone
+from visionflows.serve.state_folder import alone
 
 log = logging.getLogger("visionflows.up")
 
@@ -42,8 +42,8 @@ def up(settings: UpSettings) -> None:
     """
     _check(settings)
     secret = password(settings)
-    ready.loopback_past_proxies()
-    ready.folders_can_be_written(settings.state)
+    preflight.loopback_past_proxies()
+    preflight.folders_can_be_written(settings.state)
     state = settings.state.expanduser().absolute()
     with alone(state):
         port = address.free_port(settings.host, settings.port)
@@ -73,8 +73,8 @@ def _bring_up(children: Children, settings: UpSettings, port: int, env: dict[str
     _wait_healthy(children, env)
     deploy.apply(settings.deployments, env, children.log("deployments"))
     if address.is_loopback(settings.host):  # else a run may be another machine's
-        runs.cut_short(env)
-    missed = runs.skip_missed(env)
+        interrupted_runs.cut_short(env)
+    missed = interrupted_runs.skip_missed(env)
     if missed:
         log.info("%d missed run(s) are left out; the latest of each schedule runs", missed)
     children.start("worker", _worker(), env)
@@ -93,7 +93,7 @@ def _watch(children: Children, env: dict[str, str]) -> None:
         if time.time() - time.monotonic() - apart > _SLEPT:
             apart = time.time() - time.monotonic()
             with contextlib.suppress(httpx.HTTPError):  # a busy server: each missed run runs
-                runs.skip_missed(env)
+                interrupted_runs.skip_missed(env)
 
 
 def _stop(children: Children, env: dict[str, str]) -> int:
@@ -105,7 +105,7 @@ def _stop(children: Children, env: dict[str, str]) -> int:
     if "worker" in children.running:
         family = children.stop("worker", patience=4)
         with contextlib.suppress(httpx.HTTPError):  # it went down first: the 90 s rule tells
-            cut = runs.cut_short(env, family)
+            cut = interrupted_runs.cut_short(env, family)
     if "server" in children.running:
         children.stop("server")
     return cut

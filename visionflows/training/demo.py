@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from visionflows.errors import PlaceError
-from visionflows.model.bundle import load
-from visionflows.places.local import LocalPlace
+from visionflows.models.artifact import load
+from visionflows.storage.local import LocalPlace
 from visionflows.training.settings import TrainSettings
 
 # From scratch: a small image, a high learning rate, no flips (a mirrored 2 is no digit).

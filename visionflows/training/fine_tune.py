@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionflows.digest import sha256_of
 from visionflows.errors import TrainError
-from visionflows.machine import cores
-from visionflows.places.local import LocalPlace
+from visionflows.hashing import sha256_of
+from visionflows.storage.local import LocalPlace
+from visionflows.system import cores
+from visionflows.training.allocator_settings import kept_memory
+from visionflows.training.distributed.launch import share_of, train_on_gpus
+from visionflows.training.distributed.worker import Training
 from visionflows.training.epochs import OnProgress, train_epochs
-from visionflows.training.gpus import share_of, train_on_gpus
 from visionflows.training.learner import make_learner, normalisation, torch_draws
-from visionflows.training.memory import kept_memory
-from visionflows.training.mixed import mixed_precision
-from visionflows.training.rank import Training
+from visionflows.training.mixed_precision import mixed_precision
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:

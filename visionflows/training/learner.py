@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from visionflows.data.table import reduced
+from visionflows.datasets.file_table import reduced
 from visionflows.errors import TrainError, one_line
-from visionflows.images.memory import MAX_PIXELS
+from visionflows.images.decode_options import WHOLE, Opening
+from visionflows.images.downscaled_cache import Reduced
+from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.open import open_image
-from visionflows.images.opening import WHOLE, Opening
 from visionflows.images.pillow import ours
-from visionflows.images.reduced import Reduced
-from visionflows.images.status import BadImage
-from visionflows.model import network
-from visionflows.places.names import name_of, text_of
-from visionflows.training.loading import loader_class, processes
+from visionflows.models import network
+from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.training.dataloaders import loader_class, processes
+from visionflows.training.pretrained_weights import (
+    timm_overlay,
+    told_in_a_line,
+    torchvision_network,
+)
 from visionflows.training.settings import TrainSettings
-from visionflows.training.weights import timm_overlay, told_in_a_line, torchvision_network
 
 if TYPE_CHECKING:
     import pandas as pd

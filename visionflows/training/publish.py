@@ -7,27 +7,27 @@ publish_training(draft, "store", describe(...), files, summary)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionflows.data import table
-from visionflows.machine import versions
-from visionflows.model.bundle import VALIDATION
-from visionflows.model.names import is_name
-from visionflows.model.registry import new_version, publish
-from visionflows.model.schema import ModelInfo
-from visionflows.places import place
-from visionflows.places.base import Place
-from visionflows.places.local import LocalPlace
+from visionflows.datasets import file_table
+from visionflows.evaluation.thresholds import read_told, thresholds
+from visionflows.models.artifact import VALIDATION
+from visionflows.models.references import is_name
+from visionflows.models.registry import new_version, publish
+from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import training_report
-from visionflows.training import suspects
-from visionflows.training.corrected import told_of
-from visionflows.training.draft import PUBLISHING
-from visionflows.training.misses import misses_in
+from visionflows.storage import place
+from visionflows.storage.base import Place
+from visionflows.storage.local import LocalPlace
+from visionflows.system import versions
+from visionflows.training.apply_corrections import told_of
+from visionflows.training.checkpoint import PUBLISHING
+from visionflows.training.evidence import label_issues
+from visionflows.training.evidence.top_losses import misses_in
 from visionflows.training.settings import TrainSettings
-from visionflows.trust.thresholds import read_told, thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visionflows.data.fetch import Dataset
+    from visionflows.datasets.fetch import Dataset
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # for which the report says what is left to people
 _NOT_METRICS = ("pictures_left_out", "calibration")
@@ -66,7 +66,7 @@ def describe(
             "name": data.name,
             "source": data.source,
             "sha256": data.sha256,
-            "fingerprint": table.fingerprint(files),
+            "fingerprint": file_table.fingerprint(files),
             "images": len(files),
             "train": len(usable) - valid,
             "valid": valid,
@@ -82,7 +82,7 @@ def describe(
         "calibration": metrics["calibration"],
         "versions": versions(),
         "notes": [
-            *table.notes(files),
+            *file_table.notes(files),
             *(f"the picture {picture} is left out: {why}" for picture, why in left_out.items()),
         ],
     }
@@ -101,7 +101,7 @@ def publish_training(
     pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
     told = read_told((draft / VALIDATION).read_bytes(), info.classes, raw=False)
     left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
-    misses, doubtful = misses_in(LocalPlace(draft)), suspects.shown(draft)
+    misses, doubtful = misses_in(LocalPlace(draft)), label_issues.shown(draft)
     page = training_report(info, pictures, summary, misses, left, doubtful)
     (draft / "report.html").write_bytes(page.encode())
     return publish(draft, store, info, files)

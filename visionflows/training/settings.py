@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from visionflows.images.memory import MAX_PIXELS
-from visionflows.images.opening import Decoding, Opening
+from visionflows.images.decode_options import Decoding, Opening
+from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.resize import ResizeMethod
 
 

@@ -1,0 +1,64 @@
+"""`visionflows history`: a page, a table and JSON of what the nights were."""
+
+import json
+import re
+import sys
+
+import pytest
+from conftest import write_shapes
+
+from visionflows.cli import main as cli
+from visionflows.cli import program
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+
+
+@pytest.fixture
+def outputs(trained, tmp_path, monkeypatch):
+    """Two nights in an output, and one in another beside it."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for first, name in ((0, "a"), (100, "a"), (200, "b")):
+        folder = write_shapes(tmp_path / f"in-{name}", each=8, first_seed=first)
+        settings = ScoreSettings(only_new=True)
+        score_folder(
+            str(folder), str(tmp_path / "scores" / name), "shapes", trained.store, settings
+        )
+    (tmp_path / "scores/a/history.html").unlink()
+    return tmp_path / "scores"
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    def run(*words: object, status: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["visionflows", "history", *map(str, words)])
+        assert program.status_of(cli.app) == status
+        shown = capsys.readouterr()
+        return shown.err if status else shown.out
+
+    return run
+
+
+def test_all_nights_are_a_table_and_a_page(told, outputs, tmp_path):
+    lines = told(outputs / "a").splitlines()
+    columns = (
+        "night (UTC)",
+        "model",
+        "files",
+        "failures",
+        "mean confidence",
+        "labels",
+        "warned of",
+    )
+    assert re.split(r"  +", lines[0].strip()) == [*columns]
+    rows = [line for line in lines if "shapes@" in line]
+    assert len(rows) == 2
+    assert all(" 24 " in row and "0 %" in row and "circle" in row for row in rows)
+    assert lines[-1] == f"page  {outputs}/a/history.html"
+    assert "2 nights, none warned" in (outputs / "a/history.html").read_text()
+    nights = json.loads(told(outputs / "a", "--json"))
+    assert [night["tally"]["statuses"] for night in nights] == [{"ok": 24}] * 2
+    assert len(json.loads(told(outputs, "--json"))) == 3
+    assert not (outputs / "history.html").exists()
+    assert "3 nights" not in told(outputs)
+    assert "3 nights, none warned" in (outputs / "history.html").read_text()
+    line = f"{tmp_path}/in-a: no night is recorded there; the next scoring run leaves one\n"
+    assert told(tmp_path / "in-a", status=1) == f"visionflows: {line}"

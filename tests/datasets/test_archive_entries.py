@@ -1,0 +1,171 @@
+"""Archives as people who mean harm, or bad lines, make them: refused whole, with nothing left."""
+
+import gzip
+import os
+import random
+import subprocess
+import tarfile
+
+import pytest
+from archives import FILES, PHOTO, link, refused, special, tar_of, zip_of
+
+from visionflows.datasets.archive import unpack
+from visionflows.datasets.archive_entries import UnpackLimits
+from visionflows.errors import ArchiveError
+
+HOSTILE = {
+    "climbs out": [("../x", PHOTO)],
+    "climbs out from below": [("a/../../x", PHOTO)],
+    "climbs out from a slash": [("/../x", PHOTO)],
+    "link out": [link("x", "../../outside")],
+    "absolute link": [link("x", "/etc/passwd")],
+    "write through a link": [link("x", "."), ("x/y.jpg", PHOTO)],
+    "link through a link": [link("x", "."), link("x/y", "z"), ("z", PHOTO)],
+    "link out by way of a link": [
+        ("p/q/r/file", PHOTO),
+        link("p/q/r/top", "../../.."),
+        link("x", "p/q/r/top/.."),
+    ],
+    "device": [special("x", tarfile.CHRTYPE)],
+    "pipe": [special("x", tarfile.FIFOTYPE)],
+    "file under a file": [("x", PHOTO), ("x/y", PHOTO)],
+    "folder over a file": [("x", PHOTO), special("x", tarfile.DIRTYPE)],
+    "file over a folder": [("x/y", PHOTO), ("x", PHOTO)],
+    "link over a file": [("x", PHOTO), link("x", "y")],
+    "empty link": [link("x", "")],
+    "name too long": [("x" * 300, PHOTO)],
+    "too deep": [("x/" * 60 + "y", PHOTO)],
+}
+ONLY_TAR = {
+    "hard link out": [special("x", tarfile.LNKTYPE, "../../outside")],
+    "absolute hard link": [special("x", tarfile.LNKTYPE, "/etc/passwd")],
+    "hard link to nothing": [special("x", tarfile.LNKTYPE, "y")],
+    "hard link to itself": [("x", PHOTO), special("x", tarfile.LNKTYPE, "x")],
+    "absolute hard link of an absolute name": [special("/x", tarfile.LNKTYPE, "/etc/passwd")],
+    "hard link to a link out": [link("x", "../outside"), special("y", tarfile.LNKTYPE, "x")],
+}
+
+
+@pytest.mark.parametrize(
+    "entries", [*HOSTILE.values(), *ONLY_TAR.values()], ids=[*HOSTILE, *ONLY_TAR]
+)
+def test_a_hostile_tar_is_refused(tmp_path, entries):
+    (tmp_path / "outside").write_bytes(b"precious")
+    line = refused(tmp_path, gzip.compress(tar_of(*entries)))
+    assert "the entry '" in line
+    assert (tmp_path / "outside").read_bytes() == b"precious"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name != "folder over a file"])
+def test_a_hostile_zip_is_refused(tmp_path, name):
+    (tmp_path / "outside").write_bytes(b"precious")
+    line = refused(tmp_path, zip_of(*HOSTILE[name]), "bad.zip")
+    assert "the entry '" in line
+    assert (tmp_path / "outside").read_bytes() == b"precious"
+
+
+def test_a_refusal_says_which_entry_and_why(tmp_path):
+    line = refused(
+        tmp_path, tar_of(("fine.jpg", PHOTO), ("../\n\udce9", PHOTO), format=tarfile.GNU_FORMAT)
+    )
+    assert line.endswith(
+        r"bad.tgz: the entry '../\n\\xe9' lies outside the archive; nothing was unpacked; "
+        "if you trust it, unpack it yourself and give the folder"
+    )
+
+
+def zeros(size: int) -> bytes:
+    """A gzip stream of `size` zeros, made of many streams, which are one."""
+    return gzip.compress(bytes(1 << 20)) * (size >> 20)
+
+
+def test_a_bomb_of_one_file_is_refused_by_what_its_header_says(tmp_path):
+    info = tarfile.TarInfo("bomb.jpg")
+    info.size = 64 << 30
+    line = refused(tmp_path, gzip.compress(info.tobuf()) + zeros(100 << 20))
+    assert "over 100 times its size" in line
+
+
+def test_a_bomb_of_many_files_is_refused_on_the_way(tmp_path):
+    piece = tarfile.TarInfo("x.jpg")
+    piece.size = 1 << 20
+    one = gzip.compress(piece.tobuf()) + zeros(1 << 20)
+    assert "over 100 times" in refused(tmp_path, one * 80)
+
+
+@pytest.mark.parametrize("type", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_bomb_in_a_header_does_not_reach_memory(tmp_path, type):
+    info = special("x", type)
+    info.size = 1 << 30
+    assert "a header of" in refused(tmp_path, gzip.compress(info.tobuf()) + zeros(8 << 20))
+
+
+def test_a_bomb_after_the_end_is_refused(tmp_path):
+    archive = gzip.compress(tar_of(("a.jpg", PHOTO))) + zeros(80 << 20)
+    assert "over 100 times" in refused(tmp_path, archive)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_written(tmp_path):
+    content = bytes(20 << 20)
+    archive = zip_of(*((f"{i}.jpg", content) for i in range(4)))
+    assert "over 100 times" in refused(tmp_path, archive, "bad.zip")
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+def test_limits_on_files_and_bytes_are_kept(tmp_path, pack):
+    archive = pack(*FILES.items())
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    assert "'pets/empty.jpg' is over the limit of 2 files" in refused(
+        tmp_path / "1", archive, files=2
+    )
+    assert "passes the limit of 9,999 bytes" in refused(tmp_path / "2", archive, bytes=9_999)
+    (tmp_path / "a").write_bytes(archive)
+    unpack(tmp_path / "a", tmp_path / "out", UnpackLimits(files=3, bytes=10_000))
+
+
+@pytest.mark.parametrize("left", [0, 1, 300, 5_000, -5_000, -9, -1])
+def test_a_tgz_that_is_cut_short_is_refused(tmp_path, left):
+    whole = gzip.compress(tar_of(*FILES.items()))
+    assert "broken, cut short" in refused(tmp_path, whole[:left])
+
+
+@pytest.mark.parametrize("left", [512, 700, 512 + 5120, 512 + 5120 + 100])
+def test_a_tar_that_is_cut_short_is_refused_even_between_two_files(tmp_path, left):
+    assert "broken, cut short" in refused(tmp_path, tar_of(*FILES.items())[:left], "bad.tar")
+
+
+def test_a_zip_that_is_cut_short_is_refused(tmp_path):
+    assert "broken, cut short" in refused(tmp_path, zip_of(*FILES.items())[:-100], "bad.zip")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 99, PHOTO])
+def test_what_is_no_archive_is_refused(tmp_path, content):
+    assert "no .tgz, .tar.* or .zip" in refused(tmp_path, content)
+
+
+@pytest.mark.parametrize("pack", [tar_of, lambda *files: gzip.compress(tar_of(*files)), zip_of])
+def test_whatever_is_broken_the_error_is_ours_and_nothing_is_left(tmp_path, pack):
+    whole = pack(*FILES.items(), link("a", "pets"))
+    rng = random.Random(3)
+    archive = tmp_path / "a"
+    errors = 0
+    for _ in range(150):
+        broken = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            broken[rng.randrange(len(broken))] = rng.randrange(256)
+        archive.write_bytes(broken)
+        try:
+            unpack(archive, tmp_path / "out")
+        except ArchiveError:
+            errors += 1
+            assert os.listdir(tmp_path) == ["a"]
+        else:
+            subprocess.run(["rm", "-r", tmp_path / "out"], check=True)
+    assert errors > 20
+
+
+def test_a_zip_whose_entry_has_no_name_is_refused(tmp_path):
+    archive = zip_of(("name.jpg", PHOTO)).replace(b"name.jpg", b"\0ame.jpg")
+    assert refused(tmp_path, archive, "bad.zip")

@@ -1,0 +1,54 @@
+"""What is said to be unpacked is on the disk: a power cut takes none of it."""
+
+import ctypes
+import errno
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from visionflows.datasets import archive
+from visionflows.datasets.archive import sync_disk, unpack
+from visionflows.errors import PlaceError
+
+NAMES = ("pets/cat.jpg", "pets/sub/dog.jpg")
+
+
+@pytest.fixture
+def packed(tmp_path) -> Path:
+    """An archive of NAMES."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in NAMES:
+            info = tarfile.TarInfo(name)
+            info.size = 5_000
+            tar.addfile(info, io.BytesIO(bytes(5_000)))
+    return tmp_path / "a.tar"
+
+
+def test_everything_is_on_the_disk_before_the_folder_has_its_name(packed, tmp_path, monkeypatch):
+    target, seen = tmp_path / "out", []
+
+    def watched(folder: Path) -> None:
+        seen.append((target.exists(), sum(path.is_file() for path in folder.rglob("*"))))
+        sync_disk(folder)
+
+    monkeypatch.setattr(archive, "sync_disk", watched)
+    unpack(packed, target)
+    assert seen == [(False, len(NAMES)), (True, len(NAMES) + 1)], "its content, then its name"
+
+
+@pytest.mark.parametrize("system", ["with syncfs", "without"])
+def test_a_disk_that_fails_leaves_nothing(packed, tmp_path, monkeypatch, system):
+    def fails(*_) -> int:
+        if system == "without":
+            raise OSError(errno.EIO, "Input/output error")
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(archive, "_syncfs", fails if system == "with syncfs" else None)
+    monkeypatch.setattr(os, "sync", fails)
+    with pytest.raises(PlaceError, match="Input/output error"):
+        unpack(packed, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["a.tar"]

@@ -1,0 +1,285 @@
+"""Downloads over real connections that break, refuse and change under way."""
+
+import logging
+import os
+import pty
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from file_server import serving
+from small_disk import small_disk
+
+from visionflows.datasets.download import Patience, download, public_url
+from visionflows.datasets.remote_version import Mark
+from visionflows.errors import FetchError, PlaceError, SettingsError
+
+CONTENT = random.Random(7).randbytes(300_000)
+OTHER = random.Random(8).randbytes(300_000)
+HASTY = Patience(tries=3, first_wait=0.01)
+DOWNLOAD = "import sys; from visionflows.datasets.download import download; download(*sys.argv[1:])"
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "pets.tgz"
+
+
+def test_a_download_is_whole_and_leaves_nothing_beside_it(target):
+    with serving(CONTENT) as server:
+        assert download(server.url(), target) == Mark('"v1"', len(CONTENT))
+    assert target.read_bytes() == CONTENT
+    assert os.listdir(target.parent) == ["pets.tgz"]
+
+
+def test_an_empty_file_is_a_file(target):
+    with serving(b"") as server:
+        download(server.url(), target)
+    assert target.read_bytes() == b""
+
+
+def test_a_line_cut_twice_goes_on_where_it_was_cut(target):
+    with serving(CONTENT, cuts=[100_001, 200_002]) as server:
+        download(server.url(), target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100001-", "bytes=200002-"]
+    assert server.sent == len(CONTENT)
+
+
+def test_a_line_cut_more_often_than_there_are_tries_goes_on_while_bytes_come(target):
+    with serving(CONTENT, cuts=list(range(50_000, 300_000, 50_000))) as server:
+        download(server.url(), target, patience=HASTY)
+    assert len(server.ranges) == 6 > HASTY.tries
+    assert server.sent == len(CONTENT)
+
+
+def test_a_run_goes_on_from_what_a_killed_one_had(target):
+    dead = threading.Event()
+    part = target.with_name("pets.tgz.part")
+    with serving(CONTENT) as server:
+        server.before_piece = lambda offset: offset < 150_000 or dead.wait(60)
+        child = subprocess.Popen([sys.executable, "-c", DOWNLOAD, server.url(), target])
+        while not part.exists() or part.stat().st_size < 100_000:
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        dead.set()
+        had = part.stat().st_size
+        assert not target.exists()
+        download(server.url(), target)
+    assert target.read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={had}-"]
+
+
+def test_a_server_that_stays_broken_is_left_and_gone_back_to(target):
+    with serving(CONTENT, cuts=[100_000, *[0] * 10]) as server:
+        with pytest.raises(FetchError, match=r"3 times in a row; .* from 100,000 bytes$"):
+            download(server.url(), target, patience=HASTY)
+        assert not target.exists()
+        server.cuts.clear()
+        download(server.url(), target)
+    assert target.read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+
+
+def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_one(target):
+    with serving(CONTENT, cuts=[100_000, *[100_000] * 2]) as server:
+        with pytest.raises(FetchError):
+            download(server.url(), target, patience=HASTY)
+        server.content, server.tag = OTHER, '"v2"'
+        server.cuts.clear()
+        download(server.url(), target)
+    assert target.read_bytes() == OTHER
+    assert server.ranges[-1] == "bytes=100000-"
+
+
+def test_a_range_of_another_version_is_not_taken(target):
+    wrong = (206, {"Content-Range": "bytes 100000-299999/300000", "ETag": '"v2"'})
+    with serving(CONTENT, cuts=[100_000]) as server:
+        server.before_piece = lambda offset: server.answers.append(wrong) if offset == 0 else None
+        download(server.url(), target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100000-", None]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"knows_ranges": False}, id="ignores ranges"),
+        pytest.param({"tag": ""}, id="names no version"),
+        pytest.param({"tag": 'W/"v1"'}, id="names a weak version"),
+    ],
+)
+def test_a_server_that_cannot_go_on_starts_over(target, how):
+    with serving(CONTENT, cuts=[100_000], **how) as server:
+        download(server.url(), target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+    assert server.sent == 100_000 + len(CONTENT)
+
+
+def test_a_date_serves_where_the_server_names_no_tag(target):
+    date = "Mon, 01 Jan 2024 00:00:00 GMT"
+    with serving(CONTENT, tag="", modified=date, cuts=[100_000]) as server:
+        download(server.url(), target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+
+
+def test_a_part_that_was_whole_when_its_run_died_is_not_asked_for_again(target):
+    with serving(CONTENT, cuts=[299_999] * 3) as server:
+        with pytest.raises(FetchError):
+            download(server.url(), target, patience=HASTY)
+        with target.with_name("pets.tgz.part").open("ab") as part:
+            part.write(CONTENT[-1:])
+        asked = len(server.ranges)
+        download(server.url(), target)
+    assert target.read_bytes() == CONTENT
+    assert len(server.ranges) == asked
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 418])
+def test_a_refusal_is_told_at_once(target, status):
+    refusal = pytest.raises(FetchError, match=rf"pets.tgz: .*HTTP {status}\); ")
+    with serving(CONTENT, answers=[(status, {})] * 9) as server, refusal as told:
+        download(server.url(), target, patience=HASTY)
+    assert "\n" not in str(told.value)
+    assert len(server.ranges) == 1
+    assert os.listdir(target.parent) == []
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_answer_for_the_moment_is_tried_again(target, status):
+    with serving(CONTENT, answers=[(status, {})] * 2) as server:
+        download(server.url(), target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_answer_that_stays_is_told_in_the_end(target):
+    refusal = pytest.raises(FetchError, match="HTTP 503, 3 times in a row")
+    with serving(CONTENT, answers=[(503, {})] * 9) as server, refusal:
+        download(server.url(), target, patience=HASTY)
+    assert len(server.ranges) == 3
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(lambda: "1", id="seconds"),
+        pytest.param(lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=2)), id="date"),
+    ],
+)
+def test_a_pause_that_the_server_asks_for_is_kept(target, asked):
+    with serving(CONTENT, answers=[(429, {"Retry-After": asked()})]) as server:
+        start = time.monotonic()
+        download(server.url(), target, patience=HASTY)
+    assert time.monotonic() - start > 0.9
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(target):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(FetchError, match=r"the connection failed \(ConnectError") as told:
+        download(f"http://127.0.0.1:{port}/x.tgz", target, patience=HASTY)
+    assert "\n" not in str(told.value)
+
+
+def test_a_server_that_falls_silent_counts_as_broken(target):
+    patience = Patience(tries=2, first_wait=0.01, silence=0.2)
+    with serving(CONTENT) as server:
+        server.before_piece = lambda offset: offset < 150_000 or time.sleep(0.4)
+        with pytest.raises(FetchError, match="ReadTimeout"):
+            download(server.url(), target, patience=patience)
+
+
+def test_a_redirect_is_followed(target):
+    with serving(CONTENT, answers=[(302, {"Location": "/elsewhere.tgz"})]) as server:
+        download(server.url(), target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_endless_redirect_is_not_followed(target):
+    again = [(302, {"Location": "/again"})] * 50
+    with serving(CONTENT, answers=again) as server, pytest.raises(FetchError, match="redirect"):
+        download(server.url(), target)
+
+
+@pytest.mark.parametrize("url", ["http://", "pets.tgz", "ftp://host/x.tgz", "http://[::1/x"])
+def test_what_is_no_url_is_told_before_any_work(target, url):
+    with pytest.raises(SettingsError, match="check the address"):
+        download(url, target.parent / "new" / "x")
+    assert not (target.parent / "new").exists()
+
+
+def test_secrets_in_a_url_are_not_told(target):
+    assert public_url("https://me:pass@host:8/a/b@c.tgz?sig=1#x") == "https://host:8/a/b@c.tgz?…"
+    with serving(CONTENT, answers=[(404, {})]) as server, pytest.raises(FetchError) as told:
+        download(server.url("x.tgz?token=abc").replace("//", "//me:secret@"), target)
+    assert "secret" not in str(told.value)
+    assert "abc" not in str(told.value)
+
+
+def test_a_download_larger_than_the_disk_is_not_begun(target):
+    refusal = pytest.raises(PlaceError, match=r"bytes free, .* takes .*; make room")
+    with serving(CONTENT) as server, refusal:
+        download(server.url(), target, room=1e12)
+    assert not target.with_name("pets.tgz.part").exists()
+
+
+def test_a_disk_that_fills_up_keeps_what_it_holds(tmp_path):
+    # Without a length nobody can tell beforehand that it will not fit.
+    large = random.Random(9).randbytes(3 << 20)
+    with small_disk(tmp_path / "disk") as disk, serving(large, tells_length=False) as server:
+        with pytest.raises(PlaceError, match=r"No space left on device.*free some space"):
+            download(server.url(), disk / "pets.tgz")
+        assert not (disk / "pets.tgz").exists()
+        kept = (disk / "pets.tgz.part").read_bytes()
+    assert large.startswith(kept)
+    assert len(kept) > 500_000
+
+
+def test_progress_is_told_to_a_callback(target):
+    told = []
+    with serving(CONTENT, cuts=[100_000]) as server:
+        download(server.url(), target, patience=HASTY, progress=lambda *step: told.append(step))
+    assert told[0] == (0, 300_000)
+    assert (100_000, 300_000) in told
+    assert told[-1] == (300_000, 300_000)
+    assert told == sorted(told)
+
+
+def test_progress_is_a_log_line_each_tenth(target, caplog):
+    caplog.set_level(logging.INFO, "visionflows")
+    with serving(CONTENT) as server:
+        download(server.url(), target)
+    lines = [record.getMessage() for record in caplog.records if "pets.tgz: " in record.message]
+    assert 2 <= len(lines) <= 10
+    assert lines[-1].endswith("pets.tgz: 100 % of 300,000 bytes")
+
+
+def test_progress_is_a_bar_in_a_terminal(target):
+    ours, theirs = pty.openpty()
+    with serving(CONTENT) as server:
+        command = [sys.executable, "-c", DOWNLOAD, server.url(), target]
+        subprocess.run(command, stderr=theirs, check=True, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while piece := _read(terminal):
+            shown += piece
+    assert "━".encode() in shown
+    assert b"300.0" in shown
+
+
+def _read(terminal) -> bytes:
+    try:
+        return terminal.read(65536)
+    except OSError:  # what Linux says at the end of a terminal
+        return b""

@@ -1,0 +1,227 @@
+"""What folders mean: a split of their own, test pictures, classes, and what is odd about them."""
+
+import hashlib
+import json
+import logging
+import unicodedata
+from pathlib import Path
+
+import pytest
+from conftest import encoded, picture
+
+from visionflows.datasets.file_table import build_table, notes
+from visionflows.errors import TableError
+
+
+def make(folder: Path, *names: str) -> None:
+    """A small picture of its own under each name."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest())
+        (folder / name).write_bytes(encoded(picture(seed, (12, 9)), "PNG"))
+
+
+def each(*folders: str, count: int = 3) -> list[str]:
+    return [
+        f"{folder}/{folder.replace('/', '-')}{at}.png" for folder in folders for at in range(count)
+    ]
+
+
+def sides_of(table) -> dict[str, tuple[int, int]]:
+    """How many of each class are to train on, and to validate on."""
+    usable = table[table.status == "ok"]
+    return {
+        label: (int((~rows.is_valid).sum()), int(rows.is_valid.sum()))
+        for label, rows in usable.groupby("label")
+    }
+
+
+@pytest.mark.parametrize("above", ["", "set/", "a/b/"])
+@pytest.mark.parametrize(
+    "train, valid",
+    [
+        ("train", "valid"),
+        ("training", "validation"),
+        ("Train", "VAL"),
+        ("train", "dev"),
+        ("train_images", "val_images"),
+        ("trainset", "valset"),
+        ("training_set", "validation_set"),
+        ("pets-train", "pets-val"),
+    ],
+)
+def test_train_beside_valid_is_the_split_as_given(tmp_path, above, train, valid):
+    make(tmp_path, *each(f"{above}{train}/cat", f"{above}{train}/dog", count=5))
+    make(tmp_path, *each(f"{above}{valid}/cat", count=2), *each(f"{above}{valid}/dog", count=1))
+    table = build_table(tmp_path, "folder", valid_pct=0.5)
+    assert sides_of(table) == {"cat": (5, 2), "dog": (5, 1)}
+    assert table.path[table.is_valid].str.contains(f"/?{valid}/", regex=True).all()
+    assert [line for line in notes(table) if "look alike" not in line] == [
+        f"the split is the folders' own: {above}{train} to train on, {above}{valid} to validate on"
+    ]
+
+
+@pytest.mark.parametrize("test", ["test", "Test", "testing", "test1", "test_images", "testset"])
+def test_folders_of_tests_are_left_out_and_named(tmp_path, test):
+    make(tmp_path, *each("set/train/cat", "set/train/dog"), *each("set/val/cat", "set/val/dog"))
+    make(tmp_path, *each(f"set/{test}"), *each(f"set/{test}/cat"))
+    table = build_table(tmp_path, "folder")
+    assert sides_of(table) == {"cat": (3, 3), "dog": (3, 3)}
+    left_out = table[table.status == "unlabelled"]
+    assert len(left_out) == 6
+    assert set(left_out.error) == {f"in set/{test}, a test's folder"}
+    assert any(f"(in set/{test}, a test's folder)" in line for line in notes(table))
+
+
+@pytest.mark.parametrize(
+    "train, test",
+    [("train_images", "test_images"), ("training", "testing"), ("seg_train", "seg_test")],
+)
+def test_beside_tests_alone_the_rest_is_split_by_lot(tmp_path, train, test):
+    make(
+        tmp_path, *each(f"{train}/cat", f"{train}/dog", count=10), *each(test), *each(f"{test}/cat")
+    )
+    table = build_table(tmp_path, "folder")
+    assert sides_of(table) == {"cat": (8, 2), "dog": (8, 2)}
+    assert (table.status == "unlabelled").sum() == 6
+
+
+def test_what_lies_beside_the_split_is_left_out_and_told(tmp_path):
+    make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog"))
+    make(tmp_path, "cover.png", "train/stray.png", *each("unsup"), "more/owl/1.png")
+    table = build_table(tmp_path, "folder").set_index("path")
+    assert set(table.label) == {"cat", "dog", ""}
+    assert table.error["train/stray.png"] == "in no class folder of train"
+    for path in ("cover.png", "unsup/unsup0.png", "more/owl/1.png"):
+        assert table.error[path] == "beside the folders of the split, in none of them"
+
+
+def test_a_split_in_each_class_is_one_too(tmp_path):
+    for side, count in {"train": 4, "val": 2, "test": 3}.items():
+        make(tmp_path, *each(f"cat/{side}", f"dog/{side}", count=count))
+    assert sides_of(build_table(tmp_path, "folder")) == {"cat": (4, 2), "dog": (4, 2)}
+
+
+def test_a_class_without_validation_pictures_is_told(tmp_path):
+    make(tmp_path, *each("train/cat", "train/dog", "val/cat"))
+    assert "no image to validate on, so never judged: dog" in notes(build_table(tmp_path, "folder"))
+
+
+def test_a_split_without_a_picture_to_validate_on_stops_the_run(tmp_path):
+    make(tmp_path, *each("train/cat", "train/dog"))
+    (tmp_path / "val/cat").mkdir(parents=True)
+    (tmp_path / "val/cat/1.png").write_bytes(b"broken")
+    with pytest.raises(
+        TableError, match="--labels folder: its split leaves no usable image to val"
+    ):
+        build_table(tmp_path, "folder")
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("train", "test"), ("train", "val", "test")])
+def test_a_split_without_folders_of_classes_stops_the_run(tmp_path, parts):
+    make(tmp_path, *each(*parts))
+    with pytest.raises(
+        TableError, match=r"no classes, only parts of a split .*give --labels regex"
+    ):
+        build_table(tmp_path, "folder")
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        pytest.param(("train", "plane", "ship"), id="one of them alone"),
+        pytest.param(("train", "testarossa", "ship"), id="a car"),
+        pytest.param(("train station/a", "test tube/b", "ship/c"), id="other words"),
+    ],
+)
+def test_classes_that_are_named_a_little_like_a_split_stay_classes(tmp_path, classes):
+    make(tmp_path, *each(*classes))
+    table = build_table(tmp_path, "folder")
+    assert set(table.status) == {"ok"}
+    assert set(table.label) == {name.rpartition("/")[2] for name in classes}
+
+
+def test_classes_named_like_the_parts_of_a_split_are_noted(tmp_path):
+    make(tmp_path, *each("black", "white", "test", "val"))
+    assert "classes named like the parts of a split: test, val" in notes(
+        build_table(tmp_path, "folder")
+    )
+
+
+def test_a_class_in_two_unicode_forms_is_one(tmp_path):
+    mac, linux = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    make(tmp_path, f"{mac}/1.png", f"{mac}/2.png", f"{linux}/3.png", *each("thé"))
+    table = build_table(tmp_path, "folder")
+    assert sides_of(table) == {linux: (2, 1), "thé": (2, 1)}
+    assert set(table.status) == {"ok"}, "each file is opened by its own name"
+    assert notes(table) == [f"one class, though written in several Unicode forms: {linux}"]
+
+
+def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
+    mac, linux = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    make(tmp_path, f"{mac}_1.png", f"{linux}_2.png", "thé_1.png", "thé_2.png")
+    for pattern in (mac, linux):
+        table = build_table(tmp_path, rf"regex:^({pattern}|thé)_\d")
+        assert table.label.tolist().count(linux) == 2
+
+
+@pytest.mark.parametrize(
+    "folders, note",
+    [
+        (["black", "black/2026-01", "white"], "folders of pictures at different depths: "),
+        (
+            ["black/2026-01", "white/2026-01", "white/2026-02"],
+            "one class from folders in several places: 2026-01 (black, white)",
+        ),
+        (["Cat", "cat", "dog"], "classes that differ only by case or spaces: Cat = cat"),
+        (["thé vert", "thévert", "x"], "only by case or spaces: thé vert = thévert"),
+        (["ﬁsh", "fish", "x"], "only by case or spaces: fish = ﬁsh"),
+        (["0.jpg", "1.JPG", "x"], "classes named like files: 0.jpg, 1.JPG"),
+    ],
+)
+def test_what_is_odd_is_noted(tmp_path, folders, note):
+    make(tmp_path, *each(*folders))
+    assert [line for line in notes(build_table(tmp_path, "folder")) if note in line]
+
+
+def test_the_same_depth_on_both_sides_of_a_split_is_not_odd(tmp_path):
+    make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog"))
+    (line,) = notes(build_table(tmp_path, "folder"))
+    assert line.startswith("the split is the folders' own")
+
+
+def test_classes_are_listed_with_their_counts(tmp_path, caplog):
+    make(tmp_path, *each("cat", count=10), *each("dog", count=5))
+    with caplog.at_level(logging.INFO, "visionflows"):
+        build_table(tmp_path, "folder")
+    assert "classes, and how many of each to validate on: cat 10 (2), dog 5 (1)" in caplog.text
+
+
+def test_notes_are_told_while_the_table_is_made(tmp_path, caplog):
+    make(tmp_path, *each("cat", "Cat"))
+    with caplog.at_level(logging.INFO, "visionflows"):
+        build_table(tmp_path, "folder")
+    assert "note: classes that differ only by case or spaces: Cat = cat" in caplog.text
+
+
+def test_of_many_classes_200_are_listed(tmp_path, caplog):
+    make(tmp_path, *each(*(f"{at:03}" for at in range(203)), count=2))
+    with caplog.at_level(logging.INFO, "visionflows"):
+        build_table(tmp_path, "folder")
+    assert "199 2 (1), … 3 more" in caplog.text
+
+
+def test_a_pattern_that_matches_nothing_says_what_it_saw(tmp_path):
+    make(tmp_path, *each("cat", "dog"))
+    with pytest.raises(
+        TableError, match=r"sees only the name of a file, cat0\.png, and matches no"
+    ):
+        build_table(tmp_path, "regex:^(cat|dog)/")
+
+
+def test_notes_survive_the_way_to_another_task(tmp_path):
+    import pickle
+
+    make(tmp_path, *each("cat", "Cat"))
+    table = pickle.loads(pickle.dumps(build_table(tmp_path, "folder")))
+    assert json.dumps(notes(table)) == '["classes that differ only by case or spaces: Cat = cat"]'

@@ -1,0 +1,165 @@
+"""The split that folders or a column give, whatever rule gives the labels: taken, and told."""
+
+from pathlib import Path
+
+import pytest
+from labelled_folders import make, stopped
+
+from visionflows.datasets.file_table import build_table, notes
+
+BY_NAME = [r"regex:^(cat|Dog)", "uppercase"]
+
+
+def kinds(folder: str, count: int = 3) -> list[str]:
+    return [f"{folder}/{kind}.{at}.png" for kind in ("cat", "Dog") for at in range(count)]
+
+
+def csv_of(folder: Path, head: str, *lines: str) -> str:
+    (folder / "labels.csv").write_text("\n".join([head, *lines]) + "\n")
+    return f"csv:{folder}/labels.csv"
+
+
+def sides(table) -> dict[str, bool]:
+    usable = table[table.status == "ok"]
+    return dict(zip(usable.path, usable.is_valid, strict=True))
+
+
+def left_out(table) -> dict[str, str]:
+    rest = table[table.status == "unlabelled"]
+    return dict(zip(rest.path, rest.error, strict=True))
+
+
+# Folders
+
+
+@pytest.mark.parametrize("above", ["", "set/"])
+@pytest.mark.parametrize("rule", BY_NAME)
+def test_a_rule_of_names_takes_the_split_of_the_folders(tmp_path, rule, above):
+    parts = {part: kinds(f"{above}{part}") for part in ("train", "val", "test")}
+    make(tmp_path, *(path for paths in parts.values() for path in paths), f"{above}Cover.png")
+    table = build_table(tmp_path, rule)
+    assert sides(table) == {path: path in parts["val"] for path in parts["train"] + parts["val"]}
+    out = left_out(table)
+    assert {out.pop(path) for path in parts["test"]} == {f"in {above}test, a test's folder"}
+    assert out == {f"{above}Cover.png": out[f"{above}Cover.png"]}
+    assert (
+        f"the split is the folders' own: {above}train to train on, {above}val to validate on"
+        in notes(table)
+    )
+
+
+def test_a_csv_without_a_split_takes_that_of_the_folders(tmp_path):
+    make(tmp_path, *kinds("train"), *kinds("val"), *kinds("test"), *kinds("more"))
+    named = [*kinds("train"), *kinds("val"), *kinds("test"), *kinds("more", 1)]
+    lines = (f"{path},{path.split('/')[1][:3]}" for path in named)
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label", *lines))
+    assert sides(table) == {
+        path: path in kinds("val") for path in named if path not in kinds("test")
+    }
+    assert set(left_out(table)) == set(kinds("test"))
+    assert any("the split is the folders' own" in line for line in notes(table))
+
+
+@pytest.mark.parametrize("rule", BY_NAME)
+def test_beside_tests_alone_a_rule_of_names_splits_the_rest_by_lot(tmp_path, rule):
+    make(tmp_path, *kinds("train", 10), *kinds("test1"))
+    table = build_table(tmp_path, rule)
+    assert sum(sides(table).values()) == 4
+    assert set(left_out(table)) == set(kinds("test1"))
+
+
+def test_where_a_rule_labels_one_part_alone_that_is_split_by_lot(tmp_path):
+    make(tmp_path, *kinds("train", 10), *(f"val/{at}.png" for at in range(3)))
+    table = build_table(tmp_path, r"regex:^(cat|Dog)")
+    assert sum(sides(table).values()) == 4
+    lines = [f"{path},{path[5:8]}" for path in kinds("test", 5)]
+    make(tmp_path, *kinds("test", 5))
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label", *lines))
+    assert sum(sides(table).values()) == 2
+    assert left_out(table) == {}
+
+
+def test_classes_in_the_names_of_other_folders_are_all_used(tmp_path):
+    make(tmp_path, *kinds("2025"), *kinds("2026"), *kinds("train"))
+    table = build_table(tmp_path, r"regex:^(cat|Dog)")
+    assert set(table.status) == {"ok"}
+
+
+# A column
+
+
+@pytest.mark.parametrize(
+    "head", ["split", "Set", "data set", "data_set", "dataset", "subset", "partition"]
+)
+@pytest.mark.parametrize("words", [("train", "valid", "test"), ("Training", "VAL", "Test ")])
+def test_a_column_that_says_the_split_is_the_split(tmp_path, head, words):
+    paths = kinds("images", 6)
+    make(tmp_path, *paths)
+    lines = [f"{path},{path[7:10]},{words[at % 3]}" for at, path in enumerate(paths)]
+    lines.append(f"nowhere.png,cat,{words[2]}")  # a test's pictures may be elsewhere
+    table = build_table(tmp_path, csv_of(tmp_path, f"path,label,{head}", *lines))
+    assert sides(table) == {path: at % 3 == 1 for at, path in enumerate(paths) if at % 3 < 2}
+    assert left_out(table) == dict.fromkeys(
+        paths[2::3], f"a test's, says the column {head.lower()}"
+    )
+    assert (
+        f"the split is that of the column {head.lower()}: "
+        "4 to train on, 4 to validate on, 5 left out as a test's" in notes(table)
+    )
+
+
+def test_a_column_of_train_and_test_leaves_the_rest_to_the_lot(tmp_path):
+    make(tmp_path, *kinds("images", 10))
+    lines = [
+        f"{path},{path[7:10]},{'test' if at % 5 == 0 else 'train'}"
+        for at, path in enumerate(kinds("images", 10))
+    ]
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label,split", *lines))
+    assert len(left_out(table)) == 4
+    assert 0 < sum(sides(table).values()) < 16
+
+
+@pytest.mark.parametrize("word", ["holdout", "", "tset"])
+def test_a_line_of_a_split_that_says_no_side_is_told(tmp_path, word):
+    make(tmp_path, *kinds("images"))
+    lines = [f"{path},{path[7:10]},train" for path in kinds("images")]
+    lines[2], lines[3] = lines[2].replace("train", "val"), lines[3].replace("train", word)
+    assert f"line 5: split of images/Dog.0.png is {word!r}; write train, valid or test" in stopped(
+        tmp_path, csv_of(tmp_path, "path,label,split", *lines)
+    )
+
+
+@pytest.mark.parametrize(
+    "words, note",
+    [
+        (("7", "8"), ""),
+        (("train", "train"), ""),
+        (("test", "test"), "the column set is taken for no split: it says test"),
+        (("train", "boat"), "the column set is taken for no split: it says train, boat"),
+    ],
+)
+def test_a_column_that_is_no_split_is_not_taken_and_noted_where_it_may_be(tmp_path, words, note):
+    make(tmp_path, *kinds("images"))
+    lines = [f"{path},{path[7:10]},{words[at % 2]}" for at, path in enumerate(kinds("images"))]
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label,set", *lines))
+    assert set(table.status) == {"ok"}
+    assert sum(sides(table).values()) == 2
+    assert notes(table) == [note] * bool(note)
+
+
+def test_is_valid_counts_before_any_other_column_and_the_folders(tmp_path):
+    make(tmp_path, *kinds("train"), *kinds("test"))
+    lines = [
+        f"{path},{path.split('/')[1][:3]},{path.startswith('test')},train"
+        for path in kinds("train") + kinds("test")
+    ]
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label,is_valid,split", *lines))
+    assert sides(table) == {path: path in kinds("test") for path in kinds("train") + kinds("test")}
+    assert notes(table) == []
+
+
+def test_a_column_that_is_named_as_the_labels_is_no_split(tmp_path):
+    make(tmp_path, *kinds("images"))
+    lines = [f"{path},{('train', 'test')[at % 2]}" for at, path in enumerate(kinds("images"))]
+    table = build_table(tmp_path, csv_of(tmp_path, "path,set", *lines) + "#path,set")
+    assert set(table.label) == {"train", "test"}

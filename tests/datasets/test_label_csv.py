@@ -1,0 +1,285 @@
+"""Label files as people have them: columns, the picture that a path means, the line at fault."""
+
+import hashlib
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+from conftest import encoded, picture
+
+from visionflows.datasets.file_table import build_table
+from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.errors import TableError
+
+PICTURES = [f"images/{at:04}.jpg" for at in range(8)]
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest())
+        (folder / name).write_bytes(encoded(picture(seed, (12, 9)), "PNG"))
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    return make(tmp_path / "photos", *PICTURES)
+
+
+def csv_of(folder: Path, head: str, *cells: str) -> str:
+    """A CSV of these paths, black and white in turn, as a label rule."""
+    lines = [f"{cell},{('black', 'white')[at % 2]}" for at, cell in enumerate(cells)]
+    (folder / "labels.csv").write_text("\n".join([head, *lines]) + "\n")
+    return f"csv:{folder}/labels.csv"
+
+
+def stopped(folder: Path, rule: str) -> str:
+    with pytest.raises(TableError) as caught:
+        build_table(folder, rule)
+    assert str(caught.value).isprintable(), "an error is one line"
+    return str(caught.value)
+
+
+def as_meant(photos: Path, rule: str) -> bool:
+    table = build_table(photos, rule)
+    assert table.path.tolist() == PICTURES
+    return table.label.tolist() == ["black", "white"] * 4
+
+
+# Columns
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *("path,label", "Path,Label", " path , label ", "id,breed", "Id,Category", "image,class"),
+        *("file_name,label", "filename,target", "image_id,label", "image_name,species"),
+    ],
+)
+def test_pairs_of_columns_are_known(photos, tmp_path, head):
+    assert as_meant(photos, csv_of(tmp_path, head, *PICTURES))
+
+
+def test_other_columns_are_not_in_the_way(photos, tmp_path):
+    rule = csv_of(tmp_path, "image_id,label,variety,age", *PICTURES)
+    assert as_meant(photos, rule)
+    assert as_meant(photos, csv_of(tmp_path, "path,label,id,class", *PICTURES))
+
+
+def test_columns_can_be_named(photos, tmp_path):
+    rule = csv_of(tmp_path, "where,what,id,class", *PICTURES)
+    assert as_meant(photos, f"{rule}#where,what")
+    assert as_meant(photos, f"{rule}#Where,WHAT")
+    assert str(parse_label_rule(f"{rule}#where,what")) == f"{rule}#where,what"
+
+
+def test_a_mark_in_the_name_of_a_csv_is_a_part_of_it(photos, tmp_path):
+    (tmp_path / "set #1, old").mkdir()
+    rule = csv_of(tmp_path / "set #1, old", "a,b", *PICTURES)
+    assert as_meant(photos, f"{rule}#a,b")
+    assert str(parse_label_rule("csv:set#1.csv")) == "csv:set#1.csv"
+    assert parse_label_rule("csv:set#1.csv").columns == ()
+
+
+@pytest.mark.parametrize(
+    "head, says",
+    [
+        ("id,file_name,label", "has the columns id, file_name; say which is meant, such as "),
+        ("id,breed,category", "#id,breed"),
+        ("path,label,label", "has the columns label, label"),
+        (
+            "path,class",
+            "lacks the column label; its first line must name path and label, and says ",
+        ),
+        ("path,class", "/labels.csv#path,class"),
+        ("name,kind", "lacks the column path and label"),
+        ("id,colour", "lacks the column label; "),
+        ("path;label", "parted by ';': save it with commas"),
+        ("path\tlabel", r"parted by '\t': save it with commas"),
+    ],
+)
+def test_columns_that_are_not_clear_are_refused_with_a_way_out(photos, tmp_path, head, says):
+    assert says in stopped(photos, csv_of(tmp_path, head, *PICTURES))
+
+
+def test_a_named_column_that_is_not_there_is_refused(photos, tmp_path):
+    line = stopped(photos, csv_of(tmp_path, "id,breed", *PICTURES) + "#id,race")
+    assert "lacks the column race; its first line must name id and race, and says id, breed" in line
+
+
+# Paths
+
+
+def test_an_id_may_be_of_a_picture_with_any_ending(tmp_path):
+    make(tmp_path / "photos", *(f"{at:04}.jpg_large" for at in range(4)), "0004", "0005")
+    rule = csv_of(tmp_path, "id,label", *(f"{at:04}" for at in range(6)))
+    assert list(build_table(tmp_path / "photos", rule).label) == ["black", "white"] * 3
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(lambda path: path.removesuffix(".jpg"), id="no ending"),
+        pytest.param(lambda path: path[len("images/") :], id="the name alone"),
+        pytest.param(lambda path: path[len("images/") : -len(".jpg")], id="an id"),
+        pytest.param(lambda path: path.replace("/", "\\"), id="backslashes"),
+        pytest.param(lambda path: f".\\{path}".replace("/", "\\"), id="backslashes and a dot"),
+        pytest.param(lambda path: path.upper(), id="capitals"),
+        pytest.param(lambda path: f" {path} ", id="blanks"),
+        pytest.param(lambda path: f"photos/{path}", id="from where the csv lies"),
+        pytest.param(lambda path: f"pets/{path}", id="another folder above"),
+        pytest.param(lambda path: f"/home/me/pets/{path}", id="of another machine"),
+        pytest.param(
+            lambda path: rf"C:\data\pets\{path}".replace("/", "\\"), id="of a Windows machine"
+        ),
+        pytest.param(lambda path: f"../pets/{path.removesuffix('.jpg')}", id="above, no ending"),
+    ],
+)
+def test_a_path_is_looked_up_as_people_write_it(photos, tmp_path, written):
+    assert as_meant(photos, csv_of(tmp_path, "path,label", *map(written, PICTURES)))
+
+
+def test_whole_paths_of_this_machine_are_known(photos, tmp_path, monkeypatch):
+    rule = csv_of(tmp_path, "path,label", *(f"{photos}/{path}" for path in PICTURES))
+    monkeypatch.chdir(tmp_path)
+    assert as_meant(Path("photos"), rule)
+
+
+@pytest.mark.parametrize("written, on_disk", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("ending", [".jpg", ""])
+def test_a_name_is_found_in_either_unicode_form(tmp_path, written, on_disk, ending):
+    names = [unicodedata.normalize(on_disk, f"naïve/é{at}") for at in range(4)]
+    make(tmp_path, *(f"{name}.jpg" for name in names))
+    cells = [unicodedata.normalize(written, name) + ending for name in names]
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label", *cells))
+    assert table.path.tolist() == sorted(f"{name}.jpg" for name in names)
+    assert set(table.status) == {"ok"}
+
+
+def test_labels_in_two_unicode_forms_are_one_class(photos, tmp_path):
+    rule = csv_of(tmp_path, "path,label", *PICTURES)
+    text = (tmp_path / "labels.csv").read_text()
+    forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    text = text.replace("0.jpg,black", f"0.jpg,{forms[0]}").replace("black", forms[1])
+    (tmp_path / "labels.csv").write_text(text)
+    assert set(build_table(photos, rule).label) == {forms[0], "white"}
+
+
+def test_the_nearest_picture_is_meant(tmp_path):
+    make(tmp_path, "a/1.jpg", "a/1.png", "a/2.jpg", "b/1.jpg", "A/2.jpg", "a/11.jpg", "1.jpg")
+    (tmp_path / "a/labels.csv").write_text("id,label\n1.jpg,x\na/2,y\nb/1,y\n11,y\n1.png,x\n")
+    table = build_table(tmp_path, f"csv:{tmp_path}/a/labels.csv")
+    assert dict(zip(table.path, table.label, strict=True)) == {
+        "1.jpg": "x",  # as it stands, before any other way to read it
+        "a/1.png": "x",
+        "a/11.jpg": "y",
+        "a/2.jpg": "y",
+        "b/1.jpg": "y",
+    }
+
+
+def test_a_path_that_may_mean_several_pictures_is_refused(tmp_path):
+    make(tmp_path, "cat/1.jpg", "dog/1.jpg", "dog/2.jpg", "dog/2.png")
+    rule = csv_of(tmp_path, "id,label", "cat/1", "1", "2")
+    assert stopped(tmp_path, rule).endswith(
+        "labels.csv: 2 of its paths may mean several images (lines 3, 4): "
+        "1 (cat/1.jpg, dog/1.jpg), 2 (dog/2.jpg, dog/2.png); write their folders and endings too"
+    )
+
+
+def test_of_a_path_with_more_folders_one_at_least_must_be_that_of_the_picture(tmp_path):
+    make(tmp_path / "a", "set/cat/1.jpg", "set/dog/2.jpg", "more/cat/1.jpg", "3.jpg", "dog/4.jpg")
+    rule = csv_of(tmp_path, "path,label", "x/set/cat/1.jpg", "y/dog/2.jpg", "z/3.jpg", "dog/4.jpg")
+    assert build_table(tmp_path / "a", rule).path.tolist() == [
+        *("3.jpg", "dog/4.jpg", "set/cat/1.jpg", "set/dog/2.jpg"),
+    ]
+    line = stopped(tmp_path / "a", csv_of(tmp_path, "path,label", "x/cat/1.jpg"))
+    assert "may mean several images (line 2): x/cat/1.jpg (more/cat/1.jpg, set/cat/1.jpg" in line
+    line = stopped(tmp_path / "a", csv_of(tmp_path, "path,label", "cow/2.jpg", "dogs/4.jpg"))
+    assert "2 of its paths name no image in" in line
+    assert line.endswith("write them from that folder on, or take those lines out")
+
+
+@pytest.mark.parametrize(
+    "cell", ["000", "001.jpg", "ages/0001.jpg", "0001.png", "../0001.jpg", "/0001"]
+)
+def test_what_only_resembles_a_path_means_nothing(photos, tmp_path, cell):
+    line = stopped(photos, csv_of(tmp_path, "path,label", cell))
+    assert f"1 of its paths name no image in {photos} (line 2): {cell}" in line
+
+
+# Lines
+
+
+def test_errors_name_lines_as_editors_count_them(photos, tmp_path):
+    rule = csv_of(tmp_path, 'path,"label\nof it"', "0000", '"00\n01"', "", "0002", "0009")
+    text = (tmp_path / "labels.csv").read_text().replace("\n,black", "\n\n , ")
+    (tmp_path / "labels.csv").write_text(text)
+    line = stopped(photos, rule + "#path,label\nof it")
+    assert "2 of its paths name no image" in line
+    assert "(lines 4, 9)" in line
+
+
+def test_a_picture_named_twice_is_told_with_both_lines(photos, tmp_path):
+    rule = csv_of(tmp_path, "path,label", "0001", "images/0002.jpg", "0002.jpg")
+    line = stopped(photos, rule)
+    assert "names images/0002.jpg twice, with different values (lines 3 and 4)" in line
+
+
+@pytest.mark.parametrize(
+    "valid, train", [("valid", "train"), ("1.0", "0.0"), ("val", "training"), ("Dev", "TRAIN")]
+)
+def test_the_side_of_a_split_is_read_as_people_write_it(photos, tmp_path, valid, train):
+    lines = [f"{path},{'ab'[at % 2]},{(valid, train)[at // 4]}" for at, path in enumerate(PICTURES)]
+    (tmp_path / "l.csv").write_text("\n".join(["path,label,is_valid", *lines]))
+    table = build_table(photos, f"csv:{tmp_path}/l.csv")
+    assert table.is_valid.tolist() == [True] * 4 + [False] * 4
+
+
+def test_a_side_that_is_none_is_told_with_its_line(photos, tmp_path):
+    (tmp_path / "l.csv").write_text("path,label,is_valid\n0000,a,0\n0001,b,perhaps\n")
+    line = stopped(photos, f"csv:{tmp_path}/l.csv")
+    assert "line 3: is_valid of 0001 is 'perhaps'; write True or False" in line
+
+
+def test_blanks_around_a_label_are_no_part_of_it(photos, tmp_path):
+    labels = ["cat", "cat ", " cat", "\u00a0cat", "dog", "dog ", " ", ""]
+    lines = [f"{path},{label}" for path, label in zip(PICTURES, labels, strict=True)]
+    (tmp_path / "l.csv").write_text("\n".join(["path,label", *lines]))
+    table = build_table(photos, f"csv:{tmp_path}/l.csv")
+    assert table.label.tolist() == ["cat"] * 4 + ["dog"] * 2 + [""] * 2
+    assert set(table.error[table.label == ""]) == {"the label rule gives it no label"}
+
+
+@pytest.mark.parametrize(
+    "mended, told",
+    [
+        pytest.param({3: '"0002.jpg,a'}, "lines 4 to 9", id="to the end"),
+        pytest.param({3: '"0002.jpg,a', 6: '"0005.jpg",b'}, "lines 4 to 7", id="to the next"),
+        pytest.param({8: '0007.jpg,"b'}, "line 9", id="in the last line"),
+    ],
+)
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_quote_that_is_not_closed_is_told_with_its_line(photos, tmp_path, mended, told, above):
+    lines = ["path,label", *(f"{at:04}.jpg,{'ab'[at % 2]}" for at in range(8))]
+    for at, line in mended.items():
+        lines[at] = line
+    (tmp_path / "l.csv").write_text("\n".join(["sep=,"] * above + lines))
+    if above:
+        told = re.sub(r"\d", lambda number: str(int(number[0]) + 1), told)
+    line = stopped(photos, f"csv:{tmp_path}/l.csv")
+    assert "l.csv: not a CSV (" in line
+    assert f", {told}); close what is quoted there, or take the quote out" in line
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_first_line_of_excel_says_what_parts_the_cells(photos, tmp_path, mark):
+    lines = ["path,label", *(f"{path},{'ab'[at % 2]}" for at, path in enumerate(PICTURES))]
+    text = "\r\n".join([f"sep={mark}", *(line.replace(",", mark) for line in lines)])
+    (tmp_path / "l.csv").write_bytes(text.encode("utf-8-sig"))
+    assert build_table(photos, f"csv:{tmp_path}/l.csv").label.tolist() == ["a", "b"] * 4
+    (tmp_path / "l.csv").write_text(text.replace("0003", "0009"))
+    assert "no image in" in (line := stopped(photos, f"csv:{tmp_path}/l.csv"))
+    assert "(line 6)" in line

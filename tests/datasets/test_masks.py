@@ -1,0 +1,98 @@
+"""Masks beside photos are told by their folder, their twin and their few colours, all three."""
+
+import numpy as np
+import pytest
+from conftest import encoded, picture
+from PIL import Image
+
+from visionflows.datasets.file_table import build_table, notes
+from visionflows.datasets.masks import MASK, masks
+from visionflows.storage import place
+
+NAMES = ["Abyssinian_1", "Abyssinian_2", "american_bulldog_1", "american_bulldog_2", "Bombay_3"]
+
+
+def write(path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def mask(seed: int, mode: str = "L", colours: int = 3) -> Image.Image:
+    """A picture of few values, as those of segmentations are."""
+    draws = np.random.default_rng(seed).integers(1, colours + 1, (8, 8), np.uint8)
+    return Image.fromarray(draws.repeat(6, 0).repeat(6, 1)).convert(mode)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """The layout of fastai's PETS: photos, and a trimap of each."""
+    for number, name in enumerate(NAMES):
+        write(tmp_path / f"pets/images/{name}.jpg", picture(number))
+        write(tmp_path / f"pets/annotations/trimaps/{name}.png", mask(number))
+    return tmp_path / "pets"
+
+
+@pytest.mark.parametrize("rule", ["uppercase", r"regex:^(.+)_\d+"])
+def test_only_the_photos_of_pets_are_trained_on(pets, rule):
+    table = build_table(pets, rule)
+    usable = table[table.status == "ok"]
+    assert usable.path.str.startswith("images/").all()
+    assert len(usable) == 5
+    assert table[table.status != "ok"].error.unique().tolist() == [MASK]
+    assert table.path.is_monotonic_increasing
+    (line,) = [line for line in notes(table) if MASK in line]
+    assert line.startswith("left out as unlabelled: 5, annotations/trimaps/Abyssinian_1.png")
+
+
+def test_a_csv_means_what_it_names(pets):
+    (pets / "labels.csv").write_text(
+        "path,label\n" + "".join(f"images/{name}.jpg,{name[0]}\n" for name in NAMES[1:4] * 1)
+    )
+    assert (build_table(pets, f"csv:{pets}/labels.csv").status == "ok").sum() == 3
+
+
+@pytest.mark.parametrize(
+    "folder, end, mode",
+    [
+        ("SegmentationClass", ".png", "P"),
+        ("train_masks", "_mask.gif", "P"),
+        ("labels", "_L.png", "RGB"),
+        ("Ground Truth", ".bmp", "1"),
+        ("gtFine/berlin", ".tif", "I;16"),
+    ],
+)
+def test_masks_as_other_datasets_have_them(tmp_path, folder, end, mode):
+    for number, name in enumerate(NAMES):
+        write(tmp_path / f"JPEGImages/{name}.jpg", picture(number))
+        write(tmp_path / folder / f"{name}{end}", mask(number, mode))
+    paths = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")]
+    found = masks(paths, place(tmp_path))
+    assert {path.partition("/")[0] for path in found} == {folder.partition("/")[0]}
+    assert len(found) == 5
+
+
+def test_photos_of_masks_are_no_masks(tmp_path):
+    """Classes whose files are numbered alike, as those of people with and without a mask."""
+    for number in range(6):
+        write(tmp_path / f"with_mask/{number}.png", picture(number))
+        write(tmp_path / f"without_mask/{number}.png", picture(10 + number))
+        write(tmp_path / f"labels/{number}.png", picture(20 + number))
+        write(tmp_path / f"no gt/{number}.png", picture(30 + number).convert("L"))
+        write(tmp_path / f"other/{number}.png", picture(40 + number))
+    table = build_table(tmp_path, "folder")
+    assert (table.status == "ok").all()
+
+
+def test_drawings_without_a_photo_beside_them_are_classes(tmp_path):
+    for number in range(6):
+        write(tmp_path / f"annotations/{number}.png", mask(number))
+        write(tmp_path / f"drawings/d{number}.png", mask(10 + number))
+    assert (build_table(tmp_path, "folder").status == "ok").all()
+
+
+def test_one_that_cannot_be_opened_says_nothing(tmp_path):
+    paths = ["images/a.jpg", "masks/a.png"]
+    (tmp_path / "masks").mkdir()
+    assert masks(paths, place(tmp_path)) == set()
+    (tmp_path / "masks/a.png").write_bytes(encoded(picture(1))[:100])
+    assert masks(paths, place(tmp_path)) == set()

@@ -1,0 +1,178 @@
+"""Archives elsewhere that change, or do not: each fetch asks once, and brings only what is new."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from conftest import write_shapes
+from file_server import serving
+from pet_archives import ARCHIVE, PETS, SHA256, files_of, pending, pets, tgz, visible
+from small_disk import small_disk
+
+from flows.retrain import retrain
+from visionflows.datasets.fetch import fetch
+from visionflows.errors import PlaceError
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.storage import place
+from visionflows.training.settings import TrainSettings
+
+pytest_plugins = ["pet_archives"]
+NEWER = tgz(pets(seed=50))
+
+
+@pytest.fixture(autouse=True)
+def log(caplog):
+    caplog.set_level(logging.INFO, "visionflows")
+    return caplog
+
+
+def note_of(home: Path) -> Path:
+    (note,) = (home / ".sources").iterdir()
+    return note
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param({"tag": '"v2"'}, id="etag"),
+        pytest.param({"tag": 'W/"v2"'}, id="weak"),
+        pytest.param({"tag": "", "modified": "Fri, 02 Jan 2026 00:00:00 GMT"}, id="modified"),
+        pytest.param({"tag": '"v1"'}, id="size"),
+        pytest.param({"tag": '"v2"', "tells_length": False}, id="no length"),
+    ],
+)
+@pytest.mark.parametrize("knows_head", [True, False])
+def test_an_archive_that_changed_at_its_url_is_brought_anew(store, home, log, told, knows_head):
+    first = {**told, "modified": told.get("modified") and "Thu, 01 Jan 2026 00:00:00 GMT"}
+    first["tag"] = told["tag"].replace("2", "1")
+    with serving(ARCHIVE, knows_head=knows_head, **first) as server:
+        old = fetch(server.url(), store)
+        assert fetch(server.url(), store) == old
+        assert server.sent == len(ARCHIVE) if knows_head else server.sent >= len(ARCHIVE)
+        assert "has changed" not in log.text
+        server.content = NEWER
+        for name, value in told.items():
+            setattr(server, name, value)
+        new = fetch(server.url(), store)
+        assert fetch(server.url(), store) == new
+    assert files_of(new.folder) == pets(seed=50)
+    assert files_of(old.folder) == PETS
+    assert f"{server.url()}: has changed since it was fetched; fetching it anew" in log.text
+    assert len(visible(home)) == 2
+    assert pending(home) == []
+
+
+def test_an_archive_that_changed_in_its_bucket_is_brought_anew(s3, tmp_path, log):
+    archive = s3.place(tmp_path / "in/pets.tgz")
+    there = place(archive.rpartition("/")[0])
+    there.write("pets.tgz", ARCHIVE)
+    old = fetch(archive, tmp_path / "store")
+    assert fetch(archive, tmp_path / "store") == old
+    assert "has changed" not in log.text
+    there.write("pets.tgz", NEWER)
+    new = fetch(archive, tmp_path / "store")
+    assert files_of(new.folder) == pets(seed=50)
+    assert f"{archive}: has changed since it was fetched" in log.text
+    assert fetch(archive, tmp_path / "store") == new
+
+
+@pytest.mark.parametrize("code", [0, 404, 503])
+def test_a_url_that_does_not_answer_is_used_as_it_was_fetched_with_a_warning(store, log, code):
+    with serving(ARCHIVE) as server:
+        first = fetch(server.url(), store)
+        server.knows_head, server.answers = False, [(code, {})]
+        if code:
+            assert fetch(server.url(), store) == first
+    if not code:
+        assert fetch(server.url(), store) == first
+    (warning,) = (one for one in log.records if one.levelname == "WARNING")
+    assert warning.getMessage().startswith(
+        f"{server.url()}: could not be asked whether it has changed ("
+    )
+    assert f"used as it was fetched: {first.folder}" in warning.getMessage()
+    assert code == 0 or f"(HTTP {code})" in warning.getMessage()
+
+
+def test_an_archive_that_is_gone_from_its_bucket_is_used_as_it_was_fetched(s3, tmp_path, log):
+    (tmp_path / "pets.tgz").write_bytes(ARCHIVE)
+    archive = s3.place(tmp_path / "pets.tgz")
+    first = fetch(archive, tmp_path / "store")
+    place(archive.rpartition("/")[0]).remove("pets.tgz")
+    assert fetch(archive, tmp_path / "store") == first
+    assert "could not be asked whether it has changed" in log.text
+
+
+def test_a_sha256_that_the_store_has_asks_nobody(store):
+    with serving(ARCHIVE) as server:
+        first = fetch(server.url(), store, sha256=SHA256)
+        server.content, server.tag = NEWER, '"v2"'
+        assert fetch(server.url(), store, sha256=SHA256) == first
+        assert server.heads == 0
+        assert len(server.ranges) == 1
+
+
+def test_a_note_from_before_versions_takes_what_the_server_says_now(store, home, log):
+    with serving(ARCHIVE) as server:
+        first = fetch(server.url(), store)
+        note = note_of(home)
+        known = json.loads(note.read_text())
+        assert known == {
+            "folder": first.folder.name,
+            "sha256": SHA256,
+            "tag": '"v1"',
+            "size": len(ARCHIVE),
+        }
+        note.write_text(json.dumps({"folder": known["folder"], "sha256": SHA256}))
+        assert fetch(server.url(), store) == first
+        assert f"nothing tells whether it has changed; used as it was fetched: {first.folder}" in (
+            log.text
+        )
+        assert json.loads(note.read_text()) == known
+        server.content, server.tag = NEWER, '"v2"'
+        assert fetch(server.url(), store) != first
+
+
+def test_a_server_that_tells_nothing_is_taken_as_unchanged(store, log):
+    with serving(ARCHIVE, tag="", tells_length=False) as server:
+        first = fetch(server.url(), store)
+        assert fetch(server.url(), store) == first
+    assert "nothing tells whether it has changed" in log.text
+    assert "remove that to fetch it anew" in log.text
+
+
+def test_what_had_no_room_to_be_unpacked_is_brought_anew_if_it_changed(tmp_path):
+    large, small = tgz({"pets/a.jpg": bytes(2 << 20)}), tgz(pets(2))
+    with small_disk(tmp_path / "disk") as disk, serving(large) as server:
+        with pytest.raises(PlaceError, match="No space left on device"):
+            fetch(server.url(), disk)
+        server.content, server.tag = small, '"v2"'
+        dataset = fetch(server.url(), disk)
+        assert files_of(dataset.folder) == pets(2)
+        assert dataset.sha256 == hashlib.sha256(small).hexdigest()
+        assert pending(disk / "datasets") == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_retrain_trains_on_the_archive_as_it_is_now(tmp_path):
+    """And compares on the images that it was trained on, whatever lies at the URL by then."""
+    tiny = TrainSettings(
+        architecture="resnet18", pretrained="none", image_size=32, epochs=1, batch_size=16
+    )
+    archives = []
+    for at in range(2):
+        folder = write_shapes(tmp_path / f"shapes{at}", each=8, first_seed=100 * at)
+        files = {f"{path.parent.name}/{path.name}": path for path in folder.glob("*/*")}
+        archives.append(tgz({name: path.read_bytes() for name, path in files.items()}))
+    with serving(archives[0]) as server:
+        retrain(server.url("shapes.tgz"), "shapes", settings=tiny, store=str(tmp_path / "store"))
+        server.content, server.tag = archives[1], '"v2"'
+        again = retrain(
+            server.url("shapes.tgz"), "shapes", settings=tiny, store=str(tmp_path / "store")
+        )
+    info = load(find(again["model"], str(tmp_path / "store"))).info
+    assert info.dataset.sha256 == hashlib.sha256(archives[1]).hexdigest()
+    assert again["images"] > 0
+    assert again["gone"] == 0

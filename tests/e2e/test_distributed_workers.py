@@ -1,0 +1,215 @@
+"""Trainings by two processes on the CPU, which agree by gloo; and of which somebody is killed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import torch
+from conftest import LEARNING, write_shapes
+from safetensors.torch import load_file
+
+from visionflows.datasets.file_table import build_table
+from visionflows.errors import TrainError
+from visionflows.training.distributed.context import together
+from visionflows.training.distributed.worker import Training, _group
+from visionflows.training.epochs import train_epochs
+from visionflows.training.evidence.evaluate import evaluate
+from visionflows.training.fine_tune import fine_tune
+from visionflows.training.learner import make_learner, make_loaders
+from visionflows.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
+
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="there are GPUs, which ranks take"
+)
+
+SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
+WAIT = 90.0  # seconds for ranks to begin: they import torch and fastai
+
+
+def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):
+    caplog.set_level("INFO", "visionflows")
+    settings = TrainSettings(**SMALL, **LEARNING, gpus=2)
+    told = []
+    record = fine_tune(
+        trained.table, trained.dataset, tmp_path / "draft", settings, lambda *one: told.append(one)
+    )
+    alone = trained.record
+    assert [row.keys() for row in record["history"]] == [row.keys() for row in alone["history"]]
+    assert record["batch_size"] == alone["batch_size"]
+    assert record["device"] == f"{alone['device']}, 2 processes"
+    ours, theirs = ([row["train_loss"] for row in one["history"]] for one in (record, alone))
+    assert ours[-1] == pytest.approx(theirs[-1], rel=0.5)
+    assert ours[-1] < 0.75 * ours[0]
+    metrics = evaluate(trained.table, trained.dataset, tmp_path / "draft")
+    assert metrics["error_rate"] == pytest.approx(trained.metrics["error_rate"], abs=0.17)
+    # The published weights are those of the best epoch, of both ranks' images.
+    best = min(row["error_rate"] for row in record["history"])
+    assert metrics["error_rate"] == pytest.approx(best, abs=0.01)
+    assert told[-1][0] == 1
+    unfrozen = sum("(unfrozen)" in line for line in caplog.messages)
+    assert unfrozen == LEARNING["epochs"]  # rank 0's lines, once each
+
+
+def plain(folder: Path, settings: TrainSettings) -> "Learner":
+    """A network without batch norm and a step of plain descent: as exact on two as on one."""
+    from fastai.learner import Learner
+    from fastai.metrics import accuracy, error_rate
+    from fastai.optimizer import SGD
+
+    torch.manual_seed(1)
+    pooled = torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten()
+    network = torch.nn.Sequential(*pooled, torch.nn.Linear(48, 3))
+    loaders = make_loaders(build_table(folder, "folder", valid_pct=1 / 3), folder, settings)
+    return Learner(loaders, network, opt_func=SGD, metrics=[error_rate, accuracy])
+
+
+def train_plain(learn: "Learner", settings: TrainSettings) -> dict:
+    """What a learner shows its network, epoch by epoch, and what becomes of it."""
+    from fastai.callback import schedule  # noqa: F401
+    from fastai.callback.core import Callback
+
+    seen, steps = [], []
+
+    class Seen(Callback):
+        def before_train(self):
+            seen.append([])
+            steps.append(len(self.dl))
+
+        def before_batch(self):
+            if self.training:
+                images = self.xb[0].numpy()
+                seen[-1].append([hashlib.sha256(one.tobytes()).hexdigest() for one in images])
+
+    learn.add_cb(Seen())
+    with learn.no_bar(), learn.no_logging():
+        history = train_epochs(learn, settings, 0.1, None)
+    weights = learn.model[-1].weight.detach().flatten().tolist()
+    return {"seen": seen, "steps": steps, "weights": weights, "history": history}
+
+
+PLAIN = {"image_size": 32, "resize": "squish", "augment": False, "pretrained": "none", "epochs": 3}
+
+
+def plain_rank(number: int, folder: str, batch: int) -> None:
+    """A rank that trains the plain network; what test_..._learn_one_network starts."""
+    settings = TrainSettings(**PLAIN, batch_size=batch, gpus=2, workers=0)
+    with _group(number, Training(None, "", settings, 0.1, folder)):
+        learn = plain(Path(folder, "in"), settings)
+        with together(learn, 32):
+            told = train_plain(learn, settings)
+    Path(folder, f"{number}.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def test_two_ranks_see_every_image_once_and_learn_one_network(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=9)
+    alone = TrainSettings(**PLAIN, batch_size=64, workers=0)
+    learn = plain(folder, alone)
+    batch, validated = learn.dls.bs, len(learn.dls.valid_ds)
+    assert (batch % 2, validated % 2) == (0, 1)  # a step an epoch; and a rank that lacks an image
+    one = train_plain(learn, alone)
+    torch.multiprocessing.spawn(plain_rank, (str(tmp_path), batch // 2), 2)
+    two = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
+    for epoch in range(3):
+        assert [len(rank["seen"][epoch]) for rank in two] == [1, 1]
+        shown = [image for rank in two for step in rank["seen"][epoch] for image in step]
+        assert sorted(shown) == sorted(one["seen"][epoch][0])
+        assert len({*shown}) == batch
+        assert [rank["steps"][epoch] for rank in two] == [1, 1]
+    assert two[0]["weights"] == two[1]["weights"]
+    # The mean over both ranks' images is that over the batch, whatever its order.
+    assert two[0]["weights"] == pytest.approx(one["weights"], abs=1e-5)
+    ours, theirs = ([row["valid_loss"] for row in told["history"]] for told in (two[0], one))
+    assert ours == pytest.approx(theirs, rel=1 / validated)  # of an image that counts twice
+    assert ours == [row["valid_loss"] for row in two[1]["history"]]
+
+
+def test_weights_without_use_frozen_epochs_and_patience(tmp_path, monkeypatch):
+    """timm leaves a head in the body of this one, which the answer does not come from."""
+    (tmp_path / "a#b?c").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
+    folder = write_shapes(tmp_path / "in", each=9)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = TrainSettings(
+        **SMALL | {"architecture": "mobilenetv3_small_050"},
+        **{"epochs": 20, "freeze_epochs": 1, "patience": 1, "batch_size": 8, "lr": 1e-9},
+        gpus=2,
+    )
+    history = fine_tune(table, folder, tmp_path / "draft", settings)["history"]
+    assert [row["phase"] for row in history[:2]] == ["frozen", "unfrozen"]
+    assert len(history) < 21
+    assert {one.name for one in tmp_path.iterdir()} == {"a#b?c", "in", "draft"}
+    network = make_learner(table, folder, settings).model
+    network.load_state_dict(load_file(tmp_path / "draft/weights.safetensors"))
+
+
+def test_what_a_rank_raises_is_raised_here_in_its_own_words(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=8)
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = TrainSettings(**SMALL, epochs=1, batch_size=8, lr=1e30, gpus=2)
+    with pytest.raises(TrainError, match=r"^epoch 1: the validation loss is .*; give a smaller"):
+        fine_tune(table, folder, tmp_path / "draft", settings)
+    assert not (tmp_path / "draft").exists()
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A long training by two ranks: its process, and theirs once both learn."""
+    folder = write_shapes(tmp_path / "in", each=24)
+    words = [sys.executable, "-m", "visionflows.cli", "train", folder, "--name", "shapes"]
+    words += ["--arch", "resnet18", "--pretrained", "none", "--image-size", "32"]
+    words += ["--epochs", "500", "--gpus", "2", "--store", tmp_path / "store"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            words, stderr=log, stdout=log, env=os.environ | {"ACCELERATE_USE_CPU": "true"}
+        )
+    until = time.monotonic() + WAIT
+    while "epoch 1/500" not in (text := (tmp_path / "log").read_text()):
+        assert process.poll() is None, text
+        assert time.monotonic() < until, text
+        time.sleep(0.2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    yield process, ranks_of(process.pid)
+    # Theirs alone: this process has other children, such as the servers of the tests to come.
+    for one in [*family, process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+def ranks_of(pid: int) -> list[psutil.Process]:
+    children = psutil.Process(pid).children(recursive=True)
+    return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+
+
+def test_a_rank_that_is_killed_ends_the_training_within_seconds(training, tmp_path):
+    process, ranks = training
+    assert len(ranks) == 2
+    ranks[1].send_signal(signal.SIGKILL)
+    assert process.wait(timeout=20) == 1
+    last = (tmp_path / "log").read_text().strip().splitlines()[-1]
+    assert "rank 1 of 2 was ended by SIGKILL" in last
+    assert not any(one.is_running() for one in ranks)
+    assert not [*(tmp_path / "store").glob("models/*")]
+    assert not [*(tmp_path / "store").glob(".drafts/*/weights.safetensors")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_ranks_end_with_the_command_however_that_ends(training, number):
+    process, ranks = training
+    process.send_signal(number)
+    assert process.wait(timeout=20) != 0
+    _, alive = psutil.wait_procs(ranks, timeout=10)
+    assert not alive

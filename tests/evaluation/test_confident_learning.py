@@ -1,0 +1,83 @@
+"""Confident learning: labels that are wrong are named, right ones seldom."""
+
+import numpy as np
+import pytest
+
+from visionflows.evaluation.confident_learning import FOLDS, confident_of, out_of_sample, suspects
+
+CLASSES = ["cat", "dog", "fox"]
+
+
+def clouds(each: int = 80, apart: float = 6.0) -> tuple[np.ndarray, list[str]]:
+    """Features of three classes, `apart` deviations from each other, in 40 dimensions."""
+    draws = np.random.default_rng(1)
+    centres = np.zeros((3, 40))
+    centres[[0, 1, 2], [0, 1, 2]] = apart
+    features = np.concatenate([centre + draws.normal(size=(each, 40)) for centre in centres])
+    return features, [name for name in CLASSES for _ in range(each)]
+
+
+def flipped(labels: list[str], share: float) -> tuple[list[str], set[int]]:
+    draws = np.random.default_rng(2)
+    wrong = set(draws.choice(len(labels), round(share * len(labels)), replace=False).tolist())
+    other = {"cat": "dog", "dog": "fox", "fox": "cat"}
+    return [other[label] if at in wrong else label for at, label in enumerate(labels)], wrong
+
+
+def test_flipped_labels_are_found_with_what_they_were():
+    features, labels = clouds()
+    given, wrong = flipped(labels, 0.1)
+    found = suspects(features, given, CLASSES)
+    named = set(found["index"])
+    assert len(named & wrong) >= 0.8 * len(wrong)
+    assert len(named & wrong) >= 0.85 * len(named)
+    hits = found[found["index"].isin(wrong)]
+    right = [labels[at] for at in hits["index"]]
+    assert (hits.label == right).mean() > 0.95
+    assert list(found.was) == [given[at] for at in found["index"]]
+    assert found.confidence.between(0, 1).all()
+
+
+def test_the_worst_come_first():
+    features, labels = clouds()
+    given, wrong = flipped(labels, 0.1)
+    first = suspects(features, given, CLASSES)["index"][: len(wrong) // 2]
+    assert set(first) <= wrong
+
+
+def test_of_clear_classes_without_errors_none_is_named():
+    features, labels = clouds(apart=12)
+    assert suspects(features, labels, CLASSES).empty
+
+
+def test_a_class_of_too_few_images_is_left_alone():
+    features, labels = clouds()
+    few = FOLDS - 1
+    labels[:few] = ["owl"] * few
+    found = suspects(features, labels, [*CLASSES, "owl"])
+    assert not set(found["index"]) & set(range(few))
+    assert "owl" not in set(found.label)
+
+
+@pytest.mark.parametrize("labels", [["cat"] * 20, ["cat"] * 18 + ["dog"] * 2])
+def test_with_one_class_to_judge_there_is_nothing_to_say(labels):
+    features = np.random.default_rng(3).normal(size=(20, 6))
+    assert suspects(features, labels, ["cat", "dog"]).empty
+
+
+def test_the_confident_joint_by_hand():
+    """Northcutt et al. (2021), equation 1: usual are the mean self-confidences, 0.6 and 0.7."""
+    probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.35, 0.65], [0.25, 0.75]])
+    given = np.array([0, 0, 0, 1, 1])
+    # The fourth is as sure of no class as is usual: it stays what it is.
+    assert confident_of(probabilities, given).tolist() == [0, 1, 0, 1, 1]
+
+
+def test_a_probability_is_of_a_fold_that_has_not_seen_the_image():
+    """Noise that is learnt by heart tells nothing of an image that was left out."""
+    features = np.random.default_rng(4).normal(size=(200, 128))
+    given = np.random.default_rng(5).integers(0, 2, 200)
+    probabilities = out_of_sample(features, given)
+    assert probabilities.shape == (200, 2)
+    assert 0.35 < (probabilities.argmax(1) == given).mean() < 0.65
+    assert (probabilities == out_of_sample(features, given)).all()

@@ -1,0 +1,108 @@
+"""Outliers: the distance is that of the paper, an image's own, and alarms are as rare as told."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from visionflows.errors import ModelError
+from visionflows.evaluation.outliers import bank_of, read_bank, restored, threshold_of
+from visionflows.models.artifact import OUTLIERS, load
+from visionflows.models.registry import find
+
+
+def drawn(count: int, seed: int, features: int = 96, inner: int = 12) -> np.ndarray:
+    """Features that differ in few directions, and a little in all."""
+    ways = np.random.default_rng(0).normal(size=(inner, features))
+    draws = np.random.default_rng(seed)
+    found = 3 + draws.normal(size=(count, inner)) @ ways + draws.normal(0, 0.3, (count, features))
+    return found.astype(np.float32)
+
+
+def test_the_distance_is_that_of_the_kth_nearest_between_features_of_length_one():
+    images, others = drawn(300, 1), drawn(50, 2)
+    bank = bank_of(images, k=7, directions=96)  # all there are
+    units, ours = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (images, others))
+    expected = np.sort(np.linalg.norm(ours[:, None] - units[None], axis=2), axis=1)[:, 6]
+    assert [bank.oddness(one) for one in others] == pytest.approx(expected, rel=0.01)
+    assert [bank.oddness(one * 5) for one in others] == pytest.approx(expected, rel=0.01)
+
+
+def test_few_directions_see_what_lies_in_none_of_them():
+    images, other = drawn(500, 1), np.random.default_rng(3).normal(3, 3, (50, 96))
+    asked = [*drawn(50, 2), *other.astype(np.float32)]
+    few, all_ = (bank_of(images, directions=number) for number in (12, 96))
+    exact = [all_.oddness(one) for one in asked]
+    assert [few.oddness(one) for one in asked] == pytest.approx(exact, rel=0.1)
+
+
+def test_an_image_is_as_odd_beside_any_others():
+    bank, images = bank_of(drawn(300, 1)), drawn(64, 2)
+    alone = [bank.oddness(one.copy()) for one in images]
+    assert alone == [bank.oddness(one) for one in images]
+    assert alone == [bank.oddness(one) for one in np.asfortranarray(images)]
+    shifted = np.zeros(64 * 96 + 1, np.float32)[1:].reshape(64, 96)  # at another address
+    shifted[:] = images
+    assert alone == [bank.oddness(one) for one in shifted]
+
+
+@pytest.mark.parametrize("wanted", [0.02, 0.05])
+def test_alarms_are_as_rare_as_was_wanted(wanted):
+    alarms = []
+    for seed in range(200):
+        draws = np.random.default_rng(seed)
+        threshold = threshold_of(draws.gamma(3, size=100), wanted)
+        alarms.append((draws.gamma(3, size=2000) > threshold).mean())
+    assert np.mean(alarms) == pytest.approx(wanted, abs=0.006)
+    assert np.mean(alarms) < wanted + 0.003
+
+
+def test_of_too_few_the_largest_is_the_threshold():
+    assert threshold_of(np.array([1.0, 3.0, 2.0]), 0.02) == 3.0
+
+
+def test_all_alike_and_all_zero_are_no_division_by_nothing():
+    bank = bank_of(np.zeros((30, 8), np.float32))
+    assert bank.oddness(np.zeros(8, np.float32)) == 0
+    assert bank.oddness(np.ones(8, np.float32)) == pytest.approx(1)
+
+
+def test_a_bank_of_few_images_asks_for_a_nearer_one():
+    assert bank_of(drawn(12, 1)).k == 4
+
+
+def test_restored_it_finds_the_same_odd():
+    images, others = np.asfortranarray(drawn(300, 1)), drawn(50, 2)
+    bank = bank_of(images, directions=12)
+    back = restored(bank.saved(), bank.k, 0.5)
+    assert [back.oddness(one) for one in others] == [2 * bank.oddness(one) for one in others]
+
+
+def test_it_is_read_as_it_was_made(telling):
+    model = load(find("telling", telling))
+    bank = read_bank(model)
+    assert bank.threshold == model.info.outliers.threshold
+    assert len(bank.images) == model.info.outliers.images == 135
+    assert bank.saved() == model.files.read(OUTLIERS)
+    assert bank.oddness(np.ones(1024, np.float32)) > 0
+
+
+@pytest.mark.parametrize("what", ["another file", "rows missing", "no such tensor"])
+def test_what_is_no_bank_is_one_line(telling, what, tmp_path):
+    from visionflows.storage import place
+
+    model = load(find("telling", telling))
+    bank = read_bank(model)
+    tensors = {
+        "another file": b"PK no tensors",
+        "rows missing": dataclasses.replace(bank, images=bank.images[1:]).saved(),
+        "no such tensor": save({"centre": bank.centre}),
+    }
+    place(tmp_path).write(OUTLIERS, tensors[what])
+    with pytest.raises(ModelError, match=f"{OUTLIERS}: holds no bank of images"):
+        read_bank(dataclasses.replace(model, copy=place(tmp_path)))
+
+
+def test_a_model_of_before_has_none(trained):
+    assert read_bank(load(find("shapes", trained.store))) is None

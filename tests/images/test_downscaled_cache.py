@@ -1,0 +1,178 @@
+"""Copies of large photos: the same pixels, never a torn one, and no more room than there is."""
+
+import os
+import shutil
+import time
+from importlib import metadata
+
+import numpy as np
+import pytest
+from conftest import picture
+from small_disk import small_disk
+
+from visionflows.images.decode_options import Opening
+from visionflows.images.downscaled_cache import Keeper, Reduced
+
+SHA256S = [f"{number:064x}" for number in range(9)]
+IMAGES = [picture(number, (50, 40)) for number in range(9)]
+ONE = len("P6\n# crc32 01234567\n50 40\n255\n") + 50 * 40 * 3
+
+
+@pytest.fixture
+def copies(tmp_path) -> Reduced:
+    return Reduced(tmp_path / "photos", Opening(side=16))
+
+
+def kept(copies: Reduced) -> set[int]:
+    return {number for number, sha256 in enumerate(SHA256S) if copies.get(sha256)}
+
+
+def age(copies: Reduced, number: int, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(copies.path(SHA256S[number]), (then, then))
+
+
+def test_a_copy_is_the_picture_to_the_bit(copies):
+    assert copies.get(SHA256S[0]) is None
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    copy = copies.get(SHA256S[0])
+    assert (copy.mode, copy.size) == ("RGB", (50, 40))
+    assert np.array_equal(copy, IMAGES[0])
+    assert copies.path(SHA256S[0]).stat().st_size == ONE
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "byte", "empty", "header", "longer", "other"])
+def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    path = copies.path(SHA256S[0])
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": data[:-1],
+            "zeros": data[:40] + bytes(len(data) - 40),
+            "byte": data[:500] + bytes([data[500] ^ 1]) + data[501:],
+            "empty": b"",
+            "header": b"P6\n50 40\n255\n" + data[-6000:],
+            "longer": data + b"\0",
+            "other": b"\xff\xd8\xff",
+        }[damage]
+    )
+    assert copies.get(SHA256S[0]) is None
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    assert path.read_bytes() == data
+
+
+def test_what_decodes_otherwise_has_copies_of_its_own(copies):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    for opening in (
+        Opening(side=17),
+        Opening("dropped", side=16),
+        Opening(depth="guessed", side=16),
+    ):
+        assert Reduced(copies.folder, opening).get(SHA256S[0]) is None
+
+
+def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
+    for number in (0, 1, 2):
+        Keeper(copies).keep(SHA256S[number], IMAGES[number])
+        age(copies, number, seconds=1000 - number)
+    (copies.own / ".torn").write_bytes(b"of a writer that was killed")
+    os.utime(copies.own / ".torn", (0, 0))
+    keeper = Keeper(copies, most=3 * ONE)
+    keeper.keep(SHA256S[0], IMAGES[0])  # the oldest, and ours now
+    keeper.keep(SHA256S[3], IMAGES[3])
+    assert kept(copies) == {0, 2, 3}
+    assert not (copies.own / ".torn").exists()
+
+
+def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(copies, caplog):
+    keeper = Keeper(copies, most=2 * ONE)
+    for number in range(5):
+        keeper.keep(SHA256S[number], IMAGES[number])
+    assert kept(copies) == {0, 1}
+    assert len(caplog.messages) == 1
+    assert "no room for copies of more large photos" in caplog.text
+
+
+def test_half_of_the_disk_stays_free_however_small_a_copy_is_and_it_is_said(caplog, tmp_path):
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        copies = Reduced(disk / "photos", Opening(side=16))
+        keeper = Keeper(copies)
+        for number, sha256 in enumerate(SHA256S):
+            keeper.keep(sha256, picture(number, (300, 200)))  # 180 kB
+        found, free = kept(copies), shutil.disk_usage(disk).free
+    assert found == {0, 1, 2, 3, 4}
+    assert free > 1 << 20
+    assert len(caplog.messages) == 1
+
+
+def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        copies = Reduced(disk / "photos", Opening(side=16))
+        for number in range(4):
+            Keeper(copies).keep(SHA256S[number], picture(number, (300, 200)))
+            age(copies, number, seconds=1000 - number)
+        (disk / "of-others").write_bytes(bytes(1 << 20))
+        Keeper(copies).keep(SHA256S[4], picture(4, (300, 200)))
+        found = kept(copies)
+    assert found == {3, 4}
+
+
+def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        copies = Reduced(disk / "photos", Opening(side=16))
+        keeper = Keeper(copies)
+        for number, sha256 in enumerate(SHA256S):
+            keeper.keep(sha256, picture(number, (700, 600)))  # 1,260 kB
+        found = kept(copies)
+    assert found == set()
+    assert len(caplog.messages) == 1
+
+
+def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
+    (tmp_path / "photos").write_text("a file")
+    keeper = Keeper(Reduced(tmp_path / "photos", Opening(side=16)))
+    for number in range(3):
+        keeper.keep(SHA256S[number], IMAGES[number])
+    assert len(caplog.messages) == 1
+    assert "photos: no room for copies" in caplog.text
+
+
+def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
+    class Fleeting(Reduced):
+        def get(self, sha256):
+            image = super().get(sha256)
+            self.path(sha256).unlink(missing_ok=True)
+            return image
+
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    Keeper(Fleeting(copies.folder, copies.opening)).keep(SHA256S[0], IMAGES[0])
+    assert kept(copies) == set()
+
+
+def test_drafts_that_others_write_meanwhile_are_no_fault(copies, caplog):
+    copies.own.mkdir(parents=True)
+    for number in range(3):
+        (copies.own / f".gone-{number}").symlink_to("renamed")  # listed, and not there to be asked
+    keeper = Keeper(copies)
+    keeper.keep(SHA256S[0], IMAGES[0])
+    assert kept(copies) == {0}
+    assert not caplog.messages
+
+
+def test_a_draft_that_another_training_is_writing_makes_no_room(copies):
+    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    draft = copies.own / ".of-another"
+    draft.write_bytes(bytes(ONE))
+    Keeper(copies, most=ONE).keep(SHA256S[1], IMAGES[1])
+    assert kept(copies) == {1}
+    assert draft.exists()
+
+
+def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypatch):
+    before = copies.own
+    real = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "99" if name == "visionflows" else real(name)
+    )
+    assert Reduced(copies.folder, copies.opening).own != before

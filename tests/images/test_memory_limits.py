@@ -1,0 +1,198 @@
+"""What decoding takes in bytes: estimated from the header, bounded, and shared by all decoders."""
+
+import multiprocessing
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pillow_heif
+import pytest
+from conftest import encoded, picture
+from PIL import Image
+
+from visionflows.images import bit_depth, memory_limits, resize
+from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import Memory, decoding_bytes
+from visionflows.images.open import open_image, pixels
+
+pillow_heif.register_heif_opener()
+GIB = 1 << 30
+# Prints how many bytes more the process had at its peak while each file was decoded.
+PEAK = """
+import sys
+from PIL import Image
+from visionflows.images.open import pixels
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+Image.init()
+for path in sys.argv[1:]:
+    data = open(path, "rb").read()
+    open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+    before = peak()
+    pixels(data, 224, "crop", 100_000_000)
+    print(peak() - before)
+"""
+
+
+def peaks(*paths) -> list[int]:
+    command = [sys.executable, "-c", PEAK, *map(str, paths)]
+    return [int(line) for line in subprocess.check_output(command).split()]
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    """Makes this machine one of so many bytes."""
+    return lambda size: monkeypatch.setattr(memory_limits, "memory_bytes", lambda: size)
+
+
+def test_a_deep_picture_takes_a_few_times_its_rgb(tmp_path):
+    deep = Image.fromarray(np.zeros((5000, 5000), np.uint16))
+    (tmp_path / "deep.png").write_bytes(encoded(deep, "PNG"))
+    assert (tmp_path / "deep.png").stat().st_size < 60_000
+    (taken,) = peaks(tmp_path / "deep.png")
+    assert taken < 3.5 * 3 * 5000 * 5000, "716 MB in float64 at once"
+
+
+KINDS = {
+    "a.jpg": ("RGB", {}),
+    "p.jpg": ("RGB", {"progressive": True, "subsampling": 0}),
+    "k.jpg": ("CMYK", {"progressive": True}),
+    "a.png": ("RGBA", {}),
+    "t.png": ("P", {"transparency": 3}),
+    "a.gif": ("P", {}),
+    "a.webp": ("RGB", {"lossless": True, "method": 0, "quality": 0}),
+    "a.avif": ("RGB", {"subsampling": "4:4:4", "speed": 10}),
+    "a.jp2": ("RGB", {}),
+    "b.jp2": ("RGBA", {}),
+    "a.tif": ("F", {}),
+    "b.tif": ("CMYK", {"compression": "tiff_lzw", "tiffinfo": {278: 2000}}),
+    "a.bmp": ("RGB", {}),
+    "a.heic": ("RGB", {"chroma": 444}),
+}
+
+
+def test_the_estimate_is_what_decoding_takes_or_more(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 40, (2000, 2000, 3), np.uint8)
+    for name, (mode, options) in KINDS.items():
+        Image.fromarray(noise).convert(mode).save(tmp_path / name, **options)
+    taken = dict(zip(KINDS, peaks(*(tmp_path / name for name in KINDS)), strict=True))
+    for name, size in taken.items():
+        with Image.open(tmp_path / name) as image:
+            estimate = decoding_bytes(image)
+        assert size < estimate + (12 << 20), name
+        assert estimate <= memory_limits.COSTLIEST * 4_000_000, name
+
+
+def test_what_would_take_more_than_the_limit_is_refused_before_it_is_decoded(small_machine):
+    data = encoded(picture(size=(2000, 1000), mode="RGBA"), "PNG")
+    small_machine(40_000_000)
+    with pytest.raises(BadImage) as caught:
+        open_image(data[:-1000], memory=Memory())  # cut: decoding would say so
+    assert (caught.value.status, caught.value.reason) == (
+        "too_large",
+        "2000×1000 pixels (PNG, RGBA) take 24 MB to decode, more than the limit of 20 MB",
+    )
+    small_machine(50_000_000)
+    assert open_image(data, memory=Memory()).size == (2000, 1000)
+
+
+def test_machines_with_enough_memory_have_one_limit(small_machine):
+    limits = []
+    for size in (8 * GIB, 16 * GIB, 2048 * GIB):
+        small_machine(size)
+        limits.append(Memory().limits()["max_decoding_bytes"])
+    assert limits == [2_800_000_000] * 3
+    assert Memory(max_pixels=10**9).decoded == 28 * 10**9, "--max-pixels alone decides"
+
+
+def test_every_picture_within_max_pixels_passes_where_there_is_memory():
+    for name, (mode, options) in KINDS.items():
+        format = Image.registered_extensions()[name[1:]]
+        data = encoded(Image.new(mode, (40, 50)), format, **options)
+        assert open_image(data, 2_000, Memory(2_000)).size == (40, 50), name
+
+
+@pytest.mark.parametrize("kind", [threading, multiprocessing.get_context("fork")])
+def test_pictures_at_once_never_take_more_than_there_is(kind):
+    room = memory_limits._Room(10 * memory_limits.UNIT, kind)
+    held, most, lock = [], [], threading.Lock()
+
+    def decode(seed: int) -> None:
+        for size in random.Random(seed).choices((0, 1, 2, 5, 9, 10, 40), k=20):
+            with room.of(size * memory_limits.UNIT):
+                with lock:
+                    held.append(min(max(size, 1), 10))
+                    most.append(sum(held))
+                time.sleep(0.0005)
+                with lock:
+                    held.remove(min(max(size, 1), 10))
+
+    threads = [threading.Thread(target=decode, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "two wait for one another"
+    assert max(most) <= 10
+    assert max(most) > 5, "they take turns only where they must"
+
+
+def test_room_comes_back_from_a_picture_that_fails(small_machine):
+    small_machine(2 * memory_limits.UNIT)  # room for one
+    shared = Memory()
+    for _ in range(3):
+        with pytest.raises(BadImage):
+            open_image(encoded(picture(), "PNG")[:-40], memory=shared)
+    assert open_image(encoded(picture(), "PNG"), memory=shared).size == (48, 40)
+
+
+def test_an_address_space_too_small_is_a_row_not_an_end(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (9_000, 9_000)), "PNG"))
+    code = (
+        "import sys; from visionflows.images.open import open_image\n"
+        "try: open_image(sys.argv[1])\nexcept Exception as error: print(error.status)"
+    )
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))
+
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    environment = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
+    ran = subprocess.run(
+        command, preexec_fn=limited, env=environment, stdout=subprocess.PIPE, check=True
+    )
+    assert ran.stdout.strip() == b"too_large"
+
+
+@pytest.mark.parametrize("strip", [1, 100, 1 << 20])
+def test_strips_show_nothing(monkeypatch, strip):
+    deep = Image.fromarray(np.arange(70 * 31, dtype=np.float32).reshape(70, 31))
+    whole = bit_depth.to_rgb(deep).tobytes()
+    wide = {size: resize.resized(picture(size=size), 32, "pad") for size in ((90, 7), (7, 90))}
+    monkeypatch.setattr(bit_depth, "STRIP", strip)
+    monkeypatch.setattr(resize, "STRIP", strip)
+    assert bit_depth.to_rgb(deep).tobytes() == whole
+    for size, square in wide.items():
+        assert resize.resized(picture(size=size), 32, "pad").tobytes() == square.tobytes()
+
+
+def test_a_panorama_is_reflected_without_its_square(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (15_000, 40), "red"), "PNG"))
+    code = PEAK.replace('"crop"', '"pad"')
+    taken = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "a.png")])
+    assert int(taken) < 100_000_000, "the square has 225 million pixels"
+    assert pixels((tmp_path / "a.png").read_bytes(), 8, "pad").tolist() == [[[255, 0, 0]] * 8] * 8
+
+
+def test_a_line_that_no_square_can_hold_is_too_large():
+    line = encoded(Image.new("RGB", (1, 90_000)), "PNG")
+    with pytest.raises(BadImage, match="reflected to 90000×90000 pixels") as caught:
+        pixels(line, 8, "pad")
+    assert caught.value.status == "too_large"

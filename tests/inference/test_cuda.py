@@ -1,0 +1,131 @@
+"""The GPU's stream: its decode processes everywhere, the device itself where there is one."""
+
+import gc
+import multiprocessing.resource_sharer
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_shapes
+
+from visionflows.errors import RunError
+from visionflows.inference import Engine, EngineSettings, cuda, make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.storage import place
+from visionflows.storage.local import LocalPlace
+
+
+@pytest.fixture
+def engine(trained) -> Engine:
+    settings = EngineSettings(device="cpu", precision="float32", batch_size=4, workers=2)
+    return make_engine(load(find("shapes", trained.store)), settings)
+
+
+def batches(folder, size: int = 4) -> list[list[str]]:
+    names = [entry.name for entry in place(folder).walk()]
+    return [names[at : at + size] for at in range(0, len(names), size)]
+
+
+def test_decode_processes_give_whole_batches_in_order(engine, tmp_path):
+    folder = write_shapes(tmp_path, each=9)
+    (folder / "square/0000.png").write_bytes(b"broken")
+    wanted = batches(folder)
+    taken = list(cuda._told(cuda._loader(engine, place(folder), wanted)))
+    assert [[row.name for row in decoded.rows] for decoded in taken] == wanted
+    ours = [engine.decoder(place(folder), names) for names in wanted]
+    for theirs, here in zip(taken, ours, strict=True):
+        assert theirs.good == here.good
+        assert np.array_equal(theirs.pixels.numpy(), here.pixels)
+    assert [row.status for decoded in taken for row in decoded.rows].count("unreadable") == 1
+
+
+def stream_of(engine, files):
+    """A stream that has given one batch, and its processes, which fill the next ones."""
+    before = set(torch.multiprocessing.active_children())
+    stream = cuda._told(cuda._loader(engine, files, batches(files.root, 1)))
+    next(stream)
+    return stream, [child.pid for child in set(torch.multiprocessing.active_children()) - before]
+
+
+def killed(pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def ends_in_one_line(stream) -> None:
+    with pytest.raises(RunError, match=r"a decode process died .* run it again") as told:
+        list(stream)
+    assert "\n" not in str(told.value)
+
+
+def test_decode_processes_may_die_while_they_are_waited_for(engine, tmp_path):
+    stream, pids = stream_of(engine, place(write_shapes(tmp_path, each=40)))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    threading.Timer(1, killed, [pids]).start()
+    ends_in_one_line(stream)
+
+
+def test_decode_processes_may_die_while_the_run_is_elsewhere(engine, tmp_path):
+    """Their death is told by the stream, never in the midst of writing rows."""
+    stream, pids = stream_of(engine, place(write_shapes(tmp_path, each=40)))
+    killed(pids)
+    time.sleep(1)
+    ends_in_one_line(stream)
+
+
+class Dying(LocalPlace):
+    """Whose fifth file ends the process as the kernel does: first its socket, a while later it."""
+
+    def read_many(self, entries, most=None):
+        entries = list(entries)
+        if entries[0].name != "square/0000.png":
+            return super().read_many(entries, most)
+        multiprocessing.resource_sharer.stop()
+        self.write("closed", b"")
+        time.sleep(0.7)
+        os._exit(1)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_decode_process_may_be_dying_while_its_batch_is_fetched(engine, tmp_path):
+    """And the other's end, when the loader is gone, is not told as a second death."""
+    files = Dying(write_shapes(tmp_path, each=4))
+    stream, _ = stream_of(engine, files)
+    while not files.exists("closed"):
+        time.sleep(0.01)
+    ends_in_one_line(stream)
+    del stream
+    gc.collect()
+
+
+class GoneAway(LocalPlace):
+    def read_many(self, entries, most=None):
+        raise ConnectionResetError("the store is gone")
+
+
+def test_an_error_of_a_decode_process_that_lives_is_told_as_it_is(engine, tmp_path):
+    folder = write_shapes(tmp_path, each=4)
+    stream = cuda._told(cuda._loader(engine, GoneAway(folder), batches(folder, 1)))
+    with pytest.raises(ConnectionError, match="the store is gone"):
+        list(stream)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_gives_the_rows_of_the_cpu(trained, engine, tmp_path):
+    folder = write_shapes(tmp_path, each=30, first_seed=600)
+    (folder / "circle/0600.png").write_bytes(b"broken")
+    model = load(find("shapes", trained.store))
+    gpu = make_engine(model, EngineSettings(device="cuda", precision="float32", batch_size=16))
+    wanted = batches(folder, 16)
+    theirs = [row for rows in cuda.stream(place(folder), wanted) for row in rows]
+    ours = [row for rows in engine.stream(place(folder), batches(folder)) for row in rows]
+    assert [row[:3] for row in theirs] == [row[:3] for row in ours]
+    for there, here in zip(theirs, ours, strict=True):
+        if here.status == "ok":
+            assert np.abs(there.probabilities - here.probabilities).max() < 1e-4

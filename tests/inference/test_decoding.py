@@ -1,0 +1,217 @@
+"""One file's trouble is that file's row: its size, what it is, what its decoder makes of it."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import encoded, picture
+from PIL import Image
+
+from visionflows import system
+from visionflows.images import memory_limits
+from visionflows.images.image_status import BadImage
+from visionflows.images.open import read_file
+from visionflows.inference import Engine, EngineSettings, make_engine
+from visionflows.inference.cuda import decode_processes
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.scoring.local_run import score_folder
+from visionflows.storage import place
+from visionflows.storage.base import Entry
+from visionflows.storage.local import LocalPlace
+from visionflows.storage.s3 import bulk_read
+
+TERABYTE = 1 << 40
+GIB = 1 << 30
+
+
+def engine_of(trained, **settings) -> Engine:
+    settings = {"device": "cpu", "precision": "float32", "batch_size": 4, "workers": 2} | settings
+    return make_engine(load(find("shapes", trained.store)), EngineSettings(**settings))
+
+
+@pytest.fixture
+def engine(trained) -> Engine:
+    return engine_of(trained)
+
+
+@pytest.fixture
+def inbox(tmp_path) -> Path:
+    """Eight pictures, and between them a file of a terabyte that takes no room on the disk."""
+    (tmp_path / "inbox").mkdir()
+    for number in range(8):
+        (tmp_path / f"inbox/{number}.png").write_bytes(encoded(picture(number), "PNG"))
+    with (tmp_path / "inbox/3a.jpg").open("wb") as file:
+        file.truncate(TERABYTE)
+    return tmp_path / "inbox"
+
+
+def rows(engine: Engine, where, files: list) -> list[tuple[str, str, str]]:
+    batches = [files[at : at + engine.batch_size] for at in range(0, len(files), engine.batch_size)]
+    return [row[:3] for some in engine.stream(where, batches) for row in some]
+
+
+LISTED = pytest.mark.parametrize("listed", [True, False], ids=["as listed", "by name alone"])
+
+
+@LISTED
+def test_a_terabyte_is_a_row(engine, inbox, listed):
+    here = place(inbox)
+    files = list(here.walk())
+    told = rows(engine, here, files if listed else [file.name for file in files])
+    assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
+    limit = engine.limits["max_file_bytes"]
+    assert told[4][2] == f"1,099,511,627,776 bytes, more than the limit of {limit:,}"
+
+
+@LISTED
+@pytest.mark.parametrize("asked", ["by the short way", "through boto3"])
+def test_a_large_object_is_a_row_and_is_not_downloaded(
+    engine, s3, inbox, monkeypatch, listed, asked
+):
+    """A tenth of a gigabyte here: the server of these tests reads a file to know its ETag."""
+    os.truncate(inbox / "3a.jpg", 100 << 20)
+    if asked == "through boto3":
+        monkeypatch.setattr(bulk_read, "_usable", False)
+    engine.decoder.memory.encoded = engine.decoder.memory.ahead = 1 << 20
+    here = place(s3.place(inbox))
+    files = list(here.walk())
+    told = rows(engine, here, files if listed else [file.name for file in files])
+    assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
+    assert told[4][2] == "104,857,600 bytes, more than the limit of 1,048,576"
+
+
+def test_a_run_with_a_terabyte_says_its_limits(trained, inbox, tmp_path):
+    run = score_folder(str(inbox), str(tmp_path / "out"), "shapes", str(trained.store))
+    assert run["books"]["by_status"] == {"ok": 8, "too_large": 1}
+    assert run["limits"].keys() == {"max_pixels", "max_file_bytes", "max_decoding_bytes"}
+    assert run["limits"]["max_file_bytes"] == min(system.memory_bytes() // 16, GIB)
+
+
+def test_pipes_and_devices_behind_a_name_are_rows(engine, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    told = rows(engine, place(tmp_path), ["pipe.jpg", "zero.jpg", "folder.jpg"])
+    why = "cannot be read: a pipe or a device, not a file"
+    assert told == [
+        ("pipe.jpg", "unreadable", why),
+        ("zero.jpg", "unreadable", why),
+        ("folder.jpg", "unreadable", "cannot be read: Is a directory"),
+    ]
+
+
+def test_training_reads_no_terabyte_either(inbox, tmp_path):
+    with pytest.raises(BadImage, match=r"1,099,511,627,776 bytes, more than") as caught:
+        read_file(inbox / "3a.jpg")
+    assert caught.value.status == "too_large"
+
+
+def test_a_file_that_grows_while_it_is_read_stops_at_the_limit():
+    (read,) = LocalPlace(Path("/proc/self")).read_many([Entry("maps", 0, "")], 100)
+    assert isinstance(read, OSError), "its size is told as 0"
+    (whole,) = LocalPlace(Path("/proc/self")).read_many([Entry("maps", 0, "")], 1 << 24)
+    assert len(whole) > 100
+
+
+def test_large_files_are_read_in_their_turn_and_give_the_same_rows(engine, where, inbox):
+    os.truncate(inbox / "3a.jpg", 1 << 20)
+    here = place(where(inbox))
+    files = list(here.walk())
+    before = rows(engine, here, files)
+    engine.decoder.memory.ahead = 100
+    assert all(file.size > 100 for file in files)
+    assert rows(engine, here, files) == before
+
+
+@pytest.mark.parametrize("error", [MemoryError, OverflowError, RecursionError, AssertionError])
+def test_whatever_decoding_or_resizing_raises_is_a_row(engine, inbox, monkeypatch, error):
+    real = Image.Image.resize
+
+    def resize(image, *options, **more):
+        if image.getpixel((0, 0)) == first:
+            raise error("two\nlines")
+        return real(image, *options, **more)
+
+    first = picture(5).getpixel((4, 0))  # of the square that is cut
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    told = rows(engine, place(inbox), [f"{number}.png" for number in range(8)])
+    bad = [row for row in told if row[1] != "ok"]
+    assert [name for name, _, _ in bad] == ["5.png"]
+    assert "\n" not in bad[0][2]
+
+
+def test_running_out_of_memory_while_reading_is_a_row(engine, inbox, monkeypatch):
+    monkeypatch.setattr(engine.decoder.memory, "ahead", TERABYTE)  # as if there were so much
+    (told,) = rows(engine, place(inbox), ["3a.jpg"])
+    assert told[1:] == ("too_large", "not enough memory to read it")
+
+
+@pytest.fixture
+def many_cores(monkeypatch) -> None:
+    """96 cores and 16 GiB."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(96)), raising=False)
+    for module in (system, memory_limits):
+        monkeypatch.setattr(module, "memory_bytes", lambda: 16 * GIB)
+
+
+def test_many_cores_with_little_memory_decode_as_many_as_it_holds(many_cores, trained):
+    engine = engine_of(trained, workers=None)
+    assert engine.workers == 16
+    shared = engine.decoder.memory
+    assert shared.ahead * engine.batch_size * engine.workers <= shared.ahead_together == 2 * GIB
+    assert decode_processes(256, 224) == 16
+    assert decode_processes(256, 2048) == 1, "a batch has 3 GB"
+
+
+class Counted(LocalPlace):
+    """A folder that counts the batches of which reading has begun."""
+
+    begun = 0
+
+    def read_many(self, entries, most=None):
+        self.begun += 1
+        return super().read_many(entries, most)
+
+
+def test_reading_ahead_stops_at_the_bytes_that_memory_has_for_it(engine, tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(), "PNG"))
+    few, many = (
+        [[Entry("a.png", size, "")] * engine.batch_size] * 30 for size in (4 << 20, 1 << 10)
+    )
+    engine.decoder.memory.ahead_together = 32 << 20
+    begun = []
+    for batches in (few, many):
+        here = Counted(tmp_path)
+        next(engine.stream(here, batches))
+        begun.append(here.begun)
+    assert begun == [engine.workers + 1, max(2 * engine.workers, 32 // engine.batch_size) + 1]
+
+
+def test_decoders_share_the_memory_of_their_engine(engine, tmp_path, monkeypatch):
+    """Two pictures, each of which takes more than half of it, are decoded one after the other."""
+    monkeypatch.setattr(memory_limits, "memory_bytes", lambda: 4 * memory_limits.UNIT)
+    engine.decoder.memory = memory_limits.Memory()
+    engine.decoder.memory.encoded = 64 << 20
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), np.uint8)
+    at_once, most, lock, real = [], [], threading.Lock(), Image.Image.resize
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(encoded(Image.fromarray(noise), "PNG", compress_level=1))
+
+    def resize(image, *options, **more):
+        with lock:
+            at_once.append(1)
+            most.append(len(at_once))
+        time.sleep(0.2)
+        made = real(image, *options, **more)
+        with lock:
+            at_once.pop()
+        return made
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    wide = [[name] for name in ("a.png", "b.png", "c.png")]
+    told = [row.status for some in engine.stream(place(tmp_path), wide) for row in some]
+    assert (told, max(most)) == (["ok"] * 3, 1)

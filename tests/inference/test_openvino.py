@@ -1,0 +1,188 @@
+"""OpenVINO's engine: fastai's answers, each image's own, with no torch and no word to anyone."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scored_runs import fastai_probabilities
+
+from visionflows.errors import ModelError, SettingsError
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.openvino import runtime
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.storage import place
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@pytest.fixture
+def model(trained):
+    return load(find("shapes", trained.store))
+
+
+def engine_of(model, **settings):
+    return make_engine(model, EngineSettings(device="cpu", **settings))
+
+
+def test_it_is_what_scores_on_a_cpu(model):
+    assert engine_of(model).kernel == "openvino"
+    assert engine_of(model, engine="torch").kernel == "eager"
+
+
+def test_openvino_torch_and_fastai_give_the_same(trained, model):
+    files = sorted(trained.dataset.rglob("*.png"))
+    names = [file.relative_to(trained.dataset).as_posix() for file in files]
+    where = place(trained.dataset)
+    ours, torchs = (
+        engine_of(model, engine=engine, precision="float32").answers(where, names)
+        for engine in ("openvino", "torch")
+    )
+    expected = fastai_probabilities(trained.export, files)
+    for name, answer in zip(names, expected, strict=True):
+        assert np.abs(ours[name] - answer).max() < 1e-4
+        assert np.abs(torchs[name] - answer).max() < 1e-4
+
+
+@pytest.mark.parametrize("together", [None, 4])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_image_has_one_answer_in_every_slot_beside_any_neighbours(model, precision, together):
+    rng = np.random.default_rng(1)
+    one = rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    seen = set()
+    for workers in (1, 2):
+        engine = engine_of(model, precision=precision, workers=workers, batch_size=together)
+        for slot in range(16):
+            batch = rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+            batch[slot] = one[0]
+            seen.add(engine.probabilities(batch)[slot].tobytes())
+        seen.add(engine.probabilities(one)[0].tobytes())
+        seen.add(engine.probabilities(np.concatenate([one] * 33))[32].tobytes())
+    assert len(seen) == 1
+
+
+def test_streams_do_not_wait_for_each_others_first_answer(trained, model, monkeypatch):
+    """Making a request of OpenVINO waits for an inference that runs: none is made in a stream."""
+    made, compiled = [], runtime().CompiledModel
+    monkeypatch.setattr(
+        compiled,
+        "create_infer_request",
+        lambda self, make=compiled.create_infer_request: made.append(1) or make(self),
+    )
+    engine = engine_of(model, workers=2)
+    assert len(made) == 2
+    files = trained.dataset.rglob("*.png")
+    names = [file.relative_to(trained.dataset).as_posix() for file in files]
+    for _ in range(2):
+        assert len(engine.answers(place(trained.dataset), names)) == len(names)
+    assert len(made) == 2
+
+
+def test_a_file_that_openvino_cannot_read_is_one_line(model, monkeypatch):
+    monkeypatch.setattr(type(model.files), "read", lambda self, name: b"no network")
+    with pytest.raises(
+        ModelError, match=r"OpenVINO cannot run its network .*--engine torch"
+    ) as told:
+        engine_of(model)
+    assert "\n" not in str(told.value)
+
+
+def test_it_computes_on_no_gpu(model):
+    with pytest.raises(SettingsError, match="OpenVINO computes on the CPU, and the device is cuda"):
+        make_engine(model, EngineSettings(device="cuda", engine="openvino"))
+
+
+WATCHED = """
+import os, sys
+told = []
+watched = ("socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn")
+sys.addaudithook(lambda event, args: told.append((event, args)) if event in watched else None)
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+run = score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
+for fd in os.listdir("/proc/self/fd"):
+    path = f"/proc/self/fd/{fd}"
+    told += [path] if os.path.exists(path) and "socket" in os.readlink(path) else []
+heavy = "torch torchvision fastai timm onnx openvino_telemetry pandas prefect matplotlib scipy"
+print(run["books"]["ok"], [name for name in heavy.split() if sys.modules.get(name)], told)
+"""
+
+
+BROKEN = """
+import logging, sys
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.serve.doctor import engine
+score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
+print(engine().said)
+"""
+
+
+def test_where_it_is_installed_and_cannot_be_imported_torch_scores(trained, tmp_path):
+    broken = tmp_path / "site/openvino/__init__.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('raise ImportError("libtbb.so.12: cannot open shared object file")')
+    command = [sys.executable, "-c", BROKEN, trained.dataset, tmp_path / "out", trained.store]
+    paths = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    told = subprocess.run(command, env=paths, capture_output=True, text=True, check=True)
+    why = "OpenVINO cannot be imported (libtbb.so.12: cannot open shared object file)"
+    assert f"torch scores it, {why}" in told.stdout
+    assert f"{why}: torch scores on the CPU" in told.stdout
+    computed = json.loads((tmp_path / "out/run.json").read_text())["computed"]
+    assert [made["kernel"] for made in computed] == ["eager"]
+
+
+SIGNALLED = """
+import faulthandler, os, signal, sys
+faulthandler.enable()
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+model = load(find("shapes", sys.argv[1]))
+engines = [make_engine(model, EngineSettings(device="cpu")) for _ in range(2)]
+while engines:
+    engines.pop(0)
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_finds_its_stack_whatever_engines_have_come_and_gone(trained):
+    """Of two cores, the one that ends last gives back a stack that the other has freed."""
+    command = [sys.executable, "-c", SIGNALLED, trained.store]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (0, "handled\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc on this machine")
+def test_scoring_imports_nothing_heavy_and_tells_nobody(trained, tmp_path):
+    command = [sys.executable, "-c", WATCHED, trained.dataset, tmp_path / "out", trained.store]
+    home = os.environ | {"HOME": str(tmp_path)}
+    told = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == f"{len(trained.table)} [] []"
+    assert not (tmp_path / "intel").exists()  # where its telemetry would keep who we are
+
+
+def test_openvino_is_imported_where_it_is_quiet_and_nowhere_else():
+    """`import openvino` alone sends a message: see `runtime`."""
+    root = Path(__file__).parents[2]
+    for path in (*root.glob("visionflows/**/*.py"), *root.glob("bench/*.py")):
+        assert not {"openvino", "nncf"} & imported(ast.parse(path.read_text())), path
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """What a file imports when it runs: what only type checkers read is left out."""
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
+        found |= {name.partition(".")[0] for name in names if isinstance(node, ast.Import)}
+        if isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return found

@@ -1,0 +1,293 @@
+"""The model bundle, on a disk and in a bucket: what is written, found, and refused."""
+
+import concurrent.futures
+import csv
+import dataclasses
+import io
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, write_shapes
+
+from visionflows.errors import ModelError, SettingsError
+from visionflows.hashing import sha256_of
+from visionflows.models import artifact, registry
+from visionflows.models.schema import ModelInfo
+from visionflows.scoring.local_run import score_folder
+from visionflows.storage import place
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """The model of the shapes, published anew; `folder` is its place as the disk has it."""
+
+    store: str
+    version: str
+    place: str
+    folder: Path
+
+
+def info_of(trained) -> ModelInfo:
+    return ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
+
+
+@pytest.fixture
+def published(trained, where, tmp_path) -> Published:
+    store, version = where(tmp_path / "store"), registry.new_version()
+    info = info_of(trained).model_copy(update={"version": version})
+    found = registry.publish(Path(trained.place), store, info, trained.table)
+    return Published(store, version, found, tmp_path / "store/models/shapes" / version)
+
+
+def test_a_bundle_holds_what_the_contract_says(published):
+    where = published.folder
+    assert published.place == f"{published.store}/models/shapes/{published.version}"
+    info = json.loads((where / "model.json").read_text())
+    assert info["classes"] == list(CLASSES)
+    assert {"schema_version", "architecture", "image_size", "resize", "normalise"} <= set(info)
+    for name in ("weights.safetensors", "files.csv", "selfcheck/expected.csv", "selfcheck/0.png"):
+        assert (where / name).is_file()
+        assert name in info["files"]
+    pictures = {path.stem for path in (where / "pictures").glob("*.png")}
+    assert pictures == {"batch", "results", "confusion", "top_losses", "curves"}
+    header = (where / "files.csv").read_text().splitlines()[0]
+    assert header == "path,label,is_valid,sha256,signature"
+
+
+def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
+    """A thousand classes in model.json were seven megabytes of zeros, read by every list."""
+    info = json.loads((Path(trained.place) / "model.json").read_text())
+    assert "confusion" not in info["metrics"]
+    assert info["metrics"]["by_class"]
+    data = (Path(trained.place) / "confusion.csv").read_bytes()
+    assert info["files"]["confusion.csv"] == sha256_of(data)
+    rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+    assert all(int(row["images"]) > 0 for row in rows)
+    matrix = trained.metrics["confusion"]
+    told = {(row["actual"], row["predicted"]): int(row["images"]) for row in rows}
+    assert matrix == [[told.get((a, p), 0) for p in CLASSES] for a in CLASSES]
+    assert (
+        published.folder / "confusion.csv"
+    ).read_bytes() == data  # of a draft that was published
+
+
+def test_a_bundle_of_before_keeps_its_matrix(trained, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    metrics = json.loads((copy / "model.json").read_text())["metrics"]
+    changed(copy, metrics=metrics | {"confusion": trained.metrics["confusion"]})
+    shown = json.loads(artifact.load(place(str(copy))).info.text())
+    assert shown["metrics"]["confusion"] == trained.metrics["confusion"]
+    changed(copy, metrics=metrics | {"confusion": [[-1]]})
+    with pytest.raises(ModelError, match="confusion"):
+        artifact.load(place(str(copy)))
+
+
+def test_names_aliases_versions_and_places_find_the_same_bundle(published):
+    store, version = published.store, published.version
+    for model in ("shapes", "shapes@latest", f"shapes@{version}", published.place):
+        assert str(registry.find(model, store)) == published.place
+    registry.set_alias(store, "shapes", "production", version)
+    assert str(registry.find("shapes@production", store)) == published.place
+    assert (published.folder.parent / "aliases/production").read_text() == f"{version}\n"
+    [row] = registry.catalogue(store)
+    assert row.aliases == ["latest", "production"]
+    with pytest.raises(ModelError, match="no such version"):
+        registry.set_alias(store, "shapes", "production", "20200101T000000000Z-00000000")
+    assert str(artifact.load(registry.find("shapes@production", store)).place) == published.place
+
+
+def test_two_publishers_at_once_do_not_mix(trained, where, tmp_path):
+    store, draft = where(tmp_path / "store"), Path(trained.place)
+    versions = [registry.new_version() for _ in range(2)]
+    infos = [info_of(trained).model_copy(update={"version": version}) for version in versions]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        places = list(pool.map(lambda i: registry.publish(draft, store, i, trained.table), infos))
+    assert [artifact.load(place(found)).info.version for found in places] == versions
+    assert str(registry.find("shapes", store)) in places
+
+
+def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
+    store = where(trained.store)
+    with pytest.raises(ModelError, match=r"dogs: no such model in .*; there is shapes"):
+        registry.find("dogs", store)
+    with pytest.raises(ModelError, match="no such version or alias; shapes has the aliases latest"):
+        registry.find("shapes@production", store)
+    with pytest.raises(ModelError, match="none yet"):
+        registry.find("shapes", where(tmp_path))
+    with pytest.raises(ModelError, match="no model bundle there"):
+        artifact.load(place(where(tmp_path)))
+
+
+def test_latest_never_goes_back(where, tmp_path):
+    store = where(tmp_path)
+    registry._advance(store, "pets", "20260102")
+    registry._advance(store, "pets", "20260101")
+    assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
+
+
+def test_a_bundle_that_is_not_whole_yet_is_not_found(published):
+    """What a publisher that was killed before the last file leaves behind."""
+    newer = published.folder.with_name("99990101T000000000Z-00000000")
+    shutil.copytree(published.folder, newer)
+    (newer / "model.json").unlink()
+    assert str(registry.find("shapes", published.store)) == published.place
+    assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
+    with pytest.raises(ModelError, match="no such version"):
+        registry.find(f"shapes@{newer.name}", published.store)
+
+
+def test_versions_sort_by_time_and_do_not_collide():
+    versions = [registry.new_version() for _ in range(200)]
+    assert len(set(versions)) == 200
+    stamps = [version.partition("-")[0] for version in versions]
+    assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "-x", "a/b", "ä"])
+def test_names_that_cannot_be_a_folder_are_refused(name):
+    with pytest.raises(SettingsError, match="not a name for a model"):
+        registry.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda where: (where / "model.json").write_text("{"), "not JSON"),
+        (lambda where: (where / "model.json").write_text("{}"), "lacks schema_version"),
+        (lambda where: changed(where, classes=["a", "a"]), r"classes: .*'a' is there 2 times"),
+        (lambda where: changed(where, image_size="32"), "image_size: .*integer"),
+        (lambda where: changed(where, normalise={"mean": [0, 0, 0], "std": [0, 1, 1]}), "std.0"),
+        (lambda where: changed(where, files={}), "names no weights.safetensors"),
+        (lambda where: changed(where, files={"selfcheck/../../x": "0" * 64}), "files.*x"),
+        (lambda where: changed(where, files={"/etc/passwd": "0" * 64}), "is absolute"),
+        (lambda where: changed(where, name="../up"), "name: "),
+        (lambda where: changed(where, version="a\nb"), "version: "),
+        (lambda where: republished(where, "x"), "not an image a row"),
+        (lambda where: republished(where, "image,a,b,c\n0.png,x,0,0\n"), "could not convert"),
+        (lambda where: republished(where, "i,a,b,c\n../0.png,0,0,1\n"), "model.json does not"),
+        (lambda where: (where / "model.json").write_text("[" * 100_000), "not JSON"),
+        (lambda where: (where / "model.json").write_bytes(b"\xff"), "not JSON"),
+        (lambda where: (where / "model.json").write_bytes(b""), "not JSON"),
+        (lambda where: (where / "selfcheck/0.png").unlink(), "missing from the bundle"),
+        (lambda where: (where / "selfcheck/0.png").write_bytes(b"x"), "cut or changed"),
+    ],
+)
+def test_a_damaged_bundle_is_refused_in_one_line(trained, where, tmp_path, change, says):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    change(copy)
+    with pytest.raises(ModelError, match=says) as caught:
+        artifact.selfcheck_images(artifact.load(place(where(copy))))
+    assert str(caught.value).isprintable()
+
+
+def changed(where: Path, **keys) -> None:
+    """Write a bundle's model.json with other values."""
+    info = json.loads((where / "model.json").read_text())
+    (where / "model.json").write_text(json.dumps(info | keys))
+
+
+def republished(where: Path, expected: str) -> None:
+    """Give a bundle another expected.csv, of which its model.json knows."""
+    (where / "selfcheck/expected.csv").write_text(expected)
+    files = json.loads((where / "model.json").read_text())["files"]
+    changed(where, files=files | {"selfcheck/expected.csv": sha256_of(expected.encode())})
+
+
+def test_a_bundle_in_a_bucket_writes_nothing_outside_its_copy(trained, s3, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    files = json.loads((copy / "model.json").read_text())["files"]
+    changed(copy, files=files | {"selfcheck/../../../../written": sha256_of(b"outside")})
+    with pytest.raises(ModelError, match="written"):
+        artifact.load(place(s3.place(copy)))
+    assert list(tmp_path.rglob("written")) == []
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("model", ["pets@..", "shapes@../shapes", "@", "shapes@a\nb", "é", "..@x"])
+def test_what_names_no_model_is_one_line(trained, model):
+    with pytest.raises(ModelError) as caught:
+        artifact.load(registry.find(model, trained.store))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("alias", [b"", b"\xff", b"../../x\n", b"a b", b"{}"])
+def test_an_alias_that_holds_no_version_is_one_line_and_mended(where, alias, tmp_path):
+    store = where(tmp_path)
+    place(store).write("models/pets/aliases/latest", alias)
+    with pytest.raises(ModelError, match="aliases/latest: holds no version"):
+        registry.find("pets", store)
+    assert registry.catalogue(store) == []
+    registry._advance(store, "pets", "20260102")
+    assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
+
+
+def test_a_model_that_cannot_be_read_does_not_hide_the_others(published, caplog):
+    place(published.store).write("models/shapes/0/model.json", b"torn{")
+    assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
+    assert "not JSON" in caplog.text
+
+
+def test_a_bundle_of_a_newer_visionflows_is_refused(trained, where, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.place, copy)
+    info = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(info | {"schema_version": 99}))
+    with pytest.raises(ModelError, match="newer visionflows"):
+        artifact.load(place(where(copy)))
+
+
+def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
+    """Python's own audit of every class that an unpickler looks up, while a folder is scored."""
+    looked_up, listening = [], True
+
+    def hook(event, arguments):
+        if listening and event == "pickle.find_class":
+            looked_up.append(arguments)
+
+    sys.addaudithook(hook)
+    pickle.loads(pickle.dumps(Path("x")))
+    assert looked_up, "the audit does not see what it should"
+    looked_up.clear()
+    folder = write_shapes(tmp_path / "in", each=1)
+    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    listening = False
+    assert looked_up == []
+
+
+def test_export_pkl_opens_where_visionflows_is_not(trained, tmp_path):
+    """fastai's load_learner, in another process and folder, with none of our rooms importable."""
+    image = sorted(trained.dataset.glob("circle/*.png"))[0]
+    script = f"""
+import importlib.abc, sys, warnings
+warnings.filterwarnings("ignore")
+class NoRooms(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tasks", "flows"):
+            raise ImportError(f"{{name}}: visionflows is not here")
+sys.meta_path.insert(0, NoRooms())
+from fastai.vision.all import load_learner
+learn = load_learner({str(trained.export)!r})
+with learn.no_bar():
+    label, index, probabilities = learn.predict({str(image)!r})
+print(label, *probabilities.tolist())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    label, *expected = result.stdout.split()
+    from visionflows.inference import EngineSettings, make_engine
+
+    engine = make_engine(
+        artifact.load(place(trained.place)), EngineSettings(batch_size=1, workers=1)
+    )
+    [[row]] = engine.stream(place(image.parent), [[image.name]])
+    assert CLASSES[int(row.probabilities.argmax())] == label
+    assert row.probabilities.tolist() == pytest.approx([float(p) for p in expected], abs=1e-4)

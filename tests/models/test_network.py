@@ -1,0 +1,121 @@
+"""build() must make the very network that fastai's vision_learner made, for every kind of cut."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from visionflows.errors import SettingsError, TrainError
+from visionflows.models import network
+from visionflows.training.learner import make_learner
+from visionflows.training.settings import TrainSettings
+
+KINDS = [
+    "resnet18",  # fastai's own cut
+    "squeezenet1_1",
+    "shufflenet_v2_x0_5",  # cut before its last pooling
+    "mnasnet0_5",  # cannot be cut: all of it but its last linear layer
+    "googlenet",
+    "test_efficientnet",  # timm, pooled by fastai
+    "test_vit",  # timm, pools itself
+]
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_build_makes_what_fastai_trains(trained, architecture):
+    settings = TrainSettings(
+        architecture=architecture, pretrained="none", image_size=64, workers=0, batch_size=8
+    )
+    if architecture == "test_vit":  # this one takes no other size
+        settings = settings.model_copy(update={"image_size": 160})
+    theirs = make_learner(trained.table, trained.dataset, settings).model.cpu().eval()
+    ours = network.build(architecture, 3, settings.image_size)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.rand(2, 3, settings.image_size, settings.image_size)
+    with torch.inference_mode():
+        expected = theirs(images)
+        assert torch.equal(ours.eval()(images), expected)
+        folded = network.folded(ours)
+        assert torch.allclose(folded(images), expected, atol=1e-4)
+    assert expected.shape == (2, 3)
+
+
+def test_folding_leaves_no_batch_norm_behind_a_convolution():
+    folded = network.folded(network.build("resnet18", 2, 64))
+    kinds = [type(part).__name__ for part in folded.modules()]
+    assert "BatchNorm2d" not in kinds
+    assert kinds.count("Conv2d") == 20
+
+
+def test_unknown_architectures_are_refused_with_the_closest_names():
+    with pytest.raises(
+        SettingsError, match=r"resnet43: no such architecture; did you mean .*resnet34"
+    ):
+        network.check_architecture("resnet43")
+
+
+def settings_for(place) -> TrainSettings:
+    return TrainSettings(
+        architecture="resnet18", pretrained=str(place), image_size=32, workers=0, batch_size=8
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_pretrained_weights_of_a_file_reach_the_body(trained, tmp_path, suffix):
+    from safetensors.torch import save_file
+
+    source = network.backbone("resnet18", 32)
+    where = tmp_path / f"weights{suffix}"
+    state = source.state_dict()
+    torch.save(state, where) if suffix == ".pth" else save_file(state, where)
+    learn = make_learner(trained.table, trained.dataset, settings_for(where))
+    body = learn.model[0].state_dict()
+    assert torch.equal(body["0.weight"].cpu(), state["conv1.weight"])
+    assert torch.equal(body["7.1.conv2.weight"].cpu(), state["layer4.1.conv2.weight"])
+    frozen = [p for p in learn.model[0].parameters() if not p.requires_grad]
+    assert frozen, "a pretrained body starts frozen"
+
+
+def test_weights_of_another_architecture_are_refused(trained, tmp_path):
+    where = tmp_path / "weights.pth"
+    torch.save(network.backbone("squeezenet1_1", 32).state_dict(), where)
+    with pytest.raises(TrainError, match="not weights of this architecture"):
+        make_learner(trained.table, trained.dataset, settings_for(where))
+
+
+def test_a_pickle_that_is_no_state_dict_is_refused_unopened(trained, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    where = tmp_path / "weights.pth"
+    torch.save({"trap": Trap()}, where)
+    with pytest.raises(TrainError, match="not a plain state dict"):
+        make_learner(trained.table, trained.dataset, settings_for(where))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_that_are_not_there_are_wrong_use(trained, tmp_path):
+    with pytest.raises(SettingsError, match="no such file of weights"):
+        make_learner(trained.table, trained.dataset, settings_for(tmp_path / "none.pth"))
+
+
+def test_weights_that_cannot_be_fetched_name_the_way_out(trained, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing downloaded before is found
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(TrainError, match="--pretrained none, or --pretrained PLACE"):
+        make_learner(trained.table, trained.dataset, settings_for("default"))
+
+
+def test_building_a_network_leaves_the_compiler_aside_until_it_is_asked_for():
+    """torch._dynamo takes five seconds to import; torchvision wants one function of it."""
+    code = (
+        "import importlib, sys; from visionflows.models import network; "
+        "network.build('resnet18', 2, 64); "
+        "print('torch._dynamo' in sys.modules); "
+        "roi_align = importlib.import_module('torchvision.ops.roi_align'); "
+        "print(roi_align.is_compile_supported('cpu'), 'torch._dynamo' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "True", "True"]

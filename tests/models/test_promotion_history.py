@@ -1,0 +1,127 @@
+"""Who promoted what, when and why: kept beside the aliases, on a disk and in a bucket."""
+
+import concurrent.futures
+import datetime
+import getpass
+import json
+import socket
+
+import pytest
+
+from visionflows.errors import ModelError, PlaceError
+from visionflows.models import promotion_history, registry
+from visionflows.models.promotion_history import promotions, without_effect
+from visionflows.storage import place
+
+
+def versions(store: str, count: int = 2) -> list[str]:
+    """Published versions of `pets`, as far as aliases look: a model.json each."""
+    names = [f"2026010{number}" for number in range(1, count + 1)]
+    for name in names:
+        place(store).write(f"models/pets/{name}/model.json", b"{}")
+    return names
+
+
+def test_a_promotion_is_kept_with_who_and_when_and_a_roll_back_too(where, tmp_path):
+    store = where(tmp_path)
+    old, new = versions(store)
+    before = datetime.datetime.now(datetime.UTC)
+    registry.set_alias(store, "pets", "production", old)
+    registry.set_alias(store, "pets", "production", new, flow_run="5c1a", why="3 wrong against 9")
+    registry.set_alias(store, "pets", "production", old)
+    back, by_run, first = promotions("pets", store)
+    assert [one.version for one in (first, by_run, back)] == [old, new, old]
+    assert [one.before for one in (first, by_run, back)] == ["", old, new]
+    assert (back.name, back.alias) == ("pets", "production")
+    assert first.who == first.by == f"{getpass.getuser()}@{socket.gethostname()}"
+    assert (by_run.by, by_run.who, by_run.why) == ("", "flow run 5c1a", "3 wrong against 9")
+    times = [datetime.datetime.fromisoformat(one.when) for one in (first, by_run, back)]
+    assert times == sorted(times)
+    assert times[0] > before - datetime.timedelta(milliseconds=1)
+    assert without_effect([back, by_run, first], registry.aliases_of("pets", store)) == []
+
+
+def test_a_record_holds_no_more_of_the_machine_than_its_name(tmp_path):
+    (version,) = versions(str(tmp_path), 1)
+    registry.set_alias(tmp_path, "pets", "production", version)
+    (path,) = (tmp_path / "models/pets/promotions").iterdir()
+    told = json.loads(path.read_text())
+    assert told.keys() == {"schema_version", "name", "alias", "version", "before", "when", "by"}
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch, tmp_path):
+    def nobody():
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    (version,) = versions(str(tmp_path), 1)
+    registry.set_alias(tmp_path, "pets", "production", version)
+    assert promotions("pets", tmp_path)[0].by.startswith("user ")
+
+
+def promoted_by_many(store: str) -> None:
+    """Nine promotions, four at once; the newest record is what production means."""
+    names = versions(store, 9)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        done = [
+            pool.submit(registry.set_alias, store, "pets", "production", name) for name in names
+        ]
+    assert [one.exception() for one in done] == [None] * len(names)
+    found = promotions("pets", store)
+    assert sorted(one.version for one in found) == sorted(names)
+    # Each has found what the one before has left: none is lost, and none is out of order.
+    assert [one.before for one in found] == [*[one.version for one in found[1:]], ""]
+    assert registry.meant("pets", "production", store) == found[0].version
+
+
+def test_promoters_at_once_lose_nothing_on_a_disk(tmp_path):
+    promoted_by_many(str(tmp_path))
+
+
+def test_promoters_at_once_lose_nothing_in_a_bucket(strict):
+    promoted_by_many(str(strict))
+
+
+def test_what_is_half_written_is_no_promotion(where, tmp_path, caplog):
+    store = where(tmp_path)
+    old, new = versions(store)
+    registry.set_alias(store, "pets", "production", old)
+    folder = place(store).sub("models/pets/promotions")
+    whole = folder.read(folder.names()[0])
+    for number, data in enumerate((b"", whole[: len(whole) // 2], b"[]", b"\xff")):
+        folder.write(f"2027010{number}T000000Z-0.json", data)
+    (tmp_path / "models/pets/promotions/.writing-0000").write_bytes(whole)
+    assert [one.version for one in promotions("pets", store)] == [old]
+    assert caplog.text.count("no record of a promotion") == 4
+    assert "models/pets/promotions" in caplog.text
+    registry.set_alias(store, "pets", "production", new)
+    assert promotions("pets", store)[0].before == old
+
+
+def test_a_promotion_that_fails_leaves_no_record(tmp_path):
+    (version,) = versions(str(tmp_path), 1)
+    (tmp_path / "models/pets/aliases").write_bytes(b"a file where a folder should be")
+    with pytest.raises(PlaceError):
+        registry.set_alias(tmp_path, "pets", "production", version)
+    assert promotions("pets", tmp_path) == []
+    with pytest.raises(ModelError, match="no such version to promote"):
+        registry.set_alias(tmp_path, "pets", "production", "20990101")
+    assert promotions("pets", tmp_path) == []
+
+
+def test_a_promoter_that_was_killed_is_told_of(where, tmp_path):
+    """Its record is there, and the alias is what it was."""
+    store = where(tmp_path)
+    old, new = versions(store)
+    registry.set_alias(store, "pets", "production", old)
+    killed = promotion_history.made("pets", "production", new)
+    place(store).write("models/pets/promotions/20990101T000000000000Z-0.json", killed.text())
+    (line,) = without_effect(promotions("pets", store), registry.aliases_of("pets", store))
+    assert line.startswith(f"pets@production means {old}")
+    assert new in line
+
+
+@pytest.mark.parametrize("name", ["pets", "..", "a/b", "é"])
+def test_a_model_without_promotions_has_none(where, name, tmp_path):
+    assert promotions(name, where(tmp_path)) == []
+    assert registry.meant("pets", "production", where(tmp_path)) == ""

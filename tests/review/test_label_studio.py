@@ -1,0 +1,98 @@
+"""Label Studio's JSON: tasks as it takes them, answers as it gives them."""
+
+import json
+import urllib.parse
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from visionflows.errors import TableError
+from visionflows.review.corrections import Correction
+from visionflows.review.label_studio import NONE, corrections_in, labelling, tasks
+
+ROWS = [
+    Correction(
+        *(f"{name}.jpg", name * 64, "", "", "cat", "0.9", "audit", 100),
+        *("pets@1", "2026-11-26T02:00:00+00:00", "/in"),
+    )
+    for name in "abcdef"
+]
+
+
+def annotated(task: dict, *choices: str, **more) -> dict:
+    """A task as an export has it: labelstud.io/guide/task_format."""
+    made = [
+        {
+            "id": number,
+            "result": [
+                {"value": {"choices": [choice]}, "id": "x", "type": "choices"}
+                | {"from_name": "choice", "to_name": "image", "origin": "manual"}
+            ],
+            "was_cancelled": False,
+            "updated_at": f"2026-11-26T10:00:0{9 - number}Z",
+            **more,
+        }
+        for number, choice in enumerate(choices)
+    ]
+    return {**task, "id": 1, "annotations": made, "drafts": [], "project": 3}
+
+
+def test_tasks_have_an_address_and_what_the_network_said():
+    one = json.loads(json.dumps(tasks(ROWS, "s3://inbox/")))[0]
+    assert one["data"]["image"] == "s3://inbox/a.jpg"
+    assert one["data"]["sha256"] == "a" * 64
+    (said,) = one["predictions"]
+    assert (said["model_version"], said["score"]) == ("pets@1", 0.9)
+    interface = ElementTree.fromstring(labelling(["cat", 'a "dog" & more']))
+    (result,) = said["result"]
+    control, shown = interface.find("Choices"), interface.find("Image")
+    assert (result["from_name"], result["to_name"]) == (control.get("name"), shown.get("name"))
+    assert control.get("toName") == shown.get("name")
+    assert shown.get("value") == "$image"
+    names = [choice.get("value") for choice in control]
+    assert names == ["cat", 'a "dog" & more', NONE]
+    assert result["value"]["choices"][0] in names
+    unlabelled = ROWS[0]._replace(was="", confidence="")
+    assert tasks([unlabelled], "")[0]["predictions"] == []
+
+
+@pytest.mark.parametrize("prefix", ["https://pictures/", "/data/local-files/?d=inbox/", "/in/"])
+def test_an_address_survives_what_names_have_in_them(prefix):
+    row = ROWS[0]._replace(path="a & b/100 %#1+2?.jpg")
+    (address,) = (task["data"]["image"] for task in tasks([row], prefix))
+    asked = urllib.parse.urlsplit(address)
+    assert not asked.fragment
+    there = urllib.parse.parse_qs(asked.query)["d"][0] if asked.query else asked.path
+    assert urllib.parse.unquote(there).endswith("a & b/100 %#1+2?.jpg")
+    assert tasks([row], "s3://inbox/")[0]["data"]["image"] == f"s3://inbox/{row.path}"
+
+
+def test_answers_come_back_as_corrections():
+    made = tasks(ROWS, "/in/")
+    exported = [
+        annotated(made[0], "cat"),
+        annotated(made[1], "dog", "cat"),  # the first was updated last
+        annotated(made[2], NONE),
+        annotated(made[3], "dog", was_cancelled=True),
+        annotated(made[4]),
+    ]
+    found = corrections_in("export.json", json.dumps(exported).encode())
+    assert [(one.path, one.label, one.answer) for one in found] == [
+        ("a.jpg", "cat", "right"),
+        ("b.jpg", "dog", "other"),
+        ("c.jpg", "", "none"),
+    ]
+    assert found[0] == ROWS[0]._replace(label="cat", answer="right")
+
+
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (b"<xml>", "not JSON"),
+        (b"{}", "no list of tasks"),
+        (b'[{"data": {"image": "x"}}]', "task 1 is none that visionflows made"),
+    ],
+)
+def test_an_export_that_is_none_is_said(data, told):
+    with pytest.raises(TableError, match=told):
+        corrections_in("export.json", data)

@@ -1,0 +1,86 @@
+"""Which rows a person is asked about: bounded, once each, and the random ones really at random."""
+
+import random
+
+from visionflows.review.sampling import AUDIT, OUTLIERS, UNCERTAIN, sample_of
+
+CLASSES = ("cat", "dog")
+HEADER = ["path", "status", "label", "confidence", "error", "p_cat", "p_dog"]
+
+
+def row(number: int, confidence: float, *more: str) -> list[str]:
+    other = f"{1 - confidence:.6f}"
+    return [f"{number:06}.jpg", "ok", "cat", f"{confidence:.6f}", "", f"{confidence}", other, *more]
+
+
+def kinds(sample) -> dict[str, list]:
+    return {
+        why: [one for one in sample.rows if one.why == why]
+        for why in ("audit", "outlier", "uncertain")
+    }
+
+
+def test_of_many_rows_few_are_picked_and_each_once():
+    draw = random.Random(0)
+    rows = [row(number, 0.5 + draw.random() / 2, str(number % 50 == 0)) for number in range(20_000)]
+    sample = sample_of([[*HEADER, "outlier"], *rows], CLASSES, "seed")
+    found = kinds(sample)
+    assert {why: len(some) for why, some in found.items()} == {
+        "audit": AUDIT,
+        "outlier": OUTLIERS,
+        "uncertain": UNCERTAIN,
+    }
+    assert sample.audited == AUDIT
+    paths = [one.path for one in sample.rows]
+    assert len(paths) == len({*paths})
+    assert all(int(one.path[:6]) % 50 == 0 for one in found["outlier"])
+    audited = {one.path for one in found["audit"]}
+    least = sorted((float(cells[3]), cells[0]) for cells in rows if cells[0] not in audited)
+    odd = {one.path for one in found["outlier"]}
+    expected = [path for _, path in least if path not in odd][:UNCERTAIN]
+    assert [one.path for one in found["uncertain"]] == expected
+
+
+def test_what_is_marked_for_review_comes_before_the_least_confident():
+    rows = [row(number, 0.5 + number / 1000, str(number >= 390)) for number in range(400)]
+    found = kinds(sample_of([[*HEADER, "review"], *rows], CLASSES, "seed"))
+    first = [int(one.path[:6]) for one in found["uncertain"]]
+    marked = [number for number in first if number >= 390]
+    assert marked
+    assert first[: len(marked)] == marked == sorted(marked)
+
+
+def test_every_row_is_as_likely_to_be_audited_whatever_its_confidence():
+    rows = [row(number, 0.5 + number / 2000) for number in range(1000)]
+    times = [0] * 1000
+    for seed in range(200):
+        for one in sample_of([HEADER, *rows], CLASSES, f"seed {seed}").rows:
+            times[int(one.path[:6])] += one.why == "audit"
+    assert sum(times) == 200 * AUDIT
+    # Each is drawn 20 times of 200 (deviation 4.2); tenths of the confidence 2,000 times (40).
+    assert min(times) > 0
+    assert max(times) < 45
+    tenths = [sum(times[at : at + 100]) for at in range(0, 1000, 100)]
+    assert all(1800 < count < 2200 for count in tenths)
+
+
+def test_the_same_seed_draws_the_same_and_the_order_says_nothing():
+    rows = [row(number, 0.9) for number in range(500)]
+    one = sample_of([HEADER, *rows], CLASSES, "a")
+    assert one == sample_of([HEADER, *rows], CLASSES, "a")
+    assert one != sample_of([HEADER, *rows], CLASSES, "b")
+    audit = [picked.path for picked in kinds(one)["audit"]]
+    assert audit != sorted(audit)
+
+
+def test_what_has_no_label_is_asked_about_only_as_an_outlier():
+    failed = ["broken.jpg", "unreadable", "", "", "no picture", "", "", "False"]
+    rejected = ["receipt.jpg", "outlier", "", "", "unlike the rest", "", "", "True"]
+    rows = [row(1, 0.9, "False"), failed, rejected]
+    found = kinds(sample_of([[*HEADER, "outlier"], *rows], CLASSES, "seed"))
+    assert [(one.path, one.label, one.guesses) for one in found["outlier"]] == [
+        ("receipt.jpg", "", [])
+    ]
+    assert [one.path for one in found["audit"]] == ["000001.jpg"]
+    assert found["audit"][0].guesses == [("cat", 0.9), ("dog", 0.1)]
+    assert sample_of([HEADER], CLASSES, "seed").rows == []

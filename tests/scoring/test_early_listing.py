@@ -1,0 +1,238 @@
+"""A large input is scored while it is still being listed."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import shape, write_shapes
+from scored_runs import rows_of
+
+from visionflows.errors import OtherRunError, PlaceError
+from visionflows.scoring import base_run
+from visionflows.scoring.input_source import Source
+from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.work_list import BYTES_A_PROBABILITY, BYTES_A_ROW, check_room
+from visionflows.storage import is_local, place
+from visionflows.storage.base import Entry
+
+SETTINGS = ScoreSettings(shard_size=10, batch_size=5)
+WAIT = 60.0  # seconds for what is to happen while the listing stands still
+
+
+@pytest.fixture(autouse=True)
+def few_are_listed_first(monkeypatch):
+    monkeypatch.setattr(base_run, "LISTED_FIRST", 10)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write_shapes(tmp_path / "in", each=20)  # 60 files, 6 shards
+
+
+def scored(trained, where, folder: Path, output: Path, settings=SETTINGS) -> dict:
+    what = (where(folder), where(output), "shapes", where(trained.store))
+    return score_folder(*what, settings)
+
+
+def whole(trained, folder: Path, output: Path) -> bytes:
+    """The result of a run that lists all before it scores any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_run, "LISTED_FIRST", 10**9)
+        score_folder(str(folder), str(output), "shapes", trained.store, SETTINGS)
+    return (output / "predictions.csv").read_bytes()
+
+
+def plan_of(output: Path) -> dict:
+    return json.loads((output / "parts/plan.json").read_text())
+
+
+def listing(monkeypatch, at: int, then) -> None:
+    """Have `then` called when so many files are listed."""
+    entries = Source.entries
+
+    def gated(self, *how):
+        for number, entry in enumerate(entries(self, *how)):
+            if number == at:
+                then()
+            yield entry
+
+    monkeypatch.setattr(Source, "entries", gated)
+
+
+def until_there_is_a_part(output: str) -> list[str]:
+    """What lies in `parts`, when there is the first of them."""
+    until = time.monotonic() + WAIT
+    while "part-00000.json" not in (names := place(output).names("parts")):
+        assert time.monotonic() < until, names
+        time.sleep(0.05)
+    return names
+
+
+def breaks_off(monkeypatch, at: int, output: str) -> None:
+    """Have the listing of so many files break off, as soon as there is a part."""
+
+    def broken():
+        until_there_is_a_part(output)
+        raise PlaceError("the listing broke off")
+
+    listing(monkeypatch, at, broken)
+
+
+def test_shards_are_written_before_the_listing_ends(trained, where, folder, monkeypatch, tmp_path):
+    expected, seen = whole(trained, folder, tmp_path / "whole"), []
+
+    def look():
+        until_there_is_a_part(where(tmp_path / "out"))
+        seen.append(plan_of(tmp_path / "out"))
+
+    listing(monkeypatch, 55, look)
+    run = scored(trained, where, folder, tmp_path / "out")
+    assert [(plan["listing"], plan["files"]) for plan in seen] == [("", 0)]
+    assert (tmp_path / "out/predictions.csv").read_bytes() == expected
+    assert plan_of(tmp_path / "out") | {"input": ""} == plan_of(tmp_path / "whole") | {
+        "input": "",
+        "job": run["job"],
+    }
+    assert scored(trained, where, folder, tmp_path / "out")["timings"]["scored"] == 0
+
+
+def test_a_run_that_died_while_it_listed_goes_on_with_what_is_listed_now(
+    trained, where, folder, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        breaks_off(patch, 55, where(tmp_path / "out"))
+        with pytest.raises(PlaceError, match="broke off"):
+            scored(trained, where, folder, tmp_path / "out")
+    there = {path.name for path in (tmp_path / "out/parts").glob("*.json")} - {"plan.json"}
+    assert there <= {f"part-{number:05d}.json" for number in range(5)}
+    assert there
+    (folder / "stripes/0019.png").unlink()  # only the last shard is another now
+    run = scored(trained, where, folder, tmp_path / "out")
+    assert run["timings"]["scored"] == 59 - 10 * len(there)
+    expected = whole(trained, folder, tmp_path / "whole")
+    assert (tmp_path / "out/predictions.csv").read_bytes() == expected
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, SETTINGS.model_copy(update={"only_new": True})])
+def test_names_that_came_and_went_since_are_noticed_by_shard(
+    trained, where, folder, settings, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        breaks_off(patch, 59, where(tmp_path / "out"))
+        with pytest.raises(PlaceError):
+            scored(trained, where, folder, tmp_path / "out")
+    shape("circle", 99).save(folder / "circle/0000a.png")  # all names after it move by one
+    for number in range(10):
+        (folder / f"stripes/{number:04d}.png").unlink()
+    run = scored(trained, where, folder, tmp_path / "out", settings)
+    assert run["books"]["found"] == 51
+    expected = whole(trained, folder, tmp_path / "whole")
+    assert (tmp_path / "out/predictions.csv").read_bytes() == expected
+    parts = {path.name for path in (tmp_path / "out/parts").glob("part-*.csv")}
+    assert parts == {f"part-{number:05d}.csv" for number in range(6)}
+
+
+def test_another_job_is_refused_by_what_differs(trained, where, folder, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        breaks_off(patch, 55, where(tmp_path / "out"))
+        with pytest.raises(PlaceError):
+            scored(trained, where, folder, tmp_path / "out")
+    other = SETTINGS.model_copy(update={"shard_size": 20})
+    with pytest.raises(OtherRunError, match="shard_size is 10, this one's 20"):
+        scored(trained, where, folder, tmp_path / "out", other)
+
+
+def test_names_in_another_order_are_listed_again(trained, where, folder, monkeypatch, tmp_path):
+    r"""S3 lists `\a` before `\x41`; as text the second is `\\x41`, and the first of the two."""
+    for name in (r"zz\a.png", r"zz\x41.png"):
+        shape("circle", 5).save(folder / name)
+    expected, sorts = whole(trained, folder, tmp_path / "whole"), []
+    entries = Source.entries
+    monkeypatch.setattr(
+        Source, "entries", lambda self, sort, keep: sorts.append(sort) or entries(self, sort, keep)
+    )
+    run = scored(trained, where, folder, tmp_path / "out")
+    assert (tmp_path / "out/predictions.csv").read_bytes() == expected
+    assert run["books"]["found"] == 62
+    assert [row["path"] for row in rows_of(tmp_path / "out")][-2:] == [r"zz\\x41.png", r"zz\a.png"]
+    assert sorts == ([False] if is_local(where(folder)) else [False, True])
+
+
+@pytest.mark.parametrize("name", ["stripes/0019.png", "notes.txt"])
+def test_a_run_that_fails_lets_nothing_more_be_listed(trained, folder, name, monkeypatch, tmp_path):
+    entries = Source.entries
+
+    def without_end(self, sort, keep):
+        yield from entries(self, sort, keep)
+        while keep(name):  # as a place asks of every name
+            yield Entry(name, 1, "")
+
+    def broken(*_):
+        raise PlaceError("the disk is full")
+
+    monkeypatch.setattr(Source, "entries", without_end)
+    monkeypatch.setattr("visionflows.scoring.parts.write_part", broken)
+    with pytest.raises(PlaceError, match="the disk is full"):
+        scored(trained, str, folder, tmp_path / "out")
+    for thread in threading.enumerate():
+        if thread.name == "visionflows-listing":
+            thread.join(WAIT)
+            assert not thread.is_alive()
+
+
+def test_a_listing_that_breaks_off_before_anything_is_opened_costs_no_part(
+    trained, where, folder, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        breaks_off(patch, 59, where(tmp_path / "out"))
+        with pytest.raises(PlaceError):
+            scored(trained, where, folder, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")}
+    looked, check = threading.Event(), base_run.Run._check_input
+
+    def broken():
+        looked.wait(WAIT)
+        raise PlaceError("the listing broke off")
+
+    def late(self):
+        looked.set()
+        with pytest.raises(PlaceError):
+            self.listing.wait()
+        check(self)
+
+    with monkeypatch.context() as patch:
+        listing(patch, 15, broken)
+        patch.setattr(base_run.Run, "_check_input", late)
+        with pytest.raises(PlaceError, match="broke off"):
+            scored(trained, where, folder, tmp_path / "out")
+    assert {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")} == before
+
+
+def test_a_listing_that_is_begun_again_is_counted_once(trained, folder, monkeypatch, tmp_path):
+    entries = Source.entries
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_text("hidden")
+
+    def other_order(self, sort, keep):
+        some = [*entries(self, sort, keep)]
+        time.sleep(0.5)
+        return iter(some if sort else some[::-1])
+
+    monkeypatch.setattr(Source, "entries", other_order)
+    run = scored(trained, str, folder, tmp_path / "out")
+    assert run["timings"]["per_1000"]["list"] * 60 / 1000 < run["timings"]["seconds"]
+    assert run["books"]["ignored_by_ending"] == {".txt": 1}
+    assert sum(run["passed_over"].values()) == 1
+
+
+def test_room_is_asked_for_what_is_still_to_be_written(tmp_path, monkeypatch):
+    output = place(str(tmp_path))
+    for number in range(100):
+        output.write(f"parts/part-{number:05d}.csv", b"")
+    row = BYTES_A_ROW + BYTES_A_PROBABILITY * 2
+    monkeypatch.setattr(type(output), "free_bytes", lambda self: (20 << 20) + row * 100_000)
+    check_room(output, 100_000, 2, 1000)
+    with pytest.raises(PlaceError, match="free some space"):
+        check_room(output, 100_001, 2, 1000)

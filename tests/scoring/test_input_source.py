@@ -1,0 +1,120 @@
+"""What INPUT means: folders, lists of names, and where their names begin."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import write_shapes
+from scored_runs import rows_of
+
+from visionflows.errors import PlaceError, RunError
+from visionflows.scoring.input_source import Source, named_in
+from visionflows.scoring.local_run import score_folder
+from visionflows.storage import place
+
+
+def listed(where: str) -> list[str]:
+    return [entry.name for entry in named_in(where)[1]]
+
+
+def test_a_text_file_names_a_file_a_line(where, tmp_path):
+    (tmp_path / "batch.txt").write_bytes(b"\xef\xbb\xbfb.jpg\r\n\n./a/1.png\nb.jpg\n")
+    assert listed(where(tmp_path / "batch.txt")) == ["a/1.png", "b.jpg"]
+    (tmp_path / "bytes.txt").write_bytes(b"caf\\xe9.jpg")  # as a CSV of ours writes it
+    assert listed(str(tmp_path / "bytes.txt")) == ["caf\udce9.jpg"]
+
+
+def test_a_folder_may_be_called_as_a_list_is(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    (tmp_path / "a.txt/1.png").write_bytes(b"x")
+    source = Source(str(tmp_path / "a.txt"))
+    assert not source.is_list
+    assert [entry.name for entry in source.entries()] == ["1.png"]
+
+
+@pytest.mark.parametrize(
+    "name, data, says",
+    [
+        ("l.csv", b"path,status\na.png,x\n\nb.png\n,x\n", "line 5: '' an empty name"),
+        ("l.csv", b"status,path\nx,a.png\nx\n", "line 3:  has no path"),
+        ("l.csv", b"path\na\\x41.png\n", "line 2: .*stands for bytes that no name has"),
+        ("l.csv", b"path\na.png\n\xff.png\n", "line 3: not UTF-8"),
+        ("l.csv", b"path\n../a.png\n", "line 2: '../a.png' has an empty part, or"),
+        ("l.csv", b"path\n/etc/passwd\n", "line 2: '/etc/passwd' is absolute"),
+        ("l.csv", b"path\n" + b"a" * 200_000, "line 2: no CSV .*field larger"),
+        ("l.csv", b"path\na\0.png\n", "line 2: .*zero byte"),
+        ("l.csv", b"", "no column `path`"),
+        ("l.txt", b"a.png\n../../etc/passwd\n", "line 2: "),
+        ("l.txt", b"a.png\ncaf\xe9.png\n", "line 2: not UTF-8"),
+    ],
+)
+def test_a_bad_line_is_one_error_with_its_number(name, data, says, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(PlaceError, match=says) as caught:
+        Source(str(tmp_path / name))
+    assert str(caught.value).isprintable()
+
+
+def test_keys_that_are_no_paths_are_read_as_they_are_listed(s3, tmp_path):
+    """rclone holds no such key: a list is asked alone, and its names stay what they are."""
+    (tmp_path / "keys.csv").write_text("path\na//b.png\n../c.png\n")
+    assert listed(s3.place(tmp_path / "keys.csv")) == ["../c.png", "a//b.png"]
+
+
+def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, where, tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    (folder / "bad.png").write_bytes(b"no picture")
+    source = where(folder)
+    for generation in ("one", "two", "three"):
+        output = tmp_path / generation
+        run = score_folder(source, where(output), "shapes", where(trained.store))
+        assert run["root"] == where(folder)
+        source = where(output / "failures.csv")
+        assert rows_of(output)[0]["status"] == "unreadable"
+    assert run["books"]["found"] == 1
+
+
+def test_a_run_says_where_its_names_begin_wherever_it_was_started(trained, tmp_path, monkeypatch):
+    write_shapes(tmp_path / "in", each=1)
+    monkeypatch.chdir(tmp_path)
+    run = score_folder("in", "out", "shapes", trained.store)
+    assert (run["input"], run["root"]) == (f"{tmp_path}/in", f"{tmp_path}/in")
+
+
+def old_run(output: Path, source: str) -> None:
+    """A run.json of the version before, beside a failures.csv."""
+    output.mkdir()
+    (output / "failures.csv").write_text("path,status,error\na.png,missing,gone\n")
+    run = json.loads((Path(__file__).parent / "old_run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"input": source}))
+
+
+def test_lists_of_the_version_before_are_followed_to_their_folder(tmp_path):
+    old_run(tmp_path / "one", str(tmp_path / "in"))
+    old_run(tmp_path / "two", str(tmp_path / "one/failures.csv"))
+    old_run(tmp_path / "itself", str(tmp_path / "itself/failures.csv"))
+    assert str(named_in(str(tmp_path / "two/failures.csv"))[0]) == str(tmp_path / "in")
+    assert listed(str(tmp_path / "itself/failures.csv")) == ["a.png"]
+
+
+def test_a_run_json_that_is_none_is_one_line(where, tmp_path):
+    place(where(tmp_path)).write("run.json", b"torn{")
+    place(where(tmp_path)).write("failures.csv", b"path\na.png\n")
+    with pytest.raises(PlaceError, match=r"run\.json: not JSON"):
+        named_in(where(tmp_path / "failures.csv"))
+
+
+def test_a_folder_that_goes_away_or_becomes_another_is_seen(tmp_path):
+    folder = write_shapes(tmp_path / "in", each=1)
+    source = Source(str(folder))
+    source.check()
+    folder.rename(tmp_path / "away")
+    with pytest.raises(RunError, match="went away"):
+        source.check()
+    os.mkdir(folder)
+    with pytest.raises(RunError, match="another folder or disk"):
+        source.check()
+    folder.rmdir()
+    (tmp_path / "away").rename(folder)
+    source.check()

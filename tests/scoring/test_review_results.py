@@ -1,0 +1,150 @@
+"""What people said of a run is kept in its output, and its report says what follows from it."""
+
+import json
+import shutil
+import time
+
+import pytest
+from conftest import write_shapes
+from typer.testing import CliRunner
+
+from visionflows.cli.main import app
+from visionflows.errors import RunError, TableError
+from visionflows.monitoring.run_records import read_nights
+from visionflows.reports.audit import with_audits
+from visionflows.review.corrections import read_corrections, written
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.review_results import add, asked, audits
+from visionflows.storage import place
+
+
+@pytest.fixture(scope="module")
+def scored(trained, tmp_path_factory):
+    root = tmp_path_factory.mktemp("reviewed")
+    folder = write_shapes(root / "in", each=12, first_seed=700)
+    score_folder(str(folder), str(root / "out"), "shapes", trained.store)
+    return folder, root / "out"
+
+
+@pytest.fixture
+def output(scored, tmp_path):
+    """The output of a run that nobody has looked at yet."""
+    return shutil.copytree(scored[1], tmp_path / "out")
+
+
+def answers(output, wrong: int = 3) -> bytes:
+    """What a person saves who looked at 20, of which the network has some wrong."""
+    rows = asked(str(output))[1][:20]
+    return written(
+        row._replace(label="circle" if at < wrong else row.was)._replace(
+            was="square" if at < wrong else row.was, answer="other" if at < wrong else "right"
+        )
+        for at, row in enumerate(rows)
+    )
+
+
+def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
+    before = (output / "report.html").read_text()
+    assert "How right it really is" not in before
+    (tmp_path / "corrections.csv").write_bytes(answers(output))
+    saved = str(tmp_path / "corrections.csv")
+    (found,) = add(where(output), [saved])
+    assert (found.right, found.looked_at, found.drawn) == (17, 20, 36)
+    page = (output / "report.html").read_text()
+    assert "85 %" in page
+    assert "64 % to 94.8 %" in page
+    assert add(where(output), [saved]) == [found]  # once more changes nothing
+    (night,) = read_nights(place(where(output)))
+    assert (night.audit.accuracy, night.audit.images) == (found.share, found.looked_at)
+    assert "Accuracy found by people" in (output / "history.html").read_text()
+    assert len(list((output / "corrections").glob("*.csv"))) == 1
+    assert (output / "report.html").read_text() == page
+    assert with_audits(page, []) == before
+
+
+def test_who_takes_a_word_back_is_believed(output, tmp_path):
+    """Also where the third file is the first, to the byte."""
+    for number, wrong in enumerate((3, 9, 3)):
+        (tmp_path / "corrections.csv").write_bytes(answers(output, wrong))
+        (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+        assert found.right == 20 - wrong
+        assert len(list((output / "corrections").glob("*.csv"))) == number + 1
+
+
+def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained, tmp_path):
+    """A run that adds none, such as one that tries again what failed, is of that night's rows."""
+    folder, _ = scored
+    (night,) = read_nights(place(output))
+    time.sleep(1.1)  # ends are told in seconds
+    again = score_folder(str(folder), str(output), "shapes", trained.store)
+    assert again["ended"] > night.ended
+    (tmp_path / "corrections.csv").write_bytes(answers(output))
+    (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+    (night,) = read_nights(place(output))
+    assert night.audit.accuracy == found.share
+
+
+def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
+    (tmp_path / "corrections.csv").write_bytes(answers(output))
+    (output / "report.html").unlink()
+    (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+    assert found.right == 17
+    assert "report.html: is gone; the next run's report shows" in caplog.text
+    assert read_nights(place(output))[0].audit
+
+
+def test_the_next_run_still_says_it(scored, output, trained, tmp_path):
+    folder, _ = scored
+    (tmp_path / "corrections.csv").write_bytes(answers(output))
+    add(str(output), [str(tmp_path / "corrections.csv")])
+    score_folder(str(folder), str(output), "shapes", trained.store)
+    assert "64 % to 94.8 %" in (output / "report.html").read_text()
+    assert len(audits(place(output))) == 1
+
+
+def test_a_run_does_not_fail_for_a_file_that_is_no_correction(output, caplog):
+    (output / "corrections").mkdir()
+    (output / "corrections/notes.csv").write_text("what,ever\n1,2\n")
+    assert audits(place(output)) == []
+    assert "notes.csv: lacks the column" in caplog.text
+    with pytest.raises(TableError, match="lacks the column"):
+        read_corrections([str(output)])
+
+
+def test_where_no_run_has_ended_nothing_is_kept(tmp_path):
+    (tmp_path / "a.csv").write_text("path,sha256,label\n")
+    with pytest.raises(RunError, match="no run has ended there"):
+        add(str(tmp_path / "nowhere"), [str(tmp_path / "a.csv")])
+    assert not (tmp_path / "nowhere").exists()
+
+
+def told(*words: str) -> str:
+    """What a command prints."""
+    result = CliRunner().invoke(app, ["corrections", *words], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_the_commands_say_the_same(output, tmp_path):
+    (tmp_path / "c.csv").write_bytes(answers(output))
+    assert "17 of 20 right: 85.0 %" in told("add", str(output), str(tmp_path / "c.csv"))
+    assert told("audit", str(output)) == told("audit", str(tmp_path / "c.csv"))
+    (one,) = json.loads(told("audit", str(output), "--json"))
+    assert (one["accuracy"], one["drawn"]) == (0.85, 36)
+    (tmp_path / "empty").mkdir()
+    assert "no picture of an audit" in told("audit", str(tmp_path / "empty"))
+
+
+def test_tasks_for_label_studio_come_back_as_corrections(scored, output, tmp_path):
+    folder, _ = scored
+    tasks = json.loads(told("to-label-studio", str(output)))
+    assert {task["data"]["image"] for task in tasks} == {
+        str(path) for path in folder.rglob("*.png")
+    }
+    assert '<Choice value="stripes"/>' in told("to-label-studio", str(output), "--labelling")
+    for task in tasks:
+        task["annotations"] = [task["predictions"][0]]  # a person agrees with each
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    (tmp_path / "c.csv").write_text(told("from-label-studio", str(tmp_path / "export.json")))
+    (found,) = add(str(output), [str(tmp_path / "c.csv")])
+    assert (found.right, found.looked_at) == (36, 36)

@@ -1,0 +1,84 @@
+"""The page of a run shows why: by the network itself, and only where that costs little."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, shape, write_shapes
+from PIL import Image
+
+from visionflows.inference.features import feature_maps
+from visionflows.models.artifact import ONNX, load, network_of
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.run_report import FEW, explained_samples, run_page
+from visionflows.scoring.schema import RunResult
+from visionflows.storage import place
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    """The model, shown images large enough that its features have places: 4 × 4."""
+    found = load(place(trained.place))
+    return dataclasses.replace(found, info=found.info.model_copy(update={"image_size": 128}))
+
+
+@pytest.fixture(scope="module")
+def scored(trained, tmp_path_factory):
+    """The run of just enough pictures, and where it lies."""
+    root = tmp_path_factory.mktemp("why")
+    write_shapes(root / "in", each=FEW // 3 + 1, first_seed=500)
+    score_folder(str(root / "in"), str(root / "out"), "shapes", trained.store)
+    run = RunResult.read((root / "out/run.json").read_bytes())
+    return run, place(root / "in"), place(root / "out")
+
+
+def without_onnx(model):
+    """The model as an older version published it, or one that could not be exported."""
+    files = {name: sha256 for name, sha256 in model.info.files.items() if name != ONNX}
+    return dataclasses.replace(model, info=model.info.model_copy(update={"files": files}))
+
+
+def test_features_are_those_of_torch(model):
+    pixels = np.stack([np.asarray(shape(kind, 7).resize((128, 128))) for kind in CLASSES])
+    mean, std = (torch.tensor(v) for v in (model.info.normalise.mean, model.info.normalise.std))
+    with torch.no_grad():
+        images = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
+        theirs = network_of(model)[0](images).numpy()
+    assert np.abs(feature_maps(model, pixels) - theirs).max() < 1e-3
+    assert feature_maps(without_onnx(model), pixels) is None
+
+
+def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, model):
+    run, source, output = scored
+    least = explained_samples(run, model, source, output).least_certain
+    assert len(least) == 12
+    for sample in least:
+        plain, heat = (Image.open(io.BytesIO(one)) for one in (sample.thumbnail, sample.why))
+        assert heat.size == (160, 160)
+        assert np.abs(np.asarray(plain.resize(heat.size), float) - np.asarray(heat)).max() > 50
+    page = run_page(run, model, source, output)
+    assert page.count("heat map of what spoke for") == 12
+    assert "Grad-CAM" in page
+
+
+def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model):
+    run, source, output = scored
+    few = run.model_copy(update={"books": run.books.model_copy(update={"ok": FEW - 1})})
+    small = load(place(trained.place))  # of 32 pixels: its features are of one place
+    for told in ((few, model), (run, without_onnx(model)), (run, small)):
+        least = explained_samples(*told, source, output).least_certain
+        assert len(least) == 12
+        assert not any(sample.why for sample in least)
+
+
+def test_one_that_is_gone_costs_no_other_its_reason(scored, model):
+    run, source, output = scored
+    path = explained_samples(run, model, source, output).least_certain[0].path
+    data = source.read(path)
+    source.remove(path)
+    least = explained_samples(run, model, source, output).least_certain
+    source.write(path, data)
+    assert len(least) == 11
+    assert all(sample.why for sample in least)

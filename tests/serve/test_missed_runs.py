@@ -1,0 +1,48 @@
+"""Of runs that were missed, which are left out: our own, but for the latest of each."""
+
+import datetime
+import uuid
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from visionflows.serve.api import api
+from visionflows.serve.interrupted_runs import skip_missed
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_missed_runs_of_others_are_theirs():
+    env = {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    with api(env, timeout=30) as server:
+        ours, theirs = (missed(server, tags) for tags in (["visionflows", "score"], ["nightly"]))
+        assert skip_missed(env) == 2
+        names = [[state(server, run) for run in runs] for runs in (ours, theirs)]
+        assert names == [["Missed", "Missed", "Scheduled"], ["Scheduled"] * 3]
+        assert skip_missed(env) == 0
+        for run in (*ours, *theirs):
+            server.delete(f"/flow_runs/{run}").raise_for_status()
+
+
+def missed(server, tags: list[str]) -> list[str]:
+    """Runs of a deployment for the last three nights, as its schedule has made them."""
+    flow = server.post("/flows/", json={"name": f"f-{uuid.uuid4()}"}).json()["id"]
+    new = {"name": "nightly", "flow_id": flow, "tags": tags}
+    deployment = server.post("/deployments/", json=new).json()["id"]
+    now = datetime.datetime.now(datetime.UTC)
+    runs = []
+    for nights in (3, 2, 1):
+        when = (now - datetime.timedelta(days=nights)).isoformat()
+        made = {
+            "flow_id": flow,
+            "deployment_id": deployment,
+            "tags": ["auto-scheduled", *tags],
+            "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": when}},
+        }
+        answer = server.post("/flow_runs/", json=made)
+        runs.append(answer.raise_for_status().json()["id"])
+    return runs
+
+
+def state(server, run: str) -> str:
+    name = server.get(f"/flow_runs/{run}").json()["state"]["name"]
+    return "Scheduled" if name == "Late" else name

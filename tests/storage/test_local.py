@@ -1,0 +1,280 @@
+"""What only a disk can do: names of any bytes, links, rights, drafts, disks that are full."""
+
+import errno
+import fcntl
+import os
+import random
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from unprivileged import reachable_folder, unprivileged
+
+from visionflows.errors import PlaceError, SettingsError
+from visionflows.images.formats import is_image_name
+from visionflows.storage import local, place
+from visionflows.storage.base import MISSING
+from visionflows.storage.local import LocalPlace
+from visionflows.storage.name_encoding import name_of, text_of
+
+
+def names(folder: Path) -> list[str]:
+    return [entry.name for entry in LocalPlace(folder).walk(is_image_name)]
+
+
+def make(folder: Path, *files: str) -> None:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def line_of(call) -> str:
+    """The message of the PlaceError that `call` raises."""
+    try:
+        call()
+    except PlaceError as error:
+        return str(error)
+    return "no PlaceError"
+
+
+# Names as text
+
+
+def random_names(count: int) -> list[str]:
+    """Names of one to eight pieces, from among those that a CSV or an escape could trip over."""
+    pieces = [
+        b"a",
+        b"x41",
+        b"\\",
+        b"\\x41",
+        b"\\x",
+        b"\xff",
+        b"\x80",
+        b"\xc3\xa9",
+        b"\xc3",
+        b"\xa9",
+    ]
+    pieces += [
+        b" ",
+        b",",
+        b'"',
+        b"'",
+        b"\n",
+        b"\r",
+        b"=",
+        b"/",
+        b"\\\\",
+        b"\xf0\x9f\x90\x95",
+        b"\\xff",
+    ]
+    rng = random.Random(7)
+    return [os.fsdecode(b"".join(rng.choices(pieces, k=rng.randint(1, 8)))) for _ in range(count)]
+
+
+def test_text_of_a_name_is_utf8_and_comes_back_as_the_name():
+    for name in random_names(3000):
+        text = text_of(name)
+        text.encode()
+        assert name_of(text) == name
+
+
+def test_texts_of_different_names_differ():
+    different = set(random_names(3000))
+    assert len(different) > 2000
+    assert len({text_of(name) for name in different}) == len(different)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.jpg", "a,b.jpg", 'say "hi".jpg', "two\nlines.jpg", "=1+1.jpg", "Zoë/犬.jpg", "a\\b.jpg"],
+)
+def test_ordinary_names_are_their_own_text(name):
+    assert text_of(name) == name
+
+
+def test_bytes_that_are_not_utf8_are_written_as_hex():
+    assert text_of(os.fsdecode(b"caf\xe9\\/a\\b.jpg")) == "caf\\xe9\\\\/a\\b.jpg"
+    assert text_of("caf\\xe9.jpg") == "caf\\\\xe9.jpg"
+
+
+# Listings
+
+
+def test_walk_is_in_the_order_of_whole_texts(tmp_path):
+    make(
+        tmp_path, "a/z.jpg", "a.jpg", "a-b.jpg", "a0.jpg", "B.JPG", "é.jpg", "é/1.jpg", "a/b/1.png"
+    )
+    for at, name in enumerate(random_names(300)):
+        name = name.replace("/", "").strip(".")
+        make(tmp_path, f"{name}{at % 7}/{at}.jpg" if at % 3 else f"{name}.jpg")
+    found = [text_of(name) for name in names(tmp_path)]
+    assert len(found) > 250
+    assert found == sorted(found)
+
+
+def test_walk_follows_links_but_no_loop_of_them(tmp_path):
+    make(tmp_path, "data/cats/1.jpg", "elsewhere/2.jpg")
+    (tmp_path / "data/cats/up").symlink_to("..")
+    (tmp_path / "data/self").symlink_to(".")
+    (tmp_path / "data/here.jpg").symlink_to("here.jpg")
+    (tmp_path / "data/other").symlink_to("../elsewhere")
+    assert names(tmp_path / "data") == ["cats/1.jpg", "here.jpg", "other/2.jpg"]
+
+
+def test_walk_marks_a_link_that_leads_nowhere(tmp_path):
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (entry,) = LocalPlace(tmp_path).walk(is_image_name)
+    assert (entry.name, entry.size, entry.version) == ("gone.jpg", 0, MISSING)
+
+
+def test_walk_leaves_out_what_has_no_end(tmp_path):
+    make(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
+    assert names(tmp_path) == ["a.jpg"]
+
+
+def test_walk_refuses_a_folder_it_cannot_list():
+    with reachable_folder() as folder:
+        make(folder, "open/1.jpg", "closed/2.jpg")
+        (folder / "closed").chmod(0)
+        said = unprivileged(lambda: line_of(lambda: names(folder / "closed")))
+    assert said.startswith(f"{folder}/closed: cannot be listed (Permission denied)")
+    assert "\n" not in said
+
+
+def test_walk_of_no_folder_is_one_line(tmp_path):
+    with pytest.raises(PlaceError, match=r"nowhere: no such folder; name the folder"):
+        names(tmp_path / "nowhere")
+
+
+# Whole writes
+
+
+def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path):
+    LocalPlace(tmp_path).write("a", b"x")
+    make(tmp_path, "b")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_name_that_a_folder_has_is_one_line_and_leaves_no_draft(tmp_path):
+    make(tmp_path, "taken/file")
+    with pytest.raises(PlaceError, match="taken: cannot be written"):
+        LocalPlace(tmp_path).write("taken", b"x")
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_a_place_that_may_not_be_written_is_one_line():
+    with reachable_folder() as folder:
+        (folder / "closed").mkdir(mode=0o755)
+        (folder / "closed").chmod(0o555)
+        closed = LocalPlace(folder / "closed")
+        calls = {
+            "write": lambda: closed.write("a", b"x"),
+            "probe": closed.check_writable,
+            "lock": lambda: closed.lock(".lock").__enter__(),
+            "below": closed.sub("below").check_writable,
+        }
+        for call in calls.values():
+            said = unprivileged(lambda call=call: line_of(call))
+            assert said.startswith(str(folder / "closed"))
+            assert said.endswith("this user may not write there; name a place that it may write")
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("a small disk cannot be made here: no mount command")
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be made here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", [70_000, 10_000_000])  # less than a buffer over, and far over
+def test_no_space_is_one_line_and_leaves_nothing(full_disk, size):
+    out = LocalPlace(full_disk)
+    with pytest.raises(
+        PlaceError, match=r"weights: no space left on its disk; free some"
+    ) as caught:
+        out.write("weights", bytes(size))
+    assert caught.value.__cause__.errno == errno.ENOSPC
+    assert os.listdir(full_disk) == []
+    out.write("weights", b"fits")
+
+
+@pytest.mark.parametrize("lacks", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
+    tmp_path, monkeypatch, lacks
+):
+    def flock(descriptor, operation):
+        raise OSError(lacks, os.strerror(lacks))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = len(os.listdir("/proc/self/fd")), set(local._held)
+    lock = LocalPlace(tmp_path).lock(".lock")
+    with pytest.raises(PlaceError) as caught:
+        lock.__enter__()
+    assert str(caught.value) == (
+        f"{tmp_path}/.lock: its file system has no locks ({os.strerror(lacks)}); mount it with "
+        "flock, or name another place"
+    )
+    assert (len(os.listdir("/proc/self/fd")), set(local._held)) == before
+
+
+@pytest.mark.parametrize("lacks", [errno.EINVAL, errno.ENOTSUP])
+def test_a_share_that_syncs_no_folders_takes_files_all_the_same(tmp_path, monkeypatch, lacks):
+    real, failing = os.fsync, lacks
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(failing, os.strerror(failing))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    LocalPlace(tmp_path).write("a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    failing = errno.EIO
+    with pytest.raises(PlaceError, match="b: cannot be written"):
+        LocalPlace(tmp_path).write("b", b"x")
+
+
+def test_free_bytes_of_a_folder_to_be_made(tmp_path):
+    assert LocalPlace(tmp_path / "not" / "yet").free_bytes() > 0
+
+
+# Places by name
+
+
+def test_place_of_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(place("~/photos")) == str(tmp_path / "photos")
+    assert str(place("file:///data/photos")) == "/data/photos"
+    assert str(place(Path("photos")).sub("cats")) == "photos/cats"
+
+
+@pytest.mark.parametrize("where", ["", "ftp://host/photos"])
+def test_a_place_of_no_known_kind_is_refused(where):
+    with pytest.raises(SettingsError, match="name a folder"):
+        place(where)
+
+
+def test_names_and_remove(tmp_path):
+    here = LocalPlace(tmp_path)
+    make(tmp_path, "b/file", "a/file", ".hidden")
+    (tmp_path / "link").symlink_to("b")
+    assert here.names() == ["a", "b", "link"]
+    here.remove("link")
+    assert here.read("b/file") == b"x"
+    here.remove("b")
+    here.remove("b")
+    assert here.names() == ["a"]
+    assert here.names("nowhere") == []

@@ -1,0 +1,258 @@
+"""Many objects at once: what obstore reads, what is never taken, and when boto3 reads instead."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fault_proxy import faulty
+from s3_server import KEY, SECRET
+
+from visionflows.storage import place
+from visionflows.storage.base import Entry
+from visionflows.storage.s3 import bulk_read, client
+from visionflows.storage.s3.bulk_read import reader
+
+ROOT = Path(__file__).parents[2]
+OBSTORE, BOTO3 = "visionflows", "Boto3"
+NAMES = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "Zoë/犬.jpg", "a&<b>.jpg", "=1.jpg", "~x'(!)*,;:@$.jpg"]
+NAMES += ["[1]{2}|^`.jpg", "back\\slash.jpg", '"quoted"?#.jpg', "..a/b../.c", "x.jpg/y"]
+
+
+@pytest.fixture
+def proxy(s3, monkeypatch):
+    """A proxy before the server, which does as it is told and says who asked."""
+    with faulty(s3.url, rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        yield proxy
+
+
+def read_all(here) -> list:
+    return list(here.read_many(list(here.walk())))
+
+
+def test_names_of_every_kind_are_read_through_obstore(bucket, proxy):
+    for name in NAMES:
+        bucket.write(name, name.encode())
+    entries = list(bucket.walk())
+    assert {entry.name for entry in entries} == {name for name in NAMES if name != "..a/b../.c"}
+    assert list(bucket.read_many(entries)) == [entry.name.encode() for entry in entries]
+    assert proxy.readers == {OBSTORE}
+
+
+def test_names_that_obstore_refuses_are_read_through_boto3(bucket, proxy):
+    bucket.write("two\nlines.jpg", b"two")
+    assert read_all(bucket) == [b"two"]
+    assert proxy.readers == {BOTO3}
+
+
+def test_a_key_is_never_taken_for_another(strict):
+    names = ["lead", "/lead", "a/b", "a//b", "a/./b", "a/../b", "../b", "b", "a/b/"]
+    for name in names:
+        strict.write(name, name.encode())
+    tags = {name: hashlib.md5(name.encode()).hexdigest() for name in names}
+    entries = [Entry(name, len(name), tags[name]) for name in names]
+    assert list(strict.read_many(entries)) == [name.encode() for name in names]
+
+
+def test_the_version_that_was_listed_is_asked_for(strict, monkeypatch):
+    with faulty(os.environ["AWS_ENDPOINT_URL_S3"], rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        strict.write("a", b"a")
+        assert read_all(strict) == [b"a"]
+        (asked,) = [
+            one for one in proxy.seen if one.head.startswith(b"GET /b-") and b"?" not in one.head
+        ]
+    assert asked.header("if-match").strip(b'"').decode() == hashlib.md5(b"a").hexdigest()
+
+
+def test_what_was_put_by_parts_is_read_by_boto3(strict, monkeypatch):
+    monkeypatch.setattr("visionflows.storage.s3.objects.PART", 5 << 20)
+    strict.write("large", bytes(6 << 20))
+    with faulty(os.environ["AWS_ENDPOINT_URL_S3"], rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        assert read_all(strict) == [bytes(6 << 20)]
+    assert proxy.readers == {BOTO3}
+
+
+# What is never taken
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes):
+    """A server that gives each connection's requests these answers, and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        for answer in answers:
+                            connection.recv(1 << 16)
+                            connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+TAG = hashlib.md5(b"abc").hexdigest()
+HEAD = (
+    f'HTTP/1.1 200 OK\r\nETag: "{TAG}"\r\nLast-Modified: Tue, 01 Jan 2019 00:00:00 GMT\r\n'.encode()
+)
+WHOLE = HEAD + b"Content-Length: 3\r\n\r\nabc"
+
+
+def test_a_whole_answer_is_taken(s3, monkeypatch):
+    with answering(WHOLE, WHOLE) as url:  # and hangs up, which is no fault
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert [reader("lab").at_once("a", TAG) for _ in range(5)] == [b"abc"] * 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"SMTP", WHOLE[:-1]),
+        HEAD + b"\r\nabc",
+        HEAD + b"Content-Length: x\r\n\r\nabc",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        HEAD + b"a: b\r\n" * 20 + b"x: " + b"y" * 600_000,
+        WHOLE.replace(b"abc", b"abd"),
+        WHOLE.replace(TAG.encode(), TAG[::-1].encode()),
+        b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_not_a_whole_answer_is_never_taken(s3, monkeypatch, answer):
+    with answering(answer) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert reader("lab").at_once("a", TAG) is None
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "reset", "lost", "cut", "flip", "stall"])
+def test_what_a_fault_took_boto3_brings(bucket, proxy, monkeypatch, fault):
+    monkeypatch.setenv("VISIONFLOWS_S3_TIMEOUT", "1")
+    bucket.write("a", b"the whole of it" * 1000)
+    (entry,) = bucket.walk()
+    proxy.faults, proxy.rate, proxy.most = (fault,), 1, 2  # obstore's two tries
+    assert list(bucket.read_many([entry])) == [b"the whole of it" * 1000]
+    assert proxy.readers == {OBSTORE, BOTO3}
+
+
+def test_after_a_fault_boto3_reads_for_a_while(bucket, proxy, monkeypatch):
+    bucket.write("a", b"a")
+    proxy.faults, proxy.rate = ("503",), 1
+    assert reader(bucket.bucket).at_once(bucket.prefix + "a", hashlib.md5(b"a").hexdigest()) is None
+    proxy.rate = 0
+    proxy.seen.clear()
+    assert read_all(bucket) == [b"a"]
+    assert proxy.readers == {BOTO3}
+    proxy.seen.clear()
+    monkeypatch.setattr(bulk_read, "FAULTED", 0.0)
+    assert read_all(bucket) == [b"a"]
+    assert proxy.readers == {OBSTORE}
+
+
+def test_one_object_that_is_refused_is_no_fault_of_the_server(bucket, proxy):
+    for name in ("1", "two", "3"):
+        bucket.write(name, name.encode())
+    entries = list(bucket.walk())
+    proxy.answer, proxy.only = (403, "InvalidObjectState"), b"two"
+    assert [str(one)[:4] for one in bucket.read_many(entries)][:2] == ["b'1'", "b'3'"]
+    proxy.seen.clear()
+    assert list(bucket.read_many(entries[:2])) == [b"1", b"3"]
+    assert proxy.readers == {OBSTORE}
+
+
+def test_etags_of_kms_are_found_out_once(s3, monkeypatch):
+    other = hashlib.md5(b"of what is encrypted").hexdigest()
+    headers = b"x-amz-server-side-encryption: aws:kms\r\nConnection: close\r\nContent-Length"
+    answer = WHOLE.replace(TAG.encode(), other.encode()).replace(b"Content-Length", headers)
+    with answering(answer) as url, faulty(url, rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        for readers in ({OBSTORE, BOTO3}, {BOTO3}):
+            proxy.seen.clear()
+            assert list(place("s3://lab").read_many([Entry("a", 3, other)])) == [b"abc"]
+            assert proxy.readers == readers
+
+
+# The way there
+
+
+def test_a_proxy_of_the_environment_is_used_or_not(bucket, s3, monkeypatch):
+    bucket.write("a", b"a")
+    for name in ("NO_PROXY", "no_proxy"):  # which a command in this process may have set
+        monkeypatch.delenv(name, raising=False)
+    with faulty(s3.url, rate=0) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        assert read_all(bucket) == [b"a"]
+        assert proxy.readers == {OBSTORE}
+        proxy.seen.clear()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert read_all(bucket) == [b"a"]
+    assert proxy.seen == []
+
+
+def test_the_credentials_are_the_blocks_whatever_obstores_variables_say(bucket, proxy, monkeypatch):
+    import boto3
+
+    bucket.write("a", b"a")
+    session = boto3.Session(KEY, SECRET, region_name="us-east-1")
+    monkeypatch.setattr(client, "session_of_block", lambda name: (session, proxy.url))
+    monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "lab")
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "another")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "false")
+    assert read_all(bucket) == [b"a"]
+    assert proxy.readers == {OBSTORE}
+
+
+def test_who_pays_says_so(bucket, proxy, monkeypatch):
+    bucket.write("a", b"a")
+    monkeypatch.setenv("VISIONFLOWS_S3_REQUEST_PAYER", "1")
+    assert read_all(bucket) == [b"a"]
+    assert proxy.readers == {OBSTORE}
+    paid = [one.header("x-amz-request-payer") for one in proxy.seen if one.head.startswith(b"GET")]
+    assert paid == [b"requester"] * 2
+
+
+FORKS = """
+import os, sys
+from visionflows.storage import place
+from visionflows.storage.s3 import bulk
+here = place(sys.argv[1])
+entries = list(here.walk())
+
+def forked():
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        print(bulk._usable, list(here.read_many(entries)))
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+forked()
+print("parent", list(here.read_many(entries)))
+forked()
+print("parent", list(here.read_many(entries)))
+"""
+
+
+def test_a_fork_reads_whatever_its_parent_has_read(bucket, proxy):
+    bucket.write("a", b"a")
+    command = [sys.executable, "-c", FORKS, str(bucket)]
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=100)
+    assert done.stdout.splitlines() == [
+        *("True [b'a']", "parent [b'a']", "False [b'a']", "parent [b'a']")
+    ]
+    assert time.monotonic() - began < 90
+    assert proxy.readers == {OBSTORE, BOTO3}

@@ -1,0 +1,90 @@
+"""Locks by claims, in a bucket: of the dead, of other machines, lost, and unreadable."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from visionflows.errors import LockedError
+from visionflows.storage.s3 import lease
+from visionflows.storage.s3.client import call
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_lock_of_another_machine_blocks_until_it_is_no_longer_renewed(bucket, monkeypatch):
+    other = {"machine": "another", "host": "there", "pid": 1, "born": "1"}
+    bucket.write(".lock/0123", json.dumps(other).encode())
+    with pytest.raises(LockedError, match="process 1 on there"), bucket.lock(".lock"):
+        pass
+    monkeypatch.setattr(lease, "DEAD", 1)
+    with bucket.lock(".lock", wait=20):
+        pass
+
+
+def test_a_lock_is_renewed(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED", 0.2)
+    monkeypatch.setattr(lease, "is_dead", lambda owner: False)
+    monkeypatch.setattr(lease, "DEAD", 2)
+    with bucket.lock(".lock"):
+        time.sleep(3)
+        with pytest.raises(LockedError), bucket.lock(".lock"):
+            pass
+
+
+def test_a_claim_that_cannot_be_read_is_held_and_stays(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "DEAD", 0)
+    for content in (b"{", b"[]", b'{"host": "there"}', b"\xff"):
+        bucket.write(".lock/0123", content)
+        with pytest.raises(LockedError, match=r"\.lock/0123 cannot be read"), bucket.lock(".lock"):
+            pass
+        assert bucket.read(".lock/0123") == content
+    bucket.remove(".lock/0123")
+    with bucket.lock(".lock"):
+        pass
+
+
+def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED", 0.2)
+    out, beside = bucket.sub("out"), bucket.sub("beside")
+    with out.lock(".lock"):
+        out.write("parts/1", b"mine")
+        (claim,) = out.names(".lock")
+        call("delete_object", out.bucket, Key=f"{out.prefix}.lock/{claim}")
+        time.sleep(0.5)  # it is not renewed into being again
+        for change in (
+            lambda: out.write("run.json", b"stale"),
+            lambda: out.sub("parts").write("2", b"stale"),
+            lambda: out.remove("parts"),
+            lambda: out.rename("parts", "previous"),
+        ):
+            with pytest.raises(LockedError, match="another run took this over"):
+                change()
+        beside.write("free", b"x")
+        taken = "import sys; from visionflows.storage import place\n"
+        taken += (
+            'with place(sys.argv[1]).lock(".lock"): place(sys.argv[1]).write("run.json", b"whole")'
+        )
+        subprocess.run([sys.executable, "-c", taken, str(out)], cwd=ROOT, check=True)
+    assert [entry.name for entry in bucket.walk()] == [
+        *("beside/free", "out/parts/1", "out/run.json")
+    ]
+    assert out.read("run.json") == b"whole"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_server_that_fails_as_a_lock_is_let_go_fails_no_run_and_hides_no_error(
+    bucket, monkeypatch, caplog, fails
+):
+    monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
+    told = contextlib.nullcontext() if not fails else pytest.raises(ValueError, match="of the run")
+    with told, bucket.lock(".lock"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+        if fails:
+            raise ValueError("of the run")
+    (line,) = caplog.messages
+    assert line.startswith(f"{bucket}: its lock stays for a minute, and dies then: ")

@@ -1,0 +1,70 @@
+"""Names and listings of a bucket: odd keys, many pages, and what changed since."""
+
+import concurrent.futures
+import time
+
+import pytest
+
+from visionflows.errors import SettingsError
+from visionflows.images.formats import is_image_name
+from visionflows.scoring.local_run import score_folder
+from visionflows.storage import place
+from visionflows.storage.base import ReadFailed
+
+
+def test_places_by_name():
+    assert str(place("s3://lab/store/")) == str(place("s3://lab/store")) == "s3://lab/store"
+    assert str(place("s3://lab")) == "s3://lab"
+    assert str(place("s3://lab").sub("a").sub("b")) == "s3://lab/a/b"
+    for text in ("s3://lab//a", "s3://lab/a//", "s3://lab/../a"):
+        here = place(text)
+        assert place(str(here)).prefix == here.prefix
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///a", "s3://AKIAKEY:secret@lab/a", "s3://a b/c"])
+def test_what_names_no_bucket_is_refused_and_not_repeated(text):
+    with pytest.raises(SettingsError, match="no bucket's name follows") as caught:
+        place(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_every_key_is_a_name_and_never_a_path(strict, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = next(trained.dataset.rglob("*.png")).read_bytes()
+    names = ["../up.png", "a/../b.png", "//two.png", "/lead.png", "x//y.png", "./here.png"]
+    names += ["a b+c%20d.png", "é/犬.png", "C:\\x.png"]
+    for name in names:
+        strict.write(name, picture)
+    strict.write("folder/", b"")
+    strict.write("folder.png/", b"")
+    found = [entry.name for entry in strict.walk(is_image_name)]
+    assert found == sorted(names)
+    assert all(strict.read(name) == picture for name in names)
+    before = sorted(tmp_path.rglob("*"))
+    run = score_folder(str(strict), f"{strict}-out", "shapes", trained.store)
+    assert run["books"]["by_status"] == {"ok": len(names)}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_listing_of_pages_is_whole(strict):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: strict.write(f"{n:05d}.png", b"x"), range(1203)))
+    assert [entry.name for entry in strict.walk()] == [f"{n:05d}.png" for n in range(1203)]
+    strict.remove("")
+    assert not strict.exists()
+
+
+@pytest.mark.parametrize("server", ["bucket", "strict"])
+def test_what_changed_or_went_after_the_listing_is_told(request, server):
+    here = request.getfixturevalue(server).sub("in")
+    for name in ("changed", "gone", "same"):
+        here.write(name, b"before")
+    entries = list(here.walk())
+    here.write("changed", b"after!")
+    here.remove("gone")
+    time.sleep(0.1)
+    changed, gone, same = here.read_many(entries)
+    assert isinstance(changed, ReadFailed)
+    assert "changed after it was listed" in changed.strerror
+    assert isinstance(gone, FileNotFoundError)
+    assert same == b"before"

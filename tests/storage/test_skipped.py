@@ -1,0 +1,95 @@
+"""What a walk passes over, on a disk and in a bucket alike, and what it says of it."""
+
+import json
+import os
+
+import pytest
+from unprivileged import reachable_folder, unprivileged
+
+from visionflows.errors import PlaceError
+from visionflows.storage import place
+from visionflows.storage.base import Passed, hidden_as
+from visionflows.storage.local import LocalPlace
+
+LEFT_BEHIND = {
+    "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir",
+    "a/@eaDir/2.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir",
+    "b/@eadir/1.jpg": "@eaDir",
+    "#recycle/old.jpg": "#recycle",
+    "@Recycle/old.jpg": "@Recycle",
+    "lost+found/#12.jpg": "lost+found",
+    "$Recycle.Bin/S-1-5-21/$R1.jpg": "$RECYCLE.BIN",
+    "System Volume Information/x.jpg": "System Volume Information",
+    "found.001/file0000.jpg": "found.000",
+    "2020 Previews.lrdata/A/1.jpg": "*.lrdata",
+    "__MACOSX/a/1.jpg": "__MACOSX",
+    ".Trash-1000/files/1.jpg": ".*",
+    "a/.hidden.jpg": ".*",
+    "a/._1.jpg": ".*",
+}
+PICTURES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "found/1.jpg", "lrdata/1.jpg", "recycle/1.jpg"]
+
+
+@pytest.fixture
+def here(where, tmp_path):
+    return place(where(tmp_path / "here"))
+
+
+def test_what_systems_leave_is_passed_over_and_counted(here):
+    for name in (*PICTURES, *LEFT_BEHIND):
+        here.write(name, b"x")
+    passed = Passed()
+    assert [entry.name for entry in here.walk(passed=passed)] == PICTURES
+    assert passed.hidden == {**dict.fromkeys(LEFT_BEHIND.values(), 1), "@eaDir": 2, ".*": 3}
+    (line,) = passed.lines()
+    assert "1 $RECYCLE.BIN, 1 *.lrdata, 3 .*" in line
+    assert [entry.name for entry in here.walk()] == PICTURES
+
+
+@pytest.mark.parametrize(
+    "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "..", ""]
+)
+def test_what_only_resembles_it_is_not_hidden(name):
+    assert not hidden_as(name)
+
+
+def test_a_walk_that_passes_over_nothing_says_nothing(here):
+    here.write("a/1.jpg", b"x")
+    passed = Passed()
+    list(here.walk(passed=passed))
+    assert passed == Passed()
+    assert passed.lines() == []
+
+
+def test_a_closed_folder_is_told_and_the_rest_is_found():
+    with reachable_folder() as folder:
+        for name in ("a/1.jpg", "private/2.jpg", "z/deep/3.jpg", "z/4.jpg", "z/to"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"x")
+        (folder / "z/to").unlink()
+        (folder / "z/to").symlink_to("../private/2.jpg")  # as closed as what it leads to
+        for name in ("private", "z/deep"):
+            (folder / name).chmod(0)
+
+        def seen() -> str:
+            passed = Passed()
+            found = [entry.name for entry in LocalPlace(folder).walk(str.isascii, passed)]
+            return json.dumps([found, passed.closed, passed.lines()])
+
+        found, closed, (line,) = json.loads(unprivileged(seen))
+    assert found == ["a/1.jpg", "z/4.jpg", "z/to"]
+    assert closed == {"private": "Permission denied", "z/deep": "Permission denied"}
+    assert line == (
+        "folders closed to this user, left out: 2, private (Permission denied), "
+        "z/deep (Permission denied)"
+    )
+
+
+def test_a_folder_that_fails_for_another_reason_ends_the_walk(tmp_path, monkeypatch):
+    # A path of over 4,096 bytes stands for a share that is gone: not closed, and not to be listed.
+    monkeypatch.chdir(tmp_path)
+    for _ in range(21):
+        os.mkdir("x" * 200)
+        os.chdir("x" * 200)
+    with pytest.raises(PlaceError, match=r"cannot be listed \(File name too long\)"):
+        list(LocalPlace(tmp_path).walk())

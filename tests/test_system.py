@@ -1,0 +1,123 @@
+"""Cores and memory: by affinity, by quotas and limits of cgroups, and where there are neither."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from visionflows import system
+
+GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch, tmp_path) -> Path:
+    """A node of 96 cores and 256 GiB without limits; the folder its cgroups lie in."""
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 256 * GIB // 4096}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(96)), raising=False)
+    monkeypatch.setattr(system, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(system, "OWN_CGROUP", tmp_path / "own")
+    return tmp_path
+
+
+def write(folder: Path, own: str, files: dict[str, str]) -> None:
+    (folder / "own").write_text(own)
+    for name, text in files.items():
+        path = folder / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+
+def test_a_machine_without_limits_gives_all_it_has():
+    assert (system.cores(), system.memory_bytes(), system.decoders()) == (96, 256 * GIB, 96)
+
+
+@pytest.mark.parametrize(
+    "own, files",
+    [
+        ("0::/\n", {"cpu.max": "200000 100000", "memory.max": f"{16 * GIB}"}),
+        ("0::/a/b\n", {"a/b/cpu.max": "150000 100000", "a/b/memory.max": f"{16 * GIB}"}),
+        (  # what is around it holds as well
+            "0::/a/b\n",
+            {
+                **{"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"},
+                **{"a/memory.max": f"{16 * GIB}", "a/b/memory.max": "max"},
+            },
+        ),
+        ("0::/a\n", {"a/cpu.max": "200000 100000", "a/memory.high": f"{16 * GIB}"}),
+        (  # version 1, each controller with a tree of its own
+            "5:cpu,cpuacct:/a\n4:memory:/b/c\n0::/\n",
+            {
+                "cpu,cpuacct/a/cpu.cfs_quota_us": "200000",
+                "cpu,cpuacct/a/cpu.cfs_period_us": "100000",
+                "memory/b/memory.limit_in_bytes": f"{16 * GIB}",
+                "memory/b/c/memory.limit_in_bytes": "9223372036854771712",
+            },
+        ),
+        (  # version 1 inside a container, where its own cgroup is what is mounted
+            "5:cpu:/docker/8f2\n4:memory:/docker/8f2\n",
+            {
+                **{"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"},
+                "memory/memory.limit_in_bytes": f"{16 * GIB}",
+            },
+        ),
+        ("", {"unified/cpu.max": "200000 100000", "unified/memory.max": f"{16 * GIB}"}),
+    ],
+)
+def test_what_a_cgroup_or_one_around_it_allows(large, own, files):
+    write(large, own, files)
+    assert (system.cores(), system.memory_bytes(), system.decoders()) == (2, 16 * GIB, 2)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "max 100000", "memory.max": "max", "memory.high": "max"},
+        {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+        {"cpu.max": "", "memory.max": "x"},
+    ],
+)
+def test_a_cgroup_that_limits_nothing(large, files):
+    write(large, "0::/\n1:cpu:/\n", files)
+    assert (system.cores(), system.memory_bytes()) == (96, 256 * GIB)
+
+
+def test_many_cores_with_little_memory_run_as_many_decoders_as_it_holds(large):
+    write(large, "0::/\n", {"memory.max": f"{16 * GIB}"})
+    assert (system.cores(), system.decoders()) == (96, 16)
+    assert system.decoders(each=4 * GIB) == 2
+    assert system.decoders(each=64 * GIB) == 1
+
+
+def test_a_system_without_affinity_such_as_macos(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 10)
+    assert (system.cores(), system.decoders()) == (10, 10)
+
+
+def test_a_system_that_does_not_say_how_much_memory_there_is(monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: int("x"))
+    assert system.memory_bytes() == 4 * GIB
+
+
+def test_an_address_space_that_is_limited():
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (3 * GIB, 3 * GIB))
+
+    code = "from visionflows.system import memory_bytes; print(memory_bytes())"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, preexec_fn=limited, stdout=subprocess.PIPE, check=True)
+    assert int(ran.stdout) <= 3 * GIB
+
+
+def test_nothing_else_counts_cores_or_memory():
+    root = Path(__file__).parents[1]
+    asking = ("cpu_count", "sched_getaffinity", "SC_PHYS_PAGES")
+    for folder in ("visionflows", "tasks", "flows"):
+        for path in (root / folder).rglob("*.py"):
+            if path != root / "visionflows/system.py":
+                assert not [word for word in asking if word in path.read_text()], path

@@ -1,0 +1,69 @@
+"""Memory that a training frees is its next step's, and the system's when it is done."""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visionflows.training.allocator_settings import kept_memory
+from visionflows.training.learner import make_loaders
+from visionflows.training.settings import TrainSettings
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
+SIZE = 256 << 20
+
+
+def faults() -> int:
+    """How many pages the system gives for an array that is made, filled and freed."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(SIZE, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident() -> int:
+    with open("/proc/self/statm", encoding="utf-8") as pages:
+        return int(pages.read().split()[1]) * resource.getpagesize()
+
+
+def grown_and_kept() -> None:
+    """Prints, as JSON, the pages of an array outside and within, and what stays after each."""
+    before = resident()
+    outside = [faults() for _ in range(3)]
+    with kept_memory():
+        faults()
+        inside = [faults() for _ in range(3)]
+        kept = resident() - before
+    left = resident() - before
+    print(json.dumps({"outside": outside, "inside": inside, "kept": kept, "left": left}))
+    print(faults())
+
+
+def test_freed_memory_is_kept_for_the_next_step_and_given_back_after_the_last():
+    """In a process of its own: a thread whose allocation ever failed has another arena since."""
+    program = "from test_kept_memory import grown_and_kept; grown_and_kept()"
+    run = [sys.executable, "-c", program]
+    told = subprocess.run(run, cwd=Path(__file__).parent, check=True, capture_output=True)
+    seen, afterwards = map(json.loads, told.stdout.splitlines())
+    assert max(seen["inside"]) < min(seen["outside"]) / 4
+    assert seen["kept"] > SIZE / 2
+    assert seen["left"] < SIZE / 2
+    assert afterwards > max(seen["inside"])
+
+
+def test_a_process_that_loads_images_meanwhile_keeps_none(trained):
+    """Each item stands for what it cost: how many pages, when it was made a second time."""
+    settings = TrainSettings(
+        architecture="resnet18", pretrained="none", image_size=32, augment=False, workers=1
+    )
+    with kept_memory():
+        loader = make_loaders(trained.table, trained.dataset, settings).valid
+        loader.create_item = lambda at: (faults(), faults())
+        loader.after_item = loader.before_batch = loader.after_batch = lambda given: given
+        again = [second for batch in loader for second in batch[1].tolist()]
+    assert again
+    assert min(again) > SIZE // resource.getpagesize() / 600  # huge pages, or near a hundred

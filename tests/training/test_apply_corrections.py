@@ -1,0 +1,239 @@
+"""A table as people corrected it: which labels count, on which side, and what is brought along."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, write_shapes
+from PIL import Image
+
+from flows.train import train
+from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, notes
+from visionflows.datasets.split import look_alikes
+from visionflows.errors import TableError
+from visionflows.hashing import sha256_of
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.review.corrections import Correction, written
+from visionflows.training.apply_corrections import NONE, with_corrections
+from visionflows.training.comparison.paired_predictions import paired
+from visionflows.training.settings import TrainSettings
+
+TINY = TrainSettings(
+    **{"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0},
+    epochs=1,
+    precision="float32",
+)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    return write_shapes(tmp_path / "shapes", each=12)
+
+
+@pytest.fixture
+def inbox(tmp_path) -> Path:
+    """Photos that were scored: none of them is in the dataset."""
+    return write_shapes(tmp_path / "in", each=6, first_seed=500)
+
+
+def said(root: Path, path: str, label: str, answer: str = "other") -> Correction:
+    sha256 = sha256_of((root / path).read_bytes())
+    return Correction(path, sha256, label, answer if label else "none", root=str(root))
+
+
+def saved(folder: Path, *rows: Correction, name: str = "corrections.csv") -> str:
+    (folder / name).write_bytes(written(rows))
+    return str(folder / name)
+
+
+def row_of(files, path: str):
+    return files[files.path == path].iloc[0]
+
+
+def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_path):
+    files = build_table(dataset, "folder")
+    valid = files[files.is_valid].path.tolist()
+    shutil.copy(dataset / valid[0], dataset / "circle/copy.png")  # the same content, elsewhere
+    files = build_table(dataset, "folder")
+    changed, confirmed, none = valid[0], valid[1], valid[2]
+    other = next(name for name in CLASSES if name not in changed)
+    place = saved(
+        tmp_path,
+        said(dataset, changed, other),
+        said(dataset, confirmed, confirmed.partition("/")[0], "right"),
+        said(dataset, none, ""),
+    )
+    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY)
+    assert found.folder == dataset
+    for path, label in ((changed, other), ("circle/copy.png", other)):
+        row = row_of(found.files, path)
+        assert (row.label, bool(row.is_valid), row.status) == (label, False, "ok")
+    assert not row_of(found.files, confirmed).is_valid
+    left_out = row_of(found.files, none)
+    assert (left_out.status, left_out.label, left_out.error) == ("unlabelled", "", NONE)
+    told = found.files.attrs["corrections"]
+    assert (told["taken"], told["changed"], told["left_out"], told["lost"]) == (2, 1, 1, 0)
+    assert fingerprint(found.files) != fingerprint(files)
+    assert any("2 labels taken from people" in note for note in notes(found.files))
+    others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
+    assert found.files[others].equals(files[others])
+
+    kept = with_corrections(files, dataset, [place], tmp_path / "store", TINY, valid_pct=0.2)
+    assert row_of(kept.files, changed)[["label", "is_valid"]].tolist() == [other, True]
+    assert not row_of(kept.files, none).is_valid
+
+
+def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
+    files, store = build_table(dataset, "folder"), where(tmp_path / "store")
+    paths = [f"{name}/{500 + number:04d}.png" for name in CLASSES for number in range(3)]
+    rows = [said(inbox, path, CLASSES[at % 3]) for at, path in enumerate(paths)]
+    rows = [row._replace(root=where(inbox)) for row in rows]
+    (inbox / paths[0]).unlink()  # gone by now
+    (inbox / paths[1]).write_bytes(b"another content")
+    place = saved(tmp_path, *rows)
+    found = with_corrections(files, dataset, [place], store, TINY)
+    told = found.files.attrs["corrections"]
+    assert (told["taken"], told["brought"], told["lost"]) == (7, 7, 2)
+    assert any(f"not trained on: 2, {paths[0]}" in note for note in notes(found.files))
+    new = found.files[found.files.path.str.startswith("corrections/")]
+    assert {*zip(new.sha256, new.label, strict=True)} == {
+        (row.sha256, row.label) for row in rows[2:]
+    }
+    assert not new.is_valid.any()
+    assert list(found.files.columns) == COLUMNS
+    for row in found.files.itertuples():  # all that is named is there, with its content
+        assert sha256_of((found.folder / row.path).read_bytes()) == row.sha256
+    assert sorted(path.name for path in dataset.iterdir()) == sorted(CLASSES)  # left as it was
+
+    shutil.rmtree(inbox)  # the inbox is emptied: what was brought is still there
+    again = with_corrections(files, dataset, [place], store, TINY)
+    assert again.folder == found.folder
+    assert again.files.equals(found.files)
+    half = with_corrections(files, dataset, [place], store, TINY, valid_pct=0.5).files
+    assert 0 < half[half.path.isin(new.path)].is_valid.sum() < 7
+
+
+def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_path):
+    row = said(inbox, "square/0500.png", "square")._replace(root="/nowhere")
+    found = with_corrections(
+        build_table(dataset, "folder"), dataset, [saved(inbox, row)], tmp_path / "store", TINY
+    )
+    assert found.files.attrs["corrections"]["brought"] == 1
+
+
+def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_path):
+    place = saved(tmp_path, said(inbox, "square/0500.png", "square"))
+    shutil.rmtree(inbox)
+    with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; bring"):
+        with_corrections(build_table(dataset, "folder"), dataset, [place], tmp_path / "store", TINY)
+
+
+def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
+    caplog.set_level("INFO")
+    one = saved(tmp_path, said(dataset, "circle/0000.png", "square"), name="1.csv")
+    two = saved(tmp_path, said(dataset, "circle/0000.png", "stripes"), name="2.csv")
+    files = build_table(dataset, "folder")
+    for places, label in (([one, two], "stripes"), ([two, one], "square")):
+        found = with_corrections(files, dataset, places, tmp_path / "store", TINY)
+        assert row_of(found.files, "circle/0000.png").label == label
+    assert "told differently by several corrections, the last counts: 1" in caplog.text
+
+
+def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
+    files, store = build_table(dataset, "folder"), tmp_path / "store"
+    paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))
+    few = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:9]))
+    with pytest.raises(TableError, match="wolf is no class of the dataset, and 9 images have it"):
+        with_corrections(files, dataset, [few], store, TINY)
+    enough = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:10]))
+    found = with_corrections(files, dataset, [enough], store, TINY).files
+    assert {*found[found.status == "ok"].label} == {*CLASSES, "wolf"}
+    assert any("never judged: wolf" in note for note in notes(found))
+
+
+def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tmp_path):
+    paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))[:12]
+    place = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
+    for path in paths[9:]:
+        (inbox / path).unlink()
+    why = "and 9 images have it .*takes 10, 3 corrected images were not found"
+    with pytest.raises(TableError, match=why):
+        with_corrections(build_table(dataset, "folder"), dataset, [place], tmp_path / "store", TINY)
+
+
+def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path):
+    """Else a network is judged by what it has learnt."""
+    files = build_table(dataset, "folder", seed=3)
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    rows = []
+    for number, row in enumerate(files.itertuples()):
+        with Image.open(dataset / row.path) as image:
+            image.resize((38, 38)).save(inbox / f"{number}.png")
+        rows.append(said(inbox, f"{number}.png", row.label))
+    place = saved(tmp_path, *rows)
+    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY, valid_pct=0.5).files
+    usable = found[found.status == "ok"]
+    valid = {*usable.sha256[usable.is_valid]}
+    groups = look_alikes(usable)
+    assert sum(map(len, groups)) > len(files)
+    assert not [one for one in groups if 0 < len(valid.intersection(one)) < len(one)]
+    assert {*files.sha256[files.is_valid]} <= valid
+
+
+def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_path):
+    with Image.open(dataset / "circle/0000.png") as image:
+        image.resize((38, 38)).save(dataset / "square/small.png")
+    files = build_table(dataset, "folder")
+    beside = "look alike under different labels"
+    assert [note for note in notes(files) if note.startswith(beside)]
+    place = saved(tmp_path, said(dataset, "square/small.png", "circle"))
+    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY).files
+    assert not [note for note in notes(found) if note.startswith(beside)]
+    assert [note for note in notes(found) if note.startswith("look alike: 2 images")]
+
+
+def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_path):
+    files = build_table(dataset, "folder")
+    valid = files[files.is_valid].path
+    place = saved(tmp_path, *(said(dataset, path, path.partition("/")[0]) for path in valid))
+    with pytest.raises(TableError, match="to train on and 0 to validate on; add images"):
+        with_corrections(files, dataset, [place], tmp_path / "store", TINY)
+
+
+def test_no_corrections_yet_change_nothing(dataset, tmp_path):
+    (tmp_path / "out/corrections").mkdir(parents=True)
+    files = build_table(dataset, "folder")
+    found = with_corrections(files, dataset, [str(tmp_path / "out")], tmp_path / "store", TINY)
+    assert found.files is files
+    assert found.folder == dataset
+
+
+def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbox, tmp_path):
+    paths = [f"{name}/050{at}.png" for name in CLASSES for at in range(4)]
+    rows = [said(inbox, path, path.partition("/")[0], "right") for path in paths]
+    place, store = saved(tmp_path, *rows), str(tmp_path / "store")
+    published = train(
+        str(dataset),
+        "shapes",
+        settings=TINY,
+        store=store,
+        corrections=(place,),
+        corrections_in_validation=True,
+    )
+    model = load(find(published, store))
+    told = model.info.dataset.corrections
+    assert (told.taken, told.brought, told.in_validation, told.files) == (12, 12, True, [place])
+    assert "12 labels from people" in model.place.read("report.html").decode()
+    assert model.info.dataset.train + model.info.dataset.valid == 48
+    listed = csv.DictReader(model.place.read("files.csv").decode().splitlines())
+    there = [row for row in listed if row["path"].startswith("corrections/")]
+    assert {row["sha256"] for row in there} == {row.sha256 for row in rows}
+    judged = sum(row["is_valid"] == "True" for row in there)
+    assert judged
+    pairs = paired(published, trained.place, dataset, store)
+    assert sum(answer.path.startswith("corrections/") for answer in pairs.answers) == judged
+    assert pairs.gone == 0

@@ -1,0 +1,172 @@
+"""Drafts: what is gone on from, what is not believed, who waits, and what is left behind."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from visionflows.training import checkpoint as drafts
+from visionflows.training.checkpoint import draft_of, fine_tuned, kept, key_of
+from visionflows.training.settings import TrainSettings
+
+KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"
+TABLE = pd.DataFrame(
+    {"path": ["a", "b"], "label": ["x", "y"], "is_valid": [True, False], "sha256": ["1", "2"]}
+).assign(status="ok")
+SETTINGS = TrainSettings(architecture="resnet18", pretrained="none", image_size=32, workers=0)
+
+
+@pytest.fixture
+def whole(trained, tmp_path):
+    """The folder of a store's drafts, and in it a draft that was killed after its fine-tuning."""
+    folder = tmp_path / "store/.drafts" / KEY
+    folder.mkdir(parents=True)
+    for name in ("weights.safetensors", "training.json"):
+        (folder / name).write_bytes((trained.store.parent / "draft" / name).read_bytes())
+    return folder.parent
+
+
+def left(folder) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name != ".lock")
+
+
+def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, caplog):
+    caplog.set_level("INFO", "visionflows")
+    (whole / KEY / "pictures").mkdir()
+    (whole / KEY / "export.pkl").write_bytes(b"of a run that wanted one")
+    with draft_of(tmp_path / "store", KEY) as draft:
+        record = fine_tuned(trained.table, trained.dataset, draft, SETTINGS)
+        assert left(draft) == ["training.json", "weights.safetensors"]
+    assert record == trained.record
+    assert "going on from the fine-tuning of an earlier run" in caplog.text
+    assert left(whole) == []  # it was published
+
+
+@pytest.mark.parametrize("torn", ["weights", "half", "empty", "list", "keys", "gone", "nothing"])
+def test_a_torn_draft_is_not_believed(trained, whole, torn):
+    record, weights = whole / KEY / "training.json", whole / KEY / "weights.safetensors"
+    text = record.read_text()
+    assert kept(whole / KEY) == trained.record
+    if torn == "weights":
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    elif torn == "gone":
+        weights.unlink()
+    elif torn == "nothing":
+        record.unlink()
+    else:
+        without = {key: value for key, value in json.loads(text).items() if key != "classes"}
+        texts = {"half": text[:200], "empty": "", "list": "[]", "keys": json.dumps(without)}
+        record.write_text(texts[torn])
+    assert kept(whole / KEY) is None
+
+
+def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
+    (whole / KEY / "weights.safetensors").write_bytes(b"")
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    with draft_of(tmp_path / "store", KEY) as draft:
+        record = fine_tuned(trained.table, trained.dataset, draft, settings)
+        assert len(record["history"]) == 1
+        assert kept(draft) == record  # to the last digit, through JSON
+
+
+def test_a_failure_leaves_a_draft_that_was_trained_and_no_other(whole, tmp_path):
+    with pytest.raises(OSError, match="disk"), draft_of(tmp_path / "store", KEY):
+        raise OSError("disk")
+    assert KEY in left(whole)
+    with pytest.raises(KeyboardInterrupt), draft_of(tmp_path / "store", OTHER):
+        raise KeyboardInterrupt
+    assert [name for name in left(whole) if name.startswith(OTHER)] == []
+
+
+def test_drafts_that_nobody_goes_on_from_are_cleared(whole, tmp_path):
+    (whole / OTHER).mkdir()  # killed while its weights were written
+    (whole / OTHER / "weights.safetensors").write_bytes(b"half")
+    (whole / f"{'0' * 31}3.lock").touch()  # killed while it trained
+    (whole / "mine.txt").touch()
+    with draft_of(tmp_path / "store", "0" * 31 + "4"):
+        assert left(whole) == [KEY, "0" * 31 + "4.lock", "mine.txt"]
+    eight_days_ago = time.time() - 8 * 24 * 3600
+    os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
+    with draft_of(tmp_path / "store", OTHER):
+        pass
+    assert left(whole) == ["mine.txt"]
+
+
+def test_a_draft_that_somebody_is_at_is_never_cleared(whole, tmp_path):
+    eight_days_ago = time.time() - 8 * 24 * 3600
+    os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
+    holder = another_run(tmp_path / "store", "import time; time.sleep(600)")
+    with draft_of(tmp_path / "store", OTHER):
+        assert KEY not in left(whole)  # eight days old: it was cleared by the holder
+        assert f"{KEY}.lock" in left(whole)
+    holder.kill()
+    holder.wait()
+
+
+def another_run(store, does: str) -> subprocess.Popen:
+    """A process that has this draft, and says so."""
+    code = (
+        "from visionflows.training.checkpoint import draft_of\n"
+        f"with draft_of({str(store)!r}, {KEY!r}) as draft:\n"
+        f"    print('held', flush=True)\n    {does}\n    print('done', flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
+    caplog.set_level("INFO", "visionflows")
+    does = "import time; draft.mkdir(); time.sleep(2); (draft / 'training.json').touch()"
+    other = another_run(tmp_path / "store", "import time; time.sleep(600)" if killed else does)
+    began = time.monotonic()
+    if killed:
+        other.send_signal(signal.SIGKILL)
+    with draft_of(tmp_path / "store", KEY) as draft:
+        assert killed or time.monotonic() - began > 1
+        assert not draft.exists()  # published by the other, or never begun
+        assert other.wait() == (-signal.SIGKILL if killed else 0)
+    assert killed or "waiting for it to end" in caplog.text
+    assert left(tmp_path / "store/.drafts") == []
+
+
+def test_drafts_of_a_store_in_a_bucket_lie_in_the_cache(s3, tmp_path):
+    with draft_of("s3://bucket/store", KEY) as draft:
+        assert draft.parent == tmp_path / "cache/drafts"
+
+
+def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"1")
+    own = SETTINGS.model_copy(update={"pretrained": str(weights)})
+    other = TABLE.assign(label=["x", "z"])
+    keys = {
+        key_of(TABLE, SETTINGS, "folder", 0.2),
+        key_of(other, SETTINGS, "folder", 0.2),
+        key_of(TABLE.assign(is_valid=[False, True]), SETTINGS, "folder", 0.2),
+        key_of(TABLE, SETTINGS.model_copy(update={"seed": 1}), "folder", 0.2),
+        key_of(TABLE, SETTINGS, "uppercase", 0.2),
+        key_of(TABLE, SETTINGS, "folder", 0.25),
+        key_of(TABLE, own, "folder", 0.2),
+    }
+    assert key_of(TABLE.sort_index(ascending=False), SETTINGS, "folder", 0.2) in keys
+    weights.write_bytes(b"2")  # the same name, and other weights to start from
+    keys.add(key_of(TABLE, own, "folder", 0.2))
+    monkeypatch.setattr(drafts, "versions", lambda: {"torch": "another"})
+    keys.add(key_of(TABLE, SETTINGS, "folder", 0.2))
+    assert len(keys) == 9
+
+
+def test_a_loss_that_is_no_number_comes_back(whole):
+    path = whole / KEY / "training.json"
+    record = json.loads(path.read_text())
+    record["history"][0]["train_loss"] = math.nan
+    path.write_text(json.dumps(record))
+    assert math.isnan(kept(whole / KEY)["history"][0]["train_loss"])

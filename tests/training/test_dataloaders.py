@@ -1,0 +1,130 @@
+"""Images beside a training: the same batches by a thread as by processes, and no thread left."""
+
+import re
+import threading
+import time
+
+import pytest
+from conftest import write_oblong
+
+from visionflows.datasets.file_table import build_table
+from visionflows.errors import TrainError
+from visionflows.training import dataloaders
+from visionflows.training.learner import make_loaders
+from visionflows.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, batch_size=8, augment=False
+)
+
+
+def loaders_of(trained, **settings):
+    return make_loaders(trained.table, trained.dataset, SETTINGS.model_copy(update=settings))
+
+
+def test_a_thread_loads_ahead_what_processes_load(trained):
+    by_thread, by_processes = loaders_of(trained, workers=0), loaders_of(trained, workers=2)
+    assert len(list(by_thread.train)) == len(by_thread.train) > 1
+    for here, there in zip(by_thread.valid, by_processes.valid, strict=True):
+        assert all(bool((one == other).all()) for one, other in zip(here, there, strict=True))
+
+
+def test_one_thread_loads_in_order_and_the_next_batch_while_one_trains(trained):
+    loader = loaders_of(trained, workers=0).valid
+    create, opened, next_one = loader.create_item, [], threading.Event()
+
+    def create_item(at):
+        opened.append((at, threading.current_thread()))
+        if len(opened) > loader.bs:
+            next_one.set()
+        return create(at)
+
+    loader.create_item = create_item
+    batches = iter(loader)
+    next(batches)
+    assert next_one.wait(10)
+    assert len(list(batches)) == len(loader) - 1
+    assert [at for at, _ in opened] == list(range(len(loader.dataset)))
+    assert {by for _, by in opened}.isdisjoint({threading.main_thread()})
+    assert len({by for _, by in opened}) == 1
+
+
+def test_what_fails_while_loading_is_told_where_the_batch_is_taken(trained):
+    loader = loaders_of(trained, workers=0).valid
+
+    def create_item(at):
+        raise OSError("the disk is gone")
+
+    loader.create_item = create_item
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(loader)
+
+
+def test_a_loader_that_is_left_early_begins_anew(trained):
+    loaders = loaders_of(trained, workers=0)
+    first = next(iter(loaders.valid))[1]
+    assert bool((next(iter(loaders.valid))[1] == first).all())
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+def test_crops_do_not_depend_on_what_was_loaded_in_vain(tmp_path, pause):
+    """A batch taken alone, a pass that is left: how far the thread came then is chance."""
+    write_oblong(tmp_path)
+    table = build_table(tmp_path, "folder", valid_pct=0.25)
+    settings = SETTINGS.model_copy(update={"batch_size": 4, "image_size": 24, "workers": 0})
+    shown = []
+    for wait in (0, pause):
+        loader = make_loaders(table, tmp_path, settings).train
+        loader.one_batch()
+        next(iter(loader))
+        time.sleep(wait)
+        shown.append([batch[0] for batch in loader] + [batch[0] for batch in loader])
+    first, second = shown
+    assert all(bool((one == other).all()) for one, other in zip(first, second, strict=True))
+    assert not bool((first[0] == first[len(first) // 2]).all())  # another epoch, other crops
+
+
+def test_one_batch_leaves_no_thread_at_work(trained):
+    loader = loaders_of(trained, workers=2).train
+    create, opened = loader.create_item, []
+    loader.create_item = lambda at: opened.append(at) or create(at)
+    loader.one_batch()
+    time.sleep(0.3)
+    assert len(opened) == loader.bs
+
+
+@pytest.mark.parametrize(
+    "cores, workers, wanted", [(2, None, 0), (4, None, 0), (2, 3, 3), (64, 0, 0)]
+)
+def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
+    monkeypatch.setattr(dataloaders, "cores", lambda: cores)
+    monkeypatch.setattr("fastai.torch_core.defaults.use_cuda", False)
+    assert dataloaders.processes(SETTINGS.model_copy(update={"workers": workers})) == wanted
+
+
+def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
+    monkeypatch.setattr(dataloaders, "decoders", lambda: 64)
+    monkeypatch.setattr(dataloaders, "cores", lambda: 64)
+    assert dataloaders.processes(SETTINGS) == 16
+    monkeypatch.setattr(dataloaders, "cores", lambda: 2)
+    assert dataloaders.processes(SETTINGS.model_copy(update={"decode": "full"})) == 16
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("lost", ["gone", "cut"])
+def test_an_image_that_is_lost_in_mid_training_is_one_line_of_ours(tmp_path, workers, lost):
+    folder = write_oblong(tmp_path / "in")
+    table = build_table(folder, "folder", valid_pct=0.25)
+    settings = SETTINGS.model_copy(update={"batch_size": 4, "workers": workers})
+    loader = make_loaders(table, folder, settings).train
+    assert len(list(loader)) == 4
+    for file in folder.rglob("*.png"):
+        file.unlink() if lost == "gone" else file.write_bytes(file.read_bytes()[:-60])
+    with pytest.raises(TrainError) as told:
+        list(loader)
+    why = "the file was gone when it was read" if lost == "gone" else "image file is truncated"
+    assert re.fullmatch(
+        rf"{folder}/\w+/\d+\.png: (OSError: )?{why}, and could be read when the table "
+        "was made: leave the dataset alone while it is trained on, and run it again",
+        str(told.value),
+    )

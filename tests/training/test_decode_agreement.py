@@ -1,0 +1,66 @@
+"""Training sees what scoring sees; and how far whole and scaled images agree is measured."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import encoded, picture
+from PIL import Image
+
+from visionflows.datasets.file_table import build_table
+from visionflows.images.decode_options import Opening
+from visionflows.images.open import pixels
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.training.evidence.decode_agreement import decode_agreement, of_draft
+from visionflows.training.learner import make_loaders
+from visionflows.training.settings import TrainSettings
+
+
+def write(folder, size: tuple[int, int] = (400, 300)) -> None:
+    """Large pictures of two classes, photos and logos on nothing."""
+    for kind in ("jpg", "png"):
+        (folder / kind).mkdir()
+        for seed in range(6):
+            image = picture(seed, size, "RGB" if kind == "jpg" else "RGBA")
+            if kind == "png":
+                image.putalpha(Image.fromarray(np.asarray(picture(seed + 9, size, "L"))))
+            (folder / kind / f"{seed}.{kind}").write_bytes(
+                encoded(image, "JPEG" if kind == "jpg" else "PNG")
+            )
+
+
+@pytest.mark.parametrize("decode, side", [("auto", 32), ("scaled", 32), ("full", None)])
+def test_training_sees_what_scoring_sees(tmp_path, decode, side):
+    write(tmp_path)
+    settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
+    assert settings.opening == Opening("white", "declared", side)
+    table = build_table(tmp_path, "folder", opening=settings.opening)
+    assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
+    valid = make_loaders(table, tmp_path, settings).valid_ds
+    paths = table[table.is_valid].path
+    for path, (image, _) in zip(paths, valid, strict=True):
+        shown = settings_resize(image, settings)
+        scored = pixels(tmp_path / path, 32, "crop", opening=settings.opening)
+        np.testing.assert_array_equal(shown, scored)
+
+
+def settings_resize(image, settings: TrainSettings) -> np.ndarray:
+    from visionflows.training.learner import _resize
+
+    return np.asarray(_resize(settings)(image, split_idx=1))
+
+
+def test_agreement_is_measured_on_large_images_alone(trained, tmp_path):
+    write(tmp_path)
+    model = load(find("shapes", trained.store))
+    found = decode_agreement(model, tmp_path, [f"jpg/{seed}.jpg" for seed in range(6)])
+    assert found["images"] == 6
+    assert 0 < found["largest_difference"] < 0.5
+    assert found["mean_difference"] <= found["largest_difference"]
+    assert 0 <= found["flips"] <= 6
+    rows = [("jpg/0.jpg", 400, 300), ("jpg/1.jpg", 400, 127), ("jpg/2.jpg", 127, 300)]
+    files = pd.DataFrame(rows, columns=["path", "width", "height"]).assign(
+        status="ok", is_valid=True
+    )
+    assert of_draft(model.place.root, model.info, files, tmp_path)["images"] == 1
+    assert of_draft(model.place.root, model.info, files[1:], tmp_path)["images"] == 0

@@ -1,0 +1,89 @@
+"""A network and its images as ranks share them, as far as one process on the CPU can tell."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from conftest import write_shapes
+
+from visionflows.datasets.file_table import build_table
+from visionflows.training.distributed.context import has_unused, sharing_class, synchronised
+from visionflows.training.learner import make_learner, make_loaders
+from visionflows.training.settings import TrainSettings
+
+SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
+
+
+def torchvision_network():
+    import torchvision
+
+    return torchvision.models.resnet18(num_classes=3)
+
+
+def timm_network(name="tf_efficientnet_lite0"):
+    import timm
+
+    return timm.create_model(name, num_classes=3)
+
+
+def settled(network):
+    """The network with statistics that batch norm cannot ignore, as it answers."""
+    torch.manual_seed(0)
+    network.train()
+    for _ in range(3):
+        network(torch.randn(4, 3, 64, 64) * 2 + 1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("make", [torchvision_network, timm_network])
+@torch.no_grad()
+def test_batch_norm_over_all_ranks_leaves_answers_and_names_as_they_were(make):
+    network = settled(make())
+    images, names = torch.randn(2, 3, 64, 64), list(network.state_dict())
+    before = network(images)
+    converted = synchronised(copy.deepcopy(network))
+    kinds = [type(layer) for layer in converted.modules()]
+    assert any(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
+    assert not any(issubclass(kind, torch.nn.BatchNorm2d) for kind in kinds)
+    assert torch.equal(converted(images), before)
+    assert list(converted.state_dict()) == names
+
+
+@torch.no_grad()
+def test_without_timm_torch_converts(monkeypatch):
+    network = settled(torchvision_network())
+    before = network(torch.ones(1, 3, 64, 64))
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setattr("visionflows.training.distributed.context.find_spec", lambda _: None)
+    assert torch.equal(synchronised(network)(torch.ones(1, 3, 64, 64)), before)
+
+
+@pytest.mark.parametrize("name, unused", [("mobilenetv3_small_050", True), ("resnet18", False)])
+def test_weights_without_a_part_in_the_answer_are_seen_and_nothing_is_changed(
+    tmp_path, name, unused
+):
+    folder = write_shapes(tmp_path / "in", each=4)
+    table = build_table(folder, "folder", valid_pct=0.3)
+    settings = TrainSettings(**{**SMALL, "architecture": name}, batch_size=8)
+    network = make_learner(table, folder, settings).model.train()
+    next(network.parameters()).requires_grad_(False)
+    state = copy.deepcopy(network.state_dict())
+    frozen = [one.requires_grad for one in network.parameters()]
+    assert has_unused(network, 32) == unused
+    assert [one.requires_grad for one in network.parameters()] == frozen
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(one.grad is None for one in network.parameters())
+    assert network.training
+
+
+@pytest.mark.parametrize("each", [2, 3, 4, 5, 7, 9])
+def test_a_loader_says_how_many_steps_come(tmp_path, monkeypatch, each):
+    folder = write_shapes(tmp_path / "in", each=9)
+    table = build_table(folder, "folder", valid_pct=0.3)
+    settings = TrainSettings(**SMALL, batch_size=each, augment=False)
+    shared = sharing_class()
+    monkeypatch.setattr(shared, "_broadcast", lambda _, order, rank: order)
+    for loader in make_loaders(table, folder, settings).loaders:
+        ours = [shared(loader, rank, 2, device="cpu") for rank in range(2)]
+        assert [len(one) for one in ours] == [len([*one]) for one in ours]

@@ -1,0 +1,164 @@
+"""The evidence for reduced precision: the comparison, and the measurement on a real network."""
+
+import dataclasses
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from visionflows.images.memory_limits import MAX_PIXELS
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.precision_policy import allowed, needed, precision_of
+from visionflows.models.artifact import load
+from visionflows.models.metrics_schema import Agreement
+from visionflows.models.registry import find
+from visionflows.models.schema import ModelInfo
+from visionflows.reports.training import agreement_line
+from visionflows.training.evidence.label_agreement import (
+    MOST_IMAGES,
+    _chosen,
+    agreement,
+    compare,
+    of_draft,
+)
+
+
+def rows(*first: float) -> np.ndarray:
+    return np.array([[value, 1 - value] for value in first])
+
+
+def test_faster_is_taken_where_labels_agree_and_flips_are_near_ties():
+    exact = rows(*[0.9] * 1599, 0.52)
+    fast = rows(*[0.91] * 1599, 0.49)
+    found = compare(exact, fast)
+    assert (found["labels"], found["flips"], found["far_flips"]) == (0.999375, 1, 0)
+    assert found["largest_difference"] == pytest.approx(0.03)
+    assert found["auto"] == "bfloat16"
+    assert "why" not in found
+
+
+def test_faster_is_refused_where_too_many_labels_flip_or_one_flips_far():
+    many = compare(rows(*[0.9] * 98, 0.51, 0.51), rows(*[0.9] * 98, 0.49, 0.49))
+    assert (many["labels"], many["auto"]) == (0.98, "float32")
+    far = compare(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
+    assert (far["far_flips"], far["auto"]) == (1, "float32")
+    assert far["why"] == "a label that was no near tie differs"
+    none = np.zeros((0, 2))
+    assert compare(none, none)["auto"] == "float32"
+
+
+@pytest.mark.parametrize("images, flips", [(3, 0), (597, 0), (946, 1), (400, 1)])
+def test_too_few_images_are_no_evidence_and_it_says_how_many_it_takes(images, flips):
+    sure = [0.9] * (images - flips)
+    found = compare(rows(*sure, *[0.51] * flips), rows(*sure, *[0.49] * flips))
+    assert (found["images"], found["flips"], found["auto"]) == (images, flips, "float32")
+    assert "do not show that 99.5% agree, at 95% confidence" in found["why"]
+    assert found["why"].endswith(f"that takes {(598, 947)[flips]}")
+
+
+def test_the_bound_is_that_of_clopper_and_pearson():
+    for flips, least in enumerate((598, 947, 1258, 1549, 1829)):
+        assert needed(flips) == least
+        bounds = [
+            binomtest(flips, images, alternative="less").proportion_ci(0.95, "exact").high
+            for images in (least - 1, least)
+        ]
+        assert bounds[0] > 0.005 >= bounds[1]
+    assert needed(2000) > 400_000  # told at once, however many differ
+
+
+def told(found: dict, name: str = "agreement") -> ModelInfo:
+    """A model.json with this evidence in it."""
+    info = {"schema_version": 1, "name": "a", "version": "1", "architecture": "resnet18"}
+    info |= {"classes": ["a"], "image_size": 32, "resize": "crop"}
+    info |= {"normalise": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
+    return ModelInfo.model_validate(info).with_agreement(found, name)
+
+
+KERNELS = ("openvino avx512_bf16", "openvino amx_bf16", "torch amx_bf16", "cuda sm_90")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("measured", KERNELS)
+@pytest.mark.parametrize("here", [*KERNELS, ""])
+def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precision):
+    def says(**other) -> bool:
+        found = {"auto": precision, "images": 700, "flips": 0, "kernel": measured} | other
+        name = {"bfloat16": "agreement", "int8": "int8"}[precision]
+        return allowed(told(found, name), precision, here)
+
+    assert says() is (measured == here)
+    assert not says(images=3)  # as older versions wrote it
+    assert not says(auto="float32")
+    assert not says(images=10**400)  # nobody measured that
+    assert not says(kernel="")  # as older versions wrote it
+
+
+def test_the_fastest_that_there_is_evidence_for_is_taken():
+    kernels = {"int8": "openvino avx512_vnni", "bfloat16": "openvino avx512_bf16"}
+    enough = {"images": 700, "flips": 0}
+    half = enough | {"auto": "bfloat16", "kernel": kernels["bfloat16"]}
+    eighth = enough | {"auto": "int8", "kernel": kernels["int8"]}
+    both = told(half).with_agreement(eighth, "int8")
+    assert precision_of(both, "auto", kernels) == "int8"
+    assert precision_of(both, "auto", kernels | {"int8": ""}) == "bfloat16"
+    assert precision_of(told(half), "auto", kernels) == "bfloat16"
+    assert precision_of(both, "auto", {}) == "float32"
+    assert precision_of(told({}), "int8", kernels) == "int8"  # whoever asks for it
+
+
+def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
+    def table(valid: int, train: int) -> pd.DataFrame:
+        sides = [True] * valid + [False] * train
+        sha256 = [f"{number % (valid + train):064x}" for number in range(2 * len(sides))]
+        made = pd.DataFrame({"is_valid": sides * 2, "sha256": sha256, "status": "ok"})
+        return made.assign(path=made.index.astype(str))
+
+    some = _chosen(table(100, 500))
+    assert (len(some), int(some.is_valid.sum())) == (600, 100)  # each bytes once, all of them
+    assert some.is_valid.iloc[:100].all()
+    assert len(_chosen(table(700, 5000))) == MOST_IMAGES
+    assert _chosen(table(2500, 100)).is_valid.all()
+
+
+def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
+    model = load(find("shapes", trained.store))
+    valid = trained.table[trained.table.is_valid]
+    found = agreement(model, trained.dataset, list(valid.path), MAX_PIXELS)
+    if "labels" not in found:
+        assert found["auto"] == "float32"
+        pytest.skip("this processor does not compute bfloat16 natively")
+    assert found["images"] == len(valid)
+    assert found["largest_difference"] < 0.05
+    assert found["kernel"] == make_engine(model, EngineSettings()).kernels["bfloat16"]
+    assert found["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    library = "torch" if torch.cuda.is_available() else "openvino"
+    assert found["library"] == f"{library} {metadata.version(library)}"
+    assert found["auto"] == "float32"  # eighteen images show nothing
+    # `auto` takes what model.json has evidence for, and nothing else.
+    assert make_engine(model, EngineSettings()).precision == "float32"
+    enough = found | {"auto": "bfloat16", "images": 598, "flips": 0}
+    model = dataclasses.replace(model, info=model.info.with_agreement(enough))
+    assert make_engine(model, EngineSettings()).precision == "bfloat16"
+    assert make_engine(model, EngineSettings(precision="float32")).precision == "float32"
+    elsewhere = model.info.with_agreement(enough | {"kernel": "another"})
+    model = dataclasses.replace(model, info=elsewhere)
+    assert make_engine(model, EngineSettings()).precision == "float32"
+
+
+def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
+    draft = trained.store.parent / "draft"
+    found = of_draft(
+        draft, load(find("shapes", trained.store)).info, trained.table, trained.dataset
+    )
+    if "labels" not in found:
+        pytest.skip("this processor does not compute bfloat16 natively")
+    assert (found["images"], found["trained_on"]) == (72, 54)
+    assert (found["auto"], "that takes" in found["why"]) == ("float32", True)
+    page = agreement_line(Agreement.model_validate(found))
+    assert "54 of these images were trained on" in page
+    assert f"Measured by {found['kernel']}" in page
+    assert page.endswith(f"By itself scoring takes float32: {found['why']}.")

@@ -1,0 +1,79 @@
+"""Labels that are probably wrong: suspects.csv of a training, and what its report shows."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionflows.datasets.file_table import build_table
+from visionflows.models.schema import ModelInfo
+from visionflows.reports.training import training_report
+from visionflows.training.evidence.label_issues import COLUMNS, of_draft, shown
+
+BRIGHTNESS = {"dark": 30, "grey": 120, "light": 220}
+WRONG = {"dark/as-light.png": "light", "light/as-grey.png": "grey", "grey/as-dark.png": "dark"}
+
+
+def noise(seed: int, brightness: int) -> Image.Image:
+    draws = np.random.default_rng(seed)
+    return Image.fromarray((brightness + draws.integers(-25, 26, (40, 40, 3))).astype(np.uint8))
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """Three classes that any network tells apart by their brightness, a picture of each wrong."""
+    for at, (name, brightness) in enumerate(BRIGHTNESS.items()):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for seed in range(20):
+            noise(100 * at + seed, brightness).save(tmp_path / "noise" / name / f"{seed:02}.png")
+    for seed, (path, truth) in enumerate(WRONG.items()):
+        noise(1000 + seed, BRIGHTNESS[truth]).save(tmp_path / "noise" / path)
+    return tmp_path / "noise"
+
+
+@pytest.fixture
+def own(trained, tmp_path) -> Path:
+    """The draft of `trained`, as evaluate has left it."""
+    return Path(shutil.copytree(trained.store.parent / "draft", tmp_path / "own"))
+
+
+def rows_of(draft: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((draft / "suspects.csv").read_text(), newline="")))
+
+
+def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset):
+    table = build_table(dataset, "folder")
+    found = of_draft(own, table, dataset)
+    rows = rows_of(own)
+    assert tuple(rows[0]) == COLUMNS
+    assert found == {"images": 63, "found": len(rows), "features": "fine-tuned"}
+    named = {row["path"]: row for row in rows}
+    assert named.keys() >= WRONG.keys()
+    assert len(named) <= 6
+    for path, truth in WRONG.items():
+        row = named[path]
+        assert (row["label"], row["was"]) == (truth, path.partition("/")[0])
+        assert row["sha256"] == table.sha256[table.path == path].item()
+    assert {row["why"] for row in rows} == {"suspect"}
+    assert all(row["label"] != row["was"] for row in rows)
+    worst = shown(own)
+    assert [one.path for one in worst] == [row["path"] for row in rows][:24]
+    assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
+    info = ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
+    page = training_report(info.with_suspects(found), {}, "", suspects=worst)
+    assert "Labels to look at" in page
+    assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
+
+
+def test_the_same_bytes_are_judged_once(own, dataset):
+    for at in range(5):
+        shutil.copy(dataset / "dark/01.png", dataset / f"dark/copy{at}.png")
+    assert of_draft(own, build_table(dataset, "folder"), dataset)["images"] == 63
+
+
+def test_where_they_were_not_looked_for_there_are_none(own):
+    assert shown(own) == []

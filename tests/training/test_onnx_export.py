@@ -1,0 +1,132 @@
+"""model.onnx: fastai's answers by anyone's runtime, and what there is where it cannot be made."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from scored_runs import fastai_probabilities
+from torch import nn
+
+from visionflows.errors import SettingsError
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.models.artifact import load
+from visionflows.models.network import build
+from visionflows.models.registry import find
+from visionflows.models.schema import ModelInfo
+from visionflows.training.evidence.onnx_export import OUTPUTS, NotExportable, exported, of_draft
+
+DOCUMENT = Path(__file__).parents[2] / "docs/onnx.md"
+
+
+def info_of(side: int) -> ModelInfo:
+    told = {
+        **{"name": "any", "version": "1", "architecture": "resnet18", "classes": ["a", "b"]},
+        **{"schema_version": 1, "image_size": side, "resize": "crop"},
+        "normalise": {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)},
+    }
+    return ModelInfo.model_validate(told, strict=False)
+
+
+def photos(trained) -> list[Path]:
+    return sorted(trained.dataset.rglob("*.png"))[::9]
+
+
+def test_the_lines_of_the_document_give_fastais_answer(trained):
+    lines = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1]
+    files = photos(trained)
+    expected = fastai_probabilities(trained.export, files)
+    for photo, answer in zip(files, expected, strict=True):
+        names = {"bundle": trained.place, "photo": photo}
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            exec(lines, names)
+        assert np.abs(names["probabilities"][0] - answer).max() < 1e-4
+        assert told.getvalue().split()[0] == trained.record["classes"][answer.argmax()]
+
+
+@pytest.mark.parametrize("architecture, side", [("resnet18", 32), ("mobilenet_v2", 64)])
+def test_a_batch_of_any_size_and_three_outputs(architecture, side):
+    network = build(architecture, 2, side).eval()
+    session = onnxruntime.InferenceSession(exported(network, info_of(side)))
+    rng = np.random.default_rng(0)
+    for count in (1, 3, 16):
+        pixels = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+        probabilities, logits, features = session.run(list(OUTPUTS), {"pixels": pixels})
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25)))
+        with torch.inference_mode():
+            expected = network((images - mean) / std)
+        assert np.abs(logits - expected.numpy()).max() < 1e-4
+        assert np.abs(probabilities - expected.softmax(1).numpy()).max() < 1e-5
+        assert features.shape[0] == count
+        assert features.ndim == 2
+
+
+def test_it_says_nothing_of_where_it_was_made(trained):
+    data = (Path(trained.place) / "model.onnx").read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in data
+    assert str(Path(__file__).parents[2]).encode() not in data
+    assert not any(node.metadata_props for node in onnx.load_from_string(data).graph.node)
+
+
+def test_the_bundle_says_how_far_it_is_from_fastai(trained):
+    told = json.loads((Path(trained.place) / "model.json").read_text())
+    assert told["onnx"]["opset"] == 18
+    assert 0 <= told["onnx"]["largest_difference"] < 1e-4
+    assert "model.onnx" in told["files"]
+
+
+class Undecided(nn.Module):
+    """A body that looks at its data before it answers, which no ONNX graph does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum().item() > 0 else -x
+
+
+def test_a_network_that_looks_at_its_data_is_named_not_exportable():
+    body, head = build("resnet18", 2, 32).eval()
+    with pytest.raises(NotExportable) as told:
+        exported(nn.Sequential(nn.Sequential(Undecided(), body), head), info_of(32))
+    assert "\n" not in str(told.value)
+
+
+def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
+    trained, draft, monkeypatch
+):
+    from visionflows.training.evidence import onnx_export
+
+    def refuses(*_):
+        raise NotExportable("no way to say it")
+
+    monkeypatch.setattr(onnx_export, "exported", refuses)
+    model = load(find("shapes", trained.store))
+    (draft / "model.onnx").write_bytes(b"of an earlier try")
+    assert of_draft(draft, model.info) == {"why": "no way to say it"}
+    assert not (draft / "model.onnx").exists()
+
+
+def test_answers_that_are_not_fastais_are_no_model_onnx(trained, draft):
+    model = load(find("shapes", trained.store))
+    normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
+    told = of_draft(draft, model.info.model_copy(update={"normalise": normalise}))
+    assert "fails its self-check" in told["why"]
+    assert not (draft / "model.onnx").exists()
+
+
+def test_openvino_is_refused_for_a_bundle_without_it(trained):
+    model = load(find("shapes", trained.store))
+    bare = {name: sha for name, sha in model.info.files.items() if name != "model.onnx"}
+    info = model.info.model_copy(update={"files": bare, "onnx": None})
+    before = dataclasses.replace(model, info=info)
+    assert make_engine(before, EngineSettings(device="cpu")).kernel == "eager"
+    with pytest.raises(
+        SettingsError, match=r"engine openvino: the model has no model\.onnx; leave it"
+    ):
+        make_engine(before, EngineSettings(device="cpu", engine="openvino"))

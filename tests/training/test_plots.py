@@ -1,0 +1,208 @@
+"""No picture fails a training: class names that are no words, and networks that know nothing."""
+
+import html
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pillow_heif
+import pytest
+from conftest import encoded, picture
+from fastai.learner import load_learner
+from PIL import Image
+
+from visionflows.datasets.fetch import Dataset
+from visionflows.datasets.file_table import build_table
+from visionflows.models.metrics_schema import Metrics
+from visionflows.reports.training import training_report
+from visionflows.storage.local import LocalPlace
+from visionflows.training.evidence.evaluate import _write_selfcheck, evaluate
+from visionflows.training.evidence.top_losses import Judged, misses_in, write_misses
+from visionflows.training.fine_tune import _write_draft
+from visionflows.training.learner import make_learner
+from visionflows.training.publish import describe
+from visionflows.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=32, workers=0, batch_size=8
+)
+PICTURES = ["batch", "confusion", "curves", "results", "top_losses"]
+EPOCH = {"train_loss": 1.0, "valid_loss": 1.0, "error_rate": 0.5, "accuracy": 0.5, "seconds": 1.0}
+NAMES = [
+    *("US$_$", r"$\frac{", "$$", r"\$_^", "<b>", "a & b", "cat😺", "n" * 200, "שלום عالم", "_one"),
+    *("#na#", "nan", "%s{0}", "a\tb", "a\nb", r"caf\xe9"),
+]
+
+
+def table_of(folder, names: list[str], valid: int) -> pd.DataFrame:
+    """A picture of every name to train on, and of the first ones another to validate on.
+
+    By a csv, for no folder can have all of these names.
+    """
+    folder.mkdir()
+    rows = [(name, False) for name in names] + [(name, True) for name in names[:valid]]
+    for number in range(len(rows)):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number, (9, 8)), "PNG"))
+    labels = folder.parent / f"{folder.name}.csv"
+    table = pd.DataFrame(rows, columns=["label", "is_valid"])
+    table.assign(path=[f"{at}.png" for at in table.index]).to_csv(labels, index=False)
+    return build_table(folder, f"csv:{labels}")
+
+
+def drafted(
+    table: pd.DataFrame, folder, draft, epochs: int = 3, know_nothing: bool = False
+) -> dict:
+    """A draft of a network that was never trained; one that knows nothing says all is as likely."""
+    learn = make_learner(table, folder, SETTINGS)
+    if know_nothing:
+        learn.model[1][-1].weight.data.zero_()
+    record = {
+        "settings": SETTINGS.model_dump(),
+        "classes": list(learn.dls.vocab),
+        "normalise": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "base_lr": 1e-3,
+        "freeze_epochs": 0,
+        "batch_size": 8,
+        "device": "cpu: 2 cores",
+        "mixed_precision": "none",
+        "history": [{"epoch": at, "phase": "unfrozen", **EPOCH} for at in range(epochs)],
+        "summary": "",
+        "seconds": 1.0,
+    }
+    _write_draft(LocalPlace(draft), learn, record)
+    return record
+
+
+def pictures_in(draft) -> list[str]:
+    found = sorted((draft / "pictures").glob("*.png"))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in found)
+    return [path.stem for path in found]
+
+
+def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
+    table = table_of(tmp_path / "in", NAMES, valid=len(NAMES))
+    record = drafted(table, tmp_path / "in", tmp_path / "draft")
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
+    assert pictures_in(tmp_path / "draft") == PICTURES
+    assert "pictures_left_out" not in metrics
+    misses = misses_in(LocalPlace(tmp_path / "draft"))
+    assert 0 < len(misses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
+    assert all(miss.said != miss.label and {miss.said, miss.label} <= {*NAMES} for miss in misses)
+    sure = [miss.probability for miss in misses]
+    assert sure == sorted(sure, reverse=True)
+    assert all(Image.open(io.BytesIO(miss.picture)).size == (160, 160) for miss in misses)
+    assert not any(miss.why for miss in misses)  # of 32 pixels the features have one place
+    assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
+    heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
+    assert "n" * 200 in heading
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    data = Dataset("odd", tmp_path / "in", "in", None)
+    info = describe("odd", "folder", 0.5, data, table, record, metrics)
+    drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
+    page = training_report(info, drawn, "", misses)
+    assert page.count("data:image") == len(misses)
+    assert f"which is {html.escape(misses[0].label)}" in page
+    assert "US$_$" in page
+    assert '<th scope="row">&lt;b&gt;</th>' in page
+
+
+def test_the_worst_misses_are_shown_with_what_spoke_for_the_wrong_label(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"image_size": 96}))
+    table = table_of(tmp_path / "in", ["a", "b", "c", "d"], valid=4)
+    drafted(table, tmp_path / "in", tmp_path / "draft")
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    misses = misses_in(LocalPlace(tmp_path / "draft"))
+    assert len(misses) == round(metrics["error_rate"] * 4)
+    for miss in misses:
+        plain, heat = (np.asarray(Image.open(io.BytesIO(one)), float) for one in miss[4:])
+        assert plain.shape == heat.shape == (160, 160, 3)
+        assert np.abs(plain - heat).max() > 50
+
+
+@pytest.mark.parametrize("know_nothing", [False, True])
+def test_one_picture_and_a_network_that_knows_nothing_are_drawn(tmp_path, know_nothing):
+    table = table_of(tmp_path / "in", ["a", "b"], valid=1)
+    drafted(table, tmp_path / "in", tmp_path / "draft", 1, know_nothing)
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    assert pictures_in(tmp_path / "draft") == PICTURES
+    assert metrics["accuracy"] in (0.0, 1.0)
+
+
+def test_a_thousand_classes_are_drawn(tmp_path):
+    table = table_of(tmp_path / "in", [f"class {number}" for number in range(1000)], valid=12)
+    drafted(table, tmp_path / "in", tmp_path / "draft")
+    evaluate(table, tmp_path / "in", tmp_path / "draft")
+    assert pictures_in(tmp_path / "draft") == PICTURES
+
+
+def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
+    table = table_of(tmp_path / "in", ["a", "b"], valid=1)
+    record = drafted(table, tmp_path / "in", tmp_path / "draft")
+    shutil.copytree(tmp_path / "draft", tmp_path / "torn")
+    training = json.loads((tmp_path / "torn/training.json").read_text())
+    del training["history"][1]["accuracy"]  # which the curves are drawn of
+    (tmp_path / "torn/training.json").write_text(json.dumps(training))
+    metrics = evaluate(table, tmp_path / "in", tmp_path / "torn")
+    assert pictures_in(tmp_path / "torn") == [name for name in PICTURES if name != "curves"]
+    assert metrics["pictures_left_out"] == {"curves": "KeyError: 'accuracy'"}
+    assert "the picture curves is left out: KeyError: 'accuracy'" in caplog.text
+    info = describe(
+        *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
+    )
+    assert info.notes[-1] == "the picture curves is left out: KeyError: 'accuracy'"
+    assert "pictures_left_out" not in info.metrics.model_dump()
+    assert "the picture curves is left out" in training_report(info, {}, "")
+    whole = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    assert (
+        Metrics.model_validate(
+            {name: one for name, one in whole.items() if name != "calibration"}, strict=False
+        )
+        == info.metrics
+    )  # it costs the picture and nothing else
+
+
+def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, caplog):
+    folder, draft = tmp_path / "in", LocalPlace(tmp_path / "draft")
+    table = table_of(folder, ["a", "b", "c"], valid=3)
+    learn = make_learner(table, folder, SETTINGS)
+    learn.settings = SETTINGS
+    paths = list(learn.dls.valid.items.path)
+    (folder / paths[1]).unlink()
+    answers = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    write_misses(learn, Judged(folder, paths, answers, np.array([0, 1, 2])), draft)
+    assert [(miss.path, miss.said) for miss in misses_in(draft)] == [
+        *((paths[0], "b"), (paths[2], "a"))
+    ]
+    _write_selfcheck(learn, table, folder, draft)
+    assert draft.names("selfcheck") == ["0.png", "1.png", "expected.csv"]
+    assert caplog.text.count(f"{paths[1]}: the file was gone when it was read") == 2
+
+
+@pytest.mark.parametrize("first", ["heic", "escaped"])
+def test_fastais_export_needs_no_image_that_pillow_alone_opens(tmp_path, first):
+    folder, draft = tmp_path / "in", tmp_path / "draft"
+    for number in range(6):
+        file = folder / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(picture(number), "PNG"))
+    if first == "heic":
+        pillow_heif.from_pillow(picture(7)).save(folder / "a/-.heic", format="HEIF")
+    else:
+        Path(os.fsdecode(os.fsencode(folder / "a") + b"/-\xff.png")).write_bytes(
+            encoded(picture(7), "PNG")
+        )
+    table = build_table(folder, "folder", valid_pct=0.5)
+    table["is_valid"] = [number % 2 == 1 for number in range(len(table))]
+    assert set(table.status) == {"ok"}
+    assert table.path[0].startswith("a/-")
+    drafted(table, folder, draft)
+    metrics = evaluate(table, folder, draft, export_fastai=True)
+    assert json.loads((draft / "evaluation.json").read_text()) == metrics
+    learn = load_learner(draft / "export.pkl")
+    assert list(learn.dls.vocab) == ["a", "b"]
+    label, _, probabilities = learn.predict(folder / "b/1.png")
+    assert (label in ("a", "b"), len(probabilities)) == (True, 2)

@@ -1,0 +1,114 @@
+"""Which of two models is better, on images that neither has learnt from."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Trained
+from versions import another, renamed
+
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
+from visionflows.storage import place
+from visionflows.training.comparison.promotion_test import compare, judged
+
+
+@pytest.fixture
+def files_csv(trained) -> str:
+    return (Path(trained.place) / "files.csv").read_text()
+
+
+def test_a_model_is_not_better_than_itself(trained, where, tmp_path):
+    new, old = (another(trained, tmp_path, name) for name in ("2-new", "1-old"))
+    found = compare(new, old, trained.dataset, where(tmp_path))
+    assert found["images"] == int(trained.table.is_valid.sum()) > 0
+    assert found["candidate_errors"] == found["production_errors"]
+    assert (found["only_candidate_right"], found["only_production_right"]) == (0, 0)
+    assert not found["better"]
+
+
+def test_a_model_that_is_right_more_often_is_better(trained, where, tmp_path):
+    new = another(trained, tmp_path, "2-new")
+    # The old one calls every square stripes, and stripes circles: its classes are swapped.
+    old = another(trained, tmp_path, "1-old")
+    renamed(tmp_path, "1-old", ["square", "stripes", "circle"])
+    found = compare(new, old, trained.dataset, where(tmp_path))
+    assert found["better"]
+    assert found["candidate_errors"] < found["production_errors"]
+    assert found["only_candidate_right"] > found["only_production_right"]
+    assert f"the same {found['images']} images" in found["why"]
+
+
+def always_right(trained: Trained, store: Path, version: str, images: int) -> str:
+    """The trained model, validated on so many images, each labelled as it labels them itself."""
+    valid = trained.table[trained.table.is_valid][:images]
+    model = load(find("shapes", trained.store))
+    answers = make_engine(model, EngineSettings()).answers(place(trained.dataset), [*valid.path])
+    labels = [model.classes[int(answers[path].argmax())] for path in valid.path]
+    return another(trained, store, version, files_csv=valid.assign(label=labels).to_csv())
+
+
+@pytest.mark.parametrize("images, better", [(4, False), (5, True)])
+def test_a_few_images_more_are_no_evidence(trained, tmp_path, images, better):
+    new = always_right(trained, tmp_path, "2-new", images)
+    old = another(trained, tmp_path, "1-old")
+    renamed(tmp_path, "1-old", ["square", "stripes", "circle"])  # always wrong
+    found = compare(new, old, trained.dataset, tmp_path)
+    assert (found["only_candidate_right"], found["only_production_right"]) == (images, 0)
+    assert found["p_value"] == pytest.approx(0.5**images)  # 0.0625 for four, 0.03125 for five
+    assert (found["better"], found["needed"]) == (better, 5)
+    assert ("no evidence" in found["why"]) is not better
+    assert "exact McNemar test" in found["why"]
+    assert better or "would need 5" in found["why"]
+
+
+@pytest.mark.parametrize(
+    "candidate, production, p_value, needed",
+    [
+        (0, 0, 1.0, 5),
+        (1, 0, 0.5, 5),
+        (5, 0, 0.03125, 5),
+        (8, 4, 0.193848, 12),
+        (12, 4, 0.038406, 12),
+    ],
+)
+def test_the_test_of_mcnemar(candidate, production, p_value, needed):
+    found = judged(candidate, production)
+    assert found["p_value"] == pytest.approx(p_value, rel=1e-4)
+    assert found["needed"] == needed
+    assert found["better"] is (candidate >= needed)
+
+
+def test_a_class_that_production_does_not_know_is_not_held_against_it(trained, where, tmp_path):
+    new = another(trained, tmp_path, "2-new")
+    old = another(trained, tmp_path, "1-old")
+    renamed(tmp_path, "1-old", ["circle", "square", "zebra"])  # stripes by another name
+    found = compare(new, old, trained.dataset, where(tmp_path))
+    stripes = int((trained.table.is_valid & trained.table.label.eq("stripes")).sum())
+    assert found["not_compared"] == stripes > 0
+    assert found["images"] == int(trained.table.is_valid.sum()) - stripes
+    assert (found["new_classes"], found["lost_classes"]) == (["stripes"], ["zebra"])
+    assert not found["better"]
+    assert "the candidate also knows stripes; the candidate does not know zebra" in found["why"]
+    assert f"{stripes} images of classes that production does not know" in found["why"]
+
+
+def test_the_same_bytes_are_one_image(trained, files_csv, tmp_path):
+    rows = files_csv.splitlines(keepends=True)
+    again = [row.replace(".png", "-copy.png") for row in rows[1:]]
+    new = another(trained, tmp_path, "2-new", files_csv="".join(rows + again))
+    old = another(trained, tmp_path, "1-old")
+    folder = shutil.copytree(trained.dataset, tmp_path / "shapes")
+    for path in list(folder.rglob("*.png")):
+        shutil.copyfile(path, path.with_name(f"{path.stem}-copy.png"))
+    found = compare(new, old, folder, tmp_path)
+    assert found["images"] == int(trained.table.is_valid.sum())
+
+
+def test_what_production_has_learnt_is_not_asked(trained, files_csv, where, tmp_path):
+    new = another(trained, tmp_path, "2-new")
+    old = another(trained, tmp_path, "1-old", files_csv=files_csv.replace("True", "False"))
+    found = compare(new, old, trained.dataset, where(tmp_path))
+    assert (found["images"], found["better"]) == (0, False)
+    assert "no validation image" in found["why"]

@@ -1,0 +1,76 @@
+"""The same seed gives the same weights, whatever other threads of the process draw and train."""
+
+import concurrent.futures
+import contextlib
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_oblong
+
+from visionflows.datasets.file_table import build_table
+from visionflows.training.fine_tune import fine_tune
+from visionflows.training.settings import TrainSettings
+
+SMALL = TrainSettings(
+    architecture="resnet18", pretrained="none", image_size=24, epochs=1, batch_size=8
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Callable[[int], bytes]:
+    """Trains with so many loader processes, on pictures of which a crop is shown."""
+    folder = tmp_path_factory.mktemp("draws")
+    write_oblong(folder / "in")
+    table = build_table(folder / "in", "folder", valid_pct=0.25)
+
+    def train(workers: int) -> bytes:
+        draft = Path(tmp_path_factory.mktemp("draft"))
+        fine_tune(table, folder / "in", draft, SMALL.model_copy(update={"workers": workers}))
+        return (draft / "weights.safetensors").read_bytes()
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def alone(weights) -> bytes:
+    """The weights of a training beside which nothing runs."""
+    return weights(0)
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """A thread that draws from the process's generators, as Prefect's websocket does at times."""
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.wait(0.0005):
+            random.random()
+            np.random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_thread_that_draws_does_not_change_the_training(weights, alone):
+    with drawing():
+        assert weights(0) == alone
+
+
+def test_a_thread_that_draws_does_not_change_what_loader_processes_show(weights):
+    undisturbed = weights(2)
+    with drawing():
+        assert weights(2) == undisturbed
+
+
+def test_of_two_trainings_in_one_process_neither_changes_the_other(weights, alone):
+    with concurrent.futures.ThreadPoolExecutor(2) as both:
+        assert list(both.map(weights, (0, 0))) == [alone, alone]

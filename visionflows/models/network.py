@@ -1,0 +1,289 @@
+"""A network by the name of its architecture, the same for training and for scoring.
+
+    from visionflows.models.network import build
+    build("resnet34", classes=2, image_size=224)
+
+fastai's `vision_learner` cuts an architecture before its pooling and puts a head of its own
+on it. `build` makes the very same layers without importing fastai (20 seconds of imports), so
+that weights trained there load here; the bundle's self-check proves that both give the same
+probabilities. Names are torchvision's, and timm's where timm is installed.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from visionflows.errors import SettingsError, one_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_DYNAMO = "torch._dynamo.utils"
+# How many of an architecture's children make its body: fastai's model_meta
+# (fastai.vision.learner). What is not named here is cut before its last pooling layer.
+_CUTS = {
+    "resnet18": -2,
+    "resnet34": -2,
+    "resnet50": -2,
+    "resnet101": -2,
+    "resnet152": -2,
+    "squeezenet": -1,
+    "densenet": -1,
+    "vgg": -2,
+    "alexnet": -2,
+}
+# These cannot be cut into a row of children: their forward does more. The body is all of the
+# network but its last linear layer, and the head does not pool again.
+_WHOLE = ("googlenet", "inception_v3", "maxvit_t", "mnasnet", "mobilenet_v2", "vit_")
+_AUXILIARY = ("googlenet", "inception_v3")  # would answer with a tuple while they train
+_SIZED = ("vit_", "maxvit_t")  # built for one image size
+
+
+def check_architecture(name: str) -> None:
+    """Nothing, if `name` is an architecture that can be built here. Raises SettingsError."""
+    if is_torchvision(name):
+        return
+    if importlib.util.find_spec("timm") is None:
+        names, extra = _names(), "; timm's need the extra: visionflows[timm]"
+    else:
+        import timm
+
+        if timm.is_model(name):
+            return
+        names, extra = timm.list_models(), ""
+    close = ", ".join(difflib.get_close_matches(name, names, 3)) or "resnet34"
+    raise SettingsError(f"{name}: no such architecture; did you mean {close}?{extra}")
+
+
+def check_trainable(architecture: str, image_size: int) -> None:
+    """Nothing, if it takes images of that size, and fastai's head what it makes of them.
+
+    Raises SettingsError: some are built for one size, or halve an image once too often, or have
+    the channels of their features last, as timm's Swin.
+    """
+    import torch
+
+    check_architecture(architecture)
+    try:
+        network = build(architecture, 2, image_size).eval()
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise SettingsError(
+            f"{architecture}: cannot be trained on images of {image_size} pixels "
+            f"({one_line(str(error))}); give another --image-size or --arch"
+        ) from error
+
+
+def is_torchvision(name: str) -> bool:
+    """Whether torchvision has a classification network of that name."""
+    return name in _names()
+
+
+def torchvision_models() -> ModuleType:
+    """torchvision.models, imported in one second instead of six.
+
+    While it is imported, torchvision (ops/roi_align) takes one function from torch._dynamo,
+    which it calls only where that layer is compiled. A module that passes such a call on stands
+    in meanwhile, and is gone when this returns.
+    """
+    if "torchvision" in sys.modules or _DYNAMO in sys.modules:
+        return importlib.import_module("torchvision.models")
+    stand_in = ModuleType(_DYNAMO)
+    vars(stand_in)["is_compile_supported"] = lambda device: importlib.import_module(
+        _DYNAMO
+    ).is_compile_supported(device)
+    sys.modules[_DYNAMO] = stand_in
+    try:
+        return importlib.import_module("torchvision.models")
+    finally:
+        del sys.modules[_DYNAMO]
+
+
+def _names() -> list[str]:
+    models = torchvision_models()
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def backbone(architecture: str, image_size: int, weights: str | None = None) -> "nn.Module":
+    """A torchvision network with its own classifier; `weights` is None or "DEFAULT"."""
+    models = torchvision_models()
+    options: dict[str, Any] = {"aux_logits": False} if architecture in _AUXILIARY else {}
+    if architecture.startswith("maxvit_t"):
+        options["input_size"] = (image_size, image_size)
+    elif architecture.startswith(_SIZED):
+        options["image_size"] = image_size
+    if architecture in _AUXILIARY and weights is None:
+        options["init_weights"] = True
+    model: Any = models.get_model(architecture, weights=weights, **options)
+    if architecture in _AUXILIARY:
+        model.transform_input = True  # what their pretrained weights expect; the same without
+    made: nn.Module = model
+    return made
+
+
+def cut_of(architecture: str) -> "int | Callable[[nn.Module], nn.Module] | None":
+    """The `cut` fastai must be given: a number, a function, or None where it finds it itself."""
+    if architecture.startswith(_WHOLE):
+        return _without_last_linear
+    return next((cut for name, cut in _CUTS.items() if architecture.startswith(name)), None)
+
+
+def pools_itself(architecture: str) -> bool:
+    """Whether the body already gives one row of features an image."""
+    return architecture.startswith(_WHOLE)
+
+
+def whole_features(architecture: str, image_size: int) -> int:
+    """How many features the body of an architecture that cannot be cut gives."""
+    return _last_linear(backbone(architecture, image_size))[2].in_features
+
+
+def build(architecture: str, classes: int, image_size: int) -> "nn.Sequential":
+    """The network fastai trains for this architecture, weights still random.
+
+    Input (batch, 3, image_size, image_size), output logits (batch, classes).
+    """
+    from torch import nn
+
+    if is_torchvision(architecture):
+        model = backbone(architecture, image_size)
+        if pools_itself(architecture):
+            features = _last_linear(model)[2].in_features
+            return nn.Sequential(_without_last_linear(model), _head(features, classes, pool=False))
+        body = nn.Sequential(*list(model.children())[: _cut_index(architecture, model)])
+        return nn.Sequential(body, _head(_channels(body, image_size), classes, pool=True))
+    timm_body = _timm_body(architecture)
+    features = timm_body.model.num_features
+    return nn.Sequential(timm_body, _head(features, classes, pool=timm_body.needs_pool))
+
+
+def opened(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]":
+    """A head in two: what pools, which is nothing where the body does, and what follows."""
+    from torch import nn
+
+    layers = list(head)
+    pooled = next(at for at, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm1d))
+    return nn.Sequential(*layers[:pooled]), nn.Sequential(*layers[pooled:])
+
+
+def folded(network: "nn.Module") -> "nn.Module":
+    """The network for inference with each batch norm folded into the convolution before it.
+
+    The same function with fewer passes over memory. A network that torch.fx cannot trace
+    (its forward branches on its data) comes back as it was.
+    """
+    import torch.fx
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        return fuse(network.eval())
+    except (torch.fx.proxy.TraceError, TypeError, AttributeError, NotImplementedError):
+        return network.eval()
+
+
+def _cut_index(architecture: str, model: "nn.Module") -> int:
+    cut = cut_of(architecture)
+    if isinstance(cut, int):
+        return cut
+    pooling = [at for at, child in enumerate(model.children()) if _pools(child)]
+    return pooling[-1]
+
+
+def _pools(module: "nn.Module") -> bool:
+    return any(
+        type(part).__name__.endswith(("Pool1d", "Pool2d", "Pool3d")) for part in module.modules()
+    )
+
+
+def _channels(body: "nn.Module", image_size: int) -> int:
+    import torch
+
+    with torch.inference_mode():
+        body.eval()
+        shown: torch.Tensor = body(torch.zeros(1, 3, max(image_size, 64), max(image_size, 64)))
+        return shown.shape[1]
+
+
+def _head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
+    """fastai's `create_head` with its defaults: 512 hidden units, dropout 0.25 and 0.5."""
+    from torch import nn
+
+    features = features * 2 if pool else features
+    blocks = [
+        _block(features, 512, 0.25, nn.ReLU(inplace=True)),
+        _block(512, classes, 0.5, None),
+    ]
+    flat = [part for block in blocks for part in block]
+    return nn.Sequential(*([_concat_pool(), nn.Flatten()] if pool else []), *flat)
+
+
+def _block(
+    inputs: int, outputs: int, dropout: float, activation: "nn.Module | None"
+) -> "list[nn.Module]":
+    from torch import nn
+
+    layers = [nn.BatchNorm1d(inputs), nn.Dropout(dropout), nn.Linear(inputs, outputs, bias=False)]
+    return [*layers, activation] if activation else layers
+
+
+def _concat_pool() -> "nn.Module":
+    import torch
+    from torch import nn
+
+    class AdaptiveConcatPool2d(nn.Module):
+        """fastai's pooling: the largest and the mean of every feature, in that order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.ap, self.mp = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.mp(x), self.ap(x)], 1)
+
+    return AdaptiveConcatPool2d()
+
+
+def _timm_body(architecture: str) -> Any:
+    import timm
+    import torch
+    from torch import nn
+
+    class TimmBody(nn.Module):
+        """fastai's body of a timm network: its features, before pooling where it pools."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+            self.model: Any = model
+            self.needs_pool: bool = model.default_cfg.get("pool_size") is not None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = (
+                self.model.forward_features(x) if self.needs_pool else self.model(x)
+            )
+            return answer
+
+    return TimmBody()
+
+
+def _last_linear(model: "nn.Module") -> tuple["nn.Module", str, "nn.Linear"]:
+    from torch import nn
+
+    names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    parent, _, child = names[-1].rpartition(".")
+    last = cast("nn.Linear", model.get_submodule(names[-1]))
+    return model.get_submodule(parent), child, last
+
+
+def _without_last_linear(model: "nn.Module") -> "nn.Module":
+    from torch import nn
+
+    parent, child, _ = _last_linear(model)
+    setattr(parent, child, nn.Identity())
+    return model

@@ -1,0 +1,1 @@
+"""Run records, and whether a run drifted from those before it."""

@@ -1,0 +1,1 @@
+"""What people review: sampling, corrections, audits, Label Studio."""

@@ -1,0 +1,68 @@
+"""Models that lie elsewhere, copied to this machine once: by digest, so that a copy is never old.
+
+from visionflows.storage.local_cache import local_copy
+files = local_copy(place("s3://lab/store/models/pets/…"), names, text, digest)
+
+<cache>/models/<digest>/        the files that scoring needs; model.json last
+"""
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterable
+
+from visionflows.errors import PlaceError
+from visionflows.hashing import sha256_of
+from visionflows.storage import cache, file_in, is_local
+from visionflows.storage.base import Place, name_fault
+from visionflows.storage.local import LocalPlace
+
+WAIT = 3600.0  # seconds to wait for another process that copies the same model
+
+log = logging.getLogger("visionflows.copies")
+
+
+def local_copy(where: Place, names: Iterable[str], text: bytes, digest: str) -> Place:
+    """The bundle's files on this machine; `where` itself if that is here.
+
+    `text` is its model.json, of which `digest` is the sha256. Of two that copy at once the second
+    waits for the first; what one that was killed left is begun anew.
+    """
+    if isinstance(where, LocalPlace):
+        return where
+    models, copying = cache().sub("models"), f".copying-{digest}"
+    with models.lock(f"{copying}.lock", WAIT):
+        if models.exists(f"{digest}/model.json"):
+            return models.sub(digest)
+        models.remove(copying)
+        draft = models.sub(copying)
+        try:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # told by whoever checks the files
+                    draft.write(name, where.read(name))
+            draft.write("model.json", text)
+            models.rename(copying, digest)
+        finally:
+            models.remove(copying)
+    log.info("%s: copied to %s", where, models.path(digest))
+    return models.sub(digest)
+
+
+def local_file(where: str) -> str:
+    """The path of a file that may lie elsewhere, then copied here. Raises PlaceError."""
+    if is_local(where):
+        return where
+    parent, key = file_in(where)
+    kept = cache().sub("files").sub(sha256_of(where.encode())[:32])
+    name = "file" if name_fault(key) else key  # a key is no path
+    try:
+        with parent.open_read(key) as source, kept.open_write(name) as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    except FileNotFoundError as error:
+        raise PlaceError(f"{where}: no such file; check its name") from error
+    return str(kept.path(name))
+
+
+def forget(digest: str) -> None:
+    """Remove a copy that was found damaged."""
+    cache().sub("models").remove(digest)

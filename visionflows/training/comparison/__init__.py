@@ -1,0 +1,1 @@
+"""Comparison of two model versions on the same images."""

@@ -1,0 +1,1 @@
+"""Training by several worker processes, one per GPU."""
