@@ -13,7 +13,7 @@ from record import hardware, versions, written
 
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.evidence.decode_agreement import both_ways
 
 
@@ -27,14 +27,14 @@ def main() -> None:
     photos = Path(options.photos)
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
     model = load(find(options.model, options.store))
-    names, whole, scaled = both_ways(model, place(options.photos), names)
+    names, whole, scaled = both_ways(model, open_storage(options.photos), names)
     apart, labels = np.abs(whole - scaled), (whole.argmax(1), scaled.argmax(1))
-    flips = np.flatnonzero(labels[0] != labels[1])
+    disagreements = np.flatnonzero(labels[0] != labels[1])
     told = {
         "network": options.model,
         "photos": len(names),
-        "labels_equal": round(1 - len(flips) / len(names), 5),
-        "flips": {names[at]: round(_margin(whole[at]), 4) for at in flips},
+        "labels_equal": round(1 - len(disagreements) / len(names), 5),
+        "disagreements": {names[at]: round(_margin(whole[at]), 4) for at in disagreements},
         "largest_difference": round(float(apart.max()), 4),
         "mean_difference": round(float(apart.mean()), 5),
     }

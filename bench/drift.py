@@ -26,7 +26,7 @@ from visionflows.scoring.new_rows import Gathered, News
 from visionflows.scoring.parts import read_parts, rows_of
 from visionflows.scoring.run_history import History
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 Row = tuple[list[str], int, str]  # its cells, and the size and sha256 of its file
 COPIES, FAILING = 300, 0.005  # of each kind; the share of an ordinary night's files that fail
@@ -62,7 +62,7 @@ class Nights:
         for cells, size, sha256 in rows:
             news.add(cells, size, sha256)
         gathered.add(news.fresh(began))
-        history = History(place(output), model)
+        history = History(open_storage(output), model)
         history.judged(self.run, began, gathered)
         return history
 
@@ -92,59 +92,63 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run, header, rows = _scored(options, Path(folder))
         told = [
-            _seed(Nights(run, header, rows, seed), model, f"{folder}/{seed}", options.nights)
+            _seed(Nights(run, header, rows, seed), model, f"{folder}/{seed}", options.run_records)
             for seed in range(1, options.seeds + 1)
         ]
     result = {
         "network": options.model,
         "rows": {kind: len(some) for kind, some in rows.items()},
-        "labels": dict(run.books.by_label),
+        "labels": dict(run.counts.by_label),
         "alpha_of_a_night": NIGHTLY,
         "window": WINDOW,
-        "nights": options.nights,
+        "run_records": options.run_records,
         "files_of_a_night": "200 to 1,000",
         "by_seed": told,
     }
     written({"hardware": hardware(), "versions": versions(), **result}, options.results, "drift")
 
 
-def _seed(nights: Nights, model, output: str, count: int) -> dict:
+def _seed(run_records: Nights, model, output: str, count: int) -> dict:
     """Warnings of ordinary nights, of nights whose shares vary by themselves, and of odd ones."""
     found: dict = {}
     for name, spread in (("ordinary", 0.0), ("shares_vary_by_0.05", 0.05)):
         found[name] = 0
         for number in range(count):
-            files = nights.random.randint(SIZES[0], SIZES[-1])
-            draw = nights.shares(nights.random.gauss(0.5, spread)) if spread else nights.ordinary
-            history = nights.judged(f"{output}/{name}", model, draw(files))
-            assert history.night
-            found[name] += bool(history.night.warned_of)
+            files = run_records.random.randint(SIZES[0], SIZES[-1])
+            draw = (
+                run_records.shares(run_records.random.gauss(0.5, spread))
+                if spread
+                else run_records.ordinary
+            )
+            history = run_records.judged(f"{output}/{name}", model, draw(files))
+            assert history.run_record
+            found[name] += bool(history.run_record.warned_of)
             history.keep()
             if name == "ordinary" and number + 1 in EARLY:
-                told = _warned(nights, model, output, nights.shares(0.7), SIZES[1])
+                told = _warned(run_records, model, output, run_records.shares(0.7), SIZES[1])
                 found[f"shares_70_30_after_{number + 1}_nights"] = {SIZES[1]: told}
     odd = {
-        "shares_60_40": nights.shares(0.6),
-        "shares_70_30": nights.shares(0.7),
-        "5_%_cut_short": nights.part("cut", 0.05),
-        "30_%_blurred": nights.part("blurred", 0.3),
-        "all_blurred": nights.part("blurred", 1.0),
-        "half_as_png": nights.part("png", 0.5),
+        "shares_60_40": run_records.shares(0.6),
+        "shares_70_30": run_records.shares(0.7),
+        "5_%_cut_short": run_records.part("cut", 0.05),
+        "30_%_blurred": run_records.part("blurred", 0.3),
+        "all_blurred": run_records.part("blurred", 1.0),
+        "half_as_png": run_records.part("png", 0.5),
     }
     for name, draw in odd.items():
-        found[name] = {files: _warned(nights, model, output, draw, files) for files in SIZES}
+        found[name] = {files: _warned(run_records, model, output, draw, files) for files in SIZES}
     return found
 
 
-def _warned(nights: Nights, model, output: str, draw, files: int) -> str:
+def _warned(run_records: Nights, model, output: str, draw, files: int) -> str:
     """Of how many odd nights of ten a warning came: `10 of 10: labels`."""
     quantities: list[str] = []
     warned = 0
     for _ in range(10):
-        night = nights.judged(f"{output}/ordinary", model, draw(files)).night
-        assert night
-        warned += bool(night.warned_of)
-        quantities += night.warned_of
+        run_record = run_records.judged(f"{output}/ordinary", model, draw(files)).run_record
+        assert run_record
+        warned += bool(run_record.warned_of)
+        quantities += run_record.warned_of
     return f"{warned} of 10: {', '.join(sorted(set(quantities)))}"
 
 
@@ -168,7 +172,7 @@ def _scored(options, folder: Path) -> tuple[RunResult, list[str], dict[str, list
 
 
 def _rows(output: str) -> list[Row]:
-    where = place(output)
+    where = open_storage(output)
     names = [name for name in where.names("parts") if name.endswith(".csv")]
     return [
         (cells, mark.size, mark.sha256)

@@ -97,12 +97,12 @@ def _peak() -> int:
 def _list(options) -> dict:
     from visionflows.images.formats import Pictures
     from visionflows.scoring.listing import File, Listing
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
     before, seconds = _peak(), []
     for _ in range(3):
         began = time.perf_counter()
-        where = place(options.folder)
+        where = open_storage(options.folder)
         pictures = Pictures(where.head)  # as a run chooses
         listing = Listing(1000)
         listing.fill((File(one) for one in where.walk() if pictures(one.name)), sorted_=True)
@@ -125,11 +125,11 @@ def _engine(options) -> dict:
     from visionflows.scoring.local_run import score_folder
 
     result, seconds = _scored(options, score_folder)
-    assert result["books"]["ok"] == result["books"]["found"]
+    assert result["counts"]["ok"] == result["counts"]["found"]
     return {
         "engine_seconds": round(seconds, 2),
         "engine_peak_mb": _peak(),
-        "engine_images_per_second": round(result["books"]["found"] / seconds, 1),
+        "engine_images_per_second": round(result["counts"]["found"] / seconds, 1),
     }
 
 
@@ -153,10 +153,10 @@ def _night(options) -> dict:
         result, seconds = _scored(options, score)
         with get_client(sync_client=True) as client:
             told = client.read_task_runs(limit=200)
-    assert result["books"]["ok"] == result["books"]["found"]
+    assert result["counts"]["ok"] == result["counts"]["found"]
     return {
         "night_seconds": round(seconds, 1),
-        "night_images_per_second": round(result["books"]["found"] / seconds, 1),
+        "night_images_per_second": round(result["counts"]["found"] / seconds, 1),
         "night_peak_mb": _peak(),
         "night_task_runs": len(told),
         "night_timings": result["timings"],

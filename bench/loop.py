@@ -49,15 +49,15 @@ class Loop:
         """What came of it."""
         truth = self.is_so["learnt"]
         classes = sorted(set(truth.values()))
-        flipped = set(self.draws.sample(sorted(truth), round(self.options.wrong * len(truth))))
+        disagreeing = set(self.draws.sample(sorted(truth), round(self.options.wrong * len(truth))))
         others = {
-            one: self.draws.choice([c for c in classes if c != truth[one]]) for one in flipped
+            one: self.draws.choice([c for c in classes if c != truth[one]]) for one in disagreeing
         }
         labels = self._csv("labels.csv", truth | others)
         self._visionflows("train", *self._training(labels))
         self._visionflows("models", "promote", f"{NAME}@latest", *self._in_store)
         first = self._production()
-        told = {"suspects": self._suspects(flipped), "scored": self._score("before")}
+        told = {"label_issues": self._suspects(disagreeing), "scored": self._score("before")}
         corrections = self._correct()
         told["corrected"] = len(rows_of(corrections))
         told["retrained"] = self._retrain(labels, "--corrections", corrections)
@@ -92,15 +92,15 @@ class Loop:
         path = self.store / f"models/{NAME}/aliases/production"
         return path.read_text().strip()
 
-    def _suspects(self, flipped: set[str]) -> dict:
+    def _suspects(self, disagreeing: set[str]) -> dict:
         """How many of the wrong labels stand among the suspects, and among the first of them."""
         path = self.store / f"models/{NAME}/{self._production()}/suspects.csv"
         named = [row["path"] for row in rows_of(path)]
         return {
-            "wrong": len(flipped),
-            "suspects": len(named),
-            "wrong_among_them": len(flipped.intersection(named)),
-            "wrong_among_the_first": len(flipped.intersection(named[: len(flipped)])),
+            "wrong": len(disagreeing),
+            "label_issues": len(named),
+            "wrong_among_them": len(disagreeing.intersection(named)),
+            "wrong_among_the_first": len(disagreeing.intersection(named[: len(disagreeing)])),
         }
 
     def _score(self, name: str) -> dict:

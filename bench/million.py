@@ -64,7 +64,7 @@ def _scored(options, root: Path, server: Server) -> dict:
     seconds = time.perf_counter() - began
     server.settle()
     run = json.loads((output / "run.json").read_text())
-    assert run["books"]["ok"] == run["books"]["found"], run["books"]
+    assert run["counts"]["ok"] == run["counts"]["found"], run["counts"]
     shutil.rmtree(output)
     return {
         "seconds": round(seconds, 1),

@@ -37,10 +37,10 @@ def main() -> None:
         keep="last",  # sure of its answers, right or wrong: as a network trained at length is
     )
     with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder)
-        record = fine_tune.fine_tune(files, data.folder, draft, settings)
-        _show_at_224(draft)
-        metrics = evaluate.evaluate(files, data.folder, draft, export_fastai=True)
+        checkpoint = Path(folder)
+        record = fine_tune.fine_tune(files, data.folder, checkpoint, settings)
+        _show_at_224(checkpoint)
+        metrics = evaluate.evaluate(files, data.folder, checkpoint, export_fastai=True)
         info = ModelInfo(
             schema_version=ModelInfo.VERSION,
             name="bench",
@@ -52,15 +52,15 @@ def main() -> None:
             normalise=Normalise.model_validate(record["normalise"], strict=False),
             metrics=Metrics.model_validate(metrics, strict=False),
         )
-        found = label_agreement.of_draft(draft, info, files, data.folder)
+        found = label_agreement.of_checkpoint(checkpoint, info, files, data.folder)
         info = info.with_agreement(found)
-        print(json.dumps(found), registry.publish(draft, options.store, info, files))
+        print(json.dumps(found), registry.publish(checkpoint, options.store, info, files))
 
 
-def _show_at_224(draft: Path) -> None:
-    training = json.loads((draft / "training.json").read_text())
+def _show_at_224(checkpoint: Path) -> None:
+    training = json.loads((checkpoint / "training.json").read_text())
     training["settings"]["image_size"] = 224
-    (draft / "training.json").write_text(json.dumps(training))
+    (checkpoint / "training.json").write_text(json.dumps(training))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def scored(options: argparse.Namespace, folder: str) -> dict:
         "cores": system.cores(),
         "memory_gib": round(system.memory_bytes() / (1 << 30), 1),
         "limits": run["limits"],
-        "books": run["books"],
+        "counts": run["counts"],
         "timings": run["timings"],
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20), 2),
     }

@@ -33,7 +33,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load, network_of
 from visionflows.models.network import opened
 from visionflows.models.registry import find
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.evidence.fit_calibration import judges
 from visionflows.training.evidence.fit_outliers import IMAGES
 
@@ -44,7 +44,7 @@ PHOTOS = 800
 def rows_of(engine, folder, names):
     size = engine.batch_size
     batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-    rows = [row for batch in engine.stream(place(folder), batches) for row in batch]
+    rows = [row for batch in engine.stream(open_storage(folder), batches) for row in batch]
     assert all(row.status == "ok" for row in rows)
     return rows
 
@@ -63,7 +63,7 @@ def knn(bank, k):
 
 def product(bank, k, directions):
     made = bank_of(bank, k, directions)
-    return lambda features: np.array([made.oddness(one) for one in features])
+    return lambda features: np.array([made.outlier_score(one) for one in features])
 
 
 def only_within(bank, k, directions):
@@ -136,7 +136,7 @@ def judged(told, sides, setting, kinds):
 
 def by_itself(rows, judging):
     """What the published model said of each side, as a scoring run would write it."""
-    told = {side: np.array([row.oddness > 1 for row in own]) for side, own in rows.items()}
+    told = {side: np.array([row.outlier_score > 1 for row in own]) for side, own in rows.items()}
     drawn = np.array([not row.name.startswith("photo-") for row in rows["odd"]])
     return {
         "detected": float(told["odd"][drawn].mean()),
@@ -153,7 +153,8 @@ def cost(model, features):
     pixels = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), dtype=np.uint8)
     return {
         "network": _least(lambda: engine.forward(pixels), 10) / 16,
-        "oddness": _least(lambda: [bank.oddness(one) for one in features[:64]], 60) / 64,
+        "outlier_score": _least(lambda: [bank.outlier_score(one) for one in features[:64]], 60)
+        / 64,
     }
 
 

@@ -158,11 +158,11 @@ def _of_files(output: Path) -> dict:
     """
     run = json.loads((output / "run.json").read_text())
     records = sorted(output.glob("parts/part-*.json"), key=_written)
-    found, seconds = run["books"]["found"], run["timings"]["seconds"]
-    assert run["books"]["ok"] == found
+    found, seconds = run["counts"]["found"], run["timings"]["seconds"]
+    assert run["counts"]["ok"] == found
     first, last = _written(records[0]), _written(records[-1])
     to_last = seconds - (_written(output / "predictions.csv") - last)
-    one = json.loads(records[0].read_text())["books"]["found"]
+    one = json.loads(records[0].read_text())["counts"]["found"]
     processes = [node for node in run["nodes"] if node.startswith("process ")]  # of tasks
     return {
         "device": run["device"],

@@ -120,7 +120,7 @@ def _scored(source: str, output: str, engine, settings) -> int:
     with ScoringRun(source, output, engine, settings).alone() as scoring:
         for shard in scoring.to_score():
             scoring.score(shard)
-        return scoring.merge().books.found
+        return scoring.merge().counts.found
 
 
 def _disk(options, root: Path):
@@ -137,9 +137,9 @@ def _s3(options, root: Path):
 
 def _entries():
     from visionflows.images.formats import is_image_name
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
-    return list(place("s3://inbox").walk(is_image_name))[:1000]
+    return list(open_storage("s3://inbox").walk(is_image_name))[:1000]
 
 
 def _loop(options, root: Path):
@@ -158,24 +158,24 @@ def _loop(options, root: Path):
 
 
 def _read(options, root: Path):
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
     def run() -> int:
-        contents = place("s3://inbox").read_many(_entries())
+        contents = open_storage("s3://inbox").read_many(_entries())
         return sum(isinstance(content, bytes) for content in contents)
 
     return run
 
 
 def _fetch(options, root: Path):
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
     target = root / "fetched"
     target.mkdir()
 
     def run() -> int:
         entries = _entries()
-        for entry, data in zip(entries, place("s3://inbox").read_many(entries), strict=True):
+        for entry, data in zip(entries, open_storage("s3://inbox").read_many(entries), strict=True):
             (target / Path(entry.name).name).write_bytes(data)
         return len(entries)
 
@@ -205,10 +205,10 @@ def _listing() -> dict:
 def _list(where: str) -> None:
     from visionflows.images.formats import is_image_name
     from visionflows.scoring.listing import File, Listing
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
     from visionflows.storage.s3.client import call
 
-    here = place(where)
+    here = open_storage(where)
     call("list_objects_v2", here.bucket, MaxKeys=1)  # boto3 and its first request
     before = _peak()
     began = time.perf_counter()

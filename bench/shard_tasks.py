@@ -61,9 +61,9 @@ class TaskFleet(Fleet):
 
     def __init__(self, model: Model, settings: ScoreSettings, cores: int, ahead: int):
         self.model, self.nodes = model, nodes()
-        check_nodes(self.nodes, paths(model.place, "model.json"))
+        check_nodes(self.nodes, paths(model.storage, "model.json"))
         at_once = sum(node.cores // cores for node in self.nodes)
-        self._how = pickle.dumps((absolute(model.place), settings, (cores, at_once)))
+        self._how = pickle.dumps((absolute(model.storage), settings, (cores, at_once)))
         self._cores, self._ahead = cores, ahead * at_once
         self._actors: list[Any] = [None] * at_once
         with remote_options(num_cpus=cores):  # one for each process, which opens its engine

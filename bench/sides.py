@@ -29,7 +29,9 @@ def _learner(options):
     from fastai.learner import load_learner
 
     warnings.filterwarnings("ignore")
-    learn = load_learner(f"{model_of(options).place}/export.pkl", cpu=not torch.cuda.is_available())
+    learn = load_learner(
+        f"{model_of(options).storage}/export.pkl", cpu=not torch.cuda.is_available()
+    )
     if torch.cuda.is_available():
         learn.dls.cuda()
         learn.model.cuda()
@@ -190,7 +192,7 @@ def _from_folder(options, photos, score):
             began = time.perf_counter()
             result = score(folder, output)
             seconds = time.perf_counter() - began
-            return _labels(output), result["books"]["found"], seconds
+            return _labels(output), result["counts"]["found"], seconds
 
     _with_few(photos, run)  # Prefect's own server starts with the first run
     return run
@@ -232,6 +234,6 @@ def decode(options, photos):
 
 
 def _decoded(names) -> int:
-    from visionflows.storage.local import LocalPlace
+    from visionflows.storage.local import LocalStorage
 
-    return len(_decoders[0](LocalPlace(Path("/")), [name.lstrip("/") for name in names]).rows)
+    return len(_decoders[0](LocalStorage(Path("/")), [name.lstrip("/") for name in names]).rows)

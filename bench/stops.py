@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "tests"), str(ROOT)]
 
 from conftest import shape, write_shapes  # noqa: E402
 from record import hardware, versions, written  # noqa: E402
-from stopping import Command, drafts, environment, locked, started  # noqa: E402
+from stopping import Command, checkpoints, environment, locked, started  # noqa: E402
 
 STATUS = {"KILL": 137, "TERM": 143, "CTRL-C": 130}
 TRAIN = ("--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--lr", "3e-3")
@@ -120,7 +120,7 @@ def measured(job: Job, work: Path, asked: argparse.Namespace) -> dict:
             stop = stopped(job, work, name, dice.uniform(0, seconds))
             _whole(job, work)
             stop["equal"] = job.result() == expected
-            stop["drafts"] += drafts(job.folder)
+            stop["drafts"] += checkpoints(job.folder)
             stop["temporary"] += temporary(work)
             print(name, number, json.dumps(stop), flush=True)
             stops.append(stop)
@@ -155,7 +155,7 @@ def stopped(job: Job, work: Path, name: str, moment: float) -> dict:
         "processes": left,
         "ports": sorted(of_family(listening() - ports, command.family)),
         "locks": [str(path) for path in job.folder.rglob("*.lock") if locked(path)],
-        "drafts": drafts(job.folder) if name != "KILL" else [],
+        "drafts": checkpoints(job.folder) if name != "KILL" else [],
         "temporary": temporary(work) if name != "KILL" else [],
     }
 

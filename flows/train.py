@@ -17,7 +17,7 @@ from visionflows.orchestration.notifications import tell
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
 from visionflows.training.apply_corrections import check_corrections
-from visionflows.training.checkpoint import draft_of, key_of
+from visionflows.training.checkpoint import checkpoint_of, key_of
 from visionflows.training.distributed.launch import check_gpus
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
@@ -87,17 +87,17 @@ def train(
     if corrections:
         share = valid_pct if corrections_in_validation else 0
         files, folder = data.correct(files, folder, corrections, store, settings, share)
-    with draft_of(store, key_of(files, settings, labels, valid_pct)) as draft:
-        record = training.fine_tune(files, folder, draft, settings)
-        metrics = training.evaluate(files, folder, draft, export_fastai)
+    with checkpoint_of(store, key_of(files, settings, labels, valid_pct)) as checkpoint:
+        record = training.fine_tune(files, folder, checkpoint, settings)
+        metrics = training.evaluate(files, folder, checkpoint, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
         info = info.with_lineage(meant(name, "production", store), flow_run())
-        info = info.with_suspects(training.suspects(draft, files, folder))
-        info = info.with_onnx(training.export(draft, info))
-        info = info.with_agreement(training.agreement(draft, info, files, folder))
+        info = info.with_label_issues(training.label_issues(checkpoint, files, folder))
+        info = info.with_onnx(training.export(checkpoint, info))
+        info = info.with_agreement(training.agreement(checkpoint, info, files, folder))
         if int8:
-            found_int8 = training.int8(draft, info, files, folder)
+            found_int8 = training.int8(checkpoint, info, files, folder)
             info = info.with_agreement(found_int8, "int8")
-        info = info.with_decoding(training.decoding(draft, info, files, folder))
-        info = info.with_outliers(training.outliers(draft, info, files, folder))
-        return training.publish(draft, store, info, files, record["summary"])
+        info = info.with_decoding(training.decoding(checkpoint, info, files, folder))
+        info = info.with_outliers(training.outliers(checkpoint, info, files, folder))
+        return training.publish(checkpoint, store, info, files, record["summary"])

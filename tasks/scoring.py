@@ -67,6 +67,6 @@ def report(run: Run, told: RunResult) -> None:
     """The page a person opens first, the summary in the UI, and what the server hears of."""
     run.report(told)
     artifacts.scored(told)
-    if run.history.night:
+    if run.history.run_record:
         artifacts.drifted(told)
         events.drifted(told)

@@ -11,7 +11,7 @@ from visionflows.models.schema import ModelInfo
 from visionflows.orchestration import artifacts, forked_processes  # noqa: F401 (loaders are forked here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
-from visionflows.training import checkpoint as drafts
+from visionflows.training import checkpoint as checkpoints
 from visionflows.training import publish as publishing
 from visionflows.training.evidence import decode_agreement as scaling
 from visionflows.training.evidence import evaluate as judging
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     description="fastai's fine_tune: freeze, one cycle, unfreeze, one cycle; on the GPU if any.",
 )
 def fine_tune(
-    files: "pd.DataFrame", folder: Path, draft: Path, settings: TrainSettings
+    files: "pd.DataFrame", folder: Path, checkpoint: Path, settings: TrainSettings
 ) -> dict[str, Any]:
     """Train, or go on from a training of before; leave the history as a table in the UI."""
     with Progress("fine-tuning", total=1) as progress:
-        record = drafts.fine_tuned(files, folder, draft, settings, progress.share)
+        record = checkpoints.fine_tuned(files, folder, checkpoint, settings, progress.share)
     artifacts.epochs(record["history"])
     return record
 
@@ -48,43 +48,43 @@ evaluate = step(
     description="Metrics and pictures of the network on the validation side.",
 )
 
-suspects = step(
-    suspecting.of_draft,
-    name="suspects",
-    task_run_name="suspects",
+label_issues = step(
+    suspecting.of_checkpoint,
+    name="label_issues",
+    task_run_name="label_issues",
     description="Name the images whose label is probably wrong, by confident learning.",
 )
 
 export = step(
-    exporting.of_draft,
+    exporting.of_checkpoint,
     name="export",
     task_run_name="export",
     description="Write the network as model.onnx, and check it: what scores it needs no torch.",
 )
 
 agreement = step(
-    evidence.of_draft,
+    evidence.of_checkpoint,
     name="agreement",
     task_run_name="agreement",
     description="Score the validation side in float32 and faster; auto needs them to agree.",
 )
 
 int8 = step(
-    quantising.of_draft,
+    quantising.of_checkpoint,
     name="int8",
     task_run_name="int8",
     description="Make the network in int8, and score the validation side with it and in float32.",
 )
 
 decoding = step(
-    scaling.of_draft,
+    scaling.of_checkpoint,
     name="decoding",
     task_run_name="decoding",
     description="Score large validation images decoded whole and scaled; how far they agree.",
 )
 
 outliers = step(
-    telling.of_draft,
+    telling.of_checkpoint,
     name="outliers",
     task_run_name="outliers",
     description="Learn to tell pictures of another kind, and count how many of ours are taken so.",
@@ -96,8 +96,10 @@ outliers = step(
     task_run_name="publish {info.name}",
     description="Write the model bundle into the store; `latest` means it from now on.",
 )
-def publish(draft: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str) -> str:
+def publish(
+    checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
+) -> str:
     """The place of the bundle, of which the UI gets a summary."""
-    where = publishing.publish_training(draft, store, info, files, summary)
+    where = publishing.publish_training(checkpoint, store, info, files, summary)
     artifacts.trained(info, where)
     return where

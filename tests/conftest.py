@@ -105,11 +105,11 @@ class Trained:
     table: "pd.DataFrame"
     record: dict
     metrics: dict
-    place: str
+    storage: str
 
     @property
     def export(self) -> Path:
-        return Path(self.place) / "export.pkl"
+        return Path(self.storage) / "export.pkl"
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def trained(tmp_path_factory) -> Trained:
     from visionflows.models import registry
     from visionflows.models.schema import ModelInfo
     from visionflows.training.evidence.evaluate import evaluate
-    from visionflows.training.evidence.onnx_export import of_draft
+    from visionflows.training.evidence.onnx_export import of_checkpoint
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 
@@ -127,9 +127,9 @@ def trained(tmp_path_factory) -> Trained:
     dataset = write_shapes(root / "shapes", each=24)
     table = build_table(dataset, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, **LEARNING)
-    draft = root / "draft"
-    record = fine_tune(table, dataset, draft, settings)
-    metrics = evaluate(table, dataset, draft, export_fastai=True)
+    checkpoint = root / "draft"
+    record = fine_tune(table, dataset, checkpoint, settings)
+    metrics = evaluate(table, dataset, checkpoint, export_fastai=True)
     info = {
         "schema_version": 1,
         "name": "shapes",
@@ -142,8 +142,10 @@ def trained(tmp_path_factory) -> Trained:
         "metrics": metrics,
     }
     info = ModelInfo.model_validate(info, strict=False)
-    place = registry.publish(draft, root / "store", info.with_onnx(of_draft(draft, info)), table)
-    return Trained(root / "store", dataset, table, record, metrics, place)
+    storage = registry.publish(
+        checkpoint, root / "store", info.with_onnx(of_checkpoint(checkpoint, info)), table
+    )
+    return Trained(root / "store", dataset, table, record, metrics, storage)
 
 
 @pytest.fixture(scope="session")
@@ -152,25 +154,25 @@ def telling(trained, tmp_path_factory) -> Path:
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
     from visionflows.models.artifact import load
-    from visionflows.training.evidence.fit_outliers import of_draft
+    from visionflows.training.evidence.fit_outliers import of_checkpoint
 
     root = tmp_path_factory.mktemp("telling")
     dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
-    draft = Path(shutil.copytree(trained.place, root / "draft"))
+    checkpoint = Path(shutil.copytree(trained.storage, root / "draft"))
     info = load(registry.find("shapes", trained.store)).info
     info = info.model_copy(update={"name": "telling", "files": {}})
-    found = of_draft(draft, info, table, dataset)
+    found = of_checkpoint(checkpoint, info, table, dataset)
     # So small a network does not tell noise from shapes: some of all pictures are odd to it.
     info = info.with_outliers(found | {"threshold": 0.85 * found["threshold"]})
-    registry.publish(draft, root / "store", info, table)
+    registry.publish(checkpoint, root / "store", info, table)
     return root / "store"
 
 
 @pytest.fixture
-def draft(trained, tmp_path) -> Path:
+def checkpoint(trained, tmp_path) -> Path:
     """The draft of `trained` once more: what evaluate and export have left."""
-    return Path(shutil.copytree(trained.place, tmp_path / "draft"))
+    return Path(shutil.copytree(trained.storage, tmp_path / "draft"))
 
 
 @pytest.fixture(scope="session")
@@ -214,9 +216,9 @@ def s3(s3_server, monkeypatch, tmp_path) -> S3Server:
 @pytest.fixture
 def bucket(s3, tmp_path):
     """The test's own folder as a place in the S3 server."""
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
-    return place(s3.place(tmp_path))
+    return open_storage(s3.uri(tmp_path))
 
 
 @pytest.fixture(scope="session")
@@ -229,7 +231,7 @@ def moto_url(tmp_path_factory) -> Iterator[str]:
 @pytest.fixture
 def strict(moto_url, monkeypatch, tmp_path):
     """A new bucket on the server that keeps conditions."""
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
     from visionflows.storage.s3.client import call
 
     for name, value in environment(moto_url).items():
@@ -237,10 +239,10 @@ def strict(moto_url, monkeypatch, tmp_path):
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
     name = f"b-{time.time_ns()}"
     call("create_bucket", name)
-    return place(f"s3://{name}/in")
+    return open_storage(f"s3://{name}/in")
 
 
 @pytest.fixture(params=["disk", "s3"])
 def where(request) -> Callable[[Path], str]:
     """The place of a path: once on the disk, once through S3, for what must be the same."""
-    return str if request.param == "disk" else request.getfixturevalue("s3").place
+    return str if request.param == "disk" else request.getfixturevalue("s3").storage

@@ -77,7 +77,7 @@ class Proxy:
             return False
         if fault == "flip_sent":
             self.done[fault] += 1
-            request.flip(self.chance)
+            request.disagreement(self.chance)
         reader, upstream = await asyncio.open_connection(*self.target)
         try:
             upstream.write(request.without("expect", "connection").bytes(b"Connection: close\r\n"))
@@ -97,7 +97,7 @@ class Proxy:
             writer.transport.abort()
             return False
         if fault == "flip":
-            answer.flip(self.chance)
+            answer.disagreement(self.chance)
         data = answer.bytes()
         if fault in ("cut", "stall"):
             writer.write(data[: len(data) - max(len(answer.body) // 2, 1)])
@@ -128,7 +128,7 @@ class Message:
     def is_object(self) -> bool:
         return b" 20" in self.head and b"xml" not in self.header("content-type") and bool(self.body)
 
-    def flip(self, chance: random.Random) -> None:
+    def disagreement(self, chance: random.Random) -> None:
         body = bytearray(self.body)
         body[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
         self.body = bytes(body)

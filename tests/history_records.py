@@ -1,9 +1,9 @@
 """A night as its record tells it, for tests of what is made of such."""
 
-from visionflows.monitoring.run_records import Night, NightModel, Tally
+from visionflows.monitoring.run_records import RecordedModel, RunRecord, Tally
 
 
-def night(day: int, labels: dict[str, int], version: str = "1", **more) -> Night:
+def run_record(day: int, labels: dict[str, int], version: str = "1", **more) -> RunRecord:
     """A night of January, with these labels."""
     ok = sum(labels.values())
     tally = Tally(
@@ -12,10 +12,10 @@ def night(day: int, labels: dict[str, int], version: str = "1", **more) -> Night
         confidence={"19": ok - 10, "11": 10},
         outliers={"True": 7, "False": ok - 7},
     )
-    return Night(
+    return RunRecord(
         **{"schema_version": 1, "started": f"2026-01-{day:02d}T02:00:00.000+00:00", "ended": ""},
         **{"status": "done", "input": "in", "contents": "0" * 64, "runs": [], "seconds": 1.0},
-        model=NightModel(name="pets", version=version, digest="d"),
+        model=RecordedModel(name="pets", version=version, digest="d"),
         tally=tally,
         **more,
     )

@@ -18,7 +18,7 @@ import torch  # noqa: F401 (imported once, for all the forks)
 import torchvision.models  # noqa: F401
 
 from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.s3 import objects
 
 
@@ -49,8 +49,8 @@ def _let_it_run(output: str, parts: int, seconds: float) -> None:
 
 
 def _finished(output: str) -> int:
-    return sum(name.endswith(".json") for name in place(output).names("parts")) - (
-        place(output).exists("parts/plan.json")
+    return sum(name.endswith(".json") for name in open_storage(output).names("parts")) - (
+        open_storage(output).exists("parts/plan.json")
     )
 
 

@@ -20,15 +20,15 @@ from visionflows.models.artifact import load
 from visionflows.models.metrics_schema import Calibration
 from visionflows.models.schema import ModelInfo
 from visionflows.monitoring.drift import judged
-from visionflows.monitoring.run_records import Audit, read_nights
-from visionflows.reports.comparison import ClassCounts, Comparison, Flip, comparison_report
+from visionflows.monitoring.run_records import Audit, read_run_records
+from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, comparison_report
 from visionflows.reports.gradcam_images import square
 from visionflows.reports.run_history import history_report
-from visionflows.reports.training import Miss, training_report
+from visionflows.reports.training import TopLoss, training_report
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run_report import run_page
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 AUDIT = Audit(accuracy=0.9, low=0.8, high=0.95, images=100)
 LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
@@ -38,10 +38,10 @@ def scoring(trained: Trained, folder: Path) -> str:
     """The page of a run that ended as failed, of pictures in a folder with a long name."""
     output = failed(trained, folder)
     run = RunResult.read((output / "run.json").read_bytes())
-    model = load(place(trained.place))
+    model = load(open_storage(trained.storage))
     info = model.info.model_copy(update={"image_size": 128})  # whose features have places
     model = dataclasses.replace(model, info=info)
-    return run_page(run, model, place(folder / "in"), place(output))
+    return run_page(run, model, open_storage(folder / "in"), open_storage(output))
 
 
 def review(trained: Trained, folder: Path) -> str:
@@ -51,18 +51,18 @@ def review(trained: Trained, folder: Path) -> str:
 
 def history(trained: Trained, folder: Path) -> str:
     """The page of the nights of that run's output: there were more, with other shares of labels."""
-    (night,) = read_nights(place(failed(trained, folder)))
-    nights, total = [], night.tally.ok
+    (run_record,) = read_run_records(open_storage(failed(trained, folder)))
+    run_records, total = [], run_record.tally.ok
     for day in range(1, 13):
         labels = {LONG: day * total, CLASSES[0]: (30 - day) * total}
-        tally = night.tally.model_copy(
+        tally = run_record.tally.model_copy(
             update={"labels": labels, "confidence": {"9": 10 * total, "19": 20 * total}}
         )
-        model = night.model.model_copy(update={"version": "v" * 90 + str(day // 7)})
+        model = run_record.model.model_copy(update={"version": "v" * 90 + str(day // 7)})
         told = {"started": f"2026-11-{day:02}T02:00:00.000+00:00", "tally": tally, "model": model}
-        one = night.model_copy(update=told | {"audit": AUDIT if day > 6 else None})
-        nights.append(one.model_copy(update={"drift": judged(one, nights)}))
-    return history_report(f"s3://{LONG}", nights)
+        one = run_record.model_copy(update=told | {"audit": AUDIT if day > 6 else None})
+        run_records.append(one.model_copy(update={"drift": judged(one, run_records)}))
+    return history_report(f"s3://{LONG}", run_records)
 
 
 def failed(trained: Trained, folder: Path) -> Path:
@@ -78,7 +78,7 @@ def failed(trained: Trained, folder: Path) -> Path:
 
 def described(trained: Trained) -> ModelInfo:
     """What model.json says of a model whose training is all told."""
-    model = json.loads((Path(trained.place) / "model.json").read_text())
+    model = json.loads((Path(trained.storage) / "model.json").read_text())
     model |= {
         "pretrained": "none",
         "labels": "folder",
@@ -103,30 +103,30 @@ def training(trained: Trained, folder: Path) -> str:
     bins = ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15
     sure = {"judged": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
     told["calibration"] = Calibration.model_validate(sure, strict=False)
-    pictures = {path.stem: path.read_bytes() for path in Path(trained.place).glob("pictures/*")}
+    pictures = {path.stem: path.read_bytes() for path in Path(trained.storage).glob("pictures/*")}
     jpeg = square(np.asarray(shape("circle", 1)))
-    misses = [Miss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]
+    top_losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]
     summary, left = trained.record["summary"], [(0.98, 0.1)]
-    return training_report(info.model_copy(update=told), pictures, summary, misses, left)
+    return training_report(info.model_copy(update=told), pictures, summary, top_losses, left)
 
 
 def comparison(trained: Trained, folder: Path) -> str:
     """The page of two versions that flip much."""
-    info = ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
+    info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
     info = info.model_copy(update={"version": "v" * 100})
     folder = write_shapes(folder / "in", each=4)
     paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
-    flips = [Flip(path, LONG, LONG, 0.99, CLASSES[0], 0.5) for path in paths]
-    flips += [Flip(path, CLASSES[1], LONG, 0.99, CLASSES[2], 0.5) for path in paths]
-    flips += [Flip(path, CLASSES[1], LONG, 0.99, CLASSES[1], 0.5) for path in paths]
+    disagreements = [Disagreement(path, LONG, LONG, 0.99, CLASSES[0], 0.5) for path in paths]
+    disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[2], 0.5) for path in paths]
+    disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[1], 0.5) for path in paths]
     told = Comparison(
         **{"a": info, "b": info, "images": 900, "a_errors": 24, "b_errors": 24},
         **{"both_wrong_alike": 3, "p_value": 0.5, "p_value_of_b": 0.6, "alpha": 0.05, "better": ""},
         **{"not_compared": 4, "gone": 1, "only_a_knows": [LONG], "only_b_knows": []},
         classes=[ClassCounts(name, 300, 290, 280, 12, 2) for name in (LONG, *CLASSES)],
-        flips=flips,
+        disagreements=disagreements,
     )
-    return comparison_report(told, place(folder))
+    return comparison_report(told, open_storage(folder))
 
 
 CASES: dict[str, Callable[[Trained, Path], str]] = {

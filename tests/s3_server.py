@@ -36,7 +36,7 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         return environment(self.url)
 
-    def place(self, path: Path) -> str:
+    def uri(self, path: Path) -> str:
         """The place of a path on this machine: its bucket is a link to the folder at its top."""
         top = self.folder.parent
         first, *rest = path.relative_to(top).parts

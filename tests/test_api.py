@@ -60,5 +60,5 @@ def test_a_notebook_scores_with_them(tmp_path, trained):
     assert row.status == "ok"
     np.testing.assert_allclose(row.probabilities.sum(), 1, rtol=1e-5)
     vf.score_folder(str(inbox), str(tmp_path / "scores"), "shapes", trained.store, settings)
-    lines = vf.place(tmp_path / "scores").read("predictions.csv").decode().splitlines()
+    lines = vf.open_storage(tmp_path / "scores").read("predictions.csv").decode().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [f"{kind}/0500.png" for kind in CLASSES]

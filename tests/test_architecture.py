@@ -18,35 +18,51 @@ HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve", "visionflows/cli")
 OUTSIDE = ("tests", "bench", "docs", "infra")  # folders of programs that nothing here imports
 
-# `content`: images and places both read files, and neither knows the other.
-_GROUND = ("errors", "machine", "digest", "stored", "content")
-GROUND = {f"visionflows/{name}.py" for name in _GROUND}
-ERRORS = {"visionflows/errors.py"}  # which the rest of the ground floor may know
-BELOW = GROUND | {"visionflows/images", "visionflows/storage"}
-# What model.json and run.json hold: whoever shows them may know that, and nothing else of the room.
+# `bounded_read`: images and storage both read files, and neither knows the other.
+_BASE = ("errors", "system", "hashing", "versioned_json", "bounded_read")
+BASE = {f"visionflows/{name}.py" for name in _BASE}
+ERRORS = {"visionflows/errors.py"}  # which the other base modules may import
+BELOW = BASE | {"visionflows/images", "visionflows/storage"}
+# The schemas of model.json and run.json: reports may import those, and nothing else there.
 _INFO = {"visionflows/models/metrics_schema.py", "visionflows/models/schema.py"}
 SCHEMAS = _INFO | {"visionflows/scoring/schema.py"}
-MODEL = {"visionflows/models"} | _INFO
-TRUST = BELOW | MODEL
-ENGINE = TRUST | {"visionflows/trust"}
-WORK = ENGINE | SCHEMAS | {"visionflows/inference", "visionflows/datasets", "visionflows/reports"}
-LIBRARY = WORK | {"visionflows/training", "visionflows/scoring"}
-# A room, or a file on the ground floor, and what it may import besides itself.
+MODELS = BELOW | {"visionflows/models"} | _INFO
+EVALUATION = MODELS | {"visionflows/evaluation"}
+JUDGING = {"visionflows/evaluation", "visionflows/monitoring", "visionflows/review"}
+WORK = (
+    MODELS
+    | JUDGING
+    | SCHEMAS
+    | {"visionflows/inference", "visionflows/datasets", "visionflows/reports"}
+)
+TRAINING = {
+    "visionflows/training",
+    "visionflows/training/evidence",
+    "visionflows/training/distributed",
+    "visionflows/training/comparison",
+}
+LIBRARY = WORK | TRAINING | {"visionflows/scoring"}
+# A package, or a base module, and what it may import besides itself.
 ALLOWED: dict[str, set[str]] = {
-    **{file: ERRORS - {file} for file in GROUND},
+    **{file: ERRORS - {file} for file in BASE},
     "visionflows/__init__.py": LIBRARY,
-    "visionflows/images": GROUND,
-    "visionflows/storage": GROUND | {"visionflows/storage/s3"},
-    "visionflows/storage/s3": GROUND | {"visionflows/storage"},
+    "visionflows/images": BASE,
+    "visionflows/storage": BASE | {"visionflows/storage/s3"},
+    "visionflows/storage/s3": BASE | {"visionflows/storage"},
     "visionflows/datasets": BELOW,
     "visionflows/models/metrics_schema.py": BELOW,
     "visionflows/models/schema.py": BELOW | {"visionflows/models/metrics_schema.py"},
-    "visionflows/scoring/schema.py": BELOW | {"visionflows/trust"},
-    "visionflows/trust": TRUST,
+    "visionflows/scoring/schema.py": BELOW | JUDGING,
     "visionflows/models": BELOW | _INFO,
-    "visionflows/reports": BELOW | SCHEMAS | {"visionflows/trust"},
-    "visionflows/inference": ENGINE,
-    "visionflows/training": WORK,
+    "visionflows/evaluation": MODELS,
+    "visionflows/monitoring": EVALUATION,
+    "visionflows/review": BELOW,
+    "visionflows/reports": BELOW | SCHEMAS | JUDGING,
+    "visionflows/inference": EVALUATION,
+    "visionflows/training": WORK | TRAINING,
+    "visionflows/training/evidence": WORK | TRAINING,
+    "visionflows/training/distributed": WORK | TRAINING,
+    "visionflows/training/comparison": WORK | TRAINING,
     "visionflows/scoring": WORK,
     "visionflows/cluster": LIBRARY,
     "visionflows/orchestration": LIBRARY | {"visionflows/storage/s3"},
@@ -185,8 +201,8 @@ PLANTED = [
     (
         forbidden_arrows,
         "visionflows/datasets/new.py",
-        "from visionflows.models import bundle",
-        "bundle",
+        "from visionflows.models import artifact",
+        "artifact",
     ),
     (
         forbidden_arrows,
@@ -215,8 +231,8 @@ PLANTED = [
         "import visionflows.storage.s3.client",
         "client",
     ),
-    (forbidden_arrows, "visionflows/errors.py", "import visionflows.system", "machine.py"),
-    (circles, "visionflows/errors.py", "def f():\n    from visionflows import digest", "digest.py"),
+    (forbidden_arrows, "visionflows/errors.py", "import visionflows.system", "system.py"),
+    (circles, "visionflows/errors.py", "def f():\n    from visionflows import hashing", "hashing.py"),
     (heavy_at_the_top, "visionflows/inference/new.py", "import torch", "imports torch"),
     (heavy_at_the_top, "visionflows/datasets/new.py", "from fastai.vision.all import *", "fastai"),
     (heavy_at_the_top, "visionflows/cli/new.py", "from prefect import flow", "imports prefect"),

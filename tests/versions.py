@@ -11,7 +11,7 @@ from conftest import Trained
 def another(trained: Trained, store: Path, version: str, **changes: str) -> str:
     """The trained model again as another version, some of its files' texts replaced."""
     target = store / "models/shapes" / version
-    shutil.copytree(trained.place, target)
+    shutil.copytree(trained.storage, target)
     info = json.loads((target / "model.json").read_text()) | {"version": version}
     for name, text in changes.items():
         path = target / name.replace("_csv", ".csv")

@@ -19,7 +19,7 @@ __all__ = [
     "fine_tune",
     "load",
     "make_engine",
-    "place",
+    "open_storage",
     "predict",
     "score_folder",
 ]
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from visionflows.models.registry import find
     from visionflows.scoring.local_run import ScoreSettings, score_folder
     from visionflows.scoring.predict import predict
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 else:
@@ -45,7 +45,7 @@ else:
         "fine_tune": "visionflows.training.fine_tune",
         "load": "visionflows.models.artifact",
         "make_engine": "visionflows.inference",
-        "place": "visionflows.storage",
+        "open_storage": "visionflows.storage",
         "predict": "visionflows.scoring.predict",
         "score_folder": "visionflows.scoring.local_run",
     }

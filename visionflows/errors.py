@@ -36,11 +36,11 @@ class SettingsError(VisionflowsError):
     exit_status = 2
 
 
-class PlaceError(VisionflowsError):
+class StorageError(VisionflowsError):
     """A place that is missing, full, or may not be read or written."""
 
 
-class DeniedError(PlaceError):
+class DeniedError(StorageError):
     """A place in which this user or these credentials may not do this."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 PROGRAM = Path(sys.executable).with_name("visionflows")
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="visionflows is not installed here")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="visionflows is not
 @pytest.fixture
 def store(tmp_path) -> Path:
     """A store with models that nobody can load: a shell asks for their names alone."""
-    here = place(tmp_path / "store")
+    here = open_storage(tmp_path / "store")
     for name in ("pets", "petals", "cars"):
         here.write(f"models/{name}/20260101-a/model.json", b"{}")
         here.write(f"models/{name}/aliases/latest", b"20260101-a\n")

@@ -54,8 +54,8 @@ def test_all_nights_are_a_table_and_a_page(told, outputs, tmp_path):
     assert all(" 24 " in row and "0 %" in row and "circle" in row for row in rows)
     assert lines[-1] == f"page  {outputs}/a/history.html"
     assert "2 nights, none warned" in (outputs / "a/history.html").read_text()
-    nights = json.loads(told(outputs / "a", "--json"))
-    assert [night["tally"]["statuses"] for night in nights] == [{"ok": 24}] * 2
+    run_records = json.loads(told(outputs / "a", "--json"))
+    assert [run_record["tally"]["statuses"] for run_record in run_records] == [{"ok": 24}] * 2
     assert len(json.loads(told(outputs, "--json"))) == 3
     assert not (outputs / "history.html").exists()
     assert "3 nights" not in told(outputs)

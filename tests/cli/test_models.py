@@ -11,7 +11,7 @@ from versions import another, changed, renamed
 
 from visionflows.cli import main as cli
 from visionflows.cli import program
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def store(trained, tmp_path) -> Path:
         "20260102T030405678Z-new",
         lineage={"parent": "20260101T000000000Z-old", "flow_run": "5c1a"},
     )
-    place(folder).write("models/shapes/aliases/latest", b"20260102T030405678Z-new\n")
+    open_storage(folder).write("models/shapes/aliases/latest", b"20260102T030405678Z-new\n")
     return folder
 
 

@@ -16,7 +16,7 @@ from visionflows.scoring.job import computed_by, job_of
 from visionflows.scoring.local_run import ScoreSettings, open_engine, score_folder
 from visionflows.scoring.shards import MARK, Work, open_run
 from visionflows.scoring.work_list import begin_inventory
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 SETTINGS = ScoreSettings(shard_size=5, batch_size=5)
 IN_HAND = 3
@@ -27,7 +27,7 @@ class OneScorer(Fleet):
 
     def __init__(self, model: str, store):
         self.model, self.nodes, self._actors = load(find(model, store)), [], [None]
-        self.scorer = Scorer(str(self.model.place), SETTINGS, (1 << 16, 1))
+        self.scorer = Scorer(str(self.model.storage), SETTINGS, (1 << 16, 1))
         facts = self.scorer.facts()
         for name in Facts._fields:
             setattr(self, name, getattr(facts, name))
@@ -44,13 +44,13 @@ class OneScorer(Fleet):
 
 
 def test_the_mark_of_a_killed_run_goes_when_another_begins(trained, inbox, where, tmp_path):
-    output, source = place(where(tmp_path / "out")), Source(str(inbox))
+    output, source = open_storage(where(tmp_path / "out")), Source(str(inbox))
     engine = open_engine("shapes", trained.store, SETTINGS)
     job = job_of(engine, source.text, SETTINGS)
     for number in range(2):
         with base_run.alone(output, 0):
             found = begin_inventory(source, output, job, [], SETTINGS).end()
-            what = found.job, found.listing, source.place, computed_by(engine), SETTINGS
+            what = found.job, found.listing, source.storage, computed_by(engine), SETTINGS
             left = [*open_run(output, Work(*what))]
         assert len(left) == 18
         assert not any(output.exists(f"parts/{MARK}{earlier}") for earlier in range(number))
@@ -81,7 +81,7 @@ def test_shards_of_a_listing_that_is_given_up_are_only_those_in_hand(
         for shard in run.to_score():
             run.score(shard)
         told = run.merge()
-    assert told.books.found == 60
+    assert told.counts.found == 60
     expected = (tmp_path / "whole/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
     assert not list((tmp_path / "out/parts").glob("*run-*"))  # that of the first listing neither

@@ -11,7 +11,7 @@ from visionflows import system
 from visionflows.cluster.actor_pool import _kind
 from visionflows.cluster.nodes import Node
 from visionflows.cluster.scoring_actor import Scorer, There, Work
-from visionflows.errors import PlaceError, RunError, SettingsError
+from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.models.registry import find
 from visionflows.scoring.base_run import alone
 from visionflows.scoring.input_source import Source
@@ -23,7 +23,7 @@ from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import MARK
 from visionflows.scoring.work_list import begin_inventory
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 SETTINGS = ScoreSettings(shard_size=50, precision="float32")
 
@@ -41,7 +41,7 @@ def scorer(trained) -> Scorer:
 
 @pytest.fixture
 def work(trained, inbox, tmp_path) -> Work:
-    output, source = place(str(tmp_path / "out")), Source(str(inbox))
+    output, source = open_storage(str(tmp_path / "out")), Source(str(inbox))
     engine = open_engine("shapes", trained.store, SETTINGS)
     with alone(output, 0):
         job = job_of(engine, source.text, SETTINGS)
@@ -55,7 +55,9 @@ def work(trained, inbox, tmp_path) -> Work:
 
 
 def parts(work: Work) -> list[str]:
-    return [name for name in place(work.there.output).names("parts") if name.startswith("part-")]
+    return [
+        name for name in open_storage(work.there.output).names("parts") if name.startswith("part-")
+    ]
 
 
 def test_it_writes_the_part_and_counts_on_its_share_alone(scorer, work):
@@ -69,7 +71,7 @@ def test_it_writes_the_part_and_counts_on_its_share_alone(scorer, work):
 
 
 def test_it_writes_nothing_once_the_output_is_another_runs(scorer, work):
-    place(work.there.output).remove(work.there.mark)
+    open_storage(work.there.output).remove(work.there.mark)
     with pytest.raises(RunError, match="another run has it by now"):
         scorer.score(work)
     assert parts(work) == []
@@ -77,7 +79,7 @@ def test_it_writes_nothing_once_the_output_is_another_runs(scorer, work):
 
 def test_it_writes_nothing_where_the_output_changed_hands_meanwhile(scorer, work, monkeypatch):
     scorer.score(work)  # so that it knows the place
-    output = place(work.there.output)
+    output = open_storage(work.there.output)
     for name in parts(work):
         output.remove(f"parts/{name}")
     stream = type(scorer._engine).stream
@@ -96,7 +98,7 @@ def test_an_empty_mount_point_is_not_believed(scorer, work, tmp_path):
     (tmp_path / "empty").mkdir()
     some = [str(tmp_path / "empty" / "1.jpg")]
     there = work.there._replace(root=str(tmp_path / "empty"), some=some)
-    with pytest.raises(PlaceError, match="does not see its files; mount it there"):
+    with pytest.raises(StorageError, match="does not see its files; mount it there"):
         scorer.score(work._replace(there=there))
     assert parts(work) == []
 
@@ -115,7 +117,7 @@ def test_it_computes_in_the_jobs_precision_whatever_auto_is_here(trained, work):
 
 def test_rows_that_are_taken_over_stay_their_makers(scorer, work):
     scorer.score(work)
-    (first,) = read_parts(place(work.there.output), ["parts/part-00000"])
+    (first,) = read_parts(open_storage(work.there.output), ["parts/part-00000"])
     ours = first.record.computed[0]
     other = Computed(device="cpu: another", precision="float32", kernel="openvino", versions={})
     rows = list(csv.reader(io.StringIO(first.data.decode(), newline="")))[1:]
@@ -125,7 +127,7 @@ def test_rows_that_are_taken_over_stay_their_makers(scorer, work):
     ]
     for made in ([other, ours], [ours, other]):
         scorer.score(work._replace(files=taken, made=made))
-        (whole,) = read_parts(place(work.there.output), ["parts/part-00000"])
+        (whole,) = read_parts(open_storage(work.there.output), ["parts/part-00000"])
         makers = [whole.record.computed[mark.by] for mark in whole.marks]
         assert makers == [*(made[at % 2] for at in range(4)), *[ours] * 46]
         assert len(whole.record.computed) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import encoded, picture
 
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 def pets(count: int = 20, seed: int = 0) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def visible(home: Path) -> list[str]:
     """The datasets that a person sees in a store."""
-    return place(home).names()
+    return open_storage(home).names()
 
 
 def pending(home: Path) -> list[str]:

@@ -13,7 +13,7 @@ from archives import FILES, PHOTO, content_of, link, refused, special, tar_of, z
 from small_disk import small_disk
 
 from visionflows.datasets.archive import Unpacked, unpack
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_a_zip_that_lies_about_a_size_is_refused(tmp_path):
 
 
 def test_an_archive_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(PlaceError, match=r"cannot be read \(No such file"):
+    with pytest.raises(StorageError, match=r"cannot be read \(No such file"):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
 
 
 def test_a_folder_that_is_there_is_not_touched(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar_of(*FILES.items()))
     (tmp_path / "out").mkdir()
-    with pytest.raises(PlaceError, match="out: is there already"):
+    with pytest.raises(StorageError, match="out: is there already"):
         unpack(tmp_path / "a.tar", tmp_path / "out")
 
 
@@ -136,7 +136,7 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):
     (tmp_path / "a.zip").write_bytes(zip_of(("a.jpg", bytes(2 << 20))))
     with small_disk(tmp_path / "disk") as disk:
-        with pytest.raises(PlaceError, match=r"bytes are free, but unpacking .* takes 2,097,152"):
+        with pytest.raises(StorageError, match=r"bytes are free, but unpacking .* takes 2,097,152"):
             unpack(tmp_path / "a.zip", disk / "out")
         assert os.listdir(disk) == []
 
@@ -144,6 +144,6 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):
 def test_a_disk_that_fills_up_is_told_and_nothing_is_left(tmp_path):
     (tmp_path / "a.tgz").write_bytes(gzip.compress(tar_of(("a.jpg", bytes(2 << 20)))))
     with small_disk(tmp_path / "disk") as disk:
-        with pytest.raises(PlaceError, match=r"disk: .*No space left on device.*free some space"):
+        with pytest.raises(StorageError, match=r"disk: .*No space left on device.*free some space"):
             unpack(tmp_path / "a.tgz", disk / "out")
         assert os.listdir(disk) == []

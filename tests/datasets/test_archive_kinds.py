@@ -28,8 +28,8 @@ def raw_zip(
         sizes = (zlib.crc32(PHOTO), len(PHOTO), len(PHOTO), len(name), len(extra))
         head = struct.pack("<HHHHHIIIHH", 20, flags, method, 0, 0x5A21, *sizes)
         version = struct.pack("<BB", 20, made_by)
-        place = struct.pack("<HHHII", 0, 0, 0, 0, len(out))
-        central += b"PK\1\2" + version + head + place + name + extra
+        storage = struct.pack("<HHHII", 0, 0, 0, 0, len(out))
+        central += b"PK\1\2" + version + head + storage + name + extra
         out += b"PK\3\4" + head + name + extra + PHOTO
     counts = (len(names), len(names), len(central), len(out), 0)
     return out + central + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, *counts)

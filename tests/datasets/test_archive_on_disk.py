@@ -11,7 +11,7 @@ import pytest
 
 from visionflows.datasets import archive
 from visionflows.datasets.archive import sync_disk, unpack
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 
 NAMES = ("pets/cat.jpg", "pets/sub/dog.jpg")
 
@@ -49,6 +49,6 @@ def test_a_disk_that_fails_leaves_nothing(packed, tmp_path, monkeypatch, system)
 
     monkeypatch.setattr(archive, "_syncfs", fails if system == "with syncfs" else None)
     monkeypatch.setattr(os, "sync", fails)
-    with pytest.raises(PlaceError, match="Input/output error"):
+    with pytest.raises(StorageError, match="Input/output error"):
         unpack(packed, tmp_path / "out")
     assert os.listdir(tmp_path) == ["a.tar"]

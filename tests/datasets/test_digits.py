@@ -8,7 +8,7 @@ from PIL import Image
 
 from visionflows.datasets.digits import write_digits
 from visionflows.datasets.fetch import Dataset, fetch
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_digits_are_there_without_a_network(digits):
     from sklearn.datasets import load_digits
 
     original = load_digits()
-    names = [entry.name for entry in place(digits.folder).walk()]
+    names = [entry.name for entry in open_storage(digits.folder).walk()]
     assert len(names) == 1797
     for index in (0, 900, 1796):
         label = original.target[index]

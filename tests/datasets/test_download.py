@@ -19,7 +19,7 @@ from small_disk import small_disk
 
 from visionflows.datasets.download import Patience, download, public_url
 from visionflows.datasets.remote_version import Mark
-from visionflows.errors import FetchError, PlaceError, SettingsError
+from visionflows.errors import FetchError, SettingsError, StorageError
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
@@ -227,7 +227,7 @@ def test_secrets_in_a_url_are_not_told(target):
 
 
 def test_a_download_larger_than_the_disk_is_not_begun(target):
-    refusal = pytest.raises(PlaceError, match=r"bytes free, .* takes .*; make room")
+    refusal = pytest.raises(StorageError, match=r"bytes free, .* takes .*; make room")
     with serving(CONTENT) as server, refusal:
         download(server.url(), target, room=1e12)
     assert not target.with_name("pets.tgz.part").exists()
@@ -237,7 +237,7 @@ def test_a_disk_that_fills_up_keeps_what_it_holds(tmp_path):
     # Without a length nobody can tell beforehand that it will not fit.
     large = random.Random(9).randbytes(3 << 20)
     with small_disk(tmp_path / "disk") as disk, serving(large, tells_length=False) as server:
-        with pytest.raises(PlaceError, match=r"No space left on device.*free some space"):
+        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
             download(server.url(), disk / "pets.tgz")
         assert not (disk / "pets.tgz").exists()
         kept = (disk / "pets.tgz.part").read_bytes()

@@ -21,9 +21,9 @@ from small_disk import small_disk
 
 from visionflows.datasets.archive_entries import UnpackLimits
 from visionflows.datasets.fetch import Dataset, fetch, fetched
-from visionflows.errors import ArchiveError, ChecksumError, FetchError, PlaceError
+from visionflows.errors import ArchiveError, ChecksumError, FetchError, StorageError
 from visionflows.images.formats import is_image_name
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 pytest_plugins = ["pet_archives"]
 FETCH = """
@@ -40,7 +40,7 @@ def test_a_url_becomes_a_folder_with_a_record(store, home):
     folder = home / f"pets-{SHA256[:8]}"
     assert dataset == Dataset("pets", folder, server.url(), SHA256)
     assert files_of(folder) == PETS
-    assert [entry.name for entry in place(folder).walk(is_image_name)] == sorted(PETS)
+    assert [entry.name for entry in open_storage(folder).walk(is_image_name)] == sorted(PETS)
     record = json.loads((home / f".records/{folder.name}.json").read_bytes())
     size = sum(map(len, PETS.values()))
     assert record == {"source": server.url(), "sha256": SHA256, "files": 20, "bytes": size}
@@ -74,11 +74,11 @@ def test_what_was_fetched_is_found_again_without_its_source(store, tmp_path):
     told = (there.name, there.source, there.sha256, store)
     assert fetched(*told) == there.folder
     shutil.rmtree(there.folder)
-    with pytest.raises(PlaceError, match="the images of pets are not there any more"):
+    with pytest.raises(StorageError, match="the images of pets are not there any more"):
         fetched(*told)
     folder = fetch(str(tmp_path), store)
     assert fetched(folder.name, folder.source, None, store) == folder.folder == tmp_path
-    with pytest.raises(PlaceError, match="nowhere: the images of nowhere are not there"):
+    with pytest.raises(StorageError, match="nowhere: the images of nowhere are not there"):
         fetched("nowhere", str(tmp_path / "nowhere"), None, store)
 
 
@@ -193,7 +193,7 @@ def test_limits_reach_the_unpacking(store, where, tmp_path):
 def test_a_disk_without_room_is_told_before_the_download(tmp_path):
     # The download alone would fit, but not with what is unpacked from it beside it.
     with small_disk(tmp_path / "disk") as disk, serving(bytes(600 << 10)) as server:
-        with pytest.raises(PlaceError, match="make room"):
+        with pytest.raises(StorageError, match="make room"):
             fetch(server.url(), disk)
         assert list(disk.rglob("*.part")) == []
 
@@ -201,7 +201,7 @@ def test_a_disk_without_room_is_told_before_the_download(tmp_path):
 def test_a_disk_that_fills_up_while_unpacking_keeps_the_download(tmp_path):
     archive = tgz({"pets/a.jpg": bytes(2 << 20)})
     with small_disk(tmp_path / "disk") as disk, serving(archive) as server:
-        with pytest.raises(PlaceError, match="No space left on device"):
+        with pytest.raises(StorageError, match="No space left on device"):
             fetch(server.url(), disk)
         assert visible(disk / "datasets") == []
         subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)

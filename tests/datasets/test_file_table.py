@@ -11,7 +11,7 @@ from labelled_folders import make, pets, stopped
 from unprivileged import reachable_folder, unprivileged
 
 from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, notes
-from visionflows.errors import PlaceError, SettingsError
+from visionflows.errors import SettingsError, StorageError
 from visionflows.storage.name_encoding import name_of
 
 
@@ -163,7 +163,7 @@ def test_no_image_stops_the_run(tmp_path):
 
 
 def test_no_folder_stops_the_run(tmp_path):
-    with pytest.raises(PlaceError, match="no such folder"):
+    with pytest.raises(StorageError, match="no such folder"):
         build_table(tmp_path / "nowhere", "folder")
 
 

@@ -10,7 +10,7 @@ from labelled_folders import labels_of, make, pets, stopped
 
 from visionflows.datasets.file_table import build_table, notes
 from visionflows.datasets.label_rules import parse_label_rule
-from visionflows.errors import PlaceError, SettingsError
+from visionflows.errors import SettingsError, StorageError
 
 # Label rules
 
@@ -214,7 +214,7 @@ def test_a_csv_that_is_no_text_or_not_there_stops_the_run(tmp_path):
     (tmp_path / "latin.csv").write_bytes("path,label\ncafé.png,a".encode("latin-1"))
     assert "not UTF-8 text" in stopped(tmp_path, f"csv:{tmp_path}/latin.csv")
     for name in ("nowhere.csv", "nowhere/labels.csv"):
-        with pytest.raises(PlaceError, match=f"{name}: no such file"):
+        with pytest.raises(StorageError, match=f"{name}: no such file"):
             build_table(tmp_path, f"csv:{name}")
-    with pytest.raises(PlaceError, match="Is a directory"):
+    with pytest.raises(StorageError, match="Is a directory"):
         build_table(tmp_path, f"csv:{tmp_path}/cat")

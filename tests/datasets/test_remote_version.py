@@ -13,10 +13,10 @@ from small_disk import small_disk
 
 from flows.retrain import retrain
 from visionflows.datasets.fetch import fetch
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.settings import TrainSettings
 
 pytest_plugins = ["pet_archives"]
@@ -66,8 +66,8 @@ def test_an_archive_that_changed_at_its_url_is_brought_anew(store, home, log, to
 
 
 def test_an_archive_that_changed_in_its_bucket_is_brought_anew(s3, tmp_path, log):
-    archive = s3.place(tmp_path / "in/pets.tgz")
-    there = place(archive.rpartition("/")[0])
+    archive = s3.uri(tmp_path / "in/pets.tgz")
+    there = open_storage(archive.rpartition("/")[0])
     there.write("pets.tgz", ARCHIVE)
     old = fetch(archive, tmp_path / "store")
     assert fetch(archive, tmp_path / "store") == old
@@ -98,9 +98,9 @@ def test_a_url_that_does_not_answer_is_used_as_it_was_fetched_with_a_warning(sto
 
 def test_an_archive_that_is_gone_from_its_bucket_is_used_as_it_was_fetched(s3, tmp_path, log):
     (tmp_path / "pets.tgz").write_bytes(ARCHIVE)
-    archive = s3.place(tmp_path / "pets.tgz")
+    archive = s3.uri(tmp_path / "pets.tgz")
     first = fetch(archive, tmp_path / "store")
-    place(archive.rpartition("/")[0]).remove("pets.tgz")
+    open_storage(archive.rpartition("/")[0]).remove("pets.tgz")
     assert fetch(archive, tmp_path / "store") == first
     assert "could not be asked whether it has changed" in log.text
 
@@ -146,7 +146,7 @@ def test_a_server_that_tells_nothing_is_taken_as_unchanged(store, log):
 def test_what_had_no_room_to_be_unpacked_is_brought_anew_if_it_changed(tmp_path):
     large, small = tgz({"pets/a.jpg": bytes(2 << 20)}), tgz(pets(2))
     with small_disk(tmp_path / "disk") as disk, serving(large) as server:
-        with pytest.raises(PlaceError, match="No space left on device"):
+        with pytest.raises(StorageError, match="No space left on device"):
             fetch(server.url(), disk)
         server.content, server.tag = small, '"v2"'
         dataset = fetch(server.url(), disk)

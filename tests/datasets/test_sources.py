@@ -11,9 +11,9 @@ from pet_archives import ARCHIVE, PETS, SHA256, files_of, pets, tgz, visible
 
 from visionflows.datasets.fetch import Dataset, fetch
 from visionflows.datasets.sources import fastai_url
-from visionflows.errors import ChecksumError, PlaceError, SettingsError
+from visionflows.errors import ChecksumError, SettingsError, StorageError
 from visionflows.images.formats import is_image_name
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 pytest_plugins = ["pet_archives"]
 
@@ -66,7 +66,7 @@ def test_a_local_folder_stays_where_it_lies(store, home, tmp_path, monkeypatch):
 
 def test_the_real_photos_are_unpacked(shared_data, store):
     dataset = fetch(str(shared_data / "cats-dogs.tgz"), store)
-    assert sum(1 for _ in place(dataset.folder).walk(is_image_name)) == 2_002
+    assert sum(1 for _ in open_storage(dataset.folder).walk(is_image_name)) == 2_002
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_real_photos_are_unpacked(shared_data, store):
     ],
 )
 def test_a_missing_dataset_is_told_before_any_work(store, home, dataset, line):
-    with pytest.raises(PlaceError, match=line):
+    with pytest.raises(StorageError, match=line):
         fetch(dataset, store)
     assert not home.exists()
 
@@ -112,7 +112,7 @@ def test_a_sha256_that_is_none_is_told_before_any_work(store, home, sha256):
 
 def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path):
     (tmp_path / "store").write_bytes(b"a file")
-    with serving(ARCHIVE) as server, pytest.raises(PlaceError, match="cannot be written"):
+    with serving(ARCHIVE) as server, pytest.raises(StorageError, match="cannot be written"):
         fetch(server.url(), tmp_path / "store")
     assert server.ranges == []
 

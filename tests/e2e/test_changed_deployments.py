@@ -24,8 +24,8 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
     with served(tmp_path, trained.store, *options, **away, NO_PROXY="", no_proxy="") as server:
         change(server)
         changed = seen(server)
-        missed = [miss(server, nights) for nights in (3, 2, 1)]
-        other = miss(server, 1, output="scores/other")
+        missed = [top_loss(server, run_records) for run_records in (3, 2, 1)]
+        other = top_loss(server, 1, output="scores/other")
         server.stop()
     with served(tmp_path, trained.store, *options) as server:
         assert seen(server) == changed
@@ -71,9 +71,9 @@ def seen(server: Served) -> list[object]:
     return [score["parameters"], score["paused"], schedules, limit]
 
 
-def miss(server: Served, nights: int, **parameters: str) -> str:
+def top_loss(server: Served, run_records: int, **parameters: str) -> str:
     """A run as the scheduler makes it, so many nights ago."""
-    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=nights)
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=run_records)
     details = {"scheduled_time": when.isoformat()}
     body = {
         "parameters": parameters,

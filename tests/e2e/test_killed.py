@@ -19,7 +19,7 @@ from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.models.schema import ModelInfo
 from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.storage import is_local, place
+from visionflows.storage import is_local, open_storage
 from visionflows.storage.s3.client import call
 from visionflows.training.settings import TrainSettings
 
@@ -50,7 +50,7 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, 
     assert unfinished_uploads(where(tmp_path)) == []
     for output in (tmp_path / "outputs").iterdir():
         assert (output / "predictions.csv").read_bytes() == expected
-        assert json.loads((output / "run.json").read_text())["books"]["found"] == 120
+        assert json.loads((output / "run.json").read_text())["counts"]["found"] == 120
     # The kills fell in the middle of the work: there were finished shards to keep.
     assert sum(0 < shards_kept < 15 for shards_kept in kept) >= rounds // 7
 
@@ -58,7 +58,7 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, 
 def unfinished_uploads(where: str) -> list[dict]:
     if is_local(where):
         return []
-    bucket = place(where).bucket
+    bucket = open_storage(where).bucket
     return call("list_multipart_uploads", bucket, Prefix="").get("Uploads", [])
 
 

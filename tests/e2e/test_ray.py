@@ -75,10 +75,10 @@ def parts(output: Path) -> int:
 
 def test_two_nodes_give_the_bytes_of_one_machine(cluster, trained, many, whole, s3, tmp_path):
     """Through S3; on a disk the tests below say the same."""
-    where = s3.place
+    where = s3.storage
     on = ["--on", cluster.address, *OPTIONS]
-    places = where(many), where(tmp_path / "out")
-    words = command(trained, *places, *on, store=where(trained.store))
+    locations = where(many), where(tmp_path / "out")
+    words = command(trained, *locations, *on, store=where(trained.store))
     done = run(cluster, words, **os.environ)
     assert done.returncode == 0, done.stderr
     assert "Ray: 2 actors on 2 nodes" in done.stderr

@@ -17,7 +17,7 @@ from visionflows.review.corrections import read_corrections
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.review_results import add
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.settings import TrainSettings
 
 pytest_plugins = ["e2e_fixtures"]
@@ -51,7 +51,7 @@ def review(page, output):
 def many(page, output, tmp_path):
     """The page of a run whose model knows too many classes for a digit each."""
     run = RunResult.read((output / "run.json").read_bytes())
-    found = review_of(run, place(run.root), place(output))
+    found = review_of(run, open_storage(run.root), open_storage(output))
     model = run.model.model_copy(update={"classes": MANY})
     run = run.model_copy(update={"model": model})
     html = review_page(dataclasses.replace(found, run=run))
@@ -103,7 +103,7 @@ def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
     store = str(tmp_path / "store")
     train(str(dataset), "shapes", settings=TINY, store=store, corrections=(str(path),))
     told = load(find("shapes", store)).info.dataset.corrections
-    assert (told.taken, told.brought, told.lost) == (6, 6, 0)  # one is none of the classes
+    assert (told.taken, told.imported, told.lost) == (6, 6, 0)  # one is none of the classes
 
 
 def test_a_key_that_is_held_answers_once(review):

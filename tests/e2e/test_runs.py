@@ -115,8 +115,8 @@ def test_an_announced_batch_is_scored(server, trained):
     patch = {"parameters": {**server.deployment("score")["parameters"], "model": "shapes"}}
     server.api.patch(f"/deployments/{server.deployment('score')['id']}", json=patch)
     resource = {"prefect.resource.id": "visionflows.batch.monday"}
-    for place, output in (("inbox", "scores/monday"), ("many", "")):
-        announce(server, resource, {"place": place, **({"output": output} if output else {})})
+    for storage, output in (("inbox", "scores/monday"), ("many", "")):
+        announce(server, resource, {"place": storage, **({"output": output} if output else {})})
     first = wait_until(lambda: _by_parameter(server, "output", "scores/monday"))
     second = wait_until(lambda: _by_parameter(server, "input", "many"))
     server.wait(first["id"], "Completed")

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from visionflows.evaluation.confident_learning import FOLDS, confident_of, out_of_sample, suspects
+from visionflows.evaluation.confident_learning import (
+    FOLDS,
+    confident_of,
+    label_issues,
+    out_of_sample,
+)
 
 CLASSES = ["cat", "dog", "fox"]
 
@@ -17,7 +22,7 @@ def clouds(each: int = 80, apart: float = 6.0) -> tuple[np.ndarray, list[str]]:
     return features, [name for name in CLASSES for _ in range(each)]
 
 
-def flipped(labels: list[str], share: float) -> tuple[list[str], set[int]]:
+def disagreeing(labels: list[str], share: float) -> tuple[list[str], set[int]]:
     draws = np.random.default_rng(2)
     wrong = set(draws.choice(len(labels), round(share * len(labels)), replace=False).tolist())
     other = {"cat": "dog", "dog": "fox", "fox": "cat"}
@@ -26,8 +31,8 @@ def flipped(labels: list[str], share: float) -> tuple[list[str], set[int]]:
 
 def test_flipped_labels_are_found_with_what_they_were():
     features, labels = clouds()
-    given, wrong = flipped(labels, 0.1)
-    found = suspects(features, given, CLASSES)
+    given, wrong = disagreeing(labels, 0.1)
+    found = label_issues(features, given, CLASSES)
     named = set(found["index"])
     assert len(named & wrong) >= 0.8 * len(wrong)
     assert len(named & wrong) >= 0.85 * len(named)
@@ -40,21 +45,21 @@ def test_flipped_labels_are_found_with_what_they_were():
 
 def test_the_worst_come_first():
     features, labels = clouds()
-    given, wrong = flipped(labels, 0.1)
-    first = suspects(features, given, CLASSES)["index"][: len(wrong) // 2]
+    given, wrong = disagreeing(labels, 0.1)
+    first = label_issues(features, given, CLASSES)["index"][: len(wrong) // 2]
     assert set(first) <= wrong
 
 
 def test_of_clear_classes_without_errors_none_is_named():
     features, labels = clouds(apart=12)
-    assert suspects(features, labels, CLASSES).empty
+    assert label_issues(features, labels, CLASSES).empty
 
 
 def test_a_class_of_too_few_images_is_left_alone():
     features, labels = clouds()
     few = FOLDS - 1
     labels[:few] = ["owl"] * few
-    found = suspects(features, labels, [*CLASSES, "owl"])
+    found = label_issues(features, labels, [*CLASSES, "owl"])
     assert not set(found["index"]) & set(range(few))
     assert "owl" not in set(found.label)
 
@@ -62,7 +67,7 @@ def test_a_class_of_too_few_images_is_left_alone():
 @pytest.mark.parametrize("labels", [["cat"] * 20, ["cat"] * 18 + ["dog"] * 2])
 def test_with_one_class_to_judge_there_is_nothing_to_say(labels):
     features = np.random.default_rng(3).normal(size=(20, 6))
-    assert suspects(features, labels, ["cat", "dog"]).empty
+    assert label_issues(features, labels, ["cat", "dog"]).empty
 
 
 def test_the_confident_joint_by_hand():

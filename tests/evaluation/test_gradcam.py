@@ -7,13 +7,13 @@ from conftest import CLASSES, shape
 
 from visionflows.evaluation.gradcam import heat_maps
 from visionflows.models.artifact import load, network_of
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @pytest.fixture(scope="module")
 def parts(trained):
     """The network's body and head, and the features of three shapes."""
-    model = load(place(trained.place))
+    model = load(open_storage(trained.storage))
     body, head = network_of(model)
     mean, std = (torch.tensor(v) for v in (model.info.normalise.mean, model.info.normalise.std))
     pixels = np.stack([np.asarray(shape(kind, 7).resize((160, 160))) for kind in CLASSES])

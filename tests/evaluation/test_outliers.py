@@ -25,26 +25,26 @@ def test_the_distance_is_that_of_the_kth_nearest_between_features_of_length_one(
     bank = bank_of(images, k=7, directions=96)  # all there are
     units, ours = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (images, others))
     expected = np.sort(np.linalg.norm(ours[:, None] - units[None], axis=2), axis=1)[:, 6]
-    assert [bank.oddness(one) for one in others] == pytest.approx(expected, rel=0.01)
-    assert [bank.oddness(one * 5) for one in others] == pytest.approx(expected, rel=0.01)
+    assert [bank.outlier_score(one) for one in others] == pytest.approx(expected, rel=0.01)
+    assert [bank.outlier_score(one * 5) for one in others] == pytest.approx(expected, rel=0.01)
 
 
 def test_few_directions_see_what_lies_in_none_of_them():
     images, other = drawn(500, 1), np.random.default_rng(3).normal(3, 3, (50, 96))
     asked = [*drawn(50, 2), *other.astype(np.float32)]
     few, all_ = (bank_of(images, directions=number) for number in (12, 96))
-    exact = [all_.oddness(one) for one in asked]
-    assert [few.oddness(one) for one in asked] == pytest.approx(exact, rel=0.1)
+    exact = [all_.outlier_score(one) for one in asked]
+    assert [few.outlier_score(one) for one in asked] == pytest.approx(exact, rel=0.1)
 
 
 def test_an_image_is_as_odd_beside_any_others():
     bank, images = bank_of(drawn(300, 1)), drawn(64, 2)
-    alone = [bank.oddness(one.copy()) for one in images]
-    assert alone == [bank.oddness(one) for one in images]
-    assert alone == [bank.oddness(one) for one in np.asfortranarray(images)]
+    alone = [bank.outlier_score(one.copy()) for one in images]
+    assert alone == [bank.outlier_score(one) for one in images]
+    assert alone == [bank.outlier_score(one) for one in np.asfortranarray(images)]
     shifted = np.zeros(64 * 96 + 1, np.float32)[1:].reshape(64, 96)  # at another address
     shifted[:] = images
-    assert alone == [bank.oddness(one) for one in shifted]
+    assert alone == [bank.outlier_score(one) for one in shifted]
 
 
 @pytest.mark.parametrize("wanted", [0.02, 0.05])
@@ -64,8 +64,8 @@ def test_of_too_few_the_largest_is_the_threshold():
 
 def test_all_alike_and_all_zero_are_no_division_by_nothing():
     bank = bank_of(np.zeros((30, 8), np.float32))
-    assert bank.oddness(np.zeros(8, np.float32)) == 0
-    assert bank.oddness(np.ones(8, np.float32)) == pytest.approx(1)
+    assert bank.outlier_score(np.zeros(8, np.float32)) == 0
+    assert bank.outlier_score(np.ones(8, np.float32)) == pytest.approx(1)
 
 
 def test_a_bank_of_few_images_asks_for_a_nearer_one():
@@ -76,7 +76,9 @@ def test_restored_it_finds_the_same_odd():
     images, others = np.asfortranarray(drawn(300, 1)), drawn(50, 2)
     bank = bank_of(images, directions=12)
     back = restored(bank.saved(), bank.k, 0.5)
-    assert [back.oddness(one) for one in others] == [2 * bank.oddness(one) for one in others]
+    assert [back.outlier_score(one) for one in others] == [
+        2 * bank.outlier_score(one) for one in others
+    ]
 
 
 def test_it_is_read_as_it_was_made(telling):
@@ -85,12 +87,12 @@ def test_it_is_read_as_it_was_made(telling):
     assert bank.threshold == model.info.outliers.threshold
     assert len(bank.images) == model.info.outliers.images == 135
     assert bank.saved() == model.files.read(OUTLIERS)
-    assert bank.oddness(np.ones(1024, np.float32)) > 0
+    assert bank.outlier_score(np.ones(1024, np.float32)) > 0
 
 
 @pytest.mark.parametrize("what", ["another file", "rows missing", "no such tensor"])
 def test_what_is_no_bank_is_one_line(telling, what, tmp_path):
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
     model = load(find("telling", telling))
     bank = read_bank(model)
@@ -99,9 +101,9 @@ def test_what_is_no_bank_is_one_line(telling, what, tmp_path):
         "rows missing": dataclasses.replace(bank, images=bank.images[1:]).saved(),
         "no such tensor": save({"centre": bank.centre}),
     }
-    place(tmp_path).write(OUTLIERS, tensors[what])
+    open_storage(tmp_path).write(OUTLIERS, tensors[what])
     with pytest.raises(ModelError, match=f"{OUTLIERS}: holds no bank of images"):
-        read_bank(dataclasses.replace(model, copy=place(tmp_path)))
+        read_bank(dataclasses.replace(model, copy=open_storage(tmp_path)))
 
 
 def test_a_model_of_before_has_none(trained):

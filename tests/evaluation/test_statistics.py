@@ -35,11 +35,13 @@ def test_a_share_that_nobody_or_everybody_has_is_no_gap():
 
 
 def test_both_sides_of_a_share_say_the_same():
-    nights = [Share(31, 400), Share(44, 500), Share(25, 300)]
+    run_records = [Share(31, 400), Share(44, 500), Share(25, 300)]
     now = Share(80, 350)
-    assert chance(now, nights) == pytest.approx(chance(now.rest, [one.rest for one in nights]))
-    assert chance(now, nights, only_more=True) == pytest.approx(chance(now, nights) / 2)
-    assert chance(Share(1, 350), nights, only_more=True) == 1.0
+    assert chance(now, run_records) == pytest.approx(
+        chance(now.rest, [one.rest for one in run_records])
+    )
+    assert chance(now, run_records, only_more=True) == pytest.approx(chance(now, run_records) / 2)
+    assert chance(Share(1, 350), run_records, only_more=True) == 1.0
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05])
@@ -47,21 +49,21 @@ def test_ordinary_nights_are_seldom_thought_odd(spread):
     """At a level of 1 %, whether nights differ by themselves or not."""
     rng = np.random.default_rng(15)
 
-    def night() -> Share:
+    def run_record() -> Share:
         files = int(rng.integers(200, 1000))
         return Share(int(rng.binomial(files, np.clip(rng.normal(0.3, spread), 0, 1))), files)
 
-    found = [chance(night(), [night() for _ in range(14)]) for _ in range(2000)]
+    found = [chance(run_record(), [run_record() for _ in range(14)]) for _ in range(2000)]
     assert np.mean(np.array(found) < 0.01) <= 0.015
 
 
 def test_among_millions_a_gap_as_large_as_nights_have_is_none():
     rng = np.random.default_rng(1)
-    nights = [Share(int(1e6 * share), 10**6) for share in rng.normal(0.5, 0.02, 20)]
+    run_records = [Share(int(1e6 * share), 10**6) for share in rng.normal(0.5, 0.02, 20)]
     independent = stats.chi2_contingency([[530_000, 470_000], [500_000, 500_000]]).pvalue
     assert independent < 1e-300
-    assert chance(Share(530_000, 10**6), nights) > 0.05
-    assert chance(Share(700_000, 10**6), nights) < 1e-6
+    assert chance(Share(530_000, 10**6), run_records) > 0.05
+    assert chance(Share(700_000, 10**6), run_records) < 1e-6
 
 
 def test_a_few_failures_where_there_were_none_are_counted_exactly():

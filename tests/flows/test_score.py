@@ -19,9 +19,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import TaskRunSort
 
 from flows.score import score
-from visionflows.errors import LockedError, ModelError, PlaceError, TooManyBadError
+from visionflows.errors import LockedError, ModelError, StorageError, TooManyBadError
 from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -38,7 +38,7 @@ def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, wher
     data = (tmp_path / "out/predictions.csv").read_bytes()
     assert data == (tmp_path / "plain/predictions.csv").read_bytes()
     assert json.loads((tmp_path / "out/run.json").read_text()) == run
-    assert run["books"]["found"] == 22
+    assert run["counts"]["found"] == 22
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("data:image/jpeg") >= 15
     assert "broken, &lt;b&gt;.jpg" in page
@@ -64,7 +64,7 @@ def test_a_failed_run_is_one_line_in_the_servers_log(trained, tmp_path):
         return_state=True,
     )
     assert state.is_failed()
-    with pytest.raises(PlaceError, match="no such folder"):
+    with pytest.raises(StorageError, match="no such folder"):
         state.result()
     with get_client(sync_client=True) as client:
         chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
@@ -88,7 +88,7 @@ def _soon(read):
 def test_an_empty_folder_ends_well_with_a_header_a_report_and_books_of_nothing(trained, tmp_path):
     (tmp_path / "in").mkdir()
     run = score(str(tmp_path / "in"), "shapes", str(tmp_path / "out"), str(trained.store))
-    assert run["books"]["found"] == 0
+    assert run["counts"]["found"] == 0
     assert "Nothing to score" in (tmp_path / "out/report.html").read_text()
     with (tmp_path / "out/predictions.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == 1
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_there_or_was_cut_fails_before_any_work(trained, tmp
     with pytest.raises(ModelError, match=r"cats: no such model in .*; there is shapes"):
         score(str(folder), "cats", str(tmp_path / "out"), str(trained.store))
     cut = tmp_path / "cut"
-    shutil.copytree(trained.place, cut)
+    shutil.copytree(trained.storage, cut)
     weights = cut / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
     with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
@@ -125,7 +125,7 @@ def test_a_thousand_shards_are_a_hundred_task_runs(trained, tmp_path):
     settings = ScoreSettings(shard_size=1, workers=1)
     where = (str(tmp_path / "in"), "shapes", str(tmp_path / "out"), str(trained.store), settings)
     state = score(*where, return_state=True)
-    assert state.result()["books"]["ok"] == 1000
+    assert state.result()["counts"]["ok"] == 1000
     assert len(list((tmp_path / "out/parts").glob("part-*.csv"))) == 1000
     names = _task_runs(state)
     assert len(names) <= 104  # with load, list, merge and report
@@ -134,7 +134,7 @@ def test_a_thousand_shards_are_a_hundred_task_runs(trained, tmp_path):
         (tmp_path / f"out/parts/part-{number:05d}.json").unlink()
     (tmp_path / "out/run.json").unlink()
     again = score(*where, return_state=True)
-    assert again.result()["books"]["ok"] == 1000
+    assert again.result()["counts"]["ok"] == 1000
     assert {name for name in _task_runs(again) if "shard" in name} == {
         "shard 3",
         "shard 4",
@@ -155,7 +155,7 @@ def _task_runs(state) -> set[str]:
 def test_a_run_that_finds_another_one_at_work_has_loaded_no_model(trained, tmp_path, caplog):
     folder = write_shapes(tmp_path / "in", each=1)
     with (
-        place(tmp_path / "out").lock(".lock"),
+        open_storage(tmp_path / "out").lock(".lock"),
         caplog.at_level(logging.INFO),
         pytest.raises(LockedError, match="another run is writing here"),
     ):

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.train import train
-from visionflows.errors import PlaceError, SettingsError, TableError
+from visionflows.errors import SettingsError, StorageError, TableError
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.training.settings import TrainSettings
@@ -40,15 +40,15 @@ def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_p
         state.result()
     state = train(dataset, "shapes", settings=TINY, store=store, return_state=True)
     model = load(find("shapes", store))
-    assert state.result() == str(model.place)
+    assert state.result() == str(model.storage)
     assert model.classes == ["circle", "square", "stripes"]
     assert model.info.dataset.skipped == 1
     assert model.info.precision.agreement.auto in ("bfloat16", "float32")
     assert (model.info.transparency, model.info.decode) == ("white", "scaled")
     assert model.info.decode_agreement.images == 0  # 40 pixels a side: none is large
-    page = model.place.read("report.html").decode()
+    page = model.storage.read("report.html").decode()
     for picture in ("batch", "results", "confusion", "top_losses", "curves"):
-        assert model.place.exists(f"pictures/{picture}.png")
+        assert model.storage.exists(f"pictures/{picture}.png")
     assert len(re.findall("data:image/(?:png|jpeg)", page)) >= 5
     assert "Sequential" in page  # learn.summary() of the frozen network
     assert not re.search(r'(src|href)="http', page)
@@ -84,9 +84,9 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         ({"labels": "colour"}, SettingsError, "colour"),
         ({"labels": "regex:("}, SettingsError, r"regex"),
         ({"name": "../x"}, SettingsError, "not a name for a model"),
-        ({"corrections": ("nowhere.csv",)}, PlaceError, "nowhere.csv: no such file"),
+        ({"corrections": ("nowhere.csv",)}, StorageError, "nowhere.csv: no such file"),
         ({"corrections_in_validation": True}, SettingsError, "no --corrections to judge by"),
-        ({"dataset": "nowhere.tgz"}, PlaceError, "no such file or folder"),
+        ({"dataset": "nowhere.tgz"}, StorageError, "no such file or folder"),
         ({"settings": TrainSettings(architecture="resnet19")}, SettingsError, "resnet19"),
         (
             {"settings": TrainSettings(architecture="swin_tiny_patch4_window7_224")},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load, selfcheck_images
 from visionflows.models.registry import catalogue, find
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 
 class Bucket:
@@ -59,7 +59,7 @@ def bundle_files() -> dict[str, bytes]:
 def test_a_model_json(tmp_path, monkeypatch):
     outside, real = Outside(tmp_path), bundle_files()
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "inside/cache"))
-    store = LocalPlace(tmp_path / "inside/store")
+    store = LocalStorage(tmp_path / "inside/store")
     for name, data in real.items():
         store.write(f"models/pets/20260101/{name}", data)
 
@@ -80,7 +80,7 @@ def test_a_model_json(tmp_path, monkeypatch):
 
 def test_a_self_check_and_an_alias(tmp_path):
     outside, real = Outside(tmp_path), bundle_files()
-    store = LocalPlace(tmp_path / "inside/store")
+    store = LocalStorage(tmp_path / "inside/store")
     for name, data in real.items():
         store.write(f"models/pets/20260101/{name}", data)
     lines = st.lists(st.lists(TEXTS | st.just("0.png"), max_size=4), max_size=4)

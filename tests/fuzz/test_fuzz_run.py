@@ -22,7 +22,7 @@ from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import Left, Work, had_rows, open_run
 from visionflows.scoring.work_list import begin_inventory
 from visionflows.storage.base import Entry, name_fault
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 
 
@@ -30,15 +30,15 @@ from visionflows.storage.name_encoding import name_of, text_of
 def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
     """An input of four files and its result in two parts, whose rows nobody computed."""
     outside = Outside(tmp_path)
-    folder, output = tmp_path / "inside/in", LocalPlace(tmp_path / "inside/out")
+    folder, output = tmp_path / "inside/in", LocalStorage(tmp_path / "inside/out")
     for number in range(4):
-        LocalPlace(folder).write(f"{number}.png", b"%d" % number)
+        LocalStorage(folder).write(f"{number}.png", b"%d" % number)
     source, made = Source(str(folder)), Computed(device="cpu", precision="", kernel="", versions={})
     told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
     job = Job(source.text, "", 0, "m", ("a", "b"), told_)
     chosen = ScoreSettings(shard_size=2)
     found = begin_inventory(source, output, job, [made], chosen).end()
-    work = Work(found.job, found.listing, source.place, made, chosen)
+    work = Work(found.job, found.listing, source.storage, made, chosen)
     for shard in open_run(output, work):
         files = found.listing.files(shard)
         rows = [_row(entry) for entry, *_ in files]
@@ -75,7 +75,7 @@ def test_the_files_of_a_part(scored, name):
 
 def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: str, data) -> None:
     """Read everything of an output of which one file is another; what is believed is what was."""
-    where, real = LocalPlace(output), {path: path.read_bytes() for path in _files(output)}
+    where, real = LocalStorage(output), {path: path.read_bytes() for path in _files(output)}
     rows = {
         row[0]: row for path in output.glob("parts/*.csv") for row in rows_of(path.read_bytes())
     }
@@ -136,7 +136,7 @@ def test_lists(tmp_path):
 
 
 def test_names(tmp_path):
-    outside, here = Outside(tmp_path), LocalPlace(tmp_path / "inside/here")
+    outside, here = Outside(tmp_path), LocalStorage(tmp_path / "inside/here")
     surrogates = st.text(st.characters(categories=["Cs", "Po", "Ll"]), max_size=8)
 
     @given(TEXTS | surrogates)

@@ -92,9 +92,9 @@ def tiff(image: Image.Image) -> tuple[bytes, list[Span]]:
     spans = [found(data, body) for body in (b"a description", b"a program", XMP, ICC)]
     (at,) = struct.unpack_from("<I", data, 4)
     for entry in range(struct.unpack_from("<H", data, at)[0]):
-        place = at + 2 + 12 * entry
-        if struct.unpack_from("<H", data, place)[0] in (270, 282, 283, 296, 305, 306, 700, 34675):
-            spans.append((place + 2, place + 12))
+        storage = at + 2 + 12 * entry
+        if struct.unpack_from("<H", data, storage)[0] in (270, 282, 283, 296, 305, 306, 700, 34675):
+            spans.append((storage + 2, storage + 12))
     return data, spans
 
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import picture
 from small_disk import small_disk
 
-from visionflows.images.decode_options import Opening
-from visionflows.images.downscaled_cache import Keeper, Reduced
+from visionflows.images.decode_options import DecodeOptions
+from visionflows.images.downscaled_cache import DownscaledCache, Keeper
 
 SHA256S = [f"{number:064x}" for number in range(9)]
 IMAGES = [picture(number, (50, 40)) for number in range(9)]
@@ -19,15 +19,15 @@ ONE = len("P6\n# crc32 01234567\n50 40\n255\n") + 50 * 40 * 3
 
 
 @pytest.fixture
-def copies(tmp_path) -> Reduced:
-    return Reduced(tmp_path / "photos", Opening(side=16))
+def copies(tmp_path) -> DownscaledCache:
+    return DownscaledCache(tmp_path / "photos", DecodeOptions(side=16))
 
 
-def kept(copies: Reduced) -> set[int]:
+def kept(copies: DownscaledCache) -> set[int]:
     return {number for number, sha256 in enumerate(SHA256S) if copies.get(sha256)}
 
 
-def age(copies: Reduced, number: int, seconds: float) -> None:
+def age(copies: DownscaledCache, number: int, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(copies.path(SHA256S[number]), (then, then))
 
@@ -65,11 +65,11 @@ def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
 def test_what_decodes_otherwise_has_copies_of_its_own(copies):
     Keeper(copies).keep(SHA256S[0], IMAGES[0])
     for opening in (
-        Opening(side=17),
-        Opening("dropped", side=16),
-        Opening(depth="guessed", side=16),
+        DecodeOptions(side=17),
+        DecodeOptions("dropped", side=16),
+        DecodeOptions(depth="guessed", side=16),
     ):
-        assert Reduced(copies.folder, opening).get(SHA256S[0]) is None
+        assert DownscaledCache(copies.folder, opening).get(SHA256S[0]) is None
 
 
 def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
@@ -96,7 +96,7 @@ def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(cop
 
 def test_half_of_the_disk_stays_free_however_small_a_copy_is_and_it_is_said(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
-        copies = Reduced(disk / "photos", Opening(side=16))
+        copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
         keeper = Keeper(copies)
         for number, sha256 in enumerate(SHA256S):
             keeper.keep(sha256, picture(number, (300, 200)))  # 180 kB
@@ -108,7 +108,7 @@ def test_half_of_the_disk_stays_free_however_small_a_copy_is_and_it_is_said(capl
 
 def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
-        copies = Reduced(disk / "photos", Opening(side=16))
+        copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
         for number in range(4):
             Keeper(copies).keep(SHA256S[number], picture(number, (300, 200)))
             age(copies, number, seconds=1000 - number)
@@ -120,7 +120,7 @@ def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
 
 def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
-        copies = Reduced(disk / "photos", Opening(side=16))
+        copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
         keeper = Keeper(copies)
         for number, sha256 in enumerate(SHA256S):
             keeper.keep(sha256, picture(number, (700, 600)))  # 1,260 kB
@@ -131,7 +131,7 @@ def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
 
 def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
     (tmp_path / "photos").write_text("a file")
-    keeper = Keeper(Reduced(tmp_path / "photos", Opening(side=16)))
+    keeper = Keeper(DownscaledCache(tmp_path / "photos", DecodeOptions(side=16)))
     for number in range(3):
         keeper.keep(SHA256S[number], IMAGES[number])
     assert len(caplog.messages) == 1
@@ -139,7 +139,7 @@ def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
 
 
 def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
-    class Fleeting(Reduced):
+    class Fleeting(DownscaledCache):
         def get(self, sha256):
             image = super().get(sha256)
             self.path(sha256).unlink(missing_ok=True)
@@ -175,4 +175,4 @@ def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypat
     monkeypatch.setattr(
         metadata, "version", lambda name: "99" if name == "visionflows" else real(name)
     )
-    assert Reduced(copies.folder, copies.opening).own != before
+    assert DownscaledCache(copies.folder, copies.opening).own != before

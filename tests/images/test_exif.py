@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from visionflows.images.decode_options import Opening
+from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.exif import COLUMNS, told
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import opened
@@ -26,7 +26,7 @@ SHOT = {
     Base.DateTimeOriginal: "2026:01:31 18:05:09",
     Base.OffsetTimeOriginal: "+01:00",
 }
-PLACE = {1: "S", 2: (33.0, 51.0, 24.9), 3: "E", 4: (151.0, 12.0, 40.0)}
+LOCATION = {1: "S", 2: (33.0, 51.0, 24.9), 3: "E", 4: (151.0, 12.0, 40.0)}
 PHOTO = {
     "taken_at": "2026-01-31T18:05:09+01:00",
     "camera": "Canon EOS R5",
@@ -37,11 +37,11 @@ PHOTO = {
 }
 
 
-def exif_of(base: dict, shot: dict | None = None, place: dict | None = None) -> Image.Exif:
+def exif_of(base: dict, shot: dict | None = None, storage: dict | None = None) -> Image.Exif:
     exif = Image.Exif()
     exif.update(base)
     exif.get_ifd(IFD.Exif).update(SHOT if shot is None else shot)
-    exif.get_ifd(IFD.GPSInfo).update(PLACE if place is None else place)
+    exif.get_ifd(IFD.GPSInfo).update(LOCATION if storage is None else storage)
     return exif
 
 
@@ -64,18 +64,18 @@ def test_so_does_a_tiff_that_libtiff_unpacks():
     (at,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, at)
     entries = [at + 2 + 12 * number for number in range(count)]
-    places = {struct.unpack_from("<H", data, entry)[0]: entry + 8 for entry in entries}
-    strip, size = (struct.unpack_from("<I", data, places[tag])[0] for tag in (273, 279))
+    locations = {struct.unpack_from("<H", data, entry)[0]: entry + 8 for entry in entries}
+    strip, size = (struct.unpack_from("<I", data, locations[tag])[0] for tag in (273, 279))
     packed = zlib.compress(data[strip : strip + size])
     data[strip : strip + len(packed)] = packed
-    struct.pack_into("<I", data, places[279], len(packed))
-    struct.pack_into("<H", data, places[259], 8)
+    struct.pack_into("<I", data, locations[279], len(packed))
+    struct.pack_into("<H", data, locations[259], 8)
     assert columns(bytes(data)) == PHOTO
 
 
 def test_width_and_height_are_those_of_the_whole_upright_photo():
     data = encoded(picture(size=(640, 480)), exif=exif_of(CANON).tobytes())
-    scaled = columns(data, opening=Opening(side=32))
+    scaled = columns(data, opening=DecodeOptions(side=32))
     assert (scaled["width"], scaled["height"]) == ("480", "640")
 
 
@@ -101,25 +101,25 @@ def test_a_time_that_is_none_is_empty(shot, taken_at):
 
 
 @pytest.mark.parametrize(
-    "place",
+    "storage",
     [
         {},
-        {**PLACE, 2: (91.0, 0.0, 0.0)},
-        {**PLACE, 4: (IFDRational(0, 0), 0.0, 0.0)},
-        {**PLACE, 3: ""},
-        {**PLACE, 1: "X"},
-        {key: PLACE[key] for key in (1, 2)},
-        {**PLACE, 4: (151.0,)},
+        {**LOCATION, 2: (91.0, 0.0, 0.0)},
+        {**LOCATION, 4: (IFDRational(0, 0), 0.0, 0.0)},
+        {**LOCATION, 3: ""},
+        {**LOCATION, 1: "X"},
+        {key: LOCATION[key] for key in (1, 2)},
+        {**LOCATION, 4: (151.0,)},
     ],
 )
-def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(place):
-    data = encoded(picture(), exif=exif_of(CANON, place=place).tobytes())
+def test_a_place_that_is_none_is_empty_and_takes_nothing_else_along(storage):
+    data = encoded(picture(), exif=exif_of(CANON, storage=storage).tobytes())
     assert columns(data) == PHOTO | {"latitude": "", "longitude": ""}
 
 
 def test_a_zero_has_no_minus():
-    place = {1: "S", 2: (0.0, 0.0, 0.0), 3: "W", 4: (0.0, 0.0, 0.001)}
-    found = columns(encoded(picture(), exif=exif_of(CANON, place=place).tobytes()))
+    storage = {1: "S", 2: (0.0, 0.0, 0.0), 3: "W", 4: (0.0, 0.0, 0.001)}
+    found = columns(encoded(picture(), exif=exif_of(CANON, storage=storage).tobytes()))
     assert (found["latitude"], found["longitude"]) == ("0.000000", "0.000000")
 
 

@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 from visionflows.images.formats import HEAD, Pictures, is_picture, kind_of
 from visionflows.images.open import open_image
 from visionflows.images.pillow import unpacks
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 UNKNOWN = "not an image in a format that can be read"
 
@@ -143,7 +143,7 @@ def test_an_untold_file_may_still_be_a_tga():
 def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
     (tmp_path / "x.jpg_large").write_bytes(encoded(picture()))
     (tmp_path / "c").write_bytes(b"no picture")
-    pictures = Pictures(LocalPlace(tmp_path).head)
+    pictures = Pictures(LocalStorage(tmp_path).head)
     names = ("a/b.CSV", "c", "Thumbs.db", "x.jpg_large", "gone.jpg", "gone", "d.csv")
     assert [name for name in names if pictures(name)] == ["x.jpg_large", "gone.jpg"]
     assert pictures.by_ending() == {".csv": 2, "no ending": 2, ".db": 1}

@@ -9,7 +9,7 @@ from conftest import encoded, picture
 from image_files import size_of
 from PIL import Image
 
-from visionflows.images.decode_options import Opening
+from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image, pixels
 
@@ -67,6 +67,8 @@ def test_limits_hold():
 
 def test_a_large_one_is_reduced():
     data = encoded(picture(size=(640, 480)), "HEIF", quality=95)
-    whole, scaled = (pixels(data, 32, "crop", opening=Opening(side=side)) for side in (None, 32))
+    whole, scaled = (
+        pixels(data, 32, "crop", opening=DecodeOptions(side=side)) for side in (None, 32)
+    )
     assert np.abs(whole.astype(int) - scaled).mean() < 3
-    assert open_image(data, opening=Opening(side=32)).size == (128, 96)
+    assert open_image(data, opening=DecodeOptions(side=32)).size == (128, 96)

@@ -10,8 +10,8 @@ from conftest import encoded, shape
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from visionflows.images.decode_options import Opening
-from visionflows.images.near_duplicates import BYTES, array_of, first_alike, groups, signature
+from visionflows.images.decode_options import DecodeOptions
+from visionflows.images.near_duplicates import BYTES, array_of, first_duplicate, groups, signature
 from visionflows.images.open import open_image
 
 
@@ -47,29 +47,31 @@ def arrays(images) -> np.ndarray:
 @pytest.mark.parametrize("copy", COPIES)
 def test_copies_are_found_and_other_pictures_are_not(copy):
     originals = [scene(seed) for seed in range(40)]
-    found = first_alike(arrays([*originals, *map(COPIES[copy], originals)]))
+    found = first_duplicate(arrays([*originals, *map(COPIES[copy], originals)]))
     assert (found[:40] == -1).all()
     assert found[40:].tolist() == [*range(40)]
 
 
 def test_decoding_a_large_photo_smaller_changes_nothing_that_is_seen():
     data = encoded(scene(1, (2400, 1800)), quality=90)
-    whole, small = open_image(data), open_image(data, opening=Opening(side=128))
+    whole, small = open_image(data), open_image(data, opening=DecodeOptions(side=128))
     assert small.width < whole.width
-    assert first_alike(arrays([whole, small])).tolist() == [-1, 0]
+    assert first_duplicate(arrays([whole, small])).tolist() == [-1, 0]
 
 
 @pytest.mark.parametrize("colour", ["black", "white", (90, 20, 160)])
 def test_a_picture_of_one_colour_looks_like_no_other(colour):
     flat = Image.new("RGB", (60, 40), colour)
     assert signature(flat) == b""
-    assert first_alike(arrays([flat, flat, scene(1), flat, scene(1)])).tolist() == [-1] * 4 + [2]
+    assert first_duplicate(arrays([flat, flat, scene(1), flat, scene(1)])).tolist() == [-1] * 4 + [
+        2
+    ]
 
 
 def test_the_same_shape_in_another_colour_is_another_picture():
     red, green, blue = scene(3).split()
     images = [Image.merge("RGB", bands) for bands in ((red, green, blue), (blue, green, red))]
-    assert first_alike(arrays(images)).tolist() == [-1, -1]
+    assert first_duplicate(arrays(images)).tolist() == [-1, -1]
     assert groups(arrays([shape("stripes", seed) for seed in range(50)])).tolist() == [*range(50)]
 
 
@@ -88,7 +90,7 @@ def test_photos_of_cats_and_dogs(shared_data):
         names = [name for name in archive.getnames() if name.endswith(".jpg")][:120]
         photos = [open_image(archive.extractfile(name).read()) for name in names]
     many = [saved(cut(photo, 0.02).resize((200, 160)), 50) for photo in photos]
-    found = first_alike(arrays([*photos, *many]))
+    found = first_duplicate(arrays([*photos, *many]))
     assert (found[:120] == -1).all()
     of_copies = found[120:]
     assert set(of_copies - np.arange(120)) <= {0, *(-1 - np.arange(120))}, "none of another photo"
@@ -99,18 +101,18 @@ def test_a_group_is_a_chain_of_look_alikes():
     steps = [cut(scene(5, (900, 700)), share) for share in (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)]
     array = arrays([scene(6), *steps])
     assert groups(array).tolist() == [0, 1, 1, 1, 1, 1, 1]
-    assert first_alike(array)[-1] not in (-1, 1), "the last is too far from the first"
+    assert first_duplicate(array)[-1] not in (-1, 1), "the last is too far from the first"
 
 
 def test_with_those_known_only_they_are_looked_for():
     array = arrays([scene(1), scene(1), scene(2), scene(1), scene(3), scene(3), scene(2)])
-    assert first_alike(array, known=3).tolist() == [-1, -1, -1, 0, -1, -1, 2]
-    assert first_alike(array).tolist() == [-1, 0, -1, 0, -1, 4, 2]
+    assert first_duplicate(array, known=3).tolist() == [-1, -1, -1, 0, -1, -1, 2]
+    assert first_duplicate(array).tolist() == [-1, 0, -1, 0, -1, 4, 2]
 
 
 def test_what_is_no_signature_counts_for_none():
     assert array_of(["", "abcd", "ff" * BYTES]).any(1).tolist() == [False, False, True]
-    assert first_alike(array_of([])).tolist() == groups(array_of([])).tolist() == []
+    assert first_duplicate(array_of([])).tolist() == groups(array_of([])).tolist() == []
 
 
 def test_thirty_thousand_pictures_of_which_many_are_one():
@@ -121,5 +123,5 @@ def test_thirty_thousand_pictures_of_which_many_are_one():
     found = groups(array)
     assert (found[::2] == 0).all()
     assert (found[1::2] == np.arange(1, 30_000, 2)).all()
-    assert first_alike(array)[2::2].max() == 0
+    assert first_duplicate(array)[2::2].max() == 0
     assert time.perf_counter() - began < 30

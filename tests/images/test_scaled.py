@@ -10,7 +10,7 @@ from image_files import refused, size_of
 from PIL import Image
 
 from visionflows.images import bit_depth, jpeg
-from visionflows.images.decode_options import BEFORE, Opening
+from visionflows.images.decode_options import BEFORE, DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import Memory, decoding_bytes
 from visionflows.images.open import open_image, pixels
@@ -18,7 +18,7 @@ from visionflows.scoring.settings import ScoreSettings
 from visionflows.training.settings import TrainSettings
 
 pillow_heif.register_heif_opener()
-SCALED = Opening(side=32)
+SCALED = DecodeOptions(side=32)
 
 
 def photo(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
@@ -67,8 +67,8 @@ def test_every_mode_is_reduced_as_its_rgb_would_be(mode, strip, monkeypatch):
     for factor in (2, 3, 7):
         left, top = 330 % factor // 2, 250 % factor // 2
         box = (left, top, left + 330 // factor * factor, top + 250 // factor * factor)
-        reduced = bit_depth.to_rgb(image, factor=factor)
-        assert reduced.tobytes() == whole.reduce(factor, box).tobytes(), factor
+        downscaled = bit_depth.to_rgb(image, factor=factor)
+        assert downscaled.tobytes() == whole.reduce(factor, box).tobytes(), factor
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF", "MPO"])
@@ -79,7 +79,8 @@ def test_the_network_is_shown_nearly_the_same(format, method, orientation):
     exif[0x0112] = orientation
     data = encoded(photo((1201, 902)), format, quality=95, exif=exif)
     whole, scaled = (
-        pixels(data, 64, method, opening=Opening(side=side)).astype(int) for side in (None, 64)
+        pixels(data, 64, method, opening=DecodeOptions(side=side)).astype(int)
+        for side in (None, 64)
     )
     assert np.abs(whole - scaled).mean() < 1.5
     assert size_of(data, opening=SCALED) == open_image(data).size
@@ -87,7 +88,9 @@ def test_the_network_is_shown_nearly_the_same(format, method, orientation):
 
 def test_a_small_picture_is_the_same_to_the_byte():
     data = encoded(photo((127, 250)), "JPEG")
-    whole, scaled = (pixels(data, 32, "crop", opening=Opening(side=side)) for side in (None, 32))
+    whole, scaled = (
+        pixels(data, 32, "crop", opening=DecodeOptions(side=side)) for side in (None, 32)
+    )
     np.testing.assert_array_equal(whole, scaled)
 
 
@@ -97,7 +100,7 @@ def test_full_decoding_is_what_it_was():
     with Image.open(io.BytesIO(data)) as theirs:
         expected = theirs.convert("RGB").tobytes()
     assert open_image(data, opening=BEFORE).tobytes() == expected
-    assert open_image(data, opening=Opening()).tobytes() == expected
+    assert open_image(data, opening=DecodeOptions()).tobytes() == expected
 
 
 def test_a_108_megapixel_jpeg_passes_where_it_costs_little():
@@ -115,7 +118,7 @@ def test_what_max_pixels_counts_is_said_as_it_is(settings):
     """Of a JPEG the pixels that it is decoded to, of any other picture all that it has."""
     jpeg, png = (encoded(photo((900, 700)), format) for format in ("JPEG", "PNG"))
     assert size_of(jpeg, max_pixels=300_000, opening=SCALED) == (900, 700)
-    for data, opening in ((jpeg, Opening()), (png, SCALED)):
+    for data, opening in ((jpeg, DecodeOptions()), (png, SCALED)):
         with pytest.raises(BadImage, match="900×700 pixels, more than the limit of 300,000"):
             size_of(data, max_pixels=300_000, opening=opening)
     told = settings.model_fields["max_pixels"].description

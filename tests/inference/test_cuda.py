@@ -16,8 +16,8 @@ from visionflows.errors import RunError
 from visionflows.inference import Engine, EngineSettings, cuda, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.storage import place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage import open_storage
+from visionflows.storage.local import LocalStorage
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def engine(trained) -> Engine:
 
 
 def batches(folder, size: int = 4) -> list[list[str]]:
-    names = [entry.name for entry in place(folder).walk()]
+    names = [entry.name for entry in open_storage(folder).walk()]
     return [names[at : at + size] for at in range(0, len(names), size)]
 
 
@@ -35,9 +35,9 @@ def test_decode_processes_give_whole_batches_in_order(engine, tmp_path):
     folder = write_shapes(tmp_path, each=9)
     (folder / "square/0000.png").write_bytes(b"broken")
     wanted = batches(folder)
-    taken = list(cuda._told(cuda._loader(engine, place(folder), wanted)))
+    taken = list(cuda._told(cuda._loader(engine, open_storage(folder), wanted)))
     assert [[row.name for row in decoded.rows] for decoded in taken] == wanted
-    ours = [engine.decoder(place(folder), names) for names in wanted]
+    ours = [engine.decoder(open_storage(folder), names) for names in wanted]
     for theirs, here in zip(taken, ours, strict=True):
         assert theirs.good == here.good
         assert np.array_equal(theirs.pixels.numpy(), here.pixels)
@@ -64,7 +64,7 @@ def ends_in_one_line(stream) -> None:
 
 
 def test_decode_processes_may_die_while_they_are_waited_for(engine, tmp_path):
-    stream, pids = stream_of(engine, place(write_shapes(tmp_path, each=40)))
+    stream, pids = stream_of(engine, open_storage(write_shapes(tmp_path, each=40)))
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     threading.Timer(1, killed, [pids]).start()
@@ -73,13 +73,13 @@ def test_decode_processes_may_die_while_they_are_waited_for(engine, tmp_path):
 
 def test_decode_processes_may_die_while_the_run_is_elsewhere(engine, tmp_path):
     """Their death is told by the stream, never in the midst of writing rows."""
-    stream, pids = stream_of(engine, place(write_shapes(tmp_path, each=40)))
+    stream, pids = stream_of(engine, open_storage(write_shapes(tmp_path, each=40)))
     killed(pids)
     time.sleep(1)
     ends_in_one_line(stream)
 
 
-class Dying(LocalPlace):
+class Dying(LocalStorage):
     """Whose fifth file ends the process as the kernel does: first its socket, a while later it."""
 
     def read_many(self, entries, most=None):
@@ -104,7 +104,7 @@ def test_a_decode_process_may_be_dying_while_its_batch_is_fetched(engine, tmp_pa
     gc.collect()
 
 
-class GoneAway(LocalPlace):
+class GoneAway(LocalStorage):
     def read_many(self, entries, most=None):
         raise ConnectionResetError("the store is gone")
 
@@ -123,8 +123,8 @@ def test_a_gpu_gives_the_rows_of_the_cpu(trained, engine, tmp_path):
     model = load(find("shapes", trained.store))
     gpu = make_engine(model, EngineSettings(device="cuda", precision="float32", batch_size=16))
     wanted = batches(folder, 16)
-    theirs = [row for rows in cuda.stream(place(folder), wanted) for row in rows]
-    ours = [row for rows in engine.stream(place(folder), batches(folder)) for row in rows]
+    theirs = [row for rows in gpu.stream(open_storage(folder), wanted) for row in rows]
+    ours = [row for rows in engine.stream(open_storage(folder), batches(folder)) for row in rows]
     assert [row[:3] for row in theirs] == [row[:3] for row in ours]
     for there, here in zip(theirs, ours, strict=True):
         if here.status == "ok":

@@ -7,7 +7,7 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.images.decode_options import BEFORE, Opening
+from visionflows.images.decode_options import BEFORE, DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.inference import make_engine
 from visionflows.inference.engine import EngineSettings
@@ -15,7 +15,7 @@ from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.job import is_consistent
 from visionflows.scoring.local_run import ScoreSettings, ScoringRun
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 TODAY = {"transparency": "white", "depth": "declared", "decode": "scaled"}
 
@@ -35,22 +35,22 @@ def today(model):
 
 
 @pytest.fixture
-def inbox(tmp_path) -> LocalPlace:
+def inbox(tmp_path) -> LocalStorage:
     logo = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
     logo.paste((60, 60, 60, 255), (100, 50, 200, 150))
     (tmp_path / "logo.png").write_bytes(encoded(logo, "PNG"))
     (tmp_path / "photo.jpg").write_bytes(encoded(picture(size=(640, 480)), "JPEG"))
-    return LocalPlace(tmp_path)
+    return LocalStorage(tmp_path)
 
 
-def shown(model, inbox: LocalPlace, **settings) -> np.ndarray:
+def shown(model, inbox: LocalStorage, **settings) -> np.ndarray:
     engine = make_engine(model, EngineSettings(**settings))
     decoded = engine.decoder(inbox, ["logo.png", "photo.jpg"])
     assert decoded.good == 2
     return decoded.pixels[:2]
 
 
-def expected(inbox: LocalPlace, opening: Opening) -> np.ndarray:
+def expected(inbox: LocalStorage, opening: DecodeOptions) -> np.ndarray:
     files = (inbox.read(name) for name in ("logo.png", "photo.jpg"))
     return np.stack([pixels(file, 32, "crop", opening=opening) for file in files])
 
@@ -62,10 +62,10 @@ def test_a_bundle_from_before_keeps_what_it_was_trained_with(model, inbox):
 
 def test_a_bundle_of_today_sees_white_and_scaled(today, inbox):
     scaled = shown(today, inbox)
-    np.testing.assert_array_equal(scaled, expected(inbox, Opening(side=32)))
+    np.testing.assert_array_equal(scaled, expected(inbox, DecodeOptions(side=32)))
     assert scaled[0].max() == 255
     whole = shown(today, inbox, decode="full")
-    np.testing.assert_array_equal(whole, expected(inbox, Opening()))
+    np.testing.assert_array_equal(whole, expected(inbox, DecodeOptions()))
     assert (whole[1] != scaled[1]).any()
 
 

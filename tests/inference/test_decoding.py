@@ -19,9 +19,9 @@ from visionflows.inference.cuda import decode_processes
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.s3 import bulk_read
 
 TERABYTE = 1 << 40
@@ -59,7 +59,7 @@ LISTED = pytest.mark.parametrize("listed", [True, False], ids=["as listed", "by 
 
 @LISTED
 def test_a_terabyte_is_a_row(engine, inbox, listed):
-    here = place(inbox)
+    here = open_storage(inbox)
     files = list(here.walk())
     told = rows(engine, here, files if listed else [file.name for file in files])
     assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
@@ -77,7 +77,7 @@ def test_a_large_object_is_a_row_and_is_not_downloaded(
     if asked == "through boto3":
         monkeypatch.setattr(bulk_read, "_usable", False)
     engine.decoder.memory.encoded = engine.decoder.memory.ahead = 1 << 20
-    here = place(s3.place(inbox))
+    here = open_storage(s3.uri(inbox))
     files = list(here.walk())
     told = rows(engine, here, files if listed else [file.name for file in files])
     assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
@@ -86,7 +86,7 @@ def test_a_large_object_is_a_row_and_is_not_downloaded(
 
 def test_a_run_with_a_terabyte_says_its_limits(trained, inbox, tmp_path):
     run = score_folder(str(inbox), str(tmp_path / "out"), "shapes", str(trained.store))
-    assert run["books"]["by_status"] == {"ok": 8, "too_large": 1}
+    assert run["counts"]["by_status"] == {"ok": 8, "too_large": 1}
     assert run["limits"].keys() == {"max_pixels", "max_file_bytes", "max_decoding_bytes"}
     assert run["limits"]["max_file_bytes"] == min(system.memory_bytes() // 16, GIB)
 
@@ -95,7 +95,7 @@ def test_pipes_and_devices_behind_a_name_are_rows(engine, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "folder.jpg").mkdir()
-    told = rows(engine, place(tmp_path), ["pipe.jpg", "zero.jpg", "folder.jpg"])
+    told = rows(engine, open_storage(tmp_path), ["pipe.jpg", "zero.jpg", "folder.jpg"])
     why = "cannot be read: a pipe or a device, not a file"
     assert told == [
         ("pipe.jpg", "unreadable", why),
@@ -111,15 +111,15 @@ def test_training_reads_no_terabyte_either(inbox, tmp_path):
 
 
 def test_a_file_that_grows_while_it_is_read_stops_at_the_limit():
-    (read,) = LocalPlace(Path("/proc/self")).read_many([Entry("maps", 0, "")], 100)
+    (read,) = LocalStorage(Path("/proc/self")).read_many([Entry("maps", 0, "")], 100)
     assert isinstance(read, OSError), "its size is told as 0"
-    (whole,) = LocalPlace(Path("/proc/self")).read_many([Entry("maps", 0, "")], 1 << 24)
+    (whole,) = LocalStorage(Path("/proc/self")).read_many([Entry("maps", 0, "")], 1 << 24)
     assert len(whole) > 100
 
 
 def test_large_files_are_read_in_their_turn_and_give_the_same_rows(engine, where, inbox):
     os.truncate(inbox / "3a.jpg", 1 << 20)
-    here = place(where(inbox))
+    here = open_storage(where(inbox))
     files = list(here.walk())
     before = rows(engine, here, files)
     engine.decoder.memory.ahead = 100
@@ -138,7 +138,7 @@ def test_whatever_decoding_or_resizing_raises_is_a_row(engine, inbox, monkeypatc
 
     first = picture(5).getpixel((4, 0))  # of the square that is cut
     monkeypatch.setattr(Image.Image, "resize", resize)
-    told = rows(engine, place(inbox), [f"{number}.png" for number in range(8)])
+    told = rows(engine, open_storage(inbox), [f"{number}.png" for number in range(8)])
     bad = [row for row in told if row[1] != "ok"]
     assert [name for name, _, _ in bad] == ["5.png"]
     assert "\n" not in bad[0][2]
@@ -146,7 +146,7 @@ def test_whatever_decoding_or_resizing_raises_is_a_row(engine, inbox, monkeypatc
 
 def test_running_out_of_memory_while_reading_is_a_row(engine, inbox, monkeypatch):
     monkeypatch.setattr(engine.decoder.memory, "ahead", TERABYTE)  # as if there were so much
-    (told,) = rows(engine, place(inbox), ["3a.jpg"])
+    (told,) = rows(engine, open_storage(inbox), ["3a.jpg"])
     assert told[1:] == ("too_large", "not enough memory to read it")
 
 
@@ -167,7 +167,7 @@ def test_many_cores_with_little_memory_decode_as_many_as_it_holds(many_cores, tr
     assert decode_processes(256, 2048) == 1, "a batch has 3 GB"
 
 
-class Counted(LocalPlace):
+class Counted(LocalStorage):
     """A folder that counts the batches of which reading has begun."""
 
     begun = 0
@@ -213,5 +213,5 @@ def test_decoders_share_the_memory_of_their_engine(engine, tmp_path, monkeypatch
 
     monkeypatch.setattr(Image.Image, "resize", resize)
     wide = [[name] for name in ("a.png", "b.png", "c.png")]
-    told = [row.status for some in engine.stream(place(tmp_path), wide) for row in some]
+    told = [row.status for some in engine.stream(open_storage(tmp_path), wide) for row in some]
     assert (told, max(most)) == (["ok"] * 3, 1)

@@ -16,7 +16,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.openvino import runtime
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -38,7 +38,7 @@ def test_it_is_what_scores_on_a_cpu(model):
 def test_openvino_torch_and_fastai_give_the_same(trained, model):
     files = sorted(trained.dataset.rglob("*.png"))
     names = [file.relative_to(trained.dataset).as_posix() for file in files]
-    where = place(trained.dataset)
+    where = open_storage(trained.dataset)
     ours, torchs = (
         engine_of(model, engine=engine, precision="float32").answers(where, names)
         for engine in ("openvino", "torch")
@@ -79,7 +79,7 @@ def test_streams_do_not_wait_for_each_others_first_answer(trained, model, monkey
     files = trained.dataset.rglob("*.png")
     names = [file.relative_to(trained.dataset).as_posix() for file in files]
     for _ in range(2):
-        assert len(engine.answers(place(trained.dataset), names)) == len(names)
+        assert len(engine.answers(open_storage(trained.dataset), names)) == len(names)
     assert len(made) == 2
 
 

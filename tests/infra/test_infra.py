@@ -22,8 +22,8 @@ def pinned(package: str) -> str:
 def test_versions_are_the_same_everywhere():
     major, minor, _ = pinned("cuda-toolkit").split(".")
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    places = [path for path in (*INFRA.rglob("*"), *ROOT.glob("docs/*.md")) if path.is_file()]
-    text = "\n".join(path.read_text() for path in places)
+    locations = [path for path in (*INFRA.rglob("*"), *ROOT.glob("docs/*.md")) if path.is_file()]
+    text = "\n".join(path.read_text() for path in locations)
     text += (ROOT / "deployments" / "prefect.yaml").read_text()
     # torch's own index has no wheel for another CUDA with these NVIDIA libraries
     assert set(re.findall(r"TORCH_BACKEND[=:] ?(cu\w+)", text)) == {f"cu{major}{minor}"}

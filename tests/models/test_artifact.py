@@ -19,7 +19,7 @@ from visionflows.hashing import sha256_of
 from visionflows.models import artifact, registry
 from visionflows.models.schema import ModelInfo
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,25 +28,25 @@ class Published:
 
     store: str
     version: str
-    place: str
+    storage: str
     folder: Path
 
 
 def info_of(trained) -> ModelInfo:
-    return ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
+    return ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
 
 
 @pytest.fixture
 def published(trained, where, tmp_path) -> Published:
     store, version = where(tmp_path / "store"), registry.new_version()
     info = info_of(trained).model_copy(update={"version": version})
-    found = registry.publish(Path(trained.place), store, info, trained.table)
+    found = registry.publish(Path(trained.storage), store, info, trained.table)
     return Published(store, version, found, tmp_path / "store/models/shapes" / version)
 
 
 def test_a_bundle_holds_what_the_contract_says(published):
     where = published.folder
-    assert published.place == f"{published.store}/models/shapes/{published.version}"
+    assert published.storage == f"{published.store}/models/shapes/{published.version}"
     info = json.loads((where / "model.json").read_text())
     assert info["classes"] == list(CLASSES)
     assert {"schema_version", "architecture", "image_size", "resize", "normalise"} <= set(info)
@@ -61,10 +61,10 @@ def test_a_bundle_holds_what_the_contract_says(published):
 
 def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
     """A thousand classes in model.json were seven megabytes of zeros, read by every list."""
-    info = json.loads((Path(trained.place) / "model.json").read_text())
+    info = json.loads((Path(trained.storage) / "model.json").read_text())
     assert "confusion" not in info["metrics"]
     assert info["metrics"]["by_class"]
-    data = (Path(trained.place) / "confusion.csv").read_bytes()
+    data = (Path(trained.storage) / "confusion.csv").read_bytes()
     assert info["files"]["confusion.csv"] == sha256_of(data)
     rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     assert all(int(row["images"]) > 0 for row in rows)
@@ -78,38 +78,42 @@ def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
 
 def test_a_bundle_of_before_keeps_its_matrix(trained, tmp_path):
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.place, copy)
+    shutil.copytree(trained.storage, copy)
     metrics = json.loads((copy / "model.json").read_text())["metrics"]
     changed(copy, metrics=metrics | {"confusion": trained.metrics["confusion"]})
-    shown = json.loads(artifact.load(place(str(copy))).info.text())
+    shown = json.loads(artifact.load(open_storage(str(copy))).info.text())
     assert shown["metrics"]["confusion"] == trained.metrics["confusion"]
     changed(copy, metrics=metrics | {"confusion": [[-1]]})
     with pytest.raises(ModelError, match="confusion"):
-        artifact.load(place(str(copy)))
+        artifact.load(open_storage(str(copy)))
 
 
 def test_names_aliases_versions_and_places_find_the_same_bundle(published):
     store, version = published.store, published.version
-    for model in ("shapes", "shapes@latest", f"shapes@{version}", published.place):
-        assert str(registry.find(model, store)) == published.place
+    for model in ("shapes", "shapes@latest", f"shapes@{version}", published.storage):
+        assert str(registry.find(model, store)) == published.storage
     registry.set_alias(store, "shapes", "production", version)
-    assert str(registry.find("shapes@production", store)) == published.place
+    assert str(registry.find("shapes@production", store)) == published.storage
     assert (published.folder.parent / "aliases/production").read_text() == f"{version}\n"
     [row] = registry.catalogue(store)
     assert row.aliases == ["latest", "production"]
     with pytest.raises(ModelError, match="no such version"):
         registry.set_alias(store, "shapes", "production", "20200101T000000000Z-00000000")
-    assert str(artifact.load(registry.find("shapes@production", store)).place) == published.place
+    assert (
+        str(artifact.load(registry.find("shapes@production", store)).storage) == published.storage
+    )
 
 
 def test_two_publishers_at_once_do_not_mix(trained, where, tmp_path):
-    store, draft = where(tmp_path / "store"), Path(trained.place)
+    store, checkpoint = where(tmp_path / "store"), Path(trained.storage)
     versions = [registry.new_version() for _ in range(2)]
     infos = [info_of(trained).model_copy(update={"version": version}) for version in versions]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        places = list(pool.map(lambda i: registry.publish(draft, store, i, trained.table), infos))
-    assert [artifact.load(place(found)).info.version for found in places] == versions
-    assert str(registry.find("shapes", store)) in places
+        locations = list(
+            pool.map(lambda i: registry.publish(checkpoint, store, i, trained.table), infos)
+        )
+    assert [artifact.load(open_storage(found)).info.version for found in locations] == versions
+    assert str(registry.find("shapes", store)) in locations
 
 
 def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
@@ -121,14 +125,14 @@ def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
     with pytest.raises(ModelError, match="none yet"):
         registry.find("shapes", where(tmp_path))
     with pytest.raises(ModelError, match="no model bundle there"):
-        artifact.load(place(where(tmp_path)))
+        artifact.load(open_storage(where(tmp_path)))
 
 
 def test_latest_never_goes_back(where, tmp_path):
     store = where(tmp_path)
     registry._advance(store, "pets", "20260102")
     registry._advance(store, "pets", "20260101")
-    assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
+    assert open_storage(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
 def test_a_bundle_that_is_not_whole_yet_is_not_found(published):
@@ -136,7 +140,7 @@ def test_a_bundle_that_is_not_whole_yet_is_not_found(published):
     newer = published.folder.with_name("99990101T000000000Z-00000000")
     shutil.copytree(published.folder, newer)
     (newer / "model.json").unlink()
-    assert str(registry.find("shapes", published.store)) == published.place
+    assert str(registry.find("shapes", published.store)) == published.storage
     assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
     with pytest.raises(ModelError, match="no such version"):
         registry.find(f"shapes@{newer.name}", published.store)
@@ -180,10 +184,10 @@ def test_names_that_cannot_be_a_folder_are_refused(name):
 )
 def test_a_damaged_bundle_is_refused_in_one_line(trained, where, tmp_path, change, says):
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.place, copy)
+    shutil.copytree(trained.storage, copy)
     change(copy)
     with pytest.raises(ModelError, match=says) as caught:
-        artifact.selfcheck_images(artifact.load(place(where(copy))))
+        artifact.selfcheck_images(artifact.load(open_storage(where(copy))))
     assert str(caught.value).isprintable()
 
 
@@ -202,11 +206,11 @@ def republished(where: Path, expected: str) -> None:
 
 def test_a_bundle_in_a_bucket_writes_nothing_outside_its_copy(trained, s3, tmp_path):
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.place, copy)
+    shutil.copytree(trained.storage, copy)
     files = json.loads((copy / "model.json").read_text())["files"]
     changed(copy, files=files | {"selfcheck/../../../../written": sha256_of(b"outside")})
     with pytest.raises(ModelError, match="written"):
-        artifact.load(place(s3.place(copy)))
+        artifact.load(open_storage(s3.uri(copy)))
     assert list(tmp_path.rglob("written")) == []
     assert not (tmp_path / "cache").exists()
 
@@ -221,27 +225,27 @@ def test_what_names_no_model_is_one_line(trained, model):
 @pytest.mark.parametrize("alias", [b"", b"\xff", b"../../x\n", b"a b", b"{}"])
 def test_an_alias_that_holds_no_version_is_one_line_and_mended(where, alias, tmp_path):
     store = where(tmp_path)
-    place(store).write("models/pets/aliases/latest", alias)
+    open_storage(store).write("models/pets/aliases/latest", alias)
     with pytest.raises(ModelError, match="aliases/latest: holds no version"):
         registry.find("pets", store)
     assert registry.catalogue(store) == []
     registry._advance(store, "pets", "20260102")
-    assert place(store).read("models/pets/aliases/latest") == b"20260102\n"
+    assert open_storage(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
 def test_a_model_that_cannot_be_read_does_not_hide_the_others(published, caplog):
-    place(published.store).write("models/shapes/0/model.json", b"torn{")
+    open_storage(published.store).write("models/shapes/0/model.json", b"torn{")
     assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
     assert "not JSON" in caplog.text
 
 
 def test_a_bundle_of_a_newer_visionflows_is_refused(trained, where, tmp_path):
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.place, copy)
+    shutil.copytree(trained.storage, copy)
     info = json.loads((copy / "model.json").read_text())
     (copy / "model.json").write_text(json.dumps(info | {"schema_version": 99}))
     with pytest.raises(ModelError, match="newer visionflows"):
-        artifact.load(place(where(copy)))
+        artifact.load(open_storage(where(copy)))
 
 
 def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
@@ -286,8 +290,8 @@ print(label, *probabilities.tolist())
     from visionflows.inference import EngineSettings, make_engine
 
     engine = make_engine(
-        artifact.load(place(trained.place)), EngineSettings(batch_size=1, workers=1)
+        artifact.load(open_storage(trained.storage)), EngineSettings(batch_size=1, workers=1)
     )
-    [[row]] = engine.stream(place(image.parent), [[image.name]])
+    [[row]] = engine.stream(open_storage(image.parent), [[image.name]])
     assert CLASSES[int(row.probabilities.argmax())] == label
     assert row.probabilities.tolist() == pytest.approx([float(p) for p in expected], abs=1e-4)

@@ -9,27 +9,27 @@ from visionflows.errors import ModelError
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 def test_a_changed_or_cut_weights_file_is_refused(trained, where, tmp_path):
     for change in (lambda data: data[:-10], lambda data: data[:-1] + bytes([data[-1] ^ 1])):
         copy = tmp_path / "bundle"
-        shutil.copytree(trained.place, copy, dirs_exist_ok=True)
+        shutil.copytree(trained.storage, copy, dirs_exist_ok=True)
         weights = copy / "weights.safetensors"
         weights.write_bytes(change(weights.read_bytes()))
         with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
-            load(place(where(copy)))
+            load(open_storage(where(copy)))
 
 
 def test_a_network_that_answers_otherwise_fails_the_self_check(trained, where, tmp_path):
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.place, copy)
+    shutil.copytree(trained.storage, copy)
     info = json.loads((copy / "model.json").read_text())
     info["normalise"]["mean"] = [0.9, 0.9, 0.9]
     (copy / "model.json").write_text(json.dumps(info))
     with pytest.raises(ModelError, match="fails its self-check"):
-        make_engine(load(place(where(copy))), EngineSettings(engine="torch"))
+        make_engine(load(open_storage(where(copy))), EngineSettings(engine="torch"))
     # A model.onnx has its normalisation inside; these are the answers of another network.
     expected = (copy / "selfcheck/expected.csv").read_text().splitlines()
     swapped = [",".join([row.split(",")[0], *row.split(",")[:0:-1]]) for row in expected]
@@ -38,4 +38,4 @@ def test_a_network_that_answers_otherwise_fails_the_self_check(trained, where, t
     info["files"]["selfcheck/expected.csv"] = sha256_of(text)
     (copy / "model.json").write_text(json.dumps(info))
     with pytest.raises(ModelError, match="fails its self-check"):
-        make_engine(load(place(where(copy))), EngineSettings())
+        make_engine(load(open_storage(where(copy))), EngineSettings())

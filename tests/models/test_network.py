@@ -55,9 +55,9 @@ def test_unknown_architectures_are_refused_with_the_closest_names():
         network.check_architecture("resnet43")
 
 
-def settings_for(place) -> TrainSettings:
+def settings_for(storage) -> TrainSettings:
     return TrainSettings(
-        architecture="resnet18", pretrained=str(place), image_size=32, workers=0, batch_size=8
+        architecture="resnet18", pretrained=str(storage), image_size=32, workers=0, batch_size=8
     )
 
 

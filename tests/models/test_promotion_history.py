@@ -8,17 +8,17 @@ import socket
 
 import pytest
 
-from visionflows.errors import ModelError, PlaceError
+from visionflows.errors import ModelError, StorageError
 from visionflows.models import promotion_history, registry
 from visionflows.models.promotion_history import promotions, without_effect
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 def versions(store: str, count: int = 2) -> list[str]:
     """Published versions of `pets`, as far as aliases look: a model.json each."""
     names = [f"2026010{number}" for number in range(1, count + 1)]
     for name in names:
-        place(store).write(f"models/pets/{name}/model.json", b"{}")
+        open_storage(store).write(f"models/pets/{name}/model.json", b"{}")
     return names
 
 
@@ -86,7 +86,7 @@ def test_what_is_half_written_is_no_promotion(where, tmp_path, caplog):
     store = where(tmp_path)
     old, new = versions(store)
     registry.set_alias(store, "pets", "production", old)
-    folder = place(store).sub("models/pets/promotions")
+    folder = open_storage(store).sub("models/pets/promotions")
     whole = folder.read(folder.names()[0])
     for number, data in enumerate((b"", whole[: len(whole) // 2], b"[]", b"\xff")):
         folder.write(f"2027010{number}T000000Z-0.json", data)
@@ -101,7 +101,7 @@ def test_what_is_half_written_is_no_promotion(where, tmp_path, caplog):
 def test_a_promotion_that_fails_leaves_no_record(tmp_path):
     (version,) = versions(str(tmp_path), 1)
     (tmp_path / "models/pets/aliases").write_bytes(b"a file where a folder should be")
-    with pytest.raises(PlaceError):
+    with pytest.raises(StorageError):
         registry.set_alias(tmp_path, "pets", "production", version)
     assert promotions("pets", tmp_path) == []
     with pytest.raises(ModelError, match="no such version to promote"):
@@ -115,7 +115,7 @@ def test_a_promoter_that_was_killed_is_told_of(where, tmp_path):
     old, new = versions(store)
     registry.set_alias(store, "pets", "production", old)
     killed = promotion_history.made("pets", "production", new)
-    place(store).write("models/pets/promotions/20990101T000000000000Z-0.json", killed.text())
+    open_storage(store).write("models/pets/promotions/20990101T000000000000Z-0.json", killed.text())
     (line,) = without_effect(promotions("pets", store), registry.aliases_of("pets", store))
     assert line.startswith(f"pets@production means {old}")
     assert new in line

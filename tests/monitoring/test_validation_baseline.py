@@ -25,7 +25,7 @@ def before(trained, store) -> str:
 
 def test_a_bundle_says_what_was_predicted_how_often(trained, tmp_path):
     told = on_validation(load(find(before(trained, tmp_path), tmp_path)))
-    with open(f"{trained.place}/confusion.csv", encoding="utf-8", newline="") as file:
+    with open(f"{trained.storage}/confusion.csv", encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
     for name in {row["predicted"] for row in rows}:
         count = sum(int(row["images"]) for row in rows if row["predicted"] == name)
@@ -52,7 +52,7 @@ def test_one_that_is_not_what_it_should_be_is_told_and_counts_as_none(
 
 def test_a_store_that_goes_away_while_a_run_is_on_costs_it_nothing(trained, s3, tmp_path):
     model = another(trained, tmp_path / "store", "1", validation_csv=CSV)
-    found = load(find(model, s3.place(tmp_path / "store")))
+    found = load(find(model, s3.uri(tmp_path / "store")))
     shutil.rmtree(tmp_path / "store")
     assert on_validation(found).labels == {"circle": 2}
     without = found.info.model_copy(update={"files": {"confusion.csv": "0" * 64}})

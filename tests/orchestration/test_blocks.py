@@ -15,7 +15,7 @@ from s3_server import KEY, SECRET
 from flows.score import score
 from visionflows.errors import SettingsError
 from visionflows.orchestration import blocks
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -41,11 +41,11 @@ def block(named, s3):
 
 
 def test_a_flow_runs_by_a_block_and_its_secret_is_nowhere(block, trained, s3, tmp_path, caplog):
-    where = s3.place
+    where = s3.storage
     folder = write_shapes(tmp_path / "in", each=2)
     with caplog.at_level(logging.DEBUG):
         run = score(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
-    assert run["books"]["ok"] == 6
+    assert run["counts"]["ok"] == 6
     assert SECRET not in caplog.text
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert SECRET.encode() not in file.read_bytes(), file
@@ -60,7 +60,7 @@ def test_a_block_that_is_not_there_is_told_in_a_line(named, monkeypatch):
     pytest.importorskip("prefect_aws", reason="prefect-aws is not installed")
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "nowhere")
     with pytest.raises(SettingsError, match="no block aws-credentials/nowhere on the Pre") as told:
-        list(place("s3://lab").walk())
+        list(open_storage("s3://lab").walk())
     assert "\n" not in str(told.value)
 
 
@@ -68,7 +68,7 @@ def test_without_the_package_a_line_says_what_to_install(named, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "never-read")
     monkeypatch.setitem(sys.modules, "prefect_aws", None)
     with pytest.raises(SettingsError, match=r"pip install 'visionflows\[aws\]'"):
-        list(place("s3://lab").walk())
+        list(open_storage("s3://lab").walk())
 
 
 def models_listed(store: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def models_listed(store: str, *more: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_command_that_runs_no_flow_knows_blocks_too(named, s3, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "nowhere")
-    done = models_listed(s3.place(tmp_path))
+    done = models_listed(s3.uri(tmp_path))
     if importlib.util.find_spec("prefect_aws"):
         line = "no block aws-credentials/nowhere on the Prefect server"
     else:
@@ -90,6 +90,6 @@ def test_a_command_that_runs_no_flow_knows_blocks_too(named, s3, tmp_path, monke
 
 
 def test_models_are_listed_by_a_block(block, trained, s3):
-    done = models_listed(s3.place(trained.store))
+    done = models_listed(s3.uri(trained.store))
     assert (done.returncode, done.stderr) == (0, "")
     assert "shapes@" in done.stdout

@@ -14,7 +14,7 @@ from unprivileged import unprivileged
 from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.orchestration import events, server
 from visionflows.orchestration.error_translation import known, plainly
-from visionflows.storage import cache, place
+from visionflows.storage import cache, open_storage
 
 NOBODY_THERE = "http://me:pa55word@127.0.0.1:9/api"
 
@@ -89,7 +89,7 @@ def test_a_server_that_does_not_answer_is_told_in_one_line():
 
 def test_a_promotion_that_its_server_does_not_hear_of_stands_and_says_so(trained, tmp_path):
     shutil.copytree(trained.store, tmp_path / "store")
-    store = place(tmp_path / "store")
+    store = open_storage(tmp_path / "store")
     with temporary_settings({PREFECT_API_URL: NOBODY_THERE}):
         line = line_of(lambda: events.promote("shapes", str(tmp_path / "store"), "staging"))
     assert ": promoted to staging, but the server did not hear of it" in line

@@ -14,7 +14,7 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from unprivileged import reachable_folder, unprivileged
 
-from visionflows.errors import PlaceError, ServerError, VisionflowsError
+from visionflows.errors import ServerError, StorageError, VisionflowsError
 from visionflows.orchestration import preflight
 
 
@@ -91,7 +91,7 @@ def test_folders_that_cannot_be_written_are_named_with_their_setting(monkeypatch
 def test_a_temporary_folder_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    with pytest.raises(PlaceError, match=f"TMPDIR={tmp_path}/none: no such folder; make it"):
+    with pytest.raises(StorageError, match=f"TMPDIR={tmp_path}/none: no such folder; make it"):
         preflight.folders_can_be_written()
 
 

@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from history_records import night
+from history_records import run_record
 from test_reports import Checked
 
 from visionflows.monitoring.drift import judged
-from visionflows.monitoring.run_records import Audit, Night, Tally
+from visionflows.monitoring.run_records import Audit, RunRecord, Tally
 from visionflows.reports.run_history import (
     CLASSES,
     MEASURES,
@@ -21,26 +21,26 @@ EVIL = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def nights() -> list[Night]:
+def run_records() -> list[RunRecord]:
     """Twelve nights, the last of which warns; from the fourth on of another model version."""
-    found: list[Night] = []
+    found: list[RunRecord] = []
     audit = Audit(accuracy=0.95, low=0.91, high=0.98, images=200)
     for day in range(1, 13):
         labels = {EVIL: 300, "dog": 290 + day} if day < 12 else {EVIL: 30, "dog": 570}
         more = {"audit": audit} if day == 5 else {}
-        one = night(day, labels, "1" if day < 4 else "2", **more)
+        one = run_record(day, labels, "1" if day < 4 else "2", **more)
         found.append(one.model_copy(update={"drift": judged(one, found)}))
     return found
 
 
-def test_it_says_what_the_nights_were_and_what_warned(nights):
-    page = history_report("scores/<night>", nights)
+def test_it_says_what_the_nights_were_and_what_warned(run_records):
+    page = history_report("scores/<night>", run_records)
     seen = Checked(page)
     assert seen.loaded == []
     assert EVIL not in page
     text = " ".join(" ".join(seen.text).split())
     assert "12 nights, one warned" in text
-    assert nights[-1].drift.warnings[0] in text
+    assert run_records[-1].drift.warnings[0] in text
     assert "since 1 Jan 2026 pets@1 since 4 Jan 2026 pets@2" in text
     charts = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', page)
     assert len(charts) == page.count("<svg") == 7
@@ -55,8 +55,8 @@ def test_it_says_what_the_nights_were_and_what_warned(nights):
     )
 
 
-def test_each_night_is_marked_where_it_is(nights):
-    page = history_report("scores/night", nights)
+def test_each_night_is_marked_where_it_is(run_records):
+    page = history_report("scores/night", run_records)
     assert page.count('class="warned"') == 2  # the shares of both labels, on one night
     assert page.count('class="version"') == 7  # in each chart
     assert page.count('class="interval"') == 1
@@ -72,7 +72,7 @@ def test_each_night_is_marked_where_it_is(nights):
 def test_an_interval_stands_on_the_chart_of_what_people_found_alone():
     """Whatever else of that night happens to be the same number."""
     audit = Audit(accuracy=1.0, low=0.91, high=1.0, images=40)
-    one = night(1, {"dog": 300}, audit=audit)
+    one = run_record(1, {"dog": 300}, audit=audit)
     page = history_report("out", [one])
     assert page.count('class="interval"') == 1
     charts = [chart(measure, [one]) for measure in (*MEASURES, share_of("dog", ["dog"]))]
@@ -81,7 +81,7 @@ def test_an_interval_stands_on_the_chart_of_what_people_found_alone():
 
 def test_the_largest_labels_have_a_chart_and_the_rest_have_one_together():
     many = {f"class {number:03d}": 1000 - number for number in range(50)}
-    page = history_report("out", [night(1, many), night(2, many)])
+    page = history_report("out", [run_record(1, many), run_record(2, many)])
     assert page.count("<svg") == 4 + CLASSES + 1
     shares = [
         float(s) for s in re.findall(r"<b>(?:class \d+|other labels)</b> <span>([\d.]+)", page)
@@ -92,8 +92,10 @@ def test_the_largest_labels_have_a_chart_and_the_rest_have_one_together():
 
 
 def test_a_night_without_a_label_breaks_the_line():
-    nothing = night(2, {"a": 50}).model_copy(update={"tally": Tally(statuses={"unreadable": 30})})
-    page = history_report("out", [night(1, {"a": 50}), nothing, night(3, {"a": 60})])
+    nothing = run_record(2, {"a": 50}).model_copy(
+        update={"tally": Tally(statuses={"unreadable": 30})}
+    )
+    page = history_report("out", [run_record(1, {"a": 50}), nothing, run_record(3, {"a": 60})])
     assert re.search(r'd="M52 [0-9.]+M312 [0-9.]+"', page)
     assert "–" in page
 
@@ -103,5 +105,7 @@ def test_no_night_at_all_is_said():
 
 
 def test_four_hundred_nights_are_a_small_page():
-    nights = [night(1 + number % 28, {"a": 300 + number, "b": 300}) for number in range(400)]
-    assert len(history_report("out", nights)) < 400_000
+    run_records = [
+        run_record(1 + number % 28, {"a": 300 + number, "b": 300}) for number in range(400)
+    ]
+    assert len(history_report("out", run_records)) < 400_000

@@ -13,7 +13,7 @@ from visionflows.reports.scoring import collect_samples, scoring_report
 from visionflows.reports.training import training_report
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -57,7 +57,7 @@ def scored(trained, tmp_path_factory):
 
 
 def page_of(folder, output, run) -> str:
-    return scoring_report(run, collect_samples(run, place(folder), place(output)))
+    return scoring_report(run, collect_samples(run, open_storage(folder), open_storage(output)))
 
 
 def test_a_scoring_report_is_one_file_that_escapes_every_name(scored):
@@ -70,16 +70,16 @@ def test_a_scoring_report_is_one_file_that_escapes_every_name(scored):
     assert "bad & 3.jpg" in text
     assert "42 images scored" in text
     assert "ended as failed" in text
-    for label, count in scored[2].books.by_label.items():
+    for label, count in scored[2].counts.by_label.items():
         assert re.search(rf"{label}\s+{count}", text)
 
 
 def test_samples_are_chosen_by_class_and_certainty(scored):
     folder, output, run = scored
-    samples = collect_samples(run, place(folder), place(output))
-    assert set(samples.by_class) == set(run.books.by_label)
+    samples = collect_samples(run, open_storage(folder), open_storage(output))
+    assert set(samples.by_class) == set(run.counts.by_label)
     for label, shown in samples.by_class.items():
-        assert len(shown) == min(8, run.books.by_label[label])
+        assert len(shown) == min(8, run.counts.by_label[label])
         assert {sample.label for sample in shown} == {label}
     sure = [sample.confidence for sample in samples.least_certain]
     assert sure == sorted(sure)
@@ -89,10 +89,10 @@ def test_samples_are_chosen_by_class_and_certainty(scored):
 
 def test_a_file_that_is_gone_by_now_is_left_out_of_the_pictures(scored):
     folder, output, run = scored
-    gone = collect_samples(run, place(folder), place(output)).least_certain[0]
+    gone = collect_samples(run, open_storage(folder), open_storage(output)).least_certain[0]
     data = (folder / gone.path).read_bytes()
     (folder / gone.path).unlink()
-    left = collect_samples(run, place(folder), place(output)).least_certain
+    left = collect_samples(run, open_storage(folder), open_storage(output)).least_certain
     (folder / gone.path).write_bytes(data)
     assert gone.path not in {sample.path for sample in left}
 
@@ -117,7 +117,7 @@ def test_a_page_of_a_hundred_thousand_rows_is_no_larger(scored, tmp_path):
     (tmp_path / "predictions.csv").write_text(text)
     whole = run.model_copy(update={"folder": ""})
     began = time.process_time()
-    samples = collect_samples(whole, place(folder), place(tmp_path))
+    samples = collect_samples(whole, open_storage(folder), open_storage(tmp_path))
     page = scoring_report(whole, samples)
     assert time.process_time() - began < 10
     assert len(samples.least_certain) == 12

@@ -17,7 +17,7 @@ from visionflows.reports.thumbnails import thumbnail
 from visionflows.review.corrections import COLUMNS
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_run_leaves_one_file_that_escapes_every_name(scored):
 
 def test_what_is_saved_names_the_content_that_is_shown(scored):
     folder, output, run = scored
-    review = review_of(run, place(folder), place(output))
+    review = review_of(run, open_storage(folder), open_storage(output))
     with (output / "predictions.csv").open(newline="") as file:
         scored_as = {row["path"]: row for row in csv.DictReader(file)}
     for one in review.shown:
@@ -80,7 +80,7 @@ def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
     (folder / "0.jpg").unlink()
     (folder / "1.jpg").write_bytes(b"no picture any more")
     result = RunResult.model_validate(run, strict=False)
-    review = review_of(result, place(folder), place(tmp_path / "out"))
+    review = review_of(result, open_storage(folder), open_storage(tmp_path / "out"))
     assert ([one.row.path for one in review.shown], review.gone) == (["2.jpg"], 2)
     page = review_page(review)
     (jpeg,) = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
@@ -100,7 +100,7 @@ def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_pa
     run = RunResult.model_validate(score_folder(*names, "shapes", trained.store), strict=False)
     with (tmp_path / "in/0.jpg").open("ab") as file:
         file.write(bytes(1 << 20))
-    source, output = map(place, names)
+    source, output = map(open_storage, names)
     review = review_of(run, source, output)
     assert ([one.row.path for one in review.shown], review.gone) == (["1.jpg"], 1)
     assert [bool(thumbnail(source, f"{number}.jpg")) for number in range(2)] == [False, True]

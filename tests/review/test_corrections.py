@@ -2,7 +2,7 @@
 
 import pytest
 
-from visionflows.errors import PlaceError, TableError
+from visionflows.errors import StorageError, TableError
 from visionflows.review.corrections import (
     COLUMNS,
     Correction,
@@ -11,7 +11,7 @@ from visionflows.review.corrections import (
     read_corrections,
     written,
 )
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_again(where, tmp_path):
         Correction(name, A, "cat", "other", "dog", "0.51", "audit", 100, "m@1", "t", "s3://in/"),
         Correction("b.jpg", B, "", "none", "dog", "0.9", "outlier", 0, "m@1", "t", "/in"),
     ]
-    there = place(where(tmp_path))
+    there = open_storage(where(tmp_path))
     there.write("corrections.csv", written(rows))
     found = read_corrections([f"{str(there).rstrip('/')}/corrections.csv"])
     assert [one[:-1] for one in found] == [one[:-1] for one in rows]
@@ -38,7 +38,7 @@ def test_three_columns_are_enough_and_an_open_line_says_nothing(tmp_path):
 
 
 def test_an_output_is_read_in_order_and_a_folder_too(where, tmp_path):
-    there = place(where(tmp_path / "out"))
+    there = open_storage(where(tmp_path / "out"))
     there.write("run.json", b"{}")
     there.write("predictions.csv", b"path\r\n")
     output = str(there)
@@ -48,12 +48,12 @@ def test_an_output_is_read_in_order_and_a_folder_too(where, tmp_path):
     assert [one.label for one in read_corrections([output])] == ["cat", "dog"]
     inside = f"{output.rstrip('/')}/corrections"
     assert [one.label for one in read_corrections([inside])] == ["cat", "dog"]
-    with pytest.raises(PlaceError, match="no such"):
+    with pytest.raises(StorageError, match="no such"):
         read_corrections([f"{output.rstrip('/')}/nowhere.csv"])
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(PlaceError, match="no such folder; name a"):
+    with pytest.raises(StorageError, match="no such folder; name a"):
         read_corrections([str(tmp_path / "nowhere")])
 
 

@@ -1,4 +1,4 @@
-"""--look-alikes: which pictures the model has seen, and which are in the run before."""
+"""--find-duplicates: which pictures the model has seen, and which are in the run before."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from versions import another
 from visionflows.cli.main import told
 from visionflows.scoring.local_run import ScoreSettings, score_folder
 
-SETTINGS = ScoreSettings(look_alikes=True, shard_size=3, max_error_rate=1)
+SETTINGS = ScoreSettings(find_duplicates=True, shard_size=3, max_error_rate=1)
 
 
 def scene(seed: int) -> Image.Image:
@@ -67,8 +67,8 @@ def scored(trained: Trained, where, folder: Path, output: Path, **changes: objec
 def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_path):
     run = scored(trained, where, photos, tmp_path / "out", spreadsheet=True, top=1, exif=True)
     assert columns(tmp_path / "out") == (SEEN, AGAIN)
-    assert run["look_alikes"] == {"seen_in_training": 2, "duplicates": 3}
-    assert run["books"]["by_status"] == {"ok": 10, "unreadable": 2}
+    assert run["find_duplicates"] == {"seen_in_training": 2, "duplicates": 3}
+    assert run["counts"]["by_status"] == {"ok": 10, "unreadable": 2}
     assert [line.split() for line in told(run) if "seen in" in line or "duplic" in line] == [
         [*["2", "seen", "in", "training"]],
         [*["3", "duplicates", "of", "a", "file", "before"]],
@@ -110,15 +110,15 @@ def test_what_failed_is_compared_when_it_is_retried(trained, where, photos, tmp_
 
 
 def test_without_it_the_rows_and_the_job_are_what_they_were(trained, photos, tmp_path):
-    run = scored(trained, str, photos, tmp_path / "out", look_alikes=False)
+    run = scored(trained, str, photos, tmp_path / "out", find_duplicates=False)
     assert "duplicate_of" not in (tmp_path / "out/predictions.csv").read_text()
-    assert run["look_alikes"] is None
+    assert run["find_duplicates"] is None
     plan = json.loads((tmp_path / "out/parts/plan.json").read_text())
-    assert "look_alikes" not in plan["settings"]
+    assert "find_duplicates" not in plan["settings"]
 
 
 def test_of_a_bundle_from_before_only_its_own_bytes_are_told(trained, photos, tmp_path, caplog):
-    table = list(csv.reader(io.StringIO((Path(trained.place) / "files.csv").read_text())))
+    table = list(csv.reader(io.StringIO((Path(trained.storage) / "files.csv").read_text())))
     text = "".join(f"{','.join(row[:4])}\n" for row in table)
     another(trained, tmp_path / "store", "1-old", files_csv=text)
     old = f"{tmp_path}/store/models/shapes/1-old"

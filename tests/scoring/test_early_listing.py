@@ -9,12 +9,12 @@ import pytest
 from conftest import shape, write_shapes
 from scored_runs import rows_of
 
-from visionflows.errors import OtherRunError, PlaceError
+from visionflows.errors import OtherRunError, StorageError
 from visionflows.scoring import base_run
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.local_run import ScoreSettings, score_folder
 from visionflows.scoring.work_list import BYTES_A_PROBABILITY, BYTES_A_ROW, check_room
-from visionflows.storage import is_local, place
+from visionflows.storage import is_local, open_storage
 from visionflows.storage.base import Entry
 
 SETTINGS = ScoreSettings(shard_size=10, batch_size=5)
@@ -64,7 +64,7 @@ def listing(monkeypatch, at: int, then) -> None:
 def until_there_is_a_part(output: str) -> list[str]:
     """What lies in `parts`, when there is the first of them."""
     until = time.monotonic() + WAIT
-    while "part-00000.json" not in (names := place(output).names("parts")):
+    while "part-00000.json" not in (names := open_storage(output).names("parts")):
         assert time.monotonic() < until, names
         time.sleep(0.05)
     return names
@@ -75,7 +75,7 @@ def breaks_off(monkeypatch, at: int, output: str) -> None:
 
     def broken():
         until_there_is_a_part(output)
-        raise PlaceError("the listing broke off")
+        raise StorageError("the listing broke off")
 
     listing(monkeypatch, at, broken)
 
@@ -103,7 +103,7 @@ def test_a_run_that_died_while_it_listed_goes_on_with_what_is_listed_now(
 ):
     with monkeypatch.context() as patch:
         breaks_off(patch, 55, where(tmp_path / "out"))
-        with pytest.raises(PlaceError, match="broke off"):
+        with pytest.raises(StorageError, match="broke off"):
             scored(trained, where, folder, tmp_path / "out")
     there = {path.name for path in (tmp_path / "out/parts").glob("*.json")} - {"plan.json"}
     assert there <= {f"part-{number:05d}.json" for number in range(5)}
@@ -121,13 +121,13 @@ def test_names_that_came_and_went_since_are_noticed_by_shard(
 ):
     with monkeypatch.context() as patch:
         breaks_off(patch, 59, where(tmp_path / "out"))
-        with pytest.raises(PlaceError):
+        with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     shape("circle", 99).save(folder / "circle/0000a.png")  # all names after it move by one
     for number in range(10):
         (folder / f"stripes/{number:04d}.png").unlink()
     run = scored(trained, where, folder, tmp_path / "out", settings)
-    assert run["books"]["found"] == 51
+    assert run["counts"]["found"] == 51
     expected = whole(trained, folder, tmp_path / "whole")
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
     parts = {path.name for path in (tmp_path / "out/parts").glob("part-*.csv")}
@@ -137,7 +137,7 @@ def test_names_that_came_and_went_since_are_noticed_by_shard(
 def test_another_job_is_refused_by_what_differs(trained, where, folder, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         breaks_off(patch, 55, where(tmp_path / "out"))
-        with pytest.raises(PlaceError):
+        with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     other = SETTINGS.model_copy(update={"shard_size": 20})
     with pytest.raises(OtherRunError, match="shard_size is 10, this one's 20"):
@@ -155,7 +155,7 @@ def test_names_in_another_order_are_listed_again(trained, where, folder, monkeyp
     )
     run = scored(trained, where, folder, tmp_path / "out")
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
-    assert run["books"]["found"] == 62
+    assert run["counts"]["found"] == 62
     assert [row["path"] for row in rows_of(tmp_path / "out")][-2:] == [r"zz\\x41.png", r"zz\a.png"]
     assert sorts == ([False] if is_local(where(folder)) else [False, True])
 
@@ -170,11 +170,11 @@ def test_a_run_that_fails_lets_nothing_more_be_listed(trained, folder, name, mon
             yield Entry(name, 1, "")
 
     def broken(*_):
-        raise PlaceError("the disk is full")
+        raise StorageError("the disk is full")
 
     monkeypatch.setattr(Source, "entries", without_end)
     monkeypatch.setattr("visionflows.scoring.parts.write_part", broken)
-    with pytest.raises(PlaceError, match="the disk is full"):
+    with pytest.raises(StorageError, match="the disk is full"):
         scored(trained, str, folder, tmp_path / "out")
     for thread in threading.enumerate():
         if thread.name == "visionflows-listing":
@@ -187,25 +187,25 @@ def test_a_listing_that_breaks_off_before_anything_is_opened_costs_no_part(
 ):
     with monkeypatch.context() as patch:
         breaks_off(patch, 59, where(tmp_path / "out"))
-        with pytest.raises(PlaceError):
+        with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")}
     looked, check = threading.Event(), base_run.Run._check_input
 
     def broken():
         looked.wait(WAIT)
-        raise PlaceError("the listing broke off")
+        raise StorageError("the listing broke off")
 
     def late(self):
         looked.set()
-        with pytest.raises(PlaceError):
+        with pytest.raises(StorageError):
             self.listing.wait()
         check(self)
 
     with monkeypatch.context() as patch:
         listing(patch, 15, broken)
         patch.setattr(base_run.Run, "_check_input", late)
-        with pytest.raises(PlaceError, match="broke off"):
+        with pytest.raises(StorageError, match="broke off"):
             scored(trained, where, folder, tmp_path / "out")
     assert {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")} == before
 
@@ -223,16 +223,16 @@ def test_a_listing_that_is_begun_again_is_counted_once(trained, folder, monkeypa
     monkeypatch.setattr(Source, "entries", other_order)
     run = scored(trained, str, folder, tmp_path / "out")
     assert run["timings"]["per_1000"]["list"] * 60 / 1000 < run["timings"]["seconds"]
-    assert run["books"]["ignored_by_ending"] == {".txt": 1}
+    assert run["counts"]["ignored_by_ending"] == {".txt": 1}
     assert sum(run["passed_over"].values()) == 1
 
 
 def test_room_is_asked_for_what_is_still_to_be_written(tmp_path, monkeypatch):
-    output = place(str(tmp_path))
+    output = open_storage(str(tmp_path))
     for number in range(100):
         output.write(f"parts/part-{number:05d}.csv", b"")
     row = BYTES_A_ROW + BYTES_A_PROBABILITY * 2
     monkeypatch.setattr(type(output), "free_bytes", lambda self: (20 << 20) + row * 100_000)
     check_room(output, 100_000, 2, 1000)
-    with pytest.raises(PlaceError, match="free some space"):
+    with pytest.raises(StorageError, match="free some space"):
         check_room(output, 100_001, 2, 1000)

@@ -79,8 +79,8 @@ def test_rows_that_are_not_sure_enough_are_left_to_people(store, inbox, tmp_path
             wanted = least is None or float(row["confidence"]) < least
             assert row["review"] == str(wanted), row
     left = sum(row["review"] == "True" for row in rows)
-    assert run.books.flags == {"review": left}
-    assert 0 < left < run.books.ok
+    assert run.counts.flags == {"review": left}
+    assert 0 < left < run.counts.ok
     assert "review: about 0.0 % of rows are left to people, as of 400" in caplog.text
     assert f"<p>{left} rows" in (tmp_path / "out/report.html").read_text()
 
@@ -95,7 +95,7 @@ def test_flags_of_parts_that_a_run_goes_on_from_are_counted(store, inbox, tmp_pa
         for _, shard in zip(range(2), run.to_score(), strict=False):
             run.score(shard)
     again = scored(store, inbox, tmp_path / "out", min_precision=0.9, shard_size=20)
-    assert again.books == whole.books
+    assert again.counts == whole.counts
     assert (tmp_path / "out/predictions.csv").read_bytes() == (
         tmp_path / "whole/predictions.csv"
     ).read_bytes()
@@ -108,8 +108,8 @@ def test_a_model_that_does_not_say_what_it_made_of_each_is_refused(store, inbox,
 
 
 def test_what_the_network_made_of_each_validation_image_is_published(trained):
-    place = find("shapes", trained.store)
-    told = place.read("validation.csv").decode().splitlines()
+    storage = find("shapes", trained.store)
+    told = storage.read("validation.csv").decode().splitlines()
     assert told[0] + "\n" == HEADER
     valid = trained.table[trained.table.is_valid]
     rows = [line.split(",") for line in told[1:]]

@@ -91,7 +91,7 @@ def test_a_folder_whose_files_changed_is_the_same_input(trained, tmp_path, monke
     (folder / "circle/0000.png").unlink()
     shape("square", 9).save(folder / "new.png")
     monkeypatch.chdir(tmp_path)
-    assert scored(trained, Path("in"), tmp_path / "out")["books"]["found"] == 6
+    assert scored(trained, Path("in"), tmp_path / "out")["counts"]["found"] == 6
     assert scored(trained, folder, tmp_path / "out")["timings"]["scored"] == 0
 
 
@@ -127,10 +127,10 @@ def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_pat
     no_memory.left = 1
     monkeypatch.setattr(opening, "to_rgb", no_memory)
     first = scored(trained, bitmaps, tmp_path / "out", NEW)
-    assert first["books"]["by_status"] == {"missing": 1, "ok": 10, "too_large": 1, "unreadable": 1}
+    assert first["counts"]["by_status"] == {"missing": 1, "ok": 10, "too_large": 1, "unreadable": 1}
     second = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert second["timings"]["scored"] == 2  # the picture that had no memory, and what was gone
-    assert second["books"]["by_status"] == {"missing": 1, "ok": 11, "unreadable": 1}
+    assert second["counts"]["by_status"] == {"missing": 1, "ok": 11, "unreadable": 1}
     monkeypatch.setattr(engines, "computing", lambda libraries: {"pillow": "99"})
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert third["timings"]["scored"] == 2  # what another decoder refused, too
@@ -142,8 +142,8 @@ def test_what_a_small_memory_refused_is_asked_again(trained, bitmaps, tmp_path, 
     with monkeypatch.context() as small:
         small.setattr("visionflows.images.memory_limits.memory_bytes", lambda: 12_000_000)
         first = scored(trained, bitmaps, tmp_path / "out", NEW)
-    assert first["books"]["by_status"] == {"ok": 10, "too_large": 2}
-    assert scored(trained, bitmaps, tmp_path / "out", NEW)["books"]["by_status"] == {"ok": 12}
+    assert first["counts"]["by_status"] == {"ok": 10, "too_large": 2}
+    assert scored(trained, bitmaps, tmp_path / "out", NEW)["counts"]["by_status"] == {"ok": 12}
 
 
 def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkeypatch):

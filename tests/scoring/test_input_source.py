@@ -8,10 +8,10 @@ import pytest
 from conftest import write_shapes
 from scored_runs import rows_of
 
-from visionflows.errors import PlaceError, RunError
+from visionflows.errors import RunError, StorageError
 from visionflows.scoring.input_source import Source, named_in
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 def listed(where: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_a_folder_may_be_called_as_a_list_is(tmp_path):
 )
 def test_a_bad_line_is_one_error_with_its_number(name, data, says, tmp_path):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(PlaceError, match=says) as caught:
+    with pytest.raises(StorageError, match=says) as caught:
         Source(str(tmp_path / name))
     assert str(caught.value).isprintable()
 
@@ -59,7 +59,7 @@ def test_a_bad_line_is_one_error_with_its_number(name, data, says, tmp_path):
 def test_keys_that_are_no_paths_are_read_as_they_are_listed(s3, tmp_path):
     """rclone holds no such key: a list is asked alone, and its names stay what they are."""
     (tmp_path / "keys.csv").write_text("path\na//b.png\n../c.png\n")
-    assert listed(s3.place(tmp_path / "keys.csv")) == ["../c.png", "a//b.png"]
+    assert listed(s3.uri(tmp_path / "keys.csv")) == ["../c.png", "a//b.png"]
 
 
 def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, where, tmp_path):
@@ -72,7 +72,7 @@ def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, wh
         assert run["root"] == where(folder)
         source = where(output / "failures.csv")
         assert rows_of(output)[0]["status"] == "unreadable"
-    assert run["books"]["found"] == 1
+    assert run["counts"]["found"] == 1
 
 
 def test_a_run_says_where_its_names_begin_wherever_it_was_started(trained, tmp_path, monkeypatch):
@@ -99,9 +99,9 @@ def test_lists_of_the_version_before_are_followed_to_their_folder(tmp_path):
 
 
 def test_a_run_json_that_is_none_is_one_line(where, tmp_path):
-    place(where(tmp_path)).write("run.json", b"torn{")
-    place(where(tmp_path)).write("failures.csv", b"path\na.png\n")
-    with pytest.raises(PlaceError, match=r"run\.json: not JSON"):
+    open_storage(where(tmp_path)).write("run.json", b"torn{")
+    open_storage(where(tmp_path)).write("failures.csv", b"path\na.png\n")
+    with pytest.raises(StorageError, match=r"run\.json: not JSON"):
         named_in(where(tmp_path / "failures.csv"))
 
 

@@ -8,12 +8,12 @@ import pytest
 from conftest import encoded, picture, write_shapes
 from scored_runs import rows_of
 
-from visionflows.errors import LockedError, ModelError, PlaceError, RunError, TooManyBadError
+from visionflows.errors import LockedError, ModelError, RunError, StorageError, TooManyBadError
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 SMALL = ScoreSettings(shard_size=6, batch_size=3)
 RESULT = ("predictions.csv", "report.html", "review.html", "run.json")
@@ -34,11 +34,13 @@ def test_an_input_that_had_files_and_has_none_is_refused(trained, where, tmp_pat
         path.rename(tmp_path / path.name)
     (folder / "note.txt").write_text("the share is not mounted")
     for settings in (SMALL, SMALL.model_copy(update={"only_new": True, "restart": True})):
-        with pytest.raises(PlaceError, match=r"holds no image, and .*out has rows.*--allow-empty"):
+        with pytest.raises(
+            StorageError, match=r"holds no image, and .*out has rows.*--allow-empty"
+        ):
             score_folder(*arguments, settings)
     assert files_of(tmp_path / "out") == before
     meant = SMALL.model_copy(update={"allow_empty": True})
-    assert score_folder(*arguments, meant)["books"]["found"] == 0
+    assert score_folder(*arguments, meant)["counts"]["found"] == 0
     assert rows_of(tmp_path / "out") == []
 
 
@@ -49,7 +51,7 @@ def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
     before = files_of(tmp_path / "out")
     folder.rename(tmp_path / "away")
     for settings in (SMALL, SMALL.model_copy(update={"retry_failed": True, "allow_empty": True})):
-        with pytest.raises((PlaceError, RunError), match=r"no such folder|went away"):
+        with pytest.raises((StorageError, RunError), match=r"no such folder|went away"):
             score_folder(*arguments, settings)
     assert files_of(tmp_path / "out") == before
 
@@ -75,7 +77,7 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
         folder.rmdir()
     (tmp_path / "away").rename(folder)
     run = score_folder(*arguments, SMALL)
-    assert (run["timings"]["scored"], run["books"]["ok"]) == (13, 19)
+    assert (run["timings"]["scored"], run["counts"]["ok"]) == (13, 19)
 
 
 def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
@@ -103,7 +105,7 @@ def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
             path.write_bytes(encoded(picture(1), "PNG"))
     where(folder)
     run = score_folder(*arguments, SMALL.model_copy(update={"retry_failed": True}))
-    assert (run["books"]["ok"], run["timings"]["scored"]) == (22, 6)
+    assert (run["counts"]["ok"], run["timings"]["scored"]) == (22, 6)
     assert len(rows_of(tmp_path / "out")) == 22
     assert not (tmp_path / "out/failed").exists()
 
@@ -119,7 +121,7 @@ def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
         hidden.rename(tmp_path / "away")
         scoring.score(shard)
         (tmp_path / "away").rename(hidden)
-    assert score_folder(*arguments, SMALL)["books"]["by_status"] == {"ok": 6}
+    assert score_folder(*arguments, SMALL)["counts"]["by_status"] == {"ok": 6}
 
 
 def test_a_run_clears_the_drafts_of_one_that_was_killed(trained, tmp_path):
@@ -136,14 +138,14 @@ def test_a_run_waits_for_its_output_before_it_loads_a_model(trained, tmp_path, m
     folder = write_shapes(tmp_path / "in", each=1)
     monkeypatch.setattr("visionflows.scoring.local_run.load", lambda where: pytest.fail("loaded"))
     arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
-    with place(tmp_path / "out").lock(".lock"), pytest.raises(LockedError):
+    with open_storage(tmp_path / "out").lock(".lock"), pytest.raises(LockedError):
         score_folder(*arguments, SMALL)
-    with place(tmp_path / "out").lock(".lock"), pytest.raises(ModelError):
+    with open_storage(tmp_path / "out").lock(".lock"), pytest.raises(ModelError):
         score_folder(*arguments[:2], "nothing", trained.store, ScoreSettings(wait=600))
     assert os.listdir(tmp_path / "out") == []
     with pytest.raises(ModelError):
         score_folder(arguments[0], str(tmp_path / "new"), "nothing", trained.store, SMALL)
     monkeypatch.undo()
-    with pytest.raises(PlaceError, match="no such folder"):
+    with pytest.raises(StorageError, match="no such folder"):
         score_folder(str(tmp_path / "nowhere"), str(tmp_path / "new"), *arguments[2:], SMALL)
     assert not (tmp_path / "new").exists()

@@ -30,9 +30,9 @@ def test_only_new_files_are_scored_and_the_rest_taken_over(trained, where, tmp_p
         shape("square", 100 + seed).save(folder / f"new-{seed}.png")
     second = score_new(trained, where, folder, tmp_path / "out")
     assert second["timings"]["forwarded"] == 6
-    books = second["books"]
-    assert (books["found"], books["carried_over"]) == (49, 43)
-    assert (books["changed"], books["vanished"]) == (1, 1)
+    counts = second["counts"]
+    assert (counts["found"], counts["carried_over"]) == (49, 43)
+    assert (counts["changed"], counts["vanished"]) == (1, 1)
     score_folder(where(folder), where(tmp_path / "anew"), "shapes", where(trained.store))
     anew = (tmp_path / "anew/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == anew
@@ -48,7 +48,7 @@ def test_a_killed_only_new_run_still_has_what_it_took_over(trained, where, tmp_p
     with ScoringRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).alone() as scoring:
         for shard in [*scoring.to_score()][:3]:
             scoring.score(shard)  # and here it dies
-    assert json.loads((tmp_path / "out/run.json").read_text())["books"]["found"] == 45  # the last
+    assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["found"] == 45  # the last
     (folder / "z.png").write_bytes((folder / "a-00.png").read_bytes())  # and the folder goes on
     run = score_new(trained, where, folder, tmp_path / "out")
     assert run["timings"]["forwarded"] == 1
@@ -61,7 +61,7 @@ def test_another_model_scores_everything_again_and_says_why(trained, where, tmp_
     folder = write_shapes(tmp_path / "in", each=4)
     score_new(trained, where, folder, tmp_path / "out")
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.place, copy)
+    shutil.copytree(trained.storage, copy)
     info = json.loads((copy / "model.json").read_text())
     (copy / "model.json").write_text(json.dumps(info | {"version": "another"}))
     with caplog.at_level("INFO", "visionflows"):

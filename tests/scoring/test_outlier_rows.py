@@ -15,7 +15,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 ODD = 12
 
@@ -41,14 +41,14 @@ def scored(mixed, output, store, **settings):
 def test_odd_pictures_are_told(telling, mixed, tmp_path):
     run = scored(mixed, tmp_path / "out", telling)
     rows = rows_of(tmp_path / "out")
-    assert list(rows[0])[-2:] == ["oddness", "outlier"]
+    assert list(rows[0])[-2:] == ["outlier_score", "outlier"]
     seen = [row for row in rows if row["status"] == "ok"]
-    assert all((float(row["oddness"]) > 1) == (row["outlier"] == "True") for row in seen)
+    assert all((float(row["outlier_score"]) > 1) == (row["outlier"] == "True") for row in seen)
     assert {row["outlier"] for row in rows if row["status"] != "ok"} == {""}
     flagged = {row["path"] for row in seen if row["outlier"] == "True"}
     assert 4 < len(flagged) < 60
-    assert run["books"]["flags"] == {"outlier": len(flagged)}
-    assert run["books"]["ok"] == 60 + ODD
+    assert run["counts"]["flags"] == {"outlier": len(flagged)}
+    assert run["counts"]["ok"] == 60 + ODD
     page = (tmp_path / "out/report.html").read_text()
     assert f"{len(flagged)} of {60 + ODD} pictures are unlike" in page
     assert page.index("Not the kind of picture") < page.index('<h2 id="labels">Labels</h2>')
@@ -57,11 +57,13 @@ def test_odd_pictures_are_told(telling, mixed, tmp_path):
 def test_a_picture_is_as_odd_alone_as_beside_others(telling, mixed, tmp_path):
     engine = make_engine(load(find("telling", telling)), EngineSettings(device="cpu"))
     names = sorted(path.name for path in mixed.glob("odd*.png"))
-    together = [row for rows in engine.stream(place(mixed), [names]) for row in rows]
+    together = [row for rows in engine.stream(open_storage(mixed), [names]) for row in rows]
     alone = [
-        row for rows in engine.stream(place(mixed), [[name] for name in names]) for row in rows
+        row
+        for rows in engine.stream(open_storage(mixed), [[name] for name in names])
+        for row in rows
     ]
-    assert [row.oddness for row in alone] == [row.oddness for row in together]
+    assert [row.outlier_score for row in alone] == [row.outlier_score for row in together]
     assert {row.features is None for row in together} == {True}
 
 
@@ -70,9 +72,9 @@ def test_it_is_as_odd_to_another_engine(telling, mixed, settings):
     model, names = load(find("telling", telling)), sorted(path.name for path in mixed.glob("*.png"))
     ours, theirs = (
         [
-            row.oddness
+            row.outlier_score
             for rows in make_engine(model, EngineSettings(device="cpu", **some)).stream(
-                place(mixed), [names]
+                open_storage(mixed), [names]
             )
             for row in rows
         ]
@@ -92,15 +94,15 @@ def test_rejected_they_have_no_label_and_are_no_failure(telling, mixed, tmp_path
         assert (row["status"], row["label"], row["confidence"]) == ("outlier", "", "")
         assert {row[name] for name in row if name.startswith(("p_", "top_"))} == {""}
         assert "not the kind of picture" in row["error"]
-        assert (row["oddness"], row["outlier"]) == (kept[path]["oddness"], "True")
+        assert (row["outlier_score"], row["outlier"]) == (kept[path]["outlier_score"], "True")
         assert row["width"] == "40"
     same = [path for path in kept if path not in odd]
     assert [rows[path]["label"] for path in same] == [kept[path]["label"] for path in same]
-    books = run["books"]
-    assert books["rejected"] == books["by_status"]["outlier"] == len(odd)
-    assert books["found"] == books["ok"] + books["failed"] + books["rejected"]
+    counts = run["counts"]
+    assert counts["rejected"] == counts["by_status"]["outlier"] == len(odd)
+    assert counts["found"] == counts["ok"] + counts["failed"] + counts["rejected"]
     with (tmp_path / "out/failures.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == books["failed"] == 6
+        assert len(list(csv.DictReader(file))) == counts["failed"] == 6
     assert f"{len(odd)} of another kind" in (tmp_path / "out/report.html").read_text()
 
 
@@ -119,7 +121,7 @@ def test_a_folder_of_nothing_but_outliers_is_no_failed_run(telling, mixed, tmp_p
     settings = {"reject_outliers": True, "max_error_rate": 0}
     run = scored(tmp_path / "in", tmp_path / "out", telling, **settings)
     assert run["status"] == "done"
-    assert run["books"]["rejected"] == run["books"]["found"] == 5 * len(odd)
+    assert run["counts"]["rejected"] == run["counts"]["found"] == 5 * len(odd)
 
 
 def test_rejected_rows_are_taken_over_and_not_tried_again(telling, mixed, tmp_path):
@@ -128,7 +130,7 @@ def test_rejected_rows_are_taken_over_and_not_tried_again(telling, mixed, tmp_pa
     for again in ({"only_new": True}, {"retry_failed": True}):
         run = scored(mixed, tmp_path / "out", telling, reject_outliers=True, **again)
         assert (tmp_path / "out/predictions.csv").read_bytes() == before
-        assert run["books"]["rejected"] == first["books"]["rejected"] > 0
+        assert run["counts"]["rejected"] == first["counts"]["rejected"] > 0
         assert run["timings"]["forwarded"] == 0
     with pytest.raises(OtherRunError, match="reject_outliers"):
         scored(mixed, tmp_path / "out", telling, retry_failed=True)
@@ -136,7 +138,7 @@ def test_rejected_rows_are_taken_over_and_not_tried_again(telling, mixed, tmp_pa
 
 def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_path):
     model = load(find("telling", telling))
-    draft = shutil.copytree(model.place.root, tmp_path / "draft")
+    draft = shutil.copytree(model.storage.root, tmp_path / "draft")
     lines = "".join(f"{at}.png,circle,circle,0.600000,0.600000\n" for at in range(200))
     (draft / "validation.csv").write_text("path,label,predicted,confidence,raw\n" + lines)
     import pandas as pd
@@ -147,18 +149,18 @@ def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_pa
     table = pd.DataFrame(columns=["path", "label", "is_valid", "sha256", "status", "signature"])
     registry.publish(draft, tmp_path / "store", info, table)
     rows = rows_of_run(mixed, tmp_path / "out", tmp_path / "store", min_precision=0.9)
-    assert list(next(iter(rows.values())))[-3:] == ["oddness", "outlier", "review"]
+    assert list(next(iter(rows.values())))[-3:] == ["outlier_score", "outlier", "review"]
     assert {row["review"] for row in rows.values() if row["outlier"] == "True"} == {"True"}
     settings = {"min_precision": 0.9, "reject_outliers": True}
     run = scored(mixed, tmp_path / "rejected", tmp_path / "store", **settings)
-    assert run["books"]["flags"]["review"] >= run["books"]["rejected"] > 0
+    assert run["counts"]["flags"]["review"] >= run["counts"]["rejected"] > 0
 
 
 def test_models_that_tell_none_are_scored_as_ever(trained, mixed, tmp_path):
     told = ScoreSettings(device="cpu", max_error_rate=1)
     run = score_folder(str(mixed), str(tmp_path / "out"), "shapes", trained.store, told)
     assert list(rows_of(tmp_path / "out")[0])[-1].startswith("p_")
-    assert run["books"]["flags"] == {}
+    assert run["counts"]["flags"] == {}
     plan = json.loads((tmp_path / "out/parts/plan.json").read_text())
     assert not {"outliers", "reject_outliers"} & {
         name for name, value in plan["settings"].items() if value is not None

@@ -3,18 +3,18 @@
 import pytest
 from conftest import shape
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.inference.engine import EngineSettings
 from visionflows.scoring.local_run import open_engine
 from visionflows.scoring.predict import predict
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_path):
     for name, kind in (("a.png", "square"), ("b.png", "stripes")):
         shape(kind, 7).save(tmp_path / name)
-    here, there = str(tmp_path / "a.png"), s3.place(tmp_path / "b.png")
-    gone = s3.place(tmp_path / "gone.png")
+    here, there = str(tmp_path / "a.png"), s3.uri(tmp_path / "b.png")
+    gone = s3.uri(tmp_path / "gone.png")
     engine = open_engine("shapes", trained.store, EngineSettings(batch_size=1, workers=1))
     rows = list(predict([there, gone, here], engine))
     assert [row.name for row in rows] == [there, gone, here]
@@ -23,7 +23,7 @@ def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_pa
     assert first != second
     again = list(predict([str(tmp_path / "b.png"), here], engine))
     assert [list(row.probabilities) for row in again] == [first, second]
-    with pytest.raises(PlaceError, match="s3://nowhere-at-all: no such bucket"):
+    with pytest.raises(StorageError, match="s3://nowhere-at-all: no such bucket"):
         list(predict(["s3://nowhere-at-all/a.png"], engine))
 
 
@@ -31,7 +31,7 @@ def test_a_file_is_told_from_its_place(tmp_path, monkeypatch):
     from visionflows.storage import file_in
 
     monkeypatch.chdir(tmp_path)
-    place(".").write("a/b.png", b"x")
+    open_storage(".").write("a/b.png", b"x")
     for where in ("a/b.png", "./a/b.png", f"file://{tmp_path}/a/b.png", str(tmp_path / "a/b.png")):
         here, name = file_in(where)
         assert here.read(name) == b"x"

@@ -17,7 +17,7 @@ from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
 from visionflows.scoring.parts import write_part
 from visionflows.scoring.schema import Computed, JobSettings
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 
 SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=2)
@@ -27,7 +27,7 @@ MADE = Computed(device="cpu", precision="float32", kernel="eager", versions={})
 def test_a_second_run_into_the_same_output_is_refused(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     with (
-        place(where(tmp_path / "out")).lock(".lock"),
+        open_storage(where(tmp_path / "out")).lock(".lock"),
         pytest.raises(LockedError, match="another run"),
     ):
         score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
@@ -84,9 +84,9 @@ def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
     rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
     for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):
         with pytest.raises(RunError, match="nothing written"):
-            write_part(place(where(tmp_path)), job, shard, files, wrong, [MADE])
+            write_part(open_storage(where(tmp_path)), job, shard, files, wrong, [MADE])
     assert not (tmp_path / "parts").exists()
-    write_part(place(where(tmp_path)), job, shard, files, rows, [MADE])
+    write_part(open_storage(where(tmp_path)), job, shard, files, rows, [MADE])
     assert (tmp_path / "parts/part-00000.csv").read_text().splitlines() == [
         "path,status,label,confidence,error,p_a,p_b",
         "1.jpg,ok,b,0.750000,,0.250000,0.750000",
@@ -99,7 +99,7 @@ def test_a_waiting_run_starts_when_the_other_ends(trained, where, tmp_path):
     held = threading.Event()
 
     def hold():
-        with place(where(tmp_path / "out")).lock(".lock"):
+        with open_storage(where(tmp_path / "out")).lock(".lock"):
             held.set()
             time.sleep(0.5)
 
@@ -111,4 +111,4 @@ def test_a_waiting_run_starts_when_the_other_ends(trained, where, tmp_path):
         where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
     )
     thread.join()
-    assert run["books"]["ok"] == 3
+    assert run["counts"]["ok"] == 3

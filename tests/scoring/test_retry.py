@@ -40,7 +40,7 @@ def test_what_failed_is_scored_again_and_merged_generation_after_generation(
         left.remove(name)
         assert statuses(tmp_path / "out") == left
         assert run["timings"]["scored"] == scored
-        assert run["books"]["found"] == 15
+        assert run["counts"]["found"] == 15
         assert (tmp_path / "out/failures.csv").exists() == bool(left)
     assert score_folder(*arguments, RETRY)["timings"]["scored"] == 0
     (inbox_ / "new.png").unlink()
@@ -72,7 +72,7 @@ def test_a_retry_that_was_killed_goes_on(trained, inbox_, tmp_path, monkeypatch)
     assert (tmp_path / "out/predictions.csv").read_bytes() == before
     monkeypatch.undo()
     run = score_folder(*arguments, RETRY)
-    assert run["books"]["ok"] == 15
+    assert run["counts"]["ok"] == 15
     assert statuses(tmp_path / "out") == []
 
 

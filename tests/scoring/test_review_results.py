@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from visionflows.cli.main import app
 from visionflows.errors import RunError, TableError
-from visionflows.monitoring.run_records import read_nights
+from visionflows.monitoring.run_records import read_run_records
 from visionflows.reports.audit import with_audits
 from visionflows.review.corrections import read_corrections, written
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.review_results import add, asked, audits
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
     assert "85 %" in page
     assert "64 % to 94.8 %" in page
     assert add(where(output), [saved]) == [found]  # once more changes nothing
-    (night,) = read_nights(place(where(output)))
-    assert (night.audit.accuracy, night.audit.images) == (found.share, found.looked_at)
+    (run_record,) = read_run_records(open_storage(where(output)))
+    assert (run_record.audit.accuracy, run_record.audit.images) == (found.share, found.looked_at)
     assert "Accuracy found by people" in (output / "history.html").read_text()
     assert len(list((output / "corrections").glob("*.csv"))) == 1
     assert (output / "report.html").read_text() == page
@@ -74,14 +74,14 @@ def test_who_takes_a_word_back_is_believed(output, tmp_path):
 def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained, tmp_path):
     """A run that adds none, such as one that tries again what failed, is of that night's rows."""
     folder, _ = scored
-    (night,) = read_nights(place(output))
+    (run_record,) = read_run_records(open_storage(output))
     time.sleep(1.1)  # ends are told in seconds
     again = score_folder(str(folder), str(output), "shapes", trained.store)
-    assert again["ended"] > night.ended
+    assert again["ended"] > run_record.ended
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
-    (night,) = read_nights(place(output))
-    assert night.audit.accuracy == found.share
+    (run_record,) = read_run_records(open_storage(output))
+    assert run_record.audit.accuracy == found.share
 
 
 def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
@@ -90,7 +90,7 @@ def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
     (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
     assert found.right == 17
     assert "report.html: is gone; the next run's report shows" in caplog.text
-    assert read_nights(place(output))[0].audit
+    assert read_run_records(open_storage(output))[0].audit
 
 
 def test_the_next_run_still_says_it(scored, output, trained, tmp_path):
@@ -99,13 +99,13 @@ def test_the_next_run_still_says_it(scored, output, trained, tmp_path):
     add(str(output), [str(tmp_path / "corrections.csv")])
     score_folder(str(folder), str(output), "shapes", trained.store)
     assert "64 % to 94.8 %" in (output / "report.html").read_text()
-    assert len(audits(place(output))) == 1
+    assert len(audits(open_storage(output))) == 1
 
 
 def test_a_run_does_not_fail_for_a_file_that_is_no_correction(output, caplog):
     (output / "corrections").mkdir()
     (output / "corrections/notes.csv").write_text("what,ever\n1,2\n")
-    assert audits(place(output)) == []
+    assert audits(open_storage(output)) == []
     assert "notes.csv: lacks the column" in caplog.text
     with pytest.raises(TableError, match="lacks the column"):
         read_corrections([str(output)])

@@ -11,13 +11,13 @@ import pytest
 from conftest import CLASSES, encoded, picture, write_shapes
 from scored_runs import bad_files, good_files, rows_of
 
-from visionflows.errors import PlaceError, TooManyBadError
+from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.image_status import STATUSES
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.name_encoding import text_of
 
 
@@ -50,11 +50,11 @@ def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
     # The same picture under many names has the same answer under each.
     same = [rows[text_of(name)]["p_circle"] for name in good if name.endswith("jpg")][1:]
     assert len(set(same)) == 1
-    books = run["books"]
-    assert books["found"] == len(rows) == books["ok"] + books["failed"]
-    assert books["failed"] == len(bad)
-    assert books["ignored"] == 1
-    assert set(books["by_status"]) <= set(STATUSES)
+    counts = run["counts"]
+    assert counts["found"] == len(rows) == counts["ok"] + counts["failed"]
+    assert counts["failed"] == len(bad)
+    assert counts["ignored"] == 1
+    assert set(counts["by_status"]) <= set(STATUSES)
 
 
 def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, where, tmp_path):
@@ -84,7 +84,7 @@ def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_p
         for shard in left:
             scoring.score(shard)
         run = scoring.merge()
-    assert run.books.by_status == {"missing": 1, "ok": 11}
+    assert run.counts.by_status == {"missing": 1, "ok": 11}
     assert rows_of(tmp_path / "out")[-1]["status"] == "missing"
 
 
@@ -113,7 +113,7 @@ def _row_as_nobody(path: Path) -> str:
 
     def child(pipe):
         os.setuid(65534)
-        decoded = Decoder(1, 32, "crop", 10**8)(place(path.parent), [path.name])
+        decoded = Decoder(1, 32, "crop", 10**8)(open_storage(path.parent), [path.name])
         pipe.send(decoded.rows[0].status)
 
     ours, theirs = multiprocessing.Pipe()
@@ -131,15 +131,15 @@ def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
         (folder / name).write_bytes(b"" if name == "empty" else b"no picture")
     store = where(trained.store)
     run = score_folder(where(folder), where(tmp_path / "out"), "shapes", store)
-    assert (run["books"]["ok"], run["books"]["ignored"]) == (5, 4)
-    assert run["books"]["ignored_by_ending"] == {"no ending": 2, ".txt": 1, ".csv": 1}
+    assert (run["counts"]["ok"], run["counts"]["ignored"]) == (5, 4)
+    assert run["counts"]["ignored_by_ending"] == {"no ending": 2, ".txt": 1, ".csv": 1}
     report = (tmp_path / "out/report.html").read_text()
     assert "4 files of other kinds were left aside: 2 no ending, 1" in report
     again = score_folder(
         *(where(folder), where(tmp_path / "out"), "shapes", store),
         ScoreSettings(retry_failed=True),
     )
-    assert again["books"]["ignored_by_ending"] == run["books"]["ignored_by_ending"]
+    assert again["counts"]["ignored_by_ending"] == run["counts"]["ignored_by_ending"]
 
 
 def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_path):
@@ -149,15 +149,15 @@ def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_pat
     )
     text = (tmp_path / "out/predictions.csv").read_bytes()
     assert text == b"path,status,label,confidence,error,p_circle,p_square,p_stripes\r\n"
-    assert (run["books"]["found"], run["books"]["ok"], run["books"]["failed"]) == (0, 0, 0)
+    assert (run["counts"]["found"], run["counts"]["ok"], run["counts"]["failed"]) == (0, 0, 0)
 
 
 def test_a_missing_input_and_a_closed_output_fail_before_any_work(trained, tmp_path):
-    with pytest.raises(PlaceError, match="no such folder"):
+    with pytest.raises(StorageError, match="no such folder"):
         score_folder(str(tmp_path / "nowhere"), str(tmp_path / "out"), "shapes", trained.store)
     (tmp_path / "in").mkdir()
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PlaceError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         score_folder(str(tmp_path / "in"), str(tmp_path / "file/out"), "shapes", trained.store)
 
 
@@ -167,7 +167,7 @@ def test_an_output_inside_the_input_is_left_out_of_the_listing(trained, where, t
     first = score_folder(where(folder), where(output), "shapes", where(trained.store))
     (output / "thumbnail.png").write_bytes(encoded(picture(1), "PNG"))
     second = score_folder(where(folder), where(output), "shapes", where(trained.store))
-    assert first["books"]["found"] == second["books"]["found"] == 6
+    assert first["counts"]["found"] == second["counts"]["found"] == 6
 
 
 def test_predictions_are_rfc_4180_and_utf_8(trained, where, tmp_path):
@@ -196,5 +196,5 @@ def test_failed_files_can_be_scored_again_from_failures_csv(trained, where, tmp_
     failures = tmp_path / "out/failures.csv"
     again = score_folder(where(failures), where(tmp_path / "again"), "shapes", where(trained.store))
     assert {row["path"] for row in rows_of(tmp_path / "again")} == {f"bad, ones/{n}" for n in bad}
-    assert again["books"]["by_status"]["ok"] == 1
+    assert again["counts"]["by_status"]["ok"] == 1
     assert again["status"] == "done"  # 5 of 6 failed, but of fewer than 20 that says little

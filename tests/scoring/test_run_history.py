@@ -13,10 +13,10 @@ from visionflows.errors import TooManyBadError
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.monitoring.run_records import Audit, Night, note_audit, read_nights
+from visionflows.monitoring.run_records import Audit, RunRecord, note_audit, read_run_records
 from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 NEW = {"only_new": True, "shard_size": 20}
 
@@ -30,20 +30,20 @@ def add(folder: Path, first: int, each: int = 12, kinds: tuple[str, ...] = CLASS
     return folder
 
 
-def scores(trained, where, tmp_path) -> Callable[..., list[Night]]:
+def scores(trained, where, tmp_path) -> Callable[..., list[RunRecord]]:
     """What scores the inbox into `out`, as every night does: the nights that are recorded then."""
 
-    def score(source: str = "in", **settings) -> list[Night]:
+    def score(source: str = "in", **settings) -> list[RunRecord]:
         inbox, output = where(tmp_path / source), where(tmp_path / "out")
         settings = ScoreSettings(**(NEW | settings))
         score_folder(inbox, output, "shapes", where(trained.store), settings)
-        return read_nights(place(output))
+        return read_run_records(open_storage(output))
 
     return score
 
 
 @pytest.fixture
-def nightly(trained, tmp_path) -> Callable[..., list[Night]]:
+def nightly(trained, tmp_path) -> Callable[..., list[RunRecord]]:
     """The same, on the disk."""
     return scores(trained, str, tmp_path)
 
@@ -62,7 +62,7 @@ def test_a_night_is_what_is_new_in_it(trained, where, tmp_path):
     assert sum(second.tally.sizes.values()) == 25
     assert sum(second.tally.confidence.values()) == second.tally.ok == 24
     rows = json.loads((tmp_path / "out/run.json").read_text())
-    assert rows["books"]["carried_over"] == 36
+    assert rows["counts"]["carried_over"] == 36
     assert second.drift.finding("labels").files == 36
     assert rows["drift"] == second.as_dict()["drift"]
     assert "<svg" in (tmp_path / "out/history.html").read_text()
@@ -88,10 +88,10 @@ def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, tmp
     with ScoringRun(str(folder), str(tmp_path / "out"), engine, settings).alone() as run:
         for shard in [*run.to_score()][:2]:
             run.score(shard)  # and here it dies
-    (night,) = nightly()
-    assert night.tally.found == 60
-    assert len(night.runs) == 2
-    assert nightly() == [night]
+    (run_record,) = nightly()
+    assert run_record.tally.found == 60
+    assert len(run_record.runs) == 2
+    assert nightly() == [run_record]
 
 
 def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, nightly, tmp_path):
@@ -101,14 +101,14 @@ def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, n
     add(folder, 1000, each=100, kinds=("stripes",))
     engine = make_engine(load(find("shapes", trained.store)), settings)
 
-    def until_record() -> Night:
+    def until_record() -> RunRecord:
         with ScoringRun(str(folder), str(tmp_path / "out"), engine, settings).alone() as run:
             for shard in run.to_score():
                 run.score(shard)
             told = run.merge()
             run.history.keep()  # and here it dies
-            assert told.drift == run.history.night.drift
-            return run.history.night
+            assert told.drift == run.history.run_record.drift
+            return run.history.run_record
 
     first, again = until_record(), until_record()
     assert first.warned_of
@@ -117,14 +117,18 @@ def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, n
     changed = until_record()
     assert changed.contents != first.contents
     assert changed.tally.found == first.tally.found == 100
-    assert [one.name for one in read_nights(place(tmp_path / "out"))][1:] == [changed.name]
+    assert [one.name for one in read_run_records(open_storage(tmp_path / "out"))][1:] == [
+        changed.name
+    ]
     again = until_record()
-    night = nightly()[-1]
-    assert night == again.model_copy(update={"ended": night.ended, "seconds": night.seconds})
-    assert [one.started for one in (first, again, night)] == [first.started] * 3
+    run_record = nightly()[-1]
+    assert run_record == again.model_copy(
+        update={"ended": run_record.ended, "seconds": run_record.seconds}
+    )
+    assert [one.started for one in (first, again, run_record)] == [first.started] * 3
     run = RunResult.read((tmp_path / "out/run.json").read_bytes())
-    assert (run.ended, run.drift) == (night.ended, again.drift)
-    assert nightly()[-1] == night
+    assert (run.ended, run.drift) == (run_record.ended, again.drift)
+    assert nightly()[-1] == run_record
 
 
 def test_the_same_names_with_other_contents_are_another_night(nightly, tmp_path):
@@ -132,21 +136,21 @@ def test_the_same_names_with_other_contents_are_another_night(nightly, tmp_path)
     nightly(only_new=False)
     for number, path in enumerate(sorted(folder.rglob("*.png"))):
         shape(path.parent.name, 900 + number).save(path)
-    nights = nightly(only_new=False)
-    assert [night.tally.found for night in nights] == [36, 36]
-    assert nights[0].contents != nights[1].contents
+    run_records = nightly(only_new=False)
+    assert [run_record.tally.found for run_record in run_records] == [36, 36]
+    assert run_records[0].contents != run_records[1].contents
 
 
 def test_what_failed_and_is_tried_again_leaves_the_night_as_it_was(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (folder / "late.png").write_bytes(b"")
-    nights = nightly()
-    assert nights[0].tally.statuses["unreadable"] == 1
+    run_records = nightly()
+    assert run_records[0].tally.statuses["unreadable"] == 1
     shape("circle", 77).save(folder / "late.png")
-    assert nightly(retry_failed=True, only_new=False) == nights
-    assert nightly() == nights
+    assert nightly(retry_failed=True, only_new=False) == run_records
+    assert nightly() == run_records
     add(folder, 300, each=3)
-    assert [night.tally.found for night in nightly()] == [37, 9]
+    assert [run_record.tally.found for run_record in nightly()] == [37, 9]
 
 
 def test_files_that_are_missing_still_are_no_news(nightly, tmp_path):
@@ -159,29 +163,31 @@ def test_files_that_are_missing_still_are_no_news(nightly, tmp_path):
     assert first[0].tally.statuses == {"missing": 1, "ok": 35}
     assert nightly("batch.txt") == first
     paths[7].write_bytes(content)
-    assert [night.tally.statuses for night in nightly("batch.txt")][1:] == [{"ok": 1}]
+    assert [run_record.tally.statuses for run_record in nightly("batch.txt")][1:] == [{"ok": 1}]
     paths[7].unlink()
-    assert [night.tally.statuses for night in nightly("batch.txt")][2:] == [{"missing": 1}]
+    assert [run_record.tally.statuses for run_record in nightly("batch.txt")][2:] == [
+        {"missing": 1}
+    ]
 
 
 def test_a_night_says_by_which_settings_its_figures_are_others(telling, tmp_path):
     def settings(**given) -> list[str]:
         arguments = str(folder), str(tmp_path / "out"), "telling", telling
         score_folder(*arguments, ScoreSettings(restart=True, **given))
-        return read_nights(place(tmp_path / "out"))[-1].settings
+        return read_run_records(open_storage(tmp_path / "out"))[-1].settings
 
     folder = add(tmp_path / "in", 0)
     assert settings() == []
     assert settings(reject_outliers=True) == ["reject_outliers"]
     assert settings(reject_outliers=True) == ["reject_outliers"]
-    kept = [night.settings for night in read_nights(place(tmp_path / "out"))]
+    kept = [run_record.settings for run_record in read_run_records(open_storage(tmp_path / "out"))]
     assert kept == [[], ["reject_outliers"]]  # none takes another's place
 
 
 def test_pixels_are_known_where_they_are_asked_for(nightly, tmp_path):
     add(tmp_path / "in", 0)
-    (night,) = nightly(exif=True)
-    assert night.tally.pixels == {"11": 36}  # 40 × 40 = 1,600
+    (run_record,) = nightly(exif=True)
+    assert run_record.tally.pixels == {"11": 36}  # 40 × 40 = 1,600
 
 
 def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, tmp_path, caplog):
@@ -192,15 +198,15 @@ def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, t
     assert "Not what it was" not in (tmp_path / "out/report.html").read_text()
     add(folder, 1000, each=100, kinds=("stripes",))
     with caplog.at_level(logging.WARNING, "visionflows"):
-        night = nightly()[-1]
-    assert "labels" in night.warned_of
-    line = night.drift.warnings[0]
+        run_record = nightly()[-1]
+    assert "labels" in run_record.warned_of
+    line = run_record.drift.warnings[0]
     assert line.startswith("labels: ")
     assert "in the 4 nights before" in line
     assert f"drift: {line}" in caplog.text
     run = RunResult.read((tmp_path / "out/run.json").read_bytes())
     assert run.status == "done"
-    assert run.drift == night.drift
+    assert run.drift == run_record.drift
     page = (tmp_path / "out/report.html").read_text()
     assert page.index("Not what it was") < page.index("<h2")
     assert line.split(";")[0] in (tmp_path / "out/history.html").read_text()
@@ -213,10 +219,10 @@ def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, tmp_path):
         (folder / f"{number}.jpg").write_bytes(b"no picture")
     with pytest.raises(TooManyBadError):
         nightly()
-    nights = read_nights(place(tmp_path / "out"))
-    assert [night.status for night in nights] == ["done", "failed"]
-    assert nights[1].tally.statuses == {"unreadable": 20}
-    assert nights[1].warned_of == ["failures", "sizes", "endings"]
+    run_records = read_run_records(open_storage(tmp_path / "out"))
+    assert [run_record.status for run_record in run_records] == ["done", "failed"]
+    assert run_records[1].tally.statuses == {"unreadable": 20}
+    assert run_records[1].warned_of == ["failures", "sizes", "endings"]
 
 
 def test_an_output_of_a_version_before_has_no_nights_until_something_is_new(nightly, tmp_path):
@@ -232,23 +238,23 @@ def test_an_output_of_a_version_before_has_no_nights_until_something_is_new(nigh
     (tmp_path / "out/run.json").write_text(json.dumps(run))
     assert nightly() == []
     add(folder, 500, each=5)
-    assert [night.tally.found for night in nightly()] == [15]
+    assert [run_record.tally.found for run_record in nightly()] == [15]
 
 
 def test_a_record_that_is_none_is_told_and_passed_over(nightly, tmp_path, caplog):
     add(tmp_path / "in", 0)
-    nights = nightly()
-    output = place(tmp_path / "out")
+    run_records = nightly()
+    output = open_storage(tmp_path / "out")
     output.write("history/20260101T000000000Z-cut.json", b'{"schema_version": 1')
-    assert read_nights(output) == nights
+    assert read_run_records(output) == run_records
     assert "history/20260101T000000000Z-cut.json: no record of a night: not JSON" in caplog.text
 
 
 def test_what_people_find_of_a_night_is_kept_with_it(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
-    (night,) = nightly()
+    (run_record,) = nightly()
     audit = Audit(accuracy=0.95, low=0.88, high=0.98, images=60)
-    note_audit(place(tmp_path / "out"), night.name, audit)
+    note_audit(open_storage(tmp_path / "out"), run_record.name, audit)
     assert nightly(restart=True, only_new=False)[0].audit == audit
     add(folder, 300, each=3)
     assert nightly()[0].audit == audit

@@ -14,13 +14,13 @@ from visionflows.models.artifact import ONNX, load, network_of
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run_report import FEW, explained_samples, run_page
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import place
+from visionflows.storage import open_storage
 
 
 @pytest.fixture(scope="module")
 def model(trained):
     """The model, shown images large enough that its features have places: 4 × 4."""
-    found = load(place(trained.place))
+    found = load(open_storage(trained.storage))
     return dataclasses.replace(found, info=found.info.model_copy(update={"image_size": 128}))
 
 
@@ -31,7 +31,7 @@ def scored(trained, tmp_path_factory):
     write_shapes(root / "in", each=FEW // 3 + 1, first_seed=500)
     score_folder(str(root / "in"), str(root / "out"), "shapes", trained.store)
     run = RunResult.read((root / "out/run.json").read_bytes())
-    return run, place(root / "in"), place(root / "out")
+    return run, open_storage(root / "in"), open_storage(root / "out")
 
 
 def without_onnx(model):
@@ -65,8 +65,8 @@ def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, mod
 
 def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model):
     run, source, output = scored
-    few = run.model_copy(update={"books": run.books.model_copy(update={"ok": FEW - 1})})
-    small = load(place(trained.place))  # of 32 pixels: its features are of one place
+    few = run.model_copy(update={"counts": run.counts.model_copy(update={"ok": FEW - 1})})
+    small = load(open_storage(trained.storage))  # of 32 pixels: its features are of one place
     for told in ((few, model), (run, without_onnx(model)), (run, small)):
         least = explained_samples(*told, source, output).least_certain
         assert len(least) == 12

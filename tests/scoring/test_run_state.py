@@ -127,7 +127,7 @@ def test_marks_that_a_record_agrees_with_and_the_files_do_not_are_redone(trained
         {"schema_version": 1, "files": None},  # the version before: its marks are not covered
         {"computed": []},
         {"histogram": [1] * 20},
-        {"books": {}},
+        {"counts": {}},
         {"surprise": 1},
     ],
 )

@@ -67,9 +67,9 @@ def test_a_copy_for_spreadsheets_beside_the_result(trained, where, tmp_path):
 
 
 def score(trained, where, tmp_path, spreadsheet):
-    places = where(tmp_path / "in"), where(tmp_path / "out")
+    locations = where(tmp_path / "in"), where(tmp_path / "out")
     settings = ScoreSettings(spreadsheet=spreadsheet, max_error_rate=1)
-    run = score_folder(*places, "shapes", where(trained.store), settings)
+    run = score_folder(*locations, "shapes", where(trained.store), settings)
     return run if spreadsheet else read(tmp_path, "predictions.csv")
 
 

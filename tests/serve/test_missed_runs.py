@@ -30,8 +30,8 @@ def missed(server, tags: list[str]) -> list[str]:
     deployment = server.post("/deployments/", json=new).json()["id"]
     now = datetime.datetime.now(datetime.UTC)
     runs = []
-    for nights in (3, 2, 1):
-        when = (now - datetime.timedelta(days=nights)).isoformat()
+    for run_records in (3, 2, 1):
+        when = (now - datetime.timedelta(days=run_records)).isoformat()
         made = {
             "flow_id": flow,
             "deployment_id": deployment,

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.errors import PlaceError, SettingsError
+from visionflows.errors import SettingsError, StorageError
 from visionflows.serve.child_processes import Children, descendants
 from visionflows.serve.environment import environment, of_server
 from visionflows.serve.state_folder import alone
 from visionflows.serve.up import UpError, UpSettings, up
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 
 def refused(state: Path, **settings) -> str:
@@ -75,10 +75,10 @@ def test_deployments_that_are_not_there_are_named(tmp_path):
 
 def test_folders_that_cannot_be_written_are_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(PlaceError, match=f"--state {tmp_path}/file/state: cannot be written"):
+    with pytest.raises(StorageError, match=f"--state {tmp_path}/file/state: cannot be written"):
         up(UpSettings(state=tmp_path / "file" / "state", port=0))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    with pytest.raises(PlaceError, match=f"TMPDIR={tmp_path}/none: no such folder"):
+    with pytest.raises(StorageError, match=f"TMPDIR={tmp_path}/none: no such folder"):
         up(UpSettings(state=tmp_path / "state", port=0))
 
 
@@ -109,7 +109,7 @@ def test_a_port_that_another_program_has_is_named(tmp_path):
 @pytest.mark.parametrize("lock", ["up.lock", "server.lock"])
 def test_a_state_folder_in_use_is_named(tmp_path, lock):
     """By another `up`, or by a server that one has left behind."""
-    with LocalPlace(tmp_path).lock(lock):
+    with LocalStorage(tmp_path).lock(lock):
         line = refused(tmp_path, port=0)
     assert line.startswith(f"{tmp_path}: visionflows is up from there already; stop it")
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from unprivileged import reachable_folder, unprivileged
 
-from visionflows.errors import PlaceError, SettingsError
+from visionflows.errors import SettingsError, StorageError
 from visionflows.images.formats import is_image_name
-from visionflows.storage import local, place
+from visionflows.storage import local, open_storage
 from visionflows.storage.base import MISSING
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 
 
 def names(folder: Path) -> list[str]:
-    return [entry.name for entry in LocalPlace(folder).walk(is_image_name)]
+    return [entry.name for entry in LocalStorage(folder).walk(is_image_name)]
 
 
 def make(folder: Path, *files: str) -> None:
@@ -33,7 +33,7 @@ def line_of(call) -> str:
     """The message of the PlaceError that `call` raises."""
     try:
         call()
-    except PlaceError as error:
+    except StorageError as error:
         return str(error)
     return "no PlaceError"
 
@@ -124,7 +124,7 @@ def test_walk_follows_links_but_no_loop_of_them(tmp_path):
 
 def test_walk_marks_a_link_that_leads_nowhere(tmp_path):
     (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
-    (entry,) = LocalPlace(tmp_path).walk(is_image_name)
+    (entry,) = LocalStorage(tmp_path).walk(is_image_name)
     assert (entry.name, entry.size, entry.version) == ("gone.jpg", 0, MISSING)
 
 
@@ -146,7 +146,7 @@ def test_walk_refuses_a_folder_it_cannot_list():
 
 
 def test_walk_of_no_folder_is_one_line(tmp_path):
-    with pytest.raises(PlaceError, match=r"nowhere: no such folder; name the folder"):
+    with pytest.raises(StorageError, match=r"nowhere: no such folder; name the folder"):
         names(tmp_path / "nowhere")
 
 
@@ -154,15 +154,15 @@ def test_walk_of_no_folder_is_one_line(tmp_path):
 
 
 def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path):
-    LocalPlace(tmp_path).write("a", b"x")
+    LocalStorage(tmp_path).write("a", b"x")
     make(tmp_path, "b")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 def test_a_name_that_a_folder_has_is_one_line_and_leaves_no_draft(tmp_path):
     make(tmp_path, "taken/file")
-    with pytest.raises(PlaceError, match="taken: cannot be written"):
-        LocalPlace(tmp_path).write("taken", b"x")
+    with pytest.raises(StorageError, match="taken: cannot be written"):
+        LocalStorage(tmp_path).write("taken", b"x")
     assert os.listdir(tmp_path) == ["taken"]
 
 
@@ -170,7 +170,7 @@ def test_a_place_that_may_not_be_written_is_one_line():
     with reachable_folder() as folder:
         (folder / "closed").mkdir(mode=0o755)
         (folder / "closed").chmod(0o555)
-        closed = LocalPlace(folder / "closed")
+        closed = LocalStorage(folder / "closed")
         calls = {
             "write": lambda: closed.write("a", b"x"),
             "probe": closed.check_writable,
@@ -201,9 +201,9 @@ def full_disk(tmp_path):
 
 @pytest.mark.parametrize("size", [70_000, 10_000_000])  # less than a buffer over, and far over
 def test_no_space_is_one_line_and_leaves_nothing(full_disk, size):
-    out = LocalPlace(full_disk)
+    out = LocalStorage(full_disk)
     with pytest.raises(
-        PlaceError, match=r"weights: no space left on its disk; free some"
+        StorageError, match=r"weights: no space left on its disk; free some"
     ) as caught:
         out.write("weights", bytes(size))
     assert caught.value.__cause__.errno == errno.ENOSPC
@@ -220,8 +220,8 @@ def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     before = len(os.listdir("/proc/self/fd")), set(local._held)
-    lock = LocalPlace(tmp_path).lock(".lock")
-    with pytest.raises(PlaceError) as caught:
+    lock = LocalStorage(tmp_path).lock(".lock")
+    with pytest.raises(StorageError) as caught:
         lock.__enter__()
     assert str(caught.value) == (
         f"{tmp_path}/.lock: its file system has no locks ({os.strerror(lacks)}); mount it with "
@@ -240,15 +240,15 @@ def test_a_share_that_syncs_no_folders_takes_files_all_the_same(tmp_path, monkey
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    LocalPlace(tmp_path).write("a", b"x")
+    LocalStorage(tmp_path).write("a", b"x")
     assert (tmp_path / "a").read_bytes() == b"x"
     failing = errno.EIO
-    with pytest.raises(PlaceError, match="b: cannot be written"):
-        LocalPlace(tmp_path).write("b", b"x")
+    with pytest.raises(StorageError, match="b: cannot be written"):
+        LocalStorage(tmp_path).write("b", b"x")
 
 
 def test_free_bytes_of_a_folder_to_be_made(tmp_path):
-    assert LocalPlace(tmp_path / "not" / "yet").free_bytes() > 0
+    assert LocalStorage(tmp_path / "not" / "yet").free_bytes() > 0
 
 
 # Places by name
@@ -256,19 +256,19 @@ def test_free_bytes_of_a_folder_to_be_made(tmp_path):
 
 def test_place_of_a_name(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert str(place("~/photos")) == str(tmp_path / "photos")
-    assert str(place("file:///data/photos")) == "/data/photos"
-    assert str(place(Path("photos")).sub("cats")) == "photos/cats"
+    assert str(open_storage("~/photos")) == str(tmp_path / "photos")
+    assert str(open_storage("file:///data/photos")) == "/data/photos"
+    assert str(open_storage(Path("photos")).sub("cats")) == "photos/cats"
 
 
 @pytest.mark.parametrize("where", ["", "ftp://host/photos"])
 def test_a_place_of_no_known_kind_is_refused(where):
     with pytest.raises(SettingsError, match="name a folder"):
-        place(where)
+        open_storage(where)
 
 
 def test_names_and_remove(tmp_path):
-    here = LocalPlace(tmp_path)
+    here = LocalStorage(tmp_path)
     make(tmp_path, "b/file", "a/file", ".hidden")
     (tmp_path / "link").symlink_to("b")
     assert here.names() == ["a", "b", "link"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from visionflows.errors import LockedError
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 ROOT = Path(__file__).parents[2]
 FORKING = """
@@ -29,7 +29,7 @@ def test_a_dead_runs_lock_is_free_though_what_it_forked_lives_on(tmp_path):
     command = [sys.executable, "-c", FORKING, str(tmp_path)]
     holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     child = int(holder.stdout.readline())
-    here = LocalPlace(tmp_path)
+    here = LocalStorage(tmp_path)
     with pytest.raises(LockedError), here.lock(".lock"):
         pass
     holder.kill()
@@ -42,7 +42,7 @@ def test_a_dead_runs_lock_is_free_though_what_it_forked_lives_on(tmp_path):
 
 
 def test_a_fork_does_not_let_its_parents_lock_go(tmp_path):
-    here = LocalPlace(tmp_path / "here")
+    here = LocalStorage(tmp_path / "here")
     with here.lock(".lock"):
         child = os.fork()
         if not child:
@@ -58,7 +58,7 @@ def test_a_fork_does_not_let_its_parents_lock_go(tmp_path):
 
 
 def test_a_lock_leaves_no_file(tmp_path):
-    here = LocalPlace(tmp_path / "a/b")
+    here = LocalStorage(tmp_path / "a/b")
     with here.lock(".lock"):
         assert (tmp_path / "a/b/.lock").exists()
     assert os.listdir(tmp_path / "a/b") == []
@@ -68,7 +68,7 @@ def test_a_lock_leaves_no_file(tmp_path):
 
 
 def test_of_many_that_take_a_lock_and_its_file_away_one_holds_it(tmp_path):
-    inside, most, here = [], [], LocalPlace(tmp_path / "here")
+    inside, most, here = [], [], LocalStorage(tmp_path / "here")
 
     def work():
         for _ in range(20):
@@ -88,10 +88,10 @@ def test_of_many_that_take_a_lock_and_its_file_away_one_holds_it(tmp_path):
 
 
 def test_drafts_of_writers_that_were_killed_are_cleared_where_it_is_said(tmp_path):
-    here = LocalPlace(tmp_path)
+    here = LocalStorage(tmp_path)
     for name in (".writing-1", "parts/.writing-2", "parts/x", "other/.writing-3"):
         here.write(name, b"half")
-    here.clear_drafts(("", "parts", "nowhere"), str)
+    here.clear_temporary(("", "parts", "nowhere"), str)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         ".writing-3",
         "x",

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.storage.base import Entry, checked_name
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 OUTSIDE = [
     *("..", "../x", "a/../../x", "a/..", "/etc/passwd", "//x", "a//b", "./a", "a/.", "a/", "."),
@@ -17,7 +17,7 @@ OUTSIDE = [
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_no_such_name_reaches_a_file(name, tmp_path):
     (tmp_path / "x").write_bytes(b"outside")
-    here = LocalPlace(tmp_path / "here")
+    here = LocalStorage(tmp_path / "here")
     here.write("a", b"inside")
     before = sorted(os.walk(tmp_path))
     calls = {
@@ -34,7 +34,7 @@ def test_no_such_name_reaches_a_file(name, tmp_path):
         "lock": lambda: here.lock(name).__enter__(),
     }
     for call in calls.values():
-        with pytest.raises(PlaceError, match="no name of a file") as caught:
+        with pytest.raises(StorageError, match="no name of a file") as caught:
             call()
         assert str(caught.value).isprintable()
     assert sorted(os.walk(tmp_path)) == before
@@ -43,9 +43,9 @@ def test_no_such_name_reaches_a_file(name, tmp_path):
 
 @pytest.mark.parametrize("call", ["read", "write", "rename"])
 def test_a_place_is_no_file_of_its_own(call, tmp_path):
-    here = LocalPlace(tmp_path / "here")
+    here = LocalStorage(tmp_path / "here")
     here.write("a", b"x")
-    with pytest.raises(PlaceError, match="an empty name"):
+    with pytest.raises(StorageError, match="an empty name"):
         {
             "read": lambda: here.read(""),
             "write": lambda: here.write("", b"!"),
@@ -60,7 +60,7 @@ def test_other_names_are_names(name):
 
 
 def test_a_name_that_none_could_be_is_that_files_trouble_among_many(tmp_path):
-    here = LocalPlace(tmp_path)
+    here = LocalStorage(tmp_path)
     here.write("a", b"x")
     some = [Entry(name, 0, "") for name in ("a", "../a", "a")]
     first, wrong, last = here.read_many(some)

@@ -14,7 +14,7 @@ import pytest
 from fault_proxy import faulty
 from s3_server import KEY, SECRET
 
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 from visionflows.storage.s3 import bulk_read, client
 from visionflows.storage.s3.bulk_read import reader
@@ -177,7 +177,7 @@ def test_etags_of_kms_are_found_out_once(s3, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         for readers in ({OBSTORE, BOTO3}, {BOTO3}):
             proxy.seen.clear()
-            assert list(place("s3://lab").read_many([Entry("a", 3, other)])) == [b"abc"]
+            assert list(open_storage("s3://lab").read_many([Entry("a", 3, other)])) == [b"abc"]
             assert proxy.readers == readers
 
 

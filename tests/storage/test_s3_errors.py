@@ -5,15 +5,15 @@ from conftest import write_shapes
 from fault_proxy import faulty
 from s3_server import SECRET
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.access_check import probe
 from visionflows.storage.base import ReadFailed
 
 
 def line_of(call) -> str:
-    with pytest.raises(PlaceError) as caught:
+    with pytest.raises(StorageError) as caught:
         call()
     line = str(caught.value)
     assert "\n" not in line
@@ -32,11 +32,11 @@ def test_credentials_that_are_missing_or_wrong_are_told(bucket, monkeypatch):
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_told(s3, monkeypatch):
-    assert "no such bucket" in line_of(lambda: list(place("s3://nowhere-at-all").walk()))
-    assert "no such bucket" in line_of(place("s3://nowhere-at-all").check_writable)
+    assert "no such bucket" in line_of(lambda: list(open_storage("s3://nowhere-at-all").walk()))
+    assert "no such bucket" in line_of(open_storage("s3://nowhere-at-all").check_writable)
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    assert "127.0.0.1:9 does not answer" in line_of(lambda: list(place("s3://lab").walk()))
+    assert "127.0.0.1:9 does not answer" in line_of(lambda: list(open_storage("s3://lab").walk()))
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatc
 
 def test_a_run_goes_on_past_an_object_that_is_archived(trained, s3, tmp_path, monkeypatch):
     folder = write_shapes(tmp_path / "in", each=2)
-    place_of = s3.place
+    place_of = s3.storage
     with faulty(s3.url, rate=0, answer=(403, "InvalidObjectState"), only=b"square/0001") as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         run = score_folder(
             place_of(folder), place_of(tmp_path / "out"), "shapes", place_of(trained.store)
         )
-    assert run["books"]["by_status"] == {"ok": 5, "fetch_failed": 1}
+    assert run["counts"]["by_status"] == {"ok": 5, "fetch_failed": 1}
     rows = (tmp_path / "out/predictions.csv").read_text().splitlines()
     (row,) = [row for row in rows if row.startswith("square/0001")]
     assert "fetch_failed" in row

@@ -7,7 +7,7 @@ import tempfile
 import pytest
 from small_disk import small_disk
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
 from visionflows.storage.s3.external_sort import in_order
 
@@ -49,6 +49,6 @@ def test_a_full_disk_is_told_with_its_folder(monkeypatch, tmp_path):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 1000)
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
-        told = pytest.raises(PlaceError, match=rf"^{disk}: .*No space left.*set TMPDIR")
+        told = pytest.raises(StorageError, match=rf"^{disk}: .*No space left.*set TMPDIR")
         with told:
             list(in_order(Entry(f"{number:0900d}", 1, "") for number in range(10_000)))

@@ -9,27 +9,27 @@ from fault_proxy import faulty
 from s3_server import SECRET
 
 from visionflows.datasets.fetch import fetch
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.models import artifact, registry
 from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.storage.s3.storage import S3Place
+from visionflows.storage.s3.storage import S3Storage
 
 
 def test_a_loaded_model_is_kept_here_by_digest_and_brought_anew_if_damaged(trained, s3, tmp_path):
-    model = artifact.load(registry.find("shapes", s3.place(trained.store)))
+    model = artifact.load(registry.find("shapes", s3.uri(trained.store)))
     weights = tmp_path / "cache/models" / model.digest / "weights.safetensors"
     before = weights.stat().st_ino
-    artifact.load(model.place)
+    artifact.load(model.storage)
     assert weights.stat().st_ino == before
     weights.write_bytes(b"cut")
     with pytest.raises(artifact.ModelError, match="cut or changed"):
-        artifact.load(model.place)
-    assert artifact.load(model.place).digest == model.digest
+        artifact.load(model.storage)
+    assert artifact.load(model.storage).digest == model.digest
 
 
 def test_an_archive_that_is_in_no_bucket_is_told(s3, tmp_path):
-    with pytest.raises(PlaceError, match=r"nowhere\.tgz: no such archive"):
-        fetch(s3.place(tmp_path / "nowhere.tgz"), tmp_path / "store")
+    with pytest.raises(StorageError, match=r"nowhere\.tgz: no such archive"):
+        fetch(s3.uri(tmp_path / "nowhere.tgz"), tmp_path / "store")
 
 
 @pytest.mark.parametrize("mode", ["standard", "adaptive"])
@@ -41,11 +41,11 @@ def test_a_run_under_faults_has_the_same_bytes(trained, s3, tmp_path, monkeypatc
     monkeypatch.setenv("AWS_RETRY_MODE", mode)
     with faulty(s3.url, rate=0.1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        where = s3.place
+        where = s3.storage
         run = score_folder(
             where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
         )
-    assert run["books"]["ok"] == 180
+    assert run["counts"]["ok"] == 180
     clean = (tmp_path / "clean/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == clean
     made = {fault: count for fault, count in proxy.done.items() if fault != "requests"}
@@ -72,10 +72,10 @@ def test_a_large_file_comes_and_goes_whole_under_faults(bucket, s3, monkeypatch)
 def test_no_secret_is_logged_or_written(trained, s3, tmp_path, caplog):
     folder = write_shapes(tmp_path / "in", each=2)
     with caplog.at_level(logging.DEBUG):
-        where = s3.place
+        where = s3.storage
         score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
     assert "visionflows" in caplog.text
     assert SECRET not in caplog.text
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert SECRET.encode() not in file.read_bytes(), file
-    assert SECRET not in repr(vars(S3Place.named(where(folder))))
+    assert SECRET not in repr(vars(S3Storage.named(where(folder))))

@@ -8,23 +8,27 @@ import pytest
 from visionflows.errors import SettingsError
 from visionflows.images.formats import is_image_name
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.base import ReadFailed
 
 
 def test_places_by_name():
-    assert str(place("s3://lab/store/")) == str(place("s3://lab/store")) == "s3://lab/store"
-    assert str(place("s3://lab")) == "s3://lab"
-    assert str(place("s3://lab").sub("a").sub("b")) == "s3://lab/a/b"
+    assert (
+        str(open_storage("s3://lab/store/"))
+        == str(open_storage("s3://lab/store"))
+        == "s3://lab/store"
+    )
+    assert str(open_storage("s3://lab")) == "s3://lab"
+    assert str(open_storage("s3://lab").sub("a").sub("b")) == "s3://lab/a/b"
     for text in ("s3://lab//a", "s3://lab/a//", "s3://lab/../a"):
-        here = place(text)
-        assert place(str(here)).prefix == here.prefix
+        here = open_storage(text)
+        assert open_storage(str(here)).prefix == here.prefix
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///a", "s3://AKIAKEY:secret@lab/a", "s3://a b/c"])
 def test_what_names_no_bucket_is_refused_and_not_repeated(text):
     with pytest.raises(SettingsError, match="no bucket's name follows") as caught:
-        place(text)
+        open_storage(text)
     assert "secret" not in str(caught.value)
 
 
@@ -42,7 +46,7 @@ def test_every_key_is_a_name_and_never_a_path(strict, trained, tmp_path, monkeyp
     assert all(strict.read(name) == picture for name in names)
     before = sorted(tmp_path.rglob("*"))
     run = score_folder(str(strict), f"{strict}-out", "shapes", trained.store)
-    assert run["books"]["by_status"] == {"ok": len(names)}
+    assert run["counts"]["by_status"] == {"ok": len(names)}
     assert sorted(tmp_path.rglob("*")) == before
 
 

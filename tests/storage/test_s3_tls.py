@@ -7,9 +7,9 @@ import pytest
 from conftest import write_shapes
 from s3_server import rclone
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.s3.bulk_read import reader
 
 
@@ -64,7 +64,7 @@ def here(tls_server, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
-    return place(f"s3://lab/{tmp_path.name}")
+    return open_storage(f"s3://lab/{tmp_path.name}")
 
 
 def test_a_bucket_is_listed_read_and_written_over_tls(here):
@@ -92,7 +92,7 @@ def test_a_run_over_tls(here, trained, tmp_path):
         inbox.write(path.name, path.read_bytes())
         inbox.write(path.parent.name + path.name, path.read_bytes())
     run = score_folder(str(inbox), str(here.sub("out")), "shapes", trained.store)
-    assert run["books"]["by_status"] == {"ok": 4}
+    assert run["counts"]["by_status"] == {"ok": 4}
     assert here.exists("out/predictions.csv")
 
 
@@ -102,7 +102,7 @@ def test_a_certificate_that_nobody_trusts_is_told_with_what_to_set(here, monkeyp
     monkeypatch.delenv("AWS_CA_BUNDLE")
     if bundle:
         monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
-    with pytest.raises(PlaceError) as told:
+    with pytest.raises(StorageError) as told:
         list(here.walk())
     line = str(told.value)
     assert "\n" not in line

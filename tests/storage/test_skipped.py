@@ -6,10 +6,10 @@ import os
 import pytest
 from unprivileged import reachable_folder, unprivileged
 
-from visionflows.errors import PlaceError
-from visionflows.storage import place
-from visionflows.storage.base import Passed, hidden_as
-from visionflows.storage.local import LocalPlace
+from visionflows.errors import StorageError
+from visionflows.storage import open_storage
+from visionflows.storage.base import Skipped, hidden_as
+from visionflows.storage.local import LocalStorage
 
 LEFT_BEHIND = {
     "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir",
@@ -32,16 +32,16 @@ PICTURES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "found/1.jpg", "lrdata/1.jpg", "rec
 
 @pytest.fixture
 def here(where, tmp_path):
-    return place(where(tmp_path / "here"))
+    return open_storage(where(tmp_path / "here"))
 
 
 def test_what_systems_leave_is_passed_over_and_counted(here):
     for name in (*PICTURES, *LEFT_BEHIND):
         here.write(name, b"x")
-    passed = Passed()
-    assert [entry.name for entry in here.walk(passed=passed)] == PICTURES
-    assert passed.hidden == {**dict.fromkeys(LEFT_BEHIND.values(), 1), "@eaDir": 2, ".*": 3}
-    (line,) = passed.lines()
+    skipped = Skipped()
+    assert [entry.name for entry in here.walk(skipped=skipped)] == PICTURES
+    assert skipped.hidden == {**dict.fromkeys(LEFT_BEHIND.values(), 1), "@eaDir": 2, ".*": 3}
+    (line,) = skipped.lines()
     assert "1 $RECYCLE.BIN, 1 *.lrdata, 3 .*" in line
     assert [entry.name for entry in here.walk()] == PICTURES
 
@@ -55,10 +55,10 @@ def test_what_only_resembles_it_is_not_hidden(name):
 
 def test_a_walk_that_passes_over_nothing_says_nothing(here):
     here.write("a/1.jpg", b"x")
-    passed = Passed()
-    list(here.walk(passed=passed))
-    assert passed == Passed()
-    assert passed.lines() == []
+    skipped = Skipped()
+    list(here.walk(skipped=skipped))
+    assert skipped == Skipped()
+    assert skipped.lines() == []
 
 
 def test_a_closed_folder_is_told_and_the_rest_is_found():
@@ -72,9 +72,9 @@ def test_a_closed_folder_is_told_and_the_rest_is_found():
             (folder / name).chmod(0)
 
         def seen() -> str:
-            passed = Passed()
-            found = [entry.name for entry in LocalPlace(folder).walk(str.isascii, passed)]
-            return json.dumps([found, passed.closed, passed.lines()])
+            skipped = Skipped()
+            found = [entry.name for entry in LocalStorage(folder).walk(str.isascii, skipped)]
+            return json.dumps([found, skipped.closed, skipped.lines()])
 
         found, closed, (line,) = json.loads(unprivileged(seen))
     assert found == ["a/1.jpg", "z/4.jpg", "z/to"]
@@ -91,5 +91,5 @@ def test_a_folder_that_fails_for_another_reason_ends_the_walk(tmp_path, monkeypa
     for _ in range(21):
         os.mkdir("x" * 200)
         os.chdir("x" * 200)
-    with pytest.raises(PlaceError, match=r"cannot be listed \(File name too long\)"):
-        list(LocalPlace(tmp_path).walk())
+    with pytest.raises(StorageError, match=r"cannot be listed \(File name too long\)"):
+        list(LocalStorage(tmp_path).walk())

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.errors import LockedError, PlaceError
+from visionflows.errors import LockedError, StorageError
 from visionflows.images.formats import is_image_name
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ NAMES = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "Zoë/犬.jpg", "two\nlines.jpg", "a
 
 @pytest.fixture
 def here(where, tmp_path):
-    return place(where(tmp_path / "here"))
+    return open_storage(where(tmp_path / "here"))
 
 
 def test_what_is_written_is_read_and_leaves_nothing_else(here, tmp_path):
@@ -74,7 +74,7 @@ def test_a_walk_keeps_pictures_by_their_ending_in_any_case(here):
 
 def test_a_file_is_no_folder(here):
     here.write("a.png", b"x")
-    with pytest.raises(PlaceError, match=r"is (a file|an object), not a folder"):
+    with pytest.raises(StorageError, match=r"is (a file|an object), not a folder"):
         list(here.sub("a.png").walk())
 
 

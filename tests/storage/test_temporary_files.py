@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 # A thread writes, and never ends; the program is stopped meanwhile.
 STOPPED = """
@@ -38,7 +38,7 @@ def test_stopped_in_the_moment_after_its_draft_was_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", then_stopped)
     with pytest.raises(KeyboardInterrupt):
-        LocalPlace(tmp_path).write("one", b"whole")
+        LocalStorage(tmp_path).write("one", b"whole")
     assert list(tmp_path.iterdir()) == []
 
 

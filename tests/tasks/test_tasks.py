@@ -39,7 +39,7 @@ def test_the_chapters_hold_the_steps_of_the_plan():
     chapters = {
         "data": {"fetch", "table", "correct"},
         "training": {
-            *("fine_tune", "evaluate", "suspects", "export", "int8", "agreement", "decoding"),
+            *("fine_tune", "evaluate", "label_issues", "export", "int8", "agreement", "decoding"),
             "outliers",
             "publish",
         },

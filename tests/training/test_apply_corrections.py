@@ -10,7 +10,7 @@ from PIL import Image
 
 from flows.train import train
 from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, notes
-from visionflows.datasets.split import look_alikes
+from visionflows.datasets.split import find_duplicates
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load
@@ -59,13 +59,13 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     files = build_table(dataset, "folder")
     changed, confirmed, none = valid[0], valid[1], valid[2]
     other = next(name for name in CLASSES if name not in changed)
-    place = saved(
+    storage = saved(
         tmp_path,
         said(dataset, changed, other),
         said(dataset, confirmed, confirmed.partition("/")[0], "right"),
         said(dataset, none, ""),
     )
-    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY)
+    found = with_corrections(files, dataset, [storage], tmp_path / "store", TINY)
     assert found.folder == dataset
     for path, label in ((changed, other), ("circle/copy.png", other)):
         row = row_of(found.files, path)
@@ -80,7 +80,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
     assert found.files[others].equals(files[others])
 
-    kept = with_corrections(files, dataset, [place], tmp_path / "store", TINY, valid_pct=0.2)
+    kept = with_corrections(files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.2)
     assert row_of(kept.files, changed)[["label", "is_valid"]].tolist() == [other, True]
     assert not row_of(kept.files, none).is_valid
 
@@ -93,8 +93,8 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     rows = [row._replace(root=where(inbox)) for row in rows]
     (inbox / paths[0]).unlink()  # gone by now
     (inbox / paths[1]).write_bytes(b"another content")
-    place = saved(tmp_path, *rows)
-    found = with_corrections(files, dataset, [place], store, TINY)
+    storage = saved(tmp_path, *rows)
+    found = with_corrections(files, dataset, [storage], store, TINY)
     told = found.files.attrs["corrections"]
     assert (told["taken"], told["brought"], told["lost"]) == (7, 7, 2)
     assert any(f"not trained on: 2, {paths[0]}" in note for note in notes(found.files))
@@ -109,10 +109,10 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     assert sorted(path.name for path in dataset.iterdir()) == sorted(CLASSES)  # left as it was
 
     shutil.rmtree(inbox)  # the inbox is emptied: what was brought is still there
-    again = with_corrections(files, dataset, [place], store, TINY)
+    again = with_corrections(files, dataset, [storage], store, TINY)
     assert again.folder == found.folder
     assert again.files.equals(found.files)
-    half = with_corrections(files, dataset, [place], store, TINY, valid_pct=0.5).files
+    half = with_corrections(files, dataset, [storage], store, TINY, valid_pct=0.5).files
     assert 0 < half[half.path.isin(new.path)].is_valid.sum() < 7
 
 
@@ -125,10 +125,12 @@ def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_p
 
 
 def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_path):
-    place = saved(tmp_path, said(inbox, "square/0500.png", "square"))
+    storage = saved(tmp_path, said(inbox, "square/0500.png", "square"))
     shutil.rmtree(inbox)
     with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; bring"):
-        with_corrections(build_table(dataset, "folder"), dataset, [place], tmp_path / "store", TINY)
+        with_corrections(
+            build_table(dataset, "folder"), dataset, [storage], tmp_path / "store", TINY
+        )
 
 
 def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
@@ -136,8 +138,8 @@ def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
     one = saved(tmp_path, said(dataset, "circle/0000.png", "square"), name="1.csv")
     two = saved(tmp_path, said(dataset, "circle/0000.png", "stripes"), name="2.csv")
     files = build_table(dataset, "folder")
-    for places, label in (([one, two], "stripes"), ([two, one], "square")):
-        found = with_corrections(files, dataset, places, tmp_path / "store", TINY)
+    for locations, label in (([one, two], "stripes"), ([two, one], "square")):
+        found = with_corrections(files, dataset, locations, tmp_path / "store", TINY)
         assert row_of(found.files, "circle/0000.png").label == label
     assert "told differently by several corrections, the last counts: 1" in caplog.text
 
@@ -156,12 +158,14 @@ def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
 
 def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tmp_path):
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))[:12]
-    place = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
+    storage = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
     for path in paths[9:]:
         (inbox / path).unlink()
     why = "and 9 images have it .*takes 10, 3 corrected images were not found"
     with pytest.raises(TableError, match=why):
-        with_corrections(build_table(dataset, "folder"), dataset, [place], tmp_path / "store", TINY)
+        with_corrections(
+            build_table(dataset, "folder"), dataset, [storage], tmp_path / "store", TINY
+        )
 
 
 def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path):
@@ -174,11 +178,13 @@ def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path)
         with Image.open(dataset / row.path) as image:
             image.resize((38, 38)).save(inbox / f"{number}.png")
         rows.append(said(inbox, f"{number}.png", row.label))
-    place = saved(tmp_path, *rows)
-    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY, valid_pct=0.5).files
+    storage = saved(tmp_path, *rows)
+    found = with_corrections(
+        files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.5
+    ).files
     usable = found[found.status == "ok"]
     valid = {*usable.sha256[usable.is_valid]}
-    groups = look_alikes(usable)
+    groups = find_duplicates(usable)
     assert sum(map(len, groups)) > len(files)
     assert not [one for one in groups if 0 < len(valid.intersection(one)) < len(one)]
     assert {*files.sha256[files.is_valid]} <= valid
@@ -190,8 +196,8 @@ def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_pat
     files = build_table(dataset, "folder")
     beside = "look alike under different labels"
     assert [note for note in notes(files) if note.startswith(beside)]
-    place = saved(tmp_path, said(dataset, "square/small.png", "circle"))
-    found = with_corrections(files, dataset, [place], tmp_path / "store", TINY).files
+    storage = saved(tmp_path, said(dataset, "square/small.png", "circle"))
+    found = with_corrections(files, dataset, [storage], tmp_path / "store", TINY).files
     assert not [note for note in notes(found) if note.startswith(beside)]
     assert [note for note in notes(found) if note.startswith("look alike: 2 images")]
 
@@ -199,9 +205,9 @@ def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_pat
 def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_path):
     files = build_table(dataset, "folder")
     valid = files[files.is_valid].path
-    place = saved(tmp_path, *(said(dataset, path, path.partition("/")[0]) for path in valid))
+    storage = saved(tmp_path, *(said(dataset, path, path.partition("/")[0]) for path in valid))
     with pytest.raises(TableError, match="to train on and 0 to validate on; add images"):
-        with_corrections(files, dataset, [place], tmp_path / "store", TINY)
+        with_corrections(files, dataset, [storage], tmp_path / "store", TINY)
 
 
 def test_no_corrections_yet_change_nothing(dataset, tmp_path):
@@ -215,25 +221,25 @@ def test_no_corrections_yet_change_nothing(dataset, tmp_path):
 def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbox, tmp_path):
     paths = [f"{name}/050{at}.png" for name in CLASSES for at in range(4)]
     rows = [said(inbox, path, path.partition("/")[0], "right") for path in paths]
-    place, store = saved(tmp_path, *rows), str(tmp_path / "store")
+    storage, store = saved(tmp_path, *rows), str(tmp_path / "store")
     published = train(
         str(dataset),
         "shapes",
         settings=TINY,
         store=store,
-        corrections=(place,),
+        corrections=(storage,),
         corrections_in_validation=True,
     )
     model = load(find(published, store))
     told = model.info.dataset.corrections
-    assert (told.taken, told.brought, told.in_validation, told.files) == (12, 12, True, [place])
-    assert "12 labels from people" in model.place.read("report.html").decode()
+    assert (told.taken, told.imported, told.in_validation, told.files) == (12, 12, True, [storage])
+    assert "12 labels from people" in model.storage.read("report.html").decode()
     assert model.info.dataset.train + model.info.dataset.valid == 48
-    listed = csv.DictReader(model.place.read("files.csv").decode().splitlines())
+    listed = csv.DictReader(model.storage.read("files.csv").decode().splitlines())
     there = [row for row in listed if row["path"].startswith("corrections/")]
     assert {row["sha256"] for row in there} == {row.sha256 for row in rows}
     judged = sum(row["is_valid"] == "True" for row in there)
     assert judged
-    pairs = paired(published, trained.place, dataset, store)
+    pairs = paired(published, trained.storage, dataset, store)
     assert sum(answer.path.startswith("corrections/") for answer in pairs.answers) == judged
     assert pairs.gone == 0

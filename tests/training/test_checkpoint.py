@@ -11,8 +11,8 @@ import time
 import pandas as pd
 import pytest
 
-from visionflows.training import checkpoint as drafts
-from visionflows.training.checkpoint import draft_of, fine_tuned, kept, key_of
+from visionflows.training import checkpoint as checkpoints
+from visionflows.training.checkpoint import checkpoint_of, fine_tuned, kept, key_of
 from visionflows.training.settings import TrainSettings
 
 KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"
@@ -40,9 +40,9 @@ def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, cap
     caplog.set_level("INFO", "visionflows")
     (whole / KEY / "pictures").mkdir()
     (whole / KEY / "export.pkl").write_bytes(b"of a run that wanted one")
-    with draft_of(tmp_path / "store", KEY) as draft:
-        record = fine_tuned(trained.table, trained.dataset, draft, SETTINGS)
-        assert left(draft) == ["training.json", "weights.safetensors"]
+    with checkpoint_of(tmp_path / "store", KEY) as checkpoint:
+        record = fine_tuned(trained.table, trained.dataset, checkpoint, SETTINGS)
+        assert left(checkpoint) == ["training.json", "weights.safetensors"]
     assert record == trained.record
     assert "going on from the fine-tuning of an earlier run" in caplog.text
     assert left(whole) == []  # it was published
@@ -69,17 +69,17 @@ def test_a_torn_draft_is_not_believed(trained, whole, torn):
 def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
     (whole / KEY / "weights.safetensors").write_bytes(b"")
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    with draft_of(tmp_path / "store", KEY) as draft:
-        record = fine_tuned(trained.table, trained.dataset, draft, settings)
+    with checkpoint_of(tmp_path / "store", KEY) as checkpoint:
+        record = fine_tuned(trained.table, trained.dataset, checkpoint, settings)
         assert len(record["history"]) == 1
-        assert kept(draft) == record  # to the last digit, through JSON
+        assert kept(checkpoint) == record  # to the last digit, through JSON
 
 
 def test_a_failure_leaves_a_draft_that_was_trained_and_no_other(whole, tmp_path):
-    with pytest.raises(OSError, match="disk"), draft_of(tmp_path / "store", KEY):
+    with pytest.raises(OSError, match="disk"), checkpoint_of(tmp_path / "store", KEY):
         raise OSError("disk")
     assert KEY in left(whole)
-    with pytest.raises(KeyboardInterrupt), draft_of(tmp_path / "store", OTHER):
+    with pytest.raises(KeyboardInterrupt), checkpoint_of(tmp_path / "store", OTHER):
         raise KeyboardInterrupt
     assert [name for name in left(whole) if name.startswith(OTHER)] == []
 
@@ -89,11 +89,11 @@ def test_drafts_that_nobody_goes_on_from_are_cleared(whole, tmp_path):
     (whole / OTHER / "weights.safetensors").write_bytes(b"half")
     (whole / f"{'0' * 31}3.lock").touch()  # killed while it trained
     (whole / "mine.txt").touch()
-    with draft_of(tmp_path / "store", "0" * 31 + "4"):
+    with checkpoint_of(tmp_path / "store", "0" * 31 + "4"):
         assert left(whole) == [KEY, "0" * 31 + "4.lock", "mine.txt"]
     eight_days_ago = time.time() - 8 * 24 * 3600
     os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
-    with draft_of(tmp_path / "store", OTHER):
+    with checkpoint_of(tmp_path / "store", OTHER):
         pass
     assert left(whole) == ["mine.txt"]
 
@@ -102,7 +102,7 @@ def test_a_draft_that_somebody_is_at_is_never_cleared(whole, tmp_path):
     eight_days_ago = time.time() - 8 * 24 * 3600
     os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
     holder = another_run(tmp_path / "store", "import time; time.sleep(600)")
-    with draft_of(tmp_path / "store", OTHER):
+    with checkpoint_of(tmp_path / "store", OTHER):
         assert KEY not in left(whole)  # eight days old: it was cleared by the holder
         assert f"{KEY}.lock" in left(whole)
     holder.kill()
@@ -129,17 +129,17 @@ def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
     began = time.monotonic()
     if killed:
         other.send_signal(signal.SIGKILL)
-    with draft_of(tmp_path / "store", KEY) as draft:
+    with checkpoint_of(tmp_path / "store", KEY) as checkpoint:
         assert killed or time.monotonic() - began > 1
-        assert not draft.exists()  # published by the other, or never begun
+        assert not checkpoint.exists()  # published by the other, or never begun
         assert other.wait() == (-signal.SIGKILL if killed else 0)
     assert killed or "waiting for it to end" in caplog.text
     assert left(tmp_path / "store/.drafts") == []
 
 
 def test_drafts_of_a_store_in_a_bucket_lie_in_the_cache(s3, tmp_path):
-    with draft_of("s3://bucket/store", KEY) as draft:
-        assert draft.parent == tmp_path / "cache/drafts"
+    with checkpoint_of("s3://bucket/store", KEY) as checkpoint:
+        assert checkpoint.parent == tmp_path / "cache/drafts"
 
 
 def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
@@ -159,7 +159,7 @@ def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
     assert key_of(TABLE.sort_index(ascending=False), SETTINGS, "folder", 0.2) in keys
     weights.write_bytes(b"2")  # the same name, and other weights to start from
     keys.add(key_of(TABLE, own, "folder", 0.2))
-    monkeypatch.setattr(drafts, "versions", lambda: {"torch": "another"})
+    monkeypatch.setattr(checkpoints, "versions", lambda: {"torch": "another"})
     keys.add(key_of(TABLE, SETTINGS, "folder", 0.2))
     assert len(keys) == 9
 

@@ -7,11 +7,11 @@ from conftest import encoded, picture
 from PIL import Image
 
 from visionflows.datasets.file_table import build_table
-from visionflows.images.decode_options import Opening
+from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.training.evidence.decode_agreement import decode_agreement, of_draft
+from visionflows.training.evidence.decode_agreement import decode_agreement, of_checkpoint
 from visionflows.training.learner import make_loaders
 from visionflows.training.settings import TrainSettings
 
@@ -33,7 +33,7 @@ def write(folder, size: tuple[int, int] = (400, 300)) -> None:
 def test_training_sees_what_scoring_sees(tmp_path, decode, side):
     write(tmp_path)
     settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
-    assert settings.opening == Opening("white", "declared", side)
+    assert settings.opening == DecodeOptions("white", "declared", side)
     table = build_table(tmp_path, "folder", opening=settings.opening)
     assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
     valid = make_loaders(table, tmp_path, settings).valid_ds
@@ -57,10 +57,10 @@ def test_agreement_is_measured_on_large_images_alone(trained, tmp_path):
     assert found["images"] == 6
     assert 0 < found["largest_difference"] < 0.5
     assert found["mean_difference"] <= found["largest_difference"]
-    assert 0 <= found["flips"] <= 6
+    assert 0 <= found["disagreements"] <= 6
     rows = [("jpg/0.jpg", 400, 300), ("jpg/1.jpg", 400, 127), ("jpg/2.jpg", 127, 300)]
     files = pd.DataFrame(rows, columns=["path", "width", "height"]).assign(
         status="ok", is_valid=True
     )
-    assert of_draft(model.place.root, model.info, files, tmp_path)["images"] == 1
-    assert of_draft(model.place.root, model.info, files[1:], tmp_path)["images"] == 0
+    assert of_checkpoint(model.storage.root, model.info, files, tmp_path)["images"] == 1
+    assert of_checkpoint(model.storage.root, model.info, files[1:], tmp_path)["images"] == 0

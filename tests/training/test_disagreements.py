@@ -10,12 +10,12 @@ import pytest
 from conftest import CLASSES, Trained
 from versions import another, changed, renamed
 
-from visionflows.errors import ModelError, PlaceError
+from visionflows.errors import ModelError, StorageError
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.reports.comparison import SAMPLES, comparison_report
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.comparison.disagreements import as_dict, compared
 from visionflows.training.comparison.promotion_test import compare
 
@@ -28,7 +28,7 @@ def two(trained, tmp_path) -> tuple[str, str]:
 
     The dataset is the folder that it was trained on.
     """
-    files = (Path(trained.place) / "files.csv").read_text().replace("False", "True")
+    files = (Path(trained.storage) / "files.csv").read_text().replace("False", "True")
     names = tuple(another(trained, tmp_path, name, files_csv=files) for name in ("2-new", "1-old"))
     renamed(tmp_path, "1-old", TURNED)
     for name in ("2-new", "1-old"):
@@ -41,7 +41,7 @@ def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
     """What a model says of each image, asked by itself."""
     found = load(find(model, str(store)))
     answers = make_engine(found, EngineSettings()).answers(
-        place(trained.dataset), [*trained.table.path]
+        open_storage(trained.dataset), [*trained.table.path]
     )
     return {path: found.classes[int(said.argmax())] for path, said in answers.items()}
 
@@ -57,10 +57,11 @@ def test_each_image_is_counted_once_and_as_the_models_say(trained, two, where, t
     assert len(found.only_b_right) == right.count((False, True))
     assert (found.a_errors, found.b_errors) == tuple(sum(not r[at] for r in right) for at in (0, 1))
     apart = [path for path in is_ if a[path] != b[path] and is_[path] not in (a[path], b[path])]
-    assert sorted(flip.path for flip in found.both_wrong_apart) == sorted(apart)
-    assert {(flip.path, flip.label, flip.a, flip.b) for flip in found.flips} == {
-        (path, is_[path], a[path], b[path]) for path in is_ if a[path] != b[path]
-    }
+    assert sorted(disagreement.path for disagreement in found.both_wrong_apart) == sorted(apart)
+    assert {
+        (disagreement.path, disagreement.label, disagreement.a, disagreement.b)
+        for disagreement in found.disagreements
+    } == {(path, is_[path], a[path], b[path]) for path in is_ if a[path] != b[path]}
     assert sum(row.images for row in found.classes) == 72
     assert [row.name for row in found.classes] == list(CLASSES)
     assert sum(row.only_a_right for row in found.classes) == len(found.only_a_right)
@@ -79,7 +80,7 @@ def test_the_test_is_the_one_that_retrain_asks(trained, two, tmp_path):
     assert turned.better == "b"
     assert "retrain would not let A" in turned.test
     itself, _ = compared(two[0], two[0], str(tmp_path))
-    assert (itself.flips, itself.better, itself.p_value) == ([], "", 1.0)
+    assert (itself.disagreements, itself.better, itself.p_value) == ([], "", 1.0)
     assert "No evidence" in itself.headline
 
 
@@ -96,8 +97,8 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
     assert html.escape(name) in page
     assert page.count("<figure>") <= 3 * SAMPLES
     assert page.count("<figure>") >= SAMPLES
-    flips = len(found.only_a_right)
-    assert f"{SAMPLES} of {flips}" in page
+    disagreements = len(found.only_a_right)
+    assert f"{SAMPLES} of {disagreements}" in page
     assert page.count("alt=") == page.count("<img")
     surest = found.only_a_right[0]
     assert f"{surest.path}: it is {surest.label}" in page
@@ -106,10 +107,12 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
 def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
     found, images = compared(*two, str(tmp_path))
     page = comparison_report(found, images)
-    shown = [flip for flip in found.only_a_right if f'alt="{flip.path}: ' in page]
+    shown = [
+        disagreement for disagreement in found.only_a_right if f'alt="{disagreement.path}: ' in page
+    ]
     assert len(shown) == SAMPLES
-    kinds = {(flip.label, flip.b) for flip in found.only_a_right}
-    assert {(flip.label, flip.b) for flip in shown} == kinds
+    kinds = {(disagreement.label, disagreement.b) for disagreement in found.only_a_right}
+    assert {(disagreement.label, disagreement.b) for disagreement in shown} == kinds
     assert len(kinds) == 3
 
 
@@ -117,7 +120,7 @@ def test_what_is_told_to_machines_has_every_flip(two, tmp_path):
     found, _ = compared(*two, str(tmp_path))
     told = json.loads(json.dumps(as_dict(found)))
     assert (told["a"], told["b"]) == two
-    assert len(told["flips"]) == len(found.flips)
+    assert len(told["disagreements"]) == len(found.disagreements)
     whole = ("both_right", "only_a_right", "only_b_right", "both_wrong_alike", "both_wrong_apart")
     assert sum(told[name] for name in whole) == told["images"] == 72
     assert (told["better"], told["gone"]) == ("a", 0)
@@ -140,17 +143,17 @@ def test_images_that_are_gone_are_one_line(two, data, tmp_path):
     (tmp_path / "empty").mkdir()
     gone = {"name": "shapes", "source": str(tmp_path / "shapes")}
     changed(tmp_path, "2-new", dataset=gone)
-    with pytest.raises(PlaceError, match="--data") as caught:
+    with pytest.raises(StorageError, match="--data") as caught:
         compared(*two, str(tmp_path), data and str(tmp_path / data))
     assert str(tmp_path) in str(caught.value)
     assert str(caught.value).isprintable()
     changed(tmp_path, "2-new", dataset={})
-    with pytest.raises(PlaceError, match=r"2-new: does not say .* --data"):
+    with pytest.raises(StorageError, match=r"2-new: does not say .* --data"):
         compared(*two, str(tmp_path))
 
 
 def test_versions_without_an_image_that_is_new_to_both_are_one_line(trained, two, tmp_path):
-    learnt = (Path(trained.place) / "files.csv").read_text().replace("True", "False")
+    learnt = (Path(trained.storage) / "files.csv").read_text().replace("True", "False")
     third = another(trained, tmp_path, "3-all", files_csv=learnt)
     with pytest.raises(ModelError, match="no image of the first one's dataset is new to both"):
         compared(two[0], third, str(tmp_path))

@@ -130,10 +130,10 @@ def test_evaluate_draws_every_picture(trained, tmp_path):
     import shutil
     from pathlib import Path
 
-    draft = tmp_path / "draft"
-    shutil.copytree(Path(trained.store).parent / "draft", draft)
-    shutil.rmtree(draft / "pictures")
-    metrics = evaluate(trained.table, trained.dataset, draft)
+    checkpoint = tmp_path / "draft"
+    shutil.copytree(Path(trained.store).parent / "draft", checkpoint)
+    shutil.rmtree(checkpoint / "pictures")
+    metrics = evaluate(trained.table, trained.dataset, checkpoint)
     assert metrics == trained.metrics
     for name in ("batch", "results", "confusion", "top_losses", "curves"):
-        assert (draft / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (checkpoint / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")

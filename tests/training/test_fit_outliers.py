@@ -26,19 +26,19 @@ def test_it_is_judged_on_images_that_did_not_set_its_threshold(telling):
 
 
 def test_bundles_hold_what_model_json_names(telling):
-    place = find("telling", telling)
-    told = json.loads(place.read("model.json"))
+    storage = find("telling", telling)
+    told = json.loads(storage.read("model.json"))
     assert OUTLIERS in told["files"]
-    place_of_bundle = load(place)
+    place_of_bundle = load(storage)
     assert place_of_bundle.has(OUTLIERS)
 
 
-def test_too_few_validation_images_say_why(trained, draft):
+def test_too_few_validation_images_say_why(trained, checkpoint):
     info = load(find("shapes", trained.store)).info
-    found = fit_outliers.of_draft(draft, info, trained.table, trained.dataset)
+    found = fit_outliers.of_checkpoint(checkpoint, info, trained.table, trained.dataset)
     assert found == {"why": "18 validation images are too few to tell others from"}
     assert info.with_outliers(found).outliers.threshold is None
-    assert not (draft / OUTLIERS).exists()
+    assert not (checkpoint / OUTLIERS).exists()
 
 
 @pytest.mark.parametrize("most", [2, 5, 100])
@@ -60,12 +60,12 @@ def test_half_of_the_validation_images_judge(telling):
 
 def test_the_same_draft_gives_the_same(telling, tmp_path):
     model = load(find("telling", telling))
-    draft = Path(shutil.copytree(model.place.root, tmp_path / "draft"))
-    before = (draft / OUTLIERS).read_bytes()
+    checkpoint = Path(shutil.copytree(model.storage.root, tmp_path / "draft"))
+    before = (checkpoint / OUTLIERS).read_bytes()
     dataset = write_shapes(tmp_path / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
     info = model.info.model_copy(update={"outliers": None})
-    found = fit_outliers.of_draft(draft, info, table, dataset)
+    found = fit_outliers.of_checkpoint(checkpoint, info, table, dataset)
     found |= {"threshold": 0.85 * found["threshold"]}  # as `telling` has it
     assert info.with_outliers(found).outliers == model.info.outliers
-    assert (draft / OUTLIERS).read_bytes() == before
+    assert (checkpoint / OUTLIERS).read_bytes() == before

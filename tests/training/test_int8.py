@@ -13,7 +13,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.openvino import core, kernels, runtime, with_our_core
 from visionflows.models.artifact import INT8, load
 from visionflows.models.registry import find, publish
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.evidence import int8
 
 needs_nncf = pytest.mark.skipif(
@@ -22,30 +22,32 @@ needs_nncf = pytest.mark.skipif(
 
 
 @needs_nncf
-def test_a_network_in_int8_is_published_with_its_evidence(trained, draft, tmp_path):
+def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, tmp_path):
     info = load(find("shapes", trained.store)).info
-    found = int8.of_draft(draft, info, trained.table, trained.dataset)
+    found = int8.of_checkpoint(checkpoint, info, trained.table, trained.dataset)
     # 54 images train in batches of 16: one calibrates, two judge, and none of these is evidence.
     assert (found["precision"], found["images"], found["trained_on"]) == ("int8", 24, 6)
     assert found["speed"] > 0
     assert found["kernel"] == kernels()["int8"]
     assert found["auto"] == "float32"  # 24 images show nothing
-    enough = found | {"auto": "int8", "images": 598, "flips": 0}
-    publish(draft, tmp_path / "store", info.with_agreement(enough, "int8"), trained.table)
+    enough = found | {"auto": "int8", "images": 598, "disagreements": 0}
+    publish(checkpoint, tmp_path / "store", info.with_agreement(enough, "int8"), trained.table)
     model = load(find("shapes", tmp_path / "store"))
     assert set(INT8) <= set(model.info.files)
     fast = make_engine(model, EngineSettings(device="cpu"))
     assert fast.precision == "int8"
     exact = make_engine(model, EngineSettings(device="cpu", precision="float32"))
-    names = [entry.name for entry in place(trained.dataset).walk()]
-    ours, theirs = (engine.answers(place(trained.dataset), names) for engine in (fast, exact))
+    names = [entry.name for entry in open_storage(trained.dataset).walk()]
+    ours, theirs = (
+        engine.answers(open_storage(trained.dataset), names) for engine in (fast, exact)
+    )
     apart = np.array([np.abs(ours[name] - theirs[name]).max() for name in names])
     assert 0 < apart.max() < 0.3
 
 
 @needs_nncf
-def test_the_head_stays_as_it_is(draft):
-    network = core().read_model((draft / "model.onnx").read_bytes())
+def test_the_head_stays_as_it_is(checkpoint):
+    network = core().read_model((checkpoint / "model.onnx").read_bytes())
     head = int8._head(network)
     matrices = [node for node in network.get_ops() if node.get_type_name() == "MatMul"]
     assert {node.get_friendly_name() for node in matrices} <= set(head)
@@ -65,17 +67,17 @@ def test_images_are_calibrated_on_judged_by_or_evidence_and_never_two_of_these(t
 
 @needs_nncf
 def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
-    trained, draft, monkeypatch
+    trained, checkpoint, monkeypatch
 ):
     def fails(*_, **__):
         raise LookupError("no such layer")
 
     monkeypatch.setattr(int8, "_quantised", fails)
     info = load(find("shapes", trained.store)).info
-    (draft / INT8[0]).write_bytes(b"of an earlier try")
-    found = int8.of_draft(draft, info, trained.table, trained.dataset)
+    (checkpoint / INT8[0]).write_bytes(b"of an earlier try")
+    found = int8.of_checkpoint(checkpoint, info, trained.table, trained.dataset)
     assert found == {"auto": "float32", "why": "LookupError: no such layer"}
-    assert not any((draft / name).exists() for name in INT8)
+    assert not any((checkpoint / name).exists() for name in INT8)
 
 
 @pytest.mark.parametrize("wrong", [{"engine": "torch"}, {"compile": True}])

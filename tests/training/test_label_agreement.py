@@ -22,7 +22,7 @@ from visionflows.training.evidence.label_agreement import (
     _chosen,
     agreement,
     compare,
-    of_draft,
+    of_checkpoint,
 )
 
 
@@ -34,7 +34,7 @@ def test_faster_is_taken_where_labels_agree_and_flips_are_near_ties():
     exact = rows(*[0.9] * 1599, 0.52)
     fast = rows(*[0.91] * 1599, 0.49)
     found = compare(exact, fast)
-    assert (found["labels"], found["flips"], found["far_flips"]) == (0.999375, 1, 0)
+    assert (found["labels"], found["disagreements"], found["far_disagreements"]) == (0.999375, 1, 0)
     assert found["largest_difference"] == pytest.approx(0.03)
     assert found["auto"] == "bfloat16"
     assert "why" not in found
@@ -44,26 +44,30 @@ def test_faster_is_refused_where_too_many_labels_flip_or_one_flips_far():
     many = compare(rows(*[0.9] * 98, 0.51, 0.51), rows(*[0.9] * 98, 0.49, 0.49))
     assert (many["labels"], many["auto"]) == (0.98, "float32")
     far = compare(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
-    assert (far["far_flips"], far["auto"]) == (1, "float32")
+    assert (far["far_disagreements"], far["auto"]) == (1, "float32")
     assert far["why"] == "a label that was no near tie differs"
     none = np.zeros((0, 2))
     assert compare(none, none)["auto"] == "float32"
 
 
-@pytest.mark.parametrize("images, flips", [(3, 0), (597, 0), (946, 1), (400, 1)])
-def test_too_few_images_are_no_evidence_and_it_says_how_many_it_takes(images, flips):
-    sure = [0.9] * (images - flips)
-    found = compare(rows(*sure, *[0.51] * flips), rows(*sure, *[0.49] * flips))
-    assert (found["images"], found["flips"], found["auto"]) == (images, flips, "float32")
+@pytest.mark.parametrize("images, disagreements", [(3, 0), (597, 0), (946, 1), (400, 1)])
+def test_too_few_images_are_no_evidence_and_it_says_how_many_it_takes(images, disagreements):
+    sure = [0.9] * (images - disagreements)
+    found = compare(rows(*sure, *[0.51] * disagreements), rows(*sure, *[0.49] * disagreements))
+    assert (found["images"], found["disagreements"], found["auto"]) == (
+        images,
+        disagreements,
+        "float32",
+    )
     assert "do not show that 99.5% agree, at 95% confidence" in found["why"]
-    assert found["why"].endswith(f"that takes {(598, 947)[flips]}")
+    assert found["why"].endswith(f"that takes {(598, 947)[disagreements]}")
 
 
 def test_the_bound_is_that_of_clopper_and_pearson():
-    for flips, least in enumerate((598, 947, 1258, 1549, 1829)):
-        assert needed(flips) == least
+    for disagreements, least in enumerate((598, 947, 1258, 1549, 1829)):
+        assert needed(disagreements) == least
         bounds = [
-            binomtest(flips, images, alternative="less").proportion_ci(0.95, "exact").high
+            binomtest(disagreements, images, alternative="less").proportion_ci(0.95, "exact").high
             for images in (least - 1, least)
         ]
         assert bounds[0] > 0.005 >= bounds[1]
@@ -86,7 +90,7 @@ KERNELS = ("openvino avx512_bf16", "openvino amx_bf16", "torch amx_bf16", "cuda 
 @pytest.mark.parametrize("here", [*KERNELS, ""])
 def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precision):
     def says(**other) -> bool:
-        found = {"auto": precision, "images": 700, "flips": 0, "kernel": measured} | other
+        found = {"auto": precision, "images": 700, "disagreements": 0, "kernel": measured} | other
         name = {"bfloat16": "agreement", "int8": "int8"}[precision]
         return allowed(told(found, name), precision, here)
 
@@ -99,7 +103,7 @@ def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precis
 
 def test_the_fastest_that_there_is_evidence_for_is_taken():
     kernels = {"int8": "openvino avx512_vnni", "bfloat16": "openvino avx512_bf16"}
-    enough = {"images": 700, "flips": 0}
+    enough = {"images": 700, "disagreements": 0}
     half = enough | {"auto": "bfloat16", "kernel": kernels["bfloat16"]}
     eighth = enough | {"auto": "int8", "kernel": kernels["int8"]}
     both = told(half).with_agreement(eighth, "int8")
@@ -140,7 +144,7 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     assert found["auto"] == "float32"  # eighteen images show nothing
     # `auto` takes what model.json has evidence for, and nothing else.
     assert make_engine(model, EngineSettings()).precision == "float32"
-    enough = found | {"auto": "bfloat16", "images": 598, "flips": 0}
+    enough = found | {"auto": "bfloat16", "images": 598, "disagreements": 0}
     model = dataclasses.replace(model, info=model.info.with_agreement(enough))
     assert make_engine(model, EngineSettings()).precision == "bfloat16"
     assert make_engine(model, EngineSettings(precision="float32")).precision == "float32"
@@ -150,9 +154,9 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
 
 
 def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
-    draft = trained.store.parent / "draft"
-    found = of_draft(
-        draft, load(find("shapes", trained.store)).info, trained.table, trained.dataset
+    checkpoint = trained.store.parent / "draft"
+    found = of_checkpoint(
+        checkpoint, load(find("shapes", trained.store)).info, trained.table, trained.dataset
     )
     if "labels" not in found:
         pytest.skip("this processor does not compute bfloat16 natively")

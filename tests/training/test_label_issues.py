@@ -12,7 +12,7 @@ from PIL import Image
 from visionflows.datasets.file_table import build_table
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import training_report
-from visionflows.training.evidence.label_issues import COLUMNS, of_draft, shown
+from visionflows.training.evidence.label_issues import COLUMNS, of_checkpoint, shown
 
 BRIGHTNESS = {"dark": 30, "grey": 120, "light": 220}
 WRONG = {"dark/as-light.png": "light", "light/as-grey.png": "grey", "grey/as-dark.png": "dark"}
@@ -41,13 +41,13 @@ def own(trained, tmp_path) -> Path:
     return Path(shutil.copytree(trained.store.parent / "draft", tmp_path / "own"))
 
 
-def rows_of(draft: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((draft / "suspects.csv").read_text(), newline="")))
+def rows_of(checkpoint: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((checkpoint / "suspects.csv").read_text(), newline="")))
 
 
 def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset):
     table = build_table(dataset, "folder")
-    found = of_draft(own, table, dataset)
+    found = of_checkpoint(own, table, dataset)
     rows = rows_of(own)
     assert tuple(rows[0]) == COLUMNS
     assert found == {"images": 63, "found": len(rows), "features": "fine-tuned"}
@@ -63,8 +63,8 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
     worst = shown(own)
     assert [one.path for one in worst] == [row["path"] for row in rows][:24]
     assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
-    info = ModelInfo.read((Path(trained.place) / "model.json").read_bytes())
-    page = training_report(info.with_suspects(found), {}, "", suspects=worst)
+    info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
+    page = training_report(info.with_label_issues(found), {}, "", label_issues=worst)
     assert "Labels to look at" in page
     assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
 
@@ -72,7 +72,7 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
 def test_the_same_bytes_are_judged_once(own, dataset):
     for at in range(5):
         shutil.copy(dataset / "dark/01.png", dataset / f"dark/copy{at}.png")
-    assert of_draft(own, build_table(dataset, "folder"), dataset)["images"] == 63
+    assert of_checkpoint(own, build_table(dataset, "folder"), dataset)["images"] == 63
 
 
 def test_where_they_were_not_looked_for_there_are_none(own):

@@ -21,7 +21,12 @@ from visionflows.models.artifact import load
 from visionflows.models.network import build
 from visionflows.models.registry import find
 from visionflows.models.schema import ModelInfo
-from visionflows.training.evidence.onnx_export import OUTPUTS, NotExportable, exported, of_draft
+from visionflows.training.evidence.onnx_export import (
+    OUTPUTS,
+    NotExportable,
+    exported,
+    of_checkpoint,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs/onnx.md"
 
@@ -44,7 +49,7 @@ def test_the_lines_of_the_document_give_fastais_answer(trained):
     files = photos(trained)
     expected = fastai_probabilities(trained.export, files)
     for photo, answer in zip(files, expected, strict=True):
-        names = {"bundle": trained.place, "photo": photo}
+        names = {"bundle": trained.storage, "photo": photo}
         with contextlib.redirect_stdout(io.StringIO()) as told:
             exec(lines, names)
         assert np.abs(names["probabilities"][0] - answer).max() < 1e-4
@@ -70,14 +75,14 @@ def test_a_batch_of_any_size_and_three_outputs(architecture, side):
 
 
 def test_it_says_nothing_of_where_it_was_made(trained):
-    data = (Path(trained.place) / "model.onnx").read_bytes()
+    data = (Path(trained.storage) / "model.onnx").read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in data
     assert str(Path(__file__).parents[2]).encode() not in data
     assert not any(node.metadata_props for node in onnx.load_from_string(data).graph.node)
 
 
 def test_the_bundle_says_how_far_it_is_from_fastai(trained):
-    told = json.loads((Path(trained.place) / "model.json").read_text())
+    told = json.loads((Path(trained.storage) / "model.json").read_text())
     assert told["onnx"]["opset"] == 18
     assert 0 <= told["onnx"]["largest_difference"] < 1e-4
     assert "model.onnx" in told["files"]
@@ -98,7 +103,7 @@ def test_a_network_that_looks_at_its_data_is_named_not_exportable():
 
 
 def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
-    trained, draft, monkeypatch
+    trained, checkpoint, monkeypatch
 ):
     from visionflows.training.evidence import onnx_export
 
@@ -107,17 +112,17 @@ def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
 
     monkeypatch.setattr(onnx_export, "exported", refuses)
     model = load(find("shapes", trained.store))
-    (draft / "model.onnx").write_bytes(b"of an earlier try")
-    assert of_draft(draft, model.info) == {"why": "no way to say it"}
-    assert not (draft / "model.onnx").exists()
+    (checkpoint / "model.onnx").write_bytes(b"of an earlier try")
+    assert of_checkpoint(checkpoint, model.info) == {"why": "no way to say it"}
+    assert not (checkpoint / "model.onnx").exists()
 
 
-def test_answers_that_are_not_fastais_are_no_model_onnx(trained, draft):
+def test_answers_that_are_not_fastais_are_no_model_onnx(trained, checkpoint):
     model = load(find("shapes", trained.store))
     normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
-    told = of_draft(draft, model.info.model_copy(update={"normalise": normalise}))
+    told = of_checkpoint(checkpoint, model.info.model_copy(update={"normalise": normalise}))
     assert "fails its self-check" in told["why"]
-    assert not (draft / "model.onnx").exists()
+    assert not (checkpoint / "model.onnx").exists()
 
 
 def test_openvino_is_refused_for_a_bundle_without_it(trained):

@@ -19,10 +19,10 @@ from visionflows.datasets.fetch import Dataset
 from visionflows.datasets.file_table import build_table
 from visionflows.models.metrics_schema import Metrics
 from visionflows.reports.training import training_report
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import _write_selfcheck, evaluate
-from visionflows.training.evidence.top_losses import Judged, misses_in, write_misses
-from visionflows.training.fine_tune import _write_draft
+from visionflows.training.evidence.top_losses import Judged, top_losses_in, write_top_losses
+from visionflows.training.fine_tune import _write_checkpoint
 from visionflows.training.learner import make_learner
 from visionflows.training.publish import describe
 from visionflows.training.settings import TrainSettings
@@ -53,8 +53,8 @@ def table_of(folder, names: list[str], valid: int) -> pd.DataFrame:
     return build_table(folder, f"csv:{labels}")
 
 
-def drafted(
-    table: pd.DataFrame, folder, draft, epochs: int = 3, know_nothing: bool = False
+def checkpointed(
+    table: pd.DataFrame, folder, checkpoint, epochs: int = 3, know_nothing: bool = False
 ) -> dict:
     """A draft of a network that was never trained; one that knows nothing says all is as likely."""
     learn = make_learner(table, folder, SETTINGS)
@@ -73,29 +73,36 @@ def drafted(
         "summary": "",
         "seconds": 1.0,
     }
-    _write_draft(LocalPlace(draft), learn, record)
+    _write_checkpoint(LocalStorage(checkpoint), learn, record)
     return record
 
 
-def pictures_in(draft) -> list[str]:
-    found = sorted((draft / "pictures").glob("*.png"))
+def pictures_in(checkpoint) -> list[str]:
+    found = sorted((checkpoint / "pictures").glob("*.png"))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in found)
     return [path.stem for path in found]
 
 
 def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     table = table_of(tmp_path / "in", NAMES, valid=len(NAMES))
-    record = drafted(table, tmp_path / "in", tmp_path / "draft")
+    record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
     metrics = evaluate(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
     assert pictures_in(tmp_path / "draft") == PICTURES
     assert "pictures_left_out" not in metrics
-    misses = misses_in(LocalPlace(tmp_path / "draft"))
-    assert 0 < len(misses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
-    assert all(miss.said != miss.label and {miss.said, miss.label} <= {*NAMES} for miss in misses)
-    sure = [miss.probability for miss in misses]
+    top_losses = top_losses_in(LocalStorage(tmp_path / "draft"))
+    assert 0 < len(top_losses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
+    assert all(
+        top_loss.said != top_loss.label and {top_loss.said, top_loss.label} <= {*NAMES}
+        for top_loss in top_losses
+    )
+    sure = [top_loss.probability for top_loss in top_losses]
     assert sure == sorted(sure, reverse=True)
-    assert all(Image.open(io.BytesIO(miss.picture)).size == (160, 160) for miss in misses)
-    assert not any(miss.why for miss in misses)  # of 32 pixels the features have one place
+    assert all(
+        Image.open(io.BytesIO(top_loss.picture)).size == (160, 160) for top_loss in top_losses
+    )
+    assert not any(
+        top_loss.why for top_loss in top_losses
+    )  # of 32 pixels the features have one place
     assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
     heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
     assert "n" * 200 in heading
@@ -103,9 +110,9 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     data = Dataset("odd", tmp_path / "in", "in", None)
     info = describe("odd", "folder", 0.5, data, table, record, metrics)
     drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
-    page = training_report(info, drawn, "", misses)
-    assert page.count("data:image") == len(misses)
-    assert f"which is {html.escape(misses[0].label)}" in page
+    page = training_report(info, drawn, "", top_losses)
+    assert page.count("data:image") == len(top_losses)
+    assert f"which is {html.escape(top_losses[0].label)}" in page
     assert "US$_$" in page
     assert '<th scope="row">&lt;b&gt;</th>' in page
 
@@ -113,12 +120,12 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
 def test_the_worst_misses_are_shown_with_what_spoke_for_the_wrong_label(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"image_size": 96}))
     table = table_of(tmp_path / "in", ["a", "b", "c", "d"], valid=4)
-    drafted(table, tmp_path / "in", tmp_path / "draft")
+    checkpointed(table, tmp_path / "in", tmp_path / "draft")
     metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
-    misses = misses_in(LocalPlace(tmp_path / "draft"))
-    assert len(misses) == round(metrics["error_rate"] * 4)
-    for miss in misses:
-        plain, heat = (np.asarray(Image.open(io.BytesIO(one)), float) for one in miss[4:])
+    top_losses = top_losses_in(LocalStorage(tmp_path / "draft"))
+    assert len(top_losses) == round(metrics["error_rate"] * 4)
+    for top_loss in top_losses:
+        plain, heat = (np.asarray(Image.open(io.BytesIO(one)), float) for one in top_loss[4:])
         assert plain.shape == heat.shape == (160, 160, 3)
         assert np.abs(plain - heat).max() > 50
 
@@ -126,7 +133,7 @@ def test_the_worst_misses_are_shown_with_what_spoke_for_the_wrong_label(tmp_path
 @pytest.mark.parametrize("know_nothing", [False, True])
 def test_one_picture_and_a_network_that_knows_nothing_are_drawn(tmp_path, know_nothing):
     table = table_of(tmp_path / "in", ["a", "b"], valid=1)
-    drafted(table, tmp_path / "in", tmp_path / "draft", 1, know_nothing)
+    checkpointed(table, tmp_path / "in", tmp_path / "draft", 1, know_nothing)
     metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
     assert pictures_in(tmp_path / "draft") == PICTURES
     assert metrics["accuracy"] in (0.0, 1.0)
@@ -134,14 +141,14 @@ def test_one_picture_and_a_network_that_knows_nothing_are_drawn(tmp_path, know_n
 
 def test_a_thousand_classes_are_drawn(tmp_path):
     table = table_of(tmp_path / "in", [f"class {number}" for number in range(1000)], valid=12)
-    drafted(table, tmp_path / "in", tmp_path / "draft")
+    checkpointed(table, tmp_path / "in", tmp_path / "draft")
     evaluate(table, tmp_path / "in", tmp_path / "draft")
     assert pictures_in(tmp_path / "draft") == PICTURES
 
 
 def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
     table = table_of(tmp_path / "in", ["a", "b"], valid=1)
-    record = drafted(table, tmp_path / "in", tmp_path / "draft")
+    record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
     shutil.copytree(tmp_path / "draft", tmp_path / "torn")
     training = json.loads((tmp_path / "torn/training.json").read_text())
     del training["history"][1]["accuracy"]  # which the curves are drawn of
@@ -166,25 +173,25 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
 
 
 def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, caplog):
-    folder, draft = tmp_path / "in", LocalPlace(tmp_path / "draft")
+    folder, checkpoint = tmp_path / "in", LocalStorage(tmp_path / "draft")
     table = table_of(folder, ["a", "b", "c"], valid=3)
     learn = make_learner(table, folder, SETTINGS)
     learn.settings = SETTINGS
     paths = list(learn.dls.valid.items.path)
     (folder / paths[1]).unlink()
     answers = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    write_misses(learn, Judged(folder, paths, answers, np.array([0, 1, 2])), draft)
-    assert [(miss.path, miss.said) for miss in misses_in(draft)] == [
+    write_top_losses(learn, Judged(folder, paths, answers, np.array([0, 1, 2])), checkpoint)
+    assert [(top_loss.path, top_loss.said) for top_loss in top_losses_in(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
     ]
-    _write_selfcheck(learn, table, folder, draft)
-    assert draft.names("selfcheck") == ["0.png", "1.png", "expected.csv"]
+    _write_selfcheck(learn, table, folder, checkpoint)
+    assert checkpoint.names("selfcheck") == ["0.png", "1.png", "expected.csv"]
     assert caplog.text.count(f"{paths[1]}: the file was gone when it was read") == 2
 
 
 @pytest.mark.parametrize("first", ["heic", "escaped"])
 def test_fastais_export_needs_no_image_that_pillow_alone_opens(tmp_path, first):
-    folder, draft = tmp_path / "in", tmp_path / "draft"
+    folder, checkpoint = tmp_path / "in", tmp_path / "draft"
     for number in range(6):
         file = folder / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,10 +206,10 @@ def test_fastais_export_needs_no_image_that_pillow_alone_opens(tmp_path, first):
     table["is_valid"] = [number % 2 == 1 for number in range(len(table))]
     assert set(table.status) == {"ok"}
     assert table.path[0].startswith("a/-")
-    drafted(table, folder, draft)
-    metrics = evaluate(table, folder, draft, export_fastai=True)
-    assert json.loads((draft / "evaluation.json").read_text()) == metrics
-    learn = load_learner(draft / "export.pkl")
+    checkpointed(table, folder, checkpoint)
+    metrics = evaluate(table, folder, checkpoint, export_fastai=True)
+    assert json.loads((checkpoint / "evaluation.json").read_text()) == metrics
+    learn = load_learner(checkpoint / "export.pkl")
     assert list(learn.dls.vocab) == ["a", "b"]
     label, _, probabilities = learn.predict(folder / "b/1.png")
     assert (label in ("a", "b"), len(probabilities)) == (True, 2)

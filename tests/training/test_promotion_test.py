@@ -10,13 +10,13 @@ from versions import another, renamed
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.comparison.promotion_test import compare, judged
 
 
 @pytest.fixture
 def files_csv(trained) -> str:
-    return (Path(trained.place) / "files.csv").read_text()
+    return (Path(trained.storage) / "files.csv").read_text()
 
 
 def test_a_model_is_not_better_than_itself(trained, where, tmp_path):
@@ -44,7 +44,9 @@ def always_right(trained: Trained, store: Path, version: str, images: int) -> st
     """The trained model, validated on so many images, each labelled as it labels them itself."""
     valid = trained.table[trained.table.is_valid][:images]
     model = load(find("shapes", trained.store))
-    answers = make_engine(model, EngineSettings()).answers(place(trained.dataset), [*valid.path])
+    answers = make_engine(model, EngineSettings()).answers(
+        open_storage(trained.dataset), [*valid.path]
+    )
     labels = [model.classes[int(answers[path].argmax())] for path in valid.path]
     return another(trained, store, version, files_csv=valid.assign(label=labels).to_csv())
 

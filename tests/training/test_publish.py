@@ -26,50 +26,50 @@ publish_training(Path(draft), store, ModelInfo.read(Path(info).read_bytes()), ta
 
 def as_draft(trained, folder):
     """A draft as evaluate leaves it, and model.json as describe makes it, but of a new version."""
-    draft = folder / "draft"
-    shutil.copytree(trained.store.parent / "draft", draft)
+    checkpoint = folder / "draft"
+    shutil.copytree(trained.store.parent / "draft", checkpoint)
     info = load(find("shapes", trained.store)).info
-    return draft, info.model_copy(update={"version": new_version(), "files": {}})
+    return checkpoint, info.model_copy(update={"version": new_version(), "files": {}})
 
 
 def test_what_a_killed_publishing_left_goes_with_the_next(trained, where, tmp_path):
-    draft, info = as_draft(trained, tmp_path)
+    checkpoint, info = as_draft(trained, tmp_path)
     (tmp_path / "info.json").write_bytes(info.text())
     trained.table.to_csv(tmp_path / "table.csv")
-    with (draft / "selfcheck/large.npy").open("wb") as file:
+    with (checkpoint / "selfcheck/large.npy").open("wb") as file:
         file.truncate(150 << 20)  # so that there is time to be killed in
     models, store = tmp_path / "store/models/shapes", where(tmp_path / "store")
-    words = [draft, store, tmp_path / "info.json", tmp_path / "table.csv"]
+    words = [checkpoint, store, tmp_path / "info.json", tmp_path / "table.csv"]
     process = subprocess.Popen([sys.executable, "-c", PUBLISH, *map(str, words)])
     while not (models / info.version / "files.csv").exists():
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (draft / PUBLISHING).read_text() == info.version
+    assert (checkpoint / PUBLISHING).read_text() == info.version
     assert not (models / info.version / "model.json").exists()
-    (draft / "selfcheck/large.npy").unlink()
+    (checkpoint / "selfcheck/large.npy").unlink()
     store = where(tmp_path / "store")
 
     again = info.model_copy(update={"version": new_version()})
-    publish_training(draft, store, again, trained.table, "")
+    publish_training(checkpoint, store, again, trained.table, "")
     assert sorted(os.listdir(models)) == [again.version, "aliases"]
     assert load(find("shapes", store)).info.version == again.version
 
 
 def test_what_a_draft_became_before_is_kept(trained, tmp_path):
-    draft, info = as_draft(trained, tmp_path)
+    checkpoint, info = as_draft(trained, tmp_path)
     second = info.model_copy(update={"version": new_version()})
     for one in (info, second):
-        publish_training(draft, str(tmp_path / "store"), one, trained.table, "")
+        publish_training(checkpoint, str(tmp_path / "store"), one, trained.table, "")
     versions = os.listdir(tmp_path / "store/models/shapes")
     assert sorted(versions) == sorted([info.version, second.version, "aliases"])
 
 
 def test_a_note_that_names_no_version_removes_nothing(trained, tmp_path):
-    draft, info = as_draft(trained, tmp_path)
+    checkpoint, info = as_draft(trained, tmp_path)
     (tmp_path / "store/models/shapes").mkdir(parents=True)
     (tmp_path / "store/models/other").mkdir()
-    (draft / PUBLISHING).write_text("../other")
-    publish_training(draft, str(tmp_path / "store"), info, trained.table, "")
+    (checkpoint / PUBLISHING).write_text("../other")
+    publish_training(checkpoint, str(tmp_path / "store"), info, trained.table, "")
     assert (tmp_path / "store/models/other").is_dir()

@@ -28,9 +28,9 @@ def weights(tmp_path_factory) -> Callable[[int], bytes]:
     table = build_table(folder / "in", "folder", valid_pct=0.25)
 
     def train(workers: int) -> bytes:
-        draft = Path(tmp_path_factory.mktemp("draft"))
-        fine_tune(table, folder / "in", draft, SMALL.model_copy(update={"workers": workers}))
-        return (draft / "weights.safetensors").read_bytes()
+        checkpoint = Path(tmp_path_factory.mktemp("draft"))
+        fine_tune(table, folder / "in", checkpoint, SMALL.model_copy(update={"workers": workers}))
+        return (checkpoint / "weights.safetensors").read_bytes()
 
     return train
 

@@ -14,7 +14,7 @@ from visionflows.datasets.fetch import Dataset
 from visionflows.inference import Engine
 from visionflows.inference.decoding import Row
 from visionflows.models.artifact import Model
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 
 
 def train(store: Path, draft: Path) -> None:
@@ -28,14 +28,14 @@ def train(store: Path, draft: Path) -> None:
 
 def score(store: Path) -> None:
     found = vf.find("pets@production", store)
-    assert_type(found, Place)
+    assert_type(found, Storage)
     model = vf.load(found)
     assert_type(model, Model)
     settings = vf.ScoreSettings(precision="float32", top=3)
     engine = vf.make_engine(model, settings)
     assert_type(engine, Engine)
     assert_type(vf.predict(["a.jpg", "s3://inbox/b.jpg"], engine), Iterator[Row])
-    assert_type(vf.place("s3://inbox/2020"), Place)
+    assert_type(vf.open_storage("s3://inbox/2020"), Storage)
     vf.score_folder("inbox", "scores", "pets", store, settings)
 
 

@@ -28,12 +28,12 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
     from visionflows.errors import VisionflowsError
     from visionflows.models.references import is_name
     from visionflows.models.registry import aliases_of, default_store
-    from visionflows.storage import place
+    from visionflows.storage import open_storage
 
     store = str(ctx.params.get("store") or default_store())
     name, at, _ = incomplete.partition("@")
     try:
-        models = place(store).sub("models")
+        models = open_storage(store).sub("models")
         if not at:
             return [*filter(is_name, models.names())]
         if not is_name(name):

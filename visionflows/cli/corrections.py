@@ -32,7 +32,7 @@ def corrections_add(
 
 @corrections_app.command("audit", epilog="Example: visionflows corrections audit scores/night")
 def corrections_audit(
-    places: Annotated[
+    locations: Annotated[
         list[str], typer.Argument(help="Files of corrections, or outputs they were added to.")
     ],
     json: Json = False,
@@ -41,7 +41,7 @@ def corrections_audit(
     from visionflows.review.audit import estimates
     from visionflows.review.corrections import read_corrections
 
-    _tell(estimates(read_corrections(places)), json)
+    _tell(estimates(read_corrections(locations)), json)
 
 
 @corrections_app.command(
@@ -82,7 +82,7 @@ def corrections_from_label_studio(
     export: Annotated[str, typer.Argument(help="Its export, as JSON.")],
 ) -> None:
     """The answers of a Label Studio export as corrections.csv."""
-    from visionflows.errors import PlaceError
+    from visionflows.errors import StorageError
     from visionflows.review.corrections import written
     from visionflows.review.label_studio import corrections_in
     from visionflows.storage import file_in
@@ -91,7 +91,9 @@ def corrections_from_label_studio(
     try:
         data = folder.read(name)
     except OSError as error:
-        raise PlaceError(f"{export}: cannot be read ({error.strerror}); name the export") from error
+        raise StorageError(
+            f"{export}: cannot be read ({error.strerror}); name the export"
+        ) from error
     typer.echo(written(corrections_in(export, data)), nl=False)
 
 

@@ -16,13 +16,13 @@ def show(folder: Path, result: dict[str, Any]) -> float:
     """Print what came of a demo; the share of held-out digits that were labelled right."""
     with (folder / "scores" / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    expected, books, console = result["expected"], result["run"]["books"], Console()
+    expected, counts, console = result["expected"], result["run"]["counts"], Console()
     right = {row["path"]: row["label"] == expected.get(row["path"]) for row in rows}
     accuracy: float = sum(right.values()) / len(expected)
     console.print(_table(right, expected))
     bad = [row for row in rows if row["status"] != "ok"]
     console.print(f"accuracy {accuracy:.4f} on {len(expected)} held-out digits")
-    console.print(f"{books['found']} files, {len(rows)} rows, {len(bad)} of them failed:")
+    console.print(f"{counts['found']} files, {len(rows)} rows, {len(bad)} of them failed:")
     for row in bad:
         console.print(f"  {row['path']}: {row['status']}: {row['error']}", highlight=False)
     console.print("\nOpen these:")

@@ -146,7 +146,7 @@ def score(
     exif: Annotated[bool, typer.Option("--exif")] = False,
     raw: Annotated[bool, typer.Option("--raw")] = False,
     min_precision: float | None = None,
-    look_alikes: Annotated[bool, typer.Option("--look-alikes")] = False,
+    find_duplicates: Annotated[bool, typer.Option("--find-duplicates")] = False,
     reject_outliers: Annotated[bool, typer.Option("--reject-outliers")] = False,
     only_new: Annotated[bool, typer.Option("--only-new")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
@@ -192,23 +192,23 @@ def told(run: dict[str, Any]) -> list[str]:
     from visionflows.scoring.schema import RunResult
 
     result = RunResult.model_validate(run, strict=False)
-    books = result.books
-    rejected = f", {books.rejected} rejected" if books.rejected else ""
-    lines = [f"{books.found} files found: {books.ok} ok{rejected}, {books.failed} failed"]
-    if not books.found:
+    counts = result.counts
+    rejected = f", {counts.rejected} rejected" if counts.rejected else ""
+    lines = [f"{counts.found} files found: {counts.ok} ok{rejected}, {counts.failed} failed"]
+    if not counts.found:
         lines = [f"{result.input}: no images there; the CSV has its header and no row"]
-    lines += [f"  {count:>8}  {label}" for label, count in books.by_label.items()]
-    statuses = (item for item in books.by_status.items() if item[0] != "ok")
+    lines += [f"  {count:>8}  {label}" for label, count in counts.by_label.items()]
+    statuses = (item for item in counts.by_status.items() if item[0] != "ok")
     lines += [f"  {count:>8}  {status}" for status, count in statuses]
-    flags = (one for one in books.flags.items() if one[0] not in books.by_status)
+    flags = (one for one in counts.flags.items() if one[0] not in counts.by_status)
     lines += [f"  {count:>8}  rows with {flag}" for flag, count in flags]
-    if again := result.look_alikes:
+    if again := result.find_duplicates:
         lines.append(f"  {again.seen_in_training:>8}  seen in training")
         lines.append(f"  {again.duplicates:>8}  duplicates of a file before")
     if result.mixed:
         lines.append(result.mixed)
     lines += [f"drift: {line}" for line in (result.drift.warnings if result.drift else ())]
-    endings = books.ignored_by_ending.items()
+    endings = counts.ignored_by_ending.items()
     lines += [f"  {count:>8}  {ending}: no picture" for ending, count in endings]
     names = (f"{result.folder}{name}" for name in ("report.html", "review.html", "run.json"))
     return [*lines, *(f"{result.output}/{name}" for name in (*result.files, *names))]
@@ -247,8 +247,8 @@ def predict(
             index,
             [round(p, 4) for p in row.probabilities.tolist()],
         )
-        odd = row.oddness is not None and row.oddness > 1
-        line = f"{answer} outlier (oddness {row.oddness:.2f})" if odd else f"{answer}"
+        odd = row.outlier_score is not None and row.outlier_score > 1
+        line = f"{answer} outlier (oddness {row.outlier_score:.2f})" if odd else f"{answer}"
         typer.echo(f"{row.name}: {line}" if len(images) > 1 else line)
     raise typer.Exit(int(failed))
 

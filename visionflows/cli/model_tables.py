@@ -118,7 +118,7 @@ def _corrections(data: DatasetInfo) -> str:
     told = data.corrections
     return (
         f"{told.taken:,} labels from people, {told.changed:,} of them others than in the dataset, "
-        f"{told.brought:,} of images that it lacks"
+        f"{told.imported:,} of images that it lacks"
     )
 
 
@@ -164,7 +164,10 @@ def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
     ]
     if decode is not None and decode.images:
         told.append(
-            ("decoding", f"{decode.flips} of {decode.images:,} labels differ from whole photos'")
+            (
+                "decoding",
+                f"{decode.disagreements} of {decode.images:,} labels differ from whole photos'",
+            )
         )
     if info.outliers is not None:
         told.append(("outliers", outliers_line(info.outliers)))

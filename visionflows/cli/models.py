@@ -51,7 +51,7 @@ def models_show(model: Model, json: Json = False, store: Store = "store") -> Non
         name for name, means in aliases_of(info.name, store).items() if means == info.version
     ]
     mine = [one for one in promotions(info.name, store) if one.version == info.version]
-    tell(*tables.model(info, aliases, str(found.place)))
+    tell(*tables.model(info, aliases, str(found.storage)))
     if mine:
         tell(heading("Promotions"), tables.history(mine))
 

@@ -84,9 +84,9 @@ def end(number: int) -> NoReturn:
     for child in _children():
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-    places = sys.modules.get("visionflows.storage.local")
-    if places:
-        places.drop_drafts()
+    locations = sys.modules.get("visionflows.storage.local")
+    if locations:
+        locations.drop_drafts()
     cursor = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -51,7 +51,7 @@ def up(
 
 @serve_app.command(epilog="Example: visionflows doctor s3://bucket/inbox")
 def doctor(
-    places: Annotated[
+    locations: Annotated[
         list[str] | None, typer.Argument(help="Places to reach: folders or s3://bucket/prefix.")
     ] = None,
     store: Store = "store",
@@ -60,7 +60,7 @@ def doctor(
     from visionflows.serve.doctor import examine
 
     broken = False
-    for finding in examine([store, *(places or [])]):
+    for finding in examine([store, *(locations or [])]):
         broken |= finding.mark == "FAIL"
         typer.echo(f"{finding.mark:4}  {finding.what}: {finding.said}")
         if finding.todo:

@@ -26,8 +26,8 @@ from visionflows.errors import (
 from visionflows.models.artifact import Model
 from visionflows.scoring.input_source import absolute
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.storage.base import Place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import Storage
+from visionflows.storage.local import LocalStorage
 
 log = logging.getLogger("visionflows.cluster")
 
@@ -76,7 +76,7 @@ class Fleet:
 
     def __init__(self, model: Model, settings: ScoreSettings):
         self.model, self.nodes = model, nodes()
-        check_nodes(self.nodes, paths(model.place, "model.json"))
+        check_nodes(self.nodes, paths(model.storage, "model.json"))
         kind = _kind(self.nodes, settings)
         self._actors = _actors(model, settings, kind, [kind.on(node) for node in self.nodes])
         facts = _patiently(self._actors[0].facts.options(max_task_retries=-1).remote())
@@ -108,12 +108,12 @@ def _actors(model: Model, settings: ScoreSettings, kind: _Kind, held: list[int])
     options = {"num_cpus": kind.cores, "num_gpus": kind.gpus, "max_restarts": -1}
     made = ray().remote(scheduling_strategy="SPREAD", **options)(Scorer)
     of_node = kind.cores, max(held)
-    return [made.remote(absolute(model.place), settings, of_node) for _ in range(sum(held))]
+    return [made.remote(absolute(model.storage), settings, of_node) for _ in range(sum(held))]
 
 
-def paths(where: Place, *names: str) -> list[list[str]]:
+def paths(where: Storage, *names: str) -> list[list[str]]:
     """The paths of files in a place on a disk, one of which is to be there; none for one in S3."""
-    local = isinstance(where, LocalPlace)
+    local = isinstance(where, LocalStorage)
     return [[os.path.join(absolute(where), name) for name in names]] if local and names else []
 
 

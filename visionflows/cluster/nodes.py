@@ -15,7 +15,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from visionflows.errors import PlaceError, ServerError, SettingsError, one_line
+from visionflows.errors import ServerError, SettingsError, StorageError, one_line
 
 _OURS = "ray"  # a Ray of this machine's own, which ends with the run
 _WAIT = 60.0  # seconds in which a node must say what it sees
@@ -98,7 +98,7 @@ def check_nodes(found: list[Node], paths: list[list[str]]) -> None:
             has = f"has visionflows {theirs}" if theirs else "has no visionflows"
             raise SettingsError(f"on ray: node {node.name} {has}, this machine {ours}; install it")
         if unseen and node.cores:
-            raise PlaceError(
+            raise StorageError(
                 f"{unseen[0]}: node {node.name} of the cluster does not see it; name a place in "
                 "S3, or on a disk that all nodes share at the same path"
             )

@@ -25,7 +25,7 @@ from visionflows.scoring.local_run import ScoringRun, open_engine
 from visionflows.scoring.schema import NodeTimings, RunResult
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import MARK
-from visionflows.storage.base import MISSING, Place
+from visionflows.storage.base import MISSING, Storage
 
 SOME = 20  # files by which a node knows an input: one or the other may go while a run goes on
 
@@ -122,7 +122,7 @@ class ClusterRun(Run):
 
 
 @contextlib.contextmanager
-def _token(output: Place) -> Iterator[list[list[str]]]:
+def _token(output: Storage) -> Iterator[list[list[str]]]:
     """A file in an output on a disk, by which nodes tell that it is this one; for the block."""
     name = f".seen-{uuid.uuid4().hex}"
     seen = paths(output, name)

@@ -12,7 +12,7 @@ import time
 from importlib import metadata
 from typing import NamedTuple
 
-from visionflows.errors import PlaceError, RunError, SettingsError
+from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference.engine import Engine
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job, computed_by
@@ -21,7 +21,7 @@ from visionflows.scoring.local_run import batches, open_engine
 from visionflows.scoring.parts import write_part
 from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.system import share
 
 
@@ -98,11 +98,11 @@ class Scorer:
         began, source = time.perf_counter(), self._source(work.there)
         engine = self._engine_of(work.job)
         todo = batches(work.files, engine.batch_size)
-        rows = [row for batch in engine.stream(source.place, todo) for row in batch]
+        rows = [row for batch in engine.stream(source.storage, todo) for row in batch]
         source.check()  # before rows of files that are only away for a while are believed
         made, files = _made(computed_by(engine), work)
         _check_mark(work.there)
-        write_part(place(work.there.output), work.job, work.shard, files, rows, made)
+        write_part(open_storage(work.there.output), work.job, work.shard, files, rows, made)
         seconds, forwarded = engine.seconds, engine.forwarded
         engine.seconds, engine.forwarded = dict.fromkeys(seconds, 0.0), 0
         took = time.perf_counter() - began
@@ -123,7 +123,7 @@ class Scorer:
         if there.root not in self._sources:
             check_version(there.version)
             if there.some and not any(map(os.path.exists, there.some)):
-                raise PlaceError(
+                raise StorageError(
                     f"{there.root}: node {socket.gethostname()} does not see its files; mount it "
                     "there, and run again to go on"
                 )
@@ -142,7 +142,7 @@ def check_version(wanted: str) -> None:
 
 
 def _check_mark(there: There) -> None:
-    if not place(there.output).exists(there.mark):
+    if not open_storage(there.output).exists(there.mark):
         raise RunError(
             f"{there.output}: another run has it by now, or node {socket.gethostname()} does not "
             "see it; nothing was written: run again to go on"

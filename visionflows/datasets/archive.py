@@ -29,7 +29,7 @@ from visionflows.datasets.archive_entries import (
     decoding,
     refused,
 )
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.storage.name_encoding import text_of
 
 CHUNK = 1 << 20
@@ -63,7 +63,7 @@ def unpack(
     """
     target = Path(target)
     if target.exists():
-        raise PlaceError(f"{target}: is there already; name a new folder")
+        raise StorageError(f"{target}: is there already; name a new folder")
     staging = target.with_name(f".unpacking-{target.name}")
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
     entries = Entries(archive, staging, limits, shown)
@@ -186,7 +186,7 @@ class _Writing:
             if info and error.errno in _NAME_FAULTS:
                 why = f"cannot be made ({error.strerror})"
                 raise refused(self.archive, info, why) from error
-            raise PlaceError(
+            raise StorageError(
                 f"{self.root.parent}: unpacking {self.archive} stopped ({error.strerror}); "
                 "free some space, or name another place"
             ) from error

@@ -27,8 +27,8 @@ from typing import IO, Literal, NamedTuple, Self
 from visionflows.datasets.content_sniffing import HEAD, kind_of
 from visionflows.datasets.gzip_reader import MAGIC, open_gzip
 from visionflows.datasets.zip_entries import zip_entries
-from visionflows.errors import ArchiveError, PlaceError
-from visionflows.storage.local import LocalPlace
+from visionflows.errors import ArchiveError, StorageError
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import text_of
 
 if sys.version_info >= (3, 14):
@@ -109,7 +109,7 @@ class Entries:
             with self.archive.open("rb") as file:
                 self.head = file.read(HEAD)
         except OSError as error:
-            raise PlaceError(
+            raise StorageError(
                 f"{self.shown}: cannot be read ({error.strerror}); name an archive that can"
             ) from error
         self.most = max(UNSUSPECTED_BYTES, limits.ratio * self.packed)
@@ -184,9 +184,9 @@ class Entries:
             raise _bomb(self)
 
     def _check_room(self, needed: int) -> None:
-        free = LocalPlace(self.root.parent).free_bytes()
+        free = LocalStorage(self.root.parent).free_bytes()
         if free < needed:
-            raise PlaceError(
+            raise StorageError(
                 f"{self.root.parent}: {free:,} bytes are free, but unpacking {self.shown} takes "
                 f"{needed:,}; free some, or name another place"
             )
@@ -219,12 +219,12 @@ class _Meter:
     """A stream that breaks off where far more comes out of it than went in."""
 
     def __init__(self, entries: Entries, stream: io.BufferedIOBase):
-        self.entries, self.stream, self.passed = entries, stream, 0
+        self.entries, self.stream, self.skipped = entries, stream, 0
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)
-        self.passed += len(data)
-        if self.passed > self.entries.most:
+        self.skipped += len(data)
+        if self.skipped > self.entries.most:
             raise _bomb(self.entries)
         return data
 

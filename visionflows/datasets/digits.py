@@ -9,7 +9,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 DIGIT_SIZE = 32
 
@@ -25,7 +25,7 @@ def write_digits(archive: Path) -> None:
 
     digits = load_digits()
     with (
-        LocalPlace(archive.parent).open_write(archive.name) as file,
+        LocalStorage(archive.parent).open_write(archive.name) as file,
         gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):

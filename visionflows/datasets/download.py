@@ -26,8 +26,8 @@ import httpx
 
 from visionflows.datasets.download_progress import Progress, shown
 from visionflows.datasets.remote_version import Mark, mark_of, strong_version
-from visionflows.errors import FetchError, PlaceError, SettingsError
-from visionflows.storage.local import LocalPlace
+from visionflows.errors import FetchError, SettingsError, StorageError
+from visionflows.storage.local import LocalStorage
 
 LONGEST_RETRY_AFTER = 600.0  # seconds, for a server that asks for a longer pause
 _FOR_NOW = (408, 425, 429)  # the 4xx answers that speak of the moment, not of the request
@@ -102,7 +102,7 @@ class _Part:
     def __init__(self, target: Path):
         self.target = target
         self.path = target.with_name(f"{target.name}.part")
-        self.home, self.note = LocalPlace(target.parent), f"{target.name}.part.json"
+        self.home, self.note = LocalStorage(target.parent), f"{target.name}.part.json"
         self.version: str | None = None
         self.total: int | None = None
         self.mark = Mark()
@@ -249,7 +249,7 @@ class _Transfer:
         needed = int((total or 0) * self.room) - done
         free = self.part.home.free_bytes()
         if free < needed:
-            raise PlaceError(
+            raise StorageError(
                 f"{self.part.home}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
 
@@ -269,6 +269,6 @@ def _to_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PlaceError(
+        raise StorageError(
             f"{path}: cannot be written ({error.strerror}); free some space, or name another place"
         ) from error

@@ -25,9 +25,9 @@ _HINTS = {
 _HINT = "open it in a browser: if it wants a login, download the file there and give that"
 
 
-def check_answer(url: str, brought: Path) -> None:
+def check_answer(url: str, imported: Path) -> None:
     """Nothing, if what was brought from `url` may be an archive. Raises ArchiveError."""
-    with brought.open("rb") as file:
+    with imported.open("rb") as file:
         head = file.read(HEAD)
     kind = kind_of(head)
     if head and not (kind and kind.is_text):

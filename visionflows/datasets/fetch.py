@@ -35,12 +35,12 @@ from visionflows.errors import (
     ChecksumError,
     FetchError,
     LockedError,
-    PlaceError,
     SettingsError,
+    StorageError,
 )
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import cache, is_local, place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage import cache, is_local, open_storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
@@ -98,28 +98,28 @@ def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Pa
         folder = home.path(f"{name}-{sha256[:8]}")
         there = _is_whole(home, folder.name, sha256)
     if not there:
-        raise PlaceError(
+        raise StorageError(
             f"{text_of(str(folder))}: the images of {name} are not there any more; name the place "
             "where they are"
         )
     return folder
 
 
-def _datasets(store: str | Path) -> LocalPlace:
+def _datasets(store: str | Path) -> LocalStorage:
     home = datasets(store)
     home.check_writable()
     return home
 
 
-def datasets(store: str | Path) -> LocalPlace:
+def datasets(store: str | Path) -> LocalStorage:
     """Where a store keeps its datasets on this machine."""
     # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
-    home = cast(LocalPlace, place(store)) if is_local(store) else cache()
-    return LocalPlace(home.path("datasets").absolute())
+    home = cast(LocalStorage, open_storage(store)) if is_local(store) else cache()
+    return LocalStorage(home.path("datasets").absolute())
 
 
 def _brought(
-    home: LocalPlace, source: Source, expected: str | None, limits: UnpackLimits
+    home: LocalStorage, source: Source, expected: str | None, limits: UnpackLimits
 ) -> Dataset:
     """The dataset of a source: from the store if it is there, else brought and unpacked."""
     key = sha256_of(source.key.encode())[:32]
@@ -128,7 +128,7 @@ def _brought(
         return there or _anew(home, key, source, expected, limits)
 
 
-def _there(home: LocalPlace, note: str, source: Source, expected: str | None) -> Dataset | None:
+def _there(home: LocalStorage, note: str, source: Source, expected: str | None) -> Dataset | None:
     """The dataset that a note tells of, if the store has it and its source no other by now."""
     known = _read_json(home, note)
     if not known or expected not in (None, known["sha256"]):
@@ -147,7 +147,7 @@ def _there(home: LocalPlace, note: str, source: Source, expected: str | None) ->
 
 
 def _anew(
-    home: LocalPlace, key: str, source: Source, expected: str | None, limits: UnpackLimits
+    home: LocalStorage, key: str, source: Source, expected: str | None, limits: UnpackLimits
 ) -> Dataset:
     """The dataset of a source's archive, brought and unpacked; the source is noted with it."""
     packed = f".archives/{key}"
@@ -163,7 +163,7 @@ def _anew(
     return dataset
 
 
-def _packed(home: LocalPlace, packed: str, source: Source) -> Mark:
+def _packed(home: LocalStorage, packed: str, source: Source) -> Mark:
     """The mark of a source's archive, brought unless an earlier run had no room to unpack it."""
     path = home.path(packed)
     if path.exists():
@@ -178,7 +178,7 @@ def _packed(home: LocalPlace, packed: str, source: Source) -> Mark:
     return mark
 
 
-def _forget(home: LocalPlace, packed: str) -> None:
+def _forget(home: LocalStorage, packed: str) -> None:
     home.remove(packed)
     home.remove(f"{packed}.json")
 
@@ -192,7 +192,7 @@ def _unchanged(source: Source, before: Mark, there: Path) -> Mark | None:
         return before
     try:
         now = source.ask()
-    except (FetchError, PlaceError) as error:
+    except (FetchError, StorageError) as error:
         logger.warning(
             "%s: could not be asked whether it has changed (%s); used as it was fetched: %s",
             *(source.text, error, there),
@@ -216,7 +216,7 @@ def _mark(known: dict[str, Any]) -> Mark:
 
 
 def _unpacked(
-    home: LocalPlace, source: Source, archive: Path, expected: str | None, limits: UnpackLimits
+    home: LocalStorage, source: Source, archive: Path, expected: str | None, limits: UnpackLimits
 ) -> Dataset:
     """The dataset of an archive on this machine, unpacked unless its folder is whole already."""
     sha256 = _digest(archive)
@@ -240,7 +240,7 @@ def _unpacked(
     return Dataset(source.name, home.path(folder), source.text, sha256)
 
 
-def _is_whole(home: LocalPlace, folder: str, sha256: str) -> bool:
+def _is_whole(home: LocalStorage, folder: str, sha256: str) -> bool:
     """Whether a folder holds all of the archive with this sha256: its record was written last."""
     record = f".records/{folder}.json"
     return (
@@ -250,11 +250,11 @@ def _is_whole(home: LocalPlace, folder: str, sha256: str) -> bool:
     )
 
 
-def _read_json(home: LocalPlace, name: str) -> dict[str, Any] | None:
+def _read_json(home: LocalStorage, name: str) -> dict[str, Any] | None:
     return cast(dict[str, Any], json.loads(home.read(name))) if home.exists(name) else None
 
 
-def _write_json(home: LocalPlace, name: str, content: dict[str, Any]) -> None:
+def _write_json(home: LocalStorage, name: str, content: dict[str, Any]) -> None:
     home.write(name, json.dumps(content, indent=2).encode())
 
 
@@ -263,13 +263,13 @@ def _digest(archive: Path) -> str:
         with archive.open("rb") as file:
             return sha256_of_file(file)
     except OSError as error:
-        raise PlaceError(
+        raise StorageError(
             f"{archive}: cannot be read ({error.strerror}); give this user the right to"
         ) from error
 
 
 @contextlib.contextmanager
-def _alone(home: LocalPlace, name: str, what: str) -> Iterator[None]:
+def _alone(home: LocalStorage, name: str, what: str) -> Iterator[None]:
     """Keep other runs off one piece of the work, after theirs is done."""
     with contextlib.ExitStack() as held:
         try:

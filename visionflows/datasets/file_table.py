@@ -22,16 +22,16 @@ from visionflows.datasets.format_names import shown, some
 from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
-from visionflows.images.decode_options import WHOLE, Opening
-from visionflows.images.downscaled_cache import Keeper, Reduced
+from visionflows.images.decode_options import WHOLE, DecodeOptions
+from visionflows.images.downscaled_cache import DownscaledCache, Keeper
 from visionflows.images.formats import Pictures
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, Memory
 from visionflows.images.near_duplicates import signature
 from visionflows.images.open import opened, read_file, why_unread
 from visionflows.storage import cache
-from visionflows.storage.base import Passed
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import Skipped
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 from visionflows.system import decoders
 
@@ -62,7 +62,7 @@ def build_table(
     valid_pct: float = 0.2,
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
-    opening: Opening = WHOLE,
+    opening: DecodeOptions = WHOLE,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
@@ -80,9 +80,9 @@ def build_table(
         raise SettingsError(f"--valid-pct {valid_pct}: give a share between 0 and 1, such as 0.2")
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
-    images = LocalPlace(Path(folder))
-    passed, pictures = Passed(), Pictures(images.head)
-    found = (entry.name for entry in images.walk(None, passed))
+    images = LocalStorage(Path(folder))
+    skipped, pictures = Skipped(), Pictures(images.head)
+    found = (entry.name for entry in images.walk(None, skipped))
     paths = [text_of(name) for name in found if pictures(name)]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
@@ -90,7 +90,7 @@ def build_table(
     table = with_contents(pd.DataFrame(rows), images, max_pixels, opening, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
-    alike = split.look_alikes(usable)
+    alike = split.find_duplicates(usable)
     if "is_valid" in table:
         valid = split.as_given(usable, rule)
     else:
@@ -106,16 +106,16 @@ def build_table(
     log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
     # What its rows cannot tell, or not at once.
-    table.attrs["notes"] = [*passed.lines(), *odd]
-    table.attrs["look_alikes"] = split.notes(usable, valid, alike)
+    table.attrs["notes"] = [*skipped.lines(), *odd]
+    table.attrs["find_duplicates"] = split.notes(usable, valid, alike)
     for note in notes(table):
         log.info("note: %s", note)
     return table
 
 
-def reduced(opening: Opening) -> Reduced:
+def downscaled(opening: DecodeOptions) -> DownscaledCache:
     """The copies of photos that an opening makes smaller, in the cache of this machine."""
-    return Reduced(cache().path("photos"), opening)
+    return DownscaledCache(cache().path("photos"), opening)
 
 
 def notes(table: pd.DataFrame) -> list[str]:
@@ -127,7 +127,7 @@ def notes(table: pd.DataFrame) -> list[str]:
     """
     usable = table[table.status == "ok"]
     return [
-        *(*table.attrs.get("notes", []), *table.attrs.get("look_alikes", [])),
+        *(*table.attrs.get("notes", []), *table.attrs.get("find_duplicates", [])),
         *(*_left_out(table), *_imbalance(usable)),
         *(*_one_sided(usable), *_contradictions(usable)),
     ]
@@ -141,7 +141,7 @@ def fingerprint(table: pd.DataFrame) -> str:
     return sha256_of(json.dumps(rows).encode())
 
 
-def _no_image(images: LocalPlace) -> str:
+def _no_image(images: LocalStorage) -> str:
     """What to say of a folder without images: Kaggle packs archives into an archive."""
     names = [entry.name for entry in images.walk(is_archive_name)]
     if not names:
@@ -156,14 +156,14 @@ def _no_image(images: LocalPlace) -> str:
 
 def with_contents(
     table: pd.DataFrame,
-    images: LocalPlace,
+    images: LocalStorage,
     max_pixels: int,
-    opening: Opening,
+    opening: DecodeOptions,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """The table (path, label and why it has none) with what is in each file, opened once."""
     memory = Memory(max_pixels)
-    keeper = Keeper(reduced(opening))
+    keeper = Keeper(downscaled(opening))
 
     def decoded(data: bytes, sha256: str) -> _Look:
         with opened(data, max_pixels, memory, opening) as picture:

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from visionflows.datasets.folder_layout import TEST, TRAIN, VALID, Layout, divide, role_of
 from visionflows.datasets.format_names import shown, some
 from visionflows.datasets.path_matching import Pictures
-from visionflows.errors import PlaceError, TableError
+from visionflows.errors import StorageError, TableError
 from visionflows.storage import file_in, is_local
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 FILE_COLUMNS = (
     *("file", "file_name", "filename", "filepath", "image", "image_name", "image_path"),
@@ -231,14 +231,14 @@ def _read(where: str, folder: Path) -> tuple[str, str]:
         if source.exists(name):
             break
     else:
-        raise PlaceError(f"{where}: no such file; --labels csv: takes one with path,label")
+        raise StorageError(f"{where}: no such file; --labels csv: takes one with path,label")
     try:
         text = source.read(name).decode("utf-8-sig")
     except OSError as error:
-        raise PlaceError(f"{where}: cannot be read ({error.strerror})") from error
+        raise StorageError(f"{where}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise TableError(f"{where}: not UTF-8 text ({error}); save it as a UTF-8 CSV") from error
-    return text, os.path.abspath(source.root) if isinstance(source, LocalPlace) else ""
+    return text, os.path.abspath(source.root) if isinstance(source, LocalStorage) else ""
 
 
 def _bool(line: _Line, where: str) -> bool:

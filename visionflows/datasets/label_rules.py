@@ -17,7 +17,7 @@ from visionflows.datasets.format_names import shown, some
 from visionflows.datasets.label_csv import csv_rows
 from visionflows.datasets.masks import MASK, masks
 from visionflows.errors import SettingsError, TableError
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 # csv:PLACE#id,breed: the last # counts, as a name may have one too.
 _NAMED = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)
@@ -96,7 +96,7 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
     are NFC. Raises TableError where no image gets a label or the CSV does not fit the folder, and
     PlaceError where there is no such CSV.
     """
-    beside = set() if rule.kind == "csv" else masks(paths, LocalPlace(folder))
+    beside = set() if rule.kind == "csv" else masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in beside]
     if rule.kind == "csv":
         rows, notes = csv_rows(rule.value, rule.columns, folder, paths)

@@ -13,7 +13,7 @@ from collections import defaultdict
 
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import name_of
 
 MASK = "a mask: few colours, beside a picture of the same name"
@@ -28,7 +28,7 @@ _LOOKED_AT = 5  # pictures of a folder
 _MOST = 0.9  # of a folder of masks have their picture elsewhere
 
 
-def masks(paths: list[str], images: Place) -> set[str]:
+def masks(paths: list[str], images: Storage) -> set[str]:
     """Those of a dataset's pictures, by their paths, that are masks of others.
 
     A folder is one of masks where its name says so, nearly all of its pictures have one of the same
@@ -66,13 +66,13 @@ def _stems(path: str) -> tuple[str, str]:
     return stem, _ENDS.sub("", stem)
 
 
-def _have_few_colours(found: list[str], images: Place) -> bool:
+def _have_few_colours(found: list[str], images: Storage) -> bool:
     step = max(len(found) // _LOOKED_AT, 1)
     told = [_has_few_colours(path, images) for path in found[::step][:_LOOKED_AT]]
     return any(told) and False not in told
 
 
-def _has_few_colours(path: str, images: Place) -> bool | None:
+def _has_few_colours(path: str, images: Storage) -> bool | None:
     """Whether a picture has few colours; None where it cannot be opened."""
     try:
         return open_image(images.read(name_of(path))).getcolors(_COLOURS) is not None

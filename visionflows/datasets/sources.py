@@ -20,9 +20,9 @@ from visionflows.datasets.digits import write_digits
 from visionflows.datasets.download import check_url, download, public_url
 from visionflows.datasets.error_pages import check_answer
 from visionflows.datasets.remote_version import Mark, ask
-from visionflows.errors import ArchiveError, FetchError, PlaceError, SettingsError
-from visionflows.storage import file_in, is_local, place
-from visionflows.storage.local import LocalPlace
+from visionflows.errors import ArchiveError, FetchError, SettingsError, StorageError
+from visionflows.storage import file_in, is_local, open_storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import text_of
 
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip)$", re.IGNORECASE)
@@ -51,12 +51,12 @@ def find_source(dataset: str) -> Source:
         return _web(dataset)
     if not is_local(dataset):
         return _stored(dataset)
-    path = os.path.abspath(cast(LocalPlace, place(dataset)).path())
+    path = os.path.abspath(cast(LocalStorage, open_storage(dataset)).path())
     if os.path.isdir(path) or os.path.isfile(path):
         return Source(_stem(path), text_of(path), Path(path))
     if re.fullmatch(r"\w+", dataset):
         return _web(fastai_url(dataset), dataset.lower())._replace(ask=None)
-    raise PlaceError(f"{dataset}: no such file or folder; check the path")
+    raise StorageError(f"{dataset}: no such file or folder; check the path")
 
 
 def fastai_url(name: str) -> str:
@@ -114,7 +114,7 @@ def _stored(archive: str) -> Source:
         with (
             _errors_of(archive),
             there.open_read(name) as file,
-            LocalPlace(path.parent).open_write(path.name) as copy,
+            LocalStorage(path.parent).open_write(path.name) as copy,
         ):
             shutil.copyfileobj(file, copy, 1 << 20)
         return before
@@ -127,7 +127,7 @@ def _errors_of(archive: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise PlaceError(f"{archive}: no such archive; check its name") from error
+        raise StorageError(f"{archive}: no such archive; check its name") from error
     except OSError as error:
         raise FetchError(f"{archive}: {error.strerror or error}; run it again") from error
 

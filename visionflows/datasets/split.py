@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.table")
 
 
-def look_alikes(usable: "pd.DataFrame") -> list[list[str]]:
+def find_duplicates(usable: "pd.DataFrame") -> list[list[str]]:
     """The groups of different contents (their sha256) that look alike, each sorted."""
     contents = usable.drop_duplicates("sha256")
     found = contents.groupby(groups(array_of(contents.signature))).sha256

@@ -23,7 +23,9 @@ FOLDS = 5
 COMPONENTS = 128  # of the features: more learn single images, and cost memory
 
 
-def suspects(features: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -> "pd.DataFrame":
+def label_issues(
+    features: np.ndarray, labels: Sequence[str], classes: Sequence[str]
+) -> "pd.DataFrame":
     """The images whose label is probably wrong: index (of `features`), label, was, confidence.
 
     `features` are float (n, any), `labels` one each; `label` is the suggested one, `was` the given

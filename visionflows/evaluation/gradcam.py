@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 _EPSILON = 1e-5  # of torch's BatchNorm1d
-PLACES = (
+LOCATIONS = (
     3  # a map has so many at least each way: a network of 32 pixels has one, which says nothing
 )
 # Of the head in a bundle's weights: two blocks of batch norm and linear, a ReLU between them.
@@ -32,7 +32,7 @@ def heat_maps(
     for maps of fewer than 3 × 3 places, as those of images of 64 pixels are.
     """
     first = weights.get(f"{_FIRST[1]}.weight")
-    if features.ndim != 4 or min(features.shape[2:]) < PLACES:
+    if features.ndim != 4 or min(features.shape[2:]) < LOCATIONS:
         return None
     if first is None or first.shape[1] != 2 * features.shape[1]:
         return None

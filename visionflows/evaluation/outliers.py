@@ -42,7 +42,7 @@ class Bank:
     k: int
     threshold: float = 1.0
 
-    def oddness(self, features: np.ndarray) -> float:
+    def outlier_score(self, features: np.ndarray) -> float:
         """How far the k-th nearest training image is from one with these features (features,).
 
         In thresholds: over 1 it is an outlier.
@@ -106,12 +106,12 @@ def read_bank(model: Model) -> Bank | None:
         return restored(model.files.read(OUTLIERS), told.k, told.threshold)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{model.place}/{OUTLIERS}: holds no bank of images ({one_line(str(error))}); publish "
+            f"{model.storage}/{OUTLIERS}: holds no bank of images ({one_line(str(error))}); publish "
             "the model again"
         ) from error
 
 
-def threshold_of(oddness: np.ndarray, false_alarms: float) -> float:
+def threshold_of(outlier_score: np.ndarray, false_alarms: float) -> float:
     """The oddness that no more than that share of other images of the same kind has, on average.
 
     The smallest of (n,) that has so many below it that one image more would lie above it in at most
@@ -119,8 +119,8 @@ def threshold_of(oddness: np.ndarray, false_alarms: float) -> float:
     2005: conformal prediction). With fewer than 1 / false_alarms - 1 images there is none that
     could say so, and it is the largest.
     """
-    rank = math.ceil((len(oddness) + 1) * (1 - false_alarms))
-    return float(np.sort(oddness)[min(rank, len(oddness)) - 1])
+    rank = math.ceil((len(outlier_score) + 1) * (1 - false_alarms))
+    return float(np.sort(outlier_score)[min(rank, len(outlier_score)) - 1])
 
 
 def _bank(halves: Sequence[np.ndarray], k: int, threshold: float) -> Bank:

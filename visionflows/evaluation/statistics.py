@@ -77,14 +77,16 @@ def _clumped(common: float, before: Sequence[Share]) -> float:
     prior is the larger."""
     less = min(common, 1 - common)
     prior = PRIOR_SPREAD**2 * less / (1 - less)
-    files, nights = sum(one.whole for one in before), len(before)
+    files, run_records = sum(one.whole for one in before), len(before)
     mean = sum(one.part for one in before) / files
-    if nights < 2 or not 0 < mean < 1:
+    if run_records < 2 or not 0 < mean < 1:
         return prior
     squares = sum(one.whole * (one.value - mean) ** 2 for one in before) / (mean * (1 - mean))
-    room = files - sum(one.whole**2 for one in before) / files - (nights - 1)
-    seen = max((squares - (nights - 1)) / room, 0.0) if room > 0 else 0.0
-    return max(seen, (PRIOR_NIGHTS * prior + (nights - 1) * seen) / (PRIOR_NIGHTS + nights - 1))
+    room = files - sum(one.whole**2 for one in before) / files - (run_records - 1)
+    seen = max((squares - (run_records - 1)) / room, 0.0) if room > 0 else 0.0
+    return max(
+        seen, (PRIOR_NIGHTS * prior + (run_records - 1) * seen) / (PRIOR_NIGHTS + run_records - 1)
+    )
 
 
 def student(t: float, freedom: float) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from visionflows.images import tiff
-from visionflows.images.decode_options import WHOLE, Opening
+from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.transparency import on_white
 
 log = logging.getLogger("visionflows.images")
@@ -24,7 +24,7 @@ OVERSHOOT = 0.01  # of the pixels of a guess may lie above white, or below 0: th
 Strip = Callable[[Image.Image], Image.Image]
 
 
-def to_rgb(image: Image.Image, opening: Opening = WHOLE, factor: int = 1) -> Image.Image:
+def to_rgb(image: Image.Image, opening: DecodeOptions = WHOLE, factor: int = 1) -> Image.Image:
     """The picture in mode RGB; deep greys are scaled rather than clipped.
 
     `factor` is how many pixels become one each way, by their mean (Pillow's Image.reduce); what
@@ -42,7 +42,7 @@ def to_rgb(image: Image.Image, opening: Opening = WHOLE, factor: int = 1) -> Ima
     return whole
 
 
-def _shown(image: Image.Image, opening: Opening) -> Strip | None:
+def _shown(image: Image.Image, opening: DecodeOptions) -> Strip | None:
     """What makes RGB of a strip of the picture; None where it is RGB as it is."""
     clear = opening.transparency == "white" and image.has_transparency_data
     if image.mode == "F" or image.mode.startswith("I"):
@@ -74,7 +74,7 @@ def _grey(strip: Image.Image, scale: tuple[float, float], clear: int | None) -> 
     return Image.fromarray(grey).convert("RGB")
 
 
-def _scale(image: Image.Image, opening: Opening) -> tuple[float, float]:
+def _scale(image: Image.Image, opening: DecodeOptions) -> tuple[float, float]:
     """The values of a deep grey picture that are black and white.
 
     As the file says, by bits a sample, sign, photometric interpretation and smallest and largest

@@ -17,7 +17,7 @@ ENOUGH = 2  # times the network's side: what the shorter side of a scaled pictur
 
 
 @dataclasses.dataclass(frozen=True)
-class Opening:
+class DecodeOptions:
     """How files become pixels.
 
     `transparency`: laid on white, or dropped, which shows the colours that lie unseen.
@@ -46,6 +46,6 @@ class Opening:
         return min(factors, key=lambda factor: size[0] % factor + size[1] % factor)
 
 
-WHOLE = Opening()
+WHOLE = DecodeOptions()
 # Of models from before any of it was recorded.
-BEFORE = Opening("dropped", "guessed", None)
+BEFORE = DecodeOptions("dropped", "guessed", None)

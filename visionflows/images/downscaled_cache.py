@@ -31,7 +31,7 @@ import PIL
 from PIL import Image
 
 from visionflows.hashing import sha256_of
-from visionflows.images.decode_options import Opening
+from visionflows.images.decode_options import DecodeOptions
 
 log = logging.getLogger("visionflows.reduced")
 
@@ -41,11 +41,11 @@ _HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")
 
 
 @dataclasses.dataclass(frozen=True)
-class Reduced:
+class DownscaledCache:
     """The copies of files that an opening, by these libraries, has made smaller."""
 
     folder: Path
-    opening: Opening
+    opening: DecodeOptions
 
     @functools.cached_property  # asked for every picture of every epoch; versions lie in files
     def own(self) -> Path:
@@ -80,7 +80,7 @@ class Keeper:
     stay. Where there is no more room, or no right to write, what is left is decoded every time.
     """
 
-    def __init__(self, copies: Reduced, most: int = MOST_BYTES):
+    def __init__(self, copies: DownscaledCache, most: int = MOST_BYTES):
         self.copies, self.most = copies, most
         self.ours: set[str] = set()
         self._lock = threading.Lock()
@@ -134,7 +134,7 @@ class Keeper:
         for path in self.copies.folder.glob("*/*"):
             with contextlib.suppress(FileNotFoundError):  # a draft that has its name by now
                 told = path.stat()
-                if not _is_draft(path) or told.st_mtime < time.time() - WRITING:
+                if not _is_temporary(path) or told.st_mtime < time.time() - WRITING:
                     found.append((told.st_mtime, told.st_size, path))
         self._older = sorted(found, reverse=True)
         self._bytes = sum(size for _, size, _ in found)
@@ -148,18 +148,18 @@ class Keeper:
         self._full = True
 
 
-def _is_draft(path: Path) -> bool:
+def _is_temporary(path: Path) -> bool:
     return path.name.startswith(".")
 
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or not at all; what a power cut leaves of it has another CRC."""
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        draft.write_bytes(data)
-        os.replace(draft, path)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -30,10 +30,10 @@ def told(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple[str, ..
     """The COLUMNS of a picture, as text; `exif` reads its tags, `size` is its own, upright."""
     base = _read(exif, {})
     shot = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
-    place = _read(lambda: base.get_ifd(ExifTags.IFD.GPSInfo), {})
+    storage = _read(lambda: base.get_ifd(ExifTags.IFD.GPSInfo), {})
     taken_at = _read(lambda: _taken_at(shot), "")
     camera = _read(lambda: _camera(base), "")
-    latitude, longitude = _read(lambda: _position(place), ("", ""))
+    latitude, longitude = _read(lambda: _position(storage), ("", ""))
     return taken_at, camera, latitude, longitude, *map(str, size)
 
 
@@ -67,10 +67,10 @@ def _camera(base: _Tags) -> str:
     return whole[:LONGEST]
 
 
-def _position(place: _Tags) -> tuple[str, str]:
+def _position(storage: _Tags) -> tuple[str, str]:
     """Degrees north and east, to a tenth of a metre; none of both without the other."""
-    north = _degrees(place[_GPS.GPSLatitude], place[_GPS.GPSLatitudeRef], "NS", 90)
-    east = _degrees(place[_GPS.GPSLongitude], place[_GPS.GPSLongitudeRef], "EW", 180)
+    north = _degrees(storage[_GPS.GPSLatitude], storage[_GPS.GPSLatitudeRef], "NS", 90)
+    east = _degrees(storage[_GPS.GPSLongitude], storage[_GPS.GPSLongitudeRef], "EW", 180)
     return f"{round(north, 6) + 0.0:.6f}", f"{round(east, 6) + 0.0:.6f}"  # no minus before a zero
 
 

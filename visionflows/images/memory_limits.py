@@ -53,8 +53,8 @@ def decoding_bytes(image: Image.Image) -> int:
 
 def _scale(image: Image.Image) -> int:
     """How many pixels of a JPEG become one each way, as Pillow's draft was asked."""
-    draft: tuple[int, ...] = getattr(image, "decoderconfig", ())
-    return draft[0] if draft and image.format in ("JPEG", "MPO") else 1
+    checkpoint: tuple[int, ...] = getattr(image, "decoderconfig", ())
+    return checkpoint[0] if checkpoint and image.format in ("JPEG", "MPO") else 1
 
 
 class Memory:

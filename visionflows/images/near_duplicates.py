@@ -80,7 +80,7 @@ def groups(array: np.ndarray) -> np.ndarray:
     return root
 
 
-def first_alike(array: np.ndarray, known: int | None = None) -> np.ndarray:
+def first_duplicate(array: np.ndarray, known: int | None = None) -> np.ndarray:
     """The first before each picture that it looks like: int64 (n,) of indices, -1 for none.
 
     With `known`, of the so many first ones, for those that come after them.
@@ -112,9 +112,9 @@ def _candidates(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         begins = np.searchsorted(keys, keys)  # of its run of equal ones
-        place = np.arange(len(keys)) - begins
-        for at in range(min(int(place.max(initial=0)), FIRST)):
-            later = np.flatnonzero(place > at)
+        storage = np.arange(len(keys)) - begins
+        for at in range(min(int(storage.max(initial=0)), FIRST)):
+            later = np.flatnonzero(storage > at)
             yield known[order[begins[later] + at]], known[order[later]]
 
 

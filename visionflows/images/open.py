@@ -25,7 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from visionflows.bounded_read import TooLarge, content_of
 from visionflows.images import tiff
 from visionflows.images.bit_depth import to_rgb
-from visionflows.images.decode_options import ENOUGH, WHOLE, Opening
+from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
 from visionflows.images.image_status import BadImage
 from visionflows.images.jpeg import has_many_scans
@@ -51,7 +51,7 @@ def open_image(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
-    opening: Opening = WHOLE,
+    opening: DecodeOptions = WHOLE,
 ) -> Image.Image:
     """The picture in a file or in the bytes of one, upright, mode RGB, 8 bits a channel.
 
@@ -69,7 +69,7 @@ def pixels(
     method: ResizeMethod,
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
-    opening: Opening = WHOLE,
+    opening: DecodeOptions = WHOLE,
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown; as open_image. Raises BadImage."""
     with opened(source, max_pixels, memory, opening) as picture:
@@ -93,7 +93,7 @@ def opened(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
     memory: Memory | None = None,
-    opening: Opening = WHOLE,
+    opening: DecodeOptions = WHOLE,
 ) -> Iterator[Shown]:
     """The picture of open_image, with the room that it takes, for the block. Raises BadImage."""
     with _reasons(), _decoded(source, max_pixels, memory, opening) as picture:
@@ -102,7 +102,10 @@ def opened(
 
 @contextlib.contextmanager
 def _decoded(
-    source: str | os.PathLike[str] | bytes, max_pixels: int, memory: Memory | None, opening: Opening
+    source: str | os.PathLike[str] | bytes,
+    max_pixels: int,
+    memory: Memory | None,
+    opening: DecodeOptions,
 ) -> Iterator[Shown]:
     memory = memory or memory_of_process(max_pixels)
     data = source if isinstance(source, bytes) else read_file(source, memory)
@@ -143,7 +146,7 @@ def _refusal(data: bytes, kind: Kind | None, error: Exception | None) -> Excepti
 def _shown(
     version: Version,
     kind: Kind | None,
-    opening: Opening,
+    opening: DecodeOptions,
     limits: tuple[int, Memory],
     room: contextlib.ExitStack,
 ) -> Shown:

@@ -78,7 +78,7 @@ def _png(data: bytes) -> bytes | None:
             if _png_makes_pixels(data, at):
                 return None
             following = [_png_found(data, name, at + 1) for name in (*_PNG_PIXELS, b"eXIf")]
-            at = min((place for place in following if place >= 0), default=-1)
+            at = min((storage for storage in following if storage >= 0), default=-1)
             if at < 0:
                 return None
             continue
@@ -143,8 +143,8 @@ def _webp(data: bytes) -> bytes | None:
         if end > len(data) or not name.isascii():
             if name in _WEBP_PIXELS:
                 return None
-            places = [data.find(known, at + 1) for known in (*_WEBP_PIXELS, b"EXIF")]
-            at = min((place for place in places if place >= 0), default=len(data))
+            locations = [data.find(known, at + 1) for known in (*_WEBP_PIXELS, b"EXIF")]
+            at = min((storage for storage in locations if storage >= 0), default=len(data))
             continue
         if name == b"VP8X":
             flags = data[at + 8] & 0b01_1010  # alpha, EXIF, animation; what is dropped is not told
@@ -216,8 +216,8 @@ def _tiff(data: bytes) -> bytes | None:
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-    place = 8 if big else 4
-    (at,) = struct.unpack_from(order + offset, data, place)
+    storage = 8 if big else 4
+    (at,) = struct.unpack_from(order + offset, data, storage)
     (entries,) = struct.unpack_from(order + count, data, at)
     first = at + struct.calcsize(count)
     kept = []
@@ -227,7 +227,7 @@ def _tiff(data: bytes) -> bytes | None:
             kept.append(data[at : at + entry])
     padded = data + bytes(-len(data) % 8)
     directory = struct.pack(order + count, len(kept)) + b"".join(kept)
-    moved = padded[:place] + struct.pack(order + offset, len(padded))
+    moved = padded[:storage] + struct.pack(order + offset, len(padded))
     return moved + padded[len(moved) :] + directory + struct.pack(order + offset, 0)
 
 

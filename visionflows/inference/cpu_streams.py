@@ -16,7 +16,7 @@ import numpy as np
 from visionflows.inference.decoding import Batch, Row, as_entry
 from visionflows.inference.engine import Answers, Engine, EngineSettings
 from visionflows.models.artifact import Model
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.system import DECODER, cores, decoders, processor
 
 BATCH = 16
@@ -53,15 +53,15 @@ class StreamsEngine(Engine):
     def one_core(self) -> None:
         """What a new stream does first; it has one core to itself."""
 
-    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+    def stream(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch of files, in order: see Engine.stream."""
         pending: collections.deque[_Pending] = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, initializer=self.one_core)
         try:
             for files in batches:
                 # Where reading takes time it begins here, a few batches ahead of the decoders.
-                contents = self.decoder.ahead(place, files)
-                rows = pool.submit(self._rows, place, files, contents)
+                contents = self.decoder.ahead(storage, files)
+                rows = pool.submit(self._rows, storage, files, contents)
                 pending.append(_Pending(rows, self._bytes_ahead(files)))
                 while self._enough(pending):
                     yield pending.popleft().rows.result()
@@ -81,8 +81,10 @@ class StreamsEngine(Engine):
         waiting = sum(batch.bytes for batch in pending)
         return len(pending) > self.workers and waiting > self.decoder.memory.ahead_together
 
-    def _rows(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> list[Row]:
-        decoded = self.decoder.decode(place, files, contents)
+    def _rows(
+        self, storage: Storage, files: Batch, contents: Iterator[bytes | OSError]
+    ) -> list[Row]:
+        decoded = self.decoder.decode(storage, files, contents)
         started = time.perf_counter()
         answers = self.forward(decoded.pixels[: decoded.good]) if decoded.good else None
         return self.filled(decoded, answers, (time.perf_counter() - started) / self.workers)

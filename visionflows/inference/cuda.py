@@ -27,7 +27,7 @@ from visionflows.inference.engine import Answers, Engine, EngineSettings
 from visionflows.inference.precision_policy import precision_of
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.system import DECODER, cores, decoders
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class GpuEngine(Engine):
         """The network's own answers: see Engine.forward."""
         return self.network.answers(pixels, self.asks_features)
 
-    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+    def stream(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch, in order. Raises RunError where a decode process dies."""
         pending: collections.deque[_Pending] = collections.deque()
-        for decoded in _told(_loader(self, place, batches)):
+        for decoded in _told(_loader(self, storage, batches)):
             pending.append(_sent(self, decoded))
             if len(pending) > IN_FLIGHT:
                 yield _received(self, pending.popleft())
@@ -86,11 +86,11 @@ def decode_processes(batch_size: int, side: int) -> int:
     return min(decoders(max(DECODER, waiting)), max(cores() - 1, 1))
 
 
-def _loader(engine: Engine, place: Place, batches: Iterable[Batch]) -> "DataLoader[Decoded]":
+def _loader(engine: Engine, storage: Storage, batches: Iterable[Batch]) -> "DataLoader[Decoded]":
     from torch.utils.data import DataLoader
 
     return DataLoader(
-        _Files(engine.decoder, place),  # type: ignore[arg-type]  # Dataset itself needs torch
+        _Files(engine.decoder, storage),  # type: ignore[arg-type]  # Dataset itself needs torch
         batch_size=None,  # an item of the dataset is a batch already
         sampler=batches,
         num_workers=engine.workers,
@@ -104,13 +104,13 @@ def _loader(engine: Engine, place: Place, batches: Iterable[Batch]) -> "DataLoad
 class _Files:
     """A dataset whose items are decoded batches and whose indices are batches of files."""
 
-    def __init__(self, decoder: Decoder, place: Place):
-        self.decoder, self.place = decoder, place
+    def __init__(self, decoder: Decoder, storage: Storage):
+        self.decoder, self.storage = decoder, storage
 
     def __getitem__(self, files: Batch) -> Decoded:
         import torch
 
-        decoded = self.decoder(self.place, files)
+        decoded = self.decoder(self.storage, files)
         # A tensor from here to the device: the loader shares and pins those.
         return decoded._replace(pixels=cast(np.ndarray, torch.from_numpy(decoded.pixels)))
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from visionflows.bounded_read import TooLarge
 from visionflows.hashing import sha256_of
-from visionflows.images.decode_options import WHOLE, Opening
+from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.exif import told
 from visionflows.images.image_status import BadImage, Status
 from visionflows.images.memory_limits import Memory
 from visionflows.images.near_duplicates import signature
 from visionflows.images.open import opened, why_unread
 from visionflows.images.resize import ResizeMethod
-from visionflows.storage.base import Entry, Place, ReadFailed
+from visionflows.storage.base import Entry, ReadFailed, Storage
 
 # Files of a batch: as they were listed, or by their names alone.
 Batch = list[Entry] | list[str]
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     sha256: str
     about: tuple[str, ...] = ()
     features: np.ndarray | None = None
-    oddness: float | None = None
+    outlier_score: float | None = None
 
 
 class Decoded(NamedTuple):
@@ -73,20 +73,22 @@ class Decoder:
         resize: ResizeMethod,
         max_pixels: int,
         memory: Memory | None = None,
-        opening: Opening = WHOLE,
+        opening: DecodeOptions = WHOLE,
     ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
         self.max_pixels, self.memory = max_pixels, memory or Memory(max_pixels)
-        self.opening, self.exif, self.look_alikes = opening, False, False
+        self.opening, self.exif, self.find_duplicates = opening, False, False
 
-    def __call__(self, place: Place, files: Batch) -> Decoded:
-        return self.decode(place, files, self.ahead(place, files))
+    def __call__(self, storage: Storage, files: Batch) -> Decoded:
+        return self.decode(storage, files, self.ahead(storage, files))
 
-    def ahead(self, place: Place, files: Batch) -> Iterator[bytes | OSError]:
+    def ahead(self, storage: Storage, files: Batch) -> Iterator[bytes | OSError]:
         """The contents of files, read from now on; a TooLarge for each that waits for its turn."""
-        return place.read_many(map(as_entry, files), self.memory.ahead)
+        return storage.read_many(map(as_entry, files), self.memory.ahead)
 
-    def decode(self, place: Place, files: Batch, contents: Iterator[bytes | OSError]) -> Decoded:
+    def decode(
+        self, storage: Storage, files: Batch, contents: Iterator[bytes | OSError]
+    ) -> Decoded:
         """The batch of files from their contents, each decoded as it arrives."""
         started, reading = time.perf_counter(), 0.0
         batch = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
@@ -98,7 +100,7 @@ class Decoder:
             with contextlib.ExitStack() as room:
                 if isinstance(content, TooLarge) and content.size <= self.memory.encoded:
                     room.enter_context(self.memory.file(content.size))
-                    (content,) = place.read_many([entry], self.memory.encoded)
+                    (content,) = storage.read_many([entry], self.memory.encoded)
                 reading += time.perf_counter() - asked
                 rows.append(self._decode(entry.name, content, batch, good))
             good += rows[-1].status == "ok"
@@ -113,7 +115,7 @@ class Decoder:
             with opened(content, self.max_pixels, self.memory, self.opening) as picture:
                 batch[at] = picture.pixels(self.side, self.resize)
                 about = told(picture.exif, picture.size) if self.exif else ()
-                if self.look_alikes:
+                if self.find_duplicates:
                     about = (*about, "", signature(picture.image).hex())
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)

@@ -26,7 +26,7 @@ from visionflows.images.open import open_image
 from visionflows.images.resize import resized
 from visionflows.inference.decoding import Batch, Decoded, Decoder, Row
 from visionflows.models.artifact import Model, selfcheck_images
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.system import computing
 
 log = logging.getLogger("visionflows.inference")
@@ -87,7 +87,7 @@ class EngineSettings(BaseModel):
     raw: bool = Field(
         False, description="Probabilities as the network gives them, not calibrated ones."
     )
-    look_alikes: bool = Field(
+    find_duplicates: bool = Field(
         False,
         description="Columns that name a file of the training, and one before it in this run, "
         "that a picture is again: the same bytes, or the same photo resized, recompressed or cut "
@@ -130,7 +130,7 @@ class Engine(abc.ABC):
         shape = model.info.image_size, model.info.resize
         self.opening = model.info.opening(settings.decode)
         self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory, self.opening)
-        self.decoder.exif, self.decoder.look_alikes = settings.exif, settings.look_alikes
+        self.decoder.exif, self.decoder.find_duplicates = settings.exif, settings.find_duplicates
         self.bank = read_bank(model)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
@@ -175,17 +175,17 @@ class Engine(abc.ABC):
         return self.forward(pixels).probabilities
 
     @abc.abstractmethod
-    def stream(self, place: Place, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+    def stream(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch of files, in order, computed ahead of being asked for.
 
         Batches are taken from the iterable only a few ahead, so that memory stays flat.
         """
 
-    def answers(self, place: Place, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def answers(self, storage: Storage, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The probabilities of each file, by its name; one that cannot be shown is left out."""
         size = self.batch_size
         batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-        rows = (row for batch in self.stream(place, batches) for row in batch)
+        rows = (row for batch in self.stream(storage, batches) for row in batch)
         return {row.name: row.probabilities for row in rows if row.probabilities is not None}
 
     def self_check(self) -> float:
@@ -198,7 +198,7 @@ class Engine(abc.ABC):
         difference = float(np.abs(self.probabilities(pixels) - expected).max())
         if not difference <= TOLERANCES[self.precision]:
             raise ModelError(
-                f"{self.model.place}: fails its self-check in {self.precision} (probabilities are "
+                f"{self.model.storage}: fails its self-check in {self.precision} (probabilities are "
                 f"off by {difference:.2g}); score with the versions in model.json, or publish again"
             )
         return difference
@@ -222,5 +222,5 @@ class Engine(abc.ABC):
             if answers.features is not None:
                 own = answers.features[at]
                 told |= {"features": own} if self.features else {}
-                told |= {"oddness": self.bank.oddness(own)} if self.bank else {}
+                told |= {"outlier_score": self.bank.outlier_score(own)} if self.bank else {}
             yield told

@@ -163,7 +163,7 @@ class OpenVinoEngine(StreamsEngine):
 
     def _cannot(self, error: RuntimeError) -> ModelError:
         return ModelError(
-            f"{self.model.place}: OpenVINO cannot run its network ({one_line(str(error))}); "
+            f"{self.model.storage}: OpenVINO cannot run its network ({one_line(str(error))}); "
             "score with --engine torch"
         )
 

@@ -17,21 +17,25 @@ CONFIDENCE = 0.95  # … and it must be this sure that they do
 _PLENTY = 10**7  # images: more than was ever asked, or any number of flips that is told of takes
 
 
-def carries(images: int, flips: int) -> bool:
+def supports(images: int, disagreements: int) -> bool:
     """Whether so few flips among so many images show that 99.5 % of the labels agree.
 
     The upper bound on the rate of flips, exact binomial, one-sided at 95 % (C. J. Clopper and E. S.
     Pearson, Biometrika 26, 1934), is at most 0.5 %: were the rate 0.5 %, so few flips or fewer
     would be seen in no more than 5 % of such samples. 598 images without a flip, 947 with one.
     """
-    if images > _PLENTY or not 0 <= flips <= (1 - LEAST) * images:  # no count of ours; too often
+    if (
+        images > _PLENTY or not 0 <= disagreements <= (1 - LEAST) * images
+    ):  # no count of ours; too often
         return False
-    return at_most(flips, images, 1 - LEAST) <= 1 - CONFIDENCE
+    return at_most(disagreements, images, 1 - LEAST) <= 1 - CONFIDENCE
 
 
-def needed(flips: int) -> int:
+def needed(disagreements: int) -> int:
     """The fewest images that carry the claim with so many flips among them."""
-    return bisect.bisect_left(range(_PLENTY), True, key=lambda images: carries(images, flips))
+    return bisect.bisect_left(
+        range(_PLENTY), True, key=lambda images: supports(images, disagreements)
+    )
 
 
 def precision_of(info: ModelInfo, wanted: str, kernels: Mapping[str, str]) -> str:
@@ -53,6 +57,6 @@ def allowed(info: ModelInfo, precision: str, kernel: str) -> bool:
     to be read: one that computes otherwise fails the self-check of every load.
     """
     found = {"bfloat16": info.precision.agreement, "int8": info.precision.int8}[precision]
-    if found is None or found.auto != precision or not carries(found.images, found.flips):
+    if found is None or found.auto != precision or not supports(found.images, found.disagreements):
         return False
     return bool(kernel) and found.kernel == kernel

@@ -23,7 +23,7 @@ from visionflows.hashing import sha256_of
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.models.schema import ModelInfo
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.storage.local_cache import forget, local_copy
 from visionflows.versioned_json import NewerError, NotSoError
 
@@ -46,15 +46,15 @@ _SCORING_FILES = ("weights.safetensors", "files.csv", "selfcheck/expected.csv")
 class Model:
     """A bundle that was found whole: what model.json says, its digest, and where it lies."""
 
-    place: Place
+    storage: Storage
     info: ModelInfo
     digest: str
-    copy: Place | None = None
+    copy: Storage | None = None
 
     @property
-    def files(self) -> Place:
+    def files(self) -> Storage:
         """Where its files are read: on this machine, whatever its place."""
-        return self.copy or self.place
+        return self.copy or self.storage
 
     @property
     def classes(self) -> list[str]:
@@ -70,7 +70,7 @@ class Model:
         return f"{self.info.name}@{self.info.version}"
 
 
-def load(where: Place) -> Model:
+def load(where: Storage) -> Model:
     """The model in a bundle, every file it needs found as it was published.
 
     Raises ModelError for one that is missing, incomplete, newer than this code, or changed.
@@ -83,7 +83,7 @@ def load(where: Place) -> Model:
     return _checked(Model(where, read_info(where, text), sha256_of(text)), text)
 
 
-def model_json(where: Place) -> bytes:
+def model_json(where: Storage) -> bytes:
     """The model.json of a bundle, as it lies there. Raises ModelError where it cannot be read."""
     try:
         return where.read("model.json")
@@ -94,7 +94,7 @@ def model_json(where: Place) -> bytes:
         ) from error
 
 
-def read_info(where: Place, text: bytes) -> ModelInfo:
+def read_info(where: Storage, text: bytes) -> ModelInfo:
     """What the model.json of a bundle says. Raises ModelError where it is not so."""
     try:
         return ModelInfo.read(text)
@@ -108,19 +108,21 @@ def _checked(model: Model, text: bytes) -> Model:
     """The model with its files on this machine, each as it was published."""
     for name in _SCORING_FILES:
         if name not in model.info.files:
-            raise ModelError(f"{model.place}/model.json: names no {name}; publish the model again")
+            raise ModelError(
+                f"{model.storage}/model.json: names no {name}; publish the model again"
+            )
     needed = {
         name: sha256
         for name, sha256 in model.info.files.items()
         if name in (*_SCORING_FILES, VALIDATION, OUTLIERS, ONNX, *INT8)
         or name.startswith("selfcheck/")
     }
-    files = local_copy(model.place, needed, text, model.digest)
+    files = local_copy(model.storage, needed, text, model.digest)
     try:
         for name, sha256 in needed.items():
             _check_file(files, name, sha256)
     except ModelError:
-        if files is not model.place:
+        if files is not model.storage:
             forget(model.digest)  # the next run brings it anew
         raise
     return dataclasses.replace(model, copy=files)
@@ -141,7 +143,7 @@ def network_of(model: Model) -> "nn.Module":
     # What a network of another shape, or a size it cannot have, makes torchvision and timm raise.
     except (RuntimeError, ValueError, AssertionError, SafetensorError) as error:
         raise ModelError(
-            f"{model.place}: its weights do not fit {info.architecture} as torchvision "
+            f"{model.storage}: its weights do not fit {info.architecture} as torchvision "
             f"{metadata.version('torchvision')} builds it; score with the versions in model.json"
         ) from error
     return network.eval()
@@ -179,10 +181,10 @@ def _opened(model: Model, name: str) -> bytes:
 
 
 def _no_selfcheck(model: Model, why: str) -> ModelError:
-    return ModelError(f"{model.place}/selfcheck: {one_line(why)}; publish the model again")
+    return ModelError(f"{model.storage}/selfcheck: {one_line(why)}; publish the model again")
 
 
-def _check_file(where: Place, name: str, sha256: str) -> None:
+def _check_file(where: Storage, name: str, sha256: str) -> None:
     try:
         data = where.read(name)
     except FileNotFoundError as error:

@@ -31,8 +31,8 @@ class Agreement(Open):
     images: Count = 0
     labels: float | None = None
     largest_difference: float = 0.0
-    flips: Count = 0
-    far_flips: Count = 0
+    disagreements: Count = 0
+    far_disagreements: Count = 0
     trained_on: Count = 0
     device: str = ""
     kernel: str = ""
@@ -47,7 +47,7 @@ class DecodeAgreement(Open):
     """How answers of large images decoded whole and smaller compare: training.decoding."""
 
     images: Count = 0
-    flips: Count = 0
+    disagreements: Count = 0
     largest_difference: float = 0.0
     mean_difference: float = 0.0
 

@@ -24,8 +24,8 @@ from pydantic import ConfigDict
 
 from visionflows.models.references import is_name, version_in
 from visionflows.models.schema import Name
-from visionflows.storage import place
-from visionflows.storage.base import Place
+from visionflows.storage import open_storage
+from visionflows.storage.base import Storage
 from visionflows.versioned_json import NotSoError, Stored
 
 log = logging.getLogger("visionflows.models")
@@ -66,7 +66,7 @@ def made(name: str, alias: str, version: str, flow_run: str = "", why: str = "")
     return Promotion.model_validate({"schema_version": Promotion.VERSION, **told})
 
 
-def promote(models: Place, promotion: Promotion) -> None:
+def promote(models: Storage, promotion: Promotion) -> None:
     """Let an alias mean a version and keep the record of it; `models` is the model's folder.
 
     Of two at once each finds what the other has done. Raises PlaceError where either cannot be
@@ -97,7 +97,7 @@ def promotions(name: str, store: str | Path) -> list[Promotion]:
     """The promotions of a model, newest first; a file that is none is only logged."""
     if not is_name(name):
         return []
-    where = place(store).sub(f"models/{name}/{_FOLDER}")
+    where = open_storage(store).sub(f"models/{name}/{_FOLDER}")
     if not where.exists():
         return []
     entries = [entry for entry in where.walk() if entry.name.endswith(".json")]

@@ -23,15 +23,15 @@ from visionflows.models import promotion_history
 from visionflows.models.artifact import load, model_json, read_info
 from visionflows.models.references import is_name, version_in
 from visionflows.models.schema import ModelInfo
-from visionflows.storage import place
-from visionflows.storage.base import Place
+from visionflows.storage import open_storage
+from visionflows.storage.base import Storage
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("visionflows.models")
 
-_OF_DRAFTS = (  # what of a draft is published
+_OF_CHECKPOINTS = (  # what of a draft is published
     *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
     *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors", "suspects.csv"),
 )
@@ -51,7 +51,7 @@ def new_version() -> str:
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
 
 
-def publish(draft: Path, store: str | Path, info: ModelInfo, table: "pd.DataFrame") -> str:
+def publish(checkpoint: Path, store: str | Path, info: ModelInfo, table: "pd.DataFrame") -> str:
     """The place of a new bundle made of a draft; `latest` means it from now on.
 
     `draft` holds weights.safetensors, selfcheck/ and pictures/ (as fine_tune and evaluate leave
@@ -59,14 +59,14 @@ def publish(draft: Path, store: str | Path, info: ModelInfo, table: "pd.DataFram
     matrix becomes a file of its own. The bundle can be found once its model.json, the last file
     written, is there.
     """
-    target = place(store).sub(f"models/{info.name}/{info.version}")
-    source = place(draft)
+    target = open_storage(store).sub(f"models/{info.name}/{info.version}")
+    source = open_storage(checkpoint)
     target.write("files.csv", _files_csv(table))
     if info.metrics.confusion:
         target.write("confusion.csv", _confusion_csv(info))
         info = info.without_confusion()
     for entry in source.walk():
-        if entry.name.startswith(_OF_DRAFTS):
+        if entry.name.startswith(_OF_CHECKPOINTS):
             target.write(entry.name, source.read(entry.name))
     files = {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()}
     target.write("model.json", info.model_copy(update={"files": files}).text())
@@ -77,7 +77,7 @@ def publish(draft: Path, store: str | Path, info: ModelInfo, table: "pd.DataFram
 
 def _advance(store: str | Path, name: str, version: str) -> None:
     """Let `latest` mean a version, unless somebody has published a newer one meanwhile."""
-    place(store).sub(f"models/{name}").update(
+    open_storage(store).sub(f"models/{name}").update(
         "aliases/latest",
         lambda means: None if version_in(means) > version else f"{version}\n".encode(),
     )
@@ -91,7 +91,7 @@ def set_alias(
     Raises ModelError where there is no such version.
     """
     check_name(alias)
-    models = place(store).sub(f"models/{name}")
+    models = open_storage(store).sub(f"models/{name}")
     if not (is_name(version) and models.exists(f"{version}/model.json")):
         raise ModelError(
             f"{name}@{version}: no such version to promote; `visionflows models list` names them"
@@ -115,13 +115,13 @@ def promote(
 
 def aliases_of(name: str, store: str | Path) -> dict[str, str]:
     """The version that each alias of a model means, empty where its file holds none."""
-    models = place(store).sub(f"models/{name}")
+    models = open_storage(store).sub(f"models/{name}")
     return {alias: version_in(models.read(f"aliases/{alias}")) for alias in models.names("aliases")}
 
 
 def meant(name: str, alias: str, store: str | Path) -> str:
     """The version that `name@alias` means; empty where it means none."""
-    models = place(store).sub(f"models/{name}")
+    models = open_storage(store).sub(f"models/{name}")
     file = f"aliases/{alias}"
     return version_in(models.read(file)) if models.exists(file) else ""
 
@@ -135,7 +135,7 @@ class Listed(NamedTuple):
 
 def catalogue(store: str | Path) -> list[Listed]:
     """Every published version, by name, newest first; one that cannot be read is only logged."""
-    models, rows = place(store).sub("models"), []
+    models, rows = open_storage(store).sub("models"), []
     for name in filter(is_name, models.names()):
         aliases = aliases_of(name, store)
         for version in filter(is_name, reversed(models.names(name))):
@@ -145,7 +145,7 @@ def catalogue(store: str | Path) -> list[Listed]:
     return rows
 
 
-def _listed(where: Place, aliases: list[str]) -> list[Listed]:
+def _listed(where: Storage, aliases: list[str]) -> list[Listed]:
     try:
         return [Listed(read_info(where, model_json(where)), aliases)]
     except ModelError as error:
@@ -153,13 +153,13 @@ def _listed(where: Place, aliases: list[str]) -> list[Listed]:
         return []
 
 
-def find(model: str, store: str | Path) -> Place:
+def find(model: str, store: str | Path) -> Storage:
     """The place of the bundle that `pets`, `pets@production`, `pets@<version>` or a place means.
 
     Raises ModelError, naming what there is, where nothing of that name was published.
     """
     if "/" in model or model.startswith("."):
-        return place(model)
+        return open_storage(model)
     name, _, reference = model.partition("@")
     reference = reference or "latest"
     if not (is_name(name) and is_name(reference)):
@@ -167,7 +167,7 @@ def find(model: str, store: str | Path) -> Place:
             f"{one_line(model)}: names no model; write pets, pets@production, pets@<version>, or "
             "the place of a bundle"
         )
-    models = place(store).sub("models")
+    models = open_storage(store).sub("models")
     if not models.names(name):
         known = ", ".join(models.names()) or "none yet; `visionflows train` makes one"
         raise ModelError(f"{name}: no such model in {store}; there is {known}")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, field_validator
 
-from visionflows.images.decode_options import Decode, Decoding, Depth, Opening, Transparency
+from visionflows.images.decode_options import Decode, DecodeOptions, Decoding, Depth, Transparency
 from visionflows.images.resize import ResizeMethod
 from visionflows.models.metrics_schema import (
     Agreement,
@@ -60,13 +60,13 @@ class Corrections(Open):
     files: list[str] = Field(default_factory=list)
     taken: Count = 0
     changed: Count = 0
-    brought: Count = 0
+    imported: Count = 0
     left_out: Count = 0
     lost: Count = 0
     in_validation: bool = False
 
 
-class Suspects(Open):
+class LabelIssues(Open):
     """How many of the images that were judged have a label that is probably wrong, by the features
     of the `pretrained` or the `fine-tuned` network: visionflows.training.evidence.label_issues."""
 
@@ -157,7 +157,7 @@ class ModelInfo(Stored):
     labels: str = ""
     precision: Precision = Precision()
     dataset: DatasetInfo = DatasetInfo()
-    suspects: Suspects | None = None
+    label_issues: LabelIssues | None = None
     split: Split = Split()
     lineage: Lineage = Lineage()
     training: Training = Training()
@@ -186,9 +186,9 @@ class ModelInfo(Stored):
         precision = self.precision.model_copy(update={name: agreement})
         return self.model_copy(update={"precision": precision})
 
-    def with_suspects(self, found: dict[str, Any]) -> Self:
+    def with_label_issues(self, found: dict[str, Any]) -> Self:
         """The same, with how many labels are probably wrong."""
-        return self.model_copy(update={"suspects": Suspects.model_validate(found)})
+        return self.model_copy(update={"label_issues": LabelIssues.model_validate(found)})
 
     def with_decoding(self, found: dict[str, Any]) -> Self:
         """The same, with how answers of large images decoded whole and smaller compare."""
@@ -203,11 +203,11 @@ class ModelInfo(Stored):
         told = {"parent": parent, "flow_run": flow_run}
         return self.model_copy(update={"lineage": Lineage.model_validate(told)})
 
-    def opening(self, decoding: Decoding = "auto") -> Opening:
+    def opening(self, decoding: Decoding = "auto") -> DecodeOptions:
         """How files become pixels; `decoding` overrules how large ones are decoded."""
         decode = self.decode if decoding == "auto" else decoding
         side = self.image_size if decode == "scaled" else None
-        return Opening(self.transparency, self.depth, side)
+        return DecodeOptions(self.transparency, self.depth, side)
 
     def without_confusion(self) -> Self:
         """The same, but for the confusion matrix: 1,000 classes have a million counts."""

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from visionflows.evaluation.statistics import holm
 from visionflows.monitoring.drift_tests import FEW, NEVER, QUANTITIES, Gap, Quantity, gap
-from visionflows.monitoring.run_records import Drift, Finding, Night, Tally
+from visionflows.monitoring.run_records import Drift, Finding, RunRecord, Tally
 
 NIGHTLY = 1 / 400  # the chance that an ordinary night warns, at most
 WINDOW, LASTING = 28, 3  # nights
@@ -29,99 +29,106 @@ class _Look(NamedTuple):
 
     quantity: Quantity
     against: Literal["history", "validation"]
-    nights: int
+    run_records: int
     files: int
     gap: Gap
     threshold: float
 
 
-def judged(night: Night, nights: Sequence[Night], validation: Tally | None = None) -> Drift:
+def judged(
+    run_record: RunRecord, run_records: Sequence[RunRecord], validation: Tally | None = None
+) -> Drift:
     """What a night is, beside those before it, the oldest first; and beside validation."""
-    same = [one for one in nights if one.kind == night.kind]
+    same = [one for one in run_records if one.kind == run_record.kind]
     looks: list[_Look] = []
-    if night.tally.found >= FEW:
-        looks = [*_at_history(night, same), *_at_validation(night, same, validation)]
+    if run_record.tally.found >= FEW:
+        looks = [*_at_history(run_record, same), *_at_validation(run_record, same, validation)]
     corrected = holm([look.gap.chance for look in looks])
     findings = [_finding(*both, same) for both in zip(looks, corrected, strict=True)]
-    notes = [*_notes(night, nights, same, validation)]
+    notes = [*_notes(run_record, run_records, same, validation)]
     notes += [
         f"{one.quantity}: warned {LASTING} nights in a row; from now on this is what is usual"
         for one in findings
         if one.anew
     ]
-    return Drift(night=night.started, alpha=NIGHTLY, findings=findings, notes=notes)
+    return Drift(run_record=run_record.started, alpha=NIGHTLY, findings=findings, notes=notes)
 
 
-def comparable(quantity: str, same: Sequence[Night]) -> list[Night]:
+def comparable(quantity: str, same: Sequence[RunRecord]) -> list[RunRecord]:
     """The nights that a new one is compared with in a quantity, by what was found of them."""
-    chosen: list[Night] = []
-    for night in reversed(same):
-        found = night.drift.finding(quantity) if night.drift else None
-        odd = found is not None and found.warns and found.nights >= LEARNT
+    chosen: list[RunRecord] = []
+    for run_record in reversed(same):
+        found = run_record.drift.finding(quantity) if run_record.drift else None
+        odd = found is not None and found.warns and found.run_records >= LEARNT
         anew = found is not None and found.anew
-        if anew or (night.status == "done" and night.tally.found >= FEW and not odd):
-            chosen.append(night)
+        if anew or (run_record.status == "done" and run_record.tally.found >= FEW and not odd):
+            chosen.append(run_record)
         if anew or len(chosen) == WINDOW:
             break
     return chosen[::-1]
 
 
-def _at_history(night: Night, same: Sequence[Night]) -> Iterable[_Look]:
+def _at_history(run_record: RunRecord, same: Sequence[RunRecord]) -> Iterable[_Look]:
     for quantity in QUANTITIES:
         before = [one.tally.of(quantity.field) for one in comparable(quantity.name, same)]
-        found = gap(quantity, night.tally.of(quantity.field), before)
+        found = gap(quantity, run_record.tally.of(quantity.field), before)
         if found:
             files = sum(sum(counts.values()) for counts in before)
             yield _Look(quantity, "history", len(before), files, found, quantity.matters)
 
 
-def _at_validation(night: Night, same: Sequence[Night], told: Tally | None) -> Iterable[_Look]:
+def _at_validation(
+    run_record: RunRecord, same: Sequence[RunRecord], told: Tally | None
+) -> Iterable[_Look]:
     """Told every night; but only the first of a version, which has no other past, may warn."""
     first = not any(one.tally.found >= FEW and one.status == "done" for one in same)
     if told is None:
         return
     for quantity in QUANTITIES:
         theirs = told.of(quantity.field)
-        found = gap(quantity, night.tally.of(quantity.field), [theirs])
+        found = gap(quantity, run_record.tally.of(quantity.field), [theirs])
         if found:
             threshold = quantity.on_validation if first else NEVER
             yield _Look(quantity, "validation", 0, sum(theirs.values()), found, threshold)
 
 
-def _finding(look: _Look, corrected: float, same: Sequence[Night]) -> Finding:
-    name, nights = look.quantity.name, look.nights
+def _finding(look: _Look, corrected: float, same: Sequence[RunRecord]) -> Finding:
+    name, run_records = look.quantity.name, look.run_records
     warns = corrected <= NIGHTLY and look.gap.effect >= look.threshold
     where = {0: "on validation", 1: "the night before"}.get(
-        nights, f"in the {nights} nights before"
+        run_records, f"in the {run_records} nights before"
     )
     return Finding(
         quantity=name,
         against=look.against,
-        nights=nights,
+        run_records=run_records,
         files=look.files,
         effect=round(look.gap.effect, 6),
         threshold=None if look.threshold == NEVER else look.threshold,
         p_value=corrected,
         warns=warns,
-        anew=warns and nights > 0 and _lasting(name, same),
+        anew=warns and run_records > 0 and _lasting(name, same),
         said=f"{name}: {look.gap.ours}; {where}: {look.gap.theirs}",
     )
 
 
-def _lasting(quantity: str, same: Sequence[Night]) -> bool:
+def _lasting(quantity: str, same: Sequence[RunRecord]) -> bool:
     """Whether the nights just before have warned of a quantity, and one more is enough."""
     last = [one.drift.finding(quantity) for one in same[1 - LASTING :] if one.drift]
     return len(last) == LASTING - 1 and all(one and one.warns and not one.anew for one in last)
 
 
 def _notes(
-    night: Night, nights: Sequence[Night], same: Sequence[Night], validation: Tally | None
+    run_record: RunRecord,
+    run_records: Sequence[RunRecord],
+    same: Sequence[RunRecord],
+    validation: Tally | None,
 ) -> Iterable[str]:
-    if night.tally.found < FEW:
-        yield f"{night.tally.found} new files are too few to judge; {FEW} would do"
-    if nights and not same:
-        yield f"the first night {_unlike(night, nights[-1])}"
-    elif len(same) < len(nights):
+    if run_record.tally.found < FEW:
+        yield f"{run_record.tally.found} new files are too few to judge; {FEW} would do"
+    if run_records and not same:
+        yield f"the first night {_unlike(run_record, run_records[-1])}"
+    elif len(same) < len(run_records):
         since = same[0].started[:10]
         yield f"compared with nights of this model version and settings alone, since {since}"
     if validation is None:
@@ -130,10 +137,10 @@ def _notes(
         yield "the model's bundle does not say how sure it was on validation"
 
 
-def _unlike(night: Night, last: Night) -> str:
+def _unlike(run_record: RunRecord, last: RunRecord) -> str:
     """What a night has not in common with the last one before it."""
-    if night.model.version != last.model.version:
+    if run_record.model.version != last.model.version:
         was = last.model
         return f"of this version; the last one was of {was.name}@{was.version}"
-    ours, theirs = (" and ".join(one.settings) or "none" for one in (night, last))
+    ours, theirs = (" and ".join(one.settings) or "none" for one in (run_record, last))
     return f"of these settings ({ours}); the last one had {theirs}"

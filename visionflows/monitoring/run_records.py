@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from visionflows.storage.base import Entry, Place
+from visionflows.storage.base import Entry, Storage
 from visionflows.versioned_json import Count, NotSoError, Part, Sha256, Stored
 
 log = logging.getLogger("visionflows.history")
@@ -85,7 +85,7 @@ class Finding(Part):
 
     quantity: str
     against: Literal["history", "validation"]
-    nights: Count
+    run_records: Count
     files: Count
     effect: float
     threshold: float | None
@@ -98,7 +98,7 @@ class Finding(Part):
 class Drift(Part):
     """What a night was found to be, beside those before it; `night` is when it began."""
 
-    night: str
+    run_record: str
     alpha: float
     findings: list[Finding] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
@@ -114,7 +114,7 @@ class Drift(Part):
         return next(named, None)
 
 
-class NightModel(Part):
+class RecordedModel(Part):
     """The model of a night."""
 
     name: str
@@ -131,7 +131,7 @@ class Audit(Part):
     images: Count
 
 
-class Night(Stored):
+class RunRecord(Stored):
     """A record of a night; `started` and `ended` are ISO 8601 in UTC, with milliseconds.
 
     `contents` is the digest of its model and files, and `runs` are all those whose parts lay in the
@@ -146,7 +146,7 @@ class Night(Stored):
     ended: str
     status: Literal["done", "failed"]
     input: str
-    model: NightModel
+    model: RecordedModel
     settings: list[str] = Field(default_factory=list)
     contents: Sha256
     runs: list[str]
@@ -204,39 +204,41 @@ def twentieth(confidence: float) -> str:
     return str(min(int(confidence * 20), 19))
 
 
-def read_nights(output: Place) -> list[Night]:
+def read_run_records(output: Storage) -> list[RunRecord]:
     """The newest nights of an output, the oldest of them first; a file that is none is logged."""
     there = output.sub(FOLDER)
     names = sorted(name for name in there.names() if name.endswith(".json"))[-MOST:]
-    nights = []
+    run_records = []
     for name, data in zip(
         names, there.read_many(Entry(name, 0, "") for name in names), strict=True
     ):
         try:
             if isinstance(data, OSError):
                 raise data
-            nights.append(Night.read(data))
+            run_records.append(RunRecord.read(data))
         except (NotSoError, OSError) as error:
             log.warning("%s/%s: no record of a night: %s", there, name, error)
-    return nights
+    return run_records
 
 
-def nights_below(where: Place) -> list[Night]:
+def records_below(where: Storage) -> list[RunRecord]:
     """The newest nights of an output, or of all outputs that lie in a folder, the oldest first."""
-    if nights := read_nights(where):
-        return nights
-    found = [night for name in where.names() for night in read_nights(where.sub(name))]
-    return sorted(found, key=lambda night: night.started)[-MOST:]
+    if run_records := read_run_records(where):
+        return run_records
+    found = [
+        run_record for name in where.names() for run_record in read_run_records(where.sub(name))
+    ]
+    return sorted(found, key=lambda run_record: run_record.started)[-MOST:]
 
 
-def keep(output: Place, night: Night) -> None:
+def keep(output: Storage, run_record: RunRecord) -> None:
     """Write a record, in place of one of the same contents."""
-    output.write(f"{FOLDER}/{night.name}", night.text())
+    output.write(f"{FOLDER}/{run_record.name}", run_record.text())
 
 
-def note_audit(output: Place, name: str, audit: Audit) -> Night:
+def note_audit(output: Storage, name: str, audit: Audit) -> RunRecord:
     """A record with what people found of its night, which is kept. Raises FileNotFoundError,
     NotSoError."""
-    night = Night.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
-    keep(output, night)
-    return night
+    run_record = RunRecord.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
+    keep(output, run_record)
+    return run_record

@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.hashing import sha256_of_file
 from visionflows.models.artifact import VALIDATION, Model
 from visionflows.monitoring.run_records import Counting, Tally, twentieth
@@ -30,8 +30,8 @@ def on_validation(model: Model, raw: bool = False) -> Tally | None:
         if not found.tally().ok:
             counts = _predicted(model)
             found.add_tally(Tally(labels={name: count for name, count in counts.items() if count}))
-    except (OSError, KeyError, TypeError, ValueError, csv.Error, PlaceError) as error:
-        log.warning("%s: does not say what it answered on validation: %s", model.place, error)
+    except (OSError, KeyError, TypeError, ValueError, csv.Error, StorageError) as error:
+        log.warning("%s: does not say what it answered on validation: %s", model.storage, error)
         return None
     told = found.tally()
     return told if told.ok else None
@@ -52,7 +52,7 @@ def _rows(model: Model, name: str) -> Iterator[dict[str, str]]:
     if name not in model.info.files:
         return
     # The one is on this machine since the run began, whatever has become of the store.
-    where = model.files if name == VALIDATION else model.place
+    where = model.files if name == VALIDATION else model.storage
     with where.open_read(name) as file:
         if sha256_of_file(file) != model.info.files[name]:
             raise ValueError(f"{name} was changed since it was published")

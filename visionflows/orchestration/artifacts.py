@@ -79,19 +79,19 @@ def _leave(kind: str, what: Any, key: str, description: str) -> None:
 
 
 def _scoring(run: RunResult) -> str:
-    books, timings = run.books, run.timings
-    statuses = {name: count for name, count in books.by_status.items() if name != "ok"}
-    rejected = f" + {books.rejected} rejected" if books.rejected else ""
+    counts, timings = run.counts, run.timings
+    statuses = {name: count for name, count in counts.by_status.items() if name != "ok"}
+    rejected = f" + {counts.rejected} rejected" if counts.rejected else ""
     files = [*run.files, f"{run.folder}report.html", f"{run.folder}review.html"]
     return "\n".join(
         [
-            f"## {books.found} files found = {books.ok} ok{rejected} + {books.failed} failed",
+            f"## {counts.found} files found = {counts.ok} ok{rejected} + {counts.failed} failed",
             f"{_code(run.input)} with {run.model.name}@{run.model.version} on {_text(run.device)}",
             "",
             *(f"- {_link(run.output, name)}" for name in files),
             *([run.mixed, ""] if run.mixed else []),
             *(f"- **drift**: {_text(line)}" for line in (run.drift.warnings if run.drift else ())),
-            *_table("label", "files", books.by_label),
+            *_table("label", "files", counts.by_label),
             *_table("not scored", "files", statuses),
             "### Where the time went",
             f"{timings.seconds:.1f} s, {timings.images_per_second} images/s; {timings.limit}",

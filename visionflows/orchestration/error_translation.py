@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from visionflows.errors import PlaceError, RunError, SettingsError, VisionflowsError
+from visionflows.errors import RunError, SettingsError, StorageError, VisionflowsError
 from visionflows.orchestration.url_redaction import public
 
 P = ParamSpec("P")
@@ -66,15 +66,15 @@ def known(error: BaseException) -> VisionflowsError | None:
 def _of_system(error: OSError, text: str) -> VisionflowsError | None:
     what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if "No usable temporary directory" in text:
-        return PlaceError(f"{_temporary()}: no folder for temporary files; set TMPDIR to one")
+        return StorageError(f"{_temporary()}: no folder for temporary files; set TMPDIR to one")
     if error.errno in _FULL:
-        return PlaceError(_full(what))
+        return StorageError(_full(what))
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return RunError("too many open files; allow more (ulimit -n 4096)")
     if error.errno == errno.ENOMEM:
         return RunError("not enough memory; use a smaller --batch-size, fewer --workers")
     if what and error.strerror:
-        return PlaceError(f"{what}: {error.strerror.lower()}; see that it is there and yours")
+        return StorageError(f"{what}: {error.strerror.lower()}; see that it is there and yours")
     return None
 
 

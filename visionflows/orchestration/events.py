@@ -60,7 +60,7 @@ def drifted(run: RunResult) -> None:
         payload={
             "output": run.output,
             "model": model,
-            "night": run.drift.night,
+            "night": run.drift.run_record,
             "warnings": run.drift.warnings,
             "quantities": [finding.quantity for finding in warned],
         },

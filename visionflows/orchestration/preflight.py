@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionflows.errors import PlaceError, ServerError
+from visionflows.errors import ServerError, StorageError
 from visionflows.orchestration.url_redaction import public
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def folders_can_be_written(prefect_home: Path | None = None) -> None:
     try:
         home = Path.home()
     except RuntimeError as error:  # a user id without an account, as containers have them
-        raise PlaceError(
+        raise StorageError(
             f"HOME is not set, and user {os.getuid()} has no account; set HOME to a folder that "
             "may be written"
         ) from error
@@ -55,7 +55,7 @@ def folders_can_be_written(prefect_home: Path | None = None) -> None:
         _write(home / ".prefect", "Prefect's folder", "HOME or PREFECT_HOME")
     temporary = os.environ.get("TMPDIR", "")
     if temporary and not Path(temporary).is_dir():
-        raise PlaceError(f"TMPDIR={temporary}: no such folder; make it, or unset TMPDIR")
+        raise StorageError(f"TMPDIR={temporary}: no such folder; make it, or unset TMPDIR")
     if temporary:
         _write(Path(temporary), "TMPDIR", "TMPDIR")
 
@@ -66,7 +66,7 @@ def _write(folder: Path, name: str, setting: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))  # a full disk takes an empty file
     except OSError as error:
-        raise PlaceError(
+        raise StorageError(
             f"{name} {folder}: cannot be written ({error.strerror}); set {setting} to a folder "
             "that may be"
         ) from error

@@ -13,13 +13,13 @@ from typing import NamedTuple
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.page import page
 from visionflows.reports.thumbnails import thumbnail
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 
 SAMPLES = 20  # pictures of each kind of flip, three kinds: sixty in all
 CHANGES, CLASSES = 30, 200  # rows of tables
 
 
-class Flip(NamedTuple):
+class Disagreement(NamedTuple):
     """An image that the two label differently: what it is, what each says, and how sure."""
 
     path: str
@@ -66,27 +66,39 @@ class Comparison:
     only_a_knows: list[str]
     only_b_knows: list[str]
     classes: list[ClassCounts]
-    flips: list[Flip]
+    disagreements: list[Disagreement]
 
     @property
-    def only_a_right(self) -> list[Flip]:
+    def only_a_right(self) -> list[Disagreement]:
         """The flips of which A alone is right."""
-        return [flip for flip in self.flips if flip.a == flip.label]
+        return [
+            disagreement
+            for disagreement in self.disagreements
+            if disagreement.a == disagreement.label
+        ]
 
     @property
-    def only_b_right(self) -> list[Flip]:
+    def only_b_right(self) -> list[Disagreement]:
         """The flips of which B alone is right."""
-        return [flip for flip in self.flips if flip.b == flip.label]
+        return [
+            disagreement
+            for disagreement in self.disagreements
+            if disagreement.b == disagreement.label
+        ]
 
     @property
-    def both_wrong_apart(self) -> list[Flip]:
+    def both_wrong_apart(self) -> list[Disagreement]:
         """The flips of which neither is right."""
-        return [flip for flip in self.flips if flip.label not in (flip.a, flip.b)]
+        return [
+            disagreement
+            for disagreement in self.disagreements
+            if disagreement.label not in (disagreement.a, disagreement.b)
+        ]
 
     @property
     def both_right(self) -> int:
         """Images that both have right."""
-        return self.images - len(self.flips) - self.both_wrong_alike
+        return self.images - len(self.disagreements) - self.both_wrong_alike
 
     @property
     def headline(self) -> str:
@@ -125,8 +137,8 @@ class Comparison:
     def changes(self) -> list[tuple[str, str, str, int]]:
         """What an image is, what A and what B call it, and how many such; most first."""
         counts: dict[tuple[str, str, str], int] = {}
-        for flip in self.flips:
-            key = flip.label, flip.a, flip.b
+        for disagreement in self.disagreements:
+            key = disagreement.label, disagreement.a, disagreement.b
             counts[key] = counts.get(key, 0) + 1
         order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [(*key, count) for key, count in order]
@@ -138,7 +150,7 @@ def _counted(number: int, what: str) -> list[str]:
     return [f"{number:,} image{'s are' if number > 1 else ' is'} left aside: {what}."]
 
 
-def comparison_report(comparison: Comparison, source: Place) -> str:
+def comparison_report(comparison: Comparison, source: Storage) -> str:
     """The HTML page of a comparison, with pictures of its flips from the place of the images."""
     kinds = (
         ("only-a", "Only A has right", comparison.only_a_right),
@@ -150,7 +162,10 @@ def comparison_report(comparison: Comparison, source: Place) -> str:
     return page("comparison.html").render(
         told=comparison,
         versions=[("A", comparison.a), ("B", comparison.b)],
-        kinds=[(key, title, len(flips), _shown(flips, source)) for key, title, flips in kinds],
+        kinds=[
+            (key, title, len(disagreements), _shown(disagreements, source))
+            for key, title, disagreements in kinds
+        ],
         classes=differing[:CLASSES],
         changes=changes[:CHANGES],
         more_changes=len(changes[CHANGES:]),
@@ -158,21 +173,23 @@ def comparison_report(comparison: Comparison, source: Place) -> str:
     )
 
 
-def _by_turns(flips: list[Flip]) -> list[Flip]:
+def _by_turns(disagreements: list[Disagreement]) -> list[Disagreement]:
     """The flips, of each kind (what it is and what both call it) one after another, and again."""
-    kinds: dict[tuple[str, str, str], list[Flip]] = {}
-    for flip in flips:
-        kinds.setdefault((flip.label, flip.a, flip.b), []).append(flip)
+    kinds: dict[tuple[str, str, str], list[Disagreement]] = {}
+    for disagreement in disagreements:
+        kinds.setdefault((disagreement.label, disagreement.a, disagreement.b), []).append(
+            disagreement
+        )
     rounds = itertools.zip_longest(*sorted(kinds.values(), key=len, reverse=True))
-    return [flip for one in rounds for flip in one if flip is not None]
+    return [disagreement for one in rounds for disagreement in one if disagreement is not None]
 
 
-def _shown(flips: list[Flip], source: Place) -> list[tuple[Flip, bytes]]:
+def _shown(disagreements: list[Disagreement], source: Storage) -> list[tuple[Disagreement, bytes]]:
     """The first flips of each kind that have a picture still, with it."""
-    shown: list[tuple[Flip, bytes]] = []
-    for flip in _by_turns(flips):
+    shown: list[tuple[Disagreement, bytes]] = []
+    for disagreement in _by_turns(disagreements):
         if len(shown) == SAMPLES:
             break
-        if picture := thumbnail(source, flip.path):
-            shown.append((flip, picture))
+        if picture := thumbnail(source, disagreement.path):
+            shown.append((disagreement, picture))
     return shown

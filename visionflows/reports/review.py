@@ -26,7 +26,7 @@ from visionflows.review.audit import Z
 from visionflows.review.corrections import COLUMNS, Correction
 from visionflows.review.sampling import Picked, Sample, Why, sample_of
 from visionflows.scoring.schema import RunResult
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.storage.prefetch import ahead
 from visionflows.system import decoders
 
@@ -69,7 +69,7 @@ class Review:
         )
 
 
-def review_of(run: RunResult, source: Place, output: Place) -> Review:
+def review_of(run: RunResult, source: Storage, output: Storage) -> Review:
     """The rows of a run that a person should look at, with their pictures.
 
     The seed of the random ones is the job's digest (of the names that were scored, the model and
@@ -82,7 +82,7 @@ def review_of(run: RunResult, source: Place, output: Place) -> Review:
     return Review(run, sample, shown, len(sample.rows) - len(shown))
 
 
-def _pictures(rows: list[Picked], source: Place) -> Iterator[Shown | None]:
+def _pictures(rows: list[Picked], source: Storage) -> Iterator[Shown | None]:
     """Each row with its picture, in order; None for one that is gone, or opens no more."""
 
     def made(pair: tuple[Picked, bytes | OSError]) -> Shown | None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from visionflows.images.image_status import SEEN
-from visionflows.monitoring.run_records import Night
+from visionflows.monitoring.run_records import RunRecord
 from visionflows.reports.page import page, percent
 
 PAGE = "history.html"
@@ -20,7 +20,7 @@ CLASSES, WARNINGS = 8, 100  # shown: the largest, and the newest
 OTHERS = "other labels"
 LEFT, RIGHT, TOP, BOTTOM = 52, 312, 14, 92  # of a chart, in its own units
 
-Value = Callable[[Night], float | None]
+Value = Callable[[RunRecord], float | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,55 +52,65 @@ class Measure:
     audited: bool = False
 
 
-def history_report(output: str, nights: Sequence[Night]) -> str:
+def history_report(output: str, run_records: Sequence[RunRecord]) -> str:
     """The HTML page of an output's nights, the oldest first."""
-    labels = largest(nights)
+    labels = largest(run_records)
     starts = [
-        (x, night) for x, night, before in _pairs(nights) if _version(before) != _version(night)
+        (x, run_record)
+        for x, run_record, before in _pairs(run_records)
+        if _version(before) != _version(run_record)
     ]
-    charts = [chart(one, nights) for one in MEASURES]
-    shares = [chart(share_of(label, labels), nights) for label in shown(labels, nights)]
-    warnings = [(night, line) for night in nights if night.drift for line in night.drift.warnings]
+    charts = [chart(one, run_records) for one in MEASURES]
+    shares = [chart(share_of(label, labels), run_records) for label in shown(labels, run_records)]
+    warnings = [
+        (run_record, line)
+        for run_record in run_records
+        if run_record.drift
+        for line in run_record.drift.warnings
+    ]
     return page("history.html").render(
         output=output,
-        nights=nights[::-1],
-        headline=_headline(nights, len({night.started for night, _ in warnings})),
-        found=sum(night.tally.found for night in nights),
+        run_records=run_records[::-1],
+        headline=_headline(run_records, len({run_record.started for run_record, _ in warnings})),
+        found=sum(run_record.tally.found for run_record in run_records),
         charts=[one for one in charts if one],
         shares=[one for one in shares if one],
         starts=starts,
-        first=day(nights[0]) if nights else "",
-        last=day(nights[-1]) if nights else "",
+        first=day(run_records[0]) if run_records else "",
+        last=day(run_records[-1]) if run_records else "",
         warnings=warnings[::-1][:WARNINGS],
         more=max(len(warnings) - WARNINGS, 0),
-        columns=[one.title for one in (*MEASURES, *_shares(labels, nights))],
-        rows=[(night, _cells(night, labels, nights)) for night in nights[::-1]],
+        columns=[one.title for one in (*MEASURES, *_shares(labels, run_records))],
+        rows=[
+            (run_record, _cells(run_record, labels, run_records))
+            for run_record in run_records[::-1]
+        ],
         day=day,
         plot={"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
     )
 
 
-def largest(nights: Sequence[Night]) -> list[str]:
+def largest(run_records: Sequence[RunRecord]) -> list[str]:
     """The labels that are given most over all nights, at most CLASSES."""
     counts: Counter[str] = Counter()
-    for night in nights:
-        counts.update(night.tally.labels)
+    for run_record in run_records:
+        counts.update(run_record.tally.labels)
     return [label for label, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))][
         :CLASSES
     ]
 
 
-def shown(labels: Sequence[str], nights: Sequence[Night]) -> list[str]:
+def shown(labels: Sequence[str], run_records: Sequence[RunRecord]) -> list[str]:
     """The labels, and OTHERS where there are any."""
-    more = any(night.tally.labels.keys() - set(labels) for night in nights)
+    more = any(run_record.tally.labels.keys() - set(labels) for run_record in run_records)
     return [*labels, *([OTHERS] if more else [])]
 
 
 def share_of(label: str, labels: Sequence[str]) -> Measure:
     """The share of a label, or of OTHERS than those named."""
 
-    def share(night: Night) -> float | None:
-        counts, whole = night.tally.labels, night.tally.ok
+    def share(run_record: RunRecord) -> float | None:
+        counts, whole = run_record.tally.labels, run_record.tally.ok
         named = sum(counts.get(one, 0) for one in labels)
         return (
             (whole - named if label == OTHERS else counts.get(label, 0)) / whole if whole else None
@@ -109,23 +119,23 @@ def share_of(label: str, labels: Sequence[str]) -> Measure:
     return Measure(label, share, percent, "labels")
 
 
-def _failed(night: Night) -> float | None:
-    found = night.tally.found
-    good = sum(night.tally.statuses.get(status, 0) for status in SEEN)
+def _failed(run_record: RunRecord) -> float | None:
+    found = run_record.tally.found
+    good = sum(run_record.tally.statuses.get(status, 0) for status in SEEN)
     return (found - good) / found if found else None
 
 
-def _outliers(night: Night) -> float | None:
-    counts = night.tally.outliers
+def _outliers(run_record: RunRecord) -> float | None:
+    counts = run_record.tally.outliers
     return counts.get("True", 0) / whole if (whole := sum(counts.values())) else None
 
 
 MEASURES = (
-    Measure("Files", lambda night: night.tally.found, lambda value: f"{value:,.0f}"),
+    Measure("Files", lambda run_record: run_record.tally.found, lambda value: f"{value:,.0f}"),
     Measure("Failures", _failed, percent, "failures", highest=0.01),
     Measure(
         "Mean confidence",
-        lambda night: night.tally.sure,
+        lambda run_record: run_record.tally.sure,
         lambda v: f"{v:.3f}",
         "confidence",
         1.0,
@@ -134,7 +144,7 @@ MEASURES = (
     Measure("Outliers", _outliers, percent, "outliers", highest=0.01),
     Measure(
         "Accuracy found by people",
-        lambda night: night.audit.accuracy if night.audit else None,
+        lambda run_record: run_record.audit.accuracy if run_record.audit else None,
         percent,
         lowest=1.0,
         highest=1.0,
@@ -143,25 +153,25 @@ MEASURES = (
 )
 
 
-def chart(measure: Measure, nights: Sequence[Night]) -> Chart | None:
+def chart(measure: Measure, run_records: Sequence[RunRecord]) -> Chart | None:
     """The chart of a measure; None where no night has it."""
-    values = [measure.value(night) for night in nights]
+    values = [measure.value(run_record) for run_record in run_records]
     known = [value for value in values if value is not None]
     if not known:
         return None
-    bars = [night.audit for night in nights if night.audit and measure.audited]
+    bars = [run_record.audit for run_record in run_records if run_record.audit and measure.audited]
     lowest = min([measure.lowest, *known, *(bar.low for bar in bars)])
     highest = max([measure.highest, *known, *(bar.high for bar in bars)])
     spots = [
-        (x, _height(value, lowest, highest), night)
-        for x, night, value in zip(_across(len(nights)), nights, values, strict=True)
+        (x, _height(value, lowest, highest), run_record)
+        for x, run_record, value in zip(_across(len(run_records)), run_records, values, strict=True)
         if value is not None
     ]
-    warned = [(x, y) for x, y, night in spots if measure.quantity in night.warned_of]
+    warned = [(x, y) for x, y, run_record in spots if measure.quantity in run_record.warned_of]
     return Chart(
         title=measure.title,
         last=measure.told(known[-1]),
-        words=_words(measure, nights, values, len(warned)),
+        words=_words(measure, run_records, values, len(warned)),
         path=_path(values, lowest, highest),
         lowest=measure.told(lowest),
         highest=measure.told(highest),
@@ -170,11 +180,11 @@ def chart(measure: Measure, nights: Sequence[Night]) -> Chart | None:
         intervals=[
             (
                 x,
-                _height(night.audit.low, lowest, highest),
-                _height(night.audit.high, lowest, highest),
+                _height(run_record.audit.low, lowest, highest),
+                _height(run_record.audit.high, lowest, highest),
             )
-            for x, _, night in spots
-            if night.audit and measure.audited
+            for x, _, run_record in spots
+            if run_record.audit and measure.audited
         ],
     )
 
@@ -204,10 +214,12 @@ def _path(values: Sequence[float | None], lowest: float, highest: float) -> str:
 
 
 def _words(
-    measure: Measure, nights: Sequence[Night], values: Sequence[float | None], warned: int
+    measure: Measure, run_records: Sequence[RunRecord], values: Sequence[float | None], warned: int
 ) -> str:
     known = [
-        (value, night) for value, night in zip(values, nights, strict=True) if value is not None
+        (value, run_record)
+        for value, run_record in zip(values, run_records, strict=True)
+        if value is not None
     ]
     (low, at_low), (high, at_high) = (find(known, key=lambda one: one[0]) for find in (min, max))
     said = f"{measure.title} of {len(known)} {'night' if len(known) == 1 else 'nights'}: "
@@ -216,33 +228,35 @@ def _words(
     return said + (f"; {warned} warned" if warned else "")
 
 
-def _pairs(nights: Sequence[Night]) -> list[tuple[float, Night, Night | None]]:
+def _pairs(run_records: Sequence[RunRecord]) -> list[tuple[float, RunRecord, RunRecord | None]]:
     """Where each night stands, it, and the one before."""
-    return [*zip(_across(len(nights)), nights, [None, *nights], strict=False)]
+    return [*zip(_across(len(run_records)), run_records, [None, *run_records], strict=False)]
 
 
-def _version(night: Night | None) -> str:
-    return f"{night.model.name}@{night.model.version}" if night else ""
+def _version(run_record: RunRecord | None) -> str:
+    return f"{run_record.model.name}@{run_record.model.version}" if run_record else ""
 
 
-def _shares(labels: Sequence[str], nights: Sequence[Night]) -> list[Measure]:
-    return [share_of(label, labels) for label in shown(labels, nights)]
+def _shares(labels: Sequence[str], run_records: Sequence[RunRecord]) -> list[Measure]:
+    return [share_of(label, labels) for label in shown(labels, run_records)]
 
 
-def _cells(night: Night, labels: Sequence[str], nights: Sequence[Night]) -> list[str]:
-    measures = (*MEASURES, *_shares(labels, nights))
-    values = [(one, one.value(night)) for one in measures]
+def _cells(
+    run_record: RunRecord, labels: Sequence[str], run_records: Sequence[RunRecord]
+) -> list[str]:
+    measures = (*MEASURES, *_shares(labels, run_records))
+    values = [(one, one.value(run_record)) for one in measures]
     return ["–" if value is None else one.told(value) for one, value in values]
 
 
-def day(night: Night) -> str:
+def day(run_record: RunRecord) -> str:
     """The day of a night, as people write it."""
-    return f"{datetime.datetime.fromisoformat(night.started):%-d %b %Y}"
+    return f"{datetime.datetime.fromisoformat(run_record.started):%-d %b %Y}"
 
 
-def _headline(nights: Sequence[Night], warned: int) -> str:
-    if not nights:
+def _headline(run_records: Sequence[RunRecord], warned: int) -> str:
+    if not run_records:
         return "No night has been recorded yet"
-    count = "one night" if len(nights) == 1 else f"{len(nights)} nights"
+    count = "one night" if len(run_records) == 1 else f"{len(run_records)} nights"
     told = {0: "none warned", 1: "one warned"}.get(warned, f"{warned} warned")
     return f"{count[:1].upper()}{count[1:]}, {told}"

@@ -18,7 +18,7 @@ from visionflows.images.image_status import SEEN
 from visionflows.reports.page import page, percent
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.scoring.schema import Counts, RunResult
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 
 SAMPLES, LEAST_CERTAIN, ODDEST, FAILURES, CLASSES, BARS = 8, 12, 12, 200, 24, 40
 
@@ -36,7 +36,7 @@ class Sample:
     confidence: float
     thumbnail: bytes
     why: bytes = b""
-    oddness: float = 0.0
+    outlier_score: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Samples:
     failures: list[dict[str, str]]
 
 
-def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
+def collect_samples(run: RunResult, source: Storage, output: Storage) -> Samples:
     """What to show of a run, chosen in one pass over its predictions.csv, in flat memory.
 
     Of each of the largest classes the first eight in the order of their names' digests (so not
     eight pictures of one folder), the least certain, the oddest outliers, the first 200 failures.
     """
-    order = sorted(run.books.by_label.items(), key=lambda item: (-item[1], item[0]))
+    order = sorted(run.counts.by_label.items(), key=lambda item: (-item[1], item[0]))
     classes = [name for name, _ in order[:CLASSES]]
     picked: dict[str, list[tuple[Any, ...]]] = {name: [] for name in classes}
     unsure: list[tuple[Any, ...]] = []
@@ -63,7 +63,12 @@ def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
     failures: list[dict[str, str]] = []
     for row in _rows(output, run):
         if row.get("outlier") == "True":
-            item = (float(row["oddness"]), row["path"], row["label"], row["confidence"] or "0")
+            item = (
+                float(row["outlier_score"]),
+                row["path"],
+                row["label"],
+                row["confidence"] or "0",
+            )
             _push(odd, item, ODDEST)
         if row["status"] == "outlier":
             continue
@@ -81,13 +86,16 @@ def collect_samples(run: RunResult, source: Place, output: Place) -> Samples:
         for name, items in picked.items()
     }
     least = ((path, label, -minus) for minus, path, label in sorted(unsure, reverse=True))
-    oddness = {path: value for value, path, *_ in odd}
+    outlier_score = {path: value for value, path, *_ in odd}
     oddest = ((path, label, float(sure)) for _, path, label, sure in sorted(odd, reverse=True))
-    shown = (dataclasses.replace(one, oddness=oddness[one.path]) for one in _shown(source, oddest))
+    shown = (
+        dataclasses.replace(one, outlier_score=outlier_score[one.path])
+        for one in _shown(source, oddest)
+    )
     return Samples(by_class, _shown(source, least), [*shown], failures)
 
 
-def _rows(output: Place, run: RunResult) -> Iterable[dict[str, str]]:
+def _rows(output: Storage, run: RunResult) -> Iterable[dict[str, str]]:
     with output.open_read(f"{run.folder}predictions.csv") as file:
         yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
 
@@ -103,7 +111,7 @@ def _spread(path: str) -> int:
     return zlib.crc32(path.encode())
 
 
-def _shown(source: Place, chosen: Iterable[tuple[str, str, float]]) -> list[Sample]:
+def _shown(source: Storage, chosen: Iterable[tuple[str, str, float]]) -> list[Sample]:
     """The samples with their thumbnails; a file that is gone or changed by now is left out."""
     samples = []
     for path, label, confidence in chosen:
@@ -114,42 +122,42 @@ def _shown(source: Place, chosen: Iterable[tuple[str, str, float]]) -> list[Samp
 
 def scoring_report(run: RunResult, samples: Samples) -> str:
     """The HTML page of a scoring run (the content of run.json) and its samples."""
-    books = run.books
-    counts = sorted(books.by_label.items(), key=lambda item: (-item[1], item[0]))
-    most = counts[0][1] if counts else 1
-    bars = [(name, count, round(100 * count / most, 2)) for name, count in counts[:BARS]]
-    if len(counts) > BARS:
-        rest = sum(count for _, count in counts[BARS:])
+    counts = run.counts
+    by_label = sorted(counts.by_label.items(), key=lambda item: (-item[1], item[0]))
+    most = by_label[0][1] if by_label else 1
+    bars = [(name, count, round(100 * count / most, 2)) for name, count in by_label[:BARS]]
+    if len(by_label) > BARS:
+        rest = sum(count for _, count in by_label[BARS:])
         bars.append(
-            (f"{len(counts) - BARS} more labels", rest, round(100 * min(rest / most, 1), 2))
+            (f"{len(by_label) - BARS} more labels", rest, round(100 * min(rest / most, 1), 2))
         )
     histogram = run.confidence_histogram
     tallest = max([*histogram, 1])
     return page("scoring.html").render(
         run=run,
-        books=books,
+        counts=counts,
         samples=samples,
         explained=any(sample.why for sample in samples.least_certain),
-        headline=_scored_headline(books, counts),
-        failed_by_status=_by_status(books),
-        counts=bars,
+        headline=_scored_headline(counts, by_label),
+        failed_by_status=_by_status(counts),
+        bars=bars,
         histogram=[round(90 * count / tallest, 2) for count in histogram],
-        confident=percent(sum(histogram[-2:]) / max(books.ok, 1)),
+        confident=percent(sum(histogram[-2:]) / max(counts.ok, 1)),
     )
 
 
-def _scored_headline(books: Counts, counts: list[tuple[str, int]]) -> str:
-    if not books.found:
+def _scored_headline(counts: Counts, by_label: list[tuple[str, int]]) -> str:
+    if not counts.found:
         return "Nothing to score: no image was found"
-    few = ", ".join(f"{name} ({count:,})" for name, count in counts)
-    labels = few if len(counts) <= 4 else f"{len(counts)} labels"
-    images = "image" if books.found == 1 else "images"
-    rejected = f"; {books.rejected:,} of another kind" if books.rejected else ""
-    failed = f"; {books.failed:,} failed" if books.failed else ""
-    none = "none has a label" if books.rejected else "none could be read"
-    return f"{books.found:,} {images} scored: {labels or none}{rejected}{failed}"
+    few = ", ".join(f"{name} ({count:,})" for name, count in by_label)
+    labels = few if len(by_label) <= 4 else f"{len(by_label)} labels"
+    images = "image" if counts.found == 1 else "images"
+    rejected = f"; {counts.rejected:,} of another kind" if counts.rejected else ""
+    failed = f"; {counts.failed:,} failed" if counts.failed else ""
+    none = "none has a label" if counts.rejected else "none could be read"
+    return f"{counts.found:,} {images} scored: {labels or none}{rejected}{failed}"
 
 
-def _by_status(books: Counts) -> str:
-    counts = (item for item in books.by_status.items() if item[0] not in SEEN)
-    return ", ".join(f"{count:,} {status}" for status, count in counts)
+def _by_status(counts: Counts) -> str:
+    failed = (item for item in counts.by_status.items() if item[0] not in SEEN)
+    return ", ".join(f"{count:,} {status}" for status, count in failed)

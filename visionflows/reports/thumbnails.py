@@ -7,17 +7,17 @@ thumbnail(place("inbox"), "2020/IMG_0001.JPG")              # a JPEG
 import io
 from collections.abc import Iterable, Iterator
 
-from visionflows.images.decode_options import Opening
+from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, memory_of_process
 from visionflows.images.open import open_image
-from visionflows.storage.base import LISTED, Entry, Place
+from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.name_encoding import name_of
 
 THUMBNAIL = 160  # pixels of the longest side
 
 
-def thumbnail(source: Place, path: str) -> bytes:
+def thumbnail(source: Storage, path: str) -> bytes:
     """A JPEG of a file in a place, its longest side 160 pixels or fewer.
 
     Empty for one that is gone, or cannot be opened any more.
@@ -28,7 +28,7 @@ def thumbnail(source: Place, path: str) -> bytes:
         return b""
 
 
-def content(source: Place, path: str) -> bytes:
+def content(source: Storage, path: str) -> bytes:
     """The bytes of a file in a place, whatever has become of it since it was scored.
 
     Raises OSError for one that is gone, or larger than what a run would read.
@@ -39,7 +39,7 @@ def content(source: Place, path: str) -> bytes:
     return found
 
 
-def contents(source: Place, paths: Iterable[str]) -> Iterator[bytes | OSError]:
+def contents(source: Storage, paths: Iterable[str]) -> Iterator[bytes | OSError]:
     """The same of several, in order; what `content` raises stands for one that is not there."""
     entries = (Entry(name_of(path), 0, LISTED) for path in paths)
     return source.read_many(entries, memory_of_process(MAX_PIXELS).encoded)
@@ -51,7 +51,7 @@ def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:
     Raises BadImage.
     """
     # Of photos no more than that needs is decoded.
-    small = open_image(data, opening=Opening(side=side // 2)).convert("RGB")
+    small = open_image(data, opening=DecodeOptions(side=side // 2)).convert("RGB")
     small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)

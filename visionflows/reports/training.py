@@ -29,7 +29,7 @@ _PICTURES = (
 )
 
 
-class Miss(NamedTuple):
+class TopLoss(NamedTuple):
     """An image that got a wrong label, and its probability. `picture` is a JPEG.
 
     So is `why`, where it is known: the picture under the heat map of what spoke for that label.
@@ -47,9 +47,9 @@ def training_report(
     model: ModelInfo,
     pictures: dict[str, bytes],
     summary: str,
-    misses: Sequence[Miss] = (),
+    top_losses: Sequence[TopLoss] = (),
     left: Sequence[tuple[float, float]] = (),
-    suspects: Sequence[Any] = (),
+    label_issues: Sequence[Any] = (),
 ) -> str:
     """The HTML page of a model (the content of model.json), with PNG bytes by name.
 
@@ -65,9 +65,9 @@ def training_report(
         pictures=pictures,
         summary=summary,
         left=left,
-        misses=misses,
+        top_losses=top_losses,
         confused=_confused(model),
-        suspects=suspects,
+        label_issues=label_issues,
         shown=[picture for picture in _PICTURES if picture[0] in pictures],
         outliers=outliers_line(model.outliers) if model.outliers else "",
         agreement=[
@@ -101,11 +101,15 @@ def agreement_line(found: Agreement) -> str:
     """How a faster precision compares with float32, in words, and which scoring takes by itself."""
     if found.labels is None:
         return f"Scores in float32: {found.why}."
-    flips = f"{found.flips} labels differ"
-    ties = f"{found.far_flips} of them no near ties" if found.far_flips else "all near ties"
+    disagreements = f"{found.disagreements} labels differ"
+    ties = (
+        f"{found.far_disagreements} of them no near ties"
+        if found.far_disagreements
+        else "all near ties"
+    )
     told = (
         f"In {found.precision} {percent(found.labels)} of {found.images:,} labels are "
-        f"those of float32 ({flips}{', ' + ties if found.flips else ''}); the largest "
+        f"those of float32 ({disagreements}{', ' + ties if found.disagreements else ''}); the largest "
         f"difference of a probability is {found.largest_difference:.4f}."
     )
     if found.trained_on:

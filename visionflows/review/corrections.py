@@ -21,10 +21,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from visionflows.errors import PlaceError, TableError, one_line
-from visionflows.storage import file_in, is_local, place
-from visionflows.storage.base import Place
-from visionflows.storage.local import LocalPlace
+from visionflows.errors import StorageError, TableError, one_line
+from visionflows.storage import file_in, is_local, open_storage
+from visionflows.storage.base import Storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 
 log = logging.getLogger("visionflows.corrections")
@@ -70,20 +70,20 @@ class Correction(NamedTuple):
         return bool(self.label) and self.label == self.was
 
     @property
-    def places(self) -> list[Place]:
+    def locations(self) -> list[Storage]:
         """Where the file may lie: at its path from the root, or from beside the corrections."""
         root = name_of(self.root) if is_local(self.root) else self.root
-        return [place(where) for where in dict.fromkeys((root, self.beside)) if where]
+        return [open_storage(where) for where in dict.fromkeys((root, self.beside)) if where]
 
 
-def read_corrections(places: Iterable[str]) -> list[Correction]:
+def read_corrections(locations: Iterable[str]) -> list[Correction]:
     """What people said, in the order of the files and their lines; what says nothing is left out.
 
     Each place is a .csv, the output of a scoring run (of which those that were added are read,
     oldest first) or a folder of .csv files. Raises PlaceError where there is none, and TableError
     for a line that cannot be used.
     """
-    return [row for where in places for row in _of(where) if row.answered]
+    return [row for where in locations for row in _of(where) if row.answered]
 
 
 def written(rows: Iterable[Correction]) -> bytes:
@@ -155,18 +155,20 @@ def _of(where: str) -> Iterator[Correction]:
         try:
             data = folder.read(name)
         except FileNotFoundError as error:
-            raise PlaceError(f"{file}: no such file; check its name") from error
+            raise StorageError(f"{file}: no such file; check its name") from error
         except OSError as error:
-            raise PlaceError(f"{file}: cannot be read ({error.strerror or error})") from error
-        here = os.path.abspath(folder.root) if isinstance(folder, LocalPlace) else str(folder)
+            raise StorageError(f"{file}: cannot be read ({error.strerror or error})") from error
+        here = os.path.abspath(folder.root) if isinstance(folder, LocalStorage) else str(folder)
         yield from parsed(file, data, here)
 
 
 def _in_folder(where: str) -> list[str]:
     """The .csv files of a folder in the order of their names; of an output those in FOLDER."""
-    folder = place(where)
+    folder = open_storage(where)
     if not folder.exists():
-        raise PlaceError(f"{where}: no such folder; name a corrections.csv, or the output of a run")
+        raise StorageError(
+            f"{where}: no such folder; name a corrections.csv, or the output of a run"
+        )
     inside = folder.exists("run.json") or folder.exists(FOLDER)
     there = folder.sub(FOLDER) if inside else folder
     names = [name for name in there.names() if name.lower().endswith(".csv")]

@@ -18,10 +18,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from visionflows.errors import PlaceError, TooManyBadError
+from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.formats import listed
 from visionflows.scoring import result, review_results, shards
-from visionflows.scoring.counts import Books
+from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Computes, computed_by, described, job_of
 from visionflows.scoring.listing import Shard
@@ -31,8 +31,8 @@ from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timing
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.timings import timings
 from visionflows.scoring.work_list import Inventory, begin_inventory, check_room
-from visionflows.storage import place
-from visionflows.storage.base import Place
+from visionflows.storage import open_storage
+from visionflows.storage.base import Storage
 from visionflows.storage.local import drop_if_empty
 from visionflows.system import versions
 
@@ -52,7 +52,7 @@ class Run(abc.ABC):
     """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
 
     def __init__(self, source: str, output: str, engine: Computes, settings: ScoreSettings):
-        self.input, self.output = source, place(output)
+        self.input, self.output = source, open_storage(output)
         self.engine, self.settings = engine, settings
         self.made = [computed_by(engine)]  # and then what computed the rows that are taken over
         self.started = datetime.datetime.now(datetime.UTC)
@@ -152,10 +152,10 @@ class Run(abc.ABC):
         """
         began = time.perf_counter()
         what = (self.output, self.job, self.listing)
-        books, computed = result.tally(*what)
-        folder = result.folder_for(self.output, failed := self._too_many(books))
+        counts, computed = result.tally(*what)
+        folder = result.folder_for(self.output, failed := self._too_many(counts))
         extra = result.extra(*what, self.engine.model, self.settings.spreadsheet)
-        files = result.join(*what, books, folder, extra)
+        files = result.join(*what, counts, folder, extra)
         self._write_seconds += time.perf_counter() - began
         told = RunResult(
             schema_version=RunResult.VERSION,
@@ -169,12 +169,12 @@ class Run(abc.ABC):
             settings=self.job.settings,
             device=self.engine.device_name,
             limits=self.engine.limits,
-            passed_over=dict(self._input.passed.hidden),
+            passed_over=dict(self._input.skipped.hidden),
             computed=computed,
-            books=self._counts(books),
+            counts=self._counts(counts),
             review=result.review_of(self.engine.model, self.job.settings),
-            confidence_histogram=books.histogram,
-            look_alikes=extra.counts,
+            confidence_histogram=counts.histogram,
+            find_duplicates=extra.counts,
             timings=self._timings(),
             nodes=self._nodes(),
             started=self.started.isoformat(timespec="seconds"),
@@ -183,14 +183,14 @@ class Run(abc.ABC):
             versions=versions(),
         )
         self.history = History(self.output, self.engine.model)
-        return self.history.judged(told, self.job.run, books.gathered)
+        return self.history.judged(told, self.job.run, counts.gathered)
 
     def _nodes(self) -> dict[str, NodeTimings]:
         """What each node of a cluster did; nothing on one machine."""
         return {}
 
-    def _counts(self, books: Books) -> RunCounts:
-        told = books.counts().model_dump()
+    def _counts(self, counts: RunCounter) -> RunCounts:
+        told = counts.counts().model_dump()
         found = self.found
         told |= {"ignored": found.ignored, "ignored_by_ending": found.ignored_by_ending}
         if found.earlier:
@@ -210,7 +210,7 @@ class Run(abc.ABC):
         """List the input, beside the rows that earlier runs have of it; `early`: or begin to."""
         began = time.perf_counter()
         self._input = Source(self.input)
-        self.source = self._input.place
+        self.source = self._input.storage
         run = self.started.isoformat(timespec="milliseconds")
         job = job_of(self.engine, self._input.text, self.settings, run)
         early = early and shards.may_begin_early(self.output, job, self.settings)
@@ -231,12 +231,12 @@ class Run(abc.ABC):
 
     def _check_room(self) -> None:
         shape = len(self.engine.model.classes), self.job.settings.shard_size
-        check_room(self.output, self.listing.found, *shape, bool(self.job.settings.look_alikes))
+        check_room(self.output, self.listing.found, *shape, bool(self.job.settings.find_duplicates))
 
     def _check_input(self) -> None:
         """Nothing, if there is something to read, and it may be read. Raises before any work."""
         if not (self.listing.found or self.settings.allow_empty) and shards.had_rows(self.output):
-            raise PlaceError(
+            raise StorageError(
                 f"{self.input}: holds no image, and {self.output} has rows of some it held; "
                 "bring them back (is it mounted?), or --allow-empty if that is meant"
             )
@@ -258,11 +258,11 @@ class Run(abc.ABC):
             line += f", {found.earlier.vanished} vanished"
         if found.ignored_by_ending:
             line += f"; no pictures: {listed(found.ignored_by_ending)}"
-        for one in (line, *self._input.passed.lines()):
+        for one in (line, *self._input.skipped.lines()):
             log.info("%s", one)
 
-    def _too_many(self, books: Books) -> bool:
-        return books.found >= FEW and books.failed > self.settings.max_error_rate * books.found
+    def _too_many(self, counts: RunCounter) -> bool:
+        return counts.found >= FEW and counts.failed > self.settings.max_error_rate * counts.found
 
     def _timings(self) -> Timings:
         stages = {"list": self._list_seconds, **self.engine.seconds, "write": self._write_seconds}
@@ -271,18 +271,18 @@ class Run(abc.ABC):
 
 
 @contextlib.contextmanager
-def alone(output: str | Place, wait: float) -> Iterator[None]:
+def alone(output: str | Storage, wait: float) -> Iterator[None]:
     """Hold an output for the block, so that no two runs write into it; before anything is loaded.
 
     Raises LockedError after `wait` seconds in line, and PlaceError where it cannot be written.
     """
-    where = place(output) if isinstance(output, str) else output
+    where = open_storage(output) if isinstance(output, str) else output
     there = where.exists()
     try:
         with where.lock(".lock", wait):
             where.check_writable()
             previous = (f"previous/{name}" for name in where.names("previous"))
-            where.clear_drafts(("", "parts", "failed", "history", *previous), _OURS.fullmatch)
+            where.clear_temporary(("", "parts", "failed", "history", *previous), _OURS.fullmatch)
             yield
     finally:
         if not there:
@@ -293,7 +293,7 @@ def check_errors(run: RunResult) -> None:
     """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
     if run.status == "failed":
         raise TooManyBadError(
-            f"{run.input}: {run.books.failed} of {run.books.found} files failed, more than "
+            f"{run.input}: {run.counts.failed} of {run.counts.found} files failed, more than "
             f"--max-error-rate allows; {run.output}/{run.folder}failures.csv lists them, and "
             "--retry-failed scores them again"
         )

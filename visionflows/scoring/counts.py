@@ -19,7 +19,7 @@ from visionflows.scoring.new_rows import Gathered
 from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 
 
-class Books:
+class RunCounter:
     """How many files were found, and what became of each."""
 
     def __init__(self, flags: Mapping[str, int] | None = None) -> None:
@@ -53,10 +53,10 @@ class Books:
 
     def add_record(self, record: Record) -> None:
         """Enter a whole part."""
-        self.by_status.update(record.books.by_status)
-        self.by_label.update(record.books.by_label)
-        self.flags.update(record.books.flags)
-        self.kept += record.books.carried_over
+        self.by_status.update(record.counts.by_status)
+        self.by_label.update(record.counts.by_label)
+        self.flags.update(record.counts.flags)
+        self.kept += record.counts.carried_over
         self.histogram = [a + b for a, b in zip(self.histogram, record.histogram, strict=True)]
         if record.fresh:
             self.gathered.add(record.fresh)

@@ -1,4 +1,4 @@
-"""Rows of pictures that the model has seen, or that are in the run before: `--look-alikes`.
+"""Rows of pictures that the model has seen, or that are in the run before: `--find-duplicates`.
 
     found = LookAlikes(job.header, model)
     found.add(rows, marks)                           # of every part, in order
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from visionflows.images.near_duplicates import BYTES, array_of, first_alike
+from visionflows.images.near_duplicates import BYTES, array_of, first_duplicate
 from visionflows.models.artifact import Model
-from visionflows.scoring.schema import LookAlikeCounts
+from visionflows.scoring.schema import DuplicateCounts
 
 log = logging.getLogger("visionflows.predict")
 
@@ -27,7 +27,7 @@ COLUMNS = ("seen_in_training", "duplicate_of")
 _DIGEST = 16  # bytes of a sha256 that tell contents apart here
 
 
-class LookAlikes:
+class DuplicateFinder:
     """What the two columns of a run's rows say: of every row that is `ok`, in order."""
 
     def __init__(self, header: Sequence[str], model: Model):
@@ -48,10 +48,10 @@ class LookAlikes:
                 self._signatures += array_of([cells[self._columns[1]]]).tobytes()
                 self._contents += bytes.fromhex(sha256)[:_DIGEST]
 
-    def counts(self) -> LookAlikeCounts:
+    def counts(self) -> DuplicateCounts:
         """How many rows say something in each of the columns."""
         seen, first = self._find()
-        return LookAlikeCounts(
+        return DuplicateCounts(
             seen_in_training=int((seen >= 0).sum()), duplicates=int((first >= 0).sum())
         )
 
@@ -81,10 +81,10 @@ class LookAlikes:
             ours = np.frombuffer(bytes(self._signatures), np.uint8).reshape(-1, BYTES)
             contents = np.frombuffer(bytes(self._contents), f"S{_DIGEST}")
             known, both = len(self._known), np.concatenate([self._theirs, ours])
-            alike = first_alike(both, known)[known:]
+            alike = first_duplicate(both, known)[known:]
             same = _first_same(np.concatenate([self._known, contents]))[known:]
             seen = np.where(same < known, same, alike)
-            again, alike = _first_same(contents), first_alike(ours)
+            again, alike = _first_same(contents), first_duplicate(ours)
             first = np.where(alike < 0, again, np.minimum(alike, again))
             self._found = seen, np.where(first == np.arange(len(first)), -1, first)
         return self._found

@@ -14,11 +14,11 @@ import io
 import os
 from collections.abc import Callable, Iterator
 
-from visionflows.errors import PlaceError, RunError, one_line
+from visionflows.errors import RunError, StorageError, one_line
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import file_in, is_local, place
-from visionflows.storage.base import LISTED, Entry, Passed, Place, name_fault
-from visionflows.storage.local import LocalPlace
+from visionflows.storage import file_in, is_local, open_storage
+from visionflows.storage.base import LISTED, Entry, Skipped, Storage, name_fault
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 from visionflows.versioned_json import NotSoError
 
@@ -34,15 +34,15 @@ class Source:
 
     def __init__(self, text: str):
         self._listed: list[Entry] | None = None
-        self.passed = Passed()  # what the listing passes over, and was closed to us
+        self.skipped = Skipped()  # what the listing passes over, and was closed to us
         if _is_list(text):
             beside, name = file_in(text)
-            self.place, self._listed = named_in(text)
+            self.storage, self._listed = named_in(text)
             self.text = f"{absolute(beside).rstrip('/')}/{text_of(name)}"
         else:
-            self.place = place(text)
-            self.text = absolute(self.place)
-        self.root = absolute(self.place)
+            self.storage = open_storage(text)
+            self.text = absolute(self.storage)
+        self.root = absolute(self.storage)
         self._identity = self._look()
 
     @property
@@ -58,12 +58,12 @@ class Source:
         """
         if self._listed is not None:
             return iter(self._listed)
-        return self.place.walk(keep, self.passed, sort)
+        return self.storage.walk(keep, self.skipped, sort)
 
     def there(self) -> None:
         """Nothing, if there is a folder where the names begin. Raises PlaceError."""
-        if isinstance(self.place, LocalPlace) and not self._identity:
-            raise PlaceError(f"{self.root}: no such folder; bring it back, or name another input")
+        if isinstance(self.storage, LocalStorage) and not self._identity:
+            raise StorageError(f"{self.root}: no such folder; bring it back, or name another input")
 
     def check(self) -> None:
         """Nothing, if the folder is still there and the same. Raises RunError."""
@@ -75,25 +75,25 @@ class Source:
 
     def _look(self) -> tuple[int, int] | None:
         """What tells a folder on this machine from another of its name; None where it is gone."""
-        if not isinstance(self.place, LocalPlace):
+        if not isinstance(self.storage, LocalStorage):
             return None
         try:
-            status = os.stat(self.place.root)
+            status = os.stat(self.storage.root)
         except OSError:
             return None
         return status.st_dev, status.st_ino
 
 
-def absolute(where: Place) -> str:
+def absolute(where: Storage) -> str:
     """A place as text that means the same from any folder."""
-    if isinstance(where, LocalPlace):
+    if isinstance(where, LocalStorage):
         return text_of(os.path.abspath(where.root))
     return str(where)
 
 
-def placed(told: str) -> Place:
+def placed(told: str) -> Storage:
     """The place that `absolute` told."""
-    return place(name_of(told) if is_local(told) else told)
+    return open_storage(name_of(told) if is_local(told) else told)
 
 
 def same_input(told: str, ours: str) -> bool:
@@ -104,30 +104,30 @@ def same_input(told: str, ours: str) -> bool:
 def _is_list(text: str) -> bool:
     if not text.lower().endswith(LISTS):
         return False
-    there = place(text)
-    return not (isinstance(there, LocalPlace) and os.path.isdir(there.root))
+    there = open_storage(text)
+    return not (isinstance(there, LocalStorage) and os.path.isdir(there.root))
 
 
-def named_in(where: str) -> tuple[Place, list[Entry]]:
+def named_in(where: str) -> tuple[Storage, list[Entry]]:
     """The place and the files that a list names, sorted. Raises PlaceError naming a bad line."""
     beside, name = file_in(where)
     try:
         data = beside.read(name)
     except FileNotFoundError as error:
-        raise PlaceError(
+        raise StorageError(
             f"{where}: no such file; name a folder of images, or a list of paths"
         ) from error
     except OSError as error:
-        raise PlaceError(f"{where}: cannot be read ({error.strerror}); name another") from error
+        raise StorageError(f"{where}: cannot be read ({error.strerror}); name another") from error
     root = _root_of(beside, 0)
-    rule = name_fault if isinstance(root, LocalPlace) else _key_fault
+    rule = name_fault if isinstance(root, LocalStorage) else _key_fault
     read = _csv_lines if where.lower().endswith(".csv") else _txt_lines
     names = set()
     for line, text in read(where, _decoded(where, data)):
         fault = "has no path" if text is None else rule(name_of(text))
         if text is None or fault:
             shown = one_line("" if text is None else ascii(text))
-            raise PlaceError(f"{where}: line {line}: {shown} {fault}; mend that line")
+            raise StorageError(f"{where}: line {line}: {shown} {fault}; mend that line")
         names.add(name_of(text))
     return root, [Entry(name, 0, LISTED) for name in sorted(names, key=text_of)]
 
@@ -144,19 +144,19 @@ def _decoded(where: str, data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise PlaceError(f"{where}: line {line}: not UTF-8; save the list as UTF-8") from error
+        raise StorageError(f"{where}: line {line}: not UTF-8; save the list as UTF-8") from error
 
 
 def _csv_lines(where: str, text: str) -> Iterator[tuple[int, str | None]]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
         if "path" not in (rows.fieldnames or ()):
-            raise PlaceError(f"{where}: has no column `path`; give the failures.csv of a run")
+            raise StorageError(f"{where}: has no column `path`; give the failures.csv of a run")
         for row in rows:
             yield rows.line_num, row["path"]
     except csv.Error as error:
         line = rows.reader.line_num
-        raise PlaceError(f"{where}: line {line}: no CSV ({error}); mend the line") from error
+        raise StorageError(f"{where}: line {line}: no CSV ({error}); mend the line") from error
 
 
 def _txt_lines(where: str, text: str) -> Iterator[tuple[int, str | None]]:
@@ -166,7 +166,7 @@ def _txt_lines(where: str, text: str) -> Iterator[tuple[int, str | None]]:
             yield number, name.removeprefix("./")
 
 
-def _root_of(beside: Place, generation: int) -> Place:
+def _root_of(beside: Storage, generation: int) -> Storage:
     """Where the names of a list begin: at the root of the run beside it, else in its folder.
 
     A run of the version before did not say its root: it is its input, or that of the list it was.
@@ -176,7 +176,9 @@ def _root_of(beside: Place, generation: int) -> Place:
     except FileNotFoundError:
         return beside
     except NotSoError as error:
-        raise PlaceError(f"{beside}/run.json: {error}; remove it, or run that run again") from error
+        raise StorageError(
+            f"{beside}/run.json: {error}; remove it, or run that run again"
+        ) from error
     if not run.root and _is_list(run.input) and generation < GENERATIONS:
         return _root_of(file_in(run.input)[0], generation + 1)
     return placed(run.root or run.input)

@@ -89,8 +89,8 @@ class Job:
         ranks = range(1, self.settings.top + 1)
         top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
         about = exif.COLUMNS if self.settings.exif else ()
-        alike = duplicates.COLUMNS if self.settings.look_alikes else ()
-        odd = ("oddness",) if self.settings.outliers else ()
+        alike = duplicates.COLUMNS if self.settings.find_duplicates else ()
+        odd = ("outlier_score",) if self.settings.outliers else ()
         more = (*top, *about, *alike, *odd, *self._flagged)
         return [*COLUMNS, *(f"p_{name}" for name in self.classes), *more]
 
@@ -168,7 +168,7 @@ def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = ""
     """
     more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
     more |= {"exif": True} if settings.exif else {}
-    more |= {"look_alikes": True} if settings.look_alikes else {}
+    more |= {"find_duplicates": True} if settings.find_duplicates else {}
     more |= {"raw": True} if settings.raw and _calibrated(engine.model) else {}
     more |= _outliers(engine.model, settings.reject_outliers)
     if settings.min_precision:
@@ -229,7 +229,7 @@ def described(model: Model) -> RunModel:
         classes=model.classes,
         image_size=model.info.image_size,
         digest=model.digest,
-        place=str(model.place),
+        storage=str(model.storage),
     )
 
 

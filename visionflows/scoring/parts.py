@@ -16,17 +16,17 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from visionflows.errors import PlaceError, RunError
+from visionflows.errors import RunError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SEEN, STATUSES
 from visionflows.inference.decoding import Row
-from visionflows.scoring.counts import Books
+from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.new_rows import News
 from visionflows.scoring.row_formatting import cells_of
 from visionflows.scoring.schema import Computed, Record
-from visionflows.storage.base import LISTED, MISSING, Entry, Place, certain
+from visionflows.storage.base import LISTED, MISSING, Entry, Storage, certain
 from visionflows.storage.name_encoding import text_of
 from visionflows.versioned_json import NotSoError
 
@@ -54,7 +54,7 @@ class Whole(NamedTuple):
     marks: list[Mark]
 
 
-def read_parts(output: Place, parts: Iterable[str]) -> Iterator[Whole | None]:
+def read_parts(output: Storage, parts: Iterable[str]) -> Iterator[Whole | None]:
     """Each part that is whole, in order, else None; where reading takes time, many are under way.
 
     Raises PlaceError where one is there and cannot be read.
@@ -71,7 +71,7 @@ def _bytes(what: str, content: bytes | OSError) -> bytes | None:
         return None
     if isinstance(content, OSError):
         why = content.strerror or content
-        raise PlaceError(
+        raise StorageError(
             f"{what}: cannot be read ({why}); give this user the right to"
         ) from content
     return content
@@ -86,7 +86,7 @@ def _whole(contents: list[bytes | None]) -> Whole | None:
         found = list(_marks(marks, record))
     except (NotSoError, ValueError):
         return None
-    told = record.sha256 == sha256_of(data) and len(found) == record.books.found
+    told = record.sha256 == sha256_of(data) and len(found) == record.counts.found
     if record.files is not None:
         names = names_digest(mark.name for mark in found)
         told = told and record.files == sha256_of(marks) and record.shard == names
@@ -117,7 +117,7 @@ def rows_of(part: bytes) -> Iterator[list[str]]:
 
 def is_of(whole: Whole, job: Job) -> bool:
     """Whether a part's rows are such as this job writes, of the files it names, and counted."""
-    books, header = Books(job.flags), job.header
+    counts, header = RunCounter(job.flags), job.header
     if not whole.data.startswith(line(header)):
         return False
     try:
@@ -127,16 +127,16 @@ def is_of(whole: Whole, job: Job) -> bool:
             named = cells[0] == text_of(mark.name) and cells[2] in labels
             if len(cells) != len(header) or cells[1] not in STATUSES or not named:
                 return False
-            books.add(cells)
+            counts.add(cells)
     except (ValueError, IndexError, OverflowError, csv.Error):
         return False
-    ours, told = books.counts(), whole.record.books
+    ours, told = counts.counts(), whole.record.counts
     same = (ours.by_status, ours.by_label, ours.flags) == (
         told.by_status,
         told.by_label,
         told.flags,
     )
-    return same and books.histogram == list(whole.record.histogram)
+    return same and counts.histogram == list(whole.record.histogram)
 
 
 def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) -> bool:
@@ -162,7 +162,7 @@ def may_stay(whole: Whole, files: list[File], ours: Computed) -> bool:
     )
 
 
-def still_holds(whole: Whole, files: list[File], source: Place) -> bool:
+def still_holds(whole: Whole, files: list[File], source: Storage) -> bool:
     """Whether a part's rows are of a shard's files as they are now.
 
     A file whose size and version are what they were is the same; where that says too little, its
@@ -198,7 +198,7 @@ def other_size(entry: Entry, mark: Mark) -> bool:
 
 
 def write_part(
-    output: Place,
+    output: Storage,
     job: Job,
     shard: Shard,
     files: list[File],
@@ -211,7 +211,7 @@ def write_part(
     Raises RunError where a file would have no row, another file's, or one of other columns.
     """
     header = job.header
-    books, news, text = Books(job.flags), News(header), io.StringIO()
+    counts, news, text = RunCounter(job.flags), News(header), io.StringIO()
     marks: list[Mark] = []
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(header)
@@ -221,7 +221,7 @@ def write_part(
                 f"shard {shard.index}: the row of {cells[0]} has {len(cells)} cells for "
                 f"{len(header)} columns; nothing written, please report this"
             )
-        books.add(cells, kept=file.kept is not None)
+        counts.add(cells, kept=file.kept is not None)
         writer.writerow(cells)
         marks.append(mark)
         if file.kept is None and cells[1] != file.failed:  # missing still is no news
@@ -237,8 +237,8 @@ def write_part(
         sha256=sha256_of(data),
         files=sha256_of(told),
         computed=tuple(made[by] for by in used),
-        books=books.counts(),
-        histogram=books.histogram,
+        counts=counts.counts(),
+        histogram=counts.histogram,
         **({"fresh": news.fresh(job.run)} if job.run else {}),
     )
     output.write(f"{shard.part}.csv", data)

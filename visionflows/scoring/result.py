@@ -20,16 +20,16 @@ from visionflows.evaluation.thresholds import believed
 from visionflows.hashing import Digested
 from visionflows.images.image_status import SEEN
 from visionflows.models.artifact import Model
-from visionflows.scoring.counts import Books
-from visionflows.scoring.duplicates import LookAlikes
+from visionflows.scoring.counts import RunCounter
+from visionflows.scoring.duplicates import DuplicateFinder
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
 from visionflows.scoring.schema import (
     FAILED,
     Computed,
+    DuplicateCounts,
     JobSettings,
-    LookAlikeCounts,
     Plan,
     Review,
     RunResult,
@@ -37,7 +37,7 @@ from visionflows.scoring.schema import (
     WrittenFile,
 )
 from visionflows.scoring.spreadsheet import SIGNATURE, as_text
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.versioned_json import NotSoError
 
 log = logging.getLogger("visionflows.result")
@@ -47,15 +47,15 @@ class Extra(NamedTuple):
     """What a result may have beside the rows of its parts."""
 
     spreadsheet: bool = False
-    alike: LookAlikes | None = None
+    alike: DuplicateFinder | None = None
 
     @property
-    def counts(self) -> LookAlikeCounts | None:
+    def counts(self) -> DuplicateCounts | None:
         """How many look-alikes there are, where they were looked for."""
         return self.alike.counts() if self.alike else None
 
 
-def read_result(output: Place, folder: str = "") -> RunResult | None:
+def read_result(output: Storage, folder: str = "") -> RunResult | None:
     """What run.json says there; None where there is none, or it cannot be read."""
     try:
         return RunResult.read(output.read(f"{folder}run.json"))
@@ -66,44 +66,44 @@ def read_result(output: Place, folder: str = "") -> RunResult | None:
         return None
 
 
-def finished(output: Place, plan: Plan) -> RunResult | None:
+def finished(output: Storage, plan: Plan) -> RunResult | None:
     """The result of the job of a plan, be it one that failed; None where it has not ended yet."""
     results = (read_result(output, folder) for folder in (FAILED, ""))
     old = plan.schema_version == 1  # whose run.json was taken away when the next run began
     return next((run for run in results if run and (run.job == plan.job or old)), None)
 
 
-def tally(output: Place, job: Job, listing: Listing) -> tuple[Books, list[Share]]:
+def tally(output: Storage, job: Job, listing: Listing) -> tuple[RunCounter, list[Share]]:
     """The books of all parts, and what computed them. Raises RunError where one is missing."""
-    books, shares = Books(), _Shares()
+    counter, shares = RunCounter(), _Shares()
     for shard, whole in _parts(output, job, listing):
-        books.add_record(whole.record)
+        counter.add_record(whole.record)
         shares.add(shard, whole)
-    counts = books.counts()
+    counts = counter.counts()
     if listing.found != counts.found:
         raise RunError(
             f"the books do not balance: {listing.found} files found, {counts.ok} ok, "
             f"{counts.rejected} rejected and {counts.failed} failed; nothing was "
             "published, please report this"
         )
-    return books, shares.told()
+    return counter, shares.told()
 
 
-def extra(output: Place, job: Job, listing: Listing, model: Model, spreadsheet: bool) -> Extra:
+def extra(output: Storage, job: Job, listing: Listing, model: Model, spreadsheet: bool) -> Extra:
     """What a result is to have, with the look-alikes among all rows if there are columns of them.
 
     Raises RunError where a part is missing.
     """
-    if not job.settings.look_alikes:
+    if not job.settings.find_duplicates:
         return Extra(spreadsheet)
-    alike = LookAlikes(job.header, model)
+    alike = DuplicateFinder(job.header, model)
     for _, whole in _parts(output, job, listing):
         alike.add(rows_of(whole.data), (mark.sha256 for mark in whole.marks))
     return Extra(spreadsheet, alike)
 
 
 def join(
-    output: Place, job: Job, listing: Listing, books: Books, folder: str, extra: Extra
+    output: Storage, job: Job, listing: Listing, counts: RunCounter, folder: str, extra: Extra
 ) -> dict[str, WrittenFile]:
     """Write predictions.csv, failures.csv and spreadsheet.csv into a folder; their digests.
 
@@ -112,7 +112,7 @@ def join(
     Every part is checked on the way. Raises RunError where one is missing or changed since they
     were tallied; predictions.csv is then not replaced.
     """
-    again = Books()
+    again = RunCounter()
 
     def rows() -> Iterator[bytes]:
         yield line(job.header)
@@ -123,13 +123,13 @@ def join(
                 yield from (line(fill(row)) for row in rows_of(whole.data))
             else:
                 yield whole.data[len(line(job.header)) :]
-        if again.counts() != books.counts():
+        if again.counts() != counts.counts():
             raise RunError(f"{output}/parts: changed while the run went on; run it again")
 
     files = {f"{folder}predictions.csv": _write(output, f"{folder}predictions.csv", rows())}
     what = output, job, listing
     others = {
-        "failures.csv": map(line, _failures(*what)) if books.failed else None,
+        "failures.csv": map(line, _failures(*what)) if counts.failed else None,
         "spreadsheet.csv": _for_people(*what, extra.alike) if extra.spreadsheet else None,
     }
     for name, lines in others.items():
@@ -153,13 +153,13 @@ def review_of(model: Model, settings: JobSettings) -> Review | None:
     )
 
 
-def folder_for(output: Place, failed: bool) -> str:
+def folder_for(output: Storage, failed: bool) -> str:
     """Where a result goes: one that failed does not replace a good one, and stands beside it."""
     last = read_result(output) if failed else None
     return FAILED if last and last.status == "done" else ""
 
 
-def finish(output: Place, run: RunResult) -> None:
+def finish(output: Storage, run: RunResult) -> None:
     """Write run.json, which says that everything before it is there."""
     output.write(f"{run.folder}run.json", run.text())
     if not run.folder:
@@ -167,7 +167,7 @@ def finish(output: Place, run: RunResult) -> None:
     output.remove("previous")
 
 
-def _write(output: Place, name: str, lines: Iterable[bytes]) -> WrittenFile:
+def _write(output: Storage, name: str, lines: Iterable[bytes]) -> WrittenFile:
     with output.open_write(name) as target:
         file = Digested(target)
         for some in lines:
@@ -175,7 +175,7 @@ def _write(output: Place, name: str, lines: Iterable[bytes]) -> WrittenFile:
     return WrittenFile(bytes=file.size, sha256=file.sha256)
 
 
-def _parts(output: Place, job: Job, listing: Listing) -> Iterator[tuple[Shard, Whole]]:
+def _parts(output: Storage, job: Job, listing: Listing) -> Iterator[tuple[Shard, Whole]]:
     """Every shard with its part, which is whole and of this job. Raises RunError."""
     parts, digests = read_parts(output, [shard.part for shard in listing.shards]), job.digests
     for shard, whole in zip(listing.shards, parts, strict=True):
@@ -187,18 +187,18 @@ def _parts(output: Place, job: Job, listing: Listing) -> Iterator[tuple[Shard, W
         yield shard, whole
 
 
-def _failures(output: Place, job: Job, listing: Listing) -> Iterator[list[str]]:
+def _failures(output: Storage, job: Job, listing: Listing) -> Iterator[list[str]]:
     """The header and rows of failures.csv: path, status and error of what failed."""
     yield ["path", "status", "error"]
     for _, whole in _parts(output, job, listing):
-        if whole.record.books.failed:
+        if whole.record.counts.failed:
             for row in rows_of(whole.data):
                 if row[1] not in SEEN:
                     yield [row[0], row[1], row[4]]
 
 
 def _for_people(
-    output: Place, job: Job, listing: Listing, alike: LookAlikes | None
+    output: Storage, job: Job, listing: Listing, alike: DuplicateFinder | None
 ) -> Iterator[bytes]:
     """The lines of spreadsheet.csv: all rows, no cell of which is a formula."""
     yield SIGNATURE + line(map(as_text, job.header))

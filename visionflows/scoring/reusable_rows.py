@@ -29,7 +29,7 @@ from visionflows.scoring.parts import (
 )
 from visionflows.scoring.schema import Computed, Plan
 from visionflows.scoring.shards import begun
-from visionflows.storage.base import MISSING, Entry, Place
+from visionflows.storage.base import MISSING, Entry, Storage
 from visionflows.storage.name_encoding import text_of
 
 log = logging.getLogger("visionflows.carry")
@@ -57,7 +57,7 @@ class Earlier:
     `made` is what computes rows now; what computed those that are taken over is added to it.
     """
 
-    def __init__(self, output: Place, source: Place, job: Job, made: list[Computed]):
+    def __init__(self, output: Storage, source: Storage, job: Job, made: list[Computed]):
         self.source, self.job, self.made = source, job, made
         self.why_none: str | None = None
         self.vanished = self.changed = 0
@@ -123,7 +123,7 @@ class Earlier:
             return False  # it is scored, and its row will say what is wrong with it
         return sha256_of(content) == old.mark.sha256
 
-    def _rows(self, output: Place, folder: str, plan: Plan, age: int) -> Iterator[_Old]:
+    def _rows(self, output: Storage, folder: str, plan: Plan, age: int) -> Iterator[_Old]:
         """The rows of the whole parts in a folder, in order, with what they were computed from."""
         digests = digests_of(plan)
         trusted = plan.schema_version == Plan.VERSION and same_input(plan.input, self.job.input)

@@ -13,9 +13,9 @@ Corrections stay in an output through all its runs, and so tell how a model does
 import datetime
 import logging
 
-from visionflows.errors import LockedError, PlaceError, RunError, TableError
+from visionflows.errors import LockedError, RunError, StorageError, TableError
 from visionflows.hashing import sha256_of
-from visionflows.monitoring.run_records import Audit, Night, note_audit, read_nights
+from visionflows.monitoring.run_records import Audit, RunRecord, note_audit, read_run_records
 from visionflows.reports.audit import has_audits, with_audits
 from visionflows.reports.review import review_of, review_page
 from visionflows.review.audit import Estimate, estimates
@@ -24,13 +24,13 @@ from visionflows.scoring.input_source import placed
 from visionflows.scoring.result import read_result
 from visionflows.scoring.run_history import write_page
 from visionflows.scoring.schema import FAILED, RunResult
-from visionflows.storage import place
-from visionflows.storage.base import Place
+from visionflows.storage import open_storage
+from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.corrections")
 
 
-def write_pages(run: RunResult, report: str, source: Place, output: Place) -> None:
+def write_pages(run: RunResult, report: str, source: Storage, output: Storage) -> None:
     """Write the report of a run, with what people said of the runs before, and the page that asks
     them of this one."""
     pages = {
@@ -41,14 +41,14 @@ def write_pages(run: RunResult, report: str, source: Place, output: Place) -> No
         output.write(f"{run.folder}{name}", html.encode())
 
 
-def audits(output: Place) -> list[Estimate]:
+def audits(output: Storage) -> list[Estimate]:
     """What the corrections in an output say of its runs, the latest first.
 
     A file there that is none is left out with a warning: it is no reason for a run to fail.
     """
     try:
         return estimates(read_corrections([str(output)]) if output.exists(FOLDER) else [])
-    except (TableError, PlaceError) as error:
+    except (TableError, StorageError) as error:
         log.warning("%s; no audit is shown", error)
         return []
 
@@ -59,7 +59,7 @@ def add(output: str, files: list[str]) -> list[Estimate]:
     The same file twice in a row is kept once. Returns what all that is there says of the output's
     runs. Raises RunError where no run has ended there, PlaceError, and TableError for what is none.
     """
-    there, folder = place(output), _ended(output).folder
+    there, folder = open_storage(output), _ended(output).folder
     # The newest alone: who says again what was said before another word means it.
     kept = max(there.names(FOLDER), default="").rpartition("-")[2]
     for file in files:
@@ -79,7 +79,7 @@ def add(output: str, files: list[str]) -> list[Estimate]:
     return found
 
 
-def _into_report(output: Place, name: str, found: list[Estimate]) -> None:
+def _into_report(output: Storage, name: str, found: list[Estimate]) -> None:
     """Show what was found in the report of the last run, where that is there and has a place."""
     try:
         page = output.read(name).decode()
@@ -91,32 +91,38 @@ def _into_report(output: Place, name: str, found: list[Estimate]) -> None:
     output.write(name, with_audits(page, found).encode())
 
 
-def _into_history(output: Place, found: list[Estimate]) -> None:
+def _into_history(output: Storage, found: list[Estimate]) -> None:
     """Add what was found of each run to the record of its night, and draw the page of all anew."""
-    nights = read_nights(output)
-    by_night = {night.name: one for one in reversed(found) if (night := _night_of(one, nights))}
-    nights = [_audited(output, night, by_night.get(night.name)) for night in nights]
-    if nights:
-        write_page(output, nights)
+    run_records = read_run_records(output)
+    by_night = {
+        run_record.name: one
+        for one in reversed(found)
+        if (run_record := _record_of(one, run_records))
+    }
+    run_records = [
+        _audited(output, run_record, by_night.get(run_record.name)) for run_record in run_records
+    ]
+    if run_records:
+        write_page(output, run_records)
 
 
-def _night_of(found: Estimate, nights: list[Night]) -> Night | None:
+def _record_of(found: Estimate, run_records: list[RunRecord]) -> RunRecord | None:
     """The newest night of that model which had ended by then: a run that adds no night, as one that
     tries again what failed, tells of the last one."""
     ended = [
         one
-        for one in nights
+        for one in run_records
         if one.ended <= found.scored and found.model == f"{one.model.name}@{one.model.version}"
     ]
     return max(ended, key=lambda one: one.ended, default=None)
 
 
-def _audited(output: Place, night: Night, found: Estimate | None) -> Night:
+def _audited(output: Storage, run_record: RunRecord, found: Estimate | None) -> RunRecord:
     if found is None:
-        return night
+        return run_record
     low, high = found.interval
     audit = Audit(accuracy=found.share, low=low, high=high, images=found.looked_at)
-    return note_audit(output, night.name, audit)
+    return note_audit(output, run_record.name, audit)
 
 
 def asked(output: str) -> tuple[RunResult, list[Correction]]:
@@ -125,12 +131,12 @@ def asked(output: str) -> tuple[RunResult, list[Correction]]:
     Raises RunError where no run has ended there.
     """
     run = _ended(output)
-    review = review_of(run, placed(run.root or run.input), place(output))
+    review = review_of(run, placed(run.root or run.input), open_storage(output))
     return run, [review.correction(one) for one in review.shown]
 
 
 def _ended(output: str) -> RunResult:
-    there = place(output)
+    there = open_storage(output)
     run = read_result(there) or read_result(there, FAILED)
     if run is None:
         raise RunError(f"{output}: no run has ended there; name the output of one")

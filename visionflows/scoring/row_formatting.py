@@ -24,7 +24,11 @@ def cells_of(row: Row, job: Job) -> list[str]:
     texts = [f"{value:.6f}" for value in values.tolist()]
     order = (-values).argsort(kind="stable")[: job.settings.top]
     top = [cell for at in order for cell in (job.classes[at], texts[at])]
-    odd = [f"{row.oddness:.4f}"] if row.oddness is not None and job.settings.outliers else []
+    odd = (
+        [f"{row.outlier_score:.4f}"]
+        if row.outlier_score is not None and job.settings.outliers
+        else []
+    )
     outlier = bool(odd) and float(odd[0]) > 1
     last = [*row.about, *odd, *map(str, _flags(best, float(texts[best]), outlier, job))]
     if outlier and job.settings.reject_outliers:

@@ -14,13 +14,20 @@ import logging
 
 from visionflows.models.artifact import Model
 from visionflows.monitoring.drift import judged
-from visionflows.monitoring.run_records import FOLDER, MOST, Night, NightModel, keep, read_nights
+from visionflows.monitoring.run_records import (
+    FOLDER,
+    MOST,
+    RecordedModel,
+    RunRecord,
+    keep,
+    read_run_records,
+)
 from visionflows.monitoring.validation_baseline import on_validation
 from visionflows.reports.run_history import PAGE, history_report
 from visionflows.scoring.new_rows import Gathered
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.history")
 
@@ -31,33 +38,38 @@ _TELLING = ("raw", "reject_outliers")
 class History:
     """The nights of an output; `night` is the one that a run adds, once it is judged."""
 
-    def __init__(self, output: Place, model: Model):
+    def __init__(self, output: Storage, model: Model):
         self.output, self.model = output, model
-        self.nights = read_nights(output)
-        self.night: Night | None = None
-        self._before: Night | None = None  # the record that this night's takes the place of
+        self.run_records = read_run_records(output)
+        self.run_record: RunRecord | None = None
+        self._before: RunRecord | None = None  # the record that this night's takes the place of
 
     def judged(self, run: RunResult, began: str, gathered: Gathered) -> RunResult:
         """The run with its drift; `began` says when, and is empty for one that adds no night."""
         untold = self._untold()
-        counted = {run for night in self.nights if night is not untold for run in night.runs}
+        counted = {
+            run
+            for run_record in self.run_records
+            if run_record is not untold
+            for run in run_record.runs
+        }
         tally, contents = gathered.but_of(counted, run.model.digest)
         if not (began and tally.found):
-            last = self.nights[-1] if self.nights else None
+            last = self.run_records[-1] if self.run_records else None
             same = last is not None and last.model.digest == run.model.digest
             return run.model_copy(update={"drift": last.drift}) if last and same else run
         settings = [name for name in _TELLING if getattr(run.settings, name)]
         # Of one that is repeated, or of which this run goes on with parts: it is that night still.
         goes_on = untold and {*untold.runs}.difference(counted).intersection(gathered.runs)
-        alike = (one for one in self.nights if one.is_of(contents, settings))
+        alike = (one for one in self.run_records if one.is_of(contents, settings))
         self._before = before = next(alike, untold if goes_on else None)
-        night = Night(
-            schema_version=Night.VERSION,
+        run_record = RunRecord(
+            schema_version=RunRecord.VERSION,
             started=before.started if before else began,
             ended=run.ended,
             status=run.status,
             input=run.input,
-            model=NightModel(
+            model=RecordedModel(
                 name=run.model.name, version=run.model.version, digest=run.model.digest
             ),
             settings=settings,
@@ -67,32 +79,32 @@ class History:
             seconds=run.timings.seconds,
             audit=before.audit if before else None,
         )
-        earlier = [one for one in self.nights if one.started < night.started]
-        drift = judged(night, earlier, on_validation(self.model, bool(run.settings.raw)))
-        self.night = night.model_copy(update={"drift": drift})
+        earlier = [one for one in self.run_records if one.started < run_record.started]
+        drift = judged(run_record, earlier, on_validation(self.model, bool(run.settings.raw)))
+        self.run_record = run_record.model_copy(update={"drift": drift})
         for line in drift.warnings:
             log.warning("%s: drift: %s", self.output, line)
         return run.model_copy(update={"drift": drift})
 
-    def _untold(self) -> Night | None:
+    def _untold(self) -> RunRecord | None:
         """The last night, if no run.json tells of it: its run ended between the two."""
         results = (read_result(self.output, folder) for folder in ("", FAILED))
-        told = {run.drift.night for run in results if run and run.drift}
-        last = self.nights[-1] if self.nights else None
+        told = {run.drift.run_record for run in results if run and run.drift}
+        last = self.run_records[-1] if self.run_records else None
         return last if last and last.started not in told else None
 
     def keep(self) -> None:
         """Write the record of the night, if there is one, and the page of all."""
-        if self.night is None:
+        if self.run_record is None:
             return
-        keep(self.output, self.night)
-        nights = [one for one in self.nights if one is not self._before]
-        if self._before and self._before.name != self.night.name:
+        keep(self.output, self.run_record)
+        run_records = [one for one in self.run_records if one is not self._before]
+        if self._before and self._before.name != self.run_record.name:
             self.output.remove(f"{FOLDER}/{self._before.name}")
-        nights = sorted([*nights, self.night], key=lambda one: one.started)[-MOST:]
-        write_page(self.output, nights)
+        run_records = sorted([*run_records, self.run_record], key=lambda one: one.started)[-MOST:]
+        write_page(self.output, run_records)
 
 
-def write_page(output: Place, nights: list[Night]) -> None:
+def write_page(output: Storage, run_records: list[RunRecord]) -> None:
     """Draw the page of an output's nights, the oldest first."""
-    output.write(PAGE, history_report(str(output), nights).encode())
+    output.write(PAGE, history_report(str(output), run_records).encode())

@@ -20,23 +20,23 @@ from visionflows.reports.gradcam_images import heated
 from visionflows.reports.scoring import Sample, Samples, collect_samples, scoring_report
 from visionflows.reports.thumbnails import content
 from visionflows.scoring.schema import RunResult
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 
 FEW = 100  # files: below that, it would be a good part of what a run takes
 
 
-def run_page(run: RunResult, model: Model, source: Place, output: Place) -> str:
+def run_page(run: RunResult, model: Model, source: Storage, output: Storage) -> str:
     """The HTML page of a run that was merged into `output`, with pictures from its source."""
     return scoring_report(run, explained_samples(run, model, source, output))
 
 
-def explained_samples(run: RunResult, model: Model, source: Place, output: Place) -> Samples:
+def explained_samples(run: RunResult, model: Model, source: Storage, output: Storage) -> Samples:
     """What to show of a run, the least certain with a picture of what spoke for their label.
 
     Without one where OpenVINO lacks the network, and where that pools by itself: see feature_maps.
     """
     samples = collect_samples(run, source, output)
-    if run.books.ok < FEW:
+    if run.counts.ok < FEW:
         return samples
     shown = {sample: _pixels(model, source, sample.path) for sample in samples.least_certain}
     squares = {sample: square for sample, square in shown.items() if square is not None}
@@ -45,7 +45,7 @@ def explained_samples(run: RunResult, model: Model, source: Place, output: Place
     return dataclasses.replace(samples, least_certain=least)
 
 
-def _pixels(model: Model, source: Place, path: str) -> np.ndarray | None:
+def _pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
     """What the network is shown of a file; None for one that is gone or changed by now."""
     info = model.info
     try:

@@ -31,7 +31,7 @@ class JobSettings(Part):
     raw: bool | None = None  # whether probabilities are not calibrated, of a model that could be
     min_precision: float | None = None  # and from which confidence on each class has it
     thresholds: tuple[float | None, ...] | None = None
-    look_alikes: bool | None = None  # and those of look-alikes
+    find_duplicates: bool | None = None  # and those of look-alikes
     outliers: bool | None = None  # whether there are columns that say how odd a picture is
     reject_outliers: bool | None = None  # and whether odd ones have no label
 
@@ -120,7 +120,7 @@ class Record(Stored):
     sha256: Sha256
     files: Sha256 | None = None
     computed: tuple[Computed, ...] = ()
-    books: Counts
+    counts: Counts
     histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
     fresh: Fresh | None = None  # of the rows that were computed for it; a version before had none
 
@@ -143,7 +143,7 @@ class RunModel(Part):
     classes: list[str]
     image_size: Count
     digest: str
-    place: str
+    storage: str
 
 
 class Review(Part):
@@ -174,7 +174,7 @@ class NodeTimings(Part):
     seconds: float
 
 
-class LookAlikeCounts(Part):
+class DuplicateCounts(Part):
     """How many rows are of a picture of the training, and of one that is in a row before."""
 
     seen_in_training: Count
@@ -206,11 +206,11 @@ class RunResult(Stored):
     limits: dict[str, int] = Field(default_factory=dict)
     passed_over: dict[str, int] = Field(default_factory=dict)
     computed: list[Share] = Field(default_factory=list)
-    books: RunCounts
+    counts: RunCounts
     review: Review | None = None
     confidence_histogram: list[Count]
     timings: Timings
-    look_alikes: LookAlikeCounts | None = None
+    find_duplicates: DuplicateCounts | None = None
     nodes: dict[str, NodeTimings] = Field(default_factory=dict)  # of a cluster
     started: str
     ended: str

@@ -24,7 +24,7 @@ from visionflows.scoring.parts import Whole, is_of, may_stay, read_parts, still_
 from visionflows.scoring.result import finished, read_result
 from visionflows.scoring.schema import FAILED, Computed, Plan
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.storage.base import Place
+from visionflows.storage.base import Storage
 from visionflows.versioned_json import NotSoError
 
 log = logging.getLogger("visionflows.shards")
@@ -35,7 +35,7 @@ PLAN = "parts/plan.json"
 MARK = "run-"
 
 
-def begun(output: Place, folder: str = "parts") -> Plan | None:
+def begun(output: Storage, folder: str = "parts") -> Plan | None:
     """The plan this place is being filled for, or was; None where that cannot be read."""
     try:
         plan = Plan.read(output.read(f"{folder}/plan.json"))
@@ -50,12 +50,12 @@ def begun(output: Place, folder: str = "parts") -> Plan | None:
     return None
 
 
-def had_rows(output: Place) -> bool:
+def had_rows(output: Storage) -> bool:
     """Whether a run into this output has found files before."""
     plan = begun(output)
     results = (read_result(output, folder) for folder in ("", FAILED))
     return bool(plan and (plan.files or not plan.listing)) or any(
-        run and run.books.found for run in results
+        run and run.counts.found for run in results
     )
 
 
@@ -65,7 +65,7 @@ class Work:
 
     job: Job
     listing: Listing
-    source: Place
+    source: Storage
     by: Computed
     settings: ScoreSettings
 
@@ -77,7 +77,7 @@ class Left:
     does hold, so far.
     """
 
-    def __init__(self, output: Place, work: Work, there: list[str]):
+    def __init__(self, output: Storage, work: Work, there: list[str]):
         self._work = work
         self._shards: list[Shard] = []
         self._looked = self.held = 0
@@ -104,7 +104,7 @@ class Left:
         return self._shards[index]
 
 
-def open_run(output: Place, work: Work) -> Left:
+def open_run(output: Storage, work: Work) -> Left:
     """The shards that are left to do, after writing down what this place is being filled for.
 
     The parts of another job are removed, or set aside where rows are taken over from them. Raises
@@ -132,13 +132,13 @@ def open_run(output: Place, work: Work) -> Left:
     return left
 
 
-def settle(output: Place, work: Work) -> None:
+def settle(output: Storage, work: Work) -> None:
     """Write down what this place is being filled for, now that all is listed."""
     _drop_strays(output, work.listing, output.names("parts"))
     output.write(PLAN, work.job.as_plan().text())
 
 
-def _drop_strays(output: Place, listing: Listing, there: list[str]) -> None:
+def _drop_strays(output: Storage, listing: Listing, there: list[str]) -> None:
     """Remove parts beyond the listing: a run that was killed while it listed had more names."""
     for name in there if listing.whole else ():
         number = name.removeprefix("part-").partition(".")[0]
@@ -146,7 +146,7 @@ def _drop_strays(output: Place, listing: Listing, there: list[str]) -> None:
             output.remove(f"parts/{name}")
 
 
-def may_begin_early(output: Place, job: Job, settings: ScoreSettings) -> bool:
+def may_begin_early(output: Storage, job: Job, settings: ScoreSettings) -> bool:
     """Whether shards may be scored before all is listed; `job` is one of no files yet.
 
     Not where a plan with its files lies there: whether those are this run's must be known first.
@@ -156,7 +156,7 @@ def may_begin_early(output: Place, job: Job, settings: ScoreSettings) -> bool:
     return not whole and (plan is None or job.is_of(plan))
 
 
-def check_meant(output: Place, job: Job, plan: Plan | None, settings: ScoreSettings) -> None:
+def check_meant(output: Storage, job: Job, plan: Plan | None, settings: ScoreSettings) -> None:
     """Nothing, if this job may be done in a place. Raises OtherRunError."""
     if not settings.replace:
         _check_input(output, job, plan)
@@ -170,7 +170,7 @@ def check_meant(output: Place, job: Job, plan: Plan | None, settings: ScoreSetti
         )
 
 
-def _check_input(output: Place, job: Job, plan: Plan | None) -> None:
+def _check_input(output: Storage, job: Job, plan: Plan | None) -> None:
     """Nothing, if what lies there is a result of this job's input, or none."""
     result = read_result(output) or read_result(output, FAILED)
     if result and not same_input(result.input, job.input):
@@ -189,7 +189,7 @@ def _check_input(output: Place, job: Job, plan: Plan | None) -> None:
 class _Holding:
     """Whether the part of a shard holds; only what the listing names is looked at."""
 
-    def __init__(self, output: Place, work: Work, there: list[str]):
+    def __init__(self, output: Storage, work: Work, there: list[str]):
         self._output, self._work, self._there = output, work, set(there)
         plan = begun(output)
         self._again = plan is not None and finished(output, plan) is not None
@@ -225,7 +225,7 @@ def _holds(whole: Whole, shard: Shard, work: Work, again: bool) -> bool:
     return still_holds(whole, files, work.source)
 
 
-def _make_way(output: Place, set_aside: bool) -> None:
+def _make_way(output: Storage, set_aside: bool) -> None:
     """Take the parts of another job out of the way of this one's."""
     if set_aside and output.exists("parts"):
         numbers = [int(name) for name in output.names("previous") if name.isdecimal()]

@@ -12,7 +12,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 
-from visionflows.errors import OtherRunError, PlaceError, RunError
+from visionflows.errors import OtherRunError, RunError, StorageError
 from visionflows.hashing import sha256_of_file
 from visionflows.images.formats import Pictures
 from visionflows.images.near_duplicates import BYTES
@@ -24,8 +24,8 @@ from visionflows.scoring.reusable_rows import Earlier
 from visionflows.scoring.schema import Computed, RunResult
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import begun
-from visionflows.storage.base import LISTED, Entry, Place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import LISTED, Entry, Storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 
 # What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
@@ -62,7 +62,7 @@ class Inventory:
 
 def begin_inventory(
     source: Source,
-    output: Place,
+    output: Storage,
     job: Job,
     made: list[Computed],
     settings: ScoreSettings,
@@ -76,19 +76,19 @@ def begin_inventory(
         source.there()
     if settings.retry_failed:
         return _to_retry(source, output, job, made)
-    earlier = Earlier(output, source.place, job, made) if settings.only_new else None
+    earlier = Earlier(output, source.storage, job, made) if settings.only_new else None
     listing = Listing(settings.shard_size)
-    pictures, entries = Pictures(source.place.head), source.entries(sort, listing.goes_on)
+    pictures, entries = Pictures(source.storage.head), source.entries(sort, listing.goes_on)
     if not source.is_list:
-        entries = outside(entries, inside(source.place, output))
+        entries = outside(entries, inside(source.storage, output))
         entries = (entry for entry in entries if pictures(entry.name))
     listing.fill(map(earlier.file if earlier else File, entries), sort)
     return Inventory(source, listing, job, earlier, pictures)
 
 
-def inside(source: Place, output: Place) -> str | None:
+def inside(source: Storage, output: Storage) -> str | None:
     """Where the output lies inside the input, if it does."""
-    if not (isinstance(source, LocalPlace) and isinstance(output, LocalPlace)):
+    if not (isinstance(source, LocalStorage) and isinstance(output, LocalStorage)):
         folder, there = f"{source}".rstrip("/") + "/", f"{output}".rstrip("/")
         return there.removeprefix(folder) if there.startswith(folder) else None
     root, below = source.root.resolve(), output.root.resolve()
@@ -98,7 +98,7 @@ def inside(source: Place, output: Place) -> str | None:
 
 
 def check_room(
-    output: Place, files: int, classes: int, shard_size: int, look_alikes: bool = False
+    output: Storage, files: int, classes: int, shard_size: int, find_duplicates: bool = False
 ) -> None:
     """Nothing, if the disk has room for the rows of so many files, of which some have their parts.
 
@@ -107,31 +107,31 @@ def check_room(
     free = output.free_bytes()
     if free is None:
         return
-    row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes + (2 * BYTES if look_alikes else 0)
+    row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes + (2 * BYTES if find_duplicates else 0)
     parts = sum(
         name.startswith("part-") and name.endswith(".csv") for name in output.names("parts")
     )
     need = row * (2 * files - min(parts * shard_size, files)) + (20 << 20)
     if free < need:
-        raise PlaceError(
+        raise StorageError(
             f"{output}: {free >> 20} MB free, the result may need {need >> 20} MB; "
             "free some space or name another output"
         )
 
 
-def _to_retry(source: Source, output: Place, job: Job, made: list[Computed]) -> Inventory:
+def _to_retry(source: Source, output: Storage, job: Job, made: list[Computed]) -> Inventory:
     """The files of the result that lies in the output, with the rows of those that have a label."""
     result = _result_to_retry(output, job)
     job = dataclasses.replace(job, settings=result.settings)
-    earlier = Earlier(output, source.place, job, made)
+    earlier = Earlier(output, source.storage, job, made)
     files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
-    listing, books = Listing(result.settings.shard_size), result.books
+    listing, counts = Listing(result.settings.shard_size), result.counts
     listing.fill(files, sorted_=True)
-    no_pictures = books.ignored, books.ignored_by_ending
+    no_pictures = counts.ignored, counts.ignored_by_ending
     return Inventory(source, listing, job, None, None, *no_pictures)
 
 
-def _result_to_retry(output: Place, job: Job) -> RunResult:
+def _result_to_retry(output: Storage, job: Job) -> RunResult:
     """The last result, if it is one of this job's input, model and settings. Raises RunError."""
     plan = begun(output)
     result = (plan and finished(output, plan)) or read_result(output)
@@ -155,7 +155,7 @@ def _result_to_retry(output: Place, job: Job) -> RunResult:
     return result
 
 
-def _names(output: Place, result: RunResult) -> Iterator[str]:
+def _names(output: Storage, result: RunResult) -> Iterator[str]:
     """The files of a result, in order, by its predictions.csv. Raises RunError if that changed."""
     name = f"{result.folder}predictions.csv"
     written = result.files.get(name)

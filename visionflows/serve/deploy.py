@@ -44,23 +44,23 @@ def apply(file: Path, env: Mapping[str, str], output: Path) -> None:
 
     Store and folder are this start's, in any case. Raises UpError where Prefect refuses the file.
     """
-    places = [env.get(name, "") for name in _PLACES]
+    locations = [env.get(name, "") for name in _PLACES]
     digest, names = hashlib.sha256(file.read_bytes()).hexdigest(), _names(file)
     with api(env, timeout=60) as server:
         applied = _remembered(server)
         if [applied.get("file"), applied.get("version")] == [digest, _version()]:
-            _move(server, applied["places"], places)
+            _move(server, applied["places"], locations)
             log.info("%s is as it was applied; what was changed in the UI stays", file)
         else:
             log.info("applying %s", file)
-            before = _known(server, names, applied.get("places", places))
+            before = _known(server, names, applied.get("places", locations))
             _deploy(file, env, output)
-            after = _known(server, names, places)
+            after = _known(server, names, locations)
             for line in resets(before, after, applied.get("fields")):
                 log.warning("reset as the file has it: %s", line)
             applied = {"file": digest, "version": _version(), "fields": _prints(after)}
-        if applied.get("places") != places:
-            _remember(server, {**applied, "places": places})
+        if applied.get("places") != locations:
+            _remember(server, {**applied, "places": locations})
 
 
 def resets(before: Known, after: Known, fields: Mapping[str, str] | None) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _named(value: Any) -> Iterator[str]:
             yield from _named(item)
 
 
-def _known(server: httpx.Client, names: set[str], places: list[str]) -> Known:
+def _known(server: httpx.Client, names: set[str], locations: list[str]) -> Known:
     """The server's deployments, rules and limits of these names, and the rules and limits of ours.
 
     Its places are told as their settings.
@@ -135,7 +135,7 @@ def _known(server: httpx.Client, names: set[str], places: list[str]) -> Known:
             continue
         name = f"{flows.get(one['flow_id'], '?')}/{one['name']}"
         fields = {field: one.get(field) for field in _FIELDS}
-        fields["job_variables"] = _replaced(fields["job_variables"], places, list(_PLACES))
+        fields["job_variables"] = _replaced(fields["job_variables"], locations, list(_PLACES))
         kept = [{field: item.get(field) for field in _OF_A_SCHEDULE} for item in one["schedules"]]
         fields["schedules"] = sorted(kept, key=_text)
         known[name] = fields

@@ -27,7 +27,7 @@ from visionflows.orchestration.preflight import (
     server_answers,
 )
 from visionflows.serve.settings import POOL
-from visionflows.storage import is_local, place
+from visionflows.storage import is_local, open_storage
 from visionflows.system import cores, memory_bytes
 
 _NEEDED_SHM = 1 << 30  # bytes; a loader worker's batch of 64 photos is 38 MB, several wait
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
     todo: str = ""
 
 
-def examine(places: Iterable[str]) -> Iterator[Finding]:
+def examine(locations: Iterable[str]) -> Iterator[Finding]:
     """Every finding, as soon as it is known: versions, machine, engine, places, the server."""
     loopback_past_proxies()
     yield from versions()
@@ -50,7 +50,7 @@ def examine(places: Iterable[str]) -> Iterator[Finding]:
     yield engine()
     yield gpu()
     yield folders()
-    for where in places:
+    for where in locations:
         yield from reach(where)
     yield server()
 
@@ -176,7 +176,7 @@ def reach(where: str) -> Iterator[Finding]:
         yield from _reach_s3(where)
         return
     try:
-        folder = place(where)
+        folder = open_storage(where)
         folder.check_writable()
     except VisionflowsError as error:
         yield Finding("FAIL", where, str(error), "make it, or change its owner or rights")

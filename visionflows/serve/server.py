@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from visionflows.serve.address import is_any
 from visionflows.serve.child_processes import end_with_parent
 from visionflows.serve.state_folder import SERVER
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -137,7 +137,7 @@ def serve(host: str, port: int, url: str = "") -> None:
         "timeout_graceful_shutdown": 1,  # a browser's connections would be waited for
     }
     _turns_are_given_back_once()
-    with LocalPlace(Path(settings.home)).lock(SERVER):
+    with LocalStorage(Path(settings.home)).lock(SERVER):
         app = Doors(create_app(final=True), host, url)
         uvicorn.run(app, host=host, port=port, **options)
 

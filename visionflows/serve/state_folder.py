@@ -11,7 +11,7 @@ from pathlib import Path
 
 from visionflows.errors import LockedError
 from visionflows.serve.settings import UpError
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 log = logging.getLogger("visionflows.up")
 
@@ -31,8 +31,8 @@ def alone(state: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(LocalPlace(state).lock(UP))
-            with LocalPlace(state).lock(SERVER):
+            held.enter_context(LocalStorage(state).lock(UP))
+            with LocalStorage(state).lock(SERVER):
                 pass
         except LockedError as error:
             raise UpError(

@@ -15,11 +15,11 @@ import os
 from pathlib import Path
 
 from visionflows.errors import SettingsError
-from visionflows.storage.base import Place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import Storage
+from visionflows.storage.local import LocalStorage
 
 
-def place(where: str | Path) -> Place:
+def open_storage(where: str | Path) -> Storage:
     """The place a person named: a local path (`~` allowed) or `s3://bucket/prefix`.
 
     Raises SettingsError for an empty name and for a scheme that is not known.
@@ -29,27 +29,27 @@ def place(where: str | Path) -> Place:
         raise SettingsError("an empty place: name a folder, such as ./inbox")
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
-        return LocalPlace(Path(text.removeprefix("file://")).expanduser())
+        return LocalStorage(Path(text.removeprefix("file://")).expanduser())
     if scheme == "s3":
-        from visionflows.storage.s3.storage import S3Place
+        from visionflows.storage.s3.storage import S3Storage
 
-        return S3Place.named(text)
+        return S3Storage.named(text)
     raise SettingsError(f"{text}: {scheme}:// is not a place visionflows can use; name a folder")
 
 
-def file_in(where: str) -> tuple[Place, str]:
+def file_in(where: str) -> tuple[Storage, str]:
     """The place that a file lies in, and its name there: of a path, or `s3://bucket/a/key`."""
     if is_local(where):
         folder, name = os.path.split(where.removeprefix("file://"))
-        return place(folder or "."), name
+        return open_storage(folder or "."), name
     folder, _, name = where.rpartition("/")
-    return place(f"{folder}/"), name  # with its slash, as a key may have two of them: a//b
+    return open_storage(f"{folder}/"), name  # with its slash, as a key may have two of them: a//b
 
 
 def absolute(where: str | Path) -> str:
     """The place's name as any process of this machine understands it, wherever that one works."""
-    found = place(where)
-    return str(found.path().absolute()) if isinstance(found, LocalPlace) else os.fspath(where)
+    found = open_storage(where)
+    return str(found.path().absolute()) if isinstance(found, LocalStorage) else os.fspath(where)
 
 
 def is_local(where: str | Path) -> bool:
@@ -57,7 +57,7 @@ def is_local(where: str | Path) -> bool:
     return "://" not in os.fspath(where) or os.fspath(where).startswith("file://")
 
 
-def cache() -> "LocalPlace":
+def cache() -> "LocalStorage":
     """Where copies of what lies elsewhere are kept on this machine."""
     folder = os.environ.get("VISIONFLOWS_CACHE") or "~/.cache/visionflows"
-    return LocalPlace(Path(folder).expanduser().absolute())
+    return LocalStorage(Path(folder).expanduser().absolute())

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 
 from visionflows.errors import DeniedError, VisionflowsError
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.storage.base import ReadFailed
 
 
@@ -18,7 +18,7 @@ def probe(where: str) -> list[tuple[str, bool, str]]:
     Lists, writes a small file, reads it and deletes it. The first thing that concerns all of them
     (no credentials, no such bucket, endpoint down) ends it.
     """
-    here, name = place(where), f".probe-{secrets.token_hex(8)}"
+    here, name = open_storage(where), f".probe-{secrets.token_hex(8)}"
     steps: dict[str, Callable[[], object]] = {
         "list": here.exists,
         "write": lambda: here.write(name, b"visionflows was here"),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from visionflows.bounded_read import TooLarge, out_of_memory
-from visionflows.errors import PlaceError, one_line
+from visionflows.errors import StorageError, one_line
 from visionflows.storage.name_encoding import text_of
 
 MISSING = "missing"  # the version of an entry that was gone before its size could be read
@@ -52,7 +52,7 @@ class ReadFailed(OSError):
     """A file that could not be brought: its bytes did not come, or are not those listed."""
 
 
-def brought(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes | OSError:
+def imported(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes | OSError:
     """What `read` brings of a file, or what hinders it; over `most` bytes TooLarge, unread."""
     if most is not None and entry.size > most:
         return TooLarge(entry.size)
@@ -103,12 +103,12 @@ def checked_name(name: str) -> str:
     """
     fault = name_fault(name)
     if fault:
-        raise PlaceError(f"{one_line(ascii(name))}: no name of a file ({fault}); give another")
+        raise StorageError(f"{one_line(ascii(name))}: no name of a file ({fault}); give another")
     return name
 
 
 @dataclasses.dataclass
-class Passed:
+class Skipped:
     """What a walk passed over: hidden files and folders, a count for each kind, whatever they
     hold; and folders closed to us, by their names, with what the system says of them.
     """
@@ -144,13 +144,13 @@ class Passed:
         return lines
 
 
-class Place(Protocol):
+class Storage(Protocol):
     """What a place can do, wherever it lies. A file that is not there is a FileNotFoundError."""
 
     def walk(
         self,
         keep: Callable[[str], bool] | None = None,
-        passed: Passed | None = None,
+        skipped: Skipped | None = None,
         sort: bool = True,
     ) -> Iterator[Entry]: ...
     def entry(self, name: str) -> Entry: ...
@@ -167,8 +167,8 @@ class Place(Protocol):
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None: ...
     def remove(self, name: str) -> None: ...
     def rename(self, name: str, to: str) -> None: ...
-    def sub(self, name: str) -> "Place": ...
-    def clear_drafts(self, folders: Iterable[str], ours: Callable[[str], object]) -> None: ...
+    def sub(self, name: str) -> "Storage": ...
+    def clear_temporary(self, folders: Iterable[str], ours: Callable[[str], object]) -> None: ...
     def check_readable(self, names: list[str]) -> None: ...
     def check_writable(self) -> None: ...
     def free_bytes(self) -> int | None: ...

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visionflows.bounded_read import content_of
-from visionflows.errors import LockedError, PlaceError
-from visionflows.storage.base import Entry, Passed, Place, checked_name
+from visionflows.errors import LockedError, StorageError
+from visionflows.storage.base import Entry, Skipped, Storage, checked_name
 from visionflows.storage.walk import version_of, walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
@@ -27,12 +27,12 @@ _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-DRAFT = ".writing-"  # what a file is called until it is whole
+TEMPORARY = ".writing-"  # what a file is called until it is whole
 _held: set[int] = set()  # the descriptors of this process's locks
-_drafts: set[Path] = set()  # what this process is writing
+_temporaries: set[Path] = set()  # what this process is writing
 
 
-class LocalPlace:
+class LocalStorage:
     """A folder on this machine."""
 
     def __init__(self, root: Path):
@@ -45,14 +45,14 @@ class LocalPlace:
         """Where a name lies on this machine; without one, the place itself. Raises PlaceError."""
         return self.root / checked_name(name) if name else self.root
 
-    def sub(self, name: str) -> "LocalPlace":
+    def sub(self, name: str) -> "LocalStorage":
         """The place of a folder in this one."""
-        return LocalPlace(self.path(name))
+        return LocalStorage(self.path(name))
 
     def walk(
         self,
         keep: Callable[[str], bool] | None = None,
-        passed: Passed | None = None,
+        skipped: Skipped | None = None,
         sort: bool = True,  # they come sorted anyway
     ) -> Iterator[Entry]:
         """Every file below, hidden ones left out, sorted by the text of its whole name.
@@ -66,8 +66,8 @@ class LocalPlace:
         """
         if not os.path.isdir(self.root):
             what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
-            raise PlaceError(f"{self.root}: {what}; name the folder that holds the images")
-        yield from walk(os.fspath(self.root), "", keep or (lambda name: True), passed or Passed())
+            raise StorageError(f"{self.root}: {what}; name the folder that holds the images")
+        yield from walk(os.fspath(self.root), "", keep or (lambda name: True), skipped or Skipped())
 
     def entry(self, name: str) -> Entry:
         """What a walk says of one file. Raises as read does."""
@@ -98,7 +98,7 @@ class LocalPlace:
                 yield content_of(os.path.join(self.root, checked_name(entry.name)), most)
             except OSError as error:
                 yield error
-            except PlaceError as error:  # no name that a file here could have
+            except StorageError as error:  # no name that a file here could have
                 yield OSError(errno.EINVAL, str(error))
 
     def open_read(self, name: str) -> BinaryIO:
@@ -114,25 +114,25 @@ class LocalPlace:
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to fill; it appears under `name` when the block ends well, else not at all."""
         target = self.path(checked_name(name))
-        draft = target.with_name(f"{DRAFT}{secrets.token_hex(8)}")
-        _drafts.add(draft)
+        temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+        _temporaries.add(temporary)
         try:  # before there is a file: a signal may arrive in the line after it
-            with _place_errors(target):
+            with _storage_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                file = draft.open("x+b")
-            with _place_errors(target, only=_WRITE_FAILED), file:
+                file = temporary.open("x+b")
+            with _storage_errors(target, only=_WRITE_FAILED), file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with _place_errors(target):
-                os.replace(draft, target)
+            with _storage_errors(target):
+                os.replace(temporary, target)
                 _sync_folder(target.parent)
         except BaseException:
             with contextlib.suppress(OSError):  # what went wrong is told, not this
-                draft.unlink()
+                temporary.unlink()
             raise
         finally:
-            _drafts.discard(draft)
+            _temporaries.discard(temporary)
 
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
         """Write what `change` makes of a file's content (None: there is none), all at once.
@@ -174,19 +174,19 @@ class LocalPlace:
 
     def check_writable(self) -> None:
         """Make the folder if need be and write a probe. Raises PlaceError if that fails."""
-        with _place_errors(self.root):
+        with _storage_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
 
-    def clear_drafts(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
+    def clear_temporary(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
         """Take away what writers that were killed left in folders that nobody else writes to.
 
         Here drafts have names of their own. In a bucket they are uploads under the name that the
         file was to have, and others may have some there: `ours` says which names we write.
         """
         for folder in folders:
-            for draft in self.path(folder).glob(f"{DRAFT}*"):
-                draft.unlink(missing_ok=True)
+            for temporary in self.path(folder).glob(f"{TEMPORARY}*"):
+                temporary.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds this place, or will hold it."""
@@ -219,7 +219,7 @@ class LocalPlace:
 
 def _locked(path: Path) -> int | None:
     """A descriptor that holds the lock of a file; None where another holds it, or just took it."""
-    with _place_errors(path):
+    with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     _held.add(descriptor)
@@ -230,7 +230,7 @@ def _locked(path: Path) -> int | None:
     except (BlockingIOError, FileNotFoundError):
         pass  # held, or let go and taken away between the two calls
     except OSError as error:
-        raise PlaceError(_write_line(path, error)) from error
+        raise StorageError(_write_line(path, error)) from error
     finally:
         if not taken:
             _held.discard(descriptor)
@@ -243,22 +243,22 @@ def _let_go() -> None:
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
-    _drafts.clear()
+    _temporaries.clear()
 
 
 os.register_at_fork(after_in_child=_let_go)
 
 
-def drop_drafts() -> None:
+def drop_temporary() -> None:
     """Take away what threads are writing, in a process that ends without waiting for them."""
-    for draft in list(_drafts):
+    for temporary in list(_temporaries):
         with contextlib.suppress(OSError):
-            draft.unlink()
+            temporary.unlink()
 
 
-def drop_if_empty(where: Place) -> None:
+def drop_if_empty(where: Storage) -> None:
     """Take a folder away again in which nothing was written."""
-    if isinstance(where, LocalPlace):
+    if isinstance(where, LocalStorage):
         with contextlib.suppress(OSError):
             where.root.rmdir()
 
@@ -276,14 +276,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _place_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
+def _storage_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
     """Tell the system's errors (or only some of them) as PlaceErrors about `path`."""
     try:
         yield
     except OSError as error:
         if only and error.errno not in only:
             raise
-        raise PlaceError(_write_line(path, error)) from error
+        raise StorageError(_write_line(path, error)) from error
 
 
 def _write_line(path: Path, error: OSError) -> str:

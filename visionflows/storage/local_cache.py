@@ -11,36 +11,36 @@ import logging
 import shutil
 from collections.abc import Iterable
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.hashing import sha256_of
 from visionflows.storage import cache, file_in, is_local
-from visionflows.storage.base import Place, name_fault
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import Storage, name_fault
+from visionflows.storage.local import LocalStorage
 
 WAIT = 3600.0  # seconds to wait for another process that copies the same model
 
 log = logging.getLogger("visionflows.copies")
 
 
-def local_copy(where: Place, names: Iterable[str], text: bytes, digest: str) -> Place:
+def local_copy(where: Storage, names: Iterable[str], text: bytes, digest: str) -> Storage:
     """The bundle's files on this machine; `where` itself if that is here.
 
     `text` is its model.json, of which `digest` is the sha256. Of two that copy at once the second
     waits for the first; what one that was killed left is begun anew.
     """
-    if isinstance(where, LocalPlace):
+    if isinstance(where, LocalStorage):
         return where
     models, copying = cache().sub("models"), f".copying-{digest}"
     with models.lock(f"{copying}.lock", WAIT):
         if models.exists(f"{digest}/model.json"):
             return models.sub(digest)
         models.remove(copying)
-        draft = models.sub(copying)
+        temporary = models.sub(copying)
         try:
             for name in names:
                 with contextlib.suppress(FileNotFoundError):  # told by whoever checks the files
-                    draft.write(name, where.read(name))
-            draft.write("model.json", text)
+                    temporary.write(name, where.read(name))
+            temporary.write("model.json", text)
             models.rename(copying, digest)
         finally:
             models.remove(copying)
@@ -59,7 +59,7 @@ def local_file(where: str) -> str:
         with parent.open_read(key) as source, kept.open_write(name) as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
     except FileNotFoundError as error:
-        raise PlaceError(f"{where}: no such file; check its name") from error
+        raise StorageError(f"{where}: no such file; check its name") from error
     return str(kept.path(name))
 
 

@@ -11,8 +11,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from visionflows.errors import PlaceError
-from visionflows.storage.base import MISSING, Entry, Passed, hidden_as
+from visionflows.errors import StorageError
+from visionflows.storage.base import MISSING, Entry, Skipped, hidden_as
 from visionflows.storage.name_encoding import text_of
 
 log = logging.getLogger("visionflows.storage")
@@ -25,7 +25,7 @@ def walk(
     folder: str,
     prefix: str,
     keep: Callable[[str], bool],
-    passed: Passed,
+    skipped: Skipped,
     above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Entry]:
     """The files that `keep` keeps; `passed` is told of what is passed over.
@@ -39,21 +39,21 @@ def walk(
         if here in above:
             return
         with os.scandir(folder) as entries:
-            found = sorted(_kept(entries, keep, passed))
+            found = sorted(_kept(entries, keep, skipped))
     except FileNotFoundError:
         return  # the folder vanished after its parent was listed: its files are gone
     except OSError as error:
         if prefix and error.errno in _CLOSED:
-            passed.closed[prefix.removesuffix("/")] = str(error.strerror)
+            skipped.closed[prefix.removesuffix("/")] = str(error.strerror)
             log.warning("%s: %s; what is in it is left out", text_of(folder), error.strerror)
             return
-        raise PlaceError(
+        raise StorageError(
             f"{text_of(folder)}: cannot be listed ({error.strerror}); give this user the right "
             "to read it, or move it out"
         ) from error
     for _, name, is_folder in found:
         if is_folder:
-            yield from walk(f"{folder}/{name}", f"{prefix}{name}/", keep, passed, (*above, here))
+            yield from walk(f"{folder}/{name}", f"{prefix}{name}/", keep, skipped, (*above, here))
             continue
         try:
             status = os.stat(f"{folder}/{name}")
@@ -73,13 +73,13 @@ def version_of(status: os.stat_result) -> str:
 
 
 def _kept(
-    entries: Iterator[os.DirEntry[str]], keep: Callable[[str], bool], passed: Passed
+    entries: Iterator[os.DirEntry[str]], keep: Callable[[str], bool], skipped: Skipped
 ) -> Iterator[tuple[str, str, bool]]:
     """(sort key, name, is a folder); a folder sorts as its files' whole names do, by `name/`."""
     for entry in entries:
         name = entry.name
         if kind := hidden_as(name):
-            passed.hidden[kind] += 1
+            skipped.hidden[kind] += 1
             continue
         if _is_folder(entry):
             yield text_of(name) + "/", name, True

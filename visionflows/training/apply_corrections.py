@@ -18,7 +18,7 @@ from visionflows.datasets import split
 from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, with_contents
 from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import shown, some
-from visionflows.datasets.split import look_alikes, lot
+from visionflows.datasets.split import find_duplicates, lot
 from visionflows.errors import SettingsError, TableError
 from visionflows.review.corrections import Correction, last_of_each, read_corrections
 from visionflows.training.imported_images import beside, bring, kept, linked
@@ -81,22 +81,26 @@ def with_corrections(
     table, told = _relabelled(files, last, keep_side=valid_pct > 0)
     names = bring((last[sha256] for sha256 in sorted(lacking) if last[sha256].label), store)
     lost = [last[one].path for one in lacking if last[one].label and one not in names]
-    brought: set[str] = set()
+    imported: set[str] = set()
     if names:
         more = _brought(names, last, f"{beside(folder)}/", store, settings)
         drawn = more.sha256.map(_lots(settings.seed)) < valid_pct
         more["is_valid"] = (more.status == "ok") & drawn
-        table, brought = _joined(table, more), {*more.sha256}
+        table, imported = _joined(table, more), {*more.sha256}
         told["brought"] = int((more.status == "ok").sum())
         told["taken"] += told["brought"]
-    alike = look_alikes(table[table.status == "ok"])
-    _on_their_sides(table, brought, alike)
+    alike = find_duplicates(table[table.status == "ok"])
+    _on_their_sides(table, imported, alike)
     if not valid_pct:
         # What looks like one that people spoke of, which is trained on.
         beside_them = [one for group in alike if not last.keys().isdisjoint(group) for one in group]
         table.loc[table.sha256.isin(beside_them), "is_valid"] = False
     told |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
-    table.attrs = {**files.attrs, "look_alikes": split.notes(*_sided(table), alike), _TOLD: told}
+    table.attrs = {
+        **files.attrs,
+        "find_duplicates": split.notes(*_sided(table), alike),
+        _TOLD: told,
+    }
     _check(table, lost)
     _check_classes(table, last, files, lost)
     _tell(table, lost)
@@ -105,12 +109,12 @@ def with_corrections(
     return Corrected(table, Path(folder))
 
 
-def _on_their_sides(table: "pd.DataFrame", brought: set[str], alike: list[list[str]]) -> None:
+def _on_their_sides(table: "pd.DataFrame", imported: set[str], alike: list[list[str]]) -> None:
     """Have brought images that look like others on the side of those of the dataset, to train on
     where these are on both, and else all as the first of them has drawn."""
     _, valid = _sided(table)
     for group in alike:
-        if new := brought.intersection(group):
+        if new := imported.intersection(group):
             leading = [one for one in group if one not in new] or group[:1]
             table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
 

@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import cache, place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage import cache, open_storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.local_cache import local_file
 from visionflows.system import versions
 from visionflows.training.epochs import OnProgress
@@ -91,49 +91,51 @@ def _weights(pretrained: str) -> str:
 
 
 @contextlib.contextmanager
-def draft_of(store: str | Path, key: str) -> Iterator[Path]:
+def checkpoint_of(store: str | Path, key: str) -> Iterator[Path]:
     """The folder of a training's draft, for one run alone; gone when the block ends well.
 
     Another run of the same training is waited for. A block that fails leaves the draft if its
     fine-tuning is done. Drafts of killed runs are removed when they hold no weights, or have
     waited for a week. Raises PlaceError.
     """
-    own = place(store).sub(".drafts")
-    drafts = own if isinstance(own, LocalPlace) else cache().sub("drafts")
-    draft, published = drafts.path(key), False
-    with _alone(drafts, key):
+    own = open_storage(store).sub(".drafts")
+    checkpoints = own if isinstance(own, LocalStorage) else cache().sub("drafts")
+    checkpoint, published = checkpoints.path(key), False
+    with _alone(checkpoints, key):
         try:
-            yield draft
+            yield checkpoint
             published = True
         finally:
-            if published or not (draft / "training.json").exists():
-                with drafts.lock(_LOCK, wait=60):
-                    _remove(drafts, key)
+            if published or not (checkpoint / "training.json").exists():
+                with checkpoints.lock(_LOCK, wait=60):
+                    _remove(checkpoints, key)
 
 
 def fine_tuned(
     table: "pd.DataFrame",
     folder: str | Path,
-    draft: Path,
+    checkpoint: Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """The record of the training in a draft; it is made by fine_tune where there is none yet."""
-    record = kept(draft)
+    record = kept(checkpoint)
     if record is None:
-        LocalPlace(draft).remove("")  # whatever is there is not whole
-        return fine_tune(table, folder, draft, settings, on_progress)
-    for name in set(os.listdir(draft)) - {"weights.safetensors", "training.json", PUBLISHING}:
-        LocalPlace(draft).remove(name)  # of a judgement that may not have come to its end
-    log.info("going on from the fine-tuning of an earlier run, which was not published: %s", draft)
+        LocalStorage(checkpoint).remove("")  # whatever is there is not whole
+        return fine_tune(table, folder, checkpoint, settings, on_progress)
+    for name in set(os.listdir(checkpoint)) - {"weights.safetensors", "training.json", PUBLISHING}:
+        LocalStorage(checkpoint).remove(name)  # of a judgement that may not have come to its end
+    log.info(
+        "going on from the fine-tuning of an earlier run, which was not published: %s", checkpoint
+    )
     return record
 
 
-def kept(draft: Path) -> dict[str, Any] | None:
+def kept(checkpoint: Path) -> dict[str, Any] | None:
     """The record of the fine-tuning that a draft holds whole; None where it holds none."""
     try:
-        record = _Record.model_validate_json((draft / "training.json").read_bytes())
-        with (draft / "weights.safetensors").open("rb") as file:
+        record = _Record.model_validate_json((checkpoint / "training.json").read_bytes())
+        with (checkpoint / "weights.safetensors").open("rb") as file:
             found = sha256_of_file(file)
     except (OSError, ValueError):
         return None
@@ -141,11 +143,11 @@ def kept(draft: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _alone(drafts: LocalPlace, key: str) -> Iterator[None]:
+def _alone(checkpoints: LocalStorage, key: str) -> Iterator[None]:
     """Hold a draft's lock, however long another run of the same training has it."""
     with contextlib.ExitStack() as held:
         waiting = False
-        while not _taken(held, drafts, key):
+        while not _taken(held, checkpoints, key):
             if not waiting:
                 log.info("the same training runs already: waiting for it to end")
             waiting = True
@@ -153,30 +155,30 @@ def _alone(drafts: LocalPlace, key: str) -> Iterator[None]:
         yield
 
 
-def _taken(held: contextlib.ExitStack, drafts: LocalPlace, key: str) -> bool:
+def _taken(held: contextlib.ExitStack, checkpoints: LocalStorage, key: str) -> bool:
     """Whether the draft's lock was free, and is ours now. Locks are removed as they are taken:
     under the one lock of all drafts, so that nobody waits for one that is no longer there."""
-    with drafts.lock(_LOCK, wait=60):
-        _clear(drafts)
+    with checkpoints.lock(_LOCK, wait=60):
+        _clear(checkpoints)
         try:
-            held.enter_context(drafts.lock(f"{key}.lock"))
+            held.enter_context(checkpoints.lock(f"{key}.lock"))
         except LockedError:
             return False
     return True
 
 
-def _clear(drafts: LocalPlace) -> None:
+def _clear(checkpoints: LocalStorage) -> None:
     """Remove what nobody is at, and nobody will go on from."""
-    for key in {name.partition(".")[0] for name in drafts.names()}:
-        trained = drafts.path(f"{key}/training.json")
+    for key in {name.partition(".")[0] for name in checkpoints.names()}:
+        trained = checkpoints.path(f"{key}/training.json")
         if not _KEY.fullmatch(key) or (
             trained.exists() and time.time() - trained.stat().st_mtime < KEPT
         ):
             continue
-        with contextlib.suppress(LockedError), drafts.lock(f"{key}.lock"):
-            _remove(drafts, key)
+        with contextlib.suppress(LockedError), checkpoints.lock(f"{key}.lock"):
+            _remove(checkpoints, key)
 
 
-def _remove(drafts: LocalPlace, key: str) -> None:
-    drafts.remove(key)
-    drafts.remove(f"{key}.lock")
+def _remove(checkpoints: LocalStorage, key: str) -> None:
+    checkpoints.remove(key)
+    checkpoints.remove(f"{key}.lock")

@@ -8,9 +8,9 @@ import csv
 import shutil
 from pathlib import Path
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.models.artifact import load
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.training.settings import TrainSettings
 
 # From scratch: a small image, a high learning rate, no flips (a mirrored 2 is no digit).
@@ -28,15 +28,15 @@ MARK = ".visionflows-demo"  # what makes a folder ours to make anew
 def cleared(folder: Path) -> None:
     """Make the folder anew. Raises PlaceError where it holds what is not the demo's."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise PlaceError(f"{folder}: holds files that are not the demo's; give another --folder")
+        raise StorageError(f"{folder}: holds files that are not the demo's; give another --folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARK).touch()
 
 
-def held_out(place: str, folder: Path) -> tuple[Path, dict[str, str]]:
+def held_out(storage: str, folder: Path) -> tuple[Path, dict[str, str]]:
     """The validation images in a folder, a broken one beside them; and the labels they have."""
-    where = LocalPlace(Path(place))
+    where = LocalStorage(Path(storage))
     dataset_name = load(where).info.dataset.name
     dataset = next((folder / "store" / "datasets").glob(f"{dataset_name}-*"))
     inbox, expected = folder / "inbox", {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
 from visionflows.training.allocator_settings import kept_memory
 from visionflows.training.distributed.launch import share_of, train_on_gpus
@@ -36,7 +36,7 @@ log = logging.getLogger("visionflows.fine_tune")
 def fine_tune(
     table: "pd.DataFrame",
     folder: str | Path,
-    draft: Path,
+    checkpoint: Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def fine_tune(
         except _out_of_memory() as error:
             settings = _halved(settings, error)
     record |= {"seconds": round(time.monotonic() - started, 1)}
-    _write_draft(LocalPlace(draft), learn, record)
+    _write_checkpoint(LocalStorage(checkpoint), learn, record)
     return record
 
 
@@ -141,14 +141,14 @@ def device_name(device: "torch.device", count: int = 1) -> str:
     return f"cpu: {cores()} cores" + (f", {count} processes" if count > 1 else "")
 
 
-def _write_draft(draft: LocalPlace, learn: "Learner", record: dict[str, Any]) -> None:
+def _write_checkpoint(checkpoint: LocalStorage, learn: "Learner", record: dict[str, Any]) -> None:
     from safetensors.torch import save
 
     state = {
         key: value.detach().cpu().contiguous() for key, value in learn.model.state_dict().items()
     }
     weights = save(state)
-    draft.write("weights.safetensors", weights)
+    checkpoint.write("weights.safetensors", weights)
     # Last, and of these weights: what is torn is not taken for a training (training/draft.py).
     record = {**record, "weights_sha256": sha256_of(weights)}
-    draft.write("training.json", json.dumps(record, indent=2).encode())
+    checkpoint.write("training.json", json.dumps(record, indent=2).encode())

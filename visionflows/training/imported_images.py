@@ -21,12 +21,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from visionflows.datasets.fetch import datasets
-from visionflows.errors import PlaceError, SettingsError, TableError
+from visionflows.errors import SettingsError, StorageError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.review.corrections import FOLDER, Correction
 from visionflows.storage import is_local
-from visionflows.storage.base import LISTED, Entry, Place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import LISTED, Entry, Storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 
 _KEPT, _LINKED = ".corrections", ".corrected"
@@ -48,7 +48,7 @@ def bring(corrections: Iterable[Correction], store: str | Path) -> dict[str, str
     return names
 
 
-def kept(store: str | Path) -> LocalPlace:
+def kept(store: str | Path) -> LocalStorage:
     """Where the images lie that were brought."""
     return datasets(store).sub(_KEPT)
 
@@ -67,17 +67,17 @@ def linked(folder: str | Path, names: Iterable[str], fingerprint: str, store: st
     made, images, there = _linked(folder, fingerprint, store), kept(store), os.path.abspath(folder)
     if made.exists():
         return made
-    draft = made.with_name(f"draft-{secrets.token_hex(8)}")
-    new = draft / beside(folder)
+    checkpoint = made.with_name(f"draft-{secrets.token_hex(8)}")
+    new = checkpoint / beside(folder)
     new.mkdir(parents=True)
     for entry in os.listdir(there):
-        (draft / entry).symlink_to(os.path.join(there, entry))
+        (checkpoint / entry).symlink_to(os.path.join(there, entry))
     for name in names:
         (new / name).symlink_to(images.path(name))
     try:
-        draft.rename(made)
+        checkpoint.rename(made)
     except OSError:  # another run was at the same
-        shutil.rmtree(draft)
+        shutil.rmtree(checkpoint)
         if not made.exists():
             raise
     return made
@@ -98,34 +98,34 @@ def _linked(folder: str | Path, fingerprint: str, store: str | Path) -> Path:
     return datasets(store).path(f"{_LINKED}/{digest}")
 
 
-def _has(where: Place, name: str, sha256: str) -> bool:
+def _has(where: Storage, name: str, sha256: str) -> bool:
     """Whether a place has that content under a name."""
     return _content(where, name, sha256) is not None
 
 
-def _brought(one: Correction, home: LocalPlace, name: str) -> bool:
+def _brought(one: Correction, home: LocalStorage, name: str) -> bool:
     try:
-        places = one.places
+        locations = one.locations
     except SettingsError as error:
         raise TableError(f"corrections: the root of {one.path}: {error}") from error
-    for where in places:
+    for where in locations:
         if (data := _content(where, name_of(one.path), one.sha256)) is not None:
             home.write(name, data)
             return True
     return False
 
 
-def _content(where: Place, name: str, sha256: str) -> bytes | None:
+def _content(where: Storage, name: str, sha256: str) -> bytes | None:
     """What a file holds, if it is that; None for one that is gone, or another.
 
     Raises PlaceError where it cannot be told: without its photos a model would be another.
     """
     try:
         (data,) = where.read_many([Entry(name, 0, LISTED)])
-    except PlaceError as error:
-        raise PlaceError(f"corrections: {error}") from error
+    except StorageError as error:
+        raise StorageError(f"corrections: {error}") from error
     if isinstance(data, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return None
     if isinstance(data, OSError):
-        raise PlaceError(f"corrections: {where}/{name}: cannot be read ({data.strerror or data})")
+        raise StorageError(f"corrections: {where}/{name}: cannot be read ({data.strerror or data})")
     return data if sha256_of(data) == sha256 else None

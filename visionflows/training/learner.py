@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from visionflows.datasets.file_table import reduced
+from visionflows.datasets.file_table import downscaled
 from visionflows.errors import TrainError, one_line
-from visionflows.images.decode_options import WHOLE, Opening
-from visionflows.images.downscaled_cache import Reduced
+from visionflows.images.decode_options import WHOLE, DecodeOptions
+from visionflows.images.downscaled_cache import DownscaledCache
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.open import open_image
@@ -139,7 +139,7 @@ def _resize(settings: TrainSettings) -> "Transform":
 class _Kept(NamedTuple):
     """The copies of photos that were decoded when the table was made, and their digests."""
 
-    copies: Reduced
+    copies: DownscaledCache
     contents: dict[str, str]  # by path
 
     def get(self, path: str) -> Image.Image | None:
@@ -147,15 +147,15 @@ class _Kept(NamedTuple):
         return self.copies.get(sha256) if sha256 else None
 
 
-def _kept(usable: "pd.DataFrame", folder: str | Path, opening: Opening) -> _Kept:
+def _kept(usable: "pd.DataFrame", folder: str | Path, opening: DecodeOptions) -> _Kept:
     files = (_file_of(row, os.fspath(folder)) for row in usable.itertuples())
-    return _Kept(reduced(opening), dict(zip(files, usable.sha256, strict=True)))
+    return _Kept(downscaled(opening), dict(zip(files, usable.sha256, strict=True)))
 
 
 def open_for_fastai(
     path: str | Path,
     max_pixels: int = MAX_PIXELS,
-    opening: Opening = WHOLE,
+    opening: DecodeOptions = WHOLE,
     kept: _Kept | None = None,
 ) -> "PILImage":
     """A fastai PILImage of a file, opened as scoring opens it, or the copy of that.

@@ -14,14 +14,14 @@ from visionflows.models.references import is_name
 from visionflows.models.registry import new_version, publish
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import training_report
-from visionflows.storage import place
-from visionflows.storage.base import Place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage import open_storage
+from visionflows.storage.base import Storage
+from visionflows.storage.local import LocalStorage
 from visionflows.system import versions
 from visionflows.training.apply_corrections import told_of
 from visionflows.training.checkpoint import PUBLISHING
 from visionflows.training.evidence import label_issues
-from visionflows.training.evidence.top_losses import misses_in
+from visionflows.training.evidence.top_losses import top_losses_in
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -90,27 +90,29 @@ def describe(
 
 
 def publish_training(
-    draft: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
+    checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
 ) -> str:
     """The place of the bundle made of a draft, its report included; `latest` means it now.
 
     `summary` is what fastai's learn.summary() says of the frozen network. What an earlier try to
     publish this draft has left in the store is taken away.
     """
-    _begin(LocalPlace(draft), place(store).sub(f"models/{info.name}"), info.version)
-    pictures = {path.stem: path.read_bytes() for path in sorted((draft / "pictures").glob("*.png"))}
-    told = read_told((draft / VALIDATION).read_bytes(), info.classes, raw=False)
+    _begin(LocalStorage(checkpoint), open_storage(store).sub(f"models/{info.name}"), info.version)
+    pictures = {
+        path.stem: path.read_bytes() for path in sorted((checkpoint / "pictures").glob("*.png"))
+    }
+    told = read_told((checkpoint / VALIDATION).read_bytes(), info.classes, raw=False)
     left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
-    misses, doubtful = misses_in(LocalPlace(draft)), label_issues.shown(draft)
-    page = training_report(info, pictures, summary, misses, left, doubtful)
-    (draft / "report.html").write_bytes(page.encode())
-    return publish(draft, store, info, files)
+    top_losses, doubtful = top_losses_in(LocalStorage(checkpoint)), label_issues.shown(checkpoint)
+    page = training_report(info, pictures, summary, top_losses, left, doubtful)
+    (checkpoint / "report.html").write_bytes(page.encode())
+    return publish(checkpoint, store, info, files)
 
 
-def _begin(draft: LocalPlace, published: Place, version: str) -> None:
+def _begin(checkpoint: LocalStorage, published: Storage, version: str) -> None:
     """Note the version that a draft becomes; one that was begun and never whole is taken away."""
-    if draft.exists(PUBLISHING):
-        begun = draft.read(PUBLISHING).decode("ascii", "replace")
+    if checkpoint.exists(PUBLISHING):
+        begun = checkpoint.read(PUBLISHING).decode("ascii", "replace")
         if is_name(begun) and not published.exists(f"{begun}/model.json"):
             published.remove(begun)
-    draft.write(PUBLISHING, version.encode())
+    checkpoint.write(PUBLISHING, version.encode())

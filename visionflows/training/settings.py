@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from visionflows.images.decode_options import Decoding, Opening
+from visionflows.images.decode_options import DecodeOptions, Decoding
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.resize import ResizeMethod
 
@@ -69,9 +69,9 @@ class TrainSettings(BaseModel):
     )
 
     @property
-    def opening(self) -> Opening:
+    def opening(self) -> DecodeOptions:
         """How files become pixels, in training and wherever the model is used."""
-        return Opening(side=None if self.decode == "full" else self.image_size)
+        return DecodeOptions(side=None if self.decode == "full" else self.image_size)
 
     @property
     def frozen_epochs(self) -> int:

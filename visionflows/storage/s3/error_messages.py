@@ -9,7 +9,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from visionflows.errors import DeniedError, PlaceError
+from visionflows.errors import DeniedError, StorageError
 
 # What each operation is for a person, and the right it needs; any other writes.
 _RIGHTS = {
@@ -38,11 +38,11 @@ _OF_ALL = {
 }
 
 
-class RefusedError(PlaceError):
+class RefusedError(StorageError):
     """The server will not do this to this object, for a reason of its own."""
 
 
-class FailingError(PlaceError):
+class FailingError(StorageError):
     """The server answered no try, or each with an error of its own."""
 
 
@@ -69,11 +69,11 @@ def meaning(error: Exception, operation: str, bucket: str, key: str | None) -> E
     if _CHANGED.fullmatch(code):
         return ChangedError(key)
     if code in _OF_ALL:  # of the bucket, met at a key
-        return PlaceError(f"s3://{bucket}: {_OF_ALL[code]}" + (f" (met at {key})" if key else ""))
+        return StorageError(f"s3://{bucket}: {_OF_ALL[code]}" + (f" (met at {key})" if key else ""))
     if _REGION.fullmatch(code):
         named = answer.get("Region") or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
         lies = f"lies in {named or 'another region'}, not where it was asked for"
-        return PlaceError(f"{where}: {lies}; set AWS_REGION")
+        return StorageError(f"{where}: {lies}; set AWS_REGION")
     if _BROKEN.fullmatch(code) or _FAILING.fullmatch(code):
         kind = BrokenError if _BROKEN.fullmatch(code) else FailingError
         times = f"failed {about.get('RetryAttempts', 0) + 1} times in a row ({code})"
@@ -85,7 +85,7 @@ def meaning(error: Exception, operation: str, bucket: str, key: str | None) -> E
     return RefusedError(f"{where}: cannot {verb} there: {said}")
 
 
-def _unanswered(error: Exception, said: str, where: str) -> PlaceError:
+def _unanswered(error: Exception, said: str, where: str) -> StorageError:
     from botocore import exceptions as known
     from botocore.parsers import ResponseParserError
 
@@ -97,7 +97,7 @@ def _unanswered(error: Exception, said: str, where: str) -> PlaceError:
         why = f"no TLS with {server} ({found[1] if found else said})"
         now = os.environ.get("AWS_CA_BUNDLE") or "which is not set"
         todo = f"name the file of who signed its certificate in AWS_CA_BUNDLE ({now})"
-        return PlaceError(f"{where}: {why}; {todo}")
+        return StorageError(f"{where}: {why}; {todo}")
     unread = (ResponseParserError, AttributeError)  # the second is botocore's own fault
     if isinstance(error, (known.ConnectionError, known.HTTPClientError, *unread)):
         cut = isinstance(error, (known.ResponseStreamingError, *unread))
@@ -105,8 +105,8 @@ def _unanswered(error: Exception, said: str, where: str) -> PlaceError:
         line = f"{where}: {server} does not answer ({kind}); {todo}"
         return BrokenError(line) if cut else FailingError(line)
     if "SSO" in kind or isinstance(error, known.TokenRetrievalError):
-        return PlaceError(f"{where}: no SSO login ({said}); run `aws sso login`")
+        return StorageError(f"{where}: no SSO login ({said}); run `aws sso login`")
     # Of the rest some quote a parameter; none of them is a secret.
     if "Credential" in kind or "Token" in kind or not isinstance(error, known.BotoCoreError):
-        return PlaceError(f"{where}: no credentials that boto3 can use ({said}); {_CREDENTIALS}")
-    return PlaceError(f"{where}: {said}; check the AWS settings of this machine")
+        return StorageError(f"{where}: no credentials that boto3 can use ({said}); {_CREDENTIALS}")
+    return StorageError(f"{where}: {said}; check the AWS settings of this machine")

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from visionflows.errors import PlaceError
+from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
 from visionflows.storage.name_encoding import text_of
 
@@ -37,7 +37,7 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
                 run = sorted(itertools.islice(entries, RUN), key=_order)
             yield from heapq.merge(*(_unspooled(file, *part) for part in runs), key=_order)
     except OSError as error:
-        raise PlaceError(
+        raise StorageError(
             f"{tempfile.gettempdir()}: a listing cannot be sorted there ({error.strerror}); make "
             "room, or set TMPDIR to another folder"
         ) from error

@@ -25,8 +25,8 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from visionflows.errors import LockedError, PlaceError
-from visionflows.storage.base import Place, ReadFailed
+from visionflows.errors import LockedError, StorageError
+from visionflows.storage.base import ReadFailed, Storage
 from visionflows.storage.s3.lock_owner import is_dead, me
 
 log = logging.getLogger("visionflows.claims")
@@ -35,7 +35,7 @@ RENEWED = 15.0  # seconds between two signs of life
 DEAD = 60.0  # seconds without one
 
 
-class Dated(Place, Protocol):
+class Dated(Storage, Protocol):
     """A place that says when its files were written."""
 
     def written(self, name: str) -> dict[str, datetime.datetime]: ...
@@ -65,16 +65,16 @@ def hold(here: Dated, name: str, wait: float = 0.0) -> Iterator[None]:
         _held.remove(held)
         try:
             here.remove(claim)
-        except (PlaceError, OSError) as error:  # what was done is done, or tells of itself
+        except (StorageError, OSError) as error:  # what was done is done, or tells of itself
             log.warning("%s: its lock stays for a minute, and dies then: %s", here, error)
 
 
-def check(here: Place, name: str) -> None:
+def check(here: Storage, name: str) -> None:
     """Nothing, if what this process holds there is still its own. Raises LockedError."""
-    for place, claim in list(_held):
-        if f"{here}/{name}".startswith(f"{place}/") and not place.exists(claim):
+    for storage, claim in list(_held):
+        if f"{here}/{name}".startswith(f"{storage}/") and not storage.exists(claim):
             raise LockedError(
-                f"{place}: another run took this over, as nothing was heard of this one for a "
+                f"{storage}: another run took this over, as nothing was heard of this one for a "
                 "minute; wait for it to end"
             )
 
@@ -112,5 +112,5 @@ def _renew(here: Dated, claim: str, ended: threading.Event) -> None:
             here.write(claim, json.dumps(me()).encode())
         except LockedError:
             return  # what another run took away stays away
-        except PlaceError as error:
+        except StorageError as error:
             log.warning("the lock could not be renewed: %s", error)

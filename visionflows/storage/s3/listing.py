@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from visionflows.errors import PlaceError
-from visionflows.storage.base import Entry, Passed
+from visionflows.errors import StorageError
+from visionflows.storage.base import Entry, Skipped
 from visionflows.storage.s3.client import Answer, call, log
 from visionflows.storage.s3.objects import tag_of
 
@@ -30,7 +30,7 @@ def first(bucket: str, prefix: str) -> str | None:
     return found[0]["Key"] if found else None
 
 
-def walk(bucket: str, prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry]:
+def walk(bucket: str, prefix: str, keep: Keep, skipped: Skipped) -> Iterator[Entry]:
     """The files below a prefix that `keep` keeps by their last part, a page in memory at a time.
 
     `passed` is told of what is hidden, as on a disk; what consoles make to show folders is left
@@ -40,18 +40,20 @@ def walk(bucket: str, prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry
     objects = keys(bucket, prefix)
     found, key = next(objects, None), prefix.removesuffix("/")
     if found is not None:
-        yield from _files(chain([found], objects), prefix, keep, passed)
+        yield from _files(chain([found], objects), prefix, keep, skipped)
     elif prefix and first(bucket, key) == key:
-        raise PlaceError(f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of some")
+        raise StorageError(
+            f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of some"
+        )
     else:
         log.warning("s3://%s/%s: no object has this prefix", bucket, prefix)
 
 
-def _files(objects: Iterable[Answer], prefix: str, keep: Keep, passed: Passed) -> Iterator[Entry]:
+def _files(objects: Iterable[Answer], prefix: str, keep: Keep, skipped: Skipped) -> Iterator[Entry]:
     for found in objects:
         name = found["Key"][len(prefix) :]
         last = name.rpartition("/")[2]
-        if passed.hides(name) or not last or (keep and not keep(last)):
+        if skipped.hides(name) or not last or (keep and not keep(last)):
             continue
         if "\0" in name:  # neither a CSV nor a person can be given it
             log.warning("s3: %r is left out: a name with a zero byte", found["Key"])

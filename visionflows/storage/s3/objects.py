@@ -17,7 +17,7 @@ from collections.abc import Generator
 from typing import Any, cast
 
 from visionflows.bounded_read import TooLarge
-from visionflows.errors import DeniedError, PlaceError
+from visionflows.errors import DeniedError, StorageError
 from visionflows.hashing import md5_of, sha256_of
 from visionflows.storage.base import LISTED, MISSING, ReadFailed
 from visionflows.storage.prefetch import ahead, threads
@@ -141,13 +141,13 @@ class Upload(ChunkWriter):
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in tags]
         try:
             self._call("complete_multipart_upload", MultipartUpload={"Parts": parts})
-        except (PlaceError, FileNotFoundError) as error:
+        except (StorageError, FileNotFoundError) as error:
             with contextlib.suppress(FileNotFoundError):
                 there = tag_of(call("head_object", self.bucket, Key=self.key))
                 if there.endswith(f"-{len(parts)}"):
                     return  # the answer to an earlier try was lost
             where = f"s3://{self.bucket}/{self.key}"
-            raise PlaceError(f"{where}: its upload cannot be completed ({error})") from error
+            raise StorageError(f"{where}: its upload cannot be completed ({error})") from error
 
     def abort(self) -> None:
         """Let nothing be left of it."""
@@ -162,7 +162,7 @@ def abort_upload(bucket: str, key: str, upload: str) -> None:
     """Take the parts of an upload away that will not be completed."""
     try:
         call("abort_multipart_upload", bucket, Key=key, UploadId=upload)
-    except (PlaceError, FileNotFoundError) as error:
+    except (StorageError, FileNotFoundError) as error:
         log.info("an unfinished upload of %s is gone, or stays behind: %s", key, error)
 
 

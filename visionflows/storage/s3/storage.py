@@ -14,8 +14,8 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
-from visionflows.errors import DeniedError, PlaceError, SettingsError
-from visionflows.storage.base import Entry, Passed, ReadFailed, brought
+from visionflows.errors import DeniedError, SettingsError, StorageError
+from visionflows.storage.base import Entry, ReadFailed, Skipped, imported
 from visionflows.storage.prefetch import ahead, each
 from visionflows.storage.s3 import listing
 from visionflows.storage.s3.bulk_read import reader
@@ -30,14 +30,14 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _MOST_CHANGES = 20  # how often an update meets another one before something is wrong
 
 
-class S3Place:
+class S3Storage:
     """A prefix in a bucket. What each call does, `Place` and LocalPlace say."""
 
     def __init__(self, bucket: str, prefix: str):
         self.bucket, self.prefix = bucket, prefix
 
     @classmethod
-    def named(cls, text: str) -> "S3Place":
+    def named(cls, text: str) -> "S3Storage":
         """The place that `s3://bucket/prefix` names. Raises SettingsError."""
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         if not _BUCKET.fullmatch(bucket):  # not repeated: it might be a key and its secret
@@ -49,8 +49,8 @@ class S3Place:
         prefix = self.prefix if self.prefix.endswith("//") else self.prefix.removesuffix("/")
         return f"s3://{self.bucket}/{prefix}" if prefix else f"s3://{self.bucket}"
 
-    def sub(self, name: str) -> "S3Place":
-        return S3Place(self.bucket, self._below(name))
+    def sub(self, name: str) -> "S3Storage":
+        return S3Storage(self.bucket, self._below(name))
 
     def _below(self, name: str) -> str:
         return f"{self.prefix}{name}/" if name else self.prefix
@@ -58,10 +58,10 @@ class S3Place:
     def walk(
         self,
         keep: Callable[[str], bool] | None = None,
-        passed: Passed | None = None,
+        skipped: Skipped | None = None,
         sort: bool = True,
     ) -> Iterator[Entry]:
-        found = listing.walk(self.bucket, self.prefix, keep, passed or Passed())
+        found = listing.walk(self.bucket, self.prefix, keep, skipped or Skipped())
         return in_order(found) if sort else found
 
     def entry(self, name: str) -> Entry:
@@ -90,7 +90,7 @@ class S3Place:
 
         def content(entry: Entry) -> bytes | OSError:
             key = self.prefix + entry.name
-            return brought(entry, most, lambda: through.read(key, entry.version, most))
+            return imported(entry, most, lambda: through.read(key, entry.version, most))
 
         return ahead(content, entries, number("CONNECTIONS"))
 
@@ -129,7 +129,7 @@ class S3Place:
             with contextlib.suppress(ChangedError, FileNotFoundError):  # another was faster
                 put(self.bucket, key, made, **condition)
                 return
-        raise PlaceError(f"{self}/{name}: changes all the time; try again later")
+        raise StorageError(f"{self}/{name}: changes all the time; try again later")
 
     def exists(self, name: str = "") -> bool:
         return next(self._keys(name), None) is not None
@@ -185,7 +185,7 @@ class S3Place:
             raise denied
 
     def check_writable(self) -> None:
-        """As LocalPlace.check_writable."""
+        """As LocalStorage.check_writable."""
         probe = f"{self.prefix}.probe-{secrets.token_hex(8)}"
         put(self.bucket, probe, b"visionflows writes here")
         call("delete_object", self.bucket, Key=probe)
@@ -195,7 +195,7 @@ class S3Place:
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
-        """As LocalPlace.lock."""
+        """As LocalStorage.lock."""
         with hold(self, name, wait):
             yield
 
@@ -204,12 +204,12 @@ class S3Place:
         found = listing.keys(self.bucket, self._below(name))
         return {item["Key"].removeprefix(self.prefix): item["LastModified"] for item in found}
 
-    def clear_drafts(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
+    def clear_temporary(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
         """As LocalPlace.clear_drafts: unfinished uploads of ours; others may be at theirs."""
         known = {self._below(folder) for folder in folders}
         try:
             found = call("list_multipart_uploads", self.bucket, Prefix=self.prefix)
-        except (FileNotFoundError, PlaceError) as error:  # rclone calls none not found
+        except (FileNotFoundError, StorageError) as error:  # rclone calls none not found
             log.info("unfinished uploads are not looked for: %s", error)
             return
         for upload in found.get("Uploads", ()):

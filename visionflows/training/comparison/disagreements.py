@@ -13,19 +13,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from visionflows.datasets.fetch import fetched
-from visionflows.errors import ModelError, PlaceError, SettingsError
+from visionflows.errors import ModelError, SettingsError, StorageError
 from visionflows.inference import EngineSettings
 from visionflows.models.artifact import model_json, read_info
 from visionflows.models.registry import find
-from visionflows.reports.comparison import ClassCounts, Comparison, Flip
-from visionflows.storage.base import Place
+from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement
+from visionflows.storage.base import Storage
 from visionflows.training.comparison.paired_predictions import Answer, Pairs, paired
 from visionflows.training.comparison.promotion_test import counted, judged
 
 
 def compared(
     a: str, b: str, store: str, data: str = "", settings: EngineSettings | None = None
-) -> tuple[Comparison, Place]:
+) -> tuple[Comparison, Storage]:
     """Two versions on the images of A's dataset that neither was trained on; where those lie.
 
     `data` is the place of that dataset where it is no longer in the store, or has moved. Raises
@@ -38,7 +38,7 @@ def compared(
     where = data or dataset_folder(a, store)
     pairs = paired(a, b, where, store, settings)
     if not pairs.answers and pairs.gone:
-        raise PlaceError(
+        raise StorageError(
             f"{where}: has none of the {pairs.gone} images of {pairs.candidate.name} as they were; "
             "name their place with --data"
         )
@@ -56,14 +56,14 @@ def dataset_folder(model: str, store: str) -> str:
     info = read_info(where, model_json(where))
     dataset = info.dataset
     if not dataset.source:
-        raise PlaceError(
+        raise StorageError(
             f"{info.name}@{info.version}: does not say what it was trained on; name the place of "
             "its images with --data"
         )
     try:
         return str(fetched(dataset.name, dataset.source, dataset.sha256, store))
-    except PlaceError as error:
-        raise PlaceError(f"{error} with --data") from error
+    except StorageError as error:
+        raise StorageError(f"{error} with --data") from error
 
 
 def _comparison(pairs: Pairs) -> Comparison:
@@ -87,7 +87,7 @@ def _comparison(pairs: Pairs) -> Comparison:
         only_a_knows=pairs.new_classes,
         only_b_knows=pairs.lost_classes,
         classes=[*_classes(pairs)],
-        flips=sorted(map(_flip, filter(_differ, answers)), key=_surest_wrong_first),
+        disagreements=sorted(map(_flip, filter(_differ, answers)), key=_surest_wrong_first),
     )
 
 
@@ -99,17 +99,20 @@ def _differ(answer: Answer) -> bool:
     return not _same(answer)
 
 
-def _flip(answer: Answer) -> Flip:
-    return Flip(answer.path, answer.label, *answer.candidate, *answer.production)
+def _flip(answer: Answer) -> Disagreement:
+    return Disagreement(answer.path, answer.label, *answer.candidate, *answer.production)
 
 
-def _surest_wrong_first(flip: Flip) -> tuple[float, str]:
+def _surest_wrong_first(disagreement: Disagreement) -> tuple[float, str]:
     wrong = [
         probability
-        for said, probability in ((flip.a, flip.a_probability), (flip.b, flip.b_probability))
-        if said != flip.label
+        for said, probability in (
+            (disagreement.a, disagreement.a_probability),
+            (disagreement.b, disagreement.b_probability),
+        )
+        if said != disagreement.label
     ]
-    return -max(wrong), flip.path
+    return -max(wrong), disagreement.path
 
 
 def _classes(pairs: Pairs) -> Iterable[ClassCounts]:
@@ -142,5 +145,5 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "only_a_knows": comparison.only_a_knows,
         "only_b_knows": comparison.only_b_knows,
         "classes": [row._asdict() for row in comparison.classes],
-        "flips": [flip._asdict() for flip in comparison.flips],
+        "disagreements": [disagreement._asdict() for disagreement in comparison.disagreements],
     }

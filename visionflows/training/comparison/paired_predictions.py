@@ -21,8 +21,8 @@ from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
-from visionflows.storage import place
-from visionflows.storage.base import Place
+from visionflows.storage import open_storage
+from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import name_of, text_of
 from visionflows.training.imported_images import images_of
 
@@ -61,7 +61,7 @@ class Pairs:
     answers: list[Answer]
     not_compared: int
     gone: int
-    source: Place
+    source: Storage
 
     @property
     def new_classes(self) -> list[str]:
@@ -94,7 +94,7 @@ def paired(
     new, old = load(find(candidate, store)), load(find(production, store))
     unseen = _unseen(new, old)
     known = {path: file for path, file in unseen.items() if file.label in {*old.classes}}
-    source = place(images_of(folder, new.info.dataset.fingerprint, store))
+    source = open_storage(images_of(folder, new.info.dataset.fingerprint, store))
     there = [*_unchanged(source, known)] if known else []
     said = [_said(model, settings or EngineSettings(), source, there) for model in (new, old)]
     answers = [
@@ -114,10 +114,10 @@ def _unseen(new: Model, old: Model) -> dict[str, _File]:
 
 
 def _files(model: Model) -> Iterable[dict[str, str]]:
-    return csv.DictReader(io.StringIO(model.place.read("files.csv").decode(), newline=""))
+    return csv.DictReader(io.StringIO(model.storage.read("files.csv").decode(), newline=""))
 
 
-def _unchanged(source: Place, files: dict[str, _File]) -> Iterable[str]:
+def _unchanged(source: Storage, files: dict[str, _File]) -> Iterable[str]:
     """The paths of the files that lie in a place with the bytes they had, in its order."""
     entries = [entry for entry in source.walk() if text_of(entry.name) in files]
     for entry, data in zip(entries, source.read_many(entries), strict=True):
@@ -127,7 +127,7 @@ def _unchanged(source: Place, files: dict[str, _File]) -> Iterable[str]:
 
 
 def _said(
-    model: Model, settings: EngineSettings, source: Place, paths: list[str]
+    model: Model, settings: EngineSettings, source: Storage, paths: list[str]
 ) -> dict[str, Said]:
     """What a model says of each image, by path; one that cannot be opened is left out."""
     if not paths:

@@ -16,7 +16,7 @@ from typing import Any
 
 from visionflows.datasets.format_names import some
 from visionflows.inference import EngineSettings
-from visionflows.storage import place
+from visionflows.storage import open_storage
 from visionflows.training.comparison.paired_predictions import Pairs, paired
 
 log = logging.getLogger("visionflows.compare")
@@ -29,7 +29,7 @@ def verdict(
 ) -> dict[str, Any]:
     """What `compare` says of the candidate; better by itself where there is no production yet."""
     name, _, alias = production.partition("@")
-    if not place(store).exists(f"models/{name}/aliases/{alias}"):
+    if not open_storage(store).exists(f"models/{name}/aliases/{alias}"):
         return {"better": True, "why": f"there is no {production} yet"}
     return compare(candidate, production, folder, store)
 

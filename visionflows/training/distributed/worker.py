@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionflows.errors import VisionflowsError, one_line
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.system import cores, share
 from visionflows.training.allocator_settings import kept_memory
 from visionflows.training.distributed.context import together
@@ -77,7 +77,7 @@ class _LastWord:
             own = isinstance(error, VisionflowsError)
             text = str(error) if own else one_line(str(error).strip().partition("\n")[0])
             told = json.dumps([type(error).__name__, text])
-            LocalPlace(Path(self._folder)).write(error_file(self._number), told.encode())
+            LocalStorage(Path(self._folder)).write(error_file(self._number), told.encode())
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
@@ -138,7 +138,7 @@ class _Telling(logging.Handler):
 
     def __init__(self, folder: Path):
         super().__init__()
-        self._folder = LocalPlace(folder)
+        self._folder = LocalStorage(folder)
         self._told: dict[str, Any] = {"progress": None, "log": [], "history": []}
         OURS.setLevel(logging.INFO)
         OURS.addHandler(self)

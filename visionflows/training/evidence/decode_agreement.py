@@ -18,8 +18,8 @@ from visionflows.inference import make_engine
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
-from visionflows.storage.base import Place
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.base import Storage
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 from visionflows.training.evidence.label_agreement import paired
 
@@ -41,25 +41,25 @@ def decode_agreement(
     """
     names = [name_of(path) for path in paths[:: -(-len(paths) // MOST_IMAGES) or 1]]
     if not names:
-        return {"images": 0, "flips": 0, "largest_difference": 0.0, "mean_difference": 0.0}
-    both, one, other = both_ways(model, LocalPlace(Path(folder)), names, max_pixels)
+        return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
+    both, one, other = both_ways(model, LocalStorage(Path(folder)), names, max_pixels)
     apart = np.abs(one - other)
     found: dict[str, Any] = {
         "images": len(both),
-        "flips": int((one.argmax(1) != other.argmax(1)).sum()),
+        "disagreements": int((one.argmax(1) != other.argmax(1)).sum()),
         "largest_difference": float(apart.max(initial=0.0)),
         "mean_difference": float(apart.mean()) if both else 0.0,
     }
     log.info(
         "%d large images decoded scaled and whole: %d labels differ, no probability by more than "
         "%.3f",
-        *(found["images"], found["flips"], found["largest_difference"]),
+        *(found["images"], found["disagreements"], found["largest_difference"]),
     )
     return found
 
 
 def both_ways(
-    model: Model, where: Place, names: list[str], max_pixels: int = MAX_PIXELS
+    model: Model, where: Storage, names: list[str], max_pixels: int = MAX_PIXELS
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The images that have answers, and these of whole and of scaled ones: (images, classes)."""
     settings = EngineSettings(precision="float32", max_pixels=max_pixels)
@@ -72,12 +72,14 @@ def both_ways(
     return paired(names, whole, scaled, len(model.classes))
 
 
-def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
+def of_checkpoint(
+    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
+) -> dict[str, Any]:
     """The comparison for a draft that evaluate has left, on the large images it validates on.
 
     Of others, the shorter side is less than twice what scaled decoding keeps: they are the same.
     """
     valid = files[(files.status == "ok") & files.is_valid]
     large = valid[valid[["width", "height"]].min(axis=1) >= 2 * ENOUGH * info.image_size]
-    model = Model(LocalPlace(draft), info, digest="")
+    model = Model(LocalStorage(checkpoint), info, digest="")
     return decode_agreement(model, folder, list(large.path))

@@ -22,11 +22,11 @@ from visionflows.evaluation.calibration import calibrated
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.resize import resized
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 from visionflows.training.evidence.fit_calibration import calibration, validation_csv
 from visionflows.training.evidence.plots import draw
-from visionflows.training.evidence.top_losses import Judged, write_misses
+from visionflows.training.evidence.top_losses import Judged, write_top_losses
 from visionflows.training.learner import make_learner, normalisation, torch_draws
 from visionflows.training.settings import TrainSettings
 
@@ -40,7 +40,7 @@ SELFCHECK_IMAGES = 8
 
 
 def evaluate(
-    table: "pd.DataFrame", folder: str | Path, draft: Path, export_fastai: bool = False
+    table: "pd.DataFrame", folder: str | Path, checkpoint: Path, export_fastai: bool = False
 ) -> dict[str, Any]:
     """The metrics of the draft's network on the validation rows (evaluation.json).
 
@@ -51,28 +51,28 @@ def evaluate(
     confusion (rows: actual, columns: predicted, in the order of the classes), calibration (see
     training.calibration); where a picture could not be drawn, pictures_left_out: why, by its name.
     """
-    place = LocalPlace(draft)
-    training = json.loads(place.read("training.json"))
+    storage = LocalStorage(checkpoint)
+    training = json.loads(storage.read("training.json"))
     with torch_draws:
-        learn = trained(table, folder, place, training)
+        learn = trained(table, folder, storage, training)
         with learn.no_bar(), learn.no_logging():
             *answers, losses = learn.get_preds(ds_idx=1, with_loss=True)
             probabilities, targets = (one.numpy() for one in answers)
             metrics = _metrics(probabilities, targets, list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
-            metrics["calibration"] = _calibrate(learn, probabilities, targets, place)
+            metrics["calibration"] = _calibrate(learn, probabilities, targets, storage)
             pictures, left_out = draw(learn, metrics, training["history"])
             for name, png in pictures.items():
-                place.write(f"pictures/{name}.png", png)
+                storage.write(f"pictures/{name}.png", png)
             sure = calibrated(probabilities, metrics["calibration"]["temperature"])
             paths = list(learn.dls.valid.items.path)
-            write_misses(learn, Judged(folder, paths, sure, targets), place)
-            _write_selfcheck(learn, table, folder, place)
+            write_top_losses(learn, Judged(folder, paths, sure, targets), storage)
+            _write_selfcheck(learn, table, folder, storage)
         if left_out:
             metrics["pictures_left_out"] = left_out
-        place.write("evaluation.json", json.dumps(metrics, indent=2).encode())
+        storage.write("evaluation.json", json.dumps(metrics, indent=2).encode())
         if export_fastai:
-            _export(learn, draft)
+            _export(learn, checkpoint)
     log.info(
         "validation: error rate %.4f, accuracy %.4f on %d images",
         *(metrics["error_rate"], metrics["accuracy"], len(targets)),
@@ -81,7 +81,7 @@ def evaluate(
 
 
 def trained(
-    table: "pd.DataFrame", folder: str | Path, place: LocalPlace, training: dict[str, Any]
+    table: "pd.DataFrame", folder: str | Path, storage: LocalStorage, training: dict[str, Any]
 ) -> "Learner":
     """The learner of the draft, its weights in float32."""
     from safetensors.torch import load
@@ -89,12 +89,12 @@ def trained(
     settings = TrainSettings(**training["settings"] | {"pretrained": "none"})
     learn = make_learner(table, folder, settings)
     learn.settings = settings
-    learn.model.load_state_dict(load(place.read("weights.safetensors")))
+    learn.model.load_state_dict(load(storage.read("weights.safetensors")))
     return learn
 
 
 def _calibrate(
-    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, place: LocalPlace
+    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
 ) -> dict[str, Any]:
     """How sure the network may be believed; what it says of each validation image is written."""
     valid = learn.dls.valid.items
@@ -104,7 +104,7 @@ def _calibrate(
     told = validation_csv(
         list(valid.path), list(learn.dls.vocab), targets, probabilities, found["temperature"]
     )
-    place.write("validation.csv", told)
+    storage.write("validation.csv", told)
     return found
 
 
@@ -132,7 +132,7 @@ def _metrics(probabilities: np.ndarray, targets: np.ndarray, classes: list[str])
 
 
 def _write_selfcheck(
-    learn: "Learner", table: "pd.DataFrame", folder: str | Path, place: LocalPlace
+    learn: "Learner", table: "pd.DataFrame", folder: str | Path, storage: LocalStorage
 ) -> None:
     """A few validation images at the network's own size, as PNG, and what fastai says of them.
 
@@ -153,13 +153,13 @@ def _write_selfcheck(
             continue
         resized(image, *shape).save(buffer, "PNG")
         names.append(f"{len(names)}.png")
-        place.write(f"selfcheck/{names[-1]}", buffer.getvalue())
+        storage.write(f"selfcheck/{names[-1]}", buffer.getvalue())
         if len(names) == SELFCHECK_IMAGES:
             break
     learn.dls.cpu()
     learn.model.cpu()
     files = pd.DataFrame(
-        {"path": [str(place.path(f"selfcheck/{name}").absolute()) for name in names]}
+        {"path": [str(storage.path(f"selfcheck/{name}").absolute()) for name in names]}
     )
     probabilities, _ = learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
     text = io.StringIO()
@@ -167,7 +167,7 @@ def _write_selfcheck(
     writer.writerow(["image", *learn.dls.vocab])
     for name, row in zip(names, probabilities.tolist(), strict=True):
         writer.writerow([name, *(f"{value:.9g}" for value in row)])
-    place.write("selfcheck/expected.csv", text.getvalue().encode())
+    storage.write("selfcheck/expected.csv", text.getvalue().encode())
 
 
 def _spread(table: "pd.DataFrame") -> list[str]:
@@ -177,7 +177,7 @@ def _spread(table: "pd.DataFrame") -> list[str]:
     return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path)
 
 
-def _export(learn: "Learner", draft: Path) -> None:
+def _export(learn: "Learner", checkpoint: Path) -> None:
     """A learner of fastai's own pieces alone, so that it opens where visionflows is not.
 
     fastai makes it of images, which it opens and does not keep: those of the self-check, as of
@@ -200,11 +200,11 @@ def _export(learn: "Learner", draft: Path) -> None:
         item_tfms=Resize(settings.image_size, method=settings.resize),
         batch_tfms=[Normalize.from_stats(*normalisation(settings.architecture))],
     )
-    files = sorted(str(file) for file in (draft.absolute() / "selfcheck").glob("*.png"))
+    files = sorted(str(file) for file in (checkpoint.absolute() / "selfcheck").glob("*.png"))
     sides = pd.DataFrame({"path": files * 2, "label": learn.dls.vocab[0]})
     sides["is_valid"] = sides.index >= len(files)
     loaders = block.dataloaders(sides, bs=learn.dls.bs, num_workers=0)
     plain = Learner(
         loaders.cpu(), learn.model.cpu(), loss_func=learn.loss_func, metrics=[error_rate, accuracy]
     )
-    plain.export(draft.absolute() / "export.pkl")
+    plain.export(checkpoint.absolute() / "export.pkl")

@@ -19,7 +19,7 @@ from visionflows.evaluation.outliers import Bank, bank_of, restored, threshold_o
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 from visionflows.training.evidence.fit_calibration import LEAST, judges
 
@@ -35,32 +35,36 @@ MOST_VALIDATION = 2000  # enough to tell 2 % from 3 %
 FALSE_ALARMS = 0.02  # that the threshold is set for
 
 
-def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
+def of_checkpoint(
+    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
+) -> dict[str, Any]:
     """What model.json says of how a draft tells outliers (`outliers`); the bank is written.
 
     Keys: method, k, directions, images (of the bank), threshold, wanted (share of false alarms),
     fitted and judged (validation images), false_alarms (their measured share, by precision); or
     why, where there are too few.
     """
-    LocalPlace(draft).remove(OUTLIERS)
+    LocalStorage(checkpoint).remove(OUTLIERS)
     usable = files[files.status == "ok"].drop_duplicates("sha256")
     valid = usable.is_valid.astype(bool)
     asked = usable[valid].sort_values("sha256").head(MOST_VALIDATION)
     judged = judges(list(asked.sha256))
     if min(judged.sum(), (~judged).sum()) < LEAST:
         return {"why": f"{len(asked)} validation images are too few to tell others from"}
-    ask = _Ask(Model(LocalPlace(draft), info, digest=""), LocalPlace(Path(folder)))
+    ask = _Ask(Model(LocalStorage(checkpoint), info, digest=""), LocalStorage(Path(folder)))
     features = ask.features(_some_of_all(usable[~valid]))
     if not np.isfinite(features).all():
         return {"why": "the network gives no finite features"}
     made = bank_of(features)
     saved = made.saved()
-    LocalPlace(draft).write(OUTLIERS, saved)
+    LocalStorage(checkpoint).write(OUTLIERS, saved)
     bank = restored(saved, made.k, threshold=1.0)  # judged is what scoring will read
-    threshold = threshold_of(_oddness(bank, ask.features(asked.path[~judged])), FALSE_ALARMS)
+    threshold = threshold_of(_outlier_score(bank, ask.features(asked.path[~judged])), FALSE_ALARMS)
     bank = dataclasses.replace(bank, threshold=max(round(threshold, 6), 1e-6))
     alarms = {
-        precision: float((_oddness(bank, ask.features(asked.path[judged], precision)) > 1).mean())
+        precision: float(
+            (_outlier_score(bank, ask.features(asked.path[judged], precision)) > 1).mean()
+        )
         for precision in dict.fromkeys(("float32", ask.by_itself))
     }
     words = ", ".join(f"{100 * share:.1f} % in {name}" for name, share in alarms.items())
@@ -81,7 +85,7 @@ def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) 
 class _Ask:
     """A draft's network, asked for the features of images in a folder."""
 
-    def __init__(self, model: Model, where: LocalPlace):
+    def __init__(self, model: Model, where: LocalStorage):
         self._model, self._where = model, where
 
     @property
@@ -99,8 +103,8 @@ class _Ask:
         return np.stack([row.features for row in rows if row.features is not None])
 
 
-def _oddness(bank: Bank, features: np.ndarray) -> np.ndarray:
-    return np.array([bank.oddness(one) for one in features])
+def _outlier_score(bank: Bank, features: np.ndarray) -> np.ndarray:
+    return np.array([bank.outlier_score(one) for one in features])
 
 
 def _some_of_all(trained: "pd.DataFrame") -> list[str]:

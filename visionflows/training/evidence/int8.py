@@ -28,7 +28,7 @@ from visionflows.inference.openvino import core, kernels, runtime, with_our_core
 from visionflows.inference.precision_policy import LEAST
 from visionflows.models.artifact import INT8, ONNX, Model
 from visionflows.models.schema import ModelInfo
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 from visionflows.training.evidence import label_agreement
 
@@ -49,39 +49,43 @@ def is_here() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def of_draft(draft: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
+def of_checkpoint(
+    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
+) -> dict[str, Any]:
     """The evidence for int8 of a draft (`precision.int8` in model.json), whose files this writes.
 
     Keys as of agreement.agreement, and speed: how many times as fast as bfloat16 (float32, where
     that is not native) the network alone is; `why` alone where there is no such network.
     """
-    place = LocalPlace(draft)
-    model = Model(place, info, digest="")
-    lacks = _lacks(place)
+    storage = LocalStorage(checkpoint)
+    model = Model(storage, info, digest="")
+    lacks = _lacks(storage)
     images = None if lacks else _Images(model, files, folder)
     if images is not None and len(images.calibration) and len(images.judging):
         try:
-            _make(place, model, images)
-            found = label_agreement.of_draft(draft, info, files, folder, "int8", images.used)
+            _make(storage, model, images)
+            found = label_agreement.of_checkpoint(
+                checkpoint, info, files, folder, "int8", images.used
+            )
             return _if_faster(model, images, found)
         # NNCF and OpenVINO raise what they meet: it is not hidden, but told in model.json.
         except Exception as error:  # noqa: BLE001
             lacks = one_line(f"{type(error).__name__}: {error}")
     for name in INT8:
-        place.remove(name)
+        storage.remove(name)
     return {"auto": "float32", "why": lacks or "too few training images to make it with"}
 
 
-def _lacks(place: LocalPlace) -> str:
-    if not place.exists(ONNX):
+def _lacks(storage: LocalStorage) -> str:
+    if not storage.exists(ONNX):
         return f"no {ONNX} to make it of"
     return "" if kernels()["int8"] else "published where int8 is not native: no evidence"
 
 
-def _make(place: LocalPlace, model: Model, images: "_Images") -> None:
+def _make(storage: LocalStorage, model: Model, images: "_Images") -> None:
     """Write the network in int8; layers are taken back where it calls too many images otherwise."""
     with with_our_core():
-        _write(place, _quantised(model, images, controlled=False))
+        _write(storage, _quantised(model, images, controlled=False))
     engine = make_engine(model, EngineSettings(precision="int8"), False)
     share, _ = _agreeing(images.exact.probabilities)(
         lambda batch: [engine.probabilities(batch)], images.judging
@@ -89,7 +93,7 @@ def _make(place: LocalPlace, model: Model, images: "_Images") -> None:
     if share < LEAST:
         log.info("int8: %.2f %% of labels agree; taking layers back that cost most", 100 * share)
         with with_our_core():
-            _write(place, _quantised(model, images, controlled=True))
+            _write(storage, _quantised(model, images, controlled=True))
     make_engine(model, EngineSettings(precision="int8"))  # its self-check
 
 
@@ -140,7 +144,7 @@ class _Images:
         first = min(CALIBRATED // size, half, room)
         second = batches[first : first + min(JUDGED // size, room)]
         self.used = {one for batch in (*batches[:first], *second) for one in batch.sha256}
-        where = LocalPlace(folder)
+        where = LocalStorage(folder)
 
         def pixels(batch: "pd.DataFrame") -> np.ndarray:
             return self.exact.decoder(where, [name_of(path) for path in batch.path]).pixels
@@ -199,8 +203,8 @@ def _leading_to(node: Any) -> Iterator[str]:
         left += [given.get_source_output().get_node() for given in here.inputs()]
 
 
-def _write(place: LocalPlace, network: "openvino.Model") -> None:
+def _write(storage: LocalStorage, network: "openvino.Model") -> None:
     with tempfile.TemporaryDirectory() as folder:
         runtime().save_model(network, f"{folder}/{INT8[0]}", compress_to_fp16=False)
         for name in reversed(INT8):
-            place.write(name, Path(folder, name).read_bytes())
+            storage.write(name, Path(folder, name).read_bytes())

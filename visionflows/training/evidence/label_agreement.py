@@ -17,10 +17,10 @@ import numpy as np
 
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.precision_policy import CONFIDENCE, LEAST, carries, needed
+from visionflows.inference.precision_policy import CONFIDENCE, LEAST, needed, supports
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def agreement(
     if not kernel:
         return {"auto": "float32", "why": f"published where {precision} is not native: no evidence"}
     names = [name_of(path) for path in paths]
-    where = LocalPlace(Path(folder))
+    where = LocalStorage(Path(folder))
     exact = exact_engine.answers(where, names)
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
     fast = fast_engine.answers(where, names)
@@ -73,8 +73,8 @@ def agreement(
     return result
 
 
-def of_draft(
-    draft: Path,
+def of_checkpoint(
+    checkpoint: Path,
     info: ModelInfo,
     files: "pd.DataFrame",
     folder: Path,
@@ -90,7 +90,7 @@ def of_draft(
     them agree than of new ones, and the record says how many there are.
     """
     chosen = _chosen(files[~files.sha256.isin(list(without))])
-    model = Model(LocalPlace(draft), info, digest="")
+    model = Model(LocalStorage(checkpoint), info, digest="")
     found = agreement(model, folder, list(chosen.path), MAX_PIXELS, precision)
     trained_on = int((~chosen.is_valid.astype(bool)).sum())
     return found | ({"trained_on": trained_on} if "images" in found else {})
@@ -110,29 +110,29 @@ def compare(exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16") ->
     """The comparison of two (images, classes) arrays of probabilities."""
     best = np.sort(exact, axis=1)
     margin = best[:, -1] - best[:, -2]
-    flipped = exact.argmax(1) != fast.argmax(1)
-    images, flips = len(exact), int(flipped.sum())
-    far = int((flipped & (margin > NEAR_TIE)).sum())
-    auto = precision if carries(images, flips) and not far else "float32"
+    disagreeing = exact.argmax(1) != fast.argmax(1)
+    images, disagreements = len(exact), int(disagreeing.sum())
+    far = int((disagreeing & (margin > NEAR_TIE)).sum())
+    auto = precision if supports(images, disagreements) and not far else "float32"
     return {
         "precision": precision,
         "images": images,
-        "labels": 1 - float(flipped.mean()) if images else 0.0,
+        "labels": 1 - float(disagreeing.mean()) if images else 0.0,
         "largest_difference": float(np.abs(exact - fast).max(initial=0.0)),
-        "flips": flips,
-        "far_flips": far,
+        "disagreements": disagreements,
+        "far_disagreements": far,
         "auto": auto,
-        **({} if auto == precision else {"why": _why(images, flips, far)}),
+        **({} if auto == precision else {"why": _why(images, disagreements, far)}),
     }
 
 
-def _why(images: int, flips: int, far: int) -> str:
+def _why(images: int, disagreements: int, far: int) -> str:
     """Why it is float32."""
     if far:
         return "a label that was no near tie differs"
     return (
-        f"{images:,} images with {flips} differing labels do not show that {LEAST:.1%} agree, at "
-        f"{CONFIDENCE:.0%} confidence; that takes {needed(flips):,}"
+        f"{images:,} images with {disagreements} differing labels do not show that {LEAST:.1%} agree, at "
+        f"{CONFIDENCE:.0%} confidence; that takes {needed(disagreements):,}"
     )
 
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from visionflows.errors import TrainError
-from visionflows.evaluation.confident_learning import suspects
+from visionflows.evaluation.confident_learning import label_issues
 from visionflows.reports.thumbnails import thumbnail
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import trained
 from visionflows.training.learner import make_learner, torch_draws
 from visionflows.training.settings import TrainSettings
@@ -39,7 +39,7 @@ MOST_IMAGES = 50_000  # that are judged, drawn by their content: 256 MB of featu
 SHOWN = 24  # of the worst, in the report
 
 
-class Suspect(NamedTuple):
+class LabelIssue(NamedTuple):
     """A row of suspects.csv as the report shows it, with a JPEG of its image."""
 
     path: str
@@ -49,41 +49,41 @@ class Suspect(NamedTuple):
     picture: bytes
 
 
-def of_draft(draft: Path, table: "pd.DataFrame", folder: str | Path) -> dict[str, Any]:
+def of_checkpoint(checkpoint: Path, table: "pd.DataFrame", folder: str | Path) -> dict[str, Any]:
     """How many labels are suspected (`suspects` in model.json); suspects.csv names them.
 
     Keys: images (that were judged), found, features: of the `pretrained` network or the
     `fine-tuned` one.
     """
-    place = LocalPlace(draft)
+    storage = LocalStorage(checkpoint)
     usable = table[table.status == "ok"].sort_values("sha256").drop_duplicates("sha256")
     usable = usable.head(MOST_IMAGES).sort_values("path").reset_index(drop=True)
     with torch_draws:
-        learn, which = _network(table, folder, place)
+        learn, which = _network(table, folder, storage)
         features = features_of(learn, usable)
-    found = suspects(features, list(usable.label), sorted(usable.label.unique()))
+    found = label_issues(features, list(usable.label), sorted(usable.label.unique()))
     rows = usable.loc[found["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=found.label, was=found.was, confidence=found.confidence.round(6))
     rows = rows.assign(why="suspect")[list(COLUMNS)]
-    place.write("suspects.csv", rows.to_csv(index=False, lineterminator="\r\n").encode())
-    source = LocalPlace(Path(folder))
+    storage.write("suspects.csv", rows.to_csv(index=False, lineterminator="\r\n").encode())
+    source = LocalStorage(Path(folder))
     for at, path in enumerate(rows.path[:SHOWN]):
-        place.write(f"suspects/{at}.jpg", thumbnail(source, path))
+        storage.write(f"suspects/{at}.jpg", thumbnail(source, path))
     log.info("labels that are probably wrong: %d of %d images", len(rows), len(usable))
     return {"images": len(usable), "found": len(rows), "features": which}
 
 
-def shown(draft: Path) -> list[Suspect]:
+def shown(checkpoint: Path) -> list[LabelIssue]:
     """The worst suspects of a draft with their pictures; none where they were not looked for."""
-    place = LocalPlace(draft)
-    if not place.exists("suspects.csv"):
+    storage = LocalStorage(checkpoint)
+    if not storage.exists("suspects.csv"):
         return []
-    text = io.StringIO(place.read("suspects.csv").decode(), newline="")
+    text = io.StringIO(storage.read("suspects.csv").decode(), newline="")
     rows = [row for _, row in zip(range(SHOWN), csv.DictReader(text), strict=False)]
     return [
-        Suspect(
+        LabelIssue(
             *(row["path"], row["label"], row["was"], float(row["confidence"])),
-            picture=place.read(f"suspects/{at}.jpg"),
+            picture=storage.read(f"suspects/{at}.jpg"),
         )
         for at, row in enumerate(rows)
     ]
@@ -103,13 +103,15 @@ def features_of(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
     return torch.cat(found).float().cpu().numpy()
 
 
-def _network(table: "pd.DataFrame", folder: str | Path, place: LocalPlace) -> tuple["Learner", str]:
+def _network(
+    table: "pd.DataFrame", folder: str | Path, storage: LocalStorage
+) -> tuple["Learner", str]:
     """The learner before its training where that began with pretrained weights, else after it."""
-    training = json.loads(place.read("training.json"))
+    training = json.loads(storage.read("training.json"))
     settings = TrainSettings(**training["settings"])
     if settings.pretrained != "none":
         try:
             return make_learner(table, folder, settings), "pretrained"
         except TrainError as error:  # of a draft of before, whose weights are no longer to be had
             log.warning("%s; labels are judged by the fine-tuned network", error)
-    return trained(table, folder, place, training), "fine-tuned"
+    return trained(table, folder, storage, training), "fine-tuned"

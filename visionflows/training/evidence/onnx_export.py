@@ -19,7 +19,7 @@ from visionflows.inference.openvino import why_absent
 from visionflows.models.artifact import ONNX, Model, network_of
 from visionflows.models.network import opened
 from visionflows.models.schema import ModelInfo, Normalise
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 from visionflows.training.learner import torch_draws
 
 if TYPE_CHECKING:
@@ -33,23 +33,23 @@ OUTPUTS = ("probabilities", "logits", "features")
 MOST_BYTES = (1 << 31) - (1 << 20)  # a protocol buffer holds less than 2 GiB
 
 
-def of_draft(draft: Path, info: ModelInfo) -> dict[str, Any]:
+def of_checkpoint(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
     """What model.json says of a draft's model.onnx (`onnx`), which is written and checked by this.
 
     Keys: opset, and largest_difference of a probability from fastai's own answers to the images of
     the self-check, in float32; or why, where there is no model.onnx: torch scores such a model.
     """
-    place = LocalPlace(draft)
-    model = Model(place, info, digest="")
-    place.remove(ONNX)
+    storage = LocalStorage(checkpoint)
+    model = Model(storage, info, digest="")
+    storage.remove(ONNX)
     if absent := why_absent():
         return _left_out(f"{absent}, which would check it")
     try:
-        place.write(ONNX, exported(cast("nn.Sequential", network_of(model)), info))
+        storage.write(ONNX, exported(cast("nn.Sequential", network_of(model)), info))
         engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
         return {"opset": OPSET, "largest_difference": engine.self_check()}
     except (NotExportable, ModelError) as error:
-        place.remove(ONNX)
+        storage.remove(ONNX)
         return _left_out(one_line(str(error)))
 
 

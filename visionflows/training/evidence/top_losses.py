@@ -18,8 +18,8 @@ from visionflows.evaluation.gradcam import heat_maps
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
 from visionflows.reports.gradcam_images import heated, square
-from visionflows.reports.training import Miss
-from visionflows.storage.local import LocalPlace
+from visionflows.reports.training import TopLoss
+from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import name_of, text_of
 from visionflows.training.learner import normalisation
 
@@ -42,7 +42,7 @@ class Judged(NamedTuple):
     targets: np.ndarray
 
 
-def write_misses(learn: "Learner", judged: Judged, draft: LocalPlace) -> None:
+def write_top_losses(learn: "Learner", judged: Judged, checkpoint: LocalStorage) -> None:
     """Leave in a draft the images whose label is wrong, the surest first; 12 at most.
 
     One that is gone by now is left out.
@@ -57,28 +57,28 @@ def write_misses(learn: "Learner", judged: Judged, draft: LocalPlace) -> None:
     maps = _maps(learn, shown, [int(said[at]) for at in worst]) if worst else None
     told = []
     for number, at in enumerate(worst):
-        draft.write(f"misses/{number}.jpg", square(shown[number]))
+        checkpoint.write(f"misses/{number}.jpg", square(shown[number]))
         if maps is not None:
-            draft.write(f"misses/{number}-why.jpg", heated(shown[number], maps[number]))
+            checkpoint.write(f"misses/{number}-why.jpg", heated(shown[number], maps[number]))
         label, answer = learn.dls.vocab[targets[at]], learn.dls.vocab[said[at]]
         told.append([paths[at], label, answer, float(sure[at])])
-    draft.write(_TOLD, json.dumps(told).encode())
+    checkpoint.write(_TOLD, json.dumps(told).encode())
 
 
-def misses_in(draft: LocalPlace) -> list[Miss]:
+def top_losses_in(checkpoint: LocalStorage) -> list[TopLoss]:
     """The misses that a draft has; none of one that an older version has left."""
-    if not draft.exists(_TOLD):
+    if not checkpoint.exists(_TOLD):
         return []
-    told = enumerate(json.loads(draft.read(_TOLD)))
+    told = enumerate(json.loads(checkpoint.read(_TOLD)))
     return [
-        Miss(path, label, said, sure, draft.read(f"misses/{at}.jpg"), _why(draft, at))
+        TopLoss(path, label, said, sure, checkpoint.read(f"misses/{at}.jpg"), _why(checkpoint, at))
         for at, (path, label, said, sure) in told
     ]
 
 
-def _why(draft: LocalPlace, number: int) -> bytes:
+def _why(checkpoint: LocalStorage, number: int) -> bytes:
     name = f"misses/{number}-why.jpg"
-    return draft.read(name) if draft.exists(name) else b""
+    return checkpoint.read(name) if checkpoint.exists(name) else b""
 
 
 def _shown(learn: "Learner", file: Path) -> np.ndarray | None:

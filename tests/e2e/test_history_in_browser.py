@@ -3,7 +3,7 @@
 import datetime
 
 import pytest
-from history_records import night
+from history_records import run_record
 
 from visionflows.monitoring.drift import judged
 from visionflows.monitoring.run_records import Audit
@@ -21,7 +21,7 @@ def address(tmp_path) -> str:
     for number in range(60):
         labels = {LONG: 300 + number, "dog": 300} if number < 59 else {LONG: 30, "dog": 600}
         audit = Audit(accuracy=0.95, low=0.9, high=0.98, images=100) if number % 7 == 0 else None
-        one = night(1, labels, "v" * 100 if number > 20 else "1", audit=audit)
+        one = run_record(1, labels, "v" * 100 if number > 20 else "1", audit=audit)
         when = (begin + datetime.timedelta(days=number)).isoformat(timespec="milliseconds")
         one = one.model_copy(update={"started": when})
         found.append(one.model_copy(update={"drift": judged(one, found)}))
