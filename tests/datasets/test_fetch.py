@@ -20,7 +20,7 @@ from pet_archives import ARCHIVE, PETS, SHA256, files_of, pending, pets, tgz, vi
 from small_disk import small_disk
 
 from visionflows.datasets.archive_entries import UnpackLimits
-from visionflows.datasets.fetch import Dataset, fetch, fetched
+from visionflows.datasets.fetch import Dataset, fetch, find_dataset
 from visionflows.errors import ArchiveError, ChecksumError, FetchError, StorageError
 from visionflows.images.formats import is_image_name
 from visionflows.storage import open_storage
@@ -72,14 +72,14 @@ def test_what_was_fetched_is_found_again_without_its_source(store, tmp_path):
     with serving(ARCHIVE) as server:
         there = fetch(server.url(), store)
     told = (there.name, there.source, there.sha256, store)
-    assert fetched(*told) == there.folder
+    assert find_dataset(*told) == there.folder
     shutil.rmtree(there.folder)
     with pytest.raises(StorageError, match="the images of pets are not there any more"):
-        fetched(*told)
+        find_dataset(*told)
     folder = fetch(str(tmp_path), store)
-    assert fetched(folder.name, folder.source, None, store) == folder.folder == tmp_path
+    assert find_dataset(folder.name, folder.source, None, store) == folder.folder == tmp_path
     with pytest.raises(StorageError, match="nowhere: the images of nowhere are not there"):
-        fetched("nowhere", str(tmp_path / "nowhere"), None, store)
+        find_dataset("nowhere", str(tmp_path / "nowhere"), None, store)
 
 
 def test_another_sha256_is_a_reason_to_ask_again(store):

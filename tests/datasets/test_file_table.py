@@ -10,7 +10,7 @@ from conftest import encoded, picture
 from labelled_folders import make, pets, stopped
 from unprivileged import reachable_folder, unprivileged
 
-from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, notes
+from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
 from visionflows.errors import SettingsError, StorageError
 from visionflows.storage.name_encoding import name_of
 
@@ -61,7 +61,7 @@ def test_images_that_cannot_be_used_stay_in_the_table_and_out_of_the_split(tmp_p
     assert bad.error.astype(bool).all()
     assert not bad.is_valid.any()
     assert set(bad.width) == {0}
-    told = notes(table)
+    told = table_notes(table)
     assert all(line.isprintable() for line in told), "a note is one line"
     assert [line.partition(",")[0] for line in told] == [
         *("left out as missing: 1", "left out as too_large: 1", "left out as unreadable: 3"),
@@ -146,7 +146,7 @@ def test_same_bytes_under_two_labels_stay_in_training_and_are_told(tmp_path):
         table = build_table(tmp_path, "folder", valid_pct=0.9, seed=seed)
         twins = table[table.path.isin(["cat/c0.png", "dog/as-cat.png"])]
         assert not twins.is_valid.any()
-        assert notes(table) == [
+        assert table_notes(table) == [
             "same bytes under different labels: 1, cat/c0.png (cat) = dog/as-cat.png (dog)"
         ]
 
@@ -188,7 +188,7 @@ def test_a_class_of_one_image_is_trained_on_and_not_judged_and_that_is_said(tmp_
     assert sides.loc[["elk", "owl"]].to_numpy().tolist() == [[3, 0], [1, 0]]
     assert sides.loc["cat", "sum"] == sides.loc["dog", "sum"] == 1
     assert "one image only, so trained on and never judged: elk, owl" in caplog.text
-    assert "no image to validate on, so never judged: elk, owl" in notes(table)
+    assert "no image to validate on, so never judged: elk, owl" in table_notes(table)
 
 
 def test_classes_of_one_image_each_stop_the_run(tmp_path):
@@ -223,12 +223,12 @@ def test_images_that_are_all_broken_stop_the_run(tmp_path):
 
 
 def test_a_table_in_order_has_no_notes(tmp_path):
-    assert notes(build_table(pets(tmp_path, 20, 2), "folder")) == []
+    assert table_notes(build_table(pets(tmp_path, 20, 2), "folder")) == []
 
 
 def test_classes_far_out_of_balance_are_told(tmp_path):
     table = build_table(pets(tmp_path, 21, 2), "folder")
-    assert notes(table) == ["classes far out of balance: 21 images of cat, 2 of dog"]
+    assert table_notes(table) == ["classes far out of balance: 21 images of cat, 2 of dog"]
 
 
 def test_the_fingerprint_is_of_what_is_trained_on(tmp_path):
@@ -256,6 +256,6 @@ def test_the_tutorials_photos_by_the_tutorials_rule(tmp_path, shared_data):
     assert (table.label == "True").equals(table.path.str.contains("Cat"))
     same = [f"cats-dogs/images/village_dog_{number}.jpg" for number in (180, 74)]
     assert table.is_valid[table.path.isin(same)].all()
-    (note,) = notes(table)
+    (note,) = table_notes(table)
     assert note.startswith("look alike: 2 images in 1 group, ")
     assert all(f"{path} (False)" in note for path in same)

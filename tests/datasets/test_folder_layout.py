@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import encoded, picture
 
-from visionflows.datasets.file_table import build_table, notes
+from visionflows.datasets.file_table import build_table, table_notes
 from visionflows.errors import TableError
 
 
@@ -56,7 +56,7 @@ def test_train_beside_valid_is_the_split_as_given(tmp_path, above, train, valid)
     table = build_table(tmp_path, "folder", valid_pct=0.5)
     assert sides_of(table) == {"cat": (5, 2), "dog": (5, 1)}
     assert table.path[table.is_valid].str.contains(f"/?{valid}/", regex=True).all()
-    assert [line for line in notes(table) if "look alike" not in line] == [
+    assert [line for line in table_notes(table) if "look alike" not in line] == [
         f"the split is the folders' own: {above}{train} to train on, {above}{valid} to validate on"
     ]
 
@@ -70,7 +70,7 @@ def test_folders_of_tests_are_left_out_and_named(tmp_path, test):
     left_out = table[table.status == "unlabelled"]
     assert len(left_out) == 6
     assert set(left_out.error) == {f"in set/{test}, a test's folder"}
-    assert any(f"(in set/{test}, a test's folder)" in line for line in notes(table))
+    assert any(f"(in set/{test}, a test's folder)" in line for line in table_notes(table))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,9 @@ def test_a_split_in_each_class_is_one_too(tmp_path):
 
 def test_a_class_without_validation_pictures_is_told(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat"))
-    assert "no image to validate on, so never judged: dog" in notes(build_table(tmp_path, "folder"))
+    assert "no image to validate on, so never judged: dog" in table_notes(
+        build_table(tmp_path, "folder")
+    )
 
 
 def test_a_split_without_a_picture_to_validate_on_stops_the_run(tmp_path):
@@ -143,7 +145,7 @@ def test_classes_that_are_named_a_little_like_a_split_stay_classes(tmp_path, cla
 
 def test_classes_named_like_the_parts_of_a_split_are_noted(tmp_path):
     make(tmp_path, *each("black", "white", "test", "val"))
-    assert "classes named like the parts of a split: test, val" in notes(
+    assert "classes named like the parts of a split: test, val" in table_notes(
         build_table(tmp_path, "folder")
     )
 
@@ -154,7 +156,7 @@ def test_a_class_in_two_unicode_forms_is_one(tmp_path):
     table = build_table(tmp_path, "folder")
     assert sides_of(table) == {linux: (2, 1), "thé": (2, 1)}
     assert set(table.status) == {"ok"}, "each file is opened by its own name"
-    assert notes(table) == [f"one class, though written in several Unicode forms: {linux}"]
+    assert table_notes(table) == [f"one class, though written in several Unicode forms: {linux}"]
 
 
 def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
@@ -181,12 +183,12 @@ def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
 )
 def test_what_is_odd_is_noted(tmp_path, folders, note):
     make(tmp_path, *each(*folders))
-    assert [line for line in notes(build_table(tmp_path, "folder")) if note in line]
+    assert [line for line in table_notes(build_table(tmp_path, "folder")) if note in line]
 
 
 def test_the_same_depth_on_both_sides_of_a_split_is_not_odd(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog"))
-    (line,) = notes(build_table(tmp_path, "folder"))
+    (line,) = table_notes(build_table(tmp_path, "folder"))
     assert line.startswith("the split is the folders' own")
 
 
@@ -224,4 +226,7 @@ def test_notes_survive_the_way_to_another_task(tmp_path):
 
     make(tmp_path, *each("cat", "Cat"))
     table = pickle.loads(pickle.dumps(build_table(tmp_path, "folder")))
-    assert json.dumps(notes(table)) == '["classes that differ only by case or spaces: Cat = cat"]'
+    assert (
+        json.dumps(table_notes(table))
+        == '["classes that differ only by case or spaces: Cat = cat"]'
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from labelled_folders import make, stopped
 
-from visionflows.datasets.file_table import build_table, notes
+from visionflows.datasets.file_table import build_table, table_notes
 
 BY_NAME = [r"regex:^(cat|Dog)", "uppercase"]
 
@@ -44,7 +44,7 @@ def test_a_rule_of_names_takes_the_split_of_the_folders(tmp_path, rule, above):
     assert out == {f"{above}Cover.png": out[f"{above}Cover.png"]}
     assert (
         f"the split is the folders' own: {above}train to train on, {above}val to validate on"
-        in notes(table)
+        in table_notes(table)
     )
 
 
@@ -57,7 +57,7 @@ def test_a_csv_without_a_split_takes_that_of_the_folders(tmp_path):
         path: path in kinds("val") for path in named if path not in kinds("test")
     }
     assert set(left_out(table)) == set(kinds("test"))
-    assert any("the split is the folders' own" in line for line in notes(table))
+    assert any("the split is the folders' own" in line for line in table_notes(table))
 
 
 @pytest.mark.parametrize("rule", BY_NAME)
@@ -104,7 +104,7 @@ def test_a_column_that_says_the_split_is_the_split(tmp_path, head, words):
     )
     assert (
         f"the split is that of the column {head.lower()}: "
-        "4 to train on, 4 to validate on, 5 left out as a test's" in notes(table)
+        "4 to train on, 4 to validate on, 5 left out as a test's" in table_notes(table)
     )
 
 
@@ -144,7 +144,7 @@ def test_a_column_that_is_no_split_is_not_taken_and_noted_where_it_may_be(tmp_pa
     table = build_table(tmp_path, csv_of(tmp_path, "path,label,set", *lines))
     assert set(table.status) == {"ok"}
     assert sum(sides(table).values()) == 2
-    assert notes(table) == [note] * bool(note)
+    assert table_notes(table) == [note] * bool(note)
 
 
 def test_is_valid_counts_before_any_other_column_and_the_folders(tmp_path):
@@ -155,7 +155,7 @@ def test_is_valid_counts_before_any_other_column_and_the_folders(tmp_path):
     ]
     table = build_table(tmp_path, csv_of(tmp_path, "path,label,is_valid,split", *lines))
     assert sides(table) == {path: path in kinds("test") for path in kinds("train") + kinds("test")}
-    assert notes(table) == []
+    assert table_notes(table) == []
 
 
 def test_a_column_that_is_named_as_the_labels_is_no_split(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from labelled_folders import labels_of, make, pets, stopped
 
-from visionflows.datasets.file_table import build_table, notes
+from visionflows.datasets.file_table import build_table, table_notes
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.errors import SettingsError, StorageError
 
@@ -76,7 +76,7 @@ def test_files_that_a_regex_does_not_match_are_left_out_and_told(tmp_path):
     assert list(left_out.path) == ["README.png", "_9.png", "broken.png"]
     assert set(left_out.label) == {""}
     assert not left_out.is_valid.any()
-    (line,) = notes(table)
+    (line,) = table_notes(table)
     assert line.startswith(
         "left out as unlabelled: 3, README.png (the label rule gives it no label)"
     )
@@ -155,7 +155,7 @@ def test_the_csvs_own_is_valid_is_the_split(tmp_path):
     lines += [f"dog/d{at}.png,dog,{said}" for at, said in enumerate(["FALSE", " no ", "false"])]
     table = build_table(pets(tmp_path), write_csv(tmp_path, *lines))
     assert list(table.path[table.is_valid]) == ["cat/c0.png", "cat/c1.png", "cat/c2.png"]
-    assert notes(table) == ["no image to validate on, so never judged: dog"]
+    assert table_notes(table) == ["no image to validate on, so never judged: dog"]
 
 
 def test_copies_of_validation_images_are_moved_there(tmp_path, caplog):

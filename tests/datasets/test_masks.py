@@ -5,7 +5,7 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.datasets.file_table import build_table, notes
+from visionflows.datasets.file_table import build_table, table_notes
 from visionflows.datasets.masks import MASK, masks
 from visionflows.storage import open_storage
 
@@ -40,7 +40,7 @@ def test_only_the_photos_of_pets_are_trained_on(pets, rule):
     assert len(usable) == 5
     assert table[table.status != "ok"].error.unique().tolist() == [MASK]
     assert table.path.is_monotonic_increasing
-    (line,) = [line for line in notes(table) if MASK in line]
+    (line,) = [line for line in table_notes(table) if MASK in line]
     assert line.startswith("left out as unlabelled: 5, annotations/trimaps/Abyssinian_1.png")
 
 

@@ -5,7 +5,7 @@ import json
 from conftest import encoded, picture
 from unprivileged import reachable_folder, unprivileged
 
-from visionflows.datasets.file_table import build_table, notes
+from visionflows.datasets.file_table import build_table, table_notes
 
 
 def write(folder, *names: str) -> None:
@@ -21,7 +21,7 @@ def test_thumbnails_of_a_storage_are_no_class(tmp_path):
     write(tmp_path, *PETS, *(f"{name.replace('/', '/@eaDir/')}/THUMB_M.png" for name in PETS))
     table = build_table(tmp_path, "folder")
     assert set(table.label) == {"cat", "dog"}
-    assert notes(table) == ["passed over, as systems leave it or a dot hides it: 2 @eaDir"]
+    assert table_notes(table) == ["passed over, as systems leave it or a dot hides it: 2 @eaDir"]
 
 
 def test_what_is_no_picture_is_told_by_its_ending_and_a_picture_may_have_any(tmp_path, caplog):
@@ -38,7 +38,7 @@ def test_a_closed_folder_is_told_and_the_rest_is_trained_on():
     with reachable_folder() as folder:
         write(folder, *PETS, "private/1.png")
         (folder / "private").chmod(0)
-        told = unprivileged(lambda: json.dumps(notes(build_table(folder, "folder"))))
+        told = unprivileged(lambda: json.dumps(table_notes(build_table(folder, "folder"))))
     assert json.loads(told) == [
         "folders closed to this user, left out: 1, private (Permission denied)"
     ]

@@ -8,8 +8,8 @@ from conftest import encoded
 from labelled_folders import pets
 from PIL import Image
 
-from visionflows.datasets.file_table import build_table, notes
-from visionflows.datasets.split import by_lot
+from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.split import split_randomly
 
 
 def scene(seed: int) -> Image.Image:
@@ -48,7 +48,7 @@ def test_look_alikes_are_on_one_side_and_no_other_image_moves(photos, seed):
     assert all(after[f"{path}.png"] == after[copy] for path, copy in made.items())
     # Five more cats are five more lots: of the dogs none has moved.
     assert all(after[path] == side for path, side in before.items() if path.startswith("dog"))
-    (note,) = notes(table)
+    (note,) = table_notes(table)
     assert note.startswith("look alike: 10 images in 5 groups, cat/")
 
 
@@ -56,7 +56,7 @@ def drawn(labels: dict[str, str], alike: list[list[str]], seed: int = 1) -> set[
     import pandas as pd
 
     usable = pd.DataFrame({"sha256": labels.keys(), "label": labels.values()})
-    return by_lot(usable, 0.25, seed, alike)
+    return split_randomly(usable, 0.25, seed, alike)
 
 
 LABELS = {f"{at:02}": ("cat", "dog")[at % 2] for at in range(40)}
@@ -91,12 +91,12 @@ def test_bytes_under_two_labels_keep_what_looks_like_them_in_training():
 
     twice = pd.DataFrame({"sha256": [*LABELS, "03"], "label": [*LABELS.values(), "cat"]})
     for seed in range(10):
-        assert not by_lot(twice, 0.25, seed, [["00", "01", "03"]]) & {"00", "01", "03"}
+        assert not split_randomly(twice, 0.25, seed, [["00", "01", "03"]]) & {"00", "01", "03"}
 
 
 def test_look_alikes_under_two_labels_are_told(photos):
     smaller(scene(0)).save(photos / "dog" / "as-cat.jpg")
-    told = notes(build_table(photos, "folder"))
+    told = table_notes(build_table(photos, "folder"))
     assert told[1:] == [
         "look alike under different labels: 1 group, cat/00.png (cat) ≈ dog/as-cat.jpg (dog)"
     ] or told[1:] == [
@@ -112,7 +112,7 @@ def test_of_a_split_that_is_given_they_stay_and_are_told(photos, tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     table = build_table(photos, f"csv:{tmp_path}/labels.csv")
     assert (sides(table)["cat/copy.jpg"], sides(table)["cat/00.png"]) == (True, False)
-    across = [note for note in notes(table) if "to train and to validate on" in note]
+    across = [note for note in table_notes(table) if "to train and to validate on" in note]
     assert len(across) == 1
     assert "1 group" in across[0]
 
@@ -125,4 +125,4 @@ def test_a_picture_of_one_colour_looks_like_no_other(tmp_path):
     flat = table.path.str.contains("flat")
     assert (table.signature[flat] == "").all()
     assert table.signature[~flat].str.len().eq(152).all()
-    assert notes(table) == []
+    assert table_notes(table) == []

@@ -9,8 +9,8 @@ from conftest import CLASSES, write_shapes
 from PIL import Image
 
 from flows.train import train
-from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, notes
-from visionflows.datasets.split import find_duplicates
+from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
+from visionflows.datasets.split import group_near_duplicates
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load
@@ -76,7 +76,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     told = found.files.attrs["corrections"]
     assert (told["taken"], told["changed"], told["left_out"], told["lost"]) == (2, 1, 1, 0)
     assert fingerprint(found.files) != fingerprint(files)
-    assert any("2 labels taken from people" in note for note in notes(found.files))
+    assert any("2 labels taken from people" in note for note in table_notes(found.files))
     others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
     assert found.files[others].equals(files[others])
 
@@ -97,7 +97,7 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     found = with_corrections(files, dataset, [storage], store, TINY)
     told = found.files.attrs["corrections"]
     assert (told["taken"], told["brought"], told["lost"]) == (7, 7, 2)
-    assert any(f"not trained on: 2, {paths[0]}" in note for note in notes(found.files))
+    assert any(f"not trained on: 2, {paths[0]}" in note for note in table_notes(found.files))
     new = found.files[found.files.path.str.startswith("corrections/")]
     assert {*zip(new.sha256, new.label, strict=True)} == {
         (row.sha256, row.label) for row in rows[2:]
@@ -153,7 +153,7 @@ def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
     enough = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:10]))
     found = with_corrections(files, dataset, [enough], store, TINY).files
     assert {*found[found.status == "ok"].label} == {*CLASSES, "wolf"}
-    assert any("never judged: wolf" in note for note in notes(found))
+    assert any("never judged: wolf" in note for note in table_notes(found))
 
 
 def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tmp_path):
@@ -184,7 +184,7 @@ def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path)
     ).files
     usable = found[found.status == "ok"]
     valid = {*usable.sha256[usable.is_valid]}
-    groups = find_duplicates(usable)
+    groups = group_near_duplicates(usable)
     assert sum(map(len, groups)) > len(files)
     assert not [one for one in groups if 0 < len(valid.intersection(one)) < len(one)]
     assert {*files.sha256[files.is_valid]} <= valid
@@ -195,11 +195,11 @@ def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_pat
         image.resize((38, 38)).save(dataset / "square/small.png")
     files = build_table(dataset, "folder")
     beside = "look alike under different labels"
-    assert [note for note in notes(files) if note.startswith(beside)]
+    assert [note for note in table_notes(files) if note.startswith(beside)]
     storage = saved(tmp_path, said(dataset, "square/small.png", "circle"))
     found = with_corrections(files, dataset, [storage], tmp_path / "store", TINY).files
-    assert not [note for note in notes(found) if note.startswith(beside)]
-    assert [note for note in notes(found) if note.startswith("look alike: 2 images")]
+    assert not [note for note in table_notes(found) if note.startswith(beside)]
+    assert [note for note in table_notes(found) if note.startswith("look alike: 2 images")]
 
 
 def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, picture, shape
 
-from visionflows.datasets.file_table import build_table, downscaled
+from visionflows.datasets.file_table import build_table, downscaled_cache
 from visionflows.images.open import open_image
 from visionflows.training.evidence.evaluate import evaluate
 from visionflows.training.fine_tune import fine_tune
@@ -40,7 +40,7 @@ def table_of(photos):
 
 
 def test_large_photos_have_a_copy_of_what_is_decoded_and_others_none(photos):
-    table, copies = table_of(photos), downscaled(SETTINGS.opening)
+    table, copies = table_of(photos), downscaled_cache(SETTINGS.opening)
     assert len(table) == 20
     for row in table.itertuples():
         copy = copies.get(row.sha256)

@@ -85,7 +85,7 @@ def fetch(
     return _brought(home, source, expected, limits)
 
 
-def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Path:
+def find_dataset(name: str, source: str, sha256: str | None, store: str | Path) -> Path:
     """The folder of a dataset that was fetched before, as model.json tells of it; asks nobody.
 
     Raises PlaceError where it is there no more.
@@ -94,7 +94,7 @@ def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Pa
         folder = Path(name_of(source))
         there = bool(source) and folder.is_dir()
     else:
-        home = datasets(store)
+        home = datasets_storage(store)
         folder = home.path(f"{name}-{sha256[:8]}")
         there = _is_whole(home, folder.name, sha256)
     if not there:
@@ -106,12 +106,12 @@ def fetched(name: str, source: str, sha256: str | None, store: str | Path) -> Pa
 
 
 def _datasets(store: str | Path) -> LocalStorage:
-    home = datasets(store)
+    home = datasets_storage(store)
     home.check_writable()
     return home
 
 
-def datasets(store: str | Path) -> LocalStorage:
+def datasets_storage(store: str | Path) -> LocalStorage:
     """Where a store keeps its datasets on this machine."""
     # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
     home = cast(LocalStorage, open_storage(store)) if is_local(store) else cache()

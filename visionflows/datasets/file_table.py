@@ -1,8 +1,8 @@
 """Turn a folder of images into a labelled file table, split into training and validation.
 
-    from visionflows.datasets.file_table import build_table, notes
+    from visionflows.datasets.file_table import build_table, table_notes
     table = build_table("store/datasets/pets-5c1a3d0f", "uppercase")
-    print(*notes(table), sep="\\n")
+    print(*table_notes(table), sep="\\n")
 
 One row an image. Whatever happens to an image it keeps its row; only rows whose status is `ok`
 are usable: trained on, or validated on.
@@ -18,7 +18,7 @@ import pandas as pd
 
 from visionflows.datasets import split
 from visionflows.datasets.content_sniffing import is_archive_name
-from visionflows.datasets.format_names import shown, some
+from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
@@ -87,14 +87,14 @@ def build_table(
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, odd = label_rows(rule, images.root, paths)
-    table = with_contents(pd.DataFrame(rows), images, max_pixels, opening, workers)
+    table = inspect_images(pd.DataFrame(rows), images, max_pixels, opening, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
-    alike = split.find_duplicates(usable)
+    alike = split.group_near_duplicates(usable)
     if "is_valid" in table:
-        valid = split.as_given(usable, rule)
+        valid = split.split_as_given(usable, rule)
     else:
-        valid = split.by_lot(usable, valid_pct, seed, alike)
+        valid = split.split_randomly(usable, valid_pct, seed, alike)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
     log.info(
         "%d images of %d classes: %d to train on, %d to validate on; %d left out",
@@ -107,18 +107,18 @@ def build_table(
     table = table[COLUMNS]
     # What its rows cannot tell, or not at once.
     table.attrs["notes"] = [*skipped.lines(), *odd]
-    table.attrs["find_duplicates"] = split.notes(usable, valid, alike)
-    for note in notes(table):
+    table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, alike)
+    for note in table_notes(table):
         log.info("note: %s", note)
     return table
 
 
-def downscaled(opening: DecodeOptions) -> DownscaledCache:
+def downscaled_cache(opening: DecodeOptions) -> DownscaledCache:
     """The copies of photos that an opening makes smaller, in the cache of this machine."""
     return DownscaledCache(cache().path("photos"), opening)
 
 
-def notes(table: pd.DataFrame) -> list[str]:
+def table_notes(table: pd.DataFrame) -> list[str]:
     """What a person should know of a table that can be trained on, a line each.
 
     What was passed over, folders and classes that are odd, files left out, a class more than 10
@@ -127,7 +127,7 @@ def notes(table: pd.DataFrame) -> list[str]:
     """
     usable = table[table.status == "ok"]
     return [
-        *(*table.attrs.get("notes", []), *table.attrs.get("find_duplicates", [])),
+        *(*table.attrs.get("notes", []), *table.attrs.get("near_duplicates", [])),
         *(*_left_out(table), *_imbalance(usable)),
         *(*_one_sided(usable), *_contradictions(usable)),
     ]
@@ -149,12 +149,12 @@ def _no_image(images: LocalStorage) -> str:
     names.sort(key=lambda name: (not name.lower().startswith("train"), name))
     several = f"{len(names)} archives" if len(names) > 1 else "an archive"
     return (
-        f"no image found, but holds {several}: {some([text_of(name) for name in names])}; "
+        f"no image found, but holds {several}: {format_names([text_of(name) for name in names])}; "
         f"unpack and name one, or name it as it is: {text_of(str(images.path(names[0])))}"
     )
 
 
-def with_contents(
+def inspect_images(
     table: pd.DataFrame,
     images: LocalStorage,
     max_pixels: int,
@@ -163,7 +163,7 @@ def with_contents(
 ) -> pd.DataFrame:
     """The table (path, label and why it has none) with what is in each file, opened once."""
     memory = Memory(max_pixels)
-    keeper = Keeper(downscaled(opening))
+    keeper = Keeper(downscaled_cache(opening))
 
     def decoded(data: bytes, sha256: str) -> _Look:
         with opened(data, max_pixels, memory, opening) as picture:
@@ -201,15 +201,17 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
     if usable.empty:
         first = table[table.label != ""].iloc[0]
         raise TableError(
-            f"none of {len(table)} images can be used, such as {shown(first.path)}: {first.error}"
+            f"none of {len(table)} images can be used, such as {format_name(first.path)}: {first.error}"
         )
     lost = sorted(set(table.label) - set(usable.label) - {""})
     if lost:
-        raise TableError(f"no image of {some(lost)} can be used; mend them or take the class out")
+        raise TableError(
+            f"no image of {format_names(lost)} can be used; mend them or take the class out"
+        )
     if usable.label.nunique() == 1:
         raise TableError(
             f"--labels {rule}: gives all {len(usable)} images one label, "
-            f"{shown(usable.label.iloc[0])}; training needs two or more"
+            f"{format_name(usable.label.iloc[0])}; training needs two or more"
         )
 
 
@@ -217,7 +219,7 @@ def _left_out(table: pd.DataFrame) -> list[str]:
     bad = table[table.status != "ok"]
     why = bad.error.where(bad.status == UNLABELLED, "")  # a line for each reason of these
     return [
-        f"left out as {status}: {len(rows)}, {some(rows.path.tolist(), rows.error.tolist())}"
+        f"left out as {status}: {len(rows)}, {format_names(rows.path.tolist(), rows.error.tolist())}"
         for (status, _), rows in bad.groupby(["status", why])
     ]
 
@@ -225,7 +227,7 @@ def _left_out(table: pd.DataFrame) -> list[str]:
 def _counts(table: pd.DataFrame) -> str:
     """Every class (of 200) with its images, and how many of them are to validate on."""
     sides = table[table.status == "ok"].groupby("label").is_valid.agg(["size", "sum"])
-    counts = [f"{shown(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
+    counts = [f"{format_name(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
     return ", ".join(counts[:200]) + (f", … {len(counts) - 200} more" if counts[200:] else "")
 
 
@@ -234,8 +236,8 @@ def _imbalance(usable: pd.DataFrame) -> list[str]:
     if counts.max() <= OUT_OF_BALANCE * counts.min():
         return []
     return [
-        f"classes far out of balance: {counts.max()} images of {shown(str(counts.idxmax()))}, "
-        f"{counts.min()} of {shown(str(counts.idxmin()))}"
+        f"classes far out of balance: {counts.max()} images of {format_name(str(counts.idxmax()))}, "
+        f"{counts.min()} of {format_name(str(counts.idxmin()))}"
     ]
 
 
@@ -246,7 +248,7 @@ def _one_sided(usable: pd.DataFrame) -> list[str]:
         "no image to validate on, so never judged": ~sides.max(),
     }
     return [
-        f"{line}: {some(one_sided.index[one_sided].tolist())}"
+        f"{line}: {format_names(one_sided.index[one_sided].tolist())}"
         for line, one_sided in lines.items()
         if one_sided.any()
     ]
@@ -259,7 +261,8 @@ def _contradictions(usable: pd.DataFrame) -> list[str]:
         return []
     groups = [
         " = ".join(
-            f"{shown(str(row.path))} ({shown(str(row.label))})" for row in group.itertuples()
+            f"{format_name(str(row.path))} ({format_name(str(row.label))})"
+            for row in group.itertuples()
         )
         for _, group in several.groupby("sha256", sort=False)
     ]

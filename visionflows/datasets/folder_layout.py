@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from visionflows.datasets.format_names import shown, some
+from visionflows.datasets.format_names import format_name, format_names
 from visionflows.errors import TableError
 from visionflows.images.formats import is_image_name
 
@@ -66,7 +66,7 @@ class Layout:
         classes = {row["label"] for row in rows} - {""}
         if classes and all(_is_part(name) for name in classes):
             raise TableError(
-                f"--labels folder: no classes, only parts of a split ({some(sorted(classes))}); "
+                f"--labels folder: no classes, only parts of a split ({format_names(sorted(classes))}); "
                 "give --labels regex:<pattern with one group> or csv:<place>"
             )
         if VALID in {spot.role for spot in spots}:
@@ -99,13 +99,19 @@ class Layout:
                 depths.setdefault(spot.above.count("/") + bool(spot.above), folder)
         lines = self._split_note()
         if len(depths) > 1:
-            lines.append(f"folders of pictures at different depths: {some([*depths.values()])}")
+            lines.append(
+                f"folders of pictures at different depths: {format_names([*depths.values()])}"
+            )
         several = {name: sorted(found) for name, found in above.items() if len(found) > 1}
         if several:
-            remarks = [some(found) for found in several.values()]
-            lines.append(f"one class from folders in several places: {some([*several], remarks)}")
+            remarks = [format_names(found) for found in several.values()]
+            lines.append(
+                f"one class from folders in several places: {format_names([*several], remarks)}"
+            )
         if twofold := [name for name, found in forms.items() if len(found) > 1]:
-            lines.append(f"one class, though written in several Unicode forms: {some(twofold)}")
+            lines.append(
+                f"one class, though written in several Unicode forms: {format_names(twofold)}"
+            )
         return lines
 
     def _split_note(self) -> list[str]:
@@ -115,7 +121,7 @@ class Layout:
                 sides[role].append(posixpath.join(folder, name))
         if not sides[VALID]:
             return []
-        train, valid = some(sides[TRAIN]), some(sides[VALID])
+        train, valid = format_names(sides[TRAIN]), format_names(sides[VALID])
         return [f"the split is the folders' own: {train} to train on, {valid} to validate on"]
 
     def _spot(self, folder: str) -> Spot:
@@ -132,13 +138,13 @@ class Layout:
         """The spot of a folder `below` (as its parts) the folder of a split."""
         role = self.splits[head].get(below[0], "") if below else ""
         if role not in (TRAIN, VALID):
-            part = shown(posixpath.join(head, below[0])) if below else ""
+            part = format_name(posixpath.join(head, below[0])) if below else ""
             why = f"in {part}, a test's folder" if role == TEST else BESIDE
             return Spot(role, "", "", why)
         parts = [*head.split("/"), *below[1:]] if head else below[1:]
         if below[1:] or head in self.shallow:
             return _class_of(role, parts)
-        return Spot(role, "", "", f"in no class folder of {shown(below[0])}")
+        return Spot(role, "", "", f"in no class folder of {format_name(below[0])}")
 
 
 def _class_of(role: str, parts: list[str]) -> Spot:
@@ -227,13 +233,13 @@ def notes_on_classes(classes: Iterable[str]) -> list[str]:
     for name in classes:
         alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     lines = []
-    if pairs := [" = ".join(map(shown, names)) for names in alike.values() if len(names) > 1]:
+    if pairs := [" = ".join(map(format_name, names)) for names in alike.values() if len(names) > 1]:
         more = ", …" if len(pairs) > 3 else ""
         lines.append(f"classes that differ only by case or spaces: {', '.join(pairs[:3])}{more}")
     if files := [name for name in classes if is_image_name(name)]:
-        lines.append(f"classes named like files: {some(files)}")
+        lines.append(f"classes named like files: {format_names(files)}")
     if parts := [name for name in classes if _is_part(name)]:
-        lines.append(f"classes named like the parts of a split: {some(parts)}")
+        lines.append(f"classes named like the parts of a split: {format_names(parts)}")
     return lines
 
 

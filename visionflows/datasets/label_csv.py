@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from visionflows.datasets.folder_layout import TEST, TRAIN, VALID, Layout, divide, role_of
-from visionflows.datasets.format_names import shown, some
+from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.path_matching import Pictures
 from visionflows.errors import StorageError, TableError
 from visionflows.storage import file_in, is_local
@@ -74,7 +74,7 @@ def csv_rows(
     sides = [row.pop("role") for row in rows]
     if not roles:
         return rows, [*notes, *Layout(paths, classes=False).split(rows, named=True)]
-    test = f"a test's, says the column {shown(head.side_name)}"
+    test = f"a test's, says the column {format_name(head.side_name)}"
     divide(rows, [(role, test if role == TEST else "") for role in sides])
     if head.side_name == IS_VALID:  # its word counts even where it leaves nothing to validate on
         rows = [{**row, "is_valid": role == VALID} for row, role in zip(rows, sides, strict=True)]
@@ -97,7 +97,7 @@ def _rows(
         first, number = rows.setdefault(found[0], (row, line.number))
         if first != row:
             raise TableError(
-                f"{where}: names {shown(found[0])} twice, with different values "
+                f"{where}: names {format_name(found[0])} twice, with different values "
                 f"(lines {number} and {line.number}); take one of them out"
             )
     if lost:
@@ -111,16 +111,18 @@ def _roles(where: str, head: _Columns, lines: list[_Line]) -> tuple[list[str], l
         return [], []
     if head.side_name == IS_VALID:
         return [VALID if _bool(line, where) else TRAIN for line in lines], []
-    roles, column = [role_of(line.side) for line in lines], shown(head.side_name)
+    roles, column = [role_of(line.side) for line in lines], format_name(head.side_name)
     known = {*roles} - {""}
     if len(known) < 2:
         said = [*dict.fromkeys(line.side for line in lines)]
         odd = known and {*roles} != {TRAIN}
-        return [], [f"the column {column} is taken for no split: it says {some(said)}"] * bool(odd)
+        return [], [
+            f"the column {column} is taken for no split: it says {format_names(said)}"
+        ] * bool(odd)
     for line, role in zip(lines, roles, strict=True):
         if not role:
             raise TableError(
-                f"{where}: line {line.number}: {column} of {shown(line.path)} is {line.side!r}; "
+                f"{where}: line {line.number}: {column} of {format_name(line.path)} is {line.side!r}; "
                 "write train, valid or test"
             )
     return roles, [f"the split is that of the column {column}: {_told(roles)}"]
@@ -141,12 +143,12 @@ def _lost(folder: Path, lost: list[tuple[_Line, list[str]]]) -> str:
     names = [line.path for line in lines]
     if missing:
         return (
-            f"{len(lines)} of its paths name no image in {folder} {which}: {some(names)}; write "
+            f"{len(lines)} of its paths name no image in {folder} {which}: {format_names(names)}; write "
             "them from that folder on, or take those lines out"
         )
-    remarks = [some(found) for _, found in lost]
+    remarks = [format_names(found) for _, found in lost]
     return (
-        f"{len(lines)} of its paths may mean several images {which}: {some(names, remarks)}; "
+        f"{len(lines)} of its paths may mean several images {which}: {format_names(names, remarks)}; "
         "write their folders and endings too"
     )
 
@@ -194,16 +196,16 @@ def _columns(where: str, named: tuple[str, ...], head: list[str]) -> _Columns:
     lacking = [(named or ("path", "label"))[at] for at, columns in enumerate(found) if not columns]
     if lacking:
         raise TableError(
-            f"{where}: lacks the column {' and '.join(map(shown, lacking))}; its first line must "
-            f"name {' and '.join(map(shown, named or ('path', 'label')))}, and says "
-            f"{some(head) or 'nothing'}{_way_out(where, named, head)}"
+            f"{where}: lacks the column {' and '.join(map(format_name, lacking))}; its first line must "
+            f"name {' and '.join(map(format_name, named or ('path', 'label')))}, and says "
+            f"{format_names(head) or 'nothing'}{_way_out(where, named, head)}"
         )
     for columns in found:
         if len(columns) > 1:
             several = [head[at] for at in columns]
             pair = [head[columns[0]] for columns in found]
             raise TableError(
-                f"{where}: has the columns {some(several)}; say which is meant, such as "
+                f"{where}: has the columns {format_names(several)}; say which is meant, such as "
                 f"--labels csv:{where}#{','.join(pair)}"
             )
     (path,), (label,) = found
@@ -218,7 +220,7 @@ def _way_out(where: str, named: tuple[str, ...], head: list[str]) -> str:
         return f"; its columns are parted by {mark!r}: save it with commas"
     if named or len(head) < 2:
         return ""
-    return f"; or name two, as --labels csv:{where}#{shown(head[0])},{shown(head[1])}"
+    return f"; or name two, as --labels csv:{where}#{format_name(head[0])},{format_name(head[1])}"
 
 
 def _read(where: str, folder: Path) -> tuple[str, str]:
@@ -246,6 +248,6 @@ def _bool(line: _Line, where: str) -> bool:
         return _BOOLS[line.side.lower()]
     except KeyError:
         raise TableError(
-            f"{where}: line {line.number}: is_valid of {shown(line.path)} is {line.side!r}; "
+            f"{where}: line {line.number}: is_valid of {format_name(line.path)} is {line.side!r}; "
             "write True or False"
         ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from visionflows.datasets.folder_layout import NO_LABEL, Layout, nfc, notes_on_classes
-from visionflows.datasets.format_names import shown, some
+from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.label_csv import csv_rows
 from visionflows.datasets.masks import MASK, masks
 from visionflows.errors import SettingsError, TableError
@@ -108,7 +108,7 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
         notes = Layout(paths, classes=False).split(rows)
     if not any(row["label"] for row in rows):
         raise TableError(
-            f"--labels {rule}: {_sees(rule, paths)}matches no file, such as {some(paths)}"
+            f"--labels {rule}: {_sees(rule, paths)}matches no file, such as {format_names(paths)}"
         )
     for row in rows:
         row["label"] = nfc(row["label"])
@@ -122,4 +122,4 @@ def _sees(rule: LabelRule, paths: list[str]) -> str:
     """What a rule that matches nothing looked at."""
     if rule.kind != "regex":
         return ""
-    return f"sees only the name of a file, {shown(posixpath.basename(paths[0]))}, and "
+    return f"sees only the name of a file, {format_name(posixpath.basename(paths[0]))}, and "

@@ -1,7 +1,7 @@
 """Which images are validated on: drawn by lot, or as given; the same picture stays on one side.
 
-    from visionflows.datasets.split import by_lot, look_alikes
-    by_lot(usable, 0.2, 42, look_alikes(usable))     # the sha256 of those to validate on
+    from visionflows.datasets.split import split_randomly, look_alikes
+    split_randomly(usable, 0.2, 42, look_alikes(usable))     # the sha256 of those to validate on
 
 Copies are told by their bytes, look-alikes (images.alike) by what is seen: the same photo smaller,
 recompressed or cut a little. A network that has learnt one knows the other.
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from visionflows.datasets.format_names import shown, some
+from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.label_rules import LabelRule
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.table")
 
 
-def find_duplicates(usable: "pd.DataFrame") -> list[list[str]]:
+def group_near_duplicates(usable: "pd.DataFrame") -> list[list[str]]:
     """The groups of different contents (their sha256) that look alike, each sorted."""
     contents = usable.drop_duplicates("sha256")
     found = contents.groupby(groups(array_of(contents.signature))).sha256
     return [sorted(group) for _, group in found if len(group) > 1]
 
 
-def by_lot(usable: "pd.DataFrame", valid_pct: float, seed: int, alike: list[list[str]]) -> set[str]:
+def split_randomly(
+    usable: "pd.DataFrame", valid_pct: float, seed: int, alike: list[list[str]]
+) -> set[str]:
     """The sha256 of the images to validate on: a share of each class, at least one.
 
     A class of one image is trained on and not judged, and that is said.
@@ -47,7 +49,7 @@ def by_lot(usable: "pd.DataFrame", valid_pct: float, seed: int, alike: list[list
     alone: list[str] = []
     too_few: list[str] = []
     for label, contents in usable.groupby("label").sha256.unique().items():
-        drawn = sorted(clear.intersection(contents), key=lambda sha256: lot(seed, sha256))
+        drawn = sorted(clear.intersection(contents), key=lambda sha256: random_key(seed, sha256))
         if not drawn or len(contents) < 2:
             (alone if drawn else too_few).append(str(label))
             continue
@@ -55,20 +57,20 @@ def by_lot(usable: "pd.DataFrame", valid_pct: float, seed: int, alike: list[list
         valid.update(drawn[: min(share, len(contents) - 1)])
     if too_few:
         raise TableError(
-            f"too few images to split: {some(too_few)}; a class needs one under no other label; "
+            f"too few images to split: {format_names(too_few)}; a class needs one under no other label; "
             "add some or take the class out"
         )
     if not valid:
         raise TableError(
-            f"too few images to split: {some(alone)} have one each; a class needs one to train on "
+            f"too few images to split: {format_names(alone)} have one each; a class needs one to train on "
             "and a different one to validate on, and at least one class must have both; add some"
         )
     if alone:
-        log.warning("one image only, so trained on and never judged: %s", some(alone))
+        log.warning("one image only, so trained on and never judged: %s", format_names(alone))
     return _together(usable, valid, [set(group) for group in alike], clear)
 
 
-def as_given(usable: "pd.DataFrame", rule: LabelRule) -> set[str]:
+def split_as_given(usable: "pd.DataFrame", rule: LabelRule) -> set[str]:
     """The sha256 of the images to validate on, as a csv or folders say; copies come along.
 
     Look-alikes stay where they were given: that they are the same is a judgement, which `notes`
@@ -83,12 +85,16 @@ def as_given(usable: "pd.DataFrame", rule: LabelRule) -> set[str]:
     copies = usable.path[meant & ~said].tolist()
     if copies:
         log.warning(
-            "moved to validation, as copies of images there: %d, %s", len(copies), some(copies)
+            "moved to validation, as copies of images there: %d, %s",
+            len(copies),
+            format_names(copies),
         )
     return valid
 
 
-def notes(usable: "pd.DataFrame", valid: set[str], alike: list[list[str]]) -> list[str]:
+def near_duplicate_notes(
+    usable: "pd.DataFrame", valid: set[str], alike: list[list[str]]
+) -> list[str]:
     """What a person should know of the images that look alike, a line each."""
     firsts = usable.drop_duplicates("sha256").set_index("sha256")
     labels = usable.groupby("sha256").label.agg(set)
@@ -103,7 +109,7 @@ def notes(usable: "pd.DataFrame", valid: set[str], alike: list[list[str]]) -> li
     return [f"{line}, {_told(firsts, found)}" for line, found in lines.items() if found]
 
 
-def lot(seed: int, sha256: str) -> str:
+def random_key(seed: int, sha256: str) -> str:
     """What a content has drawn, as 64 hex digits: the same for the same seed."""
     return sha256_of(f"{seed}:{sha256}".encode())
 
@@ -157,5 +163,9 @@ def _told(firsts: "pd.DataFrame", found: list[list[str]]) -> str:
     told = []
     for group in found[:3]:
         rows = firsts.loc[group[:3]].itertuples()
-        told.append(" ≈ ".join(f"{shown(str(row.path))} ({shown(str(row.label))})" for row in rows))
+        told.append(
+            " ≈ ".join(
+                f"{format_name(str(row.path))} ({format_name(str(row.label))})" for row in rows
+            )
+        )
     return ", ".join(told) + (", …" if len(found) > 3 else "")

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionflows.datasets import split
-from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, with_contents
+from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, inspect_images
 from visionflows.datasets.folder_layout import nfc
-from visionflows.datasets.format_names import shown, some
-from visionflows.datasets.split import find_duplicates, lot
+from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.split import group_near_duplicates, random_key
 from visionflows.errors import SettingsError, TableError
 from visionflows.review.corrections import Correction, last_of_each, read_corrections
 from visionflows.training.imported_images import beside, bring, kept, linked
@@ -72,7 +72,7 @@ def with_corrections(
     if differing:
         log.warning(
             "told differently by several corrections, the last counts: %d, %s",
-            *(len(differing), some(differing)),
+            *(len(differing), format_names(differing)),
         )
     if not last:
         return Corrected(files, Path(folder))
@@ -89,7 +89,7 @@ def with_corrections(
         table, imported = _joined(table, more), {*more.sha256}
         told["brought"] = int((more.status == "ok").sum())
         told["taken"] += told["brought"]
-    alike = find_duplicates(table[table.status == "ok"])
+    alike = group_near_duplicates(table[table.status == "ok"])
     _on_their_sides(table, imported, alike)
     if not valid_pct:
         # What looks like one that people spoke of, which is trained on.
@@ -98,7 +98,7 @@ def with_corrections(
     told |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
     table.attrs = {
         **files.attrs,
-        "find_duplicates": split.notes(*_sided(table), alike),
+        "near_duplicates": split.near_duplicate_notes(*_sided(table), alike),
         _TOLD: told,
     }
     _check(table, lost)
@@ -159,7 +159,7 @@ def _brought(
 
     rows = [(name, nfc(last[sha256].label), "") for sha256, name in sorted(names.items())]
     table = pd.DataFrame(rows, columns=["path", "label", "why"])
-    table = with_contents(
+    table = inspect_images(
         table, kept(store), settings.max_pixels, settings.opening, settings.workers or None
     )
     table["path"] = before + table.path
@@ -175,7 +175,7 @@ def _joined(table: "pd.DataFrame", more: "pd.DataFrame") -> "pd.DataFrame":
 
 def _lots(seed: int) -> Any:
     """What draws a content its lot, from 0 to 1: the same for the same seed."""
-    return lambda sha256: int(lot(seed, sha256)[:8], 16) / 2**32
+    return lambda sha256: int(random_key(seed, sha256)[:8], 16) / 2**32
 
 
 def _new_classes(
@@ -193,9 +193,9 @@ def _new_classes(
         label, paths = next(iter(few.items()))
         gone = f", {lost} corrected images were not found as they were" if lost else ""
         raise TableError(
-            f"corrections: {shown(label)} is no class of the dataset, and {len(paths)} images have "
-            f"it ({some(paths)}): a new class takes {NEW_CLASS}{gone}; the classes are "
-            f"{some(sorted(classes))}"
+            f"corrections: {format_name(label)} is no class of the dataset, and {len(paths)} images "
+            f"have it ({format_names(paths)}): a new class takes {NEW_CLASS}{gone}; the classes are "
+            f"{format_names(sorted(classes))}"
         )
     return new
 
@@ -207,7 +207,7 @@ def _check_classes(
     usable = {*table[table.status == "ok"].sha256}
     there = {sha256: one for sha256, one in last.items() if sha256 in usable}
     for label, paths in _new_classes(there, files, len(lost)).items():
-        log.info("corrections: a new class, %s, of %d images", shown(label), len(paths))
+        log.info("corrections: a new class, %s, of %d images", format_name(label), len(paths))
 
 
 def _check(table: "pd.DataFrame", lost: list[str]) -> None:
@@ -215,7 +215,8 @@ def _check(table: "pd.DataFrame", lost: list[str]) -> None:
     if lost and not told["taken"] + told["left_out"]:
         raise TableError(
             f"corrections: none of {len(lost)} images was found as it was, such as "
-            f"{shown(min(lost))}; bring them back to their root, or put them beside the corrections"
+            f"{format_name(min(lost))}; bring them back to their root, or put them beside the "
+            "corrections"
         )
     usable = table[table.status == "ok"]
     classes, valid = usable.label.nunique(), int(usable.is_valid.sum())
@@ -237,7 +238,7 @@ def _tell(table: "pd.DataFrame", lost: list[str]) -> None:
     if lost:
         lines.append(
             f"corrected images that were not found as they were, so not trained on: {len(lost)}, "
-            f"{some(sorted(lost))}"
+            f"{format_names(sorted(lost))}"
         )
         log.warning("%s", lines[1])
     table.attrs["notes"] = [*table.attrs.get("notes", []), *lines]

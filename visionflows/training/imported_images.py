@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from visionflows.datasets.fetch import datasets
+from visionflows.datasets.fetch import datasets_storage
 from visionflows.errors import SettingsError, StorageError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.review.corrections import FOLDER, Correction
@@ -50,7 +50,7 @@ def bring(corrections: Iterable[Correction], store: str | Path) -> dict[str, str
 
 def kept(store: str | Path) -> LocalStorage:
     """Where the images lie that were brought."""
-    return datasets(store).sub(_KEPT)
+    return datasets_storage(store).sub(_KEPT)
 
 
 def beside(folder: str | Path) -> str:
@@ -95,7 +95,7 @@ def images_of(folder: str | Path, fingerprint: str, store: str | Path) -> str | 
 def _linked(folder: str | Path, fingerprint: str, store: str | Path) -> Path:
     told = f"{os.path.abspath(folder)}\0{fingerprint}"
     digest = sha256_of(told.encode("utf-8", "surrogateescape"))[:32]
-    return datasets(store).path(f"{_LINKED}/{digest}")
+    return datasets_storage(store).path(f"{_LINKED}/{digest}")
 
 
 def _has(where: Storage, name: str, sha256: str) -> bool:

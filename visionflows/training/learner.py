@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from visionflows.datasets.file_table import downscaled
+from visionflows.datasets.file_table import downscaled_cache
 from visionflows.errors import TrainError, one_line
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import DownscaledCache
@@ -149,7 +149,7 @@ class _Kept(NamedTuple):
 
 def _kept(usable: "pd.DataFrame", folder: str | Path, opening: DecodeOptions) -> _Kept:
     files = (_file_of(row, os.fspath(folder)) for row in usable.itertuples())
-    return _Kept(downscaled(opening), dict(zip(files, usable.sha256, strict=True)))
+    return _Kept(downscaled_cache(opening), dict(zip(files, usable.sha256, strict=True)))
 
 
 def open_for_fastai(

@@ -82,7 +82,7 @@ def describe(
         "calibration": metrics["calibration"],
         "versions": versions(),
         "notes": [
-            *file_table.notes(files),
+            *file_table.table_notes(files),
             *(f"the picture {picture} is left out: {why}" for picture, why in left_out.items()),
         ],
     }

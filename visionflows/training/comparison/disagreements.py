@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
-from visionflows.datasets.fetch import fetched
+from visionflows.datasets.fetch import find_dataset
 from visionflows.errors import ModelError, SettingsError, StorageError
 from visionflows.inference import EngineSettings
 from visionflows.models.artifact import model_json, read_info
@@ -61,7 +61,7 @@ def dataset_folder(model: str, store: str) -> str:
             "its images with --data"
         )
     try:
-        return str(fetched(dataset.name, dataset.source, dataset.sha256, store))
+        return str(find_dataset(dataset.name, dataset.source, dataset.sha256, store))
     except StorageError as error:
         raise StorageError(f"{error} with --data") from error
 

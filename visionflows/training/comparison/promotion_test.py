@@ -14,7 +14,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from visionflows.datasets.format_names import some
+from visionflows.datasets.format_names import format_names
 from visionflows.inference import EngineSettings
 from visionflows.storage import open_storage
 from visionflows.training.comparison.paired_predictions import Pairs, paired
@@ -125,9 +125,9 @@ def _apart(result: dict[str, Any]) -> list[str]:
     """What the two cannot be compared on."""
     told = []
     if result["new_classes"]:
-        told.append(f"the candidate also knows {some(result['new_classes'])}")
+        told.append(f"the candidate also knows {format_names(result['new_classes'])}")
     if result["lost_classes"]:
-        told.append(f"the candidate does not know {some(result['lost_classes'])}")
+        told.append(f"the candidate does not know {format_names(result['lost_classes'])}")
     if result["not_compared"]:
         told.append(f"{result['not_compared']} images of classes that production does not know")
     if result["gone"]:
