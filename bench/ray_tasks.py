@@ -72,11 +72,11 @@ def _options() -> argparse.Namespace:
 
 def _one(options) -> dict:
     """One run, in a process of its own, and the most memory that it held."""
-    from visionflows.cli.options import prefect_on_this_machine
+    from visionflows.cli.options import prepare_prefect
     from visionflows.cluster.ray_run import connection
     from visionflows.scoring.settings import ScoreSettings
 
-    prefect_on_this_machine()
+    prepare_prefect()
     size, cores = options.shard_size, options.actor_cores
     settings = ScoreSettings(on="ray", shard_size=size, actor_cores=cores)
     words = options.photos, options.model, options.output, options.store, settings

@@ -26,7 +26,7 @@ from visionflows.cluster.ray_run import ClusterRun
 from visionflows.cluster.scoring_actor import Facts, Scored, Scorer, Work
 from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
-from visionflows.orchestration.logs import to_run
+from visionflows.orchestration.logs import log_to_run
 from visionflows.orchestration.progress import Progress
 from visionflows.scoring.base_run import alone, check_errors
 from visionflows.scoring.input_source import absolute
@@ -104,16 +104,16 @@ def score(
     ahead: int = 0,
 ) -> dict[str, Any]:
     """What run.json says. `ahead`: how many shards Ray has for each task that may run; 0: all."""
-    to_run()
+    log_to_run()
     with alone(output, settings.wait):
         engine = TaskFleet(load(find(model, store)), settings, cores, ahead)
         run = ClusterRun(input, output, engine, settings)
         scoring.list_left(run)
         with Progress("scoring", total=run.left) as progress:
             for shard in run.coming():
-                run.score(shard, progress.add)
+                run.score(shard, progress.advance)
             for shard in run.settle():
-                run.score(shard, progress.add)
+                run.score(shard, progress.advance)
         told = scoring.merge(run)
         scoring.report(run, told)
     check_errors(told)

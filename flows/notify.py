@@ -1,6 +1,6 @@
-"""The tell flow: pass on what became of a run that could not say so itself.
+"""The notify flow: pass on what became of a run that could not say so itself.
 
-prefect deployment run tell/tell --param run=prefect.flow-run.0190c5e2-…
+prefect deployment run notify/notify --param run=prefect.flow-run.0190c5e2-…
 
 A run whose machine was lost is marked Crashed by the server, which runs no hook of ours. A rule of
 deployments/prefect.yaml then runs this, on whichever worker there is.
@@ -9,17 +9,17 @@ deployments/prefect.yaml then runs this, on whichever worker there is.
 from uuid import UUID
 
 from visionflows.orchestration import notifications
-from visionflows.orchestration.flow_runs import called
+from visionflows.orchestration.flow_runs import run_name
 from visionflows.orchestration.heartbeat import TAG
 from visionflows.orchestration.steps import flow
 
 
 @flow(
-    name="tell",
-    flow_run_name=called("tell of {run}"),
+    name="notify",
+    flow_run_name=run_name("notify of {run}"),
     description="Send visionflows.run.failed, and call the webhook, for a run that died silently.",
 )
-def tell(run: str) -> bool:
+def notify(run: str) -> bool:
     """Whether there was something to tell: a run of ours that has crashed.
 
     Args:
@@ -31,5 +31,5 @@ def tell(run: str) -> bool:
         found = client.read_flow_run(UUID(run.rpartition(".")[2]))
         if found.state is None or not found.state.is_crashed() or TAG not in found.tags:
             return False
-        notifications.tell(client.read_flow(found.flow_id), found, found.state)
+        notifications.report_failure(client.read_flow(found.flow_id), found, found.state)
     return True

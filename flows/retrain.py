@@ -18,8 +18,8 @@ from flows.train import train
 from tasks import promotion
 from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts
-from visionflows.orchestration.flow_runs import called
-from visionflows.orchestration.notifications import tell
+from visionflows.orchestration.flow_runs import run_name
+from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.training.comparison.disagreements import dataset_folder
 from visionflows.training.settings import TrainSettings
@@ -29,10 +29,10 @@ DEFAULTS = TrainSettings()
 
 @flow(
     name="retrain",
-    flow_run_name=called("retrain {name} from {dataset}"),
+    flow_run_name=run_name("retrain {name} from {dataset}"),
     description="Train, compare with production, promote if better, score what waits.",
-    on_failure=[tell],
-    on_crashed=[tell],
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
 )
 def retrain(
     dataset: str,
@@ -86,7 +86,7 @@ def retrain(
     verdict = promotion.compare(candidate, f"{name}@production", folder, store)
     if verdict["better"]:
         promotion.promote(candidate, store, why=f"retrain: {verdict['why']}")
-    artifacts.retrained(candidate, verdict)
+    artifacts.create_retrain_summary(candidate, verdict)
     if inbox:
         score(input=inbox, model=f"{name}@production", output=output, store=store)
     return {"model": candidate, "promoted": verdict["better"], **verdict}

@@ -11,8 +11,8 @@ from tasks import scoring
 from visionflows.cluster.ray_run import connection, run_of
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find
-from visionflows.orchestration.flow_runs import called, default_output
-from visionflows.orchestration.notifications import tell
+from visionflows.orchestration.flow_runs import run_name, default_output
+from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import flow
 from visionflows.scoring.base_run import alone, check_errors
@@ -24,10 +24,10 @@ DEFAULTS = ScoreSettings()
 
 @flow(
     name="score",
-    flow_run_name=called("score {input} with {model}"),
+    flow_run_name=run_name("score {input} with {model}"),
     description="Score every image in a place: a CSV with one row for every file.",
-    on_failure=[tell],
-    on_crashed=[tell],
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
 )
 def score(
     input: str,
@@ -51,7 +51,7 @@ def score(
     """
     store, settings = store or default_store(), settings or DEFAULTS
     if not input:
-        raise SettingsError("input: empty; name a folder (the `place` of an announced batch)")
+        raise SettingsError("input: empty; name a folder (the `location` of an announced batch)")
     find(model, store)  # a wrong name is told at once, not after a wait for the lock
     output = output or default_output(store)
     # A run that waits for its output holds no model meanwhile.
@@ -63,7 +63,7 @@ def score(
                 if not run.listed:
                     scoring.score_coming(run, progress)
                 left = run.settle()
-                progress.of(run.left)
+                progress.set_total(run.left)
                 for shards in in_groups(left):
                     scoring.score_shards(run, shards, progress)
             told = scoring.merge(run)

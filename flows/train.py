@@ -12,8 +12,8 @@ from tasks import data, training
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, meant
-from visionflows.orchestration.flow_runs import called, flow_run
-from visionflows.orchestration.notifications import tell
+from visionflows.orchestration.flow_runs import flow_run_id, run_name
+from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
 from visionflows.training.apply_corrections import check_corrections
@@ -27,10 +27,10 @@ DEFAULTS = TrainSettings()
 
 @flow(
     name="train",
-    flow_run_name=called("train {name} from {dataset}"),
+    flow_run_name=run_name("train {name} from {dataset}"),
     description="Fine-tune an image classifier on a dataset and publish it as a model bundle.",
-    on_failure=[tell],
-    on_crashed=[tell],
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
 )
 def train(
     dataset: str,
@@ -91,7 +91,7 @@ def train(
         record = training.fine_tune(files, folder, checkpoint, settings)
         metrics = training.evaluate(files, folder, checkpoint, export_fastai)
         info = describe(name, labels, valid_pct, found, files, record, metrics)
-        info = info.with_lineage(meant(name, "production", store), flow_run())
+        info = info.with_lineage(meant(name, "production", store), flow_run_id())
         info = info.with_label_issues(training.label_issues(checkpoint, files, folder))
         info = info.with_onnx(training.export(checkpoint, info))
         info = info.with_agreement(training.agreement(checkpoint, info, files, folder))

@@ -37,8 +37,8 @@ def score_coming(run: Run, progress: Progress) -> int:
     """How many files were scored."""
     scored = 0
     for shard in run.coming():
-        progress.of(run.left)
-        scored += run.score(shard, progress.add)
+        progress.set_total(run.left)
+        scored += run.score(shard, progress.advance)
     return scored
 
 
@@ -49,7 +49,7 @@ def score_coming(run: Run, progress: Progress) -> int:
 )
 def score_shards(run: Run, shards: Group, progress: Progress) -> int:
     """How many files were scored."""
-    return sum(run.score(shard, progress.add) for shard in shards)
+    return sum(run.score(shard, progress.advance) for shard in shards)
 
 
 @step(
@@ -66,7 +66,7 @@ def merge(run: Run) -> RunResult:
 def report(run: Run, told: RunResult) -> None:
     """The page a person opens first, the summary in the UI, and what the server hears of."""
     run.report(told)
-    artifacts.scored(told)
+    artifacts.create_score_summary(told)
     if run.history.run_record:
-        artifacts.drifted(told)
-        events.drifted(told)
+        artifacts.create_drift_table(told)
+        events.emit_drift(told)

@@ -36,8 +36,8 @@ def fine_tune(
 ) -> dict[str, Any]:
     """Train, or go on from a training of before; leave the history as a table in the UI."""
     with Progress("fine-tuning", total=1) as progress:
-        record = checkpoints.fine_tuned(files, folder, checkpoint, settings, progress.share)
-    artifacts.epochs(record["history"])
+        record = checkpoints.fine_tuned(files, folder, checkpoint, settings, progress.update)
+    artifacts.create_epoch_table(record["history"])
     return record
 
 
@@ -101,5 +101,5 @@ def publish(
 ) -> str:
     """The place of the bundle, of which the UI gets a summary."""
     where = publishing.publish_training(checkpoint, store, info, files, summary)
-    artifacts.trained(info, where)
+    artifacts.create_training_summary(info, where)
     return where

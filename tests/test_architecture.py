@@ -232,7 +232,12 @@ PLANTED = [
         "client",
     ),
     (forbidden_arrows, "visionflows/errors.py", "import visionflows.system", "system.py"),
-    (circles, "visionflows/errors.py", "def f():\n    from visionflows import hashing", "hashing.py"),
+    (
+        circles,
+        "visionflows/errors.py",
+        "def f():\n    from visionflows import hashing",
+        "hashing.py",
+    ),
     (heavy_at_the_top, "visionflows/inference/new.py", "import torch", "imports torch"),
     (heavy_at_the_top, "visionflows/datasets/new.py", "from fastai.vision.all import *", "fastai"),
     (heavy_at_the_top, "visionflows/cli/new.py", "from prefect import flow", "imports prefect"),

@@ -27,7 +27,7 @@ class VisionflowsError(Exception):
     """What went wrong, in one line that a person can act on."""
 
     exit_status = 1
-    told = False  # whether a log has said it already
+    logged = False  # set once the error is in a run's log
 
 
 class SettingsError(VisionflowsError):

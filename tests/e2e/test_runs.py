@@ -116,7 +116,7 @@ def test_an_announced_batch_is_scored(server, trained):
     server.api.patch(f"/deployments/{server.deployment('score')['id']}", json=patch)
     resource = {"prefect.resource.id": "visionflows.batch.monday"}
     for storage, output in (("inbox", "scores/monday"), ("many", "")):
-        announce(server, resource, {"place": storage, **({"output": output} if output else {})})
+        announce(server, resource, {"location": storage, **({"output": output} if output else {})})
     first = wait_until(lambda: _by_parameter(server, "output", "scores/monday"))
     second = wait_until(lambda: _by_parameter(server, "input", "many"))
     server.wait(first["id"], "Completed")
@@ -126,13 +126,13 @@ def test_an_announced_batch_is_scored(server, trained):
     assert [len(rows(path)) for path in own] == [1500]  # no output was named: a folder of its own
 
 
-@pytest.mark.parametrize("payload", [{}, {"place": None, "output": None}])
+@pytest.mark.parametrize("payload", [{}, {"location": None, "output": None}])
 def test_an_announced_batch_without_a_place_is_a_failed_run_that_says_why(server, payload):
     before = {run["id"] for run in server.runs("score")}
     announce(server, {"prefect.resource.id": "visionflows.batch.nowhere"}, payload)
     run = wait_until(lambda: {run["id"] for run in server.runs("score")} - before).pop()
     message = server.wait(run, "Failed")["state"]["message"]
-    assert "input: empty; name a folder (the `place` of an announced batch)" in message
+    assert "input: empty; name a folder (the `location` of an announced batch)" in message
     hears_of(server, run)
 
 

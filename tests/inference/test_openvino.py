@@ -116,9 +116,9 @@ BROKEN = """
 import logging, sys
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.serve.doctor import engine
+from visionflows.serve.doctor import check_engine
 score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
-print(engine().said)
+print(check_engine().message)
 """
 
 

@@ -103,7 +103,12 @@ def test_each_worker_has_its_own_rights_and_takes_the_runs_that_need_no_more():
     for worker, role, queue in (("worker", "train", "default"), ("worker-score", "score", "score")):
         assert services[worker]["environment"]["AWS_ACCESS_KEY_ID"] == role
         assert services[worker]["command"][-2:] == ["--work-queue", queue]
-    assert queues == {"train": "default", "score": "score", "retrain": "default", "tell": "default"}
+    assert queues == {
+        "train": "default",
+        "score": "score",
+        "retrain": "default",
+        "notify": "default",
+    }
 
 
 def test_its_deployments_are_applied_wherever_the_container_starts(prefect_server, tmp_path):
@@ -122,7 +127,7 @@ def test_its_deployments_are_applied_wherever_the_container_starts(prefect_serve
         told = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
         assert told.returncode == 0, told.stdout + told.stderr
     with get_client(sync_client=True) as client:
-        assert {"train", "score", "retrain", "tell"} <= {
+        assert {"train", "score", "retrain", "notify"} <= {
             one.name for one in client.read_deployments()
         }
 

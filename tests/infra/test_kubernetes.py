@@ -138,16 +138,16 @@ def test_what_only_tells_waits_for_no_gpu_and_little_memory():
     worker = pytest.importorskip(
         "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
     )
-    variables = asked("kubernetes_tell")
+    variables = asked("kubernetes_notify")
     job = prepared(worker.KubernetesWorkerJobConfiguration, template(), variables).job_manifest
     (container,) = containers_of(job)
     assert container["resources"]["limits"] == {"memory": "1Gi", "nvidia.com/gpu": 0}
     assert container["resources"]["requests"] == {"memory": "1Gi", "cpu": "250m"}
     assert container["args"] == asked("kubernetes")["command"].split()
-    assert asked("docker_tell")["container_create_kwargs"] == {}
-    assert asked("docker_tell").keys() == asked("docker").keys()
+    assert asked("docker_notify")["container_create_kwargs"] == {}
+    assert asked("docker_notify").keys() == asked("docker").keys()
     text = (ROOT / "deployments/prefect.yaml").read_text()
-    assert "*docker_tell, or *kubernetes_tell" in text[text.index("- name: tell\n") :]
+    assert "*docker_notify, or *kubernetes_notify" in text[text.index("- name: notify\n") :]
 
 
 def test_a_run_may_ask_the_head_of_a_ray_cluster_as_kuberay_marks_it():

@@ -68,7 +68,7 @@ def test_a_server_that_is_away_costs_a_run_its_artifact_and_a_line(monkeypatch, 
     @flow
     def hindered() -> str:
         with server_away():
-            artifacts.epochs([{"epoch": 0, "train_loss": 0.5}])
+            artifacts.create_epoch_table([{"epoch": 0, "train_loss": 0.5}])
         return "done"
 
     with caplog.at_level("WARNING", logger="visionflows"):

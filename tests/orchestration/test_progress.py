@@ -26,9 +26,9 @@ def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, mo
     @flow
     def many_steps():
         with progress.Progress("scoring", total=1000) as bar:
-            bar.of(5000)
+            bar.set_total(5000)
             for _ in range(5000):
-                bar.add(1)
+                bar.advance(1)
 
     many_steps()
     assert len(told) <= 101
@@ -59,17 +59,17 @@ def test_a_server_that_is_away_is_left_alone_and_told_again_later(
             if from_the_start:
                 gone.enter_context(server_away())
             with progress.Progress(what, total=100) as bar:
-                bar.add(10)
+                bar.advance(10)
                 if not from_the_start:
                     gone.enter_context(server_away())
-                bar.add(10)
+                bar.advance(10)
                 begun = time.monotonic()
                 for _ in range(60):
-                    bar.add(1)
+                    bar.advance(1)
                 assert time.monotonic() - begun < 0.5  # nothing waits for it
                 gone.close()
                 time.sleep(1)
-                bar.add(10)
+                bar.advance(10)
                 data = [one.data for one in client.read_artifacts() if one.description == what]
                 assert data == [90.0]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scored_runs import rows_of
 from versions import another
 
-from visionflows.cli.main import told
+from visionflows.cli.main import summary_lines
 from visionflows.scoring.local_run import ScoreSettings, score_folder
 
 SETTINGS = ScoreSettings(find_duplicates=True, shard_size=3, max_error_rate=1)
@@ -69,7 +69,9 @@ def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_pat
     assert columns(tmp_path / "out") == (SEEN, AGAIN)
     assert run["find_duplicates"] == {"seen_in_training": 2, "duplicates": 3}
     assert run["counts"]["by_status"] == {"ok": 10, "unreadable": 2}
-    assert [line.split() for line in told(run) if "seen in" in line or "duplic" in line] == [
+    assert [
+        line.split() for line in summary_lines(run) if "seen in" in line or "duplic" in line
+    ] == [
         [*["2", "seen", "in", "training"]],
         [*["3", "duplicates", "of", "a", "file", "before"]],
     ]

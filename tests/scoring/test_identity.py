@@ -158,9 +158,11 @@ def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkey
     assert [one["parts"] for one in mixed["computed"]] == ["0", "1"]
     page = (tmp_path / "out/report.html").read_text()
     assert "omputed in 2 ways: 5 files (parts 0) by" in page
-    from visionflows.cli.main import told
+    from visionflows.cli.main import summary_lines
 
-    assert [line for line in told(mixed) if "computed in 2 ways" in line and "torch 99" in line]
+    assert [
+        line for line in summary_lines(mixed) if "computed in 2 ways" in line and "torch 99" in line
+    ]
     shape("square", 3).save(bitmaps / "a.png")  # rows that are taken over keep their maker
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert sorted(one["files"] for one in third["computed"]) == [5, 6]

@@ -82,7 +82,7 @@ def test_what_others_have_deployed_is_not_remembered_however_much_it_is(
         deploy.apply(DEPLOYMENTS, environment, tmp_path / "log")
         known = deploy._remembered(server)["fields"]
     assert {name for name in known if "/" in name} == {
-        *("train/train", "score/score", "retrain/retrain", "tell/tell")
+        *("train/train", "score/score", "retrain/retrain", "notify/notify")
     }
     assert {"limit visionflows-gpu", "rule visionflows: score an announced batch"} <= known.keys()
     (score,) = (one for one in deploy._all(server, "deployments") if one["name"] == "score")

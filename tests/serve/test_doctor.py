@@ -16,10 +16,10 @@ from visionflows.serve import doctor
 def test_this_machine_is_as_it_should_be(tmp_path):
     found = {finding.what: finding for finding in doctor.examine([str(tmp_path)])}
     assert found["Python"].mark == "ok"
-    assert "openvino " in found["libraries"].said
-    assert "GiB memory" in found["machine"].said
+    assert "openvino " in found["libraries"].message
+    assert "GiB memory" in found["machine"].message
     assert found["GPU"].mark == "ok"
-    assert found[str(tmp_path)].said.startswith("writable")
+    assert found[str(tmp_path)].message.startswith("writable")
     assert all(finding.todo for finding in found.values() if finding.mark != "ok")
 
 
@@ -44,14 +44,14 @@ def test_a_server_that_is_away_fails_with_what_to_do():
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         finding = doctor.server()
     assert finding.mark == "FAIL"
-    assert "http://127.0.0.1:9/api cannot be reached" in finding.said
+    assert "http://127.0.0.1:9/api cannot be reached" in finding.message
     assert "visionflows up" in finding.todo
 
 
 def test_without_a_server_nothing_is_said_of_one():
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         finding = doctor.server()
-    assert (finding.mark, finding.said) == ("note", "none is set; commands work without one")
+    assert (finding.mark, finding.message) == ("note", "none is set; commands work without one")
     assert "visionflows up" in finding.todo
 
 
@@ -60,14 +60,14 @@ def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_pa
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
     finding = doctor.folders()
     assert finding.mark == "FAIL"
-    assert f"PREFECT_HOME {tmp_path}/file/home: cannot be written" in finding.said
+    assert f"PREFECT_HOME {tmp_path}/file/home: cannot be written" in finding.message
     assert finding.todo == "set PREFECT_HOME to a folder that may be"
 
 
 def test_a_server_that_protects_itself_is_asked_for_its_workers(prefect_server):
     finding = doctor.server()
     assert finding.mark == "note"
-    assert "no worker is online" in finding.said
+    assert "no worker is online" in finding.message
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, web
     events = []
     monkeypatch.setattr(prefect.events, "emit_event", lambda name, **e: events.append((name, e)))
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
-    notifications.tell(*failed())
-    notifications.tell(*failed(parent="task"))
+    notifications.report_failure(*failed())
+    notifications.report_failure(*failed(parent="task"))
     assert [words["text"] for words in came] == ["score inbox with pets: Crashed: it died"]
     assert came[0]["run_id"] == "1f"
     assert [name for name, _ in events] == ["visionflows.run.failed"]
@@ -112,7 +112,7 @@ def test_a_webhook_that_fails_is_logged_without_its_url(monkeypatch, webhook, ca
     monkeypatch.setattr(notifications.log, "propagate", True)
     with caplog.at_level("WARNING", logger="visionflows.notify"):
         monkeypatch.setattr(notifications.logging.getLogger("visionflows"), "propagate", True)
-        notifications.tell(*failed())
+        notifications.report_failure(*failed())
     assert "could not be told" in caplog.text
     assert "secret" not in caplog.text
     assert "127.0.0.1" not in caplog.text

@@ -28,7 +28,7 @@ from visionflows.cli.options import (
     Output,
     Store,
     command_of,
-    prefect_on_this_machine,
+    prepare_prefect,
     quiet_prefect,
     settings_of,
     train_options,
@@ -67,7 +67,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo works; made anew.")] = Path("demo"),
 ) -> None:
     """The whole job on the embedded digits: no network, no server, under two minutes."""
-    prefect_on_this_machine()
+    prepare_prefect()
     from flows.demo import demo as flow
     from visionflows.cli.demo import show
     from visionflows.orchestration.ephemeral_server import server_if_none
@@ -103,7 +103,7 @@ def train(
     store: Store = "store",
 ) -> None:
     """Fine-tune a classifier on a dataset and publish it as a model bundle."""
-    prefect_on_this_machine()
+    prepare_prefect()
     when_stopped(GOES_ON)
     from flows.train import train as flow
     from visionflows.training.settings import TrainSettings
@@ -164,7 +164,7 @@ def score(
     store: Store = "store",
 ) -> None:
     """Score every image in a folder into predictions.csv: one row for every file."""
-    prefect_on_this_machine()
+    prepare_prefect()
     from visionflows.scoring.settings import ScoreSettings
 
     settings = settings_of(ScoreSettings, ctx.params)
@@ -183,11 +183,11 @@ def score(
     where = output or default_output(store)
     when_stopped(GOES_ON if output else f"with --output {where} the same command goes on from it")
     result = flow(input, model, output=where, store=store, settings=settings)
-    for line in told(result):
+    for line in summary_lines(result):
         typer.echo(line)
 
 
-def told(run: dict[str, Any]) -> list[str]:
+def summary_lines(run: dict[str, Any]) -> list[str]:
     """What a person wants to know of a scoring run, a line each."""
     from visionflows.scoring.schema import RunResult
 

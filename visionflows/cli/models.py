@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from visionflows.cli.completion import complete_model
-from visionflows.cli.options import Json, Store, prefect_on_this_machine
+from visionflows.cli.options import Json, Store, prepare_prefect
 
 models_app = typer.Typer(
     help="The models in the store: list, show, compare, promote, history.",
@@ -111,7 +111,7 @@ def models_promote(
     store: Store = "store",
 ) -> None:
     """Let production mean a version, a former one too; a server that is named hears of it."""
-    prefect_on_this_machine()
+    prepare_prefect()
     from visionflows.cli.terminal import tell, tell_json
     from visionflows.models.promotion_history import promotions
     from visionflows.orchestration import events

@@ -148,12 +148,12 @@ def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
 
 
-def prefect_on_this_machine() -> None:
+def prepare_prefect() -> None:
     """The manners of a command that may run a flow: our lines on the terminal, not Prefect's."""
     from visionflows.orchestration.heartbeat import FREQUENCY, HEARTBEAT
-    from visionflows.orchestration.logs import to_terminal
+    from visionflows.orchestration.logs import log_to_terminal
 
-    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    log_to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # or it is set once Prefect is there
     quiet_prefect()
 

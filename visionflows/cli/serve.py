@@ -15,7 +15,7 @@ from visionflows.cli.options import (
     Output,
     Store,
     command_of,
-    prefect_on_this_machine,
+    prepare_prefect,
     settings_of,
     train_options,
     with_options_of,
@@ -41,11 +41,11 @@ def up(
     store: Store = "store",
 ) -> None:
     """Prefect server, UI, work pool, worker and all deployments on this machine, until Ctrl-C."""
-    from visionflows.orchestration.logs import to_terminal
+    from visionflows.orchestration.logs import log_to_terminal
     from visionflows.serve import up as server
     from visionflows.serve.settings import UpSettings
 
-    to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    log_to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
     server.up(settings_of(UpSettings, ctx.params))
 
 
@@ -62,7 +62,7 @@ def doctor(
     broken = False
     for finding in examine([store, *(locations or [])]):
         broken |= finding.mark == "FAIL"
-        typer.echo(f"{finding.mark:4}  {finding.what}: {finding.said}")
+        typer.echo(f"{finding.mark:4}  {finding.what}: {finding.message}")
         if finding.todo:
             typer.echo(f"      do: {finding.todo}")
     raise typer.Exit(int(broken))
@@ -90,7 +90,7 @@ def retrain(
     store: Store = "store",
 ) -> None:
     """Train, compare with production on unseen images, promote if better, score what waits."""
-    prefect_on_this_machine()
+    prepare_prefect()
     when_stopped("the same command begins anew, with what was downloaded")
     from flows.retrain import retrain as flow
     from visionflows.training.settings import TrainSettings

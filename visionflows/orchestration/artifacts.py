@@ -1,7 +1,7 @@
 """What a flow run leaves in the Prefect UI: a summary, a table, a picture where it has a URL.
 
-artifacts.scored(run)                      # run.json
-artifacts.trained(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
+artifacts.create_score_summary(run)                      # run.json
+artifacts.create_training_summary(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
 
 A browser opens no file:// and no s3:// link. Where the store is also served over HTTP (a bucket
 behind a CDN, a share behind nginx), VISIONFLOWS_STORE_URL says where: places inside the store
@@ -23,18 +23,18 @@ from visionflows.orchestration.flow_runs import in_run
 from visionflows.scoring.schema import RunResult
 
 
-def scored(run: RunResult) -> None:
+def create_score_summary(run: RunResult) -> None:
     """The summary of a scoring run: its books, class counts, where the time went, its files."""
     _leave("markdown", _scoring(run), key="score-summary", description="What was scored")
 
 
-def drifted(run: RunResult) -> None:
+def create_drift_table(run: RunResult) -> None:
     """What was found of the night beside those before it, where any of it warns."""
     if run.drift and run.drift.warnings:
         _leave("markdown", _drift(run, run.drift), key="drift", description="What has changed")
 
 
-def trained(info: ModelInfo, where: str) -> None:
+def create_training_summary(info: ModelInfo, where: str) -> None:
     """The metrics by class as a table, a summary, and the confusion matrix where it has a URL."""
     rows = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
@@ -47,12 +47,12 @@ def trained(info: ModelInfo, where: str) -> None:
         _leave("image", picture, key="confusion", description="Confusion matrix")
 
 
-def epochs(history: list[dict[str, Any]]) -> None:
+def create_epoch_table(history: list[dict[str, Any]]) -> None:
     """Losses and metrics as a table, an epoch a row."""
     _leave("table", history, key="epochs", description="Losses and metrics, an epoch a row")
 
 
-def retrained(model: str, verdict: dict[str, Any]) -> None:
+def create_retrain_summary(model: str, verdict: dict[str, Any]) -> None:
     """Whether the new model was promoted, and why; what production was, and how to look closer."""
     outcome = "promoted" if verdict["better"] else "not promoted"
     why = verdict["why"][:1].upper() + verdict["why"][1:]

@@ -11,7 +11,7 @@ you.
 from visionflows.errors import ServerError
 from visionflows.models import registry
 from visionflows.orchestration import server
-from visionflows.orchestration.flow_runs import flow_run
+from visionflows.orchestration.flow_runs import flow_run_id
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import absolute
 
@@ -26,7 +26,7 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
     Raises ModelError where there is no such model, or its bundle is not whole, and ServerError
     where the promotion stands but its server did not hear of it.
     """
-    name, version = registry.promote(model, store, alias, flow_run(), why)
+    name, version = registry.promote(model, store, alias, flow_run_id(), why)
     promoted = f"{name}@{alias}"
     if server.is_named():  # else there is no server that could wait for it
         _check(f"{name}@{version}", alias)
@@ -43,9 +43,9 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
     return promoted
 
 
-def drifted(run: RunResult) -> None:
+def emit_drift(run: RunResult) -> None:
     """Tell the server what a scoring run warns of, where it is a flow run."""
-    if not (run.drift and run.drift.warnings and (id_ := flow_run())):
+    if not (run.drift and run.drift.warnings and (id_ := flow_run_id())):
         return
     from prefect.events import emit_event
 

@@ -1,6 +1,6 @@
 """Whether there is a flow run, what it is called, and the output that is its own.
 
-@flow(flow_run_name=called("score {input} with {model}"))
+@flow(flow_run_name=run_name("score {input} with {model}"))
 """
 
 import secrets
@@ -20,7 +20,7 @@ def in_run() -> bool:
     )
 
 
-def flow_run() -> str:
+def flow_run_id() -> str:
     """The id of the flow run that this is called in; empty where there is none."""
     if not in_run():
         return ""
@@ -29,7 +29,7 @@ def flow_run() -> str:
     return str(flow_run.id or "")
 
 
-def called(template: str) -> Callable[..., str]:
+def run_name(template: str) -> Callable[..., str]:
     """What names a flow run or a task run by its parameters, without what is secret in them."""
 
     def name(parameters: dict[str, Any] | None = None) -> str:

@@ -1,7 +1,7 @@
 """How the log of a run reads: the steps' own lines at INFO, and a failure as one line.
 
-to_run()                                         # when a flow run starts
-to_terminal()                                    # on the command line
+log_to_run()                                         # when a flow run starts
+log_to_terminal()                                    # on the command line
 """
 
 import logging
@@ -37,9 +37,9 @@ class OneLine(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, VisionflowsError):
             return True
-        if error.told:
+        if error.logged:
             return False
-        error.told = True
+        error.logged = True
         record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
         return True
 
@@ -58,7 +58,7 @@ class ToRun(logging.Handler):
                 handler.handle(record)
 
 
-def to_run() -> None:
+def log_to_run() -> None:
     """Send the steps' lines to the run's log in the Prefect UI; called when a flow run starts."""
     ours = logging.getLogger("visionflows")
     ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
@@ -73,7 +73,7 @@ def to_run() -> None:
             logger.addFilter(Public())
 
 
-def to_terminal(debug: bool = False) -> None:
+def log_to_terminal(debug: bool = False) -> None:
     """Show the steps' lines on stderr as they are; Prefect's own only where something is wrong."""
     ours = logging.getLogger("visionflows")
     handler = logging.StreamHandler(sys.stderr)

@@ -1,6 +1,6 @@
 """Tell others that a run failed or crashed: an event on the server, and a webhook if one is set.
 
-@flow(on_failure=[tell], on_crashed=[tell])
+@flow(on_failure=[report_failure], on_crashed=[report_failure])
 
 VISIONFLOWS_WEBHOOK is a URL that takes a POST of JSON, such as a chat's incoming webhook: `text`
 is the line to show, the other keys say which run it was. Set it where the worker runs.
@@ -22,7 +22,9 @@ log = logging.getLogger("visionflows.notify")
 EVENT = "visionflows.run.failed"
 
 
-def tell(flow: "Flow[..., Any] | StoredFlow", flow_run: "FlowRun", state: "State[Any]") -> None:
+def report_failure(
+    flow: "Flow[..., Any] | StoredFlow", flow_run: "FlowRun", state: "State[Any]"
+) -> None:
     """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
     from prefect.events import emit_event
 

@@ -60,16 +60,16 @@ class Progress:
         if kind is None:
             self._tell(1.0)
 
-    def of(self, total: int) -> None:
+    def set_total(self, total: int) -> None:
         """There are so many in all, as is known by now."""
         self.total = max(total, 1)
         self._bar.update(self._line, total=self.total)
 
-    def add(self, steps: int) -> None:
+    def advance(self, steps: int) -> None:
         """So many more are done."""
-        self.share((self.done + steps) / self.total)
+        self.update((self.done + steps) / self.total)
 
-    def share(self, share: float, line: str = "") -> None:
+    def update(self, share: float, line: str = "") -> None:
         """This share of the whole is done, 0 to 1."""
         self.done = max(self.done, share * self.total)
         self._bar.update(self._line, completed=self.done, description=line or self.what)

@@ -1,6 +1,6 @@
 """Steps and flows: Prefect's where a server is named, plain calls where none is.
 
-    @flow(name="score", flow_run_name=called("score {input} with {model}"))
+    @flow(name="score", flow_run_name=run_name("score {input} with {model}"))
     def score(input: str, model: str) -> dict[str, Any]:
         engine = load(model)                     # a task run in a flow run, else a plain call
 
@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from visionflows.errors import SettingsError
 from visionflows.orchestration import server
 from visionflows.orchestration.error_translation import plainly
-from visionflows.orchestration.flow_runs import called, in_run
+from visionflows.orchestration.flow_runs import run_name, in_run
 from visionflows.orchestration.heartbeat import unmarked, watched
-from visionflows.orchestration.logs import to_run
+from visionflows.orchestration.logs import log_to_run
 from visionflows.orchestration.url_redaction import hidden, whole
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Step(Generic[P, R]):
         from prefect import task
         from prefect.cache_policies import NO_CACHE
 
-        name = called(self.options["task_run_name"])
+        name = run_name(self.options["task_run_name"])
         options: Any = self.options | {"task_run_name": name, "cache_policy": NO_CACHE}
         made: PrefectTask[P, R] = task(self.function, **options)
         return made
@@ -112,7 +112,7 @@ class Flow(Generic[P, R]):
 
         @functools.wraps(self.function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            to_run()
+            log_to_run()
             function: Any = self.function
             given = {name: whole(value) for name, value in kwargs.items()}
             with unmarked():

@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
     mark: Literal["ok", "note", "FAIL"]
     what: str
-    said: str
+    message: str
     todo: str = ""
 
 
@@ -47,7 +47,7 @@ def examine(locations: Iterable[str]) -> Iterator[Finding]:
     loopback_past_proxies()
     yield from versions()
     yield machine()
-    yield engine()
+    yield check_engine()
     yield gpu()
     yield folders()
     for where in locations:
@@ -107,7 +107,7 @@ def _failed(what: str, error: VisionflowsError) -> Finding:
     return Finding("FAIL", what, said, todo)
 
 
-def engine() -> Finding:
+def check_engine() -> Finding:
     """What scores on the CPU here."""
     absent = why_absent()
     if not absent:
