@@ -95,7 +95,7 @@ def _peak() -> int:
 
 
 def _list(options) -> dict:
-    from visionflows.images.formats import Pictures
+    from visionflows.images.formats import ImageFilter
     from visionflows.scoring.listing import File, Listing
     from visionflows.storage import open_storage
 
@@ -103,7 +103,7 @@ def _list(options) -> dict:
     for _ in range(3):
         began = time.perf_counter()
         where = open_storage(options.folder)
-        pictures = Pictures(where.head)  # as a run chooses
+        pictures = ImageFilter(where.head)  # as a run chooses
         listing = Listing(1000)
         listing.fill((File(one) for one in where.walk() if pictures(one.name)), sorted_=True)
         listing.wait()

@@ -77,10 +77,10 @@ def _settings(options, precision="auto", gpus=1):
     )
 
 
-def _table(options, opening):
+def _table(options, decode_options):
     from visionflows.datasets.file_table import build_table
 
-    return build_table(Path(options.photos), options.labels, opening=opening)
+    return build_table(Path(options.photos), options.labels, decode_options=decode_options)
 
 
 def _float32(options) -> dict:
@@ -98,7 +98,7 @@ def _ours(options, precision="auto", gpus=1) -> dict:
     with tempfile.TemporaryDirectory() as cache:
         _cache(cache)
         began = time.perf_counter()
-        table = _table(options, settings.opening)
+        table = _table(options, settings.decode_options)
         before = time.perf_counter() - began
         record = fine_tune(table, options.photos, Path(cache) / "draft", settings)
     return _told(before, [row["seconds"] for row in record["history"]], record["history"])

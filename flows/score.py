@@ -11,7 +11,7 @@ from tasks import scoring
 from visionflows.cluster.ray_run import connection, run_of
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find
-from visionflows.orchestration.flow_runs import run_name, default_output
+from visionflows.orchestration.flow_runs import default_output, run_name
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import flow

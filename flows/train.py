@@ -81,7 +81,7 @@ def train(
         valid_pct=valid_pct,
         seed=settings.seed,
         max_pixels=settings.max_pixels,
-        opening=settings.opening,
+        decode_options=settings.decode_options,
     )
     folder = found.folder
     if corrections:

@@ -33,7 +33,7 @@ def write(folder: Path, own: str, files: dict[str, str]) -> None:
 
 
 def test_a_machine_without_limits_gives_all_it_has():
-    assert (system.cores(), system.memory_bytes(), system.decoders()) == (96, 256 * GIB, 96)
+    assert (system.cores(), system.memory_bytes(), system.decoder_count()) == (96, 256 * GIB, 96)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_machine_without_limits_gives_all_it_has():
 )
 def test_what_a_cgroup_or_one_around_it_allows(large, own, files):
     write(large, own, files)
-    assert (system.cores(), system.memory_bytes(), system.decoders()) == (2, 16 * GIB, 2)
+    assert (system.cores(), system.memory_bytes(), system.decoder_count()) == (2, 16 * GIB, 2)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_a_cgroup_that_limits_nothing(large, files):
 
 def test_many_cores_with_little_memory_run_as_many_decoders_as_it_holds(large):
     write(large, "0::/\n", {"memory.max": f"{16 * GIB}"})
-    assert (system.cores(), system.decoders()) == (96, 16)
-    assert system.decoders(each=4 * GIB) == 2
-    assert system.decoders(each=64 * GIB) == 1
+    assert (system.cores(), system.decoder_count()) == (96, 16)
+    assert system.decoder_count(each=4 * GIB) == 2
+    assert system.decoder_count(each=64 * GIB) == 1
 
 
 def test_a_system_without_affinity_such_as_macos(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 10)
-    assert (system.cores(), system.decoders()) == (10, 10)
+    assert (system.cores(), system.decoder_count()) == (10, 10)
 
 
 def test_a_system_that_does_not_say_how_much_memory_there_is(monkeypatch):

@@ -17,7 +17,7 @@ class TooLarge(OSError):
         self.size = size
 
 
-def content_of(path: str | os.PathLike[str], most: int | None = None) -> bytes:
+def read_bounded(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """All bytes of a file, if it has no more than `most`.
 
     Raises TooLarge, and OSError as the system does: for a pipe or a device too, which may never

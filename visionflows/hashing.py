@@ -24,7 +24,7 @@ def sha256_of_file(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-class Digested:
+class HashingWriter:
     """A file to write to, and what was written: how many bytes, and their sha256."""
 
     def __init__(self, target: BinaryIO):

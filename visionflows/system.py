@@ -27,7 +27,7 @@ _GUESS = 4 << 30  # bytes of memory, where a system does not say
 _given = {"cores": 1 << 16, "among": 1}  # what `share` says: where a cluster places processes
 
 
-def share(cores: int, among: int) -> None:
+def set_share(cores: int, among: int) -> None:
     """From now on this process has so many cores, and of the memory its part among so many."""
     _given.update(cores=cores, among=among)
 
@@ -55,7 +55,7 @@ def memory_bytes() -> int:
     return min(limits) // _given["among"]
 
 
-def decoders(each: int = DECODER) -> int:
+def decoder_count(each: int = DECODER) -> int:
     """How many decoders, streams or loaders to run: one a core, while half the memory holds them.
 
     `each` is what one takes, in bytes.
@@ -63,7 +63,7 @@ def decoders(each: int = DECODER) -> int:
     return max(min(cores(), memory_bytes() // 2 // each), 1)
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The processor's name, such as `AMD EPYC 9354`; `unknown` where the system does not say."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         for line in lines:
@@ -72,14 +72,14 @@ def processor() -> str:
     return platform.processor() or "unknown"
 
 
-def instructions() -> set[str]:
+def cpu_features() -> set[str]:
     """What the processor can do, such as `avx512_bf16`; nothing where the system does not say."""
     names = ("flags", "Features")  # on x86, and on ARM
     found = (line.partition(":") for line in _lines(Path("/proc/cpuinfo")))
     return next((set(rest.split()) for name, _, rest in found if name.strip() in names), set())
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """What a result depends on: Python and the libraries, by version."""
     told = {"python": platform.python_version(), "visionflows": metadata.version("visionflows")}
     for name in ("torch", "torchvision", "fastai", "openvino", "pillow", "numpy", "prefect"):
@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
     return told
 
 
-def computing(libraries: Iterable[str]) -> dict[str, str]:
+def engine_versions(libraries: Iterable[str]) -> dict[str, str]:
     """The versions of what decodes and computes: rows by others may differ in the last digits."""
     names = (*libraries, "pillow", "pi-heif", "numpy")
     return {name: metadata.version(name) for name in names}

@@ -24,21 +24,21 @@ Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class NotSoError(ValueError):
+class SchemaError(ValueError):
     """What a file holds is not what its schema says: why, in a few words."""
 
 
-class NewerError(NotSoError):
+class NewerVersionError(SchemaError):
     """A file that a later version of this code wrote."""
 
 
-class Part(BaseModel):
+class JsonObject(BaseModel):
     """A part of such a file."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Stored(Part):
+class VersionedJson(JsonObject):
     """A JSON file of ours; its schema says what it may hold, and in which order it is written."""
 
     VERSION: ClassVar[int]
@@ -46,18 +46,18 @@ class Stored(Part):
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """The content of a file. Raises NotSoError (NewerError) in a few words on one line."""
+        """The content of a file. Raises SchemaError (NewerVersionError) in a few words on one line."""
         try:
             found = pydantic_core.from_json(data)
         except ValueError as error:
-            raise NotSoError(one_line(f"not JSON ({error})")) from error
+            raise SchemaError(one_line(f"not JSON ({error})")) from error
         version = found.get("schema_version") if isinstance(found, dict) else None
         if isinstance(version, int) and version > cls.VERSION:
-            raise NewerError("written by a newer visionflows; update this one to read it")
+            raise NewerVersionError("written by a newer visionflows; update this one to read it")
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise NotSoError(_why(error)) from error
+            raise SchemaError(_why(error)) from error
 
     def as_dict(self) -> dict[str, Any]:
         """What the file holds, in its order; what was never set is left out."""

@@ -66,7 +66,7 @@ def test_it_writes_the_part_and_counts_on_its_share_alone(scorer, work):
     assert (told.shard, told.files, told.forwarded) == (0, 50, 50)
     assert sorted(parts(work)) == ["part-00000.csv", "part-00000.files", "part-00000.json"]
     assert system.cores() == 1
-    system.share(1, 1)
+    system.set_share(1, 1)
     assert system.memory_bytes() == whole * among
 
 

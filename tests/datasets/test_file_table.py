@@ -12,7 +12,7 @@ from unprivileged import reachable_folder, unprivileged
 
 from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
 from visionflows.errors import SettingsError, StorageError
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 
 
 @pytest.mark.parametrize("options", [{"valid_pct": 0}, {"valid_pct": 1.0}, {"workers": 0}])
@@ -78,7 +78,7 @@ def test_names_that_are_not_utf8_are_opened_by_their_text(tmp_path):
     table = build_table(tmp_path, "folder")
     assert set(table.label) == {"a\\xe9", "b\\xe9"}
     assert set(table.status) == {"ok"}
-    assert (tmp_path / name_of(table.path[0])).exists()
+    assert (tmp_path / decode_name(table.path[0])).exists()
 
 
 def test_files_of_a_folder_that_may_be_listed_and_not_entered_are_rows_with_a_reason():

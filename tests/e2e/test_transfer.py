@@ -27,7 +27,7 @@ def test_a_few_photos_and_one_epoch_from_real_weights(shared_data, tmp_path):
         image_size=160,
         batch_size=32,
     )
-    table = build_table(folder, "uppercase", valid_pct=0.5, opening=settings.opening)
+    table = build_table(folder, "uppercase", valid_pct=0.5, decode_options=settings.decode_options)
     assert len(table) == 2 * EACH
     fine_tune(table, folder, tmp_path / "draft", settings)
     metrics = evaluate(table, folder, tmp_path / "draft")

@@ -21,9 +21,9 @@ from visionflows.scoring.schema import Computed, JobSettings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import Left, Work, had_rows, open_run
 from visionflows.scoring.work_list import begin_inventory
-from visionflows.storage.base import Entry, name_fault
+from visionflows.storage.base import Entry, invalid_name_reason
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
                 found = begin_inventory(source, where, work.job, [work.by], settings_).end()
                 for shard in found.listing.shards:
                     for entry, kept, _ in found.listing.files(shard):
-                        assert kept is None or kept.cells == rows[text_of(entry.name)]
+                        assert kept is None or kept.cells == rows[encode_name(entry.name)]
         for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
             with told():
                 list(open_run(where, Work(*what, work.by, settings_)))
@@ -128,8 +128,8 @@ def test_lists(tmp_path):
         (inside / name).write_bytes(data)
         with told():
             for entry in named_in(str(inside / name))[1]:
-                assert name_fault(entry.name) is None
-                assert name_of(text_of(entry.name)) == entry.name
+                assert invalid_name_reason(entry.name) is None
+                assert decode_name(encode_name(entry.name)) == entry.name
         outside.check()
 
     fuzz(one)
@@ -141,15 +141,15 @@ def test_names(tmp_path):
 
     @given(TEXTS | surrogates)
     def one(name):
-        if name_fault(name):
+        if invalid_name_reason(name):
             for call in (here.read, here.path, here.sub, here.exists, lambda n: here.write(n, b"")):
                 if name:
                     with pytest.raises(VisionflowsError):
                         call(name)
             return
         assert here.path(name).is_relative_to(here.root)
-        assert name_of(text_of(name)) == name
-        csv.reader([text_of(name).encode().decode()])
+        assert decode_name(encode_name(name)) == name
+        csv.reader([encode_name(name).encode().decode()])
         with told():
             here.write(name, b"x")  # where the disk cannot hold it, that is told
             assert here.read(name) == b"x"

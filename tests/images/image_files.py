@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from visionflows.images.image_status import BadImage
-from visionflows.images.open import open_image, opened
+from visionflows.images.open import open_decoded, open_image
 
 
 def refused(source, **options) -> tuple[str, str]:
@@ -19,7 +19,7 @@ def refused(source, **options) -> tuple[str, str]:
 
 def size_of(source, **options) -> tuple[int, int]:
     """Width and height of the whole picture, upright, which was decoded."""
-    with opened(source, **options) as picture:
+    with open_decoded(source, **options) as picture:
         return picture.size
 
 

@@ -112,10 +112,10 @@ def test_a_dark_16_bit_pgm_stays_dark():
 
 def test_models_from_before_keep_their_guess(tif):
     twelve = twelve_bits((GREY * 4095).astype(np.uint16))
-    assert np.asarray(open_image(twelve, opening=BEFORE)).max() == 16
+    assert np.asarray(open_image(twelve, decode_options=BEFORE)).max() == 16
     over = GREY.astype(np.float32)
     over[0, 0] = 1.02
-    assert np.asarray(open_image(tif(over), opening=BEFORE)).max() == 1
+    assert np.asarray(open_image(tif(over), decode_options=BEFORE)).max() == 1
 
 
 def test_a_guess_is_told_once(tif, caplog):

@@ -11,7 +11,7 @@ from conftest import picture
 from small_disk import small_disk
 
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.downscaled_cache import DownscaledCache, Keeper
+from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
 
 SHA256S = [f"{number:064x}" for number in range(9)]
 IMAGES = [picture(number, (50, 40)) for number in range(9)]
@@ -34,7 +34,7 @@ def age(copies: DownscaledCache, number: int, seconds: float) -> None:
 
 def test_a_copy_is_the_picture_to_the_bit(copies):
     assert copies.get(SHA256S[0]) is None
-    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
     copy = copies.get(SHA256S[0])
     assert (copy.mode, copy.size) == ("RGB", (50, 40))
     assert np.array_equal(copy, IMAGES[0])
@@ -43,7 +43,7 @@ def test_a_copy_is_the_picture_to_the_bit(copies):
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "byte", "empty", "header", "longer", "other"])
 def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
-    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
     path = copies.path(SHA256S[0])
     data = path.read_bytes()
     path.write_bytes(
@@ -58,27 +58,27 @@ def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
         }[damage]
     )
     assert copies.get(SHA256S[0]) is None
-    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
     assert path.read_bytes() == data
 
 
 def test_what_decodes_otherwise_has_copies_of_its_own(copies):
-    Keeper(copies).keep(SHA256S[0], IMAGES[0])
-    for opening in (
+    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
+    for decode_options in (
         DecodeOptions(side=17),
         DecodeOptions("dropped", side=16),
         DecodeOptions(depth="guessed", side=16),
     ):
-        assert DownscaledCache(copies.folder, opening).get(SHA256S[0]) is None
+        assert DownscaledCache(copies.folder, decode_options).get(SHA256S[0]) is None
 
 
 def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
     for number in (0, 1, 2):
-        Keeper(copies).keep(SHA256S[number], IMAGES[number])
+        CacheWriter(copies).keep(SHA256S[number], IMAGES[number])
         age(copies, number, seconds=1000 - number)
     (copies.own / ".torn").write_bytes(b"of a writer that was killed")
     os.utime(copies.own / ".torn", (0, 0))
-    keeper = Keeper(copies, most=3 * ONE)
+    keeper = CacheWriter(copies, most=3 * ONE)
     keeper.keep(SHA256S[0], IMAGES[0])  # the oldest, and ours now
     keeper.keep(SHA256S[3], IMAGES[3])
     assert kept(copies) == {0, 2, 3}
@@ -86,7 +86,7 @@ def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
 
 
 def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(copies, caplog):
-    keeper = Keeper(copies, most=2 * ONE)
+    keeper = CacheWriter(copies, most=2 * ONE)
     for number in range(5):
         keeper.keep(SHA256S[number], IMAGES[number])
     assert kept(copies) == {0, 1}
@@ -97,7 +97,7 @@ def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(cop
 def test_half_of_the_disk_stays_free_however_small_a_copy_is_and_it_is_said(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
-        keeper = Keeper(copies)
+        keeper = CacheWriter(copies)
         for number, sha256 in enumerate(SHA256S):
             keeper.keep(sha256, picture(number, (300, 200)))  # 180 kB
         found, free = kept(copies), shutil.disk_usage(disk).free
@@ -110,10 +110,10 @@ def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
         for number in range(4):
-            Keeper(copies).keep(SHA256S[number], picture(number, (300, 200)))
+            CacheWriter(copies).keep(SHA256S[number], picture(number, (300, 200)))
             age(copies, number, seconds=1000 - number)
         (disk / "of-others").write_bytes(bytes(1 << 20))
-        Keeper(copies).keep(SHA256S[4], picture(4, (300, 200)))
+        CacheWriter(copies).keep(SHA256S[4], picture(4, (300, 200)))
         found = kept(copies)
     assert found == {3, 4}
 
@@ -121,7 +121,7 @@ def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
 def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
-        keeper = Keeper(copies)
+        keeper = CacheWriter(copies)
         for number, sha256 in enumerate(SHA256S):
             keeper.keep(sha256, picture(number, (700, 600)))  # 1,260 kB
         found = kept(copies)
@@ -131,7 +131,7 @@ def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
 
 def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
     (tmp_path / "photos").write_text("a file")
-    keeper = Keeper(DownscaledCache(tmp_path / "photos", DecodeOptions(side=16)))
+    keeper = CacheWriter(DownscaledCache(tmp_path / "photos", DecodeOptions(side=16)))
     for number in range(3):
         keeper.keep(SHA256S[number], IMAGES[number])
     assert len(caplog.messages) == 1
@@ -145,8 +145,8 @@ def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
             self.path(sha256).unlink(missing_ok=True)
             return image
 
-    Keeper(copies).keep(SHA256S[0], IMAGES[0])
-    Keeper(Fleeting(copies.folder, copies.opening)).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(Fleeting(copies.folder, copies.decode_options)).keep(SHA256S[0], IMAGES[0])
     assert kept(copies) == set()
 
 
@@ -154,17 +154,17 @@ def test_drafts_that_others_write_meanwhile_are_no_fault(copies, caplog):
     copies.own.mkdir(parents=True)
     for number in range(3):
         (copies.own / f".gone-{number}").symlink_to("renamed")  # listed, and not there to be asked
-    keeper = Keeper(copies)
+    keeper = CacheWriter(copies)
     keeper.keep(SHA256S[0], IMAGES[0])
     assert kept(copies) == {0}
     assert not caplog.messages
 
 
 def test_a_draft_that_another_training_is_writing_makes_no_room(copies):
-    Keeper(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
     draft = copies.own / ".of-another"
     draft.write_bytes(bytes(ONE))
-    Keeper(copies, most=ONE).keep(SHA256S[1], IMAGES[1])
+    CacheWriter(copies, most=ONE).keep(SHA256S[1], IMAGES[1])
     assert kept(copies) == {1}
     assert draft.exists()
 
@@ -175,4 +175,4 @@ def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypat
     monkeypatch.setattr(
         metadata, "version", lambda name: "99" if name == "visionflows" else real(name)
     )
-    assert DownscaledCache(copies.folder, copies.opening).own != before
+    assert DownscaledCache(copies.folder, copies.decode_options).own != before

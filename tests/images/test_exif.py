@@ -14,9 +14,9 @@ from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.exif import COLUMNS, told
+from visionflows.images.exif import COLUMNS, metadata_row
 from visionflows.images.image_status import BadImage
-from visionflows.images.open import opened
+from visionflows.images.open import open_decoded
 
 pillow_heif.register_heif_opener()
 
@@ -49,8 +49,8 @@ CANON = {Base.Make: "Canon\0", Base.Model: "Canon EOS R5", Base.Orientation: 6}
 
 
 def columns(data: bytes, **options) -> dict[str, str]:
-    with opened(data, **options) as found:
-        return dict(zip(COLUMNS, told(found.exif, found.size), strict=True))
+    with open_decoded(data, **options) as found:
+        return dict(zip(COLUMNS, metadata_row(found.exif, found.size), strict=True))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
@@ -75,7 +75,7 @@ def test_so_does_a_tiff_that_libtiff_unpacks():
 
 def test_width_and_height_are_those_of_the_whole_upright_photo():
     data = encoded(picture(size=(640, 480)), exif=exif_of(CANON).tobytes())
-    scaled = columns(data, opening=DecodeOptions(side=32))
+    scaled = columns(data, decode_options=DecodeOptions(side=32))
     assert (scaled["width"], scaled["height"]) == ("480", "640")
 
 
@@ -148,12 +148,12 @@ def test_an_item_of_a_broken_type_ends_no_process(broken):
 
 
 def test_a_camera_of_many_megabytes_takes_no_memory():
-    with opened(
+    with open_decoded(
         encoded(picture(), "PNG", exif=exif_of({Base.Make: "x" * 5_000_000}).tobytes())
     ) as found:
         found.exif()
         tracemalloc.start()
-        camera = told(found.exif, found.size)[1]
+        camera = metadata_row(found.exif, found.size)[1]
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert camera == "x" * 100

@@ -11,7 +11,7 @@ from conftest import encoded, picture
 from image_files import png, refused
 from PIL import Image, TiffImagePlugin
 
-from visionflows.images.formats import HEAD, Pictures, is_picture, kind_of
+from visionflows.images.formats import HEAD, ImageFilter, detect_format, is_image_file
 from visionflows.images.open import open_image
 from visionflows.images.pillow import unpacks
 from visionflows.storage.local import LocalStorage
@@ -31,7 +31,7 @@ def refusal(data: bytes) -> str:
 @pytest.mark.parametrize("name", ["IMG_1.jpg_large", "picture", "a.bin", "a.heic", "b.tga"])
 def test_a_picture_is_one_under_any_name(format, name):
     data = encoded(picture(), format)
-    assert is_picture(name, lambda: data[:HEAD])
+    assert is_image_file(name, lambda: data[:HEAD])
     assert open_image(data).size == (48, 40)
 
 
@@ -39,9 +39,9 @@ def test_a_known_ending_saves_the_look():
     def looked() -> bytes:
         raise AssertionError("looked into")
 
-    assert is_picture("a/IMG_0001.JPG", looked)
-    assert is_picture("a.HEIC", looked)
-    assert not is_picture("a/labels.CSV", looked)
+    assert is_image_file("a/IMG_0001.JPG", looked)
+    assert is_image_file("a.HEIC", looked)
+    assert not is_image_file("a/labels.CSV", looked)
 
 
 BOX = struct.Struct(">I4s4sI")
@@ -73,15 +73,15 @@ OTHERS = {
 def test_what_is_not_decoded_is_named(says):
     data = {**REFUSED, **OTHERS}[says]
     assert refusal(data).startswith(says)
-    assert is_picture("what", lambda: data[:HEAD]) == (says in REFUSED)
+    assert is_image_file("what", lambda: data[:HEAD]) == (says in REFUSED)
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"BM is how this text begins, and it goes on", b"P", b"\xff"]
 )
 def test_what_says_nothing_is_no_picture(data):
-    assert kind_of(data) is None
-    assert not is_picture("notes", lambda: data)
+    assert detect_format(data) is None
+    assert not is_image_file("notes", lambda: data)
 
 
 def dng() -> bytes:
@@ -134,7 +134,7 @@ def test_a_broken_header_names_the_format_and_is_not_tried_as_another():
 
 def test_an_untold_file_may_still_be_a_tga():
     data = encoded(picture(), "TGA")
-    assert kind_of(data[:HEAD]) is None
+    assert detect_format(data[:HEAD]) is None
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "TGA"
     assert open_image(data).size == (48, 40)
@@ -143,14 +143,14 @@ def test_an_untold_file_may_still_be_a_tga():
 def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
     (tmp_path / "x.jpg_large").write_bytes(encoded(picture()))
     (tmp_path / "c").write_bytes(b"no picture")
-    pictures = Pictures(LocalStorage(tmp_path).head)
+    pictures = ImageFilter(LocalStorage(tmp_path).head)
     names = ("a/b.CSV", "c", "Thumbs.db", "x.jpg_large", "gone.jpg", "gone", "d.csv")
     assert [name for name in names if pictures(name)] == ["x.jpg_large", "gone.jpg"]
     assert pictures.by_ending() == {".csv": 2, "no ending": 2, ".db": 1}
     (tmp_path / "folder").mkdir()
     assert not pictures("folder")
     assert pictures.by_ending()["cannot be read"] == 1  # what it is could not be told
-    many = Pictures(lambda name, size: b"")
+    many = ImageFilter(lambda name, size: b"")
     assert not any(many(f"a.{number:03}") for number in range(100))
     assert len(many.by_ending()) == 21
     assert sum(many.by_ending().values()) == many.others.total() == 100

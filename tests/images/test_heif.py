@@ -68,7 +68,7 @@ def test_limits_hold():
 def test_a_large_one_is_reduced():
     data = encoded(picture(size=(640, 480)), "HEIF", quality=95)
     whole, scaled = (
-        pixels(data, 32, "crop", opening=DecodeOptions(side=side)) for side in (None, 32)
+        pixels(data, 32, "crop", decode_options=DecodeOptions(side=side)) for side in (None, 32)
     )
     assert np.abs(whole.astype(int) - scaled).mean() < 3
-    assert open_image(data, opening=DecodeOptions(side=32)).size == (128, 96)
+    assert open_image(data, decode_options=DecodeOptions(side=32)).size == (128, 96)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from visionflows.images import bit_depth, memory_limits, resize
 from visionflows.images.image_status import BadImage
-from visionflows.images.memory_limits import Memory, decoding_bytes
+from visionflows.images.memory_limits import MemoryLimits, decoding_bytes
 from visionflows.images.open import open_image, pixels
 
 pillow_heif.register_heif_opener()
@@ -94,29 +94,29 @@ def test_what_would_take_more_than_the_limit_is_refused_before_it_is_decoded(sma
     data = encoded(picture(size=(2000, 1000), mode="RGBA"), "PNG")
     small_machine(40_000_000)
     with pytest.raises(BadImage) as caught:
-        open_image(data[:-1000], memory=Memory())  # cut: decoding would say so
+        open_image(data[:-1000], memory=MemoryLimits())  # cut: decoding would say so
     assert (caught.value.status, caught.value.reason) == (
         "too_large",
         "2000×1000 pixels (PNG, RGBA) take 24 MB to decode, more than the limit of 20 MB",
     )
     small_machine(50_000_000)
-    assert open_image(data, memory=Memory()).size == (2000, 1000)
+    assert open_image(data, memory=MemoryLimits()).size == (2000, 1000)
 
 
 def test_machines_with_enough_memory_have_one_limit(small_machine):
     limits = []
     for size in (8 * GIB, 16 * GIB, 2048 * GIB):
         small_machine(size)
-        limits.append(Memory().limits()["max_decoding_bytes"])
+        limits.append(MemoryLimits().limits()["max_decoding_bytes"])
     assert limits == [2_800_000_000] * 3
-    assert Memory(max_pixels=10**9).decoded == 28 * 10**9, "--max-pixels alone decides"
+    assert MemoryLimits(max_pixels=10**9).decoded == 28 * 10**9, "--max-pixels alone decides"
 
 
 def test_every_picture_within_max_pixels_passes_where_there_is_memory():
     for name, (mode, options) in KINDS.items():
         format = Image.registered_extensions()[name[1:]]
         data = encoded(Image.new(mode, (40, 50)), format, **options)
-        assert open_image(data, 2_000, Memory(2_000)).size == (40, 50), name
+        assert open_image(data, 2_000, MemoryLimits(2_000)).size == (40, 50), name
 
 
 @pytest.mark.parametrize("kind", [threading, multiprocessing.get_context("fork")])
@@ -146,7 +146,7 @@ def test_pictures_at_once_never_take_more_than_there_is(kind):
 
 def test_room_comes_back_from_a_picture_that_fails(small_machine):
     small_machine(2 * memory_limits.UNIT)  # room for one
-    shared = Memory()
+    shared = MemoryLimits()
     for _ in range(3):
         with pytest.raises(BadImage):
             open_image(encoded(picture(), "PNG")[:-40], memory=shared)
@@ -175,12 +175,12 @@ def test_an_address_space_too_small_is_a_row_not_an_end(tmp_path):
 def test_strips_show_nothing(monkeypatch, strip):
     deep = Image.fromarray(np.arange(70 * 31, dtype=np.float32).reshape(70, 31))
     whole = bit_depth.to_rgb(deep).tobytes()
-    wide = {size: resize.resized(picture(size=size), 32, "pad") for size in ((90, 7), (7, 90))}
+    wide = {size: resize.resize_image(picture(size=size), 32, "pad") for size in ((90, 7), (7, 90))}
     monkeypatch.setattr(bit_depth, "STRIP", strip)
     monkeypatch.setattr(resize, "STRIP", strip)
     assert bit_depth.to_rgb(deep).tobytes() == whole
     for size, square in wide.items():
-        assert resize.resized(picture(size=size), 32, "pad").tobytes() == square.tobytes()
+        assert resize.resize_image(picture(size=size), 32, "pad").tobytes() == square.tobytes()
 
 
 def test_a_panorama_is_reflected_without_its_square(tmp_path):

@@ -63,7 +63,7 @@ def test_a_palette_with_transparency_keeps_its_colours_for_models_from_before():
     image = picture(mode="P")
     expected = np.asarray(image.convert("RGB"))
     one, many = (
-        open_image(encoded(image, "PNG", transparency=clear), opening=BEFORE)
+        open_image(encoded(image, "PNG", transparency=clear), decode_options=BEFORE)
         for clear in (3, bytes(range(256)))
     )
     np.testing.assert_array_equal(np.asarray(one), expected)

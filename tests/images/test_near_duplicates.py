@@ -11,7 +11,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.near_duplicates import BYTES, array_of, first_duplicate, groups, signature
+from visionflows.images.near_duplicates import (
+    BYTES,
+    first_duplicate,
+    group_duplicates,
+    signature,
+    signature_array,
+)
 from visionflows.images.open import open_image
 
 
@@ -41,7 +47,7 @@ COPIES = {
 
 
 def arrays(images) -> np.ndarray:
-    return array_of(signature(image).hex() for image in images)
+    return signature_array(signature(image).hex() for image in images)
 
 
 @pytest.mark.parametrize("copy", COPIES)
@@ -54,7 +60,7 @@ def test_copies_are_found_and_other_pictures_are_not(copy):
 
 def test_decoding_a_large_photo_smaller_changes_nothing_that_is_seen():
     data = encoded(scene(1, (2400, 1800)), quality=90)
-    whole, small = open_image(data), open_image(data, opening=DecodeOptions(side=128))
+    whole, small = open_image(data), open_image(data, decode_options=DecodeOptions(side=128))
     assert small.width < whole.width
     assert first_duplicate(arrays([whole, small])).tolist() == [-1, 0]
 
@@ -72,14 +78,16 @@ def test_the_same_shape_in_another_colour_is_another_picture():
     red, green, blue = scene(3).split()
     images = [Image.merge("RGB", bands) for bands in ((red, green, blue), (blue, green, red))]
     assert first_duplicate(arrays(images)).tolist() == [-1, -1]
-    assert groups(arrays([shape("stripes", seed) for seed in range(50)])).tolist() == [*range(50)]
+    assert group_duplicates(arrays([shape("stripes", seed) for seed in range(50)])).tolist() == [
+        *range(50)
+    ]
 
 
 def test_handwritten_digits_are_not_taken_for_each_other():
     digits = load_digits()
     greys = (Image.fromarray((grey * 15.9).astype(np.uint8)) for grey in digits.images)
     images = [grey.resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for grey in greys]
-    found = groups(arrays(images))
+    found = group_duplicates(arrays(images))
     alike = found != np.arange(len(found))
     assert alike.sum() < 10
     assert (digits.target[found[alike]] == digits.target[alike]).all()
@@ -100,7 +108,7 @@ def test_photos_of_cats_and_dogs(shared_data):
 def test_a_group_is_a_chain_of_look_alikes():
     steps = [cut(scene(5, (900, 700)), share) for share in (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)]
     array = arrays([scene(6), *steps])
-    assert groups(array).tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert group_duplicates(array).tolist() == [0, 1, 1, 1, 1, 1, 1]
     assert first_duplicate(array)[-1] not in (-1, 1), "the last is too far from the first"
 
 
@@ -111,8 +119,12 @@ def test_with_those_known_only_they_are_looked_for():
 
 
 def test_what_is_no_signature_counts_for_none():
-    assert array_of(["", "abcd", "ff" * BYTES]).any(1).tolist() == [False, False, True]
-    assert first_duplicate(array_of([])).tolist() == groups(array_of([])).tolist() == []
+    assert signature_array(["", "abcd", "ff" * BYTES]).any(1).tolist() == [False, False, True]
+    assert (
+        first_duplicate(signature_array([])).tolist()
+        == group_duplicates(signature_array([])).tolist()
+        == []
+    )
 
 
 def test_thirty_thousand_pictures_of_which_many_are_one():
@@ -120,7 +132,7 @@ def test_thirty_thousand_pictures_of_which_many_are_one():
     array = draws.integers(0, 256, (30_000, BYTES), np.uint8)
     array[::2] = array[0]  # a camera that looks at a wall
     began = time.perf_counter()
-    found = groups(array)
+    found = group_duplicates(array)
     assert (found[::2] == 0).all()
     assert (found[1::2] == np.arange(1, 30_000, 2)).all()
     assert first_duplicate(array)[2::2].max() == 0

@@ -11,7 +11,7 @@ from PIL import Image
 from unprivileged import reachable_folder, unprivileged
 
 from visionflows.images.image_status import BadImage
-from visionflows.images.open import open_image, pixels, read_file
+from visionflows.images.open import open_image, pixels, read_image_file
 
 # The filter of images.open is out of force inside pytest, which sets its own.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -149,7 +149,7 @@ def test_a_folder_is_unreadable(tmp_path):
 def test_bytes_and_file_give_the_same_pixels(tmp_path):
     data = encoded(picture())
     (tmp_path / "a.jpg").write_bytes(data)
-    assert read_file(tmp_path / "a.jpg") == data
+    assert read_image_file(tmp_path / "a.jpg") == data
     assert open_image(tmp_path / "a.jpg").tobytes() == open_image(data).tobytes()
 
 

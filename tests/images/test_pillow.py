@@ -14,7 +14,7 @@ from PIL import Image
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.pillow import ours
-from visionflows.images.resize import resized
+from visionflows.images.resize import resize_image
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_the_limit_of_the_process_says_nothing_of_our_frames_and_tiles(low_limit
 
 @pytest.mark.parametrize("method", ["crop", "squish", "pad"])
 def test_the_limit_of_the_process_says_nothing_of_resizing(low_limit, method):
-    assert resized(open_image(low_limit), 16, method).size == (16, 16)
+    assert resize_image(open_image(low_limit), 16, method).size == (16, 16)
 
 
 def test_another_thread_keeps_the_limit_while_one_of_ours_decodes(low_limit):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image, pixels
-from visionflows.images.resize import resized
+from visionflows.images.resize import resize_image
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_resized_is_fastais_own_resize_to_the_byte(fastai_resized, method):
     for width, height in ODD_SIZES:
         image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         for size in (1, 7, 32, 224):
-            ours, theirs = resized(image, size, method), fastai_resized(image, size, method)
+            ours, theirs = resize_image(image, size, method), fastai_resized(image, size, method)
             assert ours.size == (size, size)
             assert ours.tobytes() == theirs.tobytes(), (width, height, size)
 
@@ -46,13 +46,13 @@ def test_a_line_that_fastai_rounds_to_nothing_is_shown(fastai_resized):
     line = Image.new("RGB", (1, 90), "red")
     assert int(1 / 49 * 49) == 0
     assert fastai_resized(line, 49, "crop").getcolors() == [(49 * 49, (0, 0, 0))]
-    assert resized(line, 49, "crop").getcolors() == [(49 * 49, (255, 0, 0))]
+    assert resize_image(line, 49, "crop").getcolors() == [(49 * 49, (255, 0, 0))]
 
 
 def test_pixels_are_what_a_network_is_shown():
     data = encoded(picture(size=(50, 30)), "PNG")
     shown = pixels(data, 16, "squish", 10_000)
     assert (shown.shape, shown.dtype) == ((16, 16, 3), np.uint8)
-    np.testing.assert_array_equal(shown, np.asarray(resized(open_image(data), 16, "squish")))
+    np.testing.assert_array_equal(shown, np.asarray(resize_image(open_image(data), 16, "squish")))
     with pytest.raises(BadImage, match="more than the limit"):
         pixels(data, 16, "squish", 1_000)

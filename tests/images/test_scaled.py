@@ -12,7 +12,7 @@ from PIL import Image
 from visionflows.images import bit_depth, jpeg
 from visionflows.images.decode_options import BEFORE, DecodeOptions
 from visionflows.images.image_status import BadImage
-from visionflows.images.memory_limits import Memory, decoding_bytes
+from visionflows.images.memory_limits import MemoryLimits, decoding_bytes
 from visionflows.images.open import open_image, pixels
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.training.settings import TrainSettings
@@ -40,16 +40,19 @@ def photo(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
     ],
 )
 def test_a_jpeg_keeps_twice_the_networks_side(size, decoded):
-    assert open_image(encoded(photo(size), "JPEG"), opening=SCALED).size == decoded
+    assert open_image(encoded(photo(size), "JPEG"), decode_options=SCALED).size == decoded
 
 
 @pytest.mark.parametrize("mode, format", [("RGB", "PNG"), ("RGBA", "WEBP"), ("P", "GIF")])
 def test_other_formats_are_reduced_by_whole_factors(mode, format):
     data = encoded(photo((640, 481), mode), format)
-    shown = open_image(data, opening=SCALED)
+    shown = open_image(data, decode_options=SCALED)
     assert shown.size == (128, 96)
-    assert size_of(data, opening=SCALED) == (640, 481)
-    assert open_image(encoded(photo((127, 300), mode), format), opening=SCALED).size == (127, 300)
+    assert size_of(data, decode_options=SCALED) == (640, 481)
+    assert open_image(encoded(photo((127, 300), mode), format), decode_options=SCALED).size == (
+        127,
+        300,
+    )
 
 
 MODES = ["RGB", "L", "P", "RGBA", "LA", "1", "I;16", "F", "CMYK"]
@@ -79,17 +82,17 @@ def test_the_network_is_shown_nearly_the_same(format, method, orientation):
     exif[0x0112] = orientation
     data = encoded(photo((1201, 902)), format, quality=95, exif=exif)
     whole, scaled = (
-        pixels(data, 64, method, opening=DecodeOptions(side=side)).astype(int)
+        pixels(data, 64, method, decode_options=DecodeOptions(side=side)).astype(int)
         for side in (None, 64)
     )
     assert np.abs(whole - scaled).mean() < 1.5
-    assert size_of(data, opening=SCALED) == open_image(data).size
+    assert size_of(data, decode_options=SCALED) == open_image(data).size
 
 
 def test_a_small_picture_is_the_same_to_the_byte():
     data = encoded(photo((127, 250)), "JPEG")
     whole, scaled = (
-        pixels(data, 32, "crop", opening=DecodeOptions(side=side)) for side in (None, 32)
+        pixels(data, 32, "crop", decode_options=DecodeOptions(side=side)) for side in (None, 32)
     )
     np.testing.assert_array_equal(whole, scaled)
 
@@ -99,28 +102,28 @@ def test_full_decoding_is_what_it_was():
     data = encoded(photo((900, 700)), "JPEG")
     with Image.open(io.BytesIO(data)) as theirs:
         expected = theirs.convert("RGB").tobytes()
-    assert open_image(data, opening=BEFORE).tobytes() == expected
-    assert open_image(data, opening=DecodeOptions()).tobytes() == expected
+    assert open_image(data, decode_options=BEFORE).tobytes() == expected
+    assert open_image(data, decode_options=DecodeOptions()).tobytes() == expected
 
 
 def test_a_108_megapixel_jpeg_passes_where_it_costs_little():
     data = encoded(Image.new("L", (12_000, 9_000), 128), "JPEG")
     with pytest.raises(BadImage, match="more than the limit of 100,000,000"):
         open_image(data)
-    assert pixels(data, 32, "crop", opening=SCALED).mean() == 128
-    assert size_of(data, opening=SCALED) == (12_000, 9_000)
+    assert pixels(data, 32, "crop", decode_options=SCALED).mean() == 128
+    assert size_of(data, decode_options=SCALED) == (12_000, 9_000)
     with pytest.raises(BadImage, match="1500×1125 pixels, more than the limit"):
-        open_image(data, 1_000_000, opening=SCALED)
+        open_image(data, 1_000_000, decode_options=SCALED)
 
 
 @pytest.mark.parametrize("settings", [TrainSettings, ScoreSettings])
 def test_what_max_pixels_counts_is_said_as_it_is(settings):
     """Of a JPEG the pixels that it is decoded to, of any other picture all that it has."""
     jpeg, png = (encoded(photo((900, 700)), format) for format in ("JPEG", "PNG"))
-    assert size_of(jpeg, max_pixels=300_000, opening=SCALED) == (900, 700)
-    for data, opening in ((jpeg, DecodeOptions()), (png, SCALED)):
+    assert size_of(jpeg, max_pixels=300_000, decode_options=SCALED) == (900, 700)
+    for data, decode_options in ((jpeg, DecodeOptions()), (png, SCALED)):
         with pytest.raises(BadImage, match="900×700 pixels, more than the limit of 300,000"):
-            size_of(data, max_pixels=300_000, opening=opening)
+            size_of(data, max_pixels=300_000, decode_options=decode_options)
     told = settings.model_fields["max_pixels"].description
     assert told.startswith("Images of more pixels, as decoded, ")
     assert told.endswith("; a large JPEG is decoded smaller, unless `decode` is full.")
@@ -132,9 +135,9 @@ def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):
         encoded(photo((3000, 2000)), "JPEG", progressive=progressive, quality=30)
         for progressive in (False, True)
     )
-    assert open_image(plain, memory=Memory(), opening=SCALED).size == (375, 250)
+    assert open_image(plain, memory=MemoryLimits(), decode_options=SCALED).size == (375, 250)
     with pytest.raises(BadImage, match="3000×2000 pixels") as caught:
-        open_image(progressive, memory=Memory(), opening=SCALED)
+        open_image(progressive, memory=MemoryLimits(), decode_options=SCALED)
     assert caught.value.status == "too_large"
 
 
@@ -148,7 +151,7 @@ def test_a_jpeg_in_many_scans_is_counted_as_a_progressive_one():
     data = claiming(encoded(photo((64, 64)), "JPEG"), 65_000)
     at = data.index(b"\xff\xda")
     first = b"\xff\xda\0\x08\1\1\0\0\x3f\0"  # of the first component alone
-    status, reason = refused(data[:at] + first + data[at + 14 :], opening=SCALED)
+    status, reason = refused(data[:at] + first + data[at + 14 :], decode_options=SCALED)
     assert status == "too_large"
     assert "to decode, more than the limit" in reason
 
@@ -156,7 +159,7 @@ def test_a_jpeg_in_many_scans_is_counted_as_a_progressive_one():
 def test_whether_a_jpeg_lacks_its_end_alone_is_asked_within_the_limits(monkeypatch):
     monkeypatch.setattr(jpeg, "_digest", lambda data: pytest.fail("it was decoded whole"))
     data = claiming(encoded(photo((64, 64)), "JPEG"), 65_000)
-    status, reason = refused(data.removesuffix(b"\xff\xd9"), opening=SCALED)
+    status, reason = refused(data.removesuffix(b"\xff\xd9"), decode_options=SCALED)
     assert status == "unreadable"
     assert "truncated" in reason
 

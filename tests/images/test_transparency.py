@@ -39,7 +39,7 @@ def test_a_logo_lies_on_white(format, options):
 
 
 def test_models_from_before_see_what_lies_unseen():
-    shown = seen(logo(), opening=BEFORE)
+    shown = seen(logo(), decode_options=BEFORE)
     assert shown[35, 35].tolist() == [0] * 3
     assert shown[5, 5].tolist() == [0] * 3
 
@@ -110,9 +110,9 @@ def test_a_transparent_colour_at_every_depth(bits, colour, rows, clear, other):
     shown = seen(png(bits, colour, rows, clear))
     white = {pixel[0] for pixel in shown[0].tolist()}
     assert white == {255, other}
-    assert seen(png(bits, colour, rows, clear), opening=BEFORE).tolist() != shown.tolist() or (
-        other == 255
-    )
+    assert seen(
+        png(bits, colour, rows, clear), decode_options=BEFORE
+    ).tolist() != shown.tolist() or (other == 255)
 
 
 def test_strips_show_nothing(monkeypatch):

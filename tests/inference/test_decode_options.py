@@ -50,9 +50,9 @@ def shown(model, inbox: LocalStorage, **settings) -> np.ndarray:
     return decoded.pixels[:2]
 
 
-def expected(inbox: LocalStorage, opening: DecodeOptions) -> np.ndarray:
+def expected(inbox: LocalStorage, decode_options: DecodeOptions) -> np.ndarray:
     files = (inbox.read(name) for name in ("logo.png", "photo.jpg"))
-    return np.stack([pixels(file, 32, "crop", opening=opening) for file in files])
+    return np.stack([pixels(file, 32, "crop", decode_options=decode_options) for file in files])
 
 
 def test_a_bundle_from_before_keeps_what_it_was_trained_with(model, inbox):

@@ -13,7 +13,7 @@ from PIL import Image
 from visionflows import system
 from visionflows.images import memory_limits
 from visionflows.images.image_status import BadImage
-from visionflows.images.open import read_file
+from visionflows.images.open import read_image_file
 from visionflows.inference import Engine, EngineSettings, make_engine
 from visionflows.inference.cuda import decode_processes
 from visionflows.models.artifact import load
@@ -106,7 +106,7 @@ def test_pipes_and_devices_behind_a_name_are_rows(engine, tmp_path):
 
 def test_training_reads_no_terabyte_either(inbox, tmp_path):
     with pytest.raises(BadImage, match=r"1,099,511,627,776 bytes, more than") as caught:
-        read_file(inbox / "3a.jpg")
+        read_image_file(inbox / "3a.jpg")
     assert caught.value.status == "too_large"
 
 
@@ -194,7 +194,7 @@ def test_reading_ahead_stops_at_the_bytes_that_memory_has_for_it(engine, tmp_pat
 def test_decoders_share_the_memory_of_their_engine(engine, tmp_path, monkeypatch):
     """Two pictures, each of which takes more than half of it, are decoded one after the other."""
     monkeypatch.setattr(memory_limits, "memory_bytes", lambda: 4 * memory_limits.UNIT)
-    engine.decoder.memory = memory_limits.Memory()
+    engine.decoder.memory = memory_limits.MemoryLimits()
     engine.decoder.memory.encoded = 64 << 20
     noise = np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), np.uint8)
     at_once, most, lock, real = [], [], threading.Lock(), Image.Image.resize

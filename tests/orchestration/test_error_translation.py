@@ -14,7 +14,7 @@ from unprivileged import unprivileged
 from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.orchestration import events, server
 from visionflows.orchestration.error_translation import known, plainly
-from visionflows.storage import cache, open_storage
+from visionflows.storage import open_cache, open_storage
 
 NOBODY_THERE = "http://me:pa55word@127.0.0.1:9/api"
 
@@ -75,7 +75,7 @@ def test_too_many_open_files_are_told():
 def test_a_user_without_a_home_is_told_to_set_one(monkeypatch):
     for name in ("HOME", "VISIONFLOWS_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    told = unprivileged(lambda: line_of(cache), user=54321)  # one without an account
+    told = unprivileged(lambda: line_of(open_cache), user=54321)  # one without an account
     assert told == "HOME: not set, and this user has none; set it to a folder to write"
 
 

@@ -11,7 +11,7 @@ from conftest import encoded, picture, write_shapes
 from test_reports import Checked
 
 from visionflows.hashing import sha256_of
-from visionflows.images.memory_limits import MAX_PIXELS, memory_of_process
+from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
 from visionflows.reports.review import SIDE, review_of, review_page
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.review.corrections import COLUMNS
@@ -92,7 +92,7 @@ def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
 
 def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_path, monkeypatch):
     """Cut short as it is, the rest of it would be no harm to the picture."""
-    monkeypatch.setattr(memory_of_process(MAX_PIXELS), "encoded", 1 << 20)
+    monkeypatch.setattr(shared_memory_limits(MAX_PIXELS), "encoded", 1 << 20)
     (tmp_path / "in").mkdir()
     for number in range(2):
         (tmp_path / f"in/{number}.jpg").write_bytes(encoded(picture(number, (300, 200))))

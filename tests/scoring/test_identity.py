@@ -131,7 +131,7 @@ def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_pat
     second = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert second["timings"]["scored"] == 2  # the picture that had no memory, and what was gone
     assert second["counts"]["by_status"] == {"missing": 1, "ok": 11, "unreadable": 1}
-    monkeypatch.setattr(engines, "computing", lambda libraries: {"pillow": "99"})
+    monkeypatch.setattr(engines, "engine_versions", lambda libraries: {"pillow": "99"})
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert third["timings"]["scored"] == 2  # what another decoder refused, too
 
@@ -153,7 +153,7 @@ def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkey
     assert alone["precision"] == "float32"
     assert {"openvino", "pillow", "numpy"} <= alone["versions"].keys()
     (tmp_path / "out/parts/part-00001.json").unlink()  # and it goes on elsewhere
-    monkeypatch.setattr(engines, "computing", lambda libraries: {"torch": "99"})
+    monkeypatch.setattr(engines, "engine_versions", lambda libraries: {"torch": "99"})
     mixed = scored(trained, bitmaps, tmp_path / "out")
     assert [one["parts"] for one in mixed["computed"]] == ["0", "1"]
     page = (tmp_path / "out/report.html").read_text()

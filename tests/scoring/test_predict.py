@@ -28,13 +28,13 @@ def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_pa
 
 
 def test_a_file_is_told_from_its_place(tmp_path, monkeypatch):
-    from visionflows.storage import file_in
+    from visionflows.storage import split_location
 
     monkeypatch.chdir(tmp_path)
     open_storage(".").write("a/b.png", b"x")
     for where in ("a/b.png", "./a/b.png", f"file://{tmp_path}/a/b.png", str(tmp_path / "a/b.png")):
-        here, name = file_in(where)
+        here, name = split_location(where)
         assert here.read(name) == b"x"
     for key in ("k.png", "a/k.png", "a//k.png"):
-        here, name = file_in(f"s3://lab/{key}")
+        here, name = split_location(f"s3://lab/{key}")
         assert here.prefix + name == key

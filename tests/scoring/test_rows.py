@@ -18,7 +18,7 @@ from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
 from visionflows.storage import open_storage
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 
 def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
@@ -36,19 +36,19 @@ def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
     )
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
     assert list(rows) == sorted(rows)
-    assert set(rows) == {text_of(name) for name in [*bad, *good]}
+    assert set(rows) == {encode_name(name) for name in [*bad, *good]}
     for name, status in bad.items():
         row = rows[name]
         assert (row["status"], row["label"], row["confidence"]) == (status, "", "")
         assert row["error"]
         assert not any(row[f"p_{label}"] for label in CLASSES)
     for name in good:
-        row = rows[text_of(name)]
+        row = rows[encode_name(name)]
         assert row["status"] == "ok", row
         assert row["label"] in CLASSES
         assert sum(float(row[f"p_{label}"]) for label in CLASSES) == pytest.approx(1, abs=1e-5)
     # The same picture under many names has the same answer under each.
-    same = [rows[text_of(name)]["p_circle"] for name in good if name.endswith("jpg")][1:]
+    same = [rows[encode_name(name)]["p_circle"] for name in good if name.endswith("jpg")][1:]
     assert len(set(same)) == 1
     counts = run["counts"]
     assert counts["found"] == len(rows) == counts["ok"] + counts["failed"]

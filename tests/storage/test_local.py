@@ -16,7 +16,7 @@ from visionflows.images.formats import is_image_name
 from visionflows.storage import local, open_storage
 from visionflows.storage.base import MISSING
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 
 
 def names(folder: Path) -> list[str]:
@@ -74,15 +74,15 @@ def random_names(count: int) -> list[str]:
 
 def test_text_of_a_name_is_utf8_and_comes_back_as_the_name():
     for name in random_names(3000):
-        text = text_of(name)
+        text = encode_name(name)
         text.encode()
-        assert name_of(text) == name
+        assert decode_name(text) == name
 
 
 def test_texts_of_different_names_differ():
     different = set(random_names(3000))
     assert len(different) > 2000
-    assert len({text_of(name) for name in different}) == len(different)
+    assert len({encode_name(name) for name in different}) == len(different)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_texts_of_different_names_differ():
     ["a b.jpg", "a,b.jpg", 'say "hi".jpg', "two\nlines.jpg", "=1+1.jpg", "Zoë/犬.jpg", "a\\b.jpg"],
 )
 def test_ordinary_names_are_their_own_text(name):
-    assert text_of(name) == name
+    assert encode_name(name) == name
 
 
 def test_bytes_that_are_not_utf8_are_written_as_hex():
-    assert text_of(os.fsdecode(b"caf\xe9\\/a\\b.jpg")) == "caf\\xe9\\\\/a\\b.jpg"
-    assert text_of("caf\\xe9.jpg") == "caf\\\\xe9.jpg"
+    assert encode_name(os.fsdecode(b"caf\xe9\\/a\\b.jpg")) == "caf\\xe9\\\\/a\\b.jpg"
+    assert encode_name("caf\\xe9.jpg") == "caf\\\\xe9.jpg"
 
 
 # Listings
@@ -108,7 +108,7 @@ def test_walk_is_in_the_order_of_whole_texts(tmp_path):
     for at, name in enumerate(random_names(300)):
         name = name.replace("/", "").strip(".")
         make(tmp_path, f"{name}{at % 7}/{at}.jpg" if at % 3 else f"{name}.jpg")
-    found = [text_of(name) for name in names(tmp_path)]
+    found = [encode_name(name) for name in names(tmp_path)]
     assert len(found) > 250
     assert found == sorted(found)
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import Entry, checked_name
+from visionflows.storage.base import Entry, validate_name
 from visionflows.storage.local import LocalStorage
 
 OUTSIDE = [
@@ -56,7 +56,7 @@ def test_a_place_is_no_file_of_its_own(call, tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a b/c", "...", "..a", ".a", "caf\udce9", "two\nlines"])
 def test_other_names_are_names(name):
-    assert checked_name(name) == name
+    assert validate_name(name) == name
 
 
 def test_a_name_that_none_could_be_is_that_files_trouble_among_many(tmp_path):

@@ -8,7 +8,7 @@ from s3_server import SECRET
 from visionflows.errors import StorageError
 from visionflows.scoring.local_run import score_folder
 from visionflows.storage import open_storage
-from visionflows.storage.access_check import probe
+from visionflows.storage.access_check import check_access
 from visionflows.storage.base import ReadFailed
 
 
@@ -62,7 +62,7 @@ def test_rights_are_told_apart(bucket, s3, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         assert "may not write there" in line_of(bucket.check_writable)
         assert "may not read there" in line_of(lambda: bucket.check_readable(["a", "b"]))
-        found = probe(str(bucket))
+        found = check_access(str(bucket))
     assert [(what, ok) for what, ok, _ in found] == [
         *(("list", False), ("write", False), ("read", False), ("delete", False))
     ]
@@ -70,9 +70,11 @@ def test_rights_are_told_apart(bucket, s3, monkeypatch):
 
 
 def test_a_probe_tries_all_and_leaves_nothing(bucket):
-    assert probe(str(bucket)) == [(what, True, "") for what in ("list", "write", "read", "delete")]
+    assert check_access(str(bucket)) == [
+        (what, True, "") for what in ("list", "write", "read", "delete")
+    ]
     assert list(bucket.walk()) == []
-    [(what, ok, advice)] = probe("s3://nowhere-at-all/x")
+    [(what, ok, advice)] = check_access("s3://nowhere-at-all/x")
     assert (what, ok) == ("list", False)
     assert "no such bucket" in advice
 

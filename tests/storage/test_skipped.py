@@ -8,7 +8,7 @@ from unprivileged import reachable_folder, unprivileged
 
 from visionflows.errors import StorageError
 from visionflows.storage import open_storage
-from visionflows.storage.base import Skipped, hidden_as
+from visionflows.storage.base import SkippedFiles, hidden_kind
 from visionflows.storage.local import LocalStorage
 
 LEFT_BEHIND = {
@@ -38,7 +38,7 @@ def here(where, tmp_path):
 def test_what_systems_leave_is_passed_over_and_counted(here):
     for name in (*PICTURES, *LEFT_BEHIND):
         here.write(name, b"x")
-    skipped = Skipped()
+    skipped = SkippedFiles()
     assert [entry.name for entry in here.walk(skipped=skipped)] == PICTURES
     assert skipped.hidden == {**dict.fromkeys(LEFT_BEHIND.values(), 1), "@eaDir": 2, ".*": 3}
     (line,) = skipped.lines()
@@ -50,14 +50,14 @@ def test_what_systems_leave_is_passed_over_and_counted(here):
     "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "..", ""]
 )
 def test_what_only_resembles_it_is_not_hidden(name):
-    assert not hidden_as(name)
+    assert not hidden_kind(name)
 
 
 def test_a_walk_that_passes_over_nothing_says_nothing(here):
     here.write("a/1.jpg", b"x")
-    skipped = Skipped()
+    skipped = SkippedFiles()
     list(here.walk(skipped=skipped))
-    assert skipped == Skipped()
+    assert skipped == SkippedFiles()
     assert skipped.lines() == []
 
 
@@ -72,7 +72,7 @@ def test_a_closed_folder_is_told_and_the_rest_is_found():
             (folder / name).chmod(0)
 
         def seen() -> str:
-            skipped = Skipped()
+            skipped = SkippedFiles()
             found = [entry.name for entry in LocalStorage(folder).walk(str.isascii, skipped)]
             return json.dumps([found, skipped.closed, skipped.lines()])
 

@@ -60,9 +60,9 @@ def test_a_walk_is_in_the_order_of_texts_and_skips_what_is_hidden(here):
     hidden = [".hidden.jpg", "._a.jpg", ".git/c.jpg", "__MACOSX/d.jpg", "__MACOSX/._a.jpg"]
     for name in [*names, *hidden]:
         here.write(name, b"x")
-    from visionflows.storage.name_encoding import text_of
+    from visionflows.storage.name_encoding import encode_name
 
-    assert [entry.name for entry in here.walk(is_image_name)] == sorted(names, key=text_of)
+    assert [entry.name for entry in here.walk(is_image_name)] == sorted(names, key=encode_name)
 
 
 def test_a_walk_keeps_pictures_by_their_ending_in_any_case(here):

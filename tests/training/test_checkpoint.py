@@ -159,7 +159,7 @@ def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
     assert key_of(TABLE.sort_index(ascending=False), SETTINGS, "folder", 0.2) in keys
     weights.write_bytes(b"2")  # the same name, and other weights to start from
     keys.add(key_of(TABLE, own, "folder", 0.2))
-    monkeypatch.setattr(checkpoints, "versions", lambda: {"torch": "another"})
+    monkeypatch.setattr(checkpoints, "library_versions", lambda: {"torch": "another"})
     keys.add(key_of(TABLE, SETTINGS, "folder", 0.2))
     assert len(keys) == 9
 

@@ -103,7 +103,7 @@ def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
 
 
 def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
-    monkeypatch.setattr(dataloaders, "decoders", lambda: 64)
+    monkeypatch.setattr(dataloaders, "decoder_count", lambda: 64)
     monkeypatch.setattr(dataloaders, "cores", lambda: 64)
     assert dataloaders.processes(SETTINGS) == 16
     monkeypatch.setattr(dataloaders, "cores", lambda: 2)

@@ -33,14 +33,14 @@ def write(folder, size: tuple[int, int] = (400, 300)) -> None:
 def test_training_sees_what_scoring_sees(tmp_path, decode, side):
     write(tmp_path)
     settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
-    assert settings.opening == DecodeOptions("white", "declared", side)
-    table = build_table(tmp_path, "folder", opening=settings.opening)
+    assert settings.decode_options == DecodeOptions("white", "declared", side)
+    table = build_table(tmp_path, "folder", decode_options=settings.decode_options)
     assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
     valid = make_loaders(table, tmp_path, settings).valid_ds
     paths = table[table.is_valid].path
     for path, (image, _) in zip(paths, valid, strict=True):
         shown = settings_resize(image, settings)
-        scored = pixels(tmp_path / path, 32, "crop", opening=settings.opening)
+        scored = pixels(tmp_path / path, 32, "crop", decode_options=settings.decode_options)
         np.testing.assert_array_equal(shown, scored)
 
 

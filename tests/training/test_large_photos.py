@@ -36,11 +36,11 @@ def photos(tmp_path, monkeypatch):
 
 
 def table_of(photos):
-    return build_table(photos, "folder", opening=SETTINGS.opening)
+    return build_table(photos, "folder", decode_options=SETTINGS.decode_options)
 
 
 def test_large_photos_have_a_copy_of_what_is_decoded_and_others_none(photos):
-    table, copies = table_of(photos), downscaled_cache(SETTINGS.opening)
+    table, copies = table_of(photos), downscaled_cache(SETTINGS.decode_options)
     assert len(table) == 20
     for row in table.itertuples():
         copy = copies.get(row.sha256)
@@ -48,7 +48,9 @@ def test_large_photos_have_a_copy_of_what_is_decoded_and_others_none(photos):
         if copy:
             assert min(copy.size) >= 64
             assert copy.width < row.width
-            assert np.array_equal(copy, open_image(photos / row.path, opening=SETTINGS.opening))
+            assert np.array_equal(
+                copy, open_image(photos / row.path, decode_options=SETTINGS.decode_options)
+            )
 
 
 def test_photos_decoded_whole_have_no_copies(photos, tmp_path):

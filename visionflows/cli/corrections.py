@@ -85,9 +85,9 @@ def corrections_from_label_studio(
     from visionflows.errors import StorageError
     from visionflows.review.corrections import written
     from visionflows.review.label_studio import corrections_in
-    from visionflows.storage import file_in
+    from visionflows.storage import split_location
 
-    folder, name = file_in(export)
+    folder, name = split_location(export)
     try:
         data = folder.read(name)
     except OSError as error:

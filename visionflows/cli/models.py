@@ -87,11 +87,11 @@ def models_compare(
     from visionflows.cli import model_tables as tables
     from visionflows.cli.terminal import tell, tell_json
     from visionflows.reports.comparison import comparison_report
-    from visionflows.storage import file_in
+    from visionflows.storage import split_location
     from visionflows.training.comparison.disagreements import as_dict, compared
 
     page = output or ("" if json else "compare.html")
-    folder, name = file_in(page or ".")
+    folder, name = split_location(page or ".")
     if page:
         folder.check_writable()  # told before the work
     comparison, images = compared(a, b, store, data)

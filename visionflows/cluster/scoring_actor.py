@@ -22,7 +22,7 @@ from visionflows.scoring.parts import write_part
 from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
-from visionflows.system import share
+from visionflows.system import set_share
 
 
 class There(NamedTuple):
@@ -80,7 +80,7 @@ class Scorer:
         self._model, self._settings = model, settings
         self._engine: Engine | None = None
         self._sources: dict[str, Source] = {}
-        share(*of_node)
+        set_share(*of_node)
 
     def facts(self) -> Facts:
         """What its engine is. Raises what opening one raises."""

@@ -30,7 +30,7 @@ from visionflows.datasets.archive_entries import (
     refused,
 )
 from visionflows.errors import StorageError
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 CHUNK = 1 << 20
 # A write that fails in one of these ways fails on any disk: the name is at fault.
@@ -147,7 +147,7 @@ class _Writing:
     def _link_hard(self, info: tarfile.TarInfo, path: Path) -> None:
         other = self.root / posixpath.normpath(info.linkname)
         if not other.is_file():
-            why = f"is a link to {text_of(info.linkname)!r}, which did not come before it"
+            why = f"is a link to {encode_name(info.linkname)!r}, which did not come before it"
             raise refused(self.archive, info, why)
         path.hardlink_to(other)
 
@@ -170,7 +170,7 @@ class _Writing:
         try:
             end = os.path.realpath(path, strict=True)
         except OSError:
-            name = text_of(info.name)
+            name = encode_name(info.name)
             logger.warning("%s: the link %r leads nowhere; left out", self.archive, name)
             path.unlink()
             return

@@ -29,7 +29,7 @@ from visionflows.datasets.gzip_reader import MAGIC, open_gzip
 from visionflows.datasets.zip_entries import zip_entries
 from visionflows.errors import ArchiveError, StorageError
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -103,7 +103,7 @@ class Entries:
         shown: str = "",
     ):
         self.archive, self.root, self.limits = Path(archive), Path(root), limits
-        self.shown = shown or text_of(str(archive))
+        self.shown = shown or encode_name(str(archive))
         try:
             self.packed = self.archive.stat().st_size
             with self.archive.open("rb") as file:
@@ -194,7 +194,7 @@ class Entries:
 
 def refused(archive: str, info: tarfile.TarInfo, why: str) -> ArchiveError:
     """The error for an entry that must not be unpacked."""
-    return ArchiveError(f"{archive}: the entry {text_of(info.name)!r} {why}; {_TODO}")
+    return ArchiveError(f"{archive}: the entry {encode_name(info.name)!r} {why}; {_TODO}")
 
 
 @contextlib.contextmanager

@@ -39,9 +39,9 @@ from visionflows.errors import (
     StorageError,
 )
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import cache, is_local, open_storage
+from visionflows.storage import is_local, open_cache, open_storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 
 LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
 
@@ -91,7 +91,7 @@ def find_dataset(name: str, source: str, sha256: str | None, store: str | Path) 
     Raises PlaceError where it is there no more.
     """
     if sha256 is None:
-        folder = Path(name_of(source))
+        folder = Path(decode_name(source))
         there = bool(source) and folder.is_dir()
     else:
         home = datasets_storage(store)
@@ -99,7 +99,7 @@ def find_dataset(name: str, source: str, sha256: str | None, store: str | Path) 
         there = _is_whole(home, folder.name, sha256)
     if not there:
         raise StorageError(
-            f"{text_of(str(folder))}: the images of {name} are not there any more; name the place "
+            f"{encode_name(str(folder))}: the images of {name} are not there any more; name the place "
             "where they are"
         )
     return folder
@@ -114,7 +114,7 @@ def _datasets(store: str | Path) -> LocalStorage:
 def datasets_storage(store: str | Path) -> LocalStorage:
     """Where a store keeps its datasets on this machine."""
     # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
-    home = cast(LocalStorage, open_storage(store)) if is_local(store) else cache()
+    home = cast(LocalStorage, open_storage(store)) if is_local(store) else open_cache()
     return LocalStorage(home.path("datasets").absolute())
 
 

@@ -23,17 +23,17 @@ from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
-from visionflows.images.downscaled_cache import DownscaledCache, Keeper
-from visionflows.images.formats import Pictures
+from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
+from visionflows.images.formats import ImageFilter
 from visionflows.images.image_status import BadImage
-from visionflows.images.memory_limits import MAX_PIXELS, Memory
+from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.near_duplicates import signature
-from visionflows.images.open import opened, read_file, why_unread
-from visionflows.storage import cache
-from visionflows.storage.base import Skipped
+from visionflows.images.open import as_bad_image, open_decoded, read_image_file
+from visionflows.storage import open_cache
+from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
-from visionflows.system import decoders
+from visionflows.storage.name_encoding import decode_name, encode_name
+from visionflows.system import decoder_count
 
 log = logging.getLogger("visionflows.table")
 
@@ -62,13 +62,13 @@ def build_table(
     valid_pct: float = 0.2,
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
-    opening: DecodeOptions = WHOLE,
+    decode_options: DecodeOptions = WHOLE,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
 
-    `path` is relative to the folder, as text (names.text_of); `width` and `height` are pixels
-    of the whole upright image, which is decoded once, as `opening` says, and of which a copy is
+    `path` is relative to the folder, as text (names.encode_name); `width` and `height` are pixels
+    of the whole upright image, which is decoded once, as `decode_options` says, and of which a copy is
     kept where that makes it smaller (images.reduced). `signature` (images.alike) is as hex digits
     what it looks like: a split that is drawn keeps look-alikes on one side. `status` is `ok`,
     `unreadable`, `too_large`, `missing` or `unlabelled`, and `error` says why it is not ok; such a
@@ -81,13 +81,13 @@ def build_table(
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
     images = LocalStorage(Path(folder))
-    skipped, pictures = Skipped(), Pictures(images.head)
+    skipped, pictures = SkippedFiles(), ImageFilter(images.head)
     found = (entry.name for entry in images.walk(None, skipped))
-    paths = [text_of(name) for name in found if pictures(name)]
+    paths = [encode_name(name) for name in found if pictures(name)]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, odd = label_rows(rule, images.root, paths)
-    table = inspect_images(pd.DataFrame(rows), images, max_pixels, opening, workers)
+    table = inspect_images(pd.DataFrame(rows), images, max_pixels, decode_options, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     alike = split.group_near_duplicates(usable)
@@ -113,9 +113,9 @@ def build_table(
     return table
 
 
-def downscaled_cache(opening: DecodeOptions) -> DownscaledCache:
+def downscaled_cache(decode_options: DecodeOptions) -> DownscaledCache:
     """The copies of photos that an opening makes smaller, in the cache of this machine."""
-    return DownscaledCache(cache().path("photos"), opening)
+    return DownscaledCache(open_cache().path("photos"), decode_options)
 
 
 def table_notes(table: pd.DataFrame) -> list[str]:
@@ -149,8 +149,8 @@ def _no_image(images: LocalStorage) -> str:
     names.sort(key=lambda name: (not name.lower().startswith("train"), name))
     several = f"{len(names)} archives" if len(names) > 1 else "an archive"
     return (
-        f"no image found, but holds {several}: {format_names([text_of(name) for name in names])}; "
-        f"unpack and name one, or name it as it is: {text_of(str(images.path(names[0])))}"
+        f"no image found, but holds {several}: {format_names([encode_name(name) for name in names])}; "
+        f"unpack and name one, or name it as it is: {encode_name(str(images.path(names[0])))}"
     )
 
 
@@ -158,15 +158,15 @@ def inspect_images(
     table: pd.DataFrame,
     images: LocalStorage,
     max_pixels: int,
-    opening: DecodeOptions,
+    decode_options: DecodeOptions,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """The table (path, label and why it has none) with what is in each file, opened once."""
-    memory = Memory(max_pixels)
-    keeper = Keeper(downscaled_cache(opening))
+    memory = MemoryLimits(max_pixels)
+    keeper = CacheWriter(downscaled_cache(decode_options))
 
     def decoded(data: bytes, sha256: str) -> _Look:
-        with opened(data, max_pixels, memory, opening) as picture:
+        with open_decoded(data, max_pixels, memory, decode_options) as picture:
             if picture.image.size != picture.size:
                 keeper.keep(sha256, picture.image)
             return _Look(sha256, *picture.size, signature(picture.image).hex())
@@ -176,25 +176,25 @@ def inspect_images(
             return _Look(status=UNLABELLED, error=why)
         sha256 = ""
         try:
-            file = images.path(name_of(path))
+            file = images.path(decode_name(path))
             with memory.file(_size(file, memory)):
-                data = read_file(file, memory)
+                data = read_image_file(file, memory)
                 sha256 = sha256_of(data)
                 return decoded(data, sha256)
         except BadImage as bad:
             return _Look(sha256, status=bad.status, error=bad.reason)
 
-    with ThreadPoolExecutor(workers or decoders()) as pool:  # Pillow decodes without the GIL
+    with ThreadPoolExecutor(workers or decoder_count()) as pool:  # Pillow decodes without the GIL
         looks = list(pool.map(look, table.path, table.label, table.why))
     return table.join(pd.DataFrame(looks))
 
 
-def _size(file: Path, memory: Memory) -> int:
+def _size(file: Path, memory: MemoryLimits) -> int:
     """A file's bytes. Raises BadImage where it cannot be asked for, as read_file does."""
     try:
         return file.stat().st_size
     except OSError as error:
-        raise why_unread(error, memory.encoded) from error
+        raise as_bad_image(error, memory.encoded) from error
 
 
 def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:

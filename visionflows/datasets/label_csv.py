@@ -20,7 +20,7 @@ from visionflows.datasets.folder_layout import TEST, TRAIN, VALID, Layout, divid
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.path_matching import Pictures
 from visionflows.errors import StorageError, TableError
-from visionflows.storage import file_in, is_local
+from visionflows.storage import is_local, split_location
 from visionflows.storage.local import LocalStorage
 
 FILE_COLUMNS = (
@@ -229,7 +229,7 @@ def _read(where: str, folder: Path) -> tuple[str, str]:
     It is looked for as named, and then, for one that came in the archive, inside the dataset.
     """
     for spot in [where, os.path.join(folder, where)] if is_local(where) else [where]:
-        source, name = file_in(spot)
+        source, name = split_location(spot)
         if source.exists(name):
             break
     else:

@@ -3,7 +3,7 @@
     from visionflows.datasets.label_rules import label_rows, parse_label_rule
     label_rows(parse_label_rule("uppercase"), Path("photos"), ["Tom.jpg", "rex.jpg"]).rows
 
-Labels and paths are text (names.text_of), so that a CSV and a page can hold them.
+Labels and paths are text (names.encode_name), so that a CSV and a page can hold them.
 """
 
 import dataclasses

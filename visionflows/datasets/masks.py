@@ -14,7 +14,7 @@ from collections import defaultdict
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.storage.base import Storage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 
 MASK = "a mask: few colours, beside a picture of the same name"
 # A word of a folder's name that its masks may have, and what the name of one may end in.
@@ -75,6 +75,6 @@ def _have_few_colours(found: list[str], images: Storage) -> bool:
 def _has_few_colours(path: str, images: Storage) -> bool | None:
     """Whether a picture has few colours; None where it cannot be opened."""
     try:
-        return open_image(images.read(name_of(path))).getcolors(_COLOURS) is not None
+        return open_image(images.read(decode_name(path))).getcolors(_COLOURS) is not None
     except (BadImage, OSError):
         return None

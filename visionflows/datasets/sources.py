@@ -21,9 +21,9 @@ from visionflows.datasets.download import check_url, download, public_url
 from visionflows.datasets.error_pages import check_answer
 from visionflows.datasets.remote_version import Mark, ask
 from visionflows.errors import ArchiveError, FetchError, SettingsError, StorageError
-from visionflows.storage import file_in, is_local, open_storage
+from visionflows.storage import is_local, open_storage, split_location
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 _ENDING = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip)$", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ def find_source(dataset: str) -> Source:
         return _stored(dataset)
     path = os.path.abspath(cast(LocalStorage, open_storage(dataset)).path())
     if os.path.isdir(path) or os.path.isfile(path):
-        return Source(_stem(path), text_of(path), Path(path))
+        return Source(_stem(path), encode_name(path), Path(path))
     if re.fullmatch(r"\w+", dataset):
         return _web(fastai_url(dataset), dataset.lower())._replace(ask=None)
     raise StorageError(f"{dataset}: no such file or folder; check the path")
@@ -102,7 +102,7 @@ def _stored(archive: str) -> Source:
     """An archive in a place that is not on this machine, such as s3://."""
     if archive.count("/") < 3 or archive.endswith("/"):
         raise SettingsError(f"{archive}: name an archive in it, such as {archive}/pets.tgz")
-    there, name = file_in(archive)
+    there, name = split_location(archive)
 
     def mark() -> Mark:
         with _errors_of(archive):

@@ -15,7 +15,7 @@ from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.label_rules import LabelRule
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
-from visionflows.images.near_duplicates import array_of, groups
+from visionflows.images.near_duplicates import group_duplicates, signature_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ log = logging.getLogger("visionflows.table")
 def group_near_duplicates(usable: "pd.DataFrame") -> list[list[str]]:
     """The groups of different contents (their sha256) that look alike, each sorted."""
     contents = usable.drop_duplicates("sha256")
-    found = contents.groupby(groups(array_of(contents.signature))).sha256
+    found = contents.groupby(group_duplicates(signature_array(contents.signature))).sha256
     return [sorted(group) for _, group in found if len(group) > 1]
 
 

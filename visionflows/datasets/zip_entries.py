@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 
 from visionflows.errors import ArchiveError
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 _LOCKED, _UTF8 = 0x1, 0x800  # bits of an entry's flags
 _DOS_FOLDER = 0x10  # a bit of an entry's attributes where files have no modes
@@ -67,7 +67,7 @@ def _names(infos: list[zipfile.ZipInfo], shown: str) -> list[str]:
     if guessed:
         logger.warning(
             "%s: names that are not UTF-8, taken for DOS's code page 437: %d, such as %r",
-            *(shown, len(guessed), text_of(guessed[0])),
+            *(shown, len(guessed), encode_name(guessed[0])),
         )
     slashed = any("/" in name for name in names)
     return [

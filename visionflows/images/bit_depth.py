@@ -24,13 +24,15 @@ OVERSHOOT = 0.01  # of the pixels of a guess may lie above white, or below 0: th
 Strip = Callable[[Image.Image], Image.Image]
 
 
-def to_rgb(image: Image.Image, opening: DecodeOptions = WHOLE, factor: int = 1) -> Image.Image:
+def to_rgb(
+    image: Image.Image, decode_options: DecodeOptions = WHOLE, factor: int = 1
+) -> Image.Image:
     """The picture in mode RGB; deep greys are scaled rather than clipped.
 
     `factor` is how many pixels become one each way, by their mean (Pillow's Image.reduce); what
     is left over is cut from both sides, so that the middle stays the middle.
     """
-    shown, size = _shown(image, opening), (image.width // factor, image.height // factor)
+    shown, size = _shown(image, decode_options), (image.width // factor, image.height // factor)
     left, top = image.width % factor // 2, image.height % factor // 2
     box = (left, top, left + factor * size[0], top + factor * size[1])
     if shown is None:
@@ -42,15 +44,15 @@ def to_rgb(image: Image.Image, opening: DecodeOptions = WHOLE, factor: int = 1) 
     return whole
 
 
-def _shown(image: Image.Image, opening: DecodeOptions) -> Strip | None:
+def _shown(image: Image.Image, decode_options: DecodeOptions) -> Strip | None:
     """What makes RGB of a strip of the picture; None where it is RGB as it is."""
-    clear = opening.transparency == "white" and image.has_transparency_data
+    clear = decode_options.transparency == "white" and image.has_transparency_data
     if image.mode == "F" or image.mode.startswith("I"):
         value = image.info.get("transparency") if clear else None
-        return functools.partial(_grey, scale=_scale(image, opening), clear=value)
+        return functools.partial(_grey, scale=_scale(image, decode_options), clear=value)
     if clear:
         return on_white
-    if opening.depth == "declared" and image.mode == "L":
+    if decode_options.depth == "declared" and image.mode == "L":
         said = tiff.said(image)
         if said and said.kind == tiff.SIGNED:  # Pillow takes the bytes as they are
             return lambda strip: strip.point(lambda value: value ^ 128).convert("RGB")
@@ -74,14 +76,14 @@ def _grey(strip: Image.Image, scale: tuple[float, float], clear: int | None) -> 
     return Image.fromarray(grey).convert("RGB")
 
 
-def _scale(image: Image.Image, opening: DecodeOptions) -> tuple[float, float]:
+def _scale(image: Image.Image, decode_options: DecodeOptions) -> tuple[float, float]:
     """The values of a deep grey picture that are black and white.
 
     As the file says, by bits a sample, sign, photometric interpretation and smallest and largest
     sample value. What has 32 bits, or a sign, and says no range is taken to use the least of those
     that hold all but OVERSHOOT of its pixels: 1 (floats), 255, 65,535, 2³² - 1.
     """
-    if opening.depth == "guessed":
+    if decode_options.depth == "guessed":
         return 0.0, 65_535.0 if image.mode.startswith("I;16") else _brightest(image)
     said = tiff.said(image)
     if said is None:

@@ -1,8 +1,8 @@
 """Large photos as they were decoded, kept so that a training decodes each of them once.
 
-    from visionflows.images.downscaled_cache import Keeper, Reduced
+    from visionflows.images.downscaled_cache import CacheWriter, Reduced
     copies = Reduced(Path("cache/photos"), Opening(side=224))
-    Keeper(copies).keep(sha256, image)               # while the table is made
+    CacheWriter(copies).keep(sha256, image)               # while the table is made
     copies.get(sha256)                               # in every epoch; None: it has to be decoded
 
     <folder>/<what decoded it>/<sha256 of the file>.ppm
@@ -42,15 +42,15 @@ _HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")
 
 @dataclasses.dataclass(frozen=True)
 class DownscaledCache:
-    """The copies of files that an opening, by these libraries, has made smaller."""
+    """The copies of files that these decode options, by these libraries, have made smaller."""
 
     folder: Path
-    opening: DecodeOptions
+    decode_options: DecodeOptions
 
     @functools.cached_property  # asked for every picture of every epoch; versions lie in files
     def own(self) -> Path:
         """Where its copies lie: apart from those of others that decode otherwise."""
-        decoder = f"{self.opening}, Pillow {PIL.__version__}, {_versions()}"
+        decoder = f"{self.decode_options}, Pillow {PIL.__version__}, {_versions()}"
         return self.folder / sha256_of(decoder.encode())[:16]
 
     def path(self, sha256: str) -> Path:
@@ -72,7 +72,7 @@ class DownscaledCache:
         return Image.frombytes("RGB", (width, height), pixels)
 
 
-class Keeper:
+class CacheWriter:
     """Who makes copies, from many threads: of all copies at most `most` bytes, and half of what
     the disk has for them and for everything else.
 

@@ -26,7 +26,7 @@ _TIMES = (
 )
 
 
-def told(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple[str, ...]:
+def metadata_row(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple[str, ...]:
     """The COLUMNS of a picture, as text; `exif` reads its tags, `size` is its own, upright."""
     base = _read(exif, {})
     shot = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})

@@ -1,7 +1,7 @@
 """Which files are pictures: by their first bytes; names only save the look.
 
-    from visionflows.images.formats import HEAD, is_picture, kind_of
-    is_picture("IMG_0001.JPG", read_head)            # True, and nothing is read
+    from visionflows.images.formats import HEAD, is_image_file, kind_of
+    is_image_file("IMG_0001.JPG", read_head)            # True, and nothing is read
     kind_of(open("photo.jpg_large", "rb").read(HEAD)).name               # "JPEG"
 
 Magic numbers are those of the formats' own documents, and of file(1).
@@ -38,7 +38,7 @@ _OTHER_SUFFIXES = tuple(
 UNTOLD = ("BMP", "DIB", "PPM", "TGA")
 
 
-class Kind(NamedTuple):
+class FileFormat(NamedTuple):
     """What a file is: its name for a person, and Pillow's name of what decodes it, if anything.
 
     `picture` says whether it gets a row, decodable or not. Not among the decoders: EPS, for which
@@ -57,16 +57,16 @@ class Kind(NamedTuple):
         return f"{self.name}, not a picture"
 
 
-def _decoded(name: str) -> Kind:
-    return Kind(name, name, True)
+def _decoded(name: str) -> FileFormat:
+    return FileFormat(name, name, True)
 
 
 JPEG, TIFF = _decoded("JPEG"), _decoded("TIFF")
 HEIF, AVIF = _decoded("HEIF"), _decoded("AVIF")
-CAMERA_RAW = Kind("camera raw (CR2, CR3, NEF, ARW, DNG or such)", picture=True)
-_JXL, _ICO = Kind("JPEG XL", picture=True), Kind("icon (ICO)", picture=True)
-_VIDEO, _SVG, _PAGE = Kind("a video"), Kind("an SVG"), Kind("a web page")
-_MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
+CAMERA_RAW = FileFormat("camera raw (CR2, CR3, NEF, ARW, DNG or such)", picture=True)
+_JXL, _ICO = FileFormat("JPEG XL", picture=True), FileFormat("icon (ICO)", picture=True)
+_VIDEO, _SVG, _PAGE = FileFormat("a video"), FileFormat("an SVG"), FileFormat("a web page")
+_MAGIC: tuple[tuple[int, bytes, FileFormat], ...] = (
     (0, b"\xff\xd8\xff", JPEG),
     (0, b"\x89PNG\r\n\x1a\n", _decoded("PNG")),
     (0, b"GIF87a", _decoded("GIF")),
@@ -81,26 +81,30 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     *((0, magic, CAMERA_RAW) for magic in (b"FUJIFILMCCD-RAW", b"FOVb")),
     (6, b"HEAPCCDR", CAMERA_RAW),
     *((0, magic, TIFF) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    (0, b"II\xbc", Kind("JPEG XR", picture=True)),
-    (128, b"DICM", Kind("DICOM", picture=True)),
-    (0, b"8BPS", Kind("Photoshop (PSD)", picture=True)),
-    (0, b"\x76\x2f\x31\x01", Kind("OpenEXR", picture=True)),
-    (0, b"#?RADIANCE", Kind("Radiance (HDR)", picture=True)),
-    (0, b"qoif", Kind("QOI", picture=True)),
-    (0, b"DDS ", Kind("DDS", picture=True)),
-    (0, b"SIMPLE  =", Kind("FITS", picture=True)),
-    (0, b"%PDF-", Kind("a PDF")),
-    (0, b"%!PS", Kind("PostScript (EPS)")),
-    (0, b"\xc5\xd0\xd3\xc6", Kind("PostScript (EPS)")),
-    (0, b"PK\x03\x04", Kind("a zip archive")),
-    (0, b"\x1f\x8b", Kind("a gzip archive")),
-    (0, b"Rar!", Kind("a RAR archive")),
-    (0, b"7z\xbc\xaf", Kind("a 7z archive")),
+    (0, b"II\xbc", FileFormat("JPEG XR", picture=True)),
+    (128, b"DICM", FileFormat("DICOM", picture=True)),
+    (0, b"8BPS", FileFormat("Photoshop (PSD)", picture=True)),
+    (0, b"\x76\x2f\x31\x01", FileFormat("OpenEXR", picture=True)),
+    (0, b"#?RADIANCE", FileFormat("Radiance (HDR)", picture=True)),
+    (0, b"qoif", FileFormat("QOI", picture=True)),
+    (0, b"DDS ", FileFormat("DDS", picture=True)),
+    (0, b"SIMPLE  =", FileFormat("FITS", picture=True)),
+    (0, b"%PDF-", FileFormat("a PDF")),
+    (0, b"%!PS", FileFormat("PostScript (EPS)")),
+    (0, b"\xc5\xd0\xd3\xc6", FileFormat("PostScript (EPS)")),
+    (0, b"PK\x03\x04", FileFormat("a zip archive")),
+    (0, b"\x1f\x8b", FileFormat("a gzip archive")),
+    (0, b"Rar!", FileFormat("a RAR archive")),
+    (0, b"7z\xbc\xaf", FileFormat("a 7z archive")),
     (0, b"\x1a\x45\xdf\xa3", _VIDEO),
     (8, b"AVI ", _VIDEO),
-    (0, b"\0\x05\x16\x07", Kind("what a Mac keeps beside a file (AppleDouble)")),
-    (0, b"\xd0\xcf\x11\xe0", Kind("an Office or thumbnail database")),
-    (0, b"version https://git-lfs", Kind("a Git LFS pointer (`git lfs pull` brings the file)")),
+    (0, b"\0\x05\x16\x07", FileFormat("what a Mac keeps beside a file (AppleDouble)")),
+    (0, b"\xd0\xcf\x11\xe0", FileFormat("an Office or thumbnail database")),
+    (
+        0,
+        b"version https://git-lfs",
+        FileFormat("a Git LFS pointer (`git lfs pull` brings the file)"),
+    ),
 )
 # Brands of the box `ftyp`, which HEIC shares with videos: ISO/IEC 23008-12, Annex B.
 _BRANDS = {
@@ -112,7 +116,7 @@ _PNM = re.compile(rb"P[1-7fF][\s#]")
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|!doctype|svg|html|head|body)", re.IGNORECASE)
 
 
-def kind_of(head: bytes) -> Kind | None:
+def detect_format(head: bytes) -> FileFormat | None:
     """What the first HEAD bytes of a file say it is; None where they say nothing.
 
     TGA has no signature, so a file of an unknown kind may still be one.
@@ -131,18 +135,18 @@ def kind_of(head: bytes) -> Kind | None:
     return _markup(head) if _XML.match(head) else None
 
 
-def _brand(head: bytes) -> Kind:
+def _brand(head: bytes) -> FileFormat:
     brand, others = head[8:12], head[16 : int.from_bytes(head[:4])]
     if brand in (b"mif1", b"msf1") and b"avif" in others:
         return AVIF
     return _BRANDS.get(brand, _VIDEO)
 
 
-def _markup(head: bytes) -> Kind:
+def _markup(head: bytes) -> FileFormat:
     text = head.lower()
     if b"<svg" in text or b"!doctype svg" in text:
         return _SVG
-    return _PAGE if b"html" in text or b"<head" in text or b"<body" in text else Kind("XML")
+    return _PAGE if b"html" in text or b"<head" in text or b"<body" in text else FileFormat("XML")
 
 
 def is_image_name(name: str) -> bool:
@@ -150,7 +154,7 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def is_picture(name: str, read_head: Callable[[], bytes]) -> bool:
+def is_image_file(name: str, read_head: Callable[[], bytes]) -> bool:
     """Whether a file gets a row: by its ending where that is known, else by its first bytes.
 
     `read_head` gives the first HEAD bytes, and is asked only where the ending does not say.
@@ -159,11 +163,11 @@ def is_picture(name: str, read_head: Callable[[], bytes]) -> bool:
         return True
     if name.lower().endswith(_OTHER_SUFFIXES):
         return False
-    kind = kind_of(read_head())
+    kind = detect_format(read_head())
     return kind is not None and kind.picture
 
 
-class Pictures:
+class ImageFilter:
     """Which files of a place are pictures; `others` counts the rest, by their endings.
 
     `head` gives the first so many bytes of the file of a name, as Place.head does.
@@ -176,7 +180,7 @@ class Pictures:
     def __call__(self, name: str) -> bool:
         told = _ending(name)
         try:
-            picture = is_picture(name, lambda: self._head(name, HEAD))
+            picture = is_image_file(name, lambda: self._head(name, HEAD))
         except FileNotFoundError:  # gone: nothing says that it was a picture
             picture = False
         except OSError:  # closed to us, or not to be had: it may be one
@@ -193,10 +197,10 @@ class Pictures:
 
     def lines(self) -> list[str]:
         """The same for a person, a line if there is anything to say."""
-        return [f"no pictures: {listed(self.by_ending())}"] if self.others else []
+        return [f"no pictures: {format_counts(self.by_ending())}"] if self.others else []
 
 
-def listed(by_ending: dict[str, int]) -> str:
+def format_counts(by_ending: dict[str, int]) -> str:
     """How many files have which ending, for a person."""
     return ", ".join(f"{count} {ending}" for ending, count in by_ending.items())
 

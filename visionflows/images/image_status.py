@@ -11,7 +11,7 @@ STATUSES: tuple[Status, ...] = (
     *("ok", "outlier"),  # what was seen by the network; `outlier` if such are to have no label
     *("unreadable", "too_large", "missing", "fetch_failed"),
 )
-SEEN = STATUSES[:2]
+SCORED_STATUSES = STATUSES[:2]
 
 
 class BadImage(Exception):

@@ -57,7 +57,7 @@ def _scale(image: Image.Image) -> int:
     return checkpoint[0] if checkpoint and image.format in ("JPEG", "MPO") else 1
 
 
-class Memory:
+class MemoryLimits:
     """What one file (`encoded`, in bytes) and one picture (`decoded`) may take, and all at once.
 
     `decoded` is half the memory of this machine, or what the costliest picture of `max_pixels`
@@ -100,13 +100,13 @@ class Memory:
 
 
 @functools.cache
-def memory_of_process(max_pixels: int) -> Memory:
+def shared_memory_limits(max_pixels: int) -> MemoryLimits:
     """What all in this process share that are given nothing else."""
-    return Memory(max_pixels)
+    return MemoryLimits(max_pixels)
 
 
 # A forked child's threads are not those that hold its parent's room.
-os.register_at_fork(after_in_child=memory_of_process.cache_clear)
+os.register_at_fork(after_in_child=shared_memory_limits.cache_clear)
 
 
 class _Room:

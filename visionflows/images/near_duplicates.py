@@ -56,13 +56,13 @@ def signature(image: Image.Image) -> bytes:
     return signs + thumbnail + b"".join(tints)
 
 
-def array_of(signatures: Iterable[str]) -> np.ndarray:
+def signature_array(signatures: Iterable[str]) -> np.ndarray:
     """The signatures of hex digits as uint8 (n, BYTES); zeros for one that is none."""
     found = (bytes.fromhex(text) if len(text) == 2 * BYTES else bytes(BYTES) for text in signatures)
     return np.frombuffer(b"".join(found), np.uint8).reshape(-1, BYTES)
 
 
-def groups(array: np.ndarray) -> np.ndarray:
+def group_duplicates(array: np.ndarray) -> np.ndarray:
     """The group of each picture, by the index of its first: int64 (n,).
 
     A group is of pictures that look like one another, or like others of the group.

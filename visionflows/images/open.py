@@ -22,17 +22,26 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from visionflows.bounded_read import TooLarge, content_of
+from visionflows.bounded_read import TooLarge, read_bounded
 from visionflows.images import tiff
 from visionflows.images.bit_depth import to_rgb
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
-from visionflows.images.formats import CAMERA_RAW, HEAD, HEIF, JPEG, TIFF, UNTOLD, Kind, kind_of
+from visionflows.images.formats import (
+    CAMERA_RAW,
+    HEAD,
+    HEIF,
+    JPEG,
+    TIFF,
+    UNTOLD,
+    FileFormat,
+    detect_format,
+)
 from visionflows.images.image_status import BadImage
 from visionflows.images.jpeg import has_many_scans
-from visionflows.images.memory_limits import MAX_PIXELS, Memory, memory_of_process
+from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
 from visionflows.images.pillow import check_pixels, ours
 from visionflows.images.repair import Version, heif_with_exif, versions
-from visionflows.images.resize import ResizeMethod, resized
+from visionflows.images.resize import ResizeMethod, resize_image
 from visionflows.images.transparency import in_eight_bits
 
 LONGEST_REASON = 300  # characters of what a decoder says
@@ -50,15 +59,15 @@ _UPRIGHT: dict[object, Image.Transpose] = {  # EXIF orientation: what undoes it
 def open_image(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
-    memory: Memory | None = None,
-    opening: DecodeOptions = WHOLE,
+    memory: MemoryLimits | None = None,
+    decode_options: DecodeOptions = WHOLE,
 ) -> Image.Image:
     """The picture in a file or in the bytes of one, upright, mode RGB, 8 bits a channel.
 
     `memory` is shared with other decoders: by default, with those of this process. Raises
     BadImage with a status and a reason, and nothing else, whatever the bytes are.
     """
-    with opened(source, max_pixels, memory, opening) as picture:
+    with open_decoded(source, max_pixels, memory, decode_options) as picture:
         image = picture.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
 
@@ -68,15 +77,15 @@ def pixels(
     size: int,
     method: ResizeMethod,
     max_pixels: int = MAX_PIXELS,
-    memory: Memory | None = None,
-    opening: DecodeOptions = WHOLE,
+    memory: MemoryLimits | None = None,
+    decode_options: DecodeOptions = WHOLE,
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) that a network is shown; as open_image. Raises BadImage."""
-    with opened(source, max_pixels, memory, opening) as picture:
+    with open_decoded(source, max_pixels, memory, decode_options) as picture:
         return picture.pixels(size, method)
 
 
-class Shown(NamedTuple):
+class DecodedImage(NamedTuple):
     """A picture as open_image gives it, the size it has in its file, upright, and its EXIF."""
 
     image: Image.Image
@@ -85,18 +94,18 @@ class Shown(NamedTuple):
 
     def pixels(self, size: int, method: ResizeMethod) -> np.ndarray:
         """The uint8 array (size, size, 3) that a network is shown."""
-        return np.asarray(resized(self.image, size, method))
+        return np.asarray(resize_image(self.image, size, method))
 
 
 @contextlib.contextmanager
-def opened(
+def open_decoded(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
-    memory: Memory | None = None,
-    opening: DecodeOptions = WHOLE,
-) -> Iterator[Shown]:
+    memory: MemoryLimits | None = None,
+    decode_options: DecodeOptions = WHOLE,
+) -> Iterator[DecodedImage]:
     """The picture of open_image, with the room that it takes, for the block. Raises BadImage."""
-    with _reasons(), _decoded(source, max_pixels, memory, opening) as picture:
+    with _reasons(), _decoded(source, max_pixels, memory, decode_options) as picture:
         yield picture
 
 
@@ -104,23 +113,23 @@ def opened(
 def _decoded(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int,
-    memory: Memory | None,
-    opening: DecodeOptions,
-) -> Iterator[Shown]:
-    memory = memory or memory_of_process(max_pixels)
-    data = source if isinstance(source, bytes) else read_file(source, memory)
+    memory: MemoryLimits | None,
+    decode_options: DecodeOptions,
+) -> Iterator[DecodedImage]:
+    memory = memory or shared_memory_limits(max_pixels)
+    data = source if isinstance(source, bytes) else read_image_file(source, memory)
     if not data:
         raise BadImage("unreadable", "empty file (0 bytes)")
-    kind = kind_of(data[:HEAD])
+    kind = detect_format(data[:HEAD])
     if kind and not kind.decoder:
         raise BadImage("unreadable", kind.refused)
     # How large a JPEG is decoded is known once it is open; it has 65,535 pixels a side at most.
-    with ours(1 << 32 if kind is JPEG and opening.side else max_pixels):
+    with ours(1 << 32 if kind is JPEG and decode_options.side else max_pixels):
         first: Exception | None = None
         for version in versions(data, kind.decoder if kind else ""):
             with contextlib.ExitStack() as room:
                 try:
-                    picture = _shown(version, kind, opening, (max_pixels, memory), room)
+                    picture = _shown(version, kind, decode_options, (max_pixels, memory), room)
                 except (BadImage, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 (raised, if no other version is left)
@@ -133,7 +142,7 @@ def _decoded(
         raise _refusal(data, kind, first)
 
 
-def _refusal(data: bytes, kind: Kind | None, error: Exception | None) -> Exception:
+def _refusal(data: bytes, kind: FileFormat | None, error: Exception | None) -> Exception:
     """What is said of a file of which no version could be decoded."""
     if kind and isinstance(error, UnidentifiedImageError):
         reason = tiff.refused(data) if kind is TIFF else f"{kind.name}: its header cannot be read"
@@ -145,11 +154,11 @@ def _refusal(data: bytes, kind: Kind | None, error: Exception | None) -> Excepti
 
 def _shown(
     version: Version,
-    kind: Kind | None,
-    opening: DecodeOptions,
-    limits: tuple[int, Memory],
+    kind: FileFormat | None,
+    decode_options: DecodeOptions,
+    limits: tuple[int, MemoryLimits],
     room: contextlib.ExitStack,
-) -> Shown:
+) -> DecodedImage:
     """A version of a file, decoded; the room that it takes goes to `room`."""
     max_pixels, memory = limits
     file = room.enter_context(_file(version.data, kind))
@@ -158,8 +167,8 @@ def _shown(
         file.info["progressive"] = 1  # what its decoder holds is the same
     if version.whole and not _is_whole(version.whole, file, limits):
         raise OSError("image file is truncated")
-    if opening.side and isinstance(file, JpegImageFile):
-        file.draft(None, (ENOUGH * opening.side,) * 2)
+    if decode_options.side and isinstance(file, JpegImageFile):
+        file.draft(None, (ENOUGH * decode_options.side,) * 2)
     check_pixels(file.size, max_pixels)
     memory.check(file)
     room.enter_context(memory.picture(file))
@@ -167,17 +176,19 @@ def _shown(
         raise BadImage("unreadable", CAMERA_RAW.refused)
     in_eight_bits(file)
     file.load()
-    factor = 1 if isinstance(file, JpegImageFile) else opening.factor(file.size)
-    image = to_rgb(file, opening, factor)
+    factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
+    image = to_rgb(file, decode_options, factor)
     turn = _turn(file)
     if image is not file:
         file.close()  # its pixels are no longer needed
     if turn is None:
-        return Shown(image, size, file.getexif)
-    return Shown(image.transpose(turn), size[::-1] if turn in _SWAPS else size, file.getexif)
+        return DecodedImage(image, size, file.getexif)
+    return DecodedImage(image.transpose(turn), size[::-1] if turn in _SWAPS else size, file.getexif)
 
 
-def _is_whole(whole: Callable[[], bool], file: Image.Image, limits: tuple[int, Memory]) -> bool:
+def _is_whole(
+    whole: Callable[[], bool], file: Image.Image, limits: tuple[int, MemoryLimits]
+) -> bool:
     """Whether a version is whole, which is told by decoding it at its full size, if that may be."""
     max_pixels, memory = limits
     try:
@@ -189,13 +200,13 @@ def _is_whole(whole: Callable[[], bool], file: Image.Image, limits: tuple[int, M
         return whole()
 
 
-def _file(data: bytes, kind: Kind | None) -> Image.Image:
+def _file(data: bytes, kind: FileFormat | None) -> Image.Image:
     """The file, opened by what decodes its kind; one of no known kind, by what may know it."""
     if kind is HEIF:
         from pi_heif import HeifImageFile  # it turns the picture itself, and says so in its EXIF
 
-        opened: Image.Image = HeifImageFile(io.BytesIO(data))
-        return opened
+        heif: Image.Image = HeifImageFile(io.BytesIO(data))
+        return heif
     return Image.open(io.BytesIO(data), formats=(kind.decoder,) if kind else UNTOLD)
 
 
@@ -203,16 +214,16 @@ def _exif_of_heif(data: bytes) -> Image.Exif:
     return _file(heif_with_exif(data), HEIF).getexif()
 
 
-def read_file(path: str | os.PathLike[str], memory: Memory | None = None) -> bytes:
-    """A file's bytes. Raises BadImage, as why_unread says."""
-    most = (memory or memory_of_process(MAX_PIXELS)).encoded
+def read_image_file(path: str | os.PathLike[str], memory: MemoryLimits | None = None) -> bytes:
+    """A file's bytes. Raises BadImage, as as_bad_image says."""
+    most = (memory or shared_memory_limits(MAX_PIXELS)).encoded
     try:
-        return content_of(path, most)
+        return read_bounded(path, most)
     except OSError as error:
-        raise why_unread(error, most) from error
+        raise as_bad_image(error, most) from error
 
 
-def why_unread(error: OSError, most: int) -> BadImage:
+def as_bad_image(error: OSError, most: int) -> BadImage:
     """The status and reason of a file that could not be read, or has more bytes than `most`."""
     if isinstance(error, TooLarge):
         return BadImage("too_large", f"{error.size:,} bytes, more than the limit of {most:,}")

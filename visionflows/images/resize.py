@@ -17,7 +17,7 @@ MOST_REFLECTED = 4_000_000_000  # pixels of a square: some ten seconds
 ResizeMethod = Literal["crop", "squish", "pad"]
 
 
-def resized(image: Image.Image, size: int, method: ResizeMethod) -> Image.Image:
+def resize_image(image: Image.Image, size: int, method: ResizeMethod) -> Image.Image:
     """The image at size × size as fastai's `Resize(size, method)` gives it for validation.
 
     `crop` cuts the middle, `squish` changes the shape, `pad` reflects the edges. The order

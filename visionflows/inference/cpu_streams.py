@@ -17,7 +17,7 @@ from visionflows.inference.decoding import Batch, Row, as_entry
 from visionflows.inference.engine import Answers, Engine, EngineSettings
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
-from visionflows.system import DECODER, cores, decoders, processor
+from visionflows.system import DECODER, cores, decoder_count, processor_name
 
 BATCH = 16
 FORWARD = 256  # bytes a pixel of a batch that a network takes on its way through
@@ -46,9 +46,9 @@ class StreamsEngine(Engine):
 
     def __init__(self, model: Model, settings: EngineSettings, precision: str):
         forward = FORWARD * (settings.batch_size or BATCH) * model.info.image_size**2
-        super().__init__(model, settings, precision, BATCH, decoders(max(DECODER, forward)))
+        super().__init__(model, settings, precision, BATCH, decoder_count(max(DECODER, forward)))
         self.few = 2 * self.workers
-        self.device_name = f"cpu: {processor()}, {cores()} cores"
+        self.device_name = f"cpu: {processor_name()}, {cores()} cores"
 
     def one_core(self) -> None:
         """What a new stream does first; it has one core to itself."""

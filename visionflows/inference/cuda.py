@@ -28,7 +28,7 @@ from visionflows.inference.precision_policy import precision_of
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
-from visionflows.system import DECODER, cores, decoders
+from visionflows.system import DECODER, cores, decoder_count
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ class GpuEngine(Engine):
 def decode_processes(batch_size: int, side: int) -> int:
     """How many: one a core but that of the thread which feeds the device, as memory allows."""
     waiting = BATCHES * batch_size * side * side * 3
-    return min(decoders(max(DECODER, waiting)), max(cores() - 1, 1))
+    return min(decoder_count(max(DECODER, waiting)), max(cores() - 1, 1))
 
 
 def _loader(engine: Engine, storage: Storage, batches: Iterable[Batch]) -> "DataLoader[Decoded]":

@@ -16,11 +16,11 @@ import numpy as np
 from visionflows.bounded_read import TooLarge
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
-from visionflows.images.exif import told
+from visionflows.images.exif import metadata_row
 from visionflows.images.image_status import BadImage, Status
-from visionflows.images.memory_limits import Memory
+from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.near_duplicates import signature
-from visionflows.images.open import opened, why_unread
+from visionflows.images.open import as_bad_image, open_decoded
 from visionflows.images.resize import ResizeMethod
 from visionflows.storage.base import Entry, ReadFailed, Storage
 
@@ -72,12 +72,12 @@ class Decoder:
         side: int,
         resize: ResizeMethod,
         max_pixels: int,
-        memory: Memory | None = None,
-        opening: DecodeOptions = WHOLE,
+        memory: MemoryLimits | None = None,
+        decode_options: DecodeOptions = WHOLE,
     ):
         self.batch_size, self.side, self.resize = batch_size, side, resize
-        self.max_pixels, self.memory = max_pixels, memory or Memory(max_pixels)
-        self.opening, self.exif, self.find_duplicates = opening, False, False
+        self.max_pixels, self.memory = max_pixels, memory or MemoryLimits(max_pixels)
+        self.decode_options, self.exif, self.find_duplicates = decode_options, False, False
 
     def __call__(self, storage: Storage, files: Batch) -> Decoded:
         return self.decode(storage, files, self.ahead(storage, files))
@@ -112,9 +112,11 @@ class Decoder:
             if isinstance(content, OSError):
                 raise _bad(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
-            with opened(content, self.max_pixels, self.memory, self.opening) as picture:
+            with open_decoded(
+                content, self.max_pixels, self.memory, self.decode_options
+            ) as picture:
                 batch[at] = picture.pixels(self.side, self.resize)
-                about = told(picture.exif, picture.size) if self.exif else ()
+                about = metadata_row(picture.exif, picture.size) if self.exif else ()
                 if self.find_duplicates:
                     about = (*about, "", signature(picture.image).hex())
         except BadImage as bad:
@@ -128,5 +130,5 @@ def as_entry(file: Entry | str) -> Entry:
 
 
 def _bad(error: OSError, most: int) -> BadImage:
-    bad = why_unread(error, most)
+    bad = as_bad_image(error, most)
     return BadImage("fetch_failed", bad.reason) if isinstance(error, ReadFailed) else bad

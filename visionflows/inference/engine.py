@@ -21,13 +21,13 @@ from visionflows.errors import ModelError
 from visionflows.evaluation.calibration import calibrated
 from visionflows.evaluation.outliers import read_bank
 from visionflows.images.decode_options import Decoding
-from visionflows.images.memory_limits import MAX_PIXELS, Memory
+from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.open import open_image
-from visionflows.images.resize import resized
+from visionflows.images.resize import resize_image
 from visionflows.inference.decoding import Batch, Decoded, Decoder, Row
 from visionflows.models.artifact import Model, selfcheck_images
 from visionflows.storage.base import Storage
-from visionflows.system import computing
+from visionflows.system import engine_versions
 
 log = logging.getLogger("visionflows.inference")
 
@@ -126,10 +126,12 @@ class Engine(abc.ABC):
         self.model, self.settings, self.precision = model, settings, precision
         self.batch_size = settings.batch_size or batch_size
         self.workers = settings.workers or workers
-        memory = Memory(settings.max_pixels, self.workers, self.locks)
+        memory = MemoryLimits(settings.max_pixels, self.workers, self.locks)
         shape = model.info.image_size, model.info.resize
-        self.opening = model.info.opening(settings.decode)
-        self.decoder = Decoder(self.batch_size, *shape, settings.max_pixels, memory, self.opening)
+        self.decode_options = model.info.decode_options(settings.decode)
+        self.decoder = Decoder(
+            self.batch_size, *shape, settings.max_pixels, memory, self.decode_options
+        )
         self.decoder.exif, self.decoder.find_duplicates = settings.exif, settings.find_duplicates
         self.bank = read_bank(model)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
@@ -148,12 +150,12 @@ class Engine(abc.ABC):
     @property
     def versions(self) -> dict[str, str]:
         """The versions of what decodes and computes."""
-        return computing(self.libraries)
+        return engine_versions(self.libraries)
 
     @property
     def decode_overruled(self) -> bool:
         """Whether large images are decoded otherwise than the model was trained with."""
-        return self.opening != self.model.info.opening()
+        return self.decode_options != self.model.info.decode_options()
 
     @property
     def temperature(self) -> float:
@@ -193,7 +195,7 @@ class Engine(abc.ABC):
         images, expected = selfcheck_images(self.model)
         side, method = self.decoder.side, self.decoder.resize
         pixels = np.stack(
-            [np.asarray(resized(open_image(image), side, method)) for image in images]
+            [np.asarray(resize_image(open_image(image), side, method)) for image in images]
         )
         difference = float(np.abs(self.probabilities(pixels) - expected).max())
         if not difference <= TOLERANCES[self.precision]:

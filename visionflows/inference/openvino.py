@@ -25,7 +25,7 @@ from visionflows.inference.cpu_streams import StreamsEngine, first, padded
 from visionflows.inference.engine import Answers, EngineSettings
 from visionflows.inference.precision_policy import precision_of
 from visionflows.models.artifact import INT8, ONNX, Model
-from visionflows.system import instructions
+from visionflows.system import cpu_features
 
 if TYPE_CHECKING:
     from openvino import Core
@@ -170,7 +170,7 @@ class OpenVinoEngine(StreamsEngine):
 
 def kernels() -> dict[str, str]:
     """What computes int8 and bfloat16 natively here, such as `openvino avx512_bf16`; or empty."""
-    found, known = instructions(), core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found, known = cpu_features(), core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     native: dict[str, str] = {}
     for precision, (name, ways) in _NATIVE.items():
         way = next((way for way in ways if way in found and name in known), "")

@@ -24,8 +24,8 @@ from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.base import Storage
-from visionflows.storage.local_cache import forget, local_copy
-from visionflows.versioned_json import NewerError, NotSoError
+from visionflows.storage.local_cache import copy_to_cache, remove_copy
+from visionflows.versioned_json import NewerVersionError, SchemaError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,9 +98,9 @@ def read_info(where: Storage, text: bytes) -> ModelInfo:
     """What the model.json of a bundle says. Raises ModelError where it is not so."""
     try:
         return ModelInfo.read(text)
-    except NewerError as error:
+    except NewerVersionError as error:
         raise ModelError(f"{where}: {error}") from error
-    except NotSoError as error:
+    except SchemaError as error:
         raise ModelError(f"{where}/model.json: {error}; publish the model again") from error
 
 
@@ -117,13 +117,13 @@ def _checked(model: Model, text: bytes) -> Model:
         if name in (*_SCORING_FILES, VALIDATION, OUTLIERS, ONNX, *INT8)
         or name.startswith("selfcheck/")
     }
-    files = local_copy(model.storage, needed, text, model.digest)
+    files = copy_to_cache(model.storage, needed, text, model.digest)
     try:
         for name, sha256 in needed.items():
             _check_file(files, name, sha256)
     except ModelError:
         if files is not model.storage:
-            forget(model.digest)  # the next run brings it anew
+            remove_copy(model.digest)  # the next run brings it anew
         raise
     return dataclasses.replace(model, copy=files)
 

@@ -9,12 +9,12 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from visionflows.versioned_json import Count, Part
+from visionflows.versioned_json import Count, JsonObject
 
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Open(Part):
+class Open(JsonObject):
     """A part that may hold more than is known of it here."""
 
     model_config = ConfigDict(extra="allow")

@@ -26,14 +26,14 @@ from visionflows.models.references import is_name, version_in
 from visionflows.models.schema import Name
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
-from visionflows.versioned_json import NotSoError, Stored
+from visionflows.versioned_json import SchemaError, VersionedJson
 
 log = logging.getLogger("visionflows.models")
 
 _FOLDER = "promotions"
 
 
-class Promotion(Stored):
+class Promotion(VersionedJson):
     """What a promotion did: `alias` meant `before` until then (empty: nothing), `version` since.
 
     `when` is ISO 8601 in UTC. `by` is user@host where a person did it; else `flow_run` is the id
@@ -107,7 +107,7 @@ def promotions(name: str, store: str | Path) -> list[Promotion]:
             if isinstance(data, OSError):
                 raise data
             found.append(Promotion.read(data))
-        except (NotSoError, OSError) as error:
+        except (SchemaError, OSError) as error:
             log.warning("%s/%s: no record of a promotion: %s", where, entry.name, error)
     return found[::-1]
 

@@ -26,14 +26,14 @@ from visionflows.models.metrics_schema import (
     Outliers,
     Precision,
 )
-from visionflows.storage.base import name_fault
-from visionflows.versioned_json import Count, NotSoError, Sha256, Stored
+from visionflows.storage.base import invalid_name_reason
+from visionflows.versioned_json import Count, SchemaError, Sha256, VersionedJson
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 def _file_name(name: str) -> str:
-    fault = name_fault(name)
+    fault = invalid_name_reason(name)
     if fault:
         raise ValueError(f"{name!a} {fault}")
     return name
@@ -133,7 +133,7 @@ class Training(Open):
     seconds: float = 0.0
 
 
-class ModelInfo(Stored):
+class ModelInfo(VersionedJson):
     """model.json. Of a draft `files` is not known yet; what is missing beside it has a default."""
 
     model_config = ConfigDict(extra="allow")
@@ -147,7 +147,7 @@ class ModelInfo(Stored):
     image_size: int = Field(ge=1, le=4096)
     resize: ResizeMethod
     exif: str = ""
-    # How files become pixels (images.opening): the defaults are what models from before saw.
+    # How files become pixels (images.decode_options): the defaults are what models from before saw.
     transparency: Transparency = "dropped"
     depth: Depth = "guessed"
     decode: Decode = "full"
@@ -170,10 +170,10 @@ class ModelInfo(Stored):
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """What a published model.json says. Raises NotSoError."""
+        """What a published model.json says. Raises SchemaError."""
         info = super().read(data)
         if "files" not in info.model_fields_set:
-            raise NotSoError("lacks files")
+            raise SchemaError("lacks files")
         return info
 
     def with_onnx(self, found: dict[str, Any]) -> Self:
@@ -203,7 +203,7 @@ class ModelInfo(Stored):
         told = {"parent": parent, "flow_run": flow_run}
         return self.model_copy(update={"lineage": Lineage.model_validate(told)})
 
-    def opening(self, decoding: Decoding = "auto") -> DecodeOptions:
+    def decode_options(self, decoding: Decoding = "auto") -> DecodeOptions:
         """How files become pixels; `decoding` overrules how large ones are decoded."""
         decode = self.decode if decoding == "auto" else decoding
         side = self.image_size if decode == "scaled" else None

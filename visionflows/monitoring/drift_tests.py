@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from visionflows.evaluation.statistics import RARE, Share, chance
-from visionflows.images.image_status import SEEN
+from visionflows.images.image_status import SCORED_STATUSES
 
 NEVER = 2.0  # a gap that nothing has
 FEW = 20  # files: fewer say nothing
 FEW_BAD = 5  # failures or outliers: likewise
 _MOVED = 3  # kinds that are named
-_GOOD = {"statuses": SEEN, "outliers": ("False",)}  # the kinds that are not bad
+_GOOD = {"statuses": SCORED_STATUSES, "outliers": ("False",)}  # the kinds that are not bad
 
 Counts = Mapping[str, int]
 

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from visionflows.storage.base import Entry, Storage
-from visionflows.versioned_json import Count, NotSoError, Part, Sha256, Stored
+from visionflows.versioned_json import Count, JsonObject, SchemaError, Sha256, VersionedJson
 
 log = logging.getLogger("visionflows.history")
 
@@ -27,7 +27,7 @@ Counts = dict[str, Count]
 _NO_MARKS = str.maketrans("", "", "-:.")
 
 
-class Tally(Part):
+class Tally(JsonObject):
     """How many files there are of each kind. `confidence` is in twentieths from 0 (`19`: 0.95 and
     more), `sizes` and `pixels` in powers of two: `20` for 2**19 to 2**20 - 1 bytes, or pixels.
 
@@ -66,7 +66,7 @@ class Tally(Part):
         return middles / total if (total := sum(counts.values())) else None
 
 
-class Fresh(Part):
+class Fresh(JsonObject):
     """What is new in a part: by which run it was written, and the rows that run has computed for
     it; `contents` changes with any of their names and files."""
 
@@ -75,7 +75,7 @@ class Fresh(Part):
     tally: Tally
 
 
-class Finding(Part):
+class Finding(JsonObject):
     """One thing that was looked at: against `nights` nights of `files` files, or validation.
 
     `effect` is a share of the files, and warns from `threshold` on (None: it is only told);
@@ -95,7 +95,7 @@ class Finding(Part):
     said: str
 
 
-class Drift(Part):
+class Drift(JsonObject):
     """What a night was found to be, beside those before it; `night` is when it began."""
 
     run_record: str
@@ -114,7 +114,7 @@ class Drift(Part):
         return next(named, None)
 
 
-class RecordedModel(Part):
+class RecordedModel(JsonObject):
     """The model of a night."""
 
     name: str
@@ -122,7 +122,7 @@ class RecordedModel(Part):
     digest: str
 
 
-class Audit(Part):
+class Audit(JsonObject):
     """The accuracy that people found in a random sample of a night's rows, with its interval."""
 
     accuracy: float
@@ -131,7 +131,7 @@ class Audit(Part):
     images: Count
 
 
-class RunRecord(Stored):
+class RunRecord(VersionedJson):
     """A record of a night; `started` and `ended` are ISO 8601 in UTC, with milliseconds.
 
     `contents` is the digest of its model and files, and `runs` are all those whose parts lay in the
@@ -216,7 +216,7 @@ def read_run_records(output: Storage) -> list[RunRecord]:
             if isinstance(data, OSError):
                 raise data
             run_records.append(RunRecord.read(data))
-        except (NotSoError, OSError) as error:
+        except (SchemaError, OSError) as error:
             log.warning("%s/%s: no record of a night: %s", there, name, error)
     return run_records
 
@@ -238,7 +238,7 @@ def keep(output: Storage, run_record: RunRecord) -> None:
 
 def note_audit(output: Storage, name: str, audit: Audit) -> RunRecord:
     """A record with what people found of its night, which is kept. Raises FileNotFoundError,
-    NotSoError."""
+    SchemaError."""
     run_record = RunRecord.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
     keep(output, run_record)
     return run_record

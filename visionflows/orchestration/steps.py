@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from visionflows.errors import SettingsError
 from visionflows.orchestration import server
 from visionflows.orchestration.error_translation import plainly
-from visionflows.orchestration.flow_runs import run_name, in_run
+from visionflows.orchestration.flow_runs import in_run, run_name
 from visionflows.orchestration.heartbeat import unmarked, watched
 from visionflows.orchestration.logs import log_to_run
 from visionflows.orchestration.url_redaction import hidden, whole

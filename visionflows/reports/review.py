@@ -27,8 +27,8 @@ from visionflows.review.corrections import COLUMNS, Correction
 from visionflows.review.sampling import Picked, Sample, Why, sample_of
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
-from visionflows.storage.prefetch import ahead
-from visionflows.system import decoders
+from visionflows.storage.prefetch import prefetch
+from visionflows.system import decoder_count
 
 SIDE = 320  # pixels of a picture's longest side
 DIGITS = 9  # classes that have a digit each; of more, the likeliest have
@@ -95,7 +95,7 @@ def _pictures(rows: list[Picked], source: Storage) -> Iterator[Shown | None]:
             return None
 
     found = contents(source, (row.path for row in rows))
-    return ahead(made, zip(rows, found, strict=True), decoders())
+    return prefetch(made, zip(rows, found, strict=True), decoder_count())
 
 
 def review_page(review: Review) -> str:

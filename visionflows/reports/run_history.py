@@ -11,7 +11,7 @@ import datetime
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from visionflows.images.image_status import SEEN
+from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.monitoring.run_records import RunRecord
 from visionflows.reports.page import page, percent
 
@@ -121,7 +121,7 @@ def share_of(label: str, labels: Sequence[str]) -> Measure:
 
 def _failed(run_record: RunRecord) -> float | None:
     found = run_record.tally.found
-    good = sum(run_record.tally.statuses.get(status, 0) for status in SEEN)
+    good = sum(run_record.tally.statuses.get(status, 0) for status in SCORED_STATUSES)
     return (found - good) / found if found else None
 
 

@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from visionflows.images.image_status import SEEN
+from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.reports.page import page, percent
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.scoring.schema import Counts, RunResult
@@ -159,5 +159,5 @@ def _scored_headline(counts: Counts, by_label: list[tuple[str, int]]) -> str:
 
 
 def _by_status(counts: Counts) -> str:
-    failed = (item for item in counts.by_status.items() if item[0] not in SEEN)
+    failed = (item for item in counts.by_status.items() if item[0] not in SCORED_STATUSES)
     return ", ".join(f"{count:,} {status}" for status, count in failed)

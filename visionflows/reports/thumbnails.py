@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.image_status import BadImage
-from visionflows.images.memory_limits import MAX_PIXELS, memory_of_process
+from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
 from visionflows.images.open import open_image
 from visionflows.storage.base import LISTED, Entry, Storage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 
 THUMBNAIL = 160  # pixels of the longest side
 
@@ -41,8 +41,8 @@ def content(source: Storage, path: str) -> bytes:
 
 def contents(source: Storage, paths: Iterable[str]) -> Iterator[bytes | OSError]:
     """The same of several, in order; what `content` raises stands for one that is not there."""
-    entries = (Entry(name_of(path), 0, LISTED) for path in paths)
-    return source.read_many(entries, memory_of_process(MAX_PIXELS).encoded)
+    entries = (Entry(decode_name(path), 0, LISTED) for path in paths)
+    return source.read_many(entries, shared_memory_limits(MAX_PIXELS).encoded)
 
 
 def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:
@@ -51,7 +51,7 @@ def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:
     Raises BadImage.
     """
     # Of photos no more than that needs is decoded.
-    small = open_image(data, opening=DecodeOptions(side=side // 2)).convert("RGB")
+    small = open_image(data, decode_options=DecodeOptions(side=side // 2)).convert("RGB")
     small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)

@@ -22,10 +22,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from visionflows.errors import StorageError, TableError, one_line
-from visionflows.storage import file_in, is_local, open_storage
+from visionflows.storage import is_local, open_storage, split_location
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 
 log = logging.getLogger("visionflows.corrections")
 
@@ -72,7 +72,7 @@ class Correction(NamedTuple):
     @property
     def locations(self) -> list[Storage]:
         """Where the file may lie: at its path from the root, or from beside the corrections."""
-        root = name_of(self.root) if is_local(self.root) else self.root
+        root = decode_name(self.root) if is_local(self.root) else self.root
         return [open_storage(where) for where in dict.fromkeys((root, self.beside)) if where]
 
 
@@ -132,7 +132,7 @@ def _row(where: str, line: dict[str, str], beside: str) -> Correction:
         raise TableError(f"{where}: {told} has {_odd(answer, label)}")
     if drawn and not drawn.isdecimal():
         raise TableError(f"{where}: drawn is {one_line(drawn)!r}; write a number, or nothing")
-    root = cells["root"] or (text_of(beside) if is_local(beside) else beside)
+    root = cells["root"] or (encode_name(beside) if is_local(beside) else beside)
     return Correction(
         *(cells["path"], cells["sha256"].lower(), label, answer),
         *(cells["was"], cells["confidence"], cells["why"], int(drawn or 0)),
@@ -151,7 +151,7 @@ def _odd(answer: str, label: str) -> str:
 def _of(where: str) -> Iterator[Correction]:
     files = [where] if where.lower().endswith(".csv") else _in_folder(where)
     for file in files:
-        folder, name = file_in(file)
+        folder, name = split_location(file)
         try:
             data = folder.read(name)
         except FileNotFoundError as error:

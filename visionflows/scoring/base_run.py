@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from visionflows.errors import StorageError, TooManyBadError
-from visionflows.images.formats import listed
+from visionflows.images.formats import format_counts
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.input_source import Source
@@ -34,7 +34,7 @@ from visionflows.scoring.work_list import Inventory, begin_inventory, check_room
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import drop_if_empty
-from visionflows.system import versions
+from visionflows.system import library_versions
 
 log = logging.getLogger("visionflows.predict")
 
@@ -180,7 +180,7 @@ class Run(abc.ABC):
             started=self.started.isoformat(timespec="seconds"),
             ended=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             files=files,
-            versions=versions(),
+            versions=library_versions(),
         )
         self.history = History(self.output, self.engine.model)
         return self.history.judged(told, self.job.run, counts.gathered)
@@ -257,7 +257,7 @@ class Run(abc.ABC):
             line += f"; {listing.kept} rows taken over, {found.earlier.changed} files changed"
             line += f", {found.earlier.vanished} vanished"
         if found.ignored_by_ending:
-            line += f"; no pictures: {listed(found.ignored_by_ending)}"
+            line += f"; no pictures: {format_counts(found.ignored_by_ending)}"
         for one in (line, *self._input.skipped.lines()):
             log.info("%s", one)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from visionflows.errors import RunError
-from visionflows.images.image_status import SEEN, STATUSES
+from visionflows.images.image_status import SCORED_STATUSES, STATUSES
 from visionflows.scoring.new_rows import Gathered
 from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 
@@ -37,7 +37,7 @@ class RunCounter:
 
     @property
     def failed(self) -> int:
-        return sum(self.by_status[status] for status in STATUSES if status not in SEEN)
+        return sum(self.by_status[status] for status in STATUSES if status not in SCORED_STATUSES)
 
     def add(self, cells: list[str], kept: bool = False) -> None:
         """Enter the row of a file."""
@@ -48,7 +48,7 @@ class RunCounter:
             self.by_label[label] += 1
             bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             self.histogram[bin_] += 1
-        if status in SEEN:
+        if status in SCORED_STATUSES:
             self.flags.update(name for name, at in self._columns.items() if cells[at] == "True")
 
     def add_record(self, record: Record) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from visionflows.images.near_duplicates import BYTES, array_of, first_duplicate
+from visionflows.images.near_duplicates import BYTES, first_duplicate, signature_array
 from visionflows.models.artifact import Model
 from visionflows.scoring.schema import DuplicateCounts
 
@@ -35,7 +35,7 @@ class DuplicateFinder:
         files = [*csv.DictReader(io.StringIO(model.files.read("files.csv").decode(), newline=""))]
         self._training = [file["path"] for file in files]
         self._known = _digests(file["sha256"] for file in files)
-        self._theirs = array_of(file.get("signature", "") for file in files)
+        self._theirs = signature_array(file.get("signature", "") for file in files)
         if files and "signature" not in files[0]:
             log.info("%s: is from before look-alikes were: only its own bytes are told", model.name)
         self._signatures, self._contents = bytearray(), bytearray()
@@ -45,7 +45,7 @@ class DuplicateFinder:
         """Take the rows of a part, and the sha256 of each one's file."""
         for cells, sha256 in zip(rows, contents, strict=True):
             if cells[1] == "ok":
-                self._signatures += array_of([cells[self._columns[1]]]).tobytes()
+                self._signatures += signature_array([cells[self._columns[1]]]).tobytes()
                 self._contents += bytes.fromhex(sha256)[:_DIGEST]
 
     def counts(self) -> DuplicateCounts:

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 
 from visionflows.errors import RunError, StorageError, one_line
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import file_in, is_local, open_storage
-from visionflows.storage.base import LISTED, Entry, Skipped, Storage, name_fault
+from visionflows.storage import is_local, open_storage, split_location
+from visionflows.storage.base import LISTED, Entry, SkippedFiles, Storage, invalid_name_reason
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
-from visionflows.versioned_json import NotSoError
+from visionflows.storage.name_encoding import decode_name, encode_name
+from visionflows.versioned_json import SchemaError
 
 LISTS = (".csv", ".txt")
 GENERATIONS = 20  # lists of lists of failures that are followed back to where their names begin
@@ -34,11 +34,11 @@ class Source:
 
     def __init__(self, text: str):
         self._listed: list[Entry] | None = None
-        self.skipped = Skipped()  # what the listing passes over, and was closed to us
+        self.skipped = SkippedFiles()  # what the listing passes over, and was closed to us
         if _is_list(text):
-            beside, name = file_in(text)
+            beside, name = split_location(text)
             self.storage, self._listed = named_in(text)
-            self.text = f"{absolute(beside).rstrip('/')}/{text_of(name)}"
+            self.text = f"{absolute(beside).rstrip('/')}/{encode_name(name)}"
         else:
             self.storage = open_storage(text)
             self.text = absolute(self.storage)
@@ -87,13 +87,13 @@ class Source:
 def absolute(where: Storage) -> str:
     """A place as text that means the same from any folder."""
     if isinstance(where, LocalStorage):
-        return text_of(os.path.abspath(where.root))
+        return encode_name(os.path.abspath(where.root))
     return str(where)
 
 
 def placed(told: str) -> Storage:
     """The place that `absolute` told."""
-    return open_storage(name_of(told) if is_local(told) else told)
+    return open_storage(decode_name(told) if is_local(told) else told)
 
 
 def same_input(told: str, ours: str) -> bool:
@@ -110,7 +110,7 @@ def _is_list(text: str) -> bool:
 
 def named_in(where: str) -> tuple[Storage, list[Entry]]:
     """The place and the files that a list names, sorted. Raises PlaceError naming a bad line."""
-    beside, name = file_in(where)
+    beside, name = split_location(where)
     try:
         data = beside.read(name)
     except FileNotFoundError as error:
@@ -120,16 +120,16 @@ def named_in(where: str) -> tuple[Storage, list[Entry]]:
     except OSError as error:
         raise StorageError(f"{where}: cannot be read ({error.strerror}); name another") from error
     root = _root_of(beside, 0)
-    rule = name_fault if isinstance(root, LocalStorage) else _key_fault
+    rule = invalid_name_reason if isinstance(root, LocalStorage) else _key_fault
     read = _csv_lines if where.lower().endswith(".csv") else _txt_lines
     names = set()
     for line, text in read(where, _decoded(where, data)):
-        fault = "has no path" if text is None else rule(name_of(text))
+        fault = "has no path" if text is None else rule(decode_name(text))
         if text is None or fault:
             shown = one_line("" if text is None else ascii(text))
             raise StorageError(f"{where}: line {line}: {shown} {fault}; mend that line")
-        names.add(name_of(text))
-    return root, [Entry(name, 0, LISTED) for name in sorted(names, key=text_of)]
+        names.add(decode_name(text))
+    return root, [Entry(name, 0, LISTED) for name in sorted(names, key=encode_name)]
 
 
 def _key_fault(key: str) -> str | None:
@@ -175,10 +175,10 @@ def _root_of(beside: Storage, generation: int) -> Storage:
         run = RunResult.read(beside.read("run.json"))
     except FileNotFoundError:
         return beside
-    except NotSoError as error:
+    except SchemaError as error:
         raise StorageError(
             f"{beside}/run.json: {error}; remove it, or run that run again"
         ) from error
     if not run.root and _is_list(run.input) and generation < GENERATIONS:
-        return _root_of(file_in(run.input)[0], generation + 1)
+        return _root_of(split_location(run.input)[0], generation + 1)
     return placed(run.root or run.input)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from visionflows.hashing import sha256_of
 from visionflows.storage.base import Entry
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 
 class Kept(NamedTuple):
@@ -154,7 +154,7 @@ class Listing:
         last = ""
         for file in files:
             if not sorted_:
-                self.unsorted = (text := text_of(file.entry.name)) < last
+                self.unsorted = (text := encode_name(file.entry.name)) < last
                 last = text
             if self.goes_on() and self.unsorted:
                 return
@@ -204,4 +204,4 @@ def outside(entries: Iterable[Entry], folder: str | None) -> Iterator[Entry]:
 
 def sort_key(entry: Entry) -> str:
     """What a listing is sorted by: the text of the whole name."""
-    return text_of(entry.name)
+    return encode_name(entry.name)

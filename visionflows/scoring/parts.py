@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from visionflows.errors import RunError, StorageError
 from visionflows.hashing import sha256_of
-from visionflows.images.image_status import SEEN, STATUSES
+from visionflows.images.image_status import SCORED_STATUSES, STATUSES
 from visionflows.inference.decoding import Row
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.job import Job
@@ -26,9 +26,9 @@ from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.new_rows import News
 from visionflows.scoring.row_formatting import cells_of
 from visionflows.scoring.schema import Computed, Record
-from visionflows.storage.base import LISTED, MISSING, Entry, Storage, certain
-from visionflows.storage.name_encoding import text_of
-from visionflows.versioned_json import NotSoError
+from visionflows.storage.base import LISTED, MISSING, Entry, Storage, identifies_content
+from visionflows.storage.name_encoding import encode_name
+from visionflows.versioned_json import SchemaError
 
 KINDS = ("json", "csv", "files")
 _REFUSED = ("unreadable", "too_large")
@@ -84,7 +84,7 @@ def _whole(contents: list[bytes | None]) -> Whole | None:
     try:
         record = Record.read(written)
         found = list(_marks(marks, record))
-    except (NotSoError, ValueError):
+    except (SchemaError, ValueError):
         return None
     told = record.sha256 == sha256_of(data) and len(found) == record.counts.found
     if record.files is not None:
@@ -124,7 +124,7 @@ def is_of(whole: Whole, job: Job) -> bool:
         rows = list(rows_of(whole.data))
         for cells, mark in zip(rows, whole.marks, strict=True):
             labels = job.classes if cells[1] == "ok" else ("",)
-            named = cells[0] == text_of(mark.name) and cells[2] in labels
+            named = cells[0] == encode_name(mark.name) and cells[2] in labels
             if len(cells) != len(header) or cells[1] not in STATUSES or not named:
                 return False
             counts.add(cells)
@@ -146,7 +146,7 @@ def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) ->
     gone or could not be brought, or for which memory was short.
     """
     _, status, _, _, error, *_ = cells
-    if status in SEEN or not mark.sha256:
+    if status in SCORED_STATUSES or not mark.sha256:
         return bool(mark.sha256)
     short = any(word in error for word in _OF_MEMORY)
     return status in _REFUSED and by.versions == ours.versions and not short
@@ -155,7 +155,7 @@ def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) ->
 def may_stay(whole: Whole, files: list[File], ours: Computed) -> bool:
     """Whether all rows of a part say something of the bytes, or of files that are still missing."""
     return all(
-        cells[1] in SEEN
+        cells[1] in SCORED_STATUSES
         or entry.version == MISSING
         or says_of_bytes(cells, mark, whole.record.computed[mark.by], ours)
         for cells, mark, (entry, *_) in zip(rows_of(whole.data), whole.marks, files, strict=True)
@@ -189,7 +189,7 @@ def still_holds(whole: Whole, files: list[File], source: Storage) -> bool:
 def same_version(entry: Entry, mark: Mark) -> bool:
     """Whether a file is the one a mark is of, without a look at its content."""
     told = (entry.size, entry.version) == (mark.size, mark.version)
-    return told and certain(entry.version)
+    return told and identifies_content(entry.version)
 
 
 def other_size(entry: Entry, mark: Mark) -> bool:
@@ -259,7 +259,7 @@ def _paired(
         row = next(scored, None)
         if row is None or row.name != entry.name:
             raise RunError(
-                f"shard {shard.index}: no row for {text_of(entry.name)}; nothing written"
+                f"shard {shard.index}: no row for {encode_name(entry.name)}; nothing written"
             )
         yield cells_of(row, job), Mark(*entry, row.sha256, 0)
     if next(scored, None) is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
-from visionflows.storage import file_in
+from visionflows.storage import split_location
 
 
 def predict(images: Iterable[str], engine: Engine) -> Iterator[Row]:
@@ -18,6 +18,6 @@ def predict(images: Iterable[str], engine: Engine) -> Iterator[Row]:
     What cannot be read is a row that says so. Raises PlaceError where a bucket cannot be used.
     """
     for image in images:
-        where, name = file_in(image)
+        where, name = split_location(image)
         for rows in engine.stream(where, [[name]]):
             yield from (row._replace(name=image) for row in rows)

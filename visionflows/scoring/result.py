@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from visionflows.errors import RunError
 from visionflows.evaluation.thresholds import believed
-from visionflows.hashing import Digested
-from visionflows.images.image_status import SEEN
+from visionflows.hashing import HashingWriter
+from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.models.artifact import Model
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
@@ -38,7 +38,7 @@ from visionflows.scoring.schema import (
 )
 from visionflows.scoring.spreadsheet import SIGNATURE, as_text
 from visionflows.storage.base import Storage
-from visionflows.versioned_json import NotSoError
+from visionflows.versioned_json import SchemaError
 
 log = logging.getLogger("visionflows.result")
 
@@ -61,7 +61,7 @@ def read_result(output: Storage, folder: str = "") -> RunResult | None:
         return RunResult.read(output.read(f"{folder}run.json"))
     except FileNotFoundError:
         return None
-    except (NotSoError, IsADirectoryError) as error:
+    except (SchemaError, IsADirectoryError) as error:
         log.warning("%s/%srun.json: %s; it counts as none", output, folder, error)
         return None
 
@@ -169,7 +169,7 @@ def finish(output: Storage, run: RunResult) -> None:
 
 def _write(output: Storage, name: str, lines: Iterable[bytes]) -> WrittenFile:
     with output.open_write(name) as target:
-        file = Digested(target)
+        file = HashingWriter(target)
         for some in lines:
             file.write(some)
     return WrittenFile(bytes=file.size, sha256=file.sha256)
@@ -193,7 +193,7 @@ def _failures(output: Storage, job: Job, listing: Listing) -> Iterator[list[str]
     for _, whole in _parts(output, job, listing):
         if whole.record.counts.failed:
             for row in rows_of(whole.data):
-                if row[1] not in SEEN:
+                if row[1] not in SCORED_STATUSES:
                     yield [row[0], row[1], row[4]]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from visionflows.hashing import sha256_of
-from visionflows.images.image_status import SEEN
+from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.scoring.input_source import same_input
 from visionflows.scoring.job import Job, digests_of
 from visionflows.scoring.listing import File, Kept, sort_key
@@ -30,7 +30,7 @@ from visionflows.scoring.parts import (
 from visionflows.scoring.schema import Computed, Plan
 from visionflows.scoring.shards import begun
 from visionflows.storage.base import MISSING, Entry, Storage
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 log = logging.getLogger("visionflows.carry")
 
@@ -90,7 +90,7 @@ class Earlier:
     def as_it_was(self, entry: Entry) -> File:
         """A file as it was, with its row, where the network saw it; else to be scored."""
         old = self._of(sort_key(entry))
-        if old is None or old.kept.cells[1] not in SEEN or not old.mark.sha256:
+        if old is None or old.kept.cells[1] not in SCORED_STATUSES or not old.mark.sha256:
             return File(entry)
         return File(Entry(*old.mark[:3]), old.kept)
 
@@ -134,9 +134,9 @@ class Earlier:
             if whole is None or whole.record.job not in digests or not is_of(whole, self.job):
                 continue
             # Of a run that died while it listed, and another after it: names may overlap.
-            if whole.marks and text_of(whole.marks[0].name) <= last:
+            if whole.marks and encode_name(whole.marks[0].name) <= last:
                 continue
-            last = text_of(whole.marks[-1].name) if whole.marks else last
+            last = encode_name(whole.marks[-1].name) if whole.marks else last
             by = [self._maker(computed) for computed in _makers(whole)]
             for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True):
                 kept = Kept(cells, mark.sha256, by[mark.by])

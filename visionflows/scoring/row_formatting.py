@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from visionflows.inference.decoding import Row
 from visionflows.scoring.job import COLUMNS, Job
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 _ODD = "not the kind of picture that the model was trained on: oddness {}, and 1 is the most"
 
 
 def cells_of(row: Row, job: Job) -> list[str]:
     """A row as text. Six decimals: a float32 softmax has about seven digits to give."""
-    path = text_of(row.name)
+    path = encode_name(row.name)
     if row.status != "ok" or row.probabilities is None:
         blank = len(job.header) - len(COLUMNS)
         return [path, row.status, "", "", row.error, *("" for _ in range(blank))]

@@ -50,7 +50,7 @@ def _pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
     info = model.info
     try:
         data = content(source, path)
-        return pixels(data, info.image_size, info.resize, opening=info.opening())
+        return pixels(data, info.image_size, info.resize, decode_options=info.decode_options())
     except (BadImage, OSError):
         return None
 

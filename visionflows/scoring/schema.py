@@ -12,13 +12,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from visionflows.images.image_status import Status
 from visionflows.monitoring.run_records import Drift, Fresh
-from visionflows.versioned_json import Count, Part, Sha256, Stored
+from visionflows.versioned_json import Count, JsonObject, Sha256, VersionedJson
 
 HISTOGRAM_BINS = 20
 FAILED = "failed/"  # where a run that failed leaves what it has, beside the last good result
 
 
-class JobSettings(Part):
+class JobSettings(JsonObject):
     """The settings that show in a row, or in how rows are cut into parts."""
 
     precision: str
@@ -36,7 +36,7 @@ class JobSettings(Part):
     reject_outliers: bool | None = None  # and whether odd ones have no label
 
 
-class Plan(Stored):
+class Plan(VersionedJson):
     """parts/plan.json: the job that an output is being filled for; `job` is its digest.
 
     While the input is still being listed, `listing` is empty, and no file counted. In version 1
@@ -55,7 +55,7 @@ class Plan(Stored):
     job: Sha256
 
 
-class Counts(Part):
+class Counts(JsonObject):
     """The books: how many files were found, and what became of each. They balance.
 
     `rejected` are pictures of another kind that were to have no label: seen, and no failure.
@@ -81,7 +81,7 @@ class Counts(Part):
         return self
 
 
-class Computed(Part):
+class Computed(JsonObject):
     """What computed a row: where one of these differs, the last digits of rows may."""
 
     device: str
@@ -102,7 +102,7 @@ class Share(Computed):
     parts: str
 
 
-class Record(Stored):
+class Record(VersionedJson):
     """parts/part-00000.json: that the part beside it is whole, and its share of the books.
 
     `sha256` is that of its .csv, `files` that of its .files, where each file is said to be
@@ -134,7 +134,7 @@ class RunCounts(Counts):
     vanished: Count = 0
 
 
-class RunModel(Part):
+class RunModel(JsonObject):
     """The model that a run scored with."""
 
     name: str
@@ -146,7 +146,7 @@ class RunModel(Part):
     storage: str
 
 
-class Review(Part):
+class Review(JsonObject):
     """What is left to people: trust.thresholds. `share_told` is their share of the validation
     images, which was told before the run; None is a class of which every row is."""
 
@@ -156,7 +156,7 @@ class Review(Part):
     together: tuple[str, ...] = ()
 
 
-class Timings(Part):
+class Timings(JsonObject):
     """Where a run's time went: seconds, those of each stage per 1,000 images, and what limits."""
 
     seconds: float
@@ -167,28 +167,28 @@ class Timings(Part):
     forwarded: Count
 
 
-class NodeTimings(Part):
+class NodeTimings(JsonObject):
     """What a node of a cluster did: files, and the seconds that its actors took for them."""
 
     files: Count
     seconds: float
 
 
-class DuplicateCounts(Part):
+class DuplicateCounts(JsonObject):
     """How many rows are of a picture of the training, and of one that is in a row before."""
 
     seen_in_training: Count
     duplicates: Count
 
 
-class WrittenFile(Part):
+class WrittenFile(JsonObject):
     """A file of a result."""
 
     bytes: Count
     sha256: Sha256
 
 
-class RunResult(Stored):
+class RunResult(VersionedJson):
     """run.json: what a run did, with what, and what it left; written last."""
 
     model_config = ConfigDict(extra="allow")  # as in model.json: others may have more to say

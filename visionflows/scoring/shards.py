@@ -25,7 +25,7 @@ from visionflows.scoring.result import finished, read_result
 from visionflows.scoring.schema import FAILED, Computed, Plan
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.base import Storage
-from visionflows.versioned_json import NotSoError
+from visionflows.versioned_json import SchemaError
 
 log = logging.getLogger("visionflows.shards")
 
@@ -44,7 +44,7 @@ def begun(output: Storage, folder: str = "parts") -> Plan | None:
         why = "its digest is not that of what it says"
     except FileNotFoundError:
         return None
-    except (NotSoError, IsADirectoryError) as error:
+    except (SchemaError, IsADirectoryError) as error:
         why = str(error)
     log.warning("%s/%s/plan.json: %s; it counts as none", output, folder, why)
     return None

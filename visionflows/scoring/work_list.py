@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError, RunError, StorageError
 from visionflows.hashing import sha256_of_file
-from visionflows.images.formats import Pictures
+from visionflows.images.formats import ImageFilter
 from visionflows.images.near_duplicates import BYTES
 from visionflows.scoring.input_source import Source, same_input
 from visionflows.scoring.job import Job
@@ -26,7 +26,7 @@ from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import begun
 from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 
 # What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
 BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
@@ -43,7 +43,7 @@ class Inventory:
     listing: Listing
     job: Job
     earlier: Earlier | None = None
-    pictures: Pictures | None = None
+    pictures: ImageFilter | None = None
     ignored: int = 0
     ignored_by_ending: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -78,7 +78,7 @@ def begin_inventory(
         return _to_retry(source, output, job, made)
     earlier = Earlier(output, source.storage, job, made) if settings.only_new else None
     listing = Listing(settings.shard_size)
-    pictures, entries = Pictures(source.storage.head), source.entries(sort, listing.goes_on)
+    pictures, entries = ImageFilter(source.storage.head), source.entries(sort, listing.goes_on)
     if not source.is_list:
         entries = outside(entries, inside(source.storage, output))
         entries = (entry for entry in entries if pictures(entry.name))
@@ -171,4 +171,4 @@ def _names(output: Storage, result: RunResult) -> Iterator[str]:
         )
     with output.open_read(name) as file:
         for row in csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")):
-            yield name_of(row["path"])
+            yield decode_name(row["path"])

@@ -189,9 +189,9 @@ def reach(where: str) -> Iterator[Finding]:
 def _reach_s3(where: str) -> Iterator[Finding]:
     """Whether a bucket's prefix can be listed, written, read and cleared: by trying."""
     try:
-        from visionflows.storage.access_check import probe
+        from visionflows.storage.access_check import check_access
 
-        for step, works, trouble in probe(where):
+        for step, works, trouble in check_access(where):
             said = "works" if works else trouble
             yield Finding("ok" if works else "FAIL", f"{where} {step}", said)
     except VisionflowsError as error:

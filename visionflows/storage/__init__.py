@@ -37,7 +37,7 @@ def open_storage(where: str | Path) -> Storage:
     raise SettingsError(f"{text}: {scheme}:// is not a place visionflows can use; name a folder")
 
 
-def file_in(where: str) -> tuple[Storage, str]:
+def split_location(where: str) -> tuple[Storage, str]:
     """The place that a file lies in, and its name there: of a path, or `s3://bucket/a/key`."""
     if is_local(where):
         folder, name = os.path.split(where.removeprefix("file://"))
@@ -57,7 +57,7 @@ def is_local(where: str | Path) -> bool:
     return "://" not in os.fspath(where) or os.fspath(where).startswith("file://")
 
 
-def cache() -> "LocalStorage":
+def open_cache() -> "LocalStorage":
     """Where copies of what lies elsewhere are kept on this machine."""
     folder = os.environ.get("VISIONFLOWS_CACHE") or "~/.cache/visionflows"
     return LocalStorage(Path(folder).expanduser().absolute())

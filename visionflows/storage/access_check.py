@@ -12,7 +12,7 @@ from visionflows.storage import open_storage
 from visionflows.storage.base import ReadFailed
 
 
-def probe(where: str) -> list[tuple[str, bool, str]]:
+def check_access(where: str) -> list[tuple[str, bool, str]]:
     """What was tried, whether it can be done, and what to do if not.
 
     Lists, writes a small file, reads it and deletes it. The first thing that concerns all of them

@@ -1,7 +1,7 @@
 """What every place can do, and what it says of a file: the ground that folders and buckets share.
 
-    from visionflows.storage.base import Entry, Place, ReadFailed, checked_name
-    checked_name("cats/1.jpg")                       # or a PlaceError, in one line
+    from visionflows.storage.base import Entry, Place, ReadFailed, validate_name
+    validate_name("cats/1.jpg")                       # or a PlaceError, in one line
 
 A place knows its files by names relative to it, with `/` between folders: what the file system
 says, or what a key has after its prefix. `visionflows.storage.name_encoding` turns a name into text that
@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import StorageError, one_line
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 MISSING = "missing"  # the version of an entry that was gone before its size could be read
 LISTED = "listed"  # the version of one that a list names, and that was not looked at
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     version: str
 
 
-def certain(version: str) -> bool:
+def identifies_content(version: str) -> bool:
     """Whether two files of this version are the same: a time alone (`@…`) does not say so."""
     return version not in ("", LISTED) and not version.startswith("@")
 
@@ -52,7 +52,7 @@ class ReadFailed(OSError):
     """A file that could not be brought: its bytes did not come, or are not those listed."""
 
 
-def imported(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes | OSError:
+def read_or_error(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes | OSError:
     """What `read` brings of a file, or what hinders it; over `most` bytes TooLarge, unread."""
     if most is not None and entry.size > most:
         return TooLarge(entry.size)
@@ -64,7 +64,7 @@ def imported(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes
         return out_of_memory()
 
 
-def hidden_as(part: str) -> str:
+def hidden_kind(part: str) -> str:
     """The kind of thing that a part of a name hides, such as `.*` or `@eaDir`; empty for none."""
     if part.startswith("."):
         return "" if part in (".", "..") else ".*"
@@ -75,7 +75,7 @@ def hidden_as(part: str) -> str:
     return _LEFT_BEHIND.get(name, ending)
 
 
-def name_fault(name: str) -> str | None:
+def invalid_name_reason(name: str) -> str | None:
     """Why a name cannot be one of a file in a place; None where it can.
 
     A key of a bucket may be such a name all the same: it is read as it was listed, and never
@@ -96,19 +96,19 @@ def name_fault(name: str) -> str | None:
     return None
 
 
-def checked_name(name: str) -> str:
+def validate_name(name: str) -> str:
     """The name, if it can be one of a file in a place: the one rule, for reading and writing.
 
     Raises PlaceError for one that is empty or absolute, or has an empty part, `.` or `..`.
     """
-    fault = name_fault(name)
+    fault = invalid_name_reason(name)
     if fault:
         raise StorageError(f"{one_line(ascii(name))}: no name of a file ({fault}); give another")
     return name
 
 
 @dataclasses.dataclass
-class Skipped:
+class SkippedFiles:
     """What a walk passed over: hidden files and folders, a count for each kind, whatever they
     hold; and folders closed to us, by their names, with what the system says of them.
     """
@@ -121,10 +121,10 @@ class Skipped:
         """Whether a part of a whole name hides it; counted once for the names of one folder,
         which follow each other."""
         parts = name.split("/")
-        at = next((at for at, part in enumerate(parts) if hidden_as(part)), None)
+        at = next((at for at, part in enumerate(parts) if hidden_kind(part)), None)
         if at is not None and parts[: at + 1] != self._last:
             self._last = parts[: at + 1]
-            self.hidden[hidden_as(parts[at])] += 1
+            self.hidden[hidden_kind(parts[at])] += 1
         return at is not None
 
     def lines(self) -> list[str]:
@@ -134,7 +134,7 @@ class Skipped:
             counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.hidden.items()))
             lines.append(f"passed over, as systems leave it or a dot hides it: {counts}")
         if self.closed:
-            first = [f"{text_of(name)} ({why})" for name, why in [*self.closed.items()][:3]]
+            first = [f"{encode_name(name)} ({why})" for name, why in [*self.closed.items()][:3]]
             first = [told if told.isprintable() else repr(told) for told in first]
             more = ", …" if len(self.closed) > 3 else ""
             lines.append(
@@ -150,7 +150,7 @@ class Storage(Protocol):
     def walk(
         self,
         keep: Callable[[str], bool] | None = None,
-        skipped: Skipped | None = None,
+        skipped: SkippedFiles | None = None,
         sort: bool = True,
     ) -> Iterator[Entry]: ...
     def entry(self, name: str) -> Entry: ...

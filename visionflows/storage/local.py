@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from visionflows.bounded_read import content_of
+from visionflows.bounded_read import read_bounded
 from visionflows.errors import LockedError, StorageError
-from visionflows.storage.base import Entry, Skipped, Storage, checked_name
+from visionflows.storage.base import Entry, SkippedFiles, Storage, validate_name
 from visionflows.storage.walk import version_of, walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
@@ -43,7 +43,7 @@ class LocalStorage:
 
     def path(self, name: str = "") -> Path:
         """Where a name lies on this machine; without one, the place itself. Raises PlaceError."""
-        return self.root / checked_name(name) if name else self.root
+        return self.root / validate_name(name) if name else self.root
 
     def sub(self, name: str) -> "LocalStorage":
         """The place of a folder in this one."""
@@ -52,7 +52,7 @@ class LocalStorage:
     def walk(
         self,
         keep: Callable[[str], bool] | None = None,
-        skipped: Skipped | None = None,
+        skipped: SkippedFiles | None = None,
         sort: bool = True,  # they come sorted anyway
     ) -> Iterator[Entry]:
         """Every file below, hidden ones left out, sorted by the text of its whole name.
@@ -67,21 +67,23 @@ class LocalStorage:
         if not os.path.isdir(self.root):
             what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
             raise StorageError(f"{self.root}: {what}; name the folder that holds the images")
-        yield from walk(os.fspath(self.root), "", keep or (lambda name: True), skipped or Skipped())
+        yield from walk(
+            os.fspath(self.root), "", keep or (lambda name: True), skipped or SkippedFiles()
+        )
 
     def entry(self, name: str) -> Entry:
         """What a walk says of one file. Raises as read does."""
-        status = os.stat(os.path.join(self.root, checked_name(name)))
+        status = os.stat(os.path.join(self.root, validate_name(name)))
         return Entry(name, status.st_size, version_of(status))
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises OSError as the system does, and PlaceError."""
-        with open(os.path.join(self.root, checked_name(name)), "rb") as file:
+        with open(os.path.join(self.root, validate_name(name)), "rb") as file:
             return file.read()
 
     def head(self, name: str, size: int) -> bytes:
         """The first `size` bytes of a file, fewer if it has fewer. Raises as read does."""
-        with open(os.path.join(self.root, checked_name(name)), "rb") as file:
+        with open(os.path.join(self.root, validate_name(name)), "rb") as file:
             return file.read(size)
 
     def read_many(
@@ -95,7 +97,7 @@ class LocalStorage:
         """
         for entry in entries:
             try:
-                yield content_of(os.path.join(self.root, checked_name(entry.name)), most)
+                yield read_bounded(os.path.join(self.root, validate_name(entry.name)), most)
             except OSError as error:
                 yield error
             except StorageError as error:  # no name that a file here could have
@@ -113,7 +115,7 @@ class LocalStorage:
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to fill; it appears under `name` when the block ends well, else not at all."""
-        target = self.path(checked_name(name))
+        target = self.path(validate_name(name))
         temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         _temporaries.add(temporary)
         try:  # before there is a file: a signal may arrive in the line after it
@@ -139,7 +141,7 @@ class LocalStorage:
 
         Nothing is written where `change` returns None. Two updates never lose one another.
         """
-        with self.lock(f".{checked_name(name).replace('/', '-')}.lock", wait=60):
+        with self.lock(f".{validate_name(name).replace('/', '-')}.lock", wait=60):
             made = change(self.read(name) if self.exists(name) else None)
             if made is not None:
                 self.write(name, made)
@@ -165,9 +167,9 @@ class LocalStorage:
 
     def rename(self, name: str, to: str) -> None:
         """Give a file or a folder another name in this place; what had that name is gone."""
-        self.remove(checked_name(to))
+        self.remove(validate_name(to))
         self.path(to).parent.mkdir(parents=True, exist_ok=True)
-        self.path(checked_name(name)).rename(self.path(to))
+        self.path(validate_name(name)).rename(self.path(to))
 
     def check_readable(self, names: list[str]) -> None:
         """Nothing: each file here has its own rights, and its row says what they are."""
@@ -202,7 +204,7 @@ class LocalStorage:
         The kernel drops the lock when its process dies, however it dies. Afterwards its file is
         gone. Raises LockedError, and PlaceError where the lock's file cannot be made.
         """
-        path, deadline = self.path(checked_name(name)), time.monotonic() + wait
+        path, deadline = self.path(validate_name(name)), time.monotonic() + wait
         while (descriptor := _locked(path)) is None:
             if time.monotonic() >= deadline:
                 raise LockedError(f"{self.root}: another run is writing here; wait for it to end")

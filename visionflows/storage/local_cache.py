@@ -1,7 +1,7 @@
 """Models that lie elsewhere, copied to this machine once: by digest, so that a copy is never old.
 
-from visionflows.storage.local_cache import local_copy
-files = local_copy(place("s3://lab/store/models/pets/…"), names, text, digest)
+from visionflows.storage.local_cache import copy_to_cache
+files = copy_to_cache(place("s3://lab/store/models/pets/…"), names, text, digest)
 
 <cache>/models/<digest>/        the files that scoring needs; model.json last
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 from visionflows.errors import StorageError
 from visionflows.hashing import sha256_of
-from visionflows.storage import cache, file_in, is_local
-from visionflows.storage.base import Storage, name_fault
+from visionflows.storage import is_local, open_cache, split_location
+from visionflows.storage.base import Storage, invalid_name_reason
 from visionflows.storage.local import LocalStorage
 
 WAIT = 3600.0  # seconds to wait for another process that copies the same model
@@ -22,7 +22,7 @@ WAIT = 3600.0  # seconds to wait for another process that copies the same model
 log = logging.getLogger("visionflows.copies")
 
 
-def local_copy(where: Storage, names: Iterable[str], text: bytes, digest: str) -> Storage:
+def copy_to_cache(where: Storage, names: Iterable[str], text: bytes, digest: str) -> Storage:
     """The bundle's files on this machine; `where` itself if that is here.
 
     `text` is its model.json, of which `digest` is the sha256. Of two that copy at once the second
@@ -30,7 +30,7 @@ def local_copy(where: Storage, names: Iterable[str], text: bytes, digest: str) -
     """
     if isinstance(where, LocalStorage):
         return where
-    models, copying = cache().sub("models"), f".copying-{digest}"
+    models, copying = open_cache().sub("models"), f".copying-{digest}"
     with models.lock(f"{copying}.lock", WAIT):
         if models.exists(f"{digest}/model.json"):
             return models.sub(digest)
@@ -48,13 +48,13 @@ def local_copy(where: Storage, names: Iterable[str], text: bytes, digest: str) -
     return models.sub(digest)
 
 
-def local_file(where: str) -> str:
+def fetch_local_file(where: str) -> str:
     """The path of a file that may lie elsewhere, then copied here. Raises PlaceError."""
     if is_local(where):
         return where
-    parent, key = file_in(where)
-    kept = cache().sub("files").sub(sha256_of(where.encode())[:32])
-    name = "file" if name_fault(key) else key  # a key is no path
+    parent, key = split_location(where)
+    kept = open_cache().sub("files").sub(sha256_of(where.encode())[:32])
+    name = "file" if invalid_name_reason(key) else key  # a key is no path
     try:
         with parent.open_read(key) as source, kept.open_write(name) as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
@@ -63,6 +63,6 @@ def local_file(where: str) -> str:
     return str(kept.path(name))
 
 
-def forget(digest: str) -> None:
+def remove_copy(digest: str) -> None:
     """Remove a copy that was found damaged."""
-    cache().sub("models").remove(digest)
+    open_cache().sub("models").remove(digest)

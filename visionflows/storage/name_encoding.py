@@ -1,7 +1,7 @@
 """Names of files as text that fits into a CSV, and back.
 
-    from visionflows.storage.name_encoding import name_of, text_of
-    name_of(text_of("caf\\udce9.jpg")) == "caf\\udce9.jpg"
+    from visionflows.storage.name_encoding import decode_name, encode_name
+    decode_name(encode_name("caf\\udce9.jpg")) == "caf\\udce9.jpg"
 
 A name is what the file system says, with `/` between folders. A name that is not UTF-8 is
 held as Python holds it (surrogates).
@@ -12,7 +12,7 @@ import re
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
-def text_of(name: str) -> str:
+def encode_name(name: str) -> str:
     r"""A file name as text that UTF-8 can hold, different for different names.
 
     Most names come back as they are. In a part between slashes that has bytes which are not
@@ -38,8 +38,8 @@ def _part_text(part: str) -> str:
     )
 
 
-def name_of(text: str) -> str:
-    """The file name that `text_of` wrote."""
+def decode_name(text: str) -> str:
+    """The file name that `encode_name` wrote."""
     if "\\x" not in text:
         return text
     return "/".join(_part_name(part) for part in text.split("/"))

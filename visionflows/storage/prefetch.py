@@ -25,7 +25,7 @@ def threads(count: int) -> concurrent.futures.ThreadPoolExecutor:
 os.register_at_fork(after_in_child=threads.cache_clear)  # a child has none of its parent's
 
 
-def ahead(
+def prefetch(
     work: Callable[[Item], Made], items: Iterable[Item], count: int, most: int = 0
 ) -> Iterator[Made]:
     """What `work` makes of each item, in order, by `count` threads, from now on.
@@ -49,7 +49,7 @@ def ahead(
     return arriving()
 
 
-def each(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
+def run_all(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
     """Do `work` for each item by `count` threads, and be back when all is done."""
-    for _ in ahead(work, items, count):
+    for _ in prefetch(work, items, count):
         pass

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Callable, Iterator
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import MISSING, Entry, Skipped, hidden_as
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.base import MISSING, Entry, SkippedFiles, hidden_kind
+from visionflows.storage.name_encoding import encode_name
 
 log = logging.getLogger("visionflows.storage")
 
@@ -25,7 +25,7 @@ def walk(
     folder: str,
     prefix: str,
     keep: Callable[[str], bool],
-    skipped: Skipped,
+    skipped: SkippedFiles,
     above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Entry]:
     """The files that `keep` keeps; `passed` is told of what is passed over.
@@ -45,10 +45,10 @@ def walk(
     except OSError as error:
         if prefix and error.errno in _CLOSED:
             skipped.closed[prefix.removesuffix("/")] = str(error.strerror)
-            log.warning("%s: %s; what is in it is left out", text_of(folder), error.strerror)
+            log.warning("%s: %s; what is in it is left out", encode_name(folder), error.strerror)
             return
         raise StorageError(
-            f"{text_of(folder)}: cannot be listed ({error.strerror}); give this user the right "
+            f"{encode_name(folder)}: cannot be listed ({error.strerror}); give this user the right "
             "to read it, or move it out"
         ) from error
     for _, name, is_folder in found:
@@ -73,18 +73,18 @@ def version_of(status: os.stat_result) -> str:
 
 
 def _kept(
-    entries: Iterator[os.DirEntry[str]], keep: Callable[[str], bool], skipped: Skipped
+    entries: Iterator[os.DirEntry[str]], keep: Callable[[str], bool], skipped: SkippedFiles
 ) -> Iterator[tuple[str, str, bool]]:
     """(sort key, name, is a folder); a folder sorts as its files' whole names do, by `name/`."""
     for entry in entries:
         name = entry.name
-        if kind := hidden_as(name):
+        if kind := hidden_kind(name):
             skipped.hidden[kind] += 1
             continue
         if _is_folder(entry):
-            yield text_of(name) + "/", name, True
+            yield encode_name(name) + "/", name, True
         elif keep(name) and (entry.is_symlink() or entry.is_file()):
-            yield text_of(name), name, False
+            yield encode_name(name), name, False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -160,7 +160,7 @@ def _brought(
     rows = [(name, nfc(last[sha256].label), "") for sha256, name in sorted(names.items())]
     table = pd.DataFrame(rows, columns=["path", "label", "why"])
     table = inspect_images(
-        table, kept(store), settings.max_pixels, settings.opening, settings.workers or None
+        table, kept(store), settings.max_pixels, settings.decode_options, settings.workers or None
     )
     table["path"] = before + table.path
     return table

@@ -27,10 +27,10 @@ from pydantic import BaseModel, ConfigDict
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import cache, open_storage
+from visionflows.storage import open_cache, open_storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.local_cache import local_file
-from visionflows.system import versions
+from visionflows.storage.local_cache import fetch_local_file
+from visionflows.system import library_versions
 from visionflows.training.epochs import OnProgress
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
@@ -71,7 +71,7 @@ def key_of(files: "pd.DataFrame", settings: TrainSettings, labels: str, valid_pc
     That is the images with labels and sides, the settings with their seed, the weights that they
     start from, and the versions of what computes. Raises PlaceError.
     """
-    computing = {name: version for name, version in versions().items() if name != "prefect"}
+    computing = {name: version for name, version in library_versions().items() if name != "prefect"}
     with contextlib.suppress(metadata.PackageNotFoundError):
         computing["timm"] = metadata.version("timm")
     made_of = [fingerprint(files), labels, valid_pct, settings.model_dump(), computing]
@@ -83,7 +83,7 @@ def _weights(pretrained: str) -> str:
     """The sha256 of a file to start from; empty where there is none."""
     if pretrained in ("default", "none"):
         return ""
-    path = Path(local_file(pretrained))
+    path = Path(fetch_local_file(pretrained))
     if not path.is_file():
         return ""  # make_learner says so
     with path.open("rb") as file:
@@ -99,7 +99,7 @@ def checkpoint_of(store: str | Path, key: str) -> Iterator[Path]:
     waited for a week. Raises PlaceError.
     """
     own = open_storage(store).sub(".drafts")
-    checkpoints = own if isinstance(own, LocalStorage) else cache().sub("drafts")
+    checkpoints = own if isinstance(own, LocalStorage) else open_cache().sub("drafts")
     checkpoint, published = checkpoints.path(key), False
     with _alone(checkpoints, key):
         try:

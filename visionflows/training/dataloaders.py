@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import TrainError
-from visionflows.storage.prefetch import ahead
-from visionflows.system import cores, decoders
+from visionflows.storage.prefetch import prefetch
+from visionflows.system import cores, decoder_count
 from visionflows.training.allocator_settings import give_back
 from visionflows.training.settings import TrainSettings
 
@@ -36,7 +36,7 @@ def processes(settings: TrainSettings) -> int:
         # Every epoch forks its processes anew, and then a network in memory is copied page by
         # page as it changes: 7 s of an epoch of 20 s, seen with tf_efficientnet_lite0.
         return 0
-    return min(decoders(), 16)
+    return min(decoder_count(), 16)
 
 
 @functools.cache
@@ -92,5 +92,5 @@ def _begun(batches: Iterator[Any], draws: random.Random, state: tuple[Any, ...])
 
 
 def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    arriving = ahead(lambda _: next(batches, None), itertools.count(), 1, BATCHES)
+    arriving = prefetch(lambda _: next(batches, None), itertools.count(), 1, BATCHES)
     return itertools.takewhile(lambda batch: batch is not None, arriving)

@@ -27,7 +27,7 @@ from visionflows.review.corrections import FOLDER, Correction
 from visionflows.storage import is_local
 from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 
 _KEPT, _LINKED = ".corrections", ".corrected"
 _ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
@@ -109,7 +109,7 @@ def _brought(one: Correction, home: LocalStorage, name: str) -> bool:
     except SettingsError as error:
         raise TableError(f"corrections: the root of {one.path}: {error}") from error
     for where in locations:
-        if (data := _content(where, name_of(one.path), one.sha256)) is not None:
+        if (data := _content(where, decode_name(one.path), one.sha256)) is not None:
             home.write(name, data)
             return True
     return False

@@ -24,7 +24,7 @@ from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.open import open_image
 from visionflows.images.pillow import ours
 from visionflows.models import network
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.dataloaders import loader_class, processes
 from visionflows.training.pretrained_weights import (
     timm_overlay,
@@ -80,8 +80,8 @@ def make_loaders(
                 type_tfms=functools.partial(
                     open_for_fastai,
                     max_pixels=settings.max_pixels,
-                    opening=settings.opening,
-                    kept=_kept(usable, folder, settings.opening),
+                    decode_options=settings.decode_options,
+                    kept=_kept(usable, folder, settings.decode_options),
                 ),
                 batch_tfms=IntToFloatTensor,
             ),
@@ -147,15 +147,15 @@ class _Kept(NamedTuple):
         return self.copies.get(sha256) if sha256 else None
 
 
-def _kept(usable: "pd.DataFrame", folder: str | Path, opening: DecodeOptions) -> _Kept:
+def _kept(usable: "pd.DataFrame", folder: str | Path, decode_options: DecodeOptions) -> _Kept:
     files = (_file_of(row, os.fspath(folder)) for row in usable.itertuples())
-    return _Kept(downscaled_cache(opening), dict(zip(files, usable.sha256, strict=True)))
+    return _Kept(downscaled_cache(decode_options), dict(zip(files, usable.sha256, strict=True)))
 
 
 def open_for_fastai(
     path: str | Path,
     max_pixels: int = MAX_PIXELS,
-    opening: DecodeOptions = WHOLE,
+    decode_options: DecodeOptions = WHOLE,
     kept: _Kept | None = None,
 ) -> "PILImage":
     """A fastai PILImage of a file, opened as scoring opens it, or the copy of that.
@@ -166,12 +166,12 @@ def open_for_fastai(
 
     image = kept.get(os.fspath(path)) if kept else None
     try:
-        return PILImage(image or open_image(path, max_pixels, opening=opening))
+        return PILImage(image or open_image(path, max_pixels, decode_options=decode_options))
     except BadImage as bad:
         todo = "leave the dataset alone while it is trained on"
         todo = "give fewer --workers" if bad.status == "too_large" else todo  # memory is short
         raise TrainError(
-            f"{one_line(text_of(os.fspath(path)))}: {bad.reason}, and could be read when the table "
+            f"{one_line(encode_name(os.fspath(path)))}: {bad.reason}, and could be read when the table "
             f"was made: {todo}, and run it again"
         ) from bad
 
@@ -221,4 +221,4 @@ def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, An
 
 
 def _file_of(row: Any, folder: str) -> str:
-    return os.path.join(folder, name_of(row.path))
+    return os.path.join(folder, decode_name(row.path))

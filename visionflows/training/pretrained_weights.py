@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from visionflows.errors import SettingsError, TrainError
 from visionflows.models import network
-from visionflows.storage.local_cache import local_file
+from visionflows.storage.local_cache import fetch_local_file
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _read_state(where: str) -> "dict[str, torch.Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    where = local_file(where)
+    where = fetch_local_file(where)
     if not Path(where).is_file():
         raise SettingsError(
             f"{where}: no such file of weights; --pretrained takes default, none or a file"
@@ -83,7 +83,7 @@ def timm_overlay(pretrained: str) -> dict[str, str] | None:
     """What tells timm to take a file of weights; None where it is not to. Raises SettingsError."""
     if pretrained in ("default", "none"):
         return None
-    pretrained = local_file(pretrained)
+    pretrained = fetch_local_file(pretrained)
     if not Path(pretrained).is_file():
         raise SettingsError(
             f"{pretrained}: no such file of weights; name a .safetensors or .pth file"

@@ -17,7 +17,7 @@ from visionflows.reports.training import training_report
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
-from visionflows.system import versions
+from visionflows.system import library_versions
 from visionflows.training.apply_corrections import told_of
 from visionflows.training.checkpoint import PUBLISHING
 from visionflows.training.evidence import label_issues
@@ -58,7 +58,7 @@ def describe(
         "image_size": settings["image_size"],
         "resize": settings["resize"],
         "exif": "applied",
-        **TrainSettings(**settings).opening.told,
+        **TrainSettings(**settings).decode_options.told,
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},
@@ -80,7 +80,7 @@ def describe(
         },
         "metrics": {key: value for key, value in metrics.items() if key not in _NOT_METRICS},
         "calibration": metrics["calibration"],
-        "versions": versions(),
+        "versions": library_versions(),
         "notes": [
             *file_table.table_notes(files),
             *(f"the picture {picture} is left out: {why}" for picture, why in left_out.items()),

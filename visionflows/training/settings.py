@@ -69,7 +69,7 @@ class TrainSettings(BaseModel):
     )
 
     @property
-    def opening(self) -> DecodeOptions:
+    def decode_options(self) -> DecodeOptions:
         """How files become pixels, in training and wherever the model is used."""
         return DecodeOptions(side=None if self.decode == "full" else self.image_size)
 

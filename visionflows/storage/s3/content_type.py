@@ -1,7 +1,7 @@
 """What a browser shall do with a file that it is given by a bucket.
 
-from visionflows.storage.s3.content_type import told_as
-told_as("report.html")["ContentDisposition"] == "inline"
+from visionflows.storage.s3.content_type import content_headers
+content_headers("report.html")["ContentDisposition"] == "inline"
 """
 
 import mimetypes
@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 
-def told_as(key: str) -> dict[str, Any]:
+def content_headers(key: str) -> dict[str, Any]:
     """Content type and disposition: pages and pictures open in a browser, tables are saved."""
     name = key.rpartition("/")[2]
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
-from visionflows.storage.name_encoding import text_of
+from visionflows.storage.name_encoding import encode_name
 
 RUN = 20_000  # entries sorted at once; about 10 MB
 BLOCK = 1 << 14  # bytes of a run that are read at once
@@ -44,7 +44,7 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _order(entry: Entry) -> str:
-    return text_of(entry.name)
+    return encode_name(entry.name)
 
 
 def _spooled(file: BinaryIO, run: list[Entry]) -> tuple[int, int]:

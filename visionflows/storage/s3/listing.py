@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import Entry, Skipped
+from visionflows.storage.base import Entry, SkippedFiles
 from visionflows.storage.s3.client import Answer, call, log
 from visionflows.storage.s3.objects import tag_of
 
@@ -30,7 +30,7 @@ def first(bucket: str, prefix: str) -> str | None:
     return found[0]["Key"] if found else None
 
 
-def walk(bucket: str, prefix: str, keep: Keep, skipped: Skipped) -> Iterator[Entry]:
+def walk(bucket: str, prefix: str, keep: Keep, skipped: SkippedFiles) -> Iterator[Entry]:
     """The files below a prefix that `keep` keeps by their last part, a page in memory at a time.
 
     `passed` is told of what is hidden, as on a disk; what consoles make to show folders is left
@@ -49,7 +49,9 @@ def walk(bucket: str, prefix: str, keep: Keep, skipped: Skipped) -> Iterator[Ent
         log.warning("s3://%s/%s: no object has this prefix", bucket, prefix)
 
 
-def _files(objects: Iterable[Answer], prefix: str, keep: Keep, skipped: Skipped) -> Iterator[Entry]:
+def _files(
+    objects: Iterable[Answer], prefix: str, keep: Keep, skipped: SkippedFiles
+) -> Iterator[Entry]:
     for found in objects:
         name = found["Key"][len(prefix) :]
         last = name.rpartition("/")[2]

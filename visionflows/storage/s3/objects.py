@@ -20,10 +20,10 @@ from visionflows.bounded_read import TooLarge
 from visionflows.errors import DeniedError, StorageError
 from visionflows.hashing import md5_of, sha256_of
 from visionflows.storage.base import LISTED, MISSING, ReadFailed
-from visionflows.storage.prefetch import ahead, threads
+from visionflows.storage.prefetch import prefetch, threads
 from visionflows.storage.s3.chunks import ChunkWriter
 from visionflows.storage.s3.client import Answer, call, connection, log, number
-from visionflows.storage.s3.content_type import told_as
+from visionflows.storage.s3.content_type import content_headers
 from visionflows.storage.s3.error_messages import (
     BrokenError,
     ChangedError,
@@ -99,7 +99,7 @@ def _is_right(data: bytes, answer: Answer) -> bool:
 
 def put(bucket: str, key: str, data: bytes, **condition: Any) -> None:
     """Write an object by one request. Raises ChangedError where `condition` fails."""
-    call("put_object", bucket, Key=key, **_summed(data), **told_as(key), **condition)
+    call("put_object", bucket, Key=key, **_summed(data), **content_headers(key), **condition)
 
 
 def _summed(data: bytes) -> dict[str, Any]:
@@ -120,7 +120,9 @@ class Upload(ChunkWriter):
 
     def _send(self, data: bytes) -> None:
         if not self._upload:
-            begun = call("create_multipart_upload", self.bucket, Key=self.key, **told_as(self.key))
+            begun = call(
+                "create_multipart_upload", self.bucket, Key=self.key, **content_headers(self.key)
+            )
             self._upload = begun["UploadId"]
         for part in self._parts[-IN_FLIGHT:][:1]:  # all before it have been waited for
             part.result()
@@ -181,7 +183,7 @@ def chunks(bucket: str, key: str, head: Answer) -> Generator[bytes, None, None]:
         return data
 
     md5, got = hashlib.md5(usedforsecurity=False), 0
-    for data in ahead(chunk, range(0, size, CHUNK), number("CONNECTIONS"), IN_FLIGHT):
+    for data in prefetch(chunk, range(0, size, CHUNK), number("CONNECTIONS"), IN_FLIGHT):
         md5.update(data)
         got += len(data)
         if got == size and _has_md5(head) and (found := md5.hexdigest()) != tag:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from visionflows.errors import DeniedError, SettingsError, StorageError
-from visionflows.storage.base import Entry, ReadFailed, Skipped, imported
-from visionflows.storage.prefetch import ahead, each
+from visionflows.storage.base import Entry, ReadFailed, SkippedFiles, read_or_error
+from visionflows.storage.prefetch import prefetch, run_all
 from visionflows.storage.s3 import listing
 from visionflows.storage.s3.bulk_read import reader
 from visionflows.storage.s3.chunks import ChunkReader
@@ -58,10 +58,10 @@ class S3Storage:
     def walk(
         self,
         keep: Callable[[str], bool] | None = None,
-        skipped: Skipped | None = None,
+        skipped: SkippedFiles | None = None,
         sort: bool = True,
     ) -> Iterator[Entry]:
-        found = listing.walk(self.bucket, self.prefix, keep, skipped or Skipped())
+        found = listing.walk(self.bucket, self.prefix, keep, skipped or SkippedFiles())
         return in_order(found) if sort else found
 
     def entry(self, name: str) -> Entry:
@@ -90,9 +90,9 @@ class S3Storage:
 
         def content(entry: Entry) -> bytes | OSError:
             key = self.prefix + entry.name
-            return imported(entry, most, lambda: through.read(key, entry.version, most))
+            return read_or_error(entry, most, lambda: through.read(key, entry.version, most))
 
-        return ahead(content, entries, number("CONNECTIONS"))
+        return prefetch(content, entries, number("CONNECTIONS"))
 
     def open_read(self, name: str) -> BinaryIO:
         key = self.prefix + name
@@ -160,15 +160,15 @@ class S3Storage:
             origin = {"Bucket": self.bucket, "Key": key}
             call("copy_object", self.bucket, Key=self.prefix + to + key[old:], CopySource=origin)
 
-        each(copy, moved, number("CONNECTIONS"))
+        run_all(copy, moved, number("CONNECTIONS"))
         self._delete(moved)
 
     def _delete(self, keys: list[str]) -> None:
         def delete(key: str) -> None:
             call("delete_object", self.bucket, Key=key)
 
-        each(delete, keys[:-1], number("CONNECTIONS"))
-        each(delete, keys[-1:], 1)  # the last one last
+        run_all(delete, keys[:-1], number("CONNECTIONS"))
+        run_all(delete, keys[-1:], 1)  # the last one last
 
     def check_readable(self, names: list[str]) -> None:
         """Nothing, if one of the files can be read. Raises PlaceError if none may be."""

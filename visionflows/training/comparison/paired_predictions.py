@@ -23,7 +23,7 @@ from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.imported_images import images_of
 
 
@@ -119,9 +119,9 @@ def _files(model: Model) -> Iterable[dict[str, str]]:
 
 def _unchanged(source: Storage, files: dict[str, _File]) -> Iterable[str]:
     """The paths of the files that lie in a place with the bytes they had, in its order."""
-    entries = [entry for entry in source.walk() if text_of(entry.name) in files]
+    entries = [entry for entry in source.walk() if encode_name(entry.name) in files]
     for entry, data in zip(entries, source.read_many(entries), strict=True):
-        path = text_of(entry.name)
+        path = encode_name(entry.name)
         if isinstance(data, bytes) and sha256_of(data) == files[path].sha256:
             yield path
 
@@ -132,6 +132,6 @@ def _said(
     """What a model says of each image, by path; one that cannot be opened is left out."""
     if not paths:
         return {}
-    answers = make_engine(model, settings).answers(source, [name_of(path) for path in paths])
-    best = {text_of(name): (int(found.argmax()), found) for name, found in answers.items()}
+    answers = make_engine(model, settings).answers(source, [decode_name(path) for path in paths])
+    best = {encode_name(name): (int(found.argmax()), found) for name, found in answers.items()}
     return {path: Said(model.classes[at], float(found[at])) for path, (at, found) in best.items()}

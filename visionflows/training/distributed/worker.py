@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.storage.local import LocalStorage
-from visionflows.system import cores, share
+from visionflows.system import cores, set_share
 from visionflows.training.allocator_settings import kept_memory
 from visionflows.training.distributed.context import together
 from visionflows.training.epochs import train_epochs
@@ -100,7 +100,7 @@ def _group(number: int, training: Training) -> Iterator[None]:
     told = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ.update({name: str(value) for name, value in told.items()})
     os.environ["OMP_NUM_THREADS"] = str(threads)  # else Accelerate counts cores that are not ours
-    share(threads, count)
+    set_share(threads, count)
     torch.set_num_threads(threads)
     if gpu:
         torch.cuda.set_device(number)
@@ -147,7 +147,7 @@ class _Telling(logging.Handler):
         self._told["log"].append([record.name, record.levelno, record.getMessage()])
 
     def progress(self, share: float, line: str) -> None:
-        self._write(progress=[share, line])
+        self._write(progress=[set_share, line])
 
     def ended(self, history: list[dict[str, Any]]) -> None:
         self._write(history=history)

@@ -20,7 +20,7 @@ from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence.label_agreement import paired
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def decode_agreement(
     Keys: images, flips (how many labels differ), largest_difference (of a probability), and
     mean_difference. `paths` are of images that are large enough to be decoded smaller.
     """
-    names = [name_of(path) for path in paths[:: -(-len(paths) // MOST_IMAGES) or 1]]
+    names = [decode_name(path) for path in paths[:: -(-len(paths) // MOST_IMAGES) or 1]]
     if not names:
         return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
     both, one, other = both_ways(model, LocalStorage(Path(folder)), names, max_pixels)

@@ -21,9 +21,9 @@ import numpy as np
 from visionflows.evaluation.calibration import calibrated
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
-from visionflows.images.resize import resized
+from visionflows.images.resize import resize_image
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence.fit_calibration import calibration, validation_csv
 from visionflows.training.evidence.plots import draw
 from visionflows.training.evidence.top_losses import Judged, write_top_losses
@@ -145,13 +145,13 @@ def _write_selfcheck(
     names: list[str] = []
     for path in _spread(table):
         buffer = io.BytesIO()
-        file = Path(folder) / name_of(path)
+        file = Path(folder) / decode_name(path)
         try:
-            image = open_image(file, settings.max_pixels, opening=settings.opening)
+            image = open_image(file, settings.max_pixels, decode_options=settings.decode_options)
         except BadImage as bad:  # by now; the next one does as well
             log.warning("%s: %s; the self-check is made of others", path, bad.reason)
             continue
-        resized(image, *shape).save(buffer, "PNG")
+        resize_image(image, *shape).save(buffer, "PNG")
         names.append(f"{len(names)}.png")
         storage.write(f"selfcheck/{names[-1]}", buffer.getvalue())
         if len(names) == SELFCHECK_IMAGES:

@@ -20,7 +20,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence.fit_calibration import LEAST, judges
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Ask:
         """Those of each image, (n, features); one that is gone by now is left out."""
         engine = make_engine(self._model, EngineSettings(precision=precision), False)
         engine.features = True
-        names, size = [name_of(path) for path in paths], engine.batch_size
+        names, size = [decode_name(path) for path in paths], engine.batch_size
         batches = ([*names[at : at + size]] for at in range(0, len(names), size))
         rows = (row for batch in engine.stream(self._where, batches) for row in batch)
         return np.stack([row.features for row in rows if row.features is not None])

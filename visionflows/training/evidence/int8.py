@@ -29,7 +29,7 @@ from visionflows.inference.precision_policy import LEAST
 from visionflows.models.artifact import INT8, ONNX, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence import label_agreement
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class _Images:
         where = LocalStorage(folder)
 
         def pixels(batch: "pd.DataFrame") -> np.ndarray:
-            return self.exact.decoder(where, [name_of(path) for path in batch.path]).pixels
+            return self.exact.decoder(where, [decode_name(path) for path in batch.path]).pixels
 
         self.calibration = [pixels(batch) for batch in batches[:first]]
         self.judging = [pixels(batch) for batch in second]

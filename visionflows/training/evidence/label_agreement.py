@@ -21,7 +21,7 @@ from visionflows.inference.precision_policy import CONFIDENCE, LEAST, needed, su
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of
+from visionflows.storage.name_encoding import decode_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def agreement(
     kernel = exact_engine.kernels.get(precision, "")
     if not kernel:
         return {"auto": "float32", "why": f"published where {precision} is not native: no evidence"}
-    names = [name_of(path) for path in paths]
+    names = [decode_name(path) for path in paths]
     where = LocalStorage(Path(folder))
     exact = exact_engine.answers(where, names)
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)

@@ -20,7 +20,7 @@ from visionflows.images.open import pixels
 from visionflows.reports.gradcam_images import heated, square
 from visionflows.reports.training import TopLoss
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import name_of, text_of
+from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.learner import normalisation
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_top_losses(learn: "Learner", judged: Judged, checkpoint: LocalStorage)
     said = judged.answers.argmax(1)
     sure = np.where(said == targets, -1, judged.answers.max(1))
     worst = [int(at) for at in np.argsort(-sure, kind="stable")[:MOST] if sure[at] >= 0]
-    found = [_shown(learn, Path(judged.folder) / name_of(paths[at])) for at in worst]
+    found = [_shown(learn, Path(judged.folder) / decode_name(paths[at])) for at in worst]
     worst = [at for at, one in zip(worst, found, strict=True) if one is not None]
     shown = [one for one in found if one is not None]
     maps = _maps(learn, shown, [int(said[at]) for at in worst]) if worst else None
@@ -86,9 +86,9 @@ def _shown(learn: "Learner", file: Path) -> np.ndarray | None:
     settings = learn.settings
     shape = settings.image_size, settings.resize
     try:
-        return pixels(file, *shape, settings.max_pixels, opening=settings.opening)
+        return pixels(file, *shape, settings.max_pixels, decode_options=settings.decode_options)
     except BadImage as bad:
-        log.warning("%s: %s; it is no miss that is shown", text_of(str(file)), bad.reason)
+        log.warning("%s: %s; it is no miss that is shown", encode_name(str(file)), bad.reason)
         return None
 
 
