@@ -14,7 +14,7 @@ from record import hardware, versions, written
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.storage import open_storage
-from visionflows.training.evidence.decode_agreement import both_ways
+from visionflows.training.evidence.decode_agreement import predict_full_and_scaled
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     photos = Path(options.photos)
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
     model = load(find(options.model, options.store))
-    names, whole, scaled = both_ways(model, open_storage(options.photos), names)
+    names, whole, scaled = predict_full_and_scaled(model, open_storage(options.photos), names)
     apart, labels = np.abs(whole - scaled), (whole.argmax(1), scaled.argmax(1))
     disagreements = np.flatnonzero(labels[0] != labels[1])
     told = {

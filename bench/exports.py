@@ -73,7 +73,7 @@ def _told(name: str) -> dict:
     from visionflows.inference.openvino import core
     from visionflows.models.network import build, check_trainable
     from visionflows.models.schema import ModelInfo
-    from visionflows.training.evidence.onnx_export import NotExportable, exported
+    from visionflows.training.evidence.onnx_export import NotExportable, onnx_bytes
 
     told = {"name": "any", "version": "1", "architecture": name, "classes": ["a", "b", "c"]}
     told |= {"schema_version": 1, "image_size": SIDE, "resize": "crop"}
@@ -88,7 +88,7 @@ def _told(name: str) -> dict:
     network = _settled(build(name, 3, SIDE), images)
     began = time.perf_counter()
     try:
-        data = exported(network, ModelInfo.model_validate(told, strict=False))
+        data = onnx_bytes(network, ModelInfo.model_validate(told, strict=False))
     except NotExportable as error:
         return {"why": str(error)}
     seconds = time.perf_counter() - began

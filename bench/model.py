@@ -40,7 +40,7 @@ def main() -> None:
         checkpoint = Path(folder)
         record = fine_tune.fine_tune(files, data.folder, checkpoint, settings)
         _show_at_224(checkpoint)
-        metrics = evaluate.evaluate(files, data.folder, checkpoint, export_fastai=True)
+        metrics = evaluate.evaluate_checkpoint(files, data.folder, checkpoint, export_fastai=True)
         info = ModelInfo(
             schema_version=ModelInfo.VERSION,
             name="bench",
@@ -52,7 +52,7 @@ def main() -> None:
             normalise=Normalise.model_validate(record["normalise"], strict=False),
             metrics=Metrics.model_validate(metrics, strict=False),
         )
-        found = label_agreement.of_checkpoint(checkpoint, info, files, data.folder)
+        found = label_agreement.measure_label_agreement(checkpoint, info, files, data.folder)
         info = info.with_agreement(found)
         print(json.dumps(found), registry.publish(checkpoint, options.store, info, files))
 

@@ -34,8 +34,8 @@ from visionflows.models.artifact import load, network_of
 from visionflows.models.network import opened
 from visionflows.models.registry import find
 from visionflows.storage import open_storage
-from visionflows.training.evidence.fit_calibration import judges
-from visionflows.training.evidence.fit_outliers import IMAGES
+from visionflows.training.evidence.fit_calibration import holdout_half
+from visionflows.training.evidence.outlier_detector import IMAGES
 
 SHARES = (0.05, 0.02, 0.01)
 PHOTOS = 800
@@ -208,7 +208,7 @@ def main() -> None:
         "mahalanobis, unit": mahalanobis(features["trained"], labels, units),
     }
     kinds = np.array([name.rsplit("-", 1)[0] for name in sides["odd"][1]])
-    setting = ~judges([row["sha256"] for row in valid])
+    setting = ~holdout_half([row["sha256"] for row in valid])
     three = [features[side] for side in ("valid", "photos", "odd")]
     product_says = {"float32": by_itself(rows, ~setting)}
     for precision in options.precisions:

@@ -11,7 +11,7 @@ from flows.train import train
 from visionflows.orchestration.steps import flow
 from visionflows.scoring.local_run import ScoreSettings
 from visionflows.training import check_installed
-from visionflows.training.demo import SETTINGS, cleared, held_out
+from visionflows.training.demo import DEMO_SETTINGS, clear_demo_folder, copy_validation_images
 
 
 @flow(
@@ -25,10 +25,10 @@ def demo(folder: Path) -> dict[str, Any]:
     The same flows as on any dataset; the results lie in `folder`, which is made anew.
     """
     check_installed()
-    cleared(folder)
+    clear_demo_folder(folder)
     store = str(folder / "store")
-    model = train("digits", "digits", settings=SETTINGS, store=store)
-    inbox, expected = held_out(model, folder)
+    model = train("digits", "digits", settings=DEMO_SETTINGS, store=store)
+    inbox, expected = copy_validation_images(model, folder)
     run = score(
         str(inbox),
         "digits",

@@ -17,9 +17,9 @@ from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
 from visionflows.training.apply_corrections import check_corrections
-from visionflows.training.checkpoint import checkpoint_of, key_of
+from visionflows.training.checkpoint import checkpoint_key, open_checkpoint
 from visionflows.training.distributed.launch import check_gpus
-from visionflows.training.publish import describe
+from visionflows.training.publish import build_model_info
 from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()
@@ -87,17 +87,21 @@ def train(
     if corrections:
         share = valid_pct if corrections_in_validation else 0
         files, folder = data.correct(files, folder, corrections, store, settings, share)
-    with checkpoint_of(store, key_of(files, settings, labels, valid_pct)) as checkpoint:
+    with open_checkpoint(store, checkpoint_key(files, settings, labels, valid_pct)) as checkpoint:
         record = training.fine_tune(files, folder, checkpoint, settings)
         metrics = training.evaluate(files, folder, checkpoint, export_fastai)
-        info = describe(name, labels, valid_pct, found, files, record, metrics)
+        info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
         info = info.with_lineage(meant(name, "production", store), flow_run_id())
-        info = info.with_label_issues(training.label_issues(checkpoint, files, folder))
-        info = info.with_onnx(training.export(checkpoint, info))
-        info = info.with_agreement(training.agreement(checkpoint, info, files, folder))
+        info = info.with_label_issues(training.find_label_issues(checkpoint, files, folder))
+        info = info.with_onnx(training.export_onnx(checkpoint, info))
+        info = info.with_agreement(
+            training.measure_label_agreement(checkpoint, info, files, folder)
+        )
         if int8:
-            found_int8 = training.int8(checkpoint, info, files, folder)
+            found_int8 = training.quantize_int8(checkpoint, info, files, folder)
             info = info.with_agreement(found_int8, "int8")
-        info = info.with_decoding(training.decoding(checkpoint, info, files, folder))
-        info = info.with_outliers(training.outliers(checkpoint, info, files, folder))
+        info = info.with_decoding(
+            training.measure_decode_agreement(checkpoint, info, files, folder)
+        )
+        info = info.with_outliers(training.fit_outlier_detector(checkpoint, info, files, folder))
         return training.publish(checkpoint, store, info, files, record["summary"])

@@ -24,7 +24,7 @@ build_table = step(
 )
 
 correct = step(
-    apply_corrections.with_corrections,
+    apply_corrections.apply_corrections,
     name="correct",
     task_run_name="correct",
     description="Put the labels that people gave in place of the rule's; bring images along.",

@@ -1,25 +1,23 @@
-"""The tasks that make a model of a file table: fine-tune, judge, gather evidence, publish.
-
-from tasks.training import fine_tune
-record = fine_tune(files, folder, draft, TrainSettings(epochs=3))
-"""
+"""The tasks that turn a file table into a published model: fine-tune, evaluate, measure, publish."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows.models.schema import ModelInfo
-from visionflows.orchestration import artifacts, forked_processes  # noqa: F401 (loaders are forked here)
+from visionflows.orchestration import artifacts, forked_processes  # noqa: F401 (loaders fork here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
-from visionflows.training import checkpoint as checkpoints
-from visionflows.training import publish as publishing
-from visionflows.training.evidence import decode_agreement as scaling
-from visionflows.training.evidence import evaluate as judging
-from visionflows.training.evidence import fit_outliers as telling
-from visionflows.training.evidence import int8 as quantising
-from visionflows.training.evidence import label_agreement as evidence
-from visionflows.training.evidence import label_issues as suspecting
-from visionflows.training.evidence import onnx_export as exporting
+from visionflows.training.checkpoint import resume_or_fine_tune
+from visionflows.training.evidence import (
+    decode_agreement,
+    int8_quantization,
+    label_agreement,
+    label_issues,
+    onnx_export,
+    outlier_detector,
+)
+from visionflows.training.evidence.evaluate import evaluate_checkpoint
+from visionflows.training.publish import publish_model
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -29,77 +27,77 @@ if TYPE_CHECKING:
 @step(
     name="fine_tune",
     task_run_name="fine_tune {settings.architecture}",
-    description="fastai's fine_tune: freeze, one cycle, unfreeze, one cycle; on the GPU if any.",
+    description="fastai's fine_tune: freeze, one cycle, unfreeze, one cycle. Uses a GPU if any.",
 )
 def fine_tune(
     files: "pd.DataFrame", folder: Path, checkpoint: Path, settings: TrainSettings
 ) -> dict[str, Any]:
-    """Train, or go on from a training of before; leave the history as a table in the UI."""
+    """Return the training record; the UI gets the epochs as a table."""
     with Progress("fine-tuning", total=1) as progress:
-        record = checkpoints.fine_tuned(files, folder, checkpoint, settings, progress.update)
+        record = resume_or_fine_tune(files, folder, checkpoint, settings, progress.update)
     artifacts.create_epoch_table(record["history"])
     return record
 
 
 evaluate = step(
-    judging.evaluate,
+    evaluate_checkpoint,
     name="evaluate",
     task_run_name="evaluate",
-    description="Metrics and pictures of the network on the validation side.",
+    description="Compute metrics and draw plots on the validation images.",
 )
 
-label_issues = step(
-    suspecting.of_checkpoint,
-    name="label_issues",
-    task_run_name="label_issues",
-    description="Name the images whose label is probably wrong, by confident learning.",
+find_label_issues = step(
+    label_issues.find_label_issues,
+    name="find_label_issues",
+    task_run_name="find_label_issues",
+    description="List images whose label is probably wrong (confident learning).",
 )
 
-export = step(
-    exporting.of_checkpoint,
-    name="export",
-    task_run_name="export",
-    description="Write the network as model.onnx, and check it: what scores it needs no torch.",
+export_onnx = step(
+    onnx_export.export_onnx,
+    name="export_onnx",
+    task_run_name="export_onnx",
+    description="Write model.onnx and check it: scoring with it needs no torch.",
 )
 
-agreement = step(
-    evidence.of_checkpoint,
-    name="agreement",
-    task_run_name="agreement",
-    description="Score the validation side in float32 and faster; auto needs them to agree.",
+measure_label_agreement = step(
+    label_agreement.measure_label_agreement,
+    name="measure_label_agreement",
+    task_run_name="measure_label_agreement",
+    description="Score in float32 and bfloat16, and count the labels that agree.",
 )
 
-int8 = step(
-    quantising.of_checkpoint,
-    name="int8",
-    task_run_name="int8",
-    description="Make the network in int8, and score the validation side with it and in float32.",
+quantize_int8 = step(
+    int8_quantization.quantize_int8,
+    name="quantize_int8",
+    task_run_name="quantize_int8",
+    description="Quantize the network to int8, and count the labels that agree with float32.",
 )
 
-decoding = step(
-    scaling.of_checkpoint,
-    name="decoding",
-    task_run_name="decoding",
-    description="Score large validation images decoded whole and scaled; how far they agree.",
+measure_decode_agreement = step(
+    decode_agreement.measure_decode_agreement,
+    name="measure_decode_agreement",
+    task_run_name="measure_decode_agreement",
+    description="Score large validation images decoded full and scaled, and compare.",
 )
 
-outliers = step(
-    telling.of_checkpoint,
-    name="outliers",
-    task_run_name="outliers",
-    description="Learn to tell pictures of another kind, and count how many of ours are taken so.",
+fit_outlier_detector = step(
+    outlier_detector.fit_outlier_detector,
+    name="fit_outlier_detector",
+    task_run_name="fit_outlier_detector",
+    description="Fit the outlier detector and measure its false alarms on validation images.",
 )
 
 
 @step(
     name="publish",
     task_run_name="publish {info.name}",
-    description="Write the model bundle into the store; `latest` means it from now on.",
+    description="Write the model artifact into the store and point `latest` to it.",
 )
 def publish(
     checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
 ) -> str:
-    """The place of the bundle, of which the UI gets a summary."""
-    where = publishing.publish_training(checkpoint, store, info, files, summary)
-    artifacts.create_training_summary(info, where)
-    return where
+    """Return the location of the model artifact; the UI gets a summary."""
+    location = publish_model(checkpoint, store, info, files, summary)
+    artifacts.create_training_summary(info, location)
+    return location

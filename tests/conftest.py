@@ -118,8 +118,8 @@ def trained(tmp_path_factory) -> Trained:
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
     from visionflows.models.schema import ModelInfo
-    from visionflows.training.evidence.evaluate import evaluate
-    from visionflows.training.evidence.onnx_export import of_checkpoint
+    from visionflows.training.evidence.evaluate import evaluate_checkpoint
+    from visionflows.training.evidence.onnx_export import export_onnx
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 
@@ -129,7 +129,7 @@ def trained(tmp_path_factory) -> Trained:
     settings = TrainSettings(**SMALL, **LEARNING)
     checkpoint = root / "draft"
     record = fine_tune(table, dataset, checkpoint, settings)
-    metrics = evaluate(table, dataset, checkpoint, export_fastai=True)
+    metrics = evaluate_checkpoint(table, dataset, checkpoint, export_fastai=True)
     info = {
         "schema_version": 1,
         "name": "shapes",
@@ -143,7 +143,7 @@ def trained(tmp_path_factory) -> Trained:
     }
     info = ModelInfo.model_validate(info, strict=False)
     storage = registry.publish(
-        checkpoint, root / "store", info.with_onnx(of_checkpoint(checkpoint, info)), table
+        checkpoint, root / "store", info.with_onnx(export_onnx(checkpoint, info)), table
     )
     return Trained(root / "store", dataset, table, record, metrics, storage)
 
@@ -154,7 +154,7 @@ def telling(trained, tmp_path_factory) -> Path:
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
     from visionflows.models.artifact import load
-    from visionflows.training.evidence.fit_outliers import of_checkpoint
+    from visionflows.training.evidence.outlier_detector import fit_outlier_detector
 
     root = tmp_path_factory.mktemp("telling")
     dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
@@ -162,7 +162,7 @@ def telling(trained, tmp_path_factory) -> Path:
     checkpoint = Path(shutil.copytree(trained.storage, root / "draft"))
     info = load(registry.find("shapes", trained.store)).info
     info = info.model_copy(update={"name": "telling", "files": {}})
-    found = of_checkpoint(checkpoint, info, table, dataset)
+    found = fit_outlier_detector(checkpoint, info, table, dataset)
     # So small a network does not tell noise from shapes: some of all pictures are odd to it.
     info = info.with_outliers(found | {"threshold": 0.85 * found["threshold"]})
     registry.publish(checkpoint, root / "store", info, table)

@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
-from visionflows.training.distributed.context import together
-from visionflows.training.distributed.worker import Training, _group
+from visionflows.training.distributed.context import distributed_training
+from visionflows.training.distributed.worker import TrainingJob, _group
 from visionflows.training.epochs import train_epochs
-from visionflows.training.evidence.evaluate import evaluate
+from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
-from visionflows.training.learner import make_learner, make_loaders
+from visionflows.training.learner import make_dataloaders, make_learner
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):
     ours, theirs = ([row["train_loss"] for row in one["history"]] for one in (record, alone))
     assert ours[-1] == pytest.approx(theirs[-1], rel=0.5)
     assert ours[-1] < 0.75 * ours[0]
-    metrics = evaluate(trained.table, trained.dataset, tmp_path / "draft")
+    metrics = evaluate_checkpoint(trained.table, trained.dataset, tmp_path / "draft")
     assert metrics["error_rate"] == pytest.approx(trained.metrics["error_rate"], abs=0.17)
     # The published weights are those of the best epoch, of both ranks' images.
     best = min(row["error_rate"] for row in record["history"])
@@ -72,7 +72,7 @@ def plain(folder: Path, settings: TrainSettings) -> "Learner":
     torch.manual_seed(1)
     pooled = torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten()
     network = torch.nn.Sequential(*pooled, torch.nn.Linear(48, 3))
-    loaders = make_loaders(build_table(folder, "folder", valid_pct=1 / 3), folder, settings)
+    loaders = make_dataloaders(build_table(folder, "folder", valid_pct=1 / 3), folder, settings)
     return Learner(loaders, network, opt_func=SGD, metrics=[error_rate, accuracy])
 
 
@@ -106,9 +106,9 @@ PLAIN = {"image_size": 32, "resize": "squish", "augment": False, "pretrained": "
 def plain_rank(number: int, folder: str, batch: int) -> None:
     """A rank that trains the plain network; what test_..._learn_one_network starts."""
     settings = TrainSettings(**PLAIN, batch_size=batch, gpus=2, workers=0)
-    with _group(number, Training(None, "", settings, 0.1, folder)):
+    with _group(number, TrainingJob(None, "", settings, 0.1, folder)):
         learn = plain(Path(folder, "in"), settings)
-        with together(learn, 32):
+        with distributed_training(learn, 32):
             told = train_plain(learn, settings)
     Path(folder, f"{number}.json").write_text(json.dumps(told), encoding="utf-8")
 

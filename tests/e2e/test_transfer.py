@@ -7,7 +7,7 @@ them apart by chance would be an error rate of 0.5, and from nothing it is about
 import tarfile
 
 from visionflows.datasets.file_table import build_table
-from visionflows.training.evidence.evaluate import evaluate
+from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 
@@ -30,6 +30,6 @@ def test_a_few_photos_and_one_epoch_from_real_weights(shared_data, tmp_path):
     table = build_table(folder, "uppercase", valid_pct=0.5, decode_options=settings.decode_options)
     assert len(table) == 2 * EACH
     fine_tune(table, folder, tmp_path / "draft", settings)
-    metrics = evaluate(table, folder, tmp_path / "draft")
+    metrics = evaluate_checkpoint(table, folder, tmp_path / "draft")
     # Two seeds gave 0.072 and 0.078, and of 400 images a standard error is 0.013.
     assert metrics["error_rate"] <= 0.1

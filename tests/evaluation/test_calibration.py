@@ -11,7 +11,12 @@ from visionflows.evaluation.calibration import (
     temperature_of,
 )
 from visionflows.evaluation.thresholds import read_told
-from visionflows.training.evidence.fit_calibration import LEAST, calibration, judges, validation_csv
+from visionflows.training.evidence.fit_calibration import (
+    LEAST,
+    fit_calibration,
+    holdout_half,
+    validation_csv,
+)
 
 
 def drawn(count: int, too_sure: float, classes: int = 3, seed: int = 1):
@@ -76,16 +81,16 @@ def sha256s(count: int) -> list[str]:
 
 def test_it_is_judged_on_images_that_it_was_not_fitted_on():
     _, answers, targets = drawn(4000, 2.0)
-    found = calibration(answers, targets, sha256s(4000))
+    found = fit_calibration(answers, targets, sha256s(4000))
     assert found["fitted"] == found["judged"] == 4000
     assert found["temperature"] == temperature_of(answers, targets)
     assert found["ece"] < 0.5 * found["ece_raw"]
-    half = judges(sha256s(4000))
+    half = holdout_half(sha256s(4000))
     swapped = targets.copy()
     swapped[half] = (targets[half] + 1) % 3  # what one half says, the other is judged by
-    worse = calibration(answers, swapped, sha256s(4000))
+    worse = fit_calibration(answers, swapped, sha256s(4000))
     assert worse["ece"] > found["ece_raw"]
-    again = calibration(answers[::-1], targets[::-1], sha256s(4000)[::-1])
+    again = fit_calibration(answers[::-1], targets[::-1], sha256s(4000)[::-1])
     assert again["temperature"] == found["temperature"]  # a half follows from contents alone
 
 
@@ -99,6 +104,6 @@ def test_names_of_every_kind_come_back_from_validation_csv():
 
 def test_too_few_images_leave_probabilities_as_they_are():
     _, answers, targets = drawn(LEAST, 2.0)
-    found = calibration(answers, targets, sha256s(LEAST))
+    found = fit_calibration(answers, targets, sha256s(LEAST))
     assert found["temperature"] == 1
     assert "too few" in found["why"]

@@ -39,8 +39,8 @@ def test_the_chapters_hold_the_steps_of_the_plan():
     chapters = {
         "data": {"fetch", "table", "correct"},
         "training": {
-            *("fine_tune", "evaluate", "label_issues", "export", "int8", "agreement", "decoding"),
-            "outliers",
+            *("fine_tune", "evaluate", "find_label_issues", "export_onnx", "quantize_int8"),
+            *("measure_label_agreement", "measure_decode_agreement", "fit_outlier_detector"),
             "publish",
         },
         "scoring": {"load", "list", "shards", "merge", "report"},

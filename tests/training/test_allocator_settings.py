@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visionflows.training.allocator_settings import kept_memory
-from visionflows.training.learner import make_loaders
+from visionflows.training.allocator_settings import keep_freed_memory
+from visionflows.training.learner import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
@@ -34,7 +34,7 @@ def grown_and_kept() -> None:
     """Prints, as JSON, the pages of an array outside and within, and what stays after each."""
     before = resident()
     outside = [faults() for _ in range(3)]
-    with kept_memory():
+    with keep_freed_memory():
         faults()
         inside = [faults() for _ in range(3)]
         kept = resident() - before
@@ -60,8 +60,8 @@ def test_a_process_that_loads_images_meanwhile_keeps_none(trained):
     settings = TrainSettings(
         architecture="resnet18", pretrained="none", image_size=32, augment=False, workers=1
     )
-    with kept_memory():
-        loader = make_loaders(trained.table, trained.dataset, settings).valid
+    with keep_freed_memory():
+        loader = make_dataloaders(trained.table, trained.dataset, settings).valid
         loader.create_item = lambda at: (faults(), faults())
         loader.after_item = loader.before_batch = loader.after_batch = lambda given: given
         again = [second for batch in loader for second in batch[1].tolist()]

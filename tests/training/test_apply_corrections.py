@@ -16,8 +16,8 @@ from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.review.corrections import Correction, written
-from visionflows.training.apply_corrections import NONE, with_corrections
-from visionflows.training.comparison.paired_predictions import paired
+from visionflows.training.apply_corrections import NONE, apply_corrections
+from visionflows.training.comparison.paired_predictions import pair_predictions
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(
@@ -65,7 +65,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
         said(dataset, confirmed, confirmed.partition("/")[0], "right"),
         said(dataset, none, ""),
     )
-    found = with_corrections(files, dataset, [storage], tmp_path / "store", TINY)
+    found = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY)
     assert found.folder == dataset
     for path, label in ((changed, other), ("circle/copy.png", other)):
         row = row_of(found.files, path)
@@ -80,7 +80,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
     assert found.files[others].equals(files[others])
 
-    kept = with_corrections(files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.2)
+    kept = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.2)
     assert row_of(kept.files, changed)[["label", "is_valid"]].tolist() == [other, True]
     assert not row_of(kept.files, none).is_valid
 
@@ -94,7 +94,7 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     (inbox / paths[0]).unlink()  # gone by now
     (inbox / paths[1]).write_bytes(b"another content")
     storage = saved(tmp_path, *rows)
-    found = with_corrections(files, dataset, [storage], store, TINY)
+    found = apply_corrections(files, dataset, [storage], store, TINY)
     told = found.files.attrs["corrections"]
     assert (told["taken"], told["brought"], told["lost"]) == (7, 7, 2)
     assert any(f"not trained on: 2, {paths[0]}" in note for note in table_notes(found.files))
@@ -109,16 +109,16 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     assert sorted(path.name for path in dataset.iterdir()) == sorted(CLASSES)  # left as it was
 
     shutil.rmtree(inbox)  # the inbox is emptied: what was brought is still there
-    again = with_corrections(files, dataset, [storage], store, TINY)
+    again = apply_corrections(files, dataset, [storage], store, TINY)
     assert again.folder == found.folder
     assert again.files.equals(found.files)
-    half = with_corrections(files, dataset, [storage], store, TINY, valid_pct=0.5).files
+    half = apply_corrections(files, dataset, [storage], store, TINY, valid_pct=0.5).files
     assert 0 < half[half.path.isin(new.path)].is_valid.sum() < 7
 
 
 def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_path):
     row = said(inbox, "square/0500.png", "square")._replace(root="/nowhere")
-    found = with_corrections(
+    found = apply_corrections(
         build_table(dataset, "folder"), dataset, [saved(inbox, row)], tmp_path / "store", TINY
     )
     assert found.files.attrs["corrections"]["brought"] == 1
@@ -128,7 +128,7 @@ def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_p
     storage = saved(tmp_path, said(inbox, "square/0500.png", "square"))
     shutil.rmtree(inbox)
     with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; bring"):
-        with_corrections(
+        apply_corrections(
             build_table(dataset, "folder"), dataset, [storage], tmp_path / "store", TINY
         )
 
@@ -139,7 +139,7 @@ def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
     two = saved(tmp_path, said(dataset, "circle/0000.png", "stripes"), name="2.csv")
     files = build_table(dataset, "folder")
     for locations, label in (([one, two], "stripes"), ([two, one], "square")):
-        found = with_corrections(files, dataset, locations, tmp_path / "store", TINY)
+        found = apply_corrections(files, dataset, locations, tmp_path / "store", TINY)
         assert row_of(found.files, "circle/0000.png").label == label
     assert "told differently by several corrections, the last counts: 1" in caplog.text
 
@@ -149,9 +149,9 @@ def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))
     few = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:9]))
     with pytest.raises(TableError, match="wolf is no class of the dataset, and 9 images have it"):
-        with_corrections(files, dataset, [few], store, TINY)
+        apply_corrections(files, dataset, [few], store, TINY)
     enough = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:10]))
-    found = with_corrections(files, dataset, [enough], store, TINY).files
+    found = apply_corrections(files, dataset, [enough], store, TINY).files
     assert {*found[found.status == "ok"].label} == {*CLASSES, "wolf"}
     assert any("never judged: wolf" in note for note in table_notes(found))
 
@@ -163,7 +163,7 @@ def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tm
         (inbox / path).unlink()
     why = "and 9 images have it .*takes 10, 3 corrected images were not found"
     with pytest.raises(TableError, match=why):
-        with_corrections(
+        apply_corrections(
             build_table(dataset, "folder"), dataset, [storage], tmp_path / "store", TINY
         )
 
@@ -179,7 +179,7 @@ def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path)
             image.resize((38, 38)).save(inbox / f"{number}.png")
         rows.append(said(inbox, f"{number}.png", row.label))
     storage = saved(tmp_path, *rows)
-    found = with_corrections(
+    found = apply_corrections(
         files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.5
     ).files
     usable = found[found.status == "ok"]
@@ -197,7 +197,7 @@ def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_pat
     beside = "look alike under different labels"
     assert [note for note in table_notes(files) if note.startswith(beside)]
     storage = saved(tmp_path, said(dataset, "square/small.png", "circle"))
-    found = with_corrections(files, dataset, [storage], tmp_path / "store", TINY).files
+    found = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY).files
     assert not [note for note in table_notes(found) if note.startswith(beside)]
     assert [note for note in table_notes(found) if note.startswith("look alike: 2 images")]
 
@@ -207,13 +207,13 @@ def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_pat
     valid = files[files.is_valid].path
     storage = saved(tmp_path, *(said(dataset, path, path.partition("/")[0]) for path in valid))
     with pytest.raises(TableError, match="to train on and 0 to validate on; add images"):
-        with_corrections(files, dataset, [storage], tmp_path / "store", TINY)
+        apply_corrections(files, dataset, [storage], tmp_path / "store", TINY)
 
 
 def test_no_corrections_yet_change_nothing(dataset, tmp_path):
     (tmp_path / "out/corrections").mkdir(parents=True)
     files = build_table(dataset, "folder")
-    found = with_corrections(files, dataset, [str(tmp_path / "out")], tmp_path / "store", TINY)
+    found = apply_corrections(files, dataset, [str(tmp_path / "out")], tmp_path / "store", TINY)
     assert found.files is files
     assert found.folder == dataset
 
@@ -240,6 +240,6 @@ def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbo
     assert {row["sha256"] for row in there} == {row.sha256 for row in rows}
     judged = sum(row["is_valid"] == "True" for row in there)
     assert judged
-    pairs = paired(published, trained.storage, dataset, store)
+    pairs = pair_predictions(published, trained.storage, dataset, store)
     assert sum(answer.path.startswith("corrections/") for answer in pairs.answers) == judged
     assert pairs.gone == 0

@@ -12,7 +12,12 @@ import pandas as pd
 import pytest
 
 from visionflows.training import checkpoint as checkpoints
-from visionflows.training.checkpoint import checkpoint_of, fine_tuned, kept, key_of
+from visionflows.training.checkpoint import (
+    checkpoint_key,
+    kept,
+    open_checkpoint,
+    resume_or_fine_tune,
+)
 from visionflows.training.settings import TrainSettings
 
 KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"
@@ -40,8 +45,8 @@ def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, cap
     caplog.set_level("INFO", "visionflows")
     (whole / KEY / "pictures").mkdir()
     (whole / KEY / "export.pkl").write_bytes(b"of a run that wanted one")
-    with checkpoint_of(tmp_path / "store", KEY) as checkpoint:
-        record = fine_tuned(trained.table, trained.dataset, checkpoint, SETTINGS)
+    with open_checkpoint(tmp_path / "store", KEY) as checkpoint:
+        record = resume_or_fine_tune(trained.table, trained.dataset, checkpoint, SETTINGS)
         assert left(checkpoint) == ["training.json", "weights.safetensors"]
     assert record == trained.record
     assert "going on from the fine-tuning of an earlier run" in caplog.text
@@ -69,17 +74,17 @@ def test_a_torn_draft_is_not_believed(trained, whole, torn):
 def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
     (whole / KEY / "weights.safetensors").write_bytes(b"")
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    with checkpoint_of(tmp_path / "store", KEY) as checkpoint:
-        record = fine_tuned(trained.table, trained.dataset, checkpoint, settings)
+    with open_checkpoint(tmp_path / "store", KEY) as checkpoint:
+        record = resume_or_fine_tune(trained.table, trained.dataset, checkpoint, settings)
         assert len(record["history"]) == 1
         assert kept(checkpoint) == record  # to the last digit, through JSON
 
 
 def test_a_failure_leaves_a_draft_that_was_trained_and_no_other(whole, tmp_path):
-    with pytest.raises(OSError, match="disk"), checkpoint_of(tmp_path / "store", KEY):
+    with pytest.raises(OSError, match="disk"), open_checkpoint(tmp_path / "store", KEY):
         raise OSError("disk")
     assert KEY in left(whole)
-    with pytest.raises(KeyboardInterrupt), checkpoint_of(tmp_path / "store", OTHER):
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path / "store", OTHER):
         raise KeyboardInterrupt
     assert [name for name in left(whole) if name.startswith(OTHER)] == []
 
@@ -89,11 +94,11 @@ def test_drafts_that_nobody_goes_on_from_are_cleared(whole, tmp_path):
     (whole / OTHER / "weights.safetensors").write_bytes(b"half")
     (whole / f"{'0' * 31}3.lock").touch()  # killed while it trained
     (whole / "mine.txt").touch()
-    with checkpoint_of(tmp_path / "store", "0" * 31 + "4"):
+    with open_checkpoint(tmp_path / "store", "0" * 31 + "4"):
         assert left(whole) == [KEY, "0" * 31 + "4.lock", "mine.txt"]
     eight_days_ago = time.time() - 8 * 24 * 3600
     os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
-    with checkpoint_of(tmp_path / "store", OTHER):
+    with open_checkpoint(tmp_path / "store", OTHER):
         pass
     assert left(whole) == ["mine.txt"]
 
@@ -102,7 +107,7 @@ def test_a_draft_that_somebody_is_at_is_never_cleared(whole, tmp_path):
     eight_days_ago = time.time() - 8 * 24 * 3600
     os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
     holder = another_run(tmp_path / "store", "import time; time.sleep(600)")
-    with checkpoint_of(tmp_path / "store", OTHER):
+    with open_checkpoint(tmp_path / "store", OTHER):
         assert KEY not in left(whole)  # eight days old: it was cleared by the holder
         assert f"{KEY}.lock" in left(whole)
     holder.kill()
@@ -129,7 +134,7 @@ def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
     began = time.monotonic()
     if killed:
         other.send_signal(signal.SIGKILL)
-    with checkpoint_of(tmp_path / "store", KEY) as checkpoint:
+    with open_checkpoint(tmp_path / "store", KEY) as checkpoint:
         assert killed or time.monotonic() - began > 1
         assert not checkpoint.exists()  # published by the other, or never begun
         assert other.wait() == (-signal.SIGKILL if killed else 0)
@@ -138,7 +143,7 @@ def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
 
 
 def test_drafts_of_a_store_in_a_bucket_lie_in_the_cache(s3, tmp_path):
-    with checkpoint_of("s3://bucket/store", KEY) as checkpoint:
+    with open_checkpoint("s3://bucket/store", KEY) as checkpoint:
         assert checkpoint.parent == tmp_path / "cache/drafts"
 
 
@@ -148,19 +153,19 @@ def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
     own = SETTINGS.model_copy(update={"pretrained": str(weights)})
     other = TABLE.assign(label=["x", "z"])
     keys = {
-        key_of(TABLE, SETTINGS, "folder", 0.2),
-        key_of(other, SETTINGS, "folder", 0.2),
-        key_of(TABLE.assign(is_valid=[False, True]), SETTINGS, "folder", 0.2),
-        key_of(TABLE, SETTINGS.model_copy(update={"seed": 1}), "folder", 0.2),
-        key_of(TABLE, SETTINGS, "uppercase", 0.2),
-        key_of(TABLE, SETTINGS, "folder", 0.25),
-        key_of(TABLE, own, "folder", 0.2),
+        checkpoint_key(TABLE, SETTINGS, "folder", 0.2),
+        checkpoint_key(other, SETTINGS, "folder", 0.2),
+        checkpoint_key(TABLE.assign(is_valid=[False, True]), SETTINGS, "folder", 0.2),
+        checkpoint_key(TABLE, SETTINGS.model_copy(update={"seed": 1}), "folder", 0.2),
+        checkpoint_key(TABLE, SETTINGS, "uppercase", 0.2),
+        checkpoint_key(TABLE, SETTINGS, "folder", 0.25),
+        checkpoint_key(TABLE, own, "folder", 0.2),
     }
-    assert key_of(TABLE.sort_index(ascending=False), SETTINGS, "folder", 0.2) in keys
+    assert checkpoint_key(TABLE.sort_index(ascending=False), SETTINGS, "folder", 0.2) in keys
     weights.write_bytes(b"2")  # the same name, and other weights to start from
-    keys.add(key_of(TABLE, own, "folder", 0.2))
+    keys.add(checkpoint_key(TABLE, own, "folder", 0.2))
     monkeypatch.setattr(checkpoints, "library_versions", lambda: {"torch": "another"})
-    keys.add(key_of(TABLE, SETTINGS, "folder", 0.2))
+    keys.add(checkpoint_key(TABLE, SETTINGS, "folder", 0.2))
     assert len(keys) == 9
 
 

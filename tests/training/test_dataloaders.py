@@ -10,7 +10,7 @@ from conftest import write_oblong
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.training import dataloaders
-from visionflows.training.learner import make_loaders
+from visionflows.training.learner import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -19,7 +19,7 @@ SETTINGS = TrainSettings(
 
 
 def loaders_of(trained, **settings):
-    return make_loaders(trained.table, trained.dataset, SETTINGS.model_copy(update=settings))
+    return make_dataloaders(trained.table, trained.dataset, SETTINGS.model_copy(update=settings))
 
 
 def test_a_thread_loads_ahead_what_processes_load(trained):
@@ -74,7 +74,7 @@ def test_crops_do_not_depend_on_what_was_loaded_in_vain(tmp_path, pause):
     settings = SETTINGS.model_copy(update={"batch_size": 4, "image_size": 24, "workers": 0})
     shown = []
     for wait in (0, pause):
-        loader = make_loaders(table, tmp_path, settings).train
+        loader = make_dataloaders(table, tmp_path, settings).train
         loader.one_batch()
         next(iter(loader))
         time.sleep(wait)
@@ -99,15 +99,15 @@ def test_one_batch_leaves_no_thread_at_work(trained):
 def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
     monkeypatch.setattr(dataloaders, "cores", lambda: cores)
     monkeypatch.setattr("fastai.torch_core.defaults.use_cuda", False)
-    assert dataloaders.processes(SETTINGS.model_copy(update={"workers": workers})) == wanted
+    assert dataloaders.worker_count(SETTINGS.model_copy(update={"workers": workers})) == wanted
 
 
 def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
     monkeypatch.setattr(dataloaders, "decoder_count", lambda: 64)
     monkeypatch.setattr(dataloaders, "cores", lambda: 64)
-    assert dataloaders.processes(SETTINGS) == 16
+    assert dataloaders.worker_count(SETTINGS) == 16
     monkeypatch.setattr(dataloaders, "cores", lambda: 2)
-    assert dataloaders.processes(SETTINGS.model_copy(update={"decode": "full"})) == 16
+    assert dataloaders.worker_count(SETTINGS.model_copy(update={"decode": "full"})) == 16
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -116,7 +116,7 @@ def test_an_image_that_is_lost_in_mid_training_is_one_line_of_ours(tmp_path, wor
     folder = write_oblong(tmp_path / "in")
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = SETTINGS.model_copy(update={"batch_size": 4, "workers": workers})
-    loader = make_loaders(table, folder, settings).train
+    loader = make_dataloaders(table, folder, settings).train
     assert len(list(loader)) == 4
     for file in folder.rglob("*.png"):
         file.unlink() if lost == "gone" else file.write_bytes(file.read_bytes()[:-60])

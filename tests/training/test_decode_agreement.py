@@ -11,8 +11,11 @@ from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.training.evidence.decode_agreement import decode_agreement, of_checkpoint
-from visionflows.training.learner import make_loaders
+from visionflows.training.evidence.decode_agreement import (
+    decode_agreement,
+    measure_decode_agreement,
+)
+from visionflows.training.learner import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 
@@ -36,7 +39,7 @@ def test_training_sees_what_scoring_sees(tmp_path, decode, side):
     assert settings.decode_options == DecodeOptions("white", "declared", side)
     table = build_table(tmp_path, "folder", decode_options=settings.decode_options)
     assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
-    valid = make_loaders(table, tmp_path, settings).valid_ds
+    valid = make_dataloaders(table, tmp_path, settings).valid_ds
     paths = table[table.is_valid].path
     for path, (image, _) in zip(paths, valid, strict=True):
         shown = settings_resize(image, settings)
@@ -62,5 +65,7 @@ def test_agreement_is_measured_on_large_images_alone(trained, tmp_path):
     files = pd.DataFrame(rows, columns=["path", "width", "height"]).assign(
         status="ok", is_valid=True
     )
-    assert of_checkpoint(model.storage.root, model.info, files, tmp_path)["images"] == 1
-    assert of_checkpoint(model.storage.root, model.info, files[1:], tmp_path)["images"] == 0
+    assert measure_decode_agreement(model.storage.root, model.info, files, tmp_path)["images"] == 1
+    assert (
+        measure_decode_agreement(model.storage.root, model.info, files[1:], tmp_path)["images"] == 0
+    )

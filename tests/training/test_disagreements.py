@@ -16,8 +16,8 @@ from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.reports.comparison import SAMPLES, comparison_report
 from visionflows.storage import open_storage
-from visionflows.training.comparison.disagreements import as_dict, compared
-from visionflows.training.comparison.promotion_test import compare
+from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
+from visionflows.training.comparison.promotion_test import run_promotion_test
 
 TURNED = ["square", "stripes", "circle"]  # what the other version calls circle, square, stripes
 
@@ -47,7 +47,7 @@ def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
 
 
 def test_each_image_is_counted_once_and_as_the_models_say(trained, two, where, tmp_path):
-    found, images = compared(*two, where(tmp_path))
+    found, images = compare_versions(*two, where(tmp_path))
     is_ = dict(zip(trained.table.path, trained.table.label, strict=True))
     a, b = (labels(trained, model, tmp_path) for model in two)
     right = [(a[path] == is_[path], b[path] == is_[path]) for path in is_]
@@ -69,17 +69,17 @@ def test_each_image_is_counted_once_and_as_the_models_say(trained, two, where, t
 
 
 def test_the_test_is_the_one_that_retrain_asks(trained, two, tmp_path):
-    found, _ = compared(*two, str(tmp_path))
-    asked = compare(*two, trained.dataset, tmp_path)
+    found, _ = compare_versions(*two, str(tmp_path))
+    asked = run_promotion_test(*two, trained.dataset, tmp_path)
     assert found.p_value == asked["p_value"]
     assert (found.better, asked["better"]) == ("a", True)
     assert "A is better than B on the same 72 images" in found.headline
     assert "retrain would let A take the place of B" in found.test
-    turned, _ = compared(*reversed(two), str(tmp_path))
+    turned, _ = compare_versions(*reversed(two), str(tmp_path))
     assert (turned.p_value, turned.p_value_of_b) == (found.p_value_of_b, found.p_value)
     assert turned.better == "b"
     assert "retrain would not let A" in turned.test
-    itself, _ = compared(two[0], two[0], str(tmp_path))
+    itself, _ = compare_versions(two[0], two[0], str(tmp_path))
     assert (itself.disagreements, itself.better, itself.p_value) == ([], "", 1.0)
     assert "No evidence" in itself.headline
 
@@ -87,7 +87,7 @@ def test_the_test_is_the_one_that_retrain_asks(trained, two, tmp_path):
 def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tmp_path):
     name = "<i>a & b"  # a class, as a folder might be called
     renamed(tmp_path, "2-new", [name, *CLASSES[1:]])
-    found, images = compared(*two, str(tmp_path))
+    found, images = compare_versions(*two, str(tmp_path))
     page = comparison_report(found, images)
     assert set(re.findall(r'src="([a-z/:]+)', page)) == {"data:image/jpeg"}
     assert set(re.findall(r'href="(.)', page)) == {"#"}
@@ -105,7 +105,7 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
 
 
 def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
-    found, images = compared(*two, str(tmp_path))
+    found, images = compare_versions(*two, str(tmp_path))
     page = comparison_report(found, images)
     shown = [
         disagreement for disagreement in found.only_a_right if f'alt="{disagreement.path}: ' in page
@@ -117,8 +117,8 @@ def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
 
 
 def test_what_is_told_to_machines_has_every_flip(two, tmp_path):
-    found, _ = compared(*two, str(tmp_path))
-    told = json.loads(json.dumps(as_dict(found)))
+    found, _ = compare_versions(*two, str(tmp_path))
+    told = json.loads(json.dumps(comparison_dict(found)))
     assert (told["a"], told["b"]) == two
     assert len(told["disagreements"]) == len(found.disagreements)
     whole = ("both_right", "only_a_right", "only_b_right", "both_wrong_alike", "both_wrong_apart")
@@ -132,7 +132,7 @@ def test_images_that_changed_are_left_aside_and_those_elsewhere_are_named(
     moved = shutil.copytree(trained.dataset, tmp_path / "moved")
     (moved / "circle/0000.png").unlink()
     shutil.copyfile(moved / "square/0001.png", moved / "square/0000.png")
-    found, images = compared(*two, str(tmp_path), data=where(moved))
+    found, images = compare_versions(*two, str(tmp_path), data=where(moved))
     assert (found.images, found.gone) == (70, 2)
     assert any("2 images are left aside: gone, or changed" in line for line in found.aside)
     assert '<img src="data:' in comparison_report(found, images)
@@ -144,16 +144,16 @@ def test_images_that_are_gone_are_one_line(two, data, tmp_path):
     gone = {"name": "shapes", "source": str(tmp_path / "shapes")}
     changed(tmp_path, "2-new", dataset=gone)
     with pytest.raises(StorageError, match="--data") as caught:
-        compared(*two, str(tmp_path), data and str(tmp_path / data))
+        compare_versions(*two, str(tmp_path), data and str(tmp_path / data))
     assert str(tmp_path) in str(caught.value)
     assert str(caught.value).isprintable()
     changed(tmp_path, "2-new", dataset={})
     with pytest.raises(StorageError, match=r"2-new: does not say .* --data"):
-        compared(*two, str(tmp_path))
+        compare_versions(*two, str(tmp_path))
 
 
 def test_versions_without_an_image_that_is_new_to_both_are_one_line(trained, two, tmp_path):
     learnt = (Path(trained.storage) / "files.csv").read_text().replace("True", "False")
     third = another(trained, tmp_path, "3-all", files_csv=learnt)
     with pytest.raises(ModelError, match="no image of the first one's dataset is new to both"):
-        compared(two[0], third, str(tmp_path))
+        compare_versions(two[0], third, str(tmp_path))

@@ -8,8 +8,8 @@ import torch
 from conftest import write_shapes
 
 from visionflows.datasets.file_table import build_table
-from visionflows.training.distributed.context import has_unused, sharing_class, synchronised
-from visionflows.training.learner import make_learner, make_loaders
+from visionflows.training.distributed.context import has_unused, sharded_loader_class, synchronised
+from visionflows.training.learner import make_dataloaders, make_learner
 from visionflows.training.settings import TrainSettings
 
 SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
@@ -82,8 +82,8 @@ def test_a_loader_says_how_many_steps_come(tmp_path, monkeypatch, each):
     folder = write_shapes(tmp_path / "in", each=9)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, batch_size=each, augment=False)
-    shared = sharing_class()
+    shared = sharded_loader_class()
     monkeypatch.setattr(shared, "_broadcast", lambda _, order, rank: order)
-    for loader in make_loaders(table, folder, settings).loaders:
+    for loader in make_dataloaders(table, folder, settings).loaders:
         ours = [shared(loader, rank, 2, device="cpu") for rank in range(2)]
         assert [len(one) for one in ours] == [len([*one]) for one in ours]

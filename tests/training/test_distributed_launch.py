@@ -17,7 +17,7 @@ from visionflows.datasets.file_table import build_table
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed import launch
 from visionflows.training.distributed.launch import check_gpus
-from visionflows.training.distributed.worker import Training, error_file
+from visionflows.training.distributed.worker import TrainingJob, error_file
 from visionflows.training.epochs import train_epochs
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
@@ -59,7 +59,7 @@ def test_a_batch_that_does_not_fit_is_halved_down_to_two_images_a_gpu(tmp_path, 
     def no_memory(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("visionflows.training.fine_tune.train_on_gpus", no_memory)
+    monkeypatch.setattr("visionflows.training.fine_tune.train_on_workers", no_memory)
     folder = write_shapes(tmp_path / "in", each=4)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, gpus=2)
@@ -82,9 +82,9 @@ def test_ranks_find_the_first_gpu_empty_and_the_learner_is_whole_afterwards(tmp_
             Path(training.folder, launch.TOLD).write_text('{"history": []}', encoding="utf-8")
 
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(seen)))
-        monkeypatch.setattr(launch, "_run_ranks", ranks)
+        monkeypatch.setattr(launch, "_run_workers", ranks)
         monkeypatch.setattr(launch, "_load", lambda *_: None)
-        launch.train_on_gpus(learn, Training(table, str(folder), settings, 1e-3), None)
+        launch.train_on_workers(learn, TrainingJob(table, str(folder), settings, 1e-3), None)
         assert emptied == [0]
         assert seen[0][0] is None
         assert not any(one is not None for one in seen[0][1])
@@ -113,8 +113,8 @@ def test_why_ranks_ended(tmp_path):
     assert type(memory) is torch.cuda.OutOfMemoryError
 
 
-def two_ranks(folder: Path) -> Training:
-    return Training(None, "", TrainSettings(**SMALL, gpus=2), 1e-3, str(folder))
+def two_ranks(folder: Path) -> TrainingJob:
+    return TrainingJob(None, "", TrainSettings(**SMALL, gpus=2), 1e-3, str(folder))
 
 
 def test_a_rank_that_is_killed_before_the_others_meet_it_ends_all(tmp_path):
@@ -126,7 +126,7 @@ def test_a_rank_that_is_killed_before_the_others_meet_it_ends_all(tmp_path):
     threading.Thread(target=kill, daemon=True).start()
     began = time.monotonic()
     with pytest.raises(TrainError, match="of 2 was ended by SIGKILL"):
-        launch._run_ranks(two_ranks(tmp_path), None)
+        launch._run_workers(two_ranks(tmp_path), None)
     assert time.monotonic() - began < 20
     assert not multiprocessing.active_children()
 
@@ -142,7 +142,7 @@ def test_ranks_that_began_before_an_interruption_end(tmp_path, monkeypatch):
 
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "_Popen", staticmethod(one_only))
     with pytest.raises(KeyboardInterrupt):
-        launch._run_ranks(two_ranks(tmp_path), None)
+        launch._run_workers(two_ranks(tmp_path), None)
     assert len(started) == 1
     assert not multiprocessing.active_children()
 
@@ -160,7 +160,7 @@ def no_memory(number, training):
 rank._train = no_memory  # in the ranks too, which import this file
 
 def main():
-    gpus._run_ranks(rank.Training(None, "", TrainSettings(gpus=2), 1e-3, sys.argv[1]), None)
+    gpus._run_workers(rank.TrainingJob(None, "", TrainSettings(gpus=2), 1e-3, sys.argv[1]), None)
 
 """
 

@@ -9,7 +9,7 @@ from fastai.callback.core import Callback
 
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
-from visionflows.training.evidence.evaluate import _metrics, evaluate
+from visionflows.training.evidence.evaluate import _metrics, evaluate_checkpoint
 from visionflows.training.fine_tune import _found_rate, fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
@@ -133,7 +133,7 @@ def test_evaluate_draws_every_picture(trained, tmp_path):
     checkpoint = tmp_path / "draft"
     shutil.copytree(Path(trained.store).parent / "draft", checkpoint)
     shutil.rmtree(checkpoint / "pictures")
-    metrics = evaluate(trained.table, trained.dataset, checkpoint)
+    metrics = evaluate_checkpoint(trained.table, trained.dataset, checkpoint)
     assert metrics == trained.metrics
     for name in ("batch", "results", "confusion", "top_losses", "curves"):
         assert (checkpoint / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -20,9 +20,9 @@ from visionflows.reports.training import agreement_line
 from visionflows.training.evidence.label_agreement import (
     MOST_IMAGES,
     _chosen,
-    agreement,
-    compare,
-    of_checkpoint,
+    compare_probabilities,
+    label_agreement,
+    measure_label_agreement,
 )
 
 
@@ -33,7 +33,7 @@ def rows(*first: float) -> np.ndarray:
 def test_faster_is_taken_where_labels_agree_and_flips_are_near_ties():
     exact = rows(*[0.9] * 1599, 0.52)
     fast = rows(*[0.91] * 1599, 0.49)
-    found = compare(exact, fast)
+    found = compare_probabilities(exact, fast)
     assert (found["labels"], found["disagreements"], found["far_disagreements"]) == (0.999375, 1, 0)
     assert found["largest_difference"] == pytest.approx(0.03)
     assert found["auto"] == "bfloat16"
@@ -41,19 +41,21 @@ def test_faster_is_taken_where_labels_agree_and_flips_are_near_ties():
 
 
 def test_faster_is_refused_where_too_many_labels_flip_or_one_flips_far():
-    many = compare(rows(*[0.9] * 98, 0.51, 0.51), rows(*[0.9] * 98, 0.49, 0.49))
+    many = compare_probabilities(rows(*[0.9] * 98, 0.51, 0.51), rows(*[0.9] * 98, 0.49, 0.49))
     assert (many["labels"], many["auto"]) == (0.98, "float32")
-    far = compare(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
+    far = compare_probabilities(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
     assert (far["far_disagreements"], far["auto"]) == (1, "float32")
     assert far["why"] == "a label that was no near tie differs"
     none = np.zeros((0, 2))
-    assert compare(none, none)["auto"] == "float32"
+    assert compare_probabilities(none, none)["auto"] == "float32"
 
 
 @pytest.mark.parametrize("images, disagreements", [(3, 0), (597, 0), (946, 1), (400, 1)])
 def test_too_few_images_are_no_evidence_and_it_says_how_many_it_takes(images, disagreements):
     sure = [0.9] * (images - disagreements)
-    found = compare(rows(*sure, *[0.51] * disagreements), rows(*sure, *[0.49] * disagreements))
+    found = compare_probabilities(
+        rows(*sure, *[0.51] * disagreements), rows(*sure, *[0.49] * disagreements)
+    )
     assert (found["images"], found["disagreements"], found["auto"]) == (
         images,
         disagreements,
@@ -131,7 +133,7 @@ def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
 def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     model = load(find("shapes", trained.store))
     valid = trained.table[trained.table.is_valid]
-    found = agreement(model, trained.dataset, list(valid.path), MAX_PIXELS)
+    found = label_agreement(model, trained.dataset, list(valid.path), MAX_PIXELS)
     if "labels" not in found:
         assert found["auto"] == "float32"
         pytest.skip("this processor does not compute bfloat16 natively")
@@ -155,7 +157,7 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
 
 def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
     checkpoint = trained.store.parent / "draft"
-    found = of_checkpoint(
+    found = measure_label_agreement(
         checkpoint, load(find("shapes", trained.store)).info, trained.table, trained.dataset
     )
     if "labels" not in found:

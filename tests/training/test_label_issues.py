@@ -12,7 +12,7 @@ from PIL import Image
 from visionflows.datasets.file_table import build_table
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import training_report
-from visionflows.training.evidence.label_issues import COLUMNS, of_checkpoint, shown
+from visionflows.training.evidence.label_issues import COLUMNS, find_label_issues, shown
 
 BRIGHTNESS = {"dark": 30, "grey": 120, "light": 220}
 WRONG = {"dark/as-light.png": "light", "light/as-grey.png": "grey", "grey/as-dark.png": "dark"}
@@ -47,7 +47,7 @@ def rows_of(checkpoint: Path) -> list[dict[str, str]]:
 
 def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset):
     table = build_table(dataset, "folder")
-    found = of_checkpoint(own, table, dataset)
+    found = find_label_issues(own, table, dataset)
     rows = rows_of(own)
     assert tuple(rows[0]) == COLUMNS
     assert found == {"images": 63, "found": len(rows), "features": "fine-tuned"}
@@ -72,7 +72,7 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
 def test_the_same_bytes_are_judged_once(own, dataset):
     for at in range(5):
         shutil.copy(dataset / "dark/01.png", dataset / f"dark/copy{at}.png")
-    assert of_checkpoint(own, build_table(dataset, "folder"), dataset)["images"] == 63
+    assert find_label_issues(own, build_table(dataset, "folder"), dataset)["images"] == 63
 
 
 def test_where_they_were_not_looked_for_there_are_none(own):

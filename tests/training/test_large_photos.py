@@ -8,9 +8,9 @@ from conftest import CLASSES, picture, shape
 
 from visionflows.datasets.file_table import build_table, downscaled_cache
 from visionflows.images.open import open_image
-from visionflows.training.evidence.evaluate import evaluate
+from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
-from visionflows.training.learner import make_loaders
+from visionflows.training.learner import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -65,7 +65,7 @@ def test_every_epoch_and_the_pictures_use_the_copies(photos, tmp_path):
             (photos / row.path).unlink()
     settings = SETTINGS.model_copy(update={"lr": "find"})
     fine_tune(table, photos, tmp_path / "draft", settings)
-    assert "pictures_left_out" not in evaluate(table, photos, tmp_path / "draft")
+    assert "pictures_left_out" not in evaluate_checkpoint(table, photos, tmp_path / "draft")
 
 
 def test_with_copies_it_is_the_same_training(photos, tmp_path):
@@ -82,5 +82,5 @@ def test_loaders_of_their_own_processes_use_the_copies(photos):
     for row in table[~table.is_valid].itertuples():
         if row.path != "circle/small.jpg":
             (photos / row.path).unlink()
-    loaders = make_loaders(table, photos, SETTINGS.model_copy(update={"workers": 2}))
+    loaders = make_dataloaders(table, photos, SETTINGS.model_copy(update={"workers": 2}))
     assert sum(len(labels) for _, labels in loaders.train) >= len(loaders.train_ds) - loaders.bs

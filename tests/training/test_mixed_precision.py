@@ -31,7 +31,7 @@ def types_of(learn, layer: int) -> list[torch.dtype]:
 @native
 def test_what_is_native_is_used_and_weights_and_losses_stay_float32(trained):
     learn = make_learner(trained.table, trained.dataset, TrainSettings(**SMALL))
-    assert mixed_precision.mixed_precision(learn, TrainSettings(**SMALL)) == "bfloat16"
+    assert mixed_precision.enable_mixed_precision(learn, TrainSettings(**SMALL)) == "bfloat16"
     assert set(types_of(learn, 1)) == {torch.bfloat16}
     assert learn.recorder.losses[0].dtype == torch.float32
     assert {value.dtype for value in learn.model.parameters()} == {torch.float32}
@@ -44,7 +44,7 @@ def test_depthwise_convolutions_compute_in_float32_while_it_trains_and_are_thems
 ):
     settings = TrainSettings(**SMALL | {"architecture": "mobilenet_v2"})
     learn = make_learner(trained.table, trained.dataset, settings)
-    mixed_precision.mixed_precision(learn, settings)
+    mixed_precision.enable_mixed_precision(learn, settings)
     given = {True: set(), False: set()}
     layers = [part for part in learn.model.modules() if isinstance(part, torch.nn.Conv2d)]
     for layer in layers:
@@ -67,7 +67,7 @@ def test_depthwise_convolutions_compute_in_float32_while_it_trains_and_are_thems
 def test_float32_is_float32(trained):
     settings = TrainSettings(**SMALL, precision="float32")
     learn = make_learner(trained.table, trained.dataset, settings)
-    assert mixed_precision.mixed_precision(learn, settings) == "none"
+    assert mixed_precision.enable_mixed_precision(learn, settings) == "none"
     assert set(types_of(learn, 1)) == {torch.float32}
 
 
@@ -75,7 +75,7 @@ def test_a_processor_without_it_trains_in_float32(trained, monkeypatch):
     monkeypatch.setattr(mixed_precision, "bfloat16_kernel", lambda device: "")
     learn = make_learner(trained.table, trained.dataset, TrainSettings(**SMALL))
     if learn.dls.device.type == "cpu":
-        assert mixed_precision.mixed_precision(learn, TrainSettings(**SMALL)) == "none"
+        assert mixed_precision.enable_mixed_precision(learn, TrainSettings(**SMALL)) == "none"
 
 
 @native

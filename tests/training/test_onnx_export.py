@@ -24,8 +24,8 @@ from visionflows.models.schema import ModelInfo
 from visionflows.training.evidence.onnx_export import (
     OUTPUTS,
     NotExportable,
-    exported,
-    of_checkpoint,
+    export_onnx,
+    onnx_bytes,
 )
 
 DOCUMENT = Path(__file__).parents[2] / "docs/onnx.md"
@@ -59,7 +59,7 @@ def test_the_lines_of_the_document_give_fastais_answer(trained):
 @pytest.mark.parametrize("architecture, side", [("resnet18", 32), ("mobilenet_v2", 64)])
 def test_a_batch_of_any_size_and_three_outputs(architecture, side):
     network = build(architecture, 2, side).eval()
-    session = onnxruntime.InferenceSession(exported(network, info_of(side)))
+    session = onnxruntime.InferenceSession(onnx_bytes(network, info_of(side)))
     rng = np.random.default_rng(0)
     for count in (1, 3, 16):
         pixels = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
@@ -98,7 +98,7 @@ class Undecided(nn.Module):
 def test_a_network_that_looks_at_its_data_is_named_not_exportable():
     body, head = build("resnet18", 2, 32).eval()
     with pytest.raises(NotExportable) as told:
-        exported(nn.Sequential(nn.Sequential(Undecided(), body), head), info_of(32))
+        onnx_bytes(nn.Sequential(nn.Sequential(Undecided(), body), head), info_of(32))
     assert "\n" not in str(told.value)
 
 
@@ -110,17 +110,17 @@ def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
     def refuses(*_):
         raise NotExportable("no way to say it")
 
-    monkeypatch.setattr(onnx_export, "exported", refuses)
+    monkeypatch.setattr(onnx_export, "onnx_bytes", refuses)
     model = load(find("shapes", trained.store))
     (checkpoint / "model.onnx").write_bytes(b"of an earlier try")
-    assert of_checkpoint(checkpoint, model.info) == {"why": "no way to say it"}
+    assert export_onnx(checkpoint, model.info) == {"why": "no way to say it"}
     assert not (checkpoint / "model.onnx").exists()
 
 
 def test_answers_that_are_not_fastais_are_no_model_onnx(trained, checkpoint):
     model = load(find("shapes", trained.store))
     normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
-    told = of_checkpoint(checkpoint, model.info.model_copy(update={"normalise": normalise}))
+    told = export_onnx(checkpoint, model.info.model_copy(update={"normalise": normalise}))
     assert "fails its self-check" in told["why"]
     assert not (checkpoint / "model.onnx").exists()
 

@@ -20,11 +20,15 @@ from visionflows.datasets.file_table import build_table
 from visionflows.models.metrics_schema import Metrics
 from visionflows.reports.training import training_report
 from visionflows.storage.local import LocalStorage
-from visionflows.training.evidence.evaluate import _write_selfcheck, evaluate
-from visionflows.training.evidence.top_losses import Judged, top_losses_in, write_top_losses
+from visionflows.training.evidence.evaluate import _write_selfcheck, evaluate_checkpoint
+from visionflows.training.evidence.top_losses import (
+    ValidationPredictions,
+    read_top_losses,
+    write_top_losses,
+)
 from visionflows.training.fine_tune import _write_checkpoint
 from visionflows.training.learner import make_learner
-from visionflows.training.publish import describe
+from visionflows.training.publish import build_model_info
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -86,10 +90,10 @@ def pictures_in(checkpoint) -> list[str]:
 def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     table = table_of(tmp_path / "in", NAMES, valid=len(NAMES))
     record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
+    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
     assert pictures_in(tmp_path / "draft") == PICTURES
     assert "pictures_left_out" not in metrics
-    top_losses = top_losses_in(LocalStorage(tmp_path / "draft"))
+    top_losses = read_top_losses(LocalStorage(tmp_path / "draft"))
     assert 0 < len(top_losses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
     assert all(
         top_loss.said != top_loss.label and {top_loss.said, top_loss.label} <= {*NAMES}
@@ -108,7 +112,7 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     assert "n" * 200 in heading
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
     data = Dataset("odd", tmp_path / "in", "in", None)
-    info = describe("odd", "folder", 0.5, data, table, record, metrics)
+    info = build_model_info("odd", "folder", 0.5, data, table, record, metrics)
     drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
     page = training_report(info, drawn, "", top_losses)
     assert page.count("data:image") == len(top_losses)
@@ -121,8 +125,8 @@ def test_the_worst_misses_are_shown_with_what_spoke_for_the_wrong_label(tmp_path
     monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"image_size": 96}))
     table = table_of(tmp_path / "in", ["a", "b", "c", "d"], valid=4)
     checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
-    top_losses = top_losses_in(LocalStorage(tmp_path / "draft"))
+    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
+    top_losses = read_top_losses(LocalStorage(tmp_path / "draft"))
     assert len(top_losses) == round(metrics["error_rate"] * 4)
     for top_loss in top_losses:
         plain, heat = (np.asarray(Image.open(io.BytesIO(one)), float) for one in top_loss[4:])
@@ -134,7 +138,7 @@ def test_the_worst_misses_are_shown_with_what_spoke_for_the_wrong_label(tmp_path
 def test_one_picture_and_a_network_that_knows_nothing_are_drawn(tmp_path, know_nothing):
     table = table_of(tmp_path / "in", ["a", "b"], valid=1)
     checkpointed(table, tmp_path / "in", tmp_path / "draft", 1, know_nothing)
-    metrics = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
     assert pictures_in(tmp_path / "draft") == PICTURES
     assert metrics["accuracy"] in (0.0, 1.0)
 
@@ -142,7 +146,7 @@ def test_one_picture_and_a_network_that_knows_nothing_are_drawn(tmp_path, know_n
 def test_a_thousand_classes_are_drawn(tmp_path):
     table = table_of(tmp_path / "in", [f"class {number}" for number in range(1000)], valid=12)
     checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    evaluate(table, tmp_path / "in", tmp_path / "draft")
+    evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
     assert pictures_in(tmp_path / "draft") == PICTURES
 
 
@@ -153,17 +157,17 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
     training = json.loads((tmp_path / "torn/training.json").read_text())
     del training["history"][1]["accuracy"]  # which the curves are drawn of
     (tmp_path / "torn/training.json").write_text(json.dumps(training))
-    metrics = evaluate(table, tmp_path / "in", tmp_path / "torn")
+    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "torn")
     assert pictures_in(tmp_path / "torn") == [name for name in PICTURES if name != "curves"]
     assert metrics["pictures_left_out"] == {"curves": "KeyError: 'accuracy'"}
     assert "the picture curves is left out: KeyError: 'accuracy'" in caplog.text
-    info = describe(
+    info = build_model_info(
         *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
     )
     assert info.notes[-1] == "the picture curves is left out: KeyError: 'accuracy'"
     assert "pictures_left_out" not in info.metrics.model_dump()
     assert "the picture curves is left out" in training_report(info, {}, "")
-    whole = evaluate(table, tmp_path / "in", tmp_path / "draft")
+    whole = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
     assert (
         Metrics.model_validate(
             {name: one for name, one in whole.items() if name != "calibration"}, strict=False
@@ -180,8 +184,10 @@ def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, ca
     paths = list(learn.dls.valid.items.path)
     (folder / paths[1]).unlink()
     answers = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    write_top_losses(learn, Judged(folder, paths, answers, np.array([0, 1, 2])), checkpoint)
-    assert [(top_loss.path, top_loss.said) for top_loss in top_losses_in(checkpoint)] == [
+    write_top_losses(
+        learn, ValidationPredictions(folder, paths, answers, np.array([0, 1, 2])), checkpoint
+    )
+    assert [(top_loss.path, top_loss.said) for top_loss in read_top_losses(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
     ]
     _write_selfcheck(learn, table, folder, checkpoint)
@@ -207,7 +213,7 @@ def test_fastais_export_needs_no_image_that_pillow_alone_opens(tmp_path, first):
     assert set(table.status) == {"ok"}
     assert table.path[0].startswith("a/-")
     checkpointed(table, folder, checkpoint)
-    metrics = evaluate(table, folder, checkpoint, export_fastai=True)
+    metrics = evaluate_checkpoint(table, folder, checkpoint, export_fastai=True)
     assert json.loads((checkpoint / "evaluation.json").read_text()) == metrics
     learn = load_learner(checkpoint / "export.pkl")
     assert list(learn.dls.vocab) == ["a", "b"]

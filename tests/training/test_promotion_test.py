@@ -11,7 +11,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.storage import open_storage
-from visionflows.training.comparison.promotion_test import compare, judged
+from visionflows.training.comparison.promotion_test import mcnemar_test, run_promotion_test
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def files_csv(trained) -> str:
 
 def test_a_model_is_not_better_than_itself(trained, where, tmp_path):
     new, old = (another(trained, tmp_path, name) for name in ("2-new", "1-old"))
-    found = compare(new, old, trained.dataset, where(tmp_path))
+    found = run_promotion_test(new, old, trained.dataset, where(tmp_path))
     assert found["images"] == int(trained.table.is_valid.sum()) > 0
     assert found["candidate_errors"] == found["production_errors"]
     assert (found["only_candidate_right"], found["only_production_right"]) == (0, 0)
@@ -33,7 +33,7 @@ def test_a_model_that_is_right_more_often_is_better(trained, where, tmp_path):
     # The old one calls every square stripes, and stripes circles: its classes are swapped.
     old = another(trained, tmp_path, "1-old")
     renamed(tmp_path, "1-old", ["square", "stripes", "circle"])
-    found = compare(new, old, trained.dataset, where(tmp_path))
+    found = run_promotion_test(new, old, trained.dataset, where(tmp_path))
     assert found["better"]
     assert found["candidate_errors"] < found["production_errors"]
     assert found["only_candidate_right"] > found["only_production_right"]
@@ -56,7 +56,7 @@ def test_a_few_images_more_are_no_evidence(trained, tmp_path, images, better):
     new = always_right(trained, tmp_path, "2-new", images)
     old = another(trained, tmp_path, "1-old")
     renamed(tmp_path, "1-old", ["square", "stripes", "circle"])  # always wrong
-    found = compare(new, old, trained.dataset, tmp_path)
+    found = run_promotion_test(new, old, trained.dataset, tmp_path)
     assert (found["only_candidate_right"], found["only_production_right"]) == (images, 0)
     assert found["p_value"] == pytest.approx(0.5**images)  # 0.0625 for four, 0.03125 for five
     assert (found["better"], found["needed"]) == (better, 5)
@@ -76,7 +76,7 @@ def test_a_few_images_more_are_no_evidence(trained, tmp_path, images, better):
     ],
 )
 def test_the_test_of_mcnemar(candidate, production, p_value, needed):
-    found = judged(candidate, production)
+    found = mcnemar_test(candidate, production)
     assert found["p_value"] == pytest.approx(p_value, rel=1e-4)
     assert found["needed"] == needed
     assert found["better"] is (candidate >= needed)
@@ -86,7 +86,7 @@ def test_a_class_that_production_does_not_know_is_not_held_against_it(trained, w
     new = another(trained, tmp_path, "2-new")
     old = another(trained, tmp_path, "1-old")
     renamed(tmp_path, "1-old", ["circle", "square", "zebra"])  # stripes by another name
-    found = compare(new, old, trained.dataset, where(tmp_path))
+    found = run_promotion_test(new, old, trained.dataset, where(tmp_path))
     stripes = int((trained.table.is_valid & trained.table.label.eq("stripes")).sum())
     assert found["not_compared"] == stripes > 0
     assert found["images"] == int(trained.table.is_valid.sum()) - stripes
@@ -104,13 +104,13 @@ def test_the_same_bytes_are_one_image(trained, files_csv, tmp_path):
     folder = shutil.copytree(trained.dataset, tmp_path / "shapes")
     for path in list(folder.rglob("*.png")):
         shutil.copyfile(path, path.with_name(f"{path.stem}-copy.png"))
-    found = compare(new, old, folder, tmp_path)
+    found = run_promotion_test(new, old, folder, tmp_path)
     assert found["images"] == int(trained.table.is_valid.sum())
 
 
 def test_what_production_has_learnt_is_not_asked(trained, files_csv, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
     old = another(trained, tmp_path, "1-old", files_csv=files_csv.replace("True", "False"))
-    found = compare(new, old, trained.dataset, where(tmp_path))
+    found = run_promotion_test(new, old, trained.dataset, where(tmp_path))
     assert (found["images"], found["better"]) == (0, False)
     assert "no validation image" in found["why"]

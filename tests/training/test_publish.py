@@ -10,17 +10,17 @@ import time
 from visionflows.models.artifact import load
 from visionflows.models.registry import find, new_version
 from visionflows.training.checkpoint import PUBLISHING
-from visionflows.training.publish import publish_training
+from visionflows.training.publish import publish_model
 
 PUBLISH = """
 import sys
 from pathlib import Path
 import pandas as pd
 from visionflows.models.schema import ModelInfo
-from visionflows.training.publish import publish_training
+from visionflows.training.publish import publish_model
 draft, store, info, table = sys.argv[1:]
 table = pd.read_csv(table).assign(status="ok")
-publish_training(Path(draft), store, ModelInfo.read(Path(info).read_bytes()), table, "")
+publish_model(Path(draft), store, ModelInfo.read(Path(info).read_bytes()), table, "")
 """
 
 
@@ -52,7 +52,7 @@ def test_what_a_killed_publishing_left_goes_with_the_next(trained, where, tmp_pa
     store = where(tmp_path / "store")
 
     again = info.model_copy(update={"version": new_version()})
-    publish_training(checkpoint, store, again, trained.table, "")
+    publish_model(checkpoint, store, again, trained.table, "")
     assert sorted(os.listdir(models)) == [again.version, "aliases"]
     assert load(find("shapes", store)).info.version == again.version
 
@@ -61,7 +61,7 @@ def test_what_a_draft_became_before_is_kept(trained, tmp_path):
     checkpoint, info = as_draft(trained, tmp_path)
     second = info.model_copy(update={"version": new_version()})
     for one in (info, second):
-        publish_training(checkpoint, str(tmp_path / "store"), one, trained.table, "")
+        publish_model(checkpoint, str(tmp_path / "store"), one, trained.table, "")
     versions = os.listdir(tmp_path / "store/models/shapes")
     assert sorted(versions) == sorted([info.version, second.version, "aliases"])
 
@@ -71,5 +71,5 @@ def test_a_note_that_names_no_version_removes_nothing(trained, tmp_path):
     (tmp_path / "store/models/shapes").mkdir(parents=True)
     (tmp_path / "store/models/other").mkdir()
     (checkpoint / PUBLISHING).write_text("../other")
-    publish_training(checkpoint, str(tmp_path / "store"), info, trained.table, "")
+    publish_model(checkpoint, str(tmp_path / "store"), info, trained.table, "")
     assert (tmp_path / "store/models/other").is_dir()

@@ -88,17 +88,17 @@ def models_compare(
     from visionflows.cli.terminal import tell, tell_json
     from visionflows.reports.comparison import comparison_report
     from visionflows.storage import split_location
-    from visionflows.training.comparison.disagreements import as_dict, compared
+    from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
 
     page = output or ("" if json else "compare.html")
     folder, name = split_location(page or ".")
     if page:
         folder.check_writable()  # told before the work
-    comparison, images = compared(a, b, store, data)
+    comparison, images = compare_versions(a, b, store, data)
     if page:
         folder.write(name, comparison_report(comparison, images).encode())
     if json:
-        tell_json(as_dict(comparison))
+        tell_json(comparison_dict(comparison))
     else:
         tell(*tables.comparison(comparison), "", f"page  {page}")
 

@@ -104,7 +104,7 @@ class Calibration(Open):
 
 
 class Outliers(Open):
-    """What tells pictures of another kind (visionflows.training.evidence.fit_outliers), or why nothing does.
+    """What tells pictures of another kind (visionflows.training.evidence.outlier_detector), or why nothing does.
 
     An image that is odder than `threshold` is an outlier. It was set on `fitted` validation images
     for a share of `wanted` false alarms; `false_alarms` is their share among `judged` others, by

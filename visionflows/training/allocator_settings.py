@@ -1,7 +1,7 @@
 """What a training asks of the system's memory: huge pages, and to keep what a step frees.
 
-    from visionflows.training.allocator_settings import kept_memory
-    with kept_memory(): learn.fine_tune(1)
+    from visionflows.training.allocator_settings import keep_freed_memory
+    with keep_freed_memory(): learn.fine_tune(1)
 
 On a CPU every step asks for the same gigabytes anew. Given back and asked for again, page by page,
 they cost more than the network of many small layers that they are for.
@@ -20,7 +20,7 @@ _AFTERWARDS = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 
 
 
 @contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """For the block, memory that is freed stays this process's; then the system has it back.
 
     Seen with tf_efficientnet_lite0 in bfloat16: an epoch of 11.8 s instead of 15.8 s. Nothing but

@@ -1,7 +1,7 @@
 """A file table as people corrected it: their word on an image's content counts, not the rule's.
 
-    from visionflows.training.apply_corrections import with_corrections
-    files, folder = with_corrections(files, folder, ["scores/night"], "store", settings)
+    from visionflows.training.apply_corrections import apply_corrections
+    files, folder = apply_corrections(files, folder, ["scores/night"], "store", settings)
 
 An image of the dataset gets the label that a person gave it, and one that is none of the classes
 is left out. One that the dataset lacks, such as a photo that was scored, is brought along
@@ -53,7 +53,7 @@ def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
     read_corrections(corrections)
 
 
-def with_corrections(
+def apply_corrections(
     files: "pd.DataFrame",
     folder: str | Path,
     corrections: Sequence[str],

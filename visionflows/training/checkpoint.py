@@ -1,8 +1,8 @@
 """The draft of a training: its weights outlive the process, until they are published.
 
-    from visionflows.training.checkpoint import draft_of, fine_tuned, key_of
-    with draft_of("store", key_of(files, settings, "uppercase", 0.2)) as draft:
-        record = fine_tuned(files, folder, draft, settings)
+    from visionflows.training.checkpoint import draft_of, resume_or_fine_tune, checkpoint_key
+    with draft_of("store", checkpoint_key(files, settings, "uppercase", 0.2)) as draft:
+        record = resume_or_fine_tune(files, folder, draft, settings)
 
     <store>/.drafts/<key>/        weights.safetensors, training.json (last), what evaluate adds
     <store>/.drafts/<key>.lock    held by the one run that is at it
@@ -65,7 +65,9 @@ class _Record(BaseModel):
     weights_sha256: str
 
 
-def key_of(files: "pd.DataFrame", settings: TrainSettings, labels: str, valid_pct: float) -> str:
+def checkpoint_key(
+    files: "pd.DataFrame", settings: TrainSettings, labels: str, valid_pct: float
+) -> str:
     """What tells a training from every other: 32 hex digits of all that makes it what it is.
 
     That is the images with labels and sides, the settings with their seed, the weights that they
@@ -91,7 +93,7 @@ def _weights(pretrained: str) -> str:
 
 
 @contextlib.contextmanager
-def checkpoint_of(store: str | Path, key: str) -> Iterator[Path]:
+def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
     """The folder of a training's draft, for one run alone; gone when the block ends well.
 
     Another run of the same training is waited for. A block that fails leaves the draft if its
@@ -111,7 +113,7 @@ def checkpoint_of(store: str | Path, key: str) -> Iterator[Path]:
                     _remove(checkpoints, key)
 
 
-def fine_tuned(
+def resume_or_fine_tune(
     table: "pd.DataFrame",
     folder: str | Path,
     checkpoint: Path,

@@ -1,7 +1,7 @@
 """How images come to a network that trains: by processes, or by a thread beside a few cores.
 
-from visionflows.training.dataloaders import loader_class, processes
-block.dataloaders(table, dl_type=loader_class(), num_workers=processes(settings))
+from visionflows.training.dataloaders import loader_class, worker_count
+block.dataloaders(table, dl_type=loader_class(), num_workers=worker_count(settings))
 """
 
 import functools
@@ -25,7 +25,7 @@ CORES_OF_A_THREAD = 4
 BATCHES = 2  # loaded ahead by the thread
 
 
-def processes(settings: TrainSettings) -> int:
+def worker_count(settings: TrainSettings) -> int:
     """How many processes load images; 0 where a thread of this one does."""
     from fastai.torch_core import default_device
 

@@ -1,7 +1,7 @@
 """What the demo needs besides the flows: its settings, images held out, and who is right.
 
-from visionflows.training.demo import SETTINGS, held_out
-inbox, expected = held_out("demo/store/models/digits/…", Path("demo"))
+from visionflows.training.demo import DEMO_SETTINGS, held_out
+inbox, expected = copy_validation_images("demo/store/models/digits/…", Path("demo"))
 """
 
 import csv
@@ -14,7 +14,7 @@ from visionflows.storage.local import LocalStorage
 from visionflows.training.settings import TrainSettings
 
 # From scratch: a small image, a high learning rate, no flips (a mirrored 2 is no digit).
-SETTINGS = TrainSettings(
+DEMO_SETTINGS = TrainSettings(
     architecture="resnet18",
     pretrained="none",
     image_size=32,
@@ -25,7 +25,7 @@ SETTINGS = TrainSettings(
 MARK = ".visionflows-demo"  # what makes a folder ours to make anew
 
 
-def cleared(folder: Path) -> None:
+def clear_demo_folder(folder: Path) -> None:
     """Make the folder anew. Raises PlaceError where it holds what is not the demo's."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise StorageError(f"{folder}: holds files that are not the demo's; give another --folder")
@@ -34,7 +34,7 @@ def cleared(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def held_out(storage: str, folder: Path) -> tuple[Path, dict[str, str]]:
+def copy_validation_images(storage: str, folder: Path) -> tuple[Path, dict[str, str]]:
     """The validation images in a folder, a broken one beside them; and the labels they have."""
     where = LocalStorage(Path(storage))
     dataset_name = load(where).info.dataset.name

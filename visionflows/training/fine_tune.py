@@ -17,12 +17,12 @@ from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
 from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
-from visionflows.training.allocator_settings import kept_memory
-from visionflows.training.distributed.launch import share_of, train_on_gpus
-from visionflows.training.distributed.worker import Training
+from visionflows.training.allocator_settings import keep_freed_memory
+from visionflows.training.distributed.launch import share_of, train_on_workers
+from visionflows.training.distributed.worker import TrainingJob
 from visionflows.training.epochs import OnProgress, train_epochs
-from visionflows.training.learner import make_learner, normalisation, torch_draws
-from visionflows.training.mixed_precision import mixed_precision
+from visionflows.training.learner import make_learner, normalisation, torch_random_lock
+from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def fine_tune(
     started = time.monotonic()
     while True:
         try:
-            with torch_draws, kept_memory():
+            with torch_random_lock, keep_freed_memory():
                 learn, record = _run(table, folder, settings, on_progress)
             break
         except _out_of_memory() as error:
@@ -68,7 +68,7 @@ def _run(
     on_progress: OnProgress | None,
 ) -> tuple["Learner", dict[str, Any]]:
     learn = make_learner(table, folder, settings)
-    precision = mixed_precision(learn, settings)
+    precision = enable_mixed_precision(learn, settings)
     with learn.no_bar(), learn.no_logging():
         learn.freeze_to(-1)
         summary = str(learn.summary())
@@ -77,8 +77,8 @@ def _run(
         if settings.gpus == 1:
             history = train_epochs(learn, settings, rate, on_progress)
         else:
-            training = Training(table, os.fspath(folder), settings, rate)
-            history = train_on_gpus(learn, training, on_progress)
+            training = TrainingJob(table, os.fspath(folder), settings, rate)
+            history = train_on_workers(learn, training, on_progress)
     mean, std = normalisation(settings.architecture)
     count = settings.gpus
     return learn, {

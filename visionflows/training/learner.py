@@ -25,10 +25,10 @@ from visionflows.images.open import open_image
 from visionflows.images.pillow import ours
 from visionflows.models import network
 from visionflows.storage.name_encoding import decode_name, encode_name
-from visionflows.training.dataloaders import loader_class, processes
+from visionflows.training.dataloaders import loader_class, worker_count
 from visionflows.training.pretrained_weights import (
+    explain_download_errors,
     timm_overlay,
-    told_in_a_line,
     torchvision_network,
 )
 from visionflows.training.settings import TrainSettings
@@ -45,7 +45,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Whoever makes or trains a learner holds it: torch's generators are the process's, and what one
 # thread seeds and draws another would miss.
-torch_draws = threading.RLock()
+torch_random_lock = threading.RLock()
 
 
 def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -58,7 +58,7 @@ def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ..
     return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
 
 
-def make_loaders(
+def make_dataloaders(
     table: "pd.DataFrame", folder: str | Path, settings: TrainSettings
 ) -> "DataLoaders":
     """fastai's DataLoaders over the usable rows of a table, images opened as for scoring.
@@ -95,7 +95,7 @@ def make_loaders(
     )
     batch_size = min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum()))
     loaders = block.dataloaders(
-        usable, bs=batch_size, dl_type=loader_class(), num_workers=processes(settings)
+        usable, bs=batch_size, dl_type=loader_class(), num_workers=worker_count(settings)
     )
     _draw_from(settings.seed, loaders, resize)
     return loaders
@@ -188,12 +188,12 @@ def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSetti
     from fastai.vision.learner import vision_learner
 
     network.check_architecture(settings.architecture)
-    loaders = make_loaders(table, folder, settings)
+    loaders = make_dataloaders(table, folder, settings)
     set_seed(settings.seed, reproducible=True)
-    with told_in_a_line(settings):
+    with explain_download_errors(settings):
         return vision_learner(
             loaders,
-            normalize=False,  # make_loaders has done it, whatever the architecture
+            normalize=False,  # make_dataloaders has done it, whatever the architecture
             pretrained=settings.pretrained != "none",
             metrics=[error_rate, accuracy],
             **_architecture_options(settings, len(loaders.vocab)),

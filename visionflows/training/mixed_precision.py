@@ -1,7 +1,7 @@
 """Training in half the bytes: bfloat16 or float16 where the processor or the GPU has it natively.
 
-    from visionflows.training.mixed_precision import mixed_precision
-    mixed_precision(learn, settings)         # "bfloat16"; what model.json says of it
+    from visionflows.training.mixed_precision import enable_mixed_precision
+    enable_mixed_precision(learn, settings)         # "bfloat16"; what model.json says of it
 
 Weights, their sums and the loss stay float32 (https://docs.pytorch.org/docs/stable/amp.html).
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastai.learner import Learner
 
 
-def mixed_precision(learn: "Learner", settings: TrainSettings) -> str:
+def enable_mixed_precision(learn: "Learner", settings: TrainSettings) -> str:
     """What a learner computes in from now on: bfloat16, float16, or none, which is float32."""
     device = learn.dls.device
     native = bool(bfloat16_kernel(device))

@@ -91,7 +91,7 @@ def timm_overlay(pretrained: str) -> dict[str, str] | None:
     return {"file": pretrained}
 
 
-class told_in_a_line:
+class explain_download_errors:
     """Tell in one line that pretrained weights cannot be fetched, whatever tried to."""
 
     def __init__(self, settings: TrainSettings):

@@ -1,7 +1,7 @@
 """From a judged draft to a bundle in the store: model.json, the report, the files.
 
-from visionflows.training.publish import describe, publish_training
-publish_training(draft, "store", describe(...), files, summary)
+from visionflows.training.publish import build_model_info, publish_model
+publish_model(draft, "store", build_model_info(...), files, summary)
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from visionflows.system import library_versions
 from visionflows.training.apply_corrections import told_of
 from visionflows.training.checkpoint import PUBLISHING
 from visionflows.training.evidence import label_issues
-from visionflows.training.evidence.top_losses import top_losses_in
+from visionflows.training.evidence.top_losses import read_top_losses
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _NOT_METRICS = ("pictures_left_out", "calibration")
 _NOT_TRAINING = ("settings", "classes", "normalise", "summary")
 
 
-def describe(
+def build_model_info(
     name: str,
     labels: str,
     valid_pct: float,
@@ -89,7 +89,7 @@ def describe(
     return ModelInfo.model_validate(info, strict=False)
 
 
-def publish_training(
+def publish_model(
     checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
 ) -> str:
     """The place of the bundle made of a draft, its report included; `latest` means it now.
@@ -103,7 +103,7 @@ def publish_training(
     }
     told = read_told((checkpoint / VALIDATION).read_bytes(), info.classes, raw=False)
     left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
-    top_losses, doubtful = top_losses_in(LocalStorage(checkpoint)), label_issues.shown(checkpoint)
+    top_losses, doubtful = read_top_losses(LocalStorage(checkpoint)), label_issues.shown(checkpoint)
     page = training_report(info, pictures, summary, top_losses, left, doubtful)
     (checkpoint / "report.html").write_bytes(page.encode())
     return publish(checkpoint, store, info, files)

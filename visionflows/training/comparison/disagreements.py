@@ -1,7 +1,7 @@
 """What flips between two versions: the images that they label differently, and whose they are.
 
-    from visionflows.training.comparison.disagreements import compared
-    comparison, images = compared("pets@latest", "pets@production", "store")
+    from visionflows.training.comparison.disagreements import compare_versions
+    comparison, images = compare_versions("pets@latest", "pets@production", "store")
     page = comparison_report(comparison, images)          # visionflows.reports.comparison
 
 A is asked as `retrain` asks a candidate, and B as production: visionflows.training.comparison.promotion_test has the
@@ -19,24 +19,28 @@ from visionflows.models.artifact import model_json, read_info
 from visionflows.models.registry import find
 from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement
 from visionflows.storage.base import Storage
-from visionflows.training.comparison.paired_predictions import Answer, Pairs, paired
-from visionflows.training.comparison.promotion_test import counted, judged
+from visionflows.training.comparison.paired_predictions import (
+    PairedPrediction,
+    PairedPredictions,
+    pair_predictions,
+)
+from visionflows.training.comparison.promotion_test import count_errors, mcnemar_test
 
 
-def compared(
+def compare_versions(
     a: str, b: str, store: str, data: str = "", settings: EngineSettings | None = None
 ) -> tuple[Comparison, Storage]:
     """Two versions on the images of A's dataset that neither was trained on; where those lie.
 
     `data` is the place of that dataset where it is no longer in the store, or has moved. Raises
-    PlaceError where its images are gone, and ModelError where no image can be compared.
+    PlaceError where its images are gone, and ModelError where no image can be compare_versions.
     """
     if importlib.util.find_spec("scipy") is None:
         raise SettingsError(
             "comparing needs scipy, which this machine has not; pip install 'visionflows[train]'"
         )
     where = data or dataset_folder(a, store)
-    pairs = paired(a, b, where, store, settings)
+    pairs = pair_predictions(a, b, where, store, settings)
     if not pairs.answers and pairs.gone:
         raise StorageError(
             f"{where}: has none of the {pairs.gone} images of {pairs.candidate.name} as they were; "
@@ -66,10 +70,10 @@ def dataset_folder(model: str, store: str) -> str:
         raise StorageError(f"{error} with --data") from error
 
 
-def _comparison(pairs: Pairs) -> Comparison:
-    counts = counted(pairs)
+def _comparison(pairs: PairedPredictions) -> Comparison:
+    counts = count_errors(pairs)
     ours, theirs = counts["only_candidate_right"], counts["only_production_right"]
-    a, b = judged(ours, theirs), judged(theirs, ours)
+    a, b = mcnemar_test(ours, theirs), mcnemar_test(theirs, ours)
     answers = pairs.answers
     return Comparison(
         a=pairs.candidate.info,
@@ -91,15 +95,15 @@ def _comparison(pairs: Pairs) -> Comparison:
     )
 
 
-def _same(answer: Answer) -> bool:
+def _same(answer: PairedPrediction) -> bool:
     return answer.candidate.label == answer.production.label
 
 
-def _differ(answer: Answer) -> bool:
+def _differ(answer: PairedPrediction) -> bool:
     return not _same(answer)
 
 
-def _flip(answer: Answer) -> Disagreement:
+def _flip(answer: PairedPrediction) -> Disagreement:
     return Disagreement(answer.path, answer.label, *answer.candidate, *answer.production)
 
 
@@ -115,8 +119,8 @@ def _surest_wrong_first(disagreement: Disagreement) -> tuple[float, str]:
     return -max(wrong), disagreement.path
 
 
-def _classes(pairs: Pairs) -> Iterable[ClassCounts]:
-    """The counts of each class that was compared, in the order of the candidate's classes."""
+def _classes(pairs: PairedPredictions) -> Iterable[ClassCounts]:
+    """The counts of each class that was compare_versions, in the order of the candidate's classes."""
     right: dict[str, list[tuple[bool, bool]]] = {}
     for answer in pairs.answers:
         right.setdefault(answer.label, []).append(answer.right)
@@ -128,7 +132,7 @@ def _classes(pairs: Pairs) -> Iterable[ClassCounts]:
         )
 
 
-def as_dict(comparison: Comparison) -> dict[str, Any]:
+def comparison_dict(comparison: Comparison) -> dict[str, Any]:
     """The same for machines: counts, the test, a dict a class, and one for every flip."""
     a, b = comparison.a, comparison.b
     figures = ("images", "a_errors", "b_errors", "both_right", "both_wrong_alike")

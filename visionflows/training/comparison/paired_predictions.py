@@ -1,7 +1,7 @@
 """What two models say of the same images, which neither was trained on.
 
-    from visionflows.training.comparison.paired_predictions import Answer, paired
-    pairs = paired("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")
+    from visionflows.training.comparison.paired_predictions import PairedPrediction, pair_predictions
+    pairs = pair_predictions("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")
     pairs.answers[0].candidate, pairs.answers[0].production      # a label each
 
 Published error rates may not be compared: each was measured on its own model's validation images,
@@ -27,20 +27,20 @@ from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.imported_images import images_of
 
 
-class Said(NamedTuple):
+class Prediction(NamedTuple):
     """A model's label of an image, and its probability."""
 
     label: str
     probability: float
 
 
-class Answer(NamedTuple):
+class PairedPrediction(NamedTuple):
     """An image by its path, the label it has, and what each of the two models says of it."""
 
     path: str
     label: str
-    candidate: Said
-    production: Said
+    candidate: Prediction
+    production: Prediction
 
     @property
     def right(self) -> tuple[bool, bool]:
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
+class PairedPredictions:
     """Two models and their answers.
 
     `not_compared` counts images whose class the other does not know, `gone` those that are not
@@ -58,7 +58,7 @@ class Pairs:
 
     candidate: Model
     production: Model
-    answers: list[Answer]
+    answers: list[PairedPrediction]
     not_compared: int
     gone: int
     source: Storage
@@ -79,13 +79,13 @@ class _File(NamedTuple):
     sha256: str
 
 
-def paired(
+def pair_predictions(
     candidate: str,
     production: str,
     folder: str | Path,
     store: str | Path,
     settings: EngineSettings | None = None,
-) -> Pairs:
+) -> PairedPredictions:
     """What both models say of the images in `folder` that neither was trained on.
 
     The same bytes are one image. One that is gone, has changed since it was trained on, or cannot
@@ -98,11 +98,13 @@ def paired(
     there = [*_unchanged(source, known)] if known else []
     said = [_said(model, settings or EngineSettings(), source, there) for model in (new, old)]
     answers = [
-        Answer(path, known[path].label, said[0][path], said[1][path])
+        PairedPrediction(path, known[path].label, said[0][path], said[1][path])
         for path in there
         if path in said[0] and path in said[1]
     ]
-    return Pairs(new, old, answers, len(unseen) - len(known), len(known) - len(answers), source)
+    return PairedPredictions(
+        new, old, answers, len(unseen) - len(known), len(known) - len(answers), source
+    )
 
 
 def _unseen(new: Model, old: Model) -> dict[str, _File]:
@@ -128,10 +130,12 @@ def _unchanged(source: Storage, files: dict[str, _File]) -> Iterable[str]:
 
 def _said(
     model: Model, settings: EngineSettings, source: Storage, paths: list[str]
-) -> dict[str, Said]:
+) -> dict[str, Prediction]:
     """What a model says of each image, by path; one that cannot be opened is left out."""
     if not paths:
         return {}
     answers = make_engine(model, settings).answers(source, [decode_name(path) for path in paths])
     best = {encode_name(name): (int(found.argmax()), found) for name, found in answers.items()}
-    return {path: Said(model.classes[at], float(found[at])) for path, (at, found) in best.items()}
+    return {
+        path: Prediction(model.classes[at], float(found[at])) for path, (at, found) in best.items()
+    }

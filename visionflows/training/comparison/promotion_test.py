@@ -1,7 +1,7 @@
 """Whether a new model is better than the one in production, on images that neither learnt from.
 
-    from visionflows.training.comparison.promotion_test import compare
-    compare("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")["better"]
+    from visionflows.training.comparison.promotion_test import run_promotion_test
+    run_promotion_test("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")["better"]
 
 Both label the same images now: visionflows.training.comparison.paired_predictions says which. Whether the difference is
 more than luck is decided by McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and
@@ -17,24 +17,24 @@ from typing import Any
 from visionflows.datasets.format_names import format_names
 from visionflows.inference import EngineSettings
 from visionflows.storage import open_storage
-from visionflows.training.comparison.paired_predictions import Pairs, paired
+from visionflows.training.comparison.paired_predictions import PairedPredictions, pair_predictions
 
 log = logging.getLogger("visionflows.compare")
 
 ALPHA = 0.05  # how often chance alone may promote a candidate that is no better
 
 
-def verdict(
+def decide_promotion(
     candidate: str, production: str, folder: str | Path, store: str | Path
 ) -> dict[str, Any]:
     """What `compare` says of the candidate; better by itself where there is no production yet."""
     name, _, alias = production.partition("@")
     if not open_storage(store).exists(f"models/{name}/aliases/{alias}"):
         return {"better": True, "why": f"there is no {production} yet"}
-    return compare(candidate, production, folder, store)
+    return run_promotion_test(candidate, production, folder, store)
 
 
-def compare(
+def run_promotion_test(
     candidate: str,
     production: str,
     folder: str | Path,
@@ -51,21 +51,21 @@ def compare(
     new_classes, lost_classes (those that only one knows); better; and why, in a sentence. `folder`
     holds the images of the candidate's dataset. Raises ModelError.
     """
-    pairs = paired(candidate, production, folder, store, settings)
+    pairs = pair_predictions(candidate, production, folder, store, settings)
     result: dict[str, Any] = {
         "candidate": pairs.candidate.name,
         "production": pairs.production.name,
-        **counted(pairs),
+        **count_errors(pairs),
         "new_classes": pairs.new_classes,
         "lost_classes": pairs.lost_classes,
     }
-    result |= judged(result["only_candidate_right"], result["only_production_right"])
+    result |= mcnemar_test(result["only_candidate_right"], result["only_production_right"])
     result["why"] = _why(result)
     log.info("%s against %s: %s", pairs.candidate.name, pairs.production.name, result["why"])
     return result
 
 
-def counted(pairs: Pairs) -> dict[str, int]:
+def count_errors(pairs: PairedPredictions) -> dict[str, int]:
     """The images that both were asked about, and how many each has right and wrong."""
     right = [answer.right for answer in pairs.answers]
     return {
@@ -79,7 +79,7 @@ def counted(pairs: Pairs) -> dict[str, int]:
     }
 
 
-def judged(candidate: int, production: int) -> dict[str, Any]:
+def mcnemar_test(candidate: int, production: int) -> dict[str, Any]:
     """The exact one-sided McNemar test of the images that only one of the two has right.
 
     Keys: p_value, alpha, better, and needed: how many the candidate would have to have right alone,

@@ -1,6 +1,6 @@
 """How ranks train one network: fastai's distributed context, mended where it falls short.
 
-    with together(learn, settings.image_size):
+    with distributed_training(learn, settings.image_size):
         train_epochs(learn, settings, rate, None)
 
 Needs the process group that training/rank.py makes. Each rank has its share of every step; torch's
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def together(learn: "Learner", side: int) -> Iterator[None]:
+def distributed_training(learn: "Learner", side: int) -> Iterator[None]:
     """For the block, a learner whose network and images are shared with the other ranks.
 
     `side` is that of the square images which the network is shown.
@@ -80,12 +80,12 @@ def has_unused(network: "torch.nn.Module", side: int) -> bool:
 
 
 def _shared_out(loader: "TfmdDL", device: "torch.device") -> "DistributedDL":
-    kind = sharing_class()
+    kind = sharded_loader_class()
     return loader if isinstance(loader, kind) else kind(loader, device=device)
 
 
 @functools.cache
-def sharing_class() -> "type[DistributedDL]":
+def sharded_loader_class() -> "type[DistributedDL]":
     """fastai's loader of a rank's share, without the GPU it shares out by, and of a true length."""
     import torch
     from fastai.distributed import DistributedDL

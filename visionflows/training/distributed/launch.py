@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows import errors
 from visionflows.errors import SettingsError, TrainError
-from visionflows.training.distributed.worker import TOLD, TRAINED, Training, error_file, run_rank
+from visionflows.training.distributed.worker import (
+    TOLD,
+    TRAINED,
+    TrainingJob,
+    error_file,
+    run_worker,
+)
 from visionflows.training.epochs import OnProgress
 
 if TYPE_CHECKING:
@@ -77,8 +83,8 @@ def share_of(images: int, gpus: int) -> int:
     return images // gpus
 
 
-def train_on_gpus(
-    learn: "Learner", training: Training, on_progress: OnProgress | None
+def train_on_workers(
+    learn: "Learner", training: TrainingJob, on_progress: OnProgress | None
 ) -> list[dict[str, Any]]:
     """The history, a row an epoch, of a training by `settings.gpus` ranks; `learn` has its weights.
 
@@ -89,7 +95,7 @@ def train_on_gpus(
     each = share_of(learn.dls.bs, settings.gpus)
     with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _set_aside(learn):
         own = settings.model_copy(update={"batch_size": each})
-        _run_ranks(training._replace(settings=own, folder=folder), on_progress)
+        _run_workers(training._replace(settings=own, folder=folder), on_progress)
         told = json.loads(Path(folder, TOLD).read_bytes())
         _load(learn, Path(folder, TRAINED))
     history: list[dict[str, Any]] = told["history"]
@@ -115,10 +121,10 @@ def _load(learn: "Learner", weights: Path) -> None:
     learn.model.load_state_dict(load_file(weights))
 
 
-def _run_ranks(training: Training, on_progress: OnProgress | None) -> None:
+def _run_workers(training: TrainingJob, on_progress: OnProgress | None) -> None:
     # Not torch's spawn, whose processes nobody has where it is interrupted.
     spawned, numbers = multiprocessing.get_context("spawn"), range(training.settings.gpus)
-    ranks = [spawned.Process(target=run_rank, args=(number, training)) for number in numbers]
+    ranks = [spawned.Process(target=run_worker, args=(number, training)) for number in numbers]
     told = _Heard(Path(training.folder), on_progress)
     try:
         for rank in ranks:

@@ -1,7 +1,7 @@
 """What a rank does: one of the processes that train a network together, each on a GPU of its own.
 
-    training = Training(table, images, settings, 2e-3, folder)
-    multiprocessing.get_context("spawn").Process(target=run_rank, args=(0, training)).start()
+    training = TrainingJob(table, images, settings, 2e-3, folder)
+    multiprocessing.get_context("spawn").Process(target=run_worker, args=(0, training)).start()
 
 What it has to say lies in a folder: a file is whole or not there, whoever is killed meanwhile.
 """
@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.storage.local import LocalStorage
 from visionflows.system import cores, set_share
-from visionflows.training.allocator_settings import kept_memory
-from visionflows.training.distributed.context import together
+from visionflows.training.allocator_settings import keep_freed_memory
+from visionflows.training.distributed.context import distributed_training
 from visionflows.training.epochs import train_epochs
 from visionflows.training.learner import make_learner
-from visionflows.training.mixed_precision import mixed_precision
+from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ TRAINED = "weights.safetensors"  # rank 0's, and the last that it writes
 TOLD = "told.json"  # rank 0's: how far it is, what its log says, in the end its history
 
 
-class Training(NamedTuple):
+class TrainingJob(NamedTuple):
     """What the ranks train: `settings.batch_size` is a rank's own, `folder` where they tell."""
 
     table: "pd.DataFrame"
@@ -54,12 +54,12 @@ def error_file(number: int) -> str:
     return f"error-{number}.json"
 
 
-def run_rank(number: int, training: Training) -> None:
+def run_worker(number: int, training: TrainingJob) -> None:
     """A rank's whole life. What ends it before its end is told in a file of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore", FutureWarning)  # torch's, of what it does itself
-    with _LastWord(number, training.folder), kept_memory(), _group(number, training):
+    with _LastWord(number, training.folder), keep_freed_memory(), _group(number, training):
         _train(number, training)
 
 
@@ -91,7 +91,7 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _group(number: int, training: Training) -> Iterator[None]:
+def _group(number: int, training: TrainingJob) -> Iterator[None]:
     """This process as one of the ranks, which find each other by a file: no port, no host name."""
     import torch
 
@@ -113,19 +113,19 @@ def _group(number: int, training: Training) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
-def _train(number: int, training: Training) -> None:
+def _train(number: int, training: TrainingJob) -> None:
     from fastai.torch_core import set_seed
     from safetensors.torch import save_file
 
     settings = training.settings
     learn = make_learner(training.table, training.images, settings)
-    mixed_precision(learn, settings)
+    enable_mixed_precision(learn, settings)
     OURS.propagate = False  # the process that started us says it, once
     told = _Telling(Path(training.folder)) if number == 0 else None
     # Weights and order are rank 0's. What is drawn for each image must not be the same on all.
     set_seed(settings.seed + number, reproducible=True)
     learn.dls.train.rng = random.Random(f"{settings.seed} {number}")
-    with learn.no_bar(), learn.no_logging(), together(learn, settings.image_size):
+    with learn.no_bar(), learn.no_logging(), distributed_training(learn, settings.image_size):
         history = train_epochs(learn, settings, training.rate, told.progress if told else None)
     if told:
         told.ended(history)
@@ -147,7 +147,7 @@ class _Telling(logging.Handler):
         self._told["log"].append([record.name, record.levelno, record.getMessage()])
 
     def progress(self, share: float, line: str) -> None:
-        self._write(progress=[set_share, line])
+        self._write(progress=[share, line])
 
     def ended(self, history: list[dict[str, Any]]) -> None:
         self._write(history=history)

@@ -21,7 +21,7 @@ from visionflows.models.schema import ModelInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.evidence.label_agreement import paired
+from visionflows.training.evidence.label_agreement import common_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def decode_agreement(
     names = [decode_name(path) for path in paths[:: -(-len(paths) // MOST_IMAGES) or 1]]
     if not names:
         return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
-    both, one, other = both_ways(model, LocalStorage(Path(folder)), names, max_pixels)
+    both, one, other = predict_full_and_scaled(model, LocalStorage(Path(folder)), names, max_pixels)
     apart = np.abs(one - other)
     found: dict[str, Any] = {
         "images": len(both),
@@ -58,7 +58,7 @@ def decode_agreement(
     return found
 
 
-def both_ways(
+def predict_full_and_scaled(
     model: Model, where: Storage, names: list[str], max_pixels: int = MAX_PIXELS
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The images that have answers, and these of whole and of scaled ones: (images, classes)."""
@@ -69,10 +69,10 @@ def both_ways(
         )
         for decode in ("full", "scaled")
     )
-    return paired(names, whole, scaled, len(model.classes))
+    return common_rows(names, whole, scaled, len(model.classes))
 
 
-def of_checkpoint(
+def measure_decode_agreement(
     checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
 ) -> dict[str, Any]:
     """The comparison for a draft that evaluate has left, on the large images it validates on.

@@ -1,7 +1,7 @@
 """Judge a fine-tuned network on the validation side, in figures and in pictures.
 
-    from visionflows.training.evidence.evaluate import evaluate
-    evaluate(table, "store/datasets/pets-5c1a3d0f", Path("draft"))["error_rate"]
+    from visionflows.training.evidence.evaluate import evaluate_checkpoint
+    evaluate_checkpoint(table, "store/datasets/pets-5c1a3d0f", Path("draft"))["error_rate"]
 
 Reads the draft that fine_tune left, and adds `evaluation.json`, `validation.csv` (what it says of
 each validation image), `pictures/*.png` (what fastai's show_batch, show_results and Interpretation
@@ -24,10 +24,10 @@ from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.evidence.fit_calibration import calibration, validation_csv
+from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
 from visionflows.training.evidence.plots import draw
-from visionflows.training.evidence.top_losses import Judged, write_top_losses
-from visionflows.training.learner import make_learner, normalisation, torch_draws
+from visionflows.training.evidence.top_losses import ValidationPredictions, write_top_losses
+from visionflows.training.learner import make_learner, normalisation, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ log = logging.getLogger("visionflows.evaluate")
 SELFCHECK_IMAGES = 8
 
 
-def evaluate(
+def evaluate_checkpoint(
     table: "pd.DataFrame", folder: str | Path, checkpoint: Path, export_fastai: bool = False
 ) -> dict[str, Any]:
     """The metrics of the draft's network on the validation rows (evaluation.json).
@@ -53,7 +53,7 @@ def evaluate(
     """
     storage = LocalStorage(checkpoint)
     training = json.loads(storage.read("training.json"))
-    with torch_draws:
+    with torch_random_lock:
         learn = trained(table, folder, storage, training)
         with learn.no_bar(), learn.no_logging():
             *answers, losses = learn.get_preds(ds_idx=1, with_loss=True)
@@ -66,7 +66,7 @@ def evaluate(
                 storage.write(f"pictures/{name}.png", png)
             sure = calibrated(probabilities, metrics["calibration"]["temperature"])
             paths = list(learn.dls.valid.items.path)
-            write_top_losses(learn, Judged(folder, paths, sure, targets), storage)
+            write_top_losses(learn, ValidationPredictions(folder, paths, sure, targets), storage)
             _write_selfcheck(learn, table, folder, storage)
         if left_out:
             metrics["pictures_left_out"] = left_out
@@ -100,7 +100,7 @@ def _calibrate(
     valid = learn.dls.valid.items
     once = ~valid.sha256.duplicated().to_numpy()  # copies are no evidence of their own
     valid, targets, probabilities = valid[once], targets[once], probabilities[once]
-    found = calibration(probabilities, targets, list(valid.sha256))
+    found = fit_calibration(probabilities, targets, list(valid.sha256))
     told = validation_csv(
         list(valid.path), list(learn.dls.vocab), targets, probabilities, found["temperature"]
     )

@@ -1,7 +1,7 @@
 """Fit the temperature of a network on its validation images, and judge that on others.
 
-    from visionflows.training.evidence.fit_calibration import calibration
-    calibration(probabilities, targets, sha256s)["ece"]        # 0.011
+    from visionflows.training.evidence.fit_calibration import fit_calibration
+    fit_calibration(probabilities, targets, sha256s)["ece"]        # 0.011
 
 What is kept comes of all of them; each half is judged by what the other alone would give. Which
 half an image is in follows from its content, so that copies are on one side.
@@ -23,7 +23,7 @@ from visionflows.evaluation.calibration import (
 LEAST = 50  # images a half: fewer say too little of either
 
 
-def calibration(
+def fit_calibration(
     probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str]
 ) -> dict[str, Any]:
     """What model.json says of how sure a model may be believed (`calibration`).
@@ -33,7 +33,7 @@ def calibration(
     error before and after), bins_raw and bins; with too few images temperature is 1, and `why` says
     so.
     """
-    half = judges(sha256s)
+    half = holdout_half(sha256s)
     if min(half.sum(), (~half).sum()) < LEAST:
         why = f"{len(half)} validation images are too few to calibrate on"
         return {"temperature": 1.0, "why": why}
@@ -53,7 +53,7 @@ def calibration(
     }
 
 
-def judges(sha256s: list[str]) -> np.ndarray:
+def holdout_half(sha256s: list[str]) -> np.ndarray:
     """Which validation images judge what the others were for: (n,) of bool, by content alone."""
     return np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
 

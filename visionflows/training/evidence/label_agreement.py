@@ -1,7 +1,7 @@
 """Whether a faster precision gives a model's answers: the evidence that goes into model.json.
 
-    from visionflows.training.evidence.label_agreement import agreement
-    agreement(model, "store/datasets/pets-5c1a3d0f", paths)["labels"]      # 0.9975
+    from visionflows.training.evidence.label_agreement import label_agreement
+    label_agreement(model, "store/datasets/pets-5c1a3d0f", paths)["labels"]      # 0.9975
 
 Scoring with `--precision auto` takes the faster one only where this says so, and only on the kind
 of device and kernel that it was measured on: visionflows/inference/precision_policy.py.
@@ -32,7 +32,7 @@ NEAR_TIE = 0.1  # labels that flip must have had their two best classes this clo
 MOST_IMAGES = 2000  # enough for four flips; more would make publishing slow
 
 
-def agreement(
+def label_agreement(
     model: Model,
     folder: str | Path,
     paths: list[str],
@@ -58,9 +58,9 @@ def agreement(
     exact = exact_engine.answers(where, names)
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
     fast = fast_engine.answers(where, names)
-    _, ours, theirs = paired(names, exact, fast, len(model.classes))
+    _, ours, theirs = common_rows(names, exact, fast, len(model.classes))
     result = {
-        **compare(ours, theirs, precision),
+        **compare_probabilities(ours, theirs, precision),
         "device": "cuda" if kernel.startswith("cuda") else "cpu",
         "kernel": kernel,
         "library": " ".join(f"{name} {version(name)}" for name in exact_engine.libraries[:1]),
@@ -73,7 +73,7 @@ def agreement(
     return result
 
 
-def of_checkpoint(
+def measure_label_agreement(
     checkpoint: Path,
     info: ModelInfo,
     files: "pd.DataFrame",
@@ -91,7 +91,7 @@ def of_checkpoint(
     """
     chosen = _chosen(files[~files.sha256.isin(list(without))])
     model = Model(LocalStorage(checkpoint), info, digest="")
-    found = agreement(model, folder, list(chosen.path), MAX_PIXELS, precision)
+    found = label_agreement(model, folder, list(chosen.path), MAX_PIXELS, precision)
     trained_on = int((~chosen.is_valid.astype(bool)).sum())
     return found | ({"trained_on": trained_on} if "images" in found else {})
 
@@ -106,7 +106,9 @@ def _chosen(files: "pd.DataFrame") -> "pd.DataFrame":
     return lot.drop_duplicates("sha256").head(MOST_IMAGES)
 
 
-def compare(exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16") -> dict[str, Any]:
+def compare_probabilities(
+    exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16"
+) -> dict[str, Any]:
     """The comparison of two (images, classes) arrays of probabilities."""
     best = np.sort(exact, axis=1)
     margin = best[:, -1] - best[:, -2]
@@ -136,7 +138,7 @@ def _why(images: int, disagreements: int, far: int) -> str:
     )
 
 
-def paired(
+def common_rows(
     names: list[str], one: dict[str, np.ndarray], other: dict[str, np.ndarray], classes: int
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The names that have an answer both times, and the two (images, classes) arrays of these."""

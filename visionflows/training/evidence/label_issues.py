@@ -1,7 +1,7 @@
 """Images of a training whose label is probably wrong: suspects.csv of its draft.
 
-    from visionflows.training.evidence.label_issues import of_draft
-    of_draft(draft, table, "store/datasets/pets-5c1a3d0f")["found"]
+    from visionflows.training.evidence.label_issues import find_label_issues
+    find_label_issues(draft, table, "store/datasets/pets-5c1a3d0f")["found"]
 
     suspects.csv     path,sha256,label,was,confidence,why: the suggested label and the given one,
                      the worst first, in the form of corrections
@@ -25,7 +25,7 @@ from visionflows.evaluation.confident_learning import label_issues
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import trained
-from visionflows.training.learner import make_learner, torch_draws
+from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class LabelIssue(NamedTuple):
     picture: bytes
 
 
-def of_checkpoint(checkpoint: Path, table: "pd.DataFrame", folder: str | Path) -> dict[str, Any]:
+def find_label_issues(
+    checkpoint: Path, table: "pd.DataFrame", folder: str | Path
+) -> dict[str, Any]:
     """How many labels are suspected (`suspects` in model.json); suspects.csv names them.
 
     Keys: images (that were judged), found, features: of the `pretrained` network or the
@@ -58,7 +60,7 @@ def of_checkpoint(checkpoint: Path, table: "pd.DataFrame", folder: str | Path) -
     storage = LocalStorage(checkpoint)
     usable = table[table.status == "ok"].sort_values("sha256").drop_duplicates("sha256")
     usable = usable.head(MOST_IMAGES).sort_values("path").reset_index(drop=True)
-    with torch_draws:
+    with torch_random_lock:
         learn, which = _network(table, folder, storage)
         features = features_of(learn, usable)
     found = label_issues(features, list(usable.label), sorted(usable.label.unique()))

@@ -1,7 +1,7 @@
 """The network as `model.onnx`: what OpenVINO, onnxruntime and others run, without torch.
 
-    from visionflows.training.evidence.onnx_export import of_draft
-    of_draft(draft, info)        # {"opset": 18, "largest_difference": 2.4e-07}
+    from visionflows.training.evidence.onnx_export import export_onnx
+    export_onnx(draft, info)        # {"opset": 18, "largest_difference": 2.4e-07}
 
 In go pixels, uint8 (batch, side, side, 3), of a batch of any size; out come `probabilities`,
 `logits` (both float32, (batch, classes)) and `features`, what the head is given of each image once
@@ -20,7 +20,7 @@ from visionflows.models.artifact import ONNX, Model, network_of
 from visionflows.models.network import opened
 from visionflows.models.schema import ModelInfo, Normalise
 from visionflows.storage.local import LocalStorage
-from visionflows.training.learner import torch_draws
+from visionflows.training.learner import torch_random_lock
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ OUTPUTS = ("probabilities", "logits", "features")
 MOST_BYTES = (1 << 31) - (1 << 20)  # a protocol buffer holds less than 2 GiB
 
 
-def of_checkpoint(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
+def export_onnx(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
     """What model.json says of a draft's model.onnx (`onnx`), which is written and checked by this.
 
     Keys: opset, and largest_difference of a probability from fastai's own answers to the images of
@@ -45,7 +45,7 @@ def of_checkpoint(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
     if absent := why_absent():
         return _left_out(f"{absent}, which would check it")
     try:
-        storage.write(ONNX, exported(cast("nn.Sequential", network_of(model)), info))
+        storage.write(ONNX, onnx_bytes(cast("nn.Sequential", network_of(model)), info))
         engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
         return {"opset": OPSET, "largest_difference": engine.self_check()}
     except (NotExportable, ModelError) as error:
@@ -57,7 +57,7 @@ class NotExportable(Exception):
     """A network that ONNX cannot say."""
 
 
-def exported(network: "nn.Sequential", info: ModelInfo) -> bytes:
+def onnx_bytes(network: "nn.Sequential", info: ModelInfo) -> bytes:
     """The ONNX model of a body and its head, without a word of where it was made.
 
     Raises NotExportable.
@@ -69,7 +69,7 @@ def exported(network: "nn.Sequential", info: ModelInfo) -> bytes:
     side = info.image_size
     whole, example = _with_pixels(network, info.normalise), torch.zeros(2, side, side, 3)
     try:
-        with torch_draws, warnings.catch_warnings(), torch.inference_mode():
+        with torch_random_lock, warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 whole,

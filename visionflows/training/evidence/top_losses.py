@@ -1,7 +1,7 @@
 """The worst misses of a network, each with a picture of what spoke for the wrong label.
 
     from visionflows.training.evidence.top_losses import misses_in, write_misses
-    write_misses(learn, Judged(folder, paths, probabilities, targets), draft)    # misses/ in it
+    write_misses(learn, ValidationPredictions(folder, paths, probabilities, targets), draft)    # misses/ in it
     training_report(info, pictures, summary, misses_in(draft))
 
 They are for the page alone, and no part of the bundle.
@@ -33,7 +33,7 @@ MOST = 12
 _TOLD = "misses/misses.json"
 
 
-class Judged(NamedTuple):
+class ValidationPredictions(NamedTuple):
     """Validation images: where they lie, their probabilities (n, classes), their classes (n)."""
 
     folder: str | Path
@@ -42,7 +42,9 @@ class Judged(NamedTuple):
     targets: np.ndarray
 
 
-def write_top_losses(learn: "Learner", judged: Judged, checkpoint: LocalStorage) -> None:
+def write_top_losses(
+    learn: "Learner", judged: ValidationPredictions, checkpoint: LocalStorage
+) -> None:
     """Leave in a draft the images whose label is wrong, the surest first; 12 at most.
 
     One that is gone by now is left out.
@@ -65,7 +67,7 @@ def write_top_losses(learn: "Learner", judged: Judged, checkpoint: LocalStorage)
     checkpoint.write(_TOLD, json.dumps(told).encode())
 
 
-def top_losses_in(checkpoint: LocalStorage) -> list[TopLoss]:
+def read_top_losses(checkpoint: LocalStorage) -> list[TopLoss]:
     """The misses that a draft has; none of one that an older version has left."""
     if not checkpoint.exists(_TOLD):
         return []

@@ -12,8 +12,8 @@ from visionflows.datasets.file_table import build_table
 from visionflows.evaluation.outliers import K
 from visionflows.models.artifact import OUTLIERS, load
 from visionflows.models.registry import find
-from visionflows.training.evidence import fit_outliers
-from visionflows.training.evidence.fit_calibration import judges
+from visionflows.training.evidence import outlier_detector
+from visionflows.training.evidence.fit_calibration import holdout_half
 
 
 def test_it_is_judged_on_images_that_did_not_set_its_threshold(telling):
@@ -35,7 +35,7 @@ def test_bundles_hold_what_model_json_names(telling):
 
 def test_too_few_validation_images_say_why(trained, checkpoint):
     info = load(find("shapes", trained.store)).info
-    found = fit_outliers.of_checkpoint(checkpoint, info, trained.table, trained.dataset)
+    found = outlier_detector.fit_outlier_detector(checkpoint, info, trained.table, trained.dataset)
     assert found == {"why": "18 validation images are too few to tell others from"}
     assert info.with_outliers(found).outliers.threshold is None
     assert not (checkpoint / OUTLIERS).exists()
@@ -45,17 +45,17 @@ def test_too_few_validation_images_say_why(trained, checkpoint):
 def test_every_class_has_its_images_in_the_bank(tmp_path, monkeypatch, most):
     table = build_table(write_shapes(tmp_path / "in", each=8), "folder", valid_pct=0.25)
     trained = table[~table.is_valid.astype(bool)]
-    monkeypatch.setattr(fit_outliers, "IMAGES", most)
-    chosen = fit_outliers._some_of_all(trained)
+    monkeypatch.setattr(outlier_detector, "IMAGES", most)
+    chosen = outlier_detector._some_of_all(trained)
     assert len(chosen) == min(max(most, 3), 18)
     assert {Path(path).parent.name for path in chosen} == set(CLASSES)
-    assert chosen == fit_outliers._some_of_all(trained.sample(frac=1, random_state=1))
+    assert chosen == outlier_detector._some_of_all(trained.sample(frac=1, random_state=1))
 
 
 def test_half_of_the_validation_images_judge(telling):
     with (Path(f"{find('telling', telling)}") / "files.csv").open() as file:
         sha256s = [row["sha256"] for row in csv.DictReader(file) if row["is_valid"] == "True"]
-    assert judges(sha256s).sum() == pytest.approx(len(sha256s) / 2, abs=30)
+    assert holdout_half(sha256s).sum() == pytest.approx(len(sha256s) / 2, abs=30)
 
 
 def test_the_same_draft_gives_the_same(telling, tmp_path):
@@ -65,7 +65,7 @@ def test_the_same_draft_gives_the_same(telling, tmp_path):
     dataset = write_shapes(tmp_path / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
     info = model.info.model_copy(update={"outliers": None})
-    found = fit_outliers.of_checkpoint(checkpoint, info, table, dataset)
+    found = outlier_detector.fit_outlier_detector(checkpoint, info, table, dataset)
     found |= {"threshold": 0.85 * found["threshold"]}  # as `telling` has it
     assert info.with_outliers(found).outliers == model.info.outliers
     assert (checkpoint / OUTLIERS).read_bytes() == before

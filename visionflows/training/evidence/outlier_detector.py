@@ -1,7 +1,7 @@
 """What tells pictures of another kind than these: made of training images, judged on others.
 
-    from visionflows.training.evidence.fit_outliers import of_draft
-    of_draft(draft, info, files, folder)["false_alarms"]        # {"float32": 0.02}
+    from visionflows.training.evidence.outlier_detector import fit_outlier_detector
+    fit_outlier_detector(draft, info, files, folder)["false_alarms"]        # {"float32": 0.02}
 
 One half of the validation images sets the threshold, the other says how many of their kind are
 taken for another's, in each precision that scoring may take here by itself.
@@ -21,7 +21,7 @@ from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.evidence.fit_calibration import LEAST, judges
+from visionflows.training.evidence.fit_calibration import LEAST, holdout_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ MOST_VALIDATION = 2000  # enough to tell 2 % from 3 %
 FALSE_ALARMS = 0.02  # that the threshold is set for
 
 
-def of_checkpoint(
+def fit_outlier_detector(
     checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
 ) -> dict[str, Any]:
     """What model.json says of how a draft tells outliers (`outliers`); the bank is written.
@@ -48,7 +48,7 @@ def of_checkpoint(
     usable = files[files.status == "ok"].drop_duplicates("sha256")
     valid = usable.is_valid.astype(bool)
     asked = usable[valid].sort_values("sha256").head(MOST_VALIDATION)
-    judged = judges(list(asked.sha256))
+    judged = holdout_half(list(asked.sha256))
     if min(judged.sum(), (~judged).sum()) < LEAST:
         return {"why": f"{len(asked)} validation images are too few to tell others from"}
     ask = _Ask(Model(LocalStorage(checkpoint), info, digest=""), LocalStorage(Path(folder)))

@@ -14,17 +14,18 @@ from visionflows.inference.openvino import core, kernels, runtime, with_our_core
 from visionflows.models.artifact import INT8, load
 from visionflows.models.registry import find, publish
 from visionflows.storage import open_storage
-from visionflows.training.evidence import int8
+from visionflows.training.evidence import int8_quantization
 
 needs_nncf = pytest.mark.skipif(
-    not (kernels()["int8"] and int8.is_here()), reason="no NNCF, or no int8 of the processor's own"
+    not (kernels()["int8"] and int8_quantization.is_here()),
+    reason="no NNCF, or no int8 of the processor's own",
 )
 
 
 @needs_nncf
 def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, tmp_path):
     info = load(find("shapes", trained.store)).info
-    found = int8.of_checkpoint(checkpoint, info, trained.table, trained.dataset)
+    found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
     # 54 images train in batches of 16: one calibrates, two judge, and none of these is evidence.
     assert (found["precision"], found["images"], found["trained_on"]) == ("int8", 24, 6)
     assert found["speed"] > 0
@@ -48,7 +49,7 @@ def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, t
 @needs_nncf
 def test_the_head_stays_as_it_is(checkpoint):
     network = core().read_model((checkpoint / "model.onnx").read_bytes())
-    head = int8._head(network)
+    head = int8_quantization._head(network)
     matrices = [node for node in network.get_ops() if node.get_type_name() == "MatMul"]
     assert {node.get_friendly_name() for node in matrices} <= set(head)
     assert not any("conv" in name.lower() for name in head)
@@ -57,12 +58,12 @@ def test_the_head_stays_as_it_is(checkpoint):
 @needs_nncf
 def test_images_are_calibrated_on_judged_by_or_evidence_and_never_two_of_these(trained):
     model = load(find("shapes", trained.store))
-    images = int8._Images(model, trained.table, trained.dataset)
+    images = int8_quantization._Images(model, trained.table, trained.dataset)
     assert (len(images.calibration), len(images.judging), len(images.used)) == (1, 2, 48)
-    twice = int8._Images(model, pd.concat([trained.table] * 2), trained.dataset)
+    twice = int8_quantization._Images(model, pd.concat([trained.table] * 2), trained.dataset)
     assert twice.used == images.used  # the same bytes under two names count once
     few = trained.table[trained.table.is_valid | (trained.table.index % 4 == 0)]
-    assert not int8._Images(model, few, trained.dataset).judging
+    assert not int8_quantization._Images(model, few, trained.dataset).judging
 
 
 @needs_nncf
@@ -72,10 +73,10 @@ def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
     def fails(*_, **__):
         raise LookupError("no such layer")
 
-    monkeypatch.setattr(int8, "_quantised", fails)
+    monkeypatch.setattr(int8_quantization, "_quantised", fails)
     info = load(find("shapes", trained.store)).info
     (checkpoint / INT8[0]).write_bytes(b"of an earlier try")
-    found = int8.of_checkpoint(checkpoint, info, trained.table, trained.dataset)
+    found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
     assert found == {"auto": "float32", "why": "LookupError: no such layer"}
     assert not any((checkpoint / name).exists() for name in INT8)
 
@@ -101,7 +102,7 @@ import sys
 told = []
 watched = ("socket.connect", "os.fork", "os.posix_spawn")
 sys.addaudithook(lambda event, args: told.append((event, args)) if event in watched else None)
-from visionflows.training.evidence.int8 import _nncf
+from visionflows.training.evidence.int8_quantization import _nncf
 nncf = _nncf()
 nncf.telemetry.telemetry.send_event("a", "b", "c")
 print(told)

@@ -1,7 +1,7 @@
 """The network in int8 for CPUs that have it natively, and the evidence for scoring with it.
 
-    from visionflows.training.evidence.int8 import of_draft
-    of_draft(draft, info, files, folder)["labels"]       # 0.9983
+    from visionflows.training.evidence.int8_quantization import quantize_int8
+    quantize_int8(draft, info, files, folder)["labels"]       # 0.9983
 
 NNCF (https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide) puts the steps of
 every layer where training images need them. The head stays in float32: it is a thousandth of the
@@ -49,7 +49,7 @@ def is_here() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def of_checkpoint(
+def quantize_int8(
     checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
 ) -> dict[str, Any]:
     """The evidence for int8 of a draft (`precision.int8` in model.json), whose files this writes.
@@ -64,7 +64,7 @@ def of_checkpoint(
     if images is not None and len(images.calibration) and len(images.judging):
         try:
             _make(storage, model, images)
-            found = label_agreement.of_checkpoint(
+            found = label_agreement.measure_label_agreement(
                 checkpoint, info, files, folder, "int8", images.used
             )
             return _if_faster(model, images, found)
