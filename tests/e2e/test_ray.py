@@ -75,7 +75,7 @@ def parts(output: Path) -> int:
 
 def test_two_nodes_give_the_bytes_of_one_machine(cluster, trained, many, whole, s3, tmp_path):
     """Through S3; on a disk the tests below say the same."""
-    where = s3.storage
+    where = s3.uri
     on = ["--on", cluster.address, *OPTIONS]
     locations = where(many), where(tmp_path / "out")
     words = command(trained, *locations, *on, store=where(trained.store))

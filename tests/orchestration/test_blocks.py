@@ -41,7 +41,7 @@ def block(named, s3):
 
 
 def test_a_flow_runs_by_a_block_and_its_secret_is_nowhere(block, trained, s3, tmp_path, caplog):
-    where = s3.storage
+    where = s3.uri
     folder = write_shapes(tmp_path / "in", each=2)
     with caplog.at_level(logging.DEBUG):
         run = score(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))

@@ -128,7 +128,7 @@ def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatc
 
 def test_a_run_goes_on_past_an_object_that_is_archived(trained, s3, tmp_path, monkeypatch):
     folder = write_shapes(tmp_path / "in", each=2)
-    place_of = s3.storage
+    place_of = s3.uri
     with faulty(s3.url, rate=0, answer=(403, "InvalidObjectState"), only=b"square/0001") as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         run = score_folder(

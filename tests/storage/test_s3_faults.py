@@ -41,7 +41,7 @@ def test_a_run_under_faults_has_the_same_bytes(trained, s3, tmp_path, monkeypatc
     monkeypatch.setenv("AWS_RETRY_MODE", mode)
     with faulty(s3.url, rate=0.1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        where = s3.storage
+        where = s3.uri
         run = score_folder(
             where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
         )
@@ -72,7 +72,7 @@ def test_a_large_file_comes_and_goes_whole_under_faults(bucket, s3, monkeypatch)
 def test_no_secret_is_logged_or_written(trained, s3, tmp_path, caplog):
     folder = write_shapes(tmp_path / "in", each=2)
     with caplog.at_level(logging.DEBUG):
-        where = s3.storage
+        where = s3.uri
         score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
     assert "visionflows" in caplog.text
     assert SECRET not in caplog.text
