@@ -2,7 +2,9 @@
 # make test    every test but those of make e2e, in two processes
 # make e2e     real server, worker, browser, PostgreSQL, Ray, killed programs: half an hour on two cores
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
-# make lint    ruff, both halves, and mypy
+# make lint    ruff, mypy, and the website built strictly
+# make docs    the website, into build/site
+# make notebook    executes docs/tutorial.md into examples/tutorial.ipynb
 #
 # Each makes its own .venv and installs the versions of constraints.txt into it;
 # a second call finds .venv/installed and goes straight to work.
@@ -13,7 +15,7 @@ BIN := .venv/bin
 # tarfile.data_filter came with 3.11.4; a .venv of an older Python, or of one that is gone, is made anew.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11, 4) and "visionflows needs Python 3.11.4 or newer: make PYTHON=python3.12 …")
 
-.PHONY: demo test e2e lint format install venv bench clean
+.PHONY: demo test e2e lint docs notebook format install venv bench clean
 
 demo: install
 	$(BIN)/visionflows demo
@@ -29,10 +31,17 @@ bench: install
 	$(BIN)/python bench/model.py ../shared/data/cats-dogs.tgz --store store
 	$(BIN)/python bench/score.py --model bench --store store --photos store/datasets $(BENCH)
 
-lint: install
+lint: install docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python -m zensical build --clean --strict
+
+notebook: install
+	$(BIN)/python examples/make_notebook.py
 
 format: install
 	$(BIN)/ruff check --fix .

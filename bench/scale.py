@@ -1,8 +1,8 @@
-"""What a billion images would take: the table of docs/scale.md, from what was measured and cited.
+"""Estimate what a billion images would take: the table of docs/explanation/scale.md.
 
     python bench/scale.py
 
-Every figure has its source in docs/scale.md. What was neither measured nor cited is called assumed.
+docs/explanation/scale.md names the source of every figure: measured, cited or assumed.
 """
 
 from typing import NamedTuple

@@ -28,7 +28,7 @@ from visionflows.training.evidence.onnx_export import (
     onnx_bytes,
 )
 
-DOCUMENT = Path(__file__).parents[2] / "docs/onnx.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/how-to/use-the-onnx-model.md"
 
 
 def info_of(side: int) -> ModelInfo:
@@ -49,7 +49,7 @@ def test_the_lines_of_the_document_give_fastais_answer(trained):
     files = photos(trained)
     expected = fastai_probabilities(trained.export, files)
     for photo, answer in zip(files, expected, strict=True):
-        names = {"bundle": trained.storage, "photo": photo}
+        names = {"model": trained.storage, "photo": photo}
         with contextlib.redirect_stdout(io.StringIO()) as told:
             exec(lines, names)
         assert np.abs(names["probabilities"][0] - answer).max() < 1e-4

@@ -2,7 +2,7 @@
 
     call("head_object", "lab", Key="store/models/pets/aliases/latest")
 
-Credentials are boto3's own or a Prefect block's, never logged or written; settings: docs/s3.md.
+Credentials are boto3's own or a Prefect block's, never logged or written; settings: docs/how-to/use-s3.md.
 """
 
 import functools

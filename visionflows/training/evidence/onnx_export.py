@@ -5,7 +5,8 @@
 
 In go pixels, uint8 (batch, side, side, 3), of a batch of any size; out come `probabilities`,
 `logits` (both float32, (batch, classes)) and `features`, what the head is given of each image once
-it is pooled. Normalisation and softmax are inside. docs/onnx.md has the lines that run it.
+it is pooled. Normalisation and softmax are inside. The lines that run it are in
+docs/how-to/use-the-onnx-model.md.
 """
 
 import logging
