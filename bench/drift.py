@@ -21,11 +21,12 @@ from record import hardware, versions, written
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.monitoring.drift import NIGHTLY, WINDOW
-from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.scoring.new_rows import Gathered, News
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.new_rows import NewRows, NewRowsByRun
 from visionflows.scoring.parts import read_parts, rows_of
 from visionflows.scoring.run_history import History
 from visionflows.scoring.schema import RunResult
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
 Row = tuple[list[str], int, str]  # its cells, and the size and sha256 of its file
@@ -58,7 +59,7 @@ class Nights:
         """The history with a night of these rows, which is not kept yet."""
         self.count += 1
         began = f"2026-01-01T00:00:00.{self.count:06d}+00:00"
-        news, gathered = News(self.header), Gathered()
+        news, gathered = NewRows(self.header), NewRowsByRun()
         for cells, size, sha256 in rows:
             news.add(cells, size, sha256)
         gathered.add(news.fresh(began))

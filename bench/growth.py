@@ -113,7 +113,7 @@ def _list(options) -> dict:
 
 
 def _scored(options, run) -> tuple[dict, float]:
-    from visionflows.scoring.local_run import ScoreSettings
+    from visionflows.scoring.settings import ScoreSettings
 
     output = tempfile.mkdtemp(dir=options.scratch)
     began = time.perf_counter()
@@ -181,7 +181,8 @@ def _few(options) -> str:
 
 
 def _only_new(options) -> dict:
-    from visionflows.scoring.local_run import ScoreSettings, score_folder
+    from visionflows.scoring.local_run import score_folder
+    from visionflows.scoring.settings import ScoreSettings
 
     output = tempfile.mkdtemp(dir=options.scratch)
     settings = ScoreSettings(only_new=True)

@@ -48,7 +48,8 @@ def pretend(options: argparse.Namespace, folder: Path) -> None:
 
 def scored(options: argparse.Namespace, folder: str) -> dict:
     from visionflows import system
-    from visionflows.scoring.local_run import ScoreSettings, score_folder
+    from visionflows.scoring.local_run import score_folder
+    from visionflows.scoring.settings import ScoreSettings
 
     settings = ScoreSettings(decode=options.decode, max_error_rate=1)
     run = score_folder(options.photos, f"{folder}/out", options.model, options.store, settings)

@@ -72,8 +72,8 @@ def _options() -> argparse.Namespace:
 
 def _one(options) -> dict:
     """One run, in a process of its own, and the most memory that it held."""
+    from tasks.scoring import connect
     from visionflows.cli.options import prepare_prefect
-    from visionflows.cluster.ray_run import connection
     from visionflows.scoring.settings import ScoreSettings
 
     prepare_prefect()
@@ -87,7 +87,7 @@ def _one(options) -> dict:
     else:
         import shard_tasks
 
-        with connection(settings):
+        with connect(settings):
             shard_tasks.score(*words, cores=options.task_cores, ahead=options.ahead)
     return {"driver_peak_mb": peak_mb()}
 

@@ -108,17 +108,18 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
 
 
 def _engine(options: argparse.Namespace):
-    from visionflows.scoring.local_run import ScoreSettings, open_engine
+    from visionflows.inference import open_engine
+    from visionflows.scoring.settings import ScoreSettings
 
     settings = ScoreSettings()
     return open_engine(options.model, options.store, settings), settings
 
 
 def _scored(source: str, output: str, engine, settings) -> int:
-    from visionflows.scoring.local_run import ScoringRun
+    from visionflows.scoring.local_run import LocalRun
 
-    with ScoringRun(source, output, engine, settings).alone() as scoring:
-        for shard in scoring.to_score():
+    with LocalRun(source, output, engine, settings).lock_output() as scoring:
+        for shard in scoring.pending_shards():
             scoring.score(shard)
         return scoring.merge().counts.found
 

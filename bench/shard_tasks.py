@@ -20,19 +20,19 @@ from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 
 from tasks import scoring
-from visionflows.cluster.actor_pool import Fleet, paths
+from visionflows.cluster.actor_pool import ActorPool, paths
 from visionflows.cluster.nodes import check_nodes, nodes, ray
-from visionflows.cluster.ray_run import ClusterRun
-from visionflows.cluster.scoring_actor import Facts, Scored, Scorer, Work
+from visionflows.cluster.ray_run import RayRun
+from visionflows.cluster.scoring_actor import Facts, Scored, ScoringActor, Work
 from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
 from visionflows.orchestration.logs import log_to_run
 from visionflows.orchestration.progress import Progress
-from visionflows.scoring.base_run import alone, check_errors
 from visionflows.scoring.input_source import absolute
+from visionflows.scoring.run import check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
 
-_scorers: dict[bytes, Scorer] = {}  # of this process: one, as all tasks of a run open the same
+_scorers: dict[bytes, ScoringActor] = {}  # of this process: all tasks of a run open the same
 
 
 def facts_here(how: bytes) -> Facts:
@@ -46,9 +46,9 @@ def scored_here(shard: int, how: bytes, work: bytes) -> Scored:
     return told._replace(node=f"process {os.getpid()}")
 
 
-def _scorer(how: bytes) -> Scorer:
+def _scorer(how: bytes) -> ScoringActor:
     if how not in _scorers:
-        _scorers[how] = Scorer(*pickle.loads(how))
+        _scorers[how] = ScoringActor(*pickle.loads(how))
     return _scorers[how]
 
 
@@ -56,7 +56,7 @@ FACTS = task(facts_here, name="facts", cache_policy=NO_CACHE)
 SHARD = task(scored_here, name="shard", task_run_name="shard {shard}", cache_policy=NO_CACHE)
 
 
-class TaskFleet(Fleet):
+class TaskPool(ActorPool):
     """To a run what the product's actors are: Prefect tasks, some shards of which Ray has ahead."""
 
     def __init__(self, model: Model, settings: ScoreSettings, cores: int, ahead: int):
@@ -105,16 +105,16 @@ def score(
 ) -> dict[str, Any]:
     """What run.json says. `ahead`: how many shards Ray has for each task that may run; 0: all."""
     log_to_run()
-    with alone(output, settings.wait):
-        engine = TaskFleet(load(find(model, store)), settings, cores, ahead)
-        run = ClusterRun(input, output, engine, settings)
-        scoring.list_left(run)
+    with lock_output(output, settings.wait):
+        engine = TaskPool(load(find(model, store)), settings, cores, ahead)
+        run = RayRun(input, output, engine, settings)
+        scoring.list_input(run)
         with Progress("scoring", total=run.left) as progress:
-            for shard in run.coming():
+            for shard in run.shards_while_listing():
                 run.score(shard, progress.advance)
-            for shard in run.settle():
+            for shard in run.shards_after_listing():
                 run.score(shard, progress.advance)
         told = scoring.merge(run)
         scoring.report(run, told)
-    check_errors(told)
+    check_error_rate(told)
     return told.as_dict()

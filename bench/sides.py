@@ -151,7 +151,7 @@ def flow(options, photos):
 
     _prefect.enter_context(server_if_none())
     from flows.score import score
-    from visionflows.scoring.local_run import ScoreSettings
+    from visionflows.scoring.settings import ScoreSettings
 
     settings = ScoreSettings(precision=options.precision, decode=options.decode)
     store = options.store
@@ -169,15 +169,17 @@ def full(options, photos):
 
 
 def engine(options, photos, decode=""):
-    from visionflows.scoring.local_run import ScoreSettings, ScoringRun, open_engine
+    from visionflows.inference import open_engine
+    from visionflows.scoring.local_run import LocalRun
+    from visionflows.scoring.settings import ScoreSettings
 
     settings = ScoreSettings(precision=options.precision, decode=decode or options.decode)
     loaded = open_engine(options.model, options.store, settings)
 
     def score(folder, output):
-        run = ScoringRun(folder, output, loaded, settings)
-        with run.alone():
-            for shard in run.to_score():
+        run = LocalRun(folder, output, loaded, settings)
+        with run.lock_output():
+            for shard in run.pending_shards():
                 run.score(shard)
             return run.merge().as_dict()
 

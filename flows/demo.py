@@ -9,7 +9,7 @@ from typing import Any
 from flows.score import score
 from flows.train import train
 from visionflows.orchestration.steps import flow
-from visionflows.scoring.local_run import ScoreSettings
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.training import check_installed
 from visionflows.training.demo import DEMO_SETTINGS, clear_demo_folder, copy_validation_images
 

@@ -8,16 +8,15 @@ import contextlib
 from typing import Any
 
 from tasks import scoring
-from visionflows.cluster.ray_run import connection, run_of
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find
 from visionflows.orchestration.flow_runs import default_output, run_name
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import flow
-from visionflows.scoring.base_run import alone, check_errors
+from visionflows.scoring.run import check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.task_batches import in_groups
+from visionflows.scoring.task_batches import batch_shards
 
 DEFAULTS = ScoreSettings()
 
@@ -55,18 +54,18 @@ def score(
     find(model, store)  # a wrong name is told at once, not after a wait for the lock
     output = output or default_output(store)
     # A run that waits for its output holds no model meanwhile.
-    with alone(output, settings.wait), connection(settings):
+    with lock_output(output, settings.wait), scoring.connect(settings):
         engine = scoring.load(model, store, settings)
-        with contextlib.closing(run_of(input, output, engine, settings)) as run:
-            scoring.list_left(run)
+        with contextlib.closing(scoring.make_run(input, output, engine, settings)) as run:
+            scoring.list_input(run)
             with Progress("scoring", total=run.left) as progress:
                 if not run.listed:
-                    scoring.score_coming(run, progress)
-                left = run.settle()
+                    scoring.score_while_listing(run, progress)
+                left = run.shards_after_listing()
                 progress.set_total(run.left)
-                for shards in in_groups(left):
+                for shards in batch_shards(left):
                     scoring.score_shards(run, shards, progress)
             told = scoring.merge(run)
             scoring.report(run, told)
-    check_errors(told)
+    check_error_rate(told)
     return told.as_dict()

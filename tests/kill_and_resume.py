@@ -17,7 +17,8 @@ import time
 import torch  # noqa: F401 (imported once, for all the forks)
 import torchvision.models  # noqa: F401
 
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 from visionflows.storage.s3 import objects
 

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from visionflows.inference import make_engine
     from visionflows.models.artifact import load
     from visionflows.models.registry import find
-    from visionflows.scoring.local_run import ScoreSettings, score_folder
+    from visionflows.scoring.local_run import score_folder
     from visionflows.scoring.predict import predict
+    from visionflows.scoring.settings import ScoreSettings
     from visionflows.storage import open_storage
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 else:
     _HOMES = {
-        "ScoreSettings": "visionflows.scoring.local_run",
+        "ScoreSettings": "visionflows.scoring.settings",
         "TrainSettings": "visionflows.training.settings",
         "build_table": "visionflows.datasets.file_table",
         "fetch": "visionflows.datasets.fetch",

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL
 from visionflows.cli import main as cli
 from visionflows.cli import program
 from visionflows.cli.options import settings_of
-from visionflows.scoring.local_run import ScoreSettings
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.training.settings import TrainSettings
 
 

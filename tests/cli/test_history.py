@@ -9,7 +9,8 @@ from conftest import write_shapes
 
 from visionflows.cli import main as cli
 from visionflows.cli import program
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 
 @pytest.fixture

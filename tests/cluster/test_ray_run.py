@@ -5,29 +5,31 @@ import itertools
 import pytest
 from conftest import write_shapes
 
-from visionflows.cluster.actor_pool import Fleet
-from visionflows.cluster.ray_run import ClusterRun
-from visionflows.cluster.scoring_actor import Facts, Scorer
+from visionflows.cluster.actor_pool import ActorPool
+from visionflows.cluster.ray_run import RayRun
+from visionflows.cluster.scoring_actor import Facts, ScoringActor
+from visionflows.inference import open_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.scoring import base_run
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import computed_by, job_of
-from visionflows.scoring.local_run import ScoreSettings, open_engine, score_folder
+from visionflows.scoring.job import computed_by, make_job
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.run import lock_output
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import MARK, Work, open_run
-from visionflows.scoring.work_list import begin_inventory
+from visionflows.scoring.work_list import start_work_list
 from visionflows.storage import open_storage
 
 SETTINGS = ScoreSettings(shard_size=5, batch_size=5)
 IN_HAND = 3
 
 
-class OneScorer(Fleet):
+class OneActor(ActorPool):
     """A fleet without a cluster: a scorer of this process, which has a few shards in hand."""
 
     def __init__(self, model: str, store):
         self.model, self.nodes, self._actors = load(find(model, store)), [], [None]
-        self.scorer = Scorer(str(self.model.storage), SETTINGS, (1 << 16, 1))
+        self.scorer = ScoringActor(str(self.model.storage), SETTINGS, (1 << 16, 1))
         facts = self.scorer.facts()
         for name in Facts._fields:
             setattr(self, name, getattr(facts, name))
@@ -46,10 +48,10 @@ class OneScorer(Fleet):
 def test_the_mark_of_a_killed_run_goes_when_another_begins(trained, inbox, where, tmp_path):
     output, source = open_storage(where(tmp_path / "out")), Source(str(inbox))
     engine = open_engine("shapes", trained.store, SETTINGS)
-    job = job_of(engine, source.text, SETTINGS)
+    job = make_job(engine, source.text, SETTINGS)
     for number in range(2):
-        with base_run.alone(output, 0):
-            found = begin_inventory(source, output, job, [], SETTINGS).end()
+        with lock_output(output, 0):
+            found = start_work_list(source, output, job, [], SETTINGS).end()
             what = found.job, found.listing, source.storage, computed_by(engine), SETTINGS
             left = [*open_run(output, Work(*what))]
         assert len(left) == 18
@@ -64,8 +66,8 @@ def test_shards_of_a_listing_that_is_given_up_are_only_those_in_hand(
 ):
     folder = write_shapes(tmp_path / "in", each=20)
     score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, SETTINGS)
-    monkeypatch.setattr(base_run, "LISTED_FIRST", 10)
-    entries, fleet = Source.entries, OneScorer("shapes", trained.store)
+    monkeypatch.setattr("visionflows.scoring.run.LISTED_FIRST", 10)
+    entries, fleet = Source.entries, OneActor("shapes", trained.store)
 
     def first_comes_last(self, sort, keep):
         some = [*entries(self, sort, keep)]
@@ -77,8 +79,8 @@ def test_shards_of_a_listing_that_is_given_up_are_only_those_in_hand(
             yield entry
 
     monkeypatch.setattr(Source, "entries", first_comes_last)
-    with ClusterRun(str(folder), str(tmp_path / "out"), fleet, SETTINGS).alone() as run:
-        for shard in run.to_score():
+    with RayRun(str(folder), str(tmp_path / "out"), fleet, SETTINGS).lock_output() as run:
+        for shard in run.pending_shards():
             run.score(shard)
         told = run.merge()
     assert told.counts.found == 60

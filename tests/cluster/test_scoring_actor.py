@@ -10,19 +10,19 @@ import pytest
 from visionflows import system
 from visionflows.cluster.actor_pool import _kind
 from visionflows.cluster.nodes import Node
-from visionflows.cluster.scoring_actor import Scorer, There, Work
+from visionflows.cluster.scoring_actor import ScoringActor, There, Work
 from visionflows.errors import RunError, SettingsError, StorageError
+from visionflows.inference import open_engine
 from visionflows.models.registry import find
-from visionflows.scoring.base_run import alone
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import job_of
+from visionflows.scoring.job import make_job
 from visionflows.scoring.listing import Kept
-from visionflows.scoring.local_run import open_engine
 from visionflows.scoring.parts import read_parts
+from visionflows.scoring.run import lock_output
 from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import MARK
-from visionflows.scoring.work_list import begin_inventory
+from visionflows.scoring.work_list import start_work_list
 from visionflows.storage import open_storage
 
 SETTINGS = ScoreSettings(shard_size=50, precision="float32")
@@ -35,17 +35,17 @@ def _own_share(monkeypatch):
 
 
 @pytest.fixture
-def scorer(trained) -> Scorer:
-    return Scorer(str(find("shapes", trained.store)), SETTINGS, (1, 2))
+def scorer(trained) -> ScoringActor:
+    return ScoringActor(str(find("shapes", trained.store)), SETTINGS, (1, 2))
 
 
 @pytest.fixture
 def work(trained, inbox, tmp_path) -> Work:
     output, source = open_storage(str(tmp_path / "out")), Source(str(inbox))
     engine = open_engine("shapes", trained.store, SETTINGS)
-    with alone(output, 0):
-        job = job_of(engine, source.text, SETTINGS)
-        found = begin_inventory(source, output, job, [], SETTINGS).end()
+    with lock_output(output, 0):
+        job = make_job(engine, source.text, SETTINGS)
+        found = start_work_list(source, output, job, [], SETTINGS).end()
     output.write(f"parts/{MARK}1", b"")
     shard = found.listing.shards[0]
     some = [f"{inbox}/{found.listing.files(shard)[0].entry.name}"]
@@ -109,7 +109,7 @@ def test_another_version_is_refused(scorer, work):
 
 
 def test_it_computes_in_the_jobs_precision_whatever_auto_is_here(trained, work):
-    auto = Scorer(str(find("shapes", trained.store)), ScoreSettings(precision="auto"), (1, 1))
+    auto = ScoringActor(str(find("shapes", trained.store)), ScoreSettings(precision="auto"), (1, 1))
     settings = work.job.settings.model_copy(update={"precision": "bfloat16"})
     auto.score(work._replace(job=dataclasses.replace(work.job, settings=settings)))
     assert auto._engine.precision == "bfloat16"

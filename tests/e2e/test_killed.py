@@ -18,7 +18,8 @@ from flows.train import train
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.models.schema import ModelInfo
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import is_local, open_storage
 from visionflows.storage.s3.client import call
 from visionflows.training.settings import TrainSettings

@@ -17,7 +17,8 @@ from conftest import Trained
 from e2e_fixtures import fill
 from ray_cluster import QUIET, Cluster, end
 
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytest_plugins = ["ray_cluster"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from visionflows.cluster.actor_pool import MOST_DEATHS, _Hands, _patiently
+from visionflows.cluster.actor_pool import MOST_DEATHS, _InFlight, _wait_for_actor
 from visionflows.cluster.nodes import connected
 from visionflows.cluster.scoring_actor import Scored, There, Work
 from visionflows.errors import RunError
@@ -28,7 +28,7 @@ def broken(tmp_path, monkeypatch) -> Any:
     """An actor whose class the node cannot import: only we have its folder on our path."""
     (tmp_path / "only_here.py").write_text("class Scorer:\n    def ready(self): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    return of(importlib.import_module("only_here").Scorer)
+    return of(importlib.import_module("only_here").ScoringActor)
 
 
 def of(kind: type) -> Any:
@@ -42,14 +42,14 @@ def works(count: int) -> Iterator[Work]:
 
 
 def test_an_actor_that_does_not_come_to_life_is_given_up_and_others_do_its_shards(broken, caplog):
-    class Scorer:
+    class ScoringActor:
         def ready(self):
             pass
 
         def score(self, work):
             return Scored(work.shard.index, 0, "", {}, 0.0, 0)
 
-    hands = _Hands([broken, of(Scorer)], works(6))
+    hands = _InFlight([broken, of(ScoringActor)], works(6))
     assert sorted(one.shard for one in hands.scored()) == [*range(6)]
     for _ in range(2 * MOST_DEATHS):  # it may take longer to fail than others to score
         if hands._in_hand:
@@ -60,7 +60,7 @@ def test_an_actor_that_does_not_come_to_life_is_given_up_and_others_do_its_shard
 
 
 def test_where_no_actor_comes_to_life_the_run_ends_in_a_line(broken):
-    hands = _Hands([broken], works(1))
+    hands = _InFlight([broken], works(1))
     with pytest.raises(RunError, match=LINE) as told:
         next(hands.scored())
     assert "\n" not in str(told.value)
@@ -68,4 +68,4 @@ def test_where_no_actor_comes_to_life_the_run_ends_in_a_line(broken):
 
 def test_a_first_actor_that_does_not_come_to_life_is_told_in_a_line(broken):
     with pytest.raises(RunError, match=LINE):
-        _patiently(broken.ready.options(max_task_retries=-1).remote())
+        _wait_for_actor(broken.ready.options(max_task_retries=-1).remote())

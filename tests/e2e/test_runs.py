@@ -25,7 +25,8 @@ SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "engine": "torch"}
 @pytest.fixture(scope="module")
 def whole(server, trained, tmp_path_factory) -> bytes:
     """predictions.csv of the many images, scored in one go and without Prefect."""
-    from visionflows.scoring.local_run import ScoreSettings, score_folder
+    from visionflows.scoring.local_run import score_folder
+    from visionflows.scoring.settings import ScoreSettings
 
     output = tmp_path_factory.mktemp("whole") / "scores"
     source = str(server.folder / "many")

@@ -8,7 +8,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.score import score
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -20,7 +20,8 @@ from prefect.client.schemas.sorting import TaskRunSort
 
 from flows.score import score
 from visionflows.errors import LockedError, ModelError, StorageError, TooManyBadError
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

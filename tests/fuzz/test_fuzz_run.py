@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from visionflows.errors import VisionflowsError
 from visionflows.hashing import sha256_of
 from visionflows.inference.decoding import Row
-from visionflows.scoring.input_source import Source, named_in
+from visionflows.scoring.input_source import Source, read_list
 from visionflows.scoring.job import Job
 from visionflows.scoring.parts import rows_of, write_part
 from visionflows.scoring.result import read_result, tally
 from visionflows.scoring.schema import Computed, JobSettings
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import Left, Work, had_rows, open_run
-from visionflows.scoring.work_list import begin_inventory
+from visionflows.scoring.shards import PendingShards, Work, has_rows, open_run
+from visionflows.scoring.work_list import start_work_list
 from visionflows.storage.base import Entry, invalid_name_reason
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -37,7 +37,7 @@ def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
     told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
     job = Job(source.text, "", 0, "m", ("a", "b"), told_)
     chosen = ScoreSettings(shard_size=2)
-    found = begin_inventory(source, output, job, [made], chosen).end()
+    found = start_work_list(source, output, job, [made], chosen).end()
     work = Work(found.job, found.listing, source.storage, made, chosen)
     for shard in open_run(output, work):
         files = found.listing.files(shard)
@@ -91,16 +91,16 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(real[path])
         (output / name).write_bytes(changed)
-        left = [*Left(where, work, where.names("parts"))]
+        left = [*PendingShards(where, work, where.names("parts"))]
         for shard in set(work.listing.shards) - set(left):
             assert (output / f"{shard.part}.csv").read_bytes() == parts[shard.part[6:]]
-        had_rows(where)
+        has_rows(where)
         read_result(where)
         with told():
             tally(where, work.job, work.listing)
         for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
             with told():
-                found = begin_inventory(source, where, work.job, [work.by], settings_).end()
+                found = start_work_list(source, where, work.job, [work.by], settings_).end()
                 for shard in found.listing.shards:
                     for entry, kept, _ in found.listing.files(shard):
                         assert kept is None or kept.cells == rows[encode_name(entry.name)]
@@ -127,7 +127,7 @@ def test_lists(tmp_path):
     def one(data, name):
         (inside / name).write_bytes(data)
         with told():
-            for entry in named_in(str(inside / name))[1]:
+            for entry in read_list(str(inside / name))[1]:
                 assert invalid_name_reason(entry.name) is None
                 assert decode_name(encode_name(entry.name)) == entry.name
         outside.check()

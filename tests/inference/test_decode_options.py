@@ -14,7 +14,8 @@ from visionflows.inference.engine import EngineSettings
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.job import is_consistent
-from visionflows.scoring.local_run import ScoreSettings, ScoringRun
+from visionflows.scoring.local_run import LocalRun
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.local import LocalStorage
 
 TODAY = {"transparency": "white", "depth": "declared", "decode": "scaled"}
@@ -72,7 +73,7 @@ def test_a_bundle_of_today_sees_white_and_scaled(today, inbox):
 def test_decoding_that_was_asked_for_is_part_of_what_a_run_is(model, today, inbox, tmp_path):
     def job(model, **settings):
         settings = ScoreSettings(**settings)
-        run = ScoringRun(str(inbox), str(tmp_path / "out"), make_engine(model, settings), settings)
+        run = LocalRun(str(inbox), str(tmp_path / "out"), make_engine(model, settings), settings)
         run.preview()
         assert is_consistent(run.job.as_plan())
         return run.job

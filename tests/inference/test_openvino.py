@@ -102,7 +102,8 @@ import os, sys
 told = []
 watched = ("socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn")
 sys.addaudithook(lambda event, args: told.append((event, args)) if event in watched else None)
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 run = score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
 for fd in os.listdir("/proc/self/fd"):
     path = f"/proc/self/fd/{fd}"
@@ -115,7 +116,8 @@ print(run["books"]["ok"], [name for name in heavy.split() if sys.modules.get(nam
 BROKEN = """
 import logging, sys
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.serve.doctor import check_engine
 score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
 print(check_engine().message)

@@ -14,7 +14,8 @@ from scored_runs import rows_of
 from versions import another
 
 from visionflows.cli.main import summary_lines
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 SETTINGS = ScoreSettings(find_duplicates=True, shard_size=3, max_error_rate=1)
 

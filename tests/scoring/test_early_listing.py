@@ -10,9 +10,10 @@ from conftest import shape, write_shapes
 from scored_runs import rows_of
 
 from visionflows.errors import OtherRunError, StorageError
-from visionflows.scoring import base_run
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.run import ScoringRun
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import BYTES_A_PROBABILITY, BYTES_A_ROW, check_room
 from visionflows.storage import is_local, open_storage
 from visionflows.storage.base import Entry
@@ -23,7 +24,7 @@ WAIT = 60.0  # seconds for what is to happen while the listing stands still
 
 @pytest.fixture(autouse=True)
 def few_are_listed_first(monkeypatch):
-    monkeypatch.setattr(base_run, "LISTED_FIRST", 10)
+    monkeypatch.setattr("visionflows.scoring.run.LISTED_FIRST", 10)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def scored(trained, where, folder: Path, output: Path, settings=SETTINGS) -> dic
 def whole(trained, folder: Path, output: Path) -> bytes:
     """The result of a run that lists all before it scores any."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base_run, "LISTED_FIRST", 10**9)
+        patch.setattr("visionflows.scoring.run.LISTED_FIRST", 10**9)
         score_folder(str(folder), str(output), "shapes", trained.store, SETTINGS)
     return (output / "predictions.csv").read_bytes()
 
@@ -190,7 +191,7 @@ def test_a_listing_that_breaks_off_before_anything_is_opened_costs_no_part(
         with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")}
-    looked, check = threading.Event(), base_run.Run._check_input
+    looked, check = threading.Event(), ScoringRun._check_input
 
     def broken():
         looked.wait(WAIT)
@@ -204,7 +205,7 @@ def test_a_listing_that_breaks_off_before_anything_is_opened_costs_no_part(
 
     with monkeypatch.context() as patch:
         listing(patch, 15, broken)
-        patch.setattr(base_run.Run, "_check_input", late)
+        patch.setattr(ScoringRun, "_check_input", late)
         with pytest.raises(StorageError, match="broke off"):
             scored(trained, where, folder, tmp_path / "out")
     assert {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")} == before

@@ -11,11 +11,13 @@ from versions import another, changed
 
 from visionflows.errors import SettingsError
 from visionflows.evaluation.calibration import calibrated
+from visionflows.inference import open_engine
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.registry import find
-from visionflows.scoring.local_run import ScoreSettings, open_engine, score_folder
+from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.predict import predict
 from visionflows.scoring.schema import RunResult
+from visionflows.scoring.settings import ScoreSettings
 
 HEADER = "path,label,predicted,confidence,raw\n"
 
@@ -88,11 +90,11 @@ def test_rows_that_are_not_sure_enough_are_left_to_people(store, inbox, tmp_path
 def test_flags_of_parts_that_a_run_goes_on_from_are_counted(store, inbox, tmp_path):
     whole = scored(store, inbox, tmp_path / "whole", min_precision=0.9, shard_size=20)
     engine = open_engine("shapes@1-sure", store, ScoreSettings(workers=1))
-    from visionflows.scoring.local_run import ScoringRun
+    from visionflows.scoring.local_run import LocalRun
 
     settings = ScoreSettings(workers=1, min_precision=0.9, shard_size=20)
-    with ScoringRun(str(inbox), str(tmp_path / "out"), engine, settings).alone() as run:
-        for _, shard in zip(range(2), run.to_score(), strict=False):
+    with LocalRun(str(inbox), str(tmp_path / "out"), engine, settings).lock_output() as run:
+        for _, shard in zip(range(2), run.pending_shards(), strict=False):
             run.score(shard)
     again = scored(store, inbox, tmp_path / "out", min_precision=0.9, shard_size=20)
     assert again.counts == whole.counts

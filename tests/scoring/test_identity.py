@@ -13,7 +13,8 @@ from scored_runs import rows_of
 from visionflows.errors import OtherRunError
 from visionflows.inference import engine as engines
 from visionflows.scoring import job as jobs
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 SMALL = ScoreSettings(shard_size=5, batch_size=5)
 NEW = SMALL.model_copy(update={"only_new": True})

@@ -9,13 +9,13 @@ from conftest import write_shapes
 from scored_runs import rows_of
 
 from visionflows.errors import RunError, StorageError
-from visionflows.scoring.input_source import Source, named_in
+from visionflows.scoring.input_source import Source, read_list
 from visionflows.scoring.local_run import score_folder
 from visionflows.storage import open_storage
 
 
 def listed(where: str) -> list[str]:
-    return [entry.name for entry in named_in(where)[1]]
+    return [entry.name for entry in read_list(where)[1]]
 
 
 def test_a_text_file_names_a_file_a_line(where, tmp_path):
@@ -94,7 +94,7 @@ def test_lists_of_the_version_before_are_followed_to_their_folder(tmp_path):
     old_run(tmp_path / "one", str(tmp_path / "in"))
     old_run(tmp_path / "two", str(tmp_path / "one/failures.csv"))
     old_run(tmp_path / "itself", str(tmp_path / "itself/failures.csv"))
-    assert str(named_in(str(tmp_path / "two/failures.csv"))[0]) == str(tmp_path / "in")
+    assert str(read_list(str(tmp_path / "two/failures.csv"))[0]) == str(tmp_path / "in")
     assert listed(str(tmp_path / "itself/failures.csv")) == ["a.png"]
 
 
@@ -102,7 +102,7 @@ def test_a_run_json_that_is_none_is_one_line(where, tmp_path):
     open_storage(where(tmp_path)).write("run.json", b"torn{")
     open_storage(where(tmp_path)).write("failures.csv", b"path\na.png\n")
     with pytest.raises(StorageError, match=r"run\.json: not JSON"):
-        named_in(where(tmp_path / "failures.csv"))
+        read_list(where(tmp_path / "failures.csv"))
 
 
 def test_a_folder_that_goes_away_or_becomes_another_is_seen(tmp_path):

@@ -12,7 +12,8 @@ from visionflows.errors import LockedError, ModelError, RunError, StorageError, 
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.local_run import LocalRun, score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
 SMALL = ScoreSettings(shard_size=6, batch_size=3)
@@ -64,8 +65,8 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
     before = files_of(tmp_path / "out")
     (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # another night: a run begins anew
     engine = make_engine(load(find("shapes", trained.store)), SMALL)
-    with ScoringRun(*arguments[:2], engine, SMALL).alone() as scoring:
-        first, *left = [*scoring.to_score()]
+    with LocalRun(*arguments[:2], engine, SMALL).lock_output() as scoring:
+        first, *left = [*scoring.pending_shards()]
         scoring.score(first)
         folder.rename(tmp_path / "away")
         if comes_back_as == "an empty folder":
@@ -115,8 +116,8 @@ def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
     engine = make_engine(load(find("shapes", trained.store)), SMALL)
-    with ScoringRun(*arguments[:2], engine, SMALL).alone() as scoring:
-        (shard,) = scoring.to_score()
+    with LocalRun(*arguments[:2], engine, SMALL).lock_output() as scoring:
+        (shard,) = scoring.pending_shards()
         hidden = folder / "circle/0000.png"
         hidden.rename(tmp_path / "away")
         scoring.score(shard)
@@ -136,7 +137,9 @@ def test_a_run_clears_the_drafts_of_one_that_was_killed(trained, tmp_path):
 
 def test_a_run_waits_for_its_output_before_it_loads_a_model(trained, tmp_path, monkeypatch):
     folder = write_shapes(tmp_path / "in", each=1)
-    monkeypatch.setattr("visionflows.scoring.local_run.load", lambda where: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "visionflows.scoring.local_run.open_engine", lambda *_: pytest.fail("loaded")
+    )
     arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
     with open_storage(tmp_path / "out").lock(".lock"), pytest.raises(LockedError):
         score_folder(*arguments, SMALL)

@@ -10,7 +10,8 @@ from conftest import shape, write_shapes
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.local_run import LocalRun, score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 ONLY_NEW = ScoreSettings(only_new=True, shard_size=10)
 
@@ -45,8 +46,9 @@ def test_a_killed_only_new_run_still_has_what_it_took_over(trained, where, tmp_p
     for seed in range(20):  # sorted before the rest: every shard is another one now
         shape("square", 100 + seed).save(folder / f"a-{seed:02d}.png")
     engine = make_engine(load(find("shapes", where(trained.store))), ONLY_NEW)
-    with ScoringRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).alone() as scoring:
-        for shard in [*scoring.to_score()][:3]:
+    run = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW)
+    with run.lock_output() as scoring:
+        for shard in [*scoring.pending_shards()][:3]:
             scoring.score(shard)  # and here it dies
     assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["found"] == 45  # the last
     (folder / "z.png").write_bytes((folder / "a-00.png").read_bytes())  # and the folder goes on
@@ -73,7 +75,7 @@ def test_another_model_scores_everything_again_and_says_why(trained, where, tmp_
 def test_a_preview_counts_and_writes_nothing(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=9)
     engine = make_engine(load(find("shapes", where(trained.store))), ONLY_NEW)
-    preview = ScoringRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).preview()
+    preview = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).preview()
     assert not (tmp_path / "out").exists()
     assert (preview["files"], preview["done"], preview["left"]) == (27, 0, 27)
     assert preview["bytes"] == sum(path.stat().st_size for path in folder.rglob("*.png"))
@@ -81,6 +83,6 @@ def test_a_preview_counts_and_writes_nothing(trained, where, tmp_path):
     score_new(trained, where, folder, tmp_path / "out")
     shape("square", 7).save(folder / "new.png")
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*"))
-    preview = ScoringRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).preview()
+    preview = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).preview()
     assert (preview["files"], preview["done"], preview["left"]) == (28, 27, 1)
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*")) == before

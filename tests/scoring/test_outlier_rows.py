@@ -14,7 +14,8 @@ from visionflows.errors import OtherRunError, SettingsError
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
 ODD = 12

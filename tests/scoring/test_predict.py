@@ -4,8 +4,8 @@ import pytest
 from conftest import shape
 
 from visionflows.errors import StorageError
+from visionflows.inference import open_engine
 from visionflows.inference.engine import EngineSettings
-from visionflows.scoring.local_run import open_engine
 from visionflows.scoring.predict import predict
 from visionflows.storage import open_storage
 

@@ -10,7 +10,8 @@ from PIL import ExifTags, Image
 from scored_runs import fastai_probabilities, probabilities, rows_of
 
 from visionflows.images.exif import COLUMNS
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 
 def test_probabilities_are_fastais_on_generated_images(trained, where, inbox, tmp_path):

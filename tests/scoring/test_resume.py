@@ -14,9 +14,10 @@ from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
-from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.parts import write_part
 from visionflows.scoring.schema import Computed, JobSettings
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 
@@ -66,8 +67,8 @@ def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(
 def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tmp_path):
     settings = ScoreSettings(shard_size=30)
     engine = make_engine(load(find("shapes", where(trained.store))), settings)
-    with ScoringRun(where(inbox), where(tmp_path), engine, settings).alone() as scoring:
-        for shard in scoring.to_score():
+    with LocalRun(where(inbox), where(tmp_path), engine, settings).lock_output() as scoring:
+        for shard in scoring.pending_shards():
             scoring.score(shard)
         part = tmp_path / "parts/part-00001.csv"
         part.write_bytes(part.read_bytes().replace(b",ok,", b",OK,", 1))

@@ -8,7 +8,8 @@ from scored_runs import rows_of
 
 from visionflows.errors import OtherRunError, RunError
 from visionflows.scoring import local_run as running
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 SMALL = ScoreSettings(shard_size=5, batch_size=5, max_error_rate=1)
 RETRY = SMALL.model_copy(update={"retry_failed": True})

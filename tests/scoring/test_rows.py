@@ -16,7 +16,8 @@ from visionflows.images.image_status import STATUSES
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.local_run import LocalRun, score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 from visionflows.storage.name_encoding import encode_name
 
@@ -78,8 +79,9 @@ def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_p
     folder = write_shapes(tmp_path / "in", each=4)
     settings = ScoreSettings(batch_size=2, workers=1)
     engine = make_engine(load(find("shapes", where(trained.store))), settings)
-    with ScoringRun(where(folder), where(tmp_path / "out"), engine, settings).alone() as scoring:
-        left = [*scoring.to_score()]
+    run = LocalRun(where(folder), where(tmp_path / "out"), engine, settings)
+    with run.lock_output() as scoring:
+        left = [*scoring.pending_shards()]
         (folder / "stripes/0003.png").unlink()
         for shard in left:
             scoring.score(shard)

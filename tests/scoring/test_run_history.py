@@ -14,8 +14,9 @@ from visionflows.inference import make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.monitoring.run_records import Audit, RunRecord, note_audit, read_run_records
-from visionflows.scoring.local_run import ScoreSettings, ScoringRun, score_folder
+from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.schema import RunResult
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
 NEW = {"only_new": True, "shard_size": 20}
@@ -85,8 +86,8 @@ def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, tmp
     folder = add(tmp_path / "in", 0, each=20)
     settings = ScoreSettings(**NEW)
     engine = make_engine(load(find("shapes", trained.store)), settings)
-    with ScoringRun(str(folder), str(tmp_path / "out"), engine, settings).alone() as run:
-        for shard in [*run.to_score()][:2]:
+    with LocalRun(str(folder), str(tmp_path / "out"), engine, settings).lock_output() as run:
+        for shard in [*run.pending_shards()][:2]:
             run.score(shard)  # and here it dies
     (run_record,) = nightly()
     assert run_record.tally.found == 60
@@ -102,8 +103,8 @@ def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, n
     engine = make_engine(load(find("shapes", trained.store)), settings)
 
     def until_record() -> RunRecord:
-        with ScoringRun(str(folder), str(tmp_path / "out"), engine, settings).alone() as run:
-            for shard in run.to_score():
+        with LocalRun(str(folder), str(tmp_path / "out"), engine, settings).lock_output() as run:
+            for shard in run.pending_shards():
                 run.score(shard)
             told = run.merge()
             run.history.keep()  # and here it dies

@@ -9,7 +9,8 @@ from conftest import write_shapes
 
 from visionflows.errors import OtherRunError, VisionflowsError
 from visionflows.hashing import sha256_of
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 SMALL = ScoreSettings(shard_size=5, batch_size=5)
 JUNK = [b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": 99}', b"[" * 10**5]

@@ -7,8 +7,9 @@ import re
 import pytest
 from conftest import shape
 
-from visionflows.scoring.local_run import ScoreSettings, score_folder
-from visionflows.scoring.spreadsheet import as_text
+from visionflows.scoring.exports.spreadsheet import as_text
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 
 FORMULAS = [
     "=1+1.png",

@@ -11,7 +11,8 @@ from s3_server import SECRET
 from visionflows.datasets.fetch import fetch
 from visionflows.errors import StorageError
 from visionflows.models import artifact, registry
-from visionflows.scoring.local_run import ScoreSettings, score_folder
+from visionflows.scoring.local_run import score_folder
+from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.s3.storage import S3Storage
 
 

@@ -4,7 +4,7 @@ import concurrent.futures
 
 import pytest
 
-from visionflows.scoring.base_run import alone
+from visionflows.scoring.run import lock_output
 from visionflows.storage.s3.client import call
 
 
@@ -68,5 +68,5 @@ def test_uploads_of_a_killed_run_are_aborted_and_nobody_elses(request, server):
     with here.lock(".lock"):
         pass
     assert len([key for key in uploads(here) if key.startswith(above)]) == len(mine + keys)
-    with alone(here, 0):
+    with lock_output(here, 0):
         assert [key for key in uploads(here) if key.startswith(above)] == keys

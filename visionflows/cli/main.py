@@ -169,9 +169,10 @@ def score(
 
     settings = settings_of(ScoreSettings, ctx.params)
     if dry_run:
-        from visionflows.scoring.local_run import ScoringRun, open_engine
+        from visionflows.inference import open_engine
+        from visionflows.scoring.local_run import LocalRun
 
-        run = ScoringRun(
+        run = LocalRun(
             input, output or f"{store}/scores/<time>", open_engine(model, store, settings), settings
         )
         for name, value in run.preview().items():
@@ -229,8 +230,7 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images: the tutorial's learn.predict."""
-    from visionflows.inference import EngineSettings
-    from visionflows.scoring.local_run import open_engine
+    from visionflows.inference import EngineSettings, open_engine
     from visionflows.scoring.predict import predict as rows_of
 
     one = {"batch_size": 1, "workers": 1}

@@ -12,10 +12,11 @@ import collections
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from visionflows.cluster.nodes import Node, check_nodes, nodes, ray
-from visionflows.cluster.scoring_actor import Scored, Scorer, Work
+from visionflows.cluster.scoring_actor import Scored, ScoringActor, Work
 from visionflows.errors import (
     RunError,
     ServerError,
@@ -23,7 +24,8 @@ from visionflows.errors import (
     VisionflowsError,
     one_line,
 )
-from visionflows.models.artifact import Model
+from visionflows.models.artifact import Model, load
+from visionflows.models.registry import find
 from visionflows.scoring.input_source import absolute
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.base import Storage
@@ -71,7 +73,7 @@ def _kind(found: list[Node], settings: ScoreSettings) -> _Kind:
     return kind
 
 
-class Fleet:
+class ActorPool:
     """Actors that score; to a run what an engine is (`scoring.job.Computes`)."""
 
     def __init__(self, model: Model, settings: ScoreSettings):
@@ -79,7 +81,7 @@ class Fleet:
         check_nodes(self.nodes, paths(model.storage, "model.json"))
         kind = _kind(self.nodes, settings)
         self._actors = _actors(model, settings, kind, [kind.on(node) for node in self.nodes])
-        facts = _patiently(self._actors[0].facts.options(max_task_retries=-1).remote())
+        facts = _wait_for_actor(self._actors[0].facts.options(max_task_retries=-1).remote())
         self.batch_size, self.precision = facts.batch_size, facts.precision
         self.kernel, self.versions = facts.kernel, facts.versions
         self.device_kind, self.limits = facts.device_kind, facts.limits
@@ -92,7 +94,7 @@ class Fleet:
 
     def scored(self, works: Iterator[Work]) -> Iterator[Scored]:
         """What became of each shard, as they end; taken from `works` a few ahead."""
-        return _Hands(self._actors, works).scored()
+        return _InFlight(self._actors, works).scored()
 
     def noted(self, one: Scored) -> None:
         """Write a shard into the books: seconds are those of an actor on average."""
@@ -103,10 +105,17 @@ class Fleet:
         self.by_node[one.node] = files + one.files, seconds + one.took
 
 
+def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPool:
+    """The actors of a model, such as `pets@production` in a store, on the connected cluster."""
+    pool = ActorPool(load(find(model, store)), settings)
+    log.info("%s on %s, %s", pool.model.name, pool.device_name, pool.precision)
+    return pool
+
+
 def _actors(model: Model, settings: ScoreSettings, kind: _Kind, held: list[int]) -> list[Any]:
     """As many actors as the nodes hold; Ray places them, and places anew what is lost."""
     options = {"num_cpus": kind.cores, "num_gpus": kind.gpus, "max_restarts": -1}
-    made = ray().remote(scheduling_strategy="SPREAD", **options)(Scorer)
+    made = ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
     of_node = kind.cores, max(held)
     return [made.remote(absolute(model.storage), settings, of_node) for _ in range(sum(held))]
 
@@ -117,7 +126,7 @@ def paths(where: Storage, *names: str) -> list[list[str]]:
     return [[os.path.join(absolute(where), name) for name in names]] if local and names else []
 
 
-def _patiently(reference: Any) -> Any:
+def _wait_for_actor(reference: Any) -> Any:
     """An answer, for which an actor may have to wait for its place. Raises as `_answer` and
     RunError where the actor does not come to life."""
     while not _ended([reference]):
@@ -172,7 +181,7 @@ def _answer(reference: Any) -> Any:
         raise _gone(error) from error
 
 
-class _Hands:
+class _InFlight:
     """Which actor has which shards in hand. One that has not begun has none."""
 
     def __init__(self, actors: list[Any], works: Iterator[Work]):

@@ -10,54 +10,24 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
-from pathlib import Path
 
-from visionflows.cluster.actor_pool import Fleet, log, paths
-from visionflows.cluster.nodes import check_nodes, connected
+from visionflows.cluster.actor_pool import ActorPool, paths
+from visionflows.cluster.nodes import check_nodes
 from visionflows.cluster.scoring_actor import There, Work
-from visionflows.inference.engine import Engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
-from visionflows.scoring.base_run import Run
 from visionflows.scoring.input_source import absolute
 from visionflows.scoring.listing import Shard
-from visionflows.scoring.local_run import ScoringRun, open_engine
+from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import NodeTimings, RunResult
-from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import MARK
 from visionflows.storage.base import MISSING, Storage
 
 SOME = 20  # files by which a node knows an input: one or the other may go while a run goes on
 
 
-@contextlib.contextmanager
-def connection(settings: ScoreSettings) -> Iterator[None]:
-    """The cluster that the settings name, for the block; nothing for this machine alone."""
-    with connected(settings.on) if settings.on != "local" else contextlib.nullcontext():
-        yield
-
-
-def open_on(model: str, store: str | Path, settings: ScoreSettings) -> Engine | Fleet:
-    """What computes: the engine of this machine, or the actors of the cluster. See `connection`."""
-    if settings.on == "local":
-        return open_engine(model, store, settings)
-    found = load(find(model, store))
-    fleet = Fleet(found, settings)
-    log.info("%s on %s, %s", found.name, fleet.device_name, fleet.precision)
-    return fleet
-
-
-def run_of(source: str, output: str, engine: Engine | Fleet, settings: ScoreSettings) -> Run:
-    """The run of what computes."""
-    if isinstance(engine, Fleet):
-        return ClusterRun(source, output, engine, settings)
-    return ScoringRun(source, output, engine, settings)
-
-
-class ClusterRun(Run):
+class RayRun(ScoringRun):
     """A scoring run on a cluster: shards may end in any order, and a few are always in hand."""
 
-    engine: Fleet
+    engine: ActorPool
 
     def _check_input(self) -> None:
         super()._check_input()

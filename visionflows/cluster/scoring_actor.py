@@ -13,11 +13,12 @@ from importlib import metadata
 from typing import NamedTuple
 
 from visionflows.errors import RunError, SettingsError, StorageError
+from visionflows.inference import open_engine
 from visionflows.inference.engine import Engine
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job, computed_by
 from visionflows.scoring.listing import File, Shard
-from visionflows.scoring.local_run import batches, open_engine
+from visionflows.scoring.local_run import batches
 from visionflows.scoring.parts import write_part
 from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
@@ -73,7 +74,7 @@ class Facts(NamedTuple):
     decode_overruled: bool
 
 
-class Scorer:
+class ScoringActor:
     """An engine that is opened when it is first needed; an actor that is placed anew has none."""
 
     def __init__(self, model: str, settings: ScoreSettings, of_node: tuple[int, int]):

@@ -18,10 +18,24 @@ from visionflows.models.artifact import INT8, ONNX
 if TYPE_CHECKING:
     from visionflows.models.artifact import Model
 
-__all__ = ["Engine", "EngineSettings", "make_engine"]
+__all__ = ["Engine", "EngineSettings", "make_engine", "open_engine"]
 
 # Where a driver that torch can use leaves its device: NVIDIA's, the same under WSL, and AMD's.
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engine:
+    """The engine of a model, such as `pets@production` in a store.
+
+    Raises as `make_engine`, and ModelError where there is no such model.
+    """
+    from visionflows.models.artifact import load
+    from visionflows.models.registry import find
+
+    found = load(find(model, store))
+    engine = make_engine(found, settings)
+    log.info("%s on %s, %s", found.name, engine.device_name, engine.precision)
+    return engine
 
 
 def make_engine(model: "Model", settings: EngineSettings, check: bool = True) -> Engine:

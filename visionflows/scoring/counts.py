@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from visionflows.errors import RunError
 from visionflows.images.image_status import SCORED_STATUSES, STATUSES
-from visionflows.scoring.new_rows import Gathered
+from visionflows.scoring.new_rows import NewRowsByRun
 from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, Record
 
 
@@ -29,7 +29,7 @@ class RunCounter:
         self.by_label: collections.Counter[str] = collections.Counter()
         self.histogram = [0] * HISTOGRAM_BINS
         self.kept = 0
-        self.gathered = Gathered()
+        self.gathered = NewRowsByRun()
 
     @property
     def found(self) -> int:

@@ -37,7 +37,7 @@ class Source:
         self.skipped = SkippedFiles()  # what the listing passes over, and was closed to us
         if _is_list(text):
             beside, name = split_location(text)
-            self.storage, self._listed = named_in(text)
+            self.storage, self._listed = read_list(text)
             self.text = f"{absolute(beside).rstrip('/')}/{encode_name(name)}"
         else:
             self.storage = open_storage(text)
@@ -58,7 +58,7 @@ class Source:
         """
         if self._listed is not None:
             return iter(self._listed)
-        return self.storage.walk(keep, self.skipped, sort)
+        return self.storage.walk(keep, self.skipped)
 
     def there(self) -> None:
         """Nothing, if there is a folder where the names begin. Raises PlaceError."""
@@ -108,7 +108,7 @@ def _is_list(text: str) -> bool:
     return not (isinstance(there, LocalStorage) and os.path.isdir(there.root))
 
 
-def named_in(where: str) -> tuple[Storage, list[Entry]]:
+def read_list(where: str) -> tuple[Storage, list[Entry]]:
     """The place and the files that a list names, sorted. Raises PlaceError naming a bad line."""
     beside, name = split_location(where)
     try:

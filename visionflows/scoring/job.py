@@ -161,7 +161,7 @@ def _digest(identity: dict[str, Any]) -> str:
     return sha256_of(json.dumps(identity, sort_keys=True).encode())
 
 
-def job_of(engine: Computes, source: str, settings: ScoreSettings, run: str = "") -> Job:
+def make_job(engine: Computes, source: str, settings: ScoreSettings, run: str = "") -> Job:
     """The job of an engine's model and settings on an input, of no files yet.
 
     What failed and is tried again belongs to the night that it failed in: it is no run's news.

@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from visionflows.errors import SettingsError
-from visionflows.inference import make_engine
-from visionflows.inference.engine import Engine, EngineSettings
-from visionflows.models.artifact import load
+from visionflows.inference import open_engine
+from visionflows.inference.engine import Engine
 from visionflows.models.registry import find
 from visionflows.scoring import parts, shards
-from visionflows.scoring.base_run import Run, alone, check_errors
 from visionflows.scoring.listing import File, Shard
+from visionflows.scoring.run import ScoringRun, check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings as ScoreSettings
 from visionflows.storage.base import Entry
 
 log = logging.getLogger("visionflows.predict")
 
 
-class ScoringRun(Run):
+class LocalRun(ScoringRun):
     """A scoring run on this machine."""
 
     engine: Engine
@@ -67,7 +66,7 @@ class ScoringRun(Run):
     def preview(self) -> dict[str, Any]:
         """What a run would do, without writing anything: counts, bytes, settings, seconds."""
         self._look(early=False)
-        self._left = shards.Left(self.output, self._work(), self.output.names("parts"))
+        self._left = shards.PendingShards(self.output, self._work(), self.output.names("parts"))
         left = [*self._left]
         todo = self.left
         return {
@@ -104,14 +103,6 @@ def batches(files: list[File], size: int) -> Iterator[list[Entry]]:
         yield todo[at : at + size]
 
 
-def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engine:
-    """The engine of a model named as people name it, loaded and checked against itself."""
-    found = load(find(model, store))
-    engine = make_engine(found, settings)
-    log.info("%s on %s, %s", found.name, engine.device_name, engine.precision)
-    return engine
-
-
 def score_folder(
     source: str, output: str, model: str, store: str | Path, settings: ScoreSettings | None = None
 ) -> dict[str, Any]:
@@ -121,12 +112,12 @@ def score_folder(
     """
     settings = settings or ScoreSettings()
     find(model, store)  # a wrong name is told at once, not after a wait for the lock
-    with alone(output, settings.wait):
+    with lock_output(output, settings.wait):
         engine = open_engine(model, store, settings)
-        with contextlib.closing(ScoringRun(source, output, engine, settings)) as scoring:
-            for shard in scoring.to_score():
+        with contextlib.closing(LocalRun(source, output, engine, settings)) as scoring:
+            for shard in scoring.pending_shards():
                 scoring.score(shard)
             run = scoring.merge()
             scoring.report(run)
-    check_errors(run)
+    check_error_rate(run)
     return run.as_dict()

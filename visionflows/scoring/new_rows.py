@@ -1,6 +1,6 @@
 """What is new in a run: the rows computed for it, counted part by part, and not those taken over.
 
-    news = News(job.header)
+    news = NewRows(job.header)
     news.add(cells, size=48_213, sha256=mark.sha256)
     news.fresh(run)                                  # what the part's record keeps
 
@@ -17,7 +17,7 @@ from visionflows.monitoring.run_records import Counting, Fresh, Tally, twentieth
 _SPACE = 1 << 256
 
 
-class News:
+class NewRows:
     """The new rows of a part."""
 
     def __init__(self, header: Sequence[str]):
@@ -51,7 +51,7 @@ class News:
         return str((int(width) * int(height)).bit_length()) if width and height else ""
 
 
-class Gathered:
+class NewRowsByRun:
     """The new rows of all parts of a run, by the run that has computed them."""
 
     def __init__(self) -> None:

@@ -23,8 +23,8 @@ from visionflows.inference.decoding import Row
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
-from visionflows.scoring.new_rows import News
-from visionflows.scoring.row_formatting import cells_of
+from visionflows.scoring.new_rows import NewRows
+from visionflows.scoring.row_formatting import format_row
 from visionflows.scoring.schema import Computed, Record
 from visionflows.storage.base import LISTED, MISSING, Entry, Storage, identifies_content
 from visionflows.storage.name_encoding import encode_name
@@ -211,7 +211,7 @@ def write_part(
     Raises RunError where a file would have no row, another file's, or one of other columns.
     """
     header = job.header
-    counts, news, text = RunCounter(job.flags), News(header), io.StringIO()
+    counts, news, text = RunCounter(job.flags), NewRows(header), io.StringIO()
     marks: list[Mark] = []
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(header)
@@ -261,7 +261,7 @@ def _paired(
             raise RunError(
                 f"shard {shard.index}: no row for {encode_name(entry.name)}; nothing written"
             )
-        yield cells_of(row, job), Mark(*entry, row.sha256, 0)
+        yield format_row(row, job), Mark(*entry, row.sha256, 0)
     if next(scored, None) is not None:
         raise RunError(f"shard {shard.index}: more rows than files; nothing written")
 

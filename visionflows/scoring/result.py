@@ -22,6 +22,7 @@ from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.models.artifact import Model
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
+from visionflows.scoring.exports.spreadsheet import SIGNATURE, as_text
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
@@ -36,7 +37,6 @@ from visionflows.scoring.schema import (
     Share,
     WrittenFile,
 )
-from visionflows.scoring.spreadsheet import SIGNATURE, as_text
 from visionflows.storage.base import Storage
 from visionflows.versioned_json import SchemaError
 

@@ -46,7 +46,7 @@ class _Old(NamedTuple):
     trusted: bool  # a version says something: the row is of a file of the same input
 
 
-class Earlier:
+class ReusableRows:
     """The rows of earlier runs in an output place that would be this job's own, found by name.
 
     A row is taken over if the file has its size and version still; or, where these say too little

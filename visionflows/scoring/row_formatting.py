@@ -13,7 +13,7 @@ from visionflows.storage.name_encoding import encode_name
 _ODD = "not the kind of picture that the model was trained on: oddness {}, and 1 is the most"
 
 
-def cells_of(row: Row, job: Job) -> list[str]:
+def format_row(row: Row, job: Job) -> list[str]:
     """A row as text. Six decimals: a float32 softmax has about seven digits to give."""
     path = encode_name(row.name)
     if row.status != "ok" or row.probabilities is None:

@@ -24,7 +24,7 @@ from visionflows.monitoring.run_records import (
 )
 from visionflows.monitoring.validation_baseline import on_validation
 from visionflows.reports.run_history import PAGE, history_report
-from visionflows.scoring.new_rows import Gathered
+from visionflows.scoring.new_rows import NewRowsByRun
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.storage.base import Storage
@@ -44,7 +44,7 @@ class History:
         self.run_record: RunRecord | None = None
         self._before: RunRecord | None = None  # the record that this night's takes the place of
 
-    def judged(self, run: RunResult, began: str, gathered: Gathered) -> RunResult:
+    def judged(self, run: RunResult, began: str, gathered: NewRowsByRun) -> RunResult:
         """The run with its drift; `began` says when, and is empty for one that adds no night."""
         untold = self._untold()
         counted = {

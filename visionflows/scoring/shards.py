@@ -50,7 +50,7 @@ def begun(output: Storage, folder: str = "parts") -> Plan | None:
     return None
 
 
-def had_rows(output: Storage) -> bool:
+def has_rows(output: Storage) -> bool:
     """Whether a run into this output has found files before."""
     plan = begun(output)
     results = (read_result(output, folder) for folder in ("", FAILED))
@@ -70,7 +70,7 @@ class Work:
     settings: ScoreSettings
 
 
-class Left:
+class PendingShards:
     """The shards without a part that holds, as they are listed; an iterator begins with the first.
 
     `held` counts the files, of those that have no row from an earlier run, in shards whose part
@@ -104,7 +104,7 @@ class Left:
         return self._shards[index]
 
 
-def open_run(output: Storage, work: Work) -> Left:
+def open_run(output: Storage, work: Work) -> PendingShards:
     """The shards that are left to do, after writing down what this place is being filled for.
 
     The parts of another job are removed, or set aside where rows are taken over from them. Raises
@@ -125,7 +125,7 @@ def open_run(output: Storage, work: Work) -> Left:
     for name in there:
         if name.startswith(MARK):
             output.remove(f"parts/{name}")
-    left = Left(output, work, there)
+    left = PendingShards(output, work, there)
     if plan and not plan.listing:
         _drop_strays(output, work.listing, there)
     output.write(PLAN, job.as_plan().text())

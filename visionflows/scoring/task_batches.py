@@ -11,7 +11,7 @@ from visionflows.scoring.listing import Shard
 MOST = 100  # groups of a run: what a person may look through, and a server keep
 
 
-class Group(tuple[Shard, ...]):
+class ShardBatch(tuple[Shard, ...]):
     """Shards that follow each other; its text says which."""
 
     def __str__(self) -> str:
@@ -19,8 +19,8 @@ class Group(tuple[Shard, ...]):
         return f"shard {first}" if first == last else f"shards {first} to {last}"
 
 
-def in_groups(shards: Sequence[Shard], most: int = MOST) -> Iterator[Group]:
+def batch_shards(shards: Sequence[Shard], most: int = MOST) -> Iterator[ShardBatch]:
     """The shards in order, in at most so many groups of about one size."""
     size = max(-(-len(shards) // most), 1)
     for at in range(0, len(shards), size):
-        yield Group(shards[at : at + size])
+        yield ShardBatch(shards[at : at + size])

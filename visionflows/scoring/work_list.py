@@ -20,7 +20,7 @@ from visionflows.scoring.input_source import Source, same_input
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Listing, outside
 from visionflows.scoring.result import finished, read_result
-from visionflows.scoring.reusable_rows import Earlier
+from visionflows.scoring.reusable_rows import ReusableRows
 from visionflows.scoring.schema import Computed, RunResult
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import begun
@@ -33,7 +33,7 @@ BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
 
 
 @dataclasses.dataclass
-class Inventory:
+class WorkList:
     """The listing, the job it makes, the rows of before; and how many files are no pictures.
 
     Until `end`, the job is one of no files, and nothing is counted.
@@ -42,12 +42,12 @@ class Inventory:
     source: Source
     listing: Listing
     job: Job
-    earlier: Earlier | None = None
+    earlier: ReusableRows | None = None
     pictures: ImageFilter | None = None
     ignored: int = 0
     ignored_by_ending: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def end(self) -> "Inventory":
+    def end(self) -> "WorkList":
         """Itself, once all is listed. Raises what listing raised, and RunError."""
         listing = self.listing.wait()
         self.source.check()
@@ -60,14 +60,14 @@ class Inventory:
         return self
 
 
-def begin_inventory(
+def start_work_list(
     source: Source,
     output: Storage,
     job: Job,
     made: list[Computed],
     settings: ScoreSettings,
     sort: bool = True,
-) -> Inventory:
+) -> WorkList:
     """What there is to score; `job` is one of no files yet. Raises PlaceError, RunError.
 
     Without `sort` the files are taken as they come; see `Listing.unsorted`.
@@ -76,14 +76,14 @@ def begin_inventory(
         source.there()
     if settings.retry_failed:
         return _to_retry(source, output, job, made)
-    earlier = Earlier(output, source.storage, job, made) if settings.only_new else None
+    earlier = ReusableRows(output, source.storage, job, made) if settings.only_new else None
     listing = Listing(settings.shard_size)
     pictures, entries = ImageFilter(source.storage.head), source.entries(sort, listing.goes_on)
     if not source.is_list:
         entries = outside(entries, inside(source.storage, output))
         entries = (entry for entry in entries if pictures(entry.name))
     listing.fill(map(earlier.file if earlier else File, entries), sort)
-    return Inventory(source, listing, job, earlier, pictures)
+    return WorkList(source, listing, job, earlier, pictures)
 
 
 def inside(source: Storage, output: Storage) -> str | None:
@@ -119,16 +119,16 @@ def check_room(
         )
 
 
-def _to_retry(source: Source, output: Storage, job: Job, made: list[Computed]) -> Inventory:
+def _to_retry(source: Source, output: Storage, job: Job, made: list[Computed]) -> WorkList:
     """The files of the result that lies in the output, with the rows of those that have a label."""
     result = _result_to_retry(output, job)
     job = dataclasses.replace(job, settings=result.settings)
-    earlier = Earlier(output, source.storage, job, made)
+    earlier = ReusableRows(output, source.storage, job, made)
     files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
     listing, counts = Listing(result.settings.shard_size), result.counts
     listing.fill(files, sorted_=True)
     no_pictures = counts.ignored, counts.ignored_by_ending
-    return Inventory(source, listing, job, None, None, *no_pictures)
+    return WorkList(source, listing, job, None, None, *no_pictures)
 
 
 def _result_to_retry(output: Storage, job: Job) -> RunResult:

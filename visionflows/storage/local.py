@@ -53,7 +53,6 @@ class LocalStorage:
         self,
         keep: Callable[[str], bool] | None = None,
         skipped: SkippedFiles | None = None,
-        sort: bool = True,  # they come sorted anyway
     ) -> Iterator[Entry]:
         """Every file below, hidden ones left out, sorted by the text of its whole name.
 

@@ -59,10 +59,9 @@ class S3Storage:
         self,
         keep: Callable[[str], bool] | None = None,
         skipped: SkippedFiles | None = None,
-        sort: bool = True,
     ) -> Iterator[Entry]:
         found = listing.walk(self.bucket, self.prefix, keep, skipped or SkippedFiles())
-        return in_order(found) if sort else found
+        return in_order(found)
 
     def entry(self, name: str) -> Entry:
         """As LocalPlace.entry, by one request."""

@@ -23,14 +23,14 @@ from visionflows.images.formats import format_counts
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import Computes, computed_by, described, job_of
+from visionflows.scoring.job import Computes, computed_by, described, make_job
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run_history import History
 from visionflows.scoring.run_report import run_page
 from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.timings import timings
-from visionflows.scoring.work_list import Inventory, begin_inventory, check_room
+from visionflows.scoring.work_list import WorkList, check_room, start_work_list
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import drop_if_empty
@@ -48,7 +48,7 @@ _OURS = re.compile(
 )
 
 
-class Run(abc.ABC):
+class ScoringRun(abc.ABC):
     """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
 
     def __init__(self, source: str, output: str, engine: Computes, settings: ScoreSettings):
@@ -58,14 +58,14 @@ class Run(abc.ABC):
         self.started = datetime.datetime.now(datetime.UTC)
         self.scored = self._before = 0  # in all, and before all was listed again
         self.listed = False  # whether all files are known, and so the job
-        self._inventory: Inventory | None = None
+        self._inventory: WorkList | None = None
         self._clock = time.perf_counter()
         self._list_seconds = self._write_seconds = 0.0
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator["Run"]:
+    def lock_output(self) -> Iterator["ScoringRun"]:
         """Hold the output for the block, so that no two runs write into it; then close."""
-        with alone(self.output, self.settings.wait), contextlib.closing(self):
+        with lock_output(self.output, self.settings.wait), contextlib.closing(self):
             yield self
 
     def close(self) -> None:
@@ -73,11 +73,11 @@ class Run(abc.ABC):
         if self._inventory:
             self._inventory.listing.close()
 
-    def to_score(self) -> Iterator[Shard]:
+    def pending_shards(self) -> Iterator[Shard]:
         """Every shard that is left to score, in order."""
         self.prepare()
-        yield from self.coming()
-        yield from self.settle()
+        yield from self.shards_while_listing()
+        yield from self.shards_after_listing()
 
     def prepare(self) -> None:
         """List the input, or begin to, and open the output. Raises before any work; of a large
@@ -91,14 +91,14 @@ class Run(abc.ABC):
             what = f"{self.input}: {self.listing.found} images and more"
             log.info("%s: they are scored while the rest is listed", what)
 
-    def coming(self) -> Iterator[Shard]:
+    def shards_while_listing(self) -> Iterator[Shard]:
         """The shards that are left, for as long as the input is still being listed."""
-        coming = iter(self._left)
-        while not self.listed and not self.listing.ended and (shard := next(coming, None)):
+        left = iter(self._left)
+        while not self.listed and not self.listing.ended and (shard := next(left, None)):
             self._given += 1
             yield shard
 
-    def settle(self) -> list[Shard]:
+    def shards_after_listing(self) -> list[Shard]:
         """The shards that are left when all is listed; and the output says of what files it is."""
         if not self.listed:
             began = time.perf_counter()
@@ -212,10 +212,10 @@ class Run(abc.ABC):
         self._input = Source(self.input)
         self.source = self._input.storage
         run = self.started.isoformat(timespec="milliseconds")
-        job = job_of(self.engine, self._input.text, self.settings, run)
+        job = make_job(self.engine, self._input.text, self.settings, run)
         early = early and shards.may_begin_early(self.output, job, self.settings)
         what = (self._input, self.output, job, self.made, self.settings)
-        self._inventory = begin_inventory(*what, sort=not early)
+        self._inventory = start_work_list(*what, sort=not early)
         self.listing, self.job = self._inventory.listing, job
         self.listing.wait(LISTED_FIRST if early else None)
         self._list_seconds += time.perf_counter() - began
@@ -235,7 +235,7 @@ class Run(abc.ABC):
 
     def _check_input(self) -> None:
         """Nothing, if there is something to read, and it may be read. Raises before any work."""
-        if not (self.listing.found or self.settings.allow_empty) and shards.had_rows(self.output):
+        if not (self.listing.found or self.settings.allow_empty) and shards.has_rows(self.output):
             raise StorageError(
                 f"{self.input}: holds no image, and {self.output} has rows of some it held; "
                 "bring them back (is it mounted?), or --allow-empty if that is meant"
@@ -271,7 +271,7 @@ class Run(abc.ABC):
 
 
 @contextlib.contextmanager
-def alone(output: str | Storage, wait: float) -> Iterator[None]:
+def lock_output(output: str | Storage, wait: float) -> Iterator[None]:
     """Hold an output for the block, so that no two runs write into it; before anything is loaded.
 
     Raises LockedError after `wait` seconds in line, and PlaceError where it cannot be written.
@@ -289,7 +289,7 @@ def alone(output: str | Storage, wait: float) -> Iterator[None]:
             drop_if_empty(where)
 
 
-def check_errors(run: RunResult) -> None:
+def check_error_rate(run: RunResult) -> None:
     """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
     if run.status == "failed":
         raise TooManyBadError(

@@ -1,6 +1,6 @@
 """A copy of a result that a spreadsheet shows and never runs: `score --spreadsheet`.
 
-    from visionflows.scoring.spreadsheet import SIGNATURE, as_text
+    from visionflows.scoring.exports.spreadsheet import SIGNATURE, as_text
     as_text("=HYPERLINK(…).png")                     # "'=HYPERLINK(…).png"
 
 A file called `=cmd|…` is a row like any other, and its name is what predictions.csv says. Excel,

@@ -1,0 +1,1 @@
+"""Copies of a result in other formats."""
