@@ -3,11 +3,12 @@
 import dataclasses
 import io
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Beside another worker of pytest-xdist a process has one core; torch and numpy read it once.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from s3_server import S3Server, environment, moto, rclone
 
@@ -113,9 +115,27 @@ class Trained:
         return Path(self.storage) / "export.pkl"
 
 
+def shared_by_workers(tmp_path_factory, name: str, make: Callable[[Path], Any]) -> Any:
+    """What `make` makes in a folder, made by the first worker of pytest-xdist and read by all."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with FileLock(root / f"{name}.lock"):
+        made = root / f"{name}.pickle"
+        if not made.exists():
+            (root / name).mkdir()
+            made.write_bytes(pickle.dumps(make(root / name)))
+        return pickle.loads(made.read_bytes())
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Trained:
     """A small network, really trained on generated shapes and published as `shapes`."""
+    return shared_by_workers(tmp_path_factory, "trained", train_shapes)
+
+
+def train_shapes(root: Path) -> Trained:
+    """A network trained on shapes and published in a store below `root`."""
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
     from visionflows.models.schema import ModelInfo
@@ -124,7 +144,6 @@ def trained(tmp_path_factory) -> Trained:
     from visionflows.training.fine_tune import fine_tune
     from visionflows.training.settings import TrainSettings
 
-    root = tmp_path_factory.mktemp("trained")
     dataset = write_shapes(root / "shapes", each=24)
     table = build_table(dataset, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, **LEARNING)

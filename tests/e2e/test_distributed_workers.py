@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 import torch
-from conftest import LEARNING, write_shapes
+from conftest import LEARNING, SMALL, write_shapes
 from safetensors.torch import load_file
 
 from visionflows.datasets.file_table import build_table
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="there are GPUs, which ranks take"
 )
 
-SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
 WAIT = 90.0  # seconds for ranks to begin: they import torch and fastai
 
 
@@ -169,7 +168,7 @@ def training(tmp_path):
     """A long training by two ranks: its process, and theirs once both learn."""
     folder = write_shapes(tmp_path / "in", each=24)
     words = [sys.executable, "-m", "visionflows.cli", "train", folder, "--name", "shapes"]
-    words += ["--arch", "resnet18", "--pretrained", "none", "--image-size", "32"]
+    words += ["--arch", SMALL["architecture"], "--pretrained", "none", "--image-size", "32"]
     words += ["--epochs", "500", "--gpus", "2", "--store", tmp_path / "store"]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
