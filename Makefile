@@ -25,7 +25,7 @@ test: install
 		--ignore=tests/e2e $(ARGS)
 
 e2e: install
-	$(BIN)/python -m pytest tests/e2e $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e $(ARGS)
 
 bench: install
 	$(BIN)/python bench/model.py ../shared/data/cats-dogs.tgz --store store
