@@ -10,7 +10,7 @@ from sides import engine_of, model_of
 
 def network(options, photos):
     engine = engine_of(options)
-    if engine.device_kind.startswith("cuda"):
+    if engine.info.backend.device.startswith("cuda"):
         return _on_gpu(engine)
     return _forwarding(engine, engine.probabilities)
 
@@ -90,7 +90,7 @@ def _forwarding(engine, forward):
     import torch
 
     pixels, count = _noise(engine), 64
-    streams = engine.workers if engine.device_kind.startswith("cpu") else 1
+    streams = engine.workers if engine.info.backend.device.startswith("cpu") else 1
 
     def run():
         with concurrent.futures.ThreadPoolExecutor(

@@ -23,7 +23,8 @@ from tasks import scoring
 from visionflows.cluster.actor_pool import ActorPool, paths
 from visionflows.cluster.nodes import check_nodes, nodes, ray
 from visionflows.cluster.ray_run import RayRun
-from visionflows.cluster.scoring_actor import Facts, Scored, ScoringActor, Work
+from visionflows.cluster.scoring_actor import Scored, ScoringActor, Work
+from visionflows.inference.backend import EngineInfo
 from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
 from visionflows.orchestration.logs import log_to_run
@@ -35,9 +36,9 @@ from visionflows.scoring.settings import ScoreSettings
 _scorers: dict[bytes, ScoringActor] = {}  # of this process: all tasks of a run open the same
 
 
-def facts_here(how: bytes) -> Facts:
-    """What the engine of this process is."""
-    return _scorer(how).facts()
+def engine_info(how: bytes) -> EngineInfo:
+    """The properties of the engine of this process."""
+    return _scorer(how).info()
 
 
 def scored_here(shard: int, how: bytes, work: bytes) -> Scored:
@@ -52,7 +53,7 @@ def _scorer(how: bytes) -> ScoringActor:
     return _scorers[how]
 
 
-FACTS = task(facts_here, name="facts", cache_policy=NO_CACHE)
+INFO = task(engine_info, name="info", cache_policy=NO_CACHE)
 SHARD = task(scored_here, name="shard", task_run_name="shard {shard}", cache_policy=NO_CACHE)
 
 
@@ -67,10 +68,9 @@ class TaskPool(ActorPool):
         self._cores, self._ahead = cores, ahead * at_once
         self._actors: list[Any] = [None] * at_once
         with remote_options(num_cpus=cores):  # one for each process, which opens its engine
-            facts = FACTS.map([self._how] * at_once).result()[0]
-        for name in Facts._fields:
-            setattr(self, name, getattr(facts, name))
-        self.device_name = f"prefect-ray: {at_once} tasks at once, {facts.device_name}"
+            info = INFO.map([self._how] * at_once).result()[0]
+        device_name = f"prefect-ray: {at_once} tasks at once, {info.device_name}"
+        self.info = info._replace(device_name=device_name)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded, self.by_node = 0, {}
 

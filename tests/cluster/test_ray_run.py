@@ -7,12 +7,12 @@ from conftest import write_shapes
 
 from visionflows.cluster.actor_pool import ActorPool
 from visionflows.cluster.ray_run import RayRun
-from visionflows.cluster.scoring_actor import Facts, ScoringActor
+from visionflows.cluster.scoring_actor import ScoringActor
 from visionflows.inference import open_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import computed_by, make_job
+from visionflows.scoring.job import make_job
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run import lock_output
 from visionflows.scoring.settings import ScoreSettings
@@ -30,9 +30,7 @@ class OneActor(ActorPool):
     def __init__(self, model: str, store):
         self.model, self.nodes, self._actors = load(find(model, store)), [], [None]
         self.scorer = ScoringActor(str(self.model.storage), SETTINGS, (1 << 16, 1))
-        facts = self.scorer.facts()
-        for name in Facts._fields:
-            setattr(self, name, getattr(facts, name))
+        self.info = self.scorer.info()
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded, self.by_node, self.shards = 0, {}, []
 
@@ -52,7 +50,7 @@ def test_the_mark_of_a_killed_run_goes_when_another_begins(trained, inbox, where
     for number in range(2):
         with lock_output(output, 0):
             found = start_work_list(source, output, job, [], SETTINGS).end()
-            what = found.job, found.listing, source.storage, computed_by(engine), SETTINGS
+            what = found.job, found.listing, source.storage, engine.info.backend, SETTINGS
             left = [*open_run(output, Work(*what))]
         assert len(left) == 18
         assert not any(output.exists(f"parts/{MARK}{earlier}") for earlier in range(number))

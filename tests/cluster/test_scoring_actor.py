@@ -13,13 +13,13 @@ from visionflows.cluster.nodes import Node
 from visionflows.cluster.scoring_actor import ScoringActor, There, Work
 from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
+from visionflows.inference.backend import Backend
 from visionflows.models.registry import find
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import make_job
 from visionflows.scoring.listing import Kept
 from visionflows.scoring.parts import read_parts
 from visionflows.scoring.run import lock_output
-from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import MARK
 from visionflows.scoring.work_list import start_work_list
@@ -118,19 +118,19 @@ def test_it_computes_in_the_jobs_precision_whatever_auto_is_here(trained, work):
 def test_rows_that_are_taken_over_stay_their_makers(scorer, work):
     scorer.score(work)
     (first,) = read_parts(open_storage(work.there.output), ["parts/part-00000"])
-    ours = first.record.computed[0]
-    other = Computed(device="cpu: another", precision="float32", kernel="openvino", versions={})
+    ours = first.record.backends[0]
+    other = Backend(device="cpu: another", precision="float32", kernel="openvino", versions={})
     rows = list(csv.reader(io.StringIO(first.data.decode(), newline="")))[1:]
     taken = [
         file._replace(kept=Kept(cells, mark.sha256, by=at % 2)) if at < 4 else file
         for at, (file, cells, mark) in enumerate(zip(work.files, rows, first.marks, strict=True))
     ]
-    for made in ([other, ours], [ours, other]):
-        scorer.score(work._replace(files=taken, made=made))
+    for backends in ([other, ours], [ours, other]):
+        scorer.score(work._replace(files=taken, backends=backends))
         (whole,) = read_parts(open_storage(work.there.output), ["parts/part-00000"])
-        makers = [whole.record.computed[mark.by] for mark in whole.marks]
-        assert makers == [*(made[at % 2] for at in range(4)), *[ours] * 46]
-        assert len(whole.record.computed) == 2
+        makers = [whole.record.backends[mark.by] for mark in whole.marks]
+        assert makers == [*(backends[at % 2] for at in range(4)), *[ours] * 46]
+        assert len(whole.record.backends) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from visionflows.errors import VisionflowsError
 from visionflows.hashing import sha256_of
+from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
 from visionflows.scoring.input_source import Source, read_list
 from visionflows.scoring.job import Job
 from visionflows.scoring.parts import rows_of, write_part
 from visionflows.scoring.result import read_result, tally
-from visionflows.scoring.schema import Computed, JobSettings
+from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import PendingShards, Work, has_rows, open_run
 from visionflows.scoring.work_list import start_work_list
@@ -33,16 +34,17 @@ def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
     folder, output = tmp_path / "inside/in", LocalStorage(tmp_path / "inside/out")
     for number in range(4):
         LocalStorage(folder).write(f"{number}.png", b"%d" % number)
-    source, made = Source(str(folder)), Computed(device="cpu", precision="", kernel="", versions={})
+    source = Source(str(folder))
+    backend = Backend(device="cpu", precision="", kernel="", versions={})
     told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
     job = Job(source.text, "", 0, "m", ("a", "b"), told_)
     chosen = ScoreSettings(shard_size=2)
-    found = start_work_list(source, output, job, [made], chosen).end()
-    work = Work(found.job, found.listing, source.storage, made, chosen)
+    found = start_work_list(source, output, job, [backend], chosen).end()
+    work = Work(found.job, found.listing, source.storage, backend, chosen)
     for shard in open_run(output, work):
         files = found.listing.files(shard)
         rows = [_row(entry) for entry, *_ in files]
-        write_part(output, found.job, shard, files, rows, [made])
+        write_part(output, found.job, shard, files, rows, [backend])
     run = json.loads((Path(__file__).parents[1] / "scoring/old_run.json").read_text())
     named = {"input": source.text, "root": source.root, "job": found.job.digest}
     run["settings"], run["model"]["digest"] = told_.model_dump(), "m"

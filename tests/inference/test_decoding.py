@@ -63,7 +63,7 @@ def test_a_terabyte_is_a_row(engine, inbox, listed):
     files = list(here.walk())
     told = rows(engine, here, files if listed else [file.name for file in files])
     assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
-    limit = engine.limits["max_file_bytes"]
+    limit = engine.info.limits["max_file_bytes"]
     assert told[4][2] == f"1,099,511,627,776 bytes, more than the limit of {limit:,}"
 
 

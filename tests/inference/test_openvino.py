@@ -134,7 +134,7 @@ def test_where_it_is_installed_and_cannot_be_imported_torch_scores(trained, tmp_
     why = "OpenVINO cannot be imported (libtbb.so.12: cannot open shared object file)"
     assert f"torch scores it, {why}" in told.stdout
     assert f"{why}: torch scores on the CPU" in told.stdout
-    computed = json.loads((tmp_path / "out/run.json").read_text())["computed"]
+    computed = json.loads((tmp_path / "out/run.json").read_text())["backends"]
     assert [made["kernel"] for made in computed] == ["eager"]
 
 

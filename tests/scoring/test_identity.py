@@ -149,24 +149,26 @@ def test_what_a_small_memory_refused_is_asked_again(trained, bitmaps, tmp_path, 
 
 def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkeypatch):
     whole = scored(trained, bitmaps, tmp_path / "out")
-    (alone,) = whole["computed"]
+    (alone,) = whole["backends"]
     assert (alone["files"], alone["parts"]) == (10, "0-1")
     assert alone["precision"] == "float32"
     assert {"openvino", "pillow", "numpy"} <= alone["versions"].keys()
     (tmp_path / "out/parts/part-00001.json").unlink()  # and it goes on elsewhere
     monkeypatch.setattr(engines, "engine_versions", lambda libraries: {"torch": "99"})
     mixed = scored(trained, bitmaps, tmp_path / "out")
-    assert [one["parts"] for one in mixed["computed"]] == ["0", "1"]
+    assert [one["parts"] for one in mixed["backends"]] == ["0", "1"]
     page = (tmp_path / "out/report.html").read_text()
-    assert "omputed in 2 ways: 5 files (parts 0) by" in page
+    assert "omputed by 2 backends: 5 files (parts 0) by" in page
     from visionflows.cli.main import summary_lines
 
     assert [
-        line for line in summary_lines(mixed) if "computed in 2 ways" in line and "torch 99" in line
+        line
+        for line in summary_lines(mixed)
+        if "computed by 2 backends" in line and "torch 99" in line
     ]
     shape("square", 3).save(bitmaps / "a.png")  # rows that are taken over keep their maker
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
-    assert sorted(one["files"] for one in third["computed"]) == [5, 6]
+    assert sorted(one["files"] for one in third["backends"]) == [5, 6]
 
 
 def old_form(output: Path) -> None:
@@ -178,7 +180,7 @@ def old_form(output: Path) -> None:
     (output / "parts/plan.json").write_text(json.dumps(plan))
     for path in (output / "parts").glob("part-*.json"):
         record = json.loads(path.read_text())
-        for key in ("schema_version", "files", "computed"):
+        for key in ("schema_version", "files", "backends"):
             record.pop(key)
         path.write_text(json.dumps(record | {"job": plan["job"], "shard": "0" * 64}))
         fields = path.with_suffix(".files").read_bytes().split(b"\0")[:-1]
@@ -188,7 +190,7 @@ def old_form(output: Path) -> None:
         old = b"".join(field + b"\0" for mark in marks for field in mark)
         path.with_suffix(".files").write_bytes(old)
     run = json.loads((output / "run.json").read_text())
-    new = ("root", "job", "computed")
+    new = ("root", "job", "backends")
     run = {key: value for key, value in run.items() if key not in new}
     (output / "run.json").write_text(json.dumps(run | {"input": plan["input"]}))
 
@@ -210,4 +212,4 @@ def test_an_output_of_the_version_before_is_gone_on_with(
     another_picture(bitmaps / "3.bmp")
     run = scored(trained, bitmaps, tmp_path / "new", NEW)
     assert run["timings"]["scored"] == 2  # the changed one, and what was refused
-    assert {one["device"] for one in run["computed"]} >= {"not recorded"}
+    assert {one["device"] for one in run["backends"]} >= {"not recorded"}

@@ -9,6 +9,7 @@ from conftest import write_shapes
 
 from visionflows.errors import LockedError, OtherRunError, RunError
 from visionflows.inference import make_engine
+from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
@@ -16,13 +17,13 @@ from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.parts import write_part
-from visionflows.scoring.schema import Computed, JobSettings
+from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 
 SETTINGS = JobSettings(precision="float32", batch_size=1, max_pixels=1, top=0, shard_size=2)
-MADE = Computed(device="cpu", precision="float32", kernel="eager", versions={})
+BACKEND = Backend(device="cpu", precision="float32", kernel="eager", versions={})
 
 
 def test_a_second_run_into_the_same_output_is_refused(trained, where, tmp_path):
@@ -85,9 +86,9 @@ def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
     rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
     for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):
         with pytest.raises(RunError, match="nothing written"):
-            write_part(open_storage(where(tmp_path)), job, shard, files, wrong, [MADE])
+            write_part(open_storage(where(tmp_path)), job, shard, files, wrong, [BACKEND])
     assert not (tmp_path / "parts").exists()
-    write_part(open_storage(where(tmp_path)), job, shard, files, rows, [MADE])
+    write_part(open_storage(where(tmp_path)), job, shard, files, rows, [BACKEND])
     assert (tmp_path / "parts/part-00000.csv").read_text().splitlines() == [
         "path,status,label,confidence,error,p_a,p_b",
         "1.jpg,ok,b,0.750000,,0.250000,0.750000",

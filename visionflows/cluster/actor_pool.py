@@ -74,20 +74,17 @@ def _kind(found: list[Node], settings: ScoreSettings) -> _Kind:
 
 
 class ActorPool:
-    """Actors that score; to a run what an engine is (`scoring.job.Computes`)."""
+    """Actors that score; to a run what an engine is (`scoring.job.AnyEngine`)."""
 
     def __init__(self, model: Model, settings: ScoreSettings):
         self.model, self.nodes = model, nodes()
         check_nodes(self.nodes, paths(model.storage, "model.json"))
         kind = _kind(self.nodes, settings)
         self._actors = _actors(model, settings, kind, [kind.on(node) for node in self.nodes])
-        facts = _wait_for_actor(self._actors[0].facts.options(max_task_retries=-1).remote())
-        self.batch_size, self.precision = facts.batch_size, facts.precision
-        self.kernel, self.versions = facts.kernel, facts.versions
-        self.device_kind, self.limits = facts.device_kind, facts.limits
-        self.decode_overruled = facts.decode_overruled
+        info = _wait_for_actor(self._actors[0].info.options(max_task_retries=-1).remote())
         count = len(self._actors), sum(kind.on(node) > 0 for node in self.nodes)
-        self.device_name = f"Ray: {count[0]} actors on {count[1]} nodes, {facts.device_name}"
+        device_name = f"Ray: {count[0]} actors on {count[1]} nodes, {info.device_name}"
+        self.info = info._replace(device_name=device_name)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
         self.by_node: dict[str, tuple[int, float]] = {}  # files, and the seconds actors took
@@ -108,7 +105,7 @@ class ActorPool:
 def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPool:
     """The actors of a model, such as `pets@production` in a store, on the connected cluster."""
     pool = ActorPool(load(find(model, store)), settings)
-    log.info("%s on %s, %s", pool.model.name, pool.device_name, pool.precision)
+    log.info("%s on %s, %s", pool.model.name, pool.info.device_name, pool.info.backend.precision)
     return pool
 
 

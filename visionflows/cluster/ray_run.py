@@ -64,7 +64,7 @@ class RayRun(ScoringRun):
         for shard in left:
             if self._stopped:
                 return
-            yield Work(shard, self.listing.files(shard), self.job, self.made, there)
+            yield Work(shard, self.listing.files(shard), self.job, self.backends, there)
 
     def merge(self) -> RunResult:
         """Write predictions.csv from the parts, which no actor touches from now on."""

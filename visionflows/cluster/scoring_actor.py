@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
+from visionflows.inference.backend import Backend, EngineInfo
 from visionflows.inference.engine import Engine
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import Job, computed_by
+from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard
 from visionflows.scoring.local_run import batches
 from visionflows.scoring.parts import write_part
-from visionflows.scoring.schema import Computed
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 from visionflows.system import set_share
@@ -46,7 +46,7 @@ class Work(NamedTuple):
     shard: Shard
     files: list[File]
     job: Job
-    made: list[Computed]
+    backends: list[Backend]
     there: There
 
 
@@ -61,19 +61,6 @@ class Scored(NamedTuple):
     forwarded: int
 
 
-class Facts(NamedTuple):
-    """What an actor's engine is: the part of `scoring.job.Computes` that is no book."""
-
-    batch_size: int
-    precision: str
-    kernel: str
-    device_name: str
-    device_kind: str
-    versions: dict[str, str]
-    limits: dict[str, int]
-    decode_overruled: bool
-
-
 class ScoringActor:
     """An engine that is opened when it is first needed; an actor that is placed anew has none."""
 
@@ -83,10 +70,9 @@ class ScoringActor:
         self._sources: dict[str, Source] = {}
         set_share(*of_node)
 
-    def facts(self) -> Facts:
-        """What its engine is. Raises what opening one raises."""
-        engine = self._opened(self._settings)
-        return Facts(*(getattr(engine, name) for name in Facts._fields))
+    def info(self) -> EngineInfo:
+        """The properties of its engine. Raises what `open_engine` raises."""
+        return self._opened(self._settings).info
 
     def ready(self) -> None:
         """Nothing, once it lives."""
@@ -101,9 +87,9 @@ class ScoringActor:
         todo = batches(work.files, engine.batch_size)
         rows = [row for batch in engine.stream(source.storage, todo) for row in batch]
         source.check()  # before rows of files that are only away for a while are believed
-        made, files = _made(computed_by(engine), work)
+        backends, files = _with_backend(engine.info.backend, work)
         _check_mark(work.there)
-        write_part(open_storage(work.there.output), work.job, work.shard, files, rows, made)
+        write_part(open_storage(work.there.output), work.job, work.shard, files, rows, backends)
         seconds, forwarded = engine.seconds, engine.forwarded
         engine.seconds, engine.forwarded = dict.fromkeys(seconds, 0.0), 0
         took = time.perf_counter() - began
@@ -150,12 +136,12 @@ def _check_mark(there: There) -> None:
         )
 
 
-def _made(ours: Computed, work: Work) -> tuple[list[Computed], list[File]]:
-    """What computed the rows of a shard, this engine first, and its files told so."""
-    made = [ours, *(one for one in work.made if one != ours)]
-    at = [made.index(one) for one in work.made]
+def _with_backend(ours: Backend, work: Work) -> tuple[list[Backend], list[File]]:
+    """The backends of a shard's rows, this engine's first, and its files with indices into them."""
+    backends = [ours, *(one for one in work.backends if one != ours)]
+    at = [backends.index(one) for one in work.backends]
     files = [
         file._replace(kept=file.kept._replace(by=at[file.kept.by])) if file.kept else file
         for file in work.files
     ]
-    return made, files
+    return backends, files

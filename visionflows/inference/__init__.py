@@ -34,7 +34,7 @@ def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engi
 
     found = load(find(model, store))
     engine = make_engine(found, settings)
-    log.info("%s on %s, %s", found.name, engine.device_name, engine.precision)
+    log.info("%s on %s, %s", found.name, engine.info.device_name, engine.precision)
     return engine
 
 

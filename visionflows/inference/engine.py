@@ -24,6 +24,7 @@ from visionflows.images.decode_options import Decoding
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
+from visionflows.inference.backend import Backend, EngineInfo
 from visionflows.inference.decoding import Batch, Decoded, Decoder, Row
 from visionflows.models.artifact import Model, selfcheck_images
 from visionflows.storage.base import Storage
@@ -138,24 +139,21 @@ class Engine(abc.ABC):
         self.forwarded = 0
 
     @property
-    def limits(self) -> dict[str, int]:
-        """The limits beyond which a file is `too_large`; those in bytes follow this machine."""
-        return {"max_pixels": self.settings.max_pixels, **self.decoder.memory.limits()}
-
-    @property
-    def device_kind(self) -> str:
-        """The device without how much of it there is, such as `cpu: AMD EPYC 9354`."""
-        return self.device_name.partition(",")[0]
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """The versions of what decodes and computes."""
-        return engine_versions(self.libraries)
-
-    @property
-    def decode_overruled(self) -> bool:
-        """Whether large images are decoded otherwise than the model was trained with."""
-        return self.decode_options != self.model.info.decode_options()
+    def info(self) -> EngineInfo:
+        """The engine's properties, as `run.json` has them."""
+        backend = Backend(
+            device=self.device_name.partition(",")[0],
+            precision=self.precision,
+            kernel=self.kernel,
+            versions=engine_versions(self.libraries),
+        )
+        return EngineInfo(
+            backend=backend,
+            device_name=self.device_name,
+            batch_size=self.batch_size,
+            limits={"max_pixels": self.settings.max_pixels, **self.decoder.memory.limits()},
+            overrides_decoding=self.decode_options != self.model.info.decode_options(),
+        )
 
     @property
     def temperature(self) -> float:

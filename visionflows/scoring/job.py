@@ -14,10 +14,11 @@ from visionflows.errors import SettingsError
 from visionflows.evaluation.thresholds import believed, in_words
 from visionflows.hashing import sha256_of
 from visionflows.images import exif
+from visionflows.inference.backend import EngineInfo
 from visionflows.models.artifact import Model
 from visionflows.scoring import duplicates
 from visionflows.scoring.input_source import same_input
-from visionflows.scoring.schema import Computed, JobSettings, Plan, RunModel
+from visionflows.scoring.schema import JobSettings, Plan, RunModel
 from visionflows.scoring.settings import ScoreSettings
 
 log = logging.getLogger("visionflows.job")
@@ -25,28 +26,15 @@ log = logging.getLogger("visionflows.job")
 COLUMNS = ("path", "status", "label", "confidence", "error")
 
 
-class Computes(Protocol):
-    """What a run asks of what computes its rows, be it here or elsewhere: see `Engine`."""
+class AnyEngine(Protocol):
+    """What a run needs of an engine, which may be `Engine` or the actors of a cluster."""
 
     model: Model
-    batch_size: int
     seconds: dict[str, float]
     forwarded: int
 
     @property
-    def precision(self) -> str: ...
-    @property
-    def kernel(self) -> str: ...
-    @property
-    def device_name(self) -> str: ...
-    @property
-    def device_kind(self) -> str: ...
-    @property
-    def versions(self) -> dict[str, str]: ...
-    @property
-    def limits(self) -> dict[str, int]: ...
-    @property
-    def decode_overruled(self) -> bool: ...
+    def info(self) -> EngineInfo: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +149,12 @@ def _digest(identity: dict[str, Any]) -> str:
     return sha256_of(json.dumps(identity, sort_keys=True).encode())
 
 
-def make_job(engine: Computes, source: str, settings: ScoreSettings, run: str = "") -> Job:
+def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str = "") -> Job:
     """The job of an engine's model and settings on an input, of no files yet.
 
     What failed and is tried again belongs to the night that it failed in: it is no run's news.
     """
-    more: dict[str, Any] = {"decode": settings.decode} if engine.decode_overruled else {}
+    more: dict[str, Any] = {"decode": settings.decode} if engine.info.overrides_decoding else {}
     more |= {"exif": True} if settings.exif else {}
     more |= {"find_duplicates": True} if settings.find_duplicates else {}
     more |= {"raw": True} if settings.raw and _calibrated(engine.model) else {}
@@ -183,8 +171,8 @@ def make_job(engine: Computes, source: str, settings: ScoreSettings, run: str = 
         model=engine.model.digest,
         classes=tuple(engine.model.classes),
         settings=JobSettings(
-            precision=engine.precision,
-            batch_size=engine.batch_size,
+            precision=engine.info.backend.precision,
+            batch_size=engine.info.batch_size,
             max_pixels=settings.max_pixels,
             top=min(settings.top, len(engine.model.classes)),
             shard_size=settings.shard_size,
@@ -208,16 +196,6 @@ def _outliers(model: Model, reject: bool) -> dict[str, bool]:
 def _calibrated(model: Model) -> bool:
     found = model.info.calibration
     return found is not None and found.temperature != 1
-
-
-def computed_by(engine: Computes) -> Computed:
-    """What computes the rows of an engine."""
-    return Computed(
-        device=engine.device_kind,
-        precision=engine.precision,
-        kernel=engine.kernel,
-        versions=engine.versions,
-    )
 
 
 def described(model: Model) -> RunModel:

@@ -58,7 +58,7 @@ class LocalRun(ScoringRun):
                 on_batch(len(batch))
         began = time.perf_counter()
         self._input.check()  # before rows of files that are only away for a while are believed
-        parts.write_part(self.output, self.job, shard, files, rows, self.made)
+        parts.write_part(self.output, self.job, shard, files, rows, self.backends)
         self._write_seconds += time.perf_counter() - began
         self.scored += todo
         return todo
@@ -73,7 +73,7 @@ class LocalRun(ScoringRun):
             "input": self.input,
             "output": str(self.output),
             "model": self.engine.model.name,
-            "device": self.engine.device_name,
+            "device": self.engine.info.device_name,
             "precision": self.engine.precision,
             "files": self.listing.found,
             "bytes": self.listing.bytes,

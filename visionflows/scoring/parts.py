@@ -1,6 +1,6 @@
 """A part of a run: the rows of a shard, what they are of, and the record that all is whole.
 
-    write_part(place("out"), job, shard, files, rows, made)
+    write_part(place("out"), job, shard, files, rows, backends)
     for whole in read_parts(place("out"), ["parts/part-00000"]): …
 
     parts/part-00000.csv     the rows of a shard, renamed into place when whole
@@ -19,13 +19,14 @@ from typing import NamedTuple
 from visionflows.errors import RunError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES, STATUSES
+from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, names_digest
 from visionflows.scoring.new_rows import NewRows
 from visionflows.scoring.row_formatting import format_row
-from visionflows.scoring.schema import Computed, Record
+from visionflows.scoring.schema import Record
 from visionflows.storage.base import LISTED, MISSING, Entry, Storage, identifies_content
 from visionflows.storage.name_encoding import encode_name
 from visionflows.versioned_json import SchemaError
@@ -37,7 +38,7 @@ _OF_MEMORY = ("memory", " to decode, more than the limit of ", " bytes, more tha
 
 
 class Mark(NamedTuple):
-    """What a row was computed from; `by` is a place in its record's `computed`."""
+    """What a row was computed from; `by` is an index into its record's `backends`."""
 
     name: str
     size: int
@@ -103,7 +104,7 @@ def _marks(data: bytes, record: Record) -> Iterator[Mark]:
     for at in range(0, len(fields), width):
         name, size, version, sha256, *by = fields[at : at + width]
         mark = Mark(name, int(size), version, sha256, 0 if old else int(by[0]))
-        if not old and not 0 <= mark.by < len(record.computed):
+        if not old and not 0 <= mark.by < len(record.backends):
             raise ValueError("computed by nothing that is named")
         yield mark
 
@@ -139,7 +140,7 @@ def is_of(whole: Whole, job: Job) -> bool:
     return same and counts.histogram == list(whole.record.histogram)
 
 
-def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) -> bool:
+def says_of_bytes(cells: list[str], mark: Mark, by: Backend, ours: Backend) -> bool:
     """Whether a row says of a file's bytes what would be said of them now, by `ours`.
 
     One of what the network saw does, and a refusal by the same decoder; not one of a file that was
@@ -152,12 +153,12 @@ def says_of_bytes(cells: list[str], mark: Mark, by: Computed, ours: Computed) ->
     return status in _REFUSED and by.versions == ours.versions and not short
 
 
-def may_stay(whole: Whole, files: list[File], ours: Computed) -> bool:
+def may_stay(whole: Whole, files: list[File], ours: Backend) -> bool:
     """Whether all rows of a part say something of the bytes, or of files that are still missing."""
     return all(
         cells[1] in SCORED_STATUSES
         or entry.version == MISSING
-        or says_of_bytes(cells, mark, whole.record.computed[mark.by], ours)
+        or says_of_bytes(cells, mark, whole.record.backends[mark.by], ours)
         for cells, mark, (entry, *_) in zip(rows_of(whole.data), whole.marks, files, strict=True)
     )
 
@@ -203,11 +204,11 @@ def write_part(
     shard: Shard,
     files: list[File],
     rows: Iterable[Row],
-    made: Sequence[Computed],
+    backends: Sequence[Backend],
 ) -> Record:
     """Write the rows of a shard and then the record that says so; returns the record.
 
-    `rows` are one for each file that has no row yet, in order, computed by the first of `made`.
+    `rows` are one for each file that has no row yet, in order, computed by the first of `backends`.
     Raises RunError where a file would have no row, another file's, or one of other columns.
     """
     header = job.header
@@ -236,7 +237,7 @@ def write_part(
         bytes=len(data),
         sha256=sha256_of(data),
         files=sha256_of(told),
-        computed=tuple(made[by] for by in used),
+        backends=tuple(backends[by] for by in used),
         counts=counts.counts(),
         histogram=counts.histogram,
         **({"fresh": news.fresh(job.run)} if job.run else {}),

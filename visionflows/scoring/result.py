@@ -1,6 +1,6 @@
 """The result of a run: the parts joined, and run.json; it replaces the last one when it is whole.
 
-books, computed = tally(place("out"), job, listing)
+books, backends = tally(place("out"), job, listing)
 files = join(place("out"), job, listing, books, folder="", extra=Extra(spreadsheet=True))
 finish(place("out"), run)
 
@@ -19,6 +19,7 @@ from visionflows.errors import RunError
 from visionflows.evaluation.thresholds import believed
 from visionflows.hashing import HashingWriter
 from visionflows.images.image_status import SCORED_STATUSES
+from visionflows.inference.backend import Backend
 from visionflows.models.artifact import Model
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
@@ -28,13 +29,12 @@ from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, line, read_parts, rows_of
 from visionflows.scoring.schema import (
     FAILED,
-    Computed,
+    BackendShare,
     DuplicateCounts,
     JobSettings,
     Plan,
     Review,
     RunResult,
-    Share,
     WrittenFile,
 )
 from visionflows.storage.base import Storage
@@ -73,8 +73,8 @@ def finished(output: Storage, plan: Plan) -> RunResult | None:
     return next((run for run in results if run and (run.job == plan.job or old)), None)
 
 
-def tally(output: Storage, job: Job, listing: Listing) -> tuple[RunCounter, list[Share]]:
-    """The books of all parts, and what computed them. Raises RunError where one is missing."""
+def tally(output: Storage, job: Job, listing: Listing) -> tuple[RunCounter, list[BackendShare]]:
+    """The counts of all parts, and their backends. Raises RunError where one is missing."""
     counter, shares = RunCounter(), _Shares()
     for shard, whole in _parts(output, job, listing):
         counter.add_record(whole.record)
@@ -212,18 +212,18 @@ class _Shares:
     """What computed how many files, and in which parts."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[Computed, list[int], list[int]]] = {}
+        self._found: dict[str, tuple[Backend, list[int], list[int]]] = {}
 
     def add(self, shard: Shard, whole: Whole) -> None:
-        for at, computed in enumerate(whole.record.computed):
-            _, counts, parts = self._found.setdefault(computed.words, (computed, [], []))
+        for at, backend in enumerate(whole.record.backends):
+            _, counts, parts = self._found.setdefault(backend.description, (backend, [], []))
             counts.append(sum(mark.by == at for mark in whole.marks))
             parts.append(shard.index)
 
-    def told(self) -> list[Share]:
+    def told(self) -> list[BackendShare]:
         return [
-            Share(**computed.model_dump(), files=sum(counts), parts=_ranges(parts))
-            for computed, counts, parts in self._found.values()
+            BackendShare(**backend.model_dump(), files=sum(counts), parts=_ranges(parts))
+            for backend, counts, parts in self._found.values()
         ]
 
 

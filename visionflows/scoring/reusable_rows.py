@@ -1,6 +1,6 @@
 """Rows that need not be computed again: what earlier runs of the same model said of the same bytes.
 
-    earlier = Earlier(place("out"), place("inbox"), job, [computed])
+    earlier = Earlier(place("out"), place("inbox"), job, [backend])
     earlier.file(entry)                              # asked in the order of the listing
 
 Earlier parts are read beside the new listing, both sorted, so that memory stays flat.
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
+from visionflows.inference.backend import Backend
 from visionflows.scoring.input_source import same_input
 from visionflows.scoring.job import Job, digests_of
 from visionflows.scoring.listing import File, Kept, sort_key
@@ -27,7 +28,7 @@ from visionflows.scoring.parts import (
     same_version,
     says_of_bytes,
 )
-from visionflows.scoring.schema import Computed, Plan
+from visionflows.scoring.schema import Plan
 from visionflows.scoring.shards import begun
 from visionflows.storage.base import MISSING, Entry, Storage
 from visionflows.storage.name_encoding import encode_name
@@ -35,7 +36,7 @@ from visionflows.storage.name_encoding import encode_name
 log = logging.getLogger("visionflows.carry")
 
 # What a part of the version before did not say.
-UNKNOWN = Computed(device="not recorded", precision="", kernel="", versions={})
+UNKNOWN = Backend(device="not recorded", precision="", kernel="", versions={})
 
 
 class _Old(NamedTuple):
@@ -54,11 +55,11 @@ class ReusableRows:
     refusals by the same decoder: one that says nothing of the bytes (the file was gone, could not
     be brought, or memory was short) is never taken over.
 
-    `made` is what computes rows now; what computed those that are taken over is added to it.
+    `backends` has the backend of this run; those of reused rows are added to it.
     """
 
-    def __init__(self, output: Storage, source: Storage, job: Job, made: list[Computed]):
-        self.source, self.job, self.made = source, job, made
+    def __init__(self, output: Storage, source: Storage, job: Job, backends: list[Backend]):
+        self.source, self.job, self.backends = source, job, backends
         self.why_none: str | None = None
         self.vanished = self.changed = 0
         folders = [f"previous/{name}" for name in output.names("previous")]
@@ -81,7 +82,9 @@ class ReusableRows:
         old = self._of(sort_key(entry))
         if old is None:
             return File(entry)
-        of_bytes = says_of_bytes(old.kept.cells, old.mark, self.made[old.kept.by], self.made[0])
+        of_bytes = says_of_bytes(
+            old.kept.cells, old.mark, self.backends[old.kept.by], self.backends[0]
+        )
         if of_bytes and self._same(entry, old):
             return File(entry, old.kept)
         self.changed += 1
@@ -137,19 +140,19 @@ class ReusableRows:
             if whole.marks and encode_name(whole.marks[0].name) <= last:
                 continue
             last = encode_name(whole.marks[-1].name) if whole.marks else last
-            by = [self._maker(computed) for computed in _makers(whole)]
+            by = [self._backend_index(backend) for backend in _backends_of(whole)]
             for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True):
                 kept = Kept(cells, mark.sha256, by[mark.by])
                 yield _Old(cells[0], age, mark, kept, trusted)
 
-    def _maker(self, computed: Computed) -> int:
-        if computed not in self.made:
-            self.made.append(computed)
-        return self.made.index(computed)
+    def _backend_index(self, backend: Backend) -> int:
+        if backend not in self.backends:
+            self.backends.append(backend)
+        return self.backends.index(backend)
 
 
-def _makers(whole: Whole) -> tuple[Computed, ...]:
-    return whole.record.computed or (UNKNOWN,)
+def _backends_of(whole: Whole) -> tuple[Backend, ...]:
+    return whole.record.backends or (UNKNOWN,)
 
 
 def _is_record(name: str) -> bool:

@@ -23,7 +23,7 @@ from visionflows.images.formats import format_counts
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import Computes, computed_by, described, make_job
+from visionflows.scoring.job import AnyEngine, described, make_job
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run_history import History
 from visionflows.scoring.run_report import run_page
@@ -51,10 +51,10 @@ _OURS = re.compile(
 class ScoringRun(abc.ABC):
     """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
 
-    def __init__(self, source: str, output: str, engine: Computes, settings: ScoreSettings):
+    def __init__(self, source: str, output: str, engine: AnyEngine, settings: ScoreSettings):
         self.input, self.output = source, open_storage(output)
         self.engine, self.settings = engine, settings
-        self.made = [computed_by(engine)]  # and then what computed the rows that are taken over
+        self.backends = [engine.info.backend]  # followed by those of reused rows
         self.started = datetime.datetime.now(datetime.UTC)
         self.scored = self._before = 0  # in all, and before all was listed again
         self.listed = False  # whether all files are known, and so the job
@@ -152,7 +152,7 @@ class ScoringRun(abc.ABC):
         """
         began = time.perf_counter()
         what = (self.output, self.job, self.listing)
-        counts, computed = result.tally(*what)
+        counts, backends = result.tally(*what)
         folder = result.folder_for(self.output, failed := self._too_many(counts))
         extra = result.extra(*what, self.engine.model, self.settings.spreadsheet)
         files = result.join(*what, counts, folder, extra)
@@ -167,10 +167,10 @@ class ScoringRun(abc.ABC):
             job=self.job.digest,
             model=described(self.engine.model),
             settings=self.job.settings,
-            device=self.engine.device_name,
-            limits=self.engine.limits,
+            device=self.engine.info.device_name,
+            limits=self.engine.info.limits,
             passed_over=dict(self._input.skipped.hidden),
-            computed=computed,
+            backends=backends,
             counts=self._counts(counts),
             review=result.review_of(self.engine.model, self.job.settings),
             confidence_histogram=counts.histogram,
@@ -214,7 +214,7 @@ class ScoringRun(abc.ABC):
         run = self.started.isoformat(timespec="milliseconds")
         job = make_job(self.engine, self._input.text, self.settings, run)
         early = early and shards.may_begin_early(self.output, job, self.settings)
-        what = (self._input, self.output, job, self.made, self.settings)
+        what = (self._input, self.output, job, self.backends, self.settings)
         self._inventory = start_work_list(*what, sort=not early)
         self.listing, self.job = self._inventory.listing, job
         self.listing.wait(LISTED_FIRST if early else None)
@@ -245,7 +245,7 @@ class ScoringRun(abc.ABC):
             self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
 
     def _work(self) -> shards.Work:
-        return shards.Work(self.job, self.listing, self.source, self.made[0], self.settings)
+        return shards.Work(self.job, self.listing, self.source, self.backends[0], self.settings)
 
     def _tell(self) -> None:
         """Log what was found, and what was passed over."""

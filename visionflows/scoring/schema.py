@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from visionflows.images.image_status import Status
+from visionflows.inference.backend import Backend
 from visionflows.monitoring.run_records import Drift, Fresh
 from visionflows.versioned_json import Count, JsonObject, Sha256, VersionedJson
 
@@ -81,22 +82,8 @@ class Counts(JsonObject):
         return self
 
 
-class Computed(JsonObject):
-    """What computed a row: where one of these differs, the last digits of rows may."""
-
-    device: str
-    precision: str
-    kernel: str
-    versions: dict[str, str]
-
-    @property
-    def words(self) -> str:
-        versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"{self.device}, {self.precision}, {self.kernel}, {versions}"
-
-
-class Share(Computed):
-    """How many files of a run something computed, and in which parts (`0-3, 7`)."""
+class BackendShare(Backend):
+    """A backend with the number of files it computed, and the parts they are in (`0-3, 7`)."""
 
     files: Count
     parts: str
@@ -106,9 +93,9 @@ class Record(VersionedJson):
     """parts/part-00000.json: that the part beside it is whole, and its share of the books.
 
     `sha256` is that of its .csv, `files` that of its .files, where each file is said to be
-    computed by one of `computed`; `shard` is a digest of their names, `job` that of the plan
+    computed by one of `backends`; `shard` is a digest of their names, `job` that of the plan
     before its files are known (or, in what an earlier version wrote, after). Version 1 had neither
-    `files` nor `computed`, and a `shard` that changed with sizes and times as well.
+    `files` nor `backends`, and a `shard` that changed with sizes and times as well.
     """
 
     VERSION = 2
@@ -119,7 +106,7 @@ class Record(VersionedJson):
     bytes: Count
     sha256: Sha256
     files: Sha256 | None = None
-    computed: tuple[Computed, ...] = ()
+    backends: tuple[Backend, ...] = ()
     counts: Counts
     histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
     fresh: Fresh | None = None  # of the rows that were computed for it; a version before had none
@@ -205,7 +192,7 @@ class RunResult(VersionedJson):
     device: str
     limits: dict[str, int] = Field(default_factory=dict)
     passed_over: dict[str, int] = Field(default_factory=dict)
-    computed: list[Share] = Field(default_factory=list)
+    backends: list[BackendShare] = Field(default_factory=list)
     counts: RunCounts
     review: Review | None = None
     confidence_histogram: list[Count]
@@ -226,7 +213,7 @@ class RunResult(VersionedJson):
     @property
     def mixed(self) -> str:
         """What computed the rows, where that was not one thing alone; else empty."""
-        if len(self.computed) < 2:
+        if len(self.backends) < 2:
             return ""
-        told = (f"{one.files} files (parts {one.parts}) by {one.words}" for one in self.computed)
-        return f"computed in {len(self.computed)} ways: {'; '.join(told)}"
+        shares = (f"{b.files} files (parts {b.parts}) by {b.description}" for b in self.backends)
+        return f"computed by {len(self.backends)} backends: {'; '.join(shares)}"

@@ -1,7 +1,7 @@
 """What is done and what is left of a scoring run, and whether it may be begun in a place at all.
 
     left = open_run(place("out"), Work(job, listing, source, computed, settings))
-    for shard in left: write_part(place("out"), job, shard, files, rows, made)
+    for shard in left: write_part(place("out"), job, shard, files, rows, backends)
 
     parts/plan.json          the job this place is being filled for; its files at the end of listing
     previous/<n>/            parts of earlier runs, while --only-new takes rows over from them
@@ -17,12 +17,13 @@ import logging
 from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
+from visionflows.inference.backend import Backend
 from visionflows.scoring.input_source import same_input
 from visionflows.scoring.job import Job, is_consistent
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Whole, is_of, may_stay, read_parts, still_holds
 from visionflows.scoring.result import finished, read_result
-from visionflows.scoring.schema import FAILED, Computed, Plan
+from visionflows.scoring.schema import FAILED, Plan
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.base import Storage
 from visionflows.versioned_json import SchemaError
@@ -66,7 +67,7 @@ class Work:
     job: Job
     listing: Listing
     source: Storage
-    by: Computed
+    by: Backend
     settings: ScoreSettings
 
 

@@ -16,12 +16,13 @@ from visionflows.errors import OtherRunError, RunError, StorageError
 from visionflows.hashing import sha256_of_file
 from visionflows.images.formats import ImageFilter
 from visionflows.images.near_duplicates import BYTES
+from visionflows.inference.backend import Backend
 from visionflows.scoring.input_source import Source, same_input
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Listing, outside
 from visionflows.scoring.result import finished, read_result
 from visionflows.scoring.reusable_rows import ReusableRows
-from visionflows.scoring.schema import Computed, RunResult
+from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import begun
 from visionflows.storage.base import LISTED, Entry, Storage
@@ -64,7 +65,7 @@ def start_work_list(
     source: Source,
     output: Storage,
     job: Job,
-    made: list[Computed],
+    backends: list[Backend],
     settings: ScoreSettings,
     sort: bool = True,
 ) -> WorkList:
@@ -75,8 +76,8 @@ def start_work_list(
     if settings.retry_failed or source.is_list:  # else listing it says so
         source.there()
     if settings.retry_failed:
-        return _to_retry(source, output, job, made)
-    earlier = ReusableRows(output, source.storage, job, made) if settings.only_new else None
+        return _to_retry(source, output, job, backends)
+    earlier = ReusableRows(output, source.storage, job, backends) if settings.only_new else None
     listing = Listing(settings.shard_size)
     pictures, entries = ImageFilter(source.storage.head), source.entries(sort, listing.goes_on)
     if not source.is_list:
@@ -119,11 +120,11 @@ def check_room(
         )
 
 
-def _to_retry(source: Source, output: Storage, job: Job, made: list[Computed]) -> WorkList:
+def _to_retry(source: Source, output: Storage, job: Job, backends: list[Backend]) -> WorkList:
     """The files of the result that lies in the output, with the rows of those that have a label."""
     result = _result_to_retry(output, job)
     job = dataclasses.replace(job, settings=result.settings)
-    earlier = ReusableRows(output, source.storage, job, made)
+    earlier = ReusableRows(output, source.storage, job, backends)
     files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
     listing, counts = Listing(result.settings.shard_size), result.counts
     listing.fill(files, sorted_=True)
