@@ -75,7 +75,7 @@ def links(photos: Path, folder: Path, count: int) -> Path:
 
 
 def _command(options, photos: Path, output: Path, *more: str) -> list[str]:
-    words = [sys.executable, "-m", "visionflows.cli.main", "score", str(photos)]
+    words = [sys.executable, "-m", "visionflows.cli", "score", str(photos)]
     words += ["--model", options.model, "--store", options.store, "--output", str(output)]
     return [*words, "--shard-size", str(options.shard_size), *more]
 

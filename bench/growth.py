@@ -168,9 +168,9 @@ def _prefect():
     """The score flow, on a server for this process."""
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    from visionflows.orchestration.ephemeral_server import server_if_none
+    from prefect.testing.utilities import prefect_test_harness
 
-    with server_if_none():
+    with prefect_test_harness(server_startup_timeout=180):
         from flows.score import score
 
         yield lambda source, output, *rest: score(source, rest[0], output, *rest[1:])

@@ -54,7 +54,7 @@ def main() -> None:
 def _scored(options, root: Path, server: Server) -> dict:
     """One run of the command, watched until it ends."""
     output = root / "out"
-    words = [sys.executable, "-m", "visionflows.cli.main", "score", str(root / "in")]
+    words = [sys.executable, "-m", "visionflows.cli", "score", str(root / "in")]
     words += ["--model", options.model, "--store", options.store, "--output", str(output)]
     began = time.perf_counter()
     environment = os.environ | {"PREFECT_API_URL": server.url}

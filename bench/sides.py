@@ -147,9 +147,9 @@ def timm(options, photos):
 
 
 def flow(options, photos):
-    from visionflows.orchestration.ephemeral_server import server_if_none
+    from prefect.testing.utilities import prefect_test_harness
 
-    _prefect.enter_context(server_if_none())
+    _prefect.enter_context(prefect_test_harness(server_startup_timeout=180))
     from flows.score import score
     from visionflows.scoring.settings import ScoreSettings
 

@@ -1,4 +1,4 @@
-"""The whole job on the embedded digits: train, hold some back, score them with a broken file.
+"""The demo flow: train on the embedded digits, then score held-out digits and a broken file.
 
 visionflows demo
 """
@@ -17,23 +17,20 @@ from visionflows.training.demo import DEMO_SETTINGS, clear_demo_folder, copy_val
 @flow(
     name="demo",
     flow_run_name="demo",
-    description="Train on the embedded digits, then score those held out of training.",
+    description="Train on the embedded digits, then score the digits held out of training.",
 )
 def demo(folder: Path) -> dict[str, Any]:
-    """What came of it: `model` (a place), `run` (run.json), `expected` (labels by file name).
+    """The `model` (its location), the `run` (run.json), and the `expected` labels by file name.
 
-    The same flows as on any dataset; the results lie in `folder`, which is made anew.
+    Args:
+        folder: Folder for the store and the scores; replaced if it exists.
     """
     check_installed()
     clear_demo_folder(folder)
     store = str(folder / "store")
     model = train("digits", "digits", settings=DEMO_SETTINGS, store=store)
     inbox, expected = copy_validation_images(model, folder)
-    run = score(
-        str(inbox),
-        "digits",
-        output=str(folder / "scores"),
-        store=store,
-        settings=ScoreSettings(shard_size=100),
-    )
+    settings = ScoreSettings(shard_size=100)
+    scores = str(folder / "scores")
+    run = score(str(inbox), "digits", output=scores, store=store, settings=settings)
     return {"model": model, "run": run, "expected": expected}

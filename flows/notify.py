@@ -1,9 +1,9 @@
-"""The notify flow: pass on what became of a run that could not say so itself.
+"""The notify flow: report a run that could not report its own end.
 
 prefect deployment run notify/notify --param run=prefect.flow-run.0190c5e2-…
 
-A run whose machine was lost is marked Crashed by the server, which runs no hook of ours. A rule of
-deployments/prefect.yaml then runs this, on whichever worker there is.
+The server marks a run as crashed when its machine is lost, and runs no hooks of the flow then. A
+rule of deployments/prefect.yaml starts this flow instead, on any worker.
 """
 
 from uuid import UUID
@@ -17,10 +17,10 @@ from visionflows.orchestration.steps import flow
 @flow(
     name="notify",
     flow_run_name=run_name("notify of {run}"),
-    description="Send visionflows.run.failed, and call the webhook, for a run that died silently.",
+    description="Send visionflows.run.failed, and call the webhook, for a run that crashed.",
 )
 def notify(run: str) -> bool:
-    """Whether there was something to tell: a run of ours that has crashed.
+    """Whether a failure was reported: only for a crashed run of ours.
 
     Args:
         run: The run's id, or the name of its resource: prefect.flow-run.ID.

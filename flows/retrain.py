@@ -1,12 +1,11 @@
-"""The retrain flow: train, compare with production, promote if better, score what waits.
+"""The retrain flow: train, compare with production, promote if better, score an inbox.
 
 visionflows retrain PETS --name pets --labels uppercase
 prefect deployment run retrain/retrain
 
-The two models label the same images, which neither was trained on: see
-visionflows/training/comparison/promotion_test.py for why their published error rates will not do, and for the test
-that decides. The first model of its name is promoted as it is. Why one was promoted is kept in the
-history (visionflows/models/promotion_history.py); why one was not, in the run's result.
+Both models label the same images, which neither was trained on: see
+visionflows/training/comparison/promotion_test.py for the test. The first model of a name is
+promoted without a comparison. The reason is kept in the promotion history, or in the run's result.
 """
 
 from typing import Annotated, Any
@@ -30,7 +29,7 @@ DEFAULTS = TrainSettings()
 @flow(
     name="retrain",
     flow_run_name=run_name("retrain {name} from {dataset}"),
-    description="Train, compare with production, promote if better, score what waits.",
+    description="Train, compare with production, promote if better, score an inbox.",
     on_failure=[report_failure],
     on_crashed=[report_failure],
 )
@@ -47,26 +46,26 @@ def retrain(
     corrections_in_validation: bool = False,
     settings: TrainSettings = DEFAULTS,
 ) -> dict[str, Any]:
-    """What came of it: the new version, whether it was promoted and why, and the comparison.
+    """The new version, whether it was promoted, the reason, and the comparison.
 
-    Raises a VisionflowsError, in one line; production is then what it was. The lines below are
-    what the run form says.
+    Raises a VisionflowsError; production then stays as it was. The run form shows the descriptions
+    below.
 
     Args:
-        dataset: The dataset as it is now: a fastai name (PETS), an archive, a folder, or digits.
-        name: What the model is called; its production is what the new version must beat.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE#PATH,LABEL
-            (its columns, if they are not path and label).
+        dataset: The current dataset: a fastai name (PETS), an archive, a folder, or digits.
+        name: Name of the model; the new version is compared with its production version.
+        labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
+            (the columns, if they are not path and label).
         valid_pct: Share of the images to validate on.
-        inbox: A folder to score afterwards with what is production then. Leave it empty where
-            the promotion's event starts a scoring, as it does beside the score deployment.
-        output: Where that scoring's predictions.csv goes; empty for a folder of its own.
-        store: Where runs keep what they make; empty for the worker's own.
-        int8: Also make each version's network in int8, as `train` does.
-        corrections: Files of corrections that review.html saved, or outputs of scoring runs that
-            they were added to, such as that of the nightly scoring.
-        corrections_in_validation: Judge by corrected images too; else all are trained on.
-        settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
+        inbox: Images to score afterwards with the production version. Leave it empty if the
+            promotion's event starts a scoring, as the score deployment does.
+        output: Folder or s3:// URI of those scores; empty for a new folder in the store.
+        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
+        int8: Also export an int8 network, as `train` does.
+        corrections: Files that review.html saved, or outputs that corrections were added to, such
+            as that of the nightly scoring.
+        corrections_in_validation: Also validate on corrected images; by default all are trained on.
+        settings: Advanced: architecture, epochs, learning rate, augmentation, seed.
     """
     store = store or default_store()
     published = train(
@@ -81,7 +80,7 @@ def retrain(
         corrections_in_validation=corrections_in_validation,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
-    # Not fetched again: the dataset at a URL may be another one by now.
+    # The dataset is not fetched again: at a URL it may have changed.
     folder = dataset_folder(candidate, store)
     verdict = promotion.compare(candidate, f"{name}@production", folder, store)
     if verdict["better"]:

@@ -24,7 +24,7 @@ DEFAULTS = ScoreSettings()
 @flow(
     name="score",
     flow_run_name=run_name("score {input} with {model}"),
-    description="Score every image in a place: a CSV with one row for every file.",
+    description="Score every image in a location into predictions.csv: one row for every file.",
     on_failure=[report_failure],
     on_crashed=[report_failure],
 )
@@ -35,25 +35,25 @@ def score(
     store: str = "",
     settings: ScoreSettings = DEFAULTS,
 ) -> dict[str, Any]:
-    """What run.json says.
+    """The content of run.json.
 
-    Raises a VisionflowsError, in one line, where the run cannot be trusted to be whole, or more
-    files failed than it allows. The lines below are what the run form says.
+    Raises a VisionflowsError if the result is incomplete, or if more files failed than the settings
+    allow. The run form shows the descriptions below.
 
     Args:
-        input: The folder or s3://bucket/prefix of images, or a .txt or .csv that lists them.
-        model: pets, pets@production, pets@VERSION, or the place of a bundle.
-        output: Where predictions.csv goes; empty for a folder of this run's own in the store.
-            A run into the output of one that was cancelled or died goes on where that one was.
-        store: Where runs keep what they make; empty for the worker's own.
+        input: Folder or s3:// URI of the images, or a .txt or .csv file that lists them.
+        model: pets, pets@production, pets@VERSION, or the path or URI of a model artifact.
+        output: Folder or s3:// URI of the results; empty for a new folder in the store.
+            A run into the output of an interrupted run resumes it.
+        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         settings: Advanced: speed, precision, resuming, and how many files may fail.
     """
     store, settings = store or default_store(), settings or DEFAULTS
     if not input:
         raise SettingsError("input: empty; name a folder (the `location` of an announced batch)")
-    find(model, store)  # a wrong name is told at once, not after a wait for the lock
+    find(model, store)  # fails at once, not after a wait for the lock
     output = output or default_output(store)
-    # A run that waits for its output holds no model meanwhile.
+    # The model is loaded after the lock, so that a waiting run uses no memory for it.
     with lock_output(output, settings.wait), scoring.connect(settings):
         engine = scoring.load(model, store, settings)
         with contextlib.closing(scoring.make_run(input, output, engine, settings)) as run:
@@ -65,7 +65,7 @@ def score(
                 progress.set_total(run.left)
                 for shards in batch_shards(left):
                     scoring.score_shards(run, shards, progress)
-            told = scoring.merge(run)
-            scoring.report(run, told)
-    check_error_rate(told)
-    return told.as_dict()
+            result = scoring.merge(run)
+            scoring.report(run, result)
+    check_error_rate(result)
+    return result.as_dict()

@@ -1,4 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> suspects, export, evidence -> publish.
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish.
 
 visionflows train PETS --name pets --labels uppercase
 python -c 'from flows.train import train; train("digits", "digits")'
@@ -28,7 +28,7 @@ DEFAULTS = TrainSettings()
 @flow(
     name="train",
     flow_run_name=run_name("train {name} from {dataset}"),
-    description="Fine-tune an image classifier on a dataset and publish it as a model bundle.",
+    description="Fine-tune an image classifier on a dataset and publish it as a model artifact.",
     on_failure=[report_failure],
     on_crashed=[report_failure],
 )
@@ -45,27 +45,27 @@ def train(
     corrections_in_validation: bool = False,
     settings: TrainSettings = DEFAULTS,
 ) -> str:
-    """The place of the published bundle; `name` means it from now on.
+    """The location of the published model artifact, which becomes the latest version of `name`.
 
-    Run again after it was killed or failed, it goes on from the fine-tuning if that was done.
-    Raises a VisionflowsError, in one line; settings are checked before any work. The lines below
-    are what the run form says.
+    A run after one that was killed or failed resumes from its fine-tuning. Raises a
+    VisionflowsError; settings are checked before any work. The run form shows the descriptions
+    below.
 
     Args:
-        dataset: A fastai name (PETS), an http(s):// or s3:// archive, an archive, a folder, or
+        dataset: A fastai name (PETS), an archive or folder (path, http(s):// or s3:// URI), or
             digits.
-        name: What the model will be called: letters, digits, '.', '_' and '-'.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PLACE#PATH,LABEL
-            (its columns, if they are not path and label).
+        name: Name of the model: letters, digits, '.', '_' and '-'.
+        labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
+            (the columns, if they are not path and label).
         valid_pct: Share of the images to validate on.
-        store: Where runs keep what they make; empty for the worker's own.
-        sha256: What the archive must be; empty to take it as it is.
-        export_fastai: Also write export.pkl, for people who go on in fastai.
-        int8: Also make the network in int8, which scoring takes where its labels agree.
-        corrections: Files of corrections that review.html saved, or outputs of scoring runs that
-            they were added to. What people said counts, not the label rule.
-        corrections_in_validation: Judge by corrected images too; else all are trained on.
-        settings: Advanced: the network, how long and how fast it learns, augmentation, seed.
+        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
+        sha256: Expected SHA-256 of the archive; empty to accept any.
+        export_fastai: Also write export.pkl for fastai.
+        int8: Also export an int8 network, which scoring uses if its labels agree.
+        corrections: Files that review.html saved, or outputs that corrections were added to.
+            A corrected label overrides the label rule.
+        corrections_in_validation: Also validate on corrected images; by default all are trained on.
+        settings: Advanced: architecture, epochs, learning rate, augmentation, seed.
     """
     check_installed(int8)
     store, settings = store or default_store(), settings or DEFAULTS

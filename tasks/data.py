@@ -1,4 +1,4 @@
-"""The tasks that make a training set: fetch a dataset, open and label its images.
+"""The tasks of a training set: fetch a dataset, label and split its images.
 
 from tasks.data import build_table, fetch
 files = build_table(fetch("PETS", "store").folder, "uppercase")
@@ -13,19 +13,19 @@ fetch = step(
     fetch_dataset,
     name="fetch",
     task_run_name="fetch {dataset}",
-    description="Download a dataset, checked and resumed, and unpack it into the store once.",
+    description="Download a dataset, verify it, and unpack it into the store once.",
 )
 
 build_table = step(
     file_table.build_table,
     name="table",
     task_run_name="table",
-    description="Open every image once; label, check and split them into a file table.",
+    description="Open, check, label and split all images into a file table.",
 )
 
 correct = step(
     apply_corrections.apply_corrections,
     name="correct",
     task_run_name="correct",
-    description="Put the labels that people gave in place of the rule's; bring images along.",
+    description="Apply corrected labels, and import the corrected images.",
 )

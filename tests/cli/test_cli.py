@@ -8,11 +8,10 @@ import sys
 import pytest
 import typer
 from conftest import shape, write_shapes
-from prefect.settings import PREFECT_API_URL
 
 from visionflows.cli import main as cli
 from visionflows.cli import program
-from visionflows.cli.options import settings_of
+from visionflows.cli.options import make_settings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.training.settings import TrainSettings
 
@@ -20,7 +19,7 @@ from visionflows.training.settings import TrainSettings
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     environment = {**os.environ, "COLUMNS": "100", **options.pop("env", {})}
     return subprocess.run(
-        [sys.executable, "-m", "visionflows.cli.main", *map(str, arguments)],
+        [sys.executable, "-m", "visionflows.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment,
@@ -81,7 +80,7 @@ def test_every_setting_is_an_option_and_its_help_says_what_the_setting_says(name
 
 def test_an_option_that_is_not_given_leaves_the_setting_its_default():
     given = {"lr": "find", "epochs": None, "augment": False, "name": "pets"}
-    assert settings_of(TrainSettings, given) == TrainSettings(lr="find", augment=False)
+    assert make_settings(TrainSettings, given) == TrainSettings(lr="find", augment=False)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +96,11 @@ def test_an_option_that_is_not_given_leaves_the_setting_its_default():
         (["score", "gopher://x", "--model", "./y"], 1, "y: no model bundle there"),
     ],
 )
-@pytest.mark.usefixtures("prefect_server")
 def test_an_error_is_one_line_with_its_exit_status(
     arguments, status, line, tmp_path, monkeypatch, capsys
 ):
     """In this process, for a start of the whole program takes seconds."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["visionflows", *arguments])
     assert program.status_of(cli.app) == status
@@ -124,9 +123,13 @@ def test_wrong_use_ends_with_2_and_an_error_of_ours_stands_alone_on_a_terminal(t
     assert failed.stdout == ""
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_score_predict_and_models_tell_what_they_did(trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())  # saves a server a command
+def test_the_version_is_printed():
+    from importlib.metadata import version
+
+    assert run("--version").stdout == f"visionflows {version('visionflows')}\n"
+
+
+def test_score_predict_and_models_print_what_they_did(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=3)
     (folder / "empty.jpg").write_bytes(b"")
     store = ("--store", trained.store)
@@ -139,14 +142,15 @@ def test_score_predict_and_models_tell_what_they_did(trained, tmp_path, monkeypa
     assert scored.stdout.splitlines()[0] == "10 files found: 9 ok, 1 failed"
     assert scored.stdout.splitlines()[-1] == f"{tmp_path}/o/run.json"
     shape("square", 7).save(tmp_path / "a.png")
-    told = run("predict", tmp_path / "a.png", tmp_path / "gone.png", "--model", "shapes", *store)
-    assert told.returncode == 1
-    first, second = told.stdout.splitlines()
+    both = run("predict", tmp_path / "a.png", tmp_path / "gone.png", "--model", "shapes", *store)
+    assert both.returncode == 1
+    first, second = both.stdout.splitlines()
     assert re.fullmatch(r".*a\.png: \('\w+', \d, \[.*\]\)", first)
     assert "gone.png: missing" in second
     asked = ("predict", tmp_path / "a.png", "--model", "shapes", *store, "--engine")
     by_torch, by_openvino = run(*asked, "torch"), run(*asked, "openvino")
     assert by_torch.stdout.split(",")[:2] == by_openvino.stdout.split(",")[:2]
+    assert re.match(r".*a\.png: \('", by_torch.stdout)  # also for a single image
     assert "engine" in run(*asked, "fast").stderr
     listed = run("models", "list", *store).stdout.splitlines()[-1]
     assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +resnet18 ", listed)

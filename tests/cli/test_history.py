@@ -41,13 +41,13 @@ def told(monkeypatch, capsys):
 def test_all_nights_are_a_table_and_a_page(told, outputs, tmp_path):
     lines = told(outputs / "a").splitlines()
     columns = (
-        "night (UTC)",
+        "run (UTC)",
         "model",
         "files",
         "failures",
         "mean confidence",
         "labels",
-        "warned of",
+        "drift in",
     )
     assert re.split(r"  +", lines[0].strip()) == [*columns]
     rows = [line for line in lines if "shapes@" in line]
@@ -61,5 +61,5 @@ def test_all_nights_are_a_table_and_a_page(told, outputs, tmp_path):
     assert not (outputs / "history.html").exists()
     assert "3 nights" not in told(outputs)
     assert "3 nights, none warned" in (outputs / "history.html").read_text()
-    line = f"{tmp_path}/in-a: no night is recorded there; the next scoring run leaves one\n"
+    line = f"{tmp_path}/in-a: no run is recorded there; the next scoring run records one\n"
     assert told(tmp_path / "in-a", status=1) == f"visionflows: {line}"

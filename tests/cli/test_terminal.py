@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from visionflows.cli.terminal import Rows, clean, facts, tell, tell_json
+from visionflows.cli.terminal import Rows, clean, facts, print_json, print_parts
 
 LONG = "a-name-of-a-dataset-that-is-as-long-as-some-are-" * 4
 ROWS = [["pets@20261123T081500123Z-1a2b3c4d", "latest, production", "0.0123", LONG]]
@@ -18,7 +18,7 @@ TABLE = Rows(("version", "aliases", "error rate", "dataset"), ROWS, numbers=("er
 
 
 def test_in_a_log_a_row_is_one_line_and_nothing_is_cut(capsys):
-    tell(TABLE, facts("Data", [("source", LONG * 3), ("nothing", "")]))
+    print_parts(TABLE, facts("Data", [("source", LONG * 3), ("nothing", "")]))
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if "pets@" in line]
     assert row.split("  ", 1)[0] == ROWS[0][0]
@@ -42,7 +42,7 @@ def test_on_a_narrow_terminal_a_row_is_a_list_and_nothing_is_cut(width):
 
 def test_what_a_name_orders_a_terminal_is_not_done(capsys):
     name = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] :smile:\nnext"
-    tell(Rows(("class",), [[name]]), facts(name, [("source", name)]))
+    print_parts(Rows(("class",), [[name]]), facts(name, [("source", name)]))
     told = capsys.readouterr().out
     assert "\x1b" not in told
     assert "\x07" not in told
@@ -51,7 +51,7 @@ def test_what_a_name_orders_a_terminal_is_not_done(capsys):
 
 
 def test_json_is_json_whatever_was_measured(capsys):
-    tell_json([{"error_rate": float("nan"), "rows": (1, float("inf")), "name": "\u732b"}])
+    print_json([{"error_rate": float("nan"), "rows": (1, float("inf")), "name": "\u732b"}])
     told = capsys.readouterr().out
     strict = json.loads(told, parse_constant=lambda text: pytest.fail(text))
     assert strict == [{"error_rate": None, "rows": [1, None], "name": "\u732b"}]
@@ -59,7 +59,7 @@ def test_json_is_json_whatever_was_measured(capsys):
 
 
 def test_a_terminal_that_knows_no_dash_gets_a_question_mark():
-    code = "from visionflows.cli.terminal import tell, tell_json; tell('a – b'); tell_json('–')"
+    code = "from visionflows.cli import terminal as t; t.print_parts('a – b'); t.print_json('–')"
     told = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

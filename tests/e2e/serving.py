@@ -19,10 +19,10 @@ from pathlib import Path
 
 import httpx
 
-from visionflows.serve.api import api
+from visionflows.serve.api import api_client
 
 # As the installed program: what lies in the folder where it starts is not on its path.
-PROGRAM = (sys.executable, "-P", "-m", "visionflows.cli.main")
+PROGRAM = (sys.executable, "-P", "-m", "visionflows.cli")
 ENDED = ("Completed", "Failed", "Crashed", "Cancelled")
 
 
@@ -128,7 +128,7 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
     try:
         url = _ready(process, log)
         env = {"PREFECT_API_URL": f"{url}/api", "PREFECT_API_AUTH_STRING": f"admin:{password}"}
-        with api(env, timeout=60) as client:
+        with api_client(env, timeout=60) as client:
             yield Served(process, url, folder, client)
     finally:
         if process.poll() is None:

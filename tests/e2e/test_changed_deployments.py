@@ -1,4 +1,4 @@
-"""What people change in the UI stays when `up` starts again; what the file resets is said."""
+"""Changes made in the UI stay when `up` starts again, until the file changes."""
 
 import datetime
 import shutil
@@ -24,8 +24,8 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
     with served(tmp_path, trained.store, *options, **away, NO_PROXY="", no_proxy="") as server:
         change(server)
         changed = seen(server)
-        missed = [top_loss(server, run_records) for run_records in (3, 2, 1)]
-        other = top_loss(server, 1, output="scores/other")
+        missed = [missed_run(server, nights) for nights in (3, 2, 1)]
+        other = missed_run(server, 1, output="scores/other")
         server.stop()
     with served(tmp_path, trained.store, *options) as server:
         assert seen(server) == changed
@@ -33,23 +33,20 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
         server.wait(missed[2], "Completed")
         server.wait(other, "Completed")
         said = server.stop()
-        assert "is as it was applied; what was changed in the UI stays" in said
-        assert "2 missed run(s) are left out" in said
+        assert "is unchanged; changes made in the UI stay" in said
+        assert "2 missed run(s) skipped" in said
     mine.write_text(mine.read_text().replace('"0 2 * * *"', '"0 3 * * *"'))
     elsewhere = tmp_path / "elsewhere"
     state = ("--state", str(tmp_path / "state"))
     with served(elsewhere, trained.store, *options, *state) as server:
         assert server.deployment("score")["schedules"][0]["schedule"]["cron"] == "0 3 * * *"
-        assert seen(server) != changed
-        said = server.stop()
-        assert "reset as the file has it: score/score: parameters, schedules, paused" in said
-        assert "reset as the file has it: limit visionflows-gpu: limit" in said
-        assert "reset as the file has it: train" not in said
-    with served(tmp_path, trained.store, *options) as server:
-        variables = server.deployment("score")["job_variables"]
-        assert variables["working_dir"] == str(
-            tmp_path
-        )  # of this start, though nothing was applied
+        assert server.deployment("score")["parameters"]["model"] == "pets@production"
+        assert not (elsewhere / "scores").exists()
+        fill(elsewhere / "inbox", 3)
+        run = server.start("score", input="inbox", model="shapes", output="scores/here")
+        server.wait(run, "Completed")  # relative paths begin where this `up` was started
+        assert (elsewhere / "scores/here/predictions.csv").exists()
+        assert "it overrides changes made in the UI" in server.stop()
 
 
 def change(server: Served) -> None:
@@ -71,9 +68,9 @@ def seen(server: Served) -> list[object]:
     return [score["parameters"], score["paused"], schedules, limit]
 
 
-def top_loss(server: Served, run_records: int, **parameters: str) -> str:
+def missed_run(server: Served, nights: int, **parameters: str) -> str:
     """A run as the scheduler makes it, so many nights ago."""
-    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=run_records)
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=nights)
     details = {"scheduled_time": when.isoformat()}
     body = {
         "parameters": parameters,

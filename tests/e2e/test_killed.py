@@ -79,7 +79,7 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
     store = tmp_path / "store"
     chosen = ["--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--epochs", "1"]
     chosen += ["--lr", "0.003", "--batch-size", "16", "--store", str(store)]
-    command = [sys.executable, "-m", "visionflows.cli.main", "train", str(shapes)]
+    command = [sys.executable, "-m", "visionflows.cli", "train", str(shapes)]
     command += ["--name", "shapes", *chosen]
     environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
     # A TERM that meets a fork is heard of seconds later, when so small a model may be published.

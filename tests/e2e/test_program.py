@@ -15,7 +15,7 @@ from stopping import drafts, environment, locked, ran, started
 
 # One image at a time, so that a run of some hundreds can be met in its middle.
 SLOW = ("--batch-size", "1", "--workers", "1", "--shard-size", "10", "--precision", "float32")
-GOES_ON = "visionflows: stopped; the same command goes on where it was"
+GOES_ON = "visionflows: stopped; run the same command again to resume"
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,7 @@ def test_without_an_output_the_line_names_the_one_to_go_on_with(trained, many, t
         ctrl_c(command)
         assert command.ended() == 130
         (output,) = tmp_path.glob("store/scores/*")
-        assert command.lines[-1] == (
-            f"visionflows: stopped; with --output {output} the same command goes on from it"
-        )
+        assert command.lines[-1] == (f"visionflows: stopped; to resume, add --output {output}")
 
 
 @pytest.mark.usefixtures("prefect_server")

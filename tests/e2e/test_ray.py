@@ -54,7 +54,7 @@ def whole(trained, many, tmp_path_factory) -> bytes:
 
 
 def command(trained: Trained, source: object, output: object, *more: str, store: str = "") -> list:
-    words = [sys.executable, "-m", "visionflows.cli.main", "score", str(source), "--model"]
+    words = [sys.executable, "-m", "visionflows.cli", "score", str(source), "--model"]
     return [*words, "shapes", "--store", store or trained.store, "--output", str(output), *more]
 
 

@@ -48,7 +48,7 @@ def test_a_run_through_the_api_leaves_its_csv_and_its_artifacts(server):
     summary = left["markdown"][0]
     assert "6 files found = 6 ok + 0 failed" in summary
     assert "scores/api/predictions.csv" in summary
-    assert "Where the time went" in summary
+    assert "### Timings" in summary
 
 
 def test_what_lies_where_the_worker_works_is_never_imported(server):
@@ -78,7 +78,7 @@ def test_a_run_through_the_form_of_the_ui(server, page):
     page.goto(f"{server.url}/runs/flow-run/{run['id']}")  # the toasts of the form never lie still
     page.get_by_text("Completed", exact=True).first.wait_for()
     page.get_by_text("Artifacts", exact=True).click()
-    page.get_by_text("What was scored").first.wait_for()
+    page.get_by_text("Scoring summary").first.wait_for()
     assert len(rows(server.folder / "ui/predictions.csv")) == 6
 
 

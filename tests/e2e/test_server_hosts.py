@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from visionflows.serve.api import api
+from visionflows.serve.api import api_client
 
 pytest_plugins = ["e2e_fixtures"]
 FILTER = "/api/flows/filter"
@@ -66,7 +66,7 @@ def test_another_origin_is_refused_whatever_it_sends(server):
 
 def test_changes_need_prefects_token(server):
     assert httpx.post(server.url + FILTER, json={}).status_code == 403
-    with api({"PREFECT_API_URL": f"{server.url}/api"}) as client:
+    with api_client({"PREFECT_API_URL": f"{server.url}/api"}) as client:
         assert client.post("/flows/filter", json={}).status_code == 200
         own = {"origin": server.url}
         assert client.post("/flows/filter", json={}, headers=own).status_code == 200

@@ -61,12 +61,12 @@ def test_runs_are_marked_at_the_stop_and_the_next_one_resumes(trained, tmp_path)
             done = parts(tmp_path)
         if not all_at_once:
             said = (tmp_path / "up.log").read_text()
-            assert said.endswith("stopped; 1 run(s) cut short: run them again\n")
+            assert said.endswith("stopped; 1 run(s) interrupted: run them again\n")
     with served(tmp_path, trained.store) as server:
         for run in runs.values():
             state = server.run(run)["state"]
             assert state["name"] == "Crashed"
-            assert "was stopped in the middle of it" in state["message"]
+            assert "stopped during this run" in state["message"]
         server.wait(server.start("score", **JOB), "Completed")
         assert {name: parts(tmp_path)[name] for name in done} == done
         server.process.send_signal(signal.SIGTERM)

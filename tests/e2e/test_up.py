@@ -29,7 +29,7 @@ def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_pa
         family = server.pids("prefect")
         said = server.stop()
     assert said.endswith("stopped\n")
-    assert "the UI asks for admin:" in said
+    assert "log in to the UI as admin:" in said
     assert "no secret" not in said
     assert family
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
@@ -40,9 +40,9 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
     with served(tmp_path, trained.store) as server:
         port, state = server.url.rpartition(":")[2], tmp_path / "state"
         said = up(tmp_path, "--port", port, "--state", tmp_path / "other")
-        assert f"127.0.0.1:{port}: a Prefect server runs there already" in said
+        assert f"127.0.0.1:{port}: a Prefect server is running there already" in said
         said = up(tmp_path, "--port", "0", "--state", state)
-        assert f"{state}: visionflows is up from there already" in said
+        assert f"{state}: visionflows is up with this state already" in said
         assert server.process.poll() is None
         before = snapshot(server.api)
         # As by hand on a server of one's own; a third time when it is up again.
@@ -63,7 +63,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
 
 def up(folder: Path, *options) -> str:
     """What a second `up` says; it must end by itself."""
-    command = [sys.executable, "-m", "visionflows.cli.main", "up", *map(str, options)]
+    command = [sys.executable, "-m", "visionflows.cli", "up", *map(str, options)]
     ended = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
     )
@@ -73,10 +73,7 @@ def up(folder: Path, *options) -> str:
 
 def apply(server) -> None:
     env = environment() | {"PREFECT_API_URL": f"{server.url}/api"}
-    env |= {"VISIONFLOWS_FOLDER": str(server.folder), "PREFECT_HOME": str(server.folder / "home")}
-    env["VISIONFLOWS_STORE"] = server.deployment("score")["job_variables"]["env"][
-        "VISIONFLOWS_STORE"
-    ]
+    env["PREFECT_HOME"] = str(server.folder / "home")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     ended = subprocess.run(
         command, cwd=DEPLOYMENTS.parent, env=env, capture_output=True, text=True, timeout=120

@@ -75,5 +75,5 @@ def test_a_server_that_is_away_costs_a_run_its_artifact_and_a_line(monkeypatch, 
         assert hindered() == "done"
     told = {line for line in caplog.messages if "is not in the UI" in line}
     assert told == {
-        "the artifact epochs is not in the UI: the server did not take it (ConnectError)"
+        "the artifact epochs is not in the UI: the server is unavailable (ConnectError)"
     }

@@ -25,7 +25,7 @@ def named(s3, monkeypatch):
     """No credentials but in a block, which says where the server is as well."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name)
-    blocks.session_of.cache_clear()
+    blocks.load_session.cache_clear()
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "lab")
 
 

@@ -13,7 +13,7 @@ from unprivileged import unprivileged
 
 from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.orchestration import events, server
-from visionflows.orchestration.error_translation import known, plainly
+from visionflows.orchestration.error_translation import translate, translate_errors
 from visionflows.storage import open_cache, open_storage
 
 NOBODY_THERE = "http://me:pa55word@127.0.0.1:9/api"
@@ -22,7 +22,7 @@ NOBODY_THERE = "http://me:pa55word@127.0.0.1:9/api"
 def line_of(function) -> str:
     """What a person is told of the error that this raises."""
     with pytest.raises(VisionflowsError) as told:
-        plainly(function)()
+        translate_errors(function)()
     line = str(told.value)
     assert "\n" not in line
     assert "pa55word" not in line
@@ -61,7 +61,7 @@ def test_no_memory_is_told_with_what_needs_less():
     import torch
 
     for ask in (lambda: bytearray(1 << 62), lambda: torch.empty(1 << 60)):
-        assert line_of(ask) == "not enough memory; use a smaller --batch-size, fewer --workers"
+        assert line_of(ask) == "not enough memory; use a smaller --batch-size or fewer --workers"
 
 
 def test_too_many_open_files_are_told():
@@ -76,7 +76,7 @@ def test_a_user_without_a_home_is_told_to_set_one(monkeypatch):
     for name in ("HOME", "VISIONFLOWS_CACHE"):
         monkeypatch.delenv(name, raising=False)
     told = unprivileged(lambda: line_of(open_cache), user=54321)  # one without an account
-    assert told == "HOME: not set, and this user has none; set it to a folder to write"
+    assert told == "HOME: not set, and this user has none; set it to a writable folder"
 
 
 def test_a_server_that_does_not_answer_is_told_in_one_line():
@@ -92,7 +92,7 @@ def test_a_promotion_that_its_server_does_not_hear_of_stands_and_says_so(trained
     store = open_storage(tmp_path / "store")
     with temporary_settings({PREFECT_API_URL: NOBODY_THERE}):
         line = line_of(lambda: events.promote("shapes", str(tmp_path / "store"), "staging"))
-    assert ": promoted to staging, but the server did not hear of it" in line
+    assert ": promoted to staging, but the server did not receive the event" in line
     assert store.exists("models/shapes/aliases/staging")
 
 
@@ -101,7 +101,7 @@ def test_what_is_not_known_stays_what_it_is_but_for_its_secrets():
         raise ZeroDivisionError("of http://me:pa55word@host/x")
 
     with pytest.raises(ZeroDivisionError, match="of http://host/x"):
-        plainly(wrong)()
-    assert known(ZeroDivisionError()) is None
+        translate_errors(wrong)()
+    assert translate(ZeroDivisionError()) is None
     ours = SettingsError("so it is")
-    assert known(ours) is ours
+    assert translate(ours) is ours

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from unprivileged import reachable_folder, unprivileged
 
 from visionflows.errors import ServerError, StorageError, VisionflowsError
-from visionflows.orchestration import preflight
+from visionflows.orchestration import preflight, server
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_no_proxy_stands_between_a_machine_and_itself(monkeypatch, answering, be
     if "no_proxy" not in before:
         with pytest.raises(httpx.ConnectError):
             httpx.get(answering)
-    preflight.loopback_past_proxies()
+    preflight.bypass_proxies()
     assert httpx.get(answering).status_code == 200
     words = os.environ["NO_PROXY"].split(",")
     assert words == os.environ["no_proxy"].split(",")
@@ -73,18 +73,18 @@ def test_folders_that_cannot_be_written_are_named_with_their_setting(monkeypatch
         monkeypatch.setenv("HOME", str(closed))
         monkeypatch.delenv("PREFECT_HOME", raising=False)
         monkeypatch.delenv("TMPDIR", raising=False)
-        line = unprivileged(lambda: told(preflight.folders_can_be_written))
+        line = unprivileged(lambda: told(preflight.check_folders))
         assert line == (
             f"Prefect's folder {closed}/.prefect: cannot be written (Permission denied); "
-            "set HOME or PREFECT_HOME to a folder that may be"
+            "set HOME or PREFECT_HOME to a writable folder"
         )
         monkeypatch.setenv("PREFECT_HOME", str(closed))
-        line = unprivileged(lambda: told(preflight.folders_can_be_written))
+        line = unprivileged(lambda: told(preflight.check_folders))
         assert line.startswith(f"PREFECT_HOME {closed}: cannot be written")
         monkeypatch.setenv("PREFECT_HOME", str(folder / "new" / "home"))
-        assert unprivileged(lambda: told(preflight.folders_can_be_written)) == ""
+        assert unprivileged(lambda: told(preflight.check_folders)) == ""
         monkeypatch.setenv("TMPDIR", str(closed))
-        line = unprivileged(lambda: told(preflight.folders_can_be_written))
+        line = unprivileged(lambda: told(preflight.check_folders))
         assert line.startswith(f"TMPDIR {closed}: cannot be written (Permission denied)")
 
 
@@ -92,7 +92,7 @@ def test_a_temporary_folder_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     with pytest.raises(StorageError, match=f"TMPDIR={tmp_path}/none: no such folder; make it"):
-        preflight.folders_can_be_written()
+        preflight.check_folders()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without an account")
@@ -102,7 +102,7 @@ def test_neither_a_home_nor_an_account(monkeypatch):
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setuid(54321)
-        os.write(writer, told(preflight.folders_can_be_written).encode())
+        os.write(writer, told(preflight.check_folders).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as file:
@@ -112,15 +112,15 @@ def test_neither_a_home_nor_an_account(monkeypatch):
 
 def test_where_no_server_is_named_none_is_asked():
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        assert preflight.server_answers() == ""
+        assert server.read_version() == ""
 
 
 def test_a_server_answers_with_its_version_to_who_has_the_password(answering):
     with temporary_settings({PREFECT_API_URL: f"{answering}/api"}):
         with pytest.raises(ServerError, match="PREFECT_API_AUTH_STRING=admin:<the password>"):
-            preflight.server_answers()
+            server.read_version()
         with temporary_settings({PREFECT_API_AUTH_STRING: "admin:x"}):
-            assert preflight.server_answers() == "3.8.8"
+            assert server.read_version() == "3.8.8"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_do(url):
         temporary_settings({PREFECT_API_URL: url}),
         pytest.raises(ServerError, match="no server answers there") as caught,
     ):
-        preflight.server_answers()
+        server.read_version()
     assert "visionflows up" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -139,8 +139,8 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_do(url):
 
 def test_what_is_no_prefect_server_is_said(answering):
     with temporary_settings({PREFECT_API_URL: answering}), pytest.raises(ServerError) as caught:
-        preflight.server_answers()
-    assert "is no Prefect API (200)" in str(caught.value)
+        server.read_version()
+    assert "is no Prefect API (HTTP 200)" in str(caught.value)
 
 
 def test_it_is_light():

@@ -14,7 +14,7 @@ from visionflows.orchestration import progress
 
 
 def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
     update, told = prefect.artifacts.update_progress_artifact, []
 
     def counted(artifact, progress):
@@ -40,8 +40,8 @@ def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, mo
 @pytest.fixture
 def away(monkeypatch, caplog):
     """What is logged of a server that is away, which is left alone for a second then."""
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    monkeypatch.setattr(progress, "QUIET", 1.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "PAUSE", 1.0)
     monkeypatch.setattr(logging.getLogger("visionflows"), "propagate", True)
     caplog.set_level("WARNING", logger="visionflows")
     return lambda: [line for line in caplog.messages if "is not in the UI" in line]
@@ -76,5 +76,5 @@ def test_a_server_that_is_away_is_left_alone_and_told_again_later(
     with get_client(sync_client=True) as client:
         hindered()
     assert away() == [
-        f"the progress of {what} is not in the UI: the server did not take it (ConnectError)"
+        f"the progress of {what} is not in the UI: the server is unavailable (ConnectError)"
     ]

@@ -45,7 +45,7 @@ def test_scoring_without_a_server_imports_no_prefect_and_starts_nothing(trained,
 import sys
 from flows.score import score
 run = score({str(folder)!r}, "shapes", {str(tmp_path / "out")!r}, {str(trained.store)!r})
-print(run["books"]["ok"], sorted({{"prefect", "fastai", "uvicorn"}} & sys.modules.keys()))
+print(run["counts"]["ok"], sorted({{"prefect", "fastai", "uvicorn"}} & sys.modules.keys()))
 """
     assert fresh(code, tmp_path) == "6 []"
     assert not (tmp_path / ".prefect").exists()
@@ -107,7 +107,7 @@ def test_a_server_is_named_by_the_environment_or_the_active_profile(active, env,
     if active:
         (tmp_path / ".prefect").mkdir()
         (tmp_path / ".prefect/profiles.toml").write_text(PROFILES.format(active))
-    code = "from visionflows.orchestration import server; print(server.is_named())"
+    code = "from visionflows.orchestration import server; print(server.is_configured())"
     assert fresh(code, tmp_path, **env) == named
 
 

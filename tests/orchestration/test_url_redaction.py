@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 
 from flows.train import train
 from visionflows.errors import FetchError
-from visionflows.orchestration.url_redaction import hidden, public, whole
+from visionflows.orchestration.url_redaction import hide, redact, reveal
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(
@@ -37,15 +37,15 @@ TINY = TrainSettings(
     ],
 )
 def test_public_is_what_anybody_may_see(text, told):
-    assert public(text) == told
+    assert redact(text) == told
 
 
 def test_what_is_hidden_comes_back_whole():
     secret = "https://me:secret@host/a.tgz?sig=1"
-    assert hidden(secret) == "https://host/a.tgz?…"
-    assert whole(hidden(secret)) == secret
+    assert hide(secret) == "https://host/a.tgz?…"
+    assert reveal(hide(secret)) == secret
     for other in ("s3://bucket/a?b", "PETS", 5, None, TINY):
-        assert whole(hidden(other)) is other
+        assert reveal(hide(other)) is other
 
 
 def everything() -> dict[str, str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from scored_runs import rows_of
 from versions import another
 
-from visionflows.cli.main import summary_lines
+from visionflows.cli.results import summary_lines
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 

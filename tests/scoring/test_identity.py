@@ -159,7 +159,7 @@ def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkey
     assert [one["parts"] for one in mixed["backends"]] == ["0", "1"]
     page = (tmp_path / "out/report.html").read_text()
     assert "omputed by 2 backends: 5 files (parts 0) by" in page
-    from visionflows.cli.main import summary_lines
+    from visionflows.cli.results import summary_lines
 
     assert [
         line

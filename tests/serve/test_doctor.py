@@ -14,20 +14,20 @@ from visionflows.serve import doctor
 
 
 def test_this_machine_is_as_it_should_be(tmp_path):
-    found = {finding.what: finding for finding in doctor.examine([str(tmp_path)])}
-    assert found["Python"].mark == "ok"
+    found = {finding.subject: finding for finding in doctor.examine([str(tmp_path)])}
+    assert found["Python"].status == "ok"
     assert "openvino " in found["libraries"].message
     assert "GiB memory" in found["machine"].message
-    assert found["GPU"].mark == "ok"
+    assert found["GPU"].status == "ok"
     assert found[str(tmp_path)].message.startswith("writable")
-    assert all(finding.todo for finding in found.values() if finding.mark != "ok")
+    assert all(finding.fix for finding in found.values() if finding.status != "ok")
 
 
 def test_a_library_of_a_wrong_version_is_named_with_what_to_install(monkeypatch):
     asked = ["torch>=99", "no-such-library", "numpy", "timm; extra == 'timm'"]
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: asked)
-    wrong = [finding for finding in doctor.versions() if finding.mark == "FAIL"]
-    assert [finding.todo for finding in wrong] == [
+    wrong = [finding for finding in doctor.check_versions() if finding.status == "FAIL"]
+    assert [finding.fix for finding in wrong] == [
         "pip install 'torch>=99'",
         "pip install 'no-such-library'",
     ]
@@ -35,38 +35,38 @@ def test_a_library_of_a_wrong_version_is_named_with_what_to_install(monkeypatch)
 
 def test_a_place_that_cannot_be_written_fails(tmp_path):
     (tmp_path / "file").touch()
-    finding = next(doctor.reach(str(tmp_path / "file" / "store")))
-    assert finding.mark == "FAIL"
-    assert finding.todo
+    finding = next(doctor.check_location(str(tmp_path / "file" / "store")))
+    assert finding.status == "FAIL"
+    assert finding.fix
 
 
 def test_a_server_that_is_away_fails_with_what_to_do():
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        finding = doctor.server()
-    assert finding.mark == "FAIL"
+        finding = doctor.check_server()
+    assert finding.status == "FAIL"
     assert "http://127.0.0.1:9/api cannot be reached" in finding.message
-    assert "visionflows up" in finding.todo
+    assert "visionflows up" in finding.fix
 
 
 def test_without_a_server_nothing_is_said_of_one():
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        finding = doctor.server()
-    assert (finding.mark, finding.message) == ("note", "none is set; commands work without one")
-    assert "visionflows up" in finding.todo
+        finding = doctor.check_server()
+    assert (finding.status, finding.message) == ("note", "none is set; commands work without one")
+    assert "visionflows up" in finding.fix
 
 
 def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
-    finding = doctor.folders()
-    assert finding.mark == "FAIL"
+    finding = doctor.check_folder_access()
+    assert finding.status == "FAIL"
     assert f"PREFECT_HOME {tmp_path}/file/home: cannot be written" in finding.message
-    assert finding.todo == "set PREFECT_HOME to a folder that may be"
+    assert finding.fix == "set PREFECT_HOME to a writable folder"
 
 
 def test_a_server_that_protects_itself_is_asked_for_its_workers(prefect_server):
-    finding = doctor.server()
-    assert finding.mark == "note"
+    finding = doctor.check_server()
+    assert finding.status == "note"
     assert "no worker is online" in finding.message
 
 
@@ -113,6 +113,6 @@ def test_a_webhook_that_fails_is_logged_without_its_url(monkeypatch, webhook, ca
     with caplog.at_level("WARNING", logger="visionflows.notify"):
         monkeypatch.setattr(notifications.logging.getLogger("visionflows"), "propagate", True)
         notifications.report_failure(*failed())
-    assert "could not be told" in caplog.text
+    assert "not sent" in caplog.text
     assert "secret" not in caplog.text
     assert "127.0.0.1" not in caplog.text

@@ -6,19 +6,19 @@ import uuid
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from visionflows.serve.api import api
-from visionflows.serve.interrupted_runs import skip_missed
+from visionflows.serve.api import api_client
+from visionflows.serve.interrupted_runs import cancel_missed
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_missed_runs_of_others_are_theirs():
     env = {"PREFECT_API_URL": PREFECT_API_URL.value()}
-    with api(env, timeout=30) as server:
+    with api_client(env, timeout=30) as server:
         ours, theirs = (missed(server, tags) for tags in (["visionflows", "score"], ["nightly"]))
-        assert skip_missed(env) == 2
+        assert cancel_missed(env) == 2
         names = [[state(server, run) for run in runs] for runs in (ours, theirs)]
         assert names == [["Missed", "Missed", "Scheduled"], ["Scheduled"] * 3]
-        assert skip_missed(env) == 0
+        assert cancel_missed(env) == 0
         for run in (*ours, *theirs):
             server.delete(f"/flow_runs/{run}").raise_for_status()
 

@@ -32,11 +32,11 @@ PROGRAM = f"""
 import os, sys, time
 from pathlib import Path
 from visionflows.errors import VisionflowsError
-from visionflows.serve.process_supervisor import attended
-from visionflows.serve.child_processes import Children
+from visionflows.serve.process_supervisor import supervised
+from visionflows.serve.child_processes import ChildProcesses
 folder = Path(sys.argv[1])
 try:
-    with attended(), Children(folder, patience=1) as children:
+    with supervised(), ChildProcesses(folder, patience=1) as children:
         command = [sys.executable, "-c", {WORKER!r}, str(folder / "runs")]
         children.start("worker", command, dict(os.environ))
         time.sleep(99)
@@ -129,7 +129,7 @@ def test_of_what_is_killed_nothing_stays(tmp_path, killed):
         wait_until(lambda: alive(ends), lambda left: not left, seconds=10)
         if killed == "the one that works":
             assert process.wait(timeout=10) == 1
-            assert process.stderr.read() == ("killed (SIGKILL); what it had started was ended\n")
+            assert process.stderr.read() == ("killed (SIGKILL); all its processes were ended\n")
 
 
 def inner(pid: int) -> int:

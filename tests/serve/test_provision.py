@@ -11,7 +11,7 @@ from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.settings import get_current_settings, temporary_settings
 
 from visionflows.orchestration.steps import flow, step
-from visionflows.serve.provision import SILENCE, _dead_rule
+from visionflows.serve.provision import SILENCE, zombie_rule
 
 
 @step(name="look", task_run_name="look")
@@ -38,7 +38,7 @@ def theirs() -> str:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
-    rule = EventTrigger.model_validate(_dead_rule().trigger.model_dump(mode="json"))
+    rule = EventTrigger.model_validate(zombie_rule().trigger.model_dump(mode="json"))
     before = get_current_settings().flows.heartbeat_frequency
     for run, every, tags in outer():
         assert every * 3 <= SILENCE.total_seconds()
@@ -58,7 +58,7 @@ def test_no_run_of_ours_beats_too_seldom_and_none_that_shall_not(wished, kept):
 
 
 def test_the_rule_is_about_our_tag():
-    rule = EventTrigger.model_validate(_dead_rule().trigger.model_dump(mode="json"))
+    rule = EventTrigger.model_validate(zombie_rule().trigger.model_dump(mode="json"))
     for tag, covered in (("visionflows", True), ("visionflows-not", False), ("gpu", False)):
         event = {
             "occurred": "2026-01-01T00:00:00Z",

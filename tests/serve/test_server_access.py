@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from visionflows.serve.server import Doors
+from visionflows.serve.server import HostCheck
 from visionflows.serve.settings import UpSettings
 
 
@@ -17,7 +17,7 @@ def status(host: str, asked: str, url: str = "") -> int:
         await send({"type": "http.response.body", "body": b""})
 
     async def ask() -> int:
-        transport = httpx.ASGITransport(Doors(app, host, url))
+        transport = httpx.ASGITransport(HostCheck(app, host, url))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return (await client.get("/api/health", headers={"host": asked})).status_code
 

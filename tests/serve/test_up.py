@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from visionflows.errors import SettingsError, StorageError
-from visionflows.serve.child_processes import Children, descendants
-from visionflows.serve.environment import environment, of_server
-from visionflows.serve.state_folder import alone
+from visionflows.serve.child_processes import ChildProcesses, descendants
+from visionflows.serve.environment import server_environment, worker_environment
+from visionflows.serve.state_folder import lock_state
 from visionflows.serve.up import UpError, UpSettings, up
 from visionflows.storage.local import LocalStorage
 
@@ -60,9 +60,9 @@ def test_only_the_server_is_told_of_its_database(tmp_path, monkeypatch, given):
     name = "VISIONFLOWS_DATABASE" if given == "--database" else given
     monkeypatch.setenv(name, url)
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_PASSWORD", "secret-4711")
-    of_all = environment(settings, tmp_path, 4200, "")
+    of_all = worker_environment(settings, tmp_path, 4200, "")
     assert not [name for name, value in of_all.items() if "secret-4711" in value]
-    told = of_server(of_all, settings)
+    told = server_environment(of_all, settings)
     assert told["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == url
     assert told["PREFECT_SERVER_DATABASE_PASSWORD"] == "secret-4711"
     assert told.items() >= of_all.items()
@@ -90,13 +90,13 @@ def test_the_state_is_its_owners_alone_also_when_it_was_there_before(tmp_path):
         folder.chmod(0o755)
     (shared / "photos").mkdir()
     for folder, mode in ((state, 0o700), (shared, 0o755)):
-        with alone(folder):
+        with lock_state(folder):
             assert stat.S_IMODE(folder.stat().st_mode) == mode
             assert stat.S_IMODE((folder / "prefect.db").stat().st_mode) == 0o600
 
 
 def test_a_url_that_is_none_is_refused(tmp_path):
-    assert "--url photos: give it as https://" in refused(tmp_path, url="photos", port=0)
+    assert "--url photos: use the form https://" in refused(tmp_path, url="photos", port=0)
 
 
 def test_a_port_that_another_program_has_is_named(tmp_path):
@@ -111,7 +111,7 @@ def test_a_state_folder_in_use_is_named(tmp_path, lock):
     """By another `up`, or by a server that one has left behind."""
     with LocalStorage(tmp_path).lock(lock):
         line = refused(tmp_path, port=0)
-    assert line.startswith(f"{tmp_path}: visionflows is up from there already; stop it")
+    assert line.startswith(f"{tmp_path}: visionflows is up with this state already; stop it")
 
 
 def test_children_are_stopped_with_the_runs_they_started_in_sessions_of_their_own(tmp_path):
@@ -121,7 +121,7 @@ def test_children_are_stopped_with_the_runs_they_started_in_sessions_of_their_ow
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", {run!r}], start_new_session=True)
 time.sleep(99)"""
-    with Children(tmp_path, patience=2) as children:
+    with ChildProcesses(tmp_path, patience=2) as children:
         children.start("worker", [sys.executable, "-c", code], dict(os.environ))
         worker = children.running["worker"].pid
         wait_until(lambda: len(descendants(worker)) == 1)
@@ -132,7 +132,7 @@ time.sleep(99)"""
 
 
 def test_a_child_that_ends_by_itself_is_noticed_and_its_words_are_kept(tmp_path):
-    with Children(tmp_path) as children:
+    with ChildProcesses(tmp_path) as children:
         for word in ("first", "second"):
             children.start("server", [sys.executable, "-c", f"print({word!r})"], dict(os.environ))
             wait_until(children.exited)
@@ -169,7 +169,7 @@ def started(folder: Path) -> subprocess.Popen[str]:
     """`visionflows up`, once it has begun to start its server."""
     words = ("up", "--port", "0", "--state", str(folder / "s"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "visionflows.cli.main", *words],
+        [sys.executable, "-m", "visionflows.cli", *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,

@@ -1,4 +1,1 @@
-"""The command line: words into settings, settings into flows, results into lines.
-
-Here belongs what a person types and reads; nothing is computed here.
-"""
+"""The command line: it parses options, calls a flow or function, and prints the result."""

@@ -1,4 +1,4 @@
-"""The program itself: it listens for signals before it imports its commands.
+"""The program: it handles signals before it imports its commands.
 
 python -m visionflows.cli --help
 """
@@ -7,14 +7,14 @@ from visionflows.cli.program import run
 
 
 def main() -> None:
-    """Run the command that the words after `visionflows` name."""
-    run(_commands)
+    """Run the command that the arguments name; ends the process with its exit status."""
+    run(_run_command)
 
 
-def _commands() -> None:
-    from visionflows.cli.main import commands
+def _run_command() -> None:
+    from visionflows.cli.main import run_command
 
-    commands()
+    run_command()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What a shell completes: names of models, their aliases and versions, from the store.
+"""Shell completion of model names, aliases and versions, read from the store.
 
     visionflows --install-completion
     visionflows models promote pets@<TAB>
 
-A shell that completes is told nothing else: where the store cannot be read there are no candidates,
-and after PATIENCE seconds neither. Bash takes `pets@pr` for three words, and `complete` for one.
+A store that cannot be read, or does not answer within TIMEOUT seconds, gives no candidates.
 """
 
 import contextlib
@@ -18,13 +17,13 @@ from collections.abc import Callable
 
 import typer
 
-PATIENCE = 3.0  # seconds that a person waits for a candidate
-ASKED = "_VISIONFLOWS_COMPLETE"  # the variable by which a shell asks, as typer's scripts set it
-_CUT = re.compile("[@:=]+")  # where bash ends a word
+TIMEOUT = 3.0  # seconds
+VARIABLE = "_VISIONFLOWS_COMPLETE"  # set by typer's completion scripts
+_WORD_BREAKS = re.compile("[@:=]+")  # where bash ends a word
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
-    """What `--model` may be: the names of models; after an @ the aliases and versions of one."""
+    """Candidates for `--model`: model names; after an @ the aliases and versions of a model."""
     from visionflows.errors import VisionflowsError
     from visionflows.models.references import is_name
     from visionflows.models.registry import aliases_of, default_store
@@ -45,42 +44,45 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
-    """What `--name` may be, besides a new one: the names of models."""
+    """Candidates for `--name`: model names."""
     return complete_model(ctx, incomplete.partition("@")[0])
 
 
-def asked() -> bool:
-    """Whether a shell asks for candidates, and no person for a command."""
-    return ASKED in os.environ
+def is_completing() -> bool:
+    """Whether a shell asks for candidates."""
+    return VARIABLE in os.environ
 
 
-def complete(app: Callable[[], object]) -> None:
-    """Answer a shell, whatever happens without a word on the terminal that it completes on."""
-    timer = threading.Timer(PATIENCE, os._exit, (0,))
+def complete_for_shell(app: Callable[[], object]) -> None:
+    """Print the candidates, and nothing else on the terminal."""
+    timer = threading.Timer(TIMEOUT, os._exit, (0,))
     timer.daemon = True
     timer.start()
     logging.disable()
     sys.stderr = io.StringIO()
-    typed, told = _whole_words(), io.StringIO()
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(told):
+    typed, output = _join_bash_words(), io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(output):
         app()
-    for line in filter(None, told.getvalue().splitlines()):
+    for line in filter(None, output.getvalue().splitlines()):
         print(line.removeprefix(typed))
 
 
-def _whole_words() -> str:
-    """Join the words that bash has cut; what it does not replace of the last, such as `pets@`."""
+def _join_bash_words() -> str:
+    """Join the words that bash has split at @, : and =.
+
+    What bash keeps of the last word, such as `pets@`, is returned.
+    """
     words = os.environ.get("COMP_WORDS", "").split("\n")
-    if os.environ[ASKED] != "complete_bash" or not any(map(_CUT.fullmatch, words)):
+    if os.environ[VARIABLE] != "complete_bash" or not any(map(_WORD_BREAKS.fullmatch, words)):
         return ""
-    whole: list[str] = []
+    joined: list[str] = []
     for before, word in zip(["", *words], words[: int(os.environ["COMP_CWORD"]) + 1], strict=False):
-        if whole and (_CUT.fullmatch(before) or _CUT.fullmatch(word)):
-            whole[-1] += word
+        if joined and (_WORD_BREAKS.fullmatch(before) or _WORD_BREAKS.fullmatch(word)):
+            joined[-1] += word
         else:
-            whole.append(word)
-    os.environ |= {"COMP_WORDS": "\n".join(whole), "COMP_CWORD": str(len(whole) - 1)}
-    if not any("@" in word for word in words if _CUT.fullmatch(word)):
-        return ""  # this bash was told not to cut there
-    value = whole[-1].partition("=")[2] if whole[-1].startswith("-") else whole[-1]
+            joined.append(word)
+    os.environ |= {"COMP_WORDS": "\n".join(joined), "COMP_CWORD": str(len(joined) - 1)}
+    if not any("@" in word for word in words if _WORD_BREAKS.fullmatch(word)):
+        return ""  # COMP_WORDBREAKS has no @
+    value = joined[-1].partition("=")[2] if joined[-1].startswith("-") else joined[-1]
     return value[: value.rfind("@") + 1]

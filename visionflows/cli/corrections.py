@@ -1,59 +1,60 @@
-"""`visionflows corrections`: what people said of scored images, and how right a model really is."""
+"""`visionflows corrections`: corrected labels of a scoring run, and its audited accuracy."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionflows.cli.options import Json
+
 if TYPE_CHECKING:
     from visionflows.review.audit import Estimate
 
 corrections_app = typer.Typer(
-    help="What people said of scored images: add, audit, to and from Label Studio.",
+    help="Corrected labels of scored images: add, audit, exchange with Label Studio.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Output = Annotated[str, typer.Argument(help="The output of a scoring run.")]
-Json = Annotated[bool, typer.Option("--json", help="The same as JSON, for machines.")]
+ScoringOutput = Annotated[str, typer.Argument(help="Output of a scoring run.")]
 
 
 @corrections_app.command(
     "add", epilog="Example: visionflows corrections add scores/night corrections.csv"
 )
-def corrections_add(
-    output: Output,
-    files: Annotated[list[str], typer.Argument(help="What review.html saved.")],
+def add_corrections(
+    output: ScoringOutput,
+    files: Annotated[list[str], typer.Argument(help="Files that review.html saved.")],
     json: Json = False,
 ) -> None:
-    """Keep corrections in the output of a run; its report says how right its labels are."""
+    """Add corrections to the output of a run; its report shows the estimated accuracy."""
     from visionflows.scoring.review_results import add
 
-    _tell(add(output, files), json)
+    _print_estimates(add(output, files), json)
 
 
 @corrections_app.command("audit", epilog="Example: visionflows corrections audit scores/night")
-def corrections_audit(
+def audit(
     locations: Annotated[
-        list[str], typer.Argument(help="Files of corrections, or outputs they were added to.")
+        list[str], typer.Argument(help="Files of corrections, or outputs with corrections.")
     ],
     json: Json = False,
 ) -> None:
-    """How right each audited run is, from the random sample that people looked at."""
+    """Estimate the accuracy of each run from its random sample of reviewed images."""
     from visionflows.review.audit import estimates
     from visionflows.review.corrections import read_corrections
 
-    _tell(estimates(read_corrections(locations)), json)
+    _print_estimates(estimates(read_corrections(locations)), json)
 
 
 @corrections_app.command(
     "to-label-studio",
     epilog="Example: visionflows corrections to-label-studio scores/night > tasks.json",
 )
-def corrections_to_label_studio(
-    output: Output,
+def export_label_studio(
+    output: ScoringOutput,
     prefix: Annotated[
         str,
         typer.Option(
-            help="What stands before a path in an image's address [default: the input and a /]",
+            help="Prefix of image paths in the tasks [default: the input and a /]",
             show_default=False,
         ),
     ] = "",
@@ -61,8 +62,8 @@ def corrections_to_label_studio(
         bool, typer.Option("--labelling", help="Print the project's labelling interface instead.")
     ] = False,
 ) -> None:
-    """The pictures of review.html as tasks to import into Label Studio."""
-    from visionflows.cli.terminal import tell_json
+    """Print the images of review.html as tasks to import into Label Studio."""
+    from visionflows.cli.terminal import print_json
     from visionflows.review import label_studio
     from visionflows.scoring.review_results import asked
 
@@ -71,17 +72,17 @@ def corrections_to_label_studio(
         typer.echo(label_studio.labelling(run.model.classes), nl=False)
     else:
         root = f"{(run.root or run.input).rstrip('/')}/"
-        tell_json(label_studio.tasks(rows, prefix or root))
+        print_json(label_studio.tasks(rows, prefix or root))
 
 
 @corrections_app.command(
     "from-label-studio",
     epilog="Example: visionflows corrections from-label-studio export.json > corrections.csv",
 )
-def corrections_from_label_studio(
-    export: Annotated[str, typer.Argument(help="Its export, as JSON.")],
+def import_label_studio(
+    export: Annotated[str, typer.Argument(help="JSON export of Label Studio.")],
 ) -> None:
-    """The answers of a Label Studio export as corrections.csv."""
+    """Print the annotations of a Label Studio export as corrections.csv."""
     from visionflows.errors import StorageError
     from visionflows.review.corrections import written
     from visionflows.review.label_studio import corrections_in
@@ -92,22 +93,22 @@ def corrections_from_label_studio(
         data = folder.read(name)
     except OSError as error:
         raise StorageError(
-            f"{export}: cannot be read ({error.strerror}); name the export"
+            f"{export}: cannot be read ({error.strerror}); check its path"
         ) from error
     typer.echo(written(corrections_in(export, data)), nl=False)
 
 
-def _tell(found: "list[Estimate]", json: bool) -> None:
-    from visionflows.cli.terminal import Rows, tell, tell_json
+def _print_estimates(estimates: "list[Estimate]", json: bool) -> None:
+    from visionflows.cli.terminal import Rows, print_json, print_parts
 
     if json:
-        tell_json([one.as_dict() for one in found])
+        print_json([one.as_dict() for one in estimates])
         return
     rows = [
         (one.scored or "–", one.model or "–", f"{one.looked_at} of {one.drawn}", one.words)
-        for one in found
+        for one in estimates
     ]
     if rows:
-        tell(Rows(("run ended", "model", "looked at", "audit"), rows))
+        print_parts(Rows(("run ended", "model", "reviewed", "audit"), rows))
     else:
-        tell("no picture of an audit was looked at yet: the group Audit of review.html")
+        print_parts("no image of an audit sample was reviewed yet: see Audit in review.html")

@@ -1,8 +1,4 @@
-"""Models as a person reads them on a terminal: a table of versions, a page of one, a history.
-
-from visionflows.cli.model_tables import catalogue
-tell(catalogue(registry.catalogue("store")))
-"""
+"""Tables of models for the terminal: versions, one version, promotions, a comparison."""
 
 import datetime
 import math
@@ -20,40 +16,40 @@ from visionflows.reports.comparison import Comparison
 from visionflows.reports.page import percent
 from visionflows.reports.training import agreement_line, outliers_line
 
-CLASSES = 40  # rows of a class each: the report has them all
+MAX_CLASSES = 40  # rows; the report has all classes
 
 
-def catalogue(found: Sequence[Listed]) -> Rows:
-    """A row a version."""
+def version_table(versions: Sequence[Listed]) -> Rows:
+    """One row for each published version."""
     numbers = ("error rate", "images")
     columns = ("version", "aliases", *numbers, "architecture", "trained (UTC)", "dataset")
-    return Rows(columns, [_row(one.info, one.aliases) for one in found], numbers)
+    return Rows(columns, [_version_row(one.info, one.aliases) for one in versions], numbers)
 
 
-def _row(info: ModelInfo, aliases: list[str]) -> list[str]:
+def _version_row(info: ModelInfo, aliases: list[str]) -> list[str]:
     return [
         f"{info.name}@{info.version}",
         ", ".join(aliases),
         _rate(info.metrics.error_rate),
         f"{info.dataset.train + info.dataset.valid:,}",
         info.architecture,
-        trained(info).partition("+")[0].replace("T", " ")[:16] or "–",
+        trained_at(info)[:16].replace("T", " ") or "–",
         info.dataset.name or "–",
     ]
 
 
-def listed(one: Listed) -> dict[str, Any]:
-    """The same of a version for machines; `images` are those it was trained and validated on."""
-    info = one.info
+def version_record(version: Listed) -> dict[str, Any]:
+    """The same as JSON; `images` counts the training and validation images."""
+    info = version.info
     return {
         "name": info.name,
         "version": info.version,
-        "aliases": one.aliases,
+        "aliases": version.aliases,
         "error_rate": info.metrics.error_rate,
         "accuracy": info.metrics.accuracy,
         "images": info.dataset.train + info.dataset.valid,
         "architecture": info.architecture,
-        "trained": trained(info) or None,
+        "trained": trained_at(info) or None,
         "dataset": {
             key: getattr(info.dataset, key) for key in ("name", "source", "sha256", "fingerprint")
         },
@@ -61,20 +57,20 @@ def listed(one: Listed) -> dict[str, Any]:
     }
 
 
-def trained(info: ModelInfo) -> str:
-    """When a version was made, as ISO 8601 in UTC; empty where its name does not say."""
+def trained_at(info: ModelInfo) -> str:
+    """When a version was trained, as ISO 8601 in UTC; empty if its name has no time."""
     try:
-        when = datetime.datetime.strptime(info.version.partition("Z")[0], "%Y%m%dT%H%M%S%f")
+        time = datetime.datetime.strptime(info.version.partition("Z")[0], "%Y%m%dT%H%M%S%f")
     except ValueError:
         return ""
-    return when.replace(tzinfo=datetime.UTC).isoformat(timespec="milliseconds")
+    return time.replace(tzinfo=datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def model(info: ModelInfo, aliases: list[str], where: str) -> list[RenderableType]:
-    """All that a person asks of a model: metrics, data, lineage, settings, evidence, classes."""
-    means = f"  ({', '.join(aliases)})" if aliases else ""
+def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[RenderableType]:
+    """The metrics, data, lineage, settings, evidence, classes and files of a model."""
+    names = f"  ({', '.join(aliases)})" if aliases else ""
     return [
-        Text(f"{info.name}@{info.version}{means}", style="bold"),
+        Text(f"{info.name}@{info.version}{names}", style="bold"),
         facts("Metrics", _metrics(info)),
         facts("Data", _data(info)),
         facts("Lineage", _lineage(info)),
@@ -82,7 +78,7 @@ def model(info: ModelInfo, aliases: list[str], where: str) -> list[RenderableTyp
         facts("Evidence", _evidence(info)),
         *([facts("Notes", [("–", note) for note in info.notes])] if info.notes else []),
         *_classes(info),
-        facts("Files", [("bundle", where), ("report", f"{where}/report.html")]),
+        facts("Files", [("artifact", location), ("report", f"{location}/report.html")]),
     ]
 
 
@@ -98,11 +94,11 @@ def _metrics(info: ModelInfo) -> list[tuple[str, str]]:
 
 def _data(info: ModelInfo) -> list[tuple[str, str]]:
     data = info.dataset
-    sides = f"{data.train:,} to train on, {data.valid:,} to validate on, {data.skipped:,} left out"
+    images = f"{data.train:,} training, {data.valid:,} validation, {data.skipped:,} skipped"
     return [
         ("dataset", data.name),
         ("source", data.source),
-        ("images", sides),
+        ("images", images),
         ("corrections", _corrections(data)),
         ("classes", f"{len(info.classes):,}"),
         ("labels", info.labels),
@@ -115,20 +111,19 @@ def _data(info: ModelInfo) -> list[tuple[str, str]]:
 def _corrections(data: DatasetInfo) -> str:
     if data.corrections is None:
         return ""
-    told = data.corrections
+    counts = data.corrections
     return (
-        f"{told.taken:,} labels from people, {told.changed:,} of them others than in the dataset, "
-        f"{told.imported:,} of images that it lacks"
+        f"{counts.taken:,} corrected labels, {counts.changed:,} of them changed, "
+        f"{counts.imported:,} on imported images"
     )
 
 
 def _lineage(info: ModelInfo) -> list[tuple[str, str]]:
-    parent = f"{info.name}@{info.lineage.parent}" if info.lineage.parent else "none was production"
-    told = "lineage" in info.model_fields_set
+    parent = f"{info.name}@{info.lineage.parent}" if info.lineage.parent else "none"
     return [
-        ("trained", trained(info).replace("T", " ")),
-        ("parent", parent if told else "not said: published by an older visionflows"),
-        ("flow run", info.lineage.flow_run or ("none" if told else "")),
+        ("trained", trained_at(info).replace("T", " ")),
+        ("parent", parent),
+        ("flow run", info.lineage.flow_run or "none"),
         ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
     ]
 
@@ -139,15 +134,15 @@ def _settings(info: ModelInfo) -> list[tuple[str, str]]:
     epochs = (
         f"{training.freeze_epochs} frozen and {training.epochs} unfrozen, keeping {training.keep}"
     )
-    pace = f"base rate {training.base_lr:.3g}, batches of {training.batch_size}"
+    learning = f"base rate {training.base_lr:.3g}, batches of {training.batch_size}"
     if not training.history:
-        epochs = pace = ""
+        epochs = learning = ""
     return [
         ("architecture", info.architecture),
         ("pretrained", info.pretrained),
-        ("images", f"{pixels}; large ones decoded {info.decode}"),
+        ("images", f"{pixels}; large photos decoded {info.decode}"),
         ("epochs", epochs),
-        ("learning", pace),
+        ("learning", learning),
         ("augmentation", "yes" if training.augment else "no"),
         ("trained on", training.device),
         ("mixed precision", info.precision.trained),
@@ -157,35 +152,31 @@ def _settings(info: ModelInfo) -> list[tuple[str, str]]:
 
 def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
     precision, decode, onnx = info.precision, info.decode_agreement, info.onnx
-    told = [
+    lines = [
         (found.precision or "float32", agreement_line(found))
         for found in (precision.agreement, precision.int8)
         if found is not None
     ]
     if decode is not None and decode.images:
-        told.append(
-            (
-                "decoding",
-                f"{decode.disagreements} of {decode.images:,} labels differ from whole photos'",
-            )
-        )
+        line = f"{decode.disagreements} of {decode.images:,} labels differ from full decoding"
+        lines.append(("decoding", line))
     if info.outliers is not None:
-        told.append(("outliers", outliers_line(info.outliers)))
+        lines.append(("outliers", outliers_line(info.outliers)))
     if onnx is not None:
-        difference = f"opset {onnx.opset}, within {onnx.largest_difference:.2g} of fastai's answers"
-        told.append(("model.onnx", f"none: {onnx.why}" if onnx.why else difference))
-    return told or [("", "none: it was published without")]
+        difference = f"opset {onnx.opset}, within {onnx.largest_difference:.2g} of fastai's output"
+        lines.append(("model.onnx", f"none: {onnx.why}" if onnx.why else difference))
+    return lines or [("", "none")]
 
 
 def _classes(info: ModelInfo) -> list[RenderableType]:
-    """Precision and recall of each class, those with the lowest recall first where it is many."""
+    """Precision and recall of each class; of many classes, those with the lowest recall."""
     rows = [*info.metrics.by_class]
     if not rows:
         return []
     title = "Classes"
-    if len(rows) > CLASSES:
-        rows = sorted(rows, key=lambda row: 1.0 if row.recall is None else row.recall)[:CLASSES]
-        title = f"Classes: the {CLASSES} of lowest recall, of {len(info.metrics.by_class):,}"
+    if len(rows) > MAX_CLASSES:
+        rows = sorted(rows, key=lambda row: 1.0 if row.recall is None else row.recall)[:MAX_CLASSES]
+        title = f"Classes: {MAX_CLASSES} with the lowest recall, of {len(info.metrics.by_class):,}"
     numbers = ("images", "precision", "recall")
     cells = [
         [row.class_, f"{row.count:,}", _rate(row.precision), _rate(row.recall)] for row in rows
@@ -193,47 +184,49 @@ def _classes(info: ModelInfo) -> list[RenderableType]:
     return [heading(title), Rows(("class", *numbers), cells, numbers)]
 
 
-def history(found: Sequence[Promotion]) -> Rows:
-    """A row a promotion."""
+def promotion_table(promotions: Sequence[Promotion]) -> Rows:
+    """One row for each promotion."""
     columns = ("when (UTC)", "alias", "version", "before", "who", "why")
-    return Rows(columns, [_promotion(one) for one in found])
+    rows = [
+        [
+            *(one.when[:19].replace("T", " "), one.alias, one.version),
+            *(one.before or "–", one.who, one.why or "–"),
+        ]
+        for one in promotions
+    ]
+    return Rows(columns, rows)
 
 
-def _promotion(one: Promotion) -> list[str]:
-    when = one.when[:19].replace("T", " ")
-    return [when, one.alias, one.version, one.before or "–", one.who, one.why or "–"]
-
-
-def comparison(found: Comparison) -> list[RenderableType]:
-    """Both versions, whose the images are, the classes on which they differ, and the test."""
+def comparison_page(found: Comparison) -> list[RenderableType]:
+    """The errors of both versions, the classes on which they disagree, and the test."""
     errors = (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
     versions = [
         [letter, f"{info.name}@{info.version}", f"{wrong:,}", percent(wrong / found.images)]
         for letter, info, wrong in errors
     ]
-    whose = [
+    outcomes = [
         ["both right", f"{found.both_right:,}"],
         ["only A right", f"{len(found.only_a_right):,}"],
         ["only B right", f"{len(found.only_b_right):,}"],
-        ["both wrong, differently", f"{len(found.both_wrong_apart):,}"],
-        ["both wrong, alike", f"{found.both_wrong_alike:,}"],
+        ["both wrong, different labels", f"{len(found.both_wrong_apart):,}"],
+        ["both wrong, same label", f"{found.both_wrong_alike:,}"],
     ]
     return [
         Text(found.headline, style="bold"),
         "",
         Rows(("", "version", "wrong", "share"), versions, ("wrong", "share")),
         "",
-        Rows(("whose the images are", "images"), whose, ("images",)),
-        *_differing(found),
+        Rows(("outcome", "images"), outcomes, ("images",)),
+        *_disagreements(found),
         "",
         found.test,
         *map(clean, found.aside),
     ]
 
 
-def _differing(found: Comparison) -> list[RenderableType]:
+def _disagreements(found: Comparison) -> list[RenderableType]:
     rows = [row for row in found.classes if row.only_a_right or row.only_b_right]
-    rows = sorted(rows, key=lambda row: -(row.only_a_right + row.only_b_right))[:CLASSES]
+    rows = sorted(rows, key=lambda row: -(row.only_a_right + row.only_b_right))[:MAX_CLASSES]
     if not rows:
         return []
     numbers = ("images", "A right", "B right", "only A", "only B")

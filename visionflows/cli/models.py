@@ -1,4 +1,4 @@
-"""`visionflows models`: what the store holds, which version production means, and who said so."""
+"""`visionflows models`: list, show, compare and promote the models in a store."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from visionflows.cli.completion import complete_model
 from visionflows.cli.options import Json, Store, prepare_prefect
 
 models_app = typer.Typer(
-    help="The models in the store: list, show, compare, promote, history.",
+    help="Models in the store: list, show, compare, promote, history.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -18,26 +18,29 @@ Model = Annotated[
 
 
 @models_app.command("list", epilog="Example: visionflows models list --store store")
-def models_list(json: Json = False, store: Store = "store") -> None:
-    """Every published version, newest first, with its aliases and error rate."""
-    from visionflows.cli import model_tables as tables
-    from visionflows.cli.terminal import tell, tell_json
+def list_models(json: Json = False, store: Store = "store") -> None:
+    """List every published version, newest first, with its aliases and error rate."""
+    from visionflows.cli.model_tables import version_record, version_table
+    from visionflows.cli.terminal import print_json, print_parts
     from visionflows.models.registry import catalogue
 
-    found = catalogue(store)
+    versions = catalogue(store)
     if json:
-        tell_json([tables.listed(one) for one in found])
-    elif found:
-        tell(tables.catalogue(found))
+        print_json([version_record(one) for one in versions])
+    elif versions:
+        print_parts(version_table(versions))
     else:
-        tell(f"no models in {store} yet; `visionflows train` makes one")
+        print_parts(f"no models in {store} yet; `visionflows train` makes one")
 
 
 @models_app.command("show", epilog="Example: visionflows models show pets@latest")
-def models_show(model: Model, json: Json = False, store: Store = "store") -> None:
-    """What is known of a model, checked against the bundle's files; as JSON its model.json."""
-    from visionflows.cli import model_tables as tables
-    from visionflows.cli.terminal import heading, tell
+def show_model(model: Model, json: Json = False, store: Store = "store") -> None:
+    """Show metrics, data, lineage and settings of a model, after verifying its files.
+
+    --json prints its model.json.
+    """
+    from visionflows.cli.model_tables import model_page, promotion_table
+    from visionflows.cli.terminal import heading, print_parts
     from visionflows.models.artifact import load
     from visionflows.models.promotion_history import promotions
     from visionflows.models.registry import aliases_of, find
@@ -47,45 +50,39 @@ def models_show(model: Model, json: Json = False, store: Store = "store") -> Non
     if json:
         typer.echo(info.text().decode())
         return
-    aliases = [
-        name for name, means in aliases_of(info.name, store).items() if means == info.version
-    ]
-    mine = [one for one in promotions(info.name, store) if one.version == info.version]
-    tell(*tables.model(info, aliases, str(found.storage)))
-    if mine:
-        tell(heading("Promotions"), tables.history(mine))
+    aliases = aliases_of(info.name, store).items()
+    names = [alias for alias, version in aliases if version == info.version]
+    promoted = [one for one in promotions(info.name, store) if one.version == info.version]
+    print_parts(*model_page(info, names, str(found.storage)))
+    if promoted:
+        print_parts(heading("Promotions"), promotion_table(promoted))
 
 
 @models_app.command(
     "compare", epilog="Example: visionflows models compare pets@latest pets@production"
 )
-def models_compare(
-    a: Annotated[
-        str,
-        typer.Argument(
-            help="A version, asked as `retrain` asks a new one.", autocompletion=complete_model
-        ),
-    ],
+def compare_models(
+    a: Annotated[str, typer.Argument(help="The candidate version.", autocompletion=complete_model)],
     b: Annotated[
         str,
-        typer.Argument(help="What it would take the place of.", autocompletion=complete_model),
+        typer.Argument(help="The version it would replace.", autocompletion=complete_model),
     ],
     data: Annotated[
-        str, typer.Option(help="Where the images of A's dataset are, if not in the store any more.")
+        str, typer.Option(help="Folder of A's dataset, if it is no longer in the store.")
     ] = "",
     output: Annotated[
         str,
         typer.Option(
-            help="Where the page goes [default: compare.html; with --json none]",
+            help="Path or s3:// URI of the page [default: compare.html; with --json none]",
             show_default=False,
         ),
     ] = "",
     json: Json = False,
     store: Store = "store",
 ) -> None:
-    """What flips between two versions, on the same images that neither was trained on."""
-    from visionflows.cli import model_tables as tables
-    from visionflows.cli.terminal import tell, tell_json
+    """Compare the labels of two versions on images that neither was trained on."""
+    from visionflows.cli.model_tables import comparison_page
+    from visionflows.cli.terminal import print_json, print_parts
     from visionflows.reports.comparison import comparison_report
     from visionflows.storage import split_location
     from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
@@ -93,51 +90,53 @@ def models_compare(
     page = output or ("" if json else "compare.html")
     folder, name = split_location(page or ".")
     if page:
-        folder.check_writable()  # told before the work
+        folder.check_writable()  # fails before the work, not after it
     comparison, images = compare_versions(a, b, store, data)
     if page:
         folder.write(name, comparison_report(comparison, images).encode())
     if json:
-        tell_json(comparison_dict(comparison))
+        print_json(comparison_dict(comparison))
     else:
-        tell(*tables.comparison(comparison), "", f"page  {page}")
+        print_parts(*comparison_page(comparison), "", f"page  {page}")
 
 
 @models_app.command("promote", epilog="Example: visionflows models promote pets@latest")
-def models_promote(
+def promote_model(
     model: Model,
-    alias: Annotated[str, typer.Option(help="The alias that means it from now on.")] = "production",
+    alias: Annotated[str, typer.Option(help="Alias to point at the version.")] = "production",
     json: Json = False,
     store: Store = "store",
 ) -> None:
-    """Let production mean a version, a former one too; a server that is named hears of it."""
+    """Make a version production, and send an event to the Prefect server if one is configured."""
     prepare_prefect()
-    from visionflows.cli.terminal import tell, tell_json
+    from visionflows.cli.terminal import print_json, print_parts
     from visionflows.models.promotion_history import promotions
     from visionflows.orchestration import events
 
     name = events.promote(model, store, alias).partition("@")[0]
-    kept = next(one for one in promotions(name, store) if one.alias == alias)
+    latest = next(one for one in promotions(name, store) if one.alias == alias)
     if json:
-        tell_json(kept.as_dict())
-    elif kept.before not in ("", kept.version):
-        tell(f"before it was {name}@{kept.before}; promote that to go back")
+        print_json(latest.as_dict())
+    elif latest.before not in ("", latest.version):
+        print_parts(f"{alias} was {name}@{latest.before}; promote it again to roll back")
 
 
 @models_app.command("history", epilog="Example: visionflows models history pets")
-def models_history(model: Model, json: Json = False, store: Store = "store") -> None:
-    """Who promoted what, when and why, newest first."""
-    from visionflows.cli import model_tables as tables
-    from visionflows.cli.terminal import tell, tell_json
+def show_promotions(model: Model, json: Json = False, store: Store = "store") -> None:
+    """List promotions, newest first: what was promoted, by whom, when and why."""
+    from visionflows.cli.model_tables import promotion_table
+    from visionflows.cli.terminal import print_json, print_parts
     from visionflows.models.promotion_history import promotions, without_effect
     from visionflows.models.registry import aliases_of, find
 
     name = model.partition("@")[0]
-    find(name, store)  # a name that is none is told, with those that are
+    find(name, store)  # raises for an unknown name
     found = promotions(name, store)
     if json:
-        tell_json([one.as_dict() for one in found])
+        print_json([one.as_dict() for one in found])
     elif found:
-        tell(tables.history(found), *without_effect(found, aliases_of(name, store)))
+        print_parts(promotion_table(found), *without_effect(found, aliases_of(name, store)))
     else:
-        tell(f"{name}: no promotion yet; `visionflows models promote {name}@latest` makes one")
+        print_parts(
+            f"{name}: no promotion yet; `visionflows models promote {name}@latest` makes one"
+        )

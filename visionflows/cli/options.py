@@ -1,137 +1,153 @@
-"""What the commands share: options, settings told in the command line's words, Prefect's manners.
+"""Options that several commands share, and options made from the fields of a settings class."""
 
-from visionflows.cli.options import Store, command_of, settings_of
-"""
-
-import functools
 import importlib
-import inspect
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand
 
-from visionflows.cli.completion import complete_model
+from visionflows.cli.completion import complete_model, complete_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
-    from typer._click import Context, HelpFormatter  # typer names them nowhere else
+    from typer._click import Context  # typer exports neither
+    from typer._click import Parameter as Option
 
 Settings = TypeVar("Settings", bound="BaseModel")
-Command = TypeVar("Command", bound=Callable[..., None])
 
 Store = Annotated[
-    str, typer.Option(envvar="VISIONFLOWS_STORE", help="Where runs keep what they make.")
+    str,
+    typer.Option(
+        envvar="VISIONFLOWS_STORE", help="Folder or s3:// URI of models, datasets and scores."
+    ),
 ]
 ModelName = Annotated[
     str,
     typer.Option(
         "--model",
-        help="pets, pets@production, pets@<version>, or a bundle's place.",
+        help="pets, pets@production, pets@VERSION, or the path or URI of a model artifact.",
         autocompletion=complete_model,
     ),
 ]
-
+NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_name)]
 Labels = Annotated[
     str,
     typer.Option(
-        help="folder, uppercase, regex:PATTERN with one group, or csv:PLACE[#PATH,LABEL]."
+        help="folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI[#path,label]."
     ),
 ]
+ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[
-    str, typer.Option(help="Where the CSV goes [default: STORE/scores/<time>]", show_default=False)
+    str,
+    typer.Option(
+        help="Folder or s3:// URI of the results [default: STORE/scores/<time>]",
+        show_default=False,
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="The same as JSON, for machines.")]
-Int8 = Annotated[bool, typer.Option("--int8", help="Also make the network in int8, for CPUs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Also export an int8 network, for CPUs.")]
 Corrections = Annotated[
     list[str] | None,
-    typer.Option(help="What review.html saved, or an output it was added to; may be repeated."),
+    typer.Option(
+        help="A corrections.csv, or an output that corrections were added to; may be repeated."
+    ),
 ]
 CorrectionsInValidation = Annotated[
     bool,
-    typer.Option("--corrections-in-validation", help="Judge by corrected images too."),
+    typer.Option("--corrections-in-validation", help="Also validate on corrected images."),
 ]
 
 
-def train_options(
-    architecture: Annotated[str | None, typer.Option("--arch")] = None,
-    image_size: int | None = None,
-    resize: str | None = None,
-    epochs: int | None = None,
-    freeze_epochs: int | None = None,
-    lr: str | None = None,
-    batch_size: int | None = None,
-    gpus: int | None = None,
-    augment: bool | None = None,
-    pretrained: str | None = None,
-    patience: int | None = None,
-    keep: str | None = None,
-    precision: str | None = None,
-    seed: int | None = None,
-    valid_pct: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
-    workers: int | None = None,
-    max_pixels: int | None = None,
-    decode: str | None = None,
-) -> None:
-    """The options of TrainSettings, and the split's share: what whatever trains has alike."""
+def settings_command(settings: str, only: tuple[str, ...] = ()) -> type[TyperCommand]:
+    """A command class that adds an option for each field of a settings class.
 
-
-def with_options_of(shared: Callable[..., None]) -> Callable[[Command], Command]:
-    """Let a command have the options of another function as well, after its `labels`.
-
-    Typer reads them off its signature; the command itself finds them in `ctx.params`.
-    """
-
-    def decorated(command: Command) -> Command:
-        own, theirs = (inspect.signature(one).parameters for one in (command, shared))
-        at = [*own].index("labels") + 1
-
-        @functools.wraps(command)
-        def called(**given: Any) -> None:
-            command(**{name: given[name] for name in own})
-
-        parameters = [*own.values()]
-        parameters[at:at] = theirs.values()
-        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        called.__annotations__ = {one.name: one.annotation for one in parameters}
-        return cast(Command, called)
-
-    return decorated
-
-
-def command_of(settings: str) -> type[TyperCommand]:
-    """A command whose options of the same name say what the fields of these settings say.
-
-    `settings` is "module:Class", imported when the help is asked for: `visionflows --help` is not
-    kept waiting. Such an option has no help and no default of its own.
+    `settings` is "module:Class", imported when the command itself is used, so that
+    `visionflows --help` stays fast. `only` names the fields that become options; by default all.
+    An option that the command declares itself replaces the one of its field. The command finds the
+    settings in `ctx.obj`, and its own options in `ctx.params`.
     """
 
     class SettingsCommand(TyperCommand):
-        def format_help(self, ctx: "Context", formatter: "HelpFormatter") -> None:
-            module, _, name = settings.partition(":")
-            fields = getattr(importlib.import_module(module), name).model_fields
-            for option in self.params:
-                if isinstance(option, TyperOption) and option.name in fields:
-                    _describe(option, fields[option.name])
-            super().format_help(ctx, formatter)
+        _options: "list[Option]"  # what the command declares, and what its fields become
+
+        @property
+        def params(self) -> "list[Option]":
+            if not self._options:
+                own = {option.name for option in self._own}
+                fields = {
+                    name: field
+                    for name, field in _load(settings).model_fields.items()
+                    if name not in own and (not only or name in only)
+                }
+                self._options = [*self._own, *_make_options(fields)]
+            return self._options
+
+        @params.setter
+        def params(self, own: "list[Option]") -> None:
+            self._own, self._options = own, []
+
+        def invoke(self, ctx: "Context") -> Any:
+            ctx.obj = make_settings(_load(settings), ctx.params)
+            own = {option.name for option in self._own}
+            ctx.params = {name: value for name, value in ctx.params.items() if name in own}
+            return super().invoke(ctx)
 
     return SettingsCommand
 
 
-def _describe(option: TyperOption, field: "FieldInfo") -> None:
-    option.help = (field.description or "").replace("`", "")
-    option.default = field.default
-    if get_origin(field.annotation) is Literal:
-        option.metavar = "|".join(get_args(field.annotation))
+def _load(settings: str) -> "type[BaseModel]":
+    module, _, name = settings.partition(":")
+    loaded: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return loaded
 
 
-def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
-    """A settings object of the options that were given and are its fields.
+def _make_options(fields: "Mapping[str, FieldInfo]") -> "Iterator[Option]":
+    """Typer's options of a function whose parameters are these fields."""
 
-    Raises SettingsError in the words of the command line.
+    def command() -> None:
+        pass
+
+    parameters = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, field))
+        for name, field in fields.items()
+    ]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    yield from typer.main.get_command(app).params
+
+
+def _option(name: str, field: "FieldInfo") -> Any:
+    """The type and option of a field; an option that is not given is None."""
+    types = {type(None)} ^ {field.annotation, *get_args(field.annotation), type(None)}
+    kind = next((one for one in (bool, int, float) if types == {one}), str)
+    metavar = "|".join(get_args(field.annotation)) if _is_literal(field) else None
+    help_text = (field.description or "").replace("`", "")
+    if field.default is not None and kind is not bool:
+        help_text += f" [default: {field.default}]"
+    flag = f"--{_option_name(name)}"
+    if kind is bool and field.default:
+        flag += f"/--no-{_option_name(name)}"
+    return Annotated[kind | None, typer.Option(flag, help=help_text, metavar=metavar)]
+
+
+def _is_literal(field: "FieldInfo") -> bool:
+    return get_origin(field.annotation) is Literal
+
+
+def _option_name(name: str) -> str:
+    return {"architecture": "arch"}.get(name, name).replace("_", "-")
+
+
+def make_settings(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
+    """Settings with the options that were given; other options are ignored.
+
+    Raises SettingsError that names the option as it is typed.
     """
     from pydantic import ValidationError
 
@@ -143,24 +159,22 @@ def settings_of(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
-        option = {"architecture": "arch"}.get(name, name).replace("_", "-")
+        option = _option_name(str(first["loc"][0]))
         raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
 
 
 def prepare_prefect() -> None:
-    """The manners of a command that may run a flow: our lines on the terminal, not Prefect's."""
+    """Show the log on the terminal, and set up Prefect for a command that may run a flow."""
     from visionflows.orchestration.heartbeat import FREQUENCY, HEARTBEAT
     from visionflows.orchestration.logs import log_to_terminal
 
     log_to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
-    os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # or it is set once Prefect is there
+    os.environ.setdefault(FREQUENCY, str(HEARTBEAT))  # read when Prefect is imported
     quiet_prefect()
 
 
 def quiet_prefect() -> None:
-    """Let Prefect, where it is imported from now on, say nothing on the terminal."""
+    """Keep Prefect's own log lines off the terminal; a server still gets the log of a run."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    # A run's log goes to the server as ever; the terminal shows our lines, not Prefect's.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")

@@ -1,11 +1,11 @@
-"""The program around a command: what a signal, an error or a closed pipe makes of it.
+"""The process of a command: signals, exit status, and errors as one line.
 
     visionflows score inbox --model pets --output scores/night        # Ctrl-C
-    visionflows: stopped; the same command goes on where it was       # exit status 130
+    visionflows: stopped; run the same command again to resume        # exit status 130
 
-INT, TERM and HUP end a command in the order in which it holds things, and after DEADLINE seconds at
-once: a library may be busy, a server silent. Further signals change nothing. What we have started
-ends with us: see visionflows.orchestration.forked_processes and temporary.
+INT, TERM and HUP raise `Stopped`, so that a command releases what it holds. After STOP_TIMEOUT
+seconds the process ends in any case: a library may be busy, a server silent. Later signals change
+nothing.
 """
 
 import contextlib
@@ -18,150 +18,149 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DEADLINE = 7.0  # seconds that a command has to let go of what it holds
-LEAVE = 15.0  # seconds that a library has for its exit calls
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_TIMEOUT = 7.0  # seconds for a stopped command to release what it holds
+EXIT_TIMEOUT = 15.0  # seconds for the exit handlers of libraries
 
-_arrived: int = 0  # the signal that ends this program, once there is one
-_more = ""  # what a person is told who has stopped it
-_done = False  # whether the command has ended, and only the exit is left
+_received = 0  # the first signal
+_hint = ""  # printed when the command is stopped
+_is_done = False  # the command has ended; only exit handlers are left
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has arrived; libraries know it as Ctrl-C."""
+    """A signal has stopped the command; libraries treat it as Ctrl-C."""
 
 
 def run(command: Callable[[], object]) -> NoReturn:
-    """Run a command; ends the process with its exit status, after one line where it failed."""
-    global _done
-    listen()
+    """Run a command and end the process with its exit status."""
+    global _is_done
+    _handle_signals()
     try:
         status = status_of(command)
     except BaseException as error:
-        if not _arrived:
+        if not _received:
             raise
         del error
-        end(_arrived)
-    _done = True
-    if _arrived:
-        end(_arrived)
-    threading.Thread(target=_leave, args=(status,), daemon=True).start()
+        end(_received)
+    _is_done = True
+    if _received:
+        end(_received)
+    threading.Thread(target=_exit_late, args=(status,), daemon=True).start()
     sys.exit(status)
 
 
-def when_stopped(more: str) -> None:
-    """What a person who stops this command is told besides that it has stopped."""
-    global _more
-    _more = f"; {more}"
+def status_of(command: Callable[[], object]) -> int:
+    """The exit status of a command; an error is printed in one line."""
+    try:
+        command()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0  # the reader of the output has gone; the work is done
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except Exception as error:
+        if _received:
+            raise
+        return _print_error(error)
+    return 0
 
 
-def listen() -> None:
-    """Stop at a signal from now on. One that is ignored, as by nohup, stays ignored."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
-    os.register_at_fork(after_in_child=_leave_to_parent)
-    for number in NUMBERS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
+def set_stop_hint(hint: str) -> None:
+    """What to print besides "stopped" when this command is stopped."""
+    global _hint
+    _hint = f"; {hint}"
 
 
-def leave_signals() -> None:
-    """Signals are the command's own business: `visionflows up` has children to stop.
+def release_signals() -> None:
+    """Restore Python's signal handlers: `visionflows up` installs its own.
 
-    Those that we listen to are as Python has them; one that is ignored, as by nohup, stays ignored.
+    A signal that was ignored from the start, as by nohup, stays ignored.
     """
     signal.set_wakeup_fd(-1)
-    for number in NUMBERS:
+    for number in SIGNALS:
         if signal.getsignal(number) is _stop:
-            own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, own)
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
 
 
 def end(number: int) -> NoReturn:
-    """Say that a signal has stopped this, and be gone: no exit call of a library is waited for."""
-    for child in _children():
+    """Kill child processes, report the stop and end at once, without exit handlers."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in multiprocessing.active_children() if multiprocessing else ():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-    locations = sys.modules.get("visionflows.storage.local")
-    if locations:
-        locations.drop_drafts()
+            os.kill(child.pid, signal.SIGKILL)
+    local_storage = sys.modules.get("visionflows.storage.local")
+    if local_storage:
+        local_storage.drop_temporary()
     cursor = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        os.write(2, cursor + f"visionflows: stopped{_more}\n".encode())
+        os.write(2, cursor + f"visionflows: stopped{_hint}\n".encode())
     os._exit(128 + number)
 
 
+def _handle_signals() -> None:
+    """Install the handlers. A signal that is ignored, as by nohup, stays ignored."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_end_after_timeout, args=(reader,), daemon=True).start()
+    os.register_at_fork(after_in_child=_reset_signals_in_child)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _arrived
-    if _done:
+    global _received
+    if _is_done:
         end(number)
-    if not _arrived:
-        _arrived = number
+    if not _received:
+        _received = number
         raise Stopped
 
 
-def _watch(reader: int) -> None:
-    """End the program in time, whatever it is at and whoever's handler took the signal."""
+def _end_after_timeout(reader: int) -> None:
+    """Wait for a signal, then end in time, even if another handler took the signal."""
     while True:
         for number in os.read(reader, 64):
-            if number in NUMBERS:
-                time.sleep(DEADLINE)
-                end(_arrived or number)
+            if number in SIGNALS:
+                time.sleep(STOP_TIMEOUT)
+                end(_received or number)
 
 
-def _leave(status: int) -> None:
-    """Be gone in time: at the exit Prefect tells its server the rest, which may be silent."""
-    time.sleep(LEAVE)
+def _exit_late(status: int) -> None:
+    """End in time: Prefect's exit handlers wait for its server."""
+    time.sleep(EXIT_TIMEOUT)
     os._exit(status)
 
 
-def _leave_to_parent() -> None:
-    """In a forked child: signals from a terminal are for the parent, who ends its children."""
+def _reset_signals_in_child() -> None:
+    """In a forked child: the parent handles a terminal's signals and ends its children."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _children() -> list[int]:
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is None:
-        return []
-    return [child.pid for child in multiprocessing.active_children() if child.pid]
+def _print_error(error: Exception) -> int:
+    """Print an error in one line, with its traceback if --debug is set; its exit status."""
+    from visionflows.orchestration.error_translation import translate
+    from visionflows.orchestration.url_redaction import redact
 
-
-def status_of(command: Callable[[], object]) -> int:
-    """The exit status of a command, its error told in one line."""
-    try:
-        command()
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):
-            return 0  # nobody reads on; what was to do is done
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except Exception as error:
-        if _arrived:
-            raise
-        return _told(error)
-    return 0
-
-
-def _told(error: Exception) -> int:
-    """Say an error in one line; its exit status."""
-    from visionflows.orchestration.error_translation import known
-    from visionflows.orchestration.url_redaction import public
-
-    debug = bool(os.environ.get("VISIONFLOWS_DEBUG"))
-    ours = known(error)
-    if debug:
+    translated = translate(error)
+    if os.environ.get("VISIONFLOWS_DEBUG"):
         import traceback
 
         traceback.print_exception(error)
-    line = str(ours) if ours else f"{type(error).__name__}: {error} (not foreseen: run it as "
-    line += "" if ours else "`visionflows --debug …` and report what it shows)"
+    line = (
+        str(translated)
+        if translated
+        else (
+            f"{type(error).__name__}: {error} (unexpected: run `visionflows --debug …` and report "
+            "the traceback)"
+        )
+    )
     with contextlib.suppress(OSError):
-        print(f"visionflows: {public(line)}", file=sys.stderr)
-    return ours.exit_status if ours else 1
+        print(f"visionflows: {redact(line)}", file=sys.stderr)
+    return translated.exit_status if translated else 1

@@ -1,9 +1,9 @@
-"""Credentials for S3 from a block on the Prefect server, by name; the package is prefect-aws.
+"""S3 credentials from a block on the Prefect server; needs the package prefect-aws.
 
     VISIONFLOWS_S3_BLOCK=lab visionflows score s3://inbox/2020 --model pets --output s3://results/1
 
-`lab` is a block of the type AWS Credentials; `minio-credentials/lab` is one of MinIO's. Region and
-endpoint in the block win over those of the environment. The secret stays in the process that asked.
+`lab` is an AWS Credentials block; `minio-credentials/lab` names one of MinIO's. Region and endpoint
+of the block override those of the environment. The secret stays in this process.
 """
 
 import functools
@@ -13,34 +13,34 @@ from visionflows.errors import SettingsError
 
 
 @functools.lru_cache
-def session_of(name: str) -> tuple[Any, str | None]:
-    """A boto3 session with the block's credentials, and the endpoint it names or None.
+def load_session(name: str) -> tuple[Any, str | None]:
+    """A boto3 session with the block's credentials, and its endpoint or None.
 
-    Raises SettingsError without prefect-aws, without such a block, and without its server.
+    Raises SettingsError if prefect-aws, the block or its server is missing.
     """
-    said = f"VISIONFLOWS_S3_BLOCK={name}"
+    setting = f"VISIONFLOWS_S3_BLOCK={name}"
     try:
-        import prefect_aws  # noqa: F401 (its block types are known from now on)
+        import prefect_aws  # noqa: F401 (registers its block types)
     except ImportError as error:
         raise SettingsError(
-            f"{said}: needs prefect-aws; pip install 'visionflows[aws]', or unset it"
+            f"{setting}: needs prefect-aws; pip install 'visionflows[aws]', or unset it"
         ) from error
     import httpx
     from prefect.blocks.core import Block
 
     slug = name if "/" in name else f"aws-credentials/{name}"
     try:
-        # Prefect takes _sync and does not say so; the blocks of prefect-aws have no types.
+        # Block.load accepts _sync without declaring it; the blocks of prefect-aws have no types.
         block: Any = Block.load(slug, _sync=True)  # type: ignore[call-arg]
     except ValueError as error:
         raise SettingsError(
-            f"{said}: no block {slug} on the Prefect server; `prefect block ls` names those there"
+            f"{setting}: no block {slug} on the Prefect server; list them with `prefect block ls`"
         ) from error
     except (httpx.HTTPError, RuntimeError) as error:
         raise SettingsError(
-            f"{said}: the Prefect server does not give it ({type(error).__name__}); check "
+            f"{setting}: the Prefect server did not send it ({type(error).__name__}); check "
             "PREFECT_API_URL"
         ) from error
     if not hasattr(block, "get_boto3_session"):
-        raise SettingsError(f"{said}: {slug} holds no AWS credentials; name one that does")
+        raise SettingsError(f"{setting}: {slug} has no AWS credentials; name a block that has")
     return block.get_boto3_session(), block.aws_client_parameters.endpoint_url

@@ -1,8 +1,6 @@
-"""Errors of the system and of libraries as ours: one line that says what to do.
+"""Translate errors of the system and of libraries into VisionflowsErrors: one line, what to do.
 
-    known(OSError(errno.ENOSPC, "No space left on device"))      # PlaceError: /tmp: no space …
-
-A library's text is for who wrote it. What is not known here stays what it is.
+translate(OSError(errno.ENOSPC, "No space left on device"))   # StorageError: /tmp: no space …
 """
 
 import errno
@@ -15,85 +13,87 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from visionflows.errors import RunError, SettingsError, StorageError, VisionflowsError
-from visionflows.orchestration.url_redaction import public
+from visionflows.orchestration.url_redaction import redact
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_MEMORY = (
     *("can't allocate memory", "out of memory", "Cannot allocate memory"),
     *("can't start new thread", "failed to map segment"),
 )
-LITTLE = 1 << 20  # bytes; what is written at once may be larger than what is left
+_NO_MEMORY_MESSAGE = "not enough memory; use a smaller --batch-size or fewer --workers"
+ALMOST_FULL = 1 << 20  # bytes free; one write may need more than is left
 
 
-def plainly(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function; errors that are known are raised as ours, secrets are cut from any."""
+def translate_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, with known errors translated and URLs redacted in all others."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            ours = known(error)
-            if ours is error or ours is None:
+            translated = translate(error)
+            if translated is error or translated is None:
                 error.args = tuple(
-                    public(one) if isinstance(one, str) else one for one in error.args
+                    redact(one) if isinstance(one, str) else one for one in error.args
                 )
                 raise
-            raise ours from error
+            raise translated from error
 
     return call
 
 
-def known(error: BaseException) -> VisionflowsError | None:
-    """The error as one of ours, if it is one or is known here."""
+def translate(error: BaseException) -> VisionflowsError | None:
+    """The error as a VisionflowsError; None if it is unknown."""
     if isinstance(error, VisionflowsError):
         return error
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
-        return RunError("not enough memory; use a smaller --batch-size, fewer --workers")
+        return RunError(_NO_MEMORY_MESSAGE)
     if isinstance(error, OSError):
-        return _of_system(error, text)
+        return _translate_system(error, text)
     if isinstance(error, RuntimeError) and "home directory" in text:
-        return SettingsError("HOME: not set, and this user has none; set it to a folder to write")
+        return SettingsError("HOME: not set, and this user has none; set it to a writable folder")
     if isinstance(error, ModuleNotFoundError):
-        return SettingsError(f"{error.name}: not installed; install visionflows anew")
-    return _of_prefect(error, text)
+        return SettingsError(f"{error.name}: not installed; install visionflows again")
+    return _translate_prefect(error, text)
 
 
-def _of_system(error: OSError, text: str) -> VisionflowsError | None:
-    what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+def _translate_system(error: OSError, text: str) -> VisionflowsError | None:
+    path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if "No usable temporary directory" in text:
-        return StorageError(f"{_temporary()}: no folder for temporary files; set TMPDIR to one")
-    if error.errno in _FULL:
-        return StorageError(_full(what))
+        folder = _temporary_folder()
+        return StorageError(f"{folder}: no folder for temporary files; set TMPDIR to one")
+    if error.errno in _DISK_FULL:
+        return StorageError(_describe_full_disk(path))
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return RunError("too many open files; allow more (ulimit -n 4096)")
     if error.errno == errno.ENOMEM:
-        return RunError("not enough memory; use a smaller --batch-size, fewer --workers")
-    if what and error.strerror:
-        return StorageError(f"{what}: {error.strerror.lower()}; see that it is there and yours")
+        return RunError(_NO_MEMORY_MESSAGE)
+    if path and error.strerror:
+        return StorageError(f"{path}: {error.strerror.lower()}; check that it exists and its owner")
     return None
 
 
-def _full(what: str) -> str:
-    if what:
-        return f"{what}: no space left on its disk; free some"
-    folder = _temporary()
-    if shutil.disk_usage(folder).free < LITTLE:
+def _describe_full_disk(path: str) -> str:
+    if path:
+        return f"{path}: no space left on its disk; free some"
+    folder = _temporary_folder()
+    if shutil.disk_usage(folder).free < ALMOST_FULL:
         return f"{folder}: no space left for temporary files; free some, or set TMPDIR"
-    return "no space left where this writes to; free some, or name another place"
+    return "no space left on the disk of the output; free some, or name another output"
 
 
-def _temporary() -> str:
-    """The folder for temporary files, as it is or as it was wished for."""
+def _temporary_folder() -> str:
+    """The folder for temporary files, in use or as configured."""
     return tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
 
 
-def _of_prefect(error: BaseException, text: str) -> VisionflowsError | None:
-    from visionflows.orchestration.preflight import unreachable
+def _translate_prefect(error: BaseException, text: str) -> VisionflowsError | None:
+    from visionflows.orchestration.server import unreachable
 
     httpx, prefect = sys.modules.get("httpx"), sys.modules.get("prefect.exceptions")
     if httpx and prefect:

@@ -1,11 +1,6 @@
-"""What the server hears of: a model that was promoted, a night that is unlike those before it.
+"""Events sent to the Prefect server: a model was promoted, a scoring run drifted.
 
-    visionflows models promote pets@20261123T081500123Z-1a2b3c4d
-    python -c 'from visionflows.orchestration import events; events.promote("pets", "store")'
-
-The event `visionflows.model.promoted` is what the score deployment waits for: it names the store,
-so that the model is looked for in no other one. What comes of `visionflows.run.drifted` is up to
-you.
+`visionflows.model.promoted` starts the score deployment; it names the store of the model.
 """
 
 from visionflows.errors import ServerError
@@ -20,16 +15,16 @@ DRIFTED = "visionflows.run.drifted"
 
 
 def promote(model: str, store: str, alias: str = "production", why: str = "") -> str:
-    """The name `pets@production`, which means `model` from now on; the server is told so.
+    """Point an alias at a model and send the event; `pets@production` is returned.
 
-    The history keeps who did so, or the flow run that this is called in, and why.
-    Raises ModelError where there is no such model, or its bundle is not whole, and ServerError
-    where the promotion stands but its server did not hear of it.
+    The history records who did it (a person or the current flow run) and why.
+    Raises ModelError if there is no such model or its artifact is damaged, and ServerError if the
+    promotion is done but the server did not receive the event.
     """
     name, version = registry.promote(model, store, alias, flow_run_id(), why)
     promoted = f"{name}@{alias}"
-    if server.is_named():  # else there is no server that could wait for it
-        _check(f"{name}@{version}", alias)
+    if server.is_configured():
+        _check_server(f"{name}@{version}", alias)
         from prefect.events import emit_event
 
         emit_event(
@@ -44,34 +39,33 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
 
 
 def emit_drift(run: RunResult) -> None:
-    """Tell the server what a scoring run warns of, where it is a flow run."""
-    if not (run.drift and run.drift.warnings and (id_ := flow_run_id())):
+    """Send the drift warnings of a scoring run, if it has any and is a flow run."""
+    if not (run.drift and run.drift.warnings and (run_id := flow_run_id())):
         return
     from prefect.events import emit_event
 
-    model = f"{run.model.name}@{run.model.version}"
-    warned = [finding for finding in run.drift.findings if finding.warns]
+    findings = [finding for finding in run.drift.findings if finding.warns]
     emit_event(
         DRIFTED,
         resource={
-            "prefect.resource.id": f"visionflows.run.{id_}",
+            "prefect.resource.id": f"visionflows.run.{run_id}",
             "prefect.resource.name": run.output,
         },
         payload={
             "output": run.output,
-            "model": model,
-            "night": run.drift.run_record,
+            "model": f"{run.model.name}@{run.model.version}",
+            "run": run.drift.run_record,
             "warnings": run.drift.warnings,
-            "quantities": [finding.quantity for finding in warned],
+            "quantities": [finding.quantity for finding in findings],
         },
     )
 
 
-def _check(model: str, alias: str) -> None:
+def _check_server(model: str, alias: str) -> None:
     try:
         server.check()
     except ServerError as error:
         raise ServerError(
-            f"{model}: promoted to {alias}, but the server did not hear of it, and starts nothing; "
-            f"promote it again once it answers ({error})"
+            f"{model}: promoted to {alias}, but the server did not receive the event, so no "
+            f"scoring starts; promote it again once the server answers ({error})"
         ) from error

@@ -1,19 +1,19 @@
-"""Whether there is a flow run, what it is called, and the output that is its own.
+"""The current flow run: whether there is one, its id, names and default output."""
 
-@flow(flow_run_name=run_name("score {input} with {model}"))
-"""
-
+import logging
 import secrets
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from visionflows.orchestration.url_redaction import public
+from visionflows.orchestration.url_redaction import redact
+
+log = logging.getLogger("visionflows.server")
 
 
 def in_run() -> bool:
-    """Whether this is called inside a flow run or task run. Prefect is not imported to know it."""
+    """Whether a flow run or task run is active; does not import Prefect."""
     context = sys.modules.get("prefect.context")
     return context is not None and bool(
         context.FlowRunContext.get() or context.TaskRunContext.get()
@@ -21,7 +21,7 @@ def in_run() -> bool:
 
 
 def flow_run_id() -> str:
-    """The id of the flow run that this is called in; empty where there is none."""
+    """The id of the current flow run; empty if there is none."""
     if not in_run():
         return ""
     from prefect.runtime import flow_run
@@ -30,25 +30,44 @@ def flow_run_id() -> str:
 
 
 def run_name(template: str) -> Callable[..., str]:
-    """What names a flow run or a task run by its parameters, without what is secret in them."""
+    """A function that names a flow run or task run by its parameters, with URLs redacted."""
 
     def name(parameters: dict[str, Any] | None = None) -> str:
-        if parameters is None:  # a flow's name is asked for without them
+        if parameters is None:  # Prefect passes them for a task run only
             from prefect.runtime import flow_run
 
             parameters = flow_run.parameters
-        return public(template.format(**parameters))
+        return redact(template.format(**parameters))
 
     return name
 
 
 def default_output(store: str) -> str:
-    """A place in the store that is this run's own; a flow run that is retried has the same."""
-    created, mark = datetime.now(UTC), secrets.token_hex(4)
+    """A new location in the store for a run's output; a retried flow run gets the same one."""
+    created, suffix = datetime.now(UTC), secrets.token_hex(4)
     if in_run():
         from prefect.context import FlowRunContext
 
         context = FlowRunContext.get()
         if context and context.flow_run and context.flow_run.created:
-            created, mark = context.flow_run.created, context.flow_run.id.hex[-8:]
-    return f"{store.rstrip('/')}/scores/{created:%Y%m%dT%H%M%SZ}-{mark}"
+            created, suffix = context.flow_run.created, context.flow_run.id.hex[-8:]
+    return f"{store.rstrip('/')}/scores/{created:%Y%m%dT%H%M%SZ}-{suffix}"
+
+
+def update_ui(name: str, update: Callable[[], object], warn: bool = True) -> bool:
+    """Send something to the Prefect UI; whether the server accepted it.
+
+    A server that is unavailable costs a warning, not the run.
+    """
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    try:
+        update()
+    except (httpx.HTTPError, PrefectException) as error:
+        if warn:  # the text of the error may hold a URL with secrets
+            log.warning(
+                "%s is not in the UI: the server is unavailable (%s)", name, type(error).__name__
+            )
+        return False
+    return True

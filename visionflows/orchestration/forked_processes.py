@@ -1,12 +1,12 @@
-"""Loader and decode processes, forked inside a run: they end with it, and leave its exit to it.
+"""Loader and decoder processes, forked in a run: they end with it, and run none of its exit calls.
 
-    from visionflows.orchestration import forks  # noqa: F401
+    from visionflows.orchestration import forked_processes  # noqa: F401
 
-A forked child has its parent's lock and standard output open. So the kernel is told to end it with
-the parent (Linux; elsewhere torch's workers look for their parent every five seconds).
+A forked child holds its parent's locks and output open, so the kernel kills it with the parent
+(Linux; elsewhere torch's workers check for their parent every five seconds).
 
-Prefect 3.8's services leave exit calls with `threading`. A fork resets those services, so in the
-child their calls fail an assertion, and torch's DataLoader takes the exit status for a crash.
+Prefect 3.8's services register exit calls with `threading`, which fail in a forked child; torch's
+DataLoader takes that exit status for a crash.
 """
 
 import ctypes
@@ -15,31 +15,32 @@ import signal
 import threading
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up before there is a fork
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up before any fork
 
-_parent, _by_main = 0, False
+_parent, _is_main_thread = 0, False
 
 
 def _remember_parent() -> None:
-    """Before a fork: who forks. The kernel's word for a parent is the thread that forked."""
-    global _parent, _by_main
-    _parent, _by_main = os.getpid(), threading.current_thread() is threading.main_thread()
+    """Before a fork. To the kernel, the parent is the thread that forks."""
+    global _parent, _is_main_thread
+    _parent = os.getpid()
+    _is_main_thread = threading.current_thread() is threading.main_thread()
 
 
 def end_with_parent() -> None:
-    """In a child that the main thread has forked: die when the parent does."""
-    if _PRCTL is None or not _by_main:
+    """In a child forked by the main thread: die when the parent does."""
+    if _PRCTL is None or not _is_main_thread:
         return
     _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != _parent:  # it has died before we asked
+    if os.getppid() != _parent:  # it died before the call
         os._exit(1)
 
 
-def forget_exit_calls() -> None:
-    """Drop the exit calls that a forked child has from its parent; they are the parent's."""
+def drop_exit_calls() -> None:
+    """Drop the parent's exit calls in a forked child."""
     calls: list[object] = vars(threading)["_threading_atexits"]
     calls.clear()
 
 
 os.register_at_fork(before=_remember_parent, after_in_child=end_with_parent)
-os.register_at_fork(after_in_child=forget_exit_calls)
+os.register_at_fork(after_in_child=drop_exit_calls)

@@ -1,8 +1,4 @@
-"""How the log of a run reads: the steps' own lines at INFO, and a failure as one line.
-
-log_to_run()                                         # when a flow run starts
-log_to_terminal()                                    # on the command line
-"""
+"""Logging: the steps' lines at INFO, and an expected failure as one line."""
 
 import logging
 import sys
@@ -10,7 +6,7 @@ import warnings
 
 from visionflows.errors import VisionflowsError
 from visionflows.orchestration.flow_runs import in_run
-from visionflows.orchestration.url_redaction import public
+from visionflows.orchestration.url_redaction import redact
 
 _PREFECT_ENGINES = (
     *("prefect.flow_runs", "prefect.task_runs"),
@@ -18,19 +14,19 @@ _PREFECT_ENGINES = (
 )
 
 
-class Public(logging.Filter):
-    """Cuts from every line what is secret in a URL."""
+class RedactURLs(logging.Filter):
+    """Redacts the secrets of URLs in every line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = public(record.getMessage()), ()
+        record.msg, record.args = redact(record.getMessage()), ()
         return True
 
 
-class OneLine(logging.Filter):
-    """Prefect logs an exception with its traceback, once a task and once more for its flow.
+class OneLineErrors(logging.Filter):
+    """Logs a VisionflowsError as one line, once.
 
-    An error of ours is one line that says what to do, and is said once. What nobody expected
-    keeps its traceback.
+    Prefect logs an exception with its traceback, for the task and again for its flow. An unexpected
+    error keeps its traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -44,10 +40,10 @@ class OneLine(logging.Filter):
         return True
 
 
-class ToRun(logging.Handler):
-    """Hands the steps' lines to the run's log in the server, while there is a run.
+class RunLogHandler(logging.Handler):
+    """Sends the steps' lines to the server's log of the current run.
 
-    What Prefect shows on its console they reach by themselves, as any library's lines.
+    Prefect's console shows them already, as it shows those of any library.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,29 +56,29 @@ class ToRun(logging.Handler):
 
 def log_to_run() -> None:
     """Send the steps' lines to the run's log in the Prefect UI; called when a flow run starts."""
-    ours = logging.getLogger("visionflows")
-    ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole URLs, with their tokens
-    if not any(isinstance(handler, ToRun) for handler in ours.handlers):
-        ours.addHandler(ToRun())
-        ours.handlers[-1].addFilter(Public())
+    logger = logging.getLogger("visionflows")
+    logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs with their tokens
+    if not any(isinstance(handler, RunLogHandler) for handler in logger.handlers):
+        logger.addHandler(RunLogHandler())
+        logger.handlers[-1].addFilter(RedactURLs())
     for name in _PREFECT_ENGINES:
-        logger = logging.getLogger(name)
-        if not any(isinstance(filter_, OneLine) for filter_ in logger.filters):
-            logger.addFilter(OneLine())
-            logger.addFilter(Public())
+        engine = logging.getLogger(name)
+        if not any(isinstance(filter_, OneLineErrors) for filter_ in engine.filters):
+            engine.addFilter(OneLineErrors())
+            engine.addFilter(RedactURLs())
 
 
 def log_to_terminal(debug: bool = False) -> None:
-    """Show the steps' lines on stderr as they are; Prefect's own only where something is wrong."""
-    ours = logging.getLogger("visionflows")
+    """Show the steps' lines on stderr; Prefect's own lines only for warnings and errors."""
+    logger = logging.getLogger("visionflows")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.set_name("visionflows.terminal")
-    handler.addFilter(Public())
-    ours.addHandler(handler)
-    ours.setLevel(logging.DEBUG if debug else logging.INFO)
-    ours.propagate = False
-    if not debug:  # what a library has deprecated is no news to who sorts photos
-        for kind in (FutureWarning, DeprecationWarning):
-            warnings.simplefilter("ignore", kind)
+    handler.addFilter(RedactURLs())
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+    if not debug:
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category)

@@ -1,16 +1,16 @@
-"""Tell others that a run failed or crashed: an event on the server, and a webhook if one is set.
+"""Report a failed or crashed run: an event on the server, and a webhook if one is set.
 
-@flow(on_failure=[report_failure], on_crashed=[report_failure])
+    @flow(on_failure=[report_failure], on_crashed=[report_failure])
 
-VISIONFLOWS_WEBHOOK is a URL that takes a POST of JSON, such as a chat's incoming webhook: `text`
-is the line to show, the other keys say which run it was. Set it where the worker runs.
+VISIONFLOWS_WEBHOOK is a URL that accepts a POST of JSON, such as a chat's incoming webhook: `text`
+is the line to show, the other keys identify the run. Set it for the worker.
 """
 
 import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from visionflows.orchestration.url_redaction import public
+from visionflows.orchestration.url_redaction import redact
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -25,40 +25,44 @@ EVENT = "visionflows.run.failed"
 def report_failure(
     flow: "Flow[..., Any] | StoredFlow", flow_run: "FlowRun", state: "State[Any]"
 ) -> None:
-    """Emit visionflows.run.failed and call the webhook; a webhook that fails is only logged."""
+    """Emit visionflows.run.failed and call the webhook; a failing webhook is only logged."""
     from prefect.events import emit_event
 
-    if flow_run.parent_task_run_id:  # the run that this one is a part of will tell
+    if flow_run.parent_task_run_id:  # its parent run reports
         return
-    words = words_of(flow.name, flow_run.name, str(flow_run.id), state.name or "", state.message)
-    emit_event(EVENT, resource=resource_of(words), payload=words)
-    call(words)
+    payload = make_payload(
+        flow.name, flow_run.name, str(flow_run.id), state.name or "", state.message
+    )
+    emit_event(EVENT, resource=make_resource(payload), payload=payload)
+    call_webhook(payload)
 
 
-def words_of(flow: str, run: str, run_id: str, state: str, message: str | None) -> dict[str, str]:
-    """What is told of a run, as the event's payload and the webhook's keys."""
-    said = public((message or "").strip())
-    return {"flow": flow, "run": public(run), "run_id": run_id, "state": state, "message": said}
+def make_payload(
+    flow: str, run: str, run_id: str, state: str, message: str | None
+) -> dict[str, str]:
+    """The payload of the event and of the webhook."""
+    message = redact((message or "").strip())
+    return {"flow": flow, "run": redact(run), "run_id": run_id, "state": state, "message": message}
 
 
-def resource_of(words: dict[str, str]) -> dict[str, str]:
-    """What the event is about."""
+def make_resource(payload: dict[str, str]) -> dict[str, str]:
+    """The resource of the event."""
     return {
-        "prefect.resource.id": f"visionflows.run.{words['run_id']}",
-        "prefect.resource.name": words["run"],
+        "prefect.resource.id": f"visionflows.run.{payload['run_id']}",
+        "prefect.resource.name": payload["run"],
     }
 
 
-def call(words: dict[str, str], patience: float = 10.0) -> None:
-    """POST these words to VISIONFLOWS_WEBHOOK, if it is set; that it failed is only logged."""
+def call_webhook(payload: dict[str, str], timeout: float = 10.0) -> None:
+    """POST the payload to VISIONFLOWS_WEBHOOK, if it is set; a failure is only logged."""
     import httpx
 
     url = os.environ.get("VISIONFLOWS_WEBHOOK")
     if not url:
         return
-    body = {"text": f"{words['run']}: {words['state']}: {words['message']}", **words}
+    body = {"text": f"{payload['run']}: {payload['state']}: {payload['message']}", **payload}
     try:
-        httpx.post(url, json=body, timeout=patience).raise_for_status()
+        httpx.post(url, json=body, timeout=timeout).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        kind = type(error).__name__  # its text may hold the URL, which is a secret
-        log.warning("VISIONFLOWS_WEBHOOK could not be told (%s)", kind)
+        # The text of the error may hold the URL, which is a secret.
+        log.warning("VISIONFLOWS_WEBHOOK: not sent (%s)", type(error).__name__)

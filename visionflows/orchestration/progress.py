@@ -1,9 +1,7 @@
-"""How far a run is: a bar where a person is watching, and in a flow run a progress artifact.
-
-A server that is away misses it for a while; the run goes on.
+"""Progress of a run: a bar on a terminal, and in a flow run a Prefect progress artifact.
 
 with Progress("scoring", total=1001) as progress:
-    progress.add(16)
+    progress.advance(16)
 """
 
 import functools
@@ -16,25 +14,23 @@ from uuid import UUID
 from rich import progress as rich_progress
 from rich.console import Console
 
-from visionflows.orchestration.best_effort import shown
-from visionflows.orchestration.flow_runs import in_run
+from visionflows.orchestration.flow_runs import in_run, update_ui
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
 
-# Between two updates of the artifact, so that a server has as many of a run of hours as of minutes.
-EVERY, STEP = 5.0, 0.01  # seconds, and a share of the whole
-# A server that is away is asked twice, and then left alone for so long: the work does not wait.
-RETRIES, QUIET = 1, 300.0  # seconds
+# Between two updates of the artifact, so that a long run sends no more of them than a short one.
+INTERVAL, STEP = 5.0, 0.01  # seconds, and a fraction of the total
+# After a failed update the server is left alone for a while, so that the work does not wait.
+RETRIES, PAUSE = 1, 300.0  # retries of an update, and seconds
 
 
 class Progress:
-    """Steps of a total, as far as it is known. Shares and steps may be mixed; neither goes back,
-    unless the total grows."""
+    """Steps done of a total. The fraction never decreases, unless the total grows."""
 
-    def __init__(self, what: str, total: int):
-        self.what, self.total, self.done = what, max(total, 1), 0.0
-        self._in_run, self._away = in_run(), False
+    def __init__(self, name: str, total: int):
+        self.name, self.total, self.done = name, max(total, 1), 0.0
+        self._in_run, self._has_failed = in_run(), False
         self._artifact: UUID | None = None
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
@@ -43,8 +39,8 @@ class Progress:
             disable=not sys.stderr.isatty(),
             transient=True,
         )
-        self._line = self._bar.add_task(what, total=self.total)
-        self._tell(0.0)
+        self._line = self._bar.add_task(name, total=self.total)
+        self._send(0.0)
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -58,54 +54,55 @@ class Progress:
     ) -> None:
         self._bar.stop()
         if kind is None:
-            self._tell(1.0)
+            self._send(1.0)
 
     def set_total(self, total: int) -> None:
-        """There are so many in all, as is known by now."""
+        """Change the total, which grows while files are still being listed."""
         self.total = max(total, 1)
         self._bar.update(self._line, total=self.total)
 
     def advance(self, steps: int) -> None:
-        """So many more are done."""
+        """Count steps as done."""
         self.update((self.done + steps) / self.total)
 
-    def update(self, share: float, line: str = "") -> None:
-        """This share of the whole is done, 0 to 1."""
-        self.done = max(self.done, share * self.total)
-        self._bar.update(self._line, completed=self.done, description=line or self.what)
-        moved = abs(share - self._told_share) >= STEP
-        if moved and time.monotonic() - self._told >= EVERY:
-            self._tell(share)
+    def update(self, fraction: float, description: str = "") -> None:
+        """Set the fraction that is done, 0 to 1."""
+        self.done = max(self.done, fraction * self.total)
+        self._bar.update(self._line, completed=self.done, description=description or self.name)
+        has_moved = abs(fraction - self._sent_fraction) >= STEP
+        if has_moved and time.monotonic() - self._sent_at >= INTERVAL:
+            self._send(fraction)
 
-    def _tell(self, share: float) -> None:
-        self._told, self._told_share = time.monotonic(), share
+    def _send(self, fraction: float) -> None:
+        self._sent_at, self._sent_fraction = time.monotonic(), fraction
         if not self._in_run:
             return
-        if not shown(f"the progress of {self.what}", lambda: self._show(share), not self._away):
-            self._told, self._away = time.monotonic() + QUIET, True
+        warn = not self._has_failed
+        if not update_ui(f"the progress of {self.name}", lambda: self._upsert(fraction), warn):
+            self._sent_at, self._has_failed = time.monotonic() + PAUSE, True
 
     @functools.cached_property
-    def _impatient(self) -> "Settings":
-        """Prefect's settings as they are, but for few retries; a tenth of a second to make."""
+    def _settings(self) -> "Settings":
+        """Prefect's settings with few retries; they take a tenth of a second to make."""
         from prefect.settings import get_current_settings
 
         return get_current_settings().copy_with_update({"client.max_retries": RETRIES})
 
-    def _show(self, share: float) -> None:
+    def _upsert(self, fraction: float) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
         from prefect.context import SettingsContext, get_settings_context
 
-        percent = round(100 * min(share, 1.0), 1)
-        with SettingsContext(profile=get_settings_context().profile, settings=self._impatient):
+        percent = round(100 * min(fraction, 1.0), 1)
+        with SettingsContext(profile=get_settings_context().profile, settings=self._settings):
             if self._artifact:
                 update_progress_artifact(self._artifact, progress=percent)
                 return
-            made: Any = create_progress_artifact(percent, description=self.what)
-            self._artifact = UUID(str(made))  # no coroutine: not in one
+            made: Any = create_progress_artifact(percent, description=self.name)
+            self._artifact = UUID(str(made))  # no coroutine outside an event loop
 
 
 class _Rate(rich_progress.ProgressColumn):
-    """Steps a second, where the steps are many."""
+    """Steps a second, if there is more than one step."""
 
     def render(self, task: rich_progress.Task) -> str:
         speed = task.finished_speed or task.speed

@@ -1,51 +1,121 @@
-"""The Prefect server that runs are told to, if one is named.
+"""The Prefect server that is configured, if any.
 
-if server.is_named():              # by PREFECT_API_URL, or by a profile
-    server.check()                 # … and answers
+if server.is_configured():     # by PREFECT_API_URL, or by a profile
+    server.check()             # raises ServerError if it does not answer
 """
 
 import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from visionflows.orchestration import preflight
+from visionflows.errors import ServerError
+from visionflows.orchestration.preflight import bypass_proxies
+from visionflows.orchestration.url_redaction import redact
 
-# What in these files may name a server, as Prefect reads them: prefect.settings.sources.
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 10.0  # seconds for the server to answer
+# Files that Prefect reads settings from, and a word in those with any: prefect.settings.sources.
 _SETTINGS = {"prefect.toml": "", "pyproject.toml": "tool.prefect", ".env": "PREFECT_"}
 _VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 
 
-def is_named() -> bool:
-    """Whether a server is named, by the environment or by Prefect's active profile.
+def is_configured() -> bool:
+    """Whether the environment or Prefect's active profile names a server.
 
-    Importing Prefect takes seconds; so it is asked only where something may have named one.
+    Importing Prefect takes seconds, so its settings are read only if something may name one.
     """
-    return bool(_url()) if "prefect.settings" in sys.modules or _may_be_named() else False
+    return bool(url()) if "prefect.settings" in sys.modules or _has_settings() else False
 
 
 def check() -> None:
-    """Nothing, if the named server answers. Raises ServerError within seconds if it does not."""
-    preflight.loopback_past_proxies()
-    preflight.server_answers()
+    """Check that the configured server answers. Raises ServerError within seconds if not."""
+    bypass_proxies()
+    read_version()
 
 
-def _url() -> str:
-    from prefect.settings import PREFECT_API_URL
+def url() -> str:
+    """The API of the configured server; empty if there is none."""
+    from prefect.settings import get_current_settings
 
-    return (PREFECT_API_URL.value() or "").rstrip("/")
+    return (get_current_settings().api.url or "").rstrip("/")
 
 
-def _may_be_named() -> bool:
+def read_version() -> str:
+    """The version of the configured server; empty if none is configured.
+
+    Raises ServerError if it does not answer, asks for a password, or is no Prefect server.
+    """
+    import httpx
+
+    if not url():
+        return ""
+    try:
+        with _client() as client:
+            answer = client.get("/admin/version")
+            if answer.status_code == 404:  # Prefect Cloud has no such page
+                answer = client.get("/health")
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise unreachable(str(error) or type(error).__name__) from error
+    if answer.status_code in (401, 403):
+        raise ServerError(
+            f"{_setting()}: the password is missing or wrong; set "
+            "PREFECT_API_AUTH_STRING=admin:<the password>"
+        )
+    if answer.status_code != 200 or "json" not in answer.headers.get("content-type", ""):
+        raise ServerError(
+            f"{_setting()}: this is no Prefect API (HTTP {answer.status_code}); correct "
+            "PREFECT_API_URL: it ends in /api"
+        )
+    return str(answer.json())
+
+
+def unreachable(reason: str) -> ServerError:
+    """The error for a configured server that does not answer."""
+    return ServerError(
+        f"{_setting()} cannot be reached: no server answers there ({reason}); start it "
+        "(`visionflows up`), or correct or unset PREFECT_API_URL"
+    )
+
+
+def _has_settings() -> bool:
     if any(os.environ.get(name) for name in _VARIABLES):
         return True
-    if any(word in _text(Path(name)) for name, word in _SETTINGS.items() if Path(name).is_file()):
+    if any(word in _read(Path(name)) for name, word in _SETTINGS.items() if Path(name).is_file()):
         return True
     home = os.environ.get("PREFECT_HOME") or os.path.expanduser("~/.prefect")
     return os.path.exists(os.path.join(home, "profiles.toml"))
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> str:
     with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace")
     return ""
+
+
+def _setting() -> str:
+    return f"PREFECT_API_URL={redact(url())}"
+
+
+def _client() -> "httpx.Client":
+    """A client with the credentials and certificates of Prefect's settings."""
+    import ssl
+
+    import httpx
+    from prefect.settings import get_current_settings
+
+    api = get_current_settings().api
+    headers = dict(get_current_settings().client.custom_headers)
+    auth = None
+    if api.auth_string:
+        user, _, password = api.auth_string.get_secret_value().partition(":")
+        auth = httpx.BasicAuth(user, password)
+    elif api.key:
+        headers["Authorization"] = f"Bearer {api.key.get_secret_value()}"
+    verify: ssl.SSLContext | bool = not api.tls_insecure_skip_verify
+    if verify and api.ssl_cert_file:
+        verify = ssl.create_default_context(cafile=api.ssl_cert_file)
+    return httpx.Client(base_url=url(), auth=auth, headers=headers, verify=verify, timeout=TIMEOUT)

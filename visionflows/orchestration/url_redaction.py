@@ -1,12 +1,12 @@
-"""URLs as anybody may see them: without user, password and what signs them.
+"""Redact user, password and signature in URLs.
 
-    public("https://me:secret@host/pets.tgz?X-Amz-Signature=…: not found")
+    redact("https://me:secret@host/pets.tgz?X-Amz-Signature=…: not found")
                                                     # https://host/pets.tgz?…: not found
-    whole(hidden("https://me:secret@host/pets.tgz"))                   # as it was given
+    reveal(hide("https://me:secret@host/pets.tgz"))                    # as it was given
 
-A flow run's parameters are kept by the server for all to see. So a flow that is called with such a
-URL is told of the public one, and asks here for the whole: that never leaves this process. What a
-person has typed into the server's own form or deployment is there as it was typed.
+The Prefect server stores the parameters of a flow run for all to see, so a flow is called with
+redacted URLs and reveals them in the same process. A URL typed into the server's own form or a
+deployment is stored as it was typed.
 """
 
 import re
@@ -16,29 +16,29 @@ from visionflows.datasets.download import public_url
 
 T = TypeVar("T")
 
-# A place's name (s3://, file://) holds no secret, and a key may have any character.
+# s3:// and file:// URIs hold no secret, and a key may have any character.
 _URL = re.compile(r"\b(?!s3:|file:)[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
-_whole: dict[str, str] = {}
+_hidden: dict[str, str] = {}
 
 
-def public(text: str) -> str:
-    """The text, of every URL in it what is no secret."""
-    return _URL.sub(_cut, text)
+def redact(text: str) -> str:
+    """The text, with every URL in it redacted."""
+    return _URL.sub(_redact_url, text)
 
 
-def hidden(value: T) -> T:
-    """The public form of what is a text with secrets in it; anything else as it is."""
-    if not isinstance(value, str) or (told := public(value)) == value:
+def hide(value: T) -> T:
+    """The redacted form of a text with secrets; any other value unchanged."""
+    if not isinstance(value, str) or (redacted := redact(value)) == value:
         return value
-    _whole[told] = value
-    return told  # type: ignore[return-value]  # a text for a text
+    _hidden[redacted] = value
+    return redacted  # type: ignore[return-value]  # str for str
 
 
-def whole(value: T) -> T:
-    """What `hidden` was given for this; anything else as it is."""
-    return _whole.get(value, value) if isinstance(value, str) else value  # type: ignore[return-value]
+def reveal(value: T) -> T:
+    """The value that `hide` was called with; any other value unchanged."""
+    return _hidden.get(value, value) if isinstance(value, str) else value  # type: ignore[return-value]
 
 
-def _cut(found: re.Match[str]) -> str:
+def _redact_url(found: re.Match[str]) -> str:
     url = found[0].rstrip(".,:;!)]")
     return public_url(url) + found[0][len(url) :]

@@ -1,7 +1,7 @@
-"""Where the server listens, and by what names it is asked for.
+"""The address of the server: a free port, and its URLs.
 
 port = free_port("127.0.0.1", 4200)
-shown("0.0.0.0", port)           # http://this-machine:4200
+public_url("0.0.0.0", port)           # http://this-machine:4200
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from visionflows.serve.settings import UpError
 
 
 def free_port(host: str, port: int) -> int:
-    """A port that nothing listens on: this one, or any where it is 0. Raises UpError if taken."""
+    """The port, or any free one if it is 0. Raises UpError if it is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -23,25 +23,25 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise UpError(
-                f"{host}:{port}: {_occupant(host, port, error)}; stop that, or give another "
-                "--port (0: any free one)"
+                f"{host}:{port}: {_describe_conflict(host, port, error)}; stop that, or give "
+                "another --port (0: any free one)"
             ) from error
         return int(probe.getsockname()[1])
 
 
-def local(host: str, port: int) -> str:
-    """The URL by which this machine itself reaches the server."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{_bracketed(reached)}:{port}"
+def local_url(host: str, port: int) -> str:
+    """The URL by which this machine reaches the server."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{_bracket(reachable)}:{port}"
 
 
-def shown(host: str, port: int) -> str:
-    """The URL that people are told."""
-    return f"http://{_bracketed(socket.gethostname() if is_any(host) else host)}:{port}"
+def public_url(host: str, port: int) -> str:
+    """The URL to show to people."""
+    return f"http://{_bracket(socket.gethostname() if is_any(host) else host)}:{port}"
 
 
 def is_any(host: str) -> bool:
-    """Whether it stands for every address of this machine."""
+    """Whether it means every address of this machine."""
     return host in ("0.0.0.0", "::")
 
 
@@ -52,15 +52,15 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _occupant(host: str, port: int, error: OSError) -> str:
+def _describe_conflict(host: str, port: int, error: OSError) -> str:
     if error.errno != errno.EADDRINUSE:
-        return f"cannot be listened on ({error.strerror})"
+        return f"cannot listen ({error.strerror})"
     with contextlib.suppress(httpx.HTTPError):
-        answer = httpx.get(f"http://{_bracketed(host)}:{port}/api/health", timeout=2)
+        answer = httpx.get(f"http://{_bracket(host)}:{port}/api/health", timeout=2)
         if answer.status_code in (200, 401):
-            return "a Prefect server runs there already"
+            return "a Prefect server is running there already"
     return "another program listens there already"
 
 
-def _bracketed(host: str) -> str:
+def _bracket(host: str) -> str:
     return f"[{host}]" if ":" in host else host

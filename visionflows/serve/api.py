@@ -1,6 +1,6 @@
-"""The server's API, as `up` itself calls it: without importing Prefect.
+"""A client of the Prefect server's API that does not import Prefect.
 
-with api(env) as server:
+with api_client(env) as server:
     server.post("/flow_runs/filter", json={}).json()
 """
 
@@ -14,8 +14,8 @@ import httpx
 from visionflows.serve.settings import USER
 
 
-class _Patient(httpx.HTTPTransport):
-    """Asks again where the server says 503: its SQLite is locked for a moment, as under load."""
+class _RetryTransport(httpx.HTTPTransport):
+    """Retries a 503: under load, the server's SQLite is locked for a moment."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         for pause in (0.2, 0.5, 1.0):
@@ -28,19 +28,19 @@ class _Patient(httpx.HTTPTransport):
 
 
 @contextlib.contextmanager
-def api(env: Mapping[str, str], timeout: float = 5.0) -> Iterator[httpx.Client]:
-    """A client of the server that `env` names, with its password and a token for changes.
+def api_client(env: Mapping[str, str], timeout: float = 5.0) -> Iterator[httpx.Client]:
+    """A client of the server in `env`, with its password and a CSRF token.
 
-    Raises httpx.HTTPError where the server does not answer.
+    Raises httpx.HTTPError if the server does not answer.
     """
     _, _, password = env.get("PREFECT_API_AUTH_STRING", "").partition(":")
     auth = (USER, password) if password else None
-    url, me = env["PREFECT_API_URL"], str(uuid.uuid4())
-    patient = _Patient()  # a transport of one's own asks no proxy either
-    with httpx.Client(base_url=url, auth=auth, timeout=timeout, transport=patient) as client:
-        token = client.get("/csrf-token", params={"client": me})
-        if token.status_code != 422:  # 422: a server without that protection
+    url, client_id = env["PREFECT_API_URL"], str(uuid.uuid4())
+    transport = _RetryTransport()  # an explicit transport uses no proxy
+    with httpx.Client(base_url=url, auth=auth, timeout=timeout, transport=transport) as client:
+        token = client.get("/csrf-token", params={"client": client_id})
+        if token.status_code != 422:  # 422: the server has CSRF protection disabled
             token.raise_for_status()
             client.headers["Prefect-Csrf-Token"] = token.json()["token"]
-            client.headers["Prefect-Csrf-Client"] = me
+            client.headers["Prefect-Csrf-Client"] = client_id
         yield client

@@ -1,12 +1,12 @@
-"""Long-running programs of ours: started with a log each, and stopped with all that they started.
+"""Start programs with a log each, and stop them with all their descendants.
 
-    with Children(Path("logs")) as children:
+    with ChildProcesses(Path("logs")) as children:
         children.start("server", [sys.executable, "-m", "prefect", "server", "start"], env)
-        children.exited()        # the names of those that have ended by themselves
+        children.exited()        # the names of those that have exited
 
-Prefect's worker and its runs start programs of their own, in sessions of their own. On Linux this
-process therefore becomes the reaper of its orphans, and the table of processes tells who descends
-from whom: nothing stays behind. What we start also looks after its parent (`end_with_parent`).
+Prefect's worker starts its runs in sessions of their own. On Linux this process therefore adopts
+orphaned descendants, and the process table gives the descendants. Programs of ours also watch their
+parent (`end_with_parent`).
 """
 
 import contextlib
@@ -19,18 +19,18 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-UP = "VISIONFLOWS_UP"  # set for all that `visionflows up` starts
+UP = "VISIONFLOWS_UP"  # set for all processes of `visionflows up`
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
-class Children:
-    """Programs by name, in the order they were started; they are stopped in the reverse order."""
+class ChildProcesses:
+    """Running programs by name; leaving the context stops them in reverse order."""
 
     def __init__(self, logs: Path, patience: float = 3.0):
         self.logs, self.patience = logs, patience
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> "Children":
+    def __enter__(self) -> "ChildProcesses":
         self.logs.mkdir(parents=True, exist_ok=True)
         adopt_orphans()
         return self
@@ -45,11 +45,11 @@ class Children:
             self.stop(name)
 
     def log(self, name: str) -> Path:
-        """Where a program's output goes; what it said last time is kept beside it."""
+        """The log of a program; its previous log has the suffix .log.1."""
         return self.logs / f"{name}.log"
 
     def start(self, name: str, command: list[str], env: dict[str, str]) -> None:
-        """Start a program in a session of its own, so that Ctrl-C reaches only us."""
+        """Start a program in a new session, so that Ctrl-C reaches only this process."""
         log = self.log(name)
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
@@ -64,67 +64,74 @@ class Children:
             )
 
     def exited(self) -> list[str]:
-        """The programs that have ended without being told to."""
+        """The names of the programs that have exited."""
         return [name for name, child in self.running.items() if child.poll() is not None]
 
     def stop(self, name: str, patience: float = 0.0) -> set[int]:
-        """End a program and its descendants, whose ids are returned: asked first, then made to."""
+        """Terminate a program and its descendants, then kill them; their ids are returned."""
         child = self.running.pop(name)
         family = {child.pid, *descendants(child.pid)}
         _send(signal.SIGTERM, {child.pid})
-        time.sleep(0.5)  # a worker that was asked takes no new run; then its runs are asked
+        time.sleep(0.5)  # the worker accepts no new run; then its runs are terminated
         _send(signal.SIGTERM, family - {child.pid})
-        if not _gone(family, patience or self.patience, child):
+        if not _wait_gone(family, patience or self.patience, child):
             family |= {pid for one in family for pid in descendants(one)}
             _send(signal.SIGKILL, family)
-            _gone(family, 1, child)
+            _wait_gone(family, 1, child)
         return family
 
 
-def end_all(patience: float) -> None:
-    """End every descendant of this process: asked first, after so many seconds made to."""
+def last_line(log: Path, event: str) -> str:
+    """A message about a program that failed, with the last line of its log."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{event}: {lines[-1] if lines else 'it printed nothing'} (log: {log})"
+
+
+def end_descendants(patience: float) -> None:
+    """Terminate every descendant of this process; kill them after `patience` seconds."""
     family = descendants(os.getpid())
     _send(signal.SIGTERM, family)
-    if not _gone(family, patience):
+    if not _wait_gone(family, patience):
         family = descendants(os.getpid())
         _send(signal.SIGKILL, family)
-        _gone(family, 1)
+        _wait_gone(family, 1)
 
 
 def end_with_parent(patience: float) -> None:
-    """End this process soon after the one that started it, even where that one is killed.
+    """Terminate this process when its parent has ended; kill it after `patience` seconds.
 
-    It is asked by SIGTERM, and after so many seconds made to. A thread looks twice a second:
-    PR_SET_PDEATHSIG would tell of the end of the thread that started us, and only on Linux.
+    A thread polls twice a second: PR_SET_PDEATHSIG reports the end of the thread that started us,
+    and only on Linux.
     """
     parent = os.getppid()
 
-    def look() -> None:
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(patience)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes that descend from one."""
+    """The ids of all processes below one."""
     children: dict[int, list[int]] = {}
     for child, parent in _processes():
         children.setdefault(parent, []).append(child)
     found: set[int] = set()
-    left = [pid]
-    while left:
-        mine = children.get(left.pop(), [])
-        found.update(mine)
-        left += mine
+    pending = [pid]
+    while pending:
+        below = children.get(pending.pop(), [])
+        found.update(below)
+        pending += below
     return found
 
 
 def _processes() -> list[tuple[int, int]]:
-    """Every process and its parent: as /proc has them, elsewhere as `ps` does."""
+    """Every process and its parent, from /proc or `ps`."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -139,7 +146,7 @@ def _processes() -> list[tuple[int, int]]:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends, where the system can (Linux)."""
+    """Become the parent of orphaned descendants, where the system can (Linux)."""
     with contextlib.suppress(OSError, AttributeError):  # no prctl elsewhere
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -150,10 +157,12 @@ def _send(number: int, pids: set[int]) -> None:
             os.kill(pid, number)
 
 
-def _gone(family: set[int], seconds: float, child: subprocess.Popen[bytes] | None = None) -> bool:
-    """Whether all of them have ended within so many seconds."""
+def _wait_gone(
+    family: set[int], seconds: float, child: subprocess.Popen[bytes] | None = None
+) -> bool:
+    """Whether all of them end within so many seconds."""
     deadline = time.monotonic() + seconds
-    while (child and child.poll() is None) or _alive(family):
+    while (child and child.poll() is None) or any(map(_is_alive, family)):
         if time.monotonic() > deadline:
             return False
         _reap(family - {child.pid if child else 0})
@@ -161,16 +170,15 @@ def _gone(family: set[int], seconds: float, child: subprocess.Popen[bytes] | Non
     return True
 
 
-def _alive(pids: set[int]) -> bool:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 0)
-            return True
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
     return False
 
 
 def _reap(pids: set[int]) -> None:
-    """Let go of adopted orphans that have ended; they would stay zombies."""
+    """Reap adopted orphans that have ended; they would stay zombies."""
     for pid in pids:
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             os.waitpid(pid, os.WNOHANG)

@@ -1,7 +1,7 @@
-"""Runs that a stop cuts short, and nights that were missed.
+"""Mark runs that a stop interrupted, and cancel scheduled runs that were missed.
 
-cut_short(env, pids)             # after the worker was stopped, while the server still runs
-skip_missed(env)                 # before the worker starts
+mark_interrupted(env, pids)      # after the worker has stopped, while the server still runs
+cancel_missed(env)               # before the worker starts
 """
 
 import datetime
@@ -15,37 +15,39 @@ import httpx
 
 from visionflows.orchestration import notifications
 from visionflows.orchestration.heartbeat import TAG
-from visionflows.serve.api import api
+from visionflows.serve.api import api_client
 from visionflows.serve.settings import POOL
 
-_CUT = "`visionflows up` was stopped in the middle of it. Run it again; a scoring goes on."
-_MISSED = "Nothing ran at that time; the latest of the runs that were missed does its work."
-_PAGE = 200
+_INTERRUPTED = "`visionflows up` stopped during this run. Run it again; a scoring run resumes."
+_MISSED = "Nothing ran at the scheduled time; the latest missed run does the work."
+_PAGE_SIZE = 200
 
 
-def cut_short(env: Mapping[str, str], pids: set[int] | None = None) -> int:
-    """How many runs were marked Crashed: those of these processes, and what ran within them.
+def mark_interrupted(env: Mapping[str, str], pids: set[int] | None = None) -> int:
+    """Mark the runs of these processes, and their child runs, as crashed; how many is returned.
 
-    Without `pids`, those whose process is no more, as after a power cut. They would read Running
-    until their heartbeats are missed. Raises httpx.HTTPError.
+    Without `pids`, those whose process has ended, as after a power cut. Otherwise they would read
+    Running until their heartbeats are missed. Raises httpx.HTTPError.
     """
-    with api(env) as server:
-        alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
-        ours = _filter(server, {**alive, "work_pools": {"name": {"any_": [POOL]}}})
-        cut = [run for run in ours if _has_ended(run["infrastructure_pid"], pids)]
-        if cut:
-            within = {"parent_flow_run_id": {"any_": [run["id"] for run in cut]}}
-            cut += _filter(server, {**alive, **within})
-        for run in cut:
-            asked = run["state"]["type"] == "CANCELLING"
-            _set(server, run, "CANCELLED" if asked else "CRASHED", None if asked else _CUT)
-            if not asked and not run["parent_task_run_id"]:
-                _tell(server, run)
-    return len(cut)
+    with api_client(env) as server:
+        active = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        runs = _read_runs(server, active, work_pools={"name": {"any_": [POOL]}})
+        interrupted = [run for run in runs if _has_ended(run["infrastructure_pid"], pids)]
+        if interrupted:
+            parents = {"parent_flow_run_id": {"any_": [run["id"] for run in interrupted]}}
+            interrupted += _read_runs(server, {**active, **parents})
+        for run in interrupted:
+            if run["state"]["type"] == "CANCELLING":
+                _set_state(server, run, "CANCELLED", None)
+                continue
+            _set_state(server, run, "CRASHED", _INTERRUPTED)
+            if not run["parent_task_run_id"]:
+                _report_crash(server, run)
+    return len(interrupted)
 
 
 def _has_ended(pid: str | None, pids: set[int] | None) -> bool:
-    """A run without a process was handed to a worker that is no more."""
+    """Whether a run's process has ended; without a process, its worker has."""
     if not pid or not pid.isdecimal():
         return not pid
     if pids is not None:
@@ -59,61 +61,62 @@ def _has_ended(pid: str | None, pids: set[int] | None) -> bool:
     return False
 
 
-def _tell(server: httpx.Client, run: dict[str, Any]) -> None:
-    """As a hook of the run would have told; quickly, for this machine may be going down."""
+def _report_crash(server: httpx.Client, run: dict[str, Any]) -> None:
+    """Report the run as its hook would; briefly, since this machine may be shutting down."""
     flow = server.get(f"/flows/{run['flow_id']}").json()["name"]
-    words = notifications.words_of(flow, run["name"], run["id"], "Crashed", _CUT)
+    payload = notifications.make_payload(flow, run["name"], run["id"], "Crashed", _INTERRUPTED)
     event = {
         "id": str(uuid.uuid4()),
         "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
         "event": notifications.EVENT,
-        "resource": notifications.resource_of(words),
-        "payload": words,
+        "resource": notifications.make_resource(payload),
+        "payload": payload,
     }
     server.post("/events", json=[event]).raise_for_status()
-    notifications.call(words, patience=1)
+    notifications.call_webhook(payload, timeout=1)
 
 
-def skip_missed(env: Mapping[str, str]) -> int:
-    """How many scheduled runs were dropped because a later one, missed as well, does the same.
+def cancel_missed(env: Mapping[str, str]) -> int:
+    """Cancel missed runs that a later missed run repeats; how many is returned.
 
-    Three nights without a server are one run, not three in a row. It is about deployments with the
-    tag `visionflows`. Raises httpx.HTTPError.
+    After three nights without a server, one run does the work. Only deployments with the tag
+    `visionflows` are concerned. Raises httpx.HTTPError.
     """
-    now = datetime.datetime.now(datetime.UTC).isoformat()
-    with api(env, timeout=30) as server:
-        late = _filter(
-            server,
-            {
-                "state": {"type": {"any_": ["SCHEDULED"]}},
-                "expected_start_time": {"before_": now},
-                "tags": {"all_": ["auto-scheduled", TAG]},  # what others schedule is theirs
-            },
+    late = {
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"before_": datetime.datetime.now(datetime.UTC).isoformat()},
+        "tags": {"all_": ["auto-scheduled", TAG]},
+    }
+    latest: set[str] = set()
+    cancelled = 0
+    with api_client(env, timeout=30) as server:
+        runs = sorted(
+            _read_runs(server, late), key=lambda run: str(run["expected_start_time"]), reverse=True
         )
-        latest: set[str] = set()
-        dropped = 0
-        for run in sorted(late, key=lambda run: str(run["expected_start_time"]), reverse=True):
+        for run in runs:
             job = json.dumps([run["deployment_id"], run["parameters"]], sort_keys=True)
             if job in latest:
-                _set(server, run, "CANCELLED", _MISSED, name="Missed")
-                dropped += 1
+                _set_state(server, run, "CANCELLED", _MISSED, name="Missed")
+                cancelled += 1
             latest.add(job)
-    return dropped
+    return cancelled
 
 
-def _filter(server: httpx.Client, only: dict[str, Any]) -> list[dict[str, Any]]:
-    pools = {"work_pools": only.pop("work_pools")} if "work_pools" in only else {}
+def _read_runs(
+    server: httpx.Client, flow_runs: dict[str, Any], **filters: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """All flow runs that match the filters, page by page."""
     found: list[dict[str, Any]] = []
+    only = {"flow_runs": flow_runs, **filters, "limit": _PAGE_SIZE, "sort": "ID_DESC"}
     while True:
-        page = {"flow_runs": only, "limit": _PAGE, "offset": len(found), "sort": "ID_DESC", **pools}
-        answer = server.post("/flow_runs/filter", json=page)
-        answer.raise_for_status()
-        found += answer.json()
-        if len(answer.json()) < _PAGE:
+        answer = server.post("/flow_runs/filter", json={**only, "offset": len(found)})
+        page = answer.raise_for_status().json()
+        found += page
+        if len(page) < _PAGE_SIZE:
             return found
 
 
-def _set(
+def _set_state(
     server: httpx.Client, run: dict[str, Any], kind: str, message: str | None, name: str = ""
 ) -> None:
     state = {"type": kind, "name": name or kind.capitalize(), "message": message}

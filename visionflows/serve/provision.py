@@ -1,9 +1,9 @@
-"""What the server must hold beside the deployments: the one-job limit and the automations.
+"""Create what the deployments need on the server: the shared concurrency limit and automations.
 
     prefect work-pool create visionflows --type process
     prefect deploy --all --prefect-file deployments/prefect.yaml     # runs `provision` as its build
 
-Everything here can be applied again and changes nothing that is there already.
+Applying it again changes nothing.
 """
 
 import datetime
@@ -20,13 +20,12 @@ from prefect.exceptions import ObjectNotFound
 from visionflows.orchestration.heartbeat import HEARTBEAT, TAG
 
 LIMIT = "visionflows-gpu"
-DEAD_RULE = "visionflows: a run that fell silent has crashed"
+ZOMBIE_RULE = "visionflows: mark runs without heartbeats as crashed"
 SILENCE = datetime.timedelta(seconds=3 * HEARTBEAT)
-DEAD = (  # prefect.yaml knows a run that was marked by how this begins
-    "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring resumes where "
-    "it was."
+ZOMBIE_MESSAGE = (  # a rule of prefect.yaml matches its beginning
+    "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring run resumes."
 )
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+FINAL_STATES = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
 def provision(
@@ -34,30 +33,30 @@ def provision(
     jobs: int = 1,
     rules: list[dict[str, Any]] | None = None,
 ) -> dict[str, str]:
-    """What prefect.yaml may use as {{ visionflows.version }}; the server is made ready on the way.
+    """Create limit and automations; {{ visionflows.version }} of prefect.yaml is returned.
 
-    `deployments` ("score/score", …) share one global concurrency limit of `jobs` runs at a time.
-    Prefect's file can only give each deployment a limit of its own, so this reserves those that
-    do not exist yet, bound to the shared limit; `prefect deploy` then fills them in, and leaves
-    the limit they are bound to as long as their `concurrency_limit` in the file equals `jobs`.
+    `deployments` ("score/score", …) share one global concurrency limit of `jobs` runs. prefect.yaml
+    can only give each deployment its own limit, so this creates missing deployments bound to the
+    shared one. `prefect deploy` then fills them in, and keeps that limit as long as their
+    `concurrency_limit` equals `jobs`.
 
-    `rules` run a deployment on an event. Prefect's own `triggers:` delete their automations and
-    make them anew at every deploy: what was switched off in the UI would be on again, and an
-    event in between be missed. Each rule: name, description, deployment, expect, match, parameters.
+    `rules` run a deployment on an event. Each has name, description, deployment, expect, match and
+    parameters. Prefect's own `triggers:` would recreate their automations at every deploy: one
+    disabled in the UI would be enabled again, and events in between would be lost.
     """
     with get_client(sync_client=True) as client:
-        limit = _limit(client, jobs)
-        ids = {name: _bind(client, name, limit) for name in deployments}
+        limit = _create_limit(client, jobs)
+        ids = {name: _bind_deployment(client, name, limit) for name in deployments}
         for rule in rules or []:
             name = rule["deployment"]
-            found = ids[name] if name in ids else _reserve(client, name)
-            _apply_rule(client, _event_rule(**{**rule, "deployment": found}))
-        _apply_rule(client, _dead_rule())
+            deployment = ids[name] if name in ids else _create_deployment(client, name)
+            _apply_rule(client, _event_rule(**{**rule, "deployment": deployment}))
+        _apply_rule(client, zombie_rule())
     return {"version": metadata.version("visionflows")}
 
 
 def ensure_pool(name: str) -> None:
-    """Make a work pool of processes unless there is a pool of that name, whatever its kind."""
+    """Create a process work pool, unless a pool of any type has that name."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.workers.process import ProcessWorker
 
@@ -71,8 +70,8 @@ def ensure_pool(name: str) -> None:
             )
 
 
-def _limit(client: SyncPrefectClient, jobs: int) -> str:
-    """The id of the shared limit; how many it allows is set only when it is made."""
+def _create_limit(client: SyncPrefectClient, jobs: int) -> str:
+    """The id of the shared limit; `jobs` is set only when it is created."""
     try:
         limit = client.read_global_concurrency_limit_by_name(LIMIT)
     except ObjectNotFound:
@@ -81,19 +80,19 @@ def _limit(client: SyncPrefectClient, jobs: int) -> str:
     return str(limit.id)
 
 
-def _bind(client: SyncPrefectClient, full_name: str, limit: str) -> UUID:
-    """The id of a deployment that takes its turns from the shared limit; a new one is reserved."""
-    bound = {"global_concurrency_limit_id": limit}
-    deployment = _reserve(client, full_name, **bound)
-    now = client.read_deployment(deployment).global_concurrency_limit
-    if now is None or str(now.id) != limit:
-        where = {"id": str(deployment)}
-        client.request("PATCH", "/deployments/{id}", path_params=where, json=bound)
+def _bind_deployment(client: SyncPrefectClient, full_name: str, limit: str) -> UUID:
+    """The id of a deployment, bound to the shared limit and created if missing."""
+    fields = {"global_concurrency_limit_id": limit}
+    deployment = _create_deployment(client, full_name, **fields)
+    current = client.read_deployment(deployment).global_concurrency_limit
+    if current is None or str(current.id) != limit:
+        path = {"id": str(deployment)}
+        client.request("PATCH", "/deployments/{id}", path_params=path, json=fields)
     return deployment
 
 
-def _reserve(client: SyncPrefectClient, full_name: str, **fields: str) -> UUID:
-    """The id of a deployment, be it there or not: `prefect deploy` fills in one that is not."""
+def _create_deployment(client: SyncPrefectClient, full_name: str, **fields: str) -> UUID:
+    """The id of a deployment, created if missing; `prefect deploy` fills it in."""
     flow, _, name = full_name.partition("/")
     try:
         return client.read_deployment_by_name(full_name).id
@@ -103,16 +102,16 @@ def _reserve(client: SyncPrefectClient, full_name: str, **fields: str) -> UUID:
 
 
 def _apply_rule(client: SyncPrefectClient, rule: AutomationCore) -> None:
-    """Make an automation, or change the one of its name where it says something else."""
+    """Create an automation, or update the one of its name if it differs."""
     same_name = client.read_automations_by_name(rule.name)
     if not same_name:
         client.create_automation(rule)
-    elif _meaning(same_name[0]) != _meaning(rule):
+    elif _content(same_name[0]) != _content(rule):
         rule.enabled = same_name[0].enabled
         client.update_automation(same_name[0].id, rule)
 
 
-def _meaning(rule: AutomationCore) -> dict[str, Any]:
+def _content(rule: AutomationCore) -> dict[str, Any]:
     fields = rule.model_dump(include={"description", "trigger", "actions"})
     fields["trigger"].pop("id", None)
     return fields
@@ -135,16 +134,19 @@ def _event_rule(
     )
 
 
-def _dead_rule() -> AutomationCore:
-    """A run whose machine died cannot say so: silence after a heartbeat marks it crashed.
+def zombie_rule() -> AutomationCore:
+    """The automation that marks a run as crashed after three missed heartbeats.
 
-    The rule is the one of https://docs.prefect.io/v3/advanced/detect-zombie-flows, for the runs
-    that have our tag: others beat as often as they like (visionflows.orchestration.heartbeat).
+    From https://docs.prefect.io/v3/advanced/detect-zombie-flows, for runs with our tag: the
+    heartbeats of others have other intervals (visionflows.orchestration.heartbeat).
     """
     tag = f"prefect.tag.{TAG}"
     trigger = EventTrigger(
         after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDED)},
+        expect={
+            "prefect.flow-run.heartbeat",
+            *(f"prefect.flow-run.{state}" for state in FINAL_STATES),
+        },
         match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
         match_related=ResourceSpecification(
             {"prefect.resource.role": ["tag"], "prefect.resource.id": [tag]}
@@ -154,8 +156,8 @@ def _dead_rule() -> AutomationCore:
         threshold=1,
         within=SILENCE,
     )
-    told = "Its process or machine is gone; the next run into the same output resumes."
-    mark = {"type": "change-flow-run-state", "state": "CRASHED", "message": DEAD}
+    description = "Their process or machine is gone; the next run into the same output resumes."
+    crash = {"type": "change-flow-run-state", "state": "CRASHED", "message": ZOMBIE_MESSAGE}
     return AutomationCore.model_validate(
-        {"name": DEAD_RULE, "description": told, "trigger": trigger, "actions": [mark]}
+        {"name": ZOMBIE_RULE, "description": description, "trigger": trigger, "actions": [crash]}
     )

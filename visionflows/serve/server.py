@@ -1,9 +1,9 @@
-"""Prefect's server and UI, for their own pages alone, as `visionflows up` starts them.
+"""Prefect's server and UI, as `visionflows up` starts them: with a check of Host and Origin.
 
     python3 -P -m visionflows.serve.server 127.0.0.1 4200 [https://photos.example.com]
 
-`prefect server start` takes any Host and, from the websocket on, any Origin: a page that somebody
-looks at in the same browser could run jobs. Here both must be the server's own.
+`prefect server start` accepts any Host and, for websockets, any Origin, so that a page of another
+site could run jobs through a browser on this machine.
 """
 
 import contextlib
@@ -24,71 +24,71 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-_NAME = "asked by a name that is not this server's; `visionflows up --url` can give it another"
+_UNKNOWN_HOST = "unknown host name; add it with `visionflows up --url`"
 
 
-class Doors:
-    """An ASGI application that hands on only what was asked by its own name, by its own pages."""
+class HostCheck:
+    """ASGI middleware that accepts requests to allowed hosts from the server's own pages."""
 
     def __init__(self, app: "ASGIApp", host: str, url: str = ""):
-        self.app, self.any = app, is_any(host)
-        self.names = {_same(host), "localhost", "127.0.0.1", "::1"}
-        if self.any:
+        self.app, self.allows_addresses = app, is_any(host)
+        self.hosts = {_normalize(host), "localhost", "127.0.0.1", "::1"}
+        if self.allows_addresses:
             import socket
 
-            self.names |= {_same(socket.gethostname()), _same(socket.getfqdn())}
+            self.hosts |= {_normalize(socket.gethostname()), _normalize(socket.getfqdn())}
         if url:
-            self.names.add(_name(urlsplit(url).netloc))
+            self.hosts.add(_host_name(urlsplit(url).netloc))
         self.origin = urlsplit(url).netloc.lower()
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Answer 400 to another Host and 403 to another Origin; everything else is Prefect's."""
+        """Answer 400 to an unknown Host and 403 to another Origin; pass on all other requests."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         headers = _headers(scope["headers"])
-        if not self._is_ours(headers.get("host", "")):
-            await _refuse(scope, receive, send, 400, _NAME)
-        elif self._is_foreign(headers):
-            await _refuse(scope, receive, send, 403, "asked by a page from elsewhere")
+        if not self._is_allowed(headers.get("host", "")):
+            await _reject(scope, receive, send, 400, _UNKNOWN_HOST)
+        elif self._is_cross_site(headers):
+            await _reject(scope, receive, send, 403, "request of a page of another site")
         else:
             await self.app(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
-        """By name; a number cannot be made to mean this machine by somebody's name server."""
-        name = _name(host)
-        return name in self.names or (self.any and _is_number(name))
+    def _is_allowed(self, host: str) -> bool:
+        """Whether a Host is allowed. DNS rebinding needs a name, so any address is safe."""
+        name = _host_name(host)
+        return name in self.hosts or (self.allows_addresses and _is_address(name))
 
-    def _is_foreign(self, headers: dict[str, str]) -> bool:
-        """Whether a browser says that a page of another origin asks; a link may lead here."""
+    def _is_cross_site(self, headers: dict[str, str]) -> bool:
+        """Whether a browser sends it for a page of another origin; links are allowed."""
         origin = urlsplit(headers.get("origin", "")).netloc
         if "origin" in headers and origin not in (headers["host"], self.origin or None):
             return True
-        link = ("navigate", "document")
-        asked = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
-        return headers.get("sec-fetch-site") in ("cross-site", "same-site") and asked != link
+        fetch = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+        is_link = fetch == ("navigate", "document")
+        return headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {key.decode("latin-1"): value.decode("latin-1").lower() for key, value in raw}
 
 
-def _name(host: str) -> str:
-    """A Host without its port, and an IPv6 address without its brackets."""
+def _host_name(host: str) -> str:
+    """A Host header without its port, and an IPv6 address without brackets."""
     try:
-        return _same(urlsplit(f"//{host}").hostname or "")
+        return _normalize(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return ""
 
 
-def _same(name: str) -> str:
-    """A name or an address, however it is written: MyBox, mybox. or 0:0:0:0:0:0:0:1."""
+def _normalize(name: str) -> str:
+    """One spelling of a name or address: MyBox, mybox. or 0:0:0:0:0:0:0:1."""
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(name))
     return name.lower().rstrip(".")
 
 
-def _is_number(name: str) -> bool:
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -96,33 +96,35 @@ def _is_number(name: str) -> bool:
     return True
 
 
-async def _refuse(scope: "Scope", receive: "Receive", send: "Send", status: int, why: str) -> None:
+async def _reject(
+    scope: "Scope", receive: "Receive", send: "Send", status: int, reason: str
+) -> None:
     from starlette.responses import PlainTextResponse
 
     if scope["type"] == "http":
-        await PlainTextResponse(f"{why}\n", status)(scope, receive, send)
+        await PlainTextResponse(f"{reason}\n", status)(scope, receive, send)
     else:
-        await send({"type": "websocket.close", "code": 1008, "reason": why})
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
 
 
-def _turns_are_given_back_once() -> None:
-    """Let a state that is forced keep its run's lease, as Prefect's rule for all others does.
+def _keep_lease_of_forced_states() -> None:
+    """Let a forced state keep its run's concurrency lease, as Prefect's rule for others does.
 
-    The UI forces Cancelling. Without its lease (Prefect 3.8.8) the run gives its turn back when it
-    ends, and again when the lease runs out, within five minutes: by then the turn is another
-    run's, and a third one is let in beside that.
+    The UI forces Cancelling. Without its lease (Prefect 3.8.8) the run releases its slot when it
+    ends, and again when the lease expires within five minutes: by then the slot belongs to another
+    run, and a third one would start beside it.
     """
     from prefect.server.orchestration import core_policy
 
-    forced = core_policy.MinimalFlowPolicy
-    rules = [core_policy.PreserveDeploymentConcurrencyLeaseId, *forced.priority()]
-    forced.priority = staticmethod(lambda: rules)  # type: ignore[method-assign]
+    policy = core_policy.MinimalFlowPolicy
+    rules = [core_policy.PreserveDeploymentConcurrencyLeaseId, *policy.priority()]
+    policy.priority = staticmethod(lambda: rules)  # type: ignore[method-assign]
 
 
 def serve(host: str, port: int, url: str = "") -> None:
-    """Run the server with its services until it is told to stop.
+    """Run the server with its services until it is stopped.
 
-    Raises LockedError while another server has the same state folder.
+    Raises LockedError while another server uses the same state folder.
     """
     import uvicorn
     from prefect.server.api.server import create_app
@@ -134,15 +136,15 @@ def serve(host: str, port: int, url: str = "") -> None:
         "ws_ping_interval": settings.server.api.websocket_ping_interval,
         "ws_ping_timeout": settings.server.api.websocket_ping_timeout,
         "log_level": settings.server.logging_level.lower(),
-        "timeout_graceful_shutdown": 1,  # a browser's connections would be waited for
+        "timeout_graceful_shutdown": 1,  # browsers keep connections open
     }
-    _turns_are_given_back_once()
+    _keep_lease_of_forced_states()
     with LocalStorage(Path(settings.home)).lock(SERVER):
-        app = Doors(create_app(final=True), host, url)
+        app = HostCheck(create_app(final=True), host, url)
         uvicorn.run(app, host=host, port=port, **options)
 
 
 if __name__ == "__main__":
     end_with_parent(patience=2)
-    os.umask(0o077)  # the database, and the key of what its blocks keep secret
+    os.umask(0o077)  # the database, and the key of the secrets of its blocks
     serve(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

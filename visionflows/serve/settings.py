@@ -1,7 +1,4 @@
-"""How a machine is served: what `visionflows up` takes, and what it raises.
-
-UpSettings(port=0, state=Path("/var/lib/visionflows"))
-"""
+"""Settings and error of `visionflows up`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +13,7 @@ USER = "admin"
 
 
 class UpError(VisionflowsError):
-    """The server, the worker or the deployments could not be brought up, or went down."""
+    """The server, the worker or the deployments did not start, or stopped."""
 
 
 class UpSettings(BaseModel):
@@ -25,20 +22,16 @@ class UpSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: Annotated[str, AfterValidator(str.lower)] = Field(  # as browsers and clients send it
-        "127.0.0.1", description="Address to listen on; beyond this machine needs a password."
+        "127.0.0.1", description="Address to listen on; other machines' access needs a password."
     )
-    port: int = Field(4200, ge=0, le=65535, description="Port to listen on; 0: any free one.")
-    url: str = Field("", description="Where people reach it, if that is another server before it.")
-    state: Path = Field(
-        Path("~/.visionflows"), description="Where the database and the logs are kept."
-    )
-    database: str | None = Field(
-        None, description="postgresql+asyncpg://user:password@host/name; SQLite in STATE if none."
-    )
+    port: int = Field(4200, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    url: str = Field("", description="Public URL, if a reverse proxy serves the UI.")
+    state: Path = Field(Path("~/.visionflows"), description="Folder of the database and the logs.")
+    database: str | None = None
     password_file: Path | None = Field(
-        None, description="A file with the password; else VISIONFLOWS_PASSWORD has it."
+        None, description="File with the password; by default VISIONFLOWS_PASSWORD."
     )
     deployments: Path = Field(
-        DEPLOYMENTS, description="A changed copy of deployments/prefect.yaml to apply."
+        DEPLOYMENTS, description="Your changed copy of deployments/prefect.yaml."
     )
-    store: str = Field("store", description="Where runs keep what they make.")
+    store: str = "store"

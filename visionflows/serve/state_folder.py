@@ -1,6 +1,6 @@
-"""The folder of what the server knows: one server's at a time, and its owner's alone.
+"""The state folder of `visionflows up`: one server at a time, readable by its owner only.
 
-with alone(Path("/var/lib/visionflows")):
+with lock_state(Path("/var/lib/visionflows")):
     ...
 """
 
@@ -15,46 +15,50 @@ from visionflows.storage.local import LocalStorage
 
 log = logging.getLogger("visionflows.up")
 
-# What we, and Prefect in its PREFECT_HOME, make there.
-_MADE = (
+# Names that `up`, and Prefect in its PREFECT_HOME, create there.
+_OWN_NAMES = (
     *("up.lock", "server.lock", "logs", "ui", "prefect.db", "storage", "profiles.toml"),
     *("memo_store.toml", "concurrency", "encryption", "events", "workers", "."),
 )
-UP, SERVER = "up.lock", "server.lock"  # held by `up`; and by the server, for as long as it lives
+UP, SERVER = "up.lock", "server.lock"  # the locks of `up` and of the server process
 
 
 @contextlib.contextmanager
-def alone(state: Path) -> Iterator[None]:
-    """Hold the state folder: two servers on one database would both hand out its runs.
+def lock_state(state: Path) -> Iterator[None]:
+    """Lock the state folder: two servers on one database would both start its runs.
 
-    Raises UpError while another `up`, or a server that one left, has it.
+    Raises UpError while another `up`, or a server that one has left, holds it.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         try:
-            held.enter_context(LocalStorage(state).lock(UP))
+            locks.enter_context(LocalStorage(state).lock(UP))
             with LocalStorage(state).lock(SERVER):
                 pass
         except LockedError as error:
             raise UpError(
-                f"{state}: visionflows is up from there already; stop it, or give another --state"
+                f"{state}: visionflows is up with this state already; stop it, or give another "
+                "--state"
             ) from error
-        _close(state)
+        _restrict_access(state)
         yield
 
 
-def _close(state: Path) -> None:
-    """Let only its owner in: the database and its key hold what blocks keep secret.
+def _restrict_access(state: Path) -> None:
+    """Let only the owner read the database and its key: they hold the secrets of blocks.
 
-    A folder that people also use for other things keeps its rights, which is said; the server's
-    files in it are closed all the same.
+    A folder that also has other files keeps its permissions, with a warning.
     """
-    others = [path.name for path in state.iterdir() if not path.name.startswith(_MADE)]
+    others = [path.name for path in state.iterdir() if not path.name.startswith(_OWN_NAMES)]
     try:
         if not others:
             state.chmod(0o700)
         elif state.stat().st_mode & 0o077:
-            log.warning("%s: others may enter, for the sake of %s in it", state, sorted(others)[0])
+            log.warning(
+                "%s: other users can read it; permissions are kept because of other files (%s)",
+                state,
+                sorted(others)[0],
+            )
         for database in state.glob("prefect.db*"):
             database.chmod(0o600)
     except OSError as error:
-        raise UpError(f"{state}: {error.strerror}; it must belong to who starts this") from error
+        raise UpError(f"{state}: {error.strerror}; it must belong to the current user") from error

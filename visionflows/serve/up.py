@@ -1,12 +1,11 @@
-"""Prefect's server and UI, a worker and all deployments on this machine, until Ctrl-C.
+"""A Prefect server with its UI, a worker and all deployments on this machine, until Ctrl-C.
 
     visionflows up                                     http://127.0.0.1:4200
     visionflows up --port 0 --state /var/lib/visionflows
     VISIONFLOWS_PASSWORD=… visionflows up --host 0.0.0.0
 
-What the server knows (runs, logs, artifacts) is kept in ~/.visionflows/prefect.db, or in the
-PostgreSQL that --database names, for the next time. Beside it lie the logs of the server and the
-worker. The worker is started anew if it dies; if the server does, everything ends.
+Runs, logs and artifacts are kept in STATE/prefect.db or in the PostgreSQL of --database, the logs
+of server and worker in STATE/logs. A worker that dies is restarted; if the server dies, all ends.
 """
 
 import contextlib
@@ -19,113 +18,116 @@ import httpx
 from visionflows.errors import SettingsError
 from visionflows.orchestration import preflight
 from visionflows.serve import address, deploy, interrupted_runs
-from visionflows.serve.child_processes import Children
-from visionflows.serve.environment import environment, of_server, password
-from visionflows.serve.process_supervisor import attended
+from visionflows.serve.child_processes import ChildProcesses, last_line
+from visionflows.serve.environment import read_password, server_environment, worker_environment
+from visionflows.serve.process_supervisor import supervised
 from visionflows.serve.settings import POOL, USER, UpError, UpSettings
-from visionflows.serve.state_folder import alone
+from visionflows.serve.state_folder import lock_state
 
 log = logging.getLogger("visionflows.up")
 
 _DATABASES = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
-_HEALTHY_WITHIN = 120.0  # seconds; the first start also makes the database's tables
-_SLEPT = 600.0  # seconds by the clock on the wall that did not pass here: the machine was asleep
+_START_TIMEOUT = 120.0  # seconds; the first start also creates the database's tables
+_SLEEP = 600.0  # seconds of wall clock beyond the monotonic clock: the machine was suspended
 
 
 def up(settings: UpSettings) -> None:
-    """Serve until Ctrl-C, SIGTERM or SIGHUP, and leave nothing running, however this ends.
+    """Serve until Ctrl-C, SIGTERM or SIGHUP, and leave no process running.
 
-    Raises SettingsError for a setting that cannot be used, PlaceError for a folder that cannot be
-    written, and UpError where something else has the port or the state folder, all before
-    anything is started; UpError too where the server, or the deployments, cannot be brought up.
-    SystemExit(128 + signal) when it was told to stop.
+    Raises SettingsError for an invalid setting, StorageError for a folder that is not writable, and
+    UpError if the port or the state folder is in use, all before anything starts; UpError too if
+    the server or the deployments fail. SystemExit(128 + signal) after a signal.
     """
     _check(settings)
-    secret = password(settings)
-    preflight.loopback_past_proxies()
-    preflight.folders_can_be_written(settings.state)
+    password = read_password(settings)
+    preflight.bypass_proxies()
+    preflight.check_folders(settings.state)
     state = settings.state.expanduser().absolute()
-    with alone(state):
+    with lock_state(state):
         port = address.free_port(settings.host, settings.port)
-        env = environment(settings, state, port, secret)
-        with attended(), Children(state / "logs") as children:
+        env = worker_environment(settings, state, port, password)
+        with supervised(), ChildProcesses(state / "logs") as children:
             try:
-                _bring_up(children, settings, port, env)
-                where = settings.url or address.shown(settings.host, port)
-                log.info("ready at %s (Ctrl-C stops it); state and logs in %s", where, state)
-                if secret:
-                    log.info("the UI asks for %s:<the password>", USER)
+                _start(children, settings, port, env)
+                url = settings.url or address.public_url(settings.host, port)
+                log.info("ready at %s (Ctrl-C stops it); state and logs in %s", url, state)
+                if password:
+                    log.info("log in to the UI as %s:<the password>", USER)
                 _watch(children, env)
             except SystemExit:
-                cut = _stop(children, env)
-                log.info("stopped%s", f"; {cut} run(s) cut short: run them again" if cut else "")
+                count = _stop(children, env)
+                log.info(
+                    "stopped%s", f"; {count} run(s) interrupted: run them again" if count else ""
+                )
                 raise
             except httpx.HTTPError as error:
-                told = f"the server did not answer as it should ({error or type(error).__name__})"
-                raise UpError(f"{told}; see {children.log('server')}") from error
+                raise UpError(
+                    f"the server did not answer ({error or type(error).__name__}); see "
+                    f"{children.log('server')}"
+                ) from error
 
 
-def _bring_up(children: Children, settings: UpSettings, port: int, env: dict[str, str]) -> None:
-    where = (settings.host, str(port), *([settings.url] if settings.url else []))
-    server = [sys.executable, "-P", "-m", "visionflows.serve.server", *where]
-    children.start("server", server, of_server(env, settings))
-    log.info("starting the server; the first time it makes its database")
+def _start(children: ChildProcesses, settings: UpSettings, port: int, env: dict[str, str]) -> None:
+    arguments = (settings.host, str(port), *([settings.url] if settings.url else []))
+    server = [sys.executable, "-P", "-m", "visionflows.serve.server", *arguments]
+    children.start("server", server, server_environment(env, settings))
+    log.info("starting the server; the first start creates its database")
     _wait_healthy(children, env)
     deploy.apply(settings.deployments, env, children.log("deployments"))
-    if address.is_loopback(settings.host):  # else a run may be another machine's
-        interrupted_runs.cut_short(env)
-    missed = interrupted_runs.skip_missed(env)
+    if address.is_loopback(settings.host):  # otherwise a run may be another machine's
+        interrupted_runs.mark_interrupted(env)
+    missed = interrupted_runs.cancel_missed(env)
     if missed:
-        log.info("%d missed run(s) are left out; the latest of each schedule runs", missed)
-    children.start("worker", _worker(), env)
+        log.info("%d missed run(s) skipped; the latest of each schedule runs", missed)
+    children.start("worker", _worker_command(), env)
 
 
-def _watch(children: Children, env: dict[str, str]) -> None:
-    """Until a signal ends it: a worker that dies is started anew, a dead server ends everything."""
-    apart = time.time() - time.monotonic()
+def _watch(children: ChildProcesses, env: dict[str, str]) -> None:
+    """Restart a worker that dies, until a signal; a dead server ends everything."""
+    offset = time.time() - time.monotonic()
     while True:
         time.sleep(1)
         for name in children.exited():
             if name == "server":
-                raise UpError(deploy.last_words(children.log(name), "the server went down"))
-            log.warning("the worker died and is started anew; see %s", children.log("worker"))
-            children.start("worker", _worker(), env)
-        if time.time() - time.monotonic() - apart > _SLEPT:
-            apart = time.time() - time.monotonic()
-            with contextlib.suppress(httpx.HTTPError):  # a busy server: each missed run runs
-                interrupted_runs.skip_missed(env)
+                raise UpError(last_line(children.log(name), "the server stopped"))
+            log.warning("the worker died and is restarted; see %s", children.log("worker"))
+            children.start("worker", _worker_command(), env)
+        if time.time() - time.monotonic() - offset > _SLEEP:
+            offset = time.time() - time.monotonic()
+            with contextlib.suppress(httpx.HTTPError):  # a busy server: every missed run runs
+                interrupted_runs.cancel_missed(env)
 
 
-def _stop(children: Children, env: dict[str, str]) -> int:
-    """End the worker and its runs, say so of them on the server, then end the server.
+def _stop(children: ChildProcesses, env: dict[str, str]) -> int:
+    """Stop the worker and its runs, mark them on the server, then stop the server.
 
-    How many runs were cut short is returned.
+    How many runs were interrupted is returned.
     """
-    cut = 0
+    count = 0
     if "worker" in children.running:
         family = children.stop("worker", patience=4)
-        with contextlib.suppress(httpx.HTTPError):  # it went down first: the 90 s rule tells
-            cut = interrupted_runs.cut_short(env, family)
+        with contextlib.suppress(httpx.HTTPError):  # the server died first: heartbeats decide
+            count = interrupted_runs.mark_interrupted(env, family)
     if "server" in children.running:
         children.stop("server")
-    return cut
+    return count
 
 
-def _wait_healthy(children: Children, env: dict[str, str]) -> None:
-    said = children.log("server")
-    deadline = time.monotonic() + _HEALTHY_WITHIN
+def _wait_healthy(children: ChildProcesses, env: dict[str, str]) -> None:
+    server_log = children.log("server")
+    deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         if children.exited():
-            raise UpError(deploy.last_words(said, "the server did not start"))
+            raise UpError(last_line(server_log, "the server did not start"))
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.get(f"{env['PREFECT_API_URL']}/health", timeout=5, trust_env=False)
             if answer.status_code == 200:
                 return
         time.sleep(0.3)
-    raise UpError(deploy.last_words(said, "the server was not healthy in time"))
+    raise UpError(last_line(server_log, "the server did not become healthy"))
 
 
-def _worker() -> list[str]:
+def _worker_command() -> list[str]:
     options = ("worker", "start", "--pool", POOL, "--type", "process", "--name", POOL)
     return [sys.executable, "-P", "-m", "visionflows.cli.prefect", *options]
 
@@ -134,6 +136,6 @@ def _check(settings: UpSettings) -> None:
     if not settings.deployments.is_file():
         raise SettingsError(f"--deployments {settings.deployments}: no such file")
     if settings.database and not settings.database.startswith(_DATABASES):
-        raise SettingsError("--database: give it as postgresql+asyncpg://user@host/name")
+        raise SettingsError("--database: use the form postgresql+asyncpg://user@host/name")
     if settings.url and not settings.url.startswith(("http://", "https://")):
-        raise SettingsError(f"--url {settings.url}: give it as https://photos.example.com")
+        raise SettingsError(f"--url {settings.url}: use the form https://photos.example.com")
