@@ -137,10 +137,16 @@ def repository_page(name: str, folder: str) -> str:
 
     Links to docs/ become links to pages; links to other files become their names.
     """
-    text = (DOCS.parent / name).read_text(encoding="utf-8")
     up = "../" if folder else ""
-    text = re.sub(r"\]\(docs/", f"]({up}", text)
-    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)(?!\.\./|[a-z-]+(?:/|\.md))[^)]*\)", r"\1", text)
+
+    def link(found: re.Match[str]) -> str:
+        label, target = found.groups()
+        if target.startswith("docs/"):
+            return f"[{label}]({up}{target.removeprefix('docs/')})"
+        return found[0] if target.startswith(("http", "#")) else label
+
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]+)\]\(([^)]+)\)", link, text)
 
 
 def _block(text: str) -> str:

@@ -1,10 +1,9 @@
-"""Screenshots of pages, and two of them for the README: of digits, so that no photo is anybody's.
+"""Take screenshots of the demo's pages, and write docs/report.png and docs/phone.png.
 
     make demo && .venv/bin/python docs/pages.py demo shots
 
-Every .html below `demo` becomes shots/<its path>-<width>-<scheme>.png, whole, as the system's
-Chromium shows it on a desk and on a phone, by day and by night. The README's are docs/report.png,
-the top of the scoring's on a desk, and docs/phone.png, the top of the training's on a phone.
+Every .html file below `demo` becomes shots/<path>-<width>-<scheme>.png: the full page in the
+system's Chromium, at the width of a desktop and of a phone, light and dark.
 """
 
 import io
@@ -30,32 +29,34 @@ def main() -> None:
             name = "-".join(file.relative_to(folder).with_suffix("").parts)
             for width in WIDTHS:
                 for scheme in SCHEMES:
-                    opened(page, file, width, scheme)
+                    open_page(page, file, width, scheme)
                     page.screenshot(path=shots / f"{name}-{width}-{scheme}.png", full_page=True)
-        readme(page, folder)
+        write_images(page, folder)
         browser.close()
 
 
-def opened(page: Page, file: Path, width: int, scheme: str) -> None:
-    """Show a page at a width, light or dark, and say its size."""
+def open_page(page: Page, file: Path, width: int, scheme: str) -> None:
+    """Open a page at a width, light or dark, and print its size."""
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": width, "height": 844})
     page.goto(file.as_uri())
-    wide = page.evaluate("document.documentElement.scrollWidth")
-    print(f"{file} at {width}, {scheme}: {wide} pixels wide, {file.stat().st_size >> 10} KB")
+    scroll_width = page.evaluate("document.documentElement.scrollWidth")
+    print(
+        f"{file} at {width}, {scheme}: {scroll_width} pixels wide, {file.stat().st_size >> 10} KB"
+    )
 
 
-def readme(page: Page, folder: Path) -> None:
-    """Write the README's pictures."""
+def write_images(page: Page, folder: Path) -> None:
+    """Write the top of the scoring report and of the training report for the documents."""
     models = sorted((folder / "store/models/digits").glob("*/report.html"))
     for file, name, width, scheme, height in (
         (folder / "scores/report.html", "report", 1040, "light", 1390),
         (models[-1], "phone", 390, "dark", 1304),
     ):
-        opened(page, file, width, scheme)
+        open_page(page, file, width, scheme)
         clip = {"x": 0.0, "y": 0.0, "width": float(width), "height": float(height)}
-        shown = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip)))
-        shown.convert("RGB").save(DOCS / f"{name}.png", optimize=True)
+        image = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip)))
+        image.convert("RGB").save(DOCS / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Write docs/ui-*.png: the real UI, driven by a real browser, with digits in the inbox.
+"""Write docs/ui-*.png: screenshots of the Prefect UI after a scoring run of the demo's inbox.
 
     visionflows demo && python docs/screenshots.py demo
 
-Starts `visionflows up` in a temporary folder, with the model and the inbox that the demo has made.
+Starts `visionflows up` in a temporary folder, with the model and the inbox of the demo.
 """
 
 import shutil
@@ -30,27 +30,27 @@ def main() -> None:
             page = browser.new_page(
                 viewport={"width": 1120, "height": 860}, device_scale_factor=1.5
             )
-            picture(server, page)
+            take_screenshots(server, page)
             browser.close()
 
 
-def picture(server: Served, page: Page) -> None:
-    """A scoring run to Completed; then its pages, each cut where what matters ends."""
-    settings = {"shard_size": 60}  # six shards, to be seen
-    where = {"input": "inbox", "model": "digits", "output": "scores/inbox"}
-    run = server.start("score", **where, settings=settings)
+def take_screenshots(server: Served, page: Page) -> None:
+    """Complete a scoring run, and take a screenshot of each of its pages."""
+    settings = {"shard_size": 60}  # six shards in the run's graph
+    parameters = {"input": "inbox", "model": "digits", "output": "scores/inbox"}
+    run = server.start("score", **parameters, settings=settings)
     server.wait(run, "Completed", seconds=300)
     deployment = f"{server.url}/deployments/deployment/{server.deployment('score')['id']}"
-    shot(page, deployment, "ui-deployment", 500)
-    shot(page, f"{deployment}/run", "ui-form", 860)
-    shot(page, f"{server.url}/runs/flow-run/{run}", "ui-run", 500)
+    screenshot(page, deployment, "ui-deployment", 500)
+    screenshot(page, f"{deployment}/run", "ui-form", 860)
+    screenshot(page, f"{server.url}/runs/flow-run/{run}", "ui-run", 500)
     only = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}}
     summary = server.api.post("/artifacts/filter", json=only).json()[0]
-    shot(page, f"{server.url}/artifacts/artifact/{summary['id']}", "ui-summary", 860)
+    screenshot(page, f"{server.url}/artifacts/artifact/{summary['id']}", "ui-summary", 860)
 
 
-def shot(page: Page, url: str, name: str, height: int) -> None:
-    """The top of a page, as soon as it stands still: lists load, the graph of the run grows."""
+def screenshot(page: Page, url: str, name: str, height: int) -> None:
+    """Write the top of a page, once two screenshots in a row are equal."""
     page.goto(url)
     page.wait_for_load_state("networkidle")
     target = ROOT / "docs" / f"{name}.png"
