@@ -155,7 +155,6 @@ def test_what_had_no_room_to_be_unpacked_is_brought_anew_if_it_changed(tmp_path)
         assert pending(disk / "datasets") == []
 
 
-@pytest.mark.usefixtures("prefect_server")
 def test_retrain_trains_on_the_archive_as_it_is_now(tmp_path):
     """And compares on the images that it was trained on, whatever lies at the URL by then."""
     tiny = TrainSettings(

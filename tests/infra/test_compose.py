@@ -1,6 +1,5 @@
 """compose.yaml and the image it runs, as far as they show without a container engine."""
 
-import os
 import re
 import subprocess
 import sys
@@ -109,27 +108,6 @@ def test_each_worker_has_its_own_rights_and_takes_the_runs_that_need_no_more():
         "retrain": "default",
         "notify": "default",
     }
-
-
-def test_its_deployments_are_applied_wherever_the_container_starts(prefect_server, tmp_path):
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL
-
-    command = [sys.executable, *compose()["services"]["deployments"]["command"][1:]]
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PREFECT_API_URL": PREFECT_API_URL.value(),
-        "VISIONFLOWS_FOLDER": "/data",
-        "VISIONFLOWS_STORE": "s3://visionflows/store",
-    }
-    for _ in range(2):  # it runs at every `up`
-        told = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-        assert told.returncode == 0, told.stdout + told.stderr
-    with get_client(sync_client=True) as client:
-        assert {"train", "score", "retrain", "notify"} <= {
-            one.name for one in client.read_deployments()
-        }
 
 
 def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():

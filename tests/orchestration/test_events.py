@@ -1,27 +1,15 @@
 """A promotion as the server hears of it, and which one the rule of prefect.yaml is about."""
 
-import shutil
 import uuid
 
 import pytest
 import yaml
-from events_seen import heard
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
 from visionflows.orchestration import events
 from visionflows.serve.provision import _event_rule
 from visionflows.serve.settings import DEPLOYMENTS
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_a_promotion_names_the_store_as_any_process_understands_it(trained, tmp_path, monkeypatch):
-    shutil.copytree(trained.store, tmp_path / "mine")
-    monkeypatch.chdir(tmp_path)
-    alias = f"try-{uuid.uuid4().hex[:8]}"
-    assert events.promote("shapes", "mine", alias) == f"shapes@{alias}"
-    payload = heard(events.PROMOTED, f"visionflows.models.shapes.{alias}").payload
-    assert (payload["model"], payload["store"]) == (f"shapes@{alias}", str(tmp_path / "mine"))
 
 
 @pytest.mark.parametrize(

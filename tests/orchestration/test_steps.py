@@ -1,4 +1,4 @@
-"""Flows and steps: Prefect's where a server is named, plain calls where none is, in one process."""
+"""Flows and steps without a Prefect server, and how a server is configured."""
 
 import json
 import os
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import write_shapes
-from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.score import score
 from flows.train import train
 from visionflows.errors import SettingsError
 
@@ -34,11 +32,6 @@ def fresh(code: str, home: Path, **env: str) -> str:
     return done.stdout.strip()
 
 
-def flow_runs() -> int:
-    with get_client(sync_client=True) as client:
-        return len(client.read_flow_runs(limit=200))
-
-
 def test_scoring_without_a_server_imports_no_prefect_and_starts_nothing(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     code = f"""
@@ -50,19 +43,6 @@ print(run["counts"]["ok"], sorted({{"prefect", "fastai", "uvicorn"}} & sys.modul
     assert fresh(code, tmp_path) == "6 []"
     assert not (tmp_path / ".prefect").exists()
     assert (tmp_path / "out/run.json").exists()
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_one_process_runs_a_flow_and_then_its_plain_steps_to_the_same_bytes(trained, tmp_path):
-    folder = write_shapes(tmp_path / "in", each=2)
-    before = flow_runs()
-    score(str(folder), "shapes", str(tmp_path / "flow"), str(trained.store))
-    assert flow_runs() == before + 1
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        score(str(folder), "shapes", str(tmp_path / "plain"), str(trained.store))
-    assert flow_runs() == before + 1
-    files = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("flow", "plain")]
-    assert files[0] == files[1]
 
 
 def test_a_deployment_finds_flows_though_ours_were_imported_before_prefect(tmp_path):

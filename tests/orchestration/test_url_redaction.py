@@ -1,17 +1,7 @@
 """What is secret in a URL is in no name of a run, and not in the database, logs and webhook."""
 
-import base64
-import json
-import logging
-import tarfile
-
 import pytest
-from conftest import write_shapes
-from file_server import serving
-from prefect.client.orchestration import get_client
 
-from flows.train import train
-from visionflows.errors import FetchError
 from visionflows.orchestration.url_redaction import hide, redact, reveal
 from visionflows.training.settings import TrainSettings
 
@@ -46,52 +36,3 @@ def test_what_is_hidden_comes_back_whole():
     assert reveal(hide(secret)) == secret
     for other in ("s3://bucket/a?b", "PETS", 5, None, TINY):
         assert reveal(hide(other)) is other
-
-
-def everything() -> dict[str, str]:
-    """All that the server tells of runs, as text."""
-    with get_client(sync_client=True) as client:
-        kinds = ("flow_runs", "task_runs", "logs", "artifacts", "events")
-        return {kind: client.request("POST", f"/{kind}/filter", json={}).text for kind in kinds}
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_a_url_with_secrets_is_fetched_whole_and_kept_nowhere(tmp_path, caplog, monkeypatch):
-    write_shapes(tmp_path / "shapes", each=8)
-    with tarfile.open(tmp_path / "shapes.tgz", "w:gz") as archive:
-        archive.add(tmp_path / "shapes", "shapes")
-    archive = (tmp_path / "shapes.tgz").read_bytes()
-    with caplog.at_level(logging.DEBUG), serving(archive) as server, serving(b"") as hook:
-        monkeypatch.setenv("VISIONFLOWS_WEBHOOK", hook.url("hook"))
-        url = server.url("shapes.tgz").replace("//", "//me:pa55word@") + "?X-Amz-Signature=51gn"
-        state = train(url, "shapes", settings=TINY, store=str(tmp_path / "a"), return_state=True)
-        assert state.is_completed()
-        server.answers = [(404, {})]
-        failed = train(
-            url + "2", "shapes", settings=TINY, store=str(tmp_path / "b"), return_state=True
-        )
-        with pytest.raises(FetchError, match="not found"):
-            failed.result()
-    path, credentials = server.asked[0]
-    assert path == "/shapes.tgz?X-Amz-Signature=51gn"
-    assert base64.b64decode(credentials.removeprefix("Basic ")) == b"me:pa55word"
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_run(state.state_details.flow_run_id)
-    told = f"http://127.0.0.1:{server.port}/shapes.tgz?…"
-    assert run.name == f"train shapes from {told}"
-    assert run.parameters["dataset"] == told
-    for kind, text in {**everything(), "log": caplog.text, "webhook": f"{hook.posted}"}.items():
-        assert "pa55word" not in text, kind
-        assert "51gn" not in text, kind
-    assert json.loads(hook.posted[0])["text"].startswith(f"train shapes from {told}: Failed: ")
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_an_error_that_names_a_url_is_kept_without_its_secrets(tmp_path):
-    label_rule = "csv:https://me:pa55word@host/labels.csv"
-    write_shapes(tmp_path / "shapes", each=2)
-    state = train(str(tmp_path / "shapes"), "x", label_rule, store=str(tmp_path), return_state=True)
-    assert state.is_failed()
-    assert "pa55word" not in state.message
-    for kind, text in everything().items():
-        assert "pa55word" not in text, kind

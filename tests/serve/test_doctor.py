@@ -64,12 +64,6 @@ def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_pa
     assert finding.fix == "set PREFECT_HOME to a writable folder"
 
 
-def test_a_server_that_protects_itself_is_asked_for_its_workers(prefect_server):
-    finding = doctor.check_server()
-    assert finding.status == "note"
-    assert "no worker is online" in finding.message
-
-
 @pytest.fixture
 def webhook():
     """A URL that takes POSTs, and the list of what came."""

@@ -1,6 +1,6 @@
-"""What a Prefect server has heard, which arrives there a moment later.
+"""Wait for an event on a Prefect server, where it arrives a moment later.
 
-heard("prefect.flow-run.heartbeat", f"prefect.flow-run.{run}")
+wait_for_event("prefect.flow-run.heartbeat", f"prefect.flow-run.{run}")
 """
 
 import time
@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.server.events.schemas.events import ReceivedEvent
 
 
-def heard(event: str, resource: str) -> ReceivedEvent:
+def wait_for_event(event: str, resource: str) -> ReceivedEvent:
     """The newest event of a name about a resource, waited for."""
     only = {"event": {"name": [event]}, "resource": {"id": [resource]}}
     deadline = time.monotonic() + 60
@@ -19,4 +19,4 @@ def heard(event: str, resource: str) -> ReceivedEvent:
             if found := answer.json()["events"]:
                 return ReceivedEvent.model_validate(found[0])
             time.sleep(0.3)
-    raise AssertionError(f"nothing was heard of {resource}: {event}")
+    raise AssertionError(f"no event {event} of {resource}")

@@ -1,0 +1,56 @@
+"""Heartbeats of flow runs, and the rule that marks silent ones as crashed."""
+
+import prefect
+import pytest
+from events_seen import wait_for_event
+from prefect.context import TaskRunContext
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.settings import get_current_settings, temporary_settings
+
+from visionflows.orchestration.steps import flow, step
+from visionflows.serve.provision import SILENCE, zombie_rule
+
+
+@step(name="look", task_run_name="look")
+def look() -> tuple[int | None, set[str]]:
+    """The seconds between two heartbeats here, and the tags of this task run."""
+    run = TaskRunContext.get().task_run
+    return get_current_settings().flows.heartbeat_frequency, set(run.tags)
+
+
+@flow(name="inner", flow_run_name="inner")
+def inner() -> tuple[str, int | None, set[str]]:
+    return (prefect.runtime.flow_run.id, *look())
+
+
+@flow(name="outer", flow_run_name="outer")
+def outer() -> list[tuple[str, int | None, set[str]]]:
+    return [(prefect.runtime.flow_run.id, *look()), inner()]
+
+
+@prefect.flow
+def theirs() -> str:
+    return prefect.runtime.flow_run.id
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
+    rule = EventTrigger.model_validate(zombie_rule().trigger.model_dump(mode="json"))
+    before = get_current_settings().flows.heartbeat_frequency
+    for run, every, tags in outer():
+        assert every * 3 <= SILENCE.total_seconds()
+        assert tags == set()  # for each, Prefect would ask its server at every task
+        for event in ("heartbeat", "Completed"):
+            assert rule.covers(
+                wait_for_event(f"prefect.flow-run.{event}", f"prefect.flow-run.{run}")
+            ), event
+    other = wait_for_event("prefect.flow-run.heartbeat", f"prefect.flow-run.{theirs()}")
+    assert not rule.covers(other)  # its next comes after 180 s
+    assert get_current_settings().flows.heartbeat_frequency == before
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("wished, kept", [(None, None), (30, 30), (600, 30)])
+def test_no_run_of_ours_beats_too_seldom_and_none_that_shall_not(wished, kept):
+    with temporary_settings({"flows.heartbeat_frequency": wished}):
+        assert {every for _, every, _ in outer()} == {kept}

@@ -1,0 +1,55 @@
+"""Signals to `visionflows up` before it is ready."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from visionflows.serve.child_processes import descendants
+
+
+def test_a_signal_before_it_is_ready_leaves_nothing(tmp_path):
+    """Ctrl-C while the server makes its database."""
+    process = started(tmp_path)
+    family = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.endswith("stopped\n")
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def test_with_nohup_it_outlives_its_terminal(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as what is started inherits it
+    try:
+        process = started(tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, said  # the first that was heard
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """`visionflows up`, once it has begun to start its server."""
+    words = ("up", "--port", "0", "--state", str(folder / "s"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visionflows.cli", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((folder / "s/logs/server.log").exists)
+    return process
+
+
+def wait_until(found, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
