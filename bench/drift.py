@@ -165,7 +165,7 @@ def _scored(options, folder: Path) -> tuple[RunResult, list[str], dict[str, list
     for kind in ("plain", *kinds):
         where = options.photos if kind == "plain" else f"{folder}/{kind}"
         settings, output = ScoreSettings(max_error_rate=1.0), f"{folder}/scored-{kind}"
-        score_folder(where, output, options.model, options.store, settings)
+        score_folder(where, options.model, output, options.store, settings)
         rows[kind] = _rows(output)
     data = (folder / "scored-plain/run.json").read_bytes()
     header = (folder / "scored-plain/predictions.csv").read_text().splitlines()[0].split(",")

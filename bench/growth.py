@@ -117,7 +117,7 @@ def _scored(options, run) -> tuple[dict, float]:
 
     output = tempfile.mkdtemp(dir=options.scratch)
     began = time.perf_counter()
-    result = run(options.folder, output, options.model, options.store, ScoreSettings())
+    result = run(options.folder, options.model, output, options.store, ScoreSettings())
     return result, time.perf_counter() - began
 
 
@@ -186,7 +186,7 @@ def _only_new(options) -> dict:
 
     output = tempfile.mkdtemp(dir=options.scratch)
     settings = ScoreSettings(only_new=True)
-    where = (options.folder, output, options.model, options.store, settings)
+    where = (options.folder, options.model, output, options.store, settings)
     first = score_folder(*where)
     new = [Path(options.folder) / "0000" / f"new-{number}.png" for number in range(10)]
     for path in new:

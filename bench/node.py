@@ -52,7 +52,7 @@ def scored(options: argparse.Namespace, folder: str) -> dict:
     from visionflows.scoring.settings import ScoreSettings
 
     settings = ScoreSettings(decode=options.decode, max_error_rate=1)
-    run = score_folder(options.photos, f"{folder}/out", options.model, options.store, settings)
+    run = score_folder(options.photos, options.model, f"{folder}/out", options.store, settings)
     return {
         "cores": system.cores(),
         "memory_gib": round(system.memory_bytes() / (1 << 30), 1),

@@ -61,7 +61,7 @@ def _fork(folder: str, output: str, store: str, settings: ScoreSettings) -> int:
         return child
     status = 1
     try:
-        score_folder(folder, output, "shapes", store, settings)
+        score_folder(folder, "shapes", output, store, settings)
         status = 0
     finally:
         os._exit(status)

@@ -72,7 +72,7 @@ def failed(trained: Trained, folder: Path) -> Path:
         name = f"bad & {number}.jpg" if number else f"{LONG}.jpg"
         (folder / "in" / name).write_bytes(b"nothing" * number)
     with pytest.raises(TooManyBadError):
-        score_folder(str(folder / "in"), str(folder / "out"), "shapes", trained.store)
+        score_folder(str(folder / "in"), "shapes", str(folder / "out"), trained.store)
     return folder / "out"
 
 

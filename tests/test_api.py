@@ -59,6 +59,6 @@ def test_a_notebook_scores_with_them(tmp_path, trained):
     (row,) = vf.predict([str(inbox / "circle/0500.png")], engine)
     assert row.status == "ok"
     np.testing.assert_allclose(row.probabilities.sum(), 1, rtol=1e-5)
-    vf.score_folder(str(inbox), str(tmp_path / "scores"), "shapes", trained.store, settings)
+    vf.score_folder(str(inbox), "shapes", str(tmp_path / "scores"), trained.store, settings)
     lines = vf.open_storage(tmp_path / "scores").read("predictions.csv").decode().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [f"{kind}/0500.png" for kind in CLASSES]

@@ -21,7 +21,7 @@ def outputs(trained, tmp_path, monkeypatch):
         folder = write_shapes(tmp_path / f"in-{name}", each=8, first_seed=first)
         settings = ScoreSettings(only_new=True)
         score_folder(
-            str(folder), str(tmp_path / "scores" / name), "shapes", trained.store, settings
+            str(folder), "shapes", str(tmp_path / "scores" / name), trained.store, settings
         )
     (tmp_path / "scores/a/history.html").unlink()
     return tmp_path / "scores"

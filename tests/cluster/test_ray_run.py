@@ -63,7 +63,7 @@ def test_shards_of_a_listing_that_is_given_up_are_only_those_in_hand(
     trained, sorted_, monkeypatch, tmp_path
 ):
     folder = write_shapes(tmp_path / "in", each=20)
-    score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, SETTINGS)
+    score_folder(str(folder), "shapes", str(tmp_path / "whole"), trained.store, SETTINGS)
     monkeypatch.setattr("visionflows.scoring.run.LISTED_FIRST", 10)
     entries, fleet = Source.entries, OneActor("shapes", trained.store)
 

@@ -21,7 +21,7 @@ def test_a_night_that_warns_ends_well_and_is_heard_of(trained, tmp_path):
     for number in range(5):
         for seed in range(30):
             shape(CLASSES[seed % 3], 1000 * number + seed).save(folder / f"{number}-{seed}.png")
-        score_folder(where[0], where[2], where[1], where[3], settings)
+        score_folder(where[0], where[1], where[2], where[3], settings)
     for seed in range(100):
         (folder / f"broken-{seed}.jpg").write_bytes(b"no picture")
     told = settings.model_copy(update={"max_error_rate": 1.0})

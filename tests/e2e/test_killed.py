@@ -33,7 +33,7 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, 
     rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or (20 if where is str else 2))
     folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
     settings = ScoreSettings(shard_size=8, batch_size=4)
-    score_folder(str(folder), str(tmp_path / "whole"), "shapes", trained.store, settings)
+    score_folder(str(folder), "shapes", str(tmp_path / "whole"), trained.store, settings)
     expected = (tmp_path / "whole/predictions.csv").read_bytes()
     result = subprocess.run(
         [

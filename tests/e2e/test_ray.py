@@ -49,7 +49,7 @@ def many(tmp_path_factory) -> Path:
 def whole(trained, many, tmp_path_factory) -> bytes:
     """What this machine alone says of them."""
     output = tmp_path_factory.mktemp("whole") / "out"
-    score_folder(str(many), str(output), "shapes", trained.store, SLOW)
+    score_folder(str(many), "shapes", str(output), trained.store, SLOW)
     return (output / "predictions.csv").read_bytes()
 
 

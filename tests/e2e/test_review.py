@@ -32,7 +32,7 @@ def output(trained: Trained, tmp_path_factory) -> Path:
     """The output of a run over 180 photos, so that there are all groups but outliers."""
     root = tmp_path_factory.mktemp("review")
     write_shapes(root / "in", each=60, first_seed=900)
-    score_folder(str(root / "in"), str(root / "out"), "shapes", trained.store)
+    score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store)
     return root / "out"
 
 

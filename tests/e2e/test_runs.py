@@ -30,7 +30,7 @@ def whole(server, trained, tmp_path_factory) -> bytes:
 
     output = tmp_path_factory.mktemp("whole") / "scores"
     source = str(server.folder / "many")
-    score_folder(source, str(output), "shapes", trained.store, ScoreSettings(**SLOW))
+    score_folder(source, "shapes", str(output), trained.store, ScoreSettings(**SLOW))
     return (output / "predictions.csv").read_bytes()
 
 

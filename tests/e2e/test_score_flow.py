@@ -31,7 +31,7 @@ def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, wher
     arguments = (where(folder), "shapes", where(tmp_path / "out"), store, settings)
     state = score(*arguments, return_state=True)
     run = state.result()
-    score_folder(where(folder), where(tmp_path / "plain"), "shapes", store, settings)
+    score_folder(where(folder), "shapes", where(tmp_path / "plain"), store, settings)
     data = (tmp_path / "out/predictions.csv").read_bytes()
     assert data == (tmp_path / "plain/predictions.csv").read_bytes()
     assert json.loads((tmp_path / "out/run.json").read_text()) == run

@@ -40,7 +40,7 @@ def test_it_scores_predicts_and_examines_itself(small, trained, tmp_path):
     named = ("--model", "shapes", "--store", trained.store)
     done = run(small, "score", trained.dataset, *named, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    score_folder(str(trained.dataset), str(tmp_path / "here"), "shapes", trained.store)
+    score_folder(str(trained.dataset), "shapes", str(tmp_path / "here"), trained.store)
     ours, theirs = ((tmp_path / one / "predictions.csv").read_bytes() for one in ("here", "out"))
     assert ours == theirs
     assert ours.count(b",ok,") == len(trained.table)

@@ -85,7 +85,7 @@ def test_a_large_object_is_a_row_and_is_not_downloaded(
 
 
 def test_a_run_with_a_terabyte_says_its_limits(trained, inbox, tmp_path):
-    run = score_folder(str(inbox), str(tmp_path / "out"), "shapes", str(trained.store))
+    run = score_folder(str(inbox), "shapes", str(tmp_path / "out"), str(trained.store))
     assert run["counts"]["by_status"] == {"ok": 8, "too_large": 1}
     assert run["limits"].keys() == {"max_pixels", "max_file_bytes", "max_decoding_bytes"}
     assert run["limits"]["max_file_bytes"] == min(system.memory_bytes() // 16, GIB)

@@ -261,7 +261,7 @@ def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
     assert looked_up, "the audit does not see what it should"
     looked_up.clear()
     folder = write_shapes(tmp_path / "in", each=1)
-    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     listening = False
     assert looked_up == []
 

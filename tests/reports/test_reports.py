@@ -52,7 +52,7 @@ def scored(trained, tmp_path_factory):
     for number in range(5):
         (folder / f"bad & {number}.jpg").write_bytes(b"nothing")
     with pytest.raises(TooManyBadError):
-        score_folder(str(folder), str(root / "out"), "shapes", trained.store)
+        score_folder(str(folder), "shapes", str(root / "out"), trained.store)
     return folder, root / "out", RunResult.read((root / "out/run.json").read_bytes())
 
 

@@ -27,7 +27,7 @@ def scored(trained, tmp_path_factory):
     (folder / "<script>alert(1)<").mkdir()
     (folder / "<script>alert(1)<" / "a.png").write_bytes(encoded(picture(1, (900, 500)), "PNG"))
     (folder / "broken.jpg").write_bytes(b"nothing")
-    score_folder(str(folder), str(root / "out"), "shapes", trained.store)
+    score_folder(str(folder), "shapes", str(root / "out"), trained.store)
     return folder, root / "out", RunResult.read((root / "out/run.json").read_bytes())
 
 
@@ -76,7 +76,7 @@ def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.jpg").write_bytes(encoded(picture(number, (1200, 700))))
-    run = score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    run = score_folder(str(folder), "shapes", str(tmp_path / "out"), trained.store)
     (folder / "0.jpg").unlink()
     (folder / "1.jpg").write_bytes(b"no picture any more")
     result = RunResult.model_validate(run, strict=False)
@@ -97,7 +97,9 @@ def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_pa
     for number in range(2):
         (tmp_path / f"in/{number}.jpg").write_bytes(encoded(picture(number, (300, 200))))
     names = where(tmp_path / "in"), where(tmp_path / "out")
-    run = RunResult.model_validate(score_folder(*names, "shapes", trained.store), strict=False)
+    run = RunResult.model_validate(
+        score_folder(names[0], "shapes", names[1], trained.store), strict=False
+    )
     with (tmp_path / "in/0.jpg").open("ab") as file:
         file.write(bytes(1 << 20))
     source, output = map(open_storage, names)
@@ -108,7 +110,7 @@ def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_pa
 
 def test_a_run_of_nothing_asks_nothing(trained, tmp_path):
     (tmp_path / "in").mkdir()
-    score_folder(str(tmp_path / "in"), str(tmp_path / "out"), "shapes", trained.store)
+    score_folder(str(tmp_path / "in"), "shapes", str(tmp_path / "out"), trained.store)
     page = (tmp_path / "out/review.html").read_text()
     Checked(page)
     assert "Nothing to review" in page

@@ -61,7 +61,7 @@ def columns(output: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def scored(trained: Trained, where, folder: Path, output: Path, **changes: object) -> dict:
     settings = SETTINGS.model_copy(update=changes)
-    arguments = where(folder), where(output), changes.pop("model", "shapes")
+    arguments = where(folder), changes.pop("model", "shapes"), where(output)
     return score_folder(*arguments, where(trained.store), settings)
 
 

@@ -33,7 +33,7 @@ def folder(tmp_path) -> Path:
 
 
 def scored(trained, where, folder: Path, output: Path, settings=SETTINGS) -> dict:
-    what = (where(folder), where(output), "shapes", where(trained.store))
+    what = (where(folder), "shapes", where(output), where(trained.store))
     return score_folder(*what, settings)
 
 
@@ -41,7 +41,7 @@ def whole(trained, folder: Path, output: Path) -> bytes:
     """The result of a run that lists all before it scores any."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("visionflows.scoring.run.LISTED_FIRST", 10**9)
-        score_folder(str(folder), str(output), "shapes", trained.store, SETTINGS)
+        score_folder(str(folder), "shapes", str(output), trained.store, SETTINGS)
     return (output / "predictions.csv").read_bytes()
 
 

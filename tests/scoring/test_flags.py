@@ -39,7 +39,7 @@ def store(trained, tmp_path):
 def scored(store, inbox, output, version="1-sure", **settings):
     return RunResult.model_validate(
         score_folder(
-            *(str(inbox), str(output), f"shapes@{version}", store),
+            *(str(inbox), f"shapes@{version}", str(output), store),
             ScoreSettings(workers=1, **settings),
         ),
         strict=False,

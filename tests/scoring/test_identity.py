@@ -21,7 +21,7 @@ NEW = SMALL.model_copy(update={"only_new": True})
 
 
 def scored(trained, folder: Path, output: Path, settings: ScoreSettings = SMALL) -> dict:
-    return score_folder(str(folder), str(output), "shapes", trained.store, settings)
+    return score_folder(str(folder), "shapes", str(output), trained.store, settings)
 
 
 def forwarded(trained, folder: Path, output: Path, settings: ScoreSettings = SMALL) -> int:
@@ -75,14 +75,14 @@ def test_another_input_into_a_finished_output_is_refused_unless_it_is_meant(
 ):
     one, two = (write_shapes(tmp_path / name, each=1) for name in ("one", "two"))
     output, store = where(tmp_path / "out"), where(trained.store)
-    score_folder(where(one), output, "shapes", store)
+    score_folder(where(one), "shapes", output, store)
     before = (tmp_path / "out/predictions.csv").read_bytes()
     for settings in (ScoreSettings(), ScoreSettings(only_new=True), ScoreSettings(restart=True)):
         with pytest.raises(OtherRunError, match=r"holds the result of .*one, not of .*two"):
-            score_folder(where(two), output, "shapes", store, settings)
+            score_folder(where(two), "shapes", output, store, settings)
     assert (tmp_path / "out/predictions.csv").read_bytes() == before
     meant = ScoreSettings(replace=True)
-    run = score_folder(where(two), output, "shapes", store, meant)
+    run = score_folder(where(two), "shapes", output, store, meant)
     assert run["root"] == where(two)
 
 

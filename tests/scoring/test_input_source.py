@@ -68,7 +68,7 @@ def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, wh
     source = where(folder)
     for generation in ("one", "two", "three"):
         output = tmp_path / generation
-        run = score_folder(source, where(output), "shapes", where(trained.store))
+        run = score_folder(source, "shapes", where(output), where(trained.store))
         assert run["root"] == where(folder)
         source = where(output / "failures.csv")
         assert rows_of(output)[0]["status"] == "unreadable"
@@ -78,7 +78,7 @@ def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, wh
 def test_a_run_says_where_its_names_begin_wherever_it_was_started(trained, tmp_path, monkeypatch):
     write_shapes(tmp_path / "in", each=1)
     monkeypatch.chdir(tmp_path)
-    run = score_folder("in", "out", "shapes", trained.store)
+    run = score_folder("in", "shapes", "out", trained.store)
     assert (run["input"], run["root"]) == (f"{tmp_path}/in", f"{tmp_path}/in")
 
 

@@ -28,7 +28,7 @@ def files_of(output: Path) -> dict[str, bytes]:
 
 def test_an_input_that_had_files_and_has_none_is_refused(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
-    arguments = (where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    arguments = (where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
     for path in folder.rglob("*.png"):
@@ -47,7 +47,7 @@ def test_an_input_that_had_files_and_has_none_is_refused(trained, where, tmp_pat
 
 def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
-    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
     folder.rename(tmp_path / "away")
@@ -60,12 +60,12 @@ def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
 @pytest.mark.parametrize("comes_back_as", ["nothing", "an empty folder"])
 def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, comes_back_as):
     folder = write_shapes(tmp_path / "in", each=6)
-    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
     (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # another night: a run begins anew
     engine = make_engine(load(find("shapes", trained.store)), SMALL)
-    with LocalRun(*arguments[:2], engine, SMALL).lock_output() as scoring:
+    with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
         first, *left = [*scoring.pending_shards()]
         scoring.score(first)
         folder.rename(tmp_path / "away")
@@ -83,7 +83,7 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
 
 def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=7)
-    arguments = (where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    arguments = (where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
     for path in sorted(folder.rglob("*.png"))[:5]:
@@ -114,9 +114,9 @@ def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
 def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
     """Its version is what it was: but a row that it is missing says nothing of its bytes."""
     folder = write_shapes(tmp_path / "in", each=2)
-    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     engine = make_engine(load(find("shapes", trained.store)), SMALL)
-    with LocalRun(*arguments[:2], engine, SMALL).lock_output() as scoring:
+    with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
         (shard,) = scoring.pending_shards()
         hidden = folder / "circle/0000.png"
         hidden.rename(tmp_path / "away")
@@ -130,7 +130,7 @@ def test_a_run_clears_the_drafts_of_one_that_was_killed(trained, tmp_path):
     for name in ("", "parts", "failed", "previous/000001"):
         (tmp_path / "out" / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / name / ".writing-0123").write_bytes(b"half")
-    score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store, SMALL)
+    score_folder(str(folder), "shapes", str(tmp_path / "out"), trained.store, SMALL)
     left = [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
     assert left == []
 
@@ -140,15 +140,17 @@ def test_a_run_waits_for_its_output_before_it_loads_a_model(trained, tmp_path, m
     monkeypatch.setattr(
         "visionflows.scoring.local_run.open_engine", lambda *_: pytest.fail("loaded")
     )
-    arguments = (str(folder), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     with open_storage(tmp_path / "out").lock(".lock"), pytest.raises(LockedError):
         score_folder(*arguments, SMALL)
     with open_storage(tmp_path / "out").lock(".lock"), pytest.raises(ModelError):
-        score_folder(*arguments[:2], "nothing", trained.store, ScoreSettings(wait=600))
+        score_folder(arguments[0], "nothing", *arguments[2:], ScoreSettings(wait=600))
     assert os.listdir(tmp_path / "out") == []
     with pytest.raises(ModelError):
-        score_folder(arguments[0], str(tmp_path / "new"), "nothing", trained.store, SMALL)
+        score_folder(arguments[0], "nothing", str(tmp_path / "new"), trained.store, SMALL)
     monkeypatch.undo()
     with pytest.raises(StorageError, match="no such folder"):
-        score_folder(str(tmp_path / "nowhere"), str(tmp_path / "new"), *arguments[2:], SMALL)
+        score_folder(
+            str(tmp_path / "nowhere"), "shapes", str(tmp_path / "new"), trained.store, SMALL
+        )
     assert not (tmp_path / "new").exists()

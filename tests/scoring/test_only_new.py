@@ -17,7 +17,7 @@ ONLY_NEW = ScoreSettings(only_new=True, shard_size=10)
 
 
 def score_new(trained, where, folder: Path, output: Path, model: str = "shapes") -> dict:
-    return score_folder(where(folder), where(output), model, where(trained.store), ONLY_NEW)
+    return score_folder(where(folder), model, where(output), where(trained.store), ONLY_NEW)
 
 
 def test_only_new_files_are_scored_and_the_rest_taken_over(trained, where, tmp_path):
@@ -34,7 +34,7 @@ def test_only_new_files_are_scored_and_the_rest_taken_over(trained, where, tmp_p
     counts = second["counts"]
     assert (counts["found"], counts["carried_over"]) == (49, 43)
     assert (counts["changed"], counts["vanished"]) == (1, 1)
-    score_folder(where(folder), where(tmp_path / "anew"), "shapes", where(trained.store))
+    score_folder(where(folder), "shapes", where(tmp_path / "anew"), where(trained.store))
     anew = (tmp_path / "anew/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == anew
     assert not (tmp_path / "out/previous").exists()
@@ -54,7 +54,7 @@ def test_a_killed_only_new_run_still_has_what_it_took_over(trained, where, tmp_p
     (folder / "z.png").write_bytes((folder / "a-00.png").read_bytes())  # and the folder goes on
     run = score_new(trained, where, folder, tmp_path / "out")
     assert run["timings"]["forwarded"] == 1
-    score_folder(where(folder), where(tmp_path / "anew"), "shapes", where(trained.store))
+    score_folder(where(folder), "shapes", where(tmp_path / "anew"), where(trained.store))
     anew = (tmp_path / "anew/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == anew
 

@@ -36,7 +36,7 @@ def mixed(tmp_path_factory):
 
 def scored(mixed, output, store, **settings):
     told = ScoreSettings(**{"device": "cpu", "max_error_rate": 1, "shard_size": 20} | settings)
-    return score_folder(str(mixed), str(output), "telling", store, told)
+    return score_folder(str(mixed), "telling", str(output), store, told)
 
 
 def test_odd_pictures_are_told(telling, mixed, tmp_path):
@@ -159,7 +159,7 @@ def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_pa
 
 def test_models_that_tell_none_are_scored_as_ever(trained, mixed, tmp_path):
     told = ScoreSettings(device="cpu", max_error_rate=1)
-    run = score_folder(str(mixed), str(tmp_path / "out"), "shapes", trained.store, told)
+    run = score_folder(str(mixed), "shapes", str(tmp_path / "out"), trained.store, told)
     assert list(rows_of(tmp_path / "out")[0])[-1].startswith("p_")
     assert run["counts"]["flags"] == {}
     plan = json.loads((tmp_path / "out/parts/plan.json").read_text())
@@ -168,4 +168,4 @@ def test_models_that_tell_none_are_scored_as_ever(trained, mixed, tmp_path):
     }
     rejecting = ScoreSettings(device="cpu", reject_outliers=True)
     with pytest.raises(SettingsError, match=r"reject_outliers: shapes@.* tells none"):
-        score_folder(str(mixed), str(tmp_path / "new"), "shapes", trained.store, rejecting)
+        score_folder(str(mixed), "shapes", str(tmp_path / "new"), trained.store, rejecting)

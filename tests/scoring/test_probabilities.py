@@ -15,7 +15,7 @@ from visionflows.scoring.settings import ScoreSettings
 
 
 def test_probabilities_are_fastais_on_generated_images(trained, where, inbox, tmp_path):
-    score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store))
+    score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store))
     rows = rows_of(tmp_path)
     assert len(rows) == 90
     assert {row["status"] for row in rows} == {"ok"}
@@ -29,7 +29,7 @@ def test_probabilities_are_fastais_on_real_photos(trained, where, shared_data, t
     with tarfile.open(shared_data / "inbox.tgz") as archive:
         members = [member for member in archive.getmembers() if member.isfile()][:150]
         archive.extractall(tmp_path, members=members, filter="data")
-    score_folder(where(tmp_path / "inbox"), where(tmp_path / "out"), "shapes", where(trained.store))
+    score_folder(where(tmp_path / "inbox"), "shapes", where(tmp_path / "out"), where(trained.store))
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 150
     expected = fastai_probabilities(
@@ -39,7 +39,7 @@ def test_probabilities_are_fastais_on_real_photos(trained, where, shared_data, t
 
 
 def test_rows_do_not_depend_on_how_they_are_computed(trained, inbox, tmp_path):
-    score_folder(str(inbox), str(tmp_path / "a"), "shapes", trained.store)
+    score_folder(str(inbox), "shapes", str(tmp_path / "a"), trained.store)
     reference = probabilities(rows_of(tmp_path / "a"))
     for number, settings in enumerate(
         [
@@ -49,16 +49,16 @@ def test_rows_do_not_depend_on_how_they_are_computed(trained, inbox, tmp_path):
         ]
     ):
         output = tmp_path / str(number)
-        score_folder(str(inbox), str(output), "shapes", trained.store, settings)
+        score_folder(str(inbox), "shapes", str(output), trained.store, settings)
         assert np.abs(probabilities(rows_of(output)) - reference).max() < 1e-5
 
 
 def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, where, inbox, tmp_path):
-    score_folder(where(inbox), where(tmp_path / "a"), "shapes", where(trained.store))
+    score_folder(where(inbox), "shapes", where(tmp_path / "a"), where(trained.store))
     score_folder(
         where(inbox),
-        where(tmp_path / "b"),
         "shapes",
+        where(tmp_path / "b"),
         where(trained.store),
         ScoreSettings(shard_size=7, workers=3),
     )
@@ -66,7 +66,7 @@ def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, where, inb
     assert (tmp_path / "b/predictions.csv").read_bytes() == whole
     part = tmp_path / "few"
     shutil.copytree(inbox / "odd", part / "odd")
-    score_folder(where(part), where(tmp_path / "c"), "shapes", where(trained.store))
+    score_folder(where(part), "shapes", where(tmp_path / "c"), where(trained.store))
     few = (tmp_path / "c/predictions.csv").read_bytes().splitlines()
     assert few[1:] == [line for line in whole.splitlines() if line.startswith(b"odd/")]
 
@@ -74,7 +74,7 @@ def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, where, inb
 def test_a_picture_of_the_shape_is_labelled_so(trained, tmp_path):
     for seed in range(5000, 5010):
         shape("stripes", seed).save(tmp_path / f"{seed}.png")
-    score_folder(str(tmp_path), str(tmp_path / "out"), "shapes", trained.store)
+    score_folder(str(tmp_path), "shapes", str(tmp_path / "out"), trained.store)
     labels = [row["label"] for row in rows_of(tmp_path / "out")]
     assert labels.count("stripes") >= 8
 
@@ -83,7 +83,7 @@ def test_top_adds_the_best_classes_in_order(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=3)
     (folder / "x.png").write_bytes(b"")
     settings = ScoreSettings(top=2)
-    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings)
+    score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store), settings)
     *good, bad = rows_of(tmp_path / "out")
     assert (bad["top_1"], bad["top_2_p"]) == ("", "")
     for row in good:
@@ -96,7 +96,7 @@ def test_top_adds_the_best_classes_in_order(trained, where, tmp_path):
 def test_of_more_than_there_are_top_has_all(telling, tmp_path):
     folder = write_shapes(tmp_path / "in", each=3)
     settings = ScoreSettings(top=9, exif=True)
-    where = str(folder), str(tmp_path / "out"), "telling", telling
+    where = str(folder), "telling", str(tmp_path / "out"), telling
     assert score_folder(*where, settings)["timings"]["scored"] == 9
     with (tmp_path / "out/predictions.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
@@ -113,7 +113,7 @@ def test_columns_of_what_photos_say_come_if_they_are_asked_for(trained, where, t
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:01:31 18:05:09"
     (folder / "a.jpg").write_bytes(encoded(shape("circle", 1), exif=exif))
     (folder / "bad.jpg").write_bytes(b"no picture")
-    arguments = where(folder), where(tmp_path / "out"), "shapes", where(trained.store)
+    arguments = where(folder), "shapes", where(tmp_path / "out"), where(trained.store)
     score_folder(*arguments)
     plain = rows_of(tmp_path / "out")
     score_folder(*arguments, ScoreSettings(exif=True, only_new=True))

@@ -32,20 +32,20 @@ def test_a_second_run_into_the_same_output_is_refused(trained, where, tmp_path):
         open_storage(where(tmp_path / "out")).lock(".lock"),
         pytest.raises(LockedError, match="another run"),
     ):
-        score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+        score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
 
 
 def test_a_resumed_run_keeps_finished_shards_and_redoes_damaged_ones(
     trained, where, inbox, tmp_path
 ):
     settings = ScoreSettings(shard_size=10)
-    run = score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), settings)
+    run = score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store), settings)
     whole = (tmp_path / "predictions.csv").read_bytes()
     assert run["timings"]["scored"] == 90
     (tmp_path / "run.json").unlink()
     (tmp_path / "parts/part-00003.json").unlink()  # killed between the part and its record
     (tmp_path / "parts/part-00005.csv").write_text("cut")  # damaged since
-    again = score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), settings)
+    again = score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store), settings)
     assert again["timings"]["scored"] == 20
     assert (tmp_path / "predictions.csv").read_bytes() == whole
 
@@ -54,13 +54,13 @@ def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(
     trained, where, inbox, tmp_path
 ):
     settings = ScoreSettings(shard_size=10)
-    score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), settings)
+    score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store), settings)
     (tmp_path / "run.json").unlink()
     other = ScoreSettings(shard_size=20)
     with pytest.raises(OtherRunError, match="shard_size is 10, this one's 20"):
-        score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), other)
+        score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store), other)
     other = ScoreSettings(shard_size=20, restart=True)
-    run = score_folder(where(inbox), where(tmp_path), "shapes", where(trained.store), other)
+    run = score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store), other)
     assert run["timings"]["scored"] == 90
     assert len(list((tmp_path / "parts").glob("*.csv"))) == 5
 
@@ -110,7 +110,7 @@ def test_a_waiting_run_starts_when_the_other_ends(trained, where, tmp_path):
     held.wait()
     settings = ScoreSettings(wait=30)
     run = score_folder(
-        where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
+        where(folder), "shapes", where(tmp_path / "out"), where(trained.store), settings
     )
     thread.join()
     assert run["counts"]["ok"] == 3

@@ -30,7 +30,7 @@ def statuses(output: Path) -> list[str]:
 def test_what_failed_is_scored_again_and_merged_generation_after_generation(
     trained, where, inbox_, tmp_path
 ):
-    arguments = (where(inbox_), where(tmp_path / "out"), "shapes", where(trained.store))
+    arguments = (where(inbox_), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
     shape("circle", 5).save(inbox_ / "new.png")  # which a retry leaves for the next run
     left = ["bad-1.png", "bad-2.png", "square/bad-3.png"]
@@ -46,7 +46,7 @@ def test_what_failed_is_scored_again_and_merged_generation_after_generation(
     assert score_folder(*arguments, RETRY)["timings"]["scored"] == 0
     (inbox_ / "new.png").unlink()
     where(inbox_)
-    score_folder(arguments[0], where(tmp_path / "anew"), *arguments[2:], SMALL)
+    score_folder(*arguments[:2], where(tmp_path / "anew"), arguments[3], SMALL)
     anew = (tmp_path / "anew/predictions.csv").read_bytes()
     assert (tmp_path / "out/predictions.csv").read_bytes() == anew
     again = SMALL.model_copy(update={"only_new": True})
@@ -54,7 +54,7 @@ def test_what_failed_is_scored_again_and_merged_generation_after_generation(
 
 
 def test_a_retry_that_was_killed_goes_on(trained, inbox_, tmp_path, monkeypatch):
-    arguments = (str(inbox_), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(inbox_), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     before = (tmp_path / "out/predictions.csv").read_bytes()
     for name in statuses(tmp_path / "out"):
@@ -78,7 +78,7 @@ def test_a_retry_that_was_killed_goes_on(trained, inbox_, tmp_path, monkeypatch)
 
 
 def test_a_retry_of_something_else_is_refused(trained, inbox_, tmp_path):
-    arguments = (str(inbox_), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(inbox_), "shapes", str(tmp_path / "out"), trained.store)
     with pytest.raises(RunError, match="no result to retry"):
         score_folder(*arguments, RETRY)
     score_folder(*arguments, SMALL)
@@ -98,7 +98,7 @@ def test_a_retry_of_something_else_is_refused(trained, inbox_, tmp_path):
 
 
 def test_a_retry_keeps_the_shards_of_its_result(trained, inbox_, tmp_path):
-    arguments = (str(inbox_), str(tmp_path / "out"), "shapes", trained.store)
+    arguments = (str(inbox_), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     (inbox_ / "bad-1.png").write_bytes(encoded(picture(1), "PNG"))
     score_folder(*arguments, ScoreSettings(retry_failed=True, batch_size=5, max_error_rate=1))

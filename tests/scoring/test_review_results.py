@@ -22,7 +22,7 @@ from visionflows.storage import open_storage
 def scored(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("reviewed")
     folder = write_shapes(root / "in", each=12, first_seed=700)
-    score_folder(str(folder), str(root / "out"), "shapes", trained.store)
+    score_folder(str(folder), "shapes", str(root / "out"), trained.store)
     return folder, root / "out"
 
 
@@ -76,7 +76,7 @@ def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained
     folder, _ = scored
     (run_record,) = read_run_records(open_storage(output))
     time.sleep(1.1)  # ends are told in seconds
-    again = score_folder(str(folder), str(output), "shapes", trained.store)
+    again = score_folder(str(folder), "shapes", str(output), trained.store)
     assert again["ended"] > run_record.ended
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
@@ -97,7 +97,7 @@ def test_the_next_run_still_says_it(scored, output, trained, tmp_path):
     folder, _ = scored
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     add(str(output), [str(tmp_path / "corrections.csv")])
-    score_folder(str(folder), str(output), "shapes", trained.store)
+    score_folder(str(folder), "shapes", str(output), trained.store)
     assert "64 % to 94.8 %" in (output / "report.html").read_text()
     assert len(audits(open_storage(output))) == 1
 

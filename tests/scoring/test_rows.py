@@ -33,7 +33,7 @@ def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
             good.remove(name)
     settings = ScoreSettings(max_error_rate=1)
     run = score_folder(
-        where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
+        where(folder), "shapes", where(tmp_path / "out"), where(trained.store), settings
     )
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
     assert list(rows) == sorted(rows)
@@ -66,8 +66,8 @@ def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, where, tm
     if where is not str:
         bad.pop("gone.jpg")  # rclone shows no link that leads nowhere
     store = where(trained.store)
-    score_folder(where(clean), where(tmp_path / "a"), "shapes", store)
-    score_folder(where(dirty), where(tmp_path / "b"), "shapes", store)
+    score_folder(where(clean), "shapes", where(tmp_path / "a"), store)
+    score_folder(where(dirty), "shapes", where(tmp_path / "b"), store)
     assert len(bad) >= 5
     expected = (tmp_path / "a/predictions.csv").read_bytes().splitlines()
     lines = (tmp_path / "b/predictions.csv").read_bytes().splitlines()
@@ -98,7 +98,7 @@ def test_unreadable_by_permission_is_a_row(trained, tmp_path):
         os.chmod(tmp_path, 0o755)
         status = _row_as_nobody(closed)
     else:
-        score_folder(str(folder), str(tmp_path / "out"), "shapes", trained.store)
+        score_folder(str(folder), "shapes", str(tmp_path / "out"), trained.store)
         status = rows_of(tmp_path / "out")[0]["status"]
     assert status == "unreadable"
 
@@ -132,13 +132,13 @@ def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
     for name in ("notes.txt", "letter", "empty", "labels.csv"):
         (folder / name).write_bytes(b"" if name == "empty" else b"no picture")
     store = where(trained.store)
-    run = score_folder(where(folder), where(tmp_path / "out"), "shapes", store)
+    run = score_folder(where(folder), "shapes", where(tmp_path / "out"), store)
     assert (run["counts"]["ok"], run["counts"]["ignored"]) == (5, 4)
     assert run["counts"]["ignored_by_ending"] == {"no ending": 2, ".txt": 1, ".csv": 1}
     report = (tmp_path / "out/report.html").read_text()
     assert "4 files of other kinds were left aside: 2 no ending, 1" in report
     again = score_folder(
-        *(where(folder), where(tmp_path / "out"), "shapes", store),
+        *(where(folder), "shapes", where(tmp_path / "out"), store),
         ScoreSettings(retry_failed=True),
     )
     assert again["counts"]["ignored_by_ending"] == run["counts"]["ignored_by_ending"]
@@ -147,7 +147,7 @@ def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
 def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_path):
     (tmp_path / "in").mkdir()
     run = score_folder(
-        where(tmp_path / "in"), where(tmp_path / "out"), "shapes", where(trained.store)
+        where(tmp_path / "in"), "shapes", where(tmp_path / "out"), where(trained.store)
     )
     text = (tmp_path / "out/predictions.csv").read_bytes()
     assert text == b"path,status,label,confidence,error,p_circle,p_square,p_stripes\r\n"
@@ -156,26 +156,26 @@ def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_pat
 
 def test_a_missing_input_and_a_closed_output_fail_before_any_work(trained, tmp_path):
     with pytest.raises(StorageError, match="no such folder"):
-        score_folder(str(tmp_path / "nowhere"), str(tmp_path / "out"), "shapes", trained.store)
+        score_folder(str(tmp_path / "nowhere"), "shapes", str(tmp_path / "out"), trained.store)
     (tmp_path / "in").mkdir()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be written"):
-        score_folder(str(tmp_path / "in"), str(tmp_path / "file/out"), "shapes", trained.store)
+        score_folder(str(tmp_path / "in"), "shapes", str(tmp_path / "file/out"), trained.store)
 
 
 def test_an_output_inside_the_input_is_left_out_of_the_listing(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     output = folder / "scores"
-    first = score_folder(where(folder), where(output), "shapes", where(trained.store))
+    first = score_folder(where(folder), "shapes", where(output), where(trained.store))
     (output / "thumbnail.png").write_bytes(encoded(picture(1), "PNG"))
-    second = score_folder(where(folder), where(output), "shapes", where(trained.store))
+    second = score_folder(where(folder), "shapes", where(output), where(trained.store))
     assert first["counts"]["found"] == second["counts"]["found"] == 6
 
 
 def test_predictions_are_rfc_4180_and_utf_8(trained, where, tmp_path):
     folder = tmp_path / "in"
     good_files(folder)
-    score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+    score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     data = (tmp_path / "out/predictions.csv").read_bytes()
     assert data.decode("utf-8")
     assert data.endswith(b"\r\n")
@@ -190,13 +190,13 @@ def test_failed_files_can_be_scored_again_from_failures_csv(trained, where, tmp_
         bad.pop("gone.jpg")  # rclone shows no link that leads nowhere
     count = len(bad)
     with pytest.raises(TooManyBadError, match=rf"{count} of {27 + count} .*failures\.csv"):
-        score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+        score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["status"] == "failed"
     assert len(rows_of(tmp_path / "out")) == 27 + count
     (folder / "bad, ones/empty.jpg").write_bytes(encoded(picture(1)))  # mended
     failures = tmp_path / "out/failures.csv"
-    again = score_folder(where(failures), where(tmp_path / "again"), "shapes", where(trained.store))
+    again = score_folder(where(failures), "shapes", where(tmp_path / "again"), where(trained.store))
     assert {row["path"] for row in rows_of(tmp_path / "again")} == {f"bad, ones/{n}" for n in bad}
     assert again["counts"]["by_status"]["ok"] == 1
     assert again["status"] == "done"  # 5 of 6 failed, but of fewer than 20 that says little

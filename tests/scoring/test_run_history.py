@@ -37,7 +37,7 @@ def scores(trained, where, tmp_path) -> Callable[..., list[RunRecord]]:
     def score(source: str = "in", **settings) -> list[RunRecord]:
         inbox, output = where(tmp_path / source), where(tmp_path / "out")
         settings = ScoreSettings(**(NEW | settings))
-        score_folder(inbox, output, "shapes", where(trained.store), settings)
+        score_folder(inbox, "shapes", output, where(trained.store), settings)
         return read_run_records(open_storage(output))
 
     return score
@@ -173,7 +173,7 @@ def test_files_that_are_missing_still_are_no_news(nightly, tmp_path):
 
 def test_a_night_says_by_which_settings_its_figures_are_others(telling, tmp_path):
     def settings(**given) -> list[str]:
-        arguments = str(folder), str(tmp_path / "out"), "telling", telling
+        arguments = str(folder), "telling", str(tmp_path / "out"), telling
         score_folder(*arguments, ScoreSettings(restart=True, **given))
         return read_run_records(open_storage(tmp_path / "out"))[-1].settings
 

@@ -29,7 +29,7 @@ def scored(trained, tmp_path_factory):
     """The run of just enough pictures, and where it lies."""
     root = tmp_path_factory.mktemp("why")
     write_shapes(root / "in", each=FEW // 3 + 1, first_seed=500)
-    score_folder(str(root / "in"), str(root / "out"), "shapes", trained.store)
+    score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store)
     run = RunResult.read((root / "out/run.json").read_bytes())
     return run, open_storage(root / "in"), open_storage(root / "out")
 

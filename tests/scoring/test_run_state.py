@@ -21,7 +21,7 @@ def finished(trained, tmp_path_factory) -> Path:
     """An input of 15 pictures, `in`, and its result in three parts, `out`."""
     root = tmp_path_factory.mktemp("state")
     write_shapes(root / "in", each=5, first_seed=600)
-    score_folder(str(root / "in"), str(root / "out"), "shapes", trained.store, SMALL)
+    score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store, SMALL)
     return root
 
 
@@ -33,7 +33,7 @@ def output(finished, tmp_path) -> Path:
 def scored_again(trained, finished, output: Path, **settings) -> int:
     """How many files another run into the output scores; its bytes are those of the first."""
     chosen = SMALL.model_copy(update=settings)
-    run = score_folder(str(finished / "in"), str(output), "shapes", trained.store, chosen)
+    run = score_folder(str(finished / "in"), "shapes", str(output), trained.store, chosen)
     expected = (finished / "out/predictions.csv").read_bytes()
     assert (output / "predictions.csv").read_bytes() == expected
     return run["timings"]["scored"]

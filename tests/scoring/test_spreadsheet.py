@@ -70,7 +70,7 @@ def test_a_copy_for_spreadsheets_beside_the_result(trained, where, tmp_path):
 def score(trained, where, tmp_path, spreadsheet):
     locations = where(tmp_path / "in"), where(tmp_path / "out")
     settings = ScoreSettings(spreadsheet=spreadsheet, max_error_rate=1)
-    run = score_folder(*locations, "shapes", where(trained.store), settings)
+    run = score_folder(locations[0], "shapes", locations[1], where(trained.store), settings)
     return run if spreadsheet else read(tmp_path, "predictions.csv")
 
 

@@ -132,7 +132,7 @@ def test_a_run_goes_on_past_an_object_that_is_archived(trained, s3, tmp_path, mo
     with faulty(s3.url, rate=0, answer=(403, "InvalidObjectState"), only=b"square/0001") as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         run = score_folder(
-            place_of(folder), place_of(tmp_path / "out"), "shapes", place_of(trained.store)
+            place_of(folder), "shapes", place_of(tmp_path / "out"), place_of(trained.store)
         )
     assert run["counts"]["by_status"] == {"ok": 5, "fetch_failed": 1}
     rows = (tmp_path / "out/predictions.csv").read_text().splitlines()

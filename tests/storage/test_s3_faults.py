@@ -37,14 +37,14 @@ def test_an_archive_that_is_in_no_bucket_is_told(s3, tmp_path):
 def test_a_run_under_faults_has_the_same_bytes(trained, s3, tmp_path, monkeypatch, mode):
     folder = write_shapes(tmp_path / "in", each=60, first_seed=7000)
     settings = ScoreSettings(shard_size=20, batch_size=8)
-    score_folder(str(folder), str(tmp_path / "clean"), "shapes", trained.store, settings)
+    score_folder(str(folder), "shapes", str(tmp_path / "clean"), trained.store, settings)
     monkeypatch.setenv("VISIONFLOWS_S3_TIMEOUT", "3")
     monkeypatch.setenv("AWS_RETRY_MODE", mode)
     with faulty(s3.url, rate=0.1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         where = s3.uri
         run = score_folder(
-            where(folder), where(tmp_path / "out"), "shapes", where(trained.store), settings
+            where(folder), "shapes", where(tmp_path / "out"), where(trained.store), settings
         )
     assert run["counts"]["ok"] == 180
     clean = (tmp_path / "clean/predictions.csv").read_bytes()
@@ -74,7 +74,7 @@ def test_no_secret_is_logged_or_written(trained, s3, tmp_path, caplog):
     folder = write_shapes(tmp_path / "in", each=2)
     with caplog.at_level(logging.DEBUG):
         where = s3.uri
-        score_folder(where(folder), where(tmp_path / "out"), "shapes", where(trained.store))
+        score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     assert "visionflows" in caplog.text
     assert SECRET not in caplog.text
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):

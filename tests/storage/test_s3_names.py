@@ -45,7 +45,7 @@ def test_every_key_is_a_name_and_never_a_path(strict, trained, tmp_path, monkeyp
     assert found == sorted(names)
     assert all(strict.read(name) == picture for name in names)
     before = sorted(tmp_path.rglob("*"))
-    run = score_folder(str(strict), f"{strict}-out", "shapes", trained.store)
+    run = score_folder(str(strict), "shapes", f"{strict}-out", trained.store)
     assert run["counts"]["by_status"] == {"ok": len(names)}
     assert sorted(tmp_path.rglob("*")) == before
 

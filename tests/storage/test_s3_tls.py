@@ -91,7 +91,7 @@ def test_a_run_over_tls(here, trained, tmp_path):
     for path in write_shapes(tmp_path / "in", each=1).rglob("*.png"):
         inbox.write(path.name, path.read_bytes())
         inbox.write(path.parent.name + path.name, path.read_bytes())
-    run = score_folder(str(inbox), str(here.sub("out")), "shapes", trained.store)
+    run = score_folder(str(inbox), "shapes", str(here.sub("out")), trained.store)
     assert run["counts"]["by_status"] == {"ok": 4}
     assert here.exists("out/predictions.csv")
 

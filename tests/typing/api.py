@@ -36,7 +36,7 @@ def score(store: Path) -> None:
     assert_type(engine, Engine)
     assert_type(vf.predict(["a.jpg", "s3://inbox/b.jpg"], engine), Iterator[Row])
     assert_type(vf.open_storage("s3://inbox/2020"), Storage)
-    vf.score_folder("inbox", "scores", "pets", store, settings)
+    vf.score_folder("inbox", "pets", "scores", store, settings)
 
 
 def refused(store: Path) -> None:

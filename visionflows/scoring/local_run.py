@@ -1,7 +1,7 @@
 """Score a place: one row for every image in it, in an output place that is whole or not done.
 
     from visionflows.scoring.local_run import score_folder
-    run = score_folder("inbox", "scores/night", model="pets", store="store")
+    run = score_folder("inbox", "pets", "scores/night", "store")
 
 The same steps as the score flow takes, without Prefect: `ScoringRun` is a run on its way, on this
 machine.
@@ -104,7 +104,7 @@ def batches(files: list[File], size: int) -> Iterator[list[Entry]]:
 
 
 def score_folder(
-    source: str, output: str, model: str, store: str | Path, settings: ScoreSettings | None = None
+    input: str, model: str, output: str, store: str | Path, settings: ScoreSettings | None = None
 ) -> dict[str, Any]:
     """What run.json says of a whole run, whose files are in `output`.
 
@@ -114,7 +114,7 @@ def score_folder(
     find(model, store)  # a wrong name is told at once, not after a wait for the lock
     with lock_output(output, settings.wait):
         engine = open_engine(model, store, settings)
-        with contextlib.closing(LocalRun(source, output, engine, settings)) as scoring:
+        with contextlib.closing(LocalRun(input, output, engine, settings)) as scoring:
             for shard in scoring.pending_shards():
                 scoring.score(shard)
             run = scoring.merge()
