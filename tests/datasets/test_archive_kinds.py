@@ -236,4 +236,4 @@ def test_a_tar_whose_first_name_looks_like_another_kind_is_a_tar(tmp_path):
 def test_errors_call_an_archive_as_people_do(tmp_path):
     (tmp_path / "e82f").write_bytes(b"Rar!\x1a\7\0")
     with pytest.raises(ArchiveError, match=r"^https://host/pets\.rar: a RAR archive"):
-        unpack(tmp_path / "e82f", tmp_path / "out", shown="https://host/pets.rar")
+        unpack(tmp_path / "e82f", tmp_path / "out", text="https://host/pets.rar")

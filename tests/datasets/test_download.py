@@ -17,13 +17,12 @@ import pytest
 from file_server import serving
 from small_disk import small_disk
 
-from visionflows.datasets.download import Patience, download, public_url
-from visionflows.datasets.remote_version import Mark
+from visionflows.datasets.download import RemoteVersion, RetryPolicy, download, public_url
 from visionflows.errors import FetchError, SettingsError, StorageError
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
-HASTY = Patience(tries=3, first_wait=0.01)
+HASTY = RetryPolicy(attempts=3, first_delay=0.01)
 DOWNLOAD = "import sys; from visionflows.datasets.download import download; download(*sys.argv[1:])"
 
 
@@ -34,7 +33,7 @@ def target(tmp_path):
 
 def test_a_download_is_whole_and_leaves_nothing_beside_it(target):
     with serving(CONTENT) as server:
-        assert download(server.url(), target) == Mark('"v1"', len(CONTENT))
+        assert download(server.url(), target) == RemoteVersion('"v1"', len(CONTENT))
     assert target.read_bytes() == CONTENT
     assert os.listdir(target.parent) == ["pets.tgz"]
 
@@ -47,7 +46,7 @@ def test_an_empty_file_is_a_file(target):
 
 def test_a_line_cut_twice_goes_on_where_it_was_cut(target):
     with serving(CONTENT, cuts=[100_001, 200_002]) as server:
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100001-", "bytes=200002-"]
     assert server.sent == len(CONTENT)
@@ -55,8 +54,8 @@ def test_a_line_cut_twice_goes_on_where_it_was_cut(target):
 
 def test_a_line_cut_more_often_than_there_are_tries_goes_on_while_bytes_come(target):
     with serving(CONTENT, cuts=list(range(50_000, 300_000, 50_000))) as server:
-        download(server.url(), target, patience=HASTY)
-    assert len(server.ranges) == 6 > HASTY.tries
+        download(server.url(), target, retries=HASTY)
+    assert len(server.ranges) == 6 > HASTY.attempts
     assert server.sent == len(CONTENT)
 
 
@@ -81,8 +80,8 @@ def test_a_run_goes_on_from_what_a_killed_one_had(target):
 
 def test_a_server_that_stays_broken_is_left_and_gone_back_to(target):
     with serving(CONTENT, cuts=[100_000, *[0] * 10]) as server:
-        with pytest.raises(FetchError, match=r"3 times in a row; .* from 100,000 bytes$"):
-            download(server.url(), target, patience=HASTY)
+        with pytest.raises(FetchError, match=r"3 times in a row; .* at 100,000 bytes$"):
+            download(server.url(), target, retries=HASTY)
         assert not target.exists()
         server.cuts.clear()
         download(server.url(), target)
@@ -93,7 +92,7 @@ def test_a_server_that_stays_broken_is_left_and_gone_back_to(target):
 def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_one(target):
     with serving(CONTENT, cuts=[100_000, *[100_000] * 2]) as server:
         with pytest.raises(FetchError):
-            download(server.url(), target, patience=HASTY)
+            download(server.url(), target, retries=HASTY)
         server.content, server.tag = OTHER, '"v2"'
         server.cuts.clear()
         download(server.url(), target)
@@ -105,7 +104,7 @@ def test_a_range_of_another_version_is_not_taken(target):
     wrong = (206, {"Content-Range": "bytes 100000-299999/300000", "ETag": '"v2"'})
     with serving(CONTENT, cuts=[100_000]) as server:
         server.before_piece = lambda offset: server.answers.append(wrong) if offset == 0 else None
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100000-", None]
 
@@ -120,7 +119,7 @@ def test_a_range_of_another_version_is_not_taken(target):
 )
 def test_a_server_that_cannot_go_on_starts_over(target, how):
     with serving(CONTENT, cuts=[100_000], **how) as server:
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
     assert server.sent == 100_000 + len(CONTENT)
 
@@ -128,7 +127,7 @@ def test_a_server_that_cannot_go_on_starts_over(target, how):
 def test_a_date_serves_where_the_server_names_no_tag(target):
     date = "Mon, 01 Jan 2024 00:00:00 GMT"
     with serving(CONTENT, tag="", modified=date, cuts=[100_000]) as server:
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
 
@@ -136,7 +135,7 @@ def test_a_date_serves_where_the_server_names_no_tag(target):
 def test_a_part_that_was_whole_when_its_run_died_is_not_asked_for_again(target):
     with serving(CONTENT, cuts=[299_999] * 3) as server:
         with pytest.raises(FetchError):
-            download(server.url(), target, patience=HASTY)
+            download(server.url(), target, retries=HASTY)
         with target.with_name("pets.tgz.part").open("ab") as part:
             part.write(CONTENT[-1:])
         asked = len(server.ranges)
@@ -149,7 +148,7 @@ def test_a_part_that_was_whole_when_its_run_died_is_not_asked_for_again(target):
 def test_a_refusal_is_told_at_once(target, status):
     refusal = pytest.raises(FetchError, match=rf"pets.tgz: .*HTTP {status}\); ")
     with serving(CONTENT, answers=[(status, {})] * 9) as server, refusal as told:
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert "\n" not in str(told.value)
     assert len(server.ranges) == 1
     assert os.listdir(target.parent) == []
@@ -158,14 +157,14 @@ def test_a_refusal_is_told_at_once(target, status):
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_an_answer_for_the_moment_is_tried_again(target, status):
     with serving(CONTENT, answers=[(status, {})] * 2) as server:
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
 
 
 def test_an_answer_that_stays_is_told_in_the_end(target):
     refusal = pytest.raises(FetchError, match="HTTP 503, 3 times in a row")
     with serving(CONTENT, answers=[(503, {})] * 9) as server, refusal:
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert len(server.ranges) == 3
 
 
@@ -179,7 +178,7 @@ def test_an_answer_that_stays_is_told_in_the_end(target):
 def test_a_pause_that_the_server_asks_for_is_kept(target, asked):
     with serving(CONTENT, answers=[(429, {"Retry-After": asked()})]) as server:
         start = time.monotonic()
-        download(server.url(), target, patience=HASTY)
+        download(server.url(), target, retries=HASTY)
     assert time.monotonic() - start > 0.9
 
 
@@ -187,16 +186,16 @@ def test_a_server_that_is_not_there_is_told_in_one_line(target):
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with pytest.raises(FetchError, match=r"the connection failed \(ConnectError") as told:
-        download(f"http://127.0.0.1:{port}/x.tgz", target, patience=HASTY)
+        download(f"http://127.0.0.1:{port}/x.tgz", target, retries=HASTY)
     assert "\n" not in str(told.value)
 
 
 def test_a_server_that_falls_silent_counts_as_broken(target):
-    patience = Patience(tries=2, first_wait=0.01, silence=0.2)
+    retries = RetryPolicy(attempts=2, first_delay=0.01, read_timeout=0.2)
     with serving(CONTENT) as server:
         server.before_piece = lambda offset: offset < 150_000 or time.sleep(0.4)
         with pytest.raises(FetchError, match="ReadTimeout"):
-            download(server.url(), target, patience=patience)
+            download(server.url(), target, retries=retries)
 
 
 def test_a_redirect_is_followed(target):
@@ -229,7 +228,7 @@ def test_secrets_in_a_url_are_not_told(target):
 def test_a_download_larger_than_the_disk_is_not_begun(target):
     refusal = pytest.raises(StorageError, match=r"bytes free, .* takes .*; make room")
     with serving(CONTENT) as server, refusal:
-        download(server.url(), target, room=1e12)
+        download(server.url(), target, disk_factor=1e12)
     assert not target.with_name("pets.tgz.part").exists()
 
 
@@ -248,7 +247,7 @@ def test_a_disk_that_fills_up_keeps_what_it_holds(tmp_path):
 def test_progress_is_told_to_a_callback(target):
     told = []
     with serving(CONTENT, cuts=[100_000]) as server:
-        download(server.url(), target, patience=HASTY, progress=lambda *step: told.append(step))
+        download(server.url(), target, retries=HASTY, on_progress=lambda *step: told.append(step))
     assert told[0] == (0, 300_000)
     assert (100_000, 300_000) in told
     assert told[-1] == (300_000, 300_000)

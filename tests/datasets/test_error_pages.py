@@ -9,7 +9,7 @@ import pytest
 from conftest import encoded, picture
 from file_server import serving
 
-from visionflows.datasets.error_pages import check_answer
+from visionflows.datasets.content_sniffing import check_download
 from visionflows.datasets.fetch import fetch
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import ArchiveError, TableError
@@ -64,7 +64,7 @@ def test_what_a_url_answered_is_told_and_asked_for_again(tmp_path, answer, says)
 def test_hosts_that_show_pages_have_their_own_way_out(tmp_path, url, hint):
     (tmp_path / "brought").write_bytes(PAGE)
     with pytest.raises(ArchiveError, match="web page") as told:
-        check_answer(url, tmp_path / "brought")
+        check_download(url, tmp_path / "brought")
     assert hint in str(told.value)
 
 

@@ -187,8 +187,8 @@ def test_a_class_of_one_image_is_trained_on_and_not_judged_and_that_is_said(tmp_
     sides = table.groupby("label").is_valid.agg(["size", "sum"])
     assert sides.loc[["elk", "owl"]].to_numpy().tolist() == [[3, 0], [1, 0]]
     assert sides.loc["cat", "sum"] == sides.loc["dog", "sum"] == 1
-    assert "one image only, so trained on and never judged: elk, owl" in caplog.text
-    assert "no image to validate on, so never judged: elk, owl" in table_notes(table)
+    assert "one image only, so trained on and never evaluated: elk, owl" in caplog.text
+    assert "no image to validate on, so never evaluated: elk, owl" in table_notes(table)
 
 
 def test_classes_of_one_image_each_stop_the_run(tmp_path):
@@ -257,5 +257,5 @@ def test_the_tutorials_photos_by_the_tutorials_rule(tmp_path, shared_data):
     same = [f"cats-dogs/images/village_dog_{number}.jpg" for number in (180, 74)]
     assert table.is_valid[table.path.isin(same)].all()
     (note,) = table_notes(table)
-    assert note.startswith("look alike: 2 images in 1 group, ")
+    assert note.startswith("near-duplicates: 2 images in 1 group, ")
     assert all(f"{path} (False)" in note for path in same)

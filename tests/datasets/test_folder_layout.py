@@ -56,8 +56,8 @@ def test_train_beside_valid_is_the_split_as_given(tmp_path, above, train, valid)
     table = build_table(tmp_path, "folder", valid_pct=0.5)
     assert sides_of(table) == {"cat": (5, 2), "dog": (5, 1)}
     assert table.path[table.is_valid].str.contains(f"/?{valid}/", regex=True).all()
-    assert [line for line in table_notes(table) if "look alike" not in line] == [
-        f"the split is the folders' own: {above}{train} to train on, {above}{valid} to validate on"
+    assert [line for line in table_notes(table) if "near-duplicates" not in line] == [
+        f"the split is that of the folders: {above}{train} to train on, {above}{valid} to validate on"
     ]
 
 
@@ -69,8 +69,8 @@ def test_folders_of_tests_are_left_out_and_named(tmp_path, test):
     assert sides_of(table) == {"cat": (3, 3), "dog": (3, 3)}
     left_out = table[table.status == "unlabelled"]
     assert len(left_out) == 6
-    assert set(left_out.error) == {f"in set/{test}, a test's folder"}
-    assert any(f"(in set/{test}, a test's folder)" in line for line in table_notes(table))
+    assert set(left_out.error) == {f"in the test folder set/{test}"}
+    assert any(f"(in the test folder set/{test})" in line for line in table_notes(table))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_split_in_each_class_is_one_too(tmp_path):
 
 def test_a_class_without_validation_pictures_is_told(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat"))
-    assert "no image to validate on, so never judged: dog" in table_notes(
+    assert "no image to validate on, so never evaluated: dog" in table_notes(
         build_table(tmp_path, "folder")
     )
 
@@ -156,7 +156,7 @@ def test_a_class_in_two_unicode_forms_is_one(tmp_path):
     table = build_table(tmp_path, "folder")
     assert sides_of(table) == {linux: (2, 1), "thé": (2, 1)}
     assert set(table.status) == {"ok"}, "each file is opened by its own name"
-    assert table_notes(table) == [f"one class, though written in several Unicode forms: {linux}"]
+    assert table_notes(table) == [f"one class written in several Unicode forms: {linux}"]
 
 
 def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
@@ -173,7 +173,7 @@ def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
         (["black", "black/2026-01", "white"], "folders of pictures at different depths: "),
         (
             ["black/2026-01", "white/2026-01", "white/2026-02"],
-            "one class from folders in several places: 2026-01 (black, white)",
+            "one class from several folders: 2026-01 (black, white)",
         ),
         (["Cat", "cat", "dog"], "classes that differ only by case or spaces: Cat = cat"),
         (["thé vert", "thévert", "x"], "only by case or spaces: thé vert = thévert"),
@@ -189,7 +189,7 @@ def test_what_is_odd_is_noted(tmp_path, folders, note):
 def test_the_same_depth_on_both_sides_of_a_split_is_not_odd(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog"))
     (line,) = table_notes(build_table(tmp_path, "folder"))
-    assert line.startswith("the split is the folders' own")
+    assert line.startswith("the split is that of the folders")
 
 
 def test_classes_are_listed_with_their_counts(tmp_path, caplog):

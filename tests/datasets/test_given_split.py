@@ -40,10 +40,10 @@ def test_a_rule_of_names_takes_the_split_of_the_folders(tmp_path, rule, above):
     table = build_table(tmp_path, rule)
     assert sides(table) == {path: path in parts["val"] for path in parts["train"] + parts["val"]}
     out = left_out(table)
-    assert {out.pop(path) for path in parts["test"]} == {f"in {above}test, a test's folder"}
+    assert {out.pop(path) for path in parts["test"]} == {f"in the test folder {above}test"}
     assert out == {f"{above}Cover.png": out[f"{above}Cover.png"]}
     assert (
-        f"the split is the folders' own: {above}train to train on, {above}val to validate on"
+        f"the split is that of the folders: {above}train to train on, {above}val to validate on"
         in table_notes(table)
     )
 
@@ -57,7 +57,7 @@ def test_a_csv_without_a_split_takes_that_of_the_folders(tmp_path):
         path: path in kinds("val") for path in named if path not in kinds("test")
     }
     assert set(left_out(table)) == set(kinds("test"))
-    assert any("the split is the folders' own" in line for line in table_notes(table))
+    assert any("the split is that of the folders" in line for line in table_notes(table))
 
 
 @pytest.mark.parametrize("rule", BY_NAME)
@@ -100,11 +100,11 @@ def test_a_column_that_says_the_split_is_the_split(tmp_path, head, words):
     table = build_table(tmp_path, csv_of(tmp_path, f"path,label,{head}", *lines))
     assert sides(table) == {path: at % 3 == 1 for at, path in enumerate(paths) if at % 3 < 2}
     assert left_out(table) == dict.fromkeys(
-        paths[2::3], f"a test's, says the column {head.lower()}"
+        paths[2::3], f"a test image by the column {head.lower()}"
     )
     assert (
         f"the split is that of the column {head.lower()}: "
-        "4 to train on, 4 to validate on, 5 left out as a test's" in table_notes(table)
+        "4 to train on, 4 to validate on, 5 test images left out" in table_notes(table)
     )
 
 
@@ -134,8 +134,8 @@ def test_a_line_of_a_split_that_says_no_side_is_told(tmp_path, word):
     [
         (("7", "8"), ""),
         (("train", "train"), ""),
-        (("test", "test"), "the column set is taken for no split: it says test"),
-        (("train", "boat"), "the column set is taken for no split: it says train, boat"),
+        (("test", "test"), "the column set is not used as a split: it says test"),
+        (("train", "boat"), "the column set is not used as a split: it says train, boat"),
     ],
 )
 def test_a_column_that_is_no_split_is_not_taken_and_noted_where_it_may_be(tmp_path, words, note):

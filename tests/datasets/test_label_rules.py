@@ -155,7 +155,7 @@ def test_the_csvs_own_is_valid_is_the_split(tmp_path):
     lines += [f"dog/d{at}.png,dog,{said}" for at, said in enumerate(["FALSE", " no ", "false"])]
     table = build_table(pets(tmp_path), write_csv(tmp_path, *lines))
     assert list(table.path[table.is_valid]) == ["cat/c0.png", "cat/c1.png", "cat/c2.png"]
-    assert table_notes(table) == ["no image to validate on, so never judged: dog"]
+    assert table_notes(table) == ["no image to validate on, so never evaluated: dog"]
 
 
 def test_copies_of_validation_images_are_moved_there(tmp_path, caplog):

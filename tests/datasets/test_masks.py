@@ -6,7 +6,7 @@ from conftest import encoded, picture
 from PIL import Image
 
 from visionflows.datasets.file_table import build_table, table_notes
-from visionflows.datasets.masks import MASK, masks
+from visionflows.datasets.masks import MASK, find_masks
 from visionflows.storage import open_storage
 
 NAMES = ["Abyssinian_1", "Abyssinian_2", "american_bulldog_1", "american_bulldog_2", "Bombay_3"]
@@ -66,7 +66,7 @@ def test_masks_as_other_datasets_have_them(tmp_path, folder, end, mode):
         write(tmp_path / f"JPEGImages/{name}.jpg", picture(number))
         write(tmp_path / folder / f"{name}{end}", mask(number, mode))
     paths = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")]
-    found = masks(paths, open_storage(tmp_path))
+    found = find_masks(paths, open_storage(tmp_path))
     assert {path.partition("/")[0] for path in found} == {folder.partition("/")[0]}
     assert len(found) == 5
 
@@ -93,6 +93,6 @@ def test_drawings_without_a_photo_beside_them_are_classes(tmp_path):
 def test_one_that_cannot_be_opened_says_nothing(tmp_path):
     paths = ["images/a.jpg", "masks/a.png"]
     (tmp_path / "masks").mkdir()
-    assert masks(paths, open_storage(tmp_path)) == set()
+    assert find_masks(paths, open_storage(tmp_path)) == set()
     (tmp_path / "masks/a.png").write_bytes(encoded(picture(1))[:100])
-    assert masks(paths, open_storage(tmp_path)) == set()
+    assert find_masks(paths, open_storage(tmp_path)) == set()

@@ -60,7 +60,7 @@ def test_an_archive_that_changed_at_its_url_is_brought_anew(store, home, log, to
         assert fetch(server.url(), store) == new
     assert files_of(new.folder) == pets(seed=50)
     assert files_of(old.folder) == PETS
-    assert f"{server.url()}: has changed since it was fetched; fetching it anew" in log.text
+    assert f"{server.url()}: has changed since it was fetched; fetching again" in log.text
     assert len(visible(home)) == 2
     assert pending(home) == []
 
@@ -114,7 +114,7 @@ def test_a_sha256_that_the_store_has_asks_nobody(store):
         assert len(server.ranges) == 1
 
 
-def test_a_note_from_before_versions_takes_what_the_server_says_now(store, home, log):
+def test_a_note_without_a_version_takes_the_one_that_the_server_sends_now(store, home, log):
     with serving(ARCHIVE) as server:
         first = fetch(server.url(), store)
         note = note_of(home)
@@ -125,9 +125,9 @@ def test_a_note_from_before_versions_takes_what_the_server_says_now(store, home,
             "tag": '"v1"',
             "size": len(ARCHIVE),
         }
-        note.write_text(json.dumps({"folder": known["folder"], "sha256": SHA256}))
+        note.write_text(json.dumps({**known, "tag": "", "size": 0}))
         assert fetch(server.url(), store) == first
-        assert f"nothing tells whether it has changed; used as it was fetched: {first.folder}" in (
+        assert f"nothing shows whether it has changed; used as it was fetched: {first.folder}" in (
             log.text
         )
         assert json.loads(note.read_text()) == known
@@ -139,8 +139,8 @@ def test_a_server_that_tells_nothing_is_taken_as_unchanged(store, log):
     with serving(ARCHIVE, tag="", tells_length=False) as server:
         first = fetch(server.url(), store)
         assert fetch(server.url(), store) == first
-    assert "nothing tells whether it has changed" in log.text
-    assert "remove that to fetch it anew" in log.text
+    assert "nothing shows whether it has changed" in log.text
+    assert "remove that to fetch it again" in log.text
 
 
 def test_what_had_no_room_to_be_unpacked_is_brought_anew_if_it_changed(tmp_path):

@@ -49,7 +49,7 @@ def test_look_alikes_are_on_one_side_and_no_other_image_moves(photos, seed):
     # Five more cats are five more lots: of the dogs none has moved.
     assert all(after[path] == side for path, side in before.items() if path.startswith("dog"))
     (note,) = table_notes(table)
-    assert note.startswith("look alike: 10 images in 5 groups, cat/")
+    assert note.startswith("near-duplicates: 10 images in 5 groups, cat/")
 
 
 def drawn(labels: dict[str, str], alike: list[list[str]], seed: int = 1) -> set[str]:
@@ -98,9 +98,9 @@ def test_look_alikes_under_two_labels_are_told(photos):
     smaller(scene(0)).save(photos / "dog" / "as-cat.jpg")
     told = table_notes(build_table(photos, "folder"))
     assert told[1:] == [
-        "look alike under different labels: 1 group, cat/00.png (cat) ≈ dog/as-cat.jpg (dog)"
+        "near-duplicates under different labels: 1 group, cat/00.png (cat) ≈ dog/as-cat.jpg (dog)"
     ] or told[1:] == [
-        "look alike under different labels: 1 group, dog/as-cat.jpg (dog) ≈ cat/00.png (cat)"
+        "near-duplicates under different labels: 1 group, dog/as-cat.jpg (dog) ≈ cat/00.png (cat)"
     ]
 
 
@@ -112,7 +112,7 @@ def test_of_a_split_that_is_given_they_stay_and_are_told(photos, tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     table = build_table(photos, f"csv:{tmp_path}/labels.csv")
     assert (sides(table)["cat/copy.jpg"], sides(table)["cat/00.png"]) == (True, False)
-    across = [note for note in table_notes(table) if "to train and to validate on" in note]
+    across = [note for note in table_notes(table) if "in training and in validation" in note]
     assert len(across) == 1
     assert "1 group" in across[0]
 

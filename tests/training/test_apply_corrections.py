@@ -153,7 +153,7 @@ def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
     enough = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:10]))
     found = apply_corrections(files, dataset, [enough], store, TINY).files
     assert {*found[found.status == "ok"].label} == {*CLASSES, "wolf"}
-    assert any("never judged: wolf" in note for note in table_notes(found))
+    assert any("never evaluated: wolf" in note for note in table_notes(found))
 
 
 def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tmp_path):
@@ -194,12 +194,12 @@ def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_pat
     with Image.open(dataset / "circle/0000.png") as image:
         image.resize((38, 38)).save(dataset / "square/small.png")
     files = build_table(dataset, "folder")
-    beside = "look alike under different labels"
+    beside = "near-duplicates under different labels"
     assert [note for note in table_notes(files) if note.startswith(beside)]
     storage = saved(tmp_path, said(dataset, "square/small.png", "circle"))
     found = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY).files
     assert not [note for note in table_notes(found) if note.startswith(beside)]
-    assert [note for note in table_notes(found) if note.startswith("look alike: 2 images")]
+    assert [note for note in table_notes(found) if note.startswith("near-duplicates: 2 images")]
 
 
 def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_path):

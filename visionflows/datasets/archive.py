@@ -1,11 +1,11 @@
-"""Unpack an archive that nobody vouches for: whole and inside its folder, or not at all.
+"""Unpack an untrusted archive into a new folder: completely, or not at all.
 
     from visionflows.datasets.archive import unpack
     unpack("pets.tgz", "pets")                       # .tgz, .tar, .tar.bz2 .xz .zst, or .zip
 
-`visionflows.datasets.archive_entries` checks each entry with Python's own filter first. That filter has been
-talked past with chains of links (CVE-2025-4138, -4330, -4517), so nothing here is ever written
-through a link: links are made last, and looked at again once they exist.
+`archive_entries` checks each entry with Python's own filter. Chains of links have bypassed that
+filter (CVE-2025-4138, -4330, -4517), so nothing here is written through a link: symbolic links are
+made last, and checked again once they exist.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ from visionflows.datasets.archive_entries import (
     Entries,
     Entry,
     UnpackLimits,
-    decoding,
-    refused,
+    archive_errors,
+    entry_error,
 )
 from visionflows.errors import StorageError
 from visionflows.storage.name_encoding import encode_name
 
 CHUNK = 1 << 20
-# A write that fails in one of these ways fails on any disk: the name is at fault.
-_NAME_FAULTS = (
+# Errors that a name causes on any disk.
+_NAME_ERRORS = (
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL),
 )
@@ -43,34 +43,32 @@ logger = logging.getLogger("visionflows.archive")
 
 
 class Unpacked(NamedTuple):
-    """What an archive held: how many regular files, and the sum of their sizes in bytes."""
+    """How many regular files an archive held, and the sum of their sizes in bytes."""
 
     files: int
     bytes: int
 
 
 def unpack(
-    archive: str | Path, target: str | Path, limits: UnpackLimits = LIMITS, shown: str = ""
+    archive: str | Path, target: str | Path, limits: UnpackLimits = LIMITS, text: str = ""
 ) -> Unpacked:
-    """How many files, and bytes in them, the new folder `target` got.
+    """The counts of the new folder `target`, which gets its name when all is on the disk.
 
-    The folder has its name only when everything is in it, and on the disk. Modes, owners and
-    times are the unpacking user's, not the archive's. A link that leads nowhere is left out with
-    a warning. One caller at a time for one target. `shown` is what errors call the archive, by
-    default its path. Raises ArchiveError, naming the archive and the entry, for what is broken,
-    leads out, is no file, folder or link, or passes a limit; PlaceError where the disk is full or
-    closed to us. Either way nothing is left behind.
+    Modes, owners and times are the current user's. A link to nothing is left out with a warning.
+    Errors call the archive `text`, by default its path. Raises ArchiveError, naming archive and
+    entry, for broken archives, entries that lead out or are no file, folder or link, and limits;
+    StorageError for disk errors. Nothing is left after an error. One caller at a time for a target.
     """
     target = Path(target)
     if target.exists():
         raise StorageError(f"{target}: is there already; name a new folder")
     staging = target.with_name(f".unpacking-{target.name}")
-    shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
-    entries = Entries(archive, staging, limits, shown)
-    writing = _Writing(entries.shown, staging)
+    shutil.rmtree(staging, ignore_errors=True)  # left by a killed run
+    entries = Entries(archive, staging, limits, text)
+    writer = _Writer(entries.text, staging)
     try:
-        writing.write(entries)
-        with writing.to_disk():
+        writer.write(entries)
+        with writer.disk_errors():
             sync_disk(staging)
             staging.rename(target)
             sync_disk(target.parent)
@@ -81,9 +79,9 @@ def unpack(
 
 
 def sync_disk(folder: Path) -> None:
-    """Wait until all that was written to the disk of a folder is on it. Raises OSError.
+    """Flush all that was written to the disk of a folder. Raises OSError.
 
-    One call for the whole disk: of 7,400 photos syncfs took half a second, fsync of each 30.
+    One call for the whole disk: for 7,400 photos syncfs took half a second, fsync of each 30.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -99,23 +97,23 @@ def sync_disk(folder: Path) -> None:
 _syncfs: Any = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
-class _Writing:
-    """A folder that fills with entries; what goes wrong is the disk's fault, or a name's."""
+class _Writer:
+    """Writes entries into a folder; `archive` is what errors call their archive."""
 
     def __init__(self, archive: str, root: Path):
         self.archive, self.root = archive, root
 
     def write(self, entries: Entries) -> None:
-        with self.to_disk():
+        with self.disk_errors():
             self.root.mkdir(parents=True)
         links = []
         for entry in entries:
             if entry.info.issym():
                 links.append(entry.info)
                 continue
-            with self.to_disk(entry.info):
+            with self.disk_errors(entry.info):
                 self._write_one(entry)
-        self._link(links)
+        self._write_links(links)
 
     def _write_one(self, entry: Entry) -> None:
         path = self.root / entry.info.name
@@ -123,43 +121,43 @@ class _Writing:
             path.mkdir(parents=True, exist_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # where two entries have one name, the later one holds
+        path.unlink(missing_ok=True)  # of two entries with one name the later one counts
         if entry.info.isreg():
-            self._copy(entry, path)
+            self._write_file(entry, path)
         else:
-            self._link_hard(entry.info, path)
+            self._write_hard_link(entry.info, path)
 
-    def _copy(self, entry: Entry, path: Path) -> None:
-        with decoding(self.archive):
+    def _write_file(self, entry: Entry, path: Path) -> None:
+        with archive_errors(self.archive):
             source = entry.open()
         written = 0
         with source, path.open("xb") as file:
             while True:
-                with decoding(self.archive):
+                with archive_errors(self.archive):
                     chunk = source.read(CHUNK)
                 if not chunk:
                     break
                 written += file.write(chunk)
         if written != entry.info.size:
-            why = f"holds {written:,} of its {entry.info.size:,} bytes"
-            raise refused(self.archive, entry.info, why)
+            reason = f"holds {written:,} of its {entry.info.size:,} bytes"
+            raise entry_error(self.archive, entry.info, reason)
 
-    def _link_hard(self, info: tarfile.TarInfo, path: Path) -> None:
+    def _write_hard_link(self, info: tarfile.TarInfo, path: Path) -> None:
         other = self.root / posixpath.normpath(info.linkname)
         if not other.is_file():
-            why = f"is a link to {encode_name(info.linkname)!r}, which did not come before it"
-            raise refused(self.archive, info, why)
+            reason = f"is a link to {encode_name(info.linkname)!r}, which did not come before it"
+            raise entry_error(self.archive, info, reason)
         path.hardlink_to(other)
 
-    def _link(self, links: list[tarfile.TarInfo]) -> None:
-        """Make the symbolic links, now that nothing else is written, and see where they lead.
+    def _write_links(self, links: list[tarfile.TarInfo]) -> None:
+        """Make the symbolic links after all else, the deepest first, then check their targets.
 
-        The deepest come first: what lies behind another link gets a real folder there, with
-        which that link then clashes. So no link is made through a link either.
+        A path below another link gets a real folder there, which that link then collides with: no
+        link is made through a link.
         """
         for info in sorted(links, key=lambda info: -info.name.count("/")):
             path = self.root / info.name
-            with self.to_disk(info):
+            with self.disk_errors(info):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.symlink_to(info.linkname)
         for info in links:
@@ -174,19 +172,19 @@ class _Writing:
             logger.warning("%s: the link %r leads nowhere; left out", self.archive, name)
             path.unlink()
             return
-        inside = os.path.realpath(self.root)
-        if os.path.commonpath([end, inside]) != inside:
-            raise refused(self.archive, info, LEADS_OUT)
+        root = os.path.realpath(self.root)
+        if os.path.commonpath([end, root]) != root:
+            raise entry_error(self.archive, info, LEADS_OUT)
 
     @contextlib.contextmanager
-    def to_disk(self, info: tarfile.TarInfo | None = None) -> Iterator[None]:
+    def disk_errors(self, info: tarfile.TarInfo | None = None) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if info and error.errno in _NAME_FAULTS:
-                why = f"cannot be made ({error.strerror})"
-                raise refused(self.archive, info, why) from error
+            if info and error.errno in _NAME_ERRORS:
+                reason = f"cannot be made ({error.strerror})"
+                raise entry_error(self.archive, info, reason) from error
             raise StorageError(
                 f"{self.root.parent}: unpacking {self.archive} stopped ({error.strerror}); "
-                "free some space, or name another place"
+                "free some space, or choose another disk"
             ) from error

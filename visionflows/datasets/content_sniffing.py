@@ -1,18 +1,24 @@
-"""What a file is that is none of our archives, by its first bytes, and what to do about it.
+"""What a file that should be an archive is, by its first bytes, and what to do about it.
 
-from visionflows.datasets.content_sniffing import HEAD, kind_of
-kind_of(open("pets.zip", "rb").read(HEAD))      # Kind("a web page …", "save the file …")
+from visionflows.datasets.content_sniffing import HEAD_BYTES, sniff
+sniff(open("pets.zip", "rb").read(HEAD_BYTES))     # Content("a web page …", "save the file …")
 """
 
 import codecs
 import html
 import re
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-HEAD = 4096  # bytes that tell
-_LONGEST = 80  # characters of what is quoted
+from visionflows.errors import ArchiveError
+
+HEAD_BYTES = 4096
+_MAX_QUOTE = 80  # characters
 
 _UNPACK = "unpack it and give the folder"
+_EXTRACT = "write its pictures into a folder and give that"
+_FOLDER = "give the folder that it lies in"
 _MAGIC = {
     b"Rar!\x1a\7": ("a RAR archive", f"{_UNPACK} (unrar x, or 7z x)"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", f"{_UNPACK} (7z x)"),
@@ -24,73 +30,97 @@ _MAGIC = {
     b"MZ": ("a Windows program", "if it unpacks itself, let it, and give the folder"),
     b"xar!": ("a macOS package", _UNPACK),
     b"%PDF": ("a PDF", "give an archive or a folder of pictures"),
-    b"PAR1": ("a Parquet table", "write its pictures into a folder and give that"),
-    b"\x89HDF": ("an HDF5 file", "write its pictures into a folder and give that"),
-    b"\xff\xd8\xff": ("a picture (JPEG)", "give the folder that it lies in"),
-    b"\x89PNG": ("a picture (PNG)", "give the folder that it lies in"),
-    b"GIF8": ("a picture (GIF)", "give the folder that it lies in"),
-    b"II*\0": ("a picture (TIFF)", "give the folder that it lies in"),
-    b"MM\0*": ("a picture (TIFF)", "give the folder that it lies in"),
+    b"PAR1": ("a Parquet table", _EXTRACT),
+    b"\x89HDF": ("an HDF5 file", _EXTRACT),
+    b"\xff\xd8\xff": ("a picture (JPEG)", _FOLDER),
+    b"\x89PNG": ("a picture (PNG)", _FOLDER),
+    b"GIF8": ("a picture (GIF)", _FOLDER),
+    b"II*\0": ("a picture (TIFF)", _FOLDER),
+    b"MM\0*": ("a picture (TIFF)", _FOLDER),
     b"version https://git-lfs": ("a pointer of Git LFS, not the file", "run git lfs pull first"),
 }
-_RIFF = {b"WEBP": ("a picture (WebP)", "give the folder that it lies in")}
-_FETCH = "save the file itself, not what the browser shows, and give that"
-
-
+_DOWNLOAD = "save the file itself, not what the browser shows, and give that"
 _PAGE = re.compile(r"(<.{,1000})?<(!doctype html|html|head)\b", re.IGNORECASE | re.DOTALL)
-_ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip|rar|7z)$", re.IGNORECASE)
+ARCHIVE_SUFFIX = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip|rar|7z)$", re.IGNORECASE)
+
+# What to do about a web page from these hosts and their subdomains.
+_IN_BROWSER = "open it in a browser, download the file there, and give that"
+_HINTS = {
+    "dropbox.com": "end the address in ?dl=1, and share it with everyone who has the link",
+    "drive.google.com": _IN_BROWSER,
+    "docs.google.com": _IN_BROWSER,
+    "onedrive.live.com": _IN_BROWSER,
+    "kaggle.com": "kaggle wants a login: run kaggle datasets download, and give the file",
+    "github.com": "add ?raw=true to the address of a file",
+    "huggingface.co": "write /resolve/ in the address where it says /blob/",
+}
+_HINT = "open it in a browser: if it wants a login, download the file there and give that"
+
+
+class Content(NamedTuple):
+    """What a file is, as an error names it, and what to do with it."""
+
+    name: str
+    advice: str
+    is_text: bool = False
 
 
 def is_archive_name(name: str) -> bool:
-    """Whether a file name ends as an archive's does, in any case."""
-    return bool(_ARCHIVE.search(name))
+    """Whether a file name ends like an archive's, in any case."""
+    return bool(ARCHIVE_SUFFIX.search(name))
 
 
-class Kind(NamedTuple):
-    """What a file is, for a line, and what to do with it."""
-
-    what: str
-    do: str
-    is_text: bool = False  # as a server's answer, it is the server that speaks
-
-
-def kind_of(head: bytes) -> Kind | None:
-    """What a file is whose first bytes these are; None for a tar, and for what is not known."""
+def sniff(head: bytes) -> Content | None:
+    """What a file with these first bytes is; None for a tar and for unknown content."""
     if head[257:262] == b"ustar":
         return None
-    for magic, told in _MAGIC.items():
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return Content("a picture (WebP)", _FOLDER)
+    for magic, (name, advice) in _MAGIC.items():
         if head.startswith(magic):
-            return Kind(*told)
-    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
-        return Kind(*_RIFF[head[8:12]])
-    what = _text_kind(head)
-    return Kind(what, _FETCH, is_text=True) if what else None
+            return Content(name, advice)
+    text = _decode(head)
+    return Content(_describe_text(text), _DOWNLOAD, is_text=True) if text else None
 
 
-def _text_kind(head: bytes) -> str:
-    """What a text is; empty for what is none, such as a tar without a mark, which has zeros."""
-    text = _text(head)
-    if not text or not all(sign.isprintable() or sign.isspace() for sign in text):
-        return ""
-    if _PAGE.match(text):
-        title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
-        name = f", {_short(html.unescape(title[1]))!r}" if title else ""
-        return f"a web page (text/html{name})"
-    kind = {"<": "XML", "{": "JSON", "[": "JSON"}.get(text[0], "a text")
-    return f"{kind} ({_short(text)})"
+def check_download(url: str, path: Path) -> None:
+    """Raise ArchiveError if a server answered with a page, a message or nothing at all.
+
+    Such answers come with status 200, so only the bytes tell. `url` is shown in the error.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    content = sniff(head)
+    if head and not (content and content.is_text):
+        return
+    host = f".{urlsplit(url).hostname or ''}"
+    hint = next((hint for name, hint in _HINTS.items() if host.endswith(f".{name}")), _HINT)
+    name = content.name if content else "nothing (0 bytes)"
+    raise ArchiveError(f"{url}: answered with {name}, not with an archive; {hint}")
 
 
-def _text(head: bytes) -> str:
-    """The beginning as text, if it is UTF-8, or a page, which may be in any letters."""
+def _decode(head: bytes) -> str:
+    """The text that a file begins with: UTF-8, or a web page in any encoding; else empty."""
     head = head.removeprefix(codecs.BOM_UTF8)
-    try:  # as a piece, since the last sign may be cut
-        return codecs.getincrementaldecoder("utf-8")().decode(head).strip()
+    try:  # incremental, as the last character may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(head).strip()
     except UnicodeDecodeError:
         text = head.decode("latin-1").strip()
-        return text if _PAGE.match(text) else ""
+        if not _PAGE.match(text):
+            return ""
+    return text if all(char.isprintable() or char.isspace() for char in text) else ""
 
 
-def _short(text: str) -> str:
+def _describe_text(text: str) -> str:
+    if _PAGE.match(text):
+        title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+        name = f", {_quote(html.unescape(title[1]))!r}" if title else ""
+        return f"a web page (text/html{name})"
+    kind = {"<": "XML", "{": "JSON", "[": "JSON"}.get(text[0], "a text")
+    return f"{kind} ({_quote(text)})"
+
+
+def _quote(text: str) -> str:
     """The beginning of a text, in one line."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    return line if len(line) <= _MAX_QUOTE else f"{line[:_MAX_QUOTE]}…"

@@ -1,12 +1,10 @@
-"""Bring what one URL names into one file, whole or not at all, however often the line breaks.
+"""Download one URL into one file, resuming where a connection broke.
 
     from visionflows.datasets.download import download
     download("https://example.org/pets.tgz", "pets.tgz")
 
-What came so far lies beside the target as `<target>.part`, with what the server said of it in
-`<target>.part.json`. The next try, in this run or a later one, asks for the rest by HTTP Range
-with If-Range, so that the halves of two versions are never joined: a server that has another
-file by now, or does not know ranges, sends the whole, and that starts over.
+An unfinished file is `<target>.part`, its version `<target>.part.json`. The next attempt, in this
+run or a later one, asks for the rest with HTTP Range and If-Range: two versions are never joined.
 """
 
 import contextlib
@@ -15,66 +13,110 @@ import logging
 import os
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import httpx
 
-from visionflows.datasets.download_progress import Progress, shown
-from visionflows.datasets.remote_version import Mark, mark_of, strong_version
 from visionflows.errors import FetchError, SettingsError, StorageError
+from visionflows.progress_bar import Report, progress_bar
 from visionflows.storage.local import LocalStorage
 
-LONGEST_RETRY_AFTER = 600.0  # seconds, for a server that asks for a longer pause
-_FOR_NOW = (408, 425, 429)  # the 4xx answers that speak of the moment, not of the request
+MAX_RETRY_AFTER = 600.0  # seconds; a server may ask for a longer pause
+HEAD_TIMEOUT = 15.0  # seconds, for the headers of remote_version
+_RETRIED = (408, 425, 429)  # 4xx statuses that are about the moment, not the request
 _REFUSALS = {401: "not allowed", 403: "not allowed", 404: "not found", 410: "gone for good"}
+_IDENTITY = {"Accept-Encoding": "identity"}  # sizes and ranges are those of the file itself
 
 logger = logging.getLogger("visionflows.download")
 
 
+class RemoteVersion(NamedTuple):
+    """The ETag (or date) and the size in bytes of a file at its source; "" and 0 if unknown."""
+
+    tag: str = ""
+    size: int = 0
+
+    def differs_from(self, other: "RemoteVersion") -> bool:
+        """Whether a field that both have differs."""
+        return any(a and b and a != b for a, b in zip(self, other, strict=True))
+
+    def is_comparable(self, other: "RemoteVersion") -> bool:
+        """Whether there is a field that both have."""
+        return any(a and b for a, b in zip(self, other, strict=True))
+
+    def filled_from(self, other: "RemoteVersion") -> "RemoteVersion":
+        """This version, its missing fields taken from another one."""
+        return RemoteVersion(self.tag or other.tag, self.size or other.size)
+
+
 @dataclass(frozen=True)
-class Patience:
-    """How long a download stands a network that fails; times in seconds."""
+class RetryPolicy:
+    """How long a download puts up with a broken network; times in seconds."""
 
-    tries: int = 5  # in a row that bring not one new byte
-    first_wait: float = 1.0  # doubles with each such try
-    longest_wait: float = 60.0
-    silence: float = 30.0  # after which a connection counts as broken
+    attempts: int = 5  # in a row without one new byte
+    first_delay: float = 1.0  # doubles with each such attempt
+    max_delay: float = 60.0
+    read_timeout: float = 30.0
+
+    def delay(self, failures: int) -> float:
+        """The pause after some failures in a row; half of it random, to spread many clients."""
+        backoff = min(self.first_delay * 2.0 ** (failures - 1), self.max_delay)
+        return backoff * random.uniform(0.5, 1)
 
 
-PATIENCE = Patience()
+RETRIES = RetryPolicy()
 
 
 def download(
     url: str,
     target: str | Path,
     *,
-    progress: Progress | None = None,
-    patience: Patience = PATIENCE,
-    room: float = 1.0,
-) -> Mark:
-    """What the server says of the file that `url` names, which lies at `target` by now.
+    on_progress: Report | None = None,
+    retries: RetryPolicy = RETRIES,
+    disk_factor: float = 1.0,
+) -> RemoteVersion:
+    """The version of the file that `url` names, once `target` has it. One caller at a time.
 
-    One caller at a time. `room` is how many times its size the disk must have free. Without
-    `progress` a bar shows it in a terminal, else a log line each 10 %. Raises SettingsError for
-    what is no URL, FetchError for a refusal (4xx) at once and for a network that stays broken,
-    PlaceError where the disk is full. What came so far is kept, to go on from.
+    The disk must have `disk_factor` times the file's size free. Without `on_progress` a bar or log
+    lines show the progress. Raises SettingsError for what is no URL, FetchError for a refusal (4xx)
+    or a network that stays broken, StorageError for a full disk. A partial file is kept.
     """
     check_url(url)
-    part = _Part(Path(target))
-    part.home.check_writable()
-    telling = contextlib.nullcontext(progress) if progress else shown(public_url(url))
-    with httpx.Client(follow_redirects=True, timeout=patience.silence) as client, telling as tell:
-        _Transfer(client, url, part, tell, room).run(patience)
+    part = _PartialFile(Path(target))
+    part.storage.check_writable()
+    bar = progress_bar(public_url(url), in_bytes=True)
+    client = httpx.Client(follow_redirects=True, timeout=retries.read_timeout)
+    with client, bar as report:
+        _Download(client, url, part, on_progress or report, disk_factor).run(retries)
     return part.finish()
 
 
+def remote_version(url: str) -> RemoteVersion:
+    """The version that a server has now, from headers alone. Raises FetchError without an answer.
+
+    Where HEAD is refused, as by URLs signed for GET, the headers of a GET are read.
+    """
+    status = 0
+    try:
+        with httpx.Client(follow_redirects=True, timeout=HEAD_TIMEOUT) as client:
+            for method in ("HEAD", "GET"):
+                with client.stream(method, url, headers=_IDENTITY) as response:
+                    if response.status_code == 200:
+                        return _version_in(response.headers)
+                    status = response.status_code
+    except httpx.HTTPError as error:
+        raise FetchError(_describe(error)) from error
+    raise FetchError(f"HTTP {status}")
+
+
 def check_url(url: str) -> None:
-    """Raise SettingsError where a URL cannot be one for `download`."""
+    """Raise SettingsError unless `url` can be downloaded."""
     with contextlib.suppress(httpx.InvalidURL):
         parsed = httpx.URL(url)
         if parsed.scheme in ("http", "https") and parsed.host:
@@ -89,186 +131,182 @@ def public_url(url: str) -> str:
 
 
 class _Interrupted(Exception):
-    """A try that ended early, and the seconds that the server asks us to wait."""
+    """An attempt that ended early, and the pause in seconds that the server asks for."""
 
-    def __init__(self, reason: str, pause: float = 0.0):
+    def __init__(self, reason: str, retry_after: float = 0.0):
         super().__init__(reason)
-        self.pause = pause
+        self.retry_after = retry_after
 
 
-class _Part:
-    """The bytes of a download so far, and which version of how large a file they belong to."""
+class _PartialFile:
+    """The bytes downloaded so far, and the version and size of the file they belong to."""
 
     def __init__(self, target: Path):
         self.target = target
         self.path = target.with_name(f"{target.name}.part")
-        self.home, self.note = LocalStorage(target.parent), f"{target.name}.part.json"
-        self.version: str | None = None
+        self.storage, self.note = LocalStorage(target.parent), f"{target.name}.part.json"
+        self.tag: str | None = None  # fit for If-Range
         self.total: int | None = None
-        self.mark = Mark()
-        if self.home.exists(self.note):
-            note = json.loads(self.home.read(self.note))
-            self.version, self.total = note["version"], note["total"]
-            self.mark = Mark(self.version or "", self.total or 0)
+        self.version = RemoteVersion()
+        if self.storage.exists(self.note):
+            note = json.loads(self.storage.read(self.note))
+            self.tag, self.total = note["tag"], note["total"]
+            self.version = RemoteVersion(self.tag or "", self.total or 0)
 
     @property
     def size(self) -> int:
-        return self.path.stat().st_size if self.version and self.path.exists() else 0
+        return self.path.stat().st_size if self.tag and self.path.exists() else 0
 
-    def is_whole(self) -> bool:
-        return self.version is not None and self.size == self.total
+    def is_complete(self) -> bool:
+        return self.tag is not None and self.size == self.total
 
-    def headers(self) -> dict[str, str]:
-        """What asks for the rest, if there is a part that the rest can be joined to."""
-        if not self.size:
-            return {}
-        return {"Range": f"bytes={self.size}-", "If-Range": str(self.version)}
+    def range_headers(self) -> dict[str, str]:
+        """The headers that ask for the rest; empty without a part that can be continued."""
+        return {"Range": f"bytes={self.size}-", "If-Range": str(self.tag)} if self.size else {}
 
     def start(self, headers: Mapping[str, str]) -> None:
-        """Forget the bytes so far: the file that `headers` speak of comes from its first byte."""
-        self.forget()
-        self.version, self.mark = strong_version(headers), mark_of(headers)
+        """Drop the bytes so far; the file described by `headers` comes from its first byte."""
+        self.reset()
+        self.tag, self.version = _strong_tag(headers), _version_in(headers)
         self.total = int(headers["content-length"]) if "content-length" in headers else None
-        if self.version:  # else nobody could tell later what the bytes are a part of
-            note = {"version": self.version, "total": self.total}
-            self.home.write(self.note, json.dumps(note).encode())
+        if self.tag:  # without it a later run cannot know what the bytes belong to
+            note = {"tag": self.tag, "total": self.total}
+            self.storage.write(self.note, json.dumps(note).encode())
 
     def continues(self, headers: Mapping[str, str]) -> bool:
-        """Whether the bytes that `headers` speak of are the next ones of the same file."""
+        """Whether a 206 response has the next bytes of the same file."""
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("content-range", ""))
         return (
             match is not None
             and int(match[1]) == self.size
             and (self.total is None or match[2] in ("*", str(self.total)))
-            and strong_version(headers) in (None, self.version)
+            and _strong_tag(headers) in (None, self.tag)
         )
 
-    def forget(self) -> None:
-        self.version = self.total = None
-        self.home.remove(self.note)
-        self.home.remove(self.path.name)
+    def reset(self) -> None:
+        self.tag = self.total = None
+        self.storage.remove(self.note)
+        self.storage.remove(self.path.name)
 
-    def finish(self) -> Mark:
-        with _to_disk(self.target):
+    def finish(self) -> RemoteVersion:
+        with _disk_errors(self.target):
             with self.path.open("ab") as file:
                 os.fsync(file.fileno())
             self.path.replace(self.target)
-        self.home.remove(self.note)
-        return self.mark
+        self.storage.remove(self.note)
+        return self.version
 
 
-class _Transfer:
-    """The tries to bring one URL into one part."""
+@dataclass
+class _Download:
+    """The attempts to download one URL into one partial file."""
 
-    def __init__(
-        self, client: httpx.Client, url: str, part: _Part, progress: Progress, room: float
-    ):
-        self.client, self.url, self.part = client, url, part
-        self.progress, self.room = progress, room
-        self.name = public_url(url)
-        self.fruitless, self.furthest = 0, part.size
+    client: httpx.Client
+    url: str
+    part: _PartialFile
+    on_progress: Report
+    disk_factor: float
 
-    def run(self, patience: Patience) -> None:
-        """Try until the part is whole, or until nothing new comes any more."""
-        import tenacity
+    def run(self, retries: RetryPolicy) -> None:
+        """Try until the part is complete. Raises FetchError when nothing new arrives any more."""
+        name, failures, furthest = public_url(self.url), 0, self.part.size
+        while not self.part.is_complete():
+            try:
+                return self._attempt()
+            except _Interrupted as error:
+                size = self.part.size
+                failures = 1 if size > furthest else failures + 1
+                furthest = max(furthest, size)
+                if failures >= retries.attempts:
+                    raise FetchError(
+                        f"{name}: {error}, {failures} times in a row; check the network and run "
+                        f"it again: it resumes at {size:,} bytes"
+                    ) from error
+                delay = max(retries.delay(failures), min(error.retry_after, MAX_RETRY_AFTER))
+                logger.info(
+                    "%s: %s; resuming at %s bytes in %.1f s", name, error, f"{size:,}", delay
+                )
+                time.sleep(delay)
 
-        tries = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Interrupted),
-            after=self._count,
-            stop=lambda state: self.fruitless >= patience.tries,
-            wait=lambda state: self._wait(state, patience),
-            before_sleep=self._tell,
-            reraise=True,
-        )
-        try:
-            tries(self._try)
-        except _Interrupted as stop:
-            raise FetchError(
-                f"{self.name}: {stop}, {self.fruitless} times in a row; check the network and "
-                f"run it again: it goes on from {self.part.size:,} bytes"
-            ) from stop
-
-    def _count(self, state: Any) -> None:
-        self.fruitless = 1 if self.part.size > self.furthest else self.fruitless + 1
-        self.furthest = max(self.furthest, self.part.size)
-
-    def _wait(self, state: Any, patience: Patience) -> float:
-        # Half of the wait is drawn by lot, so that many clients do not come back all at once.
-        backoff: float = min(patience.first_wait * 2 ** (self.fruitless - 1), patience.longest_wait)
-        asked: float = min(state.outcome.exception().pause, LONGEST_RETRY_AFTER)
-        return max(backoff * random.uniform(0.5, 1), asked)
-
-    def _tell(self, state: Any) -> None:
-        stop, so_far = state.outcome.exception(), f"{self.part.size:,} bytes"
-        seconds = state.next_action.sleep
-        logger.info("%s: %s; going on from %s in %.1f s", self.name, stop, so_far, seconds)
-
-    def _try(self) -> None:
-        if self.part.is_whole():
-            return
-        # No content coding: lengths and ranges are then those of the file itself.
-        headers = {"Accept-Encoding": "identity", **self.part.headers()}
+    def _attempt(self) -> None:
+        headers = {**_IDENTITY, **self.part.range_headers()}
         try:
             with self.client.stream("GET", self.url, headers=headers) as response:
                 self._check(response)
                 self._save(response)
         except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
-            raise FetchError(f"{self.name}: {error}; check the address") from error
+            raise FetchError(f"{public_url(self.url)}: {error}; check the address") from error
         except httpx.TransportError as error:
-            reason = " ".join(f"{type(error).__name__} {error}".split())
-            raise _Interrupted(f"the connection failed ({reason})") from error
+            raise _Interrupted(f"the connection failed ({_describe(error)})") from error
 
     def _check(self, response: httpx.Response) -> None:
-        """Make the part ready for the answer's bytes; raise where there will be none."""
-        code = response.status_code
-        if code == 200:
+        """Prepare the part for the response's bytes; raise if there will be none."""
+        status = response.status_code
+        if status == 200:
             self.part.start(response.headers)
-        elif code == 416 or (code == 206 and not self.part.continues(response.headers)):
-            self.part.forget()
-            raise _Interrupted("the server has another file by now")
-        elif code >= 500 or code in _FOR_NOW:
+        elif status == 416 or (status == 206 and not self.part.continues(response.headers)):
+            self.part.reset()
+            raise _Interrupted("the file on the server has changed")
+        elif status >= 500 or status in _RETRIED:
             pause = _retry_after(response.headers.get("retry-after", ""))
-            raise _Interrupted(f"the server answered HTTP {code}", pause)
-        elif code != 206:
-            what = _REFUSALS.get(code, "cannot be fetched")
-            raise FetchError(f"{self.name}: {what} (HTTP {code}); check the address")
+            raise _Interrupted(f"the server answered HTTP {status}", pause)
+        elif status != 206:
+            reason = _REFUSALS.get(status, "cannot be fetched")
+            raise FetchError(f"{public_url(self.url)}: {reason} (HTTP {status}); check the address")
 
     def _save(self, response: httpx.Response) -> None:
         done, total = self.part.size, self.part.total
-        self._check_room(done, total)
-        with _to_disk(self.part.path), self.part.path.open("ab") as file:
-            self.progress(done, total)
+        self._check_space(done, total)
+        with _disk_errors(self.part.path), self.part.path.open("ab") as file:
+            self.on_progress(done, total)
             for data in response.iter_raw():
                 file.write(data)
                 done += len(data)
-                self.progress(done, total)
+                self.on_progress(done, total)
         if total is not None and done != total:
             raise _Interrupted(f"{done:,} of {total:,} bytes came")
 
-    def _check_room(self, done: int, total: int | None) -> None:
-        needed = int((total or 0) * self.room) - done
-        free = self.part.home.free_bytes()
+    def _check_space(self, done: int, total: int | None) -> None:
+        needed = int((total or 0) * self.disk_factor) - done
+        free = self.part.storage.free_bytes()
         if free < needed:
             raise StorageError(
-                f"{self.part.home}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
+                f"{self.part.storage}: {free:,} bytes free, {public_url(self.url)} takes "
+                f"{needed:,}; make room"
             )
 
 
-def _retry_after(text: str) -> float:
-    """The seconds that a Retry-After header asks for, as a number or as a date; else 0."""
-    if text.isdecimal():
-        return float(text)
+def _version_in(headers: Mapping[str, str]) -> RemoteVersion:
+    length = headers.get("content-length", "")
+    tag = _strong_tag(headers) or headers.get("etag") or ""
+    return RemoteVersion(tag, int(length) if length.isdecimal() else 0)
+
+
+def _strong_tag(headers: Mapping[str, str]) -> str | None:
+    """The ETag, or the date, if it is fit for If-Range: RFC 9110 forbids weak tags there."""
+    tag = headers.get("etag", "W/")
+    return headers.get("last-modified") if tag.startswith("W/") else tag
+
+
+def _retry_after(value: str) -> float:
+    """The seconds of a Retry-After header, a number or a date; 0 for neither."""
+    if value.isdecimal():
+        return float(value)
     try:
-        return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return 0.0
 
 
+def _describe(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())
+
+
 @contextlib.contextmanager
-def _to_disk(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot be written ({error.strerror}); free some space, or name another place"
+            f"{path}: cannot be written ({error.strerror}); free some space, or choose another disk"
         ) from error

@@ -1,20 +1,18 @@
-"""Bring a dataset into the store: download, check, unpack once, use again.
+"""Fetch a dataset into the store: download, verify and unpack it once, then reuse it.
 
     from visionflows.datasets.fetch import fetch
     fetch("PETS", "store").folder                    # a fastai name; or a URL, archive, folder
 
-fastai's own piece here is `fastai.data.external.URLs`, its list of datasets. Its `untar_data` is
-not used: fastdownload, which does its work, starts a broken download over from the first byte,
-checks a file by its size and the md5 of its first megabyte, and unpacks with
-`shutil.unpack_archive`, which knows no limits.
+fastai's `untar_data` is not used: fastdownload restarts a broken download from the first byte,
+verifies the size and the md5 of the first megabyte only, and unpacks without limits.
 
-`<store>/datasets` (of a store in a bucket: `datasets` in the cache on this machine) holds the
-folders `<name>-<sha8>` and, hidden, `.records` (a folder counts as whole once it has one),
-`.sources` (which source is in which folder), `.archives` (on their way) and `.locks`. They lie
-outside the folders, where no archive can bring its own.
+`<store>/datasets` (for a store in a bucket: `datasets` in the local cache) holds one folder
+`<name>-<sha8>` per archive, and hidden beside them, where no archive can write:
 
-An archive elsewhere may change. So its source is asked, each time, which version it has now
-(`visionflows.datasets.remote_version`), and another one is brought into a folder of its own.
+    .records/<folder>.json    written last: the folder is complete
+    .sources/<key>.json       which version of a source is in which folder
+    .archives/<key>           a downloaded archive until it is unpacked, with its version (.json)
+    .locks/
 """
 
 import contextlib
@@ -28,7 +26,7 @@ from typing import Any, cast
 
 from visionflows.datasets.archive import unpack
 from visionflows.datasets.archive_entries import LIMITS, UnpackLimits
-from visionflows.datasets.remote_version import Mark
+from visionflows.datasets.download import RemoteVersion
 from visionflows.datasets.sources import Source, find_source
 from visionflows.errors import (
     ArchiveError,
@@ -43,7 +41,7 @@ from visionflows.storage import is_local, open_cache, open_storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
 
-LONGEST_WAIT = 24 * 3600.0  # seconds, for another run that is at the same work
+MAX_WAIT = 24 * 3600.0  # seconds, for another run that fetches the same
 
 logger = logging.getLogger("visionflows.fetch")
 
@@ -59,203 +57,195 @@ class Dataset:
 
 
 def fetch(
-    dataset: str, store: str | Path, *, sha256: str | None = None, limits: UnpackLimits = LIMITS
+    dataset: str | Path,
+    store: str | Path,
+    *,
+    sha256: str | None = None,
+    limits: UnpackLimits = LIMITS,
 ) -> Dataset:
-    """The dataset, its images in a folder of the store; a local folder stays where it lies.
+    """The dataset, its images in a folder of the store; a local folder is used where it is.
 
-    `dataset` is a name of fastai's in any case (`PETS`), an http(s) URL, `s3://bucket/archive`,
-    a local archive (.tgz, .tar, .tar.*, .zip) or folder, or `digits`. What the store has from
-    the same source is used again if that still has the same archive, as one request asks, or
-    does not answer, which a warning says. Nothing is asked where `sha256` (64 hex digits) is that
-    of what the store has, nor of fastai's names; another `sha256` brings the archive anew. Two
-    runs at once share one download. Raises SettingsError or PlaceError before any work;
-    FetchError; ChecksumError where the archive is not that of `sha256`; ArchiveError.
+    `dataset` is a fastai name in any case (`PETS`), an http(s) URL, `s3://bucket/archive`, a local
+    archive (.tgz, .tar, .tar.*, .zip) or folder, or `digits`. A dataset in the store is reused
+    unless its source has another version now (one request) or `sha256` (64 hex digits) asks for
+    another archive. If the source does not answer, it is reused with a warning. No request is made
+    for a known `sha256` or for fastai's names. Runs at the same time share one download.
+    Raises SettingsError or StorageError before any work; FetchError; ArchiveError; ChecksumError if
+    the archive has another `sha256`.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise SettingsError(f"sha256 {sha256!r}: not 64 hex digits; copy it again")
     expected = sha256.lower() if sha256 else None
-    source = find_source(dataset)
+    source = find_source(str(dataset))
     if source.path and source.path.is_dir():
         if expected:
             raise SettingsError(f"{dataset}: a folder has no sha256; leave it out")
         return Dataset(source.name, source.path, source.text, None)
-    home = _datasets(store)
-    if source.path:
-        return _unpacked(home, source, source.path, expected, limits)
-    return _brought(home, source, expected, limits)
+    fetcher = _Fetcher(datasets_storage(store), source, expected, limits)
+    fetcher.datasets.check_writable()
+    return fetcher.unpack(source.path) if source.path else fetcher.fetch()
 
 
 def find_dataset(name: str, source: str, sha256: str | None, store: str | Path) -> Path:
-    """The folder of a dataset that was fetched before, as model.json tells of it; asks nobody.
-
-    Raises PlaceError where it is there no more.
-    """
+    """The folder of a dataset fetched before, as model.json describes it. Raises StorageError."""
     if sha256 is None:
         folder = Path(decode_name(source))
-        there = bool(source) and folder.is_dir()
+        exists = bool(source) and folder.is_dir()
     else:
-        home = datasets_storage(store)
-        folder = home.path(f"{name}-{sha256[:8]}")
-        there = _is_whole(home, folder.name, sha256)
-    if not there:
+        datasets = datasets_storage(store)
+        folder = datasets.path(f"{name}-{sha256[:8]}")
+        exists = _is_complete(datasets, folder.name, sha256)
+    if not exists:
         raise StorageError(
-            f"{encode_name(str(folder))}: the images of {name} are not there any more; name the place "
-            "where they are"
+            f"{encode_name(str(folder))}: the images of {name} are not there any more; name the "
+            "folder where they are"
         )
     return folder
 
 
-def _datasets(store: str | Path) -> LocalStorage:
-    home = datasets_storage(store)
-    home.check_writable()
-    return home
-
-
 def datasets_storage(store: str | Path) -> LocalStorage:
-    """Where a store keeps its datasets on this machine."""
-    # What is trained on is read many times over: of a store elsewhere it is kept in the cache.
-    home = cast(LocalStorage, open_storage(store)) if is_local(store) else open_cache()
-    return LocalStorage(home.path("datasets").absolute())
+    """The datasets of a store on this machine: training reads them many times over."""
+    storage = cast(LocalStorage, open_storage(store)) if is_local(store) else open_cache()
+    return LocalStorage(storage.path("datasets").absolute())
 
 
-def _brought(
-    home: LocalStorage, source: Source, expected: str | None, limits: UnpackLimits
-) -> Dataset:
-    """The dataset of a source: from the store if it is there, else brought and unpacked."""
-    key = sha256_of(source.key.encode())[:32]
-    with _alone(home, key, source.text):
-        there = _there(home, f".sources/{key}.json", source, expected)
-        return there or _anew(home, key, source, expected, limits)
+@dataclass(frozen=True)
+class _Fetcher:
+    """Fetches one source into the datasets of a store."""
 
+    datasets: LocalStorage
+    source: Source
+    expected: str | None  # the sha256 that the archive must have
+    limits: UnpackLimits
 
-def _there(home: LocalStorage, note: str, source: Source, expected: str | None) -> Dataset | None:
-    """The dataset that a note tells of, if the store has it and its source no other by now."""
-    known = _read_json(home, note)
-    if not known or expected not in (None, known["sha256"]):
-        return None
-    if not _is_whole(home, known["folder"], known["sha256"]):
-        return None
-    folder, before = home.path(known["folder"]), _mark(known)
-    if not expected:  # else it is the very archive that was asked for, whatever lies there now
-        now = _unchanged(source, before, folder)
-        if now is None:
+    def fetch(self) -> Dataset:
+        """The source's dataset: reused from the store, or downloaded and unpacked."""
+        key = sha256_of(self.source.key.encode())[:32]
+        with self._lock(key):
+            return self._reuse(f".sources/{key}.json") or self._download(key)
+
+    def _reuse(self, note_name: str) -> Dataset | None:
+        """The dataset in the store, if its source has no other version now."""
+        note = _read_json(self.datasets, note_name)
+        if not note or self.expected not in (None, note["sha256"]):
             return None
-        if now != before:
-            _write_json(home, note, {**known, **now._asdict()})
-    logger.info("%s: already in %s", source.text, folder)
-    return Dataset(source.name, folder, source.text, known["sha256"])
+        if not _is_complete(self.datasets, note["folder"], note["sha256"]):
+            return None
+        folder = self.datasets.path(note["folder"])
+        if not self.expected:  # else it is the archive asked for, whatever the source has now
+            known = RemoteVersion(note["tag"], note["size"])
+            current = self._current_version(known, folder)
+            if current is None:
+                return None
+            if current != known:
+                _write_json(self.datasets, note_name, {**note, **current._asdict()})
+        logger.info("%s: already in %s", self.source.text, folder)
+        return Dataset(self.source.name, folder, self.source.text, note["sha256"])
 
+    def _download(self, key: str) -> Dataset:
+        archive = f".archives/{key}"
+        version = self._download_archive(archive)
+        try:
+            dataset = self.unpack(self.datasets.path(archive))
+        except (ArchiveError, ChecksumError):
+            self._remove_archive(archive)  # else the next run would use it
+            raise
+        note = {"folder": dataset.folder.name, "sha256": dataset.sha256, **version._asdict()}
+        _write_json(self.datasets, f".sources/{key}.json", note)
+        self._remove_archive(archive)
+        return dataset
 
-def _anew(
-    home: LocalStorage, key: str, source: Source, expected: str | None, limits: UnpackLimits
-) -> Dataset:
-    """The dataset of a source's archive, brought and unpacked; the source is noted with it."""
-    packed = f".archives/{key}"
-    mark = _packed(home, packed, source)
-    try:
-        dataset = _unpacked(home, source, home.path(packed), expected, limits)
-    except (ArchiveError, ChecksumError):
-        _forget(home, packed)  # the next run must not meet it again
-        raise
-    told = {"folder": dataset.folder.name, "sha256": dataset.sha256, **mark._asdict()}
-    _write_json(home, f".sources/{key}.json", told)
-    _forget(home, packed)  # all that it held is in the folder now, and disks are not endless
-    return dataset
+    def _download_archive(self, archive: str) -> RemoteVersion:
+        """The version of the archive, downloaded unless an earlier run had no room to unpack it."""
+        path = self.datasets.path(archive)
+        note = _read_json(self.datasets, f"{archive}.json") if path.exists() else None
+        if note:
+            current = self._current_version(RemoteVersion(note["tag"], note["size"]), path)
+            if current is not None:
+                return current
+        self._remove_archive(archive)
+        assert self.source.download, "a source without a path can be downloaded"
+        version = self.source.download(path)
+        _write_json(self.datasets, f"{archive}.json", version._asdict())
+        return version
 
+    def _remove_archive(self, archive: str) -> None:
+        self.datasets.remove(archive)
+        self.datasets.remove(f"{archive}.json")
 
-def _packed(home: LocalStorage, packed: str, source: Source) -> Mark:
-    """The mark of a source's archive, brought unless an earlier run had no room to unpack it."""
-    path = home.path(packed)
-    if path.exists():
-        before = _mark({"size": path.stat().st_size, **(_read_json(home, f"{packed}.json") or {})})
-        now = _unchanged(source, before, path)
-        if now is not None:
-            return now
-        _forget(home, packed)
-    assert source.bring, "what has no path is brought"
-    mark = source.bring(path)
-    _write_json(home, f"{packed}.json", mark._asdict())
-    return mark
+    def _current_version(self, known: RemoteVersion, path: Path) -> RemoteVersion | None:
+        """The source's version now, or None if it differs from the known one, which `path` has.
 
-
-def _forget(home: LocalStorage, packed: str) -> None:
-    home.remove(packed)
-    home.remove(f"{packed}.json")
-
-
-def _unchanged(source: Source, before: Mark, there: Path) -> Mark | None:
-    """What to note of an archive that its source still has; None where it has another one.
-
-    Where the source does not answer, or says nothing that tells, what is there is taken.
-    """
-    if source.ask is None:
-        return before
-    try:
-        now = source.ask()
-    except (FetchError, StorageError) as error:
-        logger.warning(
-            "%s: could not be asked whether it has changed (%s); used as it was fetched: %s",
-            *(source.text, error, there),
-        )
-        return before
-    if now.is_other(before):
-        logger.info("%s: has changed since it was fetched; fetching it anew", source.text)
-        return None
-    if not now.tells(before):
-        logger.warning(
-            "%s: nothing tells whether it has changed; used as it was fetched: %s; remove that "
-            "to fetch it anew",
-            *(source.text, there),
-        )
-    return now.over(before)
-
-
-def _mark(known: dict[str, Any]) -> Mark:
-    """What a note says of its archive's version; those of before say nothing."""
-    return Mark(known.get("tag", ""), known.get("size", 0))
-
-
-def _unpacked(
-    home: LocalStorage, source: Source, archive: Path, expected: str | None, limits: UnpackLimits
-) -> Dataset:
-    """The dataset of an archive on this machine, unpacked unless its folder is whole already."""
-    sha256 = _digest(archive)
-    if expected not in (None, sha256):
-        raise ChecksumError(
-            f"{source.text}: its sha256 is {sha256}, not {expected}; check the address and the sum"
-        )
-    folder = f"{source.name}-{sha256[:8]}"
-    with _alone(home, folder, source.text):
-        if _is_whole(home, folder, sha256):
-            logger.info("%s: already in %s", source.text, home.path(folder))
-        else:
-            home.remove(folder)
-            unpacked = unpack(archive, home.path(folder), limits, source.text)
-            record = {"source": source.text, "sha256": sha256, **unpacked._asdict()}
-            _write_json(home, f".records/{folder}.json", record)
-            logger.info(
-                "%s: %s files, %s bytes, in %s",
-                *(source.text, f"{unpacked.files:,}", f"{unpacked.bytes:,}", home.path(folder)),
+        A source that does not answer, or gives nothing to compare, counts as unchanged.
+        """
+        if self.source.version is None:
+            return known
+        try:
+            current = self.source.version()
+        except (FetchError, StorageError) as error:
+            logger.warning(
+                "%s: could not be asked whether it has changed (%s); used as it was fetched: %s",
+                *(self.source.text, error, path),
             )
-    return Dataset(source.name, home.path(folder), source.text, sha256)
+            return known
+        if current.differs_from(known):
+            logger.info("%s: has changed since it was fetched; fetching again", self.source.text)
+            return None
+        if not current.is_comparable(known):
+            logger.warning(
+                "%s: nothing shows whether it has changed; used as it was fetched: %s; remove "
+                "that to fetch it again",
+                *(self.source.text, path),
+            )
+        return current.filled_from(known)
+
+    def unpack(self, archive: Path) -> Dataset:
+        """The dataset of a local archive, unpacked unless its folder is complete already."""
+        text, sha256 = self.source.text, _digest(archive)
+        if self.expected not in (None, sha256):
+            raise ChecksumError(
+                f"{text}: its sha256 is {sha256}, not {self.expected}; check the address and the "
+                "sum"
+            )
+        name = f"{self.source.name}-{sha256[:8]}"
+        folder = self.datasets.path(name)
+        with self._lock(name):
+            if _is_complete(self.datasets, name, sha256):
+                logger.info("%s: already in %s", text, folder)
+            else:
+                self.datasets.remove(name)
+                unpacked = unpack(archive, folder, self.limits, text)
+                record = {"source": text, "sha256": sha256, **unpacked._asdict()}
+                _write_json(self.datasets, f".records/{name}.json", record)
+                files, size = f"{unpacked.files:,}", f"{unpacked.bytes:,}"
+                logger.info("%s: %s files, %s bytes, in %s", text, files, size, folder)
+        return Dataset(self.source.name, folder, text, sha256)
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Hold the lock of one source or folder; wait for a run that has it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.datasets.lock(f".locks/{name}"))
+            except LockedError:
+                logger.info("%s: another run is fetching it; waiting", self.source.text)
+                stack.enter_context(self.datasets.lock(f".locks/{name}", wait=MAX_WAIT))
+            yield
 
 
-def _is_whole(home: LocalStorage, folder: str, sha256: str) -> bool:
-    """Whether a folder holds all of the archive with this sha256: its record was written last."""
-    record = f".records/{folder}.json"
-    return (
-        home.exists(folder)
-        and home.exists(record)
-        and json.loads(home.read(record))["sha256"] == sha256
-    )
+def _is_complete(datasets: LocalStorage, folder: str, sha256: str) -> bool:
+    """Whether a folder holds all of the archive with this sha256: its record is written last."""
+    record = _read_json(datasets, f".records/{folder}.json")
+    return datasets.exists(folder) and record is not None and record["sha256"] == sha256
 
 
-def _read_json(home: LocalStorage, name: str) -> dict[str, Any] | None:
-    return cast(dict[str, Any], json.loads(home.read(name))) if home.exists(name) else None
+def _read_json(datasets: LocalStorage, name: str) -> dict[str, Any] | None:
+    exists = datasets.exists(name)
+    return cast(dict[str, Any], json.loads(datasets.read(name))) if exists else None
 
 
-def _write_json(home: LocalStorage, name: str, content: dict[str, Any]) -> None:
-    home.write(name, json.dumps(content, indent=2).encode())
+def _write_json(datasets: LocalStorage, name: str, content: dict[str, Any]) -> None:
+    datasets.write(name, json.dumps(content, indent=2).encode())
 
 
 def _digest(archive: Path) -> str:
@@ -266,15 +256,3 @@ def _digest(archive: Path) -> str:
         raise StorageError(
             f"{archive}: cannot be read ({error.strerror}); give this user the right to"
         ) from error
-
-
-@contextlib.contextmanager
-def _alone(home: LocalStorage, name: str, what: str) -> Iterator[None]:
-    """Keep other runs off one piece of the work, after theirs is done."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(home.lock(f".locks/{name}"))
-        except LockedError:
-            logger.info("%s: another run is fetching it; waiting for that", what)
-            held.enter_context(home.lock(f".locks/{name}", wait=LONGEST_WAIT))
-        yield

@@ -4,8 +4,7 @@
     table = build_table("store/datasets/pets-5c1a3d0f", "uppercase")
     print(*table_notes(table), sep="\\n")
 
-One row an image. Whatever happens to an image it keeps its row; only rows whose status is `ok`
-are usable: trained on, or validated on.
+Every image has a row; only rows whose status is `ok` are trained or validated on.
 """
 
 import json
@@ -40,12 +39,13 @@ log = logging.getLogger("visionflows.table")
 COLUMNS = [
     *("path", "label", "is_valid", "sha256", "width", "height", "signature", "status", "error"),
 ]
-UNLABELLED = "unlabelled"  # beside the statuses of images.py: no label, so never opened
-OUT_OF_BALANCE = 10  # told when the largest class is more than this many times the smallest
+UNLABELLED = "unlabelled"  # a status beside those of images.image_status; never opened
+MAX_IMBALANCE = 10  # largest class over smallest, above which a note says so
+MAX_CLASSES_LOGGED = 200
 
 
-class _Look(NamedTuple):
-    """What is in a file."""
+class _ImageInfo(NamedTuple):
+    """The columns that come from a file's content."""
 
     sha256: str = ""
     width: int = 0
@@ -56,7 +56,7 @@ class _Look(NamedTuple):
 
 
 def build_table(
-    folder: Path,
+    folder: str | Path,
     labels: str,
     *,
     valid_pct: float = 0.2,
@@ -65,15 +65,14 @@ def build_table(
     decode_options: DecodeOptions = WHOLE,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """The labelled file table of a folder: a row an image, columns as in COLUMNS, sorted by path.
+    """The labelled file table of a folder: a row per image, columns COLUMNS, sorted by path.
 
-    `path` is relative to the folder, as text (names.encode_name); `width` and `height` are pixels
-    of the whole upright image, which is decoded once, as `decode_options` says, and of which a copy is
-    kept where that makes it smaller (images.reduced). `signature` (images.alike) is as hex digits
-    what it looks like: a split that is drawn keeps look-alikes on one side. `status` is `ok`,
-    `unreadable`, `too_large`, `missing` or `unlabelled`, and `error` says why it is not ok; such a
-    row is on no side: its is_valid is False.
-    Raises SettingsError, PlaceError, and TableError where there is no training set in it.
+    `path` is relative to the folder, as encoded by storage.name_encoding; `width` and `height` are
+    pixels of the upright image; `signature` is the perceptual hash of images.near_duplicates as hex
+    digits. `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`; if it is not ok,
+    `error` says why and is_valid is False. A random split keeps near-duplicates on one side. Large
+    images leave a downscaled copy in the cache.
+    Raises SettingsError, StorageError, and TableError if there is no training set in the folder.
     """
     rule = parse_label_rule(labels)
     if not 0 < valid_pct < 1:
@@ -81,49 +80,38 @@ def build_table(
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers: give one or more")
     images = LocalStorage(Path(folder))
-    skipped, pictures = SkippedFiles(), ImageFilter(images.head)
-    found = (entry.name for entry in images.walk(None, skipped))
-    paths = [encode_name(name) for name in found if pictures(name)]
+    skipped, is_image = SkippedFiles(), ImageFilter(images.head)
+    names = (entry.name for entry in images.walk(None, skipped))
+    paths = [encode_name(name) for name in names if is_image(name)]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
-    rows, odd = label_rows(rule, images.root, paths)
+    rows, label_notes = label_rows(rule, images.root, paths)
     table = inspect_images(pd.DataFrame(rows), images, max_pixels, decode_options, workers)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
-    alike = split.group_near_duplicates(usable)
+    duplicates = split.group_near_duplicates(usable)
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
     else:
-        valid = split.split_randomly(usable, valid_pct, seed, alike)
+        valid = split.split_randomly(usable, valid_pct, seed, duplicates)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
-    log.info(
-        "%d images of %d classes: %d to train on, %d to validate on; %d left out",
-        *(len(usable), usable.label.nunique(), len(usable) - table.is_valid.sum()),
-        *(table.is_valid.sum(), len(table) - len(usable)),
-    )
-    for line in pictures.lines():
-        log.info("%s", line)
-    log.info("classes, and how many of each to validate on: %s", _counts(table))
     table = table[COLUMNS]
-    # What its rows cannot tell, or not at once.
-    table.attrs["notes"] = [*skipped.lines(), *odd]
-    table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, alike)
-    for note in table_notes(table):
-        log.info("note: %s", note)
+    table.attrs["notes"] = [*skipped.lines(), *label_notes]
+    table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
+    _log(table, is_image.lines())
     return table
 
 
 def downscaled_cache(decode_options: DecodeOptions) -> DownscaledCache:
-    """The copies of photos that an opening makes smaller, in the cache of this machine."""
+    """The cache of images that these options downscale, on this machine."""
     return DownscaledCache(open_cache().path("photos"), decode_options)
 
 
 def table_notes(table: pd.DataFrame) -> list[str]:
-    """What a person should know of a table that can be trained on, a line each.
+    """Notes on the quality of a table, a line each.
 
-    What was passed over, folders and classes that are odd, files left out, a class more than 10
-    times as large as another, classes that one side of the split lacks, images that look alike,
-    and the same bytes under different labels.
+    They name skipped files, unusual folders and classes, images left out, classes out of balance or
+    missing on one side of the split, near-duplicates, and same bytes under different labels.
     """
     usable = table[table.status == "ok"]
     return [
@@ -134,24 +122,11 @@ def table_notes(table: pd.DataFrame) -> list[str]:
 
 
 def fingerprint(table: pd.DataFrame) -> str:
-    """The sha256 (hex) of what is trained and validated on: path, label, side and bytes."""
+    """The sha256 (hex) of what is trained and validated on: path, label, side and content."""
     usable = table[table.status == "ok"].sort_values("path")
     columns = (usable.path, usable.label, usable.is_valid.astype(bool), usable.sha256)
     rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     return sha256_of(json.dumps(rows).encode())
-
-
-def _no_image(images: LocalStorage) -> str:
-    """What to say of a folder without images: Kaggle packs archives into an archive."""
-    names = [entry.name for entry in images.walk(is_archive_name)]
-    if not names:
-        return "no image found; name a folder that holds .jpg, .png or such"
-    names.sort(key=lambda name: (not name.lower().startswith("train"), name))
-    several = f"{len(names)} archives" if len(names) > 1 else "an archive"
-    return (
-        f"no image found, but holds {several}: {format_names([encode_name(name) for name in names])}; "
-        f"unpack and name one, or name it as it is: {encode_name(str(images.path(names[0])))}"
-    )
 
 
 def inspect_images(
@@ -161,47 +136,60 @@ def inspect_images(
     decode_options: DecodeOptions,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """The table (path, label and why it has none) with what is in each file, opened once."""
+    """The table (path, label, why it has none), with the columns of each file, read once."""
     memory = MemoryLimits(max_pixels)
-    keeper = CacheWriter(downscaled_cache(decode_options))
+    cache = CacheWriter(downscaled_cache(decode_options))
 
-    def decoded(data: bytes, sha256: str) -> _Look:
-        with open_decoded(data, max_pixels, memory, decode_options) as picture:
-            if picture.image.size != picture.size:
-                keeper.keep(sha256, picture.image)
-            return _Look(sha256, *picture.size, signature(picture.image).hex())
+    def decode(data: bytes, sha256: str) -> _ImageInfo:
+        with open_decoded(data, max_pixels, memory, decode_options) as decoded:
+            if decoded.image.size != decoded.size:
+                cache.keep(sha256, decoded.image)
+            return _ImageInfo(sha256, *decoded.size, signature(decoded.image).hex())
 
-    def look(path: str, label: str, why: str) -> _Look:
+    def inspect(path: str, label: str, why: str) -> _ImageInfo:
         if not label:
-            return _Look(status=UNLABELLED, error=why)
+            return _ImageInfo(status=UNLABELLED, error=why)
         sha256 = ""
         try:
             file = images.path(decode_name(path))
             with memory.file(_size(file, memory)):
                 data = read_image_file(file, memory)
                 sha256 = sha256_of(data)
-                return decoded(data, sha256)
+                return decode(data, sha256)
         except BadImage as bad:
-            return _Look(sha256, status=bad.status, error=bad.reason)
+            return _ImageInfo(sha256, status=bad.status, error=bad.reason)
 
     with ThreadPoolExecutor(workers or decoder_count()) as pool:  # Pillow decodes without the GIL
-        looks = list(pool.map(look, table.path, table.label, table.why))
-    return table.join(pd.DataFrame(looks))
+        infos = list(pool.map(inspect, table.path, table.label, table.why))
+    return table.join(pd.DataFrame(infos))
 
 
 def _size(file: Path, memory: MemoryLimits) -> int:
-    """A file's bytes. Raises BadImage where it cannot be asked for, as read_file does."""
+    """A file's bytes. Raises BadImage."""
     try:
         return file.stat().st_size
     except OSError as error:
         raise as_bad_image(error, memory.encoded) from error
 
 
+def _no_image(images: LocalStorage) -> str:
+    """The error for a folder without images: Kaggle packs archives into an archive."""
+    names = [entry.name for entry in images.walk(is_archive_name)]
+    if not names:
+        return "no image found; name a folder that holds .jpg, .png or such"
+    names.sort(key=lambda name: (not name.lower().startswith("train"), name))
+    count = f"{len(names)} archives" if len(names) > 1 else "an archive"
+    return (
+        f"no image found, but holds {count}: {format_names([encode_name(name) for name in names])};"
+        f" unpack and name one, or name it as it is: {encode_name(str(images.path(names[0])))}"
+    )
+
+
 def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:
     if usable.empty:
-        first = table[table.label != ""].iloc[0]
+        row = table[table.label != ""].iloc[0]
         raise TableError(
-            f"none of {len(table)} images can be used, such as {format_name(first.path)}: {first.error}"
+            f"none of {len(table)} images can be used, such as {format_name(row.path)}: {row.error}"
         )
     lost = sorted(set(table.label) - set(usable.label) - {""})
     if lost:
@@ -215,56 +203,64 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
         )
 
 
+def _log(table: pd.DataFrame, skipped: list[str]) -> None:
+    usable = table[table.status == "ok"]
+    valid = usable.is_valid.sum()
+    log.info(
+        "%d images of %d classes: %d to train on, %d to validate on; %d left out",
+        *(len(usable), usable.label.nunique(), len(usable) - valid, valid),
+        len(table) - len(usable),
+    )
+    for line in skipped:
+        log.info("%s", line)
+    sides = usable.groupby("label").is_valid.agg(["size", "sum"])
+    counts = [f"{format_name(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
+    more = len(counts) - MAX_CLASSES_LOGGED
+    log.info(
+        "classes, and how many of each to validate on: %s%s",
+        *(", ".join(counts[:MAX_CLASSES_LOGGED]), f", … {more} more" if more > 0 else ""),
+    )
+    for note in table_notes(table):
+        log.info("note: %s", note)
+
+
 def _left_out(table: pd.DataFrame) -> list[str]:
     bad = table[table.status != "ok"]
-    why = bad.error.where(bad.status == UNLABELLED, "")  # a line for each reason of these
+    reason = bad.error.where(bad.status == UNLABELLED, "")  # one line per reason of these
     return [
         f"left out as {status}: {len(rows)}, {format_names(rows.path.tolist(), rows.error.tolist())}"
-        for (status, _), rows in bad.groupby(["status", why])
+        for (status, _), rows in bad.groupby(["status", reason])
     ]
-
-
-def _counts(table: pd.DataFrame) -> str:
-    """Every class (of 200) with its images, and how many of them are to validate on."""
-    sides = table[table.status == "ok"].groupby("label").is_valid.agg(["size", "sum"])
-    counts = [f"{format_name(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
-    return ", ".join(counts[:200]) + (f", … {len(counts) - 200} more" if counts[200:] else "")
 
 
 def _imbalance(usable: pd.DataFrame) -> list[str]:
     counts = usable.label.value_counts()
-    if counts.max() <= OUT_OF_BALANCE * counts.min():
+    if counts.max() <= MAX_IMBALANCE * counts.min():
         return []
     return [
-        f"classes far out of balance: {counts.max()} images of {format_name(str(counts.idxmax()))}, "
-        f"{counts.min()} of {format_name(str(counts.idxmin()))}"
+        f"classes far out of balance: {counts.max()} images of {format_name(str(counts.idxmax()))},"
+        f" {counts.min()} of {format_name(str(counts.idxmin()))}"
     ]
 
 
 def _one_sided(usable: pd.DataFrame) -> list[str]:
-    sides = usable.groupby("label").is_valid
+    is_valid = usable.groupby("label").is_valid
     lines = {
-        "no image to train on, so never learned": sides.min(),
-        "no image to validate on, so never judged": ~sides.max(),
+        "no image to train on, so never learned": is_valid.min(),
+        "no image to validate on, so never evaluated": ~is_valid.max(),
     }
     return [
-        f"{line}: {format_names(one_sided.index[one_sided].tolist())}"
-        for line, one_sided in lines.items()
-        if one_sided.any()
+        f"{line}: {format_names(classes.index[classes].tolist())}"
+        for line, classes in lines.items()
+        if classes.any()
     ]
 
 
 def _contradictions(usable: pd.DataFrame) -> list[str]:
     labels = usable.groupby("sha256").label.transform("nunique")
-    several = usable[labels > 1].drop_duplicates(["sha256", "label"])
-    if several.empty:
+    rows = usable[labels > 1].drop_duplicates(["sha256", "label"])
+    groups = [group for _, group in rows.groupby("sha256", sort=False)]
+    if not groups:
         return []
-    groups = [
-        " = ".join(
-            f"{format_name(str(row.path))} ({format_name(str(row.label))})"
-            for row in group.itertuples()
-        )
-        for _, group in several.groupby("sha256", sort=False)
-    ]
-    more = ", …" if len(groups) > 3 else ""
-    return [f"same bytes under different labels: {len(groups)}, {', '.join(groups[:3])}{more}"]
+    examples = split.format_groups(groups, " = ")
+    return [f"same bytes under different labels: {len(groups)}, {examples}"]

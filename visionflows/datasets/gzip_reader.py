@@ -1,9 +1,9 @@
-"""The content of a gzip file, whatever follows its end: as `gzip -d` and `tar xzf` read it.
+"""The content of a gzip file, trailing bytes ignored as by `gzip -d` and `tar xzf`.
 
     from visionflows.datasets.gzip_reader import open_gzip
     with open_gzip("pets.tgz") as stream: stream.read(1 << 16)
 
-Python's `gzip` calls a file broken that some program has padded or signed.
+Python's `gzip` calls a file broken that a program has signed or otherwise appended to.
 """
 
 import io
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 MAGIC = b"\x1f\x8b"
-CHUNK = 1 << 16  # bytes of the file that are read at once
+CHUNK = 1 << 16  # bytes of the file read at once
 
 logger = logging.getLogger("visionflows.archive")
 
 
 def open_gzip(path: str | Path, mode: str = "rb") -> io.BufferedIOBase:
-    """The unpacked stream of a gzip file: that of all its members.
+    """The decompressed stream of all members of a gzip file.
 
-    Reading raises zlib.error where they are broken, EOFError where the last one is cut short.
+    Reading raises zlib.error if one is broken, EOFError if the last one is cut short.
     """
     return _Gzip(Path(path))
 
@@ -29,11 +29,11 @@ def open_gzip(path: str | Path, mode: str = "rb") -> io.BufferedIOBase:
 class _Gzip(io.BufferedIOBase):
     def __init__(self, path: Path):
         self._file = path.open("rb")
-        self._member: Any = zlib.decompressobj(wbits=31)  # with gzip's header, and its checksum
+        self._member: Any = zlib.decompressobj(wbits=31)  # 31: gzip's header and checksum
         self._packed = b""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes (0 and less: of what there is); none at the end."""
+        """Up to `size` bytes (any number if 0 or less); empty at the end."""
         while not self._member.eof or self._next_member():
             packed = self._packed or self._file.read(CHUNK)
             data: bytes = self._member.decompress(packed, max(size or 0, 0))
@@ -46,7 +46,7 @@ class _Gzip(io.BufferedIOBase):
         return b""
 
     def _next_member(self) -> bool:
-        """Whether another member follows; zeros may stand between."""
+        """Whether another member follows; zeros may be between."""
         rest = self._packed.lstrip(b"\0")
         while len(rest) < len(MAGIC) and (more := self._file.read(CHUNK)):
             rest = (rest + more).lstrip(b"\0")
@@ -54,9 +54,9 @@ class _Gzip(io.BufferedIOBase):
             self._member, self._packed = zlib.decompressobj(wbits=31), rest
             return True
         if rest:
-            logger.warning("%s: what follows its end is left aside", self._file.name)
+            logger.warning("%s: trailing bytes after its end are ignored", self._file.name)
         self._packed = b""
-        self._file.seek(0, io.SEEK_END)  # for whoever reads on
+        self._file.seek(0, io.SEEK_END)  # for the next read
         return False
 
     def close(self) -> None:

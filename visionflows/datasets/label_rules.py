@@ -1,36 +1,33 @@
-"""Where the labels of a dataset come from: the names of its files, or a CSV.
+"""The rules that give a dataset's images their labels.
 
     from visionflows.datasets.label_rules import label_rows, parse_label_rule
-    label_rows(parse_label_rule("uppercase"), Path("photos"), ["Tom.jpg", "rex.jpg"]).rows
+    label_rows(parse_label_rule("uppercase"), Path("photos"), ["Tom.jpg", "rex.jpg"])
 
-Labels and paths are text (names.encode_name), so that a CSV and a page can hold them.
+Labels and paths are text as encoded by storage.name_encoding, so a CSV and a page can hold them.
 """
 
 import dataclasses
 import posixpath
 import re
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
-from visionflows.datasets.folder_layout import NO_LABEL, Layout, nfc, notes_on_classes
+from visionflows.datasets.folder_layout import NO_LABEL, Layout, class_notes, nfc
 from visionflows.datasets.format_names import format_name, format_names
-from visionflows.datasets.label_csv import csv_rows
-from visionflows.datasets.masks import MASK, masks
+from visionflows.datasets.label_csv import read_label_csv
+from visionflows.datasets.masks import MASK, find_masks
 from visionflows.errors import SettingsError, TableError
 from visionflows.storage.local import LocalStorage
 
-# csv:PLACE#id,breed: the last # counts, as a name may have one too.
-_NAMED = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)
-
-
+_CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
 RuleKind = Literal["folder", "uppercase", "regex", "csv"]
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelRule:
-    """Where an image's label comes from; `value` is the regex's pattern or the csv's place.
+    """Where labels come from; `value` is the regex's pattern or the CSV's location.
 
-    `columns` are those of the csv that hold paths and labels, where they were named.
+    `columns` are those of the CSV that hold paths and labels, if they are named.
     """
 
     kind: RuleKind
@@ -41,8 +38,8 @@ class LabelRule:
         columns = f"#{','.join(self.columns)}" if self.columns else ""
         return f"{self.kind}:{self.value}{columns}" if self.value else self.kind
 
-    def label_of(self, path: str) -> str:
-        """The label that a file's name tells, its folders aside; empty where it tells none."""
+    def label(self, path: str) -> str:
+        """The label in a file's name, folders aside; empty if there is none."""
         name = nfc(posixpath.basename(path))
         if self.kind == "uppercase":  # fastai's tutorial: is_cat(x) is x[0].isupper()
             return str(name[0].isupper())
@@ -50,15 +47,8 @@ class LabelRule:
         return (match and match[1]) or ""
 
 
-class Labelled(NamedTuple):
-    """Rows of path, label and why (it has none), perhaps is_valid; and notes, a line each."""
-
-    rows: list[dict[str, Any]]
-    notes: list[str]
-
-
 def parse_label_rule(text: str) -> LabelRule:
-    """The rule that `folder`, `uppercase`, `regex:<pattern>` or `csv:<place>[#path,label]` means.
+    """The rule for `folder`, `uppercase`, `regex:PATTERN` or `csv:LOCATION[#path,label]`.
 
     Raises SettingsError for any other, and for a pattern without exactly one group.
     """
@@ -66,14 +56,14 @@ def parse_label_rule(text: str) -> LabelRule:
     if kind in ("folder", "uppercase") and not colon:
         return LabelRule(cast(RuleKind, kind))
     if kind == "csv" and value:
-        named = _NAMED.fullmatch(value)
+        match = _CSV.fullmatch(value)
         return (
-            LabelRule("csv", named[1], (named[2], named[3])) if named else LabelRule("csv", value)
+            LabelRule("csv", match[1], (match[2], match[3])) if match else LabelRule("csv", value)
         )
     if kind != "regex":
         raise SettingsError(
-            f"--labels {text}: no such rule; give folder, uppercase, "
-            "regex:<pattern with one group> or csv:<place>, with #PATH,LABEL to name its columns"
+            f"--labels {text}: no such rule; give folder, uppercase, regex:<pattern with one group>"
+            " or csv:<path or URI>, with #PATH,LABEL to name its columns"
         )
     try:
         groups = re.compile(value).groups
@@ -87,39 +77,40 @@ def parse_label_rule(text: str) -> LabelRule:
     return LabelRule("regex", value)
 
 
-def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> Labelled:
-    """The images (`paths`) that a folder holds with their labels, sorted by path.
+def label_rows(
+    rule: LabelRule, folder: Path, paths: list[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
-    The label is empty where the rule gives none, and for what is a test's by the folders or the
-    CSV. From a CSV come only the rows it names. They have is_valid where it, or the folders, give
-    a split. A mask beside the picture that it is of has no label (data.masks), but in a CSV. Labels
-    are NFC. Raises TableError where no image gets a label or the CSV does not fit the folder, and
-    PlaceError where there is no such CSV.
+    The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
+    test images. A CSV gives rows for the images that it lists only. Rows have is_valid if the CSV
+    or the folders give a split. Masks have no label, except from a CSV. Raises TableError if no
+    image gets a label or the CSV does not fit the folder; StorageError if there is no such CSV.
     """
-    beside = set() if rule.kind == "csv" else masks(paths, LocalStorage(folder))
-    paths = [path for path in paths if path not in beside]
+    masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
+    paths = [path for path in paths if path not in masks]
     if rule.kind == "csv":
-        rows, notes = csv_rows(rule.value, rule.columns, folder, paths)
+        rows, notes = read_label_csv(rule.value, rule.columns, folder, paths)
     elif rule.kind == "folder":
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()
     else:
-        rows = [{"path": path, "label": rule.label_of(path)} for path in paths]
+        rows = [{"path": path, "label": rule.label(path)} for path in paths]
         notes = Layout(paths, classes=False).split(rows)
     if not any(row["label"] for row in rows):
         raise TableError(
-            f"--labels {rule}: {_sees(rule, paths)}matches no file, such as {format_names(paths)}"
+            f"--labels {rule}: {_no_match(rule, paths)}, such as {format_names(paths)}"
         )
     for row in rows:
         row["label"] = nfc(row["label"])
         row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
-    rows += [{"path": path, "label": "", "why": MASK} for path in beside]
+    rows += [{"path": path, "label": "", "why": MASK} for path in masks]
     rows.sort(key=lambda row: row["path"])
-    return Labelled(rows, [*notes, *notes_on_classes({row["label"] for row in rows} - {""})])
+    return rows, [*notes, *class_notes({row["label"] for row in rows} - {""})]
 
 
-def _sees(rule: LabelRule, paths: list[str]) -> str:
-    """What a rule that matches nothing looked at."""
+def _no_match(rule: LabelRule, paths: list[str]) -> str:
     if rule.kind != "regex":
-        return ""
-    return f"sees only the name of a file, {format_name(posixpath.basename(paths[0]))}, and "
+        return "matches no file"
+    name = format_name(posixpath.basename(paths[0]))
+    return f"sees only the name of a file, {name}, and matches no file"

@@ -1,10 +1,10 @@
-"""Which picture a path in a label file means, as people write paths.
+"""Find the image that a path in a label file refers to, as people write paths.
 
-    from visionflows.datasets.path_matching import Pictures
-    Pictures(["cat/1.jpg"], "/data/pets", "").meant(r"C:\\photos\\cat\\1.JPG")    # ["cat/1.jpg"]
+    from visionflows.datasets.path_matching import PathMatcher
+    PathMatcher(["cat/1.jpg"], "/data/pets", "").find(r"C:\\photos\\cat\\1.JPG")    # ["cat/1.jpg"]
 
-A path is looked up as it stands, then with backslashes, in another Unicode form or case, without
-its folders or its ending, and with more folders than the dataset has.
+A path is tried as it is, then with backslashes, in another Unicode form or case, without its
+folders or its suffix, and with more folders than the dataset has.
 """
 
 import itertools
@@ -14,78 +14,75 @@ from collections import defaultdict
 from visionflows.datasets.folder_layout import nfc
 
 
-class Pictures:
-    """The pictures of a folder, found as people write their paths, in a CSV that lies `beside`."""
+class PathMatcher:
+    """Matches paths with the images of a folder; `csv_folder` holds the CSV, if it is known."""
 
-    def __init__(self, paths: list[str], folder: str, beside: str):
-        self.paths, self.folder, self.beside = set(paths), folder, beside
-        self.by_name: dict[str, list[str]] = defaultdict(list)  # with the ending, and without
+    def __init__(self, paths: list[str], folder: str, csv_folder: str):
+        self.paths, self.folder, self.csv_folder = set(paths), folder, csv_folder
+        self.by_name: dict[str, list[str]] = defaultdict(list)  # with the suffix, and without
         for path in paths:
-            name = _plain(posixpath.basename(path))
+            name = _normalised(posixpath.basename(path))
             for key in {name, posixpath.splitext(name)[0]}:
                 self.by_name[key].append(path)
 
-    def meant(self, text: str) -> list[str]:
-        """The pictures that a path may mean: one, none, or several."""
-        if text in self.paths:
-            return [text]
+    def find(self, text: str) -> list[str]:
+        """The images that a path may refer to: one, none or several."""
         slashed = text.replace("\\", "/").strip()
-        spots = [*self._spots(text), *self._spots(slashed)]
-        for spot in spots:
-            if spot in self.paths:
-                return [spot]
-        wanted = [_plain(spot) for spot in spots]
+        candidates = [text, *self._candidates(text), *self._candidates(slashed)]
+        for candidate in candidates:
+            if candidate in self.paths:
+                return [candidate]
         written = posixpath.normpath(slashed)
-        found = self.by_name.get(_plain(posixpath.basename(written)), [])
-        keyed = [{path: key(path) for path in found} for key in (_plain, _without_ending)]
-        for keys in keyed:
-            for spot in wanted:
-                if same := [path for path in found if keys[path] == spot]:
+        named = self.by_name.get(_normalised(posixpath.basename(written)), [])
+        forms = [{path: form(path) for path in named} for form in (_normalised, _without_suffix)]
+        for form in forms:
+            for wanted in map(_normalised, candidates[1:]):
+                if same := [path for path in named if form[path] == wanted]:
                     return _nearest(same, written)
-            if below := [path for path in found if keys[path].endswith(f"/{_plain(written)}")]:
+            if below := [path for path in named if form[path].endswith(f"/{_normalised(written)}")]:
                 return _nearest(below, written)
-        for tail, keys in itertools.product(_tails(written), keyed):
-            if ends := [path for path in found if _ends_so(keys[path], _plain(tail))]:
+        for tail, form in itertools.product(_tails(written), forms):
+            if ends := [path for path in named if _ends_with(form[path], _normalised(tail))]:
                 return _nearest(ends, tail)
         return []
 
-    def _spots(self, text: str) -> list[str]:
-        """Where in the folder a path may lead: from it, and from where the CSV lies."""
-        spots = [posixpath.normpath(text)]
-        full = posixpath.normpath(posixpath.join(self.beside, text))
-        if self.beside and full.startswith(f"{self.folder}/"):
-            spots.append(full[len(self.folder) + 1 :])
-        return spots
+    def _candidates(self, text: str) -> list[str]:
+        """The path relative to the images' folder: as written, and seen from the CSV's folder."""
+        candidates = [posixpath.normpath(text)]
+        absolute = posixpath.normpath(posixpath.join(self.csv_folder, text))
+        if self.csv_folder and absolute.startswith(f"{self.folder}/"):
+            candidates.append(absolute[len(self.folder) + 1 :])
+        return candidates
 
 
 def _tails(path: str) -> list[str]:
     """A path without its first folder, without its first two, and so on."""
     parts = path.split("/")
-    return ["/".join(parts[at:]) for at in range(1, len(parts))]
+    return ["/".join(parts[depth:]) for depth in range(1, len(parts))]
 
 
-def _ends_so(path: str, tail: str) -> bool:
-    """Whether a picture's path ends in what is left of a written one.
+def _ends_with(path: str, tail: str) -> bool:
+    """Whether an image's path ends in a tail that has a folder, unless the image is in none.
 
-    That is a folder at least, unless the picture lies in none: `dog/1.jpg` is not `cat/1.jpg`.
+    So `dog/1.jpg` does not match `cat/1.jpg`.
     """
     return path == tail or ("/" in tail and path.endswith(f"/{tail}"))
 
 
-def _plain(path: str) -> str:
+def _normalised(path: str) -> str:
     return nfc(path).casefold()
 
 
-def _without_ending(path: str) -> str:
-    return posixpath.splitext(_plain(path))[0]
+def _without_suffix(path: str) -> str:
+    return posixpath.splitext(_normalised(path))[0]
 
 
 def _nearest(paths: list[str], text: str) -> list[str]:
-    """The one of several that is written as the text is, if it is one; else all of them."""
+    """The only one of several that is spelled like the text; all if there is no such one."""
     text = nfc(text)
     same = [
         path
         for path in paths
-        if text in (nfc(path)[-len(text) :], nfc(posixpath.splitext(path)[0])[-len(text) :])
+        if nfc(path).endswith(text) or nfc(posixpath.splitext(path)[0]).endswith(text)
     ]
     return same if len(same) == 1 else paths
