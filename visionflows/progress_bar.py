@@ -7,6 +7,7 @@ with progress_bar("pets.tgz", in_bytes=True) as report:
 
 import contextlib
 import html
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -37,18 +38,17 @@ def _in_notebook() -> bool:
 
 
 def _notebook_bar(name: str) -> Report:
-    from IPython.display import HTML, display
-
+    ipython: Any = importlib.import_module("IPython.display")
     cell: Any = None
 
     def report(done: float, total: float | None) -> None:
         nonlocal cell
         attributes = f' value="{done}" max="{total}"' if total else ""
-        bar = HTML(f"{html.escape(name)} <progress{attributes}></progress>")
+        bar = ipython.HTML(f"{html.escape(name)} <progress{attributes}></progress>")
         if cell:
             cell.update(bar)
         else:
-            cell = display(bar, display_id=True)
+            cell = ipython.display(bar, display_id=True)
 
     return report
 
