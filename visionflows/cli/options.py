@@ -124,16 +124,19 @@ def _make_options(fields: "Mapping[str, FieldInfo]") -> "Iterator[Option]":
 
 def _option(name: str, field: "FieldInfo") -> Any:
     """The type and option of a field; an option that is not given is None."""
-    types = {type(None)} ^ {field.annotation, *get_args(field.annotation), type(None)}
+    types = {*(get_args(field.annotation) or [field.annotation])} - {type(None)}
     kind = next((one for one in (bool, int, float) if types == {one}), str)
     metavar = "|".join(get_args(field.annotation)) if _is_literal(field) else None
     help_text = (field.description or "").replace("`", "")
-    if field.default is not None and kind is not bool:
+    if isinstance(field.default, str | int | float) and kind is not bool and field.default != "":
         help_text += f" [default: {field.default}]"
     flag = f"--{_option_name(name)}"
     if kind is bool and field.default:
         flag += f"/--no-{_option_name(name)}"
-    return Annotated[kind | None, typer.Option(flag, help=help_text, metavar=metavar)]
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    envvar = str(extra["envvar"]) if "envvar" in extra else None
+    option = typer.Option(flag, help=help_text, metavar=metavar, envvar=envvar)
+    return Annotated[kind | None, option]
 
 
 def _is_literal(field: "FieldInfo") -> bool:

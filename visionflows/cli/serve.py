@@ -14,17 +14,7 @@ serve_app = typer.Typer(rich_markup_mode=None)
     cls=settings_command("visionflows.serve.settings:UpSettings"),
     epilog="Example: visionflows up --port 4200",
 )
-def up(
-    ctx: typer.Context,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VISIONFLOWS_DATABASE",
-            help="postgresql+asyncpg://user:password@host/name; by default SQLite in STATE.",
-        ),
-    ] = None,
-    store: Store = "store",
-) -> None:
+def up(ctx: typer.Context) -> None:
     """Run a Prefect server with its UI, a worker and the deployments here, until Ctrl-C."""
     from visionflows.orchestration.logs import log_to_terminal
     from visionflows.serve import up as server

@@ -26,12 +26,23 @@ class UpSettings(BaseModel):
     )
     port: int = Field(4200, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     url: str = Field("", description="Public URL, if a reverse proxy serves the UI.")
-    state: Path = Field(Path("~/.visionflows"), description="Folder of the database and the logs.")
-    database: str | None = None
+    state: Path = Field(
+        Path("~/.visionflows"),
+        description="Folder of the database and the logs; by default ~/.visionflows.",
+    )
+    database: str | None = Field(
+        None,
+        description="postgresql+asyncpg://user:password@host/name; by default SQLite in STATE.",
+        json_schema_extra={"envvar": "VISIONFLOWS_DATABASE"},
+    )
     password_file: Path | None = Field(
         None, description="File with the password; by default VISIONFLOWS_PASSWORD."
     )
     deployments: Path = Field(
         DEPLOYMENTS, description="Your changed copy of deployments/prefect.yaml."
     )
-    store: str = "store"
+    store: str = Field(
+        "store",
+        description="Folder or s3:// URI of models, datasets and scores.",
+        json_schema_extra={"envvar": "VISIONFLOWS_STORE"},
+    )
