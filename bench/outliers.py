@@ -35,7 +35,7 @@ from visionflows.models.network import opened
 from visionflows.models.registry import find
 from visionflows.storage import open_storage
 from visionflows.training.evidence.fit_calibration import holdout_half
-from visionflows.training.evidence.outlier_detector import IMAGES
+from visionflows.training.evidence.outlier_detector import BANK_IMAGES
 
 SHARES = (0.05, 0.02, 0.01)
 PHOTOS = 800
@@ -193,7 +193,7 @@ def main() -> None:
     engine.features = True
     rows = {side: rows_of(engine, *where) for side, where in sides.items()}
     features = {side: np.stack([row.features for row in own]) for side, own in rows.items()}
-    bank = features["trained"][:IMAGES]
+    bank = features["trained"][:BANK_IMAGES]
     labels = np.array([row["label"] for row in trained])
     methods = {
         **{

@@ -136,7 +136,8 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
     from fastai.vision.augment import Resize, aug_transforms
     from fastai.vision.data import ImageBlock
 
-    from visionflows.training import learner as learners
+    from visionflows.training.dataloaders import normalisation
+    from visionflows.training.learner import make_learner
 
     seconds: list[float] = []
 
@@ -148,7 +149,7 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
             seconds.append(round(time.perf_counter() - self.began, 2))
 
     settings = _settings(options)
-    learn = learners.make_learner(table, options.photos, settings)
+    learn = make_learner(table, options.photos, settings)
     workers = {} if settings.workers is None else {"num_workers": settings.workers}
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
@@ -156,7 +157,7 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
         item_tfms=Resize(settings.image_size),
-        batch_tfms=[*aug_transforms(), Normalize.from_stats(*learners.normalisation(options.arch))],
+        batch_tfms=[*aug_transforms(), Normalize.from_stats(*normalisation(options.arch))],
     )
     learn.dls = block.dataloaders(table, bs=settings.batch_size, **workers)
     with learn.no_bar(), learn.no_logging():

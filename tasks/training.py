@@ -1,4 +1,4 @@
-"""The tasks that turn a file table into a published model: fine-tune, evaluate, measure, publish."""
+"""The tasks that turn a file table into a published model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

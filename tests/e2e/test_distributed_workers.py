@@ -20,12 +20,13 @@ from safetensors.torch import load_file
 
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
+from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.distributed.context import distributed_training
-from visionflows.training.distributed.worker import TrainingJob, _group
+from visionflows.training.distributed.worker import TrainingJob, process_group
 from visionflows.training.epochs import train_epochs
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
-from visionflows.training.learner import make_dataloaders, make_learner
+from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ PLAIN = {"image_size": 32, "resize": "squish", "augment": False, "pretrained": "
 def plain_rank(number: int, folder: str, batch: int) -> None:
     """A rank that trains the plain network; what test_..._learn_one_network starts."""
     settings = TrainSettings(**PLAIN, batch_size=batch, gpus=2, workers=0)
-    with _group(number, TrainingJob(None, "", settings, 0.1, folder)):
+    with process_group(number, TrainingJob(None, "", settings, 0.1, folder)):
         learn = plain(Path(folder, "in"), settings)
         with distributed_training(learn, 32):
             told = train_plain(learn, settings)
@@ -199,10 +200,10 @@ def test_a_rank_that_is_killed_ends_the_training_within_seconds(training, tmp_pa
     ranks[1].send_signal(signal.SIGKILL)
     assert process.wait(timeout=20) == 1
     last = (tmp_path / "log").read_text().strip().splitlines()[-1]
-    assert "rank 1 of 2 was ended by SIGKILL" in last
+    assert "worker 1 of 2: ended by SIGKILL" in last
     assert not any(one.is_running() for one in ranks)
     assert not [*(tmp_path / "store").glob("models/*")]
-    assert not [*(tmp_path / "store").glob(".drafts/*/weights.safetensors")]
+    assert not [*(tmp_path / "store").glob(".checkpoints/*/weights.safetensors")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

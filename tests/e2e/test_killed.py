@@ -87,7 +87,7 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
         shutil.rmtree(store, ignore_errors=True)
         with (tmp_path / "killed.log").open("w") as log:
             killed = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        while not list(store.glob(".drafts/*/training.json")):
+        while not list(store.glob(".checkpoints/*/training.json")):
             assert killed.poll() is None, (tmp_path / "killed.log").read_text()
             time.sleep(0.01)
         time.sleep(random.uniform(0, 1))  # somewhere in evaluate
@@ -96,10 +96,10 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
         if not list(store.glob("models/shapes/*/model.json")):
             break
     assert not list(store.glob("models/shapes/*/model.json"))
-    assert len(list(store.glob(".drafts/*/training.json"))) == 1
+    assert len(list(store.glob(".checkpoints/*/training.json"))) == 1
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "going on from the fine-tuning of an earlier run" in again.stderr
-    assert os.listdir(store / ".drafts") == []
+    assert "resuming from the checkpoint of an earlier run" in again.stderr
+    assert os.listdir(store / ".checkpoints") == []
     resumed = load(find("shapes", str(store))).info
     assert resumed.metrics.model_dump() == whole.metrics.model_dump()
     assert resumed.files["weights.safetensors"] == whole.files["weights.safetensors"]

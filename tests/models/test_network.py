@@ -97,14 +97,14 @@ def test_a_pickle_that_is_no_state_dict_is_refused_unopened(trained, tmp_path):
 
 
 def test_weights_that_are_not_there_are_wrong_use(trained, tmp_path):
-    with pytest.raises(SettingsError, match="no such file of weights"):
+    with pytest.raises(SettingsError, match="no such weights file"):
         make_learner(trained.table, trained.dataset, settings_for(tmp_path / "none.pth"))
 
 
 def test_weights_that_cannot_be_fetched_name_the_way_out(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing downloaded before is found
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
-    with pytest.raises(TrainError, match="--pretrained none, or --pretrained PLACE"):
+    with pytest.raises(TrainError, match="--pretrained none, or --pretrained PATH_OR_URI"):
         make_learner(trained.table, trained.dataset, settings_for("default"))
 
 

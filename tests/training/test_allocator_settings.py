@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.learner import make_dataloaders
+from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
@@ -30,7 +30,7 @@ def resident() -> int:
         return int(pages.read().split()[1]) * resource.getpagesize()
 
 
-def grown_and_kept() -> None:
+def print_page_faults() -> None:
     """Prints, as JSON, the pages of an array outside and within, and what stays after each."""
     before = resident()
     outside = [faults() for _ in range(3)]
@@ -45,7 +45,7 @@ def grown_and_kept() -> None:
 
 def test_freed_memory_is_kept_for_the_next_step_and_given_back_after_the_last():
     """In a process of its own: a thread whose allocation ever failed has another arena since."""
-    program = "from test_kept_memory import grown_and_kept; grown_and_kept()"
+    program = "from test_allocator_settings import print_page_faults; print_page_faults()"
     run = [sys.executable, "-c", program]
     told = subprocess.run(run, cwd=Path(__file__).parent, check=True, capture_output=True)
     seen, afterwards = map(json.loads, told.stdout.splitlines())

@@ -76,7 +76,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     told = found.files.attrs["corrections"]
     assert (told["taken"], told["changed"], told["left_out"], told["lost"]) == (2, 1, 1, 0)
     assert fingerprint(found.files) != fingerprint(files)
-    assert any("2 labels taken from people" in note for note in table_notes(found.files))
+    assert any("2 labels from people" in note for note in table_notes(found.files))
     others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
     assert found.files[others].equals(files[others])
 
@@ -96,7 +96,7 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     storage = saved(tmp_path, *rows)
     found = apply_corrections(files, dataset, [storage], store, TINY)
     told = found.files.attrs["corrections"]
-    assert (told["taken"], told["brought"], told["lost"]) == (7, 7, 2)
+    assert (told["taken"], told["imported"], told["lost"]) == (7, 7, 2)
     assert any(f"not trained on: 2, {paths[0]}" in note for note in table_notes(found.files))
     new = found.files[found.files.path.str.startswith("corrections/")]
     assert {*zip(new.sha256, new.label, strict=True)} == {
@@ -121,13 +121,13 @@ def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_p
     found = apply_corrections(
         build_table(dataset, "folder"), dataset, [saved(inbox, row)], tmp_path / "store", TINY
     )
-    assert found.files.attrs["corrections"]["brought"] == 1
+    assert found.files.attrs["corrections"]["imported"] == 1
 
 
 def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_path):
     storage = saved(tmp_path, said(inbox, "square/0500.png", "square"))
     shutil.rmtree(inbox)
-    with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; bring"):
+    with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; put"):
         apply_corrections(
             build_table(dataset, "folder"), dataset, [storage], tmp_path / "store", TINY
         )
@@ -141,14 +141,16 @@ def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
     for locations, label in (([one, two], "stripes"), ([two, one], "square")):
         found = apply_corrections(files, dataset, locations, tmp_path / "store", TINY)
         assert row_of(found.files, "circle/0000.png").label == label
-    assert "told differently by several corrections, the last counts: 1" in caplog.text
+    assert "corrections disagree on 1 images, and the last one counts" in caplog.text
 
 
 def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
     files, store = build_table(dataset, "folder"), tmp_path / "store"
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))
     few = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:9]))
-    with pytest.raises(TableError, match="wolf is no class of the dataset, and 9 images have it"):
+    with pytest.raises(
+        TableError, match="wolf is not a class of the dataset, and only 9 images have it"
+    ):
         apply_corrections(files, dataset, [few], store, TINY)
     enough = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:10]))
     found = apply_corrections(files, dataset, [enough], store, TINY).files
@@ -161,7 +163,7 @@ def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tm
     storage = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
     for path in paths[9:]:
         (inbox / path).unlink()
-    why = "and 9 images have it .*takes 10, 3 corrected images were not found"
+    why = "and only 9 images have it .*needs 10; 3 corrected images were not found"
     with pytest.raises(TableError, match=why):
         apply_corrections(
             build_table(dataset, "folder"), dataset, [storage], tmp_path / "store", TINY
@@ -241,5 +243,5 @@ def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbo
     judged = sum(row["is_valid"] == "True" for row in there)
     assert judged
     pairs = pair_predictions(published, trained.storage, dataset, store)
-    assert sum(answer.path.startswith("corrections/") for answer in pairs.answers) == judged
+    assert sum(answer.path.startswith("corrections/") for answer in pairs.pairs) == judged
     assert pairs.gone == 0

@@ -14,8 +14,8 @@ import pytest
 from visionflows.training import checkpoint as checkpoints
 from visionflows.training.checkpoint import (
     checkpoint_key,
-    kept,
     open_checkpoint,
+    read_record,
     resume_or_fine_tune,
 )
 from visionflows.training.settings import TrainSettings
@@ -30,7 +30,7 @@ SETTINGS = TrainSettings(architecture="resnet18", pretrained="none", image_size=
 @pytest.fixture
 def whole(trained, tmp_path):
     """The folder of a store's drafts, and in it a draft that was killed after its fine-tuning."""
-    folder = tmp_path / "store/.drafts" / KEY
+    folder = tmp_path / "store/.checkpoints" / KEY
     folder.mkdir(parents=True)
     for name in ("weights.safetensors", "training.json"):
         (folder / name).write_bytes((trained.store.parent / "draft" / name).read_bytes())
@@ -49,7 +49,7 @@ def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, cap
         record = resume_or_fine_tune(trained.table, trained.dataset, checkpoint, SETTINGS)
         assert left(checkpoint) == ["training.json", "weights.safetensors"]
     assert record == trained.record
-    assert "going on from the fine-tuning of an earlier run" in caplog.text
+    assert "resuming from the checkpoint of an earlier run" in caplog.text
     assert left(whole) == []  # it was published
 
 
@@ -57,7 +57,7 @@ def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, cap
 def test_a_torn_draft_is_not_believed(trained, whole, torn):
     record, weights = whole / KEY / "training.json", whole / KEY / "weights.safetensors"
     text = record.read_text()
-    assert kept(whole / KEY) == trained.record
+    assert read_record(whole / KEY) == trained.record
     if torn == "weights":
         weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     elif torn == "gone":
@@ -68,7 +68,7 @@ def test_a_torn_draft_is_not_believed(trained, whole, torn):
         without = {key: value for key, value in json.loads(text).items() if key != "classes"}
         texts = {"half": text[:200], "empty": "", "list": "[]", "keys": json.dumps(without)}
         record.write_text(texts[torn])
-    assert kept(whole / KEY) is None
+    assert read_record(whole / KEY) is None
 
 
 def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
@@ -77,7 +77,7 @@ def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
     with open_checkpoint(tmp_path / "store", KEY) as checkpoint:
         record = resume_or_fine_tune(trained.table, trained.dataset, checkpoint, settings)
         assert len(record["history"]) == 1
-        assert kept(checkpoint) == record  # to the last digit, through JSON
+        assert read_record(checkpoint) == record  # to the last digit, through JSON
 
 
 def test_a_failure_leaves_a_draft_that_was_trained_and_no_other(whole, tmp_path):
@@ -117,8 +117,8 @@ def test_a_draft_that_somebody_is_at_is_never_cleared(whole, tmp_path):
 def another_run(store, does: str) -> subprocess.Popen:
     """A process that has this draft, and says so."""
     code = (
-        "from visionflows.training.checkpoint import draft_of\n"
-        f"with draft_of({str(store)!r}, {KEY!r}) as draft:\n"
+        "from visionflows.training.checkpoint import open_checkpoint\n"
+        f"with open_checkpoint({str(store)!r}, {KEY!r}) as draft:\n"
         f"    print('held', flush=True)\n    {does}\n    print('done', flush=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -139,12 +139,12 @@ def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
         assert not checkpoint.exists()  # published by the other, or never begun
         assert other.wait() == (-signal.SIGKILL if killed else 0)
     assert killed or "waiting for it to end" in caplog.text
-    assert left(tmp_path / "store/.drafts") == []
+    assert left(tmp_path / "store/.checkpoints") == []
 
 
 def test_drafts_of_a_store_in_a_bucket_lie_in_the_cache(s3, tmp_path):
     with open_checkpoint("s3://bucket/store", KEY) as checkpoint:
-        assert checkpoint.parent == tmp_path / "cache/drafts"
+        assert checkpoint.parent == tmp_path / "cache/checkpoints"
 
 
 def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
@@ -174,4 +174,4 @@ def test_a_loss_that_is_no_number_comes_back(whole):
     record = json.loads(path.read_text())
     record["history"][0]["train_loss"] = math.nan
     path.write_text(json.dumps(record))
-    assert math.isnan(kept(whole / KEY)["history"][0]["train_loss"])
+    assert math.isnan(read_record(whole / KEY)["history"][0]["train_loss"])

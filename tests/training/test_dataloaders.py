@@ -10,7 +10,7 @@ from conftest import write_oblong
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.training import dataloaders
-from visionflows.training.learner import make_dataloaders
+from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -124,7 +124,7 @@ def test_an_image_that_is_lost_in_mid_training_is_one_line_of_ours(tmp_path, wor
         list(loader)
     why = "the file was gone when it was read" if lost == "gone" else "image file is truncated"
     assert re.fullmatch(
-        rf"{folder}/\w+/\d+\.png: (OSError: )?{why}, and could be read when the table "
-        "was made: leave the dataset alone while it is trained on, and run it again",
+        rf"{folder}/\w+/\d+\.png: (OSError: )?{why}, but it was readable when "
+        "training began; do not change the dataset while it trains, and run again",
         str(told.value),
     )

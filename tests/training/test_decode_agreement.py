@@ -11,11 +11,11 @@ from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
+from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.evidence.decode_agreement import (
     decode_agreement,
     measure_decode_agreement,
 )
-from visionflows.training.learner import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 
@@ -48,9 +48,9 @@ def test_training_sees_what_scoring_sees(tmp_path, decode, side):
 
 
 def settings_resize(image, settings: TrainSettings) -> np.ndarray:
-    from visionflows.training.learner import _resize
+    from visionflows.training.dataloaders import resize_transform
 
-    return np.asarray(_resize(settings)(image, split_idx=1))
+    return np.asarray(resize_transform(settings)(image, split_idx=1))
 
 
 def test_agreement_is_measured_on_large_images_alone(trained, tmp_path):

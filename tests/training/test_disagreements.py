@@ -148,7 +148,7 @@ def test_images_that_are_gone_are_one_line(two, data, tmp_path):
     assert str(tmp_path) in str(caught.value)
     assert str(caught.value).isprintable()
     changed(tmp_path, "2-new", dataset={})
-    with pytest.raises(StorageError, match=r"2-new: does not say .* --data"):
+    with pytest.raises(StorageError, match=r"2-new: does not name its dataset.* --data"):
         compare_versions(*two, str(tmp_path))
 
 

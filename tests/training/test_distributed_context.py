@@ -8,8 +8,13 @@ import torch
 from conftest import write_shapes
 
 from visionflows.datasets.file_table import build_table
-from visionflows.training.distributed.context import has_unused, sharded_loader_class, synchronised
-from visionflows.training.learner import make_dataloaders, make_learner
+from visionflows.training.dataloaders import make_dataloaders
+from visionflows.training.distributed.context import (
+    has_unused_weights,
+    sharded_loader_class,
+    synchronise_batch_norm,
+)
+from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
 SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
@@ -42,7 +47,7 @@ def test_batch_norm_over_all_ranks_leaves_answers_and_names_as_they_were(make):
     network = settled(make())
     images, names = torch.randn(2, 3, 64, 64), list(network.state_dict())
     before = network(images)
-    converted = synchronised(copy.deepcopy(network))
+    converted = synchronise_batch_norm(copy.deepcopy(network))
     kinds = [type(layer) for layer in converted.modules()]
     assert any(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
     assert not any(issubclass(kind, torch.nn.BatchNorm2d) for kind in kinds)
@@ -56,7 +61,7 @@ def test_without_timm_torch_converts(monkeypatch):
     before = network(torch.ones(1, 3, 64, 64))
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setattr("visionflows.training.distributed.context.find_spec", lambda _: None)
-    assert torch.equal(synchronised(network)(torch.ones(1, 3, 64, 64)), before)
+    assert torch.equal(synchronise_batch_norm(network)(torch.ones(1, 3, 64, 64)), before)
 
 
 @pytest.mark.parametrize("name, unused", [("mobilenetv3_small_050", True), ("resnet18", False)])
@@ -70,7 +75,7 @@ def test_weights_without_a_part_in_the_answer_are_seen_and_nothing_is_changed(
     next(network.parameters()).requires_grad_(False)
     state = copy.deepcopy(network.state_dict())
     frozen = [one.requires_grad for one in network.parameters()]
-    assert has_unused(network, 32) == unused
+    assert has_unused_weights(network, 32) == unused
     assert [one.requires_grad for one in network.parameters()] == frozen
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert all(one.grad is None for one in network.parameters())

@@ -1,6 +1,5 @@
-"""Trainings on several GPUs that cannot be, or end early; others are in tests/e2e/test_distributed_workers.py."""
+"""Distributed trainings that are refused or fail; others are in tests/e2e."""
 
-import json
 import multiprocessing
 import signal
 import subprocess
@@ -8,16 +7,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import write_shapes
+from safetensors.torch import save_file
 
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed import launch
 from visionflows.training.distributed.launch import check_gpus
-from visionflows.training.distributed.worker import TrainingJob, error_file
+from visionflows.training.distributed.worker import WEIGHTS, TrainingJob
 from visionflows.training.epochs import train_epochs
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
@@ -38,7 +39,7 @@ def test_a_step_of_fewer_than_two_images_for_each_is_refused(tmp_path):
 def test_more_gpus_than_there_are_is_refused_unless_the_cpu_is_meant(monkeypatch):
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     check_gpus(1)
-    with pytest.raises(SettingsError, match=r"gpus 2: torch sees 0 .*; give --gpus 1"):
+    with pytest.raises(SettingsError, match=r"gpus 2: torch finds 0 .*; give --gpus 1"):
         check_gpus(2)
     for word in ("true", "Y", "t", "1"):  # as Accelerate reads them
         monkeypatch.setenv("ACCELERATE_USE_CPU", word)
@@ -51,7 +52,7 @@ def test_more_gpus_than_there_are_is_refused_unless_the_cpu_is_meant(monkeypatch
 def test_the_cpu_is_refused_where_there_are_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    with pytest.raises(SettingsError, match=r"torch sees 4 .*; unset it, or hide them: CUDA_VIS"):
+    with pytest.raises(SettingsError, match=r"torch finds 4 .*; unset it, or hide them: CUDA_VIS"):
         check_gpus(2)
 
 
@@ -67,7 +68,7 @@ def test_a_batch_that_does_not_fit_is_halved_down_to_two_images_a_gpu(tmp_path, 
         fine_tune(table, folder, tmp_path / "draft", settings)
 
 
-def test_ranks_find_the_first_gpu_empty_and_the_learner_is_whole_afterwards(tmp_path, monkeypatch):
+def test_workers_find_the_first_gpu_empty_and_the_learner_works_afterwards(tmp_path, monkeypatch):
     folder = write_shapes(tmp_path / "in", each=4)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, gpus=2)
@@ -77,13 +78,13 @@ def test_ranks_find_the_first_gpu_empty_and_the_learner_is_whole_afterwards(tmp_
         loss = learn.validate()[0]
         emptied, seen = [], []
 
-        def ranks(training, _):
+        def run_workers(job, _):
             seen.append((learn.opt, [one.grad for one in learn.model.parameters()]))
-            Path(training.folder, launch.TOLD).write_text('{"history": []}', encoding="utf-8")
+            save_file(learn.model.state_dict(), Path(job.shared_folder, WEIGHTS))
+            return []
 
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(seen)))
-        monkeypatch.setattr(launch, "_run_workers", ranks)
-        monkeypatch.setattr(launch, "_load", lambda *_: None)
+        monkeypatch.setattr(launch, "run_workers", run_workers)
         launch.train_on_workers(learn, TrainingJob(table, str(folder), settings, 1e-3), None)
         assert emptied == [0]
         assert seen[0][0] is None
@@ -91,47 +92,50 @@ def test_ranks_find_the_first_gpu_empty_and_the_learner_is_whole_afterwards(tmp_
         assert learn.validate()[0] == pytest.approx(loss)
 
 
-def reason(folder: Path, codes: list[int], first: int = 0, **told: list[str]) -> Exception:
-    for rank, words in told.items():
-        (folder / error_file(int(rank[4:]))).write_text(json.dumps(words))
-    return launch._reason(codes, folder, first)
+def reason(exit_codes: list[int], errors: dict[int, tuple[str, str]], first: int = 0) -> Exception:
+    """The error that is raised for workers with these exit codes and reported errors."""
+    workers = [
+        SimpleNamespace(exit_code=code, error=errors.get(number), label=f"worker {number} of 2")
+        for number, code in enumerate(exit_codes)
+    ]
+    return launch.failure_error(workers[first], workers)
 
 
-def test_why_ranks_ended(tmp_path):
-    killed = str(reason(tmp_path, [0, -signal.SIGKILL], 1))
-    assert "rank 1 of 2 was ended by SIGKILL (the system does that where memory is short)" in killed
-    ended = str(reason(tmp_path, [0, -signal.SIGSEGV], 1))
-    assert "rank 1 of 2 was ended by SIGSEGV" in ended
+def test_why_workers_failed():
+    killed = str(reason([0, -signal.SIGKILL], {}, 1))
+    assert "worker 1 of 2: ended by SIGKILL; nothing was published: memory may be short" in killed
+    ended = str(reason([0, -signal.SIGSEGV], {}, 1))
+    assert "worker 1 of 2: ended by SIGSEGV" in ended
     assert "memory" not in ended
-    silent = str(reason(tmp_path, [1, 0]))
-    assert "rank 0 of 2: it ended with 1 and no word; a script that trains does it under" in silent
-    other = reason(tmp_path, [1, 1], rank1=["ValueError", "no"])
-    assert "rank 1 of 2: ValueError: no; nothing was published" in str(other)
-    ours = reason(tmp_path, [1, 1], rank0=["TrainError", "give a smaller --lr"])
+    silent = str(reason([1, 0], {}))
+    assert "worker 0 of 2: exit code 1 without a message; a script that trains needs" in silent
+    other = reason([1, 1], {1: ("ValueError", "no")})
+    assert "worker 1 of 2: ValueError: no; nothing was published" in str(other)
+    ours = reason([1, 1], {0: ("TrainError", "give a smaller --lr")})
     assert (type(ours), str(ours)) == (TrainError, "give a smaller --lr")
-    memory = reason(tmp_path, [1, 1], rank0=["OutOfMemoryError", "CUDA out of memory"])
+    memory = reason([1, 1], {0: ("OutOfMemoryError", "CUDA out of memory")})
     assert type(memory) is torch.cuda.OutOfMemoryError
 
 
-def two_ranks(folder: Path) -> TrainingJob:
+def two_workers(folder: Path) -> TrainingJob:
     return TrainingJob(None, "", TrainSettings(**SMALL, gpus=2), 1e-3, str(folder))
 
 
-def test_a_rank_that_is_killed_before_the_others_meet_it_ends_all(tmp_path):
+def test_a_worker_killed_before_the_process_group_forms_ends_all(tmp_path):
     def kill():
-        while len(ranks := multiprocessing.active_children()) < 2:
+        while len(workers := multiprocessing.active_children()) < 2:
             time.sleep(0.01)
-        ranks[0].kill()
+        workers[0].kill()
 
     threading.Thread(target=kill, daemon=True).start()
     began = time.monotonic()
-    with pytest.raises(TrainError, match="of 2 was ended by SIGKILL"):
-        launch._run_workers(two_ranks(tmp_path), None)
+    with pytest.raises(TrainError, match="of 2: ended by SIGKILL"):
+        launch.run_workers(two_workers(tmp_path), None)
     assert time.monotonic() - began < 20
     assert not multiprocessing.active_children()
 
 
-def test_ranks_that_began_before_an_interruption_end(tmp_path, monkeypatch):
+def test_workers_started_before_an_interruption_end(tmp_path, monkeypatch):
     start, started = multiprocessing.context.SpawnProcess._Popen, []
 
     def one_only(process):
@@ -142,25 +146,26 @@ def test_ranks_that_began_before_an_interruption_end(tmp_path, monkeypatch):
 
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "_Popen", staticmethod(one_only))
     with pytest.raises(KeyboardInterrupt):
-        launch._run_workers(two_ranks(tmp_path), None)
+        launch.run_workers(two_workers(tmp_path), None)
     assert len(started) == 1
     assert not multiprocessing.active_children()
 
 
 SCRIPT = """
 import atexit, sys, time
-from visionflows.training import gpus, rank
+from visionflows.training.distributed import launch, worker
 from visionflows.training.settings import TrainSettings
 
-def no_memory(number, training):
+def no_memory(number, job, messages):
     import torch
     atexit.register(time.sleep, 60)  # as NCCL may, when it is left to close itself
     raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-rank._train = no_memory  # in the ranks too, which import this file
+worker._train = no_memory  # in the workers too, which import this file
 
 def main():
-    gpus._run_workers(rank.TrainingJob(None, "", TrainSettings(gpus=2), 1e-3, sys.argv[1]), None)
+    settings = TrainSettings(gpus=2)
+    launch.run_workers(worker.TrainingJob(None, "", settings, 1e-3, sys.argv[1]), None)
 
 """
 
@@ -172,12 +177,12 @@ def last_word(script: str, folder: Path) -> str:
     return ended.stderr.splitlines()[-1]
 
 
-def test_a_rank_without_memory_says_so_and_is_gone_at_once(tmp_path):
+def test_a_worker_without_memory_reports_it_and_ends_at_once(tmp_path):
     word = last_word(SCRIPT + "if __name__ == '__main__':\n    main()\n", tmp_path)
     assert word.endswith("OutOfMemoryError: CUDA out of memory")
 
 
-def test_a_script_that_trains_when_it_is_imported_is_told_what_it_lacks(tmp_path):
+def test_a_script_that_trains_at_import_is_told_to_use_a_main_guard(tmp_path):
     word = last_word(SCRIPT + "main()\n", tmp_path)
-    assert "TrainError: rank " in word
-    assert "a script that trains does it under if __name__ == '__main__':" in word
+    assert "TrainError: worker " in word
+    assert "a script that trains needs if __name__ == '__main__':" in word

@@ -9,8 +9,8 @@ from fastai.callback.core import Callback
 
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
-from visionflows.training.evidence.evaluate import _metrics, evaluate_checkpoint
-from visionflows.training.fine_tune import _found_rate, fine_tune
+from visionflows.training.evidence.evaluate import compute_metrics, evaluate_checkpoint
+from visionflows.training.fine_tune import find_learning_rate, fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
@@ -102,7 +102,7 @@ def test_lr_find_for_several_gpus_has_a_share_at_a_time_and_steps_of_the_whole(t
 
     learn.add_cb(Seen())
     with learn.no_bar(), learn.no_logging():
-        assert 0 < _found_rate(learn, 3) < 1
+        assert 0 < find_learning_rate(learn, 3) < 1
     assert {*shown} == {4}
     assert stepped == [*range(3, 3 * len(stepped) + 1, 3)]
     assert learn.dls.bs == 12
@@ -118,7 +118,7 @@ def test_bad_images_stay_out_of_training(tmp_path):
 
 def test_metrics_of_known_answers():
     answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.1, 0.9, 0]])
-    metrics = _metrics(answers, np.array([0, 1, 1, 0]), list("abc"))
+    metrics = compute_metrics(answers, np.array([0, 1, 1, 0]), list("abc"))
     assert metrics["accuracy"] == 0.5
     assert metrics["error_rate"] == 0.5
     assert metrics["confusion"] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]

@@ -17,7 +17,7 @@ from visionflows.storage import open_storage
 from visionflows.training.evidence import int8_quantization
 
 needs_nncf = pytest.mark.skipif(
-    not (kernels()["int8"] and int8_quantization.is_here()),
+    not (kernels()["int8"] and int8_quantization.is_installed()),
     reason="no NNCF, or no int8 of the processor's own",
 )
 
@@ -49,7 +49,7 @@ def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, t
 @needs_nncf
 def test_the_head_stays_as_it_is(checkpoint):
     network = core().read_model((checkpoint / "model.onnx").read_bytes())
-    head = int8_quantization._head(network)
+    head = int8_quantization.head_layers(network)
     matrices = [node for node in network.get_ops() if node.get_type_name() == "MatMul"]
     assert {node.get_friendly_name() for node in matrices} <= set(head)
     assert not any("conv" in name.lower() for name in head)
@@ -58,12 +58,14 @@ def test_the_head_stays_as_it_is(checkpoint):
 @needs_nncf
 def test_images_are_calibrated_on_judged_by_or_evidence_and_never_two_of_these(trained):
     model = load(find("shapes", trained.store))
-    images = int8_quantization._Images(model, trained.table, trained.dataset)
-    assert (len(images.calibration), len(images.judging), len(images.used)) == (1, 2, 48)
-    twice = int8_quantization._Images(model, pd.concat([trained.table] * 2), trained.dataset)
-    assert twice.used == images.used  # the same bytes under two names count once
+    images = int8_quantization._TrainingImages(model, trained.table, trained.dataset)
+    assert (len(images.calibration), len(images.control), len(images.sha256s)) == (1, 2, 48)
+    twice = int8_quantization._TrainingImages(
+        model, pd.concat([trained.table] * 2), trained.dataset
+    )
+    assert twice.sha256s == images.sha256s  # the same bytes under two names count once
     few = trained.table[trained.table.is_valid | (trained.table.index % 4 == 0)]
-    assert not int8_quantization._Images(model, few, trained.dataset).judging
+    assert not int8_quantization._TrainingImages(model, few, trained.dataset).control
 
 
 @needs_nncf
@@ -73,7 +75,7 @@ def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
     def fails(*_, **__):
         raise LookupError("no such layer")
 
-    monkeypatch.setattr(int8_quantization, "_quantised", fails)
+    monkeypatch.setattr(int8_quantization, "_quantize", fails)
     info = load(find("shapes", trained.store)).info
     (checkpoint / INT8[0]).write_bytes(b"of an earlier try")
     found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)

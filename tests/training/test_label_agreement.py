@@ -18,11 +18,11 @@ from visionflows.models.registry import find
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import agreement_line
 from visionflows.training.evidence.label_agreement import (
-    MOST_IMAGES,
-    _chosen,
+    MAX_IMAGES,
     compare_probabilities,
     label_agreement,
     measure_label_agreement,
+    sample_images,
 )
 
 
@@ -45,7 +45,7 @@ def test_faster_is_refused_where_too_many_labels_flip_or_one_flips_far():
     assert (many["labels"], many["auto"]) == (0.98, "float32")
     far = compare_probabilities(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
     assert (far["far_disagreements"], far["auto"]) == (1, "float32")
-    assert far["why"] == "a label that was no near tie differs"
+    assert far["why"] == "a label differs that was no near tie"
     none = np.zeros((0, 2))
     assert compare_probabilities(none, none)["auto"] == "float32"
 
@@ -123,11 +123,11 @@ def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
         made = pd.DataFrame({"is_valid": sides * 2, "sha256": sha256, "status": "ok"})
         return made.assign(path=made.index.astype(str))
 
-    some = _chosen(table(100, 500))
+    some = sample_images(table(100, 500))
     assert (len(some), int(some.is_valid.sum())) == (600, 100)  # each bytes once, all of them
     assert some.is_valid.iloc[:100].all()
-    assert len(_chosen(table(700, 5000))) == MOST_IMAGES
-    assert _chosen(table(2500, 100)).is_valid.all()
+    assert len(sample_images(table(700, 5000))) == MAX_IMAGES
+    assert sample_images(table(2500, 100)).is_valid.all()
 
 
 def test_a_real_network_is_measured_where_bfloat16_is_native(trained):

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: suspects.csv of a training, and what its report shows."""
+"""Labels that are probably wrong: label_issues.csv of a training, and what its report shows."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 from visionflows.datasets.file_table import build_table
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import training_report
-from visionflows.training.evidence.label_issues import COLUMNS, find_label_issues, shown
+from visionflows.training.evidence.label_issues import COLUMNS, find_label_issues, read_label_issues
 
 BRIGHTNESS = {"dark": 30, "grey": 120, "light": 220}
 WRONG = {"dark/as-light.png": "light", "light/as-grey.png": "grey", "grey/as-dark.png": "dark"}
@@ -42,7 +42,9 @@ def own(trained, tmp_path) -> Path:
 
 
 def rows_of(checkpoint: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((checkpoint / "suspects.csv").read_text(), newline="")))
+    return list(
+        csv.DictReader(io.StringIO((checkpoint / "label_issues.csv").read_text(), newline=""))
+    )
 
 
 def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset):
@@ -58,9 +60,9 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
         row = named[path]
         assert (row["label"], row["was"]) == (truth, path.partition("/")[0])
         assert row["sha256"] == table.sha256[table.path == path].item()
-    assert {row["why"] for row in rows} == {"suspect"}
+    assert {row["why"] for row in rows} == {"label issue"}
     assert all(row["label"] != row["was"] for row in rows)
-    worst = shown(own)
+    worst = read_label_issues(own)
     assert [one.path for one in worst] == [row["path"] for row in rows][:24]
     assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
     info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
@@ -76,4 +78,4 @@ def test_the_same_bytes_are_judged_once(own, dataset):
 
 
 def test_where_they_were_not_looked_for_there_are_none(own):
-    assert shown(own) == []
+    assert read_label_issues(own) == []

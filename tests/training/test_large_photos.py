@@ -8,9 +8,9 @@ from conftest import CLASSES, picture, shape
 
 from visionflows.datasets.file_table import build_table, downscaled_cache
 from visionflows.images.open import open_image
+from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
-from visionflows.training.learner import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -65,7 +65,7 @@ def test_every_epoch_and_the_pictures_use_the_copies(photos, tmp_path):
             (photos / row.path).unlink()
     settings = SETTINGS.model_copy(update={"lr": "find"})
     fine_tune(table, photos, tmp_path / "draft", settings)
-    assert "pictures_left_out" not in evaluate_checkpoint(table, photos, tmp_path / "draft")
+    assert "skipped_plots" not in evaluate_checkpoint(table, photos, tmp_path / "draft")
 
 
 def test_with_copies_it_is_the_same_training(photos, tmp_path):

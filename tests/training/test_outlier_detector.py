@@ -36,7 +36,7 @@ def test_bundles_hold_what_model_json_names(telling):
 def test_too_few_validation_images_say_why(trained, checkpoint):
     info = load(find("shapes", trained.store)).info
     found = outlier_detector.fit_outlier_detector(checkpoint, info, trained.table, trained.dataset)
-    assert found == {"why": "18 validation images are too few to tell others from"}
+    assert found == {"why": "18 validation images are too few to fit a threshold"}
     assert info.with_outliers(found).outliers.threshold is None
     assert not (checkpoint / OUTLIERS).exists()
 
@@ -45,11 +45,11 @@ def test_too_few_validation_images_say_why(trained, checkpoint):
 def test_every_class_has_its_images_in_the_bank(tmp_path, monkeypatch, most):
     table = build_table(write_shapes(tmp_path / "in", each=8), "folder", valid_pct=0.25)
     trained = table[~table.is_valid.astype(bool)]
-    monkeypatch.setattr(outlier_detector, "IMAGES", most)
-    chosen = outlier_detector._some_of_all(trained)
+    monkeypatch.setattr(outlier_detector, "BANK_IMAGES", most)
+    chosen = outlier_detector.sample_bank(trained)
     assert len(chosen) == min(max(most, 3), 18)
     assert {Path(path).parent.name for path in chosen} == set(CLASSES)
-    assert chosen == outlier_detector._some_of_all(trained.sample(frac=1, random_state=1))
+    assert chosen == outlier_detector.sample_bank(trained.sample(frac=1, random_state=1))
 
 
 def test_half_of_the_validation_images_judge(telling):

@@ -20,13 +20,13 @@ from visionflows.datasets.file_table import build_table
 from visionflows.models.metrics_schema import Metrics
 from visionflows.reports.training import training_report
 from visionflows.storage.local import LocalStorage
-from visionflows.training.evidence.evaluate import _write_selfcheck, evaluate_checkpoint
+from visionflows.training.evidence.evaluate import evaluate_checkpoint, write_selfcheck
 from visionflows.training.evidence.top_losses import (
     ValidationPredictions,
     read_top_losses,
     write_top_losses,
 )
-from visionflows.training.fine_tune import _write_checkpoint
+from visionflows.training.fine_tune import write_checkpoint
 from visionflows.training.learner import make_learner
 from visionflows.training.publish import build_model_info
 from visionflows.training.settings import TrainSettings
@@ -77,7 +77,7 @@ def checkpointed(
         "summary": "",
         "seconds": 1.0,
     }
-    _write_checkpoint(LocalStorage(checkpoint), learn, record)
+    write_checkpoint(LocalStorage(checkpoint), learn, record)
     return record
 
 
@@ -92,7 +92,7 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
     metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
     assert pictures_in(tmp_path / "draft") == PICTURES
-    assert "pictures_left_out" not in metrics
+    assert "skipped_plots" not in metrics
     top_losses = read_top_losses(LocalStorage(tmp_path / "draft"))
     assert 0 < len(top_losses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
     assert all(
@@ -159,14 +159,14 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
     (tmp_path / "torn/training.json").write_text(json.dumps(training))
     metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "torn")
     assert pictures_in(tmp_path / "torn") == [name for name in PICTURES if name != "curves"]
-    assert metrics["pictures_left_out"] == {"curves": "KeyError: 'accuracy'"}
-    assert "the picture curves is left out: KeyError: 'accuracy'" in caplog.text
+    assert metrics["skipped_plots"] == {"curves": "KeyError: 'accuracy'"}
+    assert "plot curves skipped: KeyError: 'accuracy'" in caplog.text
     info = build_model_info(
         *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
     )
-    assert info.notes[-1] == "the picture curves is left out: KeyError: 'accuracy'"
-    assert "pictures_left_out" not in info.metrics.model_dump()
-    assert "the picture curves is left out" in training_report(info, {}, "")
+    assert info.notes[-1] == "plot curves skipped: KeyError: 'accuracy'"
+    assert "skipped_plots" not in info.metrics.model_dump()
+    assert "plot curves skipped" in training_report(info, {}, "")
     whole = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
     assert (
         Metrics.model_validate(
@@ -180,7 +180,6 @@ def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, ca
     folder, checkpoint = tmp_path / "in", LocalStorage(tmp_path / "draft")
     table = table_of(folder, ["a", "b", "c"], valid=3)
     learn = make_learner(table, folder, SETTINGS)
-    learn.settings = SETTINGS
     paths = list(learn.dls.valid.items.path)
     (folder / paths[1]).unlink()
     answers = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
@@ -190,7 +189,7 @@ def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, ca
     assert [(top_loss.path, top_loss.said) for top_loss in read_top_losses(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
     ]
-    _write_selfcheck(learn, table, folder, checkpoint)
+    write_selfcheck(learn, table, folder, checkpoint)
     assert checkpoint.names("selfcheck") == ["0.png", "1.png", "expected.csv"]
     assert caplog.text.count(f"{paths[1]}: the file was gone when it was read") == 2
 

@@ -33,7 +33,7 @@ log = logging.getLogger("visionflows.models")
 
 _OF_CHECKPOINTS = (  # what of a draft is published
     *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
-    *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors", "suspects.csv"),
+    *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors", "label_issues.csv"),
 )
 
 

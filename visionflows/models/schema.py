@@ -54,7 +54,7 @@ class Corrections(Open):
     content once.
 
     `taken` of them have the label that a person gave, `changed` of these another one than in the
-    dataset, `brought` are not in it; `left_out` are none of the classes, `lost` were not found.
+    dataset, `imported` are not in it; `left_out` are none of the classes, `lost` were not found.
     """
 
     files: list[str] = Field(default_factory=list)

@@ -1,10 +1,7 @@
-"""What a training asks of the system's memory: huge pages, and to keep what a step frees.
+"""Memory allocator settings of a training: huge pages, and freed memory kept for the next step.
 
-    from visionflows.training.allocator_settings import keep_freed_memory
-    with keep_freed_memory(): learn.fine_tune(1)
-
-On a CPU every step asks for the same gigabytes anew. Given back and asked for again, page by page,
-they cost more than the network of many small layers that they are for.
+On a CPU every step allocates the same gigabytes. Returning them to the system and taking them
+back, page by page, can cost more time than a network of many small layers.
 """
 
 import contextlib
@@ -13,21 +10,22 @@ import os
 import platform
 from collections.abc import Iterator
 
-# Of glibc's mallopt(3). What is set once glibc adapts no more, so afterwards it has what a process
-# of large arrays comes to by itself: the most that both thresholds are raised to, and the default.
+# Options of glibc's mallopt(3). Once one is set, glibc no longer adapts its thresholds, so
+# afterwards they get the values that glibc itself reaches for large arrays.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _AFTERWARDS = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
 
 
 @contextlib.contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """For the block, memory that is freed stays this process's; then the system has it back.
+    """Inside the block, freed memory stays with this process; after it, the system gets it back.
 
-    Seen with tf_efficientnet_lite0 in bfloat16: an epoch of 11.8 s instead of 15.8 s. Nothing but
-    huge pages where the C library is not glibc, in another thread than the first, or once an
-    allocation of that thread has failed: glibc serves those from arenas that keep no large array.
+    Measured with tf_efficientnet_lite0 in bfloat16: an epoch of 11.8 s instead of 15.8 s. Only
+    huge pages are set without glibc, outside the main thread, or in a thread whose allocation
+    ever failed: glibc serves those from arenas that keep no large array.
     """
-    # Read by torch when it first allocates: https://docs.pytorch.org/docs/stable/threading_environment_variables.html
+    # torch reads this at its first allocation:
+    # https://docs.pytorch.org/docs/stable/threading_environment_variables.html
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if _is_glibc():
         glibc = ctypes.CDLL(None)
@@ -36,11 +34,11 @@ def keep_freed_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        give_back()
+        release_freed_memory()
 
 
-def give_back() -> None:
-    """What is free now is the system's again, and what will be: also in a process forked within."""
+def release_freed_memory() -> None:
+    """Return free memory to the system, now and from now on; works in a forked process too."""
     if _is_glibc():
         glibc = ctypes.CDLL(None)
         for option, value in _AFTERWARDS.items():

@@ -1,16 +1,12 @@
-"""A file table as people corrected it: their word on an image's content counts, not the rule's.
+"""Apply corrections to a file table: a person's label for an image replaces the label rule's.
 
-    from visionflows.training.apply_corrections import apply_corrections
-    files, folder = apply_corrections(files, folder, ["scores/night"], "store", settings)
-
-An image of the dataset gets the label that a person gave it, and one that is none of the classes
-is left out. One that the dataset lacks, such as a photo that was scored, is brought along
-(visionflows.training.imported_images). What a person has looked at is trained on, and judged by only where
-that is asked for: people who are shown what a network says agree with it more than others would.
+Corrected images that the dataset lacks, such as scored photos, are imported
+(visionflows.training.imported_images). By default corrected images are only trained on: people who
+see a prediction agree with it more often than others would, which makes them biased for validation.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +14,14 @@ from visionflows.datasets import split
 from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, inspect_images
 from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import format_name, format_names
-from visionflows.datasets.split import group_near_duplicates, random_key
 from visionflows.errors import SettingsError, TableError
 from visionflows.review.corrections import Correction, last_of_each, read_corrections
-from visionflows.training.imported_images import beside, bring, kept, linked
+from visionflows.training.imported_images import (
+    import_images,
+    imported_storage,
+    link_folder,
+    unused_folder_name,
+)
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -29,27 +29,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.corrections")
 
-NEW_CLASS = 10  # corrected images that make a class of a label which the dataset does not have
-NONE = "none of the classes, as a correction says"
-_TOLD = "corrections"  # in the table's attrs: what model.json says of them
+MIN_NEW_CLASS = 10  # corrected images that a label needs to become a new class
+NONE = "corrected: none of the classes"
+_SUMMARY = "corrections"  # key of the summary in the table's attrs
 
 
 class Corrected(NamedTuple):
-    """A file table, and the folder that its paths are in."""
+    """A corrected file table, and the folder that its paths are in."""
 
     files: "pd.DataFrame"
     folder: Path
 
 
 def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
-    """Nothing, if the corrections can be read, before what takes longer than that.
+    """Check that the corrections can be read, before any longer work.
 
-    Raises PlaceError, TableError, and SettingsError where there are none to judge by.
+    Raises StorageError, TableError, and SettingsError for `in_validation` without corrections.
     """
     if in_validation and not corrections:
-        raise SettingsError(
-            "--corrections-in-validation: there are no --corrections to judge by; name some"
-        )
+        raise SettingsError("--corrections-in-validation: needs --corrections; name some")
     read_corrections(corrections)
 
 
@@ -61,184 +59,194 @@ def apply_corrections(
     settings: TrainSettings,
     valid_pct: float = 0,
 ) -> Corrected:
-    """The table with what people said, and a folder that has what it names.
+    """Return the table with the corrected labels, and a folder that has all of its images.
 
-    `corrections` are places as `read_corrections` takes them; the later word on the same content
-    counts. Corrected images are all trained on; with `valid_pct` those of the dataset stay on their
-    side, and of the others that share is validated on, drawn by seed and content. Raises
-    PlaceError, and TableError for what is no correction or leaves nothing to train on.
+    `corrections` are locations that `read_corrections` takes; the last correction of the same
+    content counts. With `valid_pct` corrected images of the dataset keep their split, and that
+    share of the imported ones is validated on, drawn by seed and content; without it all are
+    trained on. Raises StorageError, and TableError for invalid corrections or too few images left.
     """
-    last, differing = last_of_each(read_corrections(corrections))
-    if differing:
+    latest, conflicting = last_of_each(read_corrections(corrections))
+    if conflicting:
         log.warning(
-            "told differently by several corrections, the last counts: %d, %s",
-            *(len(differing), format_names(differing)),
+            "corrections disagree on %d images, and the last one counts: %s",
+            *(len(conflicting), format_names(conflicting)),
         )
-    if not last:
+    if not latest:
         return Corrected(files, Path(folder))
-    _new_classes(last, files)
-    lacking = {*last} - {*files.sha256}
-    table, told = _relabelled(files, last, keep_side=valid_pct > 0)
-    names = bring((last[sha256] for sha256 in sorted(lacking) if last[sha256].label), store)
-    lost = [last[one].path for one in lacking if last[one].label and one not in names]
+    _new_classes(latest.values(), files)
+    table, summary = _relabel(files, latest, keep_split=valid_pct > 0)
+    missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
+    wanted = [correction for correction in missing if correction.label]
+    names = import_images(wanted, store)
+    lost = sorted(correction.path for correction in wanted if correction.sha256 not in names)
     imported: set[str] = set()
     if names:
-        more = _brought(names, last, f"{beside(folder)}/", store, settings)
-        drawn = more.sha256.map(_lots(settings.seed)) < valid_pct
-        more["is_valid"] = (more.status == "ok") & drawn
-        table, imported = _joined(table, more), {*more.sha256}
-        told["brought"] = int((more.status == "ok").sum())
-        told["taken"] += told["brought"]
-    alike = group_near_duplicates(table[table.status == "ok"])
-    _on_their_sides(table, imported, alike)
-    if not valid_pct:
-        # What looks like one that people spoke of, which is trained on.
-        beside_them = [one for group in alike if not last.keys().isdisjoint(group) for one in group]
-        table.loc[table.sha256.isin(beside_them), "is_valid"] = False
-    told |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
+        prefix = f"{unused_folder_name(folder)}/"
+        rows = _imported_rows(names, latest, prefix, store, settings)
+        usable = rows.status == "ok"
+        rows["is_valid"] = usable & (rows.sha256.map(_random_share(settings.seed)) < valid_pct)
+        summary["imported"] = int(usable.sum())
+        summary["taken"] += summary["imported"]
+        table, imported = _concatenate(table, rows), {*rows.sha256}
+    duplicates = split.group_near_duplicates(table[table.status == "ok"])
+    _follow_near_duplicates(table, imported, duplicates)
+    if not valid_pct:  # near-duplicates of corrected images are trained on as well
+        groups = [group for group in duplicates if not latest.keys().isdisjoint(group)]
+        table.loc[
+            table.sha256.isin({sha256 for group in groups for sha256 in group}), "is_valid"
+        ] = False
+    summary |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
     table.attrs = {
         **files.attrs,
-        "near_duplicates": split.near_duplicate_notes(*_sided(table), alike),
-        _TOLD: told,
+        "near_duplicates": split.near_duplicate_notes(*_usable_and_valid(table), duplicates),
+        _SUMMARY: summary,
     }
-    _check(table, lost)
-    _check_classes(table, last, files, lost)
-    _tell(table, lost)
+    _check_result(table, lost)
+    _report_new_classes(table, latest, files, lost)
+    _add_notes(table, lost)
     if names:
-        folder = linked(folder, names.values(), fingerprint(table), store)
+        folder = link_folder(folder, names.values(), fingerprint(table), store)
     return Corrected(table, Path(folder))
 
 
-def _on_their_sides(table: "pd.DataFrame", imported: set[str], alike: list[list[str]]) -> None:
-    """Have brought images that look like others on the side of those of the dataset, to train on
-    where these are on both, and else all as the first of them has drawn."""
-    _, valid = _sided(table)
-    for group in alike:
+def corrections_summary(files: "pd.DataFrame") -> dict[str, Any]:
+    """Return the `corrections` part of model.json's dataset; empty without corrections."""
+    return {_SUMMARY: files.attrs[_SUMMARY]} if _SUMMARY in files.attrs else {}
+
+
+def _relabel(
+    files: "pd.DataFrame", latest: dict[str, Correction], keep_split: bool
+) -> tuple["pd.DataFrame", dict[str, Any]]:
+    """Return the table with corrected labels, and how many contents were corrected."""
+    table = files.copy()
+    corrected = (table.status == "ok") & table.sha256.isin({*latest})
+    none = corrected & table.sha256.isin({key for key, one in latest.items() if one.is_none})
+    label = table.sha256.map(lambda sha256: nfc(latest[sha256].label) if sha256 in latest else "")
+    changed = corrected & ~none & (label != table.label)
+    table.loc[corrected, "label"] = label[corrected]
+    table.loc[none, ["status", "error"]] = UNLABELLED, NONE
+    table.loc[none if keep_split else corrected, "is_valid"] = False
+    counts = {"taken": corrected & ~none, "changed": changed, "left_out": none}
+    summary = {name: int(table[rows].sha256.nunique()) for name, rows in counts.items()}
+    return table, {**summary, "imported": 0}
+
+
+def _imported_rows(
+    names: dict[str, str],
+    latest: dict[str, Correction],
+    prefix: str,
+    store: str | Path,
+    settings: TrainSettings,
+) -> "pd.DataFrame":
+    """Return a row for each imported image; its path is in the folder that will hold it."""
+    import pandas as pd
+
+    rows = [(name, nfc(latest[sha256].label), "") for sha256, name in sorted(names.items())]
+    table = inspect_images(
+        pd.DataFrame(rows, columns=["path", "label", "why"]),
+        imported_storage(store),
+        settings.max_pixels,
+        settings.decode_options,
+        settings.workers or None,
+    )
+    table["path"] = prefix + table.path
+    return table
+
+
+def _concatenate(table: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.concat([table[COLUMNS], rows[COLUMNS]]).sort_values("path", ignore_index=True)
+
+
+def _random_share(seed: int) -> Any:
+    """Return a function from a content's sha256 to a number from 0 to 1, fixed by the seed."""
+    return lambda sha256: int(split.random_key(seed, sha256)[:8], 16) / 2**32
+
+
+def _follow_near_duplicates(
+    table: "pd.DataFrame", imported: set[str], duplicates: list[list[str]]
+) -> None:
+    """Put imported images on the same side of the split as their near-duplicates.
+
+    That is training if those of the dataset are on both sides; without any in the dataset it is
+    the side that the first one drew.
+    """
+    _, valid = _usable_and_valid(table)
+    for group in duplicates:
         if new := imported.intersection(group):
-            leading = [one for one in group if one not in new] or group[:1]
+            leading = [sha256 for sha256 in group if sha256 not in new] or group[:1]
             table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
 
 
-def _sided(table: "pd.DataFrame") -> tuple["pd.DataFrame", set[str]]:
-    """The rows that can be used, and the contents to validate on."""
+def _usable_and_valid(table: "pd.DataFrame") -> tuple["pd.DataFrame", set[str]]:
+    """Return the usable rows, and the sha256 of the contents to validate on."""
     usable = table[table.status == "ok"]
     return usable, {*usable.sha256[usable.is_valid.astype(bool)]}
 
 
-def told_of(files: "pd.DataFrame") -> dict[str, Any]:
-    """What model.json's dataset says of the corrections in a table; empty where there are none."""
-    return {_TOLD: files.attrs[_TOLD]} if _TOLD in files.attrs else {}
-
-
-def _relabelled(
-    files: "pd.DataFrame", last: dict[str, Correction], keep_side: bool
-) -> tuple["pd.DataFrame", dict[str, Any]]:
-    """The table with the labels that people gave, and how many contents were so told."""
-    table = files.copy()
-    usable = table.status == "ok"
-    said = usable & table.sha256.isin({*last})
-    none = said & table.sha256.isin({one for one, told in last.items() if told.is_none})
-    label = table.sha256.map(lambda sha256: nfc(last[sha256].label) if sha256 in last else "")
-    changed = said & ~none & (label != table.label)
-    table.loc[said, "label"] = label[said]
-    table.loc[none, ["status", "error"]] = UNLABELLED, NONE
-    table.loc[none if keep_side else said, "is_valid"] = False
-    counts = {"taken": said & ~none, "changed": changed, "left_out": none}
-    return table, {name: table[rows].sha256.nunique() for name, rows in counts.items()}
-
-
-def _brought(
-    names: dict[str, str],
-    last: dict[str, Correction],
-    before: str,
-    store: str | Path,
-    settings: TrainSettings,
-) -> "pd.DataFrame":
-    """A row for each image that was brought, its path in the folder that will hold it."""
-    import pandas as pd
-
-    rows = [(name, nfc(last[sha256].label), "") for sha256, name in sorted(names.items())]
-    table = pd.DataFrame(rows, columns=["path", "label", "why"])
-    table = inspect_images(
-        table, kept(store), settings.max_pixels, settings.decode_options, settings.workers or None
-    )
-    table["path"] = before + table.path
-    return table
-
-
-def _joined(table: "pd.DataFrame", more: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    both = pd.concat([table[COLUMNS], more[COLUMNS]])
-    return both.sort_values("path", ignore_index=True)
-
-
-def _lots(seed: int) -> Any:
-    """What draws a content its lot, from 0 to 1: the same for the same seed."""
-    return lambda sha256: int(random_key(seed, sha256)[:8], 16) / 2**32
-
-
 def _new_classes(
-    last: dict[str, Correction], files: "pd.DataFrame", lost: int = 0
+    corrections: Iterable[Correction], files: "pd.DataFrame", lost: int = 0
 ) -> dict[str, list[str]]:
-    """The labels that the dataset lacks, and which images have them. Raises TableError where these
-    are too few to be a class."""
+    """Return the paths by label for labels that the dataset lacks.
+
+    Raises TableError for a label with too few images to be a class.
+    """
     classes = {*files[files.status == "ok"].label}
     new: dict[str, list[str]] = {}
-    for one in last.values():
+    for one in corrections:
         if one.label and nfc(one.label) not in classes:
             new.setdefault(nfc(one.label), []).append(one.path)
-    few = {label: paths for label, paths in new.items() if len(paths) < NEW_CLASS}
-    if few:
-        label, paths = next(iter(few.items()))
-        gone = f", {lost} corrected images were not found as they were" if lost else ""
-        raise TableError(
-            f"corrections: {format_name(label)} is no class of the dataset, and {len(paths)} images "
-            f"have it ({format_names(paths)}): a new class takes {NEW_CLASS}{gone}; the classes are "
-            f"{format_names(sorted(classes))}"
-        )
+    for label, paths in new.items():
+        if len(paths) < MIN_NEW_CLASS:
+            not_found = f"; {lost} corrected images were not found" if lost else ""
+            raise TableError(
+                f"corrections: {format_name(label)} is not a class of the dataset, and only "
+                f"{len(paths)} images have it ({format_names(paths)}); a new class needs "
+                f"{MIN_NEW_CLASS}{not_found}; the classes are {format_names(sorted(classes))}"
+            )
     return new
 
 
-def _check_classes(
-    table: "pd.DataFrame", last: dict[str, Correction], files: "pd.DataFrame", lost: list[str]
+def _report_new_classes(
+    table: "pd.DataFrame", latest: dict[str, Correction], files: "pd.DataFrame", lost: list[str]
 ) -> None:
-    """Nothing, if new classes have enough images that were found. Raises TableError."""
+    """Log the new classes. Raises TableError for one of which too few images were found."""
     usable = {*table[table.status == "ok"].sha256}
-    there = {sha256: one for sha256, one in last.items() if sha256 in usable}
-    for label, paths in _new_classes(there, files, len(lost)).items():
-        log.info("corrections: a new class, %s, of %d images", format_name(label), len(paths))
+    found = [one for sha256, one in latest.items() if sha256 in usable]
+    for label, paths in _new_classes(found, files, len(lost)).items():
+        log.info("corrections: new class %s with %d images", format_name(label), len(paths))
 
 
-def _check(table: "pd.DataFrame", lost: list[str]) -> None:
-    told = table.attrs[_TOLD]
-    if lost and not told["taken"] + told["left_out"]:
+def _check_result(table: "pd.DataFrame", lost: list[str]) -> None:
+    summary = table.attrs[_SUMMARY]
+    if lost and not summary["taken"] + summary["left_out"]:
         raise TableError(
-            f"corrections: none of {len(lost)} images was found as it was, such as "
-            f"{format_name(min(lost))}; bring them back to their root, or put them beside the "
-            "corrections"
+            f"corrections: none of {len(lost)} images was found with its content, such as "
+            f"{format_name(lost[0])}; put them back at their root, or beside the corrections"
         )
-    usable = table[table.status == "ok"]
+    usable, _ = _usable_and_valid(table)
     classes, valid = usable.label.nunique(), int(usable.is_valid.sum())
     if classes < 2 or valid in (0, len(usable)):
         raise TableError(
             f"corrections: they leave {classes} classes, {len(usable) - valid} images to train on "
-            f"and {valid} to validate on; add images, or take some corrections out"
+            f"and {valid} to validate on; add images, or remove some corrections"
         )
 
 
-def _tell(table: "pd.DataFrame", lost: list[str]) -> None:
-    told = table.attrs[_TOLD]
+def _add_notes(table: "pd.DataFrame", lost: list[str]) -> None:
+    summary = table.attrs[_SUMMARY]
     lines = [
-        f"corrections: {told['taken']} labels taken from people, {told['changed']} of them "
-        f"others than in the dataset, {told.get('brought', 0)} of images that it lacks; "
-        f"{told['left_out']} left out as none of the classes"
+        f"corrections: {summary['taken']} labels from people, {summary['changed']} of them changed "
+        f"the label of the dataset, {summary['imported']} are of imported images; "
+        f"{summary['left_out']} images left out as none of the classes"
     ]
     log.info("%s", lines[0])
     if lost:
         lines.append(
-            f"corrected images that were not found as they were, so not trained on: {len(lost)}, "
-            f"{format_names(sorted(lost))}"
+            f"corrected images that were not found with their content, so not trained on: "
+            f"{len(lost)}, {format_names(lost)}"
         )
         log.warning("%s", lines[1])
     table.attrs["notes"] = [*table.attrs.get("notes", []), *lines]

@@ -1,14 +1,10 @@
-"""The draft of a training: its weights outlive the process, until they are published.
+"""The checkpoint of a training: its weights outlive the process until the model is published.
 
-    from visionflows.training.checkpoint import draft_of, resume_or_fine_tune, checkpoint_key
-    with draft_of("store", checkpoint_key(files, settings, "uppercase", 0.2)) as draft:
-        record = resume_or_fine_tune(files, folder, draft, settings)
+    <store>/.checkpoints/<key>/        weights.safetensors, training.json, results of later steps
+    <store>/.checkpoints/<key>.lock    held by the one run that uses it
 
-    <store>/.drafts/<key>/        weights.safetensors, training.json (last), what evaluate adds
-    <store>/.drafts/<key>.lock    held by the one run that is at it
-
-A run that was killed or failed after its fine-tuning leaves them, and the same command goes on
-from there. Drafts of a store in a bucket lie in the cache on this machine.
+A run that fails after fine-tuning leaves its checkpoint, and the same command resumes from it.
+Checkpoints of a store in a bucket are in the local cache.
 """
 
 import contextlib
@@ -38,16 +34,16 @@ from visionflows.training.settings import TrainSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger("visionflows.draft")
+log = logging.getLogger("visionflows.checkpoint")
 
-KEPT = 7 * 24 * 3600.0  # seconds that a draft waits for the same command
+MAX_AGE = 7 * 24 * 3600.0  # seconds that a checkpoint waits for the same command
+PUBLISHING = "publishing"  # in a checkpoint: the version that its publishing began to write
 _KEY = re.compile(r"[0-9a-f]{32}")
-PUBLISHING = "publishing"  # in a draft: the version that it was to become, from its first file on
-_LOCK = ".lock"  # held for a moment by whoever takes or removes a draft's own
+_LOCK = ".lock"  # held briefly while a checkpoint's own lock is taken or removed
 
 
 class _Record(BaseModel):
-    """training.json, as fine_tune leaves it."""
+    """training.json, as fine_tune writes it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,42 +64,42 @@ class _Record(BaseModel):
 def checkpoint_key(
     files: "pd.DataFrame", settings: TrainSettings, labels: str, valid_pct: float
 ) -> str:
-    """What tells a training from every other: 32 hex digits of all that makes it what it is.
+    """Return 32 hex digits that identify a training.
 
-    That is the images with labels and sides, the settings with their seed, the weights that they
-    start from, and the versions of what computes. Raises PlaceError.
+    They depend on the images with their labels and split, the settings, the initial weights and
+    the versions of the libraries. Raises StorageError.
     """
-    computing = {name: version for name, version in library_versions().items() if name != "prefect"}
+    versions = {name: version for name, version in library_versions().items() if name != "prefect"}
     with contextlib.suppress(metadata.PackageNotFoundError):
-        computing["timm"] = metadata.version("timm")
-    made_of = [fingerprint(files), labels, valid_pct, settings.model_dump(), computing]
-    made_of.append(_weights(settings.pretrained))
-    return sha256_of(json.dumps(made_of, sort_keys=True).encode())[:32]
+        versions["timm"] = metadata.version("timm")
+    parts = [fingerprint(files), labels, valid_pct, settings.model_dump(), versions]
+    parts.append(_weights_sha256(settings.pretrained))
+    return sha256_of(json.dumps(parts, sort_keys=True).encode())[:32]
 
 
-def _weights(pretrained: str) -> str:
-    """The sha256 of a file to start from; empty where there is none."""
+def _weights_sha256(pretrained: str) -> str:
+    """Return the sha256 of the initial weights; empty if they are not a file."""
     if pretrained in ("default", "none"):
         return ""
     path = Path(fetch_local_file(pretrained))
     if not path.is_file():
-        return ""  # make_learner says so
+        return ""  # make_learner raises the error
     with path.open("rb") as file:
         return sha256_of_file(file)
 
 
 @contextlib.contextmanager
 def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
-    """The folder of a training's draft, for one run alone; gone when the block ends well.
+    """Lock a training's checkpoint and yield its folder; remove it when the block succeeds.
 
-    Another run of the same training is waited for. A block that fails leaves the draft if its
-    fine-tuning is done. Drafts of killed runs are removed when they hold no weights, or have
-    waited for a week. Raises PlaceError.
+    Waits for another run of the same training. A block that fails keeps the checkpoint if its
+    fine-tuning is done. Abandoned checkpoints are removed if they hold no weights or are a week
+    old. Raises StorageError.
     """
-    own = open_storage(store).sub(".drafts")
-    checkpoints = own if isinstance(own, LocalStorage) else open_cache().sub("drafts")
+    folder = open_storage(store).sub(".checkpoints")
+    checkpoints = folder if isinstance(folder, LocalStorage) else open_cache().sub("checkpoints")
     checkpoint, published = checkpoints.path(key), False
-    with _alone(checkpoints, key):
+    with _locked(checkpoints, key):
         try:
             yield checkpoint
             published = True
@@ -120,61 +116,61 @@ def resume_or_fine_tune(
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """The record of the training in a draft; it is made by fine_tune where there is none yet."""
-    record = kept(checkpoint)
+    """Return the training record of a complete checkpoint; without one, fine-tune."""
+    record = read_record(checkpoint)
     if record is None:
-        LocalStorage(checkpoint).remove("")  # whatever is there is not whole
+        LocalStorage(checkpoint).remove("")  # an incomplete one
         return fine_tune(table, folder, checkpoint, settings, on_progress)
     for name in set(os.listdir(checkpoint)) - {"weights.safetensors", "training.json", PUBLISHING}:
-        LocalStorage(checkpoint).remove(name)  # of a judgement that may not have come to its end
-    log.info(
-        "going on from the fine-tuning of an earlier run, which was not published: %s", checkpoint
-    )
+        LocalStorage(checkpoint).remove(name)  # results of steps that may be incomplete
+    log.info("resuming from the checkpoint of an earlier run: %s", checkpoint)
     return record
 
 
-def kept(checkpoint: Path) -> dict[str, Any] | None:
-    """The record of the fine-tuning that a draft holds whole; None where it holds none."""
+def read_record(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the training record of a checkpoint; None if it or its weights are incomplete."""
     try:
         record = _Record.model_validate_json((checkpoint / "training.json").read_bytes())
         with (checkpoint / "weights.safetensors").open("rb") as file:
-            found = sha256_of_file(file)
+            sha256 = sha256_of_file(file)
     except (OSError, ValueError):
         return None
-    return record.model_dump(exclude={"weights_sha256"}) if found == record.weights_sha256 else None
+    complete = sha256 == record.weights_sha256
+    return record.model_dump(exclude={"weights_sha256"}) if complete else None
 
 
 @contextlib.contextmanager
-def _alone(checkpoints: LocalStorage, key: str) -> Iterator[None]:
-    """Hold a draft's lock, however long another run of the same training has it."""
-    with contextlib.ExitStack() as held:
+def _locked(checkpoints: LocalStorage, key: str) -> Iterator[None]:
+    """Hold a checkpoint's lock, after waiting for any other run of the same training."""
+    with contextlib.ExitStack() as locks:
         waiting = False
-        while not _taken(held, checkpoints, key):
+        while not _try_lock(locks, checkpoints, key):
             if not waiting:
-                log.info("the same training runs already: waiting for it to end")
+                log.info("the same training is already running: waiting for it to end")
             waiting = True
             time.sleep(0.5)
         yield
 
 
-def _taken(held: contextlib.ExitStack, checkpoints: LocalStorage, key: str) -> bool:
-    """Whether the draft's lock was free, and is ours now. Locks are removed as they are taken:
-    under the one lock of all drafts, so that nobody waits for one that is no longer there."""
+def _try_lock(locks: contextlib.ExitStack, checkpoints: LocalStorage, key: str) -> bool:
+    """Take a checkpoint's lock if it is free.
+
+    Lock files are taken and removed under one common lock, so no run waits on a removed file.
+    """
     with checkpoints.lock(_LOCK, wait=60):
-        _clear(checkpoints)
+        _remove_abandoned(checkpoints)
         try:
-            held.enter_context(checkpoints.lock(f"{key}.lock"))
+            locks.enter_context(checkpoints.lock(f"{key}.lock"))
         except LockedError:
             return False
     return True
 
 
-def _clear(checkpoints: LocalStorage) -> None:
-    """Remove what nobody is at, and nobody will go on from."""
+def _remove_abandoned(checkpoints: LocalStorage) -> None:
     for key in {name.partition(".")[0] for name in checkpoints.names()}:
-        trained = checkpoints.path(f"{key}/training.json")
+        record = checkpoints.path(f"{key}/training.json")
         if not _KEY.fullmatch(key) or (
-            trained.exists() and time.time() - trained.stat().st_mtime < KEPT
+            record.exists() and time.time() - record.stat().st_mtime < MAX_AGE
         ):
             continue
         with contextlib.suppress(LockedError), checkpoints.lock(f"{key}.lock"):

@@ -1,96 +1,243 @@
-"""How images come to a network that trains: by processes, or by a thread beside a few cores.
-
-from visionflows.training.dataloaders import loader_class, worker_count
-block.dataloaders(table, dl_type=loader_class(), num_workers=worker_count(settings))
-"""
+"""fastai DataLoaders of a file table: images decoded as for scoring, loaded ahead of training."""
 
 import functools
 import itertools
+import os
 import random
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visionflows.errors import TrainError
+from visionflows.datasets.file_table import downscaled_cache
+from visionflows.errors import TrainError, one_line
+from visionflows.images.decode_options import WHOLE, DecodeOptions
+from visionflows.images.downscaled_cache import DownscaledCache
+from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MAX_PIXELS
+from visionflows.images.open import open_image
+from visionflows.images.pillow import ours
+from visionflows.models import network
+from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.storage.prefetch import prefetch
 from visionflows.system import cores, decoder_count
-from visionflows.training.allocator_settings import give_back
+from visionflows.training.allocator_settings import release_freed_memory
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from fastai.data.core import TfmdDL
+    import pandas as pd
+    from fastai.data.core import DataLoaders, TfmdDL
+    from fastai.vision.core import PILImage
+    from fastcore.transform import Transform
 
-# A thread decodes and crops 490 photos of 500 pixels a second, or 200 copies of larger ones; a core
-# trains 8 to 30.
-CORES_OF_A_THREAD = 4
-BATCHES = 2  # loaded ahead by the thread
+# torchvision's pretrained weights were all trained on pixels normalised with these.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# One thread decodes and crops 490 photos of 500 pixels a second, or 200 downscaled copies of
+# larger ones; one core trains on 8 to 30 a second.
+MAX_CORES_OF_THREAD = 4
+PREFETCHED_BATCHES = 2  # by the thread
+
+
+def make_dataloaders(
+    table: "pd.DataFrame", folder: str | Path, settings: TrainSettings
+) -> "DataLoaders":
+    """Return fastai DataLoaders over the usable rows of a table, images decoded as for scoring.
+
+    The classes are the sorted labels. Augmentation is fastai's `aug_transforms` without vertical
+    flips. The order of the images depends on the seed alone, whatever other threads draw.
+    """
+    from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+    from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
+    from fastai.vision.augment import aug_transforms
+
+    usable = table[table.status == "ok"].reset_index(drop=True)
+    augmentations = aug_transforms() if settings.augment else []
+    resize = resize_transform(settings)
+    open_file = functools.partial(
+        open_for_fastai,
+        max_pixels=settings.max_pixels,
+        decode_options=settings.decode_options,
+        copies=_downscaled_copies(usable, folder, settings.decode_options),
+    )
+    block = DataBlock(
+        blocks=(
+            TransformBlock(type_tfms=open_file, batch_tfms=IntToFloatTensor),
+            CategoryBlock(vocab=sorted(usable.label.unique())),
+        ),
+        get_x=functools.partial(_file_path, folder=os.fspath(folder)),
+        get_y=ColReader("label"),
+        splitter=ColSplitter("is_valid"),
+        item_tfms=resize,
+        batch_tfms=[*augmentations, Normalize.from_stats(*normalisation(settings.architecture))],
+    )
+    loaders = block.dataloaders(
+        usable,
+        bs=min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum())),
+        dl_type=prefetching_loader_class(),
+        num_workers=worker_count(settings),
+    )
+    _seed_generators(settings.seed, loaders, resize)
+    return loaders
+
+
+def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of each channel that the weights expect."""
+    if network.is_torchvision(architecture):
+        return IMAGENET_MEAN, IMAGENET_STD
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture)
+    return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def worker_count(settings: TrainSettings) -> int:
-    """How many processes load images; 0 where a thread of this one does."""
+    """Return how many processes load images; 0 means a thread of this process."""
     from fastai.torch_core import default_device
 
     if settings.workers is not None:
         return settings.workers
-    little = settings.decode != "full"  # what is decoded whole is so in every epoch
-    if default_device().type == "cpu" and little and cores() <= CORES_OF_A_THREAD:
-        # Every epoch forks its processes anew, and then a network in memory is copied page by
-        # page as it changes: 7 s of an epoch of 20 s, seen with tf_efficientnet_lite0.
+    uses_copies = settings.decode != "full"  # else every epoch decodes every photo in full
+    if default_device().type == "cpu" and uses_copies and cores() <= MAX_CORES_OF_THREAD:
+        # Every epoch forks new processes, and the network's memory is then copied page by page
+        # as it changes: 7 s of a 20 s epoch, measured with tf_efficientnet_lite0.
         return 0
     return min(decoder_count(), 16)
 
 
 @functools.cache
-def loader_class() -> "type[TfmdDL]":
-    """fastai's TfmdDL, which without processes loads ahead, by a thread and in order.
+def prefetching_loader_class() -> "type[TfmdDL]":
+    """Return a subclass of fastai's TfmdDL that, without processes, loads ahead in one thread.
 
-    Its `draws` are those of a transform. A pass over the images begins them anew, from where its
-    own generator stands, so that what was loaded ahead in vain before it has no say.
+    Batches keep their order. `transform_random` is the generator of a transform: each epoch
+    resets it from the loader's own, so batches that were loaded but not used change nothing.
     """
     from fastai.data.core import TfmdDL
     from torch.utils.data import get_worker_info
 
-    class LoaderAhead(TfmdDL):  # type: ignore[misc]  # fastai has no types
-        draws = random.Random()
-        goes_ahead = True
+    class PrefetchingLoader(TfmdDL):  # type: ignore[misc]  # fastai has no types
+        transform_random = random.Random()
+        prefetches = True
 
         def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
             batches: Iterator[Any] = super().create_batches(samps)
             if get_worker_info():
                 return batches
-            batches = _begun(batches, self.draws, self.rng.getstate())
-            return _ahead(batches) if self.goes_ahead else batches
+            batches = _with_state(batches, self.transform_random, self.rng.getstate())
+            return _prefetched(batches) if self.prefetches else batches
 
         def __iter__(self) -> Iterator[Any]:
             try:
                 yield from super().__iter__()
             except TrainError as error:
-                raise TrainError(_said(error)) from error
+                raise TrainError(_without_traceback(error)) from error
 
         def one_batch(self) -> Any:
-            self.goes_ahead = False
+            self.prefetches = False
             try:
                 return super().one_batch()
             finally:
-                self.goes_ahead = True
+                self.prefetches = True
 
         def wif(self) -> None:
-            """What a process does first. It decodes pictures of any size, and keeps no memory."""
-            give_back()
+            """Start a loader process: it decodes images of any size and keeps no freed memory."""
+            release_freed_memory()
 
-    return LoaderAhead
-
-
-def _said(error: TrainError) -> str:
-    """What an error says: torch brings one of a loader's process with its traceback before it."""
-    last = str(error).rstrip().rpartition("\n")[2]
-    return last.removeprefix(f"{TrainError.__module__}.{TrainError.__qualname__}: ")
+    return PrefetchingLoader
 
 
-def _begun(batches: Iterator[Any], draws: random.Random, state: tuple[Any, ...]) -> Iterator[Any]:
-    draws.setstate(state)
+def _with_state(
+    batches: Iterator[Any], generator: random.Random, state: tuple[Any, ...]
+) -> Iterator[Any]:
+    generator.setstate(state)
     yield from batches
 
 
-def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    arriving = prefetch(lambda _: next(batches, None), itertools.count(), 1, BATCHES)
-    return itertools.takewhile(lambda batch: batch is not None, arriving)
+def _prefetched(batches: Iterator[Any]) -> Iterator[Any]:
+    loaded = prefetch(lambda _: next(batches, None), itertools.count(), 1, PREFETCHED_BATCHES)
+    return itertools.takewhile(lambda batch: batch is not None, loaded)
+
+
+def _without_traceback(error: TrainError) -> str:
+    """Return an error's message: torch puts the traceback of a loader process before it."""
+    message = str(error).rstrip().rpartition("\n")[2]
+    return message.removeprefix(f"{TrainError.__module__}.{TrainError.__qualname__}: ")
+
+
+def _seed_generators(seed: int, loaders: "DataLoaders", resize: "Transform") -> None:
+    """Give each user of Python's `random` its own generator, seeded as fastai would.
+
+    Other threads draw from the global one: the keepalive of Prefect's websocket, for example.
+    """
+    seeds = random.Random(seed)
+    for loader in loaders.loaders:
+        loader.rng = random.Random(seeds.randint(0, 2**32 - 1))
+    loaders.train.transform_random = resize.generator
+
+
+def resize_transform(settings: TrainSettings) -> "Transform":
+    """Return fastai's `Resize` with its own generator for random crops.
+
+    Pillow's own pixel limit does not apply to images that `max_pixels` allows.
+    """
+    from fastai.vision.augment import Resize
+    from torch.utils.data import get_worker_info
+
+    class SeededResize(Resize):  # type: ignore[misc]  # fastai has no types
+        generator = random.Random()
+
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            with ours(settings.max_pixels):
+                return super().__call__(*args, **options)
+
+        def before_call(self, b: Any, split_idx: int | None) -> None:
+            super().before_call(b, split_idx)
+            # A loader process has one thread, and fastai seeds it for every epoch.
+            if not split_idx and get_worker_info() is None:
+                self.pcts = self.generator.random(), self.generator.random()
+
+    return SeededResize(settings.image_size, method=settings.resize)
+
+
+class _DownscaledCopies(NamedTuple):
+    """The downscaled image cache, by the path of the original."""
+
+    cache: DownscaledCache
+    sha256_by_path: dict[str, str]
+
+
+def _downscaled_copies(
+    usable: "pd.DataFrame", folder: str | Path, decode_options: DecodeOptions
+) -> _DownscaledCopies:
+    paths = (_file_path(row, os.fspath(folder)) for row in usable.itertuples())
+    return _DownscaledCopies(
+        downscaled_cache(decode_options), dict(zip(paths, usable.sha256, strict=True))
+    )
+
+
+def open_for_fastai(
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    decode_options: DecodeOptions = WHOLE,
+    copies: _DownscaledCopies | None = None,
+) -> "PILImage":
+    """Return a fastai PILImage decoded as for scoring, from its downscaled copy if there is one.
+
+    Raises TrainError: the image could be opened when the table was made, and no longer can.
+    """
+    from fastai.vision.core import PILImage
+
+    sha256 = copies.sha256_by_path.get(os.fspath(path)) if copies else None
+    copy = copies.cache.get(sha256) if copies and sha256 else None
+    try:
+        return PILImage(copy or open_image(path, max_pixels, decode_options=decode_options))
+    except BadImage as bad:
+        advice = "do not change the dataset while it trains"
+        if bad.status == "too_large":  # memory is short
+            advice = "give fewer --workers"
+        raise TrainError(
+            f"{one_line(encode_name(os.fspath(path)))}: {bad.reason}, but it was readable when "
+            f"training began; {advice}, and run again"
+        ) from bad
+
+
+def _file_path(row: Any, folder: str) -> str:
+    return os.path.join(folder, decode_name(row.path))

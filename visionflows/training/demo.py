@@ -1,8 +1,4 @@
-"""What the demo needs besides the flows: its settings, images held out, and who is right.
-
-from visionflows.training.demo import DEMO_SETTINGS, held_out
-inbox, expected = copy_validation_images("demo/store/models/digits/…", Path("demo"))
-"""
+"""Settings of the demo, and its inbox: validation images that the network has not seen."""
 
 import csv
 import shutil
@@ -13,7 +9,7 @@ from visionflows.models.artifact import load
 from visionflows.storage.local import LocalStorage
 from visionflows.training.settings import TrainSettings
 
-# From scratch: a small image, a high learning rate, no flips (a mirrored 2 is no digit).
+# Random weights, small images, a high learning rate, no flips (a mirrored 2 is no digit).
 DEMO_SETTINGS = TrainSettings(
     architecture="resnet18",
     pretrained="none",
@@ -22,30 +18,36 @@ DEMO_SETTINGS = TrainSettings(
     lr=4e-3,
     augment=False,
 )
-MARK = ".visionflows-demo"  # what makes a folder ours to make anew
+MARKER = ".visionflows-demo"  # a folder with this file may be deleted by the next demo
 
 
 def clear_demo_folder(folder: Path) -> None:
-    """Make the folder anew. Raises PlaceError where it holds what is not the demo's."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+    """Create the folder, or empty an earlier demo's.
+
+    Raises StorageError if it holds other files.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise StorageError(f"{folder}: holds files that are not the demo's; give another --folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / MARK).touch()
+    (folder / MARKER).touch()
 
 
-def copy_validation_images(storage: str, folder: Path) -> tuple[Path, dict[str, str]]:
-    """The validation images in a folder, a broken one beside them; and the labels they have."""
-    where = LocalStorage(Path(storage))
-    dataset_name = load(where).info.dataset.name
-    dataset = next((folder / "store" / "datasets").glob(f"{dataset_name}-*"))
-    inbox, expected = folder / "inbox", {}
+def copy_validation_images(artifact: str, folder: Path) -> tuple[Path, dict[str, str]]:
+    """Copy the validation images and a truncated one to <folder>/inbox.
+
+    Returns that folder, and the labels by file name.
+    """
+    storage = LocalStorage(Path(artifact))
+    name = load(storage).info.dataset.name
+    dataset = next((folder / "store" / "datasets").glob(f"{name}-*"))
+    inbox, labels = folder / "inbox", {}
     inbox.mkdir()
-    for row in csv.DictReader(where.read("files.csv").decode().splitlines()):
+    for row in csv.DictReader(storage.read("files.csv").decode().splitlines()):
         if row["is_valid"] == "True":
             source = dataset / row["path"]
             shutil.copyfile(source, inbox / source.name)
-            expected[source.name] = row["label"]
-    whole = (inbox / min(expected)).read_bytes()
-    (inbox / "broken.png").write_bytes(whole[: len(whole) // 2])
-    return inbox, expected
+            labels[source.name] = row["label"]
+    image = (inbox / min(labels)).read_bytes()
+    (inbox / "broken.png").write_bytes(image[: len(image) // 2])
+    return inbox, labels

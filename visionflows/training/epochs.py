@@ -1,8 +1,4 @@
-"""The epochs of a training: freeze, one cycle, unfreeze, one cycle, each told and the best kept.
-
-from visionflows.training.epochs import train_epochs
-history = train_epochs(learn, settings, 2e-3, None)
-"""
+"""The epochs of a training: fastai's fine_tune with logging, the best weights, early stopping."""
 
 import functools
 import logging
@@ -28,37 +24,39 @@ OnProgress = Callable[[float, str], None]
 def train_epochs(
     learn: "Learner", settings: TrainSettings, rate: float, on_progress: OnProgress | None
 ) -> list[dict[str, Any]]:
-    """Freeze, one cycle, unfreeze, one cycle; returns a row an epoch."""
-    watch = _watch_class()(settings, on_progress)
-    learn.add_cb(watch)
+    """Freeze, one cycle, unfreeze, one cycle; return the history, one row per epoch.
+
+    Raises TrainError if the validation loss is not finite.
+    """
+    monitor = _monitor_class()(settings, on_progress)
+    learn.add_cb(monitor)
     if settings.frozen_epochs:
         learn.fine_tune(
             settings.epochs, rate, freeze_epochs=settings.frozen_epochs, lr_mult=settings.lr_mult
         )
-    else:  # fastai's fine_tune without its frozen half, which cannot be of no epochs
+    else:  # fastai's fine_tune without its frozen half, which needs at least one epoch
         learn.unfreeze()
         learn.fit_one_cycle(settings.epochs, slice(rate / settings.lr_mult, rate), div=5.0)
-    learn.remove_cb(watch)
-    last = watch.history[-1]
-    if not math.isfinite(last["valid_loss"]):
+    learn.remove_cb(monitor)
+    history: list[dict[str, Any]] = monitor.history
+    loss = history[-1]["valid_loss"]
+    if not math.isfinite(loss):
         raise TrainError(
-            f"epoch {len(watch.history)}: the validation loss is {last['valid_loss']}; "
-            "give a smaller --lr"
+            f"epoch {len(history)}: the validation loss is {loss}; give a smaller --lr"
         )
-    if watch.best_state is not None:
-        learn.model.load_state_dict(watch.best_state)
-    history: list[dict[str, Any]] = watch.history
+    if monitor.best_state is not None:
+        learn.model.load_state_dict(monitor.best_state)
     return history
 
 
 @functools.cache
-def _watch_class() -> "type[Callback]":
-    """A fastai callback: a line and a history row an epoch, the best weights, early stopping."""
+def _monitor_class() -> "type[Callback]":
+    """Return a fastai callback: history and log of each epoch, best weights, early stopping."""
     from fastai.callback.core import Callback, CancelFitException
     from fastai.torch_core import get_model
 
-    class Watch(Callback):  # type: ignore[misc]  # fastai has no types
-        order = 65  # after the recorder (50) has the epoch's figures, as fastai's own trackers
+    class EpochMonitor(Callback):  # type: ignore[misc]  # fastai has no types
+        order = 65  # after the recorder (50) has the epoch's metrics, as fastai's own trackers
 
         def __init__(self, settings: TrainSettings, on_progress: OnProgress | None):
             self.settings, self.on_progress = settings, on_progress
@@ -72,22 +70,22 @@ def _watch_class() -> "type[Callback]":
 
         def after_batch(self) -> None:
             if self.training and self.iter % max(self.n_iter // 10, 1) == 0:
-                self._tell(len(self.history) + (self.iter + 1) / self.n_iter * 0.9)
+                self._report(len(self.history) + (self.iter + 1) / self.n_iter * 0.9)
 
         def after_epoch(self) -> None:
             row = self._row()
             self.history.append(row)
-            log.info("%s", _line(row, self.total))
-            self._tell(len(self.history))
-            self._keep(row)
+            log.info("%s", _format_row(row, self.total))
+            self._report(len(self.history))
+            self._track_best(row)
             patience = self.settings.patience
             if not math.isfinite(row["valid_loss"]):
                 raise CancelFitException
             if patience and row["phase"] == "unfrozen" and self.since_best >= patience:
-                log.info("stopped early: no better epoch in the last %d", patience)
+                log.info("stopped early: no improvement in the last %d epochs", patience)
                 raise CancelFitException
 
-        def _tell(self, epochs: float) -> None:
+        def _report(self, epochs: float) -> None:
             if self.on_progress:
                 line = f"epoch {min(int(epochs) + 1, self.total)} of {self.total}"
                 self.on_progress(min(epochs / self.total, 1.0), line)
@@ -101,23 +99,20 @@ def _watch_class() -> "type[Callback]":
                 "seconds": round(time.monotonic() - self.epoch_started, 1),
             }
 
-        def _keep(self, row: dict[str, Any]) -> None:
+        def _track_best(self, row: dict[str, Any]) -> None:
             # The loss breaks ties between epochs with the same error rate.
             score = row["error_rate"] + 1e-6 * min(row["valid_loss"], 1e3)
             self.since_best = 0 if score < self.best else self.since_best + 1
             if score < self.best:
                 self.best = score
                 if self.settings.keep == "best":
-                    state = get_model(self.learn.model).state_dict()  # of several GPUs: without DDP
+                    state = get_model(self.learn.model).state_dict()  # without DDP's wrapper
                     self.best_state = {key: value.cpu().clone() for key, value in state.items()}
 
-    return Watch
+    return EpochMonitor
 
 
-def _line(row: dict[str, Any], total: int) -> str:
-    figures = ", ".join(
-        f"{name} {row[name]:.4f}"
-        for name in ("train_loss", "valid_loss", "error_rate")
-        if name in row
-    )
-    return f"epoch {row['epoch'] + 1}/{total} ({row['phase']}): {figures}, {row['seconds']:.0f} s"
+def _format_row(row: dict[str, Any], total: int) -> str:
+    names = ("train_loss", "valid_loss", "error_rate")
+    metrics = ", ".join(f"{name} {row[name]:.4f}" for name in names if name in row)
+    return f"epoch {row['epoch'] + 1}/{total} ({row['phase']}): {metrics}, {row['seconds']:.0f} s"

@@ -1,14 +1,10 @@
-"""Images that people corrected and the dataset lacks, brought into the store to be trained on.
-
-    from visionflows.training.imported_images import beside, bring, linked
-    names = bring(corrections, "store")                  # of those that were found, by sha256
-    folder = linked("photos", names.values(), fingerprint, "store")
+"""Images that people corrected and the dataset lacks, copied into the store to be trained on.
 
     <store>/datasets/.corrections/<sha256>.jpg     an image, kept when its inbox is emptied
-    <store>/datasets/.corrected/<digest>/          links to all that the dataset's folder holds, and
-                                                   corrections/ with links to the images
+    <store>/datasets/.corrected/<digest>/          links to the contents of the dataset's folder,
+                                                   and corrections/ with links to the images
 
-A dataset's own folder is never written to. Of a store in a bucket both lie in the cache.
+A dataset's own folder is never written to. For a store in a bucket both are in the local cache.
 """
 
 import itertools
@@ -29,103 +25,100 @@ from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 
-_KEPT, _LINKED = ".corrections", ".corrected"
-_ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
-def bring(corrections: Iterable[Correction], store: str | Path) -> dict[str, str]:
-    """The names, by sha256, under which the images that were found lie in `kept(store)`.
+def import_images(corrections: Iterable[Correction], store: str | Path) -> dict[str, str]:
+    """Return the names, by sha256, of the images that are in `imported_storage` afterwards.
 
-    Each is looked for there, and then where its correction says, and is taken only if it has that
-    very content.
+    An image is taken from where its correction says, if it has the same content.
     """
-    home, names = kept(store), {}
-    for one in corrections:
-        ending = posixpath.splitext(one.path)[1]
-        name = one.sha256 + (ending if _ENDING.fullmatch(ending) else "")
-        if _has(home, name, one.sha256) or _brought(one, home, name):
-            names[one.sha256] = name
+    imported, names = imported_storage(store), {}
+    for correction in corrections:
+        extension = posixpath.splitext(correction.path)[1]
+        name = correction.sha256 + (extension if _EXTENSION.fullmatch(extension) else "")
+        if _read_if_same(imported, name, correction.sha256) is None:
+            data = _find_image(correction)
+            if data is None:
+                continue
+            imported.write(name, data)
+        names[correction.sha256] = name
     return names
 
 
-def kept(store: str | Path) -> LocalStorage:
-    """Where the images lie that were brought."""
-    return datasets_storage(store).sub(_KEPT)
+def imported_storage(store: str | Path) -> LocalStorage:
+    """Return the folder of the imported images."""
+    return datasets_storage(store).sub(".corrections")
 
 
-def beside(folder: str | Path) -> str:
-    """What the images' folder is called beside what a dataset's folder holds: it must be new."""
+def unused_folder_name(folder: str | Path) -> str:
+    """Return a name for the folder of imported images that `folder` does not contain yet."""
     names = itertools.chain([FOLDER], (f"{FOLDER}-{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(os.path.join(folder, name)))
 
 
-def linked(folder: str | Path, names: Iterable[str], fingerprint: str, store: str | Path) -> Path:
-    """A folder that holds what the dataset's holds, and the images in one that is called `beside`.
+def link_folder(
+    folder: str | Path, names: Iterable[str], fingerprint: str, store: str | Path
+) -> Path:
+    """Return a folder of links to the contents of `folder` and to the imported images.
 
     It is made once for a table of this fingerprint.
     """
-    made, images, there = _linked(folder, fingerprint, store), kept(store), os.path.abspath(folder)
-    if made.exists():
-        return made
-    checkpoint = made.with_name(f"draft-{secrets.token_hex(8)}")
-    new = checkpoint / beside(folder)
-    new.mkdir(parents=True)
-    for entry in os.listdir(there):
-        (checkpoint / entry).symlink_to(os.path.join(there, entry))
+    linked, imported = _linked_path(folder, fingerprint, store), imported_storage(store)
+    if linked.exists():
+        return linked
+    source, temporary = os.path.abspath(folder), linked.with_name(f"new-{secrets.token_hex(8)}")
+    images = temporary / unused_folder_name(folder)
+    images.mkdir(parents=True)
+    for name in os.listdir(source):
+        (temporary / name).symlink_to(os.path.join(source, name))
     for name in names:
-        (new / name).symlink_to(images.path(name))
+        (images / name).symlink_to(imported.path(name))
     try:
-        checkpoint.rename(made)
-    except OSError:  # another run was at the same
-        shutil.rmtree(checkpoint)
-        if not made.exists():
+        temporary.rename(linked)
+    except OSError:  # another run has made the same
+        shutil.rmtree(temporary)
+        if not linked.exists():
             raise
-    return made
+    return linked
 
 
-def images_of(folder: str | Path, fingerprint: str, store: str | Path) -> str | Path:
-    """The folder with the images of a table of this fingerprint: of a dataset's own folder, that
-    which `linked` has made for it, if it did."""
+def images_folder(folder: str | Path, fingerprint: str, store: str | Path) -> str | Path:
+    """Return the folder that `link_folder` made for a table of this fingerprint, else `folder`."""
     if not is_local(folder):
         return folder
-    made = _linked(folder, fingerprint, store)
-    return made if made.exists() else folder
+    linked = _linked_path(folder, fingerprint, store)
+    return linked if linked.exists() else folder
 
 
-def _linked(folder: str | Path, fingerprint: str, store: str | Path) -> Path:
-    told = f"{os.path.abspath(folder)}\0{fingerprint}"
-    digest = sha256_of(told.encode("utf-8", "surrogateescape"))[:32]
-    return datasets_storage(store).path(f"{_LINKED}/{digest}")
+def _linked_path(folder: str | Path, fingerprint: str, store: str | Path) -> Path:
+    key = f"{os.path.abspath(folder)}\0{fingerprint}"
+    digest = sha256_of(key.encode("utf-8", "surrogateescape"))[:32]
+    return datasets_storage(store).path(f".corrected/{digest}")
 
 
-def _has(where: Storage, name: str, sha256: str) -> bool:
-    """Whether a place has that content under a name."""
-    return _content(where, name, sha256) is not None
-
-
-def _brought(one: Correction, home: LocalStorage, name: str) -> bool:
+def _find_image(correction: Correction) -> bytes | None:
     try:
-        locations = one.locations
+        locations = correction.locations
     except SettingsError as error:
-        raise TableError(f"corrections: the root of {one.path}: {error}") from error
-    for where in locations:
-        if (data := _content(where, decode_name(one.path), one.sha256)) is not None:
-            home.write(name, data)
-            return True
-    return False
+        raise TableError(f"corrections: the root of {correction.path}: {error}") from error
+    name = decode_name(correction.path)
+    contents = (_read_if_same(location, name, correction.sha256) for location in locations)
+    return next((data for data in contents if data is not None), None)
 
 
-def _content(where: Storage, name: str, sha256: str) -> bytes | None:
-    """What a file holds, if it is that; None for one that is gone, or another.
+def _read_if_same(storage: Storage, name: str, sha256: str) -> bytes | None:
+    """Return a file's content if it has this sha256; None for another content or no file.
 
-    Raises PlaceError where it cannot be told: without its photos a model would be another.
+    Raises StorageError if the file cannot be read: without it the model would be another one.
     """
     try:
-        (data,) = where.read_many([Entry(name, 0, LISTED)])
+        (data,) = storage.read_many([Entry(name, 0, LISTED)])
     except StorageError as error:
         raise StorageError(f"corrections: {error}") from error
     if isinstance(data, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return None
     if isinstance(data, OSError):
-        raise StorageError(f"corrections: {where}/{name}: cannot be read ({data.strerror or data})")
+        reason = data.strerror or data
+        raise StorageError(f"corrections: {storage}/{name}: cannot be read ({reason})")
     return data if sha256_of(data) == sha256 else None

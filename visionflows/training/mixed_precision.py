@@ -1,9 +1,7 @@
-"""Training in half the bytes: bfloat16 or float16 where the processor or the GPU has it natively.
+"""Mixed precision: train in bfloat16 or float16 where the processor or GPU supports it natively.
 
-    from visionflows.training.mixed_precision import enable_mixed_precision
-    enable_mixed_precision(learn, settings)         # "bfloat16"; what model.json says of it
-
-Weights, their sums and the loss stay float32 (https://docs.pytorch.org/docs/stable/amp.html).
+Weights, accumulated sums and the loss stay float32
+(https://docs.pytorch.org/docs/stable/amp.html).
 """
 
 import functools
@@ -20,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def enable_mixed_precision(learn: "Learner", settings: TrainSettings) -> str:
-    """What a learner computes in from now on: bfloat16, float16, or none, which is float32."""
+    """Set up a learner's precision and return it: bfloat16, float16, or none for float32."""
     device = learn.dls.device
     native = bool(bfloat16_kernel(device))
     if device.type == "cpu":
         from fastai.callback.channelslast import ChannelsLast
 
-        # oneDNN's convolutions want images whose channels come last, in bfloat16 most of all.
+        # oneDNN's convolutions are faster with channels last, most of all in bfloat16.
         learn.add_cb(ChannelsLast())
     if settings.precision == "float32" or not (native or device.type == "cuda"):
         return "none"
     if device.type == "cpu":
-        learn.add_cb(_on_cpu()("bf16"))
+        learn.add_cb(_cpu_callback_class()("bf16"))
     elif native:
         learn.to_bf16()
     else:
@@ -40,29 +38,29 @@ def enable_mixed_precision(learn: "Learner", settings: TrainSettings) -> str:
 
 
 @functools.cache
-def _on_cpu() -> "type[Callback]":
+def _cpu_callback_class() -> "type[Callback]":
     import torch
     from fastai.callback.fp16 import MixedPrecision
 
     class MixedPrecisionOnCpu(MixedPrecision):  # type: ignore[misc]  # fastai has no types
-        """fastai's, which knows GPUs alone; bfloat16 needs no scaled gradients anywhere."""
+        """fastai's callback, which only supports GPUs; bfloat16 needs no scaled gradients."""
 
         def before_fit(self) -> None:
             self.autocast = torch.autocast("cpu", torch.bfloat16)
             self.learn.scaler = torch.amp.GradScaler("cpu", enabled=False)
             self.scales: list[float] = []
-            for layer in _depthwise(self.learn.model):
-                layer.forward = functools.partial(_in_float32, layer)  # type: ignore[method-assign]
+            for layer in _depthwise_layers(self.learn.model):
+                layer.forward = functools.partial(_forward_float32, layer)  # type: ignore[method-assign]
 
         def after_fit(self) -> None:
             super().after_fit()
-            for layer in _depthwise(self.learn.model):
+            for layer in _depthwise_layers(self.learn.model):
                 vars(layer).pop("forward", None)
 
     return MixedPrecisionOnCpu
 
 
-def _depthwise(network: "torch.nn.Module") -> "Iterator[torch.nn.Conv2d]":
+def _depthwise_layers(network: "torch.nn.Module") -> "Iterator[torch.nn.Conv2d]":
     from torch.nn import Conv2d
 
     for layer in network.modules():
@@ -70,14 +68,14 @@ def _depthwise(network: "torch.nn.Module") -> "Iterator[torch.nn.Conv2d]":
             yield layer
 
 
-def _in_float32(layer: "torch.nn.Conv2d", images: "torch.Tensor") -> "torch.Tensor":
-    """What a depthwise convolution gives, computed in float32 and returned as it was asked.
+def _forward_float32(layer: "torch.nn.Conv2d", images: "torch.Tensor") -> "torch.Tensor":
+    """Compute a depthwise convolution in float32 and return it in the type of the input.
 
-    oneDNN has no fast gradients of them in bfloat16: 1.7 s of a step of tf_efficientnet_lite0
-    and 32 images were 1.3 s of these; in float32 they are 0.35 s.
+    oneDNN computes their gradients slowly in bfloat16: 1.3 s of a 1.7 s step of
+    tf_efficientnet_lite0 with 32 images; 0.35 s in float32.
     """
     import torch
 
     with torch.autocast("cpu", enabled=False):
-        answer = type(layer).forward(layer, images.float())
-    return answer.to(images.dtype)
+        result = type(layer).forward(layer, images.float())
+    return result.to(images.dtype)

@@ -1,12 +1,8 @@
-"""Pretrained weights: downloaded by torchvision or timm, or read from a state dict that is named.
+"""Pretrained weights: downloaded by torchvision or timm, or read from a state dict file."""
 
-from visionflows.training.pretrained_weights import torchvision_network
-torchvision_network(True, TrainSettings(pretrained="s3://lab/resnet34.safetensors"))
-"""
-
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from visionflows.errors import SettingsError, TrainError
@@ -20,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def torchvision_network(pretrained: bool, settings: TrainSettings) -> "nn.Module":
-    """The network of the settings' architecture, with the weights that they name.
+    """Return the network of `settings.architecture` with the weights of `settings.pretrained`.
 
-    Raises SettingsError where there is no such file, and TrainError where it does not fit.
+    Raises SettingsError for a missing file and TrainError for weights of another architecture.
     """
     name, size = settings.architecture, settings.image_size
     if not pretrained:
@@ -34,83 +30,77 @@ def torchvision_network(pretrained: bool, settings: TrainSettings) -> "nn.Module
     return model
 
 
-def _load_state(model: "nn.Module", where: str) -> None:
-    """Load a state dict of the whole architecture, with or without its own classifier."""
-    state = _read_state(where)
-    own = model.state_dict()
-    fitting = {key: value for key, value in state.items() if _fits(own, key, value)}
-    body = [key for key in own if key not in fitting]
-    classifier = {key.rpartition(".")[0] for key in list(own)[-2:]}
-    lacking = [key for key in body if key.rpartition(".")[0] not in classifier]
-    if lacking:
+def timm_overlay(pretrained: str) -> dict[str, str] | None:
+    """Return the timm option that names a weights file, or None without one.
+
+    Raises SettingsError for a missing file.
+    """
+    if pretrained in ("default", "none"):
+        return None
+    return {"file": _weights_file(pretrained)}
+
+
+@contextlib.contextmanager
+def explain_download_errors(settings: TrainSettings) -> Iterator[None]:
+    """Turn errors of downloading pretrained weights into a TrainError of one line."""
+    try:
+        yield
+    # Network errors of urllib, huggingface_hub and requests are OSErrors. A ValueError is
+    # torchvision's for weights of another image size.
+    except (OSError, ValueError) as error:
+        if settings.pretrained != "default":
+            raise
         raise TrainError(
-            f"{where}: not weights of this architecture ({len(lacking)} tensors are missing or of "
-            f"another shape, such as {lacking[0]}); give the state dict of the same --arch"
+            f"{settings.architecture}: cannot download its pretrained weights ({error}); "
+            "give --pretrained none, or --pretrained PATH_OR_URI of a state dict"
+        ) from error
+
+
+def _load_state(model: "nn.Module", location: str) -> None:
+    """Load a state dict of the whole architecture, with or without its own classifier."""
+    state, own = _read_state(location), model.state_dict()
+    fitting = {
+        key: value for key, value in state.items() if key in own and own[key].shape == value.shape
+    }
+    classifier = {key.rpartition(".")[0] for key in list(own)[-2:]}
+    missing = [
+        key for key in own if key not in fitting and key.rpartition(".")[0] not in classifier
+    ]
+    if missing:
+        raise TrainError(
+            f"{location}: not weights of this architecture ({len(missing)} tensors are missing or "
+            f"have another shape, such as {missing[0]}); give the state dict of the same --arch"
         )
     model.load_state_dict(fitting, strict=False)
 
 
-def _fits(own: "Mapping[str, torch.Tensor]", key: str, value: "torch.Tensor") -> bool:
-    return key in own and own[key].shape == value.shape
-
-
-def _read_state(where: str) -> "dict[str, torch.Tensor]":
-    """The tensors of a .safetensors or .pth file; nothing in it is executed."""
+def _read_state(location: str) -> "dict[str, torch.Tensor]":
+    """Return the tensors of a .safetensors or .pth file; nothing in it is executed."""
     import pickle
 
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    where = fetch_local_file(where)
-    if not Path(where).is_file():
-        raise SettingsError(
-            f"{where}: no such file of weights; --pretrained takes default, none or a file"
-        )
+    file = _weights_file(location)
     try:
-        if where.endswith(".safetensors"):
-            return load_file(where)
-        state: dict[str, torch.Tensor] = torch.load(where, map_location="cpu", weights_only=True)
+        if file.endswith(".safetensors"):
+            return load_file(file)
+        state: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
         return state
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise TrainError(
-            f"{where}: not a plain state dict ({str(error).splitlines()[0]}); save it with "
+            f"{file}: not a plain state dict ({str(error).splitlines()[0]}); save it with "
             "safetensors or torch.save(model.state_dict())"
         ) from error
 
 
-def timm_overlay(pretrained: str) -> dict[str, str] | None:
-    """What tells timm to take a file of weights; None where it is not to. Raises SettingsError."""
-    if pretrained in ("default", "none"):
-        return None
-    pretrained = fetch_local_file(pretrained)
-    if not Path(pretrained).is_file():
+def _weights_file(location: str) -> str:
+    """Return the local path of a weights file. Raises SettingsError if there is none."""
+    file = fetch_local_file(location)
+    if not Path(file).is_file():
         raise SettingsError(
-            f"{pretrained}: no such file of weights; name a .safetensors or .pth file"
+            f"{file}: no such weights file; --pretrained takes default, none or a "
+            ".safetensors or .pth file"
         )
-    return {"file": pretrained}
-
-
-class explain_download_errors:
-    """Tell in one line that pretrained weights cannot be fetched, whatever tried to."""
-
-    def __init__(self, settings: TrainSettings):
-        self.settings = settings
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        settings = self.settings
-        # urllib's, huggingface_hub's and requests' network errors all are OSErrors; a
-        # ValueError is torchvision saying that the weights want another image size.
-        if settings.pretrained == "default" and isinstance(error, (OSError, ValueError)):
-            raise TrainError(
-                f"{settings.architecture}: its pretrained weights cannot be had ({error}); "
-                "give --pretrained none, or --pretrained PLACE of a state dict"
-            ) from error
+    return file

@@ -1,8 +1,4 @@
-"""From a judged draft to a bundle in the store: model.json, the report, the files.
-
-from visionflows.training.publish import build_model_info, publish_model
-publish_model(draft, "store", build_model_info(...), files, summary)
-"""
+"""Publish a checkpoint as a model artifact in the store: model.json, the report, the files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +14,9 @@ from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.system import library_versions
-from visionflows.training.apply_corrections import told_of
+from visionflows.training.apply_corrections import corrections_summary
 from visionflows.training.checkpoint import PUBLISHING
-from visionflows.training.evidence import label_issues
+from visionflows.training.evidence.label_issues import read_label_issues
 from visionflows.training.evidence.top_losses import read_top_losses
 from visionflows.training.settings import TrainSettings
 
@@ -29,8 +25,8 @@ if TYPE_CHECKING:
 
     from visionflows.datasets.fetch import Dataset
 
-PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # for which the report says what is left to people
-_NOT_METRICS = ("pictures_left_out", "calibration")
+PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # the report gives the share below their thresholds
+_NOT_METRICS = ("skipped_plots", "calibration")
 _NOT_TRAINING = ("settings", "classes", "normalise", "summary")
 
 
@@ -43,11 +39,11 @@ def build_model_info(
     record: dict[str, Any],
     metrics: dict[str, Any],
 ) -> ModelInfo:
-    """model.json, but for what the bundle itself adds: the digests of its files."""
+    """Return model.json without the digests of files, which publishing adds."""
     settings = record["settings"]
     usable = files[files.status == "ok"]
     valid = int(usable.is_valid.sum())
-    left_out = metrics.get("pictures_left_out", {})
+    skipped = metrics.get("skipped_plots", {})
     info = {
         "schema_version": ModelInfo.VERSION,
         "name": name,
@@ -71,7 +67,7 @@ def build_model_info(
             "train": len(usable) - valid,
             "valid": valid,
             "skipped": len(files) - len(usable),
-            **told_of(files),
+            **corrections_summary(files),
         },
         "split": {"seed": settings["seed"], "valid_pct": valid_pct},
         "training": {
@@ -83,7 +79,7 @@ def build_model_info(
         "versions": library_versions(),
         "notes": [
             *file_table.table_notes(files),
-            *(f"the picture {picture} is left out: {why}" for picture, why in left_out.items()),
+            *(f"plot {plot} skipped: {why}" for plot, why in skipped.items()),
         ],
     }
     return ModelInfo.model_validate(info, strict=False)
@@ -92,27 +88,26 @@ def build_model_info(
 def publish_model(
     checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
 ) -> str:
-    """The place of the bundle made of a draft, its report included; `latest` means it now.
+    """Publish a checkpoint with its report, point `latest` to it, and return its location.
 
-    `summary` is what fastai's learn.summary() says of the frozen network. What an earlier try to
-    publish this draft has left in the store is taken away.
+    `summary` is fastai's learn.summary() of the frozen network. Removes what an interrupted
+    publishing of this checkpoint has left in the store.
     """
-    _begin(LocalStorage(checkpoint), open_storage(store).sub(f"models/{info.name}"), info.version)
-    pictures = {
-        path.stem: path.read_bytes() for path in sorted((checkpoint / "pictures").glob("*.png"))
-    }
-    told = read_told((checkpoint / VALIDATION).read_bytes(), info.classes, raw=False)
-    left = [(least, thresholds(told, info.classes, least).share) for least in PRECISIONS]
-    top_losses, doubtful = read_top_losses(LocalStorage(checkpoint)), label_issues.shown(checkpoint)
-    page = training_report(info, pictures, summary, top_losses, left, doubtful)
-    (checkpoint / "report.html").write_bytes(page.encode())
+    storage = LocalStorage(checkpoint)
+    _begin(storage, open_storage(store).sub(f"models/{info.name}"), info.version)
+    plots = {path.stem: path.read_bytes() for path in sorted(checkpoint.glob("pictures/*.png"))}
+    validation = read_told(storage.read(VALIDATION), info.classes, raw=False)
+    shares = [(least, thresholds(validation, info.classes, least).share) for least in PRECISIONS]
+    issues = read_label_issues(checkpoint)
+    page = training_report(info, plots, summary, read_top_losses(storage), shares, issues)
+    storage.write("report.html", page.encode())
     return publish(checkpoint, store, info, files)
 
 
-def _begin(checkpoint: LocalStorage, published: Storage, version: str) -> None:
-    """Note the version that a draft becomes; one that was begun and never whole is taken away."""
+def _begin(checkpoint: LocalStorage, models: Storage, version: str) -> None:
+    """Note the version that the checkpoint becomes; remove an earlier one that is incomplete."""
     if checkpoint.exists(PUBLISHING):
-        begun = checkpoint.read(PUBLISHING).decode("ascii", "replace")
-        if is_name(begun) and not published.exists(f"{begun}/model.json"):
-            published.remove(begun)
+        earlier = checkpoint.read(PUBLISHING).decode("ascii", "replace")
+        if is_name(earlier) and not models.exists(f"{earlier}/model.json"):
+            models.remove(earlier)
     checkpoint.write(PUBLISHING, version.encode())

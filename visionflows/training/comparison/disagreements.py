@@ -1,15 +1,7 @@
-"""What flips between two versions: the images that they label differently, and whose they are.
-
-    from visionflows.training.comparison.disagreements import compare_versions
-    comparison, images = compare_versions("pets@latest", "pets@production", "store")
-    page = comparison_report(comparison, images)          # visionflows.reports.comparison
-
-A is asked as `retrain` asks a candidate, and B as production: visionflows.training.comparison.promotion_test has the
-test.
-"""
+"""Disagreements between two model versions: the images that they label differently."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from visionflows.datasets.fetch import find_dataset
@@ -30,39 +22,42 @@ from visionflows.training.comparison.promotion_test import count_errors, mcnemar
 def compare_versions(
     a: str, b: str, store: str, data: str = "", settings: EngineSettings | None = None
 ) -> tuple[Comparison, Storage]:
-    """Two versions on the images of A's dataset that neither was trained on; where those lie.
+    """Compare two versions on the images of A's dataset that neither was trained on.
 
-    `data` is the place of that dataset where it is no longer in the store, or has moved. Raises
-    PlaceError where its images are gone, and ModelError where no image can be compare_versions.
+    A takes the role of `retrain`'s candidate, B that of production. Returns the comparison and
+    the storage of the images. `data` is the location of the dataset if it is no longer in the
+    store or has moved. Raises StorageError if its images are gone, and ModelError if no image can
+    be compared.
     """
     if importlib.util.find_spec("scipy") is None:
         raise SettingsError(
-            "comparing needs scipy, which this machine has not; pip install 'visionflows[train]'"
+            "comparing needs scipy, not installed here; pip install 'visionflows[train]'"
         )
-    where = data or dataset_folder(a, store)
-    pairs = pair_predictions(a, b, where, store, settings)
-    if not pairs.answers and pairs.gone:
+    folder = data or dataset_folder(a, store)
+    predictions = pair_predictions(a, b, folder, store, settings)
+    candidate, production = predictions.candidate.name, predictions.production.name
+    if not predictions.pairs and predictions.gone:
         raise StorageError(
-            f"{where}: has none of the {pairs.gone} images of {pairs.candidate.name} as they were; "
-            "name their place with --data"
+            f"{folder}: has none of the {predictions.gone} images of {candidate} unchanged; "
+            "name their location with --data"
         )
-    if not pairs.answers:
+    if not predictions.pairs:
         raise ModelError(
-            f"{pairs.candidate.name} and {pairs.production.name}: no image of the first one's "
-            "dataset is new to both, and of a class that both know; try them the other way round"
+            f"{candidate} and {production}: no image of the first one's dataset is new to both, "
+            "and of a class that both know; try them the other way round"
         )
-    return _comparison(pairs), pairs.source
+    return _comparison(predictions), predictions.source
 
 
 def dataset_folder(model: str, store: str) -> str:
-    """The folder of the dataset that a model was trained on. Raises PlaceError if it is gone."""
-    where = find(model, store)
-    info = read_info(where, model_json(where))
+    """Return the folder of a model's dataset. Raises StorageError if it is gone."""
+    storage = find(model, store)
+    info = read_info(storage, model_json(storage))
     dataset = info.dataset
     if not dataset.source:
         raise StorageError(
-            f"{info.name}@{info.version}: does not say what it was trained on; name the place of "
-            "its images with --data"
+            f"{info.name}@{info.version}: does not name its dataset; name the location of its "
+            "images with --data"
         )
     try:
         return str(find_dataset(dataset.name, dataset.source, dataset.sha256, store))
@@ -70,77 +65,67 @@ def dataset_folder(model: str, store: str) -> str:
         raise StorageError(f"{error} with --data") from error
 
 
-def _comparison(pairs: PairedPredictions) -> Comparison:
-    counts = count_errors(pairs)
-    ours, theirs = counts["only_candidate_right"], counts["only_production_right"]
-    a, b = mcnemar_test(ours, theirs), mcnemar_test(theirs, ours)
-    answers = pairs.answers
+def _comparison(predictions: PairedPredictions) -> Comparison:
+    counts = count_errors(predictions)
+    only_a, only_b = counts["only_candidate_right"], counts["only_production_right"]
+    a_test, b_test = mcnemar_test(only_a, only_b), mcnemar_test(only_b, only_a)
+    pairs = predictions.pairs
+    differing = [pair for pair in pairs if not _same_label(pair)]
     return Comparison(
-        a=pairs.candidate.info,
-        b=pairs.production.info,
-        images=len(answers),
+        a=predictions.candidate.info,
+        b=predictions.production.info,
+        images=len(pairs),
         a_errors=counts["candidate_errors"],
         b_errors=counts["production_errors"],
-        both_wrong_alike=sum(_same(answer) and not any(answer.right) for answer in answers),
-        p_value=a["p_value"],
-        p_value_of_b=b["p_value"],
-        alpha=a["alpha"],
-        better="a" if a["better"] else "b" if b["better"] else "",
-        not_compared=pairs.not_compared,
-        gone=pairs.gone,
-        only_a_knows=pairs.new_classes,
-        only_b_knows=pairs.lost_classes,
-        classes=[*_classes(pairs)],
-        disagreements=sorted(map(_flip, filter(_differ, answers)), key=_surest_wrong_first),
+        both_wrong_alike=sum(_same_label(pair) and not any(pair.is_right) for pair in pairs),
+        p_value=a_test["p_value"],
+        p_value_of_b=b_test["p_value"],
+        alpha=a_test["alpha"],
+        better="a" if a_test["better"] else "b" if b_test["better"] else "",
+        not_compared=predictions.not_compared,
+        gone=predictions.gone,
+        only_a_knows=predictions.new_classes,
+        only_b_knows=predictions.lost_classes,
+        classes=[*_class_counts(predictions)],
+        disagreements=sorted(map(_disagreement, differing), key=_most_confident_error_first),
     )
 
 
-def _same(answer: PairedPrediction) -> bool:
-    return answer.candidate.label == answer.production.label
+def _same_label(pair: PairedPrediction) -> bool:
+    return pair.candidate.label == pair.production.label
 
 
-def _differ(answer: PairedPrediction) -> bool:
-    return not _same(answer)
+def _disagreement(pair: PairedPrediction) -> Disagreement:
+    return Disagreement(pair.path, pair.label, *pair.candidate, *pair.production)
 
 
-def _flip(answer: PairedPrediction) -> Disagreement:
-    return Disagreement(answer.path, answer.label, *answer.candidate, *answer.production)
+def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
+    predictions = ((row.a, row.a_probability), (row.b, row.b_probability))
+    wrong = [probability for label, probability in predictions if label != row.label]
+    return -max(wrong), row.path
 
 
-def _surest_wrong_first(disagreement: Disagreement) -> tuple[float, str]:
-    wrong = [
-        probability
-        for said, probability in (
-            (disagreement.a, disagreement.a_probability),
-            (disagreement.b, disagreement.b_probability),
-        )
-        if said != disagreement.label
-    ]
-    return -max(wrong), disagreement.path
-
-
-def _classes(pairs: PairedPredictions) -> Iterable[ClassCounts]:
-    """The counts of each class that was compare_versions, in the order of the candidate's classes."""
+def _class_counts(predictions: PairedPredictions) -> Iterator[ClassCounts]:
+    """Yield the counts of each class that was compared, in the order of the candidate's classes."""
     right: dict[str, list[tuple[bool, bool]]] = {}
-    for answer in pairs.answers:
-        right.setdefault(answer.label, []).append(answer.right)
-    for name in filter(right.__contains__, pairs.candidate.classes):
-        mine = right[name]
-        sides = sum(ours for ours, _ in mine), sum(theirs for _, theirs in mine)
-        yield ClassCounts(
-            name, len(mine), *sides, mine.count((True, False)), mine.count((False, True))
-        )
+    for pair in predictions.pairs:
+        right.setdefault(pair.label, []).append(pair.is_right)
+    for name in filter(right.__contains__, predictions.candidate.classes):
+        rows = right[name]
+        a_right, b_right = sum(a for a, _ in rows), sum(b for _, b in rows)
+        only_a, only_b = rows.count((True, False)), rows.count((False, True))
+        yield ClassCounts(name, len(rows), a_right, b_right, only_a, only_b)
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    """The same for machines: counts, the test, a dict a class, and one for every flip."""
+    """Return the comparison for JSON: counts, the test, the classes, every disagreement."""
     a, b = comparison.a, comparison.b
-    figures = ("images", "a_errors", "b_errors", "both_right", "both_wrong_alike")
+    counts = ("images", "a_errors", "b_errors", "both_right", "both_wrong_alike")
     test = ("p_value", "p_value_of_b", "alpha", "not_compared", "gone")
     return {
         "a": f"{a.name}@{a.version}",
         "b": f"{b.name}@{b.version}",
-        **{name: getattr(comparison, name) for name in figures},
+        **{name: getattr(comparison, name) for name in counts},
         "only_a_right": len(comparison.only_a_right),
         "only_b_right": len(comparison.only_b_right),
         "both_wrong_apart": len(comparison.both_wrong_apart),

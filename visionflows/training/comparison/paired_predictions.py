@@ -1,13 +1,8 @@
-"""What two models say of the same images, which neither was trained on.
+"""Predictions of two models for the same images, none of which either was trained on.
 
-    from visionflows.training.comparison.paired_predictions import PairedPrediction, pair_predictions
-    pairs = pair_predictions("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")
-    pairs.answers[0].candidate, pairs.answers[0].production      # a label each
-
-Published error rates may not be compared: each was measured on its own model's validation images,
-and a dataset that grew is split anew. So both models label the same images now: the candidate's
-validation images, less those that the other one was trained on (told by their sha256) and those of
-classes that only one of the two knows.
+Published error rates are not comparable: each was measured on its own model's validation images,
+and a dataset that grew is split again. Here both models score the candidate's validation images,
+without those that production was trained on and those of classes that only one of them knows.
 """
 
 import csv
@@ -24,7 +19,7 @@ from visionflows.models.registry import find
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
-from visionflows.training.imported_images import images_of
+from visionflows.training.imported_images import images_folder
 
 
 class Prediction(NamedTuple):
@@ -35,7 +30,7 @@ class Prediction(NamedTuple):
 
 
 class PairedPrediction(NamedTuple):
-    """An image by its path, the label it has, and what each of the two models says of it."""
+    """An image, its label, and the predictions of both models."""
 
     path: str
     label: str
@@ -43,34 +38,34 @@ class PairedPrediction(NamedTuple):
     production: Prediction
 
     @property
-    def right(self) -> tuple[bool, bool]:
+    def is_right(self) -> tuple[bool, bool]:
         """Whether the candidate is right, and whether production is."""
         return self.candidate.label == self.label, self.production.label == self.label
 
 
 @dataclasses.dataclass(frozen=True)
 class PairedPredictions:
-    """Two models and their answers.
+    """Two models and their predictions for the images in `source`.
 
-    `not_compared` counts images whose class the other does not know, `gone` those that are not
-    in the folder any more as they were trained on, or cannot be opened. `source` is where they lie.
+    `not_compared` counts images of classes that production does not know. `gone` counts images
+    that are missing, have changed since the training, or cannot be decoded.
     """
 
     candidate: Model
     production: Model
-    answers: list[PairedPrediction]
+    pairs: list[PairedPrediction]
     not_compared: int
     gone: int
     source: Storage
 
     @property
     def new_classes(self) -> list[str]:
-        """Those that the candidate alone knows, in order."""
+        """The classes that only the candidate knows, sorted."""
         return sorted({*self.candidate.classes} - {*self.production.classes})
 
     @property
     def lost_classes(self) -> list[str]:
-        """Those that production alone knows, in order."""
+        """The classes that only production knows, sorted."""
         return sorted({*self.production.classes} - {*self.candidate.classes})
 
 
@@ -86,41 +81,43 @@ def pair_predictions(
     store: str | Path,
     settings: EngineSettings | None = None,
 ) -> PairedPredictions:
-    """What both models say of the images in `folder` that neither was trained on.
+    """Return both models' predictions for the images in `folder` that neither was trained on.
 
-    The same bytes are one image. One that is gone, has changed since it was trained on, or cannot
-    be opened counts for neither. Raises ModelError, and PlaceError where there is no such folder.
+    Files with the same bytes are one image. Raises ModelError, and StorageError if there is no
+    such folder.
     """
     new, old = load(find(candidate, store)), load(find(production, store))
-    unseen = _unseen(new, old)
+    unseen = _unseen_files(new, old)
     known = {path: file for path, file in unseen.items() if file.label in {*old.classes}}
-    source = open_storage(images_of(folder, new.info.dataset.fingerprint, store))
-    there = [*_unchanged(source, known)] if known else []
-    said = [_said(model, settings or EngineSettings(), source, there) for model in (new, old)]
-    answers = [
-        PairedPrediction(path, known[path].label, said[0][path], said[1][path])
-        for path in there
-        if path in said[0] and path in said[1]
-    ]
-    return PairedPredictions(
-        new, old, answers, len(unseen) - len(known), len(known) - len(answers), source
+    source = open_storage(images_folder(folder, new.info.dataset.fingerprint, store))
+    paths = [*_unchanged_paths(source, known)] if known else []
+    settings = settings or EngineSettings()
+    new_predictions, old_predictions = (
+        _predict(model, settings, source, paths) for model in (new, old)
     )
+    pairs = [
+        PairedPrediction(path, known[path].label, new_predictions[path], old_predictions[path])
+        for path in paths
+        if path in new_predictions and path in old_predictions
+    ]
+    not_compared, gone = len(unseen) - len(known), len(known) - len(pairs)
+    return PairedPredictions(new, old, pairs, not_compared, gone, source)
 
 
-def _unseen(new: Model, old: Model) -> dict[str, _File]:
-    """The files, by path, of what the new model was validated on and the old did not learn."""
-    learnt = {row["sha256"] for row in _files(old) if row["is_valid"] != "True"}
-    rows = (row for row in _files(new) if row["is_valid"] == "True")
-    unseen = {row["sha256"]: row for row in rows if row["sha256"] not in learnt}
+def _unseen_files(new: Model, old: Model) -> dict[str, _File]:
+    """Return the new model's validation files, by path, that the old one was not trained on."""
+    trained_on = {row["sha256"] for row in _read_files_csv(old) if row["is_valid"] != "True"}
+    rows = (row for row in _read_files_csv(new) if row["is_valid"] == "True")
+    unseen = {row["sha256"]: row for row in rows if row["sha256"] not in trained_on}
     return {row["path"]: _File(row["label"], row["sha256"]) for row in unseen.values()}
 
 
-def _files(model: Model) -> Iterable[dict[str, str]]:
+def _read_files_csv(model: Model) -> Iterable[dict[str, str]]:
     return csv.DictReader(io.StringIO(model.storage.read("files.csv").decode(), newline=""))
 
 
-def _unchanged(source: Storage, files: dict[str, _File]) -> Iterable[str]:
-    """The paths of the files that lie in a place with the bytes they had, in its order."""
+def _unchanged_paths(source: Storage, files: dict[str, _File]) -> Iterable[str]:
+    """Yield the paths of the files that still have their content, in the order of `source`."""
     entries = [entry for entry in source.walk() if encode_name(entry.name) in files]
     for entry, data in zip(entries, source.read_many(entries), strict=True):
         path = encode_name(entry.name)
@@ -128,14 +125,16 @@ def _unchanged(source: Storage, files: dict[str, _File]) -> Iterable[str]:
             yield path
 
 
-def _said(
+def _predict(
     model: Model, settings: EngineSettings, source: Storage, paths: list[str]
 ) -> dict[str, Prediction]:
-    """What a model says of each image, by path; one that cannot be opened is left out."""
+    """Return a model's predictions by path; images that cannot be decoded are left out."""
     if not paths:
         return {}
     answers = make_engine(model, settings).answers(source, [decode_name(path) for path in paths])
-    best = {encode_name(name): (int(found.argmax()), found) for name, found in answers.items()}
-    return {
-        path: Prediction(model.classes[at], float(found[at])) for path, (at, found) in best.items()
-    }
+    predictions = {}
+    for name, probabilities in answers.items():
+        best = int(probabilities.argmax())
+        label, probability = model.classes[best], float(probabilities[best])
+        predictions[encode_name(name)] = Prediction(label, probability)
+    return predictions

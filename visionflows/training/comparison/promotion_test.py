@@ -1,12 +1,8 @@
-"""Whether a new model is better than the one in production, on images that neither learnt from.
+"""Test whether a new model is better than production, on images that neither was trained on.
 
-    from visionflows.training.comparison.promotion_test import run_promotion_test
-    run_promotion_test("pets@latest", "pets@production", "store/datasets/pets-5c1a3d0f", "store")["better"]
-
-Both label the same images now: visionflows.training.comparison.paired_predictions says which. Whether the difference is
-more than luck is decided by McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and
-exact: if both models were equally good, each image that only one of them has right would be the
-candidate's by the toss of a coin.
+McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and exact: if both models were
+equally good, each image that only one of them has right would be the candidate's with
+probability 0.5.
 """
 
 import itertools
@@ -21,13 +17,13 @@ from visionflows.training.comparison.paired_predictions import PairedPredictions
 
 log = logging.getLogger("visionflows.compare")
 
-ALPHA = 0.05  # how often chance alone may promote a candidate that is no better
+ALPHA = 0.05  # probability of promoting a candidate that is no better
 
 
 def decide_promotion(
     candidate: str, production: str, folder: str | Path, store: str | Path
 ) -> dict[str, Any]:
-    """What `compare` says of the candidate; better by itself where there is no production yet."""
+    """Return the result of `run_promotion_test`; `better` if there is no production yet."""
     name, _, alias = production.partition("@")
     if not open_storage(store).exists(f"models/{name}/aliases/{alias}"):
         return {"better": True, "why": f"there is no {production} yet"}
@@ -41,95 +37,94 @@ def run_promotion_test(
     store: str | Path,
     settings: EngineSettings | None = None,
 ) -> dict[str, Any]:
-    """What says whether the candidate is better: by McNemar's exact test on the same images.
+    """Compare two models on the images of the candidate's dataset in `folder`.
 
-    Keys: candidate and production (as name@version); images; errors of candidate and of production;
-    only_candidate_right and only_production_right (images that one has right and the other wrong);
-    p_value (that chance gives the candidate so many of those, or more) and alpha (what it may be);
-    needed (of those, how many the candidate would have to have right for that); not_compared
-    (images whose class one of the two does not know), gone (images that are there no more) and
-    new_classes, lost_classes (those that only one knows); better; and why, in a sentence. `folder`
-    holds the images of the candidate's dataset. Raises ModelError.
+    Keys of the result: candidate and production (as name@version), those of `count_errors` and of
+    `mcnemar_test`, new_classes and lost_classes (known to the candidate only, to production only),
+    and why (a sentence). Raises ModelError.
     """
-    pairs = pair_predictions(candidate, production, folder, store, settings)
+    predictions = pair_predictions(candidate, production, folder, store, settings)
+    counts = count_errors(predictions)
     result: dict[str, Any] = {
-        "candidate": pairs.candidate.name,
-        "production": pairs.production.name,
-        **count_errors(pairs),
-        "new_classes": pairs.new_classes,
-        "lost_classes": pairs.lost_classes,
+        "candidate": predictions.candidate.name,
+        "production": predictions.production.name,
+        **counts,
+        "new_classes": predictions.new_classes,
+        "lost_classes": predictions.lost_classes,
+        **mcnemar_test(counts["only_candidate_right"], counts["only_production_right"]),
     }
-    result |= mcnemar_test(result["only_candidate_right"], result["only_production_right"])
-    result["why"] = _why(result)
-    log.info("%s against %s: %s", pairs.candidate.name, pairs.production.name, result["why"])
+    result["why"] = "; ".join([_outcome(result), *_limits(result)])
+    log.info("%s against %s: %s", result["candidate"], result["production"], result["why"])
     return result
 
 
-def count_errors(pairs: PairedPredictions) -> dict[str, int]:
-    """The images that both were asked about, and how many each has right and wrong."""
-    right = [answer.right for answer in pairs.answers]
+def count_errors(predictions: PairedPredictions) -> dict[str, int]:
+    """Return how many images were compared, and how many each model has right and wrong.
+
+    not_compared counts images of classes that production does not know; gone counts images that
+    are missing or have changed.
+    """
+    right = [pair.is_right for pair in predictions.pairs]
     return {
         "images": len(right),
-        "candidate_errors": sum(not ours for ours, _ in right),
-        "production_errors": sum(not theirs for _, theirs in right),
+        "candidate_errors": sum(not candidate for candidate, _ in right),
+        "production_errors": sum(not production for _, production in right),
         "only_candidate_right": right.count((True, False)),
         "only_production_right": right.count((False, True)),
-        "not_compared": pairs.not_compared,
-        "gone": pairs.gone,
+        "not_compared": predictions.not_compared,
+        "gone": predictions.gone,
     }
 
 
 def mcnemar_test(candidate: int, production: int) -> dict[str, Any]:
-    """The exact one-sided McNemar test of the images that only one of the two has right.
+    """Return the exact one-sided McNemar test for the images that only one model has right.
 
-    Keys: p_value, alpha, better, and needed: how many the candidate would have to have right alone,
-    against as many for production, to be better.
+    Keys: p_value, alpha, better, and needed: how many images only the candidate would need to have
+    right, against as many of production's, to be better.
     """
-    p_value = _chance(candidate, production)
-    enough = (least for least in itertools.count(production) if _chance(least, production) <= ALPHA)
+    p_value = _p_value(candidate, production)
+    enough = (
+        count for count in itertools.count(production) if _p_value(count, production) <= ALPHA
+    )
     better = p_value <= ALPHA
     return {"p_value": p_value, "alpha": ALPHA, "needed": next(enough), "better": better}
 
 
-def _chance(candidate: int, production: int) -> float:
-    """P(X >= candidate), X the heads of as many tosses as there are images that tell them apart."""
+def _p_value(candidate: int, production: int) -> float:
+    """Return P(X >= candidate) for X ~ Binomial(candidate + production, 0.5)."""
     from scipy.stats import binom
 
     return float(binom.sf(candidate - 1, candidate + production, 0.5))
 
 
-def _why(result: dict[str, Any]) -> str:
-    return "; ".join([_outcome(result), *_apart(result)])
-
-
 def _outcome(result: dict[str, Any]) -> str:
     if not result["images"]:
-        return "there is no validation image that production has not learnt from"
-    ours, theirs = result["only_candidate_right"], result["only_production_right"]
-    told = (
-        f"{result['candidate_errors']} wrong against {result['production_errors']} on the same "
-        f"{result['images']} images, which neither was trained on: {ours} that only the candidate "
-        f"has right, {theirs} that only production has (exact McNemar test, one-sided: "
+        return "there is no validation image that production was not trained on"
+    candidate, production = result["only_candidate_right"], result["only_production_right"]
+    counts = (
+        f"{result['candidate_errors']} errors against {result['production_errors']} on the same "
+        f"{result['images']} images, which neither was trained on: only the candidate is right "
+        f"about {candidate}, only production about {production} (exact McNemar test, one-sided: "
         f"p = {result['p_value']:.2g}"
     )
     if result["better"]:
-        return f"{told}, at most {ALPHA} needed)"
+        return f"{counts}, at most {ALPHA} needed)"
     return (
-        f"{told}, more than {ALPHA}: no evidence that it is better; against {theirs} the "
-        f"candidate would need {result['needed']}, {result['needed'] + theirs} images in all "
+        f"{counts}, more than {ALPHA}: no evidence that it is better; against {production} the "
+        f"candidate would need {result['needed']}, in all {result['needed'] + production} images "
         "on which they differ)"
     )
 
 
-def _apart(result: dict[str, Any]) -> list[str]:
-    """What the two cannot be compared on."""
-    told = []
+def _limits(result: dict[str, Any]) -> list[str]:
+    """Return what the two could not be compared on."""
+    lines = []
     if result["new_classes"]:
-        told.append(f"the candidate also knows {format_names(result['new_classes'])}")
+        lines.append(f"the candidate also knows {format_names(result['new_classes'])}")
     if result["lost_classes"]:
-        told.append(f"the candidate does not know {format_names(result['lost_classes'])}")
+        lines.append(f"the candidate does not know {format_names(result['lost_classes'])}")
     if result["not_compared"]:
-        told.append(f"{result['not_compared']} images of classes that production does not know")
+        lines.append(f"{result['not_compared']} images of classes that production does not know")
     if result["gone"]:
-        told.append(f"{result['gone']} images that are gone or changed since the training")
-    return told
+        lines.append(f"{result['gone']} images that are missing or changed since the training")
+    return lines

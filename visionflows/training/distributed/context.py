@@ -1,10 +1,7 @@
-"""How ranks train one network: fastai's distributed context, mended where it falls short.
+"""The learner of a distributed training: fastai's context, with workarounds.
 
-    with distributed_training(learn, settings.image_size):
-        train_epochs(learn, settings, rate, None)
-
-Needs the process group that training/rank.py makes. Each rank has its share of every step; torch's
-DistributedDataParallel makes one gradient of them; on GPUs batch norm sees all images of a step.
+Each worker gets its share of every batch. torch's DistributedDataParallel averages the gradients;
+on GPUs batch norm uses the images of all workers.
 """
 
 import contextlib
@@ -22,32 +19,38 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def distributed_training(learn: "Learner", side: int) -> Iterator[None]:
-    """For the block, a learner whose network and images are shared with the other ranks.
+def distributed_training(learn: "Learner", image_size: int) -> Iterator[None]:
+    """Inside the block the learner shares its network and images with the other workers.
 
-    `side` is that of the square images which the network is shown.
+    Needs the process group of visionflows.training.distributed.worker.
     """
     from accelerate.utils import DistributedDataParallelKwargs
     from fastai import distributed  # noqa: F401 (it gives Learner distrib_ctx)
 
     gpu = learn.dls.device.type == "cuda"
-    # Without it torch waits for the gradients of every weight. Asked for only where it is needed:
-    # it walks the graph of every step once more, and complains where it finds nothing.
-    spare = DistributedDataParallelKwargs(find_unused_parameters=has_unused(learn.model, side))
-    if gpu:  # a CPU has no batch norm over all ranks
-        if learn.opt is None:  # which knows batch norm from other layers only before
+    # Without this torch waits for the gradients of unused weights. Only where needed: it searches
+    # the graph of every step, and warns if it finds nothing.
+    unused = has_unused_weights(learn.model, image_size)
+    options = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    if gpu:  # torch has no synchronised batch norm for CPUs
+        if learn.opt is None:  # it must see the batch norm layers before they are converted
             learn.create_opt()
-        learn.model = synchronised(learn.model)
-    shared_out = functools.partial(_shared_out, device=learn.dls.device)
-    with learn.distrib_ctx(sync_bn=False, cpu=not gpu, kwargs_handlers=[spare]):
-        learn.distributed_trainer._wrap_dl = shared_out
+        learn.model = synchronise_batch_norm(learn.model)
+    loader_class = sharded_loader_class()
+
+    def shard(loader: "TfmdDL") -> "DistributedDL":
+        is_sharded = isinstance(loader, loader_class)
+        return loader if is_sharded else loader_class(loader, device=learn.dls.device)
+
+    with learn.distrib_ctx(sync_bn=False, cpu=not gpu, kwargs_handlers=[options]):
+        learn.distributed_trainer._wrap_dl = shard
         yield
 
 
-def synchronised(network: "torch.nn.Module") -> "torch.nn.Module":
-    """The network with batch norm over all ranks, the same weights by the same names.
+def synchronise_batch_norm(network: "torch.nn.Module") -> "torch.nn.Module":
+    """Return the network with batch norm over all workers; weights and names stay the same.
 
-    timm's converter leaves its own layers their activation; torch's, which fastai takes, drops it.
+    Uses timm's converter if it is installed: torch's drops the activation of timm's own layers.
     """
     if find_spec("timm"):
         from timm.layers import convert_sync_batchnorm as convert  # type: ignore[attr-defined]
@@ -59,10 +62,10 @@ def synchronised(network: "torch.nn.Module") -> "torch.nn.Module":
     return converted
 
 
-def has_unused(network: "torch.nn.Module", side: int) -> bool:
-    """Whether some weights have no part in the answer, as the heads that timm leaves in a body.
+def has_unused_weights(network: "torch.nn.Module", image_size: int) -> bool:
+    """Return whether some weights do not affect the output, such as heads that timm leaves.
 
-    Leaves the network as it was: weights, gradients, and what of it is frozen.
+    Does not change the network: neither weights, nor gradients, nor what is frozen.
     """
     import torch
 
@@ -70,40 +73,35 @@ def has_unused(network: "torch.nn.Module", side: int) -> bool:
     frozen, training = [one for one in weights if not one.requires_grad], network.training
     network.eval().requires_grad_(True)
     try:
-        answer = network(torch.zeros(1, 3, side, side, device=weights[0].device))
-        found = torch.autograd.grad(answer.sum(), weights, allow_unused=True)
+        output = network(torch.zeros(1, 3, image_size, image_size, device=weights[0].device))
+        gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
     finally:
         network.train(training)
         for one in frozen:
             one.requires_grad_(False)
-    return any(one is None for one in found)
-
-
-def _shared_out(loader: "TfmdDL", device: "torch.device") -> "DistributedDL":
-    kind = sharded_loader_class()
-    return loader if isinstance(loader, kind) else kind(loader, device=device)
+    return any(gradient is None for gradient in gradients)
 
 
 @functools.cache
 def sharded_loader_class() -> "type[DistributedDL]":
-    """fastai's loader of a rank's share, without the GPU it shares out by, and of a true length."""
+    """Return fastai's loader of a worker's share, for CPUs too and with its true length."""
     import torch
     from fastai.distributed import DistributedDL
 
-    class SharedOut(DistributedDL):  # type: ignore[misc]  # fastai has no types
+    class ShardedLoader(DistributedDL):  # type: ignore[misc]  # fastai has no types
         def _broadcast(self, order: list[int], rank: int) -> list[int]:
-            told = [order]
-            torch.distributed.broadcast_object_list(told, rank)
-            return told[0]
+            objects = [order]
+            torch.distributed.broadcast_object_list(objects, rank)
+            return objects[0]
 
         def __len__(self) -> int:
-            """How many steps come: fastai may say one more, and one cycle would never end."""
+            """Return the number of steps; fastai may say one more, and one cycle never ends."""
             images: int = math.ceil(self.dl.n / self.world_size)
             steps: int = images // self.bs if self.drop_last else math.ceil(images / self.bs)
             return steps
 
         def wif(self) -> None:
-            """What a loader process does first: what it does for one GPU."""
+            """Start a loader process as for one GPU."""
             self.dl.wif()
 
-    return SharedOut
+    return ShardedLoader

@@ -1,70 +1,62 @@
-"""A training on several GPUs of this machine: a process for each, fastai's distributed context.
+"""Launch the worker processes of a distributed training and wait for them.
 
     visionflows train pets/ --name pets --gpus 4
     ACCELERATE_USE_CPU=true visionflows train pets/ --name pets --gpus 2      # gloo, on the CPU
 
-Each process, a rank, has its share of every batch; torch's DistributedDataParallel keeps their
-weights one. Judging and publishing are left to the process that started them. What they have to
-say lies in a temporary folder: a file is whole or not there, whoever is killed meanwhile.
+Workers send their messages over pipes and leave the weights in a temporary folder. Evaluating and
+publishing stay in this process.
 """
 
 import contextlib
-import json
 import logging
 import multiprocessing
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows import errors
 from visionflows.errors import SettingsError, TrainError
-from visionflows.training.distributed.worker import (
-    TOLD,
-    TRAINED,
-    TrainingJob,
-    error_file,
-    run_worker,
-)
+from visionflows.training.distributed.worker import WEIGHTS, TrainingJob, run_worker
 from visionflows.training.epochs import OnProgress
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
-OFTEN = 0.2  # seconds between two looks at what the ranks say
-GRACE = 3.0  # seconds in which the ranks that are left may end by themselves
-# A rank imports the script that started it, and where that trains at once it never begins.
-GUARDED = "a script that trains does it under if __name__ == '__main__':"
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 3.0  # for the other workers to end by themselves after one failed
+# A worker imports the script that started it; a script that trains at import never gets there.
+GUARD_ADVICE = "a script that trains needs if __name__ == '__main__':"
 
 
 def check_gpus(wanted: int) -> None:
-    """Nothing, if a training can have so many GPUs. Raises SettingsError."""
+    """Check that this machine has so many GPUs. Raises SettingsError."""
     if wanted == 1:
         return
     if find_spec("accelerate") is None:
         raise SettingsError(f"gpus {wanted}: needs accelerate; pip install 'visionflows[train]'")
     import torch
 
-    there, on_cpu = torch.cuda.device_count(), _on_cpu()
-    if there and on_cpu:
+    available, on_cpu = torch.cuda.device_count(), _is_cpu_requested()
+    if available and on_cpu:
         raise SettingsError(
-            f"gpus {wanted}: ACCELERATE_USE_CPU is set and torch sees {there} on this machine; "
-            "unset it, or hide them: CUDA_VISIBLE_DEVICES="
+            f"gpus {wanted}: ACCELERATE_USE_CPU is set and torch finds {available} on this "
+            "machine; unset it, or hide them: CUDA_VISIBLE_DEVICES="
         )
-    if wanted > there and not on_cpu:
+    if wanted > available and not on_cpu:
         raise SettingsError(
-            f"gpus {wanted}: torch sees {there} on this machine; give --gpus {max(there, 1)}, or "
-            "where there are none ACCELERATE_USE_CPU=true for so many processes on the CPU"
+            f"gpus {wanted}: torch finds {available} on this machine; give --gpus "
+            f"{max(available, 1)}, or without a GPU ACCELERATE_USE_CPU=true for as many processes "
+            "on the CPU"
         )
 
 
-def _on_cpu() -> bool:
-    """Whether Accelerate is told to leave GPUs alone, as it reads that itself."""
+def _is_cpu_requested() -> bool:
+    """Return whether ACCELERATE_USE_CPU is set, as Accelerate reads it."""
     from accelerate.utils.environment import parse_flag_from_env
 
     try:
@@ -73,8 +65,11 @@ def _on_cpu() -> bool:
         raise SettingsError(f"ACCELERATE_USE_CPU: {error}; give true or false") from None
 
 
-def share_of(images: int, gpus: int) -> int:
-    """How many of a step's images a GPU has. Raises TrainError if several have fewer than two."""
+def images_per_worker(images: int, gpus: int) -> int:
+    """Return a worker's share of a step's images.
+
+    Raises TrainError if each of several workers would get fewer than two.
+    """
     if gpus > 1 and images // gpus < 2:
         raise TrainError(
             f"gpus {gpus}: {images} images a step are fewer than two for each; give "
@@ -84,30 +79,30 @@ def share_of(images: int, gpus: int) -> int:
 
 
 def train_on_workers(
-    learn: "Learner", training: TrainingJob, on_progress: OnProgress | None
+    learn: "Learner", job: TrainingJob, on_progress: OnProgress | None
 ) -> list[dict[str, Any]]:
-    """The history, a row an epoch, of a training by `settings.gpus` ranks; `learn` has its weights.
+    """Train with `settings.gpus` workers, load their weights into `learn`, return the history.
 
-    `training.settings.batch_size` and `training.folder` are set here. Raises TrainError where a
-    rank dies, or has fewer than two images a step, and what a rank raises of our own.
+    Sets `job.settings.batch_size` and `job.shared_folder`. Raises TrainError if a worker dies,
+    and the visionflows error that a worker raised.
     """
-    settings = training.settings
-    each = share_of(learn.dls.bs, settings.gpus)
-    with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _set_aside(learn):
-        own = settings.model_copy(update={"batch_size": each})
-        _run_workers(training._replace(settings=own, folder=folder), on_progress)
-        told = json.loads(Path(folder, TOLD).read_bytes())
-        _load(learn, Path(folder, TRAINED))
-    history: list[dict[str, Any]] = told["history"]
+    from safetensors.torch import load_file
+
+    settings = job.settings
+    per_worker = images_per_worker(learn.dls.bs, settings.gpus)
+    settings = settings.model_copy(update={"batch_size": per_worker})
+    with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _off_gpu(learn):
+        history = run_workers(job._replace(settings=settings, shared_folder=folder), on_progress)
+        learn.model.load_state_dict(load_file(Path(folder, WEIGHTS)))
     return history
 
 
 @contextlib.contextmanager
-def _set_aside(learn: "Learner") -> Iterator[None]:
-    """For the block, a learner that takes no memory of the GPU on which rank 0 trains."""
+def _off_gpu(learn: "Learner") -> Iterator[None]:
+    """Inside the block the learner uses no memory of the GPU on which worker 0 trains."""
     import torch
 
-    learn.opt = None  # its state; fastai makes another when one is needed
+    learn.opt = None  # fastai makes a new one when it needs one
     learn.model.zero_grad()
     learn.model.cpu()
     torch.cuda.empty_cache()
@@ -115,115 +110,114 @@ def _set_aside(learn: "Learner") -> Iterator[None]:
     learn.model.to(learn.dls.device)
 
 
-def _load(learn: "Learner", weights: Path) -> None:
-    from safetensors.torch import load_file
-
-    learn.model.load_state_dict(load_file(weights))
-
-
-def _run_workers(training: TrainingJob, on_progress: OnProgress | None) -> None:
-    # Not torch's spawn, whose processes nobody has where it is interrupted.
-    spawned, numbers = multiprocessing.get_context("spawn"), range(training.settings.gpus)
-    ranks = [spawned.Process(target=run_worker, args=(number, training)) for number in numbers]
-    told = _Heard(Path(training.folder), on_progress)
+def run_workers(job: TrainingJob, on_progress: OnProgress | None) -> list[dict[str, Any]]:
+    """Run the workers to their end and return the history that worker 0 sent."""
+    workers = [_Worker(number, job, on_progress) for number in range(job.settings.gpus)]
     try:
-        for rank in ranks:
-            rank.start()
-        failed = _failed(ranks, told.look)
-        told.look()
-        if failed is not None:
-            raise _reason(_codes(ranks), Path(training.folder), failed)
+        for worker in workers:
+            worker.start()
+        if failed := _wait_for_failure(workers):
+            _wait_for_end(workers)
+            raise failure_error(failed, workers)
+        return workers[0].history
     finally:
-        for rank in ranks:
-            if rank.pid:
-                rank.kill()
-                rank.join()
+        for worker in workers:
+            worker.kill()
 
 
-def _failed(ranks: Sequence[BaseProcess], look: Callable[[], None]) -> int | None:
-    """The first rank that is seen to fail; None when all have come to their end."""
-    left = dict(enumerate(ranks))
-    while left:
-        wait([rank.sentinel for rank in left.values()], OFTEN)
-        for number, rank in [*left.items()]:
-            if rank.exitcode:
-                return number
-            if rank.exitcode == 0:
-                del left[number]
-        look()
+class _Worker:
+    """A worker process and the messages it has sent."""
+
+    def __init__(self, number: int, job: TrainingJob, on_progress: OnProgress | None):
+        # Not torch.multiprocessing.spawn: interrupted while it starts, it loses its processes.
+        context = multiprocessing.get_context("spawn")
+        self._messages, self._sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=run_worker, args=(number, job, self._sender))
+        self.label = f"worker {number} of {job.settings.gpus}"
+        self.history: list[dict[str, Any]] = []
+        self.error: tuple[str, str] | None = None  # name of the class, message
+        self._on_progress = on_progress
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.process.exitcode
+
+    def start(self) -> None:
+        self.process.start()
+        self._sender.close()
+
+    def kill(self) -> None:
+        if self.process.pid:
+            self.process.kill()
+            self.process.join()
+
+    def handle_messages(self) -> None:
+        """Log lines, report progress, and keep the history or the error that has arrived."""
+        with contextlib.suppress(EOFError, OSError):  # it has ended, or was killed while sending
+            while self._messages.poll():
+                kind, *values = self._messages.recv()
+                if kind == "log":
+                    name, level, line = values
+                    logging.getLogger(name).log(level, "%s", line)
+                elif kind == "progress" and self._on_progress:
+                    self._on_progress(*values)
+                elif kind == "history":
+                    self.history = values[0]
+                elif kind == "error":
+                    self.error = values[0], values[1]
+
+
+def _wait_for_failure(workers: Sequence[_Worker]) -> _Worker | None:
+    """Return the first worker that is seen to fail; None once all have succeeded."""
+    running = list(workers)
+    while running:
+        wait([worker.process.sentinel for worker in running], POLL_SECONDS)
+        ended = [worker for worker in running if worker.exit_code is not None]
+        for worker in workers:
+            worker.handle_messages()
+        for worker in ended:
+            if worker.exit_code:
+                return worker
+            running.remove(worker)
     return None
 
 
-def _codes(ranks: Sequence[BaseProcess]) -> list[int]:
-    """How the ranks ended, after a while in which they may; 0 of those that have not."""
-    until = time.monotonic() + GRACE
-    for rank in ranks:
-        rank.join(max(until - time.monotonic(), 0))
-    return [rank.exitcode or 0 for rank in ranks]
+def _wait_for_end(workers: Sequence[_Worker]) -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    for worker in workers:
+        worker.process.join(max(deadline - time.monotonic(), 0))
+        worker.handle_messages()
 
 
-class _Heard:
-    """Passes on what rank 0 has said since the last look."""
+def failure_error(failed: _Worker, workers: Sequence[_Worker]) -> Exception:
+    """Return the error to raise: one of ours, else a signal, else the first that was reported.
 
-    def __init__(self, folder: Path, on_progress: OnProgress | None):
-        self._file, self._on_progress = folder / TOLD, on_progress
-        self._lines, self._progress = 0, None
-
-    def look(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            told = json.loads(self._file.read_bytes())
-            for name, level, line in told["log"][self._lines :]:
-                logging.getLogger(name).log(level, "%s", line)
-            self._lines = len(told["log"])
-            if self._on_progress and told["progress"] != self._progress:
-                self._on_progress(*told["progress"])
-            self._progress = told["progress"]
-
-
-def _reason(codes: list[int], folder: Path, first: int) -> Exception:
-    """Why the ranks ended: our own word, else a signal, else what the first said that failed.
-
-    When one dies, the others fail for want of it, and may be the first that are seen to.
+    When a worker dies the others lose their connection to it, and may be seen to fail first.
     """
-    ranks = [first, *(rank for rank in range(len(codes)) if rank != first)]
-    told = {rank: told for rank in ranks if (told := _told_by(folder, rank))}
+    ordered = [failed, *(worker for worker in workers if worker is not failed)]
     known = _known_errors()
-    for kind, text in told.values():
-        if kind in known:
-            return known[kind](text)
-    for rank in ranks:
-        if codes[rank] < 0:
-            return _ended_by(signal.Signals(-codes[rank]), f"rank {rank} of {len(codes)}")
-    kind, text = next(iter(told.values()), ("", ""))
-    text = f"{kind}: {text}" if kind else f"it ended with {codes[first]} and no word; {GUARDED}"
-    return TrainError(
-        f"rank {next(iter(told), first)} of {len(codes)}: {text}; nothing was published: --gpus 1 "
-        "may say more"
-    )
+    for worker in ordered:
+        if worker.error and worker.error[0] in known:
+            return known[worker.error[0]](worker.error[1])
+    for worker in ordered:
+        if worker.exit_code and worker.exit_code < 0:
+            return _unpublished(worker, f"ended by {signal.Signals(-worker.exit_code).name}")
+    worker = next((worker for worker in ordered if worker.error), failed)
+    if worker.error:
+        return _unpublished(worker, ": ".join(worker.error))
+    return _unpublished(worker, f"exit code {worker.exit_code} without a message; {GUARD_ADVICE}")
 
 
-def _ended_by(number: signal.Signals, rank: str) -> TrainError:
-    if number == signal.SIGKILL:
-        return TrainError(
-            f"{rank} was ended by {number.name} (the system does that where memory is short); "
-            "nothing was published: run again, with smaller batches or fewer --gpus"
-        )
-    return TrainError(
-        f"{rank} was ended by {number.name}; nothing was published: run again; --gpus 1 may say "
-        "more"
-    )
-
-
-def _told_by(folder: Path, rank: int) -> tuple[str, str] | None:
-    with contextlib.suppress(FileNotFoundError):
-        kind, text = json.loads((folder / error_file(rank)).read_bytes())
-        return kind, text
-    return None
+def _unpublished(worker: _Worker, reason: str) -> TrainError:
+    advice = "run again; --gpus 1 may report more"
+    if worker.exit_code == -signal.SIGKILL:  # the system sends it when memory is short
+        advice = "memory may be short; run again with smaller batches or fewer --gpus"
+    return TrainError(f"{worker.label}: {reason}; nothing was published: {advice}")
 
 
 def _known_errors() -> dict[str, type[Exception]]:
-    """What a rank may raise that means something to whoever started it, by name."""
+    """Return the errors that are raised here as a worker raised them, by name."""
     import torch
 
-    ours = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    return {kind.__name__: kind for kind in (*ours, torch.cuda.OutOfMemoryError)}
+    own = [value for value in vars(errors).values() if isinstance(value, type)]
+    return {error.__name__: error for error in (*own, torch.cuda.OutOfMemoryError)}

@@ -1,1 +1,1 @@
-"""What is measured of a trained network before it is published."""
+"""Steps that measure a trained network before it is published; each adds to its checkpoint."""

@@ -1,9 +1,6 @@
-"""Whether large images decoded smaller give the answers of whole ones: what model.json says of it.
+"""Decode agreement: whether large images decoded downscaled give the labels of full decoding.
 
-    from visionflows.training.evidence.decode_agreement import decode_agreement
-    decode_agreement(model, "store/datasets/pets-5c1a3d0f", paths)["flips"]        # 0
-
-A model is trained and scored with the same decoding; this tells what `--decode full` would change.
+A model is trained and scored with the same decoding; this measures what `--decode full` changes.
 """
 
 import logging
@@ -14,8 +11,7 @@ import numpy as np
 
 from visionflows.images.decode_options import ENOUGH
 from visionflows.images.memory_limits import MAX_PIXELS
-from visionflows.inference import make_engine
-from visionflows.inference.engine import EngineSettings
+from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.base import Storage
@@ -28,58 +24,61 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.agreement")
 
-MOST_IMAGES = 400  # each is decoded whole, which takes its time
-
-
-def decode_agreement(
-    model: Model, folder: str | Path, paths: list[str], max_pixels: int = MAX_PIXELS
-) -> dict[str, Any]:
-    """How answers of images decoded whole and scaled compare, in float32 (`decode_agreement`).
-
-    Keys: images, flips (how many labels differ), largest_difference (of a probability), and
-    mean_difference. `paths` are of images that are large enough to be decoded smaller.
-    """
-    names = [decode_name(path) for path in paths[:: -(-len(paths) // MOST_IMAGES) or 1]]
-    if not names:
-        return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
-    both, one, other = predict_full_and_scaled(model, LocalStorage(Path(folder)), names, max_pixels)
-    apart = np.abs(one - other)
-    found: dict[str, Any] = {
-        "images": len(both),
-        "disagreements": int((one.argmax(1) != other.argmax(1)).sum()),
-        "largest_difference": float(apart.max(initial=0.0)),
-        "mean_difference": float(apart.mean()) if both else 0.0,
-    }
-    log.info(
-        "%d large images decoded scaled and whole: %d labels differ, no probability by more than "
-        "%.3f",
-        *(found["images"], found["disagreements"], found["largest_difference"]),
-    )
-    return found
-
-
-def predict_full_and_scaled(
-    model: Model, where: Storage, names: list[str], max_pixels: int = MAX_PIXELS
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The images that have answers, and these of whole and of scaled ones: (images, classes)."""
-    settings = EngineSettings(precision="float32", max_pixels=max_pixels)
-    whole, scaled = (
-        make_engine(model, settings.model_copy(update={"decode": decode}), False).answers(
-            where, names
-        )
-        for decode in ("full", "scaled")
-    )
-    return common_rows(names, whole, scaled, len(model.classes))
+MAX_IMAGES = 400  # full decoding is slow
 
 
 def measure_decode_agreement(
     checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
 ) -> dict[str, Any]:
-    """The comparison for a draft that evaluate has left, on the large images it validates on.
+    """Return `decode_agreement` of model.json for the large validation images of a checkpoint.
 
-    Of others, the shorter side is less than twice what scaled decoding keeps: they are the same.
+    Smaller images, whose shorter side is below twice what downscaled decoding keeps, are decoded
+    the same both ways.
     """
     valid = files[(files.status == "ok") & files.is_valid]
     large = valid[valid[["width", "height"]].min(axis=1) >= 2 * ENOUGH * info.image_size]
     model = Model(LocalStorage(checkpoint), info, digest="")
     return decode_agreement(model, folder, list(large.path))
+
+
+def decode_agreement(
+    model: Model, folder: str | Path, paths: list[str], max_pixels: int = MAX_PIXELS
+) -> dict[str, Any]:
+    """Compare probabilities of images decoded in full and downscaled, in float32.
+
+    Keys: images, disagreements (labels that differ), largest_difference and mean_difference (of
+    probabilities).
+    """
+    names = [decode_name(path) for path in paths[:: -(-len(paths) // MAX_IMAGES) or 1]]
+    if not names:
+        return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
+    common, full, scaled = predict_full_and_scaled(
+        model, LocalStorage(Path(folder)), names, max_pixels
+    )
+    difference = np.abs(full - scaled)
+    result: dict[str, Any] = {
+        "images": len(common),
+        "disagreements": int((full.argmax(1) != scaled.argmax(1)).sum()),
+        "largest_difference": float(difference.max(initial=0.0)),
+        "mean_difference": float(difference.mean()) if common else 0.0,
+    }
+    log.info(
+        "%d large images decoded downscaled and in full: %d labels differ, probabilities by up to "
+        "%.3f",
+        *(result["images"], result["disagreements"], result["largest_difference"]),
+    )
+    return result
+
+
+def predict_full_and_scaled(
+    model: Model, storage: Storage, names: list[str], max_pixels: int = MAX_PIXELS
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the names that were decoded both ways, and their (images, classes) probabilities."""
+    settings = EngineSettings(precision="float32", max_pixels=max_pixels)
+    full, scaled = (
+        make_engine(model, settings.model_copy(update={"decode": decode}), False).answers(
+            storage, names
+        )
+        for decode in ("full", "scaled")
+    )
+    return common_rows(names, full, scaled, len(model.classes))

@@ -1,10 +1,7 @@
-"""Fit the temperature of a network on its validation images, and judge that on others.
+"""Fit the temperature of a network on its validation images, and measure its calibration error.
 
-    from visionflows.training.evidence.fit_calibration import fit_calibration
-    fit_calibration(probabilities, targets, sha256s)["ece"]        # 0.011
-
-What is kept comes of all of them; each half is judged by what the other alone would give. Which
-half an image is in follows from its content, so that copies are on one side.
+The published temperature is fitted on all of them. The error of each half is measured with the
+temperature of the other half. An image's content decides its half, so copies stay together.
 """
 
 import csv
@@ -20,28 +17,27 @@ from visionflows.evaluation.calibration import (
     temperature_of,
 )
 
-LEAST = 50  # images a half: fewer say too little of either
+LEAST = 50  # images per half; fewer are too few to fit or to measure
 
 
 def fit_calibration(
     probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str]
 ) -> dict[str, Any]:
-    """What model.json says of how sure a model may be believed (`calibration`).
+    """Return `calibration` of model.json.
 
-    `probabilities` (n, classes) are the network's own of validation images, `targets` (n,) their
-    classes. Keys: temperature, fitted and judged (images), ece_raw and ece (expected calibration
-    error before and after), bins_raw and bins; with too few images temperature is 1, and `why` says
-    so.
+    `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes.
+    Keys: temperature, fitted and judged (numbers of images), ece_raw and ece (expected calibration
+    error before and after), bins_raw and bins. With too few images only temperature (1) and why.
     """
     half = holdout_half(sha256s)
     if min(half.sum(), (~half).sum()) < LEAST:
         why = f"{len(half)} validation images are too few to calibrate on"
         return {"temperature": 1.0, "why": why}
-    crossed = np.empty_like(probabilities)
-    for ours in (half, ~half):
-        theirs = temperature_of(probabilities[~ours], targets[~ours])
-        crossed[ours] = calibrated(probabilities[ours], theirs)
-    before, after = (reliability(told, targets) for told in (probabilities, crossed))
+    cross_fitted = np.empty_like(probabilities)
+    for rows in (half, ~half):
+        temperature = temperature_of(probabilities[~rows], targets[~rows])
+        cross_fitted[rows] = calibrated(probabilities[rows], temperature)
+    before, after = (reliability(values, targets) for values in (probabilities, cross_fitted))
     return {
         "temperature": temperature_of(probabilities, targets),
         "fitted": len(half),
@@ -54,7 +50,7 @@ def fit_calibration(
 
 
 def holdout_half(sha256s: list[str]) -> np.ndarray:
-    """Which validation images judge what the others were for: (n,) of bool, by content alone."""
+    """Return which validation images are held out to measure: (n,) of bool, by their content."""
     return np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
 
 
@@ -65,13 +61,13 @@ def validation_csv(
     probabilities: np.ndarray,
     temperature: float,
 ) -> bytes:
-    """validation.csv: what the network says of each validation image, and what it is."""
-    sure = calibrated(probabilities, temperature).max(1)
+    """Return validation.csv: the label and the prediction of each validation image."""
+    confidence = calibrated(probabilities, temperature).max(1)
+    predicted, raw = probabilities.argmax(1), probabilities.max(1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["path", "label", "predicted", "confidence", "raw"])
-    best, raw = probabilities.argmax(1), probabilities.max(1)
-    for at, path in enumerate(paths):
-        label, said = classes[targets[at]], classes[best[at]]
-        writer.writerow([path, label, said, f"{sure[at]:.6f}", f"{raw[at]:.6f}"])
+    for row, path in enumerate(paths):
+        label, prediction = classes[targets[row]], classes[predicted[row]]
+        writer.writerow([path, label, prediction, f"{confidence[row]:.6f}", f"{raw[row]:.6f}"])
     return text.getvalue().encode()

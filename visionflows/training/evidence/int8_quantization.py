@@ -1,12 +1,9 @@
-"""The network in int8 for CPUs that have it natively, and the evidence for scoring with it.
+"""Quantize the network to int8 for CPUs with native support, and measure its label agreement.
 
-    from visionflows.training.evidence.int8_quantization import quantize_int8
-    quantize_int8(draft, info, files, folder)["labels"]       # 0.9983
-
-NNCF (https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide) puts the steps of
-every layer where training images need them. The head stays in float32: it is a thousandth of the
-work, and rounding its few logits would flip more labels than all that comes before. Where labels
-do not agree so, NNCF takes back the layers that cost most, one after the other.
+NNCF (https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide) calibrates every
+layer on training images. The head stays in float32: it is a thousandth of the work, and rounding
+its few logits changes more labels than all layers before it. If too few labels agree, NNCF reverts
+the layers with the most effect to float32, one by one.
 """
 
 import importlib
@@ -30,7 +27,7 @@ from visionflows.models.artifact import INT8, ONNX, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.evidence import label_agreement
+from visionflows.training.evidence.label_agreement import measure_label_agreement
 
 if TYPE_CHECKING:
     import openvino
@@ -38,172 +35,182 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.int8")
 
-CALIBRATED = 320  # images: NNCF's default is 300, and batches are of 16
-JUDGED = 320  # others, by whose labels layers are taken back
-MOST_BYTES = 256 << 20  # of pixels that are held meanwhile
-FASTER = 1.1  # times the speed of what `auto` would take otherwise: less is not worth a flip
+CALIBRATION_IMAGES = 320  # NNCF's default is 300, and batches have 16
+CONTROL_IMAGES = 320  # whose labels decide which layers are reverted
+MAX_PIXEL_BYTES = 256 << 20  # of pixels held in memory
+MIN_SPEEDUP = 1.1  # over what `auto` uses otherwise; less is not worth a changed label
 
 
-def is_here() -> bool:
-    """Whether NNCF is installed, which only `visionflows[int8]` brings."""
+def is_installed() -> bool:
+    """Return whether NNCF is installed (`visionflows[int8]`)."""
     return importlib.util.find_spec("nncf") is not None
 
 
 def quantize_int8(
     checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
 ) -> dict[str, Any]:
-    """The evidence for int8 of a draft (`precision.int8` in model.json), whose files this writes.
+    """Write the int8 network and return `precision.int8` of model.json.
 
-    Keys as of agreement.agreement, and speed: how many times as fast as bfloat16 (float32, where
-    that is not native) the network alone is; `why` alone where there is no such network.
+    Keys as of `measure_label_agreement`, and speed: relative to bfloat16, or to float32 without
+    native bfloat16, of the network alone. Only auto and why, if there is no int8 network.
     """
     storage = LocalStorage(checkpoint)
     model = Model(storage, info, digest="")
-    lacks = _lacks(storage)
-    images = None if lacks else _Images(model, files, folder)
-    if images is not None and len(images.calibration) and len(images.judging):
+    why = _why_not(storage)
+    images = None if why else _TrainingImages(model, files, folder)
+    if images is not None and len(images.calibration) and len(images.control):
         try:
-            _make(storage, model, images)
-            found = label_agreement.measure_label_agreement(
-                checkpoint, info, files, folder, "int8", images.used
+            _write_quantized(storage, model, images)
+            agreement = measure_label_agreement(
+                checkpoint, info, files, folder, "int8", images.sha256s
             )
-            return _if_faster(model, images, found)
-        # NNCF and OpenVINO raise what they meet: it is not hidden, but told in model.json.
+            return _with_speed(model, images, agreement)
+        # NNCF and OpenVINO raise errors of all kinds; the reason goes into model.json.
         except Exception as error:  # noqa: BLE001
-            lacks = one_line(f"{type(error).__name__}: {error}")
+            why = one_line(f"{type(error).__name__}: {error}")
     for name in INT8:
         storage.remove(name)
-    return {"auto": "float32", "why": lacks or "too few training images to make it with"}
+    return {"auto": "float32", "why": why or "too few training images to calibrate on"}
 
 
-def _lacks(storage: LocalStorage) -> str:
+def _why_not(storage: LocalStorage) -> str:
     if not storage.exists(ONNX):
-        return f"no {ONNX} to make it of"
-    return "" if kernels()["int8"] else "published where int8 is not native: no evidence"
+        return f"no {ONNX} to quantize"
+    return "" if kernels()["int8"] else "published without native int8: no evidence"
 
 
-def _make(storage: LocalStorage, model: Model, images: "_Images") -> None:
-    """Write the network in int8; layers are taken back where it calls too many images otherwise."""
+def _write_quantized(storage: LocalStorage, model: Model, images: "_TrainingImages") -> None:
+    """Write the int8 network; revert layers to float32 if too few labels agree."""
     with with_our_core():
-        _write(storage, _quantised(model, images, controlled=False))
+        _save(storage, _quantize(model, images, accuracy_control=False))
     engine = make_engine(model, EngineSettings(precision="int8"), False)
-    share, _ = _agreeing(images.exact.probabilities)(
-        lambda batch: [engine.probabilities(batch)], images.judging
+    share, _ = _label_agreement_measure(images.float32_engine.probabilities)(
+        lambda batch: [engine.probabilities(batch)], images.control
     )
     if share < LEAST:
-        log.info("int8: %.2f %% of labels agree; taking layers back that cost most", 100 * share)
+        log.info("int8: %.2f %% of labels agree; reverting layers to float32", 100 * share)
         with with_our_core():
-            _write(storage, _quantised(model, images, controlled=True))
-    make_engine(model, EngineSettings(precision="int8"))  # its self-check
+            _save(storage, _quantize(model, images, accuracy_control=True))
+    make_engine(model, EngineSettings(precision="int8"))  # runs its self-check
 
 
-def _if_faster(model: Model, images: "_Images", found: dict[str, Any]) -> dict[str, Any]:
-    """The evidence, with how fast the network is; `auto` takes none that is not clearly faster."""
+def _with_speed(
+    model: Model, images: "_TrainingImages", agreement: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the agreement with the measured speed; `auto` needs a clear gain."""
     other: Literal["bfloat16", "float32"] = "bfloat16" if kernels()["bfloat16"] else "float32"
     settings = (EngineSettings(precision="int8"), EngineSettings(precision=other, device="cpu"))
     engines = [make_engine(model, one, False) for one in settings]
     rounds = [[_seconds(engine, images.calibration[:8]) for engine in engines] for _ in range(3)]
-    speed = statistics.median(theirs / ours for ours, theirs in rounds)
-    found = found | {"speed": round(speed, 2)}
-    if found["auto"] == "int8" and speed < FASTER:
-        return found | {"auto": "float32", "why": f"int8 is {speed:.2f} times as fast as {other}"}
-    return found
+    speed = statistics.median(other_time / int8_time for int8_time, other_time in rounds)
+    agreement = agreement | {"speed": round(speed, 2)}
+    if agreement["auto"] == "int8" and speed < MIN_SPEEDUP:
+        why = f"int8 is {speed:.2f} times as fast as {other}"
+        return agreement | {"auto": "float32", "why": why}
+    return agreement
 
 
 def _seconds(engine: Engine, batches: list[np.ndarray]) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     for batch in batches:
         engine.probabilities(batch)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def _nncf() -> ModuleType:
-    """NNCF, which is as quiet as OpenVINO once that is; of its many lines, its warnings."""
+    """Return NNCF, which logs only warnings and sends no telemetry once OpenVINO is loaded."""
     runtime()
     nncf = importlib.import_module("nncf")
     nncf.set_log_level(logging.WARNING)
     return nncf
 
 
-class _Images:
-    """Training images as a network is given them, each content once, in an order of no names.
+class _TrainingImages:
+    """Batches of training images as the network gets them, each content once, in sha256 order.
 
-    `calibration` and `judging` are batches of different ones; `used` are the sha256 of both.
+    `calibration` and `control` hold different images; `sha256s` are those of both.
     """
 
     def __init__(self, model: Model, files: "pd.DataFrame", folder: Path):
         train = files[(files.status == "ok") & ~files.is_valid.astype(bool)]
         train = train.sort_values("sha256", ascending=False).drop_duplicates("sha256")
-        self.exact = make_engine(
+        self.float32_engine = make_engine(
             model, EngineSettings(precision="float32", engine="openvino", device="cpu"), False
         )
-        size, side = self.exact.batch_size, self.exact.decoder.side
-        room = MOST_BYTES // (3 * side * side * size) or 1
-        batches = [train[at : at + size] for at in range(0, len(train) - size + 1, size)]
-        half = max(len(batches) // 2, 1)  # of few images each has a half
-        first = min(CALIBRATED // size, half, room)
-        second = batches[first : first + min(JUDGED // size, room)]
-        self.used = {one for batch in (*batches[:first], *second) for one in batch.sha256}
-        where = LocalStorage(folder)
+        size, side = self.float32_engine.batch_size, self.float32_engine.decoder.side
+        max_batches = MAX_PIXEL_BYTES // (3 * side * side * size) or 1
+        starts = range(0, len(train) - size + 1, size)
+        batches = [train[start : start + size] for start in starts]
+        half = max(len(batches) // 2, 1)  # with few images each gets a half
+        first = min(CALIBRATION_IMAGES // size, half, max_batches)
+        last = first + min(CONTROL_IMAGES // size, max_batches)
+        self.sha256s = {sha256 for batch in batches[:last] for sha256 in batch.sha256}
+        storage = LocalStorage(folder)
 
-        def pixels(batch: "pd.DataFrame") -> np.ndarray:
-            return self.exact.decoder(where, [decode_name(path) for path in batch.path]).pixels
+        def read_pixels(batch: "pd.DataFrame") -> np.ndarray:
+            names = [decode_name(path) for path in batch.path]
+            return self.float32_engine.decoder(storage, names).pixels
 
-        self.calibration = [pixels(batch) for batch in batches[:first]]
-        self.judging = [pixels(batch) for batch in second]
+        self.calibration = [read_pixels(batch) for batch in batches[:first]]
+        self.control = [read_pixels(batch) for batch in batches[first:last]]
 
 
-def _quantised(model: Model, images: _Images, controlled: bool) -> "openvino.Model":
-    """The network in int8; `controlled` leaves float32 whatever flips too many labels."""
+def _quantize(model: Model, images: _TrainingImages, accuracy_control: bool) -> "openvino.Model":
+    """Return the int8 network; `accuracy_control` reverts layers that change too many labels."""
     nncf = _nncf()
     network = core().read_model(model.files.read(ONNX))
-    kept = nncf.IgnoredScope(names=_head(network))
     calibration = nncf.Dataset(images.calibration)
-    options = {"preset": nncf.QuantizationPreset.MIXED, "ignored_scope": kept}
-    options["subset_size"] = len(images.calibration)
-    if not controlled:
+    options = {
+        "preset": nncf.QuantizationPreset.MIXED,
+        "ignored_scope": nncf.IgnoredScope(names=head_layers(network)),
+        "subset_size": len(images.calibration),
+    }
+    if not accuracy_control:
         return nncf.quantize(network, calibration, **options)
     return nncf.quantize_with_accuracy_control(
         network,
         calibration_dataset=calibration,
-        validation_dataset=nncf.Dataset(images.judging),
-        validation_fn=_agreeing(images.exact.probabilities),
+        validation_dataset=nncf.Dataset(images.control),
+        validation_fn=_label_agreement_measure(images.float32_engine.probabilities),
         max_drop=1 - LEAST,
         **options,
     )
 
 
-def _agreeing(exact: Callable[[np.ndarray], np.ndarray]) -> Callable[..., tuple[float, None]]:
-    """NNCF's measure: the share of images whose label is that of float32."""
+def _label_agreement_measure(
+    float32: Callable[[np.ndarray], np.ndarray],
+) -> Callable[..., tuple[float, None]]:
+    """Return NNCF's validation function: the share of images with the label of float32."""
 
     def share(network: Any, batches: Iterable[np.ndarray]) -> tuple[float, None]:
-        same = [network(batch)[0].argmax(1) == exact(batch).argmax(1) for batch in batches]
+        same = [network(batch)[0].argmax(1) == float32(batch).argmax(1) for batch in batches]
         return float(np.concatenate(same).mean()), None
 
     return share
 
 
-def _head(network: "openvino.Model") -> list[str]:
-    """The names of the layers between features and logits: what leads to the one, not the other."""
-    before = set(_leading_to(network.output("features").node))
-    after = _leading_to(network.output("logits").node)
-    return sorted({node for node in after if node not in before})
+def head_layers(network: "openvino.Model") -> list[str]:
+    """Return the names of the layers between features and logits."""
+    before = set(_layers_before(network.output("features").node))
+    all_layers = _layers_before(network.output("logits").node)
+    return sorted({name for name in all_layers if name not in before})
 
 
-def _leading_to(node: Any) -> Iterator[str]:
-    """The names of all layers on the way to one."""
-    seen, left = set(), [node]
-    while left:
-        here = left.pop()
-        if here.get_friendly_name() in seen:
+def _layers_before(node: Any) -> Iterator[str]:
+    """Yield the names of the layers that a node depends on, and its own."""
+    seen, stack = set(), [node]
+    while stack:
+        node = stack.pop()
+        name = node.get_friendly_name()
+        if name in seen:
             continue
-        seen.add(here.get_friendly_name())
-        if here.get_type_name() not in ("Constant", "Parameter", "Result"):
-            yield here.get_friendly_name()
-        left += [given.get_source_output().get_node() for given in here.inputs()]
+        seen.add(name)
+        if node.get_type_name() not in ("Constant", "Parameter", "Result"):
+            yield name
+        stack += [given.get_source_output().get_node() for given in node.inputs()]
 
 
-def _write(storage: LocalStorage, network: "openvino.Model") -> None:
+def _save(storage: LocalStorage, network: "openvino.Model") -> None:
     with tempfile.TemporaryDirectory() as folder:
         runtime().save_model(network, f"{folder}/{INT8[0]}", compress_to_fp16=False)
         for name in reversed(INT8):

@@ -1,10 +1,7 @@
-"""Whether a faster precision gives a model's answers: the evidence that goes into model.json.
+"""Label agreement with float32: the evidence for scoring in a faster precision.
 
-    from visionflows.training.evidence.label_agreement import label_agreement
-    label_agreement(model, "store/datasets/pets-5c1a3d0f", paths)["labels"]      # 0.9975
-
-Scoring with `--precision auto` takes the faster one only where this says so, and only on the kind
-of device and kernel that it was measured on: visionflows/inference/precision_policy.py.
+Scoring with `--precision auto` uses a faster precision only if this evidence supports it, and only
+on the kernel that it was measured with: visionflows/inference/precision_policy.py.
 """
 
 import logging
@@ -28,8 +25,42 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.agreement")
 
-NEAR_TIE = 0.1  # labels that flip must have had their two best classes this close
-MOST_IMAGES = 2000  # enough for four flips; more would make publishing slow
+FastPrecision = Literal["bfloat16", "int8"]
+NEAR_TIE = 0.1  # a disagreement is a near tie if the two best classes were this close
+MAX_IMAGES = 2000  # enough for four disagreements; more would make publishing slow
+
+
+def measure_label_agreement(
+    checkpoint: Path,
+    info: ModelInfo,
+    files: "pd.DataFrame",
+    folder: Path,
+    precision: FastPrecision = "bfloat16",
+    exclude: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the agreement of a checkpoint (`precision` in model.json).
+
+    Keys as of `label_agreement`, and trained_on. Training images are used where there are too few
+    validation images; `trained_on` counts them, because the network is more certain about those,
+    so more of their labels agree. Images in `exclude` (sha256) are not used: the faster network
+    was made with them.
+    """
+    sample = sample_images(files[~files.sha256.isin(list(exclude))])
+    model = Model(LocalStorage(checkpoint), info, digest="")
+    result = label_agreement(model, folder, list(sample.path), MAX_PIXELS, precision)
+    if "images" in result:
+        result["trained_on"] = int((~sample.is_valid.astype(bool)).sum())
+    return result
+
+
+def sample_images(files: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the images to compare: validation images first, each content once, by its sha256.
+
+    The number is fixed beforehand: adding images until there is enough evidence would find it.
+    """
+    usable = files[files.status == "ok"]
+    ordered = usable.sort_values(["is_valid", "sha256"], ascending=[False, True])
+    return ordered.drop_duplicates("sha256").head(MAX_IMAGES)
 
 
 def label_agreement(
@@ -37,30 +68,25 @@ def label_agreement(
     folder: str | Path,
     paths: list[str],
     max_pixels: int,
-    precision: Literal["bfloat16", "int8"] = "bfloat16",
+    precision: FastPrecision = "bfloat16",
 ) -> dict[str, Any]:
-    """How a faster precision compares with float32 on some images (`precision` in model.json).
+    """Score images in float32 and in a faster precision on this machine, and compare.
 
-    Keys: images, labels (share that agree), largest_difference (of a probability), flips (how
-    many labels differ), far_flips (those that were no near ties), auto: the precision that scoring
-    takes by itself, why where that is float32; and what it was measured on: device (`cpu` or
-    `cuda`), kernel and library. Measured on the device that publishes; where it does not compute
-    it natively nothing is measured, and auto is float32.
+    Keys: those of `compare_probabilities`, and device (cpu or cuda), kernel and library that were
+    measured. Without native support only auto (float32) and why.
     """
     device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
     settings = EngineSettings(precision="float32", max_pixels=max_pixels, device=device, raw=True)
     exact_engine = make_engine(model, settings)
     kernel = exact_engine.kernels.get(precision, "")
     if not kernel:
-        return {"auto": "float32", "why": f"published where {precision} is not native: no evidence"}
-    names = [decode_name(path) for path in paths]
-    where = LocalStorage(Path(folder))
-    exact = exact_engine.answers(where, names)
+        return {"auto": "float32", "why": f"published without native {precision}: no evidence"}
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
-    fast = fast_engine.answers(where, names)
-    _, ours, theirs = common_rows(names, exact, fast, len(model.classes))
+    names, storage = [decode_name(path) for path in paths], LocalStorage(Path(folder))
+    exact, fast = (engine.answers(storage, names) for engine in (exact_engine, fast_engine))
+    _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
     result = {
-        **compare_probabilities(ours, theirs, precision),
+        **compare_probabilities(exact_rows, fast_rows, precision),
         "device": "cuda" if kernel.startswith("cuda") else "cpu",
         "kernel": kernel,
         "library": " ".join(f"{name} {version(name)}" for name in exact_engine.libraries[:1]),
@@ -73,76 +99,47 @@ def label_agreement(
     return result
 
 
-def measure_label_agreement(
-    checkpoint: Path,
-    info: ModelInfo,
-    files: "pd.DataFrame",
-    folder: Path,
-    precision: Literal["bfloat16", "int8"] = "bfloat16",
-    without: Collection[str] = (),
-) -> dict[str, Any]:
-    """The evidence of a draft that evaluate has left; `trained_on`: how many of the images were.
-
-    Images `without` (their sha256) are not asked: those that the faster network was made with.
-
-    Whether two ways of computing agree can be asked of any image, so where there are too few to
-    validate on, those that were trained on are asked too. The network is surer of these: more of
-    them agree than of new ones, and the record says how many there are.
-    """
-    chosen = _chosen(files[~files.sha256.isin(list(without))])
-    model = Model(LocalStorage(checkpoint), info, digest="")
-    found = label_agreement(model, folder, list(chosen.path), MAX_PIXELS, precision)
-    trained_on = int((~chosen.is_valid.astype(bool)).sum())
-    return found | ({"trained_on": trained_on} if "images" in found else {})
-
-
-def _chosen(files: "pd.DataFrame") -> "pd.DataFrame":
-    """Rows of images to ask: the validation side first, the same bytes once, in no order of names.
-
-    How many is settled before any is asked: looking again until there is enough would find it.
-    """
-    usable = files[files.status == "ok"]
-    lot = usable.sort_values(["is_valid", "sha256"], ascending=[False, True])
-    return lot.drop_duplicates("sha256").head(MOST_IMAGES)
-
-
 def compare_probabilities(
     exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16"
 ) -> dict[str, Any]:
-    """The comparison of two (images, classes) arrays of probabilities."""
-    best = np.sort(exact, axis=1)
-    margin = best[:, -1] - best[:, -2]
-    disagreeing = exact.argmax(1) != fast.argmax(1)
-    images, disagreements = len(exact), int(disagreeing.sum())
-    far = int((disagreeing & (margin > NEAR_TIE)).sum())
-    auto = precision if supports(images, disagreements) and not far else "float32"
+    """Compare two (images, classes) arrays of probabilities.
+
+    Keys: precision, images, labels (share that agrees), largest_difference (of a probability),
+    disagreements, far_disagreements (that were no near ties), auto (the precision that scoring
+    uses by default) and why, if that is float32.
+    """
+    ordered = np.sort(exact, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    differs = exact.argmax(1) != fast.argmax(1)
+    images, disagreements = len(exact), int(differs.sum())
+    far = int((differs & (margin > NEAR_TIE)).sum())
+    is_supported = supports(images, disagreements) and not far
     return {
         "precision": precision,
         "images": images,
-        "labels": 1 - float(disagreeing.mean()) if images else 0.0,
+        "labels": 1 - float(differs.mean()) if images else 0.0,
         "largest_difference": float(np.abs(exact - fast).max(initial=0.0)),
         "disagreements": disagreements,
         "far_disagreements": far,
-        "auto": auto,
-        **({} if auto == precision else {"why": _why(images, disagreements, far)}),
+        "auto": precision if is_supported else "float32",
+        **({} if is_supported else {"why": _reason(images, disagreements, far)}),
     }
 
 
-def _why(images: int, disagreements: int, far: int) -> str:
-    """Why it is float32."""
+def _reason(images: int, disagreements: int, far: int) -> str:
     if far:
-        return "a label that was no near tie differs"
+        return "a label differs that was no near tie"
     return (
-        f"{images:,} images with {disagreements} differing labels do not show that {LEAST:.1%} agree, at "
-        f"{CONFIDENCE:.0%} confidence; that takes {needed(disagreements):,}"
+        f"{images:,} images with {disagreements} differing labels do not show that {LEAST:.1%} "
+        f"agree, at {CONFIDENCE:.0%} confidence; that takes {needed(disagreements):,}"
     )
 
 
 def common_rows(
     names: list[str], one: dict[str, np.ndarray], other: dict[str, np.ndarray], classes: int
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The names that have an answer both times, and the two (images, classes) arrays of these."""
-    both = [name for name in names if name in one and name in other]
-    rows = (np.array([answers[name] for name in both]) for answers in (one, other))
+    """Return the names in both results, and their two (images, classes) arrays."""
+    common = [name for name in names if name in one and name in other]
+    rows = (np.array([result[name] for name in common]) for result in (one, other))
     first, second = (array.reshape(-1, classes) for array in rows)
-    return both, first, second
+    return common, first, second

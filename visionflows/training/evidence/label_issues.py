@@ -1,14 +1,11 @@
-"""Images of a training whose label is probably wrong: suspects.csv of its draft.
+"""Label issues: images whose label is probably wrong, in label_issues.csv of a checkpoint.
 
-    from visionflows.training.evidence.label_issues import find_label_issues
-    find_label_issues(draft, table, "store/datasets/pets-5c1a3d0f")["found"]
+    label_issues.csv    path,sha256,label,was,confidence,why: the suggested label and the given
+                        one, the most likely issues first, in the form of corrections
+    label_issues/       thumbnails of the first ones, for the report
 
-    suspects.csv     path,sha256,label,was,confidence,why: the suggested label and the given one,
-                     the worst first, in the form of corrections
-    suspects/        small pictures of the worst, for the report
-
-The features are those of the pretrained network, where there was one: fine-tuned, it has learnt
-the wrong labels too. See visionflows.evaluation.confident_learning.
+The features are the pretrained network's if there is one: fine-tuned, it has learnt the wrong
+labels too. The method: visionflows.evaluation.confident_learning.
 """
 
 import csv
@@ -21,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from visionflows.errors import TrainError
-from visionflows.evaluation.confident_learning import label_issues
+from visionflows.evaluation import confident_learning
 from visionflows.reports.thumbnails import thumbnail
 from visionflows.storage.local import LocalStorage
-from visionflows.training.evidence.evaluate import trained
+from visionflows.training.evidence.evaluate import load_trained_learner
 from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
@@ -32,15 +29,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from fastai.learner import Learner
 
-log = logging.getLogger("visionflows.suspects")
+log = logging.getLogger("visionflows.label_issues")
 
 COLUMNS = ("path", "sha256", "label", "was", "confidence", "why")
-MOST_IMAGES = 50_000  # that are judged, drawn by their content: 256 MB of features
-SHOWN = 24  # of the worst, in the report
+MAX_IMAGES = 50_000  # 256 MB of features; the choice depends on the contents
+MAX_THUMBNAILS = 24
+_CSV = "label_issues.csv"
 
 
 class LabelIssue(NamedTuple):
-    """A row of suspects.csv as the report shows it, with a JPEG of its image."""
+    """A row of label_issues.csv as the report shows it, with a JPEG thumbnail."""
 
     path: str
     label: str
@@ -52,68 +50,67 @@ class LabelIssue(NamedTuple):
 def find_label_issues(
     checkpoint: Path, table: "pd.DataFrame", folder: str | Path
 ) -> dict[str, Any]:
-    """How many labels are suspected (`suspects` in model.json); suspects.csv names them.
+    """Write label_issues.csv and return `label_issues` of model.json.
 
-    Keys: images (that were judged), found, features: of the `pretrained` network or the
-    `fine-tuned` one.
+    Keys: images (that were examined), found, and features: `pretrained` or `fine-tuned`.
     """
     storage = LocalStorage(checkpoint)
     usable = table[table.status == "ok"].sort_values("sha256").drop_duplicates("sha256")
-    usable = usable.head(MOST_IMAGES).sort_values("path").reset_index(drop=True)
+    usable = usable.head(MAX_IMAGES).sort_values("path").reset_index(drop=True)
     with torch_random_lock:
-        learn, which = _network(table, folder, storage)
-        features = features_of(learn, usable)
-    found = label_issues(features, list(usable.label), sorted(usable.label.unique()))
-    rows = usable.loc[found["index"], ["path", "sha256"]].reset_index(drop=True)
-    rows = rows.assign(label=found.label, was=found.was, confidence=found.confidence.round(6))
-    rows = rows.assign(why="suspect")[list(COLUMNS)]
-    storage.write("suspects.csv", rows.to_csv(index=False, lineterminator="\r\n").encode())
-    source = LocalStorage(Path(folder))
-    for at, path in enumerate(rows.path[:SHOWN]):
-        storage.write(f"suspects/{at}.jpg", thumbnail(source, path))
+        learn, network = _feature_learner(table, folder, storage)
+        features = extract_features(learn, usable)
+    classes = sorted(usable.label.unique())
+    issues = confident_learning.label_issues(features, list(usable.label), classes)
+    rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
+    rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
+    rows = rows.assign(why="label issue")[list(COLUMNS)]
+    storage.write(_CSV, rows.to_csv(index=False, lineterminator="\r\n").encode())
+    images = LocalStorage(Path(folder))
+    for number, path in enumerate(rows.path[:MAX_THUMBNAILS]):
+        storage.write(f"label_issues/{number}.jpg", thumbnail(images, path))
     log.info("labels that are probably wrong: %d of %d images", len(rows), len(usable))
-    return {"images": len(usable), "found": len(rows), "features": which}
+    return {"images": len(usable), "found": len(rows), "features": network}
 
 
-def shown(checkpoint: Path) -> list[LabelIssue]:
-    """The worst suspects of a draft with their pictures; none where they were not looked for."""
+def read_label_issues(checkpoint: Path) -> list[LabelIssue]:
+    """Return the most likely issues of a checkpoint with thumbnails; empty without the file."""
     storage = LocalStorage(checkpoint)
-    if not storage.exists("suspects.csv"):
+    if not storage.exists(_CSV):
         return []
-    text = io.StringIO(storage.read("suspects.csv").decode(), newline="")
-    rows = [row for _, row in zip(range(SHOWN), csv.DictReader(text), strict=False)]
+    rows = csv.DictReader(io.StringIO(storage.read(_CSV).decode(), newline=""))
     return [
         LabelIssue(
             *(row["path"], row["label"], row["was"], float(row["confidence"])),
-            picture=storage.read(f"suspects/{at}.jpg"),
+            picture=storage.read(f"label_issues/{number}.jpg"),
         )
-        for at, row in enumerate(rows)
+        for number, row in zip(range(MAX_THUMBNAILS), rows, strict=False)
     ]
 
 
-def features_of(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
-    """What the body of a learner's network makes of images: float32 (n, features), the mean over
-    the places of a picture, which is shown as for validation."""
+def extract_features(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
+    """Return the features of images, float32 (n, features): the body's output, averaged over
+    positions, for images prepared as for validation."""
     import torch
 
     body = learn.model[0].to(learn.dls.device).eval()
-    found = []
+    batches = []
     with torch.inference_mode():
         for pixels, *_ in learn.dls.test_dl(usable):
-            answer = body(pixels)
-            found.append(answer.flatten(2).mean(2) if answer.ndim > 2 else answer)
-    return torch.cat(found).float().cpu().numpy()
+            features = body(pixels)
+            batches.append(features.flatten(2).mean(2) if features.ndim > 2 else features)
+    return torch.cat(batches).float().cpu().numpy()
 
 
-def _network(
+def _feature_learner(
     table: "pd.DataFrame", folder: str | Path, storage: LocalStorage
 ) -> tuple["Learner", str]:
-    """The learner before its training where that began with pretrained weights, else after it."""
-    training = json.loads(storage.read("training.json"))
-    settings = TrainSettings(**training["settings"])
+    """Return the learner with the pretrained weights if there are some, else the trained one."""
+    record = json.loads(storage.read("training.json"))
+    settings = TrainSettings(**record["settings"])
     if settings.pretrained != "none":
         try:
             return make_learner(table, folder, settings), "pretrained"
-        except TrainError as error:  # of a draft of before, whose weights are no longer to be had
-            log.warning("%s; labels are judged by the fine-tuned network", error)
-    return trained(table, folder, storage, training), "fine-tuned"
+        except TrainError as error:  # resumed, and the weights can no longer be downloaded
+            log.warning("%s; label issues use features of the fine-tuned network", error)
+    return load_trained_learner(table, folder, storage, record), "fine-tuned"

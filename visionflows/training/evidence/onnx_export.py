@@ -1,12 +1,8 @@
-"""The network as `model.onnx`: what OpenVINO, onnxruntime and others run, without torch.
+"""Export the network as model.onnx, which OpenVINO, onnxruntime and others run without torch.
 
-    from visionflows.training.evidence.onnx_export import export_onnx
-    export_onnx(draft, info)        # {"opset": 18, "largest_difference": 2.4e-07}
-
-In go pixels, uint8 (batch, side, side, 3), of a batch of any size; out come `probabilities`,
-`logits` (both float32, (batch, classes)) and `features`, what the head is given of each image once
-it is pooled. Normalisation and softmax are inside. The lines that run it are in
-docs/how-to/use-the-onnx-model.md.
+Input: `pixels`, uint8 (batch, side, side, 3), any batch size. Outputs: `probabilities` and
+`logits`, float32 (batch, classes), and `features`, the pooled input of the head. Normalisation and
+softmax are part of the network. docs/how-to/use-the-onnx-model.md shows how to run it.
 """
 
 import logging
@@ -31,50 +27,49 @@ log = logging.getLogger("visionflows.export")
 
 OPSET = 18
 OUTPUTS = ("probabilities", "logits", "features")
-MOST_BYTES = (1 << 31) - (1 << 20)  # a protocol buffer holds less than 2 GiB
+MAX_BYTES = (1 << 31) - (1 << 20)  # a protocol buffer holds less than 2 GiB
+
+
+class NotExportable(Exception):
+    """The network cannot be written as ONNX."""
 
 
 def export_onnx(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
-    """What model.json says of a draft's model.onnx (`onnx`), which is written and checked by this.
+    """Write model.onnx, check it, and return `onnx` of model.json.
 
-    Keys: opset, and largest_difference of a probability from fastai's own answers to the images of
-    the self-check, in float32; or why, where there is no model.onnx: torch scores such a model.
+    Keys: opset, and largest_difference of a probability from fastai's for the self-check images,
+    in float32. Only why, if there is no model.onnx: torch scores such a model.
     """
     storage = LocalStorage(checkpoint)
     model = Model(storage, info, digest="")
     storage.remove(ONNX)
     if absent := why_absent():
-        return _left_out(f"{absent}, which would check it")
+        return _skipped(f"{absent}, which would check it")
     try:
         storage.write(ONNX, onnx_bytes(cast("nn.Sequential", network_of(model)), info))
         engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
         return {"opset": OPSET, "largest_difference": engine.self_check()}
     except (NotExportable, ModelError) as error:
         storage.remove(ONNX)
-        return _left_out(one_line(str(error)))
-
-
-class NotExportable(Exception):
-    """A network that ONNX cannot say."""
+        return _skipped(one_line(str(error)))
 
 
 def onnx_bytes(network: "nn.Sequential", info: ModelInfo) -> bytes:
-    """The ONNX model of a body and its head, without a word of where it was made.
+    """Return the ONNX model of a body and its head, without paths of this machine.
 
     Raises NotExportable.
     """
     import torch
 
-    if sum(one.numel() * one.element_size() for one in network.state_dict().values()) > MOST_BYTES:
+    if sum(one.numel() * one.element_size() for one in network.state_dict().values()) > MAX_BYTES:
         raise NotExportable("more than 2 GB, which is more than an ONNX file holds")
-    side = info.image_size
-    whole, example = _with_pixels(network, info.normalise), torch.zeros(2, side, side, 3)
+    pixels = torch.zeros(2, info.image_size, info.image_size, 3).to(torch.uint8)
     try:
         with torch_random_lock, warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                whole,
-                (example.to(torch.uint8),),
+                _network_of_pixels(network, info.normalise),
+                (pixels,),
                 input_names=["pixels"],
                 output_names=list(OUTPUTS),
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
@@ -83,16 +78,17 @@ def onnx_bytes(network: "nn.Sequential", info: ModelInfo) -> bytes:
                 verbose=False,
             )
         assert program is not None
-        written: bytes = _plain(program.model_proto).SerializeToString(deterministic=True)
-    # A network is anyone's code, and exporter and optimiser raise what they meet: it is not hidden,
-    # but told in the log, in model.json and to who asks for --engine openvino.
+        proto = _without_metadata(program.model_proto)
+        data: bytes = proto.SerializeToString(deterministic=True)
+    # Architectures come from other libraries, and exporter and optimiser raise errors of all
+    # kinds. The error goes to the log, into model.json and to users of --engine openvino.
     except Exception as error:
-        raise NotExportable(_cause(error)) from error
-    return written
+        raise NotExportable(_root_cause(error)) from error
+    return data
 
 
-def _with_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
-    """The network from uint8 pixels on, its head opened where it has pooled."""
+def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
+    """Return the network with uint8 pixels as input and the three outputs."""
     import torch
     from torch import nn
 
@@ -102,7 +98,7 @@ def _with_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
         torch.tensor(values).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
     )
 
-    class Whole(nn.Module):
+    class PixelNetwork(nn.Module):
         scale: torch.Tensor
         shift: torch.Tensor
 
@@ -118,11 +114,11 @@ def _with_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
             logits = self.head(features)
             return logits.softmax(1), logits, features
 
-    return Whole().eval()
+    return PixelNetwork().eval()
 
 
-def _plain(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The model without the exporter's notes, which name lines and folders of this machine."""
+def _without_metadata(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Remove the exporter's notes, which name source lines and folders of this machine."""
     for part in (model, model.graph, *model.graph.node, *model.functions):
         del part.metadata_props[:]
         part.ClearField("doc_string")
@@ -131,13 +127,13 @@ def _plain(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return model
 
 
-def _cause(error: BaseException) -> str:
-    """What the exporter met first, in a line: it wraps it in advice for who wrote the network."""
+def _root_cause(error: BaseException) -> str:
+    """Return the exporter's first error in one line, without the advice around it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
 
-def _left_out(why: str) -> dict[str, Any]:
-    log.info("no %s, so that torch scores this model: %s", ONNX, why)
+def _skipped(why: str) -> dict[str, Any]:
+    log.info("no %s, so torch scores this model: %s", ONNX, why)
     return {"why": why}

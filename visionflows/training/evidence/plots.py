@@ -1,11 +1,7 @@
-"""The pictures of a trained network; whatever its classes are called, none may fail a training.
+"""Plots of a trained network, as PNG; class names of any kind must not fail a training.
 
-    from visionflows.training.evidence.plots import draw
-    pictures, left_out = draw(learn, metrics, history)
-
-They are what fastai's show_batch, show_results and Interpretation draw, a confusion matrix and the
-curves. Class names are shown as they are: `US$_$` is no formula. Nothing overlaps: titles are
-broken into lines, and images make room for them.
+fastai's show_batch, show_results and plot_top_losses, a confusion matrix and the loss curves. Class
+names are shown literally: `US$_$` is no formula. Titles are wrapped so that nothing overlaps.
 """
 
 import contextlib
@@ -24,39 +20,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.evaluate")
 
-LONGEST = 24  # characters of a class name in a picture
-LINE = 25  # characters of a line above an image
-MOST_NAMES, MOST_FIGURES = 120, 40  # classes of a confusion matrix that still can be read
-CELL = 0.35  # inches of a confusion matrix that a class has, where it has room
+MAX_NAME = 24  # characters of a class name
+MAX_LINE = 25  # characters of a line above an image
+MAX_TICK_LABELS, MAX_COUNTS = 120, 40  # classes of a confusion matrix that stays readable
+CELL_INCHES = 0.35  # of a class in a confusion matrix, if there is room
 
 
-def draw(
+def draw_plots(
     learn: "Learner", metrics: dict[str, Any], history: list[dict[str, Any]]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """PNG bytes by name: batch, results, confusion, top_losses, curves; and why some are not there.
+    """Return PNG bytes by name (batch, results, confusion, top_losses, curves) and what is missing.
 
-    A picture that cannot be drawn is left out, said in the log, and in the second of the two.
+    The second dict has the reason for each plot that could not be drawn.
     """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    pictures: dict[str, bytes] = {}
-    left_out: dict[str, str] = {}
-    with _text_as_it_is(), _short_names(learn):
-        for name, drawing in _drawings(learn, metrics, history).items():
+    plots: dict[str, bytes] = {}
+    skipped: dict[str, str] = {}
+    with _literal_text(), _short_class_names(learn):
+        for name, draw in _drawings(learn, metrics, history).items():
             try:
-                drawing()
-                pictures[name] = _png()
-            # The network is trained and judged by now. What draws is fastai and matplotlib, over
-            # names, fonts and photos of anybody's: whatever it is, it costs this picture alone.
+                draw()
+                plots[name] = _current_png()
+            # fastai and matplotlib draw names and photos of any kind. An error of theirs must not
+            # cost a finished training: the plot is skipped and the reason reported.
             except Exception as error:  # noqa: BLE001
-                left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-                log.warning("the picture %s is left out: %s", name, left_out[name])
+                skipped[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+                log.warning("plot %s skipped: %s", name, skipped[name])
             finally:
                 plt.close("all")
-    return pictures, left_out
+    return plots, skipped
 
 
 def _drawings(
@@ -64,20 +60,21 @@ def _drawings(
 ) -> dict[str, Callable[[], object]]:
     from fastai.interpret import Interpretation
 
-    classes, shown = list(learn.dls.vocab), min(9, len(learn.dls.valid_ds))
-    columns = {"ncols": min(3, shown)}
+    classes, count = list(learn.dls.vocab), min(9, len(learn.dls.valid_ds))
+    columns = {"ncols": min(3, count)}
+    interpretation = Interpretation.from_learner
     return {
-        "batch": lambda: _with_room(learn.dls.train.show_batch(max_n=9, ncols=3)),
-        "results": lambda: _with_room(learn.show_results(max_n=9, **columns)),
+        "batch": lambda: _fit_titles(learn.dls.train.show_batch(max_n=9, ncols=3)),
+        "results": lambda: _fit_titles(learn.show_results(max_n=9, **columns)),
         "confusion": lambda: _draw_confusion(np.array(metrics["confusion"]), classes),
-        "top_losses": lambda: _with_room(Interpretation.from_learner(learn).plot_top_losses(shown)),
+        "top_losses": lambda: _fit_titles(interpretation(learn).plot_top_losses(count)),
         "curves": lambda: _draw_curves(history),
     }
 
 
 @contextlib.contextmanager
-def _text_as_it_is() -> Iterator[None]:
-    """No text is read as a formula; a sign that the font lacks is an empty box, and no warning."""
+def _literal_text() -> Iterator[None]:
+    """Draw no text as a formula; draw characters that the font lacks as boxes, without warning."""
     import matplotlib as mpl
 
     with (
@@ -89,25 +86,25 @@ def _text_as_it_is() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _short_names(learn: "Learner") -> Iterator[None]:
-    """Let fastai's pictures show class names that fit into them."""
+def _short_class_names(learn: "Learner") -> Iterator[None]:
+    """Let fastai's plots show class names that fit into them."""
     vocab = learn.dls.vocab
-    whole = vocab.items
-    vocab.items = [_short(name) for name in whole]
+    names = vocab.items
+    vocab.items = [_shorten(name) for name in names]
     try:
         yield
     finally:
-        vocab.items = whole
+        vocab.items = names
 
 
-def _short(name: str) -> str:
-    """A class name as it can be drawn: printable, and not longer than the picture."""
-    shown = "".join(char if char.isprintable() else "?" for char in name)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 9]}…{shown[-8:]}"
+def _shorten(name: str) -> str:
+    printable = "".join(char if char.isprintable() else "?" for char in name)
+    if len(printable) <= MAX_NAME:
+        return printable
+    return f"{printable[: MAX_NAME - 9]}…{printable[-8:]}"
 
 
-def _png() -> bytes:
-    """The figure drawn last, as PNG."""
+def _current_png() -> bytes:
     from matplotlib import pyplot as plt
 
     buffer = io.BytesIO()
@@ -115,17 +112,17 @@ def _png() -> bytes:
     return buffer.getvalue()
 
 
-def _with_room(_: object) -> None:
-    """Let the images drawn last shrink until their titles fit between them, and read on a phone."""
+def _fit_titles(_: object) -> None:
+    """Wrap the titles of the images drawn last, and make the figure readable on a phone."""
     from matplotlib import pyplot as plt
 
     figure = plt.gcf()
     titles = [re.sub(" ?/ ?", " / ", axes.get_title()).splitlines() for axes in figure.axes]
-    broken = [[part for line in lines for part in wrap(line, LINE)] for lines in titles]
-    longest = max((len(line) for lines in broken for line in lines), default=0)
-    for axes, lines in zip(figure.axes, broken, strict=True):
+    wrapped = [[part for line in lines for part in wrap(line, MAX_LINE)] for lines in titles]
+    longest = max((len(line) for lines in wrapped for line in lines), default=0)
+    for axes, lines in zip(figure.axes, wrapped, strict=True):
         axes.title.set_text("\n".join(lines))
-        axes.title.set_fontsize(8 if longest > LINE // 2 else 11)
+        axes.title.set_fontsize(8 if longest > MAX_LINE // 2 else 11)
     figure.suptitle(figure.get_suptitle(), fontsize=9)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width * 2 / 3, height * 2 / 3)
@@ -135,17 +132,17 @@ def _with_room(_: object) -> None:
 def _draw_confusion(confusion: np.ndarray, classes: list[str]) -> None:
     from matplotlib import pyplot as plt
 
-    side = min(4 + CELL * len(classes), 30)
+    side = min(4 + CELL_INCHES * len(classes), 30)
     _, axes = plt.subplots(figsize=(side, side), layout="constrained")
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="actual", title="Confusion matrix")
-    if len(classes) <= MOST_NAMES:
+    if len(classes) <= MAX_TICK_LABELS:
         axes.set_xticks(range(len(classes)), classes, rotation=90)
         axes.set_yticks(range(len(classes)), classes)
-    if len(classes) <= MOST_FIGURES:
+    if len(classes) <= MAX_COUNTS:
         digits = len(str(confusion.max()))
-        size = min(10, 72 * CELL / (0.7 * digits))  # a digit is 0.64 as wide as it is high
+        size = min(10, 72 * CELL_INCHES / (0.7 * digits))  # a digit is 0.64 as wide as it is high
         for row, column in np.argwhere(confusion):
             colour = "white" if share[row, column] > 0.5 else "black"
             count = str(confusion[row, column])
@@ -166,7 +163,7 @@ def _draw_curves(history: list[dict[str, Any]]) -> None:
             axes.plot(epochs, [row[name] for row in history], marker="o", label=name)
         frozen = sum(row["phase"] == "frozen" for row in history)
         if frozen and frozen < len(history):
-            axes.axvline(frozen + 0.5, color="grey", linestyle=":", label="unfrozen from here")
+            axes.axvline(frozen + 0.5, color="grey", linestyle=":", label="unfrozen")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=9)

@@ -1,10 +1,6 @@
-"""The worst misses of a network, each with a picture of what spoke for the wrong label.
+"""Top losses: the validation images with the most confident wrong labels, and Grad-CAM heat maps.
 
-    from visionflows.training.evidence.top_losses import misses_in, write_misses
-    write_misses(learn, ValidationPredictions(folder, paths, probabilities, targets), draft)    # misses/ in it
-    training_report(info, pictures, summary, misses_in(draft))
-
-They are for the page alone, and no part of the bundle.
+They are only for the report, and not part of the artifact.
 """
 
 import json
@@ -21,87 +17,91 @@ from visionflows.reports.gradcam_images import heated, square
 from visionflows.reports.training import TopLoss
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
-from visionflows.training.learner import normalisation
+from visionflows.training.dataloaders import normalisation
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
     from torch import nn
 
-log = logging.getLogger("visionflows.misses")
+log = logging.getLogger("visionflows.top_losses")
 
-MOST = 12
-_TOLD = "misses/misses.json"
+MAX_IMAGES = 12
+_JSON = "top_losses/top_losses.json"
 
 
 class ValidationPredictions(NamedTuple):
-    """Validation images: where they lie, their probabilities (n, classes), their classes (n)."""
+    """Validation images in a folder, their probabilities (n, classes) and true classes (n)."""
 
     folder: str | Path
     paths: list[str]
-    answers: np.ndarray
+    probabilities: np.ndarray
     targets: np.ndarray
 
 
 def write_top_losses(
-    learn: "Learner", judged: ValidationPredictions, checkpoint: LocalStorage
+    learn: "Learner", validation: ValidationPredictions, checkpoint: LocalStorage
 ) -> None:
-    """Leave in a draft the images whose label is wrong, the surest first; 12 at most.
+    """Write the images with wrong labels to top_losses/, most confident first, 12 at most.
 
-    One that is gone by now is left out.
+    Images that can no longer be read are left out.
     """
-    paths, targets = judged.paths, judged.targets
-    said = judged.answers.argmax(1)
-    sure = np.where(said == targets, -1, judged.answers.max(1))
-    worst = [int(at) for at in np.argsort(-sure, kind="stable")[:MOST] if sure[at] >= 0]
-    found = [_shown(learn, Path(judged.folder) / decode_name(paths[at])) for at in worst]
-    worst = [at for at, one in zip(worst, found, strict=True) if one is not None]
-    shown = [one for one in found if one is not None]
-    maps = _maps(learn, shown, [int(said[at]) for at in worst]) if worst else None
-    told = []
-    for number, at in enumerate(worst):
-        checkpoint.write(f"misses/{number}.jpg", square(shown[number]))
+    predicted = validation.probabilities.argmax(1)
+    confidence = validation.probabilities.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = order[predicted[order] != validation.targets[order]][:MAX_IMAGES].tolist()
+    images = {}
+    for index in wrong:
+        image = _read_pixels(learn, Path(validation.folder) / decode_name(validation.paths[index]))
+        if image is not None:
+            images[index] = image
+    maps = _heat_maps(learn, [*images.values()], [int(predicted[index]) for index in images])
+    rows = []
+    for number, (index, image) in enumerate(images.items()):
+        checkpoint.write(f"top_losses/{number}.jpg", square(image))
         if maps is not None:
-            checkpoint.write(f"misses/{number}-why.jpg", heated(shown[number], maps[number]))
-        label, answer = learn.dls.vocab[targets[at]], learn.dls.vocab[said[at]]
-        told.append([paths[at], label, answer, float(sure[at])])
-    checkpoint.write(_TOLD, json.dumps(told).encode())
+            checkpoint.write(f"top_losses/{number}-heat.jpg", heated(image, maps[number]))
+        label, prediction = (
+            learn.dls.vocab[classes[index]] for classes in (validation.targets, predicted)
+        )
+        rows.append([validation.paths[index], label, prediction, float(confidence[index])])
+    checkpoint.write(_JSON, json.dumps(rows).encode())
 
 
 def read_top_losses(checkpoint: LocalStorage) -> list[TopLoss]:
-    """The misses that a draft has; none of one that an older version has left."""
-    if not checkpoint.exists(_TOLD):
-        return []
-    told = enumerate(json.loads(checkpoint.read(_TOLD)))
-    return [
-        TopLoss(path, label, said, sure, checkpoint.read(f"misses/{at}.jpg"), _why(checkpoint, at))
-        for at, (path, label, said, sure) in told
-    ]
+    """Return the top losses of a checkpoint."""
+    top_losses = []
+    for number, row in enumerate(json.loads(checkpoint.read(_JSON))):
+        heat = f"top_losses/{number}-heat.jpg"
+        image = checkpoint.read(f"top_losses/{number}.jpg")
+        top_losses.append(
+            TopLoss(*row, image, checkpoint.read(heat) if checkpoint.exists(heat) else b"")
+        )
+    return top_losses
 
 
-def _why(checkpoint: LocalStorage, number: int) -> bytes:
-    name = f"misses/{number}-why.jpg"
-    return checkpoint.read(name) if checkpoint.exists(name) else b""
-
-
-def _shown(learn: "Learner", file: Path) -> np.ndarray | None:
-    """What the network is shown of a file; None where that can no longer be read."""
+def _read_pixels(learn: "Learner", file: Path) -> np.ndarray | None:
+    """Return the pixels that the network gets; None if the file can no longer be read."""
     settings = learn.settings
     shape = settings.image_size, settings.resize
     try:
         return pixels(file, *shape, settings.max_pixels, decode_options=settings.decode_options)
     except BadImage as bad:
-        log.warning("%s: %s; it is no miss that is shown", encode_name(str(file)), bad.reason)
+        log.warning("%s: %s; left out of the top losses", encode_name(str(file)), bad.reason)
         return None
 
 
-def _maps(learn: "Learner", shown: list[np.ndarray], told: list[int]) -> np.ndarray | None:
-    """Where each image spoke for what it was told to be; None for a body that pools by itself."""
+def _heat_maps(
+    learn: "Learner", images: list[np.ndarray], predicted: list[int]
+) -> np.ndarray | None:
+    """Return the heat map of each predicted class; None for a body that pools itself."""
     import torch
 
+    if not images:
+        return None
     network = cast("nn.Sequential", learn.model).eval()
-    mean, deviation = torch.tensor(normalisation(learn.settings.architecture))
-    images = ((torch.from_numpy(np.stack(shown)) / 255 - mean) / deviation).permute(0, 3, 1, 2)
+    mean, std = torch.tensor(normalisation(learn.settings.architecture))
+    inputs = ((torch.from_numpy(np.stack(images)) / 255 - mean) / std).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        features = network[0](images.to(learn.dls.device)).float().cpu().numpy()
-    head = {f"1.{name}": one.cpu().numpy() for name, one in network[1].state_dict().items()}
-    return heat_maps(features, head, told)
+        features = network[0](inputs.to(learn.dls.device)).float().cpu().numpy()
+    head = {f"1.{name}": value.cpu().numpy() for name, value in network[1].state_dict().items()}
+    return heat_maps(features, head, predicted)
