@@ -70,11 +70,13 @@ def write_top_losses(
 def read_top_losses(checkpoint: LocalStorage) -> list[TopLoss]:
     """Return the top losses of a checkpoint."""
     top_losses = []
-    for number, row in enumerate(json.loads(checkpoint.read(_JSON))):
-        heat = f"top_losses/{number}-heat.jpg"
-        image = checkpoint.read(f"top_losses/{number}.jpg")
+    for number, (path, label, prediction, confidence) in enumerate(
+        json.loads(checkpoint.read(_JSON))
+    ):
+        image, heat = (f"top_losses/{number}{suffix}.jpg" for suffix in ("", "-heat"))
+        heat_map = checkpoint.read(heat) if checkpoint.exists(heat) else b""
         top_losses.append(
-            TopLoss(*row, image, checkpoint.read(heat) if checkpoint.exists(heat) else b"")
+            TopLoss(path, label, prediction, confidence, checkpoint.read(image), heat_map)
         )
     return top_losses
 
