@@ -59,7 +59,7 @@ def help_text(words: tuple[str, ...]) -> str:
     result = CliRunner().invoke(app, [*words, "--help"], prog_name="visionflows", env=WIDTH)
     if result.exit_code:
         raise SystemExit(f"visionflows {' '.join(words)} --help: {result.output}")
-    return result.output.strip()
+    return result.output.strip().replace(f"{DOCS.parent}/", "")
 
 
 def command_line() -> str:

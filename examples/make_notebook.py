@@ -5,8 +5,10 @@
 Blocks marked `bash` and `python` become cells that run in an empty folder; the rest is text.
 """
 
+import getpass
 import os
 import re
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -49,15 +51,26 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
     client = NotebookClient(
-        notebook, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=600,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=env)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if "text" in output:  # of a stream: without colors and the path of the folder
-                output.text = _COLOR.sub("", output.text.replace(f"{folder}/", ""))
+            if "text" in output:
+                output.text = _anonymous(output.text, folder)
     notebook.metadata = {"kernelspec": notebook.metadata.kernelspec}
     return notebook
+
+
+def _anonymous(text: str, folder: Path) -> str:
+    """Text without colors, the path of the folder, and the names of this user and machine."""
+    user = f"{getpass.getuser()}@{socket.gethostname()}"
+    text = text.replace(f"{folder}/", "").replace(user, "you@laptop".ljust(len(user)))
+    return _COLOR.sub("", text)
 
 
 def main() -> None:
