@@ -114,7 +114,7 @@ resource "aws_s3_bucket_policy" "store" {
 
 locals {
   # Images are read and never changed. Who trains writes below store/ and scores/; who scores, below
-  # scores/ and store/scores/ alone: a model is never changed by what reads strangers' pictures.
+  # scores/ and store/scores/ alone: the role that reads untrusted images cannot change a model.
   policies = {
     for role in ["train", "score"] :
     role => replace(file("${path.module}/../s3/${role}.json"), "arn:aws:s3:::visionflows", aws_s3_bucket.store.arn)
