@@ -22,8 +22,8 @@ logger = logging.getLogger("visionflows.progress")
 @contextlib.contextmanager
 def progress_bar(name: str, *, in_bytes: bool = False) -> Iterator[Report]:
     """A function that reports progress to the person who watches."""
-    if _in_notebook():
-        yield _notebook_bar(name)
+    if in_notebook():
+        yield notebook_bar(name)
     elif sys.stderr.isatty():
         with _terminal_bar(name, in_bytes) as report:
             yield report
@@ -31,13 +31,15 @@ def progress_bar(name: str, *, in_bytes: bool = False) -> Iterator[Report]:
         yield _log_lines(name, "bytes" if in_bytes else "steps")
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")
 
 
-def _notebook_bar(name: str) -> Report:
+def notebook_bar(name: str) -> Report:
+    """A function that reports progress in the output of a notebook's cell."""
     ipython: Any = importlib.import_module("IPython.display")
     cell: Any = None
 

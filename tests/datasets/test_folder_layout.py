@@ -57,7 +57,8 @@ def test_train_beside_valid_is_the_split_as_given(tmp_path, above, train, valid)
     assert sides_of(table) == {"cat": (5, 2), "dog": (5, 1)}
     assert table.path[table.is_valid].str.contains(f"/?{valid}/", regex=True).all()
     assert [line for line in table_notes(table) if "near-duplicates" not in line] == [
-        f"the split is that of the folders: {above}{train} to train on, {above}{valid} to validate on"
+        f"the split is that of the folders: {above}{train} to train on, "
+        f"{above}{valid} to validate on"
     ]
 
 

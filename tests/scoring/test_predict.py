@@ -17,12 +17,12 @@ def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_pa
     gone = s3.uri(tmp_path / "gone.png")
     engine = open_engine("shapes", trained.store, EngineSettings(batch_size=1, workers=1))
     rows = list(predict([there, gone, here], engine))
-    assert [row.name for row in rows] == [there, gone, here]
+    assert [row.path for row in rows] == [there, gone, here]
     assert [row.status for row in rows] == ["ok", "missing", "ok"]
-    first, second = (list(row.probabilities) for row in (rows[0], rows[2]))
+    first, second = ([*row.probabilities.values()] for row in (rows[0], rows[2]))
     assert first != second
     again = list(predict([str(tmp_path / "b.png"), here], engine))
-    assert [list(row.probabilities) for row in again] == [first, second]
+    assert [[*row.probabilities.values()] for row in again] == [first, second]
     with pytest.raises(StorageError, match="s3://nowhere-at-all: no such bucket"):
         list(predict(["s3://nowhere-at-all/a.png"], engine))
 

@@ -224,13 +224,13 @@ def predict(
     engine = open_engine(model, store, settings)
     has_failed = False
     for row in predict_rows(images, engine):
-        has_failed |= row.status != "ok"
-        if row.probabilities is None:
-            typer.echo(f"{row.name}: {row.status}: {row.error}")
+        if row.status != "ok":
+            has_failed = True
+            typer.echo(f"{row.path}: {row.status}: {row.error}")
             continue
-        index = int(row.probabilities.argmax())
-        rounded = [round(value, 4) for value in row.probabilities.tolist()]
-        line = f"{row.name}: {(engine.model.classes[index], index, rounded)}"
+        index = engine.model.classes.index(row.label)
+        rounded = [round(value, 4) for value in row.probabilities.values()]
+        line = f"{row.path}: {(row.label, index, rounded)}"
         if row.outlier_score is not None and row.outlier_score > 1:
             line += f" outlier (score {row.outlier_score:.2f})"
         typer.echo(line)

@@ -212,7 +212,8 @@ class _Download:
         name, failures, furthest = public_url(self.url), 0, self.part.size
         while not self.part.is_complete():
             try:
-                return self._attempt()
+                self._attempt()
+                return
             except _Interrupted as error:
                 size = self.part.size
                 failures = 1 if size > furthest else failures + 1

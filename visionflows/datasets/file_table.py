@@ -228,7 +228,7 @@ def _left_out(table: pd.DataFrame) -> list[str]:
     bad = table[table.status != "ok"]
     reason = bad.error.where(bad.status == UNLABELLED, "")  # one line per reason of these
     return [
-        f"left out as {status}: {len(rows)}, {format_names(rows.path.tolist(), rows.error.tolist())}"
+        f"left out as {status}: {len(rows)}, {format_names([*rows.path], [*rows.error])}"
         for (status, _), rows in bad.groupby(["status", reason])
     ]
 

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, and in a flow run a Prefect progress artifact.
+"""Progress of a run: a bar on a terminal or in a notebook, in a flow run a progress artifact.
 
 with Progress("scoring", total=1001) as progress:
     progress.advance(16)
@@ -15,6 +15,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from visionflows.orchestration.flow_runs import in_run, update_ui
+from visionflows.progress_bar import in_notebook, notebook_bar
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
@@ -40,6 +41,7 @@ class Progress:
             transient=True,
         )
         self._line = self._bar.add_task(name, total=self.total)
+        self._notebook_bar = notebook_bar(name) if in_notebook() else None
         self._send(0.0)
 
     def __enter__(self) -> "Progress":
@@ -69,6 +71,8 @@ class Progress:
         """Set the fraction that is done, 0 to 1."""
         self.done = max(self.done, fraction * self.total)
         self._bar.update(self._line, completed=self.done, description=description or self.name)
+        if self._notebook_bar:
+            self._notebook_bar(self.done, self.total)
         has_moved = abs(fraction - self._sent_fraction) >= STEP
         if has_moved and time.monotonic() - self._sent_at >= INTERVAL:
             self._send(fraction)

@@ -86,7 +86,7 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if not in_run():
             if not (server.is_configured() or kwargs.keys() & {"return_state", "wait_for"}):
-                return self._call_without_server(*args, **kwargs)
+                return self.call_without_server(*args, **kwargs)
             server.check()
         run: Any = self.flow
         redacted = {name: hide(value) for name, value in kwargs.items()}
@@ -118,7 +118,7 @@ class Flow(Generic[P, R]):
 
         return call
 
-    def _call_without_server(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call_without_server(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with arguments validated against its annotations, as Prefect does."""
         from pydantic import ValidationError, validate_call
 

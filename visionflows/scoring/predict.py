@@ -1,23 +1,40 @@
-"""A few images, wherever each lies, answered one by one: fastai's learn.predict.
-
-from visionflows.scoring.predict import predict
-for row in predict(["a.jpg", "s3://inbox/b.jpg"], open_engine("pets", "store", settings)):
-    print(row.name, row.status, row.probabilities)
-"""
+"""Predict a few images one by one, as fastai's learn.predict does."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
+from visionflows.images.image_status import Status
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
 from visionflows.storage import split_location
 
 
-def predict(images: Iterable[str], engine: Engine) -> Iterator[Row]:
-    """The row of each image, named as it was given, in order.
+class Prediction(NamedTuple):
+    """What a model predicts for one image; label and probabilities are empty unless it is ok."""
 
-    What cannot be read is a row that says so. Raises PlaceError where a bucket cannot be used.
-    """
-    for image in images:
-        where, name = split_location(image)
-        for rows in engine.stream(where, [[name]]):
-            yield from (row._replace(name=image) for row in rows)
+    path: str  # as given
+    status: Status
+    error: str
+    label: str
+    confidence: float | None  # the label's probability
+    probabilities: dict[str, float]  # by class, in the order of the model
+    outlier_score: float | None  # above 1: an outlier; None if the model has no outlier detector
+
+
+def predict(images: Iterable[str | Path], engine: Engine) -> Iterator[Prediction]:
+    """The prediction of each image, in order. Raises StorageError if storage cannot be used."""
+    for image in map(str, images):
+        storage, name = split_location(image)
+        for rows in engine.stream(storage, [[name]]):
+            yield from (_prediction(image, row, engine.model.classes) for row in rows)
+
+
+def _prediction(path: str, row: Row, classes: list[str]) -> Prediction:
+    values = [] if row.probabilities is None else row.probabilities.tolist()
+    probabilities = dict(zip(classes, values, strict=False))
+    label = max(probabilities, key=probabilities.__getitem__, default="")
+    confidence = probabilities.get(label)
+    return Prediction(
+        path, row.status, row.error, label, confidence, probabilities, row.outlier_score
+    )

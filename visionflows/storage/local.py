@@ -35,8 +35,8 @@ _temporaries: set[Path] = set()  # what this process is writing
 class LocalStorage:
     """A folder on this machine."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
 
     def __str__(self) -> str:
         return str(self.root)

@@ -31,7 +31,7 @@ log = logging.getLogger("visionflows.fine_tune")
 def fine_tune(
     table: "pd.DataFrame",
     folder: str | Path,
-    checkpoint: Path,
+    checkpoint: str | Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from visionflows.evaluation.calibration import calibrated
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
+from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.dataloaders import normalisation
@@ -36,7 +37,7 @@ SELFCHECK_IMAGES = 8
 
 
 def evaluate_checkpoint(
-    table: "pd.DataFrame", folder: str | Path, checkpoint: Path, export_fastai: bool = False
+    table: "pd.DataFrame", folder: str | Path, checkpoint: str | Path, export_fastai: bool = False
 ) -> dict[str, Any]:
     """Return the metrics of a checkpoint's network on the validation images (evaluation.json).
 
@@ -69,7 +70,7 @@ def evaluate_checkpoint(
             metrics["skipped_plots"] = skipped
         storage.write("evaluation.json", json.dumps(metrics, indent=2).encode())
         if export_fastai:
-            _export_fastai(learn, checkpoint)
+            _export_fastai(learn, storage.root)
     log.info(
         "validation: error rate %.4f, accuracy %.4f on %d images",
         *(metrics["error_rate"], metrics["accuracy"], len(targets)),
@@ -78,7 +79,7 @@ def evaluate_checkpoint(
 
 
 def load_trained_learner(
-    table: "pd.DataFrame", folder: str | Path, storage: LocalStorage, record: dict[str, Any]
+    table: "pd.DataFrame", folder: str | Path, storage: Storage, record: dict[str, Any]
 ) -> "Learner":
     """Return the learner of a checkpoint with its weights, in float32."""
     from safetensors.torch import load

@@ -1,0 +1,209 @@
+"""Train, score and predict from Python: the steps of the flows, without Prefect.
+
+import visionflows as vf
+model = vf.train("PETS", "pets", labels="uppercase", epochs=3)
+result = vf.score("inbox", "pets", "scores/night")
+vf.predict("cat.jpg", "pets")[0].label
+"""
+
+import functools
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from visionflows.errors import SettingsError
+from visionflows.inference import Engine, EngineSettings, open_engine
+from visionflows.models.artifact import model_json, read_info
+from visionflows.models.metrics_schema import Metrics
+from visionflows.models.registry import default_store
+from visionflows.models.schema import ModelInfo
+from visionflows.scoring import predict as predicting
+from visionflows.scoring.predict import Prediction
+from visionflows.scoring.schema import RunCounts, RunResult
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.storage import open_storage
+from visionflows.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastai.learner import Learner
+
+Settings = TypeVar("Settings", bound=BaseModel)
+_NUMBERS = re.compile(r"confidence|p_.*|top_\d+_p|outlier_score|latitude|longitude|width|height")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A published model; `info` is the content of its model.json."""
+
+    location: str  # of the model artifact
+    store: str
+    info: ModelInfo = field(repr=False)
+    settings: TrainSettings = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def version(self) -> str:
+        return self.info.version
+
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics on the validation images, such as `error_rate`."""
+        return self.info.metrics
+
+    @property
+    def report(self) -> str:
+        """The location of report.html."""
+        return f"{self.location}/report.html"
+
+    @functools.cached_property
+    def learner(self) -> "Learner":
+        """A fastai Learner with the model's weights and its training and validation images.
+
+        Raises StorageError if the images are no longer there.
+        """
+        import pandas as pd
+
+        from visionflows.training.comparison.disagreements import dataset_folder
+        from visionflows.training.evidence.evaluate import load_trained_learner
+        from visionflows.training.imported_images import images_of
+
+        storage = open_storage(self.location)
+        table = pd.read_csv(io.BytesIO(storage.read("files.csv")), dtype={"label": str})
+        folder = dataset_folder(self.location, self.store)
+        folder = images_of(folder, self.info.dataset.fingerprint, self.store)
+        record = {"settings": self.settings.model_dump()}
+        return load_trained_learner(table.assign(status="ok"), folder, storage, record)
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """The result of a scoring run; `run` is the content of its run.json."""
+
+    output: str
+    run: RunResult = field(repr=False)
+
+    @property
+    def counts(self) -> RunCounts:
+        """How many files were found, scored, rejected and failed."""
+        return self.run.counts
+
+    @property
+    def report(self) -> str:
+        """The location of report.html."""
+        return f"{self.output}/report.html"
+
+    @functools.cached_property
+    def rows(self) -> "pd.DataFrame":
+        """The rows of predictions.csv: numbers as floats, all other columns as text."""
+        import pandas as pd
+
+        data = open_storage(self.output).read("predictions.csv")
+        rows = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+        numbers = [column for column in rows if _NUMBERS.fullmatch(column)]
+        return rows.assign(**{column: pd.to_numeric(rows[column]) for column in numbers})
+
+
+def train(
+    dataset: str | Path,
+    name: str,
+    labels: str = "folder",
+    *,
+    store: str | Path | None = None,
+    settings: TrainSettings | None = None,
+    valid_pct: float = 0.2,
+    sha256: str = "",
+    export_fastai: bool = False,
+    int8: bool = False,
+    corrections: Iterable[str | Path] = (),
+    corrections_in_validation: bool = False,
+    **options: Any,
+) -> TrainedModel:
+    """The model fine-tuned on a dataset and published as `name`, as by `visionflows train`.
+
+    `options` are fields of TrainSettings, such as `epochs=3`, and override `settings`; `store` is
+    by default that of the command line. Raises SettingsError before any work, else another
+    VisionflowsError.
+    """
+    from flows.train import train as flow
+
+    location = flow.call_without_server(
+        str(dataset),
+        name,
+        labels,
+        store=_store(store),
+        settings=(settings := _with_options(settings or TrainSettings(), options)),
+        valid_pct=valid_pct,
+        sha256=sha256,
+        export_fastai=export_fastai,
+        int8=int8,
+        corrections=tuple(map(str, corrections)),
+        corrections_in_validation=corrections_in_validation,
+    )
+    storage = open_storage(location)
+    info = read_info(storage, model_json(storage))
+    return TrainedModel(location, _store(store), info, settings)
+
+
+def score(
+    input: str | Path,
+    model: str | Path,
+    output: str | Path = "",
+    *,
+    store: str | Path | None = None,
+    settings: ScoreSettings | None = None,
+    **options: Any,
+) -> ScoreResult:
+    """The result of scoring every image of an input, as by `visionflows score`.
+
+    `options` are fields of ScoreSettings, such as `top=3`, and override `settings`. Without
+    `output` it is a new folder in the store. Raises SettingsError before any work, TooManyBadError
+    if more files failed than the settings allow, else another VisionflowsError.
+    """
+    from flows.score import score as flow
+
+    settings = _with_options(settings or ScoreSettings(), options)
+    content = flow.call_without_server(str(input), str(model), str(output), _store(store), settings)
+    run = RunResult.model_validate(content, strict=False)
+    return ScoreResult(run.output, run)
+
+
+def predict(
+    images: str | Path | Iterable[str | Path],
+    model: str | Path | Engine,
+    *,
+    store: str | Path | None = None,
+    **options: Any,
+) -> list[Prediction]:
+    """The prediction of each image, in order: `.label`, `.confidence`, `.status` …
+
+    `options` are fields of EngineSettings. With an Engine as `model` nothing is loaded again.
+    """
+    if isinstance(images, str | Path):
+        images = [images]
+    if not isinstance(model, Engine):
+        settings = _with_options(EngineSettings(batch_size=1, workers=1), options)
+        model = open_engine(str(model), _store(store), settings)
+    return list(predicting.predict(images, model))
+
+
+def _store(store: str | Path | None) -> str:
+    return str(store or default_store())
+
+
+def _with_options(settings: Settings, options: dict[str, Any]) -> Settings:
+    """The settings with some fields changed. Raises SettingsError."""
+    try:
+        return type(settings).model_validate(settings.model_dump() | options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SettingsError(f"{name} {first['input']}: {first['msg'].lower()}") from error
