@@ -74,12 +74,12 @@ class TrainedModel:
 
         from visionflows.training.comparison.disagreements import dataset_folder
         from visionflows.training.evidence.evaluate import load_trained_learner
-        from visionflows.training.imported_images import images_of
+        from visionflows.training.imported_images import images_folder
 
         storage = open_storage(self.location)
         table = pd.read_csv(io.BytesIO(storage.read("files.csv")), dtype={"label": str})
         folder = dataset_folder(self.location, self.store)
-        folder = images_of(folder, self.info.dataset.fingerprint, self.store)
+        folder = images_folder(folder, self.info.dataset.fingerprint, self.store)
         record = {"settings": self.settings.model_dump()}
         return load_trained_learner(table.assign(status="ok"), folder, storage, record)
 
