@@ -78,8 +78,8 @@ class TrainedModel:
 
         storage = open_storage(self.location)
         table = pd.read_csv(io.BytesIO(storage.read("files.csv")), dtype={"label": str})
-        folder = dataset_folder(self.location, self.store)
-        folder = images_folder(folder, self.info.dataset.fingerprint, self.store)
+        dataset = dataset_folder(self.location, self.store)
+        folder = images_folder(dataset, self.info.dataset.fingerprint, self.store)
         record = {"settings": self.settings.model_dump()}
         return load_trained_learner(table.assign(status="ok"), folder, storage, record)
 
@@ -108,7 +108,7 @@ class ScoreResult:
 
         data = open_storage(self.output).read("predictions.csv")
         rows = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
-        numbers = [column for column in rows if _NUMBERS.fullmatch(column)]
+        numbers = [column for column in map(str, rows) if _NUMBERS.fullmatch(column)]
         return rows.assign(**{column: pd.to_numeric(rows[column]) for column in numbers})
 
 
