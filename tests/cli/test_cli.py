@@ -38,7 +38,7 @@ def commands(group=None, before: tuple[str, ...] = ()):
             yield (*before, name), command
 
 
-def test_every_command_shows_an_example_that_calls_it_and_describes_every_option():
+def test_every_command_has_an_example_and_describes_its_options():
     found = dict(commands())
     assert {("demo",), ("train",), ("score",), ("predict",), ("models", "list")} <= set(found)
     for words, command in found.items():
@@ -51,10 +51,10 @@ def test_every_command_shows_an_example_that_calls_it_and_describes_every_option
                 assert getattr(parameter, "help", None), (words, parameter.name)
 
 
-def test_help_answers_without_the_heavy_libraries():
-    told = run("--help")
-    assert told.returncode == 0
-    assert "predict" in told.stdout
+def test_help_does_not_import_heavy_libraries():
+    result = run("--help")
+    assert result.returncode == 0
+    assert "predict" in result.stdout
     code = (
         "import sys, visionflows.cli.main, visionflows.storage;"
         "print([name for name in ('torch', 'fastai', 'prefect', 'boto3', 'pandas', 'numpy')"
@@ -68,17 +68,17 @@ def test_help_answers_without_the_heavy_libraries():
     "name,settings",
     [("train", TrainSettings), ("retrain", TrainSettings), ("score", ScoreSettings)],
 )
-def test_every_setting_is_an_option_and_its_help_says_what_the_setting_says(name, settings):
-    told = " ".join(run(name, "--help").stdout.split())
+def test_every_setting_is_an_option_with_its_description(name, settings):
+    result = " ".join(run(name, "--help").stdout.split())
     options = {option.name: option for option in dict(commands())[(name,)].params}
     for name, field in settings.model_fields.items():
-        assert f"{options[name].opts[0]} " in told
-        assert field.description.replace("`", "") in told
+        assert f"{options[name].opts[0]} " in result
+        assert field.description.replace("`", "") in result
         if field.default is not None and not isinstance(field.default, bool):
-            assert f"[default: {field.default}]" in told
+            assert f"[default: {field.default}]" in result
 
 
-def test_an_option_that_is_not_given_leaves_the_setting_its_default():
+def test_an_omitted_option_keeps_the_default_setting():
     given = {"lr": "find", "epochs": None, "augment": False, "name": "pets"}
     assert make_settings(TrainSettings, given) == TrainSettings(lr="find", augment=False)
 
@@ -111,7 +111,7 @@ def test_an_error_is_one_line_with_its_exit_status(
     assert line in ours[0]
 
 
-def test_wrong_use_ends_with_2_and_an_error_of_ours_stands_alone_on_a_terminal(tmp_path):
+def test_wrong_use_exits_with_2_and_an_error_prints_one_line(tmp_path):
     wrong = run("train", "--name", "x", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "Missing argument" in wrong.stderr
@@ -129,7 +129,7 @@ def test_the_version_is_printed():
     assert run("--version").stdout == f"visionflows {version('visionflows')}\n"
 
 
-def test_score_predict_and_models_print_what_they_did(trained, tmp_path):
+def test_output_of_score_predict_and_models(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=3)
     (folder / "empty.jpg").write_bytes(b"")
     store = ("--store", trained.store)
@@ -158,7 +158,7 @@ def test_score_predict_and_models_print_what_they_did(trained, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train", "retrain"])
-def test_corrections_that_are_not_there_end_a_training_before_it_begins(command, tmp_path):
+def test_missing_corrections_fail_before_training(command, tmp_path):
     write_shapes(tmp_path / "in", each=4)
     words = (command, tmp_path / "in", "--name", "shapes", "--arch", "resnet18")
     done = run(*words, "--corrections", tmp_path / "no.csv", "--store", tmp_path / "store")

@@ -53,12 +53,12 @@ def by_bash(*words: str, **env: str) -> list[str]:
         printf '%s\\n' "${COMPREPLY[@]}"
     """
     shell = ("bash", "--norc", "-c", script, str(PROGRAM), "visionflows", *words)
-    told = asked({"SHELL": "/bin/bash", **env}, *shell)
-    assert told.stderr == ""
-    return told.stdout.split()
+    result = asked({"SHELL": "/bin/bash", **env}, *shell)
+    assert result.stderr == ""
+    return result.stdout.split()
 
 
-def test_bash_completes_names_and_what_follows_an_at(store):
+def test_bash_completes_names_aliases_and_versions(store):
     at = ("--store", str(store))
     assert completed("models", "show", *at, "pet") == ["petals", "pets"]
     assert completed("models", "promote", *at, "pets", "@", "pro") == ["production"]
@@ -67,7 +67,7 @@ def test_bash_completes_names_and_what_follows_an_at(store):
     assert completed("models", "history", *at, "") == ["cars", "petals", "pets"]
 
 
-def test_bash_completes_the_option_of_a_scoring(store):
+def test_bash_completes_options_of_score_predict_and_retrain(store):
     env = {"VISIONFLOWS_STORE": str(store)}
     assert completed("score", "inbox", "--model", "ca", **env) == ["cars"]
     assert completed("predict", "x.jpg", "--model", "=", "pets", "@", "l", **env) == ["latest"]
@@ -75,7 +75,7 @@ def test_bash_completes_the_option_of_a_scoring(store):
 
 
 @pytest.mark.parametrize("before", [["--store", "s", ":", "//x"], ["--store", "=", "gopher", ":"]])
-def test_a_store_that_cannot_be_read_gives_no_candidate_and_no_word(before, tmp_path):
+def test_an_unreadable_store_gives_no_candidates(before, tmp_path):
     env = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x"}
     assert by_bash("models", "show", *before, "pe", **env) == []
     assert by_bash("models", "show", "--store", "nowhere", "pets", "@", "x") == []
@@ -86,12 +86,12 @@ def test_a_store_that_cannot_be_read_gives_no_candidate_and_no_word(before, tmp_
     assert by_bash("models", "show", "--store", str(tmp_path), "pets", "@") == []
 
 
-def test_a_bash_that_was_told_not_to_cut_at_an_at_gets_whole_names(store):
+def test_bash_without_at_in_its_word_breaks_gets_full_names(store):
     words = ("models", "show", "--store", "=", str(store))
     assert completed(*words, "pets@pro") == ["pets@production"]
 
 
-def test_a_store_that_does_not_answer_is_not_waited_for():
+def test_completion_times_out():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         env = {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{silent.getsockname()[1]}",
@@ -106,7 +106,7 @@ def by_words(env: dict[str, str]) -> list[str]:
     return asked(env, str(PROGRAM)).stdout.split()
 
 
-def test_zsh_and_fish_are_answered_with_whole_names(store):
+def test_zsh_and_fish_get_full_names(store):
     words = f"visionflows models show --store {store} pets@pro"
     zsh = {"_VISIONFLOWS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": words}
     assert '"pets@production"' in "".join(eventually(by_words, zsh))

@@ -28,7 +28,7 @@ def outputs(trained, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(monkeypatch, capsys):
+def run_command(monkeypatch, capsys):
     def run(*words: object, status: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["visionflows", "history", *map(str, words)])
         assert program.status_of(cli.app) == status
@@ -38,8 +38,8 @@ def told(monkeypatch, capsys):
     return run
 
 
-def test_all_nights_are_a_table_and_a_page(told, outputs, tmp_path):
-    lines = told(outputs / "a").splitlines()
+def test_history_prints_a_table_and_writes_a_page(run_command, outputs, tmp_path):
+    lines = run_command(outputs / "a").splitlines()
     columns = (
         "run (UTC)",
         "model",
@@ -55,11 +55,11 @@ def test_all_nights_are_a_table_and_a_page(told, outputs, tmp_path):
     assert all(" 24 " in row and "0 %" in row and "circle" in row for row in rows)
     assert lines[-1] == f"page  {outputs}/a/history.html"
     assert "2 nights, none warned" in (outputs / "a/history.html").read_text()
-    run_records = json.loads(told(outputs / "a", "--json"))
+    run_records = json.loads(run_command(outputs / "a", "--json"))
     assert [run_record["tally"]["statuses"] for run_record in run_records] == [{"ok": 24}] * 2
-    assert len(json.loads(told(outputs, "--json"))) == 3
+    assert len(json.loads(run_command(outputs, "--json"))) == 3
     assert not (outputs / "history.html").exists()
-    assert "3 nights" not in told(outputs)
+    assert "3 nights" not in run_command(outputs)
     assert "3 nights, none warned" in (outputs / "history.html").read_text()
     line = f"{tmp_path}/in-a: no run is recorded there; the next scoring run records one\n"
-    assert told(tmp_path / "in-a", status=1) == f"visionflows: {line}"
+    assert run_command(tmp_path / "in-a", status=1) == f"visionflows: {line}"

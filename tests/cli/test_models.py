@@ -15,7 +15,7 @@ from visionflows.storage import open_storage
 
 
 @pytest.fixture
-def told(monkeypatch, capsys, tmp_path):
+def run_command(monkeypatch, capsys, tmp_path):
     """What a command prints, run in this process in the test's folder; its exit status is 0."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -50,14 +50,14 @@ def store(trained, tmp_path) -> Path:
 OLD, NEW = "shapes@20260101T000000000Z-old", "shapes@20260102T030405678Z-new"
 
 
-def test_the_list_is_a_table_newest_first(told, store, where):
-    lines = told("models", "list", "--store", where(store)).splitlines()
+def test_the_list_is_a_table_newest_first(run_command, store, where):
+    lines = run_command("models", "list", "--store", where(store)).splitlines()
     assert lines[0].split("  ")[0] == "version"
     assert [line.split()[0] for line in lines[2:]] == [NEW, OLD]
     for words in ("latest", "resnet18", "2026-01-02 03:04", "72", "shapes"):
         assert words in lines[2]
     assert "latest" not in lines[3]
-    rows = json.loads(told("models", "list", "--json", "--store", where(store)))
+    rows = json.loads(run_command("models", "list", "--json", "--store", where(store)))
     assert [f"{row['name']}@{row['version']}" for row in rows] == [NEW, OLD]
     assert rows[0]["aliases"] == ["latest"]
     assert rows[0]["trained"] == "2026-01-02T03:04:05.678+00:00"
@@ -66,54 +66,56 @@ def test_the_list_is_a_table_newest_first(told, store, where):
     assert rows[1]["lineage"] == {"parent": "", "flow_run": ""}
 
 
-def test_a_version_that_was_measured_by_nobody_is_listed_too(told, store):
+def test_a_version_without_metrics_is_listed(run_command, store):
     changed(store, "20260102T030405678Z-new", metrics={})
-    assert " – " in told("models", "list", "--store", store).splitlines()[2]
-    row, _ = json.loads(told("models", "list", "--json", "--store", store))
+    assert " – " in run_command("models", "list", "--store", store).splitlines()[2]
+    row, _ = json.loads(run_command("models", "list", "--json", "--store", store))
     assert row["error_rate"] is None
 
 
-def test_an_empty_store_says_so(told):
-    assert told("models", "list", "--store", "nowhere").startswith("no models in nowhere yet;")
-    assert json.loads(told("models", "list", "--json", "--store", "nowhere")) == []
+def test_an_empty_store_says_so(run_command):
+    assert run_command("models", "list", "--store", "nowhere").startswith(
+        "no models in nowhere yet;"
+    )
+    assert json.loads(run_command("models", "list", "--json", "--store", "nowhere")) == []
 
 
-def test_a_model_is_a_page_for_people_and_its_model_json_for_machines(told, trained, store, where):
-    page = told("models", "show", NEW, "--store", where(store))
+def test_show_prints_a_page_or_model_json(run_command, trained, store, where):
+    page = run_command("models", "show", NEW, "--store", where(store))
     for words in ("Metrics", "Data", "Lineage", "Settings", "Evidence", "Classes", "Files"):
         assert f"\n{words}\n" in page
     assert page.startswith(f"{NEW}  (latest)\n")
     for words in (OLD, "5c1a", str(trained.dataset), "54 training", "stripes", "report.html"):
         assert words in page
     assert f"{trained.metrics['error_rate']:.4f}" in page
-    said = told("models", "show", NEW, "--json", "--store", where(store))
-    assert json.loads(said) == json.loads(
+    output = run_command("models", "show", NEW, "--json", "--store", where(store))
+    assert json.loads(output) == json.loads(
         (store / "models" / NEW.replace("@", "/") / "model.json").read_text()
     )
 
 
-def test_a_roll_back_is_a_promotion_and_all_are_kept(told, store, where):
+def test_a_rollback_is_a_promotion_in_the_history(run_command, store, where):
     at = ("--store", where(store))
-    assert "no promotion yet" in told("models", "history", "shapes", *at)
-    assert "production was" not in told("models", "promote", OLD, *at)
-    assert f"production was {OLD};" in told("models", "promote", NEW, *at)
-    kept = json.loads(told("models", "promote", OLD, "--json", *at))
+    assert "no promotion yet" in run_command("models", "history", "shapes", *at)
+    assert "production was" not in run_command("models", "promote", OLD, *at)
+    assert f"production was {OLD};" in run_command("models", "promote", NEW, *at)
+    kept = json.loads(run_command("models", "promote", OLD, "--json", *at))
     assert (kept["version"], kept["before"]) == (OLD.split("@")[1], NEW.split("@")[1])
-    lines = told("models", "history", "shapes", *at).splitlines()
+    lines = run_command("models", "history", "shapes", *at).splitlines()
     assert [line.split()[3] for line in lines[2:]] == [one.split("@")[1] for one in (OLD, NEW, OLD)]
     assert all(getpass.getuser() in line for line in lines[2:])
-    rows = json.loads(told("models", "history", "shapes@latest", "--json", *at))
+    rows = json.loads(run_command("models", "history", "shapes@latest", "--json", *at))
     assert rows[0] == kept
     assert [row["before"] for row in rows] == [NEW.split("@")[1], OLD.split("@")[1], ""]
-    assert "production" in told("models", "list", *at).splitlines()[3]
-    page = told("models", "show", NEW, *at)
+    assert "production" in run_command("models", "list", *at).splitlines()[3]
+    page = run_command("models", "show", NEW, *at)
     assert page[page.index("Promotions") :].count("production") == 1
-    assert "dogs: no such model" in told("models", "history", "dogs", *at, status=1)
+    assert "dogs: no such model" in run_command("models", "history", "dogs", *at, status=1)
 
 
-def test_two_versions_are_compared_on_a_page_and_in_a_table(told, store, where, tmp_path):
+def test_compare_prints_a_table_and_writes_a_page(run_command, store, where, tmp_path):
     at = ("--store", where(store))
-    shown = told("models", "compare", "shapes", OLD, *at)
+    shown = run_command("models", "compare", "shapes", OLD, *at)
     assert "A is better than B on the same 18 images" in shown
     assert "exact McNemar test" in shown
     assert shown.endswith("\npage  compare.html\n")
@@ -121,25 +123,29 @@ def test_two_versions_are_compared_on_a_page_and_in_a_table(told, store, where, 
     assert NEW in page
     assert "data:image/jpeg" in page
     (tmp_path / "compare.html").unlink()
-    found = json.loads(told("models", "compare", NEW, OLD, "--json", *at))
+    found = json.loads(run_command("models", "compare", NEW, OLD, "--json", *at))
     assert (found["a"], found["b"], found["images"], found["better"]) == (NEW, OLD, 18, "a")
     assert not (tmp_path / "compare.html").exists()
-    told("models", "compare", NEW, OLD, "--json", "--output", where(tmp_path / "x/p.html"), *at)
+    run_command(
+        "models", "compare", NEW, OLD, "--json", "--output", where(tmp_path / "x/p.html"), *at
+    )
     assert (tmp_path / "x/p.html").read_text() == page
 
 
-def test_a_page_that_cannot_be_written_is_told_before_the_work(told, store, tmp_path):
+def test_an_unwritable_page_fails_before_the_comparison(run_command, store, tmp_path):
     (tmp_path / "a-file").write_bytes(b"")
     words = ("models", "compare", NEW, "no-such-model", "--output", "a-file/x.html")
-    assert "a-file" in told(*words, "--store", store, status=1)
+    assert "a-file" in run_command(*words, "--store", store, status=1)
 
 
-def test_images_that_are_gone_are_one_line_that_says_what_to_do(told, trained, store, tmp_path):
+def test_missing_images_are_one_line_with_a_fix(run_command, trained, store, tmp_path):
     moved = shutil.copytree(trained.dataset, tmp_path / "moved")
     gone = {"name": "shapes", "source": str(tmp_path / "was-here")}
     changed(store, "20260102T030405678Z-new", dataset=gone)
-    line = told("models", "compare", NEW, OLD, "--store", store, status=1)
+    line = run_command("models", "compare", NEW, OLD, "--store", store, status=1)
     assert line.startswith(f"visionflows: {tmp_path}/was-here: the images of shapes are not there")
     assert line.endswith("with --data\n")
     assert line.count("\n") == 1
-    assert "18 images" in told("models", "compare", NEW, OLD, "--data", moved, "--store", store)
+    assert "18 images" in run_command(
+        "models", "compare", NEW, OLD, "--data", moved, "--store", store
+    )

@@ -17,7 +17,7 @@ ROWS = [["pets@20261123T081500123Z-1a2b3c4d", "latest, production", "0.0123", LO
 TABLE = Rows(("version", "aliases", "error rate", "dataset"), ROWS, numbers=("error rate",))
 
 
-def test_in_a_log_a_row_is_one_line_and_nothing_is_cut(capsys):
+def test_a_row_in_a_log_is_one_untruncated_line(capsys):
     print_parts(TABLE, facts("Data", [("source", LONG * 3), ("nothing", "")]))
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if "pets@" in line]
@@ -30,40 +30,40 @@ def test_in_a_log_a_row_is_one_line_and_nothing_is_cut(capsys):
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
-def test_on_a_narrow_terminal_a_row_is_a_list_and_nothing_is_cut(width):
-    told = io.StringIO()
-    Console(file=told, width=width, force_terminal=True, no_color=True).print(TABLE)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", told.getvalue()).splitlines()
+def test_a_row_on_a_narrow_terminal_is_an_untruncated_list(width):
+    output = io.StringIO()
+    Console(file=output, width=width, force_terminal=True, no_color=True).print(TABLE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue()).splitlines()
     assert max(map(len, lines)) <= width
     assert ROWS[0][0] in lines[1]
     assert all(cell in "".join(line.strip() for line in lines) for cell in ROWS[0])
-    assert "…" not in told.getvalue()
+    assert "…" not in output.getvalue()
 
 
-def test_what_a_name_orders_a_terminal_is_not_done(capsys):
+def test_control_characters_in_names_have_no_effect(capsys):
     name = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] :smile:\nnext"
     print_parts(Rows(("class",), [[name]]), facts(name, [("source", name)]))
-    told = capsys.readouterr().out
-    assert "\x1b" not in told
-    assert "\x07" not in told
-    assert told.count("[bold]x[/bold] :smile:") == 3
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert "\x07" not in output
+    assert output.count("[bold]x[/bold] :smile:") == 3
     assert clean("caf\u00e9 \u732b") == "caf\u00e9 \u732b"
 
 
-def test_json_is_json_whatever_was_measured(capsys):
+def test_nan_and_infinity_become_null_in_json(capsys):
     print_json([{"error_rate": float("nan"), "rows": (1, float("inf")), "name": "\u732b"}])
-    told = capsys.readouterr().out
-    strict = json.loads(told, parse_constant=lambda text: pytest.fail(text))
+    output = capsys.readouterr().out
+    strict = json.loads(output, parse_constant=lambda text: pytest.fail(text))
     assert strict == [{"error_rate": None, "rows": [1, None], "name": "\u732b"}]
-    assert "\u732b" in told
+    assert "\u732b" in output
 
 
-def test_a_terminal_that_knows_no_dash_gets_a_question_mark():
+def test_characters_missing_in_the_encoding_become_question_marks():
     code = "from visionflows.cli import terminal as t; t.print_parts('a – b'); t.print_json('–')"
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         check=True,
     )
-    assert told.stdout == b'a ? b\n"?"\n'
+    assert output.stdout == b'a ? b\n"?"\n'

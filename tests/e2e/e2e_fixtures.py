@@ -40,12 +40,12 @@ def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
     text = DEPLOYMENTS.read_text(encoding="utf-8")
     mine.write_text(text.replace("model.pets.production", "model.shapes.production"))
     with (
-        webhook() as (url, told),
+        webhook() as (url, webhook_calls),
         served(
             folder, trained.store, "--deployments", str(mine), VISIONFLOWS_WEBHOOK=url
         ) as running,
     ):
-        running.told = told
+        running.webhook_calls = webhook_calls
         yield running
 
 

@@ -34,7 +34,7 @@ class Served:
     url: str
     folder: Path  # where the worker works: relative places begin here
     api: httpx.Client
-    told: list[dict] = dataclasses.field(default_factory=list)  # what its webhook was sent
+    webhook_calls: list[dict] = dataclasses.field(default_factory=list)  # what its webhook was sent
 
     def deployment(self, name: str) -> dict:
         return self._json("GET", f"/deployments/name/{name}/{name}")
@@ -99,7 +99,7 @@ class Served:
         return found
 
     def stop(self) -> str:
-        """Ctrl-C, and what was said until then."""
+        """Send Ctrl-C; the log of `up` is returned."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(timeout=120)
         return (self.folder / "up.log").read_text()

@@ -36,7 +36,7 @@ class Command:
             os.chdir(cwd)
             program = [sys.executable, "-m", "visionflows.cli", *map(str, words)]
             os.execve(sys.executable, program, env)
-        self.said, self.family, self._status = b"", {self.pid}, None
+        self.output, self.family, self._status = b"", {self.pid}, None
 
     def when(self, true: Callable[[], object]) -> None:
         """Wait until something is so, while the command runs."""
@@ -71,11 +71,11 @@ class Command:
 
     @property
     def text(self) -> str:
-        return self.said.decode(errors="replace").replace("\r", "")
+        return self.output.decode(errors="replace").replace("\r", "")
 
     @property
     def lines(self) -> list[str]:
-        """What was said in lines of ours, the last of which tells how it ended."""
+        """The lines of visionflows itself; the last one says how it ended."""
         return [
             line[line.index("visionflows: ") :]
             for line in self.text.split("\n")
@@ -107,7 +107,7 @@ class Command:
         with contextlib.suppress(OSError):  # the terminal has nobody at its other end
             if select.select([self.terminal], [], [], seconds)[0]:
                 data = os.read(self.terminal, 65536)
-                self.said += data
+                self.output += data
                 return bool(data)
         return False
 

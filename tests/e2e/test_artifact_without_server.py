@@ -10,7 +10,7 @@ from visionflows.orchestration import artifacts
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_server_that_is_away_costs_a_run_its_artifact_and_a_line(monkeypatch, caplog):
+def test_an_unavailable_server_costs_an_artifact_and_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("visionflows"), "propagate", True)
 
     @flow

@@ -40,7 +40,7 @@ def block(named, s3):
     ).save("lab", overwrite=True)
 
 
-def test_a_flow_runs_by_a_block_and_its_secret_is_nowhere(block, trained, s3, tmp_path, caplog):
+def test_a_flow_uses_a_block_and_stores_no_secret(block, trained, s3, tmp_path, caplog):
     where = s3.uri
     folder = write_shapes(tmp_path / "in", each=2)
     with caplog.at_level(logging.DEBUG):
@@ -51,20 +51,22 @@ def test_a_flow_runs_by_a_block_and_its_secret_is_nowhere(block, trained, s3, tm
         assert SECRET.encode() not in file.read_bytes(), file
     with get_client(sync_client=True) as client:
         for what in ("flow_runs", "task_runs", "logs", "artifacts", "events", "block_documents"):
-            told = client.request("POST", f"/{what}/filter", json={})
-            assert told.status_code == 200
-            assert SECRET not in told.text, what
+            answer = client.request("POST", f"/{what}/filter", json={})
+            assert answer.status_code == 200
+            assert SECRET not in answer.text, what
 
 
-def test_a_block_that_is_not_there_is_told_in_a_line(named, monkeypatch):
+def test_a_missing_block_is_one_line(named, monkeypatch):
     pytest.importorskip("prefect_aws", reason="prefect-aws is not installed")
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "nowhere")
-    with pytest.raises(SettingsError, match="no block aws-credentials/nowhere on the Pre") as told:
+    with pytest.raises(
+        SettingsError, match="no block aws-credentials/nowhere on the Pre"
+    ) as caught:
         list(open_storage("s3://lab").walk())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_without_the_package_a_line_says_what_to_install(named, monkeypatch):
+def test_without_prefect_aws_a_line_says_what_to_install(named, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "never-read")
     monkeypatch.setitem(sys.modules, "prefect_aws", None)
     with pytest.raises(SettingsError, match=r"pip install 'visionflows\[aws\]'"):
@@ -78,7 +80,7 @@ def models_listed(store: str, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
 
 
-def test_a_command_that_runs_no_flow_knows_blocks_too(named, s3, tmp_path, monkeypatch):
+def test_a_command_without_a_flow_loads_blocks(named, s3, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_S3_BLOCK", "nowhere")
     done = models_listed(s3.uri(tmp_path))
     if importlib.util.find_spec("prefect_aws"):
@@ -89,7 +91,7 @@ def test_a_command_that_runs_no_flow_knows_blocks_too(named, s3, tmp_path, monke
     assert f"visionflows: VISIONFLOWS_S3_BLOCK=nowhere: {line}" in done.stderr
 
 
-def test_models_are_listed_by_a_block(block, trained, s3):
+def test_models_list_uses_a_block(block, trained, s3):
     done = models_listed(s3.uri(trained.store))
     assert (done.returncode, done.stderr) == (0, "")
     assert "shapes@" in done.stdout

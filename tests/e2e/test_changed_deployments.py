@@ -32,9 +32,9 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
         assert [server.run(run)["state"]["name"] for run in missed[:2]] == ["Missed", "Missed"]
         server.wait(missed[2], "Completed")
         server.wait(other, "Completed")
-        said = server.stop()
-        assert "is unchanged; changes made in the UI stay" in said
-        assert "2 missed run(s) skipped" in said
+        output = server.stop()
+        assert "is unchanged; changes made in the UI stay" in output
+        assert "2 missed run(s) skipped" in output
     mine.write_text(mine.read_text().replace('"0 2 * * *"', '"0 3 * * *"'))
     elsewhere = tmp_path / "elsewhere"
     state = ("--state", str(tmp_path / "state"))

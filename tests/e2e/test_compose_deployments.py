@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
-def test_its_deployments_are_applied_wherever_the_container_starts(prefect_server, tmp_path):
+def test_compose_applies_the_deployments(prefect_server, tmp_path):
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 
@@ -24,8 +24,8 @@ def test_its_deployments_are_applied_wherever_the_container_starts(prefect_serve
         "VISIONFLOWS_STORE": "s3://visionflows/store",
     }
     for _ in range(2):  # it runs at every `up`
-        told = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-        assert told.returncode == 0, told.stdout + told.stderr
+        result = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
     with get_client(sync_client=True) as client:
         assert {"train", "score", "retrain", "notify"} <= {
             one.name for one in client.read_deployments()

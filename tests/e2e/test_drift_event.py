@@ -14,7 +14,7 @@ from visionflows.scoring.settings import ScoreSettings
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def test_a_night_that_warns_ends_well_and_is_heard_of(trained, tmp_path):
+def test_a_drifted_run_completes_and_sends_its_event(trained, tmp_path):
     settings, folder = ScoreSettings(only_new=True), tmp_path / "in"
     where = (str(folder), "shapes", str(tmp_path / "out"), str(trained.store))
     folder.mkdir()
@@ -24,8 +24,8 @@ def test_a_night_that_warns_ends_well_and_is_heard_of(trained, tmp_path):
         score_folder(where[0], where[1], where[2], where[3], settings)
     for seed in range(100):
         (folder / f"broken-{seed}.jpg").write_bytes(b"no picture")
-    told = settings.model_copy(update={"max_error_rate": 1.0})
-    state = score(*where, told, return_state=True)
+    lenient = settings.model_copy(update={"max_error_rate": 1.0})
+    state = score(*where, lenient, return_state=True)
     assert state.is_completed()
     warned = [found for found in state.result()["drift"]["findings"] if found["warns"]]
     assert warned[0]["said"] == "failures: 100.0 % of the files; in the 5 nights before: 0.0 %"
@@ -39,7 +39,7 @@ def test_a_night_that_warns_ends_well_and_is_heard_of(trained, tmp_path):
     assert event["payload"]["quantities"][0] == "failures"
     assert event["payload"]["warnings"][0] == warned[0]["said"]
     assert event["payload"]["output"] == str(tmp_path / "out")
-    again = score(*where, told, return_state=True)  # nothing is new
+    again = score(*where, lenient, return_state=True)  # nothing is new
     assert again.result()["drift"] == state.result()["drift"]
     with get_client(sync_client=True) as client:
         time.sleep(1)

@@ -34,7 +34,7 @@ def theirs() -> str:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
+def test_our_runs_send_heartbeats_in_time_and_only_they_are_covered():
     rule = EventTrigger.model_validate(zombie_rule().trigger.model_dump(mode="json"))
     before = get_current_settings().flows.heartbeat_frequency
     for run, every, tags in outer():
@@ -51,6 +51,6 @@ def test_only_runs_of_ours_are_called_dead_and_each_beats_in_time():
 
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("wished, kept", [(None, None), (30, 30), (600, 30)])
-def test_no_run_of_ours_beats_too_seldom_and_none_that_shall_not(wished, kept):
+def test_the_heartbeat_is_frequent_enough_and_stays_disabled(wished, kept):
     with temporary_settings({"flows.heartbeat_frequency": wished}):
         assert {every for _, every, _ in outer()} == {kept}

@@ -11,7 +11,7 @@ from visionflows.serve.interrupted_runs import cancel_missed
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_missed_runs_of_others_are_theirs():
+def test_missed_runs_of_other_deployments_are_kept():
     env = {"PREFECT_API_URL": PREFECT_API_URL.value()}
     with api_client(env, timeout=30) as server:
         ours, theirs = (missed(server, tags) for tags in (["visionflows", "score"], ["nightly"]))

@@ -72,7 +72,7 @@ def running(folder: Path) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", STATUS)
-def test_a_signal_ends_all_with_its_status(tmp_path, way, number):
+def test_a_signal_ends_all_processes_with_its_status(tmp_path, way, number):
     with running(tmp_path) as (process, family):
         assert len(family) == 3
         for _ in range(3 if way == "three" else 1):
@@ -113,7 +113,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("killed", ["the one that waits", "the one that works", "both", "worker"])
-def test_of_what_is_killed_nothing_stays(tmp_path, killed):
+def test_a_killed_process_leaves_none_behind(tmp_path, killed):
     with running(tmp_path) as (process, family):
         works = inner(process.pid)
         (worker,) = (pid for pid in family if pid != works and descendants(pid))

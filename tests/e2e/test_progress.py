@@ -1,4 +1,4 @@
-"""How far a run is, as its server is told."""
+"""Progress of a flow run, as its server gets it."""
 
 import contextlib
 import logging
@@ -13,12 +13,12 @@ from server_away import server_away
 from visionflows.orchestration import progress
 
 
-def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, monkeypatch):
+def test_progress_is_sent_at_most_once_per_percent(prefect_server, monkeypatch):
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
-    update, told = prefect.artifacts.update_progress_artifact, []
+    update, updates = prefect.artifacts.update_progress_artifact, []
 
     def counted(artifact, progress):
-        told.append(progress)
+        updates.append(progress)
         update(artifact, progress=progress)
 
     monkeypatch.setattr(prefect.artifacts, "update_progress_artifact", counted)
@@ -31,8 +31,8 @@ def test_a_server_is_told_of_each_hundredth_whatever_there_is(prefect_server, mo
                 bar.advance(1)
 
     many_steps()
-    assert len(told) <= 101
-    assert told[-1] == 100.0
+    assert len(updates) <= 101
+    assert updates[-1] == 100.0
     with get_client(sync_client=True) as client:
         assert any(one.data == 100.0 for one in client.read_artifacts())
 
@@ -48,9 +48,7 @@ def away(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("from_the_start", [False, True])
-def test_a_server_that_is_away_is_left_alone_and_told_again_later(
-    prefect_server, away, from_the_start
-):
+def test_progress_pauses_while_the_server_is_unavailable(prefect_server, away, from_the_start):
     what = f"scoring {from_the_start}"
 
     @flow

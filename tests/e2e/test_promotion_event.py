@@ -10,7 +10,7 @@ from visionflows.orchestration import events
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_promotion_names_the_store_as_any_process_understands_it(trained, tmp_path, monkeypatch):
+def test_the_event_names_the_store_by_its_absolute_path(trained, tmp_path, monkeypatch):
     shutil.copytree(trained.store, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     alias = f"try-{uuid.uuid4().hex[:8]}"

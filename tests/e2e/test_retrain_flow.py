@@ -36,11 +36,11 @@ def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
     _check_lineage(first["model"], second["model"], store)
     assert (second["candidate"], second["production"]) == (second["model"], first["model"])
     assert "no evidence that it is better" in second["why"]
-    told = summary(state.state_details.flow_run_id)
-    assert f"{second['model']}: not promoted" in told
-    assert "no evidence that it is better" in told.replace("\\", "")
-    assert f"Production stays `{first['model']}`" in told
-    assert f"`visionflows models compare {second['model']} {first['model']}`" in told
+    note = summary(state.state_details.flow_run_id)
+    assert f"{second['model']}: not promoted" in note
+    assert "no evidence that it is better" in note.replace("\\", "")
+    assert f"Production stays `{first['model']}`" in note
+    assert f"`visionflows models compare {second['model']} {first['model']}`" in note
 
 
 def _check_lineage(first: str, second: str, store: str) -> None:
@@ -58,5 +58,5 @@ def summary(run_id) -> str:
     with get_client(sync_client=True) as client:
         asked = {"artifacts": chosen.model_dump(mode="json")}
         found = client.request("POST", "/artifacts/filter", json=asked).json()
-    (told,) = [one["data"] for one in found if one["key"] == "retrain-summary"]
-    return told
+    (note,) = [one["data"] for one in found if one["key"] == "retrain-summary"]
+    return note

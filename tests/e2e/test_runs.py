@@ -48,6 +48,7 @@ def test_a_run_through_the_api_leaves_its_csv_and_its_artifacts(server):
     summary = left["markdown"][0]
     assert "6 files found = 6 ok + 0 failed" in summary
     assert "scores/api/predictions.csv" in summary
+    assert f"report.html: `{server.folder}/scores/api/report.html`" in summary
     assert "### Timings" in summary
 
 
@@ -225,9 +226,11 @@ def hears_of(server, run: str) -> None:
     def events() -> list[str]:
         return [event["payload"]["run_id"] for event in server.events("visionflows.run.failed")]
 
-    wait_until(lambda: run in events() and run in [words["run_id"] for words in server.told])
+    wait_until(
+        lambda: run in events() and run in [words["run_id"] for words in server.webhook_calls]
+    )
     assert events().count(run) == 1
-    assert [words["run_id"] for words in server.told].count(run) == 1
+    assert [words["run_id"] for words in server.webhook_calls].count(run) == 1
 
 
 def start_slow(server, output: str) -> tuple[str, set[str]]:

@@ -23,7 +23,7 @@ from visionflows.scoring.settings import ScoreSettings
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, where, tmp_path):
+def test_a_flow_run_writes_the_same_csv_as_the_function_and_a_report(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=7, first_seed=700)
     (folder / "broken, <b>.jpg").write_bytes(b"no picture")
     settings = ScoreSettings(shard_size=5, max_error_rate=0.1)
@@ -52,7 +52,7 @@ def test_a_flow_writes_what_the_plain_function_writes_and_a_report(trained, wher
         assert all(task.state_name == "Completed" for task in runs)
 
 
-def test_a_failed_run_is_one_line_in_the_servers_log(trained, tmp_path):
+def test_a_failed_run_logs_one_line(trained, tmp_path):
     state = score(
         str(tmp_path / "nowhere"),
         "shapes",

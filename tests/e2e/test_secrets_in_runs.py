@@ -27,7 +27,7 @@ def everything() -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_url_with_secrets_is_fetched_whole_and_kept_nowhere(tmp_path, caplog, monkeypatch):
+def test_a_url_with_secrets_is_fetched_and_not_stored(tmp_path, caplog, monkeypatch):
     write_shapes(tmp_path / "shapes", each=8)
     with tarfile.open(tmp_path / "shapes.tgz", "w:gz") as archive:
         archive.add(tmp_path / "shapes", "shapes")
@@ -48,17 +48,17 @@ def test_a_url_with_secrets_is_fetched_whole_and_kept_nowhere(tmp_path, caplog, 
     assert base64.b64decode(credentials.removeprefix("Basic ")) == b"me:pa55word"
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(state.state_details.flow_run_id)
-    told = f"http://127.0.0.1:{server.port}/shapes.tgz?…"
-    assert run.name == f"train shapes from {told}"
-    assert run.parameters["dataset"] == told
+    redacted = f"http://127.0.0.1:{server.port}/shapes.tgz?…"
+    assert run.name == f"train shapes from {redacted}"
+    assert run.parameters["dataset"] == redacted
     for kind, text in {**everything(), "log": caplog.text, "webhook": f"{hook.posted}"}.items():
         assert "pa55word" not in text, kind
         assert "51gn" not in text, kind
-    assert json.loads(hook.posted[0])["text"].startswith(f"train shapes from {told}: Failed: ")
+    assert json.loads(hook.posted[0])["text"].startswith(f"train shapes from {redacted}: Failed: ")
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_an_error_that_names_a_url_is_kept_without_its_secrets(tmp_path):
+def test_an_error_with_a_url_is_stored_redacted(tmp_path):
     label_rule = "csv:https://me:pa55word@host/labels.csv"
     write_shapes(tmp_path / "shapes", each=2)
     state = train(str(tmp_path / "shapes"), "x", label_rule, store=str(tmp_path), return_state=True)

@@ -14,7 +14,7 @@ def flow_runs() -> int:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_one_process_runs_a_flow_and_then_its_plain_steps_to_the_same_bytes(trained, tmp_path):
+def test_a_flow_run_and_a_plain_call_write_the_same_bytes(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     before = flow_runs()
     score(str(folder), "shapes", str(tmp_path / "flow"), str(trained.store))

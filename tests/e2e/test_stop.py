@@ -60,8 +60,8 @@ def test_runs_are_marked_at_the_stop_and_the_next_one_resumes(trained, tmp_path)
             assert {name: parts(tmp_path)[name] for name in done} == done  # none scored again
             done = parts(tmp_path)
         if not all_at_once:
-            said = (tmp_path / "up.log").read_text()
-            assert said.endswith("stopped; 1 run(s) interrupted: run them again\n")
+            output = (tmp_path / "up.log").read_text()
+            assert output.endswith("stopped; 1 run(s) interrupted: run them again\n")
     with served(tmp_path, trained.store) as server:
         for run in runs.values():
             state = server.run(run)["state"]

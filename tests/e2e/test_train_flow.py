@@ -20,7 +20,7 @@ TINY = TrainSettings(
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def test_an_archive_becomes_a_published_model_and_leaves_its_traces(where, tmp_path):
+def test_an_archive_becomes_a_published_model_with_artifacts(where, tmp_path):
     shapes = write_shapes(tmp_path / "shapes", each=12)
     (shapes / "circle/broken.png").write_bytes(b"\x89PNG but no more")
     with tarfile.open(tmp_path / "shapes.tgz", "w:gz") as archive:

@@ -27,10 +27,10 @@ def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_pa
         run = server.start("score", input="inbox", model="shapes", output="scores/a")
         server.wait(run, "Completed")
         family = server.pids("prefect")
-        said = server.stop()
-    assert said.endswith("stopped\n")
-    assert "log in to the UI as admin:" in said
-    assert "no secret" not in said
+        output = server.stop()
+    assert output.endswith("stopped\n")
+    assert "log in to the UI as admin:" in output
+    assert "no secret" not in output
     assert family
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
     assert not (tmp_path / "state/prefect.db").exists()  # PostgreSQL has it all
@@ -39,10 +39,10 @@ def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_pa
 def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
     with served(tmp_path, trained.store) as server:
         port, state = server.url.rpartition(":")[2], tmp_path / "state"
-        said = up(tmp_path, "--port", port, "--state", tmp_path / "other")
-        assert f"127.0.0.1:{port}: a Prefect server is running there already" in said
-        said = up(tmp_path, "--port", "0", "--state", state)
-        assert f"{state}: visionflows is up with this state already" in said
+        output = up(tmp_path, "--port", port, "--state", tmp_path / "other")
+        assert f"127.0.0.1:{port}: a Prefect server is running there already" in output
+        output = up(tmp_path, "--port", "0", "--state", state)
+        assert f"{state}: visionflows is up with this state already" in output
         assert server.process.poll() is None
         before = snapshot(server.api)
         # As by hand on a server of one's own; a third time when it is up again.

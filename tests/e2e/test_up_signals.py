@@ -10,18 +10,18 @@ from pathlib import Path
 from visionflows.serve.child_processes import descendants
 
 
-def test_a_signal_before_it_is_ready_leaves_nothing(tmp_path):
+def test_a_signal_during_the_start_leaves_no_process(tmp_path):
     """Ctrl-C while the server makes its database."""
     process = started(tmp_path)
     family = descendants(process.pid)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    output = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert said.endswith("stopped\n")
+    assert output.endswith("stopped\n")
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
 
-def test_with_nohup_it_outlives_its_terminal(tmp_path):
+def test_nohup_ignores_hangup(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as what is started inherits it
     try:
         process = started(tmp_path)
@@ -30,8 +30,8 @@ def test_with_nohup_it_outlives_its_terminal(tmp_path):
     process.send_signal(signal.SIGHUP)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 143, said  # the first that was heard
+    output = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, output  # the first that was heard
 
 
 def started(folder: Path) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ from visionflows.errors import LockedError, ModelError, TooManyBadError
 from visionflows.storage import open_storage
 
 
-def test_an_empty_folder_ends_well_with_a_header_a_report_and_books_of_nothing(trained, tmp_path):
+def test_an_empty_folder_gives_a_header_and_a_report(trained, tmp_path):
     (tmp_path / "in").mkdir()
     run = score(str(tmp_path / "in"), "shapes", str(tmp_path / "out"), str(trained.store))
     assert run["counts"]["found"] == 0
@@ -21,7 +21,7 @@ def test_an_empty_folder_ends_well_with_a_header_a_report_and_books_of_nothing(t
         assert len(list(csv.reader(file))) == 1
 
 
-def test_too_many_bad_files_fail_the_run_with_its_csv_whole(trained, tmp_path):
+def test_too_many_failed_files_fail_the_run_with_a_complete_csv(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=7)
     for number in range(5):
         (folder / f"{number}.jpg").write_bytes(b"")
@@ -31,7 +31,7 @@ def test_too_many_bad_files_fail_the_run_with_its_csv_whole(trained, tmp_path):
     assert len((tmp_path / "out/predictions.csv").read_bytes().splitlines()) == 27
 
 
-def test_a_model_that_is_not_there_or_was_cut_fails_before_any_work(trained, tmp_path):
+def test_a_missing_or_damaged_model_fails_before_any_work(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     with pytest.raises(ModelError, match=r"cats: no such model in .*; there is shapes"):
         score(str(folder), "cats", str(tmp_path / "out"), str(trained.store))
@@ -44,7 +44,7 @@ def test_a_model_that_is_not_there_or_was_cut_fails_before_any_work(trained, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_finds_another_one_at_work_has_loaded_no_model(trained, tmp_path, caplog):
+def test_a_locked_output_fails_before_loading_the_model(trained, tmp_path, caplog):
     folder = write_shapes(tmp_path / "in", each=1)
     with (
         open_storage(tmp_path / "out").lock(".lock"),

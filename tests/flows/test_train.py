@@ -51,9 +51,9 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_used_fails_in_one_line_before_any_work(tmp_path, wrong, error, line):
+def test_invalid_arguments_fail_before_any_work(tmp_path, wrong, error, line):
     arguments = {"dataset": "digits", "name": "digits", "store": str(tmp_path / "store"), **wrong}
-    with pytest.raises(error, match=line) as told:
+    with pytest.raises(error, match=line) as caught:
         train(**arguments)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "store/datasets").exists()

@@ -24,8 +24,8 @@ def compose() -> dict:
 def test_it_is_what_the_compose_specification_says():
     pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    told = subprocess.run([*command, INFRA / "compose.yaml"], capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout
+    result = subprocess.run([*command, INFRA / "compose.yaml"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 def test_every_service_is_pinned_and_what_it_waits_for_exists_and_says_it_is_healthy():
@@ -61,8 +61,8 @@ def test_the_user_of_the_image_is_served_a_ui():
     where = Path(env["PREFECT_SERVER_UI_STATIC_DIRECTORY"])
     assert f"chmod 0777 {where.parent}\n" in (INFRA / "Dockerfile").read_text().replace(" \\", "")
     with reachable_folder() as home:
-        told = {"server.ui.static_directory": str(home / where.name)}
-        with temporary_settings(told):
+        result = {"server.ui.static_directory": str(home / where.name)}
+        with temporary_settings(result):
             assert "<html" in unprivileged(
                 lambda: TestClient(create_ui_app(ephemeral=False)).get("/").text
             )

@@ -134,7 +134,7 @@ def test_scoring_runs_with_an_account_and_a_secret_of_its_own():
     assert {key: scoring[key] for key in others} == others
 
 
-def test_what_only_tells_waits_for_no_gpu_and_little_memory():
+def test_notify_asks_for_no_gpu_and_little_memory():
     worker = pytest.importorskip(
         "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
     )

@@ -32,23 +32,23 @@ def shown(markdown: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("text", LIVE)
-def test_a_label_is_shown_as_it_is_and_does_nothing(text):
+def test_a_label_has_no_effect_in_markdown(text):
     markdown = "\n".join(artifacts._table("label", "files", {text: 3, "cat": 4}))
-    page, told = shown(markdown)
+    page, rendered = shown(markdown)
     assert set(re.findall(r"<(\w+)", page)) <= {"table", "thead", "tbody", "tr", "th", "td"}
-    assert " ".join(text.split()) in " ".join(told.split())
+    assert " ".join(text.split()) in " ".join(rendered.split())
     assert page.count("<tr>") == 3  # the head and two rows: no cell has opened another
     assert not re.search(r"https?://|www\.\w|\w@\w", markdown)  # no bare link to be made of
 
 
 @pytest.mark.parametrize("text", [*LIVE, "`", "``a`` b", "`<img src=x>`"])
-def test_a_path_is_shown_as_it_is_and_does_nothing(text):
-    page, told = shown(f"- {artifacts._link(text, 'report.html')}")
+def test_a_path_has_no_effect_in_markdown(text):
+    page, rendered = shown(f"- {artifacts._link(text, 'report.html')}")
     assert set(re.findall(r"<(\w+)", page)) <= {"ul", "li", "code"}
-    assert " ".join(text.split()) in " ".join(told.split())
+    assert " ".join(text.split()) in " ".join(rendered.split())
 
 
-def test_a_link_into_the_store_leads_where_it_says(monkeypatch):
+def test_a_file_in_a_served_store_is_linked(monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_STORE", "/data/store")
     monkeypatch.setenv("VISIONFLOWS_STORE_URL", "https://files.example/store")
     page, _ = shown(artifacts._link("/data/store/scores/a (1) <b>&[x]", "report.html"))

@@ -20,10 +20,10 @@ NOBODY_THERE = "http://me:pa55word@127.0.0.1:9/api"
 
 
 def line_of(function) -> str:
-    """What a person is told of the error that this raises."""
-    with pytest.raises(VisionflowsError) as told:
+    """The error that this raises, translated to one line."""
+    with pytest.raises(VisionflowsError) as caught:
         translate_errors(function)()
-    line = str(told.value)
+    line = str(caught.value)
     assert "\n" not in line
     assert "pa55word" not in line
     return line
@@ -43,7 +43,7 @@ def test_a_full_folder_for_temporary_files_is_named(tmp_path, monkeypatch):
         )
 
 
-def test_another_full_disk_is_no_matter_of_temporary_files(tmp_path):
+def test_another_full_disk_does_not_mention_tmpdir(tmp_path):
     def write():
         with open("/dev/full", "wb", buffering=0) as file:
             file.write(b"x")
@@ -51,20 +51,20 @@ def test_another_full_disk_is_no_matter_of_temporary_files(tmp_path):
     assert "TMPDIR" not in line_of(write)
 
 
-def test_a_missing_and_a_closed_file_are_named(tmp_path):
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
     missing = tmp_path / "gone"
     assert line_of(missing.read_bytes).startswith(f"{missing}: no such file or directory; ")
     assert line_of(tmp_path.read_bytes).startswith(f"{tmp_path}: is a directory; ")
 
 
-def test_no_memory_is_told_with_what_needs_less():
+def test_out_of_memory_is_translated():
     import torch
 
     for ask in (lambda: bytearray(1 << 62), lambda: torch.empty(1 << 60)):
         assert line_of(ask) == "not enough memory; use a smaller --batch-size or fewer --workers"
 
 
-def test_too_many_open_files_are_told():
+def test_too_many_open_files_is_translated():
     def open_many():
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -75,11 +75,11 @@ def test_too_many_open_files_are_told():
 def test_a_user_without_a_home_is_told_to_set_one(monkeypatch):
     for name in ("HOME", "VISIONFLOWS_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    told = unprivileged(lambda: line_of(open_cache), user=54321)  # one without an account
-    assert told == "HOME: not set, and this user has none; set it to a writable folder"
+    line = unprivileged(lambda: line_of(open_cache), user=54321)  # one without an account
+    assert line == "HOME: not set, and this user has none; set it to a writable folder"
 
 
-def test_a_server_that_does_not_answer_is_told_in_one_line():
+def test_an_unavailable_server_is_one_line():
     with temporary_settings({PREFECT_API_URL: NOBODY_THERE}):
         for ask in (server.check, lambda: httpx.get(NOBODY_THERE, trust_env=False)):
             line = line_of(ask)
@@ -87,7 +87,7 @@ def test_a_server_that_does_not_answer_is_told_in_one_line():
             assert "unset PREFECT_API_URL" in line
 
 
-def test_a_promotion_that_its_server_does_not_hear_of_stands_and_says_so(trained, tmp_path):
+def test_a_promotion_without_its_server_is_done_and_reported(trained, tmp_path):
     shutil.copytree(trained.store, tmp_path / "store")
     store = open_storage(tmp_path / "store")
     with temporary_settings({PREFECT_API_URL: NOBODY_THERE}):
@@ -96,7 +96,7 @@ def test_a_promotion_that_its_server_does_not_hear_of_stands_and_says_so(trained
     assert store.exists("models/shapes/aliases/staging")
 
 
-def test_what_is_not_known_stays_what_it_is_but_for_its_secrets():
+def test_an_unknown_error_is_kept_with_urls_redacted():
     def wrong():
         raise ZeroDivisionError("of http://me:pa55word@host/x")
 

@@ -15,7 +15,7 @@ from visionflows.serve.settings import DEPLOYMENTS
 @pytest.mark.parametrize(
     "model, scored", [("pets.production", True), ("pets.latest", False), ("cars.production", False)]
 )
-def test_only_the_model_of_the_inbox_has_it_scored_and_out_of_its_own_store(model, scored):
+def test_the_rule_scores_with_the_promoted_model_of_its_name(model, scored):
     (build,) = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["build"]
     rule = build["visionflows.serve.provision.provision"]["rules"][0]
     made = _event_rule(**{**rule, "deployment": uuid.uuid4()})

@@ -38,7 +38,7 @@ def answering() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("before", [{}, {"NO_PROXY": "lan"}, {"no_proxy": "lan, 127.0.0.1"}])
-def test_no_proxy_stands_between_a_machine_and_itself(monkeypatch, answering, before):
+def test_loopback_bypasses_proxies(monkeypatch, answering, before):
     with socket.create_server(("127.0.0.1", 0)) as nothing:
         dead = f"http://127.0.0.1:{nothing.getsockname()[1]}"
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy"):
@@ -57,7 +57,7 @@ def test_no_proxy_stands_between_a_machine_and_itself(monkeypatch, answering, be
         httpx.get("http://192.0.2.1")
 
 
-def told(function: Callable[[], None]) -> str:
+def error_text(function: Callable[[], None]) -> str:
     """What the error says that it raises, if any."""
     try:
         function()
@@ -66,29 +66,29 @@ def told(function: Callable[[], None]) -> str:
     return ""
 
 
-def test_folders_that_cannot_be_written_are_named_with_their_setting(monkeypatch):
+def test_unwritable_folders_are_named_with_their_setting(monkeypatch):
     with reachable_folder() as folder:
         closed = folder / "closed"
         closed.mkdir(mode=0o500)
         monkeypatch.setenv("HOME", str(closed))
         monkeypatch.delenv("PREFECT_HOME", raising=False)
         monkeypatch.delenv("TMPDIR", raising=False)
-        line = unprivileged(lambda: told(preflight.check_folders))
+        line = unprivileged(lambda: error_text(preflight.check_folders))
         assert line == (
             f"Prefect's folder {closed}/.prefect: cannot be written (Permission denied); "
             "set HOME or PREFECT_HOME to a writable folder"
         )
         monkeypatch.setenv("PREFECT_HOME", str(closed))
-        line = unprivileged(lambda: told(preflight.check_folders))
+        line = unprivileged(lambda: error_text(preflight.check_folders))
         assert line.startswith(f"PREFECT_HOME {closed}: cannot be written")
         monkeypatch.setenv("PREFECT_HOME", str(folder / "new" / "home"))
-        assert unprivileged(lambda: told(preflight.check_folders)) == ""
+        assert unprivileged(lambda: error_text(preflight.check_folders)) == ""
         monkeypatch.setenv("TMPDIR", str(closed))
-        line = unprivileged(lambda: told(preflight.check_folders))
+        line = unprivileged(lambda: error_text(preflight.check_folders))
         assert line.startswith(f"TMPDIR {closed}: cannot be written (Permission denied)")
 
 
-def test_a_temporary_folder_that_is_not_there_is_named(monkeypatch, tmp_path):
+def test_a_missing_temporary_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     with pytest.raises(StorageError, match=f"TMPDIR={tmp_path}/none: no such folder; make it"):
@@ -96,13 +96,13 @@ def test_a_temporary_folder_that_is_not_there_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without an account")
-def test_neither_a_home_nor_an_account(monkeypatch):
+def test_a_user_without_home_and_account(monkeypatch):
     monkeypatch.delenv("HOME")
 
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setuid(54321)
-        os.write(writer, told(preflight.check_folders).encode())
+        os.write(writer, error_text(preflight.check_folders).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as file:
@@ -110,12 +110,12 @@ def test_neither_a_home_nor_an_account(monkeypatch):
     os.wait()
 
 
-def test_where_no_server_is_named_none_is_asked():
+def test_without_a_configured_server_there_is_no_version():
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         assert server.read_version() == ""
 
 
-def test_a_server_answers_with_its_version_to_who_has_the_password(answering):
+def test_the_version_of_a_server_needs_its_password(answering):
     with temporary_settings({PREFECT_API_URL: f"{answering}/api"}):
         with pytest.raises(ServerError, match="PREFECT_API_AUTH_STRING=admin:<the password>"):
             server.read_version()
@@ -126,7 +126,7 @@ def test_a_server_answers_with_its_version_to_who_has_the_password(answering):
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/api", "http://me:secret@127.0.0.1:9/api", "nonsense"]
 )
-def test_a_server_that_does_not_answer_is_named_with_what_to_do(url):
+def test_an_unreachable_server_is_named_with_a_fix(url):
     with (
         temporary_settings({PREFECT_API_URL: url}),
         pytest.raises(ServerError, match="no server answers there") as caught,
@@ -137,14 +137,14 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_do(url):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_prefect_server_is_said(answering):
+def test_another_web_server_is_not_a_prefect_api(answering):
     with temporary_settings({PREFECT_API_URL: answering}), pytest.raises(ServerError) as caught:
         server.read_version()
     assert "is no Prefect API (HTTP 200)" in str(caught.value)
 
 
-def test_it_is_light():
+def test_preflight_does_not_import_prefect():
     code = "import sys, visionflows.orchestration.preflight as r; print('prefect' in sys.modules)"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert said.stdout == "False\n"
+    output = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert output.stdout == "False\n"

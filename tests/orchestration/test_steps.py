@@ -32,7 +32,7 @@ def fresh(code: str, home: Path, **env: str) -> str:
     return done.stdout.strip()
 
 
-def test_scoring_without_a_server_imports_no_prefect_and_starts_nothing(trained, tmp_path):
+def test_scoring_without_a_server_does_not_import_prefect(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     code = f"""
 import sys
@@ -45,7 +45,7 @@ print(run["counts"]["ok"], sorted({{"prefect", "fastai", "uvicorn"}} & sys.modul
     assert (tmp_path / "out/run.json").exists()
 
 
-def test_a_deployment_finds_flows_though_ours_were_imported_before_prefect(tmp_path):
+def test_a_deployment_finds_flows_imported_before_prefect(tmp_path):
     code = f"""
 import json, sys
 import flows.train, flows.score, flows.retrain, flows.demo
@@ -55,8 +55,8 @@ from prefect.flows import load_flow_from_entrypoint
 found = [load_flow_from_entrypoint(f"flows.{{name}}.{{name}}") for name in {FLOWS!r}]
 print(json.dumps([[isinstance(one, Flow), one.name, one.parameters.required] for one in found]))
 """
-    told = json.loads(fresh(code, tmp_path))
-    assert told == [
+    result = json.loads(fresh(code, tmp_path))
+    assert result == [
         [True, "train", ["dataset", "name"]],
         [True, "score", ["input", "model"]],
         [True, "retrain", ["dataset", "name"]],
@@ -83,7 +83,7 @@ PREFECT_LOGGING_LEVEL = "INFO"
         ("none", {"PREFECT_PROFILE": "here"}, "True"),
     ],
 )
-def test_a_server_is_named_by_the_environment_or_the_active_profile(active, env, named, tmp_path):
+def test_a_server_is_configured_by_environment_or_profile(active, env, named, tmp_path):
     if active:
         (tmp_path / ".prefect").mkdir()
         (tmp_path / ".prefect/profiles.toml").write_text(PROFILES.format(active))
@@ -91,11 +91,11 @@ def test_a_server_is_named_by_the_environment_or_the_active_profile(active, env,
     assert fresh(code, tmp_path, **env) == named
 
 
-def test_arguments_are_checked_without_prefect_too(tmp_path):
+def test_arguments_are_validated_without_prefect(tmp_path):
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
-        pytest.raises(SettingsError, match="valid_pct 5: input should be less than 1") as told,
+        pytest.raises(SettingsError, match="valid_pct 5: input should be less than 1") as caught,
     ):
         train("digits", "digits", valid_pct=5, store=str(tmp_path))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ TINY = TrainSettings(
 
 
 @pytest.mark.parametrize(
-    "text,told",
+    "text,redacted",
     [
         ("https://me:secret@host/a.tgz", "https://host/a.tgz"),
         ("https://me:secret@host:8080/a.tgz?sig=1&b=2", "https://host:8080/a.tgz?…"),
@@ -26,11 +26,11 @@ TINY = TrainSettings(
         ("C://x", "C://x"),
     ],
 )
-def test_public_is_what_anybody_may_see(text, told):
-    assert redact(text) == told
+def test_redact(text, redacted):
+    assert redact(text) == redacted
 
 
-def test_what_is_hidden_comes_back_whole():
+def test_reveal_returns_the_hidden_value():
     secret = "https://me:secret@host/a.tgz?sig=1"
     assert hide(secret) == "https://host/a.tgz?…"
     assert reveal(hide(secret)) == secret

@@ -13,7 +13,7 @@ from visionflows.orchestration import notifications
 from visionflows.serve import doctor
 
 
-def test_this_machine_is_as_it_should_be(tmp_path):
+def test_doctor_of_this_machine(tmp_path):
     found = {finding.subject: finding for finding in doctor.examine([str(tmp_path)])}
     assert found["Python"].status == "ok"
     assert "openvino " in found["libraries"].message
@@ -33,14 +33,14 @@ def test_a_library_of_a_wrong_version_is_named_with_what_to_install(monkeypatch)
     ]
 
 
-def test_a_place_that_cannot_be_written_fails(tmp_path):
+def test_an_unwritable_location_fails(tmp_path):
     (tmp_path / "file").touch()
     finding = next(doctor.check_location(str(tmp_path / "file" / "store")))
     assert finding.status == "FAIL"
     assert finding.fix
 
 
-def test_a_server_that_is_away_fails_with_what_to_do():
+def test_an_unavailable_server_fails_with_a_fix():
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         finding = doctor.check_server()
     assert finding.status == "FAIL"
@@ -48,14 +48,14 @@ def test_a_server_that_is_away_fails_with_what_to_do():
     assert "visionflows up" in finding.fix
 
 
-def test_without_a_server_nothing_is_said_of_one():
+def test_without_a_server_there_is_a_note():
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         finding = doctor.check_server()
     assert (finding.status, finding.message) == ("note", "none is set; commands work without one")
     assert "visionflows up" in finding.fix
 
 
-def test_folders_that_cannot_be_written_fail_with_what_to_do(monkeypatch, tmp_path):
+def test_unwritable_folders_fail_with_a_fix(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
     finding = doctor.check_folder_access()
@@ -86,7 +86,7 @@ def failed(parent: str | None = None):
     return SimpleNamespace(name="score"), run, SimpleNamespace(name="Crashed", message="it died")
 
 
-def test_the_webhook_is_told_once_a_run_and_not_of_its_subflows(monkeypatch, webhook):
+def test_the_webhook_is_called_once_per_run_and_not_for_subflows(monkeypatch, webhook):
     url, came = webhook
     events = []
     monkeypatch.setattr(prefect.events, "emit_event", lambda name, **e: events.append((name, e)))

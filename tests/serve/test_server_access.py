@@ -1,4 +1,4 @@
-"""By which names a server is asked for, however they are written; in e2e, a real one."""
+"""The Host check, for every spelling of a name; tests/e2e has a real server."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from visionflows.serve.settings import UpSettings
 
 
 def status(host: str, asked: str, url: str = "") -> int:
-    """What who asks by this name is answered by a server that was told to listen on `host`."""
+    """The status of a request with this Host to a server that listens on `host`."""
 
     async def app(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -35,11 +35,11 @@ def status(host: str, asked: str, url: str = "") -> int:
         ("192.0.2.7", "192.0.2.7:4200"),
     ],
 )
-def test_a_name_is_the_same_however_it_is_written(host, asked):
+def test_host_names_are_normalized(host, asked):
     assert status(host, asked) == 200
     assert status("127.0.0.1", asked) == 400
     assert status("127.0.0.1", asked, f"https://{asked}") == 200
 
 
-def test_what_is_started_is_told_a_name_as_clients_send_it():
+def test_the_host_setting_is_lower_case():
     assert UpSettings(host="MyBox").host == "mybox"

@@ -31,7 +31,7 @@ def refused(state: Path, **settings) -> str:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
-def test_other_addresses_need_a_password(tmp_path, monkeypatch, host):
+def test_public_addresses_need_a_password(tmp_path, monkeypatch, host):
     monkeypatch.delenv("VISIONFLOWS_PASSWORD", raising=False)
     assert "set VISIONFLOWS_PASSWORD" in refused(tmp_path, host=host, port=0)
 
@@ -52,7 +52,7 @@ def test_another_kind_of_database_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["--database", "PREFECT_SERVER_DATABASE_CONNECTION_URL"])
-def test_only_the_server_is_told_of_its_database(tmp_path, monkeypatch, given):
+def test_only_the_server_gets_its_database_settings(tmp_path, monkeypatch, given):
     url = "postgresql+asyncpg://prefect:secret-4711@host/name"
     settings = UpSettings(state=tmp_path, database=url if given == "--database" else "")
     name = "VISIONFLOWS_DATABASE" if given == "--database" else given
@@ -60,18 +60,18 @@ def test_only_the_server_is_told_of_its_database(tmp_path, monkeypatch, given):
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_PASSWORD", "secret-4711")
     of_all = worker_environment(settings, tmp_path, 4200, "")
     assert not [name for name, value in of_all.items() if "secret-4711" in value]
-    told = server_environment(of_all, settings)
-    assert told["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == url
-    assert told["PREFECT_SERVER_DATABASE_PASSWORD"] == "secret-4711"
-    assert told.items() >= of_all.items()
+    server_env = server_environment(of_all, settings)
+    assert server_env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == url
+    assert server_env["PREFECT_SERVER_DATABASE_PASSWORD"] == "secret-4711"
+    assert server_env.items() >= of_all.items()
 
 
-def test_deployments_that_are_not_there_are_named(tmp_path):
+def test_missing_deployments_are_named(tmp_path):
     line = refused(tmp_path, deployments=tmp_path / "mine.yaml", port=0)
     assert line == f"--deployments {tmp_path}/mine.yaml: no such file"
 
 
-def test_folders_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+def test_unwritable_folders_are_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=f"--state {tmp_path}/file/state: cannot be written"):
         up(UpSettings(state=tmp_path / "file" / "state", port=0))
@@ -80,7 +80,7 @@ def test_folders_that_cannot_be_written_are_named(tmp_path, monkeypatch):
         up(UpSettings(state=tmp_path / "state", port=0))
 
 
-def test_the_state_is_its_owners_alone_also_when_it_was_there_before(tmp_path):
+def test_an_existing_state_folder_becomes_private(tmp_path):
     state, shared = tmp_path / "state", tmp_path / "shared"
     for folder in (state, shared):
         (folder / "logs").mkdir(parents=True)
@@ -93,11 +93,11 @@ def test_the_state_is_its_owners_alone_also_when_it_was_there_before(tmp_path):
             assert stat.S_IMODE((folder / "prefect.db").stat().st_mode) == 0o600
 
 
-def test_a_url_that_is_none_is_refused(tmp_path):
+def test_an_invalid_url_is_refused(tmp_path):
     assert "--url photos: use the form https://" in refused(tmp_path, url="photos", port=0)
 
 
-def test_a_port_that_another_program_has_is_named(tmp_path):
+def test_a_port_in_use_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = refused(tmp_path, port=port)
@@ -112,7 +112,7 @@ def test_a_state_folder_in_use_is_named(tmp_path, lock):
     assert line.startswith(f"{tmp_path}: visionflows is up with this state already; stop it")
 
 
-def test_children_are_stopped_with_the_runs_they_started_in_sessions_of_their_own(tmp_path):
+def test_children_are_stopped_with_their_descendants(tmp_path):
     """A worker gives every run a session; one that ignores SIGTERM is killed in the end."""
     run = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(99)"
     code = f"""
@@ -129,7 +129,7 @@ time.sleep(99)"""
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
 
-def test_a_child_that_ends_by_itself_is_noticed_and_its_words_are_kept(tmp_path):
+def test_a_child_that_exits_is_reported_and_its_log_is_kept(tmp_path):
     with ChildProcesses(tmp_path) as children:
         for word in ("first", "second"):
             children.start("server", [sys.executable, "-c", f"print({word!r})"], dict(os.environ))
