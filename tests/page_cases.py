@@ -1,9 +1,9 @@
-"""Every page that visionflows makes, saying much under long names, for who opens them all.
+"""Every page of visionflows with long names and much content, for the tests that open them.
 
     CASES["scoring.html"](trained, tmp_path)              # its HTML
 
-A page is a template of visionflows/reports/ that extends page.html; one without a case here fails
-tests/reports/test_page_cases.py.
+A page is a template of visionflows/reports/ that extends page.html. tests/reports/test_page_cases.py
+fails if one has no case here.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ from visionflows.models.metrics_schema import Calibration
 from visionflows.models.schema import ModelInfo
 from visionflows.monitoring.drift import judged
 from visionflows.monitoring.run_records import Audit, read_run_records
-from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, comparison_report
-from visionflows.reports.gradcam_images import square
-from visionflows.reports.run_history import history_report
-from visionflows.reports.training import TopLoss, training_report
+from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, render_comparison
+from visionflows.reports.gradcam_images import encode_pixels
+from visionflows.reports.history import render_history
+from visionflows.reports.training import TopLoss, render_training_report
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run_report import run_page
 from visionflows.scoring.schema import RunResult
@@ -35,7 +35,7 @@ LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
 
 
 def scoring(trained: Trained, folder: Path) -> str:
-    """The page of a run that ended as failed, of pictures in a folder with a long name."""
+    """The report of a failed run over images in a folder with a long name."""
     output = failed(trained, folder)
     run = RunResult.read((output / "run.json").read_bytes())
     model = load(open_storage(trained.storage))
@@ -45,12 +45,12 @@ def scoring(trained: Trained, folder: Path) -> str:
 
 
 def review(trained: Trained, folder: Path) -> str:
-    """The page on which a person says what the pictures of that run are."""
+    """The review page of that run."""
     return (failed(trained, folder) / "review.html").read_text()
 
 
 def history(trained: Trained, folder: Path) -> str:
-    """The page of the nights of that run's output: there were more, with other shares of labels."""
+    """The run history of that output, with more runs and other label shares."""
     (run_record,) = read_run_records(open_storage(failed(trained, folder)))
     run_records, total = [], run_record.tally.ok
     for day in range(1, 13):
@@ -59,14 +59,14 @@ def history(trained: Trained, folder: Path) -> str:
             update={"labels": labels, "confidence": {"9": 10 * total, "19": 20 * total}}
         )
         model = run_record.model.model_copy(update={"version": "v" * 90 + str(day // 7)})
-        told = {"started": f"2026-11-{day:02}T02:00:00.000+00:00", "tally": tally, "model": model}
-        one = run_record.model_copy(update=told | {"audit": AUDIT if day > 6 else None})
+        values = {"started": f"2026-11-{day:02}T02:00:00.000+00:00", "tally": tally, "model": model}
+        one = run_record.model_copy(update=values | {"audit": AUDIT if day > 6 else None})
         run_records.append(one.model_copy(update={"drift": judged(one, run_records)}))
-    return history_report(f"s3://{LONG}", run_records)
+    return render_history(f"s3://{LONG}", run_records)
 
 
 def failed(trained: Trained, folder: Path) -> Path:
-    """The output of a run that ended as failed."""
+    """The output of a failed run."""
     write_shapes(folder / "in" / LONG, each=40, first_seed=300)
     for number in range(9):
         name = f"bad & {number}.jpg" if number else f"{LONG}.jpg"
@@ -77,7 +77,7 @@ def failed(trained: Trained, folder: Path) -> Path:
 
 
 def described(trained: Trained) -> ModelInfo:
-    """What model.json says of a model whose training is all told."""
+    """The ModelInfo of a model with every field of its training."""
     model = json.loads((Path(trained.storage) / "model.json").read_text())
     model |= {
         "pretrained": "none",
@@ -94,24 +94,26 @@ def described(trained: Trained) -> ModelInfo:
 
 
 def training(trained: Trained, folder: Path) -> str:
-    """The page of a model, one of its classes under a long name."""
+    """The training report of a model; one of its classes has a long name."""
     info = described(trained)
     by_class = [row.model_copy(update={"class_": LONG}) for row in info.metrics.by_class[:1]]
     metrics = {"by_class": [*by_class, *info.metrics.by_class[1:]]}
-    told = {"classes": [LONG, *info.classes[1:]], "pretrained": f"/{LONG}", "notes": [LONG, "n"]}
-    told["metrics"] = info.metrics.model_copy(update=metrics)
+    values = {"classes": [LONG, *info.classes[1:]], "pretrained": f"/{LONG}", "notes": [LONG, "n"]}
+    values["metrics"] = info.metrics.model_copy(update=metrics)
     bins = ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15
     sure = {"judged": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
-    told["calibration"] = Calibration.model_validate(sure, strict=False)
+    values["calibration"] = Calibration.model_validate(sure, strict=False)
     pictures = {path.stem: path.read_bytes() for path in Path(trained.storage).glob("pictures/*")}
-    jpeg = square(np.asarray(shape("circle", 1)))
+    jpeg = encode_pixels(np.asarray(shape("circle", 1)))
     top_losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]
     summary, left = trained.record["summary"], [(0.98, 0.1)]
-    return training_report(info.model_copy(update=told), pictures, summary, top_losses, left)
+    return render_training_report(
+        info.model_copy(update=values), pictures, summary, top_losses, left
+    )
 
 
 def comparison(trained: Trained, folder: Path) -> str:
-    """The page of two versions that flip much."""
+    """The comparison of two versions with many disagreements."""
     info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
     info = info.model_copy(update={"version": "v" * 100})
     folder = write_shapes(folder / "in", each=4)
@@ -119,14 +121,15 @@ def comparison(trained: Trained, folder: Path) -> str:
     disagreements = [Disagreement(path, LONG, LONG, 0.99, CLASSES[0], 0.5) for path in paths]
     disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[2], 0.5) for path in paths]
     disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[1], 0.5) for path in paths]
-    told = Comparison(
-        **{"a": info, "b": info, "images": 900, "a_errors": 24, "b_errors": 24},
+    found = Comparison(
+        **{"a": info, "b": info, "a_location": trained.storage, "b_location": "s3://b/models/1"},
+        **{"same_validation_images": False, "images": 900, "a_errors": 24, "b_errors": 24},
         **{"both_wrong_alike": 3, "p_value": 0.5, "p_value_of_b": 0.6, "alpha": 0.05, "better": ""},
         **{"not_compared": 4, "gone": 1, "only_a_knows": [LONG], "only_b_knows": []},
         classes=[ClassCounts(name, 300, 290, 280, 12, 2) for name in (LONG, *CLASSES)],
         disagreements=disagreements,
     )
-    return comparison_report(told, open_storage(folder))
+    return render_comparison(found, open_storage(folder))
 
 
 CASES: dict[str, Callable[[Trained, Path], str]] = {

@@ -54,12 +54,12 @@ def test_history_prints_a_table_and_writes_a_page(run_command, outputs, tmp_path
     assert len(rows) == 2
     assert all(" 24 " in row and "0 %" in row and "circle" in row for row in rows)
     assert lines[-1] == f"page  {outputs}/a/history.html"
-    assert "2 nights, none warned" in (outputs / "a/history.html").read_text()
+    assert "2 runs, no drift" in (outputs / "a/history.html").read_text()
     run_records = json.loads(run_command(outputs / "a", "--json"))
     assert [run_record["tally"]["statuses"] for run_record in run_records] == [{"ok": 24}] * 2
     assert len(json.loads(run_command(outputs, "--json"))) == 3
     assert not (outputs / "history.html").exists()
-    assert "3 nights" not in run_command(outputs)
-    assert "3 nights, none warned" in (outputs / "history.html").read_text()
+    assert "3 runs" not in run_command(outputs)
+    assert "3 runs, no drift" in (outputs / "history.html").read_text()
     line = f"{tmp_path}/in-a: no run is recorded there; the next scoring run records one\n"
     assert run_command(tmp_path / "in-a", status=1) == f"visionflows: {line}"

@@ -7,7 +7,7 @@ from history_records import run_record
 
 from visionflows.monitoring.drift import judged
 from visionflows.monitoring.run_records import Audit
-from visionflows.reports.run_history import history_report
+from visionflows.reports.history import render_history
 
 pytest_plugins = ["e2e_fixtures"]
 LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
@@ -26,7 +26,7 @@ def address(tmp_path) -> str:
         one = one.model_copy(update={"started": when})
         found.append(one.model_copy(update={"drift": judged(one, found)}))
     assert found[-1].warned_of == ["labels"]
-    (tmp_path / "history.html").write_text(history_report(f"s3://{LONG}", found))
+    (tmp_path / "history.html").write_text(render_history(f"s3://{LONG}", found))
     return f"file://{tmp_path}/history.html"
 
 

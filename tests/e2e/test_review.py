@@ -12,7 +12,7 @@ from flows.train import train
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.reports.review import review_of, review_page
+from visionflows.reports.review import build_review, render_review
 from visionflows.review.corrections import read_corrections
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.review_results import add
@@ -51,10 +51,10 @@ def review(page, output):
 def many(page, output, tmp_path):
     """The page of a run whose model knows too many classes for a digit each."""
     run = RunResult.read((output / "run.json").read_bytes())
-    found = review_of(run, open_storage(run.root), open_storage(output))
+    found = build_review(run, open_storage(run.root), open_storage(output))
     model = run.model.model_copy(update={"classes": MANY})
     run = run.model_copy(update={"model": model})
-    html = review_page(dataclasses.replace(found, run=run))
+    html = render_review(dataclasses.replace(found, run=run))
     (tmp_path / "many.html").write_text(html)
     page.goto(f"file://{tmp_path}/many.html")
     return page

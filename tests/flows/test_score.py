@@ -27,7 +27,7 @@ def test_too_many_failed_files_fail_the_run_with_a_complete_csv(trained, tmp_pat
         (folder / f"{number}.jpg").write_bytes(b"")
     with pytest.raises(TooManyBadError, match="5 of 26"):
         score(str(folder), "shapes", str(tmp_path / "out"), str(trained.store))
-    assert "ended as failed" in (tmp_path / "out/report.html").read_text()
+    assert "This run failed" in (tmp_path / "out/report.html").read_text()
     assert len((tmp_path / "out/predictions.csv").read_bytes().splitlines()) == 27
 
 

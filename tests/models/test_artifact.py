@@ -54,7 +54,7 @@ def test_a_bundle_holds_what_the_contract_says(published):
         assert (where / name).is_file()
         assert name in info["files"]
     pictures = {path.stem for path in (where / "pictures").glob("*.png")}
-    assert pictures == {"batch", "results", "confusion", "top_losses", "curves"}
+    assert pictures == {"batch", "results", "top_losses"}
     header = (where / "files.csv").read_text().splitlines()[0]
     assert header == "path,label,is_valid,sha256,signature"
 

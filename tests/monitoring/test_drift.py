@@ -34,7 +34,12 @@ class Inbox:
                 "started": f"2026-01-01T00:00:00.{len(self.run_records):03d}+00:00",
             },
             **{"ended": "", "input": "in", "contents": "0" * 64, "runs": [], "seconds": 1.0},
-            model=RecordedModel(name="pets", version=more.pop("version", "1"), digest="d"),
+            model=RecordedModel(
+                name="pets",
+                version=more.pop("version", "1"),
+                digest="d",
+                storage="store/models/pets/1",
+            ),
             status=more.pop("status", "done"),
             settings=more.pop("settings", []),
             tally=Tally(**(told | more)),

@@ -1,4 +1,4 @@
-"""The page of all nights: what it says, in pictures and in words, and to whom nothing is shown."""
+"""The run history: its charts, their descriptions, its tables, and what it shows of few runs."""
 
 import re
 
@@ -8,104 +8,124 @@ from test_reports import Checked
 
 from visionflows.monitoring.drift import judged
 from visionflows.monitoring.run_records import Audit, RunRecord, Tally
-from visionflows.reports.run_history import (
-    CLASSES,
+from visionflows.reports.history import (
+    LABELS,
     MEASURES,
     OTHERS,
-    chart,
-    history_report,
-    share_of,
+    draw_chart,
+    measure_share,
+    render_history,
 )
 
 EVIL = "<script>alert(1)</script>"
+AUDIT = Audit(accuracy=0.95, low=0.91, high=0.98, images=200)
 
 
 @pytest.fixture
-def run_records() -> list[RunRecord]:
-    """Twelve nights, the last of which warns; from the fourth on of another model version."""
+def records() -> list[RunRecord]:
+    """Twelve runs, the last with drift; a new model version from the fourth on; three audits."""
     found: list[RunRecord] = []
-    audit = Audit(accuracy=0.95, low=0.91, high=0.98, images=200)
     for day in range(1, 13):
         labels = {EVIL: 300, "dog": 290 + day} if day < 12 else {EVIL: 30, "dog": 570}
-        more = {"audit": audit} if day == 5 else {}
+        more = {"audit": AUDIT} if day in (5, 6, 7) else {}
         one = run_record(day, labels, "1" if day < 4 else "2", **more)
         found.append(one.model_copy(update={"drift": judged(one, found)}))
     return found
 
 
-def test_it_says_what_the_nights_were_and_what_warned(run_records):
-    page = history_report("scores/<night>", run_records)
+def test_it_shows_the_runs_and_their_drift_warnings(records):
+    page = render_history("scores/<night>", records)
     seen = Checked(page)
-    assert seen.loaded == []
+    assert {*seen.loaded} == {
+        *("report.html", "review.html", "predictions.csv"),
+        "../../store/models/pets/1/report.html",
+    }
     assert EVIL not in page
     text = " ".join(" ".join(seen.text).split())
-    assert "12 nights, one warned" in text
-    assert run_records[-1].drift.warnings[0] in text
+    assert "12 runs, drift in 1" in text
+    assert records[-1].drift.warnings[0] in text
     assert "since 1 Jan 2026 pets@1 since 4 Jan 2026 pets@2" in text
     charts = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', page)
     assert len(charts) == page.count("<svg") == 7
     assert charts[0] == (
-        "Files of 12 nights: lowest 596 on 1 Jan 2026, highest 606 on 11 Jan 2026, last 605"
+        "Files of 12 runs: lowest 596 on 1 Jan 2026, highest 606 on 11 Jan 2026, last 605"
     )
-    assert charts[1].startswith("Failures of 12 nights: lowest 0.8 %")
-    assert "Accuracy found by people of 1 night: lowest 95 % on 5 Jan 2026" in charts[4]
+    assert charts[1].startswith("Failures of 12 runs: lowest 0.8 %")
+    assert "Audited accuracy of 3 runs: lowest 95 % on 5 Jan 2026" in charts[4]
     assert (
-        "lowest 49.2 % on 1 Jan 2026, highest 95 % on 12 Jan 2026, last 95 %; 1 warned"
-        in (charts[5])
+        "lowest 49.2 % on 1 Jan 2026, highest 95 % on 12 Jan 2026, last 95 %; "
+        "drift warnings in 1 run" in charts[5]
     )
 
 
-def test_each_night_is_marked_where_it_is(run_records):
-    page = history_report("scores/night", run_records)
-    assert page.count('class="warned"') == 2  # the shares of both labels, on one night
-    assert page.count('class="version"') == 7  # in each chart
-    assert page.count('class="interval"') == 1
+def test_a_failed_run_is_linked_where_its_pages_lie(records):
+    failed = records[-1].model_copy(update={"status": "failed"})
+    links = Checked(render_history("out", [*records[:-1], failed])).loaded
+    assert {"failed/report.html", "failed/review.html", "failed/predictions.csv"} <= {*links}
+    links = Checked(render_history("out", records, is_output=False)).loaded
+    assert {*links} == {"../store/models/pets/1/report.html"}
+
+
+def test_each_run_is_at_its_position(records):
+    page = render_history("scores/night", records)
+    assert page.count('class="warned"') == 2  # the shares of both labels, in one run
+    assert page.count('class="dash"') == 7  # one in each chart
+    assert page.count('class="interval"') == 3
     files = page[page.index("Files of 12") :]
-    path = re.search(r'<path class="line" d="M52 [0-9.]+((?:L[0-9.]+ [0-9.]+)+)"/>', files)
+    path = re.search(r'<path class="line line-1" d="M52 [0-9.]+((?:L[0-9.]+ [0-9.]+)+)"/>', files)
     assert path[1].count("L") == 11
-    table = page[page.index("<table>") :]
-    assert table.count('<th scope="row">') == 12
-    assert table.index("2026-01-12 02:00") < table.index("2026-01-01 02:00")
-    assert "<td>labels</td>" in table
+    figures, shares = page.split("<table>")[1:]
+    for table in (figures, shares):
+        assert table.count('<th scope="row">') == 12
+        assert table.index("2026-01-12 02:00") < table.index("2026-01-01 02:00")
+        assert "<td>labels</td>" in table
 
 
-def test_an_interval_stands_on_the_chart_of_what_people_found_alone():
-    """Whatever else of that night happens to be the same number."""
+def test_only_the_chart_of_the_audits_has_their_intervals():
+    """Also if another figure of the run is the same number."""
     audit = Audit(accuracy=1.0, low=0.91, high=1.0, images=40)
-    one = run_record(1, {"dog": 300}, audit=audit)
-    page = history_report("out", [one])
-    assert page.count('class="interval"') == 1
-    charts = [chart(measure, [one]) for measure in (*MEASURES, share_of("dog", ["dog"]))]
-    assert [bool(found and found.intervals) for found in charts] == [False] * 4 + [True, False]
+    runs = [run_record(day, {"dog": 300}, audit=audit) for day in (1, 2, 3)]
+    assert render_history("out", runs).count('class="interval"') == 3
+    charts = [draw_chart(one, runs) for one in (*MEASURES, measure_share("dog", ["dog"]))]
+    assert [len(chart.intervals) for chart in charts] == [0] * 4 + [3, 0]
 
 
-def test_the_largest_labels_have_a_chart_and_the_rest_have_one_together():
+@pytest.mark.parametrize("runs", [1, 2])
+def test_few_runs_are_a_table_and_no_chart(runs):
+    page = render_history("out", [run_record(1 + day, {"dog": 300}) for day in range(runs)])
+    assert "<svg" not in page
+    assert page.count('<th scope="row">') == 2 * runs
+    assert f"<h1>{runs} run{'s' * (runs > 1)}, no drift</h1>" in page
+    assert f"<summary>{runs} run{'s' * (runs > 1)}</summary>" in page
+
+
+def test_the_most_frequent_labels_have_a_chart_each_and_the_others_one():
     many = {f"class {number:03d}": 1000 - number for number in range(50)}
-    page = history_report("out", [run_record(1, many), run_record(2, many)])
-    assert page.count("<svg") == 4 + CLASSES + 1
+    page = render_history("out", [run_record(day, many) for day in (1, 2, 3)])
+    assert page.count("<svg") == 4 + LABELS + 1
     shares = [
-        float(s) for s in re.findall(r"<b>(?:class \d+|other labels)</b> <span>([\d.]+)", page)
+        float(share)
+        for share in re.findall(r"<b>(?:class \d+|other labels)</b> <span>last ([\d.]+)", page)
     ]
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert f"<b>{OTHERS}</b>" in page
     assert "class 008" not in page
 
 
-def test_a_night_without_a_label_breaks_the_line():
+def test_a_run_without_a_label_breaks_the_line():
     nothing = run_record(2, {"a": 50}).model_copy(
         update={"tally": Tally(statuses={"unreadable": 30})}
     )
-    page = history_report("out", [run_record(1, {"a": 50}), nothing, run_record(3, {"a": 60})])
-    assert re.search(r'd="M52 [0-9.]+M312 [0-9.]+"', page)
+    labelled = [run_record(day, {"a": 50 + day}) for day in (1, 3, 4)]
+    page = render_history("out", [labelled[0], nothing, *labelled[1:]])
+    assert re.search(r'd="M52 [0-9.]+M225.3 [0-9.]+L312 [0-9.]+"', page)
     assert "–" in page
 
 
-def test_no_night_at_all_is_said():
-    assert "No night has been recorded yet" in history_report("out", [])
+def test_no_run_is_a_sentence():
+    assert "No run is recorded yet" in render_history("out", [])
 
 
-def test_four_hundred_nights_are_a_small_page():
-    run_records = [
-        run_record(1 + number % 28, {"a": 300 + number, "b": 300}) for number in range(400)
-    ]
-    assert len(history_report("out", run_records)) < 400_000
+def test_four_hundred_runs_are_a_small_page():
+    records = [run_record(1 + number % 28, {"a": 300 + number, "b": 300}) for number in range(400)]
+    assert len(render_history("out", records)) < 400_000

@@ -1,4 +1,4 @@
-"""The pages: complete, escaped, self-contained; and that they say what the run says."""
+"""The pages are complete, escaped and self-contained, and show what the run and the model hold."""
 
 import html.parser
 import re
@@ -9,8 +9,8 @@ from conftest import encoded, picture, write_shapes
 from page_cases import described
 
 from visionflows.errors import TooManyBadError
-from visionflows.reports.scoring import collect_samples, scoring_report
-from visionflows.reports.training import training_report
+from visionflows.reports.scoring import collect_samples, render_scoring_report
+from visionflows.reports.training import render_training_report
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
@@ -57,19 +57,30 @@ def scored(trained, tmp_path_factory):
 
 
 def page_of(folder, output, run) -> str:
-    return scoring_report(run, collect_samples(run, open_storage(folder), open_storage(output)))
+    return render_scoring_report(
+        run, collect_samples(run, open_storage(folder), open_storage(output))
+    )
 
 
 def test_a_scoring_report_is_one_file_that_escapes_every_name(scored):
     page = page_of(*scored)
     seen = Checked(page)
-    others = [source for source in seen.loaded if not source.startswith("data:image/jpeg")]
-    assert others == ["review.html"]  # beside it
+    links = {source for source in seen.loaded if not source.startswith("data:image/jpeg")}
+    output = scored[1] / scored[2].folder
+    model = next(link for link in links if link.endswith(f"{scored[2].model.version}/report.html"))
+    assert links - {model} == {
+        "review.html",
+        "../history.html",
+        "../failed/predictions.csv",
+        "../failed/failures.csv",
+    }
+    assert all((output / link).is_file() for link in links - {model})
+    assert (output / model).parent.samefile(scored[2].model.storage)
     assert "<script" not in page
     text = " ".join(seen.text)
     assert "bad & 3.jpg" in text
     assert "42 images scored" in text
-    assert "ended as failed" in text
+    assert "This run failed" in text
     for label, count in scored[2].counts.by_label.items():
         assert re.search(rf"{label}\s+{count}", text)
 
@@ -99,9 +110,15 @@ def test_a_file_that_is_gone_by_now_is_left_out_of_the_pictures(scored):
 
 def test_a_training_report_shows_every_picture_and_figure(trained):
     pictures = {path.stem: path.read_bytes() for path in trained.export.parent.glob("pictures/*")}
-    page = training_report(described(trained), pictures, trained.record["summary"])
+    page = render_training_report(described(trained), pictures, trained.record["summary"])
     seen = Checked(page)
-    assert len(seen.loaded) == len(pictures) == 5
+    embedded = [source for source in seen.loaded if source.startswith("data:image/webp")]
+    assert len(embedded) == len(pictures) == 3
+    files = {"confusion.csv", "validation.csv", "files.csv", "model.json"}
+    assert {source for source in seen.loaded if source not in embedded} == files
+    assert "<caption>Validation images; rows are actual classes" in page
+    assert page.count('class="line line-2"') == 2  # valid_loss and accuracy
+    assert page.count('aria-label="Confusion matrix"') == 1
     text = " ".join(seen.text)
     assert f"{trained.metrics['error_rate']:.4f}" in text
     for row in trained.metrics["by_class"]:
@@ -118,7 +135,7 @@ def test_a_page_of_a_hundred_thousand_rows_is_no_larger(scored, tmp_path):
     whole = run.model_copy(update={"folder": ""})
     began = time.process_time()
     samples = collect_samples(whole, open_storage(folder), open_storage(tmp_path))
-    page = scoring_report(whole, samples)
+    page = render_scoring_report(whole, samples)
     assert time.process_time() - began < 10
     assert len(samples.least_certain) == 12
     assert len(page) < 2 * len(page_of(*scored))

@@ -1,4 +1,4 @@
-"""The page that asks: complete, escaped, self-contained, and what it saves is of what is shown."""
+"""The review page is complete, escaped and self-contained, and saves what it shows."""
 
 import base64
 import csv
@@ -12,8 +12,8 @@ from test_reports import Checked
 
 from visionflows.hashing import sha256_of
 from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
-from visionflows.reports.review import SIDE, review_of, review_page
-from visionflows.reports.thumbnails import thumbnail
+from visionflows.reports.review import SIDE, build_review, render_review
+from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.corrections import COLUMNS
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.schema import RunResult
@@ -31,35 +31,36 @@ def scored(trained, tmp_path_factory):
     return folder, root / "out", RunResult.read((root / "out/run.json").read_bytes())
 
 
-def told_in(page: str) -> dict:
-    return json.loads(re.search(r'id="told">(.*?)</script>', page, re.DOTALL)[1])
+def script_data(page: str) -> dict:
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
 def test_a_run_leaves_one_file_that_escapes_every_name(scored):
     _, output, run = scored
     page = (output / "review.html").read_text()
     seen = Checked(page)
-    others = [one for one in seen.loaded if one and not one.startswith("data:image/jpeg")]
-    assert all(one.startswith("#") for one in others)
+    links = {link for link in seen.loaded if not link.startswith("data:image/jpeg")}
+    model = next(link for link in links if link.endswith(f"{run.model.version}/report.html"))
+    assert links == {model, "report.html", "history.html", "predictions.csv", "failures.csv"}
     assert page.count("<script") == 2  # the data and the program
     assert "alert(1)" in page
     assert not re.search(r"https?://", page)
-    told = told_in(page)
-    assert told["classes"] == run.model.classes
-    assert told["columns"] == [*COLUMNS]
-    why = [row["why"] for row in told["rows"]]
+    data = script_data(page)
+    assert data["classes"] == run.model.classes
+    assert data["columns"] == [*COLUMNS]
+    why = [row["why"] for row in data["rows"]]
     assert why == sorted(why, reverse=True)  # uncertain, then audit
     assert (why.count("uncertain"), why.count("audit")) == (60, 100)
-    assert told["drawn"] == 100
+    assert data["sampled"] == 100
     assert f"<code>{run.job}</code>" in page  # the seed
 
 
 def test_what_is_saved_names_the_content_that_is_shown(scored):
     folder, output, run = scored
-    review = review_of(run, open_storage(folder), open_storage(output))
+    review = build_review(run, open_storage(folder), open_storage(output))
     with (output / "predictions.csv").open(newline="") as file:
         scored_as = {row["path"]: row for row in csv.DictReader(file)}
-    for one in review.shown:
+    for one in review.items:
         row = review.correction(one)
         assert row.sha256 == sha256_of((folder / row.path).read_bytes())
         assert (row.was, row.confidence) == (
@@ -80,14 +81,14 @@ def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
     (folder / "0.jpg").unlink()
     (folder / "1.jpg").write_bytes(b"no picture any more")
     result = RunResult.model_validate(run, strict=False)
-    review = review_of(result, open_storage(folder), open_storage(tmp_path / "out"))
-    assert ([one.row.path for one in review.shown], review.gone) == (["2.jpg"], 2)
-    page = review_page(review)
+    review = build_review(result, open_storage(folder), open_storage(tmp_path / "out"))
+    assert ([one.row.path for one in review.items], review.missing) == (["2.jpg"], 2)
+    page = render_review(review)
     (jpeg,) = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
     from PIL import Image
 
     assert max(Image.open(io.BytesIO(base64.b64decode(jpeg))).size) == SIDE
-    assert "2 more had been chosen, and could not be opened" in page
+    assert "2 more images of the sample can no longer be read" in page
 
 
 def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_path, monkeypatch):
@@ -103,9 +104,9 @@ def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_pa
     with (tmp_path / "in/0.jpg").open("ab") as file:
         file.write(bytes(1 << 20))
     source, output = map(open_storage, names)
-    review = review_of(run, source, output)
-    assert ([one.row.path for one in review.shown], review.gone) == (["1.jpg"], 1)
-    assert [bool(thumbnail(source, f"{number}.jpg")) for number in range(2)] == [False, True]
+    review = build_review(run, source, output)
+    assert ([one.row.path for one in review.items], review.missing) == (["1.jpg"], 1)
+    assert [bool(read_thumbnail(source, f"{number}.jpg")) for number in range(2)] == [False, True]
 
 
 def test_a_run_of_nothing_asks_nothing(trained, tmp_path):

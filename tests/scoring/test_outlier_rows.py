@@ -51,8 +51,10 @@ def test_odd_pictures_are_told(telling, mixed, tmp_path):
     assert run["counts"]["flags"] == {"outlier": len(flagged)}
     assert run["counts"]["ok"] == 60 + ODD
     page = (tmp_path / "out/report.html").read_text()
-    assert f"{len(flagged)} of {60 + ODD} pictures are unlike" in page
-    assert page.index("Not the kind of picture") < page.index('<h2 id="labels">Labels</h2>')
+    assert f"{len(flagged)} of {60 + ODD} images are unlike the training data" in page
+    assert page.index("Outliers (out of distribution)</h2>") < page.index(
+        '<h2 id="labels">Predicted labels</h2>'
+    )
 
 
 def test_a_picture_is_as_odd_alone_as_beside_others(telling, mixed, tmp_path):
@@ -104,7 +106,7 @@ def test_rejected_they_have_no_label_and_are_no_failure(telling, mixed, tmp_path
     assert counts["found"] == counts["ok"] + counts["failed"] + counts["rejected"]
     with (tmp_path / "out/failures.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == counts["failed"] == 6
-    assert f"{len(odd)} of another kind" in (tmp_path / "out/report.html").read_text()
+    assert f"{len(odd)} rejected as outliers" in (tmp_path / "out/report.html").read_text()
 
 
 def rows_of_run(mixed, output, store, **settings):

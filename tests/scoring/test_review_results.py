@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from visionflows.cli.main import app
 from visionflows.errors import RunError, TableError
 from visionflows.monitoring.run_records import read_run_records
-from visionflows.reports.audit import with_audits
+from visionflows.reports.scoring import insert_audits
 from visionflows.review.corrections import read_corrections, written
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.review_results import add, asked, audits
@@ -56,10 +56,10 @@ def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
     assert add(where(output), [saved]) == [found]  # once more changes nothing
     (run_record,) = read_run_records(open_storage(where(output)))
     assert (run_record.audit.accuracy, run_record.audit.images) == (found.share, found.looked_at)
-    assert "Accuracy found by people" in (output / "history.html").read_text()
+    assert "Audited accuracy" in (output / "history.html").read_text()
     assert len(list((output / "corrections").glob("*.csv"))) == 1
     assert (output / "report.html").read_text() == page
-    assert with_audits(page, []) == before
+    assert insert_audits(page, []) == before
 
 
 def test_who_takes_a_word_back_is_believed(output, tmp_path):

@@ -196,7 +196,7 @@ def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, t
     for number in range(4):
         add(folder, 100 * number, each=10)
         assert not nightly()[-1].warned_of
-    assert "Not what it was" not in (tmp_path / "out/report.html").read_text()
+    assert "<strong>Drift.</strong>" not in (tmp_path / "out/report.html").read_text()
     add(folder, 1000, each=100, kinds=("stripes",))
     with caplog.at_level(logging.WARNING, "visionflows"):
         run_record = nightly()[-1]
@@ -209,7 +209,7 @@ def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, t
     assert run.status == "done"
     assert run.drift == run_record.drift
     page = (tmp_path / "out/report.html").read_text()
-    assert page.index("Not what it was") < page.index("<h2")
+    assert page.index("<strong>Drift.</strong>") < page.index("<h2")
     assert line.split(";")[0] in (tmp_path / "out/history.html").read_text()
 
 
@@ -259,4 +259,4 @@ def test_what_people_find_of_a_night_is_kept_with_it(nightly, tmp_path):
     assert nightly(restart=True, only_new=False)[0].audit == audit
     add(folder, 300, each=3)
     assert nightly()[0].audit == audit
-    assert "Accuracy found by people" in (tmp_path / "out/history.html").read_text()
+    assert "Audited accuracy" in (tmp_path / "out/history.html").read_text()

@@ -55,7 +55,7 @@ def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, mod
     least = explained_samples(run, model, source, output).least_certain
     assert len(least) == 12
     for sample in least:
-        plain, heat = (Image.open(io.BytesIO(one)) for one in (sample.thumbnail, sample.why))
+        plain, heat = (Image.open(io.BytesIO(one)) for one in (sample.thumbnail, sample.heat_map))
         assert heat.size == (160, 160)
         assert np.abs(np.asarray(plain.resize(heat.size), float) - np.asarray(heat)).max() > 50
     page = run_page(run, model, source, output)
@@ -70,7 +70,7 @@ def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model
     for told in ((few, model), (run, without_onnx(model)), (run, small)):
         least = explained_samples(*told, source, output).least_certain
         assert len(least) == 12
-        assert not any(sample.why for sample in least)
+        assert not any(sample.heat_map for sample in least)
 
 
 def test_one_that_is_gone_costs_no_other_its_reason(scored, model):
@@ -81,4 +81,4 @@ def test_one_that_is_gone_costs_no_other_its_reason(scored, model):
     least = explained_samples(run, model, source, output).least_certain
     source.write(path, data)
     assert len(least) == 11
-    assert all(sample.why for sample in least)
+    assert all(sample.heat_map for sample in least)

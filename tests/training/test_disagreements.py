@@ -14,7 +14,7 @@ from visionflows.errors import ModelError, StorageError
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
-from visionflows.reports.comparison import SAMPLES, comparison_report
+from visionflows.reports.comparison import SAMPLES, render_comparison
 from visionflows.storage import open_storage
 from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
 from visionflows.training.comparison.promotion_test import run_promotion_test
@@ -73,12 +73,14 @@ def test_the_test_is_the_one_that_retrain_asks(trained, two, tmp_path):
     asked = run_promotion_test(*two, trained.dataset, tmp_path)
     assert found.p_value == asked["p_value"]
     assert (found.better, asked["better"]) == ("a", True)
-    assert "A is better than B on the same 72 images" in found.headline
-    assert "retrain would let A take the place of B" in found.test
+    assert "A is better than B on 72 images unseen by both" in found.headline
+    assert "retrain promotes A" in found.test
     turned, _ = compare_versions(*reversed(two), str(tmp_path))
     assert (turned.p_value, turned.p_value_of_b) == (found.p_value_of_b, found.p_value)
     assert turned.better == "b"
-    assert "retrain would not let A" in turned.test
+    assert "retrain does not promote A" in turned.test
+    assert "validated on the same images" in found.validation
+    assert "72 images" in found.validation
     itself, _ = compare_versions(two[0], two[0], str(tmp_path))
     assert (itself.disagreements, itself.better, itself.p_value) == ([], "", 1.0)
     assert "No evidence" in itself.headline
@@ -88,9 +90,12 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
     name = "<i>a & b"  # a class, as a folder might be called
     renamed(tmp_path, "2-new", [name, *CLASSES[1:]])
     found, images = compare_versions(*two, str(tmp_path))
-    page = comparison_report(found, images)
+    page = render_comparison(found, images)
     assert set(re.findall(r'src="([a-z/:]+)', page)) == {"data:image/jpeg"}
-    assert set(re.findall(r'href="(.)', page)) == {"#"}
+    addresses = {one for one in re.findall(r'href="([^"]+)', page) if not one.startswith("#")}
+    assert {address.rpartition("/models/")[2] for address in addresses} == {
+        f"{model.replace('@', '/')}/report.html" for model in two
+    }
     anchors = re.findall(r'href="#([^"]+)"', page)
     assert set(anchors) <= set(re.findall(r'id="([^"]+)"', page))
     assert "<i>" not in page
@@ -101,14 +106,14 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
     assert f"{SAMPLES} of {disagreements}" in page
     assert page.count("alt=") == page.count("<img")
     surest = found.only_a_right[0]
-    assert f"{surest.path}: it is {surest.label}" in page
+    assert f"{surest.path}, actual class {surest.label}" in page
 
 
 def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
     found, images = compare_versions(*two, str(tmp_path))
-    page = comparison_report(found, images)
+    page = render_comparison(found, images)
     shown = [
-        disagreement for disagreement in found.only_a_right if f'alt="{disagreement.path}: ' in page
+        disagreement for disagreement in found.only_a_right if f'alt="{disagreement.path}, ' in page
     ]
     assert len(shown) == SAMPLES
     kinds = {(disagreement.label, disagreement.b) for disagreement in found.only_a_right}
@@ -134,8 +139,8 @@ def test_images_that_changed_are_left_aside_and_those_elsewhere_are_named(
     shutil.copyfile(moved / "square/0001.png", moved / "square/0000.png")
     found, images = compare_versions(*two, str(tmp_path), data=where(moved))
     assert (found.images, found.gone) == (70, 2)
-    assert any("2 images are left aside: gone, or changed" in line for line in found.aside)
-    assert '<img src="data:' in comparison_report(found, images)
+    assert any("2 images skipped: missing, or changed" in line for line in found.skipped)
+    assert '<img src="data:' in render_comparison(found, images)
 
 
 @pytest.mark.parametrize("data", ["", "empty"])

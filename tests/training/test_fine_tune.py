@@ -135,5 +135,5 @@ def test_evaluate_draws_every_picture(trained, tmp_path):
     shutil.rmtree(checkpoint / "pictures")
     metrics = evaluate_checkpoint(trained.table, trained.dataset, checkpoint)
     assert metrics == trained.metrics
-    for name in ("batch", "results", "confusion", "top_losses", "curves"):
+    for name in ("batch", "results", "top_losses"):
         assert (checkpoint / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -16,7 +16,7 @@ from visionflows.models.artifact import load
 from visionflows.models.metrics_schema import Agreement
 from visionflows.models.registry import find
 from visionflows.models.schema import ModelInfo
-from visionflows.reports.training import agreement_line
+from visionflows.reports.training import describe_agreement
 from visionflows.training.evidence.label_agreement import (
     MAX_IMAGES,
     compare_probabilities,
@@ -164,7 +164,7 @@ def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
         pytest.skip("this processor does not compute bfloat16 natively")
     assert (found["images"], found["trained_on"]) == (72, 54)
     assert (found["auto"], "that takes" in found["why"]) == ("float32", True)
-    page = agreement_line(Agreement.model_validate(found))
-    assert "54 of these images were trained on" in page
-    assert f"Measured by {found['kernel']}" in page
-    assert page.endswith(f"By itself scoring takes float32: {found['why']}.")
+    page = describe_agreement(Agreement.model_validate(found))
+    assert "54 of the images are training images" in page
+    assert f"Measured with {found['kernel']}" in page
+    assert page.startswith(f"Default precision is float32 because {found['why']}. ")

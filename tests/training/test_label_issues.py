@@ -11,7 +11,7 @@ from PIL import Image
 
 from visionflows.datasets.file_table import build_table
 from visionflows.models.schema import ModelInfo
-from visionflows.reports.training import training_report
+from visionflows.reports.training import render_training_report
 from visionflows.training.evidence.label_issues import COLUMNS, find_label_issues, read_label_issues
 
 BRIGHTNESS = {"dark": 30, "grey": 120, "light": 220}
@@ -66,8 +66,8 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
     assert [one.path for one in worst] == [row["path"] for row in rows][:24]
     assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
     info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
-    page = training_report(info.with_label_issues(found), {}, "", label_issues=worst)
-    assert "Labels to look at" in page
+    page = render_training_report(info.with_label_issues(found), {}, "", label_issues=worst)
+    assert "Label issues" in page
     assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from visionflows.datasets.fetch import Dataset
 from visionflows.datasets.file_table import build_table
 from visionflows.models.metrics_schema import Metrics
-from visionflows.reports.training import training_report
+from visionflows.reports.training import render_training_report
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import evaluate_checkpoint, write_selfcheck
 from visionflows.training.evidence.top_losses import (
@@ -34,7 +34,7 @@ from visionflows.training.settings import TrainSettings
 SETTINGS = TrainSettings(
     architecture="resnet18", pretrained="none", image_size=32, workers=0, batch_size=8
 )
-PICTURES = ["batch", "confusion", "curves", "results", "top_losses"]
+PICTURES = ["batch", "results", "top_losses"]
 EPOCH = {"train_loss": 1.0, "valid_loss": 1.0, "error_rate": 0.5, "accuracy": 0.5, "seconds": 1.0}
 NAMES = [
     *("US$_$", r"$\frac{", "$$", r"\$_^", "<b>", "a & b", "cat😺", "n" * 200, "שלום عالم", "_one"),
@@ -96,7 +96,7 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     top_losses = read_top_losses(LocalStorage(tmp_path / "draft"))
     assert 0 < len(top_losses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
     assert all(
-        top_loss.said != top_loss.label and {top_loss.said, top_loss.label} <= {*NAMES}
+        top_loss.predicted != top_loss.label and {top_loss.predicted, top_loss.label} <= {*NAMES}
         for top_loss in top_losses
     )
     sure = [top_loss.probability for top_loss in top_losses]
@@ -105,7 +105,7 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
         Image.open(io.BytesIO(top_loss.picture)).size == (160, 160) for top_loss in top_losses
     )
     assert not any(
-        top_loss.why for top_loss in top_losses
+        top_loss.heat_map for top_loss in top_losses
     )  # of 32 pixels the features have one place
     assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
     heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
@@ -114,9 +114,9 @@ def test_class_names_are_shown_as_they_are_whatever_they_are(tmp_path, recwarn):
     data = Dataset("odd", tmp_path / "in", "in", None)
     info = build_model_info("odd", "folder", 0.5, data, table, record, metrics)
     drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
-    page = training_report(info, drawn, "", top_losses)
+    page = render_training_report(info, drawn, "", top_losses)
     assert page.count("data:image") == len(top_losses)
-    assert f"which is {html.escape(top_losses[0].label)}" in page
+    assert f"actual class {html.escape(top_losses[0].label)}" in page
     assert "US$_$" in page
     assert '<th scope="row">&lt;b&gt;</th>' in page
 
@@ -150,30 +150,30 @@ def test_a_thousand_classes_are_drawn(tmp_path):
     assert pictures_in(tmp_path / "draft") == PICTURES
 
 
-def test_a_picture_that_cannot_be_drawn_is_left_out_and_said(tmp_path, caplog):
+def test_a_plot_that_cannot_be_drawn_is_skipped_with_a_note(tmp_path, caplog):
     table = table_of(tmp_path / "in", ["a", "b"], valid=1)
     record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
     shutil.copytree(tmp_path / "draft", tmp_path / "torn")
-    training = json.loads((tmp_path / "torn/training.json").read_text())
-    del training["history"][1]["accuracy"]  # which the curves are drawn of
-    (tmp_path / "torn/training.json").write_text(json.dumps(training))
+    complete = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
+    (tmp_path / "in/1.png").unlink()  # one of two training images
     metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "torn")
-    assert pictures_in(tmp_path / "torn") == [name for name in PICTURES if name != "curves"]
-    assert metrics["skipped_plots"] == {"curves": "KeyError: 'accuracy'"}
-    assert "plot curves skipped: KeyError: 'accuracy'" in caplog.text
+    assert pictures_in(tmp_path / "torn") == ["results", "top_losses"]
+    ((name, reason),) = metrics["skipped_plots"].items()
+    note = f"plot {name} skipped: {reason}"
+    assert (name, "1.png" in reason) == ("batch", True)
+    assert note in caplog.text
     info = build_model_info(
         *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
     )
-    assert info.notes[-1] == "plot curves skipped: KeyError: 'accuracy'"
+    assert info.notes[-1] == note
     assert "skipped_plots" not in info.metrics.model_dump()
-    assert "plot curves skipped" in training_report(info, {}, "")
-    whole = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
+    assert html.escape(note, quote=False) in html.unescape(render_training_report(info, {}, ""))
     assert (
         Metrics.model_validate(
-            {name: one for name, one in whole.items() if name != "calibration"}, strict=False
+            {name: one for name, one in complete.items() if name != "calibration"}, strict=False
         )
         == info.metrics
-    )  # it costs the picture and nothing else
+    )  # it costs the plot and nothing else
 
 
 def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, caplog):
@@ -186,7 +186,7 @@ def test_images_that_are_gone_by_now_are_no_misses_and_no_selfcheck(tmp_path, ca
     write_top_losses(
         learn, ValidationPredictions(folder, paths, answers, np.array([0, 1, 2])), checkpoint
     )
-    assert [(top_loss.path, top_loss.said) for top_loss in read_top_losses(checkpoint)] == [
+    assert [(top_loss.path, top_loss.predicted) for top_loss in read_top_losses(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
     ]
     write_selfcheck(learn, table, folder, checkpoint)

@@ -24,8 +24,8 @@ def history(
     """Show all runs into an output: a table, warnings, and a page of charts (history.html)."""
     from visionflows.cli.terminal import clean, print_json, print_parts
     from visionflows.errors import StorageError
-    from visionflows.monitoring.run_records import records_below
-    from visionflows.reports.run_history import PAGE, history_report
+    from visionflows.monitoring.run_records import FOLDER, records_below
+    from visionflows.reports.history import HISTORY_PAGE, render_history
     from visionflows.storage import open_storage
 
     storage = open_storage(output)
@@ -35,28 +35,29 @@ def history(
     if json:
         print_json([record.as_dict() for record in records])
         return
-    storage.write(PAGE, history_report(output, records).encode())
+    is_output = storage.exists(FOLDER)  # and not a folder of outputs
+    storage.write(HISTORY_PAGE, render_history(output, records, is_output).encode())
     warnings = [
         f"drift  {record.started[:10]}  {clean(line)}"
         for record in records
         if record.drift
         for line in record.drift.warnings
     ]
-    page = f"page  {output.rstrip('/')}/{PAGE}"
+    page = f"page  {output.rstrip('/')}/{HISTORY_PAGE}"
     print_parts(_table(records), *(["", *warnings] if warnings else []), "", page)
 
 
 def _table(records: "list[RunRecord]") -> "Rows":
     """One row for each run, newest first."""
     from visionflows.cli.terminal import Rows
-    from visionflows.reports.run_history import MEASURES
+    from visionflows.reports.history import MEASURES
 
     measures = [one for one in MEASURES if any(one.value(record) is not None for record in records)]
     rows = [
         [
             record.started[:16].replace("T", " "),
             f"{record.model.name}@{record.model.version}",
-            *("–" if (v := one.value(record)) is None else one.told(v) for one in measures),
+            *("–" if (v := one.value(record)) is None else one.format(v) for one in measures),
             _labels(record),
             ", ".join(record.warned_of) or "–",
         ]
@@ -68,9 +69,9 @@ def _table(records: "list[RunRecord]") -> "Rows":
 
 def _labels(record: "RunRecord") -> str:
     """The most frequent labels with their shares."""
-    from visionflows.reports.page import percent
+    from visionflows.reports.rendering import format_percent
 
     counts, total = record.tally.labels, record.tally.ok
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shares = [f"{label} {percent(count / total)}" for label, count in order[:TOP_LABELS]]
+    shares = [f"{label} {format_percent(count / total)}" for label, count in order[:TOP_LABELS]]
     return ", ".join([*shares, *(["…"] if len(order) > TOP_LABELS else [])]) or "–"

@@ -13,8 +13,8 @@ from visionflows.models.promotion_history import Promotion
 from visionflows.models.registry import Listed
 from visionflows.models.schema import DatasetInfo, ModelInfo
 from visionflows.reports.comparison import Comparison
-from visionflows.reports.page import percent
-from visionflows.reports.training import agreement_line, outliers_line
+from visionflows.reports.rendering import format_percent
+from visionflows.reports.training import describe_agreement, describe_outliers
 
 MAX_CLASSES = 40  # rows; the report has all classes
 
@@ -153,7 +153,7 @@ def _settings(info: ModelInfo) -> list[tuple[str, str]]:
 def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
     precision, decode, onnx = info.precision, info.decode_agreement, info.onnx
     lines = [
-        (found.precision or "float32", agreement_line(found))
+        (found.precision or "float32", describe_agreement(found))
         for found in (precision.agreement, precision.int8)
         if found is not None
     ]
@@ -161,7 +161,7 @@ def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
         line = f"{decode.disagreements} of {decode.images:,} labels differ from full decoding"
         lines.append(("decoding", line))
     if info.outliers is not None:
-        lines.append(("outliers", outliers_line(info.outliers)))
+        lines.append(("outliers", describe_outliers(info.outliers)))
     if onnx is not None:
         difference = f"opset {onnx.opset}, within {onnx.largest_difference:.2g} of fastai's output"
         lines.append(("model.onnx", f"none: {onnx.why}" if onnx.why else difference))
@@ -201,7 +201,7 @@ def comparison_page(found: Comparison) -> list[RenderableType]:
     """The errors of both versions, the classes on which they disagree, and the test."""
     errors = (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
     versions = [
-        [letter, f"{info.name}@{info.version}", f"{wrong:,}", percent(wrong / found.images)]
+        [letter, f"{info.name}@{info.version}", f"{wrong:,}", format_percent(wrong / found.images)]
         for letter, info, wrong in errors
     ]
     outcomes = [
@@ -220,7 +220,8 @@ def comparison_page(found: Comparison) -> list[RenderableType]:
         *_disagreements(found),
         "",
         found.test,
-        *map(clean, found.aside),
+        found.validation,
+        *map(clean, found.skipped),
     ]
 
 

@@ -83,7 +83,7 @@ def compare_models(
     """Compare the labels of two versions on images that neither was trained on."""
     from visionflows.cli.model_tables import comparison_page
     from visionflows.cli.terminal import print_json, print_parts
-    from visionflows.reports.comparison import comparison_report
+    from visionflows.reports.comparison import render_comparison
     from visionflows.storage import split_location
     from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
 
@@ -93,7 +93,7 @@ def compare_models(
         folder.check_writable()  # fails before the work, not after it
     comparison, images = compare_versions(a, b, store, data)
     if page:
-        folder.write(name, comparison_report(comparison, images).encode())
+        folder.write(name, render_comparison(comparison, images, str(folder)).encode())
     if json:
         print_json(comparison_dict(comparison))
     else:

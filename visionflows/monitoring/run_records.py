@@ -120,6 +120,7 @@ class RecordedModel(JsonObject):
     name: str
     version: str
     digest: str
+    storage: str
 
 
 class Audit(JsonObject):

@@ -1,26 +1,28 @@
-"""The page of two versions on the same images: what flips between them, and whether it is luck.
+"""The comparison of two model versions on the same images, with photos of their disagreements.
 
-    from visionflows.reports.comparison import comparison_report
-    page = comparison_report(comparison, source)          # source: the place of the images
+    from visionflows.reports.comparison import render_comparison
+    html = render_comparison(comparison, source)          # source: the storage of the images
 
-What it says comes from visionflows.training.comparison.disagreements.
+training.comparison.disagreements computes the comparison.
 """
 
 import dataclasses
 import itertools
+from collections import Counter
 from typing import NamedTuple
 
 from visionflows.models.schema import ModelInfo
-from visionflows.reports.page import page
-from visionflows.reports.thumbnails import thumbnail
+from visionflows.reports.links import link_to_model
+from visionflows.reports.rendering import format_count, render
+from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.base import Storage
 
-SAMPLES = 20  # pictures of each kind of flip, three kinds: sixty in all
+SAMPLES = 20  # photos of each kind of disagreement
 CHANGES, CLASSES = 30, 200  # rows of tables
 
 
 class Disagreement(NamedTuple):
-    """An image that the two label differently: what it is, what each says, and how sure."""
+    """An image with its actual label, and the labels and probabilities that A and B predict."""
 
     path: str
     label: str
@@ -31,7 +33,7 @@ class Disagreement(NamedTuple):
 
 
 class ClassCounts(NamedTuple):
-    """The images of a class: how many each version has right, and how many it alone has."""
+    """Images of a class: how many each version predicts correctly, and how many only that one."""
 
     name: str
     images: int
@@ -45,15 +47,18 @@ class ClassCounts(NamedTuple):
 class Comparison:
     """Two versions on the same images, which neither was trained on.
 
-    `p_value` is the chance that A has so many of the images that tell them apart, or more, were
-    both equally good; `p_value_of_b` the same of B. `better` is `a`, `b` or empty: that chance is
-    at most `alpha`. `flips` are all images that the two label differently, the most certain wrong
-    answers first. `not_compared` and `gone` count images that were left aside.
+    `p_value` is the one-sided p-value of McNemar's exact test that A is better, `p_value_of_b` that
+    B is; `better` is `a`, `b`, or empty if neither p-value is at most `alpha`. `disagreements` are
+    sorted by the probability of the wrong label, the highest first. `not_compared` and `gone` count
+    skipped images. `same_validation_images`: both versions were validated on the same images.
     """
 
     a: ModelInfo
     b: ModelInfo
+    a_location: str
+    b_location: str
     images: int
+    same_validation_images: bool
     a_errors: int
     b_errors: int
     both_wrong_alike: int
@@ -70,34 +75,22 @@ class Comparison:
 
     @property
     def only_a_right(self) -> list[Disagreement]:
-        """The flips of which A alone is right."""
-        return [
-            disagreement
-            for disagreement in self.disagreements
-            if disagreement.a == disagreement.label
-        ]
+        """The disagreements of which only A is correct."""
+        return [one for one in self.disagreements if one.a == one.label]
 
     @property
     def only_b_right(self) -> list[Disagreement]:
-        """The flips of which B alone is right."""
-        return [
-            disagreement
-            for disagreement in self.disagreements
-            if disagreement.b == disagreement.label
-        ]
+        """The disagreements of which only B is correct."""
+        return [one for one in self.disagreements if one.b == one.label]
 
     @property
     def both_wrong_apart(self) -> list[Disagreement]:
-        """The flips of which neither is right."""
-        return [
-            disagreement
-            for disagreement in self.disagreements
-            if disagreement.label not in (disagreement.a, disagreement.b)
-        ]
+        """The disagreements of which neither is correct."""
+        return [one for one in self.disagreements if one.label not in (one.a, one.b)]
 
     @property
     def both_right(self) -> int:
-        """Images that both have right."""
+        """The number of images that both predict correctly."""
         return self.images - len(self.disagreements) - self.both_wrong_alike
 
     @property
@@ -105,7 +98,7 @@ class Comparison:
         """The outcome in a few words."""
         if not self.images:
             return "There is no image that neither A nor B was trained on"
-        on = f"on the same {self.images:,} image{'s' if self.images > 1 else ''}"
+        on = f"on {format_count(self.images, 'image')} unseen by both"
         if not self.better:
             return f"No evidence that A or B is better {on}"
         other = {"a": "B", "b": "A"}[self.better]
@@ -113,83 +106,90 @@ class Comparison:
 
     @property
     def test(self) -> str:
-        """What the paired test says, and what `retrain` would do."""
-        ours, theirs = len(self.only_a_right), len(self.only_b_right)
-        would = "would" if self.better == "a" else "would not"
+        """The result of the paired test, and what `retrain` does with it."""
+        only_a, only_b = len(self.only_a_right), len(self.only_b_right)
+        action = "promotes" if self.better == "a" else "does not promote"
         return (
-            f"{ours + theirs:,} images tell them apart: {ours:,} that only A has right, "
-            f"{theirs:,} that only B has. Were both equally good, each would be A's by the toss "
-            f"of a coin, and A would have so many or more with p = {self.p_value:.2g} (exact "
-            f"McNemar test, one-sided; for B p = {self.p_value_of_b:.2g}). At most {self.alpha} is "
-            f"evidence: retrain {would} let A take the place of B."
+            f"Only A is correct on {format_count(only_a, 'image')}, only B on {only_b:,}. "
+            f"McNemar's exact test, one-sided: p = {self.p_value:.2g} for A being better, "
+            f"p = {self.p_value_of_b:.2g} for B. The significance level is {self.alpha}: "
+            f"retrain {action} A."
         )
 
     @property
-    def aside(self) -> list[str]:
+    def validation(self) -> str:
+        """Whether the published error rates of A and B can be compared."""
+        unseen = f"Unseen by both: {format_count(self.images, 'image')}."
+        if self.same_validation_images:
+            return (
+                f"{unseen} Both versions were validated on the same images, so their published "
+                "error rates can be compared."
+            )
+        return (
+            f"{unseen} The versions were validated on different images, so their published error "
+            "rates cannot be compared."
+        )
+
+    @property
+    def skipped(self) -> list[str]:
         """What was not compared, a sentence each."""
         return [
-            *_counted(self.not_compared, "of a class that B does not know"),
-            *_counted(self.gone, "gone, or changed since the training"),
+            *_skipped(self.not_compared, "its class is unknown to B"),
+            *_skipped(self.gone, "missing, or changed since the training"),
             *([f"Only A knows {', '.join(self.only_a_knows)}."] if self.only_a_knows else []),
             *([f"Only B knows {', '.join(self.only_b_knows)}."] if self.only_b_knows else []),
         ]
 
-    def changes(self) -> list[tuple[str, str, str, int]]:
-        """What an image is, what A and what B call it, and how many such; most first."""
-        counts: dict[tuple[str, str, str], int] = {}
-        for disagreement in self.disagreements:
-            key = disagreement.label, disagreement.a, disagreement.b
-            counts[key] = counts.get(key, 0) + 1
+    def label_changes(self) -> list[tuple[str, str, str, int]]:
+        """Actual label, A's label, B's label, and the number of images; most frequent first."""
+        counts = Counter((one.label, one.a, one.b) for one in self.disagreements)
         order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [(*key, count) for key, count in order]
+        return [(*labels, count) for labels, count in order]
 
 
-def _counted(number: int, what: str) -> list[str]:
-    if not number:
-        return []
-    return [f"{number:,} image{'s are' if number > 1 else ' is'} left aside: {what}."]
+def _skipped(count: int, reason: str) -> list[str]:
+    return [f"{format_count(count, 'image')} skipped: {reason}."] if count else []
 
 
-def comparison_report(comparison: Comparison, source: Storage) -> str:
-    """The HTML page of a comparison, with pictures of its flips from the place of the images."""
-    kinds = (
-        ("only-a", "Only A has right", comparison.only_a_right),
-        ("only-b", "Only B has right", comparison.only_b_right),
-        ("neither", "Both wrong, differently", comparison.both_wrong_apart),
+def render_comparison(comparison: Comparison, source: Storage, folder: str = ".") -> str:
+    """The HTML page of a comparison, with photos from `source`; it lies in `folder`."""
+    groups = (
+        ("only-a", "Only A is correct", comparison.only_a_right),
+        ("only-b", "Only B is correct", comparison.only_b_right),
+        ("neither", "Both wrong, with different labels", comparison.both_wrong_apart),
     )
-    differing = sorted(comparison.classes, key=lambda row: -(row.only_a_right + row.only_b_right))
-    changes = comparison.changes()
-    return page("comparison.html").render(
-        told=comparison,
+    changes = comparison.label_changes()
+    return render(
+        "comparison.html",
+        comparison=comparison,
         versions=[("A", comparison.a), ("B", comparison.b)],
-        kinds=[
-            (key, title, len(disagreements), _shown(disagreements, source))
-            for key, title, disagreements in kinds
+        links=[
+            link_to_model(comparison.a_location, folder, "Training report of A"),
+            link_to_model(comparison.b_location, folder, "Training report of B"),
         ],
-        classes=differing[:CLASSES],
+        groups=[
+            (key, title, len(disagreements), _read_photos(disagreements, source))
+            for key, title, disagreements in groups
+        ],
+        classes=sorted(comparison.classes, key=lambda row: -(row.only_a_right + row.only_b_right)),
+        most_classes=CLASSES,
         changes=changes[:CHANGES],
         more_changes=len(changes[CHANGES:]),
-        more_classes=len(differing[CLASSES:]),
     )
 
 
-def _by_turns(disagreements: list[Disagreement]) -> list[Disagreement]:
-    """The flips, of each kind (what it is and what both call it) one after another, and again."""
-    kinds: dict[tuple[str, str, str], list[Disagreement]] = {}
-    for disagreement in disagreements:
-        kinds.setdefault((disagreement.label, disagreement.a, disagreement.b), []).append(
-            disagreement
-        )
-    rounds = itertools.zip_longest(*sorted(kinds.values(), key=len, reverse=True))
-    return [disagreement for one in rounds for disagreement in one if disagreement is not None]
+def _interleave(disagreements: list[Disagreement]) -> list[Disagreement]:
+    """The disagreements in rounds, one of each label change after another."""
+    by_change: dict[tuple[str, str, str], list[Disagreement]] = {}
+    for one in disagreements:
+        by_change.setdefault((one.label, one.a, one.b), []).append(one)
+    rounds = itertools.zip_longest(*sorted(by_change.values(), key=len, reverse=True))
+    return [one for some in rounds for one in some if one is not None]
 
 
-def _shown(disagreements: list[Disagreement], source: Storage) -> list[tuple[Disagreement, bytes]]:
-    """The first flips of each kind that have a picture still, with it."""
-    shown: list[tuple[Disagreement, bytes]] = []
-    for disagreement in _by_turns(disagreements):
-        if len(shown) == SAMPLES:
-            break
-        if picture := thumbnail(source, disagreement.path):
-            shown.append((disagreement, picture))
-    return shown
+def _read_photos(
+    disagreements: list[Disagreement], source: Storage
+) -> list[tuple[Disagreement, bytes]]:
+    """The first SAMPLES disagreements whose photo can be read, with its thumbnail."""
+    photos = ((one, read_thumbnail(source, one.path)) for one in _interleave(disagreements))
+    return [*itertools.islice(((one, jpeg) for one, jpeg in photos if jpeg), SAMPLES)]

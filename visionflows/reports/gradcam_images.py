@@ -1,7 +1,7 @@
-"""What a network was shown of a picture, and the same under a map of what spoke for its label.
+"""JPEGs of the pixels a network saw, plain or under a Grad-CAM heat map.
 
-from visionflows.reports.gradcam_images import heated, square
-square(pixels), heated(pixels, heat)                        # JPEGs
+from visionflows.reports.gradcam_images import draw_heat_map, encode_pixels
+encode_pixels(pixels), draw_heat_map(pixels, heat)
 """
 
 import io
@@ -13,34 +13,34 @@ from visionflows.reports.thumbnails import THUMBNAIL
 
 _COLD, _HOT = np.array([255.0, 225.0, 0.0]), np.array([215.0, 0.0, 20.0])  # yellow to red
 _SIZE = THUMBNAIL, THUMBNAIL
-_MOST = 0.65  # of a pixel's colour that heat may take
+_OPACITY = 0.65  # of the hottest colour
 
 
-def square(pixels: np.ndarray) -> bytes:
-    """A JPEG of 160 × 160 of uint8 pixels (side, side, 3)."""
-    return _jpeg(_square(pixels))
+def encode_pixels(pixels: np.ndarray) -> bytes:
+    """A JPEG of 160 × 160 pixels from uint8 pixels (side, side, 3)."""
+    return _encode_jpeg(_resize(pixels))
 
 
-def heated(pixels: np.ndarray, heat: np.ndarray) -> bytes:
-    """A JPEG of 160 × 160 of uint8 pixels (side, side, 3): pale where nothing spoke, else red.
+def draw_heat_map(pixels: np.ndarray, heat: np.ndarray) -> bytes:
+    """A JPEG of 160 × 160 pixels: the faded image under a heat map from yellow to red.
 
-    `heat` is 0..1, (height, width), of any size: it is stretched over the picture.
+    `pixels` are uint8 (side, side, 3); `heat` is 0..1 (height, width) and is resized to the image.
     """
-    soft = Image.fromarray(heat.astype(np.float32)).resize(_SIZE, Image.Resampling.BICUBIC)
-    strength = np.asarray(soft).clip(0, 1)[..., None]
-    picture = _square(pixels)
+    resized = Image.fromarray(heat.astype(np.float32)).resize(_SIZE, Image.Resampling.BICUBIC)
+    strength = np.asarray(resized).clip(0, 1)[..., None]
+    picture = _resize(pixels)
     grey = np.asarray(picture.convert("L"), np.float32)[..., None]
-    ground = 0.55 * np.asarray(picture, np.float32) + 0.45 * (0.6 * grey + 0.4 * 255)
+    faded = 0.55 * np.asarray(picture, np.float32) + 0.45 * (0.6 * grey + 0.4 * 255)
     colour = _COLD + (_HOT - _COLD) * strength
-    mixed = ground + (colour - ground) * (_MOST * strength)
-    return _jpeg(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)))
+    mixed = faded + (colour - faded) * (_OPACITY * strength)
+    return _encode_jpeg(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)))
 
 
-def _square(pixels: np.ndarray) -> Image.Image:
+def _resize(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels).resize(_SIZE, Image.Resampling.BICUBIC)
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def _encode_jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()

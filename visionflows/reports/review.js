@@ -1,105 +1,116 @@
 "use strict";
-// What a person says of each picture, by path: a class, or null for none of them. The browser keeps
-// it meanwhile. The picture itself is that of the button below that leads to it.
+// Answers by path: the correct class, or null for none of the classes. The browser keeps them
+// until they are saved. Each photo is embedded once, in its thumbnail.
 (() => {
-  const told = JSON.parse(document.getElementById("told").textContent);
-  const { rows, classes } = told;
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const { rows, classes } = data;
   const find = (id) => document.getElementById(id);
   const thumbs = [...document.querySelectorAll(".thumbs button")];
-  const few = classes.length <= told.digits;
-  const SHOWN = 24; // classes that a search shows at once
-  let said = kept();
-  let undone = []; // what each answer took the place of, the last one last
-  let at = 0;
+  const MOST_BUTTONS = 12; // classes that all have a button; of more, the likeliest have one
+  const MOST_FOUND = 24; // classes that a search shows at once
+  const hasFewClasses = classes.length <= MOST_BUTTONS;
+  const digits = classes.filter((name) => /^[0-9]$/.test(name));
+  const noneKey = digits.length ? "-" : "0";
+  let answers = load();
+  let undone = []; // the position and the earlier answer of each change, the last one last
+  let current = 0;
   let address = "";
 
-  function kept() {
+  function load() {
     try {
-      return JSON.parse(localStorage.getItem(told.key)) || {};
+      return new Map(JSON.parse(localStorage.getItem(data.key)));
     } catch {
-      return {};
+      return new Map();
     }
   }
 
-  function keep() {
+  function store() {
     try {
-      localStorage.setItem(told.key, JSON.stringify(said));
+      localStorage.setItem(data.key, JSON.stringify([...answers]));
     } catch {
-      find("unkept").hidden = false;
+      find("storage-warning").hidden = false;
     }
   }
 
-  const answered = (row) => Object.hasOwn(said, row.path);
-  const isRight = (row) => answered(row) && said[row.path] !== null && said[row.path] === row.was;
+  const isAnswered = (row) => answers.has(row.path);
+  const isConfirmed = (row) => isAnswered(row) && answers.get(row.path) === row.was;
+  const nameOf = (label) => label ?? "none of these classes";
   const percent = (share) => {
     const text = (100 * share).toFixed(1);
     return `${(text === "100.0" && share < 1 ? "99.9" : text).replace(/\.0$/, "")} %`;
   };
-  const inWords = (row) =>
-    !answered(row) ? "" : isRight(row) ? `✓ ${row.was}` : said[row.path] ?? "none of these";
 
   function answer(label) {
-    const row = rows[at];
-    undone.push([at, answered(row) ? { label: said[row.path] } : null]);
-    said[row.path] = label;
-    const open = rows.findIndex((one, place) => place > at && !answered(one));
-    const next = open < 0 ? rows.findIndex((one) => !answered(one)) : open;
-    const words = isRight(row) ? `Right: ${label}.` : `Said: ${label ?? "none of these"}.`;
-    changed();
+    const row = rows[current];
+    undone.push([current, isAnswered(row), answers.get(row.path)]);
+    answers.set(row.path, label);
+    const later = rows.findIndex((one, position) => position > current && !isAnswered(one));
+    const next = later < 0 ? rows.findIndex((one) => !isAnswered(one)) : later;
+    const words = `${isConfirmed(row) ? "Confirmed" : "Corrected"}: ${nameOf(label)}.`;
+    update();
     if (next < 0) {
-      show(at);
-      hear(`${words} All are looked at: save corrections.csv.`);
+      show(current);
+      announce(`${words} All images are reviewed: save corrections.csv.`);
     } else show(next, words);
   }
 
   function undo() {
     const last = undone.pop();
-    if (!last) return hear("Nothing to undo.");
-    const [place, before] = last;
-    if (before) said[rows[place].path] = before.label;
-    else delete said[rows[place].path];
-    changed();
-    show(place, "Undone.");
+    if (!last) return announce("Nothing to undo.");
+    const [position, wasAnswered, label] = last;
+    if (wasAnswered) answers.set(rows[position].path, label);
+    else answers.delete(rows[position].path);
+    update();
+    show(position, "Undone.");
   }
 
-  function changed() {
-    keep();
-    tally();
+  function update() {
+    setUnsaved(true);
+    store();
+    count();
+  }
+
+  const warn = (event) => event.preventDefault();
+
+  function setUnsaved(isUnsaved) {
+    if (isUnsaved) addEventListener("beforeunload", warn);
+    else removeEventListener("beforeunload", warn);
   }
 
   // Wilson's score interval, as in visionflows.review.audit.
-  function wilson(right, count) {
-    const share = right / count, per = told.z * told.z / count;
+  function wilson(right, total) {
+    const share = right / total, per = data.z * data.z / total;
     const middle = share + per / 2;
-    const spread = told.z * Math.sqrt(share * (1 - share) / count + per / (4 * count));
+    const spread = data.z * Math.sqrt(share * (1 - share) / total + per / (4 * total));
     return [Math.max((middle - spread) / (1 + per), 0), Math.min((middle + spread) / (1 + per), 1)];
   }
 
-  function tally() {
-    const done = rows.filter(answered);
-    find("looked").textContent = done.length;
-    find("changed").textContent = done.filter((row) => !isRight(row)).length;
-    thumbs.forEach((thumb, place) => {
-      const words = thumb.querySelector(".answer");
-      words.textContent = inWords(rows[place]);
-      words.className = isRight(rows[place]) ? "answer good" : "answer";
+  function count() {
+    const done = rows.filter(isAnswered);
+    find("answered").textContent = find("progress").value = done.length;
+    find("corrected").textContent = done.filter((row) => !isConfirmed(row)).length;
+    thumbs.forEach((thumb, position) => {
+      const row = rows[position], text = thumb.querySelector(".answer");
+      const words = isConfirmed(row) ? `✓ ${row.was}` : nameOf(answers.get(row.path));
+      text.textContent = isAnswered(row) ? words : "";
+      text.className = isConfirmed(row) ? "answer good" : "answer";
     });
-    if (told.drawn) audited(done.filter((row) => row.why === "audit"));
-    offer(done);
+    if (data.sampled) estimate(done.filter((row) => row.why === "audit"));
+    offerFile(done);
   }
 
-  function audited(done) {
-    const right = done.filter(isRight).length;
+  function estimate(done) {
+    const right = done.filter(isConfirmed).length;
     find("accuracy").textContent = done.length ? percent(right / done.length) : "–";
     find("audited").textContent = done.length
-      ? `Audit: ${done.length} of ${told.drawn} looked at, ${right} right: ` +
+      ? `Audit: ${done.length} of ${data.sampled} reviewed, ${right} correct: ` +
         `95 % interval ${wilson(right, done.length).map(percent).join(" to ")}.`
-      : `Audit: none of ${told.drawn} looked at yet.`;
+      : `Audit: 0 of ${data.sampled} reviewed.`;
   }
 
-  const cell = (value) => /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
+  const quote = (value) => /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
 
-  function offer(done) {
+  function offerFile(done) {
     URL.revokeObjectURL(address);
     const link = find("save");
     if (!done.length) {
@@ -108,145 +119,178 @@
       return;
     }
     const lines = done.map((row) => {
-      const label = said[row.path];
-      const answer = label === null ? "none" : isRight(row) ? "right" : "other";
-      const line = { ...row, label: label ?? "", answer, drawn: row.drawn || "" };
-      return told.columns.map((name) => cell(line[name])).join(",");
+      const label = answers.get(row.path);
+      const kind = label === null ? "none" : isConfirmed(row) ? "right" : "other";
+      const line = { ...row, label: label ?? "", answer: kind, drawn: row.drawn || "" };
+      return data.columns.map((name) => quote(line[name])).join(",");
     });
-    const text = [told.columns.join(","), ...lines, ""].join("\r\n");
+    const text = [data.columns.join(","), ...lines, ""].join("\r\n");
     address = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
     link.href = address;
     link.textContent = `Save corrections.csv (${done.length})`;
   }
 
-  const hear = (words) => { find("heard").textContent = words; };
+  const announce = (words) => { find("status").textContent = words; };
 
-  function show(place, before = "", focus = true) {
-    at = (place + rows.length) % rows.length;
-    const row = rows[at], thumb = thumbs[at].querySelector("img");
-    find("picture").src = thumb.src;
-    find("picture").alt = `Picture ${at + 1}: ${row.path}`;
+  function show(position, words = "", moveFocus = true) {
+    current = (position + rows.length) % rows.length;
+    const row = rows[current], photo = thumbs[current].querySelector("img");
+    for (const id of ["picture", "large-picture"]) {
+      find(id).src = photo.src;
+      find(id).alt = `Image ${current + 1}: ${row.path}`;
+    }
     find("path").textContent = row.path;
-    const title = document.querySelector(`#${row.why}`).firstChild.textContent.trim();
-    find("asked").textContent = `Picture ${at + 1} of ${rows.length}: ${title.toLowerCase()}`;
-    const says = row.was
-      ? `The network says ${row.was} (${percent(row.confidence)}).`
-      : "The network gave it no label.";
-    const so = answered(row) ? ` You said: ${said[row.path] ?? "none of these"}.` : "";
-    find("says").textContent = says + so;
-    find("right").hidden = !row.was;
-    find("right").lastChild.textContent = `Right: ${row.was}`;
-    find("right").setAttribute("aria-pressed", isRight(row));
-    find("none").setAttribute("aria-pressed", answered(row) && said[row.path] === null);
-    find("find").value = "";
-    thumbs.forEach((one, place) => {
-      if (place === at) one.setAttribute("aria-current", "true");
+    find("original").hidden = !row.original;
+    find("original").href = row.original;
+    const group = find(row.why).firstChild.textContent.trim();
+    find("photo").textContent = `Image ${current + 1} of ${rows.length}: ${group.toLowerCase()}`;
+    const prediction = row.was
+      ? `Predicted: ${row.was} (${percent(row.confidence)}).`
+      : "No label: the image was rejected as an outlier.";
+    const given = isAnswered(row) ? ` Your answer: ${nameOf(answers.get(row.path))}.` : "";
+    find("prediction").textContent = prediction + given;
+    find("confirm").hidden = !row.was;
+    find("confirm").lastChild.textContent = `Correct: ${row.was}`;
+    find("confirm").setAttribute("aria-pressed", isConfirmed(row));
+    find("none").setAttribute("aria-pressed", isAnswered(row) && answers.get(row.path) === null);
+    find("query").value = "";
+    thumbs.forEach((one, at) => {
+      if (at === current) one.setAttribute("aria-current", "true");
       else one.removeAttribute("aria-current");
     });
     offerClasses();
-    hear(`${before} Picture ${at + 1} of ${rows.length}. ${says}${so}`.trim());
-    if (focus) find("asked").focus({ preventScroll: true });
+    announce(`${words} Image ${current + 1} of ${rows.length}. ${prediction}${given}`.trim());
+    if (moveFocus) find("photo").focus({ preventScroll: true });
+  }
+
+  // The key of a class: the digit that is its name, else its position among the buttons.
+  function keyOf(name, position) {
+    if (digits.length) return digits.includes(name) ? name : "";
+    return position < 9 ? String(position + 1) : "";
   }
 
   function offerClasses() {
-    const typed = find("find").value.trim().toLowerCase();
-    const likely = few ? classes : rows[at].guesses.map(([name]) => name);
-    const matching = typed ? found(typed) : likely;
-    const shown = matching.slice(0, SHOWN);
-    find("choices").replaceChildren(...shown.map((name, place) => {
+    const query = find("query").value.trim().toLowerCase();
+    const likely = hasFewClasses ? classes : rows[current].guesses.map(([name]) => name);
+    const matching = query ? search(query) : likely;
+    const shown = matching.slice(0, MOST_FOUND);
+    find("choices").replaceChildren(...shown.map((name, position) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-pressed", said[rows[at].path] === name);
-      if (!typed && place < told.digits) {
-        button.setAttribute("aria-keyshortcuts", place + 1);
-        button.append(Object.assign(document.createElement("kbd"), { textContent: place + 1 }));
+      button.setAttribute("aria-pressed", answers.get(rows[current].path) === name);
+      const key = query ? "" : keyOf(name, position);
+      if (key) {
+        button.setAttribute("aria-keyshortcuts", key);
+        button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
       }
       button.append(name);
       button.addEventListener("click", () => answer(name));
       return button;
     }));
     const rest = matching.length - shown.length;
-    find("more").hidden = few || (typed && !rest && matching.length > 0);
-    find("more").textContent = typed
-      ? (matching.length ? `and ${rest} more` : "no class has that in its name")
-      : `the likeliest of ${classes.length} classes`;
-    if (typed) hear(`${matching.length} classes match${matching.length ? `, first ${matching[0]}` : ""}.`);
+    find("more").hidden = hasFewClasses || (query && !rest && matching.length > 0);
+    find("more").textContent = query
+      ? (matching.length ? `and ${rest} more` : "No class name contains this text.")
+      : `The most likely of ${classes.length} classes.`;
+    if (query) announce(`${matching.length} classes match${matching.length ? `, first ${matching[0]}` : ""}.`);
     return matching;
   }
 
-  // Classes that begin with it first, then those that have it anywhere.
-  function found(typed) {
-    const has = classes.filter((name) => name.toLowerCase().includes(typed));
-    return has.sort((a, b) => b.toLowerCase().startsWith(typed) - a.toLowerCase().startsWith(typed));
+  // Classes that begin with the text come first, then those that contain it.
+  function search(query) {
+    const found = classes.filter((name) => name.toLowerCase().includes(query));
+    return found.sort((a, b) => b.toLowerCase().startsWith(query) - a.toLowerCase().startsWith(query));
   }
 
-  function byLetter(letter) {
+  function answerByDigit(key) {
+    if (digits.includes(key)) return answer(key);
+    if (digits.length) return undefined;
+    return find("choices").querySelector(`[aria-keyshortcuts="${key}"]`)?.click();
+  }
+
+  function answerByLetter(letter) {
     const begun = classes.filter((name) => name.toLowerCase().startsWith(letter.toLowerCase()));
     if (begun.length === 1) answer(begun[0]);
   }
 
-  function pressed(event) {
+  function onKey(event) {
     if (!find("keys").checked || event.ctrlKey || event.metaKey || event.altKey) return;
     const { key, target } = event;
-    if (target === find("find")) return searching(event);
-    // A key that is held would answer for pictures that nobody has seen.
+    if (find("large").open) return onKeyEnlarged(event);
+    if (target === find("query")) return onSearchKey(event);
+    // A key that is held down must not answer for images that nobody has seen.
     if (event.repeat && !key.startsWith("Arrow")) return event.preventDefault();
-    const own = target.closest("a, button, input, summary") && ["Enter", " "].includes(key);
-    if (own) return;
-    const choices = find("choices").children;
-    if (key === "Enter") { if (rows[at].was) answer(rows[at].was); }
-    else if (key === "0") answer(null);
-    else if (key >= "1" && key <= "9" && key.length === 1) choices[key - 1]?.click();
-    else if (key === "ArrowRight" || key === "ArrowDown") show(at + 1);
-    else if (key === "ArrowLeft" || key === "ArrowUp") show(at - 1);
+    if (target.closest("a, button, input, summary") && ["Enter", " "].includes(key)) return;
+    if (key === "Enter") { if (rows[current].was) answer(rows[current].was); }
+    else if (key === " ") find("large").showModal();
+    else if (key === noneKey) answer(null);
+    else if (/^[0-9]$/.test(key)) answerByDigit(key);
+    else if (key === "ArrowRight" || key === "ArrowDown") show(current + 1);
+    else if (key === "ArrowLeft" || key === "ArrowUp") show(current - 1);
     else if (key === "Backspace") undo();
-    else if (key.length === 1 && key.trim() && few) byLetter(key);
-    else if (key.length === 1 && key.trim()) { find("find").focus(); return; } // and is typed there
+    else if (key.length === 1 && hasFewClasses) answerByLetter(key);
+    else if (key.length === 1) { find("query").focus(); return; } // the key is typed there
     else return;
     event.preventDefault();
   }
 
-  function searching(event) {
-    if (event.key === "Enter" && find("find").value.trim()) {
+  function onKeyEnlarged(event) {
+    if (event.key !== " " && event.key !== "Enter") return; // Escape closes a dialog by itself
+    if (!event.repeat) find("large").close();
+    event.preventDefault();
+  }
+
+  function onSearchKey(event) {
+    if (event.key === "Enter" && find("query").value.trim()) {
       const matching = offerClasses();
       if (matching.length) answer(matching[0]);
       event.preventDefault();
     } else if (event.key === "Escape") {
-      find("find").value = "";
+      find("query").value = "";
       offerClasses();
-      find("asked").focus({ preventScroll: true });
+      find("photo").focus({ preventScroll: true });
       event.preventDefault();
     }
   }
 
-  function firstOpen(from, to) {
-    const open = rows.findIndex((row, place) => place >= from && place <= to && !answered(row));
+  function showFirstOpen(from, to) {
+    const open = rows.findIndex((row, at) => at >= from && at <= to && !isAnswered(row));
     show(open < 0 ? from : open);
-    find("asked").scrollIntoView();
+    find("photo").scrollIntoView();
   }
 
-  document.addEventListener("keydown", pressed);
-  find("right").addEventListener("click", () => answer(rows[at].was));
-  find("none").addEventListener("click", () => answer(null));
-  find("back").addEventListener("click", () => show(at - 1, "", false));
-  find("next").addEventListener("click", () => show(at + 1, "", false));
-  find("undo").addEventListener("click", undo);
-  find("find").addEventListener("input", offerClasses);
-  find("finding").hidden = few;
-  thumbs.forEach((thumb, place) => thumb.addEventListener("click", () => {
-    show(place);
-    find("asked").scrollIntoView();
-  }));
-  document.querySelectorAll(".begin").forEach((button) => button.addEventListener(
-    "click", () => firstOpen(Number(button.dataset.from), Number(button.dataset.to))));
-  find("forget").addEventListener("click", () => {
-    if (!confirm("Forget all answers that this browser keeps for this page?")) return;
-    [said, undone] = [{}, []];
-    changed();
+  const onClick = (id, action) => find(id).addEventListener("click", action);
+  document.addEventListener("keydown", onKey);
+  onClick("confirm", () => answer(rows[current].was));
+  onClick("none", () => answer(null));
+  onClick("back", () => show(current - 1, "", false));
+  onClick("next", () => show(current + 1, "", false));
+  onClick("undo", undo);
+  onClick("enlarge", () => find("large").showModal());
+  onClick("close", () => find("large").close());
+  onClick("save", () => { if (find("save").href) setUnsaved(false); });
+  onClick("clear", () => {
+    if (!confirm("Delete all answers that this browser keeps for this page?")) return;
+    [answers, undone] = [new Map(), []];
+    update();
+    setUnsaved(false);
     show(0);
   });
-  keep();
-  tally();
-  const open = rows.findIndex((row) => !answered(row));
+  find("query").addEventListener("input", offerClasses);
+  thumbs.forEach((thumb, position) => thumb.addEventListener("click", () => {
+    show(position);
+    find("photo").scrollIntoView();
+  }));
+  document.querySelectorAll(".begin").forEach((button) => button.addEventListener(
+    "click", () => showFirstOpen(Number(button.dataset.from), Number(button.dataset.to))));
+  find("search").hidden = hasFewClasses;
+  find("none").firstChild.textContent = noneKey;
+  find("none").setAttribute("aria-keyshortcuts", noneKey);
+  find("letters").textContent = hasFewClasses
+    ? "The first letter of a class chooses it, if no other class begins with it."
+    : "Type letters to search a class by name; Enter chooses the first match.";
+  store();
+  count();
+  const open = rows.findIndex((row) => !isAnswered(row));
   show(open < 0 ? 0 : open, "", false);
 })();

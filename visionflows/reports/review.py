@@ -1,10 +1,9 @@
-"""The page on which a person says what pictures are, and saves that as corrections.csv.
+"""The review page: people confirm or correct labels and save the answers as corrections.csv.
 
-    from visionflows.reports.review import review_of, review_page
-    page = review_page(review_of(run, place("inbox"), place("scores/night")))
+    from visionflows.reports.review import build_review, render_review
+    html = render_review(build_review(run, open_storage("inbox"), open_storage("scores/pets")))
 
-Which rows are shown is said by visionflows.review.sampling, and what is saved by
-visionflows.review.corrections.
+review.sampling chooses the rows, review.corrections defines the file.
 """
 
 import csv
@@ -20,48 +19,49 @@ from markupsafe import Markup
 
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import BadImage
-from visionflows.reports.page import page
-from visionflows.reports.thumbnails import contents, smaller
+from visionflows.reports.links import folder_of, link_to_run, relative_address
+from visionflows.reports.rendering import render
+from visionflows.reports.thumbnails import read_contents, shrink_to_jpeg
 from visionflows.review.audit import Z
 from visionflows.review.corrections import COLUMNS, Correction
 from visionflows.review.sampling import Picked, Sample, Why, sample_of
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
+from visionflows.storage.name_encoding import decode_name
 from visionflows.storage.prefetch import prefetch
 from visionflows.system import decoder_count
 
-SIDE = 320  # pixels of a picture's longest side
-DIGITS = 9  # classes that have a digit each; of more, the likeliest have
+SIDE = 320  # pixels of a photo's longest side
 _GROUPS: tuple[tuple[Why, str, str], ...] = (
-    ("outlier", "Outliers", "Unlike what the network was trained on."),
-    ("uncertain", "Least certain", "The labels nearest to a tie, and those marked for review."),
-    ("audit", "Audit", "Drawn at random: these alone say how right the whole run is."),
+    ("outlier", "Outliers (out of distribution)", "Images unlike the training data."),
+    ("uncertain", "Least certain", "Labels with the lowest confidence, and rows for review."),
+    ("audit", "Audit", "A random sample, which estimates the accuracy of the whole run."),
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
-    """A row of a review, the sha256 of the content that is shown, and that as a small JPEG."""
+class ReviewItem:
+    """A row to review, the SHA-256 of its file, and the photo as a small JPEG."""
 
     row: Picked
     sha256: str
-    picture: bytes
+    jpeg: bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Review:
-    """What a person is asked of a run; `gone` rows of the sample could not be shown any more."""
+    """What people review of a run; `missing` rows of the sample cannot be read any more."""
 
     run: RunResult
     sample: Sample
-    shown: list[Shown]
-    gone: int
+    items: list[ReviewItem]
+    missing: int
 
-    def correction(self, one: Shown) -> Correction:
-        """The line of corrections.csv that is written of a row, but for the answer."""
-        row, run = one.row, self.run
+    def correction(self, item: ReviewItem) -> Correction:
+        """The line of corrections.csv for an item, without the answer."""
+        row, run = item.row, self.run
         return Correction(
-            *(row.path, one.sha256, "", "", row.label, f"{row.confidence:.6f}", row.why),
+            *(row.path, item.sha256, "", "", row.label, f"{row.confidence:.6f}", row.why),
             drawn=self.sample.audited if row.why == "audit" else 0,
             model=f"{run.model.name}@{run.model.version}",
             scored=run.ended,
@@ -69,70 +69,80 @@ class Review:
         )
 
 
-def review_of(run: RunResult, source: Storage, output: Storage) -> Review:
-    """The rows of a run that a person should look at, with their pictures.
+def build_review(run: RunResult, source: Storage, output: Storage) -> Review:
+    """The rows of a run to review, with their photos.
 
-    The seed of the random ones is the job's digest (of the names that were scored, the model and
-    the settings), so that the same run asks the same again.
+    The job's digest is the seed of the random sample, so a repeated run has the same sample.
     """
     with output.open_read(f"{run.folder}predictions.csv") as file:
         lines = csv.reader(io.TextIOWrapper(file, "utf-8", newline=""))
         sample = sample_of(lines, run.model.classes, run.job or run.started)
-    shown = [one for one in _pictures(sample.rows, source) if one]
-    return Review(run, sample, shown, len(sample.rows) - len(shown))
+    items = [item for item in _read_items(sample.rows, source) if item]
+    return Review(run, sample, items, len(sample.rows) - len(items))
 
 
-def _pictures(rows: list[Picked], source: Storage) -> Iterator[Shown | None]:
-    """Each row with its picture, in order; None for one that is gone, or opens no more."""
+def _read_items(rows: list[Picked], source: Storage) -> Iterator[ReviewItem | None]:
+    """An item for each row, in order; None if its file is missing or unreadable."""
 
-    def made(pair: tuple[Picked, bytes | OSError]) -> Shown | None:
+    def read_item(pair: tuple[Picked, bytes | OSError]) -> ReviewItem | None:
         row, content = pair
         if isinstance(content, OSError):
             return None
         try:
-            return Shown(row, sha256_of(content), smaller(content, SIDE))
+            return ReviewItem(row, sha256_of(content), shrink_to_jpeg(content, SIDE))
         except BadImage:
             return None
 
-    found = contents(source, (row.path for row in rows))
-    return prefetch(made, zip(rows, found, strict=True), decoder_count())
+    contents = read_contents(source, (row.path for row in rows))
+    return prefetch(read_item, zip(rows, contents, strict=True), decoder_count())
 
 
-def review_page(review: Review) -> str:
-    """The page: one file that needs no server; what is said is kept by the browser meanwhile."""
-    numbered = itertools.count()
+def render_review(review: Review) -> str:
+    """The HTML of the review page. The browser keeps the answers until they are saved."""
+    positions = itertools.count()
     groups = [
-        (why, title, text, [(next(numbered), one) for one in review.shown if one.row.why == why])
-        for why, title, text in _GROUPS
+        (key, title, text, [(next(positions), one) for one in review.items if one.row.why == key])
+        for key, title, text in _GROUPS
     ]
-    return page("review.html").render(
+    return render(
+        "review.html",
         review=review,
         run=review.run,
         groups=[group for group in groups if group[3]],
-        told=_told(review, [one for *_, shown in groups for _, one in shown]),
-        script=_script(),
+        links=link_to_run(review.run, "review.html"),
+        data=_script_data(review, [item for *_, items in groups for _, item in items]),
+        script=_load_script(),
     )
 
 
-def _told(review: Review, shown: list[Shown]) -> dict[str, Any]:
-    """What the page's script is told, in the order of the page."""
-    classes = review.run.model.classes
-    lines = (review.correction(one)._asdict() for one in shown)
+def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
+    """The JSON that review.js reads; its rows are in the order of the page."""
+    digest = sha256_of(" ".join(item.sha256 for item in items).encode())
+    run = review.run
     return {
-        # Of these contents: a camera may give other pictures the same names every night.
-        "key": f"visionflows-review {sha256_of(' '.join(one.sha256 for one in shown).encode())}",
+        # By content: a camera may use the same file names every night.
+        "key": f"visionflows-review {digest}",
         "columns": COLUMNS,
-        "classes": classes,
-        "digits": DIGITS,
+        "classes": run.model.classes,
         "z": Z,
-        "drawn": review.sample.audited,
+        "sampled": review.sample.audited,
         "rows": [
-            {name: line[name] for name in COLUMNS} | {"guesses": one.row.guesses}
-            for line, one in zip(lines, shown, strict=True)
+            {
+                **dict(zip(COLUMNS, review.correction(item), strict=False)),
+                "guesses": item.row.guesses,
+                "original": _original_address(run, item.row.path),
+            }
+            for item in items
         ],
     }
 
 
+def _original_address(run: RunResult, path: str) -> str:
+    """The address of the original file relative to the page; empty if there is none."""
+    root = (run.root or run.input).rstrip("/")
+    return relative_address(f"{root}/{decode_name(path)}", folder_of(run))
+
+
 @functools.cache
-def _script() -> Markup:
+def _load_script() -> Markup:
     return Markup((Path(__file__).parent / "review.js").read_text("utf-8"))

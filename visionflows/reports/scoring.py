@@ -1,163 +1,163 @@
-"""The pages a person opens first: of a scoring run, and of a trained model.
+"""The report of a scoring run: counts, failures, outliers, labels, confidence and examples.
 
-    from visionflows.reports.scoring import collect_samples, scoring_report
-    page = scoring_report(run, collect_samples(run, place("inbox"), place("scores/night")))
-
-Each is one file that needs no network: pictures are in it, charts are SVG made here, and every
-name and label is escaped, for file names are whatever somebody uploaded.
+from visionflows.reports.scoring import collect_samples, render_scoring_report
+samples = collect_samples(run, open_storage("inbox"), open_storage("scores/pets"))
+html = render_scoring_report(run, samples)
 """
 
 import csv
 import dataclasses
 import heapq
 import io
-from collections.abc import Iterable
-from typing import Any
+import itertools
+import re
+import zlib
+from collections.abc import Iterable, Sequence
 
 from visionflows.images.image_status import SCORED_STATUSES
-from visionflows.reports.page import page, percent
-from visionflows.reports.thumbnails import thumbnail
+from visionflows.reports.links import link_to_run
+from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.thumbnails import read_thumbnail
+from visionflows.review.audit import Estimate
 from visionflows.scoring.schema import Counts, RunResult
 from visionflows.storage.base import Storage
 
-SAMPLES, LEAST_CERTAIN, ODDEST, FAILURES, CLASSES, BARS = 8, 12, 12, 200, 24, 40
+SAMPLES, LEAST_CERTAIN, OUTLIERS, FAILURES = 8, 12, 12, 200  # rows that are shown
+CLASSES, BARS, AUDITS = 24, 40, 30
+_AUDIT_SECTION = re.compile("<!-- audit -->.*<!-- /audit -->", re.DOTALL)
+
+Row = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One picture shown in a scoring report; `thumbnail` is a JPEG.
-
-    So is `why`, where it is known: the picture under the heat map of what spoke for its label.
-    `oddness` says how odd it is, of the oddest: they may have no label.
-    """
+    """A photo in the report; `thumbnail` and `heat_map` (Grad-CAM, empty if unknown) are JPEGs."""
 
     path: str
     label: str
     confidence: float
     thumbnail: bytes
-    why: bytes = b""
+    heat_map: bytes = b""
     outlier_score: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """The pictures and failures a scoring report shows."""
+    """The photos and failures that a report shows."""
 
     by_class: dict[str, list[Sample]]
     least_certain: list[Sample]
-    oddest: list[Sample]
-    failures: list[dict[str, str]]
+    outliers: list[Sample]
+    failures: list[Row]
+
+
+class _Largest:
+    """The rows with the largest keys, at most `size`, in flat memory."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._heap: list[tuple[float, str, int, Row]] = []
+        self._added = itertools.count()  # decides between rows of the same key and path
+
+    def add(self, key: float, row: Row) -> None:
+        push = heapq.heappush if len(self._heap) < self.size else heapq.heappushpop
+        push(self._heap, (key, row["path"], next(self._added), row))
+
+    def rows(self) -> list[Row]:
+        return [row for *_, row in sorted(self._heap, key=lambda item: item[:3], reverse=True)]
 
 
 def collect_samples(run: RunResult, source: Storage, output: Storage) -> Samples:
-    """What to show of a run, chosen in one pass over its predictions.csv, in flat memory.
+    """The photos and failures to show, from one pass over predictions.csv in flat memory.
 
-    Of each of the largest classes the first eight in the order of their names' digests (so not
-    eight pictures of one folder), the least certain, the oddest outliers, the first 200 failures.
+    For each of the most frequent labels, eight photos with the smallest CRC-32 of their path, so
+    that they come from several folders; the least certain; the outliers with the highest score;
+    the first 200 failures. A photo that is missing or unreadable by now is left out.
     """
     order = sorted(run.counts.by_label.items(), key=lambda item: (-item[1], item[0]))
-    classes = [name for name, _ in order[:CLASSES]]
-    picked: dict[str, list[tuple[Any, ...]]] = {name: [] for name in classes}
-    unsure: list[tuple[Any, ...]] = []
-    odd: list[tuple[Any, ...]] = []
-    failures: list[dict[str, str]] = []
-    for row in _rows(output, run):
+    by_class = {name: _Largest(SAMPLES) for name, _ in order[:CLASSES]}
+    least_certain, outliers = _Largest(LEAST_CERTAIN), _Largest(OUTLIERS)
+    failures: list[Row] = []
+    for row in _read_rows(run, output):
         if row.get("outlier") == "True":
-            item = (
-                float(row["outlier_score"]),
-                row["path"],
-                row["label"],
-                row["confidence"] or "0",
-            )
-            _push(odd, item, ODDEST)
-        if row["status"] == "outlier":
-            continue
-        if row["status"] != "ok":
-            if len(failures) < FAILURES:
-                failures.append({key: row[key] for key in ("path", "status", "error")})
-            continue
-        confidence = float(row["confidence"])
-        _push(unsure, (-confidence, row["path"], row["label"]), LEAST_CERTAIN)
-        if row["label"] in picked:
-            key = (-_spread(row["path"]), row["path"], confidence)
-            _push(picked[row["label"]], key, SAMPLES)
-    by_class = {
-        name: _shown(source, ((path, name, sure) for _, path, sure in sorted(items, reverse=True)))
-        for name, items in picked.items()
-    }
-    least = ((path, label, -minus) for minus, path, label in sorted(unsure, reverse=True))
-    outlier_score = {path: value for value, path, *_ in odd}
-    oddest = ((path, label, float(sure)) for _, path, label, sure in sorted(odd, reverse=True))
-    shown = (
-        dataclasses.replace(one, outlier_score=outlier_score[one.path])
-        for one in _shown(source, oddest)
+            outliers.add(float(row["outlier_score"]), row)
+        if row["status"] == "ok":
+            least_certain.add(-float(row["confidence"]), row)
+            if row["label"] in by_class:
+                by_class[row["label"]].add(-zlib.crc32(row["path"].encode()), row)
+        elif row["status"] != "outlier" and len(failures) < FAILURES:
+            failures.append({key: row[key] for key in ("path", "status", "error")})
+    return Samples(
+        {name: _read_samples(source, largest.rows()) for name, largest in by_class.items()},
+        _read_samples(source, least_certain.rows()),
+        _read_samples(source, outliers.rows()),
+        failures,
     )
-    return Samples(by_class, _shown(source, least), [*shown], failures)
 
 
-def _rows(output: Storage, run: RunResult) -> Iterable[dict[str, str]]:
+def _read_rows(run: RunResult, output: Storage) -> Iterable[Row]:
     with output.open_read(f"{run.folder}predictions.csv") as file:
         yield from csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
 
 
-def _push(heap: list[tuple[Any, ...]], item: tuple[Any, ...], most: int) -> None:
-    """Keep the `most` largest items."""
-    (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, item)
-
-
-def _spread(path: str) -> int:
-    import zlib
-
-    return zlib.crc32(path.encode())
-
-
-def _shown(source: Storage, chosen: Iterable[tuple[str, str, float]]) -> list[Sample]:
-    """The samples with their thumbnails; a file that is gone or changed by now is left out."""
+def _read_samples(source: Storage, rows: Iterable[Row]) -> list[Sample]:
     samples = []
-    for path, label, confidence in chosen:
-        if small := thumbnail(source, path):
-            samples.append(Sample(path, label, confidence, small))
+    for row in rows:
+        if thumbnail := read_thumbnail(source, row["path"]):
+            confidence = float(row["confidence"] or 0)
+            score = float(row.get("outlier_score") or 0)
+            sample = Sample(row["path"], row["label"], confidence, thumbnail, outlier_score=score)
+            samples.append(sample)
     return samples
 
 
-def scoring_report(run: RunResult, samples: Samples) -> str:
-    """The HTML page of a scoring run (the content of run.json) and its samples."""
+def render_scoring_report(run: RunResult, samples: Samples) -> str:
+    """The HTML report of a scoring run (the content of run.json) with its samples."""
     counts = run.counts
     by_label = sorted(counts.by_label.items(), key=lambda item: (-item[1], item[0]))
-    most = by_label[0][1] if by_label else 1
-    bars = [(name, count, round(100 * count / most, 2)) for name, count in by_label[:BARS]]
-    if len(by_label) > BARS:
-        rest = sum(count for _, count in by_label[BARS:])
-        bars.append(
-            (f"{len(by_label) - BARS} more labels", rest, round(100 * min(rest / most, 1), 2))
-        )
     histogram = run.confidence_histogram
     tallest = max([*histogram, 1])
-    return page("scoring.html").render(
+    return render(
+        "scoring.html",
         run=run,
         counts=counts,
         samples=samples,
-        explained=any(sample.why for sample in samples.least_certain),
-        headline=_scored_headline(counts, by_label),
-        failed_by_status=_by_status(counts),
-        bars=bars,
+        links=link_to_run(run, "report.html"),
+        has_heat_maps=any(sample.heat_map for sample in samples.least_certain),
+        headline=_headline(counts, by_label),
+        failed_by_status=_count_failures(counts),
+        bars=_label_bars(by_label),
         histogram=[round(90 * count / tallest, 2) for count in histogram],
-        confident=percent(sum(histogram[-2:]) / max(counts.ok, 1)),
+        confident=format_percent(sum(histogram[-2:]) / max(counts.ok, 1)),
     )
 
 
-def _scored_headline(counts: Counts, by_label: list[tuple[str, int]]) -> str:
+def insert_audits(report: str, estimates: Sequence[Estimate]) -> str:
+    """A rendered scoring report with these estimates in place of those it had."""
+    section = render("audit.html", estimates=estimates[:AUDITS]).strip()
+    return _AUDIT_SECTION.sub(lambda _: section, report, count=1)
+
+
+def _label_bars(by_label: list[tuple[str, int]]) -> list[tuple[str, int, float]]:
+    """Label, files and length of the bar in percent; the rarest labels share the last bar."""
+    shown, rest = by_label[:BARS], by_label[BARS:]
+    if rest:
+        shown = [*shown, (f"{len(rest)} more labels", sum(count for _, count in rest))]
+    most = by_label[0][1] if by_label else 1
+    return [(name, count, round(100 * min(count / most, 1), 2)) for name, count in shown]
+
+
+def _headline(counts: Counts, by_label: list[tuple[str, int]]) -> str:
     if not counts.found:
         return "Nothing to score: no image was found"
     few = ", ".join(f"{name} ({count:,})" for name, count in by_label)
     labels = few if len(by_label) <= 4 else f"{len(by_label)} labels"
-    images = "image" if counts.found == 1 else "images"
-    rejected = f"; {counts.rejected:,} of another kind" if counts.rejected else ""
+    rejected = f"; {counts.rejected:,} rejected as outliers" if counts.rejected else ""
     failed = f"; {counts.failed:,} failed" if counts.failed else ""
     none = "none has a label" if counts.rejected else "none could be read"
-    return f"{counts.found:,} {images} scored: {labels or none}{rejected}{failed}"
+    return f"{format_count(counts.found, 'image')} scored: {labels or none}{rejected}{failed}"
 
 
-def _by_status(counts: Counts) -> str:
+def _count_failures(counts: Counts) -> str:
     failed = (item for item in counts.by_status.items() if item[0] not in SCORED_STATUSES)
     return ", ".join(f"{count:,} {status}" for status, count in failed)

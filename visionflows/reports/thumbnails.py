@@ -1,7 +1,7 @@
-"""Small pictures for pages.
+"""Small JPEGs of images for pages.
 
-from visionflows.reports.thumbnails import thumbnail
-thumbnail(place("inbox"), "2020/IMG_0001.JPG")              # a JPEG
+from visionflows.reports.thumbnails import read_thumbnail
+read_thumbnail(open_storage("inbox"), "2020/IMG_0001.JPG")
 """
 
 import io
@@ -17,40 +17,31 @@ from visionflows.storage.name_encoding import decode_name
 THUMBNAIL = 160  # pixels of the longest side
 
 
-def thumbnail(source: Storage, path: str) -> bytes:
-    """A JPEG of a file in a place, its longest side 160 pixels or fewer.
-
-    Empty for one that is gone, or cannot be opened any more.
-    """
+def read_thumbnail(source: Storage, path: str) -> bytes:
+    """A JPEG of a file with at most 160 pixels a side; empty if it is missing or unreadable."""
     try:
-        return smaller(content(source, path))
+        return shrink_to_jpeg(read_content(source, path))
     except (BadImage, OSError):
         return b""
 
 
-def content(source: Storage, path: str) -> bytes:
-    """The bytes of a file in a place, whatever has become of it since it was scored.
-
-    Raises OSError for one that is gone, or larger than what a run would read.
-    """
-    (found,) = contents(source, [path])
-    if isinstance(found, OSError):
-        raise found
-    return found
+def read_content(source: Storage, path: str) -> bytes:
+    """The bytes of a file. Raises OSError if it is missing, or larger than a run reads."""
+    (content,) = read_contents(source, [path])
+    if isinstance(content, OSError):
+        raise content
+    return content
 
 
-def contents(source: Storage, paths: Iterable[str]) -> Iterator[bytes | OSError]:
-    """The same of several, in order; what `content` raises stands for one that is not there."""
+def read_contents(source: Storage, paths: Iterable[str]) -> Iterator[bytes | OSError]:
+    """The bytes of files, in order; an OSError stands for a file that read_content raises it for."""
     entries = (Entry(decode_name(path), 0, LISTED) for path in paths)
     return source.read_many(entries, shared_memory_limits(MAX_PIXELS).encoded)
 
 
-def smaller(data: bytes, side: int = THUMBNAIL) -> bytes:
-    """A JPEG of the picture in a file's bytes, its longest side so many pixels or fewer.
-
-    Raises BadImage.
-    """
-    # Of photos no more than that needs is decoded.
+def shrink_to_jpeg(data: bytes, side: int = THUMBNAIL) -> bytes:
+    """A JPEG of an encoded image with at most `side` pixels a side. Raises BadImage."""
+    # JPEG photos are decoded at a reduced size.
     small = open_image(data, decode_options=DecodeOptions(side=side // 2)).convert("RGB")
     small.thumbnail((side, side))
     buffer = io.BytesIO()

@@ -1,135 +1,175 @@
-"""The page of a trained model: how good it is, where it errs, what it saw.
+"""The training report of a model: metrics, errors, calibration, evidence and settings.
 
-from visionflows.reports.training import training_report
-page = training_report(info, {"confusion": png}, summary)
+from visionflows.reports.training import render_training_report
+html = render_training_report(info, {"batch": png}, summary, top_losses)
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from visionflows.models.metrics_schema import Agreement, Outliers
-from visionflows.models.schema import ModelInfo
-from visionflows.reports.page import page, percent
+from visionflows.models.schema import Epoch, ModelInfo
+from visionflows.reports.charts import LineChart
+from visionflows.reports.links import Link
+from visionflows.reports.rendering import format_count, format_percent, render
 
-CONFUSED = 20  # pairs of classes
-_PICTURES = (
-    (
-        "results",
-        "Right and wrong",
-        "validation images: the label, then the network's; green is right",
-    ),
-    (
-        "top_losses",
-        "The worst misses",
-        "said / is / loss / probability, the most confident wrong first",
-    ),
-    ("confusion", "What is taken for what", "validation images by their class and the network's"),
-    ("curves", "Loss and metrics", "an epoch a point"),
-    ("batch", "What the network sees", "a training batch, resized and augmented"),
+CONFUSED_PAIRS = 20
+MATRIX_CLASSES = 40  # of a larger matrix only the most frequent confusions are shown
+_CURVES = (
+    ("Loss", ("train_loss", "valid_loss"), (0.0,)),
+    ("Error rate and accuracy", ("error_rate", "accuracy"), (0.0, 1.0)),
 )
 
 
 class TopLoss(NamedTuple):
-    """An image that got a wrong label, and its probability. `picture` is a JPEG.
+    """A misclassified validation image; `picture` and `heat_map` (Grad-CAM) are JPEGs.
 
-    So is `why`, where it is known: the picture under the heat map of what spoke for that label.
+    `probability` is that of the predicted class. `heat_map` is empty if it is unknown.
     """
 
     path: str
     label: str
-    said: str
+    predicted: str
     probability: float
     picture: bytes
-    why: bytes
+    heat_map: bytes
 
 
-def training_report(
+def render_training_report(
     model: ModelInfo,
-    pictures: dict[str, bytes],
+    pictures: Mapping[str, bytes],
     summary: str,
     top_losses: Sequence[TopLoss] = (),
-    left: Sequence[tuple[float, float]] = (),
+    review_shares: Sequence[tuple[float, float]] = (),
     label_issues: Sequence[Any] = (),
 ) -> str:
-    """The HTML page of a model (the content of model.json), with PNG bytes by name.
+    """The HTML report of a model (the content of model.json).
 
-    `summary` is what fastai's learn.summary() says of the frozen network; `misses` are shown in
-    place of the picture `top_losses`; `left` is the share of rows that precisions of the others
-    leave to people, `suspects` the images whose labels are the likeliest to be wrong
-    (training.suspects.Suspect).
+    `pictures` are PNGs drawn by fastai: batch, results, top_losses. `summary` is fastai's
+    learn.summary() of the frozen network. `review_shares` are pairs of a minimum precision and the
+    share of rows it marks for review. `label_issues` are the likeliest wrong labels.
     """
-    metrics = model.metrics
-    return page("training.html").render(
+    metrics, precision = model.metrics, model.precision
+    agreements = [found for found in (precision.agreement, precision.int8) if found]
+    return render(
+        "training.html",
         model=model,
         metrics=metrics,
         pictures=pictures,
         summary=summary,
-        left=left,
+        review_shares=review_shares,
         top_losses=top_losses,
-        confused=_confused(model),
         label_issues=label_issues,
-        shown=[picture for picture in _PICTURES if picture[0] in pictures],
-        outliers=outliers_line(model.outliers) if model.outliers else "",
-        agreement=[
-            agreement_line(found)
-            for found in (model.precision.agreement, model.precision.int8)
-            if found is not None
-        ],
+        confused=_confused_pairs(model),
+        has_upright_names=len(model.classes) > 8 and max(map(len, model.classes)) > 3,
+        has_matrix=bool(metrics.confusion) and len(model.classes) <= MATRIX_CLASSES,
+        curves=draw_curves(model),
+        outliers=describe_outliers(model.outliers) if model.outliers else "",
+        agreements=[describe_agreement(found) for found in agreements],
+        links=_links(model),
         headline=(
-            f"{model.name} tells {len(model.classes)} classes apart and is right about "
-            f"{percent(metrics.accuracy)} of images it was not trained on"
+            f"{format_percent(metrics.accuracy)} accuracy on "
+            f"{format_count(model.dataset.valid, 'validation image')} of "
+            f"{format_count(len(model.classes), 'class', 'classes')}"
         ),
     )
 
 
-def _confused(model: ModelInfo) -> list[tuple[str, str, int, float]]:
-    """What images are, what they were taken for, how many, the share of their class; most first.
+def _links(model: ModelInfo) -> list[Link]:
+    """Links to the files of the artifact, and to the report of the version in production before."""
+    names = ["validation.csv", "files.csv", "model.json"]
+    if model.metrics.confusion:
+        names.insert(0, "confusion.csv")
+    links = [Link(name, name) for name in names]
+    if parent := model.lineage.parent:
+        title = f"Training report of {model.name}@{parent}"
+        links.insert(0, Link(title, f"../{parent}/report.html"))
+    return links
 
-    None of two classes, where the matrix says it all.
+
+def draw_curves(model: ModelInfo) -> list[LineChart]:
+    """The charts of losses and of metrics by epoch; none of a training of one or two epochs."""
+    epochs = model.training.history
+    unfrozen = [at for at, epoch in enumerate(epochs) if epoch.phase != "frozen"]
+    charts = [
+        LineChart(
+            title,
+            {name: [_finite(getattr(epoch, name)) for epoch in epochs] for name in names},
+            ("epoch 1", f"epoch {len(epochs)}"),
+            lambda value: f"{value:.3g}",
+            bounds,
+            description=_describe_curves(title, epochs, names),
+            dashes=[at for at in unfrozen[:1] if at],
+        )
+        for title, names, bounds in _CURVES
+    ]
+    return [chart for chart in charts if chart.is_worth_drawing]
+
+
+def _describe_curves(title: str, epochs: Sequence[Epoch], names: Sequence[str]) -> str:
+    last = ", ".join(f"{name} {getattr(epochs[-1], name):.4f}" for name in names if epochs)
+    return f"{title} of {format_count(len(epochs), 'epoch')}; last: {last}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _confused_pairs(model: ModelInfo) -> list[tuple[str, str, int, float]]:
+    """Actual class, predicted class, images, and their share of the actual class; most first.
+
+    Empty for two classes: the matrix shows both pairs.
     """
     rows = model.metrics.confusion if len(model.classes) > 2 else ()
     found = [
-        (model.classes[at], model.classes[said], count, count / sum(row))
-        for at, row in enumerate(rows)
-        for said, count in enumerate(row)
-        if count and said != at
+        (model.classes[actual], model.classes[predicted], count, count / sum(row))
+        for actual, row in enumerate(rows)
+        for predicted, count in enumerate(row)
+        if count and predicted != actual
     ]
-    return sorted(found, key=lambda pair: -pair[2])[:CONFUSED]
+    return sorted(found, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
 
 
-def agreement_line(found: Agreement) -> str:
-    """How a faster precision compares with float32, in words, and which scoring takes by itself."""
+def describe_agreement(found: Agreement) -> str:
+    """The default precision of scoring and why, and how a faster one compares with float32."""
     if found.labels is None:
-        return f"Scores in float32: {found.why}."
-    disagreements = f"{found.disagreements} labels differ"
-    ties = (
-        f"{found.far_disagreements} of them no near ties"
-        if found.far_disagreements
-        else "all near ties"
+        return f"Default precision is float32: {found.why}."
+    scope = " on devices like this one, else float32" if found.auto != "float32" else ""
+    reason = f" because {_reason(found)}" if found.why else ""
+    compared = (
+        f"{found.precision} gives {format_percent(found.labels)} of {found.images:,} images the "
+        f"label of float32; the largest difference of a probability is "
+        f"{found.largest_difference:.4f}."
     )
-    told = (
-        f"In {found.precision} {percent(found.labels)} of {found.images:,} labels are "
-        f"those of float32 ({disagreements}{', ' + ties if found.disagreements else ''}); the largest "
-        f"difference of a probability is {found.largest_difference:.4f}."
-    )
+    if found.disagreements:
+        compared += (
+            f" {format_count(found.disagreements, 'label')} changed, "
+            f"{found.far_disagreements:,} of them a confident prediction."
+        )
     if found.trained_on:
-        told += f" {found.trained_on:,} of these images were trained on."
+        compared += f" {found.trained_on:,} of the images are training images."
     if found.kernel:
-        told += f" Measured by {found.kernel}, {found.library or f'torch {found.torch}'}."
-    where = " on such a device, and float32 elsewhere" if found.auto != "float32" else ""
-    why = f": {found.why}" if found.why else ""
-    return f"{told} By itself scoring takes {found.auto}{where}{why}."
+        compared += f" Measured with {found.kernel}, {found.library}."
+    return f"Default precision is {found.auto}{scope}{reason}. {compared}"
 
 
-def outliers_line(found: Outliers) -> str:
-    """How pictures of another kind are told, and how often ours are taken for such; or why not."""
+def _reason(found: Agreement) -> str:
+    if found.far_disagreements:
+        return f"{found.precision} changed a confident prediction"
+    return found.why
+
+
+def describe_outliers(found: Outliers) -> str:
+    """How outliers are detected and the false alarms on validation images, or why they are not."""
     if found.threshold is None:
-        return f"Scoring tells no pictures of another kind: {found.why}."
+        return f"Scoring with this model detects no outliers: {found.why}."
     alarms = " and ".join(
-        f"{percent(share)} in {precision}" for precision, share in found.false_alarms.items()
+        f"{format_percent(share)} in {precision}" for precision, share in found.false_alarms.items()
     )
     return (
-        f"By {found.method} among {found.images:,} training images scoring tells pictures of "
-        f"another kind. Of {found.judged:,} validation images it takes {alarms} for such; "
-        f"{found.fitted:,} others set the threshold, for {percent(found.wanted)}."
+        f"Scoring marks {alarms} of {found.judged:,} validation images as outliers (false alarms). "
+        f"The method is {found.method} among the features of {found.images:,} training images. "
+        f"The threshold is set for {format_percent(found.wanted)} false alarms on "
+        f"{found.fitted:,} other validation images."
     )

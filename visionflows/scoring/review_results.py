@@ -5,7 +5,7 @@
 
     review.html                     asks: visionflows.reports.review
     corrections/<time>-<sha8>.csv   what was answered, as it was saved; never changed
-    report.html                     says what follows from it: visionflows.reports.audit
+    report.html                     says what follows from it: visionflows.reports.scoring.insert_audits
 
 Corrections stay in an output through all its runs, and so tell how a model does over time.
 """
@@ -16,8 +16,8 @@ import logging
 from visionflows.errors import LockedError, RunError, StorageError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.monitoring.run_records import Audit, RunRecord, note_audit, read_run_records
-from visionflows.reports.audit import has_audits, with_audits
-from visionflows.reports.review import review_of, review_page
+from visionflows.reports.review import build_review, render_review
+from visionflows.reports.scoring import insert_audits
 from visionflows.review.audit import Estimate, estimates
 from visionflows.review.corrections import FOLDER, Correction, read_corrections, written
 from visionflows.scoring.input_source import placed
@@ -34,8 +34,8 @@ def write_pages(run: RunResult, report: str, source: Storage, output: Storage) -
     """Write the report of a run, with what people said of the runs before, and the page that asks
     them of this one."""
     pages = {
-        "report.html": with_audits(report, audits(output)),
-        "review.html": review_page(review_of(run, source, output)),
+        "report.html": insert_audits(report, audits(output)),
+        "review.html": render_review(build_review(run, source, output)),
     }
     for name, html in pages.items():
         output.write(f"{run.folder}{name}", html.encode())
@@ -86,9 +86,7 @@ def _into_report(output: Storage, name: str, found: list[Estimate]) -> None:
     except FileNotFoundError:
         log.warning("%s/%s: is gone; the next run's report shows what people said", output, name)
         return
-    if not has_audits(page):
-        log.info("%s: its report is of an older version, and the next one's shows it", output)
-    output.write(name, with_audits(page, found).encode())
+    output.write(name, insert_audits(page, found).encode())
 
 
 def _into_history(output: Storage, found: list[Estimate]) -> None:
@@ -131,8 +129,8 @@ def asked(output: str) -> tuple[RunResult, list[Correction]]:
     Raises RunError where no run has ended there.
     """
     run = _ended(output)
-    review = review_of(run, placed(run.root or run.input), open_storage(output))
-    return run, [review.correction(one) for one in review.shown]
+    review = build_review(run, placed(run.root or run.input), open_storage(output))
+    return run, [review.correction(item) for item in review.items]
 
 
 def _ended(output: str) -> RunResult:

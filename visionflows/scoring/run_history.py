@@ -23,7 +23,7 @@ from visionflows.monitoring.run_records import (
     read_run_records,
 )
 from visionflows.monitoring.validation_baseline import on_validation
-from visionflows.reports.run_history import PAGE, history_report
+from visionflows.reports.history import HISTORY_PAGE, render_history
 from visionflows.scoring.new_rows import NewRowsByRun
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
@@ -70,7 +70,10 @@ class History:
             status=run.status,
             input=run.input,
             model=RecordedModel(
-                name=run.model.name, version=run.model.version, digest=run.model.digest
+                name=run.model.name,
+                version=run.model.version,
+                digest=run.model.digest,
+                storage=run.model.storage,
             ),
             settings=settings,
             contents=contents,
@@ -107,4 +110,4 @@ class History:
 
 def write_page(output: Storage, run_records: list[RunRecord]) -> None:
     """Draw the page of an output's nights, the oldest first."""
-    output.write(PAGE, history_report(str(output), run_records).encode())
+    output.write(HISTORY_PAGE, render_history(str(output), run_records).encode())

@@ -16,9 +16,9 @@ from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
 from visionflows.inference.features import feature_maps
 from visionflows.models.artifact import Model
-from visionflows.reports.gradcam_images import heated
-from visionflows.reports.scoring import Sample, Samples, collect_samples, scoring_report
-from visionflows.reports.thumbnails import content
+from visionflows.reports.gradcam_images import draw_heat_map
+from visionflows.reports.scoring import Sample, Samples, collect_samples, render_scoring_report
+from visionflows.reports.thumbnails import read_content
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
@@ -27,7 +27,7 @@ FEW = 100  # files: below that, it would be a good part of what a run takes
 
 def run_page(run: RunResult, model: Model, source: Storage, output: Storage) -> str:
     """The HTML page of a run that was merged into `output`, with pictures from its source."""
-    return scoring_report(run, explained_samples(run, model, source, output))
+    return render_scoring_report(run, explained_samples(run, model, source, output))
 
 
 def explained_samples(run: RunResult, model: Model, source: Storage, output: Storage) -> Samples:
@@ -40,8 +40,11 @@ def explained_samples(run: RunResult, model: Model, source: Storage, output: Sto
         return samples
     shown = {sample: _pixels(model, source, sample.path) for sample in samples.least_certain}
     squares = {sample: square for sample, square in shown.items() if square is not None}
-    why = _heated(model, squares)
-    least = [dataclasses.replace(one, why=why.get(one, b"")) for one in samples.least_certain]
+    heat_maps_shown = _heated(model, squares)
+    least = [
+        dataclasses.replace(one, heat_map=heat_maps_shown.get(one, b""))
+        for one in samples.least_certain
+    ]
     return dataclasses.replace(samples, least_certain=least)
 
 
@@ -49,7 +52,7 @@ def _pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
     """What the network is shown of a file; None for one that is gone or changed by now."""
     info = model.info
     try:
-        data = content(source, path)
+        data = read_content(source, path)
         return pixels(data, info.image_size, info.resize, decode_options=info.decode_options())
     except (BadImage, OSError):
         return None
@@ -65,7 +68,7 @@ def _heated(model: Model, squares: dict[Sample, np.ndarray]) -> dict[Sample, byt
     if maps is None:
         return {}
     every = zip(squares.items(), maps, strict=True)
-    return {sample: heated(square, heat) for (sample, square), heat in every}
+    return {sample: draw_heat_map(square, heat) for (sample, square), heat in every}
 
 
 def _head(model: Model) -> dict[str, np.ndarray]:

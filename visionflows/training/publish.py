@@ -9,7 +9,7 @@ from visionflows.models.artifact import VALIDATION
 from visionflows.models.references import is_name
 from visionflows.models.registry import new_version, publish
 from visionflows.models.schema import ModelInfo
-from visionflows.reports.training import training_report
+from visionflows.reports.training import render_training_report
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
@@ -99,7 +99,7 @@ def publish_model(
     validation = read_told(storage.read(VALIDATION), info.classes, raw=False)
     shares = [(least, thresholds(validation, info.classes, least).share) for least in PRECISIONS]
     issues = read_label_issues(checkpoint)
-    page = training_report(info, plots, summary, read_top_losses(storage), shares, issues)
+    page = render_training_report(info, plots, summary, read_top_losses(storage), shares, issues)
     storage.write("report.html", page.encode())
     return publish(checkpoint, store, info, files)
 

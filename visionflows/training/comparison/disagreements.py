@@ -74,7 +74,10 @@ def _comparison(predictions: PairedPredictions) -> Comparison:
     return Comparison(
         a=predictions.candidate.info,
         b=predictions.production.info,
+        a_location=str(predictions.candidate.storage),
+        b_location=str(predictions.production.storage),
         images=len(pairs),
+        same_validation_images=predictions.same_validation_images,
         a_errors=counts["candidate_errors"],
         b_errors=counts["production_errors"],
         both_wrong_alike=sum(_same_label(pair) and not any(pair.is_right) for pair in pairs),

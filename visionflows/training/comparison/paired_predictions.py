@@ -59,6 +59,11 @@ class PairedPredictions:
     source: Storage
 
     @property
+    def same_validation_images(self) -> bool:
+        """Whether both models were validated on the same images, compared by SHA-256."""
+        return _validation_images(self.candidate) == _validation_images(self.production)
+
+    @property
     def new_classes(self) -> list[str]:
         """The classes that only the candidate knows, sorted."""
         return sorted({*self.candidate.classes} - {*self.production.classes})
@@ -110,6 +115,10 @@ def _unseen_files(new: Model, old: Model) -> dict[str, _File]:
     rows = (row for row in _read_files_csv(new) if row["is_valid"] == "True")
     unseen = {row["sha256"]: row for row in rows if row["sha256"] not in trained_on}
     return {row["path"]: _File(row["label"], row["sha256"]) for row in unseen.values()}
+
+
+def _validation_images(model: Model) -> set[str]:
+    return {row["sha256"] for row in _read_files_csv(model) if row["is_valid"] == "True"}
 
 
 def _read_files_csv(model: Model) -> Iterable[dict[str, str]]:

@@ -58,7 +58,7 @@ def evaluate_checkpoint(
             metrics = compute_metrics(probabilities, targets, list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
             metrics["calibration"] = _calibrate(learn, probabilities, targets, storage)
-            plots, skipped = draw_plots(learn, metrics, record["history"])
+            plots, skipped = draw_plots(learn)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
             confidences = calibrated(probabilities, metrics["calibration"]["temperature"])

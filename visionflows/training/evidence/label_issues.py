@@ -19,7 +19,7 @@ import numpy as np
 
 from visionflows.errors import TrainError
 from visionflows.evaluation import confident_learning
-from visionflows.reports.thumbnails import thumbnail
+from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import load_trained_learner
 from visionflows.training.learner import make_learner, torch_random_lock
@@ -68,7 +68,7 @@ def find_label_issues(
     storage.write(_CSV, rows.to_csv(index=False, lineterminator="\r\n").encode())
     images = LocalStorage(Path(folder))
     for number, path in enumerate(rows.path[:MAX_THUMBNAILS]):
-        storage.write(f"label_issues/{number}.jpg", thumbnail(images, path))
+        storage.write(f"label_issues/{number}.jpg", read_thumbnail(images, path))
     log.info("labels that are probably wrong: %d of %d images", len(rows), len(usable))
     return {"images": len(usable), "found": len(rows), "features": network}
 

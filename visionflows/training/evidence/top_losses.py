@@ -13,7 +13,7 @@ import numpy as np
 from visionflows.evaluation.gradcam import heat_maps
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
-from visionflows.reports.gradcam_images import heated, square
+from visionflows.reports.gradcam_images import draw_heat_map, encode_pixels
 from visionflows.reports.training import TopLoss
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -57,9 +57,9 @@ def write_top_losses(
     maps = _heat_maps(learn, [*images.values()], [int(predicted[index]) for index in images])
     rows = []
     for number, (index, image) in enumerate(images.items()):
-        checkpoint.write(f"top_losses/{number}.jpg", square(image))
+        checkpoint.write(f"top_losses/{number}.jpg", encode_pixels(image))
         if maps is not None:
-            checkpoint.write(f"top_losses/{number}-heat.jpg", heated(image, maps[number]))
+            checkpoint.write(f"top_losses/{number}-heat.jpg", draw_heat_map(image, maps[number]))
         label, prediction = (
             learn.dls.vocab[classes[index]] for classes in (validation.targets, predicted)
         )

@@ -1,0 +1,199 @@
+"""The run history of an output: trends, drift warnings and a table of all runs.
+
+from visionflows.reports.history import render_history
+html = render_history("scores/pets", read_run_records(open_storage("scores/pets")))
+"""
+
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from visionflows.images.image_status import SCORED_STATUSES
+from visionflows.monitoring.run_records import RunRecord
+from visionflows.reports.charts import LineChart
+from visionflows.reports.links import Link, link_to_model
+from visionflows.reports.rendering import format_count, format_percent, render
+
+HISTORY_PAGE = "history.html"
+LABELS, WARNINGS = 8, 100  # shown: the most frequent labels, the newest warnings
+OTHERS = "other labels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A figure of each run: its value (None if unknown) and its format.
+
+    Runs with a drift warning for `quantity` get a ring in the chart. `bounds` are values that the
+    axis includes. `is_audited`: the chart shows the confidence interval of the audit.
+    """
+
+    title: str
+    value: Callable[[RunRecord], float | None]
+    format: Callable[[float], str]
+    quantity: str = ""
+    bounds: tuple[float, ...] = (0.0,)
+    is_audited: bool = False
+
+
+def render_history(output: str, records: Sequence[RunRecord], is_output: bool = True) -> str:
+    """The HTML of an output's run history, from records sorted from the oldest to the newest.
+
+    `is_output`: the page lies in the output of the runs, and links to the pages of the last one.
+    """
+    labels = most_frequent_labels(records)
+    shares = share_measures(labels, records)
+    warnings = [
+        (record, line) for record in records if record.drift for line in record.drift.warnings
+    ]
+    return render(
+        HISTORY_PAGE,
+        output=output,
+        records=records[::-1],
+        headline=_headline(records),
+        files=sum(record.tally.found for record in records),
+        charts=draw_charts(MEASURES, records),
+        share_charts=draw_charts(shares, records),
+        starts=[(records[at], _model_link(records[at], output)) for at in _model_starts(records)],
+        warnings=warnings[::-1][:WARNINGS],
+        more_warnings=max(len(warnings) - WARNINGS, 0),
+        measures=MEASURES,
+        shares=shares,
+        links=_result_links(records[-1]) if is_output and records else [],
+        format_day=format_day,
+    )
+
+
+def _result_links(last: RunRecord) -> list[Link]:
+    """Links to the pages and the CSV of the last run."""
+    folder = "failed/" if last.status == "failed" else ""
+    names = {"Last scoring report": "report.html", "Review": "review.html"}
+    csv = {"predictions.csv": "predictions.csv"}
+    return [Link(title, folder + name) for title, name in (names | csv).items()]
+
+
+def _model_link(record: RunRecord, output: str) -> Link:
+    return link_to_model(record.model.storage, output)
+
+
+def most_frequent_labels(records: Sequence[RunRecord]) -> list[str]:
+    """The most frequent labels over all runs, at most LABELS."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.tally.labels)
+    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [label for label, _ in order[:LABELS]]
+
+
+def share_measures(labels: Sequence[str], records: Sequence[RunRecord]) -> list[Measure]:
+    """A measure for each label's share, and one for OTHERS if there are any."""
+    has_others = any(record.tally.labels.keys() - set(labels) for record in records)
+    names = [*labels, *([OTHERS] if has_others else [])]
+    return [measure_share(label, labels) for label in names]
+
+
+def measure_share(label: str, labels: Sequence[str]) -> Measure:
+    """The share of a label, or of all labels that are not in `labels` for OTHERS."""
+
+    def share(record: RunRecord) -> float | None:
+        counts, total = record.tally.labels, record.tally.ok
+        others = total - sum(counts.get(one, 0) for one in labels)
+        return (others if label == OTHERS else counts.get(label, 0)) / total if total else None
+
+    return Measure(label, share, format_percent, "labels")
+
+
+def _failure_rate(record: RunRecord) -> float | None:
+    found = record.tally.found
+    seen = sum(record.tally.statuses.get(status, 0) for status in SCORED_STATUSES)
+    return (found - seen) / found if found else None
+
+
+def _outlier_rate(record: RunRecord) -> float | None:
+    counts = record.tally.outliers
+    return counts.get("True", 0) / total if (total := sum(counts.values())) else None
+
+
+def _mean_confidence(record: RunRecord) -> float | None:
+    return record.tally.sure
+
+
+def _audited_accuracy(record: RunRecord) -> float | None:
+    return record.audit.accuracy if record.audit else None
+
+
+MEASURES = (
+    Measure("Files", lambda record: record.tally.found, lambda value: f"{value:,.0f}"),
+    Measure("Failures", _failure_rate, format_percent, "failures", (0.0, 0.01)),
+    Measure("Mean confidence", _mean_confidence, lambda v: f"{v:.3f}", "confidence", (1.0,)),
+    Measure("Outliers", _outlier_rate, format_percent, "outliers", (0.0, 0.01)),
+    Measure("Audited accuracy", _audited_accuracy, format_percent, "", (1.0,), is_audited=True),
+)
+
+
+def draw_charts(measures: Sequence[Measure], records: Sequence[RunRecord]) -> list[LineChart]:
+    """A chart of each measure that enough runs have for a line."""
+    return [chart for one in measures if (chart := draw_chart(one, records)).is_worth_drawing]
+
+
+def draw_chart(measure: Measure, records: Sequence[RunRecord]) -> LineChart:
+    """The chart of a measure over the runs."""
+    values = [measure.value(record) for record in records]
+    rings = [
+        at
+        for at, record in enumerate(records)
+        if values[at] is not None and measure.quantity in record.warned_of
+    ]
+    audits = enumerate(record.audit for record in records) if measure.is_audited else ()
+    known = [value for value in values if value is not None]
+    return LineChart(
+        measure.title,
+        {measure.title: values},
+        (format_day(records[0]), format_day(records[-1])),
+        measure.format,
+        measure.bounds,
+        note=f"last {measure.format(known[-1])}" if known else "",
+        description=_describe(measure, records, len(rings)),
+        dashes=_model_starts(records)[1:],
+        rings=rings,
+        intervals={at: (audit.low, audit.high) for at, audit in audits if audit},
+    )
+
+
+def _describe(measure: Measure, records: Sequence[RunRecord], warnings: int) -> str:
+    """A chart as text: its lowest, highest and last value, and how many runs have a warning."""
+    known = [(value, record) for record in records if (value := measure.value(record)) is not None]
+    if not known:
+        return ""
+    (low, at_low), (high, at_high) = (pick(known, key=lambda one: one[0]) for pick in (min, max))
+    text = (
+        f"{measure.title} of {format_count(len(known), 'run')}: "
+        f"lowest {measure.format(low)} on {format_day(at_low)}, "
+        f"highest {measure.format(high)} on {format_day(at_high)}, "
+        f"last {measure.format(known[-1][0])}"
+    )
+    return f"{text}; drift warnings in {format_count(warnings, 'run')}" if warnings else text
+
+
+def _model_starts(records: Sequence[RunRecord]) -> list[int]:
+    """The positions of the runs whose model differs from that of the run before."""
+    models = ["", *map(_model, records)]
+    return [at for at in range(len(records)) if models[at] != models[at + 1]]
+
+
+def _model(record: RunRecord) -> str:
+    return f"{record.model.name}@{record.model.version}"
+
+
+def format_day(record: RunRecord) -> str:
+    """The day of a run, such as 3 Jan 2026."""
+    return f"{datetime.datetime.fromisoformat(record.started):%-d %b %Y}"
+
+
+def _headline(records: Sequence[RunRecord]) -> str:
+    if not records:
+        return "No run is recorded yet"
+    warned = sum(bool(record.warned_of) for record in records)
+    if not warned:
+        return f"{format_count(len(records), 'run')}, no drift"
+    return f"{format_count(len(records), 'run')}, drift in {warned:,}"

@@ -1,0 +1,89 @@
+"""Render a page: its template, the stylesheet, and the filters that format values.
+
+    from visionflows.reports.rendering import render
+    html = render("history.html", output="scores/pets", records=records, …)
+
+A page template extends page.html. It has the blocks `title`, `header` and `body`; each section of
+the body begins with `<h2 id=…>`, and page.html lists these headings below the header.
+"""
+
+import base64
+import datetime
+import functools
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+_FOLDER = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """The HTML of a template. Values are escaped; a missing value raises jinja2.UndefinedError."""
+    return _load_template(template).render(values)
+
+
+@functools.cache
+def _load_template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
+    environment.filters |= {
+        "headings": _find_headings,
+        "number": format_number,
+        "percent": format_percent,
+        "plural": format_count,
+        "decimals": lambda value: "–" if value is None else f"{value:.3f}",
+        "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+        "jpeg": functools.partial(_data_url, "jpeg"),
+        "picture": _embed_picture,
+    }
+    return environment.get_template(name)
+
+
+def _find_headings(body: str) -> list[tuple[str, Markup]]:
+    """The id and the text of each h2, without the text of spans in it."""
+    found = re.findall(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', body, flags=re.DOTALL)
+    bare = [(key, re.sub(r"<span.*?</span>|<[^>]+>", "", title)) for key, title in found]
+    return [(key, Markup(title.strip())) for key, title in bare]
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _embed_picture(png: bytes) -> str:
+    """A PNG as WebP, which keeps transparency and takes a fifth of the size for photos."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(buffer, "WEBP", quality=88)
+    return _data_url("webp", buffer.getvalue())
+
+
+def format_number(value: float) -> str:
+    """A number with thousands separators, or with three significant digits below 100."""
+    if isinstance(value, int) or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def format_count(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: `1 run`, `1,234 runs`."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def format_percent(share: float) -> str:
+    """A share as percent with one decimal. Only a share of exactly 1 is shown as 100 %."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0" and share < 1:
+        text = "99.9"
+    return f"{text.removesuffix('.0')} %"
