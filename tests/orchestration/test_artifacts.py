@@ -6,6 +6,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
+from visionflows.models.artifact import load
+from visionflows.models.registry import find
 from visionflows.orchestration import artifacts
 
 LIVE = (
@@ -55,4 +57,20 @@ def test_a_file_in_a_served_store_is_linked(monkeypatch):
     (target,) = re.findall(r'href="([^"]+)"', page)
     assert (
         target == "https://files.example/store/scores/a%20%281%29%20%3Cb%3E%26%5Bx%5D/report.html"
+    )
+
+
+def test_the_training_summary_has_the_confusion_matrix(trained):
+    info = load(find("shapes", trained.store)).info
+    assert "Confusion" not in artifacts._describe_training(
+        info, trained.storage
+    )  # a file of its own
+    metrics = info.metrics.model_copy(update={"confusion": ((6, 1, 0), (0, 5, 0), (0, 0, 6))})
+    matrix = {"metrics": metrics, "classes": ["a|b", "<i>", "c"]}
+    summary = artifacts._describe_training(info.model_copy(update=matrix), trained.storage)
+    page, text = shown(summary)
+    assert page.count("<tr>") == 4
+    assert "<i>" not in page
+    assert " ".join(text.split()).endswith(
+        "actual / predicted a|b <i> c a|b 6 1 0 <i> 0 5 0 c 0 0 6"
     )

@@ -1,4 +1,4 @@
-"""Prefect artifacts of a flow run: a summary, tables, and the confusion matrix if it has a URL.
+"""Prefect artifacts of a flow run: a summary and tables.
 
     artifacts.create_score_summary(run)                      # run.json
     artifacts.create_training_summary(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
@@ -21,6 +21,8 @@ from visionflows.orchestration.flow_runs import in_run, update_ui
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import absolute
 
+MATRIX_CLASSES = 20
+
 
 def create_score_summary(run: RunResult) -> None:
     """Summarize a scoring run: counts, labels, timings, and its files."""
@@ -34,7 +36,7 @@ def create_drift_table(run: RunResult) -> None:
 
 
 def create_training_summary(info: ModelInfo, location: str) -> None:
-    """Summarize a training: metrics by class, a summary, the confusion matrix if it has a URL."""
+    """Summarize a training: metrics by class, a summary and the confusion matrix."""
     rows = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
         for row in info.as_dict()["metrics"]["by_class"]
@@ -42,9 +44,6 @@ def create_training_summary(info: ModelInfo, location: str) -> None:
     _create("table", rows, key="metrics-by-class", description="Metrics by class (validation)")
     summary = _describe_training(info, location)
     _create("markdown", summary, key="train-summary", description="Training summary")
-    picture = _url(f"{absolute(location)}/pictures/confusion.png")
-    if picture:
-        _create("image", picture, key="confusion", description="Confusion matrix")
 
 
 def create_epoch_table(history: list[dict[str, Any]]) -> None:
@@ -128,8 +127,22 @@ def _describe_training(info: ModelInfo, location: str) -> str:
             "",
             f"- {_link(absolute(location), 'report.html')}",
             f"- {_link(absolute(location), 'model.json')}",
+            *_confusion_matrix(info),
         ]
     )
+
+
+def _confusion_matrix(info: ModelInfo) -> list[str]:
+    """The confusion matrix as a table; none if it has too many classes to be read."""
+    if not 0 < len(info.metrics.confusion) <= MATRIX_CLASSES:
+        return []
+    header = "".join(f" {_text(name)} |" for name in info.classes)
+    rows = (
+        f"| {_text(name)} |" + "".join(f" {count} |" for count in counts)
+        for name, counts in zip(info.classes, info.metrics.confusion, strict=True)
+    )
+    separator = "|---|" + "---:|" * len(info.classes)
+    return ["", "### Confusion matrix", "", f"| actual / predicted |{header}", separator, *rows, ""]
 
 
 def _table(left: str, right: str, rows: Mapping[Any, object]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from visionflows.scoring.schema import RunResult
+from visionflows.storage import absolute
 
 
 class Link(NamedTuple):
@@ -42,8 +43,8 @@ def _split_host(location: str) -> tuple[str, str]:
 
 def link_to_model(artifact: str, folder: str, title: str = "Training report") -> Link:
     """A link from a page in `folder` to the training report in a model artifact."""
-    location = f"{artifact.rstrip('/')}/report.html"
-    return Link(title, relative_address(location, folder), location)
+    location = f"{absolute(artifact).rstrip('/')}/report.html"
+    return Link(title, relative_address(location, absolute(folder)), location)
 
 
 def folder_of(run: RunResult) -> str:
