@@ -1,4 +1,4 @@
-"""The tasks of a scoring run: load the model, list what is left, score it by shards, merge, report.
+"""The tasks of a scoring run: load the model, list the input, score shards, merge, report.
 
 from tasks.scoring import load
 engine = load("pets@production", "store", ScoreSettings())
@@ -22,7 +22,7 @@ from visionflows.scoring.task_batches import ShardBatch
 
 
 def connect(settings: ScoreSettings) -> contextlib.AbstractContextManager[None]:
-    """A connection to the Ray cluster of the settings; none where they say `local`."""
+    """A connection to the Ray cluster of the settings; none if they are `local`."""
     return contextlib.nullcontext() if settings.on == "local" else connected(settings.on)
 
 
@@ -48,7 +48,7 @@ load = step(
     open_engine_or_pool,
     name="load",
     task_run_name="load {model}",
-    description="Load a model bundle, here or on a cluster; checked against its own self-check.",
+    description="Load a model artifact, here or on a cluster, and verify its self-check.",
 )
 
 
@@ -56,14 +56,14 @@ list_input = step(
     ScoringRun.prepare,
     name="list",
     task_run_name="list",
-    description="List what is to score, or begin to, and find what is done already.",
+    description="List the input, or start to, and find the shards that are already scored.",
 )
 
 
 @step(
     name="shards",
-    task_run_name="shards that are listed meanwhile",
-    description="Score the files of a large place while it is still being listed.",
+    task_run_name="shards (while listing)",
+    description="Score the files of a large input while it is still being listed.",
 )
 def score_while_listing(run: ScoringRun, progress: Progress) -> int:
     """How many files were scored."""
@@ -87,18 +87,18 @@ def score_shards(run: ScoringRun, shards: ShardBatch, progress: Progress) -> int
 @step(
     name="merge",
     task_run_name="merge",
-    description="Join the parts into predictions.csv; the books must balance.",
+    description="Join the parts into predictions.csv, and check that every file is accounted for.",
 )
 def merge(run: ScoringRun) -> RunResult:
-    """What run.json will say."""
+    """The content of run.json."""
     return run.merge()
 
 
 @step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
-def report(run: ScoringRun, told: RunResult) -> None:
-    """The page a person opens first, the summary in the UI, and what the server hears of."""
-    run.report(told)
-    artifacts.create_score_summary(told)
+def report(run: ScoringRun, result: RunResult) -> None:
+    """Write the report; in a flow run create the summary, and send the event of a drift."""
+    run.report(result)
+    artifacts.create_score_summary(result)
     if run.history.run_record:
-        artifacts.create_drift_table(told)
-        events.emit_drift(told)
+        artifacts.create_drift_table(result)
+        events.emit_drift(result)
