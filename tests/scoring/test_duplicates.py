@@ -74,7 +74,7 @@ def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_pat
         line.split() for line in summary_lines(run) if "seen in" in line or "duplic" in line
     ] == [
         [*["2", "seen", "in", "training"]],
-        [*["3", "duplicates", "of", "a", "file", "before"]],
+        [*["3", "duplicates", "of", "an", "earlier", "file"]],
     ]
     assert "<code>duplicate_of</code>" in (tmp_path / "out/report.html").read_text()
     sheet = (tmp_path / "out/spreadsheet.csv").read_text(encoding="utf-8-sig")

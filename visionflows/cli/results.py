@@ -2,10 +2,13 @@
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from visionflows.scoring.schema import RunResult
 
 
 def summary_lines(run: dict[str, Any]) -> list[str]:
@@ -18,19 +21,7 @@ def summary_lines(run: dict[str, Any]) -> list[str]:
     lines = [f"{counts.found} files found: {counts.ok} ok{rejected}, {counts.failed} failed"]
     if not counts.found:
         lines = [f"{result.input}: no images found; the CSV has a header and no rows"]
-    rows = [
-        *counts.by_label.items(),
-        *((name, count) for name, count in counts.by_status.items() if name != "ok"),
-        *(
-            (f"rows with {name}", count)
-            for name, count in counts.flags.items()
-            if name not in counts.by_status
-        ),
-    ]
-    if result.find_duplicates:
-        rows.append(("seen in training", result.find_duplicates.seen_in_training))
-        rows.append(("duplicates of an earlier file", result.find_duplicates.duplicates))
-    lines += [f"  {count:>8}  {name}" for name, count in rows]
+    lines += [f"  {count:>8}  {name}" for name, count in _count_rows(result)]
     lines += [result.mixed] if result.mixed else []
     lines += [f"drift: {line}" for line in (result.drift.warnings if result.drift else ())]
     ignored = counts.ignored_by_ending.items()
@@ -39,10 +30,22 @@ def summary_lines(run: dict[str, Any]) -> list[str]:
     return [*lines, *(f"{result.output}/{name}" for name in (*result.files, *pages))]
 
 
+def _count_rows(result: "RunResult") -> list[tuple[str, int]]:
+    """How many files have each label, status and flag."""
+    counts, duplicates = result.counts, result.find_duplicates
+    statuses = [item for item in counts.by_status.items() if item[0] != "ok"]
+    flags = [item for item in counts.flags.items() if item[0] not in counts.by_status]
+    rows = [*counts.by_label.items(), *statuses]
+    rows += [(f"rows with {name}", count) for name, count in flags]
+    if duplicates:
+        rows.append(("seen in training", duplicates.seen_in_training))
+        rows.append(("duplicates of an earlier file", duplicates.duplicates))
+    return rows
+
+
 def print_demo(folder: Path, result: dict[str, Any]) -> float:
     """Print the result of the demo; the accuracy on the held-out digits is returned."""
-    scores = folder / "scores"
-    with (scores / "predictions.csv").open(newline="", encoding="utf-8") as file:
+    with (folder / "scores/predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     expected, console = result["expected"], Console(highlight=False, soft_wrap=True)
     correct = {row["path"]: row["label"] == expected.get(row["path"]) for row in rows}
@@ -55,15 +58,19 @@ def print_demo(folder: Path, result: dict[str, Any]) -> float:
     for row in failed:
         console.print(f"  {row['path']}: {row['status']}: {row['error']}")
     console.print("\nOpen these:")
-    for name, path in (
-        ("training report", f"{result['model']}/report.html"),
-        ("scoring report", scores / "report.html"),
-        ("review page", scores / "review.html"),
-        ("run history", scores / "history.html"),
-        ("predictions", scores / "predictions.csv"),
-    ):
+    for name, path in _demo_pages(folder / "scores", result["model"]):
         console.print(f"  {name:16} {path}")
     return accuracy
+
+
+def _demo_pages(scores: Path, model: str) -> list[tuple[str, str]]:
+    return [
+        ("training report", f"{model}/report.html"),
+        ("scoring report", f"{scores}/report.html"),
+        ("review page", f"{scores}/review.html"),
+        ("run history", f"{scores}/history.html"),
+        ("predictions", f"{scores}/predictions.csv"),
+    ]
 
 
 def _accuracy_table(correct: dict[str, bool], expected: dict[str, str]) -> Table:
