@@ -64,7 +64,7 @@ def compared(work: Path, labels: str) -> dict:
         "unreviewed": int((~left).sum()),
         "unreviewed_right": round(float(right[~left].mean()), 4) if not left.all() else None,
         "left_to_people": round(float(left.mean()), 4),
-        "left_told": round(run["review"]["share_told"], 4),
+        "left_told": round(run["review"]["expected_share"], 4),
         "wrong_caught": f"{int((left & ~right).sum())} of {int((~right).sum())}",
     }
 

@@ -21,10 +21,11 @@ from record import hardware, versions, written
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.monitoring.drift import NIGHTLY, WINDOW
+from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.new_rows import NewRows, NewRowsByRun
-from visionflows.scoring.parts import read_parts, rows_of
-from visionflows.scoring.run_history import History
+from visionflows.scoring.parts import read_parts
+from visionflows.scoring.run_history import RunHistory
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
@@ -55,16 +56,16 @@ class Nights:
             self._one(kind if self.random.random() < share else "plain") for _ in range(files)
         ]
 
-    def judged(self, output: str, model, rows: list[Row]) -> History:
+    def judged(self, output: str, model, rows: list[Row]) -> RunHistory:
         """The history with a night of these rows, which is not kept yet."""
         self.count += 1
         began = f"2026-01-01T00:00:00.{self.count:06d}+00:00"
         news, gathered = NewRows(self.header), NewRowsByRun()
         for cells, size, sha256 in rows:
             news.add(cells, size, sha256)
-        gathered.add(news.fresh(began))
-        history = History(open_storage(output), model)
-        history.judged(self.run, began, gathered)
+        gathered.add(news.summary(began))
+        history = RunHistory(open_storage(output), model)
+        history.with_drift(self.run, began, gathered)
         return history
 
     def _one(self, kind: str) -> Row:
@@ -122,9 +123,9 @@ def _seed(run_records: Nights, model, output: str, count: int) -> dict:
                 else run_records.ordinary
             )
             history = run_records.judged(f"{output}/{name}", model, draw(files))
-            assert history.run_record
-            found[name] += bool(history.run_record.warned_of)
-            history.keep()
+            assert history.record
+            found[name] += bool(history.record.warned_of)
+            history.save()
             if name == "ordinary" and number + 1 in EARLY:
                 told = _warned(run_records, model, output, run_records.shares(0.7), SIZES[1])
                 found[f"shares_70_30_after_{number + 1}_nights"] = {SIZES[1]: told}
@@ -146,7 +147,7 @@ def _warned(run_records: Nights, model, output: str, draw, files: int) -> str:
     quantities: list[str] = []
     warned = 0
     for _ in range(10):
-        run_record = run_records.judged(f"{output}/ordinary", model, draw(files)).run_record
+        run_record = run_records.judged(f"{output}/ordinary", model, draw(files)).record
         assert run_record
         warned += bool(run_record.warned_of)
         quantities += run_record.warned_of
@@ -176,10 +177,10 @@ def _rows(output: str) -> list[Row]:
     where = open_storage(output)
     names = [name for name in where.names("parts") if name.endswith(".csv")]
     return [
-        (cells, mark.size, mark.sha256)
-        for whole in read_parts(where, [f"parts/{name.removesuffix('.csv')}" for name in names])
-        if whole
-        for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True)
+        (cells, file.size, file.sha256)
+        for part in read_parts(where, [f"parts/{name.removesuffix('.csv')}" for name in names])
+        if part
+        for cells, file in zip(csv_rows(part.data), part.files, strict=True)
     ]
 
 

@@ -105,7 +105,7 @@ def _list(options) -> dict:
         where = open_storage(options.folder)
         pictures = ImageFilter(where.head)  # as a run chooses
         listing = Listing(1000)
-        listing.fill((File(one) for one in where.walk() if pictures(one.name)), sorted_=True)
+        listing.start(File(one) for one in where.walk() if pictures(one.name))
         listing.wait()
         seconds.append(time.perf_counter() - began)
     assert listing.found == sum(len(files) for _, _, files in os.walk(options.folder))

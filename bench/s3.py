@@ -214,7 +214,7 @@ def _list(where: str) -> None:
     before = _peak()
     began = time.perf_counter()
     listing = Listing(1000)
-    listing.fill(map(File, here.walk(is_image_name)), sorted_=True)
+    listing.start(map(File, here.walk(is_image_name)))
     listing.wait()
     seconds = time.perf_counter() - began
     after = _peak()

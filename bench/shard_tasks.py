@@ -20,76 +20,79 @@ from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 
 from tasks import scoring
-from visionflows.cluster.actor_pool import ActorPool, paths
-from visionflows.cluster.nodes import check_nodes, nodes, ray
+from visionflows.cluster.actor_pool import ActorPool, local_paths
+from visionflows.cluster.nodes import check_nodes, import_ray, list_nodes
 from visionflows.cluster.ray_run import RayRun
-from visionflows.cluster.scoring_actor import Scored, ScoringActor, Work
+from visionflows.cluster.scoring_actor import ScoredShard, ScoringActor, ShardTask
 from visionflows.inference.backend import EngineInfo
 from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
 from visionflows.orchestration.logs import log_to_run
 from visionflows.orchestration.progress import Progress
-from visionflows.scoring.input_source import absolute
 from visionflows.scoring.run import check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.storage import location_text
 
-_scorers: dict[bytes, ScoringActor] = {}  # of this process: all tasks of a run open the same
+_actors: dict[bytes, ScoringActor] = {}  # of this process: all tasks of a run open the same
 
 
 def engine_info(how: bytes) -> EngineInfo:
     """The properties of the engine of this process."""
-    return _scorer(how).info()
+    return _actor(how).info()
 
 
-def scored_here(shard: int, how: bytes, work: bytes) -> Scored:
+def score_shard(shard: int, how: bytes, task: bytes) -> ScoredShard:
     """Score a shard by the engine of this process."""
-    told = _scorer(how).score(pickle.loads(work))
-    return told._replace(node=f"process {os.getpid()}")
+    scored = _actor(how).score(pickle.loads(task))
+    return scored._replace(node=f"process {os.getpid()}")
 
 
-def _scorer(how: bytes) -> ScoringActor:
-    if how not in _scorers:
-        _scorers[how] = ScoringActor(*pickle.loads(how))
-    return _scorers[how]
+def _actor(how: bytes) -> ScoringActor:
+    if how not in _actors:
+        _actors[how] = ScoringActor(*pickle.loads(how))
+    return _actors[how]
 
 
 INFO = task(engine_info, name="info", cache_policy=NO_CACHE)
-SHARD = task(scored_here, name="shard", task_run_name="shard {shard}", cache_policy=NO_CACHE)
+SHARD = task(score_shard, name="shard", task_run_name="shard {shard}", cache_policy=NO_CACHE)
 
 
 class TaskPool(ActorPool):
     """To a run what the product's actors are: Prefect tasks, some shards of which Ray has ahead."""
 
     def __init__(self, model: Model, settings: ScoreSettings, cores: int, ahead: int):
-        self.model, self.nodes = model, nodes()
-        check_nodes(self.nodes, paths(model.storage, "model.json"))
+        self.model, self.nodes = model, list_nodes()
+        check_nodes(self.nodes, local_paths(model.storage, "model.json"))
         at_once = sum(node.cores // cores for node in self.nodes)
-        self._how = pickle.dumps((absolute(model.storage), settings, (cores, at_once)))
+        self._how = pickle.dumps((location_text(model.storage), settings, (cores, at_once)))
         self._cores, self._ahead = cores, ahead * at_once
         self._actors: list[Any] = [None] * at_once
         with remote_options(num_cpus=cores):  # one for each process, which opens its engine
             info = INFO.map([self._how] * at_once).result()[0]
-        device_name = f"prefect-ray: {at_once} tasks at once, {info.device_name}"
-        self.info = info._replace(device_name=device_name)
-        self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
-        self.forwarded, self.by_node = 0, {}
+        device = f"prefect-ray: {at_once} tasks at once, {info.device_name}"
+        self.info = info._replace(device_name=device)
+        self.reset_counts()
 
-    def scored(self, works: Iterator[Work]) -> Iterator[Scored]:
-        """What became of each shard, as they end."""
+    def score(self, tasks: Iterator[ShardTask]) -> Iterator[ScoredShard]:
+        """The scored shards as they end."""
         given: dict[Any, Any] = {}
-        for work in works:
+        for shard_task in tasks:
             with remote_options(num_cpus=self._cores):
-                future = SHARD.submit(work.shard.index, self._how, pickle.dumps(work))
+                future = SHARD.submit(shard_task.shard.index, self._how, pickle.dumps(shard_task))
             given[future.wrapped_future] = future
             if self._ahead and len(given) >= self._ahead:
-                yield _ended(given)
+                yield self._counted(_ended(given))
         while given:
-            yield _ended(given)
+            yield self._counted(_ended(given))
+
+    def _counted(self, scored: ScoredShard) -> ScoredShard:
+        self.count(scored)
+        return scored
 
 
-def _ended(given: dict[Any, Any]) -> Scored:
+def _ended(given: dict[Any, Any]) -> ScoredShard:
     """The first that ends of what was given to Ray."""
-    (reference,), _ = ray().wait([*given], num_returns=1)
+    (reference,), _ = import_ray().wait([*given], num_returns=1)
     return given.pop(reference).result()
 
 
@@ -109,7 +112,7 @@ def score(
         engine = TaskPool(load(find(model, store)), settings, cores, ahead)
         run = RayRun(input, output, engine, settings)
         scoring.list_input(run)
-        with Progress("scoring", total=run.left) as progress:
+        with Progress("scoring", total=run.remaining) as progress:
             for shard in run.shards_while_listing():
                 run.score(shard, progress.advance)
             for shard in run.shards_after_listing():

@@ -16,7 +16,6 @@ from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import flow
 from visionflows.scoring.run import check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.task_batches import batch_shards
 
 DEFAULTS = ScoreSettings()
 
@@ -58,12 +57,12 @@ def score(
         engine = scoring.load(model, store, settings)
         with contextlib.closing(scoring.make_run(input, output, engine, settings)) as run:
             scoring.list_input(run)
-            with Progress("scoring", total=run.left) as progress:
-                if not run.listed:
+            with Progress("scoring", total=run.remaining) as progress:
+                if not run.is_listed:
                     scoring.score_while_listing(run, progress)
                 left = run.shards_after_listing()
-                progress.set_total(run.left)
-                for shards in batch_shards(left):
+                progress.set_total(run.remaining)
+                for shards in scoring.batch_shards(left):
                     scoring.score_shards(run, shards, progress)
             result = scoring.merge(run)
             scoring.report(run, result)

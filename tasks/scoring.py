@@ -1,35 +1,41 @@
-"""The tasks of a scoring run: load the model, list the input, score shards, merge, report.
-
-from tasks.scoring import load
-engine = load("pets@production", "store", ScoreSettings())
-"""
+"""The tasks of a scoring run: load the model, list the input, score shards, merge, report."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visionflows.cluster.actor_pool import ActorPool, open_pool
 from visionflows.cluster.nodes import connected
 from visionflows.cluster.ray_run import RayRun
 from visionflows.inference import Engine, open_engine
-from visionflows.orchestration import artifacts, events, forked_processes  # noqa: F401 (decoders are forked here)
+from visionflows.orchestration import (
+    artifacts,
+    events,
+    forked_processes,  # noqa: F401 (decoders are forked here)
+)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import step
+from visionflows.scoring.listing import Shard
 from visionflows.scoring.local_run import LocalRun
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.task_batches import ShardBatch
+
+MAX_TASKS = 100  # task runs that score shards, in a flow run
 
 
 def connect(settings: ScoreSettings) -> contextlib.AbstractContextManager[None]:
-    """A connection to the Ray cluster of the settings; none if they are `local`."""
+    """A connection to the Ray cluster of the settings; none if they say `local`."""
     return contextlib.nullcontext() if settings.on == "local" else connected(settings.on)
 
 
-def open_engine_or_pool(
-    model: str, store: str | Path, settings: ScoreSettings
-) -> Engine | ActorPool:
-    """What computes: this machine's engine, or actors of the connected cluster."""
+@step(
+    name="load",
+    task_run_name="load {model}",
+    description="Load a model artifact, here or on a cluster, and verify its self-check.",
+)
+def load(model: str, store: str | Path, settings: ScoreSettings) -> Engine | ActorPool:
+    """This machine's engine, or the actors of the connected cluster."""
     if settings.on == "local":
         return open_engine(model, store, settings)
     return open_pool(model, store, settings)
@@ -42,14 +48,6 @@ def make_run(
     if isinstance(engine, ActorPool):
         return RayRun(source, output, engine, settings)
     return LocalRun(source, output, engine, settings)
-
-
-load = step(
-    open_engine_or_pool,
-    name="load",
-    task_run_name="load {model}",
-    description="Load a model artifact, here or on a cluster, and verify its self-check.",
-)
 
 
 list_input = step(
@@ -66,21 +64,36 @@ list_input = step(
     description="Score the files of a large input while it is still being listed.",
 )
 def score_while_listing(run: ScoringRun, progress: Progress) -> int:
-    """How many files were scored."""
+    """The number of files scored."""
     scored = 0
     for shard in run.shards_while_listing():
-        progress.set_total(run.left)
+        progress.set_total(run.remaining)
         scored += run.score(shard, progress.advance)
     return scored
+
+
+class ShardBatch(tuple[Shard, ...]):
+    """Consecutive shards that one task run scores; its text names them."""
+
+    def __str__(self) -> str:
+        first, last = self[0].index, self[-1].index
+        return f"shard {first}" if first == last else f"shards {first} to {last}"
+
+
+def batch_shards(shards: Sequence[Shard], most: int = MAX_TASKS) -> Iterator[ShardBatch]:
+    """The shards in order, in at most so many batches of about the same size."""
+    size = max(-(-len(shards) // most), 1)
+    for at in range(0, len(shards), size):
+        yield ShardBatch(shards[at : at + size])
 
 
 @step(
     name="shards",
     task_run_name="{shards}",
-    description="Score the files of a few shards, one after the other, and write a part for each.",
+    description="Score the files of a few shards, and write a part for each.",
 )
 def score_shards(run: ScoringRun, shards: ShardBatch, progress: Progress) -> int:
-    """How many files were scored."""
+    """The number of files scored."""
     return sum(run.score(shard, progress.advance) for shard in shards)
 
 
@@ -96,9 +109,9 @@ def merge(run: ScoringRun) -> RunResult:
 
 @step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
 def report(run: ScoringRun, result: RunResult) -> None:
-    """Write the report; in a flow run create the summary, and send the event of a drift."""
+    """Write the pages and run.json, the Prefect artifacts, and the drift event."""
     run.report(result)
     artifacts.create_score_summary(result)
-    if run.history.run_record:
+    if run.history.record:
         artifacts.create_drift_table(result)
         events.emit_drift(result)

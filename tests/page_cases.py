@@ -26,7 +26,7 @@ from visionflows.reports.gradcam_images import encode_pixels
 from visionflows.reports.history import render_history
 from visionflows.reports.training import TopLoss, render_training_report
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.run_report import run_page
+from visionflows.scoring.run_report import render_report
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
 
@@ -41,7 +41,7 @@ def scoring(trained: Trained, folder: Path) -> str:
     model = load(open_storage(trained.storage))
     info = model.info.model_copy(update={"image_size": 128})  # whose features have places
     model = dataclasses.replace(model, info=info)
-    return run_page(run, model, open_storage(folder / "in"), open_storage(output))
+    return render_report(run, model, open_storage(folder / "in"), open_storage(output))
 
 
 def review(trained: Trained, folder: Path) -> str:

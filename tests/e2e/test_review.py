@@ -15,7 +15,7 @@ from visionflows.models.registry import find
 from visionflows.reports.review import build_review, render_review
 from visionflows.review.corrections import read_corrections
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.review_results import add
+from visionflows.scoring.review_results import add_corrections
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
 from visionflows.training.settings import TrainSettings

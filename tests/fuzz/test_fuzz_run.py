@@ -1,4 +1,4 @@
-"""Plans, records, marks, lists, names: one line, and nothing believed that was not so."""
+"""Invalid plans, records, parts, lists and names give an error of one line, or are ignored."""
 
 import csv
 import json
@@ -14,13 +14,14 @@ from visionflows.errors import VisionflowsError
 from visionflows.hashing import sha256_of
 from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
+from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.input_source import Source, read_list
 from visionflows.scoring.job import Job
-from visionflows.scoring.parts import rows_of, write_part
-from visionflows.scoring.result import read_result, tally
+from visionflows.scoring.parts import write_part
+from visionflows.scoring.result import Merge, read_result
 from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import PendingShards, Work, has_rows, open_run
+from visionflows.scoring.shards import PendingShards, RunInputs, has_rows, prepare_output
 from visionflows.scoring.work_list import start_work_list
 from visionflows.storage.base import Entry, invalid_name_reason
 from visionflows.storage.local import LocalStorage
@@ -28,7 +29,7 @@ from visionflows.storage.name_encoding import decode_name, encode_name
 
 
 @pytest.fixture
-def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
+def scored(tmp_path) -> tuple[Outside, Path, RunInputs, Source]:
     """An input of four files and its result in two parts, whose rows nobody computed."""
     outside = Outside(tmp_path)
     folder, output = tmp_path / "inside/in", LocalStorage(tmp_path / "inside/out")
@@ -39,13 +40,13 @@ def scored(tmp_path) -> tuple[Outside, Path, Work, Source]:
     told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
     job = Job(source.text, "", 0, "m", ("a", "b"), told_)
     chosen = ScoreSettings(shard_size=2)
-    found = start_work_list(source, output, job, [backend], chosen).end()
-    work = Work(found.job, found.listing, source.storage, backend, chosen)
-    for shard in open_run(output, work):
+    found = start_work_list(source, output, job, [backend], chosen).finish()
+    work = RunInputs(found.job, found.listing, source.storage, backend, chosen)
+    for shard in prepare_output(output, work):
         files = found.listing.files(shard)
         rows = [_row(entry) for entry, *_ in files]
         write_part(output, found.job, shard, files, rows, [backend])
-    run = json.loads((Path(__file__).parents[1] / "scoring/old_run.json").read_text())
+    run = json.loads((Path(__file__).parent / "run.json").read_text())
     named = {"input": source.text, "root": source.root, "job": found.job.digest}
     run["settings"], run["model"]["digest"] = told_.model_dump(), "m"
     predictions = b"".join(path.read_bytes() for path in sorted(output.root.glob("parts/*.csv")))
@@ -75,11 +76,13 @@ def test_the_files_of_a_part(scored, name):
     _fuzz_run(outside, output, work, source, name, pieces((output / name).read_bytes()))
 
 
-def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: str, data) -> None:
+def _fuzz_run(
+    outside: Outside, output: Path, work: RunInputs, source: Source, name: str, data
+) -> None:
     """Read everything of an output of which one file is another; what is believed is what was."""
     where, real = LocalStorage(output), {path: path.read_bytes() for path in _files(output)}
     rows = {
-        row[0]: row for path in output.glob("parts/*.csv") for row in rows_of(path.read_bytes())
+        row[0]: row for path in output.glob("parts/*.csv") for row in csv_rows(path.read_bytes())
     }
     parts = {path.stem: path.read_bytes() for path in output.glob("parts/*.csv")}
 
@@ -99,16 +102,16 @@ def _fuzz_run(outside: Outside, output: Path, work: Work, source: Source, name: 
         has_rows(where)
         read_result(where)
         with told():
-            tally(where, work.job, work.listing)
+            Merge(where, work.job, work.listing).count()
         for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
             with told():
-                found = start_work_list(source, where, work.job, [work.by], settings_).end()
+                found = start_work_list(source, where, work.job, [work.backend], settings_).finish()
                 for shard in found.listing.shards:
-                    for entry, kept, _ in found.listing.files(shard):
-                        assert kept is None or kept.cells == rows[encode_name(entry.name)]
+                    for entry, reused, _ in found.listing.files(shard):
+                        assert reused is None or reused.cells == rows[encode_name(entry.name)]
         for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
             with told():
-                list(open_run(where, Work(*what, work.by, settings_)))
+                list(prepare_output(where, RunInputs(*what, work.backend, settings_)))
         outside.check()
 
     fuzz(one)

@@ -1,6 +1,5 @@
 """A row belongs to one content, one input, one model, and what computed it."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,6 @@ from scored_runs import rows_of
 
 from visionflows.errors import OtherRunError
 from visionflows.inference import engine as engines
-from visionflows.scoring import job as jobs
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 
@@ -169,47 +167,3 @@ def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkey
     shape("square", 3).save(bitmaps / "a.png")  # rows that are taken over keep their maker
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert sorted(one["files"] for one in third["backends"]) == [5, 6]
-
-
-def old_form(output: Path) -> None:
-    """Write the parts of a result as the version before did."""
-    plan = json.loads((output / "parts/plan.json").read_text())
-    plan.pop("schema_version")
-    plan |= {"input": os.path.relpath(plan["input"]), "listing": "0" * 64}
-    plan["job"] = jobs._digest({key: plan[key] for key in plan if key != "job"})
-    (output / "parts/plan.json").write_text(json.dumps(plan))
-    for path in (output / "parts").glob("part-*.json"):
-        record = json.loads(path.read_text())
-        for key in ("schema_version", "files", "backends"):
-            record.pop(key)
-        path.write_text(json.dumps(record | {"job": plan["job"], "shard": "0" * 64}))
-        fields = path.with_suffix(".files").read_bytes().split(b"\0")[:-1]
-        marks = [[*fields[at : at + 4]] for at in range(0, len(fields), 5)]
-        for mark in marks:
-            mark[2] = mark[2].partition(b":")[0]
-        old = b"".join(field + b"\0" for mark in marks for field in mark)
-        path.with_suffix(".files").write_bytes(old)
-    run = json.loads((output / "run.json").read_text())
-    new = ("root", "job", "backends")
-    run = {key: value for key, value in run.items() if key not in new}
-    (output / "run.json").write_text(json.dumps(run | {"input": plan["input"]}))
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_an_output_of_the_version_before_is_gone_on_with(
-    trained, bitmaps, tmp_path, monkeypatch, finished
-):
-    monkeypatch.chdir(tmp_path)
-    scored(trained, bitmaps, tmp_path / "out")
-    (bitmaps / "bad.png").write_bytes(b"no picture")
-    scored(trained, bitmaps, tmp_path / "out")
-    old_form(tmp_path / "out")
-    shutil.copytree(tmp_path / "out", tmp_path / "new")
-    if not finished:
-        for output in ("out", "new"):
-            (tmp_path / output / "run.json").unlink()
-    assert scored(trained, bitmaps, tmp_path / "out")["timings"]["scored"] == 11
-    another_picture(bitmaps / "3.bmp")
-    run = scored(trained, bitmaps, tmp_path / "new", NEW)
-    assert run["timings"]["scored"] == 2  # the changed one, and what was refused
-    assert {one["device"] for one in run["backends"]} >= {"not recorded"}

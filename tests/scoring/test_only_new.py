@@ -32,7 +32,7 @@ def test_only_new_files_are_scored_and_the_rest_taken_over(trained, where, tmp_p
     second = score_new(trained, where, folder, tmp_path / "out")
     assert second["timings"]["forwarded"] == 6
     counts = second["counts"]
-    assert (counts["found"], counts["carried_over"]) == (49, 43)
+    assert (counts["found"], counts["reused"]) == (49, 43)
     assert (counts["changed"], counts["vanished"]) == (1, 1)
     score_folder(where(folder), "shapes", where(tmp_path / "anew"), where(trained.store))
     anew = (tmp_path / "anew/predictions.csv").read_bytes()
@@ -69,7 +69,7 @@ def test_another_model_scores_everything_again_and_says_why(trained, where, tmp_
     with caplog.at_level("INFO", "visionflows"):
         run = score_new(trained, where, folder, tmp_path / "out", model=where(copy))
     assert run["timings"]["forwarded"] == 12
-    assert "nothing is taken over: the model changed" in caplog.text
+    assert "no rows are reused: model changed" in caplog.text
 
 
 def test_a_preview_counts_and_writes_nothing(trained, where, tmp_path):

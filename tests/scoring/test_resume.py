@@ -14,7 +14,7 @@ from visionflows.inference.decoding import Row
 from visionflows.models.artifact import load
 from visionflows.models.registry import find
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import File, Shard, names_digest
+from visionflows.scoring.listing import File, Shard, digest_names
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.parts import write_part
 from visionflows.scoring.schema import JobSettings
@@ -81,7 +81,7 @@ def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tm
 
 def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
     job = Job("in", "0", 2, "m", ("a", "b"), SETTINGS)
-    shard = Shard(0, 2, 0, 0, names_digest(["1.jpg", "2.jpg"]))
+    shard = Shard(0, 2, 0, 0, digest_names(["1.jpg", "2.jpg"]))
     files = [File(Entry(name, 1, "1")) for name in ("1.jpg", "2.jpg")]
     rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
     for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):

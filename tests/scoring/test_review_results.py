@@ -14,7 +14,7 @@ from visionflows.monitoring.run_records import read_run_records
 from visionflows.reports.scoring import insert_audits
 from visionflows.review.corrections import read_corrections, written
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.review_results import add, asked, audits
+from visionflows.scoring.review_results import add_corrections, read_audits, review_questions
 from visionflows.storage import open_storage
 
 
@@ -34,7 +34,7 @@ def output(scored, tmp_path):
 
 def answers(output, wrong: int = 3) -> bytes:
     """What a person saves who looked at 20, of which the network has some wrong."""
-    rows = asked(str(output))[1][:20]
+    rows = review_questions(str(output))[1][:20]
     return written(
         row._replace(label="circle" if at < wrong else row.was)._replace(
             was="square" if at < wrong else row.was, answer="other" if at < wrong else "right"
@@ -48,12 +48,12 @@ def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
     assert "How right it really is" not in before
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     saved = str(tmp_path / "corrections.csv")
-    (found,) = add(where(output), [saved])
+    (found,) = add_corrections(where(output), [saved])
     assert (found.right, found.looked_at, found.drawn) == (17, 20, 36)
     page = (output / "report.html").read_text()
     assert "85 %" in page
     assert "64 % to 94.8 %" in page
-    assert add(where(output), [saved]) == [found]  # once more changes nothing
+    assert add_corrections(where(output), [saved]) == [found]  # once more changes nothing
     (run_record,) = read_run_records(open_storage(where(output)))
     assert (run_record.audit.accuracy, run_record.audit.images) == (found.share, found.looked_at)
     assert "Audited accuracy" in (output / "history.html").read_text()
@@ -66,7 +66,7 @@ def test_who_takes_a_word_back_is_believed(output, tmp_path):
     """Also where the third file is the first, to the byte."""
     for number, wrong in enumerate((3, 9, 3)):
         (tmp_path / "corrections.csv").write_bytes(answers(output, wrong))
-        (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+        (found,) = add_corrections(str(output), [str(tmp_path / "corrections.csv")])
         assert found.right == 20 - wrong
         assert len(list((output / "corrections").glob("*.csv"))) == number + 1
 
@@ -79,7 +79,7 @@ def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained
     again = score_folder(str(folder), "shapes", str(output), trained.store)
     assert again["ended"] > run_record.ended
     (tmp_path / "corrections.csv").write_bytes(answers(output))
-    (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+    (found,) = add_corrections(str(output), [str(tmp_path / "corrections.csv")])
     (run_record,) = read_run_records(open_storage(output))
     assert run_record.audit.accuracy == found.share
 
@@ -87,7 +87,7 @@ def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained
 def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     (output / "report.html").unlink()
-    (found,) = add(str(output), [str(tmp_path / "corrections.csv")])
+    (found,) = add_corrections(str(output), [str(tmp_path / "corrections.csv")])
     assert found.right == 17
     assert "report.html: is gone; the next run's report shows" in caplog.text
     assert read_run_records(open_storage(output))[0].audit
@@ -96,16 +96,16 @@ def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
 def test_the_next_run_still_says_it(scored, output, trained, tmp_path):
     folder, _ = scored
     (tmp_path / "corrections.csv").write_bytes(answers(output))
-    add(str(output), [str(tmp_path / "corrections.csv")])
+    add_corrections(str(output), [str(tmp_path / "corrections.csv")])
     score_folder(str(folder), "shapes", str(output), trained.store)
     assert "64 % to 94.8 %" in (output / "report.html").read_text()
-    assert len(audits(open_storage(output))) == 1
+    assert len(read_audits(open_storage(output))) == 1
 
 
 def test_a_run_does_not_fail_for_a_file_that_is_no_correction(output, caplog):
     (output / "corrections").mkdir()
     (output / "corrections/notes.csv").write_text("what,ever\n1,2\n")
-    assert audits(open_storage(output)) == []
+    assert read_audits(open_storage(output)) == []
     assert "notes.csv: lacks the column" in caplog.text
     with pytest.raises(TableError, match="lacks the column"):
         read_corrections([str(output)])
@@ -114,7 +114,7 @@ def test_a_run_does_not_fail_for_a_file_that_is_no_correction(output, caplog):
 def test_where_no_run_has_ended_nothing_is_kept(tmp_path):
     (tmp_path / "a.csv").write_text("path,sha256,label\n")
     with pytest.raises(RunError, match="no run has ended there"):
-        add(str(tmp_path / "nowhere"), [str(tmp_path / "a.csv")])
+        add_corrections(str(tmp_path / "nowhere"), [str(tmp_path / "a.csv")])
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -146,5 +146,5 @@ def test_tasks_for_label_studio_come_back_as_corrections(scored, output, tmp_pat
         task["annotations"] = [task["predictions"][0]]  # a person agrees with each
     (tmp_path / "export.json").write_text(json.dumps(tasks))
     (tmp_path / "c.csv").write_text(told("from-label-studio", str(tmp_path / "export.json")))
-    (found,) = add(str(output), [str(tmp_path / "c.csv")])
+    (found,) = add_corrections(str(output), [str(tmp_path / "c.csv")])
     assert (found.right, found.looked_at) == (36, 36)

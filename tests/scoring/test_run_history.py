@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_a_night_is_what_is_new_in_it(trained, where, tmp_path):
     assert sum(second.tally.sizes.values()) == 25
     assert sum(second.tally.confidence.values()) == second.tally.ok == 24
     rows = json.loads((tmp_path / "out/run.json").read_text())
-    assert rows["counts"]["carried_over"] == 36
+    assert rows["counts"]["reused"] == 36
     assert second.drift.finding("labels").files == 36
     assert rows["drift"] == second.as_dict()["drift"]
     assert "<svg" in (tmp_path / "out/history.html").read_text()
@@ -107,9 +106,9 @@ def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, n
             for shard in run.pending_shards():
                 run.score(shard)
             told = run.merge()
-            run.history.keep()  # and here it dies
-            assert told.drift == run.history.run_record.drift
-            return run.history.run_record
+            run.history.save()  # and here it dies
+            assert told.drift == run.history.record.drift
+            return run.history.record
 
     first, again = until_record(), until_record()
     assert first.warned_of
@@ -224,22 +223,6 @@ def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, tmp_path):
     assert [run_record.status for run_record in run_records] == ["done", "failed"]
     assert run_records[1].tally.statuses == {"unreadable": 20}
     assert run_records[1].warned_of == ["failures", "sizes", "endings"]
-
-
-def test_an_output_of_a_version_before_has_no_nights_until_something_is_new(nightly, tmp_path):
-    folder = add(tmp_path / "in", 0)
-    nightly()
-    shutil.rmtree(tmp_path / "out/history")
-    for path in (tmp_path / "out/parts").glob("part-*.json"):
-        record = json.loads(path.read_text())
-        del record["fresh"]
-        path.write_text(json.dumps(record))
-    run = json.loads((tmp_path / "out/run.json").read_text())
-    del run["drift"]
-    (tmp_path / "out/run.json").write_text(json.dumps(run))
-    assert nightly() == []
-    add(folder, 500, each=5)
-    assert [run_record.tally.found for run_record in nightly()] == [15]
 
 
 def test_a_record_that_is_none_is_told_and_passed_over(nightly, tmp_path, caplog):

@@ -12,7 +12,7 @@ from PIL import Image
 from visionflows.inference.features import feature_maps
 from visionflows.models.artifact import ONNX, load, network_of
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.run_report import FEW, explained_samples, run_page
+from visionflows.scoring.run_report import MIN_FILES_FOR_HEAT_MAPS, explain_samples, render_report
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
 
@@ -28,7 +28,7 @@ def model(trained):
 def scored(trained, tmp_path_factory):
     """The run of just enough pictures, and where it lies."""
     root = tmp_path_factory.mktemp("why")
-    write_shapes(root / "in", each=FEW // 3 + 1, first_seed=500)
+    write_shapes(root / "in", each=MIN_FILES_FOR_HEAT_MAPS // 3 + 1, first_seed=500)
     score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store)
     run = RunResult.read((root / "out/run.json").read_bytes())
     return run, open_storage(root / "in"), open_storage(root / "out")
@@ -52,33 +52,35 @@ def test_features_are_those_of_torch(model):
 
 def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, model):
     run, source, output = scored
-    least = explained_samples(run, model, source, output).least_certain
+    least = explain_samples(run, model, source, output).least_certain
     assert len(least) == 12
     for sample in least:
         plain, heat = (Image.open(io.BytesIO(one)) for one in (sample.thumbnail, sample.heat_map))
         assert heat.size == (160, 160)
         assert np.abs(np.asarray(plain.resize(heat.size), float) - np.asarray(heat)).max() > 50
-    page = run_page(run, model, source, output)
+    page = render_report(run, model, source, output)
     assert page.count("heat map of what spoke for") == 12
     assert "Grad-CAM" in page
 
 
 def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model):
     run, source, output = scored
-    few = run.model_copy(update={"counts": run.counts.model_copy(update={"ok": FEW - 1})})
+    few = run.model_copy(
+        update={"counts": run.counts.model_copy(update={"ok": MIN_FILES_FOR_HEAT_MAPS - 1})}
+    )
     small = load(open_storage(trained.storage))  # of 32 pixels: its features are of one place
     for told in ((few, model), (run, without_onnx(model)), (run, small)):
-        least = explained_samples(*told, source, output).least_certain
+        least = explain_samples(*told, source, output).least_certain
         assert len(least) == 12
         assert not any(sample.heat_map for sample in least)
 
 
 def test_one_that_is_gone_costs_no_other_its_reason(scored, model):
     run, source, output = scored
-    path = explained_samples(run, model, source, output).least_certain[0].path
+    path = explain_samples(run, model, source, output).least_certain[0].path
     data = source.read(path)
     source.remove(path)
-    least = explained_samples(run, model, source, output).least_certain
+    least = explain_samples(run, model, source, output).least_certain
     source.write(path, data)
     assert len(least) == 11
     assert all(sample.heat_map for sample in least)

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import shape
 
-from visionflows.scoring.exports.spreadsheet import as_text
+from visionflows.scoring.exports.spreadsheet import escape_formula
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 
@@ -25,7 +25,7 @@ TEXTS = ["a=1.png", "1-2.png", "'1.png", "b/=1.png", "käse.png"]
 
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_what_begins_as_a_formula_is_made_a_text(cell):
-    assert as_text(cell) == f"'{cell}"
+    assert escape_formula(cell) == f"'{cell}"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_what_begins_as_a_formula_is_made_a_text(cell):
 )
 def test_what_others_separators_would_make_a_formula_is_none(cell):
     """Excel parts cells by `;` where a comma is in numbers, and csv quotes none of these."""
-    told = as_text(cell)
+    told = escape_formula(cell)
     assert told.replace("'", "") == cell
     for part in re.split(r'[;|\t\r\n"]', told):
         assert not part.lstrip(" ").startswith(("=", "+", "-", "@", "＝"))
@@ -42,7 +42,7 @@ def test_what_others_separators_would_make_a_formula_is_none(cell):
 
 @pytest.mark.parametrize("cell", ["", "0.5", "-33.856917", *TEXTS])
 def test_other_cells_stay(cell):
-    assert as_text(cell) == cell
+    assert escape_formula(cell) == cell
 
 
 def test_a_copy_for_spreadsheets_beside_the_result(trained, where, tmp_path):
@@ -59,7 +59,7 @@ def test_a_copy_for_spreadsheets_beside_the_result(trained, where, tmp_path):
     data = (tmp_path / "out/spreadsheet.csv").read_bytes()
     assert run["files"]["spreadsheet.csv"]["bytes"] == len(data)
     rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
-    assert rows == [[as_text(cell) for cell in row] for row in plain]
+    assert rows == [[escape_formula(cell) for cell in row] for row in plain]
     names = {row[0] for row in rows}
     assert {"'=1+1.png", "'=bad.png", "b/=1.png"} <= names
 

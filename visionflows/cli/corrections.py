@@ -26,9 +26,9 @@ def add_corrections(
     json: Json = False,
 ) -> None:
     """Add corrections to the output of a run; its report shows the estimated accuracy."""
-    from visionflows.scoring.review_results import add
+    from visionflows.scoring.review_results import add_corrections
 
-    _print_estimates(add(output, files), json)
+    _print_estimates(add_corrections(output, files), json)
 
 
 @corrections_app.command("audit", epilog="Example: visionflows corrections audit scores/night")
@@ -65,9 +65,9 @@ def export_label_studio(
     """Print the images of review.html as tasks to import into Label Studio."""
     from visionflows.cli.terminal import print_json
     from visionflows.review import label_studio
-    from visionflows.scoring.review_results import asked
+    from visionflows.scoring.review_results import review_questions
 
-    run, rows = asked(output)
+    run, rows = review_questions(output)
     if labelling:
         typer.echo(label_studio.labelling(run.model.classes), nl=False)
     else:

@@ -32,7 +32,7 @@ def summary_lines(run: dict[str, Any]) -> list[str]:
 
 def _count_rows(result: "RunResult") -> list[tuple[str, int]]:
     """How many files have each label, status and flag."""
-    counts, duplicates = result.counts, result.find_duplicates
+    counts, duplicates = result.counts, result.duplicates
     statuses = [item for item in counts.by_status.items() if item[0] != "ok"]
     flags = [item for item in counts.flags.items() if item[0] not in counts.by_status]
     rows = [*counts.by_label.items(), *statuses]

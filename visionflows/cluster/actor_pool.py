@@ -1,11 +1,11 @@
-"""The actors of a run on Ray: each has the model, and is given shards until none is left.
+"""The actor pool of a run on Ray: each actor has the model, and scores shards until none is left.
 
     with connected("ray"):
-        fleet = Fleet(model, settings)
-        for scored in fleet.scored(works): …
+        pool = open_pool("pets", "store", settings)
+        for scored in pool.score(tasks): …
 
-Ray places actors and brings lost ones to life again, where there is room. What one had in hand when
-it died is given to another at once: an actor whose node is gone may wait for another for ever.
+Ray schedules actors and restarts dead ones. The tasks of a dead actor go to other actors at once,
+because an actor whose node is gone may wait for another one forever.
 """
 
 import collections
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionflows.cluster.nodes import Node, check_nodes, nodes, ray
-from visionflows.cluster.scoring_actor import Scored, ScoringActor, Work
+from visionflows.cluster.nodes import Node, check_nodes, import_ray, list_nodes
+from visionflows.cluster.scoring_actor import ScoredShard, ScoringActor, ShardTask
 from visionflows.errors import (
     RunError,
     ServerError,
@@ -26,245 +26,254 @@ from visionflows.errors import (
 )
 from visionflows.models.artifact import Model, load
 from visionflows.models.registry import find
-from visionflows.scoring.input_source import absolute
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.storage import location_text
 from visionflows.storage.base import Storage
-from visionflows.storage.local import LocalStorage
 
 log = logging.getLogger("visionflows.cluster")
 
-IN_HAND = 2  # shards of an actor: one that it scores, and one that it need not wait for
-# Of actors that had a shard in hand: by then it is the shard. And of an actor without one.
-MOST_DEATHS = 5
-PATIENCE = 30.0  # seconds without an answer, after which it is said that nothing moves
+TASKS_PER_ACTOR = 2  # one that it computes, and one that is queued
+MAX_DEATHS = 5  # of actors with one shard in flight, or of one actor that does not start
+PATIENCE = 30.0  # seconds without a result until a warning is logged
 
 
-class _Kind(NamedTuple):
-    """What an actor takes of a node."""
+class ActorSize(NamedTuple):
+    """The resources of an actor."""
 
     cores: int
     gpus: int
 
-    def on(self, node: Node) -> int:
-        """How many of them a node holds."""
-        held = node.cores // self.cores
-        return min(held, node.gpus) if self.gpus else held
+    def count_on(self, node: Node) -> int:
+        """How many such actors fit on a node."""
+        count = node.cores // self.cores
+        return min(count, node.gpus) if self.gpus else count
 
 
-def _kind(found: list[Node], settings: ScoreSettings) -> _Kind:
-    """One actor a GPU, where there are any; else one of so many cores as the smallest node has.
+def choose_size(nodes: list[Node], settings: ScoreSettings) -> ActorSize:
+    """One actor per GPU, if there are GPUs; else actors with the cores of the smallest node.
 
-    Raises SettingsError where no node has what an actor is to take.
+    Raises SettingsError if no node has the resources of an actor.
     """
-    with_gpu = [node for node in found if node.gpus]
+    with_gpu = [node for node in nodes if node.gpus]
     openvino = settings.engine == "openvino" or settings.precision == "int8"
     if settings.device == "cuda" or (with_gpu and settings.device == "auto" and not openvino):
         cores = min((node.cores // node.gpus for node in with_gpu), default=1)
-        kind = _Kind(settings.actor_cores or max(cores, 1), 1)
+        size = ActorSize(settings.actor_cores or max(cores, 1), 1)
     else:
-        smallest = min(node.cores for node in found if node.cores)
-        kind = _Kind(settings.actor_cores or smallest, 0)
-    if not sum(map(kind.on, found)):
-        what = f"{kind.cores} cores{' and a GPU' if kind.gpus else ''}"
+        smallest = min(node.cores for node in nodes if node.cores)
+        size = ActorSize(settings.actor_cores or smallest, 0)
+    if not sum(map(size.count_on, nodes)):
         raise SettingsError(
-            f"on {settings.on}: no node has {what} for an actor; give another --actor-cores or "
-            "--device"
+            f"on {settings.on}: no node has {size.cores} cores{' and a GPU' if size.gpus else ''} "
+            "for an actor; give another --actor-cores or --device"
         )
-    return kind
+    return size
 
 
 class ActorPool:
-    """Actors that score; to a run what an engine is (`scoring.job.AnyEngine`)."""
+    """Scoring actors; a run uses it as an engine (`scoring.job.AnyEngine`).
+
+    `seconds` by stage are those of an actor on average; `by_node` has files and seconds of actors.
+    """
 
     def __init__(self, model: Model, settings: ScoreSettings):
-        self.model, self.nodes = model, nodes()
-        check_nodes(self.nodes, paths(model.storage, "model.json"))
-        kind = _kind(self.nodes, settings)
-        self._actors = _actors(model, settings, kind, [kind.on(node) for node in self.nodes])
-        info = _wait_for_actor(self._actors[0].info.options(max_task_retries=-1).remote())
-        count = len(self._actors), sum(kind.on(node) > 0 for node in self.nodes)
-        device_name = f"Ray: {count[0]} actors on {count[1]} nodes, {info.device_name}"
-        self.info = info._replace(device_name=device_name)
+        self.model, self.nodes = model, list_nodes()
+        check_nodes(self.nodes, local_paths(model.storage, "model.json"))
+        size = choose_size(self.nodes, settings)
+        counts = [size.count_on(node) for node in self.nodes]
+        self._actors = _create_actors(model, settings, size, counts)
+        info = wait_for_actor(self._actors[0].info.options(max_task_retries=-1).remote())
+        nodes = sum(count > 0 for count in counts)
+        device = f"Ray: {len(self._actors)} actors on {nodes} nodes, {info.device_name}"
+        self.info = info._replace(device_name=device)
+        self.reset_counts()
+
+    def reset_counts(self) -> None:
+        """Set the counts of seconds and images to zero."""
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
-        self.by_node: dict[str, tuple[int, float]] = {}  # files, and the seconds actors took
+        self.by_node: dict[str, tuple[int, float]] = {}
 
-    def scored(self, works: Iterator[Work]) -> Iterator[Scored]:
-        """What became of each shard, as they end; taken from `works` a few ahead."""
-        return _InFlight(self._actors, works).scored()
+    def score(self, tasks: Iterator[ShardTask]) -> Iterator[ScoredShard]:
+        """The scored shards as they end; tasks are taken a few ahead."""
+        for scored in InFlightTasks(self._actors, tasks).results():
+            self.count(scored)
+            yield scored
 
-    def noted(self, one: Scored) -> None:
-        """Write a shard into the books: seconds are those of an actor on average."""
-        for stage, seconds in one.seconds.items():
+    def count(self, scored: ScoredShard) -> None:
+        """Count a shard's seconds and images."""
+        for stage, seconds in scored.stages.items():
             self.seconds[stage] += seconds / len(self._actors)
-        self.forwarded += one.forwarded
-        files, seconds = self.by_node.get(one.node, (0, 0.0))
-        self.by_node[one.node] = files + one.files, seconds + one.took
+        self.forwarded += scored.forwarded
+        files, seconds = self.by_node.get(scored.node, (0, 0.0))
+        self.by_node[scored.node] = files + scored.files, seconds + scored.seconds
 
 
 def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPool:
     """The actors of a model, such as `pets@production` in a store, on the connected cluster."""
     pool = ActorPool(load(find(model, store)), settings)
-    log.info("%s on %s, %s", pool.model.name, pool.info.device_name, pool.info.backend.precision)
+    info = pool.info
+    log.info("%s on %s, %s", pool.model.name, info.device_name, info.backend.precision)
     return pool
 
 
-def _actors(model: Model, settings: ScoreSettings, kind: _Kind, held: list[int]) -> list[Any]:
-    """As many actors as the nodes hold; Ray places them, and places anew what is lost."""
-    options = {"num_cpus": kind.cores, "num_gpus": kind.gpus, "max_restarts": -1}
-    made = ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
-    of_node = kind.cores, max(held)
-    return [made.remote(absolute(model.storage), settings, of_node) for _ in range(sum(held))]
+def _create_actors(
+    model: Model, settings: ScoreSettings, size: ActorSize, counts: list[int]
+) -> list[Any]:
+    """As many actors as fit on the nodes; Ray schedules them, and restarts dead ones."""
+    options = {"num_cpus": size.cores, "num_gpus": size.gpus, "max_restarts": -1}
+    actor = import_ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
+    arguments = location_text(model.storage), settings, (size.cores, max(counts))
+    return [actor.remote(*arguments) for _ in range(sum(counts))]
 
 
-def paths(where: Storage, *names: str) -> list[list[str]]:
-    """The paths of files in a place on a disk, one of which is to be there; none for one in S3."""
-    local = isinstance(where, LocalStorage)
-    return [[os.path.join(absolute(where), name) for name in names]] if local and names else []
+def local_paths(storage: Storage, *names: str) -> list[list[str]]:
+    """The paths of files on a disk, as one list for `check_nodes`; empty for S3."""
+    if not (storage.is_local and names):
+        return []
+    return [[os.path.join(location_text(storage), name) for name in names]]
 
 
-def _wait_for_actor(reference: Any) -> Any:
-    """An answer, for which an actor may have to wait for its place. Raises as `_answer` and
-    RunError where the actor does not come to life."""
-    while not _ended([reference]):
-        log.warning("no actor has begun: waiting for Ray to place one (`ray status` says why)")
+def wait_for_actor(reference: Any) -> Any:
+    """The result of an actor that Ray may have to schedule first. Raises as `_result`, RunError."""
+    while not _wait([reference]):
+        log.warning("waiting for Ray to schedule an actor (see `ray status`)")
     try:
-        return _answer(reference)
-    except ray().exceptions.RayError as error:
-        raise _lifeless(_why(error)) from error
+        return _result(reference)
+    except import_ray().exceptions.RayError as error:
+        raise _no_actor_starts(_last_line(error)) from error
 
 
-def _ended(references: list[Any]) -> list[Any]:
-    """The first of these that ends, if any does in the time of our patience. Raises ServerError."""
+def _wait(references: list[Any]) -> list[Any]:
+    """The first reference that is ready within PATIENCE seconds, if any. Raises ServerError."""
     try:
-        ended, _ = ray().wait(references, num_returns=1, timeout=PATIENCE)
-    except Exception as error:  # what Ray's client raises of a lost connection has no class
-        raise _gone(error) from error
-    return list(ended)
+        ready, _ = import_ray().wait(references, num_returns=1, timeout=PATIENCE)
+    except Exception as error:  # Ray's client raises plain exceptions for a lost connection
+        raise _connection_lost(error) from error
+    return list(ready)
 
 
-def _lifeless(why: str) -> RunError:
+def _no_actor_starts(why: str) -> RunError:
     return RunError(
-        f"on ray: no actor comes to life ({why}); see that every node can import visionflows and "
-        "has what it needs, and run again to go on"
+        f"on ray: no actor starts ({why}); check that every node can import visionflows and has "
+        "the resources of an actor, and run again to continue"
     )
 
 
-def _why(error: Exception) -> str:
-    """The last line of what Ray says, where that of the actor stands."""
-    return one_line((str(error).strip().splitlines() or [type(error).__name__])[-1].strip())
+def _last_line(error: Exception) -> str:
+    """The last line of Ray's message, which has the actor's own error."""
+    lines = str(error).strip().splitlines()
+    return one_line((lines or [type(error).__name__])[-1].strip())
 
 
-def _gone(error: Exception) -> ServerError:
-    why = one_line(str(error))
-    return ServerError(f"on ray: the cluster went away ({why}); the same command goes on")
+def _connection_lost(error: Exception) -> ServerError:
+    return ServerError(
+        f"on ray: the connection to the cluster is lost ({one_line(str(error))}); run the same "
+        "command again to continue"
+    )
 
 
-def _answer(reference: Any) -> Any:
-    """What an actor answers. Raises our own errors by their kind, and Ray's where one has died."""
-    module = ray()
+def _result(reference: Any) -> Any:
+    """The result of a task. Raises errors of visionflows as they are, and RayError if it died."""
+    ray = import_ray()
     try:
-        return module.get(reference)
-    except module.exceptions.RayTaskError as error:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, VisionflowsError):
             raise type(cause)(f"on a node of the cluster: {cause}") from None
-        said = f"{type(cause).__name__}: {one_line(str(cause))}"
         raise RunError(
-            f"on a node of the cluster: {said}; the same command goes on, and with --on local it "
-            "says more"
+            f"on a node of the cluster: {type(cause).__name__}: {one_line(str(cause))}; run the "
+            "same command again to continue, or with --on local to see more"
         ) from error
     except ConnectionError as error:
-        raise _gone(error) from error
+        raise _connection_lost(error) from error
 
 
-class _InFlight:
-    """Which actor has which shards in hand. One that has not begun has none."""
+class InFlightTasks:
+    """Which actor has which tasks in flight. A starting actor has none."""
 
-    def __init__(self, actors: list[Any], works: Iterator[Work]):
-        self._works: Iterator[Work] | None = works
-        self._again: collections.deque[Work] = collections.deque()
+    def __init__(self, actors: list[Any], tasks: Iterator[ShardTask]):
+        self._tasks: Iterator[ShardTask] | None = tasks
+        self._retries: collections.deque[ShardTask] = collections.deque()
         self._free: collections.deque[Any] = collections.deque()
-        self._in_hand: dict[Any, tuple[Any, Work | None]] = {}  # None: it is to come to life
+        self._in_flight: dict[Any, tuple[Any, ShardTask | None]] = {}  # None: it is starting
         self._deaths: collections.Counter[int] = collections.Counter()
-        self._unborn: collections.Counter[Any] = collections.Counter()
-        self._last_word = ""  # of an actor that did not come to life
-        self._away: set[Any] = set()
+        self._failed_starts: collections.Counter[Any] = collections.Counter()
+        self._last_error = ""
+        self._starting: set[Any] = set()
         for actor in actors:
-            self._await(actor)
+            self._wait_until_ready(actor)
 
-    def scored(self) -> Iterator[Scored]:
-        """What became of each shard, as they end."""
+    def results(self) -> Iterator[ScoredShard]:
+        """The scored shards as they end."""
         while True:
-            self._give()
-            at_work = any(work for _, work in self._in_hand.values())
-            if not (at_work or self._again or self._works):
+            self._submit()
+            working = any(task for _, task in self._in_flight.values())
+            if not (working or self._retries or self._tasks):
                 return
-            if not self._in_hand:
-                raise _lifeless(self._last_word)
-            ended = _ended([*self._in_hand])
-            if not (ended or at_work):
-                log.warning("no actor lives: waiting for Ray to place one (`ray status` says why)")
-            for reference in ended:
-                if one := self._taken(reference):
-                    yield one
+            if not self._in_flight:
+                raise _no_actor_starts(self._last_error)
+            ready = _wait([*self._in_flight])
+            if not (ready or working):
+                log.warning("no actor is alive: waiting for Ray to schedule one (see `ray status`)")
+            for reference in ready:
+                if scored := self._take(reference):
+                    yield scored
 
-    def _give(self) -> None:
+    def _submit(self) -> None:
         while self._free:
-            work = self._again.popleft() if self._again else self._next()
-            if work is None:
+            task = self._retries.popleft() if self._retries else self._next_task()
+            if task is None:
                 return
             actor = self._free.popleft()
-            self._in_hand[actor.score.remote(work)] = actor, work
+            self._in_flight[actor.score.remote(task)] = actor, task
 
-    def _next(self) -> Work | None:
-        work = next(self._works, None) if self._works else None
-        if work is None:
-            self._works = None
-        return work
+    def _next_task(self) -> ShardTask | None:
+        task = next(self._tasks, None) if self._tasks else None
+        if task is None:
+            self._tasks = None
+        return task
 
-    def _await(self, actor: Any) -> None:
-        """Have an actor in hand again as soon as it lives."""
-        self._away.add(actor)
-        self._in_hand[actor.ready.options(max_task_retries=-1).remote()] = actor, None
+    def _wait_until_ready(self, actor: Any) -> None:
+        """Give an actor tasks as soon as it is alive."""
+        self._starting.add(actor)
+        self._in_flight[actor.ready.options(max_task_retries=-1).remote()] = actor, None
 
-    def _taken(self, reference: Any) -> Scored | None:
-        actor, work = self._in_hand.pop(reference)
+    def _take(self, reference: Any) -> ScoredShard | None:
+        actor, task = self._in_flight.pop(reference)
         try:
-            told: Scored | None = _answer(reference)
-        except ray().exceptions.RayError as error:
-            self._lost(actor, work, error)
+            scored: ScoredShard | None = _result(reference)
+        except import_ray().exceptions.RayError as error:
+            self._handle_death(actor, task, _last_line(error))
             return None
-        if work is None:
-            self._away.discard(actor)
-            self._free.extend([actor] * IN_HAND)
-        elif actor not in self._away:
+        if task is None:
+            self._starting.discard(actor)
+            self._free.extend([actor] * TASKS_PER_ACTOR)
+        elif actor not in self._starting:
             self._free.append(actor)
-        return told
+        return scored
 
-    def _lost(self, actor: Any, work: Work | None, error: Exception) -> None:
-        """An actor has died, perhaps with a shard in hand, which is another's now."""
-        self._free = collections.deque(one for one in self._free if one is not actor)
-        why = _why(error)
-        if work is None:
-            self._lost_unborn(actor, why)
+    def _handle_death(self, actor: Any, task: ShardTask | None, why: str) -> None:
+        """Give the task of a dead actor to another one; a starting actor is tried again."""
+        self._free = collections.deque(free for free in self._free if free is not actor)
+        if task is None:
+            self._last_error = why
+            self._failed_starts[actor] += 1
+            log.warning("an actor does not start (%s)", why)
+            if self._failed_starts[actor] < MAX_DEATHS:
+                self._wait_until_ready(actor)
             return
-        if actor not in self._away:
-            self._await(actor)
-        self._again.append(work)
-        shard = work.shard.index
+        if actor not in self._starting:
+            self._wait_until_ready(actor)
+        self._retries.append(task)
+        shard = task.shard.index
         self._deaths[shard] += 1
-        log.warning("shard %d: given to another actor, its own has died (%s)", shard, why)
-        if self._deaths[shard] == MOST_DEATHS:
+        log.warning(
+            "shard %d: resubmitted to another actor, because its actor died (%s)", shard, why
+        )
+        if self._deaths[shard] == MAX_DEATHS:
             raise RunError(
-                f"shard {shard}: {MOST_DEATHS} actors that had it in hand have died ({why}); "
-                "give actors more memory, or score that shard on this machine to see why"
+                f"shard {shard}: {MAX_DEATHS} actors died while scoring it ({why}); give actors "
+                "more memory, or score the shard with --on local to see why"
             )
-
-    def _lost_unborn(self, actor: Any, why: str) -> None:
-        """An actor does not come to life, which Ray says once it has given it up itself."""
-        self._last_word = why
-        self._unborn[actor] += 1
-        log.warning("an actor does not come to life (%s)", why)
-        if self._unborn[actor] < MOST_DEATHS:
-            self._await(actor)

@@ -1,7 +1,7 @@
-"""A Ray cluster: how it is reached, what its nodes are, and whether they see what a run needs.
+"""A Ray cluster: connect to it, list its nodes, and check that each sees the files of a run.
 
 with connected("ray://head:10001"):
-    check_nodes(nodes(), [["/store/models/pets/1/model.json"]])
+    check_nodes(list_nodes(), [["/store/models/pets/1/model.json"]])
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from visionflows.errors import ServerError, SettingsError, StorageError, one_line
 
-_OURS = "ray"  # a Ray of this machine's own, which ends with the run
-_WAIT = 60.0  # seconds in which a node must say what it sees
+_LOCAL = "ray"  # start Ray on this machine; it ends with the run
+_TIMEOUT = 60.0  # seconds in which a node must answer
 
 
 class Node(NamedTuple):
-    """A node that can be given work."""
+    """A live node."""
 
     id: str
     name: str
@@ -30,87 +30,90 @@ class Node(NamedTuple):
     gpus: int
 
 
-def ray() -> ModuleType:
-    """Ray, which tells nobody that it is used. Raises SettingsError where it is not installed."""
+def import_ray() -> ModuleType:
+    """The module ray, without its usage statistics. Raises SettingsError if it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         return importlib.import_module("ray")
     except ImportError as error:
         raise SettingsError(
             f"on ray: Ray cannot be imported ({one_line(str(error))}); "
-            "pip install 'visionflows[ray]', or leave it to `local`"
+            "pip install 'visionflows[ray]', or use --on local"
         ) from error
 
 
 @contextlib.contextmanager
 def connected(on: str) -> Iterator[None]:
-    """A driver of the cluster for the block; its actors end with it. Raises ServerError."""
+    """Connect to a cluster for the block; the actors end with it. Raises ServerError."""
     import tenacity
 
-    module = ray()
+    ray = import_ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if on == _OURS:
+    if on == _LOCAL:
         options["include_dashboard"] = False
-    # A head that is busy misses the half minute that it gives itself for a driver's own server.
-    again = tenacity.Retrying(
+    # A busy head node needs more than the 30 seconds it allows itself to start a driver's server.
+    retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ConnectionAbortedError),
         stop=tenacity.stop_after_attempt(3),
         reraise=True,
     )
-    stopped = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        again(module.init, address="local" if on == _OURS else on, **options)
-    except (OSError, RuntimeError, ValueError, module.exceptions.RayError) as error:
+        retry(ray.init, address="local" if on == _LOCAL else on, **options)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ServerError(
-            f"on {on}: no cluster that can be used answers there ({one_line(str(error))}); is it "
-            "up, with this Python, this Ray, and RAY_AUTH_MODE and RAY_AUTH_TOKEN as here?"
+            f"on {on}: cannot connect to the cluster ({one_line(str(error))}); is it up, with the "
+            "Python, Ray, RAY_AUTH_MODE and RAY_AUTH_TOKEN of this machine?"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, stopped)  # Ray's own would end us without a word
+            signal.signal(signal.SIGTERM, handler)  # Ray's handler exits without an error line
     try:
         yield
     finally:
-        module.shutdown()
+        ray.shutdown()
 
 
-def nodes() -> list[Node]:
-    """The nodes that live. Raises ServerError where none has a core to give."""
-    found = []
-    for told in ray().nodes():
-        has, name = told["Resources"], told["NodeManagerHostname"]
-        if told["Alive"]:
-            given = int(has.get("CPU", 0)), int(has.get("GPU", 0))
-            found.append(Node(told["NodeID"], name, *given))
-    if not any(node.cores for node in found):
-        raise ServerError("on ray: the cluster has no node with a core to give; add one")
-    return found
+def list_nodes() -> list[Node]:
+    """The live nodes. Raises ServerError if none has a CPU."""
+    nodes = []
+    for node in import_ray().nodes():
+        resources = node["Resources"]
+        if node["Alive"]:
+            cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+            nodes.append(Node(node["NodeID"], node["NodeManagerHostname"], cores, gpus))
+    if not any(node.cores for node in nodes):
+        raise ServerError("on ray: no node of the cluster has a CPU; add one that has")
+    return nodes
 
 
-def check_nodes(found: list[Node], paths: list[list[str]]) -> None:
-    """Nothing, if all nodes have this visionflows, and who has cores sees one of each of the paths.
+def check_nodes(nodes: list[Node], paths: list[list[str]]) -> None:
+    """Check that each node has this version of visionflows, and sees one path of each list.
 
-    Raises SettingsError for another version, and PlaceError for a path on a disk of one machine.
+    Raises SettingsError for another version, and StorageError for paths that a node with CPUs does
+    not see.
     """
-    ours = metadata.version("visionflows")
-    for node, (theirs, unseen) in zip(found, _visits(found, paths), strict=True):
-        if theirs != ours:
-            has = f"has visionflows {theirs}" if theirs else "has no visionflows"
-            raise SettingsError(f"on ray: node {node.name} {has}, this machine {ours}; install it")
-        if unseen and node.cores:
+    version = metadata.version("visionflows")
+    for node, (found, missing) in zip(nodes, _inspect(nodes, paths), strict=True):
+        if found != version:
+            has = f"has visionflows {found}" if found else "has no visionflows"
+            raise SettingsError(
+                f"on ray: node {node.name} {has}, this machine has {version}; install that version"
+            )
+        if missing and node.cores:
             raise StorageError(
-                f"{unseen[0]}: node {node.name} of the cluster does not see it; name a place in "
-                "S3, or on a disk that all nodes share at the same path"
+                f"{missing[0]}: node {node.name} of the cluster does not see it; use S3, or a "
+                "disk that all nodes mount at the same path"
             )
 
 
-def _visits(found: list[Node], paths: list[list[str]]) -> list[tuple[str, list[str]]]:
-    """What each node says: its version of visionflows, and which paths it does not see."""
-    module = ray()
-    affinity = importlib.import_module("ray.util.scheduling_strategies")
+def _inspect(nodes: list[Node], paths: list[list[str]]) -> list[tuple[str, list[str]]]:
+    """The version of visionflows on each node, and the first of each list of paths it misses."""
+    ray = import_ray()
+    scheduling = importlib.import_module("ray.util.scheduling_strategies")
 
-    # Sent by value: it may not know us there.
-    def visit(paths: list[list[str]]) -> tuple[str, list[str]]:
+    # A nested function is sent by value: the node may not have visionflows.
+    def inspect(paths: list[list[str]]) -> tuple[str, list[str]]:
         import os
         from importlib import metadata
 
@@ -120,17 +123,17 @@ def _visits(found: list[Node], paths: list[list[str]]) -> list[tuple[str, list[s
             version = ""
         return version, [some[0] for some in paths if not any(map(os.path.exists, some))]
 
-    remote = module.remote(num_cpus=0, max_retries=0)(visit)
-    asked = [
-        remote.options(
-            scheduling_strategy=affinity.NodeAffinitySchedulingStrategy(node.id, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(inspect)
+    tasks = [
+        task.options(
+            scheduling_strategy=scheduling.NodeAffinitySchedulingStrategy(node.id, soft=False)
         ).remote(paths)
-        for node in found
+        for node in nodes
     ]
     try:
-        told: list[tuple[str, list[str]]] = module.get(asked, timeout=_WAIT)
-    except module.exceptions.RayError as error:
+        found: list[tuple[str, list[str]]] = ray.get(tasks, timeout=_TIMEOUT)
+    except ray.exceptions.RayError as error:
         raise ServerError(
-            f"on ray: a node does not say what it sees ({one_line(str(error))}); see `ray status`"
+            f"on ray: a node does not answer ({one_line(str(error))}); see `ray status`"
         ) from error
-    return told
+    return found

@@ -1,8 +1,4 @@
-"""A scoring run whose shards are scored by the actors of a Ray cluster.
-
-with opened("pets", "store", ScoreSettings(on="ray")) as engine:
-    run = run_of("inbox", "scores/night", engine, settings)
-"""
+"""A scoring run whose shards are scored by the actors of a Ray cluster."""
 
 import contextlib
 import itertools
@@ -11,95 +7,92 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 
-from visionflows.cluster.actor_pool import ActorPool, paths
+from visionflows.cluster.actor_pool import ActorPool, local_paths
 from visionflows.cluster.nodes import check_nodes
-from visionflows.cluster.scoring_actor import There, Work
-from visionflows.scoring.input_source import absolute
+from visionflows.cluster.scoring_actor import RunPaths, ShardTask
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import NodeTimings, RunResult
-from visionflows.scoring.shards import MARK
+from visionflows.scoring.shards import RUN_MARKER
+from visionflows.storage import location_text
 from visionflows.storage.base import MISSING, Storage
 
-SOME = 20  # files by which a node knows an input: one or the other may go while a run goes on
+# Files of the input that a node may see. More than one, because a file may vanish during the run.
+SAMPLE_FILES = 20
 
 
 class RayRun(ScoringRun):
-    """A scoring run on a cluster: shards may end in any order, and a few are always in hand."""
+    """A scoring run on a cluster. Shards end in any order, and a few are always in flight."""
 
     engine: ActorPool
 
     def _check_input(self) -> None:
         super()._check_input()
-        self._some = paths(self.source, *self._there())
-        with _token(self.output) as token:
-            check_nodes(self.engine.nodes, [*self._some, *token])
+        self._sample = local_paths(self.source, *self._existing_files())
+        with _probe_file(self.output) as probe:
+            check_nodes(self.engine.nodes, [*self._sample, *probe])
 
-    def _there(self) -> list[str]:
-        """A few files of the listing that are there: by one of them a node knows the input."""
+    def _existing_files(self) -> list[str]:
         firsts = (self.listing.files(shard)[0].entry for shard in self.listing.shards)
-        there = (entry.name for entry in firsts if entry.version != MISSING)
-        return [*itertools.islice(filter(self._is_there, there), SOME)]
+        names = (entry.name for entry in firsts if entry.version != MISSING)
+        existing = (
+            name
+            for name in names
+            if all(
+                os.path.exists(path) for paths in local_paths(self.source, name) for path in paths
+            )
+        )
+        return [*itertools.islice(existing, SAMPLE_FILES)]
 
-    def _is_there(self, name: str) -> bool:
-        return all(os.path.exists(path) for some in paths(self.source, name) for path in some)
+    def _start_scoring(self, pending: Iterable[Shard]) -> None:
+        self._marker = f"parts/{RUN_MARKER}{uuid.uuid4().hex}"
+        self.output.write(self._marker, b"")
+        self._results = self.engine.score(self._tasks(pending))
+        self._files_by_shard: dict[int, int] = {}
 
-    def _begin(self, left: Iterable[Shard]) -> None:
-        self._mark = f"parts/{MARK}{uuid.uuid4().hex}"
-        self.output.write(self._mark, b"")
-        self._stopped = False
-        self._scored = self.engine.scored(self._works(left))
-        self._done: dict[int, int] = {}
-
-    def _stop(self) -> None:
-        self._stopped = True
-        for one in self._scored:  # what actors have in hand they write
-            self.engine.noted(one)
-            self.scored += one.files
-
-    def _works(self, left: Iterable[Shard]) -> Iterator[Work]:
-        some, output = [path for one in self._some for path in one], absolute(self.output)
-        version = metadata.version("visionflows")
-        there = There(self._input.root, some, output, self._mark, version)
-        for shard in left:
-            if self._stopped:
-                return
-            yield Work(shard, self.listing.files(shard), self.job, self.backends, there)
+    def _tasks(self, pending: Iterable[Shard]) -> Iterator[ShardTask]:
+        paths = RunPaths(
+            root=self._source.root,
+            sample=[*itertools.chain.from_iterable(self._sample)],
+            output=location_text(self.output),
+            marker=self._marker,
+            version=metadata.version("visionflows"),
+        )
+        for shard in pending:
+            yield ShardTask(shard, self.listing.files(shard), self.job, self.backends, paths)
 
     def merge(self) -> RunResult:
-        """Write predictions.csv from the parts, which no actor touches from now on."""
-        self.output.remove(self._mark)
+        """Write predictions.csv from the parts. From now on no actor writes parts."""
+        self.output.remove(self._marker)
         return super().merge()
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
-        """Wait for a shard's part; how many files had to be scored."""
-        while shard.index not in self._done:
-            one = next(self._scored)
-            self._input.check()
-            self.engine.noted(one)
-            self._done[one.shard] = one.files
-            self.scored += one.files
+        """Wait for a shard's part; returns the number of files scored."""
+        while shard.index not in self._files_by_shard:
+            scored = next(self._results)
+            self._source.check_unchanged()
+            self._files_by_shard[scored.shard] = scored.files
+            self.scored += scored.files
             if on_batch:
-                on_batch(one.files)
-        return self._done.pop(shard.index)
+                on_batch(scored.files)
+        return self._files_by_shard.pop(shard.index)
 
     def _nodes(self) -> dict[str, NodeTimings]:
-        told = sorted(self.engine.by_node.items())
         return {
-            node: NodeTimings(files=int(files), seconds=round(seconds, 3))
-            for node, (files, seconds) in told
+            node: NodeTimings(files=files, seconds=round(seconds, 3))
+            for node, (files, seconds) in sorted(self.engine.by_node.items())
         }
 
 
 @contextlib.contextmanager
-def _token(output: Storage) -> Iterator[list[list[str]]]:
-    """A file in an output on a disk, by which nodes tell that it is this one; for the block."""
+def _probe_file(output: Storage) -> Iterator[list[list[str]]]:
+    """The paths of a temporary file in an output on a disk, by which nodes prove to see it."""
     name = f".seen-{uuid.uuid4().hex}"
-    seen = paths(output, name)
-    if seen:
+    paths = local_paths(output, name)
+    if paths:
         output.write(name, b"")
     try:
-        yield seen
+        yield paths
     finally:
-        if seen:
+        if paths:
             output.remove(name)

@@ -1,9 +1,9 @@
-"""What an actor does: it loads the model once, and scores shards into their parts.
+"""A scoring actor: it loads the model once, and scores shards into their parts.
 
-    scorer = Scorer(str(model.place), settings, (2, 1))
-    scorer.score(Work(shard, files, job, (), there))
+    actor = ScoringActor(str(model.storage), settings, (2, 1))
+    actor.score(ShardTask(shard, files, job, backends, paths))
 
-It knows nothing of Ray. What travels are places, names and records; rows go to the output itself.
+It does not import Ray. Tasks carry names and settings; rows go straight to the output.
 """
 
 import os
@@ -26,122 +26,126 @@ from visionflows.storage import open_storage
 from visionflows.system import set_share
 
 
-class There(NamedTuple):
-    """Where a run reads and writes, and what tells an actor, on any node, that it is there.
+class RunPaths(NamedTuple):
+    """Where a run reads and writes, and what shows that a node sees it.
 
-    `some`: paths of files on a disk, of which one at least must be there; `mark`: what lies in the
-    output as long as it is this run's; `version`: of visionflows.
+    `sample` are paths of input files on a disk; a node must see one. `marker` is a file in the
+    output while this run owns it. `version` is the version of visionflows.
     """
 
     root: str
-    some: list[str]
+    sample: list[str]
     output: str
-    mark: str
+    marker: str
     version: str
 
 
-class Work(NamedTuple):
-    """A shard to score: its files, the job, what computed the rows it has, where all that lies."""
+class ShardTask(NamedTuple):
+    """A shard to score, with its files, the job, and the backends of reused rows."""
 
     shard: Shard
     files: list[File]
     job: Job
     backends: list[Backend]
-    there: There
+    paths: RunPaths
 
 
-class Scored(NamedTuple):
-    """A shard that is scored: how many files had to be, where, and the seconds of its stages."""
+class ScoredShard(NamedTuple):
+    """A scored shard: its index, the files scored, the node, and seconds by stage and in total."""
 
     shard: int
     files: int
     node: str
-    seconds: dict[str, float]
-    took: float
+    stages: dict[str, float]
+    seconds: float
     forwarded: int
 
 
 class ScoringActor:
-    """An engine that is opened when it is first needed; an actor that is placed anew has none."""
+    """Opens its engine when it is first needed; a restarted actor opens it again.
 
-    def __init__(self, model: str, settings: ScoreSettings, of_node: tuple[int, int]):
+    `share` is its number of cores, and the number of actors on its node.
+    """
+
+    def __init__(self, model: str, settings: ScoreSettings, share: tuple[int, int]):
         self._model, self._settings = model, settings
         self._engine: Engine | None = None
         self._sources: dict[str, Source] = {}
-        set_share(*of_node)
+        set_share(*share)
 
     def info(self) -> EngineInfo:
-        """The properties of its engine. Raises what `open_engine` raises."""
-        return self._opened(self._settings).info
+        """The properties of its engine. Raises as `open_engine`."""
+        return self._open(self._settings).info
 
     def ready(self) -> None:
-        """Nothing, once it lives."""
+        """Return as soon as the actor is alive."""
 
-    def score(self, work: Work) -> Scored:
+    def score(self, task: ShardTask) -> ScoredShard:
         """Score a shard and write its part.
 
-        Raises RunError or PlaceError where this node does not see the run's input or output.
+        Raises RunError or StorageError if this node does not see the run's input or output.
         """
-        began, source = time.perf_counter(), self._source(work.there)
-        engine = self._engine_of(work.job)
-        todo = batches(work.files, engine.batch_size)
+        started, source = time.perf_counter(), self._open_source(task.paths)
+        job = task.job.settings
+        # The job's precision, because `auto` may choose another on this node.
+        choice = {"precision": job.precision, "batch_size": job.batch_size}
+        engine = self._open(self._settings.model_copy(update=choice))
+        todo = batches(task.files, engine.info.batch_size)
         rows = [row for batch in engine.stream(source.storage, todo) for row in batch]
-        source.check()  # before rows of files that are only away for a while are believed
-        backends, files = _with_backend(engine.info.backend, work)
-        _check_mark(work.there)
-        write_part(open_storage(work.there.output), work.job, work.shard, files, rows, backends)
-        seconds, forwarded = engine.seconds, engine.forwarded
-        engine.seconds, engine.forwarded = dict.fromkeys(seconds, 0.0), 0
-        took = time.perf_counter() - began
-        return Scored(work.shard.index, len(rows), socket.gethostname(), seconds, took, forwarded)
+        source.check_unchanged()  # else files of an unmounted disk would count as missing
+        backends, files = _add_backend(engine.info.backend, task)
+        _check_marker(task.paths)
+        write_part(open_storage(task.paths.output), task.job, task.shard, files, rows, backends)
+        stages, forwarded = engine.seconds, engine.forwarded
+        engine.seconds, engine.forwarded = dict.fromkeys(stages, 0.0), 0
+        seconds = time.perf_counter() - started
+        node = socket.gethostname()
+        return ScoredShard(task.shard.index, len(rows), node, stages, seconds, forwarded)
 
-    def _engine_of(self, job: Job) -> Engine:
-        """The engine in the job's precision: what `auto` is here may be another than elsewhere."""
-        settled = {"precision": job.settings.precision, "batch_size": job.settings.batch_size}
-        return self._opened(self._settings.model_copy(update=settled))
-
-    def _opened(self, settings: ScoreSettings) -> Engine:
+    def _open(self, settings: ScoreSettings) -> Engine:
         if self._engine is None:
             self._engine = open_engine(self._model, "", settings)
         return self._engine
 
-    def _source(self, there: There) -> Source:
-        """The input, seen from here. A node may have come since the nodes were asked."""
-        if there.root not in self._sources:
-            check_version(there.version)
-            if there.some and not any(map(os.path.exists, there.some)):
+    def _open_source(self, paths: RunPaths) -> Source:
+        """The input. Checked here too, because a node may have joined after `check_nodes`."""
+        if paths.root not in self._sources:
+            check_version(paths.version)
+            if paths.sample and not any(map(os.path.exists, paths.sample)):
                 raise StorageError(
-                    f"{there.root}: node {socket.gethostname()} does not see its files; mount it "
-                    "there, and run again to go on"
+                    f"{paths.root}: node {socket.gethostname()} does not see its files; mount it "
+                    "there, and run again to continue"
                 )
-            _check_mark(there)
-            self._sources[there.root] = Source(there.root)
-            self._sources[there.root].there()
-        return self._sources[there.root]
+            _check_marker(paths)
+            self._sources[paths.root] = Source(paths.root)
+            self._sources[paths.root].check_exists()
+        return self._sources[paths.root]
 
 
 def check_version(wanted: str) -> None:
-    """Nothing, where this is the visionflows of whoever asks. Raises SettingsError."""
-    ours = metadata.version("visionflows")
-    if ours != wanted:
-        name = socket.gethostname()
-        raise SettingsError(f"node {name} has visionflows {ours}, not {wanted}; install that there")
-
-
-def _check_mark(there: There) -> None:
-    if not open_storage(there.output).exists(there.mark):
-        raise RunError(
-            f"{there.output}: another run has it by now, or node {socket.gethostname()} does not "
-            "see it; nothing was written: run again to go on"
+    """Raise SettingsError if this node has another version of visionflows."""
+    version, node = metadata.version("visionflows"), socket.gethostname()
+    if version != wanted:
+        raise SettingsError(
+            f"node {node} has visionflows {version}, not {wanted}; install {wanted}"
         )
 
 
-def _with_backend(ours: Backend, work: Work) -> tuple[list[Backend], list[File]]:
-    """The backends of a shard's rows, this engine's first, and its files with indices into them."""
-    backends = [ours, *(one for one in work.backends if one != ours)]
-    at = [backends.index(one) for one in work.backends]
-    files = [
-        file._replace(kept=file.kept._replace(by=at[file.kept.by])) if file.kept else file
-        for file in work.files
+def _check_marker(paths: RunPaths) -> None:
+    if not open_storage(paths.output).exists(paths.marker):
+        raise RunError(
+            f"{paths.output}: another run owns it now, or node {socket.gethostname()} does not see "
+            "it; nothing was written: run again to continue"
+        )
+
+
+def _add_backend(own: Backend, task: ShardTask) -> tuple[list[Backend], list[File]]:
+    """The backends of a shard's rows, this engine's first, and its files with indices of them."""
+    backends = [own, *(backend for backend in task.backends if backend != own)]
+    indices = [backends.index(backend) for backend in task.backends]
+    return backends, [
+        file._replace(reused=file.reused._replace(backend=indices[file.reused.backend]))
+        if file.reused
+        else file
+        for file in task.files
     ]
-    return backends, files

@@ -93,8 +93,8 @@ def _describe_run(run: RunResult) -> str:
             *_table("label", "files", counts.by_label),
             *_table("not scored", "files", statuses),
             "### Timings",
-            f"{timings.seconds:.1f} s, {timings.images_per_second} images/s; {timings.limit}",
-            *_table("stage", "seconds per 1,000", timings.per_1000),
+            f"{timings.seconds:.1f} s, {timings.images_per_second} images/s; {timings.bottleneck}",
+            *_table("stage", "seconds per 1,000", timings.seconds_per_1000),
         ]
     )
 

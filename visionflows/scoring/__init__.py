@@ -1,4 +1,1 @@
-"""A scoring run: what is to score, what is done, and the books that must balance.
-
-Here belongs whatever makes one row for every file, and a run that can be killed at any moment.
-"""
+"""A scoring run: work list, shards, resume, result, exports. Every file found gets one row."""

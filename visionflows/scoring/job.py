@@ -1,29 +1,25 @@
-"""What makes a scoring run this run and no other: a job, its columns, and its plan on the disk.
+"""The job of a scoring run: its input, model and settings. Two runs of one job write the same rows.
 
-job = Job("inbox", listing.digest, listing.found, model.digest, model.classes, JobSettings(…))
-job.header               # path, status, label, …
-job.rows_hold(plan)      # are the rows of an earlier run this one's too?
+job = make_job(engine, "inbox", settings)
+job.header                   # path, status, label, …
 """
 
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from visionflows.errors import SettingsError
 from visionflows.evaluation.thresholds import believed, in_words
 from visionflows.hashing import sha256_of
-from visionflows.images import exif
 from visionflows.inference.backend import EngineInfo
 from visionflows.models.artifact import Model
-from visionflows.scoring import duplicates
-from visionflows.scoring.input_source import same_input
-from visionflows.scoring.schema import JobSettings, Plan, RunModel
+from visionflows.scoring import columns
+from visionflows.scoring.schema import JobSettings, Plan
 from visionflows.scoring.settings import ScoreSettings
 
 log = logging.getLogger("visionflows.job")
-
-COLUMNS = ("path", "status", "label", "confidence", "error")
 
 
 class AnyEngine(Protocol):
@@ -39,9 +35,9 @@ class AnyEngine(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What makes a run this run: what it scores, with which model, and the settings that show.
+    """An input, the digest of its file names, a model, and the settings that change rows.
 
-    `run` is when it began, and no part of that: whoever goes on with a job is another run.
+    `run` is the time at which a run of the job began; it is no part of the job.
     """
 
     input: str
@@ -52,163 +48,134 @@ class Job:
     settings: JobSettings
     run: str = dataclasses.field(default="", compare=False)
 
-    @property
-    def digest(self) -> str:
-        return _digest(self._identity())
+    @classmethod
+    def from_plan(cls, plan: Plan) -> "Job":
+        """The job of a plan.json. Raises ValueError if the plan's digest is not the job's."""
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "run"]
+        job = cls(**{name: getattr(plan, name) for name in names})
+        if job.digest != plan.job:
+            raise ValueError("its digest does not match its content")
+        return job
 
     @property
-    def unlisted(self) -> "Job":
-        """The job before its files are known: with all that makes a row what it is."""
+    def digest(self) -> str:
+        """The SHA-256 of the job."""
+        return sha256_of(json.dumps(self._as_dict(), sort_keys=True).encode())
+
+    @property
+    def without_files(self) -> "Job":
+        """The job before its input is listed."""
         return dataclasses.replace(self, listing="", files=0)
 
     @property
-    def digests(self) -> set[str]:
-        """Those that the record of a part of this job may name. Whether its files are this job's
-        is said by the digest of their names; the version before named the whole job."""
-        return {self.unlisted.digest, self.digest}
-
-    def is_of(self, plan: Plan) -> bool:
-        """Whether a plan is this job's, or was before its files were known."""
-        return plan in (self.as_plan(), self.unlisted.as_plan())
+    def row_digest(self) -> str:
+        """The digest in the record of each part: all that decides a row, without other files."""
+        return self.without_files.digest
 
     @property
     def header(self) -> list[str]:
         """The columns of predictions.csv."""
-        ranks = range(1, self.settings.top + 1)
-        top = [column for rank in ranks for column in (f"top_{rank}", f"top_{rank}_p")]
-        about = exif.COLUMNS if self.settings.exif else ()
-        alike = duplicates.COLUMNS if self.settings.find_duplicates else ()
-        odd = ("outlier_score",) if self.settings.outliers else ()
-        more = (*top, *about, *alike, *odd, *self._flagged)
-        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *more]
+        return columns.header(self.classes, self.settings)
 
     @property
     def flags(self) -> dict[str, int]:
-        """The columns that say True or False of what the network saw, and where they are."""
-        first = len(self.header) - len(self._flagged)
-        return {name: first + at for at, name in enumerate(self._flagged)}
-
-    @property
-    def _flagged(self) -> tuple[str, ...]:
-        outlier = ("outlier",) if self.settings.outliers else ()
-        return (*outlier, *(("review",) if self.settings.thresholds else ()))
+        """The index of each column that is True or False."""
+        names = columns.flag_columns(self.settings)
+        first = len(self.header) - len(names)
+        return {name: first + index for index, name in enumerate(names)}
 
     def as_plan(self) -> Plan:
-        """The job as plan.json holds it."""
-        return Plan.model_validate(
-            {"schema_version": Plan.VERSION, **self._identity(), "job": self.digest}, strict=False
-        )
+        """The content of plan.json."""
+        content = {"schema_version": Plan.VERSION, **self._as_dict(), "job": self.digest}
+        return Plan.model_validate(content, strict=False)
 
-    def _identity(self) -> dict[str, Any]:
+    def continues(self, other: "Job") -> bool:
+        """Whether `other` is this job, with or without its files listed."""
+        return other in (self, self.without_files)
+
+    def _as_dict(self) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(self) if field.name != "run"]
-        told = {name: getattr(self, name) for name in names}
-        return {**told, "settings": self.settings.model_dump(exclude_none=True)}
+        values = {name: getattr(self, name) for name in names}
+        return {**values, "settings": self.settings.model_dump(exclude_none=True)}
 
-    def rows_hold(self, plan: Plan) -> str | None:
-        """None if rows of another job are this job's too, else what differs, for a person."""
-        if plan.model != self.model:
-            return "the model changed"
-        for name, value in sorted(self.settings):
-            if name != "shard_size" and getattr(plan.settings, name) != value:
-                return f"{name} changed"
-        return None
+    def row_difference(self, other: "Job") -> str | None:
+        """Why rows of another job are not rows of this one; None if they are."""
+        ignored = ("input", "classes", "number of files", "shard_size")
+        names = (name for name, *_ in self._differences(other) if name not in ignored)
+        return next((f"{name} changed" for name in names), None)
 
-    def difference(self, plan: Plan) -> str:
-        """What differs from another job's plan, for a person: the first thing that does."""
-        return self.other_than_names(plan) or "files were added or removed since"
+    def describe_difference(self, other: "Job") -> str:
+        """The first difference from another job."""
+        for name, before, now in self._differences(other):
+            return f"its {name} is {_short(before)}, this one's {_short(now)}"
+        return "files were added or removed since"
 
-    def other_than_names(self, plan: Plan) -> str | None:
-        """The same, but for the names of the files; None where nothing else differs."""
-        if not same_input(plan.input, self.input):
-            return f"its input is {_short(plan.input)}, this one's {_short(self.input)}"
-        names = {"model": "model", "classes": "classes", "files": "number of files"}
-        for key, name in names.items():
-            before, ours = getattr(plan, key), getattr(self, key)
-            if before != ours and (key != "files" or plan.listing):
-                return f"its {name} is {_short(before)}, this one's {_short(ours)}"
-        for name, value in self.settings:
-            before = getattr(plan.settings, name)
-            if before != value:
-                return f"its {name} is {before}, this one's {value}"
-        return None
-
-
-def is_consistent(plan: Plan) -> bool:
-    """Whether a plan's digest is that of what it says."""
-    told = plan.model_dump(exclude={"schema_version", "job"}, exclude_none=True)
-    return plan.job == _digest(told)
-
-
-def digests_of(plan: Plan) -> set[str]:
-    """Those that the record of a part of a plan may name: see `Job.digests`."""
-    told = plan.model_dump(exclude={"schema_version", "job"}, exclude_none=True)
-    return {plan.job, _digest({**told, "listing": "", "files": 0})}
-
-
-def _digest(identity: dict[str, Any]) -> str:
-    return sha256_of(json.dumps(identity, sort_keys=True).encode())
+    def _differences(self, other: "Job") -> Iterator[tuple[str, Any, Any]]:
+        """The name of each value that differs, in the other job and in this one."""
+        names = {"input": "input", "model": "model", "classes": "classes"}
+        names |= {"files": "number of files"} if other.listing else {}
+        pairs = [(name, getattr(other, key), getattr(self, key)) for key, name in names.items()]
+        pairs += [(name, getattr(other.settings, name), value) for name, value in self.settings]
+        return ((name, before, now) for name, before, now in pairs if before != now)
 
 
 def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str = "") -> Job:
-    """The job of an engine's model and settings on an input, of no files yet.
+    """The job of an engine's model and settings on an input that is not listed yet.
 
-    What failed and is tried again belongs to the night that it failed in: it is no run's news.
+    With --retry-failed `run` stays empty: the retried rows belong to the run that failed.
     """
-    more: dict[str, Any] = {"decode": settings.decode} if engine.info.overrides_decoding else {}
-    more |= {"exif": True} if settings.exif else {}
-    more |= {"find_duplicates": True} if settings.find_duplicates else {}
-    more |= {"raw": True} if settings.raw and _calibrated(engine.model) else {}
-    more |= _outliers(engine.model, settings.reject_outliers)
-    if settings.min_precision:
-        found = believed(engine.model, settings.min_precision, settings.raw)
-        more_of_them = "; outliers are on top of that" if more.get("outliers") else ""
-        log.info("review: %s%s", in_words(found, settings.min_precision), more_of_them)
-        more |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
+    info, model = engine.info, engine.model
     return Job(
         input=source,
         listing="",
         files=0,
-        model=engine.model.digest,
-        classes=tuple(engine.model.classes),
+        model=model.digest,
+        classes=tuple(model.classes),
         settings=JobSettings(
-            precision=engine.info.backend.precision,
-            batch_size=engine.info.batch_size,
+            precision=info.backend.precision,
+            batch_size=info.batch_size,
             max_pixels=settings.max_pixels,
-            top=min(settings.top, len(engine.model.classes)),
+            top=min(settings.top, len(model.classes)),
             shard_size=settings.shard_size,
-            **more,
+            **_optional_settings(engine, settings),
         ),
         run="" if settings.retry_failed else run,
     )
 
 
-def _outliers(model: Model, reject: bool) -> dict[str, bool]:
-    """What a job says of outliers. Raises SettingsError where a model cannot tell them."""
+def _optional_settings(engine: AnyEngine, settings: ScoreSettings) -> dict[str, Any]:
+    """The settings that a job names only if they are on."""
+    model = engine.model
+    on: dict[str, Any] = {
+        name: True for name in ("exif", "find_duplicates") if getattr(settings, name)
+    }
+    on |= {"decode": settings.decode} if engine.info.overrides_decoding else {}
+    on |= {"raw": True} if settings.raw and _is_calibrated(model) else {}
+    on |= _outlier_settings(model, settings.reject_outliers)
+    if settings.min_precision:
+        found = believed(model, settings.min_precision, settings.raw)
+        and_outliers = "; outliers are reviewed as well" if on.get("outliers") else ""
+        log.info("review: %s%s", in_words(found, settings.min_precision), and_outliers)
+        on |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
+    return on
+
+
+def _outlier_settings(model: Model, reject: bool) -> dict[str, bool]:
+    """The settings of outliers. Raises SettingsError if the model cannot detect them."""
     found = model.info.outliers
     if found and found.threshold is not None:
         return {"outliers": True} | ({"reject_outliers": True} if reject else {})
     if reject:
-        why = found.why if found else "it is of before it could"
-        raise SettingsError(f"reject_outliers: {model.name} tells none ({why}); train it again")
+        why = f" ({found.why})" if found else ""
+        raise SettingsError(
+            f"reject_outliers: {model.name} detects no outliers{why}; train it again"
+        )
     return {}
 
 
-def _calibrated(model: Model) -> bool:
+def _is_calibrated(model: Model) -> bool:
     found = model.info.calibration
     return found is not None and found.temperature != 1
-
-
-def described(model: Model) -> RunModel:
-    """A model as run.json names it."""
-    return RunModel(
-        name=model.info.name,
-        version=model.info.version,
-        architecture=model.info.architecture,
-        classes=model.classes,
-        image_size=model.info.image_size,
-        digest=model.digest,
-        storage=str(model.storage),
-    )
 
 
 def _short(value: Any) -> str:

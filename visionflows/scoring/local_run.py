@@ -1,15 +1,11 @@
-"""Score a place: one row for every image in it, in an output place that is whole or not done.
+"""A scoring run on this machine, and `score_folder` for notebooks.
 
-    from visionflows.scoring.local_run import score_folder
-    run = score_folder("inbox", "pets", "scores/night", "store")
-
-The same steps as the score flow takes, without Prefect: `ScoringRun` is a run on its way, on this
-machine.
+from visionflows.scoring.local_run import score_folder
+run = score_folder("inbox", "pets", "scores/nightly", "store")
 """
 
 import contextlib
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,13 +15,12 @@ from visionflows.errors import SettingsError
 from visionflows.inference import open_engine
 from visionflows.inference.engine import Engine
 from visionflows.models.registry import find
-from visionflows.scoring import parts, shards
+from visionflows.scoring import parts
 from visionflows.scoring.listing import File, Shard
 from visionflows.scoring.run import ScoringRun, check_error_rate, lock_output
-from visionflows.scoring.settings import ScoreSettings as ScoreSettings
+from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.shards import PendingShards
 from visionflows.storage.base import Entry
-
-log = logging.getLogger("visionflows.predict")
 
 
 class LocalRun(ScoringRun):
@@ -36,88 +31,86 @@ class LocalRun(ScoringRun):
     def __init__(self, source: str, output: str, engine: Engine, settings: ScoreSettings):
         if settings.on != "local":
             raise SettingsError(
-                f"on {settings.on}: the score flow goes there; a dry run and score_folder are this "
-                "machine's own"
+                f"on {settings.on}: a dry run and score_folder only run on this machine; use the "
+                "score flow"
             )
         super().__init__(source, output, engine, settings)
 
-    def _begin(self, left: Iterable[Shard]) -> None:
-        self._rows = self.engine.stream(self.source, self._batches(left))
-
-    def _stop(self) -> None:
-        self._rows = iter(())
+    def _start_scoring(self, pending: Iterable[Shard]) -> None:
+        self._rows = self.engine.stream(self.source, self._batches(pending))
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
-        """Score a shard and write its part; how many files had to be scored. Shards in order."""
+        """Score a shard and write its part; returns the number of files scored."""
         files = self.listing.files(shard)
-        todo = sum(file.kept is None for file in files)
+        count = sum(file.reused is None for file in files)
         rows = []
-        for batch in itertools.islice(self._rows, -(-todo // self.engine.batch_size)):
+        for batch in itertools.islice(self._rows, -(-count // self.engine.info.batch_size)):
             rows += batch
             if on_batch:
                 on_batch(len(batch))
-        began = time.perf_counter()
-        self._input.check()  # before rows of files that are only away for a while are believed
+        started = time.perf_counter()
+        self._source.check_unchanged()  # else files of an unmounted disk would count as missing
         parts.write_part(self.output, self.job, shard, files, rows, self.backends)
-        self._write_seconds += time.perf_counter() - began
-        self.scored += todo
-        return todo
+        self._write_seconds += time.perf_counter() - started
+        self.scored += count
+        return count
 
     def preview(self) -> dict[str, Any]:
-        """What a run would do, without writing anything: counts, bytes, settings, seconds."""
-        self._look(early=False)
-        self._left = shards.PendingShards(self.output, self._work(), self.output.names("parts"))
-        left = [*self._left]
-        todo = self.left
+        """What a run would do, without writing: counts, bytes, settings, estimated seconds."""
+        self._start_listing()
+        self._work_list.finish()
+        self._pending = PendingShards(self.output, self._inputs(), self.output.names("parts"))
+        pending = [*self._pending]
         return {
             "input": self.input,
             "output": str(self.output),
             "model": self.engine.model.name,
             "device": self.engine.info.device_name,
-            "precision": self.engine.precision,
+            "precision": self.engine.info.backend.precision,
             "files": self.listing.found,
             "bytes": self.listing.bytes,
-            "ignored": self.found.ignored,
-            "done": self.listing.found - todo,
-            "left": todo,
-            "seconds": self._seconds_for(todo, left),
+            "ignored": self._work_list.ignored,
+            "done": self.listing.found - self.remaining,
+            "left": self.remaining,
+            "seconds": self._estimate_seconds(pending),
         }
 
-    def _seconds_for(self, todo: int, left: list[Shard]) -> float:
-        """How long the rest should take, by how long a few batches of it take."""
-        few = itertools.islice(self._batches(left), self.engine.few)
-        began, count = time.perf_counter(), 0
-        for rows in self.engine.stream(self.source, few):
+    def _estimate_seconds(self, pending: list[Shard]) -> float:
+        """The seconds that the remaining files should take, measured on a few batches."""
+        batches = itertools.islice(self._batches(pending), self.engine.few)
+        started, count = time.perf_counter(), 0
+        for rows in self.engine.stream(self.source, batches):
             count += len(rows)
-        return round((time.perf_counter() - began) * todo / count, 2) if count else 0.0
+        seconds = time.perf_counter() - started
+        return round(seconds * self.remaining / count, 2) if count else 0.0
 
-    def _batches(self, left: Iterable[Shard]) -> Iterator[list[Entry]]:
-        for shard in left:
-            yield from batches(self.listing.files(shard), self.engine.batch_size)
+    def _batches(self, pending: Iterable[Shard]) -> Iterator[list[Entry]]:
+        for shard in pending:
+            yield from batches(self.listing.files(shard), self.engine.info.batch_size)
 
 
 def batches(files: list[File], size: int) -> Iterator[list[Entry]]:
-    """The files that have no row yet, so many at once."""
-    todo = [file.entry for file in files if file.kept is None]
-    for at in range(0, len(todo), size):
-        yield todo[at : at + size]
+    """The files without a reused row, in batches."""
+    entries = [file.entry for file in files if file.reused is None]
+    for at in range(0, len(entries), size):
+        yield entries[at : at + size]
 
 
 def score_folder(
-    input: str, model: str, output: str, store: str | Path, settings: ScoreSettings | None = None
+    source: str, model: str, output: str, store: str | Path, settings: ScoreSettings | None = None
 ) -> dict[str, Any]:
-    """What run.json says of a whole run, whose files are in `output`.
+    """The content of run.json, after a run whose files are in `output`.
 
-    The score flow without Prefect, for notebooks and for measuring what Prefect costs.
+    It takes the steps of the score flow, without Prefect. Raises as that flow does.
     """
     settings = settings or ScoreSettings()
-    find(model, store)  # a wrong name is told at once, not after a wait for the lock
+    find(model, store)  # reports an unknown model before waiting for the lock
     with lock_output(output, settings.wait):
         engine = open_engine(model, store, settings)
-        with contextlib.closing(LocalRun(input, output, engine, settings)) as scoring:
-            for shard in scoring.pending_shards():
-                scoring.score(shard)
-            run = scoring.merge()
-            scoring.report(run)
-    check_error_rate(run)
-    return run.as_dict()
+        with contextlib.closing(LocalRun(source, output, engine, settings)) as run:
+            for shard in run.pending_shards():
+                run.score(shard)
+            result = run.merge()
+            run.report(result)
+    check_error_rate(result)
+    return result.as_dict()

@@ -1,19 +1,19 @@
-"""The result of a run: the parts joined, and run.json; it replaces the last one when it is whole.
+"""The result of a run: predictions.csv joined from the parts, and run.json.
 
-books, backends = tally(place("out"), job, listing)
-files = join(place("out"), job, listing, books, folder="", extra=Extra(spreadsheet=True))
-finish(place("out"), run)
+merge = Merge(output, job, listing)
+counter, backends = merge.count()
+files = merge.write(folder="", counter=counter, spreadsheet=True)
+write_run_json(output, run)
 
-predictions.csv          all parts, one after the other
+predictions.csv          the rows of all parts
 failures.csv             the rows that failed, if any; can be the input of another run
-spreadsheet.csv          if asked for: predictions.csv for people who open it in a spreadsheet
+spreadsheet.csv          if asked for: scoring.exports.spreadsheet
 run.json                 written last: without it the run is not done
-failed/                  the same of a run that failed, beside the last good result
+failed/                  the same files of a failed run, beside the last good result
 """
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from visionflows.errors import RunError
 from visionflows.evaluation.thresholds import believed
@@ -21,146 +21,164 @@ from visionflows.hashing import HashingWriter
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.backend import Backend
 from visionflows.models.artifact import Model
+from visionflows.scoring.columns import csv_line, csv_rows
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
-from visionflows.scoring.exports.spreadsheet import SIGNATURE, as_text
+from visionflows.scoring.exports.spreadsheet import spreadsheet_lines
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
-from visionflows.scoring.parts import Whole, line, read_parts, rows_of
+from visionflows.scoring.parts import Part, read_parts
 from visionflows.scoring.schema import (
     FAILED,
     BackendShare,
-    DuplicateCounts,
     JobSettings,
-    Plan,
     Review,
+    RunModel,
     RunResult,
     WrittenFile,
 )
 from visionflows.storage.base import Storage
 from visionflows.versioned_json import SchemaError
 
-log = logging.getLogger("visionflows.result")
-
-
-class Extra(NamedTuple):
-    """What a result may have beside the rows of its parts."""
-
-    spreadsheet: bool = False
-    alike: DuplicateFinder | None = None
-
-    @property
-    def counts(self) -> DuplicateCounts | None:
-        """How many look-alikes there are, where they were looked for."""
-        return self.alike.counts() if self.alike else None
+log = logging.getLogger("visionflows.scoring")
 
 
 def read_result(output: Storage, folder: str = "") -> RunResult | None:
-    """What run.json says there; None where there is none, or it cannot be read."""
+    """The content of run.json; None if there is none, or it cannot be read."""
     try:
         return RunResult.read(output.read(f"{folder}run.json"))
     except FileNotFoundError:
         return None
     except (SchemaError, IsADirectoryError) as error:
-        log.warning("%s/%srun.json: %s; it counts as none", output, folder, error)
+        log.warning("%s/%srun.json: %s; it is ignored", output, folder, error)
         return None
 
 
-def finished(output: Storage, plan: Plan) -> RunResult | None:
-    """The result of the job of a plan, be it one that failed; None where it has not ended yet."""
+def finished_result(output: Storage, job: Job) -> RunResult | None:
+    """The result of a job, also of a failed run; None if the job has not finished."""
     results = (read_result(output, folder) for folder in (FAILED, ""))
-    old = plan.schema_version == 1  # whose run.json was taken away when the next run began
-    return next((run for run in results if run and (run.job == plan.job or old)), None)
+    return next((run for run in results if run and run.job == job.digest), None)
 
 
-def tally(output: Storage, job: Job, listing: Listing) -> tuple[RunCounter, list[BackendShare]]:
-    """The counts of all parts, and their backends. Raises RunError where one is missing."""
-    counter, shares = RunCounter(), _Shares()
-    for shard, whole in _parts(output, job, listing):
-        counter.add_record(whole.record)
-        shares.add(shard, whole)
-    counts = counter.counts()
-    if listing.found != counts.found:
-        raise RunError(
-            f"the books do not balance: {listing.found} files found, {counts.ok} ok, "
-            f"{counts.rejected} rejected and {counts.failed} failed; nothing was "
-            "published, please report this"
-        )
-    return counter, shares.told()
+class Merge:
+    """Joins the parts of a job into the files of a result."""
 
+    def __init__(self, output: Storage, job: Job, listing: Listing):
+        self.output, self.job, self.listing = output, job, listing
+        self.duplicates: DuplicateFinder | None = None
 
-def extra(output: Storage, job: Job, listing: Listing, model: Model, spreadsheet: bool) -> Extra:
-    """What a result is to have, with the look-alikes among all rows if there are columns of them.
+    def count(self) -> tuple[RunCounter, list[BackendShare]]:
+        """The counts of all parts, and their backends. Raises RunError if a part is missing."""
+        counter, shares = RunCounter(), _BackendShares()
+        for shard, part in self._parts():
+            counter.add_record(part.record)
+            shares.add(shard, part)
+        if self.listing.found != counter.counts().found:
+            raise counter.mismatch(self.listing.found)
+        return counter, shares.as_list()
 
-    Raises RunError where a part is missing.
-    """
-    if not job.settings.find_duplicates:
-        return Extra(spreadsheet)
-    alike = DuplicateFinder(job.header, model)
-    for _, whole in _parts(output, job, listing):
-        alike.add(rows_of(whole.data), (mark.sha256 for mark in whole.marks))
-    return Extra(spreadsheet, alike)
+    def find_duplicates(self, model: Model) -> None:
+        """Find the duplicates among all rows, if the job has columns of them."""
+        if self.job.settings.find_duplicates:
+            self.duplicates = DuplicateFinder(self.job.header, model)
+            for _, part in self._parts():
+                self.duplicates.add(csv_rows(part.data), (file.sha256 for file in part.files))
 
+    def write(self, folder: str, counter: RunCounter, spreadsheet: bool) -> dict[str, WrittenFile]:
+        """Write predictions.csv, failures.csv and spreadsheet.csv; returns size and digest of each.
 
-def join(
-    output: Storage, job: Job, listing: Listing, counts: RunCounter, folder: str, extra: Extra
-) -> dict[str, WrittenFile]:
-    """Write predictions.csv, failures.csv and spreadsheet.csv into a folder; their digests.
-
-    The last two if there are failures, and if it is asked for; else those of before go.
-
-    Every part is checked on the way. Raises RunError where one is missing or changed since they
-    were tallied; predictions.csv is then not replaced.
-    """
-    again = RunCounter()
-
-    def rows() -> Iterator[bytes]:
-        yield line(job.header)
-        fill = extra.alike.filler() if extra.alike else None
-        for _, whole in _parts(output, job, listing):
-            again.add_record(whole.record)
-            if fill:
-                yield from (line(fill(row)) for row in rows_of(whole.data))
+        failures.csv is written if a file failed, spreadsheet.csv if asked for; else older ones are
+        removed. Raises RunError if a part changed since `count`; predictions.csv stays then.
+        """
+        contents = {
+            "predictions.csv": self._predictions(counter),
+            "failures.csv": self._failures() if counter.failed else None,
+            "spreadsheet.csv": (
+                spreadsheet_lines(self.job.header, self._rows()) if spreadsheet else None
+            ),
+        }
+        files = {}
+        for name, lines in contents.items():
+            if lines is None:
+                self.output.remove(f"{folder}{name}")
             else:
-                yield whole.data[len(line(job.header)) :]
-        if again.counts() != counts.counts():
-            raise RunError(f"{output}/parts: changed while the run went on; run it again")
+                files[f"{folder}{name}"] = _write(self.output, f"{folder}{name}", lines)
+        return files
 
-    files = {f"{folder}predictions.csv": _write(output, f"{folder}predictions.csv", rows())}
-    what = output, job, listing
-    others = {
-        "failures.csv": map(line, _failures(*what)) if counts.failed else None,
-        "spreadsheet.csv": _for_people(*what, extra.alike) if extra.spreadsheet else None,
-    }
-    for name, lines in others.items():
-        if lines is None:
-            output.remove(f"{folder}{name}")
-        else:
-            files[f"{folder}{name}"] = _write(output, f"{folder}{name}", lines)
-    return files
+    def _predictions(self, counter: RunCounter) -> Iterator[bytes]:
+        again, header = RunCounter(), csv_line(self.job.header)
+        yield header
+        fill = self.duplicates.filler() if self.duplicates else None
+        for _, part in self._parts():
+            again.add_record(part.record)
+            if fill:
+                yield from (csv_line(fill(row)) for row in csv_rows(part.data))
+            else:
+                yield part.data[len(header) :]
+        if again.counts() != counter.counts():
+            raise self._changed("parts")
+
+    def _failures(self) -> Iterator[bytes]:
+        """The lines of failures.csv: path, status and error of the files that failed."""
+        yield csv_line(["path", "status", "error"])
+        for _, part in self._parts():
+            if part.record.counts.failed:
+                for path, status, _, _, error, *_ in csv_rows(part.data):
+                    if status not in SCORED_STATUSES:
+                        yield csv_line([path, status, error])
+
+    def _rows(self) -> Iterator[list[str]]:
+        fill = self.duplicates.filler() if self.duplicates else list
+        for _, part in self._parts():
+            yield from map(fill, csv_rows(part.data))
+
+    def _parts(self) -> Iterator[tuple[Shard, Part]]:
+        """Every shard with its part. Raises RunError if one is missing or of another job."""
+        shards, digest = self.listing.shards, self.job.row_digest
+        parts = read_parts(self.output, [shard.part for shard in shards])
+        for shard, part in zip(shards, parts, strict=True):
+            if not part or part.record.job != digest or part.record.shard != shard.names:
+                raise self._changed(f"{shard.part}.csv")
+            yield shard, part
+
+    def _changed(self, name: str) -> RunError:
+        return RunError(f"{self.output}/{name}: changed during the run; run it again")
 
 
-def review_of(model: Model, settings: JobSettings) -> Review | None:
-    """What run.json says of what is left to people, where `--min-precision` is wanted."""
+def describe_model(model: Model) -> RunModel:
+    """A model as run.json names it."""
+    return RunModel(
+        name=model.info.name,
+        version=model.info.version,
+        architecture=model.info.architecture,
+        classes=model.classes,
+        image_size=model.info.image_size,
+        digest=model.digest,
+        storage=str(model.storage),
+    )
+
+
+def describe_review(model: Model, settings: JobSettings) -> Review | None:
+    """Which rows people should review; None without --min-precision."""
     if settings.min_precision is None:
         return None
     found = believed(model, settings.min_precision, bool(settings.raw))
     return Review(
         min_precision=settings.min_precision,
-        share_told=found.share,
+        expected_share=found.share,
         thresholds=dict(zip(model.classes, found.by_class, strict=True)),
-        together=found.together,
+        shared_threshold=found.together,
     )
 
 
-def folder_for(output: Storage, failed: bool) -> str:
-    """Where a result goes: one that failed does not replace a good one, and stands beside it."""
+def result_folder(output: Storage, failed: bool) -> str:
+    """The folder for a result; a failed result does not replace a good one."""
     last = read_result(output) if failed else None
     return FAILED if last and last.status == "done" else ""
 
 
-def finish(output: Storage, run: RunResult) -> None:
-    """Write run.json, which says that everything before it is there."""
+def write_run_json(output: Storage, run: RunResult) -> None:
+    """Write run.json, and remove what the result replaces."""
     output.write(f"{run.folder}run.json", run.text())
     if not run.folder:
         output.remove(FAILED.rstrip("/"))
@@ -170,69 +188,36 @@ def finish(output: Storage, run: RunResult) -> None:
 def _write(output: Storage, name: str, lines: Iterable[bytes]) -> WrittenFile:
     with output.open_write(name) as target:
         file = HashingWriter(target)
-        for some in lines:
-            file.write(some)
+        for data in lines:
+            file.write(data)
     return WrittenFile(bytes=file.size, sha256=file.sha256)
 
 
-def _parts(output: Storage, job: Job, listing: Listing) -> Iterator[tuple[Shard, Whole]]:
-    """Every shard with its part, which is whole and of this job. Raises RunError."""
-    parts, digests = read_parts(output, [shard.part for shard in listing.shards]), job.digests
-    for shard, whole in zip(listing.shards, parts, strict=True):
-        ours = whole and whole.record.job in digests and whole.record.shard == shard.names
-        if whole is None or not ours:
-            raise RunError(
-                f"{output}/{shard.part}.csv: changed while the run went on; run it again"
-            )
-        yield shard, whole
-
-
-def _failures(output: Storage, job: Job, listing: Listing) -> Iterator[list[str]]:
-    """The header and rows of failures.csv: path, status and error of what failed."""
-    yield ["path", "status", "error"]
-    for _, whole in _parts(output, job, listing):
-        if whole.record.counts.failed:
-            for row in rows_of(whole.data):
-                if row[1] not in SCORED_STATUSES:
-                    yield [row[0], row[1], row[4]]
-
-
-def _for_people(
-    output: Storage, job: Job, listing: Listing, alike: DuplicateFinder | None
-) -> Iterator[bytes]:
-    """The lines of spreadsheet.csv: all rows, no cell of which is a formula."""
-    yield SIGNATURE + line(map(as_text, job.header))
-    fill = alike.filler() if alike else list
-    for _, whole in _parts(output, job, listing):
-        for row in rows_of(whole.data):
-            yield line(map(as_text, fill(row)))
-
-
-class _Shares:
-    """What computed how many files, and in which parts."""
+class _BackendShares:
+    """Counts the files of each backend, and lists their parts."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[Backend, list[int], list[int]]] = {}
 
-    def add(self, shard: Shard, whole: Whole) -> None:
-        for at, backend in enumerate(whole.record.backends):
+    def add(self, shard: Shard, part: Part) -> None:
+        for index, backend in enumerate(part.record.backends):
             _, counts, parts = self._found.setdefault(backend.description, (backend, [], []))
-            counts.append(sum(mark.by == at for mark in whole.marks))
+            counts.append(sum(file.backend == index for file in part.files))
             parts.append(shard.index)
 
-    def told(self) -> list[BackendShare]:
+    def as_list(self) -> list[BackendShare]:
         return [
-            BackendShare(**backend.model_dump(), files=sum(counts), parts=_ranges(parts))
+            BackendShare(**backend.model_dump(), files=sum(counts), parts=_format_ranges(parts))
             for backend, counts, parts in self._found.values()
         ]
 
 
-def _ranges(numbers: list[int]) -> str:
-    """Rising numbers in words: `0-3, 7`."""
-    runs: list[list[int]] = []
+def _format_ranges(numbers: list[int]) -> str:
+    """Rising numbers as ranges: `0-3, 7`."""
+    ranges: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
         else:
-            runs.append([number])
-    return ", ".join("-".join(map(str, run)) for run in runs)
+            ranges.append([number])
+    return ", ".join("-".join(map(str, one)) for one in ranges)

@@ -1,9 +1,9 @@
-"""Rows that need not be computed again: what earlier runs of the same model said of the same bytes.
+"""Rows of earlier runs that --only-new and --retry-failed reuse instead of scoring again.
 
-    earlier = Earlier(place("out"), place("inbox"), job, [backend])
-    earlier.file(entry)                              # asked in the order of the listing
+    reusable = ReusableRows(output, source, job, backends)
+    reusable.find(entry)                             # entries come in order
 
-Earlier parts are read beside the new listing, both sorted, so that memory stays flat.
+Parts of earlier runs are read beside the new listing; both are sorted, so memory stays flat.
 """
 
 import heapq
@@ -15,144 +15,133 @@ from typing import NamedTuple
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.backend import Backend
-from visionflows.scoring.input_source import same_input
-from visionflows.scoring.job import Job, digests_of
-from visionflows.scoring.listing import File, Kept, sort_key
+from visionflows.scoring.columns import csv_rows
+from visionflows.scoring.job import Job
+from visionflows.scoring.listing import File, ReusedRow
 from visionflows.scoring.parts import (
-    Mark,
-    Whole,
-    is_of,
+    ScoredFile,
+    belongs_to,
+    depends_on_bytes,
     other_size,
     read_parts,
-    rows_of,
     same_version,
-    says_of_bytes,
 )
-from visionflows.scoring.schema import Plan
-from visionflows.scoring.shards import begun
+from visionflows.scoring.shards import read_plan
 from visionflows.storage.base import MISSING, Entry, Storage
 from visionflows.storage.name_encoding import encode_name
 
-log = logging.getLogger("visionflows.carry")
-
-# What a part of the version before did not say.
-UNKNOWN = Backend(device="not recorded", precision="", kernel="", versions={})
+log = logging.getLogger("visionflows.scoring")
 
 
-class _Old(NamedTuple):
+class _EarlierRow(NamedTuple):
     path: str
-    age: int  # 0 is the newest source
-    mark: Mark
-    kept: Kept
-    trusted: bool  # a version says something: the row is of a file of the same input
+    age: int  # 0 is the newest run
+    file: ScoredFile
+    row: ReusedRow
+    same_input: bool  # only then does the version of a file identify its content
 
 
 class ReusableRows:
-    """The rows of earlier runs in an output place that would be this job's own, found by name.
+    """The rows of earlier runs in an output that this job would write as well.
 
-    A row is taken over if the file has its size and version still; or, where these say too little
-    (a new time, another input), if its sha256 is the same. Only rows with a label are, and
-    refusals by the same decoder: one that says nothing of the bytes (the file was gone, could not
-    be brought, or memory was short) is never taken over.
+    A row is reused if its file has the same size and version. If they do not decide (another time,
+    another input), the SHA-256 does. Rows that do not depend on the bytes are never reused.
 
-    `backends` has the backend of this run; those of reused rows are added to it.
+    `backends` begins with the backend of this run; those of reused rows are appended.
     """
 
     def __init__(self, output: Storage, source: Storage, job: Job, backends: list[Backend]):
         self.source, self.job, self.backends = source, job, backends
-        self.why_none: str | None = None
         self.vanished = self.changed = 0
-        folders = [f"previous/{name}" for name in output.names("previous")]
-        usable: list[tuple[str, Plan]] = []
-        for folder in ("parts", *reversed(folders)):
-            if plan := begun(output, folder):
-                why = job.rows_hold(plan)
-                self.why_none = self.why_none or why
-                if why is None:
-                    usable.append((folder, plan))
-        sources = (self._rows(output, *one, age) for age, one in enumerate(usable))
-        merged = heapq.merge(*sources, key=lambda old: (old.path, old.age))
-        newest = (next(same) for _, same in itertools.groupby(merged, key=lambda old: old.path))
-        self._old, self._next = newest, next(newest, None)
-        if usable:
-            self.why_none = None
+        usable, self._difference = self._usable_plans(output)
+        runs = (self._read_rows(output, *run, age) for age, run in enumerate(usable))
+        merged = heapq.merge(*runs, key=lambda row: (row.path, row.age))
+        self._rows = (next(same) for _, same in itertools.groupby(merged, key=lambda row: row.path))
+        self._next = next(self._rows, None)
 
-    def file(self, entry: Entry) -> File:
-        """A file, with the row an earlier run wrote of this very content; entries come in order."""
-        old = self._of(sort_key(entry))
-        if old is None:
+    def find(self, entry: Entry) -> File:
+        """A file, with its reused row if an earlier run scored the same content."""
+        earlier = self._earlier_row(encode_name(entry.name))
+        if earlier is None:
             return File(entry)
-        of_bytes = says_of_bytes(
-            old.kept.cells, old.mark, self.backends[old.kept.by], self.backends[0]
+        row = earlier.row
+        of_bytes = depends_on_bytes(
+            row.cells, earlier.file, self.backends[row.backend], self.backends[0]
         )
-        if of_bytes and self._same(entry, old):
-            return File(entry, old.kept)
+        if of_bytes and self._is_unchanged(entry, earlier):
+            return File(entry, row)
         self.changed += 1
-        return File(entry, failed="" if of_bytes else old.kept.cells[1])
+        return File(entry, last_failure="" if of_bytes else row.cells[1])
 
-    def as_it_was(self, entry: Entry) -> File:
-        """A file as it was, with its row, where the network saw it; else to be scored."""
-        old = self._of(sort_key(entry))
-        if old is None or old.kept.cells[1] not in SCORED_STATUSES or not old.mark.sha256:
+    def find_to_retry(self, entry: Entry) -> File:
+        """A file of a finished result: with its row if it was scored, without it if it failed."""
+        earlier = self._earlier_row(encode_name(entry.name))
+        if earlier is None or earlier.row.cells[1] not in SCORED_STATUSES:
             return File(entry)
-        return File(Entry(*old.mark[:3]), old.kept)
+        return File(Entry(*earlier.file[:3]), earlier.row) if earlier.file.sha256 else File(entry)
 
     def end(self) -> None:
-        """Count what is left as vanished, and say what there was."""
+        """Count the remaining rows as vanished, and log why no rows are reused."""
         while self._next is not None:
-            self.vanished += 1
-            self._next = next(self._old, None)
-        if self.why_none:
-            log.info("nothing is taken over: %s, so all files are scored", self.why_none)
+            self._skip()
+        if self._difference:
+            log.info("no rows are reused: %s, so all files are scored", self._difference)
 
-    def _of(self, path: str) -> _Old | None:
-        """What there is of a path; what comes before it in the order has vanished."""
+    def _usable_plans(self, output: Storage) -> tuple[list[tuple[str, Job]], str | None]:
+        """The folders with rows of this job, newest first; if there are none, why."""
+        names = reversed([f"previous/{name}" for name in output.names("previous")])
+        plans = [(folder, read_plan(output, folder)) for folder in ("parts", *names)]
+        found = [(folder, plan, self.job.row_difference(plan)) for folder, plan in plans if plan]
+        usable = [(folder, plan) for folder, plan, difference in found if difference is None]
+        return usable, None if usable or not found else found[0][2]
+
+    def _earlier_row(self, path: str) -> _EarlierRow | None:
+        """The row of a path; files that sort before it have vanished."""
         while self._next is not None and self._next.path < path:
-            self.vanished += 1
-            self._next = next(self._old, None)
+            self._skip()
         if self._next is None or self._next.path != path:
             return None
-        old, self._next = self._next, next(self._old, None)
-        return old
+        row, self._next = self._next, next(self._rows, None)
+        return row
 
-    def _same(self, entry: Entry, old: _Old) -> bool:
-        if old.trusted and same_version(entry, old.mark) and entry.version != MISSING:
+    def _skip(self) -> None:
+        self.vanished += 1
+        self._next = next(self._rows, None)
+
+    def _is_unchanged(self, entry: Entry, row: _EarlierRow) -> bool:
+        if row.same_input and same_version(entry, row.file) and entry.version != MISSING:
             return True
-        if other_size(entry, old.mark):
+        if other_size(entry, row.file):
             return False
         try:
             content = self.source.read(entry.name)
         except OSError:
-            return False  # it is scored, and its row will say what is wrong with it
-        return sha256_of(content) == old.mark.sha256
+            return False  # it is scored, and its row has the error
+        return sha256_of(content) == row.file.sha256
 
-    def _rows(self, output: Storage, folder: str, plan: Plan, age: int) -> Iterator[_Old]:
-        """The rows of the whole parts in a folder, in order, with what they were computed from."""
-        digests = digests_of(plan)
-        trusted = plan.schema_version == Plan.VERSION and same_input(plan.input, self.job.input)
+    def _read_rows(
+        self, output: Storage, folder: str, plan: Job, age: int
+    ) -> Iterator[_EarlierRow]:
+        """The rows of the complete parts in a folder, in order."""
+        same_input = plan.input == self.job.input
         names = (name.removesuffix(".json") for name in output.names(folder) if _is_record(name))
         last = ""
-        for whole in read_parts(output, [f"{folder}/{name}" for name in names]):
-            # One that is cut or changed since, or of another job: its files are scored again.
-            if whole is None or whole.record.job not in digests or not is_of(whole, self.job):
+        for part in read_parts(output, [f"{folder}/{name}" for name in names]):
+            if part is None or part.record.job != plan.row_digest or not belongs_to(part, self.job):
                 continue
-            # Of a run that died while it listed, and another after it: names may overlap.
-            if whole.marks and encode_name(whole.marks[0].name) <= last:
+            # Names of two runs may overlap if the first one died while it listed its input.
+            if part.files and encode_name(part.files[0].name) <= last:
                 continue
-            last = encode_name(whole.marks[-1].name) if whole.marks else last
-            by = [self._backend_index(backend) for backend in _backends_of(whole)]
-            for cells, mark in zip(rows_of(whole.data), whole.marks, strict=True):
-                kept = Kept(cells, mark.sha256, by[mark.by])
-                yield _Old(cells[0], age, mark, kept, trusted)
+            last = encode_name(part.files[-1].name) if part.files else last
+            indices = [self._backend_index(backend) for backend in part.record.backends]
+            for cells, file in zip(csv_rows(part.data), part.files, strict=True):
+                row = ReusedRow(cells, file.sha256, indices[file.backend])
+                yield _EarlierRow(cells[0], age, file, row, same_input)
 
     def _backend_index(self, backend: Backend) -> int:
         if backend not in self.backends:
             self.backends.append(backend)
         return self.backends.index(backend)
-
-
-def _backends_of(whole: Whole) -> tuple[Backend, ...]:
-    return whole.record.backends or (UNKNOWN,)
 
 
 def _is_record(name: str) -> bool:

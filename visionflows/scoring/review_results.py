@@ -1,13 +1,13 @@
-"""What people say of a run's labels: the page that asks them, and what they said, kept beside it.
+"""Review results of a run: the review page, and the corrections that people saved on it.
 
-    from visionflows.scoring.review_results import add
-    add("scores/night", ["corrections.csv"])             # an Estimate a run, the latest first
+    from visionflows.scoring.review_results import add_corrections
+    add_corrections("scores/nightly", ["corrections.csv"])
 
-    review.html                     asks: visionflows.reports.review
-    corrections/<time>-<sha8>.csv   what was answered, as it was saved; never changed
-    report.html                     says what follows from it: visionflows.reports.scoring.insert_audits
+    review.html                     the page: visionflows.reports.review
+    corrections/<time>-<sha8>.csv   corrections as they were saved
+    report.html, history.html       show the accuracy that follows from them
 
-Corrections stay in an output through all its runs, and so tell how a model does over time.
+Corrections stay in an output through all its runs, so they show a model's accuracy over time.
 """
 
 import datetime
@@ -20,122 +20,120 @@ from visionflows.reports.review import build_review, render_review
 from visionflows.reports.scoring import insert_audits
 from visionflows.review.audit import Estimate, estimates
 from visionflows.review.corrections import FOLDER, Correction, read_corrections, written
-from visionflows.scoring.input_source import placed
 from visionflows.scoring.result import read_result
-from visionflows.scoring.run_history import write_page
+from visionflows.scoring.run_history import write_history
 from visionflows.scoring.schema import FAILED, RunResult
-from visionflows.storage import open_storage
+from visionflows.storage import open_location, open_storage
 from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.corrections")
 
 
 def write_pages(run: RunResult, report: str, source: Storage, output: Storage) -> None:
-    """Write the report of a run, with what people said of the runs before, and the page that asks
-    them of this one."""
+    """Write report.html with the audits of earlier runs, and review.html."""
     pages = {
-        "report.html": insert_audits(report, audits(output)),
+        "report.html": insert_audits(report, read_audits(output)),
         "review.html": render_review(build_review(run, source, output)),
     }
     for name, html in pages.items():
         output.write(f"{run.folder}{name}", html.encode())
 
 
-def audits(output: Storage) -> list[Estimate]:
-    """What the corrections in an output say of its runs, the latest first.
+def read_audits(output: Storage) -> list[Estimate]:
+    """The estimates from the corrections in an output, the latest run first.
 
-    A file there that is none is left out with a warning: it is no reason for a run to fail.
+    Invalid corrections are logged and left out, so that a run does not fail because of them.
     """
     try:
         return estimates(read_corrections([str(output)]) if output.exists(FOLDER) else [])
     except (TableError, StorageError) as error:
-        log.warning("%s; no audit is shown", error)
+        log.warning("%s; the report shows no audit", error)
         return []
 
 
-def add(output: str, files: list[str]) -> list[Estimate]:
-    """Keep files of corrections in the output of a run, and show in its report what they say.
+def add_corrections(output: str, files: list[str]) -> list[Estimate]:
+    """Copy files of corrections into the output of a run, and update its report and history.
 
-    The same file twice in a row is kept once. Returns what all that is there says of the output's
-    runs. Raises RunError where no run has ended there, PlaceError, and TableError for what is none.
+    Returns the estimates from all corrections in the output, the latest run first. Raises RunError
+    if no run has ended there, StorageError, and TableError for an invalid file.
     """
-    there, folder = open_storage(output), _ended(output).folder
-    # The newest alone: who says again what was said before another word means it.
-    kept = max(there.names(FOLDER), default="").rpartition("-")[2]
+    storage, folder = open_storage(output), _read_last_run(output).folder
+    # Only the newest: a person may correct an image back to what an older file says.
+    newest = max(storage.names(FOLDER), default="").rpartition("-")[2]
     for file in files:
         data = written(read_corrections([file]))
-        told = f"{sha256_of(data)[:8]}.csv"
-        if told != kept:
-            kept = told
+        name = f"{sha256_of(data)[:8]}.csv"
+        if name != newest:
+            newest = name
             now = datetime.datetime.now(datetime.UTC)
-            there.write(f"{FOLDER}/{now:%Y%m%dT%H%M%S%fZ}-{told}", data)
+            storage.write(f"{FOLDER}/{now:%Y%m%dT%H%M%S%fZ}-{name}", data)
     found = estimates(read_corrections([output]))
     try:
-        with there.lock(".lock"):
-            _into_report(there, f"{folder}report.html", found)
-            _into_history(there, found)
+        with storage.lock(".lock"):
+            _update_report(storage, f"{folder}report.html", found)
+            _update_history(storage, found)
     except LockedError:
-        log.info("%s: a run writes there, and its report will show them", output)
+        log.info("%s: a run is writing here; its report will show the corrections", output)
     return found
 
 
-def _into_report(output: Storage, name: str, found: list[Estimate]) -> None:
-    """Show what was found in the report of the last run, where that is there and has a place."""
+def _update_report(output: Storage, name: str, found: list[Estimate]) -> None:
     try:
         page = output.read(name).decode()
     except FileNotFoundError:
-        log.warning("%s/%s: is gone; the next run's report shows what people said", output, name)
+        log.warning("%s/%s: is missing; the next run's report shows the audit", output, name)
         return
     output.write(name, insert_audits(page, found).encode())
 
 
-def _into_history(output: Storage, found: list[Estimate]) -> None:
-    """Add what was found of each run to the record of its night, and draw the page of all anew."""
-    run_records = read_run_records(output)
-    by_night = {
-        run_record.name: one
-        for one in reversed(found)
-        if (run_record := _record_of(one, run_records))
+def _update_history(output: Storage, found: list[Estimate]) -> None:
+    """Add each run's estimate to its record, and write history.html again."""
+    records = read_run_records(output)
+    by_record = {
+        record.name: estimate
+        for estimate in reversed(found)
+        if (record := _find_record(estimate, records))
     }
-    run_records = [
-        _audited(output, run_record, by_night.get(run_record.name)) for run_record in run_records
-    ]
-    if run_records:
-        write_page(output, run_records)
+    records = [_add_audit(output, record, by_record.get(record.name)) for record in records]
+    if records:
+        write_history(output, records)
 
 
-def _record_of(found: Estimate, run_records: list[RunRecord]) -> RunRecord | None:
-    """The newest night of that model which had ended by then: a run that adds no night, as one that
-    tries again what failed, tells of the last one."""
+def _find_record(found: Estimate, records: list[RunRecord]) -> RunRecord | None:
+    """The newest record of the estimate's model at that time.
+
+    A run without new rows, such as a retry, has no record: its corrections belong to the last one.
+    """
     ended = [
-        one
-        for one in run_records
-        if one.ended <= found.scored and found.model == f"{one.model.name}@{one.model.version}"
+        record
+        for record in records
+        if record.ended <= found.scored
+        and found.model == f"{record.model.name}@{record.model.version}"
     ]
-    return max(ended, key=lambda one: one.ended, default=None)
+    return max(ended, key=lambda record: record.ended, default=None)
 
 
-def _audited(output: Storage, run_record: RunRecord, found: Estimate | None) -> RunRecord:
+def _add_audit(output: Storage, record: RunRecord, found: Estimate | None) -> RunRecord:
     if found is None:
-        return run_record
+        return record
     low, high = found.interval
     audit = Audit(accuracy=found.share, low=low, high=high, images=found.looked_at)
-    return note_audit(output, run_record.name, audit)
+    return note_audit(output, record.name, audit)
 
 
-def asked(output: str) -> tuple[RunResult, list[Correction]]:
-    """The run that has ended in an output, and what review.html asks of it, a row a picture.
+def review_questions(output: str) -> tuple[RunResult, list[Correction]]:
+    """The last run of an output, and the rows of its review.html, still without answers.
 
-    Raises RunError where no run has ended there.
+    Raises RunError if no run has ended there.
     """
-    run = _ended(output)
-    review = build_review(run, placed(run.root or run.input), open_storage(output))
+    run = _read_last_run(output)
+    review = build_review(run, open_location(run.root), open_storage(output))
     return run, [review.correction(item) for item in review.items]
 
 
-def _ended(output: str) -> RunResult:
-    there = open_storage(output)
-    run = read_result(there) or read_result(there, FAILED)
+def _read_last_run(output: str) -> RunResult:
+    storage = open_storage(output)
+    run = read_result(storage) or read_result(storage, FAILED)
     if run is None:
         raise RunError(f"{output}: no run has ended there; name the output of one")
     return run

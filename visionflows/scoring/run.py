@@ -1,13 +1,11 @@
-"""A scoring run, whatever computes: it lists, opens its output, merges, and reports.
+"""A scoring run, on this machine (`local_run.LocalRun`) or a cluster (`cluster.ray_run.RayRun`).
 
-    with run.alone():
-        for shard in run.to_score():
+    with run.lock_output():
+        for shard in run.pending_shards():
             run.score(shard)
         run.report(run.merge())
 
-A large input is scored while it is still being listed; its job is settled when that has ended. How
-a shard is computed is said by `scoring.run.ScoringRun`, on this machine, and by
-`cluster.run.ClusterRun`, on others.
+Inputs with more than LISTED_FIRST files are scored while they are still being listed.
 """
 
 import abc
@@ -23,274 +21,277 @@ from visionflows.images.formats import format_counts
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import AnyEngine, described, make_job
+from visionflows.scoring.job import AnyEngine, make_job
 from visionflows.scoring.listing import Shard
-from visionflows.scoring.run_history import History
-from visionflows.scoring.run_report import run_page
+from visionflows.scoring.run_history import RunHistory
+from visionflows.scoring.run_report import render_report
 from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.timings import timings
-from visionflows.scoring.work_list import WorkList, check_room, start_work_list
+from visionflows.scoring.work_list import check_disk_space, start_work_list
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
-from visionflows.storage.local import drop_if_empty
 from visionflows.system import library_versions
 
-log = logging.getLogger("visionflows.predict")
+log = logging.getLogger("visionflows.scoring")
 
-# Below this many files a share of failures says little.
-FEW = 20
-# Files that are listed before any is scored: up to so many, all is known before any work.
-LISTED_FIRST = 20_000
-# What an output holds that may be large; a bucket tells whose an unfinished file is by its name.
-_OURS = re.compile(
+MIN_FILES_FOR_ERROR_RATE = 20
+LISTED_FIRST = 20_000  # files that are listed before the first is scored
+# Names of large files in an output; in a bucket, unfinished uploads are recognised by them.
+_OUTPUT_FILES = re.compile(
     r"part-\d+\.\w+|(predictions|failures|spreadsheet)\.csv|(report|review|history)\.html|run\.json"
 )
+_STAGES = {"forward": "the network", "decode": "decoding", "read": "reading", "transfer": "sending"}
 
 
 class ScoringRun(abc.ABC):
-    """A scoring run on its way: prepared, scored a shard at a time, merged, finished."""
+    """A scoring run: prepare, score a shard at a time, merge, report."""
 
     def __init__(self, source: str, output: str, engine: AnyEngine, settings: ScoreSettings):
         self.input, self.output = source, open_storage(output)
         self.engine, self.settings = engine, settings
         self.backends = [engine.info.backend]  # followed by those of reused rows
         self.started = datetime.datetime.now(datetime.UTC)
-        self.scored = self._before = 0  # in all, and before all was listed again
-        self.listed = False  # whether all files are known, and so the job
-        self._inventory: WorkList | None = None
+        self.scored = 0
+        self.is_listed = False  # whether all files are known
         self._clock = time.perf_counter()
         self._list_seconds = self._write_seconds = 0.0
 
     @contextlib.contextmanager
     def lock_output(self) -> Iterator["ScoringRun"]:
-        """Hold the output for the block, so that no two runs write into it; then close."""
+        """Lock the output for the block, and then close the run."""
         with lock_output(self.output, self.settings.wait), contextlib.closing(self):
             yield self
 
     def close(self) -> None:
-        """Let nothing more be listed."""
-        if self._inventory:
-            self._inventory.listing.close()
+        """Stop listing."""
+        if hasattr(self, "listing"):
+            self.listing.close()
 
     def pending_shards(self) -> Iterator[Shard]:
-        """Every shard that is left to score, in order."""
+        """Prepare the run; then every shard that needs scoring, in order."""
         self.prepare()
         yield from self.shards_while_listing()
         yield from self.shards_after_listing()
 
     def prepare(self) -> None:
-        """List the input, or begin to, and open the output. Raises before any work; of a large
-        input, what the rest of its listing meets comes later."""
-        self._look(early=True)
+        """List the input, or start to, and open the output.
+
+        Raises before any file is scored. Errors of a listing that continues are raised later.
+        """
+        self._start_listing()
         self._check_input()
-        self._open()
-        if self.listed:
-            self._tell()
+        if self.listing.ended:
+            self.listing.wait()  # raises the error that ended it
+        self._check_disk_space()
+        self._pending, self._given = shards.prepare_output(self.output, self._inputs()), 0
+        self._start_scoring(self._pending)
+        if self.is_listed:
+            self._log_counts()
         else:
-            what = f"{self.input}: {self.listing.found} images and more"
-            log.info("%s: they are scored while the rest is listed", what)
+            log.info(
+                "%s: %d images so far; scoring while the rest is listed",
+                self.input,
+                self.listing.found,
+            )
 
     def shards_while_listing(self) -> Iterator[Shard]:
-        """The shards that are left, for as long as the input is still being listed."""
-        left = iter(self._left)
-        while not self.listed and not self.listing.ended and (shard := next(left, None)):
+        """Shards that need scoring, until the listing has ended."""
+        pending = iter(self._pending)
+        while not self.is_listed and not self.listing.ended and (shard := next(pending, None)):
             self._given += 1
             yield shard
 
     def shards_after_listing(self) -> list[Shard]:
-        """The shards that are left when all is listed; and the output says of what files it is."""
-        if not self.listed:
-            began = time.perf_counter()
-            self.listing.wait()
-            self._list_seconds += time.perf_counter() - began
-            if self.listing.unsorted:
-                self._list_again()
-            else:
-                self._all_listed()
-                self._check_room()
-                shards.settle(self.output, self._work())
-            self._tell()
-        return [*self._left][self._given :]
+        """Wait for the listing, complete the plan, and return the other shards to score."""
+        if not self.is_listed:
+            started = time.perf_counter()
+            self._finish_listing()
+            self._list_seconds += time.perf_counter() - started
+            self._check_disk_space()
+            shards.complete_plan(self.output, self._inputs())
+            self._log_counts()
+        return [*self._pending][self._given :]
 
     @property
-    def left(self) -> int:
-        """How many files had no row when the run began, as far as is listed."""
-        return self.listing.found - self.listing.kept - self._left.held + self._before
-
-    def _open(self) -> None:
-        if self.listing.ended:
-            self.listing.wait()  # it may have broken off since
-        self._check_room()
-        self._left, self._given = shards.open_run(self.output, self._work()), 0
-        self._begin(self._left)
-
-    def _list_again(self) -> None:
-        """Begin anew, with names in order: parts whose names are a shard's still hold."""
-        log.info("%s: its names come in another order than ours: it is listed again", self.input)
-        self._stop()
-        self._before = self.scored
-        self._look(early=False)
-        self._open()
+    def remaining(self) -> int:
+        """Files that had no row when the run began, as far as they are listed."""
+        return self.listing.found - self.listing.reused - self._pending.done
 
     @abc.abstractmethod
-    def _stop(self) -> None:
-        """Have nothing more computed of what was begun."""
-
-    @abc.abstractmethod
-    def _begin(self, left: Iterable[Shard]) -> None:
-        """Have the files of these shards computed from now on, in order."""
+    def _start_scoring(self, pending: Iterable[Shard]) -> None:
+        """Start computing the files of these shards, in order."""
 
     @abc.abstractmethod
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
-        """Score a shard and write its part; how many files had to be scored. Shards in order."""
+        """Score a shard and write its part; returns the number of files scored.
+
+        Shards must come in order. `on_batch` is called with the number of files of each batch.
+        """
 
     def merge(self) -> RunResult:
-        """Write predictions.csv from the parts; returns what run.json will say.
+        """Write predictions.csv from the parts; returns the content of run.json.
 
-        What a run that fails leaves does not replace the last good result: see `result`.
+        A failed run does not replace the last good result: see `result.result_folder`.
         """
-        began = time.perf_counter()
-        what = (self.output, self.job, self.listing)
-        counts, backends = result.tally(*what)
-        folder = result.folder_for(self.output, failed := self._too_many(counts))
-        extra = result.extra(*what, self.engine.model, self.settings.spreadsheet)
-        files = result.join(*what, counts, folder, extra)
-        self._write_seconds += time.perf_counter() - began
-        told = RunResult(
+        started = time.perf_counter()
+        merge = result.Merge(self.output, self.job, self.listing)
+        counter, backends = merge.count()
+        failed = self._has_too_many_failures(counter)
+        folder = result.result_folder(self.output, failed)
+        merge.find_duplicates(self.engine.model)
+        files = merge.write(folder, counter, self.settings.spreadsheet)
+        self._write_seconds += time.perf_counter() - started
+        model, settings = self.engine.model, self.job.settings
+        run = RunResult(
             schema_version=RunResult.VERSION,
             run=str(self.output).rstrip("/").rpartition("/")[2],
             status="failed" if failed else "done",
-            input=self._input.text,
-            root=self._input.root,
+            input=self._source.text,
+            root=self._source.root,
             output=str(self.output),
             job=self.job.digest,
-            model=described(self.engine.model),
-            settings=self.job.settings,
+            model=result.describe_model(model),
+            settings=settings,
             device=self.engine.info.device_name,
             limits=self.engine.info.limits,
-            passed_over=dict(self._input.skipped.hidden),
+            skipped=dict(self._source.skipped.hidden),
             backends=backends,
-            counts=self._counts(counts),
-            review=result.review_of(self.engine.model, self.job.settings),
-            confidence_histogram=counts.histogram,
-            find_duplicates=extra.counts,
+            counts=self._counts(counter),
+            review=result.describe_review(model, settings),
+            confidence_histogram=counter.histogram,
             timings=self._timings(),
+            duplicates=merge.duplicates.counts() if merge.duplicates else None,
             nodes=self._nodes(),
             started=self.started.isoformat(timespec="seconds"),
             ended=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             files=files,
             versions=library_versions(),
         )
-        self.history = History(self.output, self.engine.model)
-        return self.history.judged(told, self.job.run, counts.gathered)
+        self.history = RunHistory(self.output, model)
+        return self.history.with_drift(run, self.job.run, counter.new_rows)
 
     def _nodes(self) -> dict[str, NodeTimings]:
-        """What each node of a cluster did; nothing on one machine."""
+        """What each node of a cluster did; empty on one machine."""
         return {}
 
-    def _counts(self, counts: RunCounter) -> RunCounts:
-        told = counts.counts().model_dump()
-        found = self.found
-        told |= {"ignored": found.ignored, "ignored_by_ending": found.ignored_by_ending}
-        if found.earlier:
-            told |= {"changed": found.earlier.changed, "vanished": found.earlier.vanished}
-        return RunCounts(**told)
+    def _counts(self, counter: RunCounter) -> RunCounts:
+        work, counts = self._work_list, counter.counts().model_dump()
+        counts |= {"ignored": work.ignored, "ignored_by_ending": work.ignored_by_ending}
+        if work.reusable:
+            counts |= {"changed": work.reusable.changed, "vanished": work.reusable.vanished}
+        return RunCounts(**counts)
 
     def report(self, run: RunResult) -> None:
-        """Write the night's record, the pages and then run.json, which says that all is there."""
-        self.history.keep()
-        page = run_page(run, self.engine.model, self.source, self.output)
+        """Write the run record, the pages, and run.json last."""
+        self.history.save()
+        page = render_report(run, self.engine.model, self.source, self.output)
         review_results.write_pages(run, page, self.source, self.output)
-        result.finish(self.output, run)
+        result.write_run_json(self.output, run)
         if run.mixed:
             log.warning("%s: %s", self.output, run.mixed)
 
-    def _look(self, early: bool) -> None:
-        """List the input, beside the rows that earlier runs have of it; `early`: or begin to."""
-        began = time.perf_counter()
-        self._input = Source(self.input)
-        self.source = self._input.storage
+    def _start_listing(self) -> None:
+        started = time.perf_counter()
+        self._source = Source(self.input)
+        self.source = self._source.storage
         run = self.started.isoformat(timespec="milliseconds")
-        job = make_job(self.engine, self._input.text, self.settings, run)
-        early = early and shards.may_begin_early(self.output, job, self.settings)
-        what = (self._input, self.output, job, self.backends, self.settings)
-        self._inventory = start_work_list(*what, sort=not early)
-        self.listing, self.job = self._inventory.listing, job
+        job = make_job(self.engine, self._source.text, self.settings, run)
+        early = shards.can_score_early(self.output, job, self.settings)
+        self._work_list = start_work_list(
+            self._source, self.output, job, self.backends, self.settings
+        )
+        self.listing, self.job = self._work_list.listing, self._work_list.job
         self.listing.wait(LISTED_FIRST if early else None)
-        self._list_seconds += time.perf_counter() - began
-        if self.listing.unsorted:
-            self._look(early=False)
-        elif self.listing.ended:
-            self._all_listed()
+        if self.listing.ended:
+            self._finish_listing()
+        self._list_seconds += time.perf_counter() - started
 
-    def _all_listed(self) -> None:
-        assert self._inventory
-        self.found = self._inventory.end()
-        self.job, self.listed = self.found.job, True
+    def _finish_listing(self) -> None:
+        self.job, self.is_listed = self._work_list.finish().job, True
 
-    def _check_room(self) -> None:
-        shape = len(self.engine.model.classes), self.job.settings.shard_size
-        check_room(self.output, self.listing.found, *shape, bool(self.job.settings.find_duplicates))
+    def _check_disk_space(self) -> None:
+        settings, classes = self.job.settings, len(self.engine.model.classes)
+        duplicates = bool(settings.find_duplicates)
+        check_disk_space(self.output, self.listing.found, classes, settings.shard_size, duplicates)
 
     def _check_input(self) -> None:
-        """Nothing, if there is something to read, and it may be read. Raises before any work."""
+        """Raise StorageError if the input is unexpectedly empty, or cannot be read."""
         if not (self.listing.found or self.settings.allow_empty) and shards.has_rows(self.output):
             raise StorageError(
-                f"{self.input}: holds no image, and {self.output} has rows of some it held; "
-                "bring them back (is it mounted?), or --allow-empty if that is meant"
+                f"{self.input}: holds no image, and {self.output} has rows of earlier ones; "
+                "restore the images (is it mounted?), or use --allow-empty if that is intended"
             )
         for shard in self.listing.shards[:1]:
             files = self.listing.files(shard)
             self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
 
-    def _work(self) -> shards.Work:
-        return shards.Work(self.job, self.listing, self.source, self.backends[0], self.settings)
+    def _inputs(self) -> shards.RunInputs:
+        return shards.RunInputs(
+            self.job, self.listing, self.source, self.backends[0], self.settings
+        )
 
-    def _tell(self) -> None:
-        """Log what was found, and what was passed over."""
-        listing, found = self.listing, self.found
+    def _log_counts(self) -> None:
+        """Log how many files were found, reused, ignored and skipped."""
+        listing, work = self.listing, self._work_list
         line = f"{self.input}: {listing.found} images in {len(listing.shards)} shards"
-        if done := len(listing.shards) - len([*self._left]):
-            line += f", {done} of them done already"
-        if found.earlier:
-            line += f"; {listing.kept} rows taken over, {found.earlier.changed} files changed"
-            line += f", {found.earlier.vanished} vanished"
-        if found.ignored_by_ending:
-            line += f"; no pictures: {format_counts(found.ignored_by_ending)}"
-        for one in (line, *self._input.skipped.lines()):
-            log.info("%s", one)
+        if done := len(listing.shards) - len([*self._pending]):
+            line += f", {done} of them already done"
+        if work.reusable:
+            line += f"; {listing.reused} rows reused, {work.reusable.changed} files changed"
+            line += f", {work.reusable.vanished} vanished"
+        if work.ignored_by_ending:
+            line += f"; not images: {format_counts(work.ignored_by_ending)}"
+        for message in (line, *self._source.skipped.lines()):
+            log.info("%s", message)
 
-    def _too_many(self, counts: RunCounter) -> bool:
-        return counts.found >= FEW and counts.failed > self.settings.max_error_rate * counts.found
+    def _has_too_many_failures(self, counter: RunCounter) -> bool:
+        enough = counter.found >= MIN_FILES_FOR_ERROR_RATE
+        return enough and counter.failed > self.settings.max_error_rate * counter.found
 
     def _timings(self) -> Timings:
+        seconds, scored = time.perf_counter() - self._clock, self.scored
         stages = {"list": self._list_seconds, **self.engine.seconds, "write": self._write_seconds}
-        told = timings(stages, time.perf_counter() - self._clock, self.scored)
-        return Timings(**told, forwarded=self.engine.forwarded)
+        per_1000 = 1000 / max(scored, 1)
+        return Timings(
+            seconds=round(seconds, 3),
+            scored=scored,
+            images_per_second=round(scored / seconds, 2),
+            seconds_per_1000={name: round(value * per_1000, 3) for name, value in stages.items()},
+            bottleneck=find_bottleneck(stages, seconds) if scored else "nothing was left to score",
+            forwarded=self.engine.forwarded,
+        )
+
+
+def find_bottleneck(stages: dict[str, float], seconds: float) -> str:
+    """The stage that took most of the run's seconds, as a sentence."""
+    stage = max(_STAGES, key=lambda name: stages.get(name, 0.0))
+    share = min(stages.get(stage, 0.0) / seconds, 1.0)
+    return f"{stage}-bound: {_STAGES[stage]} takes {100 * share:.0f} % of the time"
 
 
 @contextlib.contextmanager
 def lock_output(output: str | Storage, wait: float) -> Iterator[None]:
-    """Hold an output for the block, so that no two runs write into it; before anything is loaded.
+    """Lock an output for the block, so that no two runs write into it.
 
-    Raises LockedError after `wait` seconds in line, and PlaceError where it cannot be written.
+    Raises LockedError if it is still locked after `wait` seconds, and StorageError if it cannot be
+    written.
     """
-    where = open_storage(output) if isinstance(output, str) else output
-    there = where.exists()
+    storage = open_storage(output) if isinstance(output, str) else output
+    existed = storage.exists()
     try:
-        with where.lock(".lock", wait):
-            where.check_writable()
-            previous = (f"previous/{name}" for name in where.names("previous"))
-            where.clear_temporary(("", "parts", "failed", "history", *previous), _OURS.fullmatch)
+        with storage.lock(".lock", wait):
+            storage.check_writable()
+            previous = (f"previous/{name}" for name in storage.names("previous"))
+            folders = ("", "parts", "failed", "history", *previous)
+            storage.clear_temporary(folders, _OUTPUT_FILES.fullmatch)
             yield
     finally:
-        if not there:
-            drop_if_empty(where)
+        if not existed:
+            storage.remove_if_empty()
 
 
 def check_error_rate(run: RunResult) -> None:
-    """Nothing, if few enough files failed. Raises TooManyBadError; everything is written by now."""
+    """Raise TooManyBadError if the run failed; its result is written by then."""
     if run.status == "failed":
         raise TooManyBadError(
             f"{run.input}: {run.counts.failed} of {run.counts.found} files failed, more than "

@@ -1,13 +1,13 @@
-"""The history of an output: the night that a run adds to it, and what that is beside the others.
+"""The run history of an output: a record of each run, and whether it drifted.
 
-    history = History(place("scores/night"), model)
-    run = history.judged(run, "2026-11-26T02:00:00.000+00:00", books.gathered)    # with its drift
-    history.keep()                                   # before run.json, which says that all is there
+    history = RunHistory(output, model)
+    run = history.with_drift(run, "2026-11-26T02:00:00.000+00:00", counter.new_rows)
+    history.save()                                   # before run.json
 
-    history/<time>-<digest>.json     a record a night: visionflows.monitoring.run_records
-    history.html                     all of them, as a page
+    history/<time>-<digest>.json     a record a run: visionflows.monitoring.run_records
+    history.html                     all records, as a page
 
-A run that adds no row leaves no record, and so does --retry-failed: the night stays what it was.
+A run without new rows leaves no record, and neither does --retry-failed.
 """
 
 import logging
@@ -19,6 +19,7 @@ from visionflows.monitoring.run_records import (
     MOST,
     RecordedModel,
     RunRecord,
+    Tally,
     keep,
     read_run_records,
 )
@@ -31,83 +32,87 @@ from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.history")
 
-# Settings by which the same files have other shares of labels, or are called more or less surely.
-_TELLING = ("raw", "reject_outliers")
+# Settings that change the shares of labels or the confidence for the same files.
+_STATISTICS_SETTINGS = ("raw", "reject_outliers")
 
 
-class History:
-    """The nights of an output; `night` is the one that a run adds, once it is judged."""
+class RunHistory:
+    """The records of an output; `record` is the one that this run adds, if it has new rows."""
 
     def __init__(self, output: Storage, model: Model):
         self.output, self.model = output, model
-        self.run_records = read_run_records(output)
-        self.run_record: RunRecord | None = None
-        self._before: RunRecord | None = None  # the record that this night's takes the place of
+        self.records = read_run_records(output)
+        self.record: RunRecord | None = None
+        self._replaced: RunRecord | None = None
 
-    def judged(self, run: RunResult, began: str, gathered: NewRowsByRun) -> RunResult:
-        """The run with its drift; `began` says when, and is empty for one that adds no night."""
-        untold = self._untold()
-        counted = {
-            run
-            for run_record in self.run_records
-            if run_record is not untold
-            for run in run_record.runs
-        }
-        tally, contents = gathered.but_of(counted, run.model.digest)
+    def with_drift(self, run: RunResult, began: str, new_rows: NewRowsByRun) -> RunResult:
+        """The run with its drift. `began` is its start time; empty if it adds no record."""
+        orphan = self._orphaned_record()
+        recorded = {run for record in self.records if record is not orphan for run in record.runs}
+        tally, contents = new_rows.excluding(recorded, run.model.digest)
         if not (began and tally.found):
-            last = self.run_records[-1] if self.run_records else None
-            same = last is not None and last.model.digest == run.model.digest
-            return run.model_copy(update={"drift": last.drift}) if last and same else run
-        settings = [name for name in _TELLING if getattr(run.settings, name)]
-        # Of one that is repeated, or of which this run goes on with parts: it is that night still.
-        goes_on = untold and {*untold.runs}.difference(counted).intersection(gathered.runs)
-        alike = (one for one in self.run_records if one.is_of(contents, settings))
-        self._before = before = next(alike, untold if goes_on else None)
-        run_record = RunRecord(
-            schema_version=RunRecord.VERSION,
-            started=before.started if before else began,
-            ended=run.ended,
-            status=run.status,
-            input=run.input,
-            model=RecordedModel(
-                name=run.model.name,
-                version=run.model.version,
-                digest=run.model.digest,
-                storage=run.model.storage,
-            ),
-            settings=settings,
-            contents=contents,
-            runs=gathered.runs,
-            tally=tally,
-            seconds=run.timings.seconds,
-            audit=before.audit if before else None,
-        )
-        earlier = [one for one in self.run_records if one.started < run_record.started]
-        drift = judged(run_record, earlier, on_validation(self.model, bool(run.settings.raw)))
-        self.run_record = run_record.model_copy(update={"drift": drift})
+            last = self.records[-1] if self.records else None
+            same_model = last is not None and last.model.digest == run.model.digest
+            return run.model_copy(update={"drift": last.drift}) if last and same_model else run
+        settings = [name for name in _STATISTICS_SETTINGS if getattr(run.settings, name)]
+        # A repeated run replaces its record, and so does one that continues an interrupted run.
+        continues = orphan and {*orphan.runs}.difference(recorded).intersection(new_rows.runs)
+        repeated = (record for record in self.records if record.is_of(contents, settings))
+        self._replaced = next(repeated, orphan if continues else None)
+        record = self._make_record(run, began, settings, tally, contents, new_rows.runs)
+        earlier = [one for one in self.records if one.started < record.started]
+        drift = judged(record, earlier, on_validation(self.model, bool(run.settings.raw)))
+        self.record = record.model_copy(update={"drift": drift})
         for line in drift.warnings:
             log.warning("%s: drift: %s", self.output, line)
         return run.model_copy(update={"drift": drift})
 
-    def _untold(self) -> RunRecord | None:
-        """The last night, if no run.json tells of it: its run ended between the two."""
+    def _make_record(
+        self,
+        run: RunResult,
+        began: str,
+        settings: list[str],
+        tally: Tally,
+        contents: str,
+        runs: list[str],
+    ) -> RunRecord:
+        model, replaced = run.model, self._replaced
+        return RunRecord(
+            schema_version=RunRecord.VERSION,
+            started=replaced.started if replaced else began,
+            ended=run.ended,
+            status=run.status,
+            input=run.input,
+            model=RecordedModel(
+                name=model.name, version=model.version, digest=model.digest, storage=model.storage
+            ),
+            settings=settings,
+            contents=contents,
+            runs=runs,
+            tally=tally,
+            seconds=run.timings.seconds,
+            audit=replaced.audit if replaced else None,
+        )
+
+    def _orphaned_record(self) -> RunRecord | None:
+        """The last record, if no run.json names it: its run was killed between the two."""
         results = (read_result(self.output, folder) for folder in ("", FAILED))
-        told = {run.drift.run_record for run in results if run and run.drift}
-        last = self.run_records[-1] if self.run_records else None
-        return last if last and last.started not in told else None
+        named = {run.drift.run_record for run in results if run and run.drift}
+        last = self.records[-1] if self.records else None
+        return last if last and last.started not in named else None
 
-    def keep(self) -> None:
-        """Write the record of the night, if there is one, and the page of all."""
-        if self.run_record is None:
+    def save(self) -> None:
+        """Write the run's record, if it has one, and history.html."""
+        if self.record is None:
             return
-        keep(self.output, self.run_record)
-        run_records = [one for one in self.run_records if one is not self._before]
-        if self._before and self._before.name != self.run_record.name:
-            self.output.remove(f"{FOLDER}/{self._before.name}")
-        run_records = sorted([*run_records, self.run_record], key=lambda one: one.started)[-MOST:]
-        write_page(self.output, run_records)
+        keep(self.output, self.record)
+        records = [record for record in self.records if record is not self._replaced]
+        if self._replaced and self._replaced.name != self.record.name:
+            self.output.remove(f"{FOLDER}/{self._replaced.name}")
+        records = sorted([*records, self.record], key=lambda record: record.started)[-MOST:]
+        write_history(self.output, records)
 
 
-def write_page(output: Storage, run_records: list[RunRecord]) -> None:
-    """Draw the page of an output's nights, the oldest first."""
-    output.write(HISTORY_PAGE, render_history(str(output), run_records).encode())
+def write_history(output: Storage, records: list[RunRecord]) -> None:
+    """Write history.html; the oldest record first."""
+    output.write(HISTORY_PAGE, render_history(str(output), records).encode())

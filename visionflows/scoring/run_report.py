@@ -1,10 +1,6 @@
-"""The page of a run: its figures, its samples, and why the least certain got their labels.
+"""The report of a run, with Grad-CAM heat maps of the least certain labels.
 
-    from visionflows.scoring.run_report import run_page
-    run_page(run, model, place("inbox"), place("scores/night"))          # HTML
-
-The last costs a pass a picture, twelve at most, and half a second of a core to begin: a run of few
-files goes without.
+A heat map costs a forward pass, and loading the feature network half a second of a core.
 """
 
 import dataclasses
@@ -22,34 +18,34 @@ from visionflows.reports.thumbnails import read_content
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
-FEW = 100  # files: below that, it would be a good part of what a run takes
+MIN_FILES_FOR_HEAT_MAPS = 100  # for fewer files, heat maps would take much of the run's time
 
 
-def run_page(run: RunResult, model: Model, source: Storage, output: Storage) -> str:
-    """The HTML page of a run that was merged into `output`, with pictures from its source."""
-    return render_scoring_report(run, explained_samples(run, model, source, output))
+def render_report(run: RunResult, model: Model, source: Storage, output: Storage) -> str:
+    """The HTML report of a run that was merged into `output`, with images from its source."""
+    return render_scoring_report(run, explain_samples(run, model, source, output))
 
 
-def explained_samples(run: RunResult, model: Model, source: Storage, output: Storage) -> Samples:
-    """What to show of a run, the least certain with a picture of what spoke for their label.
+def explain_samples(run: RunResult, model: Model, source: Storage, output: Storage) -> Samples:
+    """The samples of a report, the least certain with a heat map.
 
-    Without one where OpenVINO lacks the network, and where that pools by itself: see feature_maps.
+    There are no heat maps if OpenVINO lacks the network, or the network pools its features itself.
     """
     samples = collect_samples(run, source, output)
-    if run.counts.ok < FEW:
+    if run.counts.ok < MIN_FILES_FOR_HEAT_MAPS:
         return samples
-    shown = {sample: _pixels(model, source, sample.path) for sample in samples.least_certain}
-    squares = {sample: square for sample, square in shown.items() if square is not None}
-    heat_maps_shown = _heated(model, squares)
-    least = [
-        dataclasses.replace(one, heat_map=heat_maps_shown.get(one, b""))
-        for one in samples.least_certain
+    opened = {sample: _read_pixels(model, source, sample.path) for sample in samples.least_certain}
+    images = {sample: image for sample, image in opened.items() if image is not None}
+    drawn = _draw_heat_maps(model, images)
+    least_certain = [
+        dataclasses.replace(sample, heat_map=drawn.get(sample, b""))
+        for sample in samples.least_certain
     ]
-    return dataclasses.replace(samples, least_certain=least)
+    return dataclasses.replace(samples, least_certain=least_certain)
 
 
-def _pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
-    """What the network is shown of a file; None for one that is gone or changed by now."""
+def _read_pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
+    """A file as the network's input; None if it is gone or changed."""
     info = model.info
     try:
         data = read_content(source, path)
@@ -58,20 +54,22 @@ def _pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
         return None
 
 
-def _heated(model: Model, squares: dict[Sample, np.ndarray]) -> dict[Sample, bytes]:
-    """A JPEG of each sample; none where the network does not say."""
-    features = feature_maps(model, np.stack([*squares.values()])) if squares else None
+def _draw_heat_maps(model: Model, images: dict[Sample, np.ndarray]) -> dict[Sample, bytes]:
+    """A JPEG of each sample; empty if the network has no feature maps."""
+    features = feature_maps(model, np.stack([*images.values()])) if images else None
     if features is None:
         return {}
-    told = [model.classes.index(sample.label) for sample in squares]
-    maps = heat_maps(features, _head(model), told)
+    labels = [model.classes.index(sample.label) for sample in images]
+    maps = heat_maps(features, _read_head(model), labels)
     if maps is None:
         return {}
-    every = zip(squares.items(), maps, strict=True)
-    return {sample: draw_heat_map(square, heat) for (sample, square), heat in every}
+    return {
+        sample: draw_heat_map(image, heat)
+        for (sample, image), heat in zip(images.items(), maps, strict=True)
+    }
 
 
-def _head(model: Model) -> dict[str, np.ndarray]:
+def _read_head(model: Model) -> dict[str, np.ndarray]:
     """The weights of the network's head, by name."""
     from safetensors.numpy import load
 

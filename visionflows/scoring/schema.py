@@ -1,9 +1,8 @@
-"""What a scoring run writes down: parts/plan.json, a part's record, and run.json.
+"""Files of a scoring run: parts/plan.json, the record of a part, and run.json.
 
-    from visionflows.scoring.schema import Plan, Record, RunResult
-    RunResult.read(place("scores/night").read("run.json")).books.found
+    RunResult.read(open_storage("scores/nightly").read("run.json")).counts.found
 
-Each is one schema with its version; what contradicts itself is not what its schema says.
+Each description of a field is also the reference of its key.
 """
 
 from typing import Annotated, Literal, Self
@@ -16,69 +15,64 @@ from visionflows.monitoring.run_records import Drift, Fresh
 from visionflows.versioned_json import Count, JsonObject, Sha256, VersionedJson
 
 HISTOGRAM_BINS = 20
-FAILED = "failed/"  # where a run that failed leaves what it has, beside the last good result
+FAILED = "failed/"  # folder of a failed run's result, beside the last good result
 
 
 class JobSettings(JsonObject):
-    """The settings that show in a row, or in how rows are cut into parts."""
+    """The settings that change rows, or how rows are cut into parts."""
 
     precision: str
     batch_size: Count
     max_pixels: Count
     top: Count
     shard_size: Count
-    decode: str | None = None  # if it is not the model's own, which is in the model's digest
-    exif: bool | None = None  # whether there are its columns
-    raw: bool | None = None  # whether probabilities are not calibrated, of a model that could be
-    min_precision: float | None = None  # and from which confidence on each class has it
-    thresholds: tuple[float | None, ...] | None = None
-    find_duplicates: bool | None = None  # and those of look-alikes
-    outliers: bool | None = None  # whether there are columns that say how odd a picture is
-    reject_outliers: bool | None = None  # and whether odd ones have no label
+    decode: str | None = Field(None, description="Set if it overrides the model's own decoding")
+    exif: bool | None = Field(None, description="Whether rows have the columns of --exif")
+    raw: bool | None = Field(None, description="Whether probabilities are not calibrated")
+    min_precision: float | None = Field(None, description="The precision of --min-precision")
+    thresholds: tuple[float | None, ...] | None = None  # smallest confidence of each class for it
+    find_duplicates: bool | None = Field(None, description="Whether rows have duplicate columns")
+    outliers: bool | None = Field(None, description="Whether rows have outlier columns")
+    reject_outliers: bool | None = Field(None, description="Whether outliers have no label")
 
 
 class Plan(VersionedJson):
-    """parts/plan.json: the job that an output is being filled for; `job` is its digest.
+    """parts/plan.json: the job that fills an output.
 
-    While the input is still being listed, `listing` is empty, and no file counted. In version 1
-    `input` was as it was typed, and `listing` changed with sizes and times as well.
+    While the input is being listed, `listing` is empty and `files` is 0.
     """
 
-    VERSION = 2
+    VERSION = 1
 
-    schema_version: int = 1
     input: str
     listing: str
     files: Count
     model: str
     classes: tuple[str, ...]
     settings: JobSettings
-    job: Sha256
+    job: Sha256 = Field(description="Digest of all other keys")
 
 
 class Counts(JsonObject):
-    """The books: how many files were found, and what became of each. They balance.
+    """How many files were found, and how many have each status and label."""
 
-    `rejected` are pictures of another kind that were to have no label: seen, and no failure.
-    """
-
-    found: Count
-    ok: Count
-    failed: Count
-    rejected: Count = 0
-    carried_over: Count
+    found: Count = Field(description="Image files in the input")
+    ok: Count = Field(description="Files with a label")
+    failed: Count = Field(description="Files that could not be scored")
+    rejected: Count = Field(0, description="Outliers without a label (--reject-outliers)")
+    reused: Count = Field(description="Rows reused from an earlier run (--only-new)")
     by_status: dict[Status, Annotated[int, Field(gt=0)]]
     by_label: dict[str, Annotated[int, Field(gt=0)]]
-    flags: dict[str, Count] = Field(default_factory=dict)  # rows by the column that says True
+    flags: dict[str, Count] = Field({}, description="True values in columns `outlier`, `review`")
 
     @model_validator(mode="after")
-    def _balance(self) -> Self:
+    def _account_for_every_file(self) -> Self:
         if not (
             self.found == self.ok + self.failed + self.rejected == sum(self.by_status.values())
             and self.rejected == self.by_status.get("outlier", 0)
             and self.ok == self.by_status.get("ok", 0) == sum(self.by_label.values())
         ):
-            raise ValueError("the books do not balance")
+            raise ValueError("the counts do not account for every file")
         return self
 
 
@@ -89,36 +83,29 @@ class BackendShare(Backend):
     parts: str
 
 
-class Record(VersionedJson):
-    """parts/part-00000.json: that the part beside it is whole, and its share of the books.
+class PartRecord(VersionedJson):
+    """parts/part-00000.json: written last, so a part that has one is complete."""
 
-    `sha256` is that of its .csv, `files` that of its .files, where each file is said to be
-    computed by one of `backends`; `shard` is a digest of their names, `job` that of the plan
-    before its files are known (or, in what an earlier version wrote, after). Version 1 had neither
-    `files` nor `backends`, and a `shard` that changed with sizes and times as well.
-    """
+    VERSION = 1
 
-    VERSION = 2
-
-    schema_version: int = 1
-    job: Sha256
-    shard: str
-    bytes: Count
-    sha256: Sha256
-    files: Sha256 | None = None
-    backends: tuple[Backend, ...] = ()
+    job: Sha256 = Field(description="Digest of the plan before its files were known")
+    shard: str = Field(description="Digest of the names of the files")
+    bytes: Count = Field(description="Size of the .csv")
+    sha256: Sha256 = Field(description="SHA-256 of the .csv")
+    files: Sha256 = Field(description="SHA-256 of the .files")
+    backends: tuple[Backend, ...] = Field(description="What computed the rows")
     counts: Counts
     histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
-    fresh: Fresh | None = None  # of the rows that were computed for it; a version before had none
+    new_rows: Fresh | None = Field(None, description="Statistics of the rows that are new")
 
 
 class RunCounts(Counts):
-    """The books of a run: beside them files that are no pictures, and what --only-new met."""
+    """The counts of a run."""
 
-    ignored: Count = 0
-    ignored_by_ending: dict[str, Count] = Field(default_factory=dict)
-    changed: Count = 0
-    vanished: Count = 0
+    ignored: Count = Field(0, description="Files that are no images")
+    ignored_by_ending: dict[str, Count] = Field({}, description="The same, by file ending")
+    changed: Count = Field(0, description="Files that changed since the last run (--only-new)")
+    vanished: Count = Field(0, description="Files of the last run that are gone (--only-new)")
 
 
 class RunModel(JsonObject):
@@ -130,39 +117,38 @@ class RunModel(JsonObject):
     classes: list[str]
     image_size: Count
     digest: str
-    storage: str
+    storage: str = Field(description="Location of the model artifact")
 
 
 class Review(JsonObject):
-    """What is left to people: trust.thresholds. `share_told` is their share of the validation
-    images, which was told before the run; None is a class of which every row is."""
+    """Which rows people should review, by --min-precision."""
 
     min_precision: float
-    share_told: float
-    thresholds: dict[str, float | None]
-    together: tuple[str, ...] = ()
+    expected_share: float = Field(description="Share of validation images below the thresholds")
+    thresholds: dict[str, float | None] = Field(description="By class; null: review every row")
+    shared_threshold: tuple[str, ...] = Field((), description="Classes that share a threshold")
 
 
 class Timings(JsonObject):
-    """Where a run's time went: seconds, those of each stage per 1,000 images, and what limits."""
+    """Where the time of a run went."""
 
-    seconds: float
-    scored: Count
+    seconds: float = Field(description="Wall-clock seconds of the run")
+    scored: Count = Field(description="Files scored, without reused rows")
     images_per_second: float
-    per_1000: dict[str, float]
-    limit: str
-    forwarded: Count
+    seconds_per_1000: dict[str, float] = Field(description="Seconds of each stage per 1,000 images")
+    bottleneck: str = Field(description="The slowest stage, in a sentence")
+    forwarded: Count = Field(description="Images that went through the network")
 
 
 class NodeTimings(JsonObject):
-    """What a node of a cluster did: files, and the seconds that its actors took for them."""
+    """Files that a cluster node scored, and the seconds its actors spent on them."""
 
     files: Count
     seconds: float
 
 
 class DuplicateCounts(JsonObject):
-    """How many rows are of a picture of the training, and of one that is in a row before."""
+    """Rows with a value in the columns of --find-duplicates."""
 
     seen_in_training: Count
     duplicates: Count
@@ -176,43 +162,43 @@ class WrittenFile(JsonObject):
 
 
 class RunResult(VersionedJson):
-    """run.json: what a run did, with what, and what it left; written last."""
+    """run.json: written last, so an output that has one is complete."""
 
-    model_config = ConfigDict(extra="allow")  # as in model.json: others may have more to say
+    model_config = ConfigDict(extra="allow")  # as in model.json: other programs may add keys
     VERSION = 1
 
-    run: str
-    status: Literal["done", "failed"]
-    input: str
-    root: str = ""  # where the paths of the rows begin; the version before did not say it
+    run: str = Field(description="Name of the output folder")
+    status: Literal["done", "failed"] = Field(description="failed: over --max-error-rate")
+    input: str = Field(description="Folder, prefix or list that was scored")
+    root: str = Field(description="Location that paths in predictions.csv are relative to")
     output: str
-    job: str = ""  # that of its parts/plan.json
+    job: Sha256 = Field(description="Digest of input, file names, model and settings")
     model: RunModel
     settings: JobSettings
     device: str
-    limits: dict[str, int] = Field(default_factory=dict)
-    passed_over: dict[str, int] = Field(default_factory=dict)
-    backends: list[BackendShare] = Field(default_factory=list)
+    limits: dict[str, int] = Field(description="Limits beyond which a file is too_large")
+    skipped: dict[str, int] = Field(description="Hidden files and folders, by kind")
+    backends: list[BackendShare] = Field(description="Devices and versions that computed rows")
     counts: RunCounts
     review: Review | None = None
-    confidence_histogram: list[Count]
+    confidence_histogram: list[Count] = Field(description="Labels by confidence, in 20 bins")
     timings: Timings
-    find_duplicates: DuplicateCounts | None = None
-    nodes: dict[str, NodeTimings] = Field(default_factory=dict)  # of a cluster
+    duplicates: DuplicateCounts | None = None
+    nodes: dict[str, NodeTimings] = Field({}, description="Nodes of a cluster")
     started: str
     ended: str
-    files: dict[str, WrittenFile]
-    versions: dict[str, str]
-    drift: Drift | None = None  # of the night whose rows came last; a version before had none
+    files: dict[str, WrittenFile] = Field(description="Files of the result")
+    versions: dict[str, str] = Field(description="Library versions")
+    drift: Drift | None = Field(None, description="Drift of the newest rows; null before any")
 
     @property
     def folder(self) -> str:
-        """Where the files of the result lie in the output: above all others, or in `failed/`."""
+        """The folder of the result in the output: empty, or `failed/`."""
         return "" if "predictions.csv" in self.files else FAILED
 
     @property
     def mixed(self) -> str:
-        """What computed the rows, where that was not one thing alone; else empty."""
+        """A line that names the backends if there are several, else an empty string."""
         if len(self.backends) < 2:
             return ""
         shares = (f"{b.files} files (parts {b.parts}) by {b.description}" for b in self.backends)

@@ -1,8 +1,4 @@
-"""How to score a place: what `visionflows score` takes, and what the run form shows.
-
-from visionflows.scoring.settings import ScoreSettings
-ScoreSettings(only_new=True, top=3)
-"""
+"""The settings of a scoring run: options of `visionflows score`, and fields of the run form."""
 
 from pydantic import Field
 
@@ -10,55 +6,58 @@ from visionflows.inference.engine import EngineSettings
 
 
 class ScoreSettings(EngineSettings):
-    """How to score a place."""
+    """How to score a folder, prefix or list."""
 
     on: str = Field(
         "local",
         pattern=r"^(local|ray(://[^/\s]+)?)$",
-        description="Where: `local`, `ray` for a Ray of this machine's own, or ray://HOST:10001.",
+        description="Where to score: `local`, `ray` (starts Ray here), or ray://HOST:10001.",
     )
     actor_cores: int | None = Field(
         None,
         ge=1,
-        description="On Ray, cores of an actor that scores; as many as the smallest node has.",
+        description="On Ray, CPU cores per actor; by default the cores of the smallest node.",
     )
     shard_size: int = Field(
-        1000, ge=1, le=1_000_000, description="Files a part, the unit of resuming."
+        1000, ge=1, le=1_000_000, description="Files per shard, the unit of resuming."
     )
-    top: int = Field(0, ge=0, le=1000, description="Columns with the best K classes, in order.")
+    top: int = Field(
+        0, ge=0, le=1000, description="Add columns with the K most probable classes, in order."
+    )
     min_precision: float | None = Field(
         None,
         gt=0.5,
         lt=1,
-        description="Column `review`: whether a person should look, so that of the other labels "
-        "at least this share is right.",
+        description="Add the column `review`: True if a person should check the label, so that at "
+        "least this share of the other labels is correct.",
     )
     reject_outliers: bool = Field(
         False,
-        description="Status `outlier`, and no label, for pictures of another kind than the model "
-        "was trained on.",
+        description="Give outliers (out of distribution) the status `outlier` and no label.",
     )
     only_new: bool = Field(
-        False, description="Take over the rows of files that this output has already scored."
+        False, description="Reuse the rows of unchanged files from earlier runs into this output."
     )
     retry_failed: bool = Field(
-        False, description="Score again only what failed, and merge its rows into the output."
+        False, description="Score only the failed files of the last run again."
     )
     restart: bool = Field(
-        False, description="Begin anew where an unfinished run of another job lies in the output."
+        False, description="Discard an unfinished run of another job in the output, and start over."
     )
     replace: bool = Field(False, description="Replace the result of another input.")
     allow_empty: bool = Field(
-        False, description="Take an input for empty that had files in this output before."
+        False, description="Accept an empty input although earlier runs found images in it."
     )
     max_error_rate: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="The run fails if more than this share of 20 or more files do.",
+        description="Fail the run if more than this share of its files fails (from 20 files on).",
     )
     spreadsheet: bool = Field(
         False,
-        description="Also write spreadsheet.csv, in which no name of a file is read as a formula.",
+        description="Also write spreadsheet.csv, which Excel opens without running formulas.",
     )
-    wait: float = Field(0, ge=0, description="Seconds to wait for another run into the output.")
+    wait: float = Field(
+        0, ge=0, description="Seconds to wait for another run that writes into the output."
+    )

@@ -1,10 +1,10 @@
-"""What a run has before it: the files of its input, and the rows that it has of them already.
+"""The work of a run: the files of its input, beside the rows it can reuse.
 
-    found = begin_inventory(source, place("out"), job, [computed], settings)
-    found.listing                                    # which grows
-    found.end().job
+    work = start_work_list(source, output, job, backends, settings)
+    work.listing                                     # grows in a thread
+    work.finish().job
 
-The rows are those that --only-new takes over, or, with --retry-failed, all that have a label.
+--only-new reuses rows of unchanged files, --retry-failed all rows that have a label.
 """
 
 import csv
@@ -17,128 +17,113 @@ from visionflows.hashing import sha256_of_file
 from visionflows.images.formats import ImageFilter
 from visionflows.images.near_duplicates import BYTES
 from visionflows.inference.backend import Backend
-from visionflows.scoring.input_source import Source, same_input
+from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import File, Listing, outside
-from visionflows.scoring.result import finished, read_result
+from visionflows.scoring.listing import File, Listing
+from visionflows.scoring.result import finished_result, read_result
 from visionflows.scoring.reusable_rows import ReusableRows
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import begun
+from visionflows.scoring.shards import read_plan
 from visionflows.storage.base import LISTED, Entry, Storage
-from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 
-# What the rows may take, twice: as parts, and joined. Generous for paths of 100 characters.
-BYTES_A_ROW, BYTES_A_PROBABILITY = 200, 9
+# Disk space of a row, which is written twice: to a part, and to predictions.csv. Enough for paths
+# of 100 characters.
+BYTES_PER_ROW, BYTES_PER_PROBABILITY = 200, 9
 
 
 @dataclasses.dataclass
 class WorkList:
-    """The listing, the job it makes, the rows of before; and how many files are no pictures.
+    """The listing, its job, the reusable rows, and the number of files that are no images.
 
-    Until `end`, the job is one of no files, and nothing is counted.
+    Until `finish`, the job has no files and nothing is counted.
     """
 
     source: Source
     listing: Listing
     job: Job
-    earlier: ReusableRows | None = None
-    pictures: ImageFilter | None = None
+    reusable: ReusableRows | None = None
+    images: ImageFilter | None = None
     ignored: int = 0
     ignored_by_ending: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def end(self) -> "WorkList":
-        """Itself, once all is listed. Raises what listing raised, and RunError."""
+    def finish(self) -> "WorkList":
+        """Wait until all files are listed. Raises the error of listing, and RunError."""
         listing = self.listing.wait()
-        self.source.check()
-        if self.earlier:
-            self.earlier.end()
-        if self.pictures:
-            self.ignored = self.pictures.others.total()
-            self.ignored_by_ending = self.pictures.by_ending()
+        self.source.check_unchanged()
+        if self.reusable:
+            self.reusable.end()
+        if self.images:
+            self.ignored = self.images.others.total()
+            self.ignored_by_ending = self.images.by_ending()
         self.job = dataclasses.replace(self.job, listing=listing.digest, files=listing.found)
         return self
 
 
 def start_work_list(
-    source: Source,
-    output: Storage,
-    job: Job,
-    backends: list[Backend],
-    settings: ScoreSettings,
-    sort: bool = True,
+    source: Source, output: Storage, job: Job, backends: list[Backend], settings: ScoreSettings
 ) -> WorkList:
-    """What there is to score; `job` is one of no files yet. Raises PlaceError, RunError.
-
-    Without `sort` the files are taken as they come; see `Listing.unsorted`.
-    """
-    if settings.retry_failed or source.is_list:  # else listing it says so
-        source.there()
+    """Start listing the files to score; `job` has no files yet. Raises StorageError, RunError."""
+    if settings.retry_failed or source.is_list:  # a walk of a folder checks that it exists
+        source.check_exists()
     if settings.retry_failed:
-        return _to_retry(source, output, job, backends)
-    earlier = ReusableRows(output, source.storage, job, backends) if settings.only_new else None
+        return _start_retry(source, output, job, backends)
+    reusable = ReusableRows(output, source.storage, job, backends) if settings.only_new else None
     listing = Listing(settings.shard_size)
-    pictures, entries = ImageFilter(source.storage.head), source.entries(sort, listing.goes_on)
+    images, entries = ImageFilter(source.storage.head), source.entries(listing.check_open)
     if not source.is_list:
-        entries = outside(entries, inside(source.storage, output))
-        entries = (entry for entry in entries if pictures(entry.name))
-    listing.fill(map(earlier.file if earlier else File, entries), sort)
-    return WorkList(source, listing, job, earlier, pictures)
+        own = source.storage.name_inside(output)
+        entries = (
+            entry
+            for entry in entries
+            if not (own and entry.name.startswith(f"{own}/")) and images(entry.name)
+        )
+    listing.start(map(reusable.find if reusable else File, entries))
+    return WorkList(source, listing, job, reusable, images)
 
 
-def inside(source: Storage, output: Storage) -> str | None:
-    """Where the output lies inside the input, if it does."""
-    if not (isinstance(source, LocalStorage) and isinstance(output, LocalStorage)):
-        folder, there = f"{source}".rstrip("/") + "/", f"{output}".rstrip("/")
-        return there.removeprefix(folder) if there.startswith(folder) else None
-    root, below = source.root.resolve(), output.root.resolve()
-    if root != below and below.is_relative_to(root):
-        return below.relative_to(root).as_posix()
-    return None
-
-
-def check_room(
+def check_disk_space(
     output: Storage, files: int, classes: int, shard_size: int, find_duplicates: bool = False
 ) -> None:
-    """Nothing, if the disk has room for the rows of so many files, of which some have their parts.
+    """Raise StorageError if the disk is too small for the rows of so many files.
 
-    Raises PlaceError.
+    Shards that already have a part need no space for another one.
     """
     free = output.free_bytes()
     if free is None:
         return
-    row = BYTES_A_ROW + BYTES_A_PROBABILITY * classes + (2 * BYTES if find_duplicates else 0)
+    row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * classes + (2 * BYTES if find_duplicates else 0)
     parts = sum(
         name.startswith("part-") and name.endswith(".csv") for name in output.names("parts")
     )
-    need = row * (2 * files - min(parts * shard_size, files)) + (20 << 20)
-    if free < need:
+    needed = row * (2 * files - min(parts * shard_size, files)) + (20 << 20)
+    if free < needed:
         raise StorageError(
-            f"{output}: {free >> 20} MB free, the result may need {need >> 20} MB; "
+            f"{output}: {free >> 20} MB free, the result may need {needed >> 20} MB; "
             "free some space or name another output"
         )
 
 
-def _to_retry(source: Source, output: Storage, job: Job, backends: list[Backend]) -> WorkList:
-    """The files of the result that lies in the output, with the rows of those that have a label."""
+def _start_retry(source: Source, output: Storage, job: Job, backends: list[Backend]) -> WorkList:
+    """The files of the result in the output, with the rows of those that were scored."""
     result = _result_to_retry(output, job)
     job = dataclasses.replace(job, settings=result.settings)
-    earlier = ReusableRows(output, source.storage, job, backends)
-    files = (earlier.as_it_was(Entry(name, 0, LISTED)) for name in _names(output, result))
+    reusable = ReusableRows(output, source.storage, job, backends)
     listing, counts = Listing(result.settings.shard_size), result.counts
-    listing.fill(files, sorted_=True)
-    no_pictures = counts.ignored, counts.ignored_by_ending
-    return WorkList(source, listing, job, None, None, *no_pictures)
+    listing.start(
+        reusable.find_to_retry(Entry(name, 0, LISTED)) for name in _result_names(output, result)
+    )
+    return WorkList(source, listing, job, None, None, counts.ignored, counts.ignored_by_ending)
 
 
 def _result_to_retry(output: Storage, job: Job) -> RunResult:
-    """The last result, if it is one of this job's input, model and settings. Raises RunError."""
-    plan = begun(output)
-    result = (plan and finished(output, plan)) or read_result(output)
+    """The last result, which must have this job's input, model and settings. Raises RunError."""
+    plan = read_plan(output)
+    result = (plan and finished_result(output, plan)) or read_result(output)
     if result is None:
         raise RunError(f"{output}: holds no result to retry; run it without --retry-failed")
-    if not same_input(result.input, job.input):
+    if result.input != job.input:
         raise OtherRunError(
             f"{output}: holds the result of {result.input}, not of {job.input}; name that input"
         )
@@ -156,16 +141,16 @@ def _result_to_retry(output: Storage, job: Job) -> RunResult:
     return result
 
 
-def _names(output: Storage, result: RunResult) -> Iterator[str]:
-    """The files of a result, in order, by its predictions.csv. Raises RunError if that changed."""
+def _result_names(output: Storage, result: RunResult) -> Iterator[str]:
+    """The names in a result's predictions.csv, in order. Raises RunError if the file changed."""
     name = f"{result.folder}predictions.csv"
     written = result.files.get(name)
     try:
         with output.open_read(name) as file:
-            same = written is not None and sha256_of_file(file) == written.sha256
+            unchanged = written is not None and sha256_of_file(file) == written.sha256
     except FileNotFoundError:
-        same = False
-    if not same:
+        unchanged = False
+    if not unchanged:
         raise RunError(
             f"{output}/{name}: missing, or changed since it was written; run it without "
             "--retry-failed"

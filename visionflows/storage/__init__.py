@@ -17,6 +17,7 @@ from pathlib import Path
 from visionflows.errors import SettingsError
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
+from visionflows.storage.name_encoding import decode_name, encode_name
 
 
 def open_storage(where: str | Path) -> Storage:
@@ -50,6 +51,17 @@ def absolute(where: str | Path) -> str:
     """The place's name as any process of this machine understands it, wherever that one works."""
     found = open_storage(where)
     return str(found.path().absolute()) if isinstance(found, LocalStorage) else os.fspath(where)
+
+
+def location_text(storage: Storage) -> str:
+    """The absolute location as text that fits into a CSV or JSON file; see `open_location`."""
+    return encode_name(storage.absolute()) if storage.is_local else storage.absolute()
+
+
+def open_location(text: str) -> Storage:
+    """The storage location that `location_text` wrote."""
+    storage = open_storage(text)
+    return open_storage(decode_name(text)) if storage.is_local else storage
 
 
 def is_local(where: str | Path) -> bool:

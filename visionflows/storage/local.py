@@ -18,7 +18,13 @@ from typing import BinaryIO
 
 from visionflows.bounded_read import read_bounded
 from visionflows.errors import LockedError, StorageError
-from visionflows.storage.base import Entry, SkippedFiles, Storage, validate_name
+from visionflows.storage.base import (
+    Entry,
+    SkippedFiles,
+    Storage,
+    invalid_name_reason,
+    validate_name,
+)
 from visionflows.storage.walk import version_of, walk
 
 # Errors of writing a file's content; any other in the block that fills it is the caller's own.
@@ -35,6 +41,8 @@ _temporaries: set[Path] = set()  # what this process is writing
 class LocalStorage:
     """A folder on this machine."""
 
+    is_local = True
+
     def __init__(self, root: str | Path):
         self.root = Path(root)
 
@@ -44,6 +52,26 @@ class LocalStorage:
     def path(self, name: str = "") -> Path:
         """Where a name lies on this machine; without one, the place itself. Raises PlaceError."""
         return self.root / validate_name(name) if name else self.root
+
+    def local_path(self, name: str = "") -> Path:
+        """The path of a file or of the folder itself; None where it is not on this machine."""
+        return self.path(name)
+
+    def absolute(self) -> str:
+        """The location as text that means the same from any working directory."""
+        return os.path.abspath(self.root)
+
+    def name_inside(self, other: Storage) -> str | None:
+        """The name that another location has in this one; None where it is not inside."""
+        path = other.local_path()
+        root, inside = self.root.resolve(), path.resolve() if path else None
+        if inside is None or inside == root or not inside.is_relative_to(root):
+            return None
+        return inside.relative_to(root).as_posix()
+
+    def invalid_name_reason(self, name: str) -> str | None:
+        """Why a name cannot be a file here; None where it can."""
+        return invalid_name_reason(name)
 
     def sub(self, name: str) -> "LocalStorage":
         """The place of a folder in this one."""
@@ -164,6 +192,11 @@ class LocalStorage:
         else:
             target.unlink(missing_ok=True)
 
+    def remove_if_empty(self) -> None:
+        """Remove the folder if nothing was written into it."""
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
     def rename(self, name: str, to: str) -> None:
         """Give a file or a folder another name in this place; what had that name is gone."""
         self.remove(validate_name(to))
@@ -255,13 +288,6 @@ def drop_temporary() -> None:
     for temporary in list(_temporaries):
         with contextlib.suppress(OSError):
             temporary.unlink()
-
-
-def drop_if_empty(where: Storage) -> None:
-    """Take a folder away again in which nothing was written."""
-    if isinstance(where, LocalStorage):
-        with contextlib.suppress(OSError):
-            where.root.rmdir()
 
 
 def _sync_folder(folder: Path) -> None:

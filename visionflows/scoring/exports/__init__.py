@@ -1,1 +1,1 @@
-"""Copies of a result in other formats."""
+"""Results in other formats: pure functions from rows to lines."""

@@ -1,29 +1,34 @@
-"""A copy of a result that a spreadsheet shows and never runs: `score --spreadsheet`.
+"""spreadsheet.csv: the rows of a result for Excel, LibreOffice or Google Sheets (--spreadsheet).
 
-    from visionflows.scoring.exports.spreadsheet import SIGNATURE, as_text
-    as_text("=HYPERLINK(…).png")                     # "'=HYPERLINK(…).png"
-
-A file called `=cmd|…` is a row like any other, and its name is what predictions.csv says. Excel,
-LibreOffice and Google Sheets take such a cell for a formula when a person opens the file.
+A file may be named `=HYPERLINK(…).png`. Spreadsheet programs run such a cell as a formula.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 
-# What begins a formula, also behind what is cut off on the way (tab, line ends), and in the wide
-# forms that some of them read alike: OWASP, CSV Injection.
+from visionflows.scoring.columns import csv_line
+
+# What begins a formula, also after characters that programs strip (tab, line ends), and the wide
+# forms that some programs treat alike: OWASP, CSV Injection.
 _FORMULA = "=+-@＝＋－＠"
 _BEGINS = (*_FORMULA, "\t", "\r", "\n")
-# What some countries' Excel, or a person in a dialog, has for a separator: csv quotes only a comma.
+# Separators that Excel uses in some countries, or that an import dialog offers: csv quotes a comma.
 _WITHIN = re.compile(f'([;|\\t\\r\\n][ "]*)(?=[{re.escape(_FORMULA)}])')
 _DEGREES = re.compile(r"-[0-9]{1,3}\.[0-9]{6}")
-SIGNATURE = "\ufeff".encode()  # without it Excel takes the file for the encoding of its country
+SIGNATURE = "\ufeff".encode()  # without it, Excel assumes the encoding of its country
 
 
-def as_text(cell: str) -> str:
-    """The cell with a `'` where a spreadsheet would take it, or what follows a separator of others'
-    in it, for a formula.
+def spreadsheet_lines(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[bytes]:
+    """The lines of spreadsheet.csv; no cell is a formula."""
+    yield SIGNATURE + csv_line(map(escape_formula, header))
+    for row in rows:
+        yield csv_line(map(escape_formula, row))
 
-    Degrees south and west (images.exif) are numbers, and stay so.
+
+def escape_formula(cell: str) -> str:
+    """The cell with a `'` wherever a spreadsheet could read a formula, also after a separator.
+
+    Degrees south and west (images.exif) are numbers, and stay unchanged.
     """
     if _DEGREES.fullmatch(cell):
         return cell

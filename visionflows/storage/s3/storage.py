@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from visionflows.errors import DeniedError, SettingsError, StorageError
-from visionflows.storage.base import Entry, ReadFailed, SkippedFiles, read_or_error
+from visionflows.storage.base import Entry, ReadFailed, SkippedFiles, Storage, read_or_error
 from visionflows.storage.prefetch import prefetch, run_all
 from visionflows.storage.s3 import listing
 from visionflows.storage.s3.bulk_read import reader
@@ -33,6 +33,8 @@ _MOST_CHANGES = 20  # how often an update meets another one before something is 
 class S3Storage:
     """A prefix in a bucket. What each call does, `Place` and LocalPlace say."""
 
+    is_local = False
+
     def __init__(self, bucket: str, prefix: str):
         self.bucket, self.prefix = bucket, prefix
 
@@ -48,6 +50,22 @@ class S3Storage:
     def __str__(self) -> str:
         prefix = self.prefix if self.prefix.endswith("//") else self.prefix.removesuffix("/")
         return f"s3://{self.bucket}/{prefix}" if prefix else f"s3://{self.bucket}"
+
+    def local_path(self, name: str = "") -> None:
+        return None
+
+    def absolute(self) -> str:
+        return str(self)
+
+    def name_inside(self, other: Storage) -> str | None:
+        folder, inside = f"{self}".rstrip("/") + "/", f"{other}".rstrip("/")
+        return inside.removeprefix(folder) if inside.startswith(folder) else None
+
+    def invalid_name_reason(self, name: str) -> str | None:
+        """As LocalStorage.invalid_name_reason; a key may be what a path cannot, such as `a//b`."""
+        if not name or "\0" in name:
+            return "is no key"
+        return None if name.encode(errors="ignore").decode() == name else "is no UTF-8"
 
     def sub(self, name: str) -> "S3Storage":
         return S3Storage(self.bucket, self._below(name))
@@ -149,6 +167,9 @@ class S3Storage:
     def remove(self, name: str) -> None:
         check(self, name)
         self._delete(list(self._keys(name)))
+
+    def remove_if_empty(self) -> None:
+        """Nothing: a prefix without objects does not exist."""
 
     def rename(self, name: str, to: str) -> None:
         """Give a file or a folder another name; it has both until all of it is copied."""

@@ -1,0 +1,103 @@
+"""The columns of predictions.csv, and a row as text.
+
+from visionflows.scoring.columns import format_row, header
+header(classes, settings)                        # path, status, label, …
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from visionflows.images import exif
+from visionflows.inference.decoding import Row
+from visionflows.scoring.schema import JobSettings
+from visionflows.storage.name_encoding import encode_name
+
+# Every row has these columns, then `p_<class>` of each class.
+COLUMNS = {
+    "path": "path relative to the input, with `/` between folders",
+    "status": "`ok`, or why there is no label",
+    "label": "the most probable class; empty unless the status is `ok`",
+    "confidence": "its probability",
+    "error": "why the status is not `ok`",
+}
+DUPLICATE_COLUMNS = {
+    "seen_in_training": "path of the same or a similar image in the training data",
+    "duplicate_of": "path of the same or a similar image in an earlier row",
+}
+OPTIONAL_COLUMNS = {
+    "top_<k>": "--top: the k-th most probable class",
+    "top_<k>_p": "--top: its probability",
+    **DUPLICATE_COLUMNS,
+    "outlier_score": "how unlike the training images it is; over 1 is an outlier",
+    "outlier": "True if outlier_score is over 1",
+    "review": "--min-precision: True if a person should check the label",
+}
+_OUTLIER = "an outlier: its outlier_score is {}, and the limit is 1"
+
+
+def header(classes: Sequence[str], settings: JobSettings) -> list[str]:
+    """The names of the columns, in order."""
+    top = [name for k in range(1, settings.top + 1) for name in (f"top_{k}", f"top_{k}_p")]
+    return [
+        *COLUMNS,
+        *(f"p_{name}" for name in classes),
+        *top,
+        *(exif.COLUMNS if settings.exif else ()),
+        *(DUPLICATE_COLUMNS if settings.find_duplicates else ()),
+        *(("outlier_score",) if settings.outliers else ()),
+        *flag_columns(settings),
+    ]
+
+
+def flag_columns(settings: JobSettings) -> list[str]:
+    """The columns that are True or False; they are the last ones."""
+    outlier = ["outlier"] if settings.outliers else []
+    return [*outlier, *(["review"] if settings.thresholds else [])]
+
+
+def format_row(row: Row, classes: Sequence[str], settings: JobSettings) -> list[str]:
+    """A row as text, a cell for each column.
+
+    Probabilities have six decimals: a float32 softmax has about seven digits.
+    """
+    path, columns = encode_name(row.name), len(header(classes, settings))
+    if row.status != "ok" or row.probabilities is None:
+        return [path, row.status, "", "", row.error, *[""] * (columns - len(COLUMNS))]
+    values = row.probabilities
+    best = int(values.argmax())
+    probabilities = [f"{value:.6f}" for value in values.tolist()]
+    order = (-values).argsort(kind="stable")[: settings.top]
+    top = [cell for index in order for cell in (classes[index], probabilities[index])]
+    scored = settings.outliers and row.outlier_score is not None
+    score = [f"{row.outlier_score:.4f}"] if scored else []
+    outlier = bool(score) and float(score[0]) > 1
+    flags = map(str, _flags(best, float(probabilities[best]), outlier, settings))
+    last = [*row.about, *score, *flags]
+    if outlier and settings.reject_outliers:
+        blank = [""] * (len(probabilities) + len(top))
+        return [path, "outlier", "", "", _OUTLIER.format(score[0]), *blank, *last]
+    return [path, "ok", classes[best], probabilities[best], "", *probabilities, *top, *last]
+
+
+def _flags(best: int, confidence: float, outlier: bool, settings: JobSettings) -> Iterator[bool]:
+    """The values of `flag_columns`."""
+    if settings.outliers:
+        yield outlier
+    if settings.thresholds:
+        threshold = settings.thresholds[best]
+        yield outlier or threshold is None or confidence < threshold
+
+
+def csv_line(cells: Iterable[str]) -> bytes:
+    """A row as a line of CSV (RFC 4180)."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().encode()
+
+
+def csv_rows(data: bytes) -> Iterator[list[str]]:
+    """The rows of a part or of predictions.csv, without the header."""
+    reader = csv.reader(io.StringIO(data.decode(), newline=""))
+    next(reader)
+    return reader
