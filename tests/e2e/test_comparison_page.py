@@ -11,7 +11,7 @@ pytest_plugins = ["e2e_fixtures"]
 
 @pytest.fixture
 def address(trained, tmp_path) -> str:
-    """The URL of a page that says much, under long names."""
+    """The URL of a page with much content and long names."""
     (tmp_path / "compare.html").write_text(comparison(trained, tmp_path))
     return f"file://{tmp_path}/compare.html"
 
@@ -19,15 +19,17 @@ def address(trained, tmp_path) -> str:
 def test_a_keyboard_reaches_every_part(page, address):
     page.goto(address)
     reached = []
-    for _ in range(30):
+    for _ in range(32):
         page.keyboard.press("Tab")
-        told = page.evaluate(
+        focused = page.evaluate(
             "(({tagName, hash, ariaLabel}) => [tagName, hash, ariaLabel])(document.activeElement)"
         )
-        reached.append(json.dumps(told))
-    links = page.eval_on_selector_all("nav a", "all => all.map(one => one.hash)")
+        reached.append(json.dumps(focused))
+    links = page.eval_on_selector_all(
+        "nav[aria-label='On this page'] a", "all => all.map(one => one.hash)"
+    )
     assert {json.dumps(["A", link, None]) for link in links} <= set(reached)
-    for name in ("Images by who has them right", "Labels that differ", "Figures of each class"):
+    for name in ("Correct and wrong images", "Label changes", "Accuracy by class"):
         assert json.dumps(["DIV", None, name]) in reached
     page.focus("nav a[href='#classes']")
     page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""The page of all nights in a real browser: on a phone, by day and night, with many nights."""
+"""The run history in a real browser: on a phone, light and dark, with many runs."""
 
 import datetime
 
@@ -15,7 +15,7 @@ LONG = "a-class-whose-name-is-longer-than-any-phone-is-wide-" * 3
 
 @pytest.fixture
 def address(tmp_path) -> str:
-    """The URL of a page of 60 nights, the last of which warns, under long names."""
+    """The URL of a page of 60 runs with long names, the last with a drift warning."""
     found = []
     begin = datetime.datetime(2026, 1, 1, 2, tzinfo=datetime.UTC)
     for number in range(60):
@@ -31,7 +31,7 @@ def address(tmp_path) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_and_can_be_read_by_day_and_night(page, address, scheme):
+def test_it_fits_a_phone_in_light_and_dark(page, address, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.emulate_media(color_scheme=scheme)
     for width in (390, 1200):
@@ -52,5 +52,5 @@ def test_a_screen_reader_finds_charts_and_the_table(page, address):
     page.focus("summary")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.ariaLabel") == "Figures of each night"
-    assert page.locator("tbody tr").count() == 60
+    assert page.evaluate("document.activeElement.ariaLabel") == "Figures of each run"
+    assert page.locator("tbody tr").count() == 120  # figures and label shares

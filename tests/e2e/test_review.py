@@ -1,4 +1,4 @@
-"""The review in a real browser: corrected by keyboard and by touch, saved, and trained with."""
+"""The review page in a real browser: by keyboard and by touch, saved, and trained with."""
 
 import csv
 import dataclasses
@@ -38,26 +38,40 @@ def output(trained: Trained, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def review(page, output):
-    """The page in a browser that complains about nothing."""
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    """The page in a browser that logs no message and no error."""
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(f"file://{output}/review.html")
     yield page
-    assert complaints == []
+    assert messages == []
 
 
 @pytest.fixture
-def many(page, output, tmp_path):
-    """The page of a run whose model knows too many classes for a digit each."""
-    run = RunResult.read((output / "run.json").read_bytes())
-    found = build_review(run, open_storage(run.root), open_storage(output))
-    model = run.model.model_copy(update={"classes": MANY})
-    run = run.model_copy(update={"model": model})
-    html = render_review(dataclasses.replace(found, run=run))
-    (tmp_path / "many.html").write_text(html)
-    page.goto(f"file://{tmp_path}/many.html")
-    return page
+def open_review(page, output, tmp_path):
+    """A function that opens the page of the same run for a model of other classes."""
+
+    def open_page(classes: list[str], rename: str = ""):
+        run = RunResult.read((output / "run.json").read_bytes())
+        review = build_review(run, open_storage(run.root), open_storage(output))
+        model = run.model.model_copy(update={"classes": classes})
+        items = review.items
+        if rename:
+            first = dataclasses.replace(items[0], row=items[0].row._replace(path=rename))
+            items = [first, *items[1:]]
+        run = run.model_copy(update={"model": model})
+        html = render_review(dataclasses.replace(review, run=run, items=items))
+        (tmp_path / "other.html").write_text(html)
+        page.goto(f"file://{tmp_path}/other.html")
+        return page
+
+    return open_page
+
+
+@pytest.fixture
+def many(open_review):
+    """The page for a model with too many classes for a button each."""
+    return open_review(MANY)
 
 
 def shown(page) -> str:
@@ -78,20 +92,20 @@ def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
     asked, were = [], []
     for key in ("Enter", "1", "2", "3", "0", "c"):
         asked.append(shown(review))
-        were.append(review.locator("#says").inner_text())
+        were.append(review.locator("#prediction").inner_text())
         keys.press(key)
     assert len({*asked}) == 6
     skipped = shown(review)
     keys.press("ArrowRight")
     keys.press("0")
-    keys.press("Backspace")  # taken back
+    keys.press("Backspace")
     keys.press("Enter")
-    said = [were[0].split()[3], *CLASSES, "", "circle"]
+    expected = [were[0].split()[1], *CLASSES, "", "circle"]
     path, rows = saved(review, tmp_path)
     by_path = {row["path"]: row for row in rows}
     assert len(rows) == 7
     assert skipped not in by_path
-    assert [by_path[one]["label"] for one in asked] == said
+    assert [by_path[one]["label"] for one in asked] == expected
     for row in rows:
         assert row["sha256"] == sha256_of((output.parent / "in" / row["path"]).read_bytes())
         right = row["label"] == row["was"]
@@ -107,23 +121,23 @@ def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
 
 
 def test_a_key_that_is_held_answers_once(review):
-    """Nobody has seen the pictures that would fly by."""
+    """Else it would answer for images that nobody has seen."""
     for key in ("Enter", "1"):
         review.keyboard.down(key)
         for _ in range(3):
             review.keyboard.down(key)  # as a keyboard repeats it
         review.keyboard.up(key)
-    assert review.locator("#looked").inner_text() == "2"
+    assert review.locator("#answered").inner_text() == "2"
     for _ in range(3):
         review.keyboard.down("ArrowRight")
-    assert review.locator("#looked").inner_text() == "2"
+    assert review.locator("#answered").inner_text() == "2"
 
 
-def test_what_was_said_outlives_the_page(review):
+def test_answers_survive_a_reload(review):
     review.keyboard.press("0")
     before = shown(review)
     review.reload()
-    assert review.locator("#looked").inner_text() == "1"
+    assert review.locator("#answered").inner_text() == "1"
     assert shown(review) == before  # on from there
     assert review.locator("#save").inner_text() == "Save corrections.csv (1)"
 
@@ -134,7 +148,7 @@ def test_the_audit_is_estimated_as_it_goes_and_then_stands_in_the_report(review,
         review.keyboard.press("Enter")
     review.keyboard.press("0")
     line = review.locator("#audited").inner_text()
-    assert line == "Audit: 10 of 100 looked at, 9 right: 95 % interval 59.6 % to 98.2 %."
+    assert line == "Audit: 10 of 100 reviewed, 9 correct: 95 % interval 59.6 % to 98.2 %."
     path, _ = saved(review, tmp_path)
     (found,) = add(str(output), [str(path)])
     assert (found.right, found.looked_at, found.drawn) == (9, 10, 100)
@@ -149,9 +163,9 @@ def test_a_class_of_many_is_found_by_its_name(many):
     many.keyboard.press("Enter")
     assert shown(many) != first
     many.keyboard.press("ArrowLeft")
-    assert "You said: breed-17-of-dogs" in many.locator("#says").inner_text()
+    assert "Your answer: breed-17-of-dogs" in many.locator("#prediction").inner_text()
     many.keyboard.type("zz")
-    assert many.locator("#more").inner_text() == "no class has that in its name"
+    assert many.locator("#more").inner_text() == "No class name contains this text."
     many.keyboard.press("Escape")
     assert many.locator("#choices button").count() == 3  # the likeliest of them
     many.keyboard.press("2")
@@ -160,7 +174,7 @@ def test_a_class_of_many_is_found_by_its_name(many):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_and_can_be_read_by_day_and_night(many, scheme):
+def test_it_fits_a_phone_in_light_and_dark(many, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     many.emulate_media(color_scheme=scheme)
     many.keyboard.press("0")
@@ -179,12 +193,14 @@ def test_it_fits_a_phone_and_can_be_read_by_day_and_night(many, scheme):
 
 def test_a_finger_and_a_screen_reader_get_there_too(review):
     review.locator("#choices button").nth(1).click()
-    assert review.locator("#looked").inner_text() == "1"
-    assert review.evaluate("document.activeElement.id") == "asked"  # where the next one is told
-    heard = review.locator("#heard").inner_text()
-    assert heard.startswith((f"Said: {CLASSES[1]}. Picture 2", f"Right: {CLASSES[1]}. Picture 2"))
+    assert review.locator("#answered").inner_text() == "1"
+    assert review.evaluate("document.activeElement.id") == "photo"  # the heading of the next image
+    announced = review.locator("#status").inner_text()
+    assert announced.startswith(
+        (f"Corrected: {CLASSES[1]}. Image 2", f"Confirmed: {CLASSES[1]}. Image 2")
+    )
     review.locator(".thumbs button").nth(5).click()
-    assert review.locator("#asked").inner_text().startswith("Picture 6 of 160: least certain")
+    assert review.locator("#photo").inner_text().startswith("Image 6 of 160: least certain")
     assert review.locator(".thumbs [aria-current=true]").count() == 1
     levels = review.eval_on_selector_all("h1, h2, h3", "all => all.map(one => +one.tagName[1])")
     assert levels[0] == 1
@@ -194,3 +210,80 @@ def test_a_finger_and_a_screen_reader_get_there_too(review):
     before = shown(review)
     review.keyboard.press("0")
     assert shown(review) == before
+
+
+def test_a_digit_answers_the_class_of_that_name(open_review):
+    page = open_review([str(digit) for digit in range(10)])
+    assert page.locator("#choices kbd").all_inner_texts() == [str(digit) for digit in range(10)]
+    assert page.locator("#none kbd").inner_text() == "-"
+    paths = []
+    for key in ("3", "0", "-"):
+        paths.append(shown(page))
+        page.keyboard.press(key)
+    for answer in ("none of these classes", "0", "3"):
+        page.keyboard.press("ArrowLeft")
+        assert page.locator("#prediction").inner_text().endswith(f"Your answer: {answer}.")
+    assert shown(page) == paths[0]
+
+
+def test_a_digit_that_names_no_class_answers_nothing(open_review):
+    page = open_review(["7", "cat"])
+    page.keyboard.press("1")
+    assert page.locator("#answered").inner_text() == "0"
+    page.keyboard.press("7")
+    assert page.locator("#answered").inner_text() == "1"
+
+
+def test_any_file_name_can_be_answered(open_review, tmp_path):
+    page = open_review([*CLASSES], rename="__proto__")
+    assert shown(page) == "__proto__"
+    page.keyboard.press("1")
+    page.reload()
+    assert page.locator("#answered").inner_text() == "1"
+    _, rows = saved(page, tmp_path)
+    assert [(row["path"], row["label"]) for row in rows] == [("__proto__", CLASSES[0])]
+
+
+def test_progress_is_shown(review):
+    assert review.locator("#progress").get_attribute("max") == "160"
+    review.click("#confirm")
+    review.keyboard.press("1")
+    assert review.evaluate("document.getElementById('progress').value") == 2
+    assert review.locator("button.primary").count() == 1
+    keys = review.locator(".answers > button kbd, .moves kbd").all_inner_texts()
+    assert keys == ["Enter", "0", "←", "→", "⌫"]
+
+
+@pytest.mark.parametrize("enlarge", ["click", "Enter", "Space"])
+def test_a_photo_is_enlarged_until_escape(review, enlarge):
+    before = shown(review)
+    if enlarge == "click":
+        review.click("#enlarge")
+    else:
+        review.focus("#enlarge" if enlarge == "Enter" else "#photo")
+        review.keyboard.press(enlarge)
+    assert review.locator("#large").is_visible()
+    width = review.eval_on_selector("#large-picture", "one => one.clientWidth")
+    assert width > review.eval_on_selector("#picture", "one => one.clientWidth")
+    review.keyboard.press("1")  # answers nothing meanwhile
+    review.keyboard.press("Escape")
+    assert not review.locator("#large").is_visible()
+    assert (shown(review), review.locator("#answered").inner_text()) == (before, "0")
+
+
+def test_unsaved_answers_are_not_closed_without_a_warning(review, tmp_path):
+    warnings = []
+
+    def stay(dialog):
+        warnings.append(dialog.type)
+        dialog.dismiss()
+
+    review.on("dialog", stay)
+    review.click("#confirm")
+    review.close(run_before_unload=True)
+    review.wait_for_timeout(500)
+    assert warnings == ["beforeunload"]
+    saved(review, tmp_path)
+    with review.expect_event("close"):
+        review.close(run_before_unload=True)
+    assert warnings == ["beforeunload"]

@@ -116,7 +116,7 @@ def test_a_training_report_shows_every_picture_and_figure(trained):
     assert len(embedded) == len(pictures) == 3
     files = {"confusion.csv", "validation.csv", "files.csv", "model.json"}
     assert {source for source in seen.loaded if source not in embedded} == files
-    assert "<caption>Validation images; rows are actual classes" in page
+    assert "<caption>Rows: actual class" in page
     assert page.count('class="line line-2"') == 2  # valid_loss and accuracy
     assert page.count('aria-label="Confusion matrix"') == 1
     text = " ".join(seen.text)

@@ -34,7 +34,7 @@ def read_content(source: Storage, path: str) -> bytes:
 
 
 def read_contents(source: Storage, paths: Iterable[str]) -> Iterator[bytes | OSError]:
-    """The bytes of files, in order; an OSError stands for a file that read_content raises it for."""
+    """The bytes of files, in order; for a file that cannot be read, its OSError."""
     entries = (Entry(decode_name(path), 0, LISTED) for path in paths)
     return source.read_many(entries, shared_memory_limits(MAX_PIXELS).encoded)
 
