@@ -37,7 +37,7 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, 
     expected = (tmp_path / "whole/predictions.csv").read_bytes()
     result = subprocess.run(
         [
-            *(sys.executable, Path(__file__).parents[1] / "kill_and_resume.py"),
+            *(sys.executable, Path(__file__).with_name("kill_and_resume.py")),
             *(where(folder), where(tmp_path / "outputs"), where(trained.store)),
             *(settings.model_dump_json(), str(rounds)),
         ],

@@ -11,7 +11,6 @@ import pytest
 from conftest import Trained, encoded, shape, write_shapes
 from PIL import Image
 from scored_runs import rows_of
-from versions import another
 
 from visionflows.cli.results import summary_lines
 from visionflows.scoring.local_run import score_folder
@@ -82,7 +81,7 @@ def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_pat
     assert {path: first for path, first in there.items() if first} == AGAIN
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(trained, where, photos, tmp_path):
+def test_a_killed_run_continues_to_the_same_bytes(trained, where, photos, tmp_path):
     scored(trained, where, photos, tmp_path / "out")
     whole = (tmp_path / "out/predictions.csv").read_bytes()
     for name in ("parts/part-00001.json", "run.json"):
@@ -92,7 +91,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(trained, where, photos,
     assert (tmp_path / "out/predictions.csv").read_bytes() == whole
 
 
-def test_rows_that_are_taken_over_are_compared_with_new_ones(trained, where, photos, tmp_path):
+def test_reused_rows_are_compared_with_new_ones(trained, where, photos, tmp_path):
     scored(trained, where, photos, tmp_path / "out")
     scene(2).resize((120, 90)).save(photos / "first.jpg")
     (photos / "a.png").unlink()
@@ -118,18 +117,6 @@ def test_without_it_the_rows_and_the_job_are_what_they_were(trained, photos, tmp
     assert run["find_duplicates"] is None
     plan = json.loads((tmp_path / "out/parts/plan.json").read_text())
     assert "find_duplicates" not in plan["settings"]
-
-
-def test_of_a_bundle_from_before_only_its_own_bytes_are_told(trained, photos, tmp_path, caplog):
-    table = list(csv.reader(io.StringIO((Path(trained.storage) / "files.csv").read_text())))
-    text = "".join(f"{','.join(row[:4])}\n" for row in table)
-    another(trained, tmp_path / "store", "1-old", files_csv=text)
-    old = f"{tmp_path}/store/models/shapes/1-old"
-    with caplog.at_level("INFO", "visionflows"):
-        scored(trained, str, photos, tmp_path / "out", model=old)
-    seen, again = columns(tmp_path / "out")
-    assert (seen, again) == ({"stripes.png": "stripes/0007.png"}, AGAIN)
-    assert "only its own bytes are told" in caplog.text
 
 
 def test_many_rows_of_a_few_pictures(trained, tmp_path):

@@ -99,7 +99,7 @@ def test_shards_are_written_before_the_listing_ends(trained, where, folder, monk
     assert scored(trained, where, folder, tmp_path / "out")["timings"]["scored"] == 0
 
 
-def test_a_run_that_died_while_it_listed_goes_on_with_what_is_listed_now(
+def test_a_run_killed_while_listing_continues_with_the_new_listing(
     trained, where, folder, monkeypatch, tmp_path
 ):
     with monkeypatch.context() as patch:
@@ -117,7 +117,7 @@ def test_a_run_that_died_while_it_listed_goes_on_with_what_is_listed_now(
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, SETTINGS.model_copy(update={"only_new": True})])
-def test_names_that_came_and_went_since_are_noticed_by_shard(
+def test_added_and_removed_files_change_their_shards(
     trained, where, folder, settings, monkeypatch, tmp_path
 ):
     with monkeypatch.context() as patch:
@@ -135,7 +135,7 @@ def test_names_that_came_and_went_since_are_noticed_by_shard(
     assert parts == {f"part-{number:05d}.csv" for number in range(6)}
 
 
-def test_another_job_is_refused_by_what_differs(trained, where, folder, monkeypatch, tmp_path):
+def test_another_job_is_refused_with_the_difference(trained, where, folder, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         breaks_off(patch, 55, where(tmp_path / "out"))
         with pytest.raises(StorageError):
@@ -157,7 +157,7 @@ def test_escaped_names_are_rows_in_order(trained, where, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["stripes/0019.png", "notes.txt"])
-def test_a_run_that_fails_lets_nothing_more_be_listed(trained, folder, name, monkeypatch, tmp_path):
+def test_a_failed_run_stops_listing(trained, folder, name, monkeypatch, tmp_path):
     entries = Source.entries
 
     def without_end(self, keep):
@@ -178,7 +178,7 @@ def test_a_run_that_fails_lets_nothing_more_be_listed(trained, folder, name, mon
             assert not thread.is_alive()
 
 
-def test_a_listing_that_breaks_off_before_anything_is_opened_costs_no_part(
+def test_a_listing_that_fails_early_keeps_existing_parts(
     trained, where, folder, monkeypatch, tmp_path
 ):
     with monkeypatch.context() as patch:
@@ -215,7 +215,7 @@ def test_ignored_and_skipped_files_are_counted(trained, folder, tmp_path):
     assert sum(run["skipped"].values()) == 1
 
 
-def test_room_is_asked_for_what_is_still_to_be_written(tmp_path, monkeypatch):
+def test_disk_space_is_needed_for_missing_parts_only(tmp_path, monkeypatch):
     output = open_storage(str(tmp_path))
     for number in range(100):
         output.write(f"parts/part-{number:05d}.csv", b"")

@@ -64,7 +64,7 @@ def test_probabilities_are_calibrated_unless_raw_ones_are_wanted(store, inbox, t
     assert [*answer.probabilities.values()] == pytest.approx(ours[0], abs=2e-6)
 
 
-def test_rows_that_are_not_sure_enough_are_left_to_people(store, inbox, tmp_path, caplog):
+def test_rows_below_the_threshold_are_for_review(store, inbox, tmp_path, caplog):
     caplog.set_level(logging.INFO, "visionflows")
     (inbox_with_bad := tmp_path / "in").mkdir()
     for path in sorted(inbox.glob("*/*"))[:60]:
@@ -87,7 +87,7 @@ def test_rows_that_are_not_sure_enough_are_left_to_people(store, inbox, tmp_path
     assert f"<p>{left} rows" in (tmp_path / "out/report.html").read_text()
 
 
-def test_flags_of_parts_that_a_run_goes_on_from_are_counted(store, inbox, tmp_path):
+def test_flags_of_existing_parts_are_counted(store, inbox, tmp_path):
     whole = scored(store, inbox, tmp_path / "whole", min_precision=0.9, shard_size=20)
     engine = open_engine("shapes@1-sure", store, ScoreSettings(workers=1))
     from visionflows.scoring.local_run import LocalRun
@@ -103,13 +103,13 @@ def test_flags_of_parts_that_a_run_goes_on_from_are_counted(store, inbox, tmp_pa
     ).read_bytes()
 
 
-def test_a_model_that_does_not_say_what_it_made_of_each_is_refused(store, inbox, tmp_path):
+def test_a_model_without_validation_csv_is_refused(store, inbox, tmp_path):
     with pytest.raises(SettingsError, match=r"min_precision: shapes@0-old has no validation.csv"):
         scored(store, inbox, tmp_path / "out", "0-old", min_precision=0.9)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_the_network_made_of_each_validation_image_is_published(trained):
+def test_predictions_of_validation_images_are_published(trained):
     storage = find("shapes", trained.store)
     told = storage.read("validation.csv").decode().splitlines()
     assert told[0] + "\n" == HEADER

@@ -68,9 +68,7 @@ def test_the_same_bytes_under_another_time_or_inode_are_not_scored_again(
         assert forwarded(trained, bitmaps, tmp_path / "out", settings) == 0
 
 
-def test_another_input_into_a_finished_output_is_refused_unless_it_is_meant(
-    trained, where, tmp_path
-):
+def test_another_input_into_a_finished_output_needs_replace(trained, where, tmp_path):
     one, two = (write_shapes(tmp_path / name, each=1) for name in ("one", "two"))
     output, store = where(tmp_path / "out"), where(trained.store)
     score_folder(where(one), "shapes", output, store)
@@ -94,9 +92,7 @@ def test_a_folder_whose_files_changed_is_the_same_input(trained, tmp_path, monke
     assert scored(trained, folder, tmp_path / "out")["timings"]["scored"] == 0
 
 
-def test_rows_of_another_input_are_taken_over_only_where_the_content_is_the_same(
-    trained, bitmaps, tmp_path
-):
+def test_rows_of_another_input_are_reused_only_for_the_same_content(trained, bitmaps, tmp_path):
     scored(trained, bitmaps, tmp_path / "out")
     shutil.copytree(bitmaps, tmp_path / "two")
     another_picture(tmp_path / "two/3.bmp")
@@ -109,7 +105,9 @@ def test_rows_of_another_input_are_taken_over_only_where_the_content_is_the_same
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "anew")
 
 
-def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_path, monkeypatch):
+def test_failures_for_other_reasons_than_the_bytes_are_retried(
+    trained, bitmaps, tmp_path, monkeypatch
+):
     from visionflows.images import open as opening
 
     (bitmaps / "bad.png").write_bytes(b"no picture")
@@ -135,7 +133,7 @@ def test_what_says_nothing_of_the_bytes_is_asked_again(trained, bitmaps, tmp_pat
     assert third["timings"]["scored"] == 2  # what another decoder refused, too
 
 
-def test_what_a_small_memory_refused_is_asked_again(trained, bitmaps, tmp_path, monkeypatch):
+def test_files_refused_for_short_memory_are_scored_again(trained, bitmaps, tmp_path, monkeypatch):
     Image.new("RGB", (1000, 1000)).save(bitmaps / "decoded.png")
     (bitmaps / "encoded.png").write_bytes(encoded(shape("circle", 1)) + bytes(2_000_000))
     with monkeypatch.context() as small:
@@ -145,7 +143,7 @@ def test_what_a_small_memory_refused_is_asked_again(trained, bitmaps, tmp_path, 
     assert scored(trained, bitmaps, tmp_path / "out", NEW)["counts"]["by_status"] == {"ok": 12}
 
 
-def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkeypatch):
+def test_a_result_of_several_machines_names_them(trained, bitmaps, tmp_path, monkeypatch):
     whole = scored(trained, bitmaps, tmp_path / "out")
     (alone,) = whole["backends"]
     assert (alone["files"], alone["parts"]) == (10, "0-1")
@@ -164,6 +162,6 @@ def test_a_result_of_several_machines_says_so(trained, bitmaps, tmp_path, monkey
         for line in summary_lines(mixed)
         if "computed by 2 backends" in line and "torch 99" in line
     ]
-    shape("square", 3).save(bitmaps / "a.png")  # rows that are taken over keep their maker
+    shape("square", 3).save(bitmaps / "a.png")  # reused rows keep their backend
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert sorted(one["files"] for one in third["backends"]) == [5, 6]

@@ -1,4 +1,4 @@
-"""What INPUT means: folders, lists of names, and where their names begin."""
+"""The input of a run: a folder, or a list of paths and their root."""
 
 import os
 
@@ -16,14 +16,14 @@ def listed(where: str) -> list[str]:
     return [entry.name for entry in read_list(where)[1]]
 
 
-def test_a_text_file_names_a_file_a_line(where, tmp_path):
+def test_a_text_file_has_a_path_per_line(where, tmp_path):
     (tmp_path / "batch.txt").write_bytes(b"\xef\xbb\xbfb.jpg\r\n\n./a/1.png\nb.jpg\n")
     assert listed(where(tmp_path / "batch.txt")) == ["a/1.png", "b.jpg"]
     (tmp_path / "bytes.txt").write_bytes(b"caf\\xe9.jpg")  # as a CSV of ours writes it
     assert listed(str(tmp_path / "bytes.txt")) == ["caf\udce9.jpg"]
 
 
-def test_a_folder_may_be_called_as_a_list_is(tmp_path):
+def test_a_folder_may_have_the_ending_of_a_list(tmp_path):
     (tmp_path / "a.txt").mkdir()
     (tmp_path / "a.txt/1.png").write_bytes(b"x")
     source = Source(str(tmp_path / "a.txt"))
@@ -47,20 +47,20 @@ def test_a_folder_may_be_called_as_a_list_is(tmp_path):
         ("l.txt", b"a.png\ncaf\xe9.png\n", "line 2: not UTF-8"),
     ],
 )
-def test_a_bad_line_is_one_error_with_its_number(name, data, says, tmp_path):
+def test_an_invalid_line_is_one_error_with_its_number(name, data, says, tmp_path):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(StorageError, match=says) as caught:
         Source(str(tmp_path / name))
     assert str(caught.value).isprintable()
 
 
-def test_keys_that_are_no_paths_are_read_as_they_are_listed(s3, tmp_path):
+def test_keys_that_are_no_paths_are_valid_in_a_list(s3, tmp_path):
     """rclone holds no such key: a list is asked alone, and its names stay what they are."""
     (tmp_path / "keys.csv").write_text("path\na//b.png\n../c.png\n")
     assert listed(s3.uri(tmp_path / "keys.csv")) == ["../c.png", "a//b.png"]
 
 
-def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, where, tmp_path):
+def test_a_list_of_a_list_has_the_root_of_the_first(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     (folder / "bad.png").write_bytes(b"no picture")
     source = where(folder)
@@ -73,21 +73,21 @@ def test_the_names_of_a_list_of_a_list_begin_where_the_first_ones_do(trained, wh
     assert run["counts"]["found"] == 1
 
 
-def test_a_run_says_where_its_names_begin_wherever_it_was_started(trained, tmp_path, monkeypatch):
+def test_input_and_root_are_absolute(trained, tmp_path, monkeypatch):
     write_shapes(tmp_path / "in", each=1)
     monkeypatch.chdir(tmp_path)
     run = score_folder("in", "shapes", "out", trained.store)
     assert (run["input"], run["root"]) == (f"{tmp_path}/in", f"{tmp_path}/in")
 
 
-def test_a_run_json_that_is_none_is_one_line(where, tmp_path):
+def test_an_invalid_run_json_beside_a_list_is_an_error(where, tmp_path):
     open_storage(where(tmp_path)).write("run.json", b"torn{")
     open_storage(where(tmp_path)).write("failures.csv", b"path\na.png\n")
     with pytest.raises(StorageError, match=r"run\.json: not JSON"):
         read_list(where(tmp_path / "failures.csv"))
 
 
-def test_a_folder_that_goes_away_or_becomes_another_is_seen(tmp_path):
+def test_a_folder_that_vanishes_or_is_replaced_is_an_error(tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     source = Source(str(folder))
     source.check_unchanged()

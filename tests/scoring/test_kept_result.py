@@ -52,7 +52,7 @@ def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
     before = files_of(tmp_path / "out")
     folder.rename(tmp_path / "away")
     for settings in (SMALL, SMALL.model_copy(update={"retry_failed": True, "allow_empty": True})):
-        with pytest.raises((StorageError, RunError), match=r"no such folder|went away"):
+        with pytest.raises((StorageError, RunError), match=r"no such folder|is gone"):
             score_folder(*arguments, settings)
     assert files_of(tmp_path / "out") == before
 
@@ -71,7 +71,7 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
         folder.rename(tmp_path / "away")
         if comes_back_as == "an empty folder":
             os.mkdir(folder)
-        with pytest.raises(RunError, match="went away, or is another folder"):
+        with pytest.raises(RunError, match="is gone, or is another folder"):
             scoring.score(left[0])
     assert files_of(tmp_path / "out") == before
     if folder.exists():

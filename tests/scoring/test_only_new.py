@@ -1,4 +1,4 @@
-"""--only-new: the rows of files that an output has already scored are taken over, no others."""
+"""--only-new: rows of unchanged files are reused, and no others."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def score_new(trained, where, folder: Path, output: Path, model: str = "shapes")
     return score_folder(where(folder), model, where(output), where(trained.store), ONLY_NEW)
 
 
-def test_only_new_files_are_scored_and_the_rest_taken_over(trained, where, tmp_path):
+def test_only_new_files_are_scored_and_other_rows_reused(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=15, first_seed=4000)
     first = score_new(trained, where, folder, tmp_path / "out")
     assert first["timings"]["forwarded"] == 45
@@ -40,7 +40,7 @@ def test_only_new_files_are_scored_and_the_rest_taken_over(trained, where, tmp_p
     assert not (tmp_path / "out/previous").exists()
 
 
-def test_a_killed_only_new_run_still_has_what_it_took_over(trained, where, tmp_path):
+def test_a_killed_only_new_run_still_has_its_reused_rows(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=15, first_seed=4000)
     score_new(trained, where, folder, tmp_path / "out")
     for seed in range(20):  # sorted before the rest: every shard is another one now
@@ -59,7 +59,7 @@ def test_a_killed_only_new_run_still_has_what_it_took_over(trained, where, tmp_p
     assert (tmp_path / "out/predictions.csv").read_bytes() == anew
 
 
-def test_another_model_scores_everything_again_and_says_why(trained, where, tmp_path, caplog):
+def test_another_model_scores_everything_again_and_logs_why(trained, where, tmp_path, caplog):
     folder = write_shapes(tmp_path / "in", each=4)
     score_new(trained, where, folder, tmp_path / "out")
     copy = tmp_path / "bundle"

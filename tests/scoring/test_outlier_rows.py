@@ -39,7 +39,7 @@ def scored(mixed, output, store, **settings):
     return score_folder(str(mixed), "telling", str(output), store, told)
 
 
-def test_odd_pictures_are_told(telling, mixed, tmp_path):
+def test_outliers_are_flagged(telling, mixed, tmp_path):
     run = scored(mixed, tmp_path / "out", telling)
     rows = rows_of(tmp_path / "out")
     assert list(rows[0])[-2:] == ["outlier_score", "outlier"]
@@ -57,7 +57,7 @@ def test_odd_pictures_are_told(telling, mixed, tmp_path):
     )
 
 
-def test_a_picture_is_as_odd_alone_as_beside_others(telling, mixed, tmp_path):
+def test_the_outlier_score_does_not_depend_on_other_files(telling, mixed, tmp_path):
     engine = make_engine(load(find("telling", telling)), EngineSettings(device="cpu"))
     names = sorted(path.name for path in mixed.glob("odd*.png"))
     together = [row for rows in engine.stream(open_storage(mixed), [names]) for row in rows]
@@ -71,7 +71,7 @@ def test_a_picture_is_as_odd_alone_as_beside_others(telling, mixed, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"engine": "torch"}])
-def test_it_is_as_odd_to_another_engine(telling, mixed, settings):
+def test_engines_agree_on_the_outlier_score(telling, mixed, settings):
     model, names = load(find("telling", telling)), sorted(path.name for path in mixed.glob("*.png"))
     ours, theirs = (
         [
@@ -127,7 +127,7 @@ def test_a_folder_of_nothing_but_outliers_is_no_failed_run(telling, mixed, tmp_p
     assert run["counts"]["rejected"] == run["counts"]["found"] == 5 * len(odd)
 
 
-def test_rejected_rows_are_taken_over_and_not_tried_again(telling, mixed, tmp_path):
+def test_rejected_rows_are_reused_and_not_retried(telling, mixed, tmp_path):
     first = scored(mixed, tmp_path / "out", telling, reject_outliers=True)
     before = (tmp_path / "out/predictions.csv").read_bytes()
     for again in ({"only_new": True}, {"retry_failed": True}):
@@ -169,5 +169,5 @@ def test_models_that_tell_none_are_scored_as_ever(trained, mixed, tmp_path):
         name for name, value in plan["settings"].items() if value is not None
     }
     rejecting = ScoreSettings(device="cpu", reject_outliers=True)
-    with pytest.raises(SettingsError, match=r"reject_outliers: shapes@.* tells none"):
+    with pytest.raises(SettingsError, match=r"reject_outliers: shapes@.* detects no outliers"):
         score_folder(str(mixed), "shapes", str(tmp_path / "new"), trained.store, rejecting)

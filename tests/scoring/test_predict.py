@@ -27,7 +27,7 @@ def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_pa
         list(predict(["s3://nowhere-at-all/a.png"], engine))
 
 
-def test_a_file_is_told_from_its_place(tmp_path, monkeypatch):
+def test_a_row_has_the_path_as_given(tmp_path, monkeypatch):
     from visionflows.storage import split_location
 
     monkeypatch.chdir(tmp_path)

@@ -27,9 +27,7 @@ def statuses(output: Path) -> list[str]:
     return [row["path"] for row in rows_of(output) if row["status"] != "ok"]
 
 
-def test_what_failed_is_scored_again_and_merged_generation_after_generation(
-    trained, where, inbox_, tmp_path
-):
+def test_failed_files_are_scored_again_and_merged_repeatedly(trained, where, inbox_, tmp_path):
     arguments = (where(inbox_), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
     shape("circle", 5).save(inbox_ / "new.png")  # which a retry leaves for the next run
@@ -53,7 +51,7 @@ def test_what_failed_is_scored_again_and_merged_generation_after_generation(
     assert score_folder(*arguments, again)["timings"]["scored"] == 0  # they are the bytes of then
 
 
-def test_a_retry_that_was_killed_goes_on(trained, inbox_, tmp_path, monkeypatch):
+def test_a_killed_retry_continues(trained, inbox_, tmp_path, monkeypatch):
     arguments = (str(inbox_), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     before = (tmp_path / "out/predictions.csv").read_bytes()
@@ -88,7 +86,7 @@ def test_a_retry_of_something_else_is_refused(trained, inbox_, tmp_path):
     with pytest.raises(OtherRunError, match="was scored with top 0, not 2"):
         score_folder(*arguments, RETRY.model_copy(update={"top": 2}))
     failures = str(tmp_path / "out/failures.csv")
-    with pytest.raises(OtherRunError, match="--retry-failed to score again what failed in it"):
+    with pytest.raises(OtherRunError, match="--retry-failed to score its failed files again"):
         score_folder(failures, *arguments[1:], SMALL)
     assert len(rows_of(tmp_path / "out")) == 15
     with (tmp_path / "out/predictions.csv").open("a") as file:

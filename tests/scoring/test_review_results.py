@@ -43,7 +43,7 @@ def answers(output, wrong: int = 3) -> bytes:
     )
 
 
-def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
+def test_the_report_shows_the_estimated_accuracy(output, tmp_path, where):
     before = (output / "report.html").read_text()
     assert "How right it really is" not in before
     (tmp_path / "corrections.csv").write_bytes(answers(output))
@@ -62,7 +62,7 @@ def test_the_report_says_how_right_the_labels_are(output, tmp_path, where):
     assert insert_audits(page, []) == before
 
 
-def test_who_takes_a_word_back_is_believed(output, tmp_path):
+def test_a_later_correction_replaces_an_earlier_one(output, tmp_path):
     """Also where the third file is the first, to the byte."""
     for number, wrong in enumerate((3, 9, 3)):
         (tmp_path / "corrections.csv").write_bytes(answers(output, wrong))
@@ -71,7 +71,7 @@ def test_who_takes_a_word_back_is_believed(output, tmp_path):
         assert len(list((output / "corrections").glob("*.csv"))) == number + 1
 
 
-def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained, tmp_path):
+def test_an_audit_is_added_to_the_latest_record(scored, output, trained, tmp_path):
     """A run that adds none, such as one that tries again what failed, is of that night's rows."""
     folder, _ = scored
     (run_record,) = read_run_records(open_storage(output))
@@ -84,16 +84,16 @@ def test_an_audit_reaches_the_night_that_was_scored_last(scored, output, trained
     assert run_record.audit.accuracy == found.share
 
 
-def test_a_report_that_is_gone_is_said_and_no_more(output, tmp_path, caplog):
+def test_a_missing_report_is_logged(output, tmp_path, caplog):
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     (output / "report.html").unlink()
     (found,) = add_corrections(str(output), [str(tmp_path / "corrections.csv")])
     assert found.right == 17
-    assert "report.html: is gone; the next run's report shows" in caplog.text
+    assert "report.html: is missing; the next run's report shows" in caplog.text
     assert read_run_records(open_storage(output))[0].audit
 
 
-def test_the_next_run_still_says_it(scored, output, trained, tmp_path):
+def test_the_next_report_shows_the_audit(scored, output, trained, tmp_path):
     folder, _ = scored
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     add_corrections(str(output), [str(tmp_path / "corrections.csv")])
@@ -111,7 +111,7 @@ def test_a_run_does_not_fail_for_a_file_that_is_no_correction(output, caplog):
         read_corrections([str(output)])
 
 
-def test_where_no_run_has_ended_nothing_is_kept(tmp_path):
+def test_corrections_need_a_finished_run(tmp_path):
     (tmp_path / "a.csv").write_text("path,sha256,label\n")
     with pytest.raises(RunError, match="no run has ended there"):
         add_corrections(str(tmp_path / "nowhere"), [str(tmp_path / "a.csv")])
@@ -125,7 +125,7 @@ def told(*words: str) -> str:
     return result.stdout
 
 
-def test_the_commands_say_the_same(output, tmp_path):
+def test_the_commands_print_the_same(output, tmp_path):
     (tmp_path / "c.csv").write_bytes(answers(output))
     assert "17 of 20 right: 85.0 %" in told("add", str(output), str(tmp_path / "c.csv"))
     assert told("audit", str(output)) == told("audit", str(tmp_path / "c.csv"))

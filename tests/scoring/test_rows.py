@@ -22,7 +22,7 @@ from visionflows.storage import open_storage
 from visionflows.storage.name_encoding import encode_name
 
 
-def test_one_row_for_every_file_whatever_it_holds(trained, where, tmp_path):
+def test_one_row_for_every_file(trained, where, tmp_path):
     folder = tmp_path / "in"
     bad, good = bad_files(folder), good_files(folder)
     (folder / "notes.txt").write_text("not an image")
@@ -144,7 +144,7 @@ def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
     assert again["counts"]["ignored_by_ending"] == run["counts"]["ignored_by_ending"]
 
 
-def test_an_empty_folder_has_a_header_and_balanced_books(trained, where, tmp_path):
+def test_an_empty_folder_has_a_header_and_counts_of_zero(trained, where, tmp_path):
     (tmp_path / "in").mkdir()
     run = score_folder(
         where(tmp_path / "in"), "shapes", where(tmp_path / "out"), where(trained.store)

@@ -1,4 +1,4 @@
-"""The record that a run leaves of its night: what is new in it, once, and what is odd about it."""
+"""The record of a run: its new rows, counted once, and its drift."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ def nightly(trained, tmp_path) -> Callable[..., list[RunRecord]]:
     return scores(trained, str, tmp_path)
 
 
-def test_a_night_is_what_is_new_in_it(trained, where, tmp_path):
+def test_a_record_has_the_new_rows(trained, where, tmp_path):
     folder, nightly = add(tmp_path / "in", 0), scores(trained, where, tmp_path)
     (first,) = nightly()
     add(folder, 100, each=8)
@@ -68,7 +68,7 @@ def test_a_night_is_what_is_new_in_it(trained, where, tmp_path):
     assert "<svg" in (tmp_path / "out/history.html").read_text()
 
 
-def test_a_run_that_is_repeated_leaves_one_record(nightly, tmp_path):
+def test_a_repeated_run_has_one_record(nightly, tmp_path):
     add(tmp_path / "in", 0)
     first = nightly()
     drift = json.loads((tmp_path / "out/run.json").read_text())["drift"]
@@ -81,7 +81,7 @@ def test_a_run_that_is_repeated_leaves_one_record(nightly, tmp_path):
     assert (other.tally, other.contents) == (first[0].tally, first[0].contents)
 
 
-def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, tmp_path):
+def test_a_killed_run_has_one_record_of_all_rows(trained, nightly, tmp_path):
     folder = add(tmp_path / "in", 0, each=20)
     settings = ScoreSettings(**NEW)
     engine = make_engine(load(find("shapes", trained.store)), settings)
@@ -94,7 +94,7 @@ def test_a_night_that_was_killed_is_counted_once_and_whole(trained, nightly, tmp
     assert nightly() == [run_record]
 
 
-def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, nightly, tmp_path):
+def test_a_run_killed_between_record_and_result_writes_its_record_again(trained, nightly, tmp_path):
     """Else nobody would hear of what that night warned of."""
     folder, settings = add(tmp_path / "in", 0), ScoreSettings(**NEW)
     nightly()
@@ -131,7 +131,7 @@ def test_a_run_killed_between_record_and_result_tells_its_night_again(trained, n
     assert nightly()[-1] == run_record
 
 
-def test_the_same_names_with_other_contents_are_another_night(nightly, tmp_path):
+def test_the_same_names_with_other_contents_are_another_record(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     nightly(only_new=False)
     for number, path in enumerate(sorted(folder.rglob("*.png"))):
@@ -141,7 +141,7 @@ def test_the_same_names_with_other_contents_are_another_night(nightly, tmp_path)
     assert run_records[0].contents != run_records[1].contents
 
 
-def test_what_failed_and_is_tried_again_leaves_the_night_as_it_was(nightly, tmp_path):
+def test_a_retry_does_not_change_records(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (folder / "late.png").write_bytes(b"")
     run_records = nightly()
@@ -153,7 +153,7 @@ def test_what_failed_and_is_tried_again_leaves_the_night_as_it_was(nightly, tmp_
     assert [run_record.tally.found for run_record in nightly()] == [37, 9]
 
 
-def test_files_that_are_missing_still_are_no_news(nightly, tmp_path):
+def test_files_that_are_still_missing_are_not_new(nightly, tmp_path):
     paths = sorted(add(tmp_path / "in", 0).rglob("*.png"))
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     (tmp_path / "batch.txt").write_text("\n".join(names) + "\n")
@@ -170,7 +170,7 @@ def test_files_that_are_missing_still_are_no_news(nightly, tmp_path):
     ]
 
 
-def test_a_night_says_by_which_settings_its_figures_are_others(telling, tmp_path):
+def test_a_record_has_the_settings_that_change_statistics(telling, tmp_path):
     def settings(**given) -> list[str]:
         arguments = str(folder), "telling", str(tmp_path / "out"), telling
         score_folder(*arguments, ScoreSettings(restart=True, **given))
@@ -184,13 +184,13 @@ def test_a_night_says_by_which_settings_its_figures_are_others(telling, tmp_path
     assert kept == [[], ["reject_outliers"]]  # none takes another's place
 
 
-def test_pixels_are_known_where_they_are_asked_for(nightly, tmp_path):
+def test_pixels_are_counted_with_exif(nightly, tmp_path):
     add(tmp_path / "in", 0)
     (run_record,) = nightly(exif=True)
     assert run_record.tally.pixels == {"11": 36}  # 40 × 40 = 1,600
 
 
-def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, tmp_path, caplog):
+def test_drift_warns_in_the_log_the_report_and_run_json(nightly, tmp_path, caplog):
     folder = tmp_path / "in"
     for number in range(4):
         add(folder, 100 * number, each=10)
@@ -212,7 +212,7 @@ def test_a_night_of_one_kind_warns_in_the_log_the_report_and_run_json(nightly, t
     assert line.split(";")[0] in (tmp_path / "out/history.html").read_text()
 
 
-def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, tmp_path):
+def test_a_failed_run_has_a_record(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     nightly()
     for number in range(20):
@@ -225,7 +225,7 @@ def test_a_run_that_fails_leaves_a_record_that_says_so(nightly, tmp_path):
     assert run_records[1].warned_of == ["failures", "sizes", "endings"]
 
 
-def test_a_record_that_is_none_is_told_and_passed_over(nightly, tmp_path, caplog):
+def test_an_invalid_record_is_logged_and_skipped(nightly, tmp_path, caplog):
     add(tmp_path / "in", 0)
     run_records = nightly()
     output = open_storage(tmp_path / "out")
@@ -234,7 +234,7 @@ def test_a_record_that_is_none_is_told_and_passed_over(nightly, tmp_path, caplog
     assert "history/20260101T000000000Z-cut.json: no record of a night: not JSON" in caplog.text
 
 
-def test_what_people_find_of_a_night_is_kept_with_it(nightly, tmp_path):
+def test_an_audit_stays_in_its_record(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (run_record,) = nightly()
     audit = Audit(accuracy=0.95, low=0.88, high=0.98, images=60)

@@ -1,4 +1,4 @@
-"""The page of a run shows why: by the network itself, and only where that costs little."""
+"""The report of a run has heat maps, if they cost little."""
 
 import dataclasses
 import io
@@ -35,12 +35,12 @@ def scored(trained, tmp_path_factory):
 
 
 def without_onnx(model):
-    """The model as an older version published it, or one that could not be exported."""
+    """The model without model.onnx, as if its export had failed."""
     files = {name: sha256 for name, sha256 in model.info.files.items() if name != ONNX}
     return dataclasses.replace(model, info=model.info.model_copy(update={"files": files}))
 
 
-def test_features_are_those_of_torch(model):
+def test_features_equal_those_of_torch(model):
     pixels = np.stack([np.asarray(shape(kind, 7).resize((128, 128))) for kind in CLASSES])
     mean, std = (torch.tensor(v) for v in (model.info.normalise.mean, model.info.normalise.std))
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_features_are_those_of_torch(model):
     assert feature_maps(without_onnx(model), pixels) is None
 
 
-def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, model):
+def test_the_least_certain_have_heat_maps(scored, model):
     run, source, output = scored
     least = explain_samples(run, model, source, output).least_certain
     assert len(least) == 12
@@ -63,7 +63,7 @@ def test_the_least_certain_are_shown_with_what_spoke_for_their_label(scored, mod
     assert "Grad-CAM" in page
 
 
-def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model):
+def test_few_files_no_onnx_and_a_small_network_have_no_heat_maps(trained, scored, model):
     run, source, output = scored
     few = run.model_copy(
         update={"counts": run.counts.model_copy(update={"ok": MIN_FILES_FOR_HEAT_MAPS - 1})}
@@ -75,7 +75,7 @@ def test_few_files_no_onnx_and_a_small_network_go_without(trained, scored, model
         assert not any(sample.heat_map for sample in least)
 
 
-def test_one_that_is_gone_costs_no_other_its_reason(scored, model):
+def test_a_missing_file_costs_no_other_its_heat_map(scored, model):
     run, source, output = scored
     path = explain_samples(run, model, source, output).least_certain[0].path
     data = source.read(path)

@@ -1,4 +1,4 @@
-"""What lies in an output is read as a stranger would: torn, empty or invented, it is not done."""
+"""Files of an output are untrusted input: a part that is cut, empty or forged is scored again."""
 
 import json
 import shutil
@@ -41,13 +41,13 @@ def scored_again(trained, finished, output: Path, **settings) -> int:
 
 @pytest.mark.parametrize("junk", JUNK)
 @pytest.mark.parametrize("kind", ["json", "csv", "files"])
-def test_a_part_of_which_a_file_is_junk_is_redone(trained, finished, output, kind, junk):
+def test_a_part_with_an_invalid_file_is_scored_again(trained, finished, output, kind, junk):
     (output / f"parts/part-00001.{kind}").write_bytes(junk)
     assert scored_again(trained, finished, output) == 5
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "files"])
-def test_a_part_of_which_a_file_is_a_folder_is_one_line_or_redone(trained, finished, output, kind):
+def test_a_part_with_a_folder_for_a_file_is_an_error(trained, finished, output, kind):
     (output / f"parts/part-00001.{kind}").unlink()
     (output / f"parts/part-00001.{kind}").mkdir()
     with pytest.raises(VisionflowsError, match=f"part-00001.{kind}: cannot be written"):
@@ -55,24 +55,22 @@ def test_a_part_of_which_a_file_is_a_folder_is_one_line_or_redone(trained, finis
 
 
 @pytest.mark.parametrize("junk", JUNK)
-def test_a_plan_that_is_junk_counts_as_none(trained, finished, output, junk):
+def test_an_invalid_plan_is_ignored(trained, finished, output, junk):
     (output / "parts/plan.json").write_bytes(junk)
     assert scored_again(trained, finished, output) == 0  # the parts still name their job
 
 
 @pytest.mark.parametrize("only_new", [False, True])
 @pytest.mark.parametrize("junk", JUNK)
-def test_a_run_json_that_is_junk_is_written_anew(trained, finished, output, junk, only_new):
+def test_an_invalid_run_json_is_written_again(trained, finished, output, junk, only_new):
     (output / "run.json").write_bytes(junk)
     assert scored_again(trained, finished, output, only_new=only_new) == 0
 
 
-def test_a_predictions_csv_of_which_nothing_tells_is_not_replaced_unasked(
-    trained, finished, output
-):
+def test_a_predictions_csv_without_run_json_is_not_replaced(trained, finished, output):
     for name in ("run.json", "parts/plan.json"):
         (output / name).write_bytes(b"")
-    with pytest.raises(OtherRunError, match="nothing that says what it is of"):
+    with pytest.raises(OtherRunError, match=r"without a run\.json"):
         scored_again(trained, finished, output)
     scored_again(trained, finished, output, replace=True)
 
@@ -89,7 +87,7 @@ def forged(output: Path, csv: bytes | None = None, marks: bytes | None = None, *
     part.with_suffix(".json").write_text(json.dumps(record | told | keys))
 
 
-def test_rows_that_a_record_agrees_with_and_the_job_does_not_are_redone(trained, finished, output):
+def test_rows_that_do_not_match_the_job_are_scored_again(trained, finished, output):
     whole = (output / "parts/part-00001.csv").read_bytes()
     header, first, *rest = whole.splitlines(keepends=True)
     for csv in (
@@ -106,7 +104,7 @@ def test_rows_that_a_record_agrees_with_and_the_job_does_not_are_redone(trained,
         assert scored_again(trained, finished, output) == 5
 
 
-def test_marks_that_a_record_agrees_with_and_the_files_do_not_are_redone(trained, finished, output):
+def test_files_that_do_not_match_the_shard_are_scored_again(trained, finished, output):
     marks = (output / "parts/part-00001.files").read_bytes()
     name = marks.split(b"\0")[0]
     for wrong in (
@@ -133,18 +131,18 @@ def test_marks_that_a_record_agrees_with_and_the_files_do_not_are_redone(trained
         {"surprise": 1},
     ],
 )
-def test_a_record_that_says_something_else_is_not_believed(trained, finished, output, keys):
+def test_an_invalid_record_makes_its_part_invalid(trained, finished, output, keys):
     forged(output, **keys)
     assert scored_again(trained, finished, output) == 5
 
 
-def test_an_invented_plan_is_not_believed(trained, finished, output):
+def test_a_plan_with_a_wrong_digest_is_ignored(trained, finished, output):
     plan = json.loads((output / "parts/plan.json").read_text())
     (output / "parts/plan.json").write_text(json.dumps(plan | {"files": 3}))
     assert scored_again(trained, finished, output) == 0  # the parts still name their job
 
 
-def test_parts_of_a_run_that_is_no_more_are_not_taken_over(trained, finished, output):
+def test_parts_of_another_job_are_not_reused(trained, finished, output):
     """A stray part of another job stands beside those of this one."""
     for kind in ("csv", "files", "json"):
         shutil.copy(output / f"parts/part-00000.{kind}", output / f"parts/part-00009.{kind}")

@@ -1,10 +1,10 @@
-"""Score a place many times, each time killed at a random moment and then run again to its end.
+"""Score a folder many times; kill each run at a random moment, and run it again to its end.
 
-    python tests/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
+    python tests/e2e/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
 
-Prints, as JSON, how many finished shards each run found when it was run again. The runs are forks
-of one process that has imported torch and has never used it, so that many starts take no minutes.
-In a bucket predictions.csv is sent in tiny parts, so that kills fall into its upload too.
+Prints, as JSON, how many finished shards each second run found. The runs are forks of one process
+that has imported torch but never used it, so that many starts are fast. In a bucket,
+predictions.csv is uploaded in tiny parts, so that kills interrupt its upload too.
 """
 
 import json
@@ -25,22 +25,22 @@ from visionflows.storage.s3 import objects
 
 def main(folder: str, outputs: str, store: str, settings: str, rounds: str) -> None:
     objects.PART = 1000
-    chance = random.Random(20)
+    rng = random.Random(20)
     chosen = ScoreSettings.model_validate_json(settings)
-    kept = []
+    finished = []
     for number in range(1, int(rounds) + 1):
         output = f"{outputs}/{number}"
         child = _fork(folder, output, store, chosen)
-        _let_it_run(output, parts=chance.randint(0, 13), seconds=chance.uniform(0, 0.3))
+        _wait_for_parts(output, parts=rng.randint(0, 13), seconds=rng.uniform(0, 0.3))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        kept.append(_finished(output))
+        finished.append(_finished(output))
         _wait(_fork(folder, output, store, chosen))
-    print(json.dumps(kept))
+    print(json.dumps(finished))
 
 
-def _let_it_run(output: str, parts: int, seconds: float) -> None:
-    """Until so many parts are finished, and then for so long: any moment, on any machine."""
+def _wait_for_parts(output: str, parts: int, seconds: float) -> None:
+    """Wait until so many parts are finished, and then for so many seconds."""
     deadline = time.monotonic() + 120
     while _finished(output) < parts:
         if time.monotonic() > deadline:
