@@ -150,6 +150,15 @@ def test_documents_use_the_words_of_the_field(path):
     assert not re.findall(rf"\b({DIALECT})\b", text, re.IGNORECASE)
 
 
+@BY_NAME
+def test_python_blocks_use_functions_that_exist(path):
+    import visionflows
+
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        compile(block, str(path), "exec")
+        assert set(re.findall(r"\bvf\.(\w+)", block)) <= set(visionflows.__all__), block
+
+
 def test_pages_begin_with_what_the_reader_can_do():
     for path in DOCUMENTS:
         title, blank, first = path.read_text(encoding="utf-8").splitlines()[:3]
