@@ -133,6 +133,8 @@ MEASURES = (
 
 def draw_charts(measures: Sequence[Measure], records: Sequence[RunRecord]) -> list[LineChart]:
     """A chart of each measure that enough runs have for a line."""
+    if not records:
+        return []
     return [chart for one in measures if (chart := draw_chart(one, records)).is_worth_drawing]
 
 

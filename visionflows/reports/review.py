@@ -66,7 +66,7 @@ class Review:
             drawn=self.sample.audited if row.why == "audit" else 0,
             model=f"{run.model.name}@{run.model.version}",
             scored=run.ended,
-            root=run.root or run.input,
+            root=run.root,
         )
 
 
@@ -77,7 +77,7 @@ def build_review(run: RunResult, source: Storage, output: Storage) -> Review:
     """
     with output.open_read(f"{run.folder}predictions.csv") as file:
         lines = csv.reader(io.TextIOWrapper(file, "utf-8", newline=""))
-        sample = sample_of(lines, run.model.classes, run.job or run.started)
+        sample = sample_of(lines, run.model.classes, run.job)
     items = [item for item in _read_items(sample.rows, source) if item]
     return Review(run, sample, items, len(sample.rows) - len(items))
 
@@ -140,7 +140,7 @@ def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
 
 def _original_address(run: RunResult, path: str) -> str:
     """The address of the original file relative to the page; empty if there is none."""
-    root = (run.root or run.input).rstrip("/")
+    root = run.root.rstrip("/")
     return relative_address(absolute(f"{root}/{decode_name(path)}"), absolute(folder_of(run)))
 
 
