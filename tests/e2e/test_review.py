@@ -150,7 +150,7 @@ def test_the_audit_is_estimated_as_it_goes_and_then_stands_in_the_report(review,
     line = review.locator("#audited").inner_text()
     assert line == "Audit: 10 of 100 reviewed, 9 correct: 95 % interval 59.6 % to 98.2 %."
     path, _ = saved(review, tmp_path)
-    (found,) = add(str(output), [str(path)])
+    (found,) = add_corrections(str(output), [str(path)])
     assert (found.right, found.looked_at, found.drawn) == (9, 10, 100)
     review.goto(f"file://{output}/report.html")
     assert "59.6 % to 98.2 %" in review.locator("main").inner_text()
