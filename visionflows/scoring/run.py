@@ -5,7 +5,8 @@
             run.score(shard)
         run.report(run.merge())
 
-Inputs with more than LISTED_FIRST files are scored while they are still being listed.
+Folders with more than LISTED_FIRST files are scored while they are still being listed. A bucket is
+listed first, because all of its keys have to be sorted.
 """
 
 import abc
