@@ -11,8 +11,10 @@ from scored_runs import rows_of
 
 from visionflows.errors import OtherRunError, StorageError
 from visionflows.scoring.input_source import Source
+from visionflows.scoring.job import Job
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run import ScoringRun
+from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import BYTES_PER_PROBABILITY, BYTES_PER_ROW, check_disk_space
 from visionflows.storage import open_storage
@@ -219,8 +221,10 @@ def test_disk_space_is_needed_for_missing_parts_only(tmp_path, monkeypatch):
     output = open_storage(str(tmp_path))
     for number in range(100):
         output.write(f"parts/part-{number:05d}.csv", b"")
+    settings = {"precision": "float32", "batch_size": 1, "max_pixels": 1, "top": 0}
+    job = Job("in", "", 0, "m", ("a", "b"), JobSettings(shard_size=1000, **settings))
     row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * 2
     monkeypatch.setattr(type(output), "free_bytes", lambda self: (20 << 20) + row * 100_000)
-    check_disk_space(output, 100_000, 2, 1000)
+    check_disk_space(output, job, 100_000)
     with pytest.raises(StorageError, match="free some space"):
-        check_disk_space(output, 100_001, 2, 1000)
+        check_disk_space(output, job, 100_001)

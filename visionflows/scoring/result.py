@@ -69,13 +69,20 @@ class Merge:
 
     def count(self) -> tuple[RunCounter, list[BackendShare]]:
         """The counts of all parts, and their backends. Raises RunError if a part is missing."""
-        counter, shares = RunCounter(), _BackendShares()
+        counter = RunCounter()
+        found: dict[str, tuple[Backend, list[int], list[int]]] = {}
         for shard, part in self._parts():
             counter.add_record(part.record)
-            shares.add(shard, part)
+            for index, backend in enumerate(part.record.backends):
+                _, counts, parts = found.setdefault(backend.description, (backend, [], []))
+                counts.append(sum(file.backend == index for file in part.files))
+                parts.append(shard.index)
         if self.listing.found != counter.counts().found:
             raise counter.mismatch(self.listing.found)
-        return counter, shares.as_list()
+        return counter, [
+            BackendShare(**backend.model_dump(), files=sum(counts), parts=_format_ranges(parts))
+            for backend, counts, parts in found.values()
+        ]
 
     def find_duplicates(self, model: Model) -> None:
         """Find the duplicates among all rows, if the job has columns of them."""
@@ -191,25 +198,6 @@ def _write(output: Storage, name: str, lines: Iterable[bytes]) -> WrittenFile:
         for data in lines:
             file.write(data)
     return WrittenFile(bytes=file.size, sha256=file.sha256)
-
-
-class _BackendShares:
-    """Counts the files of each backend, and lists their parts."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[Backend, list[int], list[int]]] = {}
-
-    def add(self, shard: Shard, part: Part) -> None:
-        for index, backend in enumerate(part.record.backends):
-            _, counts, parts = self._found.setdefault(backend.description, (backend, [], []))
-            counts.append(sum(file.backend == index for file in part.files))
-            parts.append(shard.index)
-
-    def as_list(self) -> list[BackendShare]:
-        return [
-            BackendShare(**backend.model_dump(), files=sum(counts), parts=_format_ranges(parts))
-            for backend, counts, parts in self._found.values()
-        ]
 
 
 def _format_ranges(numbers: list[int]) -> str:

@@ -83,7 +83,7 @@ class ScoringRun(abc.ABC):
         self._check_input()
         if self.listing.ended:
             self.listing.wait()  # raises the error that ended it
-        self._check_disk_space()
+        check_disk_space(self.output, self.job, self.listing.found)
         self._pending, self._given = shards.prepare_output(self.output, self._inputs()), 0
         self._start_scoring(self._pending)
         if self.is_listed:
@@ -108,7 +108,7 @@ class ScoringRun(abc.ABC):
             started = time.perf_counter()
             self._finish_listing()
             self._list_seconds += time.perf_counter() - started
-            self._check_disk_space()
+            check_disk_space(self.output, self.job, self.listing.found)
             shards.complete_plan(self.output, self._inputs())
             self._log_counts()
         return [*self._pending][self._given :]
@@ -209,11 +209,6 @@ class ScoringRun(abc.ABC):
 
     def _finish_listing(self) -> None:
         self.job, self.is_listed = self._work_list.finish().job, True
-
-    def _check_disk_space(self) -> None:
-        settings, classes = self.job.settings, len(self.engine.model.classes)
-        duplicates = bool(settings.find_duplicates)
-        check_disk_space(self.output, self.listing.found, classes, settings.shard_size, duplicates)
 
     def _check_input(self) -> None:
         """Raise StorageError if the input is unexpectedly empty, or cannot be read."""

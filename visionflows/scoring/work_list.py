@@ -83,9 +83,7 @@ def start_work_list(
     return WorkList(source, listing, job, reusable, images)
 
 
-def check_disk_space(
-    output: Storage, files: int, classes: int, shard_size: int, find_duplicates: bool = False
-) -> None:
+def check_disk_space(output: Storage, job: Job, files: int) -> None:
     """Raise StorageError if the disk is too small for the rows of so many files.
 
     Shards that already have a part need no space for another one.
@@ -93,11 +91,10 @@ def check_disk_space(
     free = output.free_bytes()
     if free is None:
         return
-    row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * classes + (2 * BYTES if find_duplicates else 0)
-    parts = sum(
-        name.startswith("part-") and name.endswith(".csv") for name in output.names("parts")
-    )
-    needed = row * (2 * files - min(parts * shard_size, files)) + (20 << 20)
+    row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * len(job.classes)
+    row += 2 * BYTES if job.settings.find_duplicates else 0
+    parts = sum(name.endswith(".csv") for name in output.names("parts"))
+    needed = row * (2 * files - min(parts * job.settings.shard_size, files)) + (20 << 20)
     if free < needed:
         raise StorageError(
             f"{output}: {free >> 20} MB free, the result may need {needed >> 20} MB; "
