@@ -74,7 +74,7 @@ def test_what_was_fetched_is_found_again_without_its_source(store, tmp_path):
     told = (there.name, there.source, there.sha256, store)
     assert find_dataset(*told) == there.folder
     shutil.rmtree(there.folder)
-    with pytest.raises(StorageError, match="the images of pets are not there any more"):
+    with pytest.raises(StorageError, match="the images of pets are no longer there"):
         find_dataset(*told)
     folder = fetch(str(tmp_path), store)
     assert find_dataset(folder.name, folder.source, None, store) == folder.folder == tmp_path

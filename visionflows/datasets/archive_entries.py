@@ -1,8 +1,5 @@
 """The entries of an untrusted archive, each checked before it is yielded.
 
-    from visionflows.datasets.archive_entries import Entries
-    for entry in Entries("pets.tgz", "pets"): print(entry.info.name)
-
 Entries of tars and zips pass Python's `tarfile.data_filter` (PEP 706) and our limits. A tar is read
 as a stream, so a bomb is stopped early.
 """

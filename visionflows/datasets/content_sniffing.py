@@ -1,8 +1,4 @@
-"""What a file that should be an archive is, by its first bytes, and what to do about it.
-
-from visionflows.datasets.content_sniffing import HEAD_BYTES, sniff
-sniff(open("pets.zip", "rb").read(HEAD_BYTES))     # Content("a web page …", "save the file …")
-"""
+"""What a file that should be an archive is, by its first bytes, and what to do about it."""
 
 import codecs
 import html

@@ -1,8 +1,4 @@
-"""The embedded dataset: handwritten digits, as an archive that is fetched like any other.
-
-from visionflows.datasets.digits import write_digits
-write_digits(Path("digits.tgz"))
-"""
+"""The embedded dataset: handwritten digits, as an archive that is fetched like any other."""
 
 import gzip
 import io

@@ -1,10 +1,7 @@
 """Download one URL into one file, resuming where a connection broke.
 
-    from visionflows.datasets.download import download
-    download("https://example.org/pets.tgz", "pets.tgz")
-
-An unfinished file is `<target>.part`, its version `<target>.part.json`. The next attempt, in this
-run or a later one, asks for the rest with HTTP Range and If-Range: two versions are never joined.
+An unfinished file is `<target>.part`, its version `<target>.part.json`. The next attempt or run
+asks for the rest with HTTP Range and If-Range, so two versions are never joined.
 """
 
 import contextlib
@@ -42,13 +39,10 @@ class RemoteVersion(NamedTuple):
     tag: str = ""
     size: int = 0
 
-    def differs_from(self, other: "RemoteVersion") -> bool:
-        """Whether a field that both have differs."""
-        return any(a and b and a != b for a, b in zip(self, other, strict=True))
-
-    def is_comparable(self, other: "RemoteVersion") -> bool:
-        """Whether there is a field that both have."""
-        return any(a and b for a, b in zip(self, other, strict=True))
+    def matches(self, other: "RemoteVersion") -> bool | None:
+        """Whether the fields that both have are equal; None if they have none in common."""
+        pairs = [(a, b) for a, b in zip(self, other, strict=True) if a and b]
+        return all(a == b for a, b in pairs) if pairs else None
 
     def filled_from(self, other: "RemoteVersion") -> "RemoteVersion":
         """This version, its missing fields taken from another one."""
@@ -64,10 +58,9 @@ class RetryPolicy:
     max_delay: float = 60.0
     read_timeout: float = 30.0
 
-    def delay(self, failures: int) -> float:
-        """The pause after some failures in a row; half of it random, to spread many clients."""
-        backoff = min(self.first_delay * 2.0 ** (failures - 1), self.max_delay)
-        return backoff * random.uniform(0.5, 1)
+    def delay(self, count: int) -> float:
+        """The pause after `count` failures in a row; half of it random, to spread many clients."""
+        return min(self.first_delay * 2.0 ** (count - 1), self.max_delay) * random.uniform(0.5, 1)
 
 
 RETRIES = RetryPolicy()
@@ -83,17 +76,17 @@ def download(
 ) -> RemoteVersion:
     """The version of the file that `url` names, once `target` has it. One caller at a time.
 
-    The disk must have `disk_factor` times the file's size free. Without `on_progress` a bar or log
-    lines show the progress. Raises SettingsError for what is no URL, FetchError for a refusal (4xx)
-    or a network that stays broken, StorageError for a full disk. A partial file is kept.
+    The disk must have `disk_factor` times the file's size free. A partial file is kept. Raises
+    SettingsError for what is no URL, FetchError for a refusal (4xx) or a network that stays broken,
+    StorageError for a full disk.
     """
     check_url(url)
     part = _PartialFile(Path(target))
     part.storage.check_writable()
-    bar = progress_bar(public_url(url), in_bytes=True)
+    name = public_url(url)
     client = httpx.Client(follow_redirects=True, timeout=retries.read_timeout)
-    with client, bar as report:
-        _Download(client, url, part, on_progress or report, disk_factor).run(retries)
+    with client, progress_bar(name, in_bytes=True) as bar:
+        _Download(client, url, name, part, on_progress or bar, disk_factor).run(retries)
     return part.finish()
 
 
@@ -102,24 +95,21 @@ def remote_version(url: str) -> RemoteVersion:
 
     Where HEAD is refused, as by URLs signed for GET, the headers of a GET are read.
     """
-    status = 0
     try:
         with httpx.Client(follow_redirects=True, timeout=HEAD_TIMEOUT) as client:
             for method in ("HEAD", "GET"):
                 with client.stream(method, url, headers=_IDENTITY) as response:
                     if response.status_code == 200:
                         return _version_in(response.headers)
-                    status = response.status_code
     except httpx.HTTPError as error:
         raise FetchError(_describe(error)) from error
-    raise FetchError(f"HTTP {status}")
+    raise FetchError(f"HTTP {response.status_code}")
 
 
 def check_url(url: str) -> None:
     """Raise SettingsError unless `url` can be downloaded."""
     with contextlib.suppress(httpx.InvalidURL):
-        parsed = httpx.URL(url)
-        if parsed.scheme in ("http", "https") and parsed.host:
+        if (parsed := httpx.URL(url)).host and parsed.scheme in ("http", "https"):
             return
     raise SettingsError(f"{public_url(url)}: not an http:// or https:// URL; check the address")
 
@@ -203,13 +193,14 @@ class _Download:
 
     client: httpx.Client
     url: str
+    name: str  # as logs and errors show it
     part: _PartialFile
     on_progress: Report
     disk_factor: float
 
     def run(self, retries: RetryPolicy) -> None:
         """Try until the part is complete. Raises FetchError when nothing new arrives any more."""
-        name, failures, furthest = public_url(self.url), 0, self.part.size
+        failures, furthest = 0, self.part.size
         while not self.part.is_complete():
             try:
                 self._attempt()
@@ -220,13 +211,11 @@ class _Download:
                 furthest = max(furthest, size)
                 if failures >= retries.attempts:
                     raise FetchError(
-                        f"{name}: {error}, {failures} times in a row; check the network and run "
-                        f"it again: it resumes at {size:,} bytes"
+                        f"{self.name}: {error}, {failures} times in a row; check the network and "
+                        f"run it again: it resumes at {size:,} bytes"
                     ) from error
                 delay = max(retries.delay(failures), min(error.retry_after, MAX_RETRY_AFTER))
-                logger.info(
-                    "%s: %s; resuming at %s bytes in %.1f s", name, error, f"{size:,}", delay
-                )
+                logger.info("%s: %s; resuming at %d bytes in %.1f s", self.name, error, size, delay)
                 time.sleep(delay)
 
     def _attempt(self) -> None:
@@ -236,7 +225,7 @@ class _Download:
                 self._check(response)
                 self._save(response)
         except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
-            raise FetchError(f"{public_url(self.url)}: {error}; check the address") from error
+            raise FetchError(f"{self.name}: {error}; check the address") from error
         except httpx.TransportError as error:
             raise _Interrupted(f"the connection failed ({_describe(error)})") from error
 
@@ -253,7 +242,7 @@ class _Download:
             raise _Interrupted(f"the server answered HTTP {status}", pause)
         elif status != 206:
             reason = _REFUSALS.get(status, "cannot be fetched")
-            raise FetchError(f"{public_url(self.url)}: {reason} (HTTP {status}); check the address")
+            raise FetchError(f"{self.name}: {reason} (HTTP {status}); check the address")
 
     def _save(self, response: httpx.Response) -> None:
         done, total = self.part.size, self.part.total
@@ -272,8 +261,7 @@ class _Download:
         free = self.part.storage.free_bytes()
         if free < needed:
             raise StorageError(
-                f"{self.part.storage}: {free:,} bytes free, {public_url(self.url)} takes "
-                f"{needed:,}; make room"
+                f"{self.part.storage}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
 
 
@@ -293,10 +281,9 @@ def _retry_after(value: str) -> float:
     """The seconds of a Retry-After header, a number or a date; 0 for neither."""
     if value.isdecimal():
         return float(value)
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError):
-        return 0.0
+    return 0.0
 
 
 def _describe(error: Exception) -> str:

@@ -97,7 +97,7 @@ def find_dataset(name: str, source: str, sha256: str | None, store: str | Path) 
         exists = _is_complete(datasets, folder.name, sha256)
     if not exists:
         raise StorageError(
-            f"{encode_name(str(folder))}: the images of {name} are not there any more; name the "
+            f"{encode_name(str(folder))}: the images of {name} are no longer there; name the "
             "folder where they are"
         )
     return folder
@@ -132,7 +132,7 @@ class _Fetcher:
         if not _is_complete(self.datasets, note["folder"], note["sha256"]):
             return None
         folder = self.datasets.path(note["folder"])
-        if not self.expected:  # else it is the archive asked for, whatever the source has now
+        if not self.expected:  # else it is the archive asked for, even if the source has changed
             known = RemoteVersion(note["tag"], note["size"])
             current = self._current_version(known, folder)
             if current is None:
@@ -188,10 +188,11 @@ class _Fetcher:
                 *(self.source.text, error, path),
             )
             return known
-        if current.differs_from(known):
+        matches = current.matches(known)
+        if matches is False:
             logger.info("%s: has changed since it was fetched; fetching again", self.source.text)
             return None
-        if not current.is_comparable(known):
+        if matches is None:
             logger.warning(
                 "%s: nothing shows whether it has changed; used as it was fetched: %s; remove "
                 "that to fetch it again",

@@ -1,8 +1,5 @@
 """What the folders of a dataset mean: its classes, and the split that they may give.
 
-    from visionflows.datasets.folder_layout import Layout
-    Layout(["train/cat/1.jpg", "val/cat/2.jpg", "test/3.jpg"]).rows()
-
 A training folder beside a validation folder gives the split; beside a test folder only, it is all
 there is to train on. Test folders and folders beside those of the split are left out.
 """

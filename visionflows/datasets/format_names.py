@@ -1,8 +1,4 @@
-"""Format names of files and classes for one line of a message.
-
-from visionflows.datasets.format_names import format_names
-format_names(["1.jpg", "two\nlines.jpg"])       # 1.jpg, 'two\\nlines.jpg'
-"""
+"""Format names of files and classes for one line of a message."""
 
 
 def format_names(names: list[str], remarks: list[str] | None = None) -> str:

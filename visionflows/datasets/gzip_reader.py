@@ -1,8 +1,5 @@
 """The content of a gzip file, trailing bytes ignored as by `gzip -d` and `tar xzf`.
 
-    from visionflows.datasets.gzip_reader import open_gzip
-    with open_gzip("pets.tgz") as stream: stream.read(1 << 16)
-
 Python's `gzip` calls a file broken that a program has signed or otherwise appended to.
 """
 

@@ -1,8 +1,5 @@
 """Read labels from a CSV: its columns, the image of each line, and the split.
 
-    from visionflows.datasets.label_csv import read_label_csv
-    read_label_csv("labels.csv", ("id", "breed"), Path("photos"), ["dogs/000bec.jpg"])
-
 Columns that are not named are `path` and `label`, or the only ones of FILE_COLUMNS and
 LABEL_COLUMNS, in any case. One of SPLIT_COLUMNS gives the split; else the folders may.
 """

@@ -1,8 +1,5 @@
 """The rules that give a dataset's images their labels.
 
-    from visionflows.datasets.label_rules import label_rows, parse_label_rule
-    label_rows(parse_label_rule("uppercase"), Path("photos"), ["Tom.jpg", "rex.jpg"])
-
 Labels and paths are text as encoded by storage.name_encoding, so a CSV and a page can hold them.
 """
 

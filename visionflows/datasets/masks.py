@@ -1,8 +1,5 @@
 """Find segmentation masks, which lie beside photos under the photos' names.
 
-    from visionflows.datasets.masks import find_masks
-    find_masks(["images/a.jpg", "annotations/trimaps/a.png"], open_storage("pets"))  # the latter
-
 A label rule that looks at file names gives a mask its photo's label. fastai's PETS has a mask for
 every photo.
 """

@@ -1,8 +1,5 @@
 """Find the image that a path in a label file refers to, as people write paths.
 
-    from visionflows.datasets.path_matching import PathMatcher
-    PathMatcher(["cat/1.jpg"], "/data/pets", "").find(r"C:\\photos\\cat\\1.JPG")    # ["cat/1.jpg"]
-
 A path is tried as it is, then with backslashes, in another Unicode form or case, without its
 folders or its suffix, and with more folders than the dataset has.
 """

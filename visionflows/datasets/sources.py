@@ -1,8 +1,4 @@
-"""What a dataset's name refers to: a path on this machine, or an archive elsewhere.
-
-from visionflows.datasets.sources import find_source
-find_source("https://example.org/pets.tgz").name     # "pets"
-"""
+"""What a dataset's name refers to: a path on this machine, or an archive elsewhere."""
 
 import contextlib
 import difflib

@@ -1,9 +1,5 @@
 """The entries of a zip as tar entries, under the names that were meant.
 
-    from visionflows.datasets.zip_entries import zip_entries
-    with zipfile.ZipFile("photos.zip") as packed:
-        for info, entry in zip_entries(packed, "photos.zip"): print(entry.name)
-
 macOS writes UTF-8 names without marking them so; some Windows programs write backslashes.
 """
 
