@@ -15,7 +15,7 @@ from visionflows.cli import main as cli
 from visionflows.images.image_status import STATUSES
 from visionflows.monitoring.run_records import Tally
 from visionflows.review.corrections import COLUMNS as CORRECTIONS
-from visionflows.scoring.job import COLUMNS, Job
+from visionflows.scoring.columns import COLUMNS, header
 from visionflows.scoring.schema import JobSettings, RunResult
 
 ROOT = Path(__file__).parents[1]
@@ -173,10 +173,10 @@ def test_the_readme_is_short():
 
 def test_the_readme_has_real_rows():
     lines = text_of("README.md").split("predictions.csv\n", 1)[1].split("```")[0].splitlines()
-    header, *rows = [line.split(",") for line in lines]
-    assert header[: len(COLUMNS)] == list(COLUMNS)
+    first, *rows = [line.split(",") for line in lines]
+    assert first[: len(COLUMNS)] == list(COLUMNS)
     assert len(rows) == 3
-    assert {len(row) for row in rows} == {len(header)}
+    assert {len(row) for row in rows} == {len(first)}
 
 
 def test_columns_and_statuses_are_those_of_the_code():
@@ -185,7 +185,7 @@ def test_columns_and_statuses_are_those_of_the_code():
     columns = [name for cell, *_ in rows for name in names_in(cell)]
     chosen = {"top": 1, "exif": True, "find_duplicates": True, "outliers": True}
     settings = JobSettings.model_construct(**chosen, thresholds=(0.5,))
-    assert columns == Job("in", "0", 1, "m", ("<class>",), settings).header
+    assert columns == header(["<class>"], settings)
     assert [names_in(cell)[0] for cell, _ in table(text, "Columns appear in this order.")] == [
         *STATUSES
     ]
