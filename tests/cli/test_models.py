@@ -116,7 +116,7 @@ def test_a_rollback_is_a_promotion_in_the_history(run_command, store, where):
 def test_compare_prints_a_table_and_writes_a_page(run_command, store, where, tmp_path):
     at = ("--store", where(store))
     shown = run_command("models", "compare", "shapes", OLD, *at)
-    assert "A is better than B on the same 18 images" in shown
+    assert "A is better than B on 18 images unseen by both" in shown
     assert "exact McNemar test" in shown
     assert shown.endswith("\npage  compare.html\n")
     page = (tmp_path / "compare.html").read_text()

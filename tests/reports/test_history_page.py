@@ -62,6 +62,8 @@ def test_a_failed_run_is_linked_where_its_pages_lie(records):
     failed = records[-1].model_copy(update={"status": "failed"})
     links = Checked(render_history("out", [*records[:-1], failed])).loaded
     assert {"failed/report.html", "failed/review.html", "failed/predictions.csv"} <= {*links}
+    links = Checked(render_history("out", [failed])).loaded  # no result to keep
+    assert {"report.html", "review.html", "predictions.csv"} <= {*links}
     links = Checked(render_history("out", records, is_output=False)).loaded
     assert {*links} == {"../store/models/pets/1/report.html"}
 

@@ -65,7 +65,7 @@ def test_a_record_has_the_new_rows(trained, where, tmp_path):
     assert rows["counts"]["reused"] == 36
     assert second.drift.finding("labels").files == 36
     assert rows["drift"] == second.as_dict()["drift"]
-    assert "<svg" in (tmp_path / "out/history.html").read_text()
+    assert "<caption>New files of each run" in (tmp_path / "out/history.html").read_text()
 
 
 def test_a_repeated_run_has_one_record(nightly, tmp_path):

@@ -59,17 +59,20 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
         more_warnings=max(len(warnings) - WARNINGS, 0),
         measures=MEASURES,
         shares=shares,
-        links=_result_links(records[-1]) if is_output and records else [],
+        links=_result_links(records) if is_output and records else [],
         format_day=format_day,
     )
 
 
-def _result_links(last: RunRecord) -> list[Link]:
-    """Links to the pages and the CSV of the last run."""
-    folder = "failed/" if last.status == "failed" else ""
-    names = {"Last scoring report": "report.html", "Review": "review.html"}
-    csv = {"predictions.csv": "predictions.csv"}
-    return [Link(title, folder + name) for title, name in (names | csv).items()]
+def _result_links(records: Sequence[RunRecord]) -> list[Link]:
+    """Links to the pages and the CSV of the last run; a failed run keeps an earlier result."""
+    has_result = any(record.status == "done" for record in records)
+    folder = "failed/" if records[-1].status == "failed" and has_result else ""
+    return [
+        Link("Last scoring report", f"{folder}report.html"),
+        Link("Review", f"{folder}review.html"),
+        Link("predictions.csv", f"{folder}predictions.csv"),
+    ]
 
 
 def _model_link(record: RunRecord, output: str) -> Link:
