@@ -38,7 +38,7 @@ LONGEST_SENTENCE = 25  # words
 DIALECT = (
     r"bundles?|books|oddness|oddest|passed over|told|hears? of|look-?alikes?|suspects?|misses|"
     r"flips|brought|anew|strangers?|whoever|whatever|thereof|places?|rooms?|vouch\w*|brings along|"
-    r"pictures of another kind|as people|as ever|such as it is|judged|mottos?"
+    r"pictures of another kind|as people|as ever|such as it is|judged|mottos?|drafts?|alike|fleet"
 )
 # Read from the environment, but set only by visionflows itself.
 INTERNAL = {"VISIONFLOWS_UP"}
