@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from record import hardware, versions, written
 
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 from visionflows.training.evidence.decode_agreement import predict_full_and_scaled
 
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     photos = Path(options.photos)
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
-    model = load(find(options.model, options.store))
+    model = load_model(find_model(options.model, options.store))
     names, whole, scaled = predict_full_and_scaled(model, open_storage(options.photos), names)
     apart, labels = np.abs(whole - scaled), (whole.argmax(1), scaled.argmax(1))
     disagreements = np.flatnonzero(labels[0] != labels[1])

@@ -18,7 +18,7 @@ import numpy as np
 from halves import halves, labels_of, options, rows_of, training, visionflows, written_with
 
 from visionflows.datasets.fetch import fetch
-from visionflows.evaluation.calibration import expected_error, reliability
+from visionflows.evaluation.calibration import expected_calibration_error, reliability_bins
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def _error(rows: list[dict], is_so: dict[str, str]) -> float:
     classes = [name[2:] for name in rows[0] if name.startswith("p_")]
     told = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
     targets = np.array([classes.index(is_so[row["path"]]) for row in rows])
-    return expected_error(reliability(told, targets))
+    return expected_calibration_error(reliability_bins(told, targets))
 
 
 if __name__ == "__main__":

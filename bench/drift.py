@@ -18,9 +18,9 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 from record import hardware, versions, written
 
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
-from visionflows.monitoring.drift import NIGHTLY, WINDOW
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
+from visionflows.monitoring.drift import ALPHA, WINDOW
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.new_rows import NewRows, NewRowsByRun
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     logging.getLogger("visionflows").setLevel(logging.ERROR)  # the warnings are counted
-    model = load(find(options.model, options.store))
+    model = load_model(find_model(options.model, options.store))
     with tempfile.TemporaryDirectory() as folder:
         run, header, rows = _scored(options, Path(folder))
         told = [
@@ -101,7 +101,7 @@ def main() -> None:
         "network": options.model,
         "rows": {kind: len(some) for kind, some in rows.items()},
         "labels": dict(run.counts.by_label),
-        "alpha_of_a_night": NIGHTLY,
+        "alpha_of_a_night": ALPHA,
         "window": WINDOW,
         "run_records": options.run_records,
         "files_of_a_night": "200 to 1,000",
@@ -124,7 +124,7 @@ def _seed(run_records: Nights, model, output: str, count: int) -> dict:
             )
             history = run_records.judged(f"{output}/{name}", model, draw(files))
             assert history.record
-            found[name] += bool(history.record.warned_of)
+            found[name] += bool(history.record.drifted)
             history.save()
             if name == "ordinary" and number + 1 in EARLY:
                 told = _warned(run_records, model, output, run_records.shares(0.7), SIZES[1])
@@ -149,8 +149,8 @@ def _warned(run_records: Nights, model, output: str, draw, files: int) -> str:
     for _ in range(10):
         run_record = run_records.judged(f"{output}/ordinary", model, draw(files)).record
         assert run_record
-        warned += bool(run_record.warned_of)
-        quantities += run_record.warned_of
+        warned += bool(run_record.drifted)
+        quantities += run_record.drifted
     return f"{warned} of 10: {', '.join(sorted(set(quantities)))}"
 
 

@@ -49,9 +49,9 @@ def main() -> None:
 
 
 def _all() -> list[str]:
-    from visionflows.models.network import torchvision_models
+    from visionflows.models.network import import_torchvision_models
 
-    models = torchvision_models()
+    models = import_torchvision_models()
     return [*models.list_models(module=models), *TIMM]
 
 
@@ -70,14 +70,13 @@ def _told(name: str) -> dict:
     import torch
 
     from visionflows.errors import SettingsError
-    from visionflows.inference.openvino import core
+    from visionflows.inference.openvino import openvino_core
     from visionflows.models.network import build, check_trainable
-    from visionflows.models.schema import ModelInfo
+    from visionflows.models.schema import ModelInfo, Normalise
     from visionflows.training.evidence.onnx_export import NotExportable, onnx_bytes
 
-    told = {"name": "any", "version": "1", "architecture": name, "classes": ["a", "b", "c"]}
-    told |= {"schema_version": 1, "image_size": SIDE, "resize": "crop"}
-    told |= {"normalise": {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}}
+    normalise = Normalise(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    info = ModelInfo.model_construct(image_size=SIDE, normalise=normalise)
     try:
         check_trainable(name, SIDE)
     except SettingsError as error:
@@ -88,14 +87,14 @@ def _told(name: str) -> dict:
     network = _settled(build(name, 3, SIDE), images)
     began = time.perf_counter()
     try:
-        data = onnx_bytes(network, ModelInfo.model_validate(told, strict=False))
+        data = onnx_bytes(network, info)
     except NotExportable as error:
         return {"why": str(error)}
     seconds = time.perf_counter() - began
     with torch.inference_mode():
         expected = network(images).softmax(1).numpy()
-    compiled = core().compile_model(
-        core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino_core().compile_model(
+        openvino_core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     apart = float(np.abs(compiled({0: pixels})[0] - expected).max())
     spread = float(np.ptp(expected, axis=0).max())

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from visionflows.datasets import fetch, file_table
 from visionflows.models import registry
-from visionflows.models.metrics_schema import Metrics
-from visionflows.models.schema import ModelInfo, Normalise
 from visionflows.training import fine_tune
 from visionflows.training.evidence import evaluate, label_agreement
+from visionflows.training.publish import build_model_info
 from visionflows.training.settings import TrainSettings
 
 
@@ -41,17 +40,8 @@ def main() -> None:
         record = fine_tune.fine_tune(files, data.folder, checkpoint, settings)
         _show_at_224(checkpoint)
         metrics = evaluate.evaluate_checkpoint(files, data.folder, checkpoint, export_fastai=True)
-        info = ModelInfo(
-            schema_version=ModelInfo.VERSION,
-            name="bench",
-            version=registry.new_version(),
-            architecture="resnet34",
-            classes=record["classes"],
-            image_size=224,
-            resize="crop",
-            normalise=Normalise.model_validate(record["normalise"], strict=False),
-            metrics=Metrics.model_validate(metrics, strict=False),
-        )
+        info = build_model_info("bench", "uppercase", 0.2, data, files, record, metrics)
+        info = info.updated(image_size=224)
         found = label_agreement.measure_label_agreement(checkpoint, info, files, data.folder)
         info = info.with_agreement(found)
         print(json.dumps(found), registry.publish(checkpoint, options.store, info, files))

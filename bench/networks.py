@@ -40,7 +40,7 @@ def eager(options, photos):
     engine = engine_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = TorchNetwork(engine.model, device, engine.precision, engine.batch_size)
-    return _forwarding(engine, lambda pixels: network.answers(pixels).probabilities)
+    return _forwarding(engine, lambda pixels: network.predict(pixels).probabilities)
 
 
 def onnxruntime(options, photos):
@@ -56,14 +56,14 @@ def onnxruntime(options, photos):
 
 def openvino(options, photos):
     """OpenVINO as its own guide has it: throughput, its own choice of precision and streams."""
-    from visionflows.inference.openvino import core, runtime
+    from visionflows.inference.openvino import import_openvino, openvino_core
 
     engine = engine_of(options)
     side = engine.decoder.side
-    model = core().read_model(engine.model.files.read("model.onnx"))
+    model = openvino_core().read_model(engine.model.files.read("model.onnx"))
     model.reshape([engine.batch_size, side, side, 3])
-    queue = runtime().AsyncInferQueue(
-        core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    queue = import_openvino().AsyncInferQueue(
+        openvino_core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
     )
     pixels = _noise(engine)
 

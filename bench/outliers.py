@@ -28,11 +28,11 @@ import numpy as np
 from oddities import DRAWN
 from record import hardware, versions, written
 
-from visionflows.evaluation.outliers import bank_of, read_bank, threshold_of
+from visionflows.evaluation.outliers import conformal_threshold, fit_detector, read_detector
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load, network_of
-from visionflows.models.network import opened
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model, load_network
+from visionflows.models.network import split_pooling
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 from visionflows.training.evidence.fit_calibration import holdout_half
 from visionflows.training.evidence.outlier_detector import BANK_IMAGES
@@ -44,7 +44,7 @@ PHOTOS = 800
 def rows_of(engine, folder, names):
     size = engine.batch_size
     batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-    rows = [row for batch in engine.stream(open_storage(folder), batches) for row in batch]
+    rows = [row for batch in engine.predict_batches(open_storage(folder), batches) for row in batch]
     assert all(row.status == "ok" for row in rows)
     return rows
 
@@ -62,15 +62,15 @@ def knn(bank, k):
 
 
 def product(bank, k, directions):
-    made = bank_of(bank, k, directions)
+    made = fit_detector(bank, k, directions)
     return lambda features: np.array([made.outlier_score(one) for one in features])
 
 
 def only_within(bank, k, directions):
-    made = bank_of(bank, k, directions)
+    made = fit_detector(bank, k, directions)
 
     def told(features):
-        along = (units(features) - made.centre) @ made.directions.T
+        along = (units(features) - made.centre) @ made.components.T
         squared = ((along[:, None] - made.images[None]) ** 2).sum(2)
         return np.sqrt(np.partition(squared, k - 1, axis=1)[:, k - 1])
 
@@ -101,7 +101,7 @@ def of_logits(model, of):
     """A method of the logits, which the head makes of features."""
     import torch
 
-    _, head = opened(network_of(model)[1])
+    _, head = split_pooling(load_network(model)[1])
 
     def told(features):
         with torch.inference_mode():
@@ -124,7 +124,7 @@ def judged(told, sides, setting, kinds):
         },
     }
     for share in SHARES:
-        threshold = threshold_of(valid[setting], share)
+        threshold = conformal_threshold(valid[setting], share)
         found[f"threshold_for_{share}"] = {
             "detected": float((drawn > threshold).mean()),
             "of_real_photographs": float((odd[kinds == "photo"] > threshold).mean()),
@@ -149,7 +149,7 @@ def by_itself(rows, judging):
 def cost(model, features):
     """Milliseconds an image: of the network on one core, and of telling how odd it is."""
     engine = make_engine(model, EngineSettings(precision="float32", device="cpu", workers=1))
-    side, bank = model.info.image_size, read_bank(model)
+    side, bank = model.info.image_size, read_detector(model)
     pixels = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), dtype=np.uint8)
     return {
         "network": _least(lambda: engine.forward(pixels), 10) / 16,
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["bfloat16"])
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
-    model = load(find(options.model, options.store))
+    model = load_model(find_model(options.model, options.store))
     files = [*csv.DictReader(io.StringIO(model.files.read("files.csv").decode(), newline=""))]
     files.sort(key=lambda row: row["sha256"])
     trained = [row for row in files if row["is_valid"] == "False"]

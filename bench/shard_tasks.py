@@ -25,8 +25,8 @@ from visionflows.cluster.nodes import check_nodes, import_ray, list_nodes
 from visionflows.cluster.ray_run import RayRun
 from visionflows.cluster.scoring_actor import ScoredShard, ScoringActor, ShardTask
 from visionflows.inference.backend import EngineInfo
-from visionflows.models.artifact import Model, load
-from visionflows.models.registry import find
+from visionflows.models.artifact import Model, load_model
+from visionflows.models.registry import find_model
 from visionflows.orchestration.logs import log_to_run
 from visionflows.orchestration.progress import Progress
 from visionflows.scoring.run import check_error_rate, lock_output
@@ -109,7 +109,7 @@ def score(
     """What run.json says. `ahead`: how many shards Ray has for each task that may run; 0: all."""
     log_to_run()
     with lock_output(output, settings.wait):
-        engine = TaskPool(load(find(model, store)), settings, cores, ahead)
+        engine = TaskPool(load_model(find_model(model, store)), settings, cores, ahead)
         run = RayRun(input, output, engine, settings)
         scoring.list_input(run)
         with Progress("scoring", total=run.remaining) as progress:

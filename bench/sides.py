@@ -19,7 +19,7 @@ _prefect = contextlib.ExitStack()  # a server until this process ends
 def model_of(options):
     from visionflows.models import artifact, registry
 
-    return artifact.load(registry.find(options.model, options.store))
+    return artifact.load_model(registry.find_model(options.model, options.store))
 
 
 def _learner(options):
@@ -72,7 +72,7 @@ def _on_device(options):
 
     model = model_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return model, artifact.network_of(model).to(device), device
+    return model, artifact.load_network(model).to(device), device
 
 
 def plain(options, photos):

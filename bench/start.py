@@ -21,7 +21,7 @@ from pathlib import Path
 
 from record import hardware, versions, written
 
-from visionflows.models.registry import find
+from visionflows.models.registry import find_model
 
 PROGRAM = [sys.executable, "-m", "visionflows.cli"]
 FASTAI = "import sys; from fastai.vision.all import *; print(load_learner(sys.argv[1]).predict"
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
-    export = f"{find(options.model, options.store)}/export.pkl"
+    export = f"{find_model(options.model, options.store)}/export.pkl"
     named = ["--model", options.model, "--store", options.store]
     told: dict[str, list[tuple[float, int]]] = {}
     for _ in range(options.rounds):

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks import scoring
 from visionflows.errors import SettingsError
-from visionflows.models.registry import default_store, find
+from visionflows.models.registry import default_store, find_model
 from visionflows.orchestration.flow_runs import default_output, run_name
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.progress import Progress
@@ -50,7 +50,7 @@ def score(
     store, settings = store or default_store(), settings or DEFAULTS
     if not input:
         raise SettingsError("input: empty; name a folder (the `location` of an announced batch)")
-    find(model, store)  # fails at once, not after a wait for the lock
+    find_model(model, store)  # fails at once, not after a wait for the lock
     output = output or default_output(store)
     # The model is loaded after the lock, so that a waiting run uses no memory for it.
     with lock_output(output, settings.wait), scoring.connect(settings):

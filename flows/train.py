@@ -11,7 +11,7 @@ from pydantic import Field
 from tasks import data, training
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.models.network import check_trainable
-from visionflows.models.registry import check_name, default_store, meant
+from visionflows.models.registry import check_name, default_store, resolve_alias
 from visionflows.orchestration.flow_runs import flow_run_id, run_name
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
@@ -91,17 +91,21 @@ def train(
         record = training.fine_tune(files, folder, checkpoint, settings)
         metrics = training.evaluate(files, folder, checkpoint, export_fastai)
         info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
-        info = info.with_lineage(meant(name, "production", store), flow_run_id())
-        info = info.with_label_issues(training.find_label_issues(checkpoint, files, folder))
-        info = info.with_onnx(training.export_onnx(checkpoint, info))
+        lineage = {
+            "parent": resolve_alias(name, "production", store),
+            "flow_run": flow_run_id(),
+        }
+        info = info.updated(lineage=lineage)
+        info = info.updated(label_issues=training.find_label_issues(checkpoint, files, folder))
+        info = info.updated(onnx=training.export_onnx(checkpoint, info))
         info = info.with_agreement(
             training.measure_label_agreement(checkpoint, info, files, folder)
         )
         if int8:
             found_int8 = training.quantize_int8(checkpoint, info, files, folder)
             info = info.with_agreement(found_int8, "int8")
-        info = info.with_decoding(
-            training.measure_decode_agreement(checkpoint, info, files, folder)
+        info = info.updated(
+            decode_agreement=training.measure_decode_agreement(checkpoint, info, files, folder)
         )
-        info = info.with_outliers(training.fit_outlier_detector(checkpoint, info, files, folder))
+        info = info.updated(outliers=training.fit_outlier_detector(checkpoint, info, files, folder))
         return training.publish(checkpoint, store, info, files, record["summary"])

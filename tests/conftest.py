@@ -136,9 +136,10 @@ def trained(tmp_path_factory) -> Trained:
 
 def train_shapes(root: Path) -> Trained:
     """A network trained on shapes and published in a store below `root`."""
+    from model_infos import model_info
+
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
-    from visionflows.models.schema import ModelInfo
     from visionflows.training.evidence.evaluate import evaluate_checkpoint
     from visionflows.training.evidence.onnx_export import export_onnx
     from visionflows.training.fine_tune import fine_tune
@@ -150,20 +151,16 @@ def train_shapes(root: Path) -> Trained:
     checkpoint = root / "draft"
     record = fine_tune(table, dataset, checkpoint, settings)
     metrics = evaluate_checkpoint(table, dataset, checkpoint, export_fastai=True)
-    info = {
-        "schema_version": 1,
-        "name": "shapes",
-        "version": registry.new_version(),
-        "architecture": SMALL["architecture"],
-        "classes": record["classes"],
-        "image_size": 32,
-        "resize": "crop",
-        "normalise": record["normalise"],
-        "metrics": metrics,
-    }
-    info = ModelInfo.model_validate(info, strict=False)
+    info = model_info(
+        name="shapes",
+        version=registry.new_version(),
+        architecture=SMALL["architecture"],
+        classes=record["classes"],
+        normalise=record["normalise"],
+        metrics={key: metrics[key] for key in ("error_rate", "accuracy", "by_class")},
+    )
     storage = registry.publish(
-        checkpoint, root / "store", info.with_onnx(export_onnx(checkpoint, info)), table
+        checkpoint, root / "store", info.updated(onnx=export_onnx(checkpoint, info)), table
     )
     return Trained(root / "store", dataset, table, record, metrics, storage)
 
@@ -173,18 +170,18 @@ def telling(trained, tmp_path_factory) -> Path:
     """A store with the same network as `telling`, which calls some pictures odd."""
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
-    from visionflows.models.artifact import load
+    from visionflows.models.artifact import load_model
     from visionflows.training.evidence.outlier_detector import fit_outlier_detector
 
     root = tmp_path_factory.mktemp("telling")
     dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
     checkpoint = Path(shutil.copytree(trained.storage, root / "draft"))
-    info = load(registry.find("shapes", trained.store)).info
+    info = load_model(registry.find_model("shapes", trained.store)).info
     info = info.model_copy(update={"name": "telling", "files": {}})
     found = fit_outlier_detector(checkpoint, info, table, dataset)
     # So small a network does not tell noise from shapes: some of all pictures are odd to it.
-    info = info.with_outliers(found | {"threshold": 0.85 * found["threshold"]})
+    info = info.updated(outliers=found | {"threshold": 0.85 * found["threshold"]})
     registry.publish(checkpoint, root / "store", info, table)
     return root / "store"
 

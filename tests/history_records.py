@@ -1,12 +1,12 @@
 """A night as its record tells it, for tests of what is made of such."""
 
-from visionflows.monitoring.run_records import RecordedModel, RunRecord, Tally
+from visionflows.monitoring.run_records import Histograms, RecordedModel, RunRecord
 
 
 def run_record(day: int, labels: dict[str, int], version: str = "1", **more) -> RunRecord:
     """A night of January, with these labels."""
     ok = sum(labels.values())
-    tally = Tally(
+    tally = Histograms(
         statuses={"ok": ok, "unreadable": 5},
         labels=labels,
         confidence={"19": ok - 10, "11": 10},
@@ -18,6 +18,6 @@ def run_record(day: int, labels: dict[str, int], version: str = "1", **more) -> 
         model=RecordedModel(
             name="pets", version=version, digest="d", storage="store/models/pets/1"
         ),
-        tally=tally,
+        histograms=tally,
         **more,
     )

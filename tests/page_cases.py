@@ -16,10 +16,10 @@ import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
-from visionflows.models.artifact import load
+from visionflows.models.artifact import load_model
 from visionflows.models.metrics_schema import Calibration
 from visionflows.models.schema import ModelInfo
-from visionflows.monitoring.drift import judged
+from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
 from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, render_comparison
 from visionflows.reports.gradcam_images import encode_pixels
@@ -38,7 +38,7 @@ def scoring(trained: Trained, folder: Path) -> str:
     """The report of a failed run over images in a folder with a long name."""
     output = failed(trained, folder)
     run = RunResult.read((output / "run.json").read_bytes())
-    model = load(open_storage(trained.storage))
+    model = load_model(open_storage(trained.storage))
     info = model.info.model_copy(update={"image_size": 128})  # whose features have places
     model = dataclasses.replace(model, info=info)
     return render_report(run, model, open_storage(folder / "in"), open_storage(output))
@@ -52,16 +52,20 @@ def review(trained: Trained, folder: Path) -> str:
 def history(trained: Trained, folder: Path) -> str:
     """The run history of that output, with more runs and other label shares."""
     (run_record,) = read_run_records(open_storage(failed(trained, folder)))
-    run_records, total = [], run_record.tally.ok
+    run_records, total = [], run_record.histograms.labelled
     for day in range(1, 13):
         labels = {LONG: day * total, CLASSES[0]: (30 - day) * total}
-        tally = run_record.tally.model_copy(
+        tally = run_record.histograms.model_copy(
             update={"labels": labels, "confidence": {"9": 10 * total, "19": 20 * total}}
         )
         model = run_record.model.model_copy(update={"version": "v" * 90 + str(day // 7)})
-        values = {"started": f"2026-11-{day:02}T02:00:00.000+00:00", "tally": tally, "model": model}
+        values = {
+            "started": f"2026-11-{day:02}T02:00:00.000+00:00",
+            "histograms": tally,
+            "model": model,
+        }
         one = run_record.model_copy(update=values | {"audit": AUDIT if day > 6 else None})
-        run_records.append(one.model_copy(update={"drift": judged(one, run_records)}))
+        run_records.append(one.model_copy(update={"drift": detect_drift(one, run_records)}))
     return render_history(f"s3://{LONG}", run_records)
 
 
@@ -83,10 +87,9 @@ def described(trained: Trained) -> ModelInfo:
     model |= {
         "pretrained": "none",
         "labels": "folder",
-        "exif": "applied",
         "dataset": {
             **{"name": "shapes", "source": "a & b", "sha256": None, "fingerprint": "0" * 64},
-            **{"train": 54, "valid": 18, "skipped": 2},
+            **{"images": 74, "train": 54, "valid": 18, "skipped": 2},
         },
         "split": {"seed": 42, "valid_pct": 0.25},
         "training": trained.record["settings"] | trained.record,
@@ -102,7 +105,7 @@ def training(trained: Trained, folder: Path) -> str:
     values = {"classes": [LONG, *info.classes[1:]], "pretrained": f"/{LONG}", "notes": [LONG, "n"]}
     values["metrics"] = info.metrics.model_copy(update=metrics)
     bins = ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15
-    sure = {"judged": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
+    sure = {"tested": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
     values["calibration"] = Calibration.model_validate(sure, strict=False)
     pictures = {path.stem: path.read_bytes() for path in Path(trained.storage).glob("pictures/*")}
     jpeg = encode_pixels(np.asarray(shape("circle", 1)))

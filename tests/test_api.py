@@ -71,7 +71,7 @@ def test_train_publishes_a_model_with_its_learner(model):
     assert model.name == "shapes"
     assert model.location == f"{model.store}/models/shapes/{model.version}"
     assert Path(model.report).is_file()
-    assert vf.load(vf.find("shapes", model.store)).info.version == model.version
+    assert vf.load_model(vf.find_model("shapes", model.store)).info.version == model.version
     assert list(model.learner.dls.vocab) == list(CLASSES)
     assert len(model.learner.dls.valid_ds) == model.info.dataset.valid
     with model.learner.no_bar(), model.learner.no_logging():
@@ -116,7 +116,7 @@ def test_score_returns_rows_and_counts(tmp_path, trained):
 def test_score_writes_into_a_new_folder_of_the_store(tmp_path, trained, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inbox = write_shapes(tmp_path / "inbox", each=1, first_seed=500)
-    model = vf.find("shapes", trained.store)
+    model = vf.find_model("shapes", trained.store)
     result = vf.score("inbox", str(model), store="store", **SCORING)
     assert result.output.startswith("store/scores/")
     assert len(result.rows) == len([*inbox.rglob("*.png")])
@@ -134,6 +134,7 @@ def test_predict_gives_label_and_confidence(tmp_path, trained):
     assert (broken.status, broken.label, broken.confidence) == ("unreadable", "", None)
     assert broken.error
     engine = vf.make_engine(
-        vf.load(vf.find("shapes", trained.store)), vf.ScoreSettings(**SCORING, batch_size=1)
+        vf.load_model(vf.find_model("shapes", trained.store)),
+        vf.ScoreSettings(**SCORING, batch_size=1),
     )
     assert vf.predict(str(image), engine)[0].label == good.label

@@ -13,7 +13,7 @@ import yaml
 
 from visionflows.cli import main as cli
 from visionflows.images.image_status import STATUSES
-from visionflows.monitoring.run_records import Tally
+from visionflows.monitoring.run_records import Histograms
 from visionflows.review.corrections import COLUMNS as CORRECTIONS
 from visionflows.scoring.columns import COLUMNS, header
 from visionflows.scoring.schema import JobSettings, RunResult
@@ -197,7 +197,7 @@ def test_keys_of_json_files_are_those_of_the_schemas():
     assert keys <= RunResult.model_fields.keys()
     assert {
         name for cell, _ in table(text, "### history/") for name in names_in(cell)
-    } == Tally.model_fields.keys()
+    } == Histograms.model_fields.keys()
     corrections = [name for cell, _ in table(text, "## corrections.csv") for name in names_in(cell)]
     assert sorted(corrections) == sorted(CORRECTIONS)
     assert f"    {','.join(CORRECTIONS)}\n" in text

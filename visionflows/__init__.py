@@ -15,9 +15,9 @@ __all__ = [
     "TrainSettings",
     "build_table",
     "fetch",
-    "find",
+    "find_model",
     "fine_tune",
-    "load",
+    "load_model",
     "make_engine",
     "open_storage",
     "predict",
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from visionflows.datasets.fetch import fetch
     from visionflows.datasets.file_table import build_table
     from visionflows.inference import make_engine
-    from visionflows.models.artifact import load
-    from visionflows.models.registry import find
+    from visionflows.models.artifact import load_model
+    from visionflows.models.registry import find_model
     from visionflows.scoring.settings import ScoreSettings
     from visionflows.storage import open_storage
     from visionflows.training.fine_tune import fine_tune
@@ -42,9 +42,9 @@ else:
         "TrainSettings": "visionflows.training.settings",
         "build_table": "visionflows.datasets.file_table",
         "fetch": "visionflows.datasets.fetch",
-        "find": "visionflows.models.registry",
+        "find_model": "visionflows.models.registry",
         "fine_tune": "visionflows.training.fine_tune",
-        "load": "visionflows.models.artifact",
+        "load_model": "visionflows.models.artifact",
         "make_engine": "visionflows.inference",
         "open_storage": "visionflows.storage",
         "predict": "visionflows.api",

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from visionflows.errors import SettingsError
 from visionflows.inference import Engine, EngineSettings, open_engine
-from visionflows.models.artifact import model_json, read_info
+from visionflows.models.artifact import read_info
 from visionflows.models.metrics_schema import Metrics
 from visionflows.models.registry import default_store
 from visionflows.models.schema import ModelInfo
@@ -149,7 +149,7 @@ def train(
         corrections_in_validation=corrections_in_validation,
     )
     storage = open_storage(location)
-    info = read_info(storage, model_json(storage))
+    info = read_info(storage)
     return TrainedModel(location, _store(store), info, settings)
 
 

@@ -93,7 +93,7 @@ def test_an_omitted_option_keeps_the_default_setting():
         (["train", "digits", "--name", "x", "--arch", "resnet19"], 2, "resnet19"),
         (["score", "nowhere", "--model", "cats", "--store", "no"], 1, "cats: no such model"),
         (["score", "nowhere", "--model", "cats", "--precision", "int4"], 2, "--precision int4:"),
-        (["score", "gopher://x", "--model", "./y"], 1, "y: no model bundle there"),
+        (["score", "gopher://x", "--model", "./y"], 1, "y: not a model artifact"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_status(

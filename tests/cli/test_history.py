@@ -56,7 +56,7 @@ def test_history_prints_a_table_and_writes_a_page(run_command, outputs, tmp_path
     assert lines[-1] == f"page  {outputs}/a/history.html"
     assert "2 runs, no drift" in (outputs / "a/history.html").read_text()
     run_records = json.loads(run_command(outputs / "a", "--json"))
-    assert [run_record["tally"]["statuses"] for run_record in run_records] == [{"ok": 24}] * 2
+    assert [run_record["histograms"]["statuses"] for run_record in run_records] == [{"ok": 24}] * 2
     assert len(json.loads(run_command(outputs, "--json"))) == 3
     assert not (outputs / "history.html").exists()
     assert "3 runs" not in run_command(outputs)

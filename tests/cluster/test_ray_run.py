@@ -8,8 +8,8 @@ from visionflows.cluster.actor_pool import ActorPool
 from visionflows.cluster.ray_run import RayRun
 from visionflows.cluster.scoring_actor import ScoringActor
 from visionflows.inference import open_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import make_job
 from visionflows.scoring.local_run import score_folder
@@ -27,7 +27,7 @@ class OneActorPool(ActorPool):
     """A pool without a cluster: an actor of this process, with a few tasks in flight."""
 
     def __init__(self, model: str, store):
-        self.model, self.nodes, self._actors = load(find(model, store)), [], [None]
+        self.model, self.nodes, self._actors = load_model(find_model(model, store)), [], [None]
         self.actor = ScoringActor(str(self.model.storage), SETTINGS, (1 << 16, 1))
         self.info, self.shards = self.actor.info(), []
         self.reset_counts()

@@ -14,7 +14,7 @@ from visionflows.cluster.scoring_actor import RunPaths, ScoringActor, ShardTask
 from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
 from visionflows.inference.backend import Backend
-from visionflows.models.registry import find
+from visionflows.models.registry import find_model
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import make_job
 from visionflows.scoring.listing import ReusedRow
@@ -36,7 +36,7 @@ def _own_share(monkeypatch):
 
 @pytest.fixture
 def actor(trained) -> ScoringActor:
-    return ScoringActor(str(find("shapes", trained.store)), SETTINGS, (1, 2))
+    return ScoringActor(str(find_model("shapes", trained.store)), SETTINGS, (1, 2))
 
 
 @pytest.fixture
@@ -82,13 +82,13 @@ def test_it_writes_nothing_if_another_run_starts_meanwhile(actor, work, monkeypa
     output = open_storage(work.paths.output)
     for name in parts(work):
         output.remove(f"parts/{name}")
-    stream = type(actor._engine).stream
+    stream = type(actor._engine).predict_batches
 
     def other_run_starts(engine, where, batches):
         output.remove(work.paths.marker)
         return stream(engine, where, batches)
 
-    monkeypatch.setattr(type(actor._engine), "stream", other_run_starts)
+    monkeypatch.setattr(type(actor._engine), "predict_batches", other_run_starts)
     with pytest.raises(RunError, match="nothing was written"):
         actor.score(work)
     assert parts(work) == []
@@ -109,7 +109,9 @@ def test_another_version_is_refused(actor, work):
 
 
 def test_it_computes_in_the_precision_of_the_job(trained, work):
-    auto = ScoringActor(str(find("shapes", trained.store)), ScoreSettings(precision="auto"), (1, 1))
+    auto = ScoringActor(
+        str(find_model("shapes", trained.store)), ScoreSettings(precision="auto"), (1, 1)
+    )
     settings = work.job.settings.model_copy(update={"precision": "bfloat16"})
     auto.score(work._replace(job=dataclasses.replace(work.job, settings=settings)))
     assert auto._engine.info.backend.precision == "bfloat16"

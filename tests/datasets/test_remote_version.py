@@ -14,8 +14,8 @@ from small_disk import small_disk
 from flows.retrain import retrain
 from visionflows.datasets.fetch import fetch
 from visionflows.errors import StorageError
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 from visionflows.training.settings import TrainSettings
 
@@ -171,7 +171,7 @@ def test_retrain_trains_on_the_archive_as_it_is_now(tmp_path):
         again = retrain(
             server.url("shapes.tgz"), "shapes", settings=tiny, store=str(tmp_path / "store")
         )
-    info = load(find(again["model"], str(tmp_path / "store"))).info
+    info = load_model(find_model(again["model"], str(tmp_path / "store"))).info
     assert info.dataset.sha256 == hashlib.sha256(archives[1]).hexdigest()
     assert again["images"] > 0
     assert again["gone"] == 0

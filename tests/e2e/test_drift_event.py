@@ -28,7 +28,7 @@ def test_a_drifted_run_completes_and_sends_its_event(trained, tmp_path):
     state = score(*where, lenient, return_state=True)
     assert state.is_completed()
     warned = [found for found in state.result()["drift"]["findings"] if found["warns"]]
-    assert warned[0]["said"] == "failures: 100.0 % of the files; in the 5 nights before: 0.0 %"
+    assert warned[0]["description"] == "failures: 100.0 % of the files; in the 5 runs before: 0.0 %"
     run = str(state.state_details.flow_run_id)
     with get_client(sync_client=True) as client:
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=["drift"]))
@@ -37,7 +37,7 @@ def test_a_drifted_run_completes_and_sends_its_event(trained, tmp_path):
     assert any(str(tmp_path / "out") in note.replace("\\", "") for note in notes)
     assert all("**warns**" in note for note in notes)
     assert event["payload"]["quantities"][0] == "failures"
-    assert event["payload"]["warnings"][0] == warned[0]["said"]
+    assert event["payload"]["warnings"][0] == warned[0]["description"]
     assert event["payload"]["output"] == str(tmp_path / "out")
     again = score(*where, lenient, return_state=True)  # nothing is new
     assert again.result()["drift"] == state.result()["drift"]

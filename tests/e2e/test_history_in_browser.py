@@ -5,7 +5,7 @@ import datetime
 import pytest
 from history_records import run_record
 
-from visionflows.monitoring.drift import judged
+from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit
 from visionflows.reports.history import render_history
 
@@ -24,8 +24,8 @@ def address(tmp_path) -> str:
         one = run_record(1, labels, "v" * 100 if number > 20 else "1", audit=audit)
         when = (begin + datetime.timedelta(days=number)).isoformat(timespec="milliseconds")
         one = one.model_copy(update={"started": when})
-        found.append(one.model_copy(update={"drift": judged(one, found)}))
-    assert found[-1].warned_of == ["labels"]
+        found.append(one.model_copy(update={"drift": detect_drift(one, found)}))
+    assert found[-1].drifted == ["labels"]
     (tmp_path / "history.html").write_text(render_history(f"s3://{LONG}", found))
     return f"file://{tmp_path}/history.html"
 

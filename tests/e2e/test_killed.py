@@ -15,8 +15,8 @@ from conftest import write_shapes
 from prefect.settings import PREFECT_API_URL
 
 from flows.train import train
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
@@ -69,7 +69,7 @@ def undisturbed(tmp_path_factory, prefect_server) -> tuple[Path, ModelInfo]:
     folder = tmp_path_factory.mktemp("undisturbed")
     shapes, store = write_shapes(folder / "shapes", each=8), str(folder / "store")
     train(str(shapes), "shapes", settings=TINY, store=store)
-    return shapes, load(find("shapes", store)).info
+    return shapes, load_model(find_model("shapes", store)).info
 
 
 @pytest.mark.timeout(900)  # whole trainings, each in a process of its own that imports fastai
@@ -100,6 +100,6 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "resuming from the checkpoint of an earlier run" in again.stderr
     assert os.listdir(store / ".checkpoints") == []
-    resumed = load(find("shapes", str(store))).info
+    resumed = load_model(find_model("shapes", str(store))).info
     assert resumed.metrics.model_dump() == whole.metrics.model_dump()
     assert resumed.files["weights.safetensors"] == whole.files["weights.safetensors"]

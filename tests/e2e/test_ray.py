@@ -145,7 +145,7 @@ def test_a_stopped_driver_leaves_an_output_that_this_machine_finishes(
     done = run(cluster, command(trained, many, tmp_path / "out", *OPTIONS))
     assert done.returncode == 0, done.stderr
     reused = int(re.search(r"in 75 shards, (\d+) of them done", done.stderr)[1])
-    assert 5 < kept < 75
+    assert 5 < reused < 75
     deadline = time.monotonic() + 90
     while any("ray::Scorer" in named(one) for node in cluster.nodes for one in below(node)):
         assert time.monotonic() < deadline, "its actors have not ended"

@@ -6,9 +6,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.retrain import retrain
-from visionflows.models.artifact import load
-from visionflows.models.promotion_history import promotions
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.promotion_history import read_promotions
+from visionflows.models.registry import find_model
 from visionflows.training.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -22,7 +22,7 @@ def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
     state = retrain(str(shapes), "shapes", settings=TINY, store=store, return_state=True)
     first = state.result()
     assert first["promoted"]
-    (kept,) = promotions("shapes", store)
+    (kept,) = read_promotions("shapes", store)
     assert (f"shapes@{kept.version}", kept.before) == (first["model"], "")
     assert kept.who == f"flow run {state.state_details.flow_run_id}"
     assert kept.why == f"retrain: {first['why']}"
@@ -30,9 +30,9 @@ def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
     second = state.result()
     assert second["model"] != first["model"]
     assert not second["promoted"]  # the same seed: the same network
-    assert load(find("shapes@production", store)).name == first["model"]
-    assert load(find("shapes", store)).name == second["model"]
-    assert promotions("shapes", store) == [kept]
+    assert load_model(find_model("shapes@production", store)).name == first["model"]
+    assert load_model(find_model("shapes", store)).name == second["model"]
+    assert read_promotions("shapes", store) == [kept]
     _check_lineage(first["model"], second["model"], store)
     assert (second["candidate"], second["production"]) == (second["model"], first["model"])
     assert "no evidence that it is better" in second["why"]
@@ -45,7 +45,7 @@ def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
 
 def _check_lineage(first: str, second: str, store: str) -> None:
     """The parent is what production meant; the flow run is the one of the training."""
-    infos = [load(find(model, store)).info for model in (first, second)]
+    infos = [load_model(find_model(model, store)).info for model in (first, second)]
     assert [f"shapes@{info.lineage.parent}" for info in infos] == ["shapes@", first]
     with get_client(sync_client=True) as client:
         for info in infos:

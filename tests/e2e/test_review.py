@@ -10,8 +10,8 @@ from conftest import CLASSES, Trained, write_shapes
 
 from flows.train import train
 from visionflows.hashing import sha256_of
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.reports.review import build_review, render_review
 from visionflows.review.corrections import read_corrections
 from visionflows.scoring.local_run import score_folder
@@ -116,7 +116,7 @@ def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
     dataset = write_shapes(tmp_path / "shapes", each=8)
     store = str(tmp_path / "store")
     train(str(dataset), "shapes", settings=TINY, store=store, corrections=(str(path),))
-    told = load(find("shapes", store)).info.dataset.corrections
+    told = load_model(find_model("shapes", store)).info.dataset.corrections
     assert (told.taken, told.imported, told.lost) == (6, 6, 0)  # one is none of the classes
 
 
@@ -151,7 +151,7 @@ def test_the_audit_is_estimated_as_it_goes_and_then_stands_in_the_report(review,
     assert line == "Audit: 10 of 100 reviewed, 9 correct: 95 % interval 59.6 % to 98.2 %."
     path, _ = saved(review, tmp_path)
     (found,) = add_corrections(str(output), [str(path)])
-    assert (found.right, found.looked_at, found.drawn) == (9, 10, 100)
+    assert (found.right, found.reviewed, found.drawn) == (9, 10, 100)
     review.goto(f"file://{output}/report.html")
     assert "59.6 % to 98.2 %" in review.locator("main").inner_text()
 

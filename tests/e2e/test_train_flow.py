@@ -10,8 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 from flows.train import train
 from visionflows.errors import TableError
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(
@@ -38,7 +38,7 @@ def test_an_archive_becomes_a_published_model_with_artifacts(where, tmp_path):
     with pytest.raises(TableError, match="all 36 images one label, 00"):
         state.result()
     state = train(dataset, "shapes", settings=TINY, store=store, return_state=True)
-    model = load(find("shapes", store))
+    model = load_model(find_model("shapes", store))
     assert state.result() == str(model.storage)
     assert model.classes == ["circle", "square", "stripes"]
     assert model.info.dataset.skipped == 1

@@ -1,16 +1,16 @@
-"""Temperatures: the fitted one is right, changes no label, and makes no answer certain."""
+"""Calibration: the fitted temperature is right, changes no label, and makes no prediction certain."""
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from visionflows.evaluation.calibration import (
-    calibrated,
-    expected_error,
-    reliability,
-    temperature_of,
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_bins,
 )
-from visionflows.evaluation.thresholds import read_told
+from visionflows.evaluation.thresholds import read_validation
 from visionflows.training.evidence.fit_calibration import (
     LEAST,
     fit_calibration,
@@ -29,31 +29,31 @@ def drawn(count: int, too_sure: float, classes: int = 3, seed: int = 1):
 
 
 @pytest.mark.parametrize("too_sure", [0.5, 1.0, 2.5])
-def test_the_temperature_that_makes_answers_true_is_found(too_sure):
+def test_the_true_temperature_is_found(too_sure):
     truth, answers, targets = drawn(20_000, too_sure)
-    found = temperature_of(answers, targets)
+    found = fit_temperature(answers, targets)
     assert found == pytest.approx(too_sure, rel=0.05)
-    assert np.abs(calibrated(answers, found) - truth).max() < 0.03
+    assert np.abs(apply_temperature(answers, found) - truth).max() < 0.03
 
 
-def test_labels_and_sums_stay_and_rows_do_not_hang_together():
+def test_labels_and_sums_stay_and_rows_are_independent():
     _, answers, _ = drawn(1000, 3.0, classes=40)
     answers[:, 5] = 0  # underflown
     answers /= answers.sum(1, keepdims=True)
-    told = calibrated(answers, 2.3)
-    assert told.dtype == np.float32
-    assert (told.argmax(1) == answers.argmax(1)).all()
-    assert np.abs(told.sum(1) - 1).max() < 1e-6
-    assert (told[:, 5] == 0).all()
+    found = apply_temperature(answers, 2.3)
+    assert found.dtype == np.float32
+    assert (found.argmax(1) == answers.argmax(1)).all()
+    assert np.abs(found.sum(1) - 1).max() < 1e-6
+    assert (found[:, 5] == 0).all()
     for at in range(0, 1000, 37):
-        assert calibrated(answers[at : at + 1], 2.3).tobytes() == told[at].tobytes()
+        assert apply_temperature(answers[at : at + 1], 2.3).tobytes() == found[at].tobytes()
 
 
 def test_a_network_that_is_always_right_is_not_made_certain():
     """Without a word on temperatures beforehand, the likeliest is none: every answer would be 1."""
     targets = np.arange(200) % 2
     answers = np.where(np.eye(2)[targets] == 1, 0.8, 0.2).astype(np.float32)
-    sure = calibrated(answers, temperature_of(answers, targets)).max()
+    sure = apply_temperature(answers, fit_temperature(answers, targets)).max()
     assert 0.98 < sure < 0.9995
 
 
@@ -62,28 +62,28 @@ def test_a_few_images_move_a_temperature_a_little(seed):
     """One surely wrong answer among fifty is no reason to believe none of the others."""
     sure = np.random.default_rng(seed).uniform(0.9, 0.999, 50)
     answers = np.stack([sure, 1 - sure], 1).astype(np.float32)
-    assert 0.5 < temperature_of(answers, np.zeros(50, int)) < 1
+    assert 0.5 < fit_temperature(answers, np.zeros(50, int)) < 1
     answers[0] = 0.9999, 0.0001
-    assert 1 < temperature_of(answers, np.eye(50, dtype=int)[0]) < 2.5
+    assert 1 < fit_temperature(answers, np.eye(50, dtype=int)[0]) < 2.5
 
 
-def test_the_expected_error_is_what_confidence_and_accuracy_differ_by():
+def test_the_expected_calibration_error():
     answers = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10, np.float32)
     targets = np.array([0] * 7 + [1] * 3 + [0] * 6 + [1] * 4)
-    bins = reliability(answers, targets)
+    bins = reliability_bins(answers, targets)
     assert sum(one["count"] for one in bins) == 20
-    assert expected_error(bins) == pytest.approx(0.5 * 0.2 + 0.5 * 0.0, abs=1e-6)
+    assert expected_calibration_error(bins) == pytest.approx(0.5 * 0.2 + 0.5 * 0.0, abs=1e-6)
 
 
 def sha256s(count: int) -> list[str]:
     return [f"{at * 2654435761 % 2**32:08x}" + "0" * 56 for at in range(count)]
 
 
-def test_it_is_judged_on_images_that_it_was_not_fitted_on():
+def test_calibration_is_tested_on_images_it_was_not_fitted_on():
     _, answers, targets = drawn(4000, 2.0)
     found = fit_calibration(answers, targets, sha256s(4000))
-    assert found["fitted"] == found["judged"] == 4000
-    assert found["temperature"] == temperature_of(answers, targets)
+    assert found["fitted"] == found["tested"] == 4000
+    assert found["temperature"] == fit_temperature(answers, targets)
     assert found["ece"] < 0.5 * found["ece_raw"]
     half = holdout_half(sha256s(4000))
     swapped = targets.copy()
@@ -98,8 +98,8 @@ def test_names_of_every_kind_come_back_from_validation_csv():
     paths = ["a\rb.jpg", 'a"b,c.jpg', "a\nb.jpg", "a\r\nb.jpg"]
     answers = np.array([[0.9, 0.1]] * 4, np.float32)
     data = validation_csv(paths, ["x\ry", "z"], np.array([0, 1, 0, 1]), answers, 1.0)
-    told = read_told(data, ["x\ry", "z"], raw=False)
-    assert told.right.tolist() == [True, False, True, False]
+    found = read_validation(data, ["x\ry", "z"], raw=False)
+    assert found.right.tolist() == [True, False, True, False]
 
 
 def test_too_few_images_leave_probabilities_as_they_are():

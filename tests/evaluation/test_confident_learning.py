@@ -1,13 +1,13 @@
-"""Confident learning: labels that are wrong are named, right ones seldom."""
+"""Confident learning finds wrong labels, and rarely right ones."""
 
 import numpy as np
 import pytest
 
 from visionflows.evaluation.confident_learning import (
     FOLDS,
-    confident_of,
-    label_issues,
-    out_of_sample,
+    confident_labels,
+    out_of_fold_probabilities,
+    rank_label_issues,
 )
 
 CLASSES = ["cat", "dog", "fox"]
@@ -29,10 +29,10 @@ def disagreeing(labels: list[str], share: float) -> tuple[list[str], set[int]]:
     return [other[label] if at in wrong else label for at, label in enumerate(labels)], wrong
 
 
-def test_flipped_labels_are_found_with_what_they_were():
+def test_wrong_labels_are_found_with_the_right_ones():
     features, labels = clouds()
     given, wrong = disagreeing(labels, 0.1)
-    found = label_issues(features, given, CLASSES)
+    found = rank_label_issues(features, given, CLASSES)
     named = set(found["index"])
     assert len(named & wrong) >= 0.8 * len(wrong)
     assert len(named & wrong) >= 0.85 * len(named)
@@ -46,28 +46,28 @@ def test_flipped_labels_are_found_with_what_they_were():
 def test_the_worst_come_first():
     features, labels = clouds()
     given, wrong = disagreeing(labels, 0.1)
-    first = label_issues(features, given, CLASSES)["index"][: len(wrong) // 2]
+    first = rank_label_issues(features, given, CLASSES)["index"][: len(wrong) // 2]
     assert set(first) <= wrong
 
 
-def test_of_clear_classes_without_errors_none_is_named():
+def test_clear_classes_without_errors_have_no_issue():
     features, labels = clouds(apart=12)
-    assert label_issues(features, labels, CLASSES).empty
+    assert rank_label_issues(features, labels, CLASSES).empty
 
 
-def test_a_class_of_too_few_images_is_left_alone():
+def test_a_class_of_too_few_images_is_left_out():
     features, labels = clouds()
     few = FOLDS - 1
     labels[:few] = ["owl"] * few
-    found = label_issues(features, labels, [*CLASSES, "owl"])
+    found = rank_label_issues(features, labels, [*CLASSES, "owl"])
     assert not set(found["index"]) & set(range(few))
     assert "owl" not in set(found.label)
 
 
 @pytest.mark.parametrize("labels", [["cat"] * 20, ["cat"] * 18 + ["dog"] * 2])
-def test_with_one_class_to_judge_there_is_nothing_to_say(labels):
+def test_a_single_class_has_no_issue(labels):
     features = np.random.default_rng(3).normal(size=(20, 6))
-    assert label_issues(features, labels, ["cat", "dog"]).empty
+    assert rank_label_issues(features, labels, ["cat", "dog"]).empty
 
 
 def test_the_confident_joint_by_hand():
@@ -75,14 +75,14 @@ def test_the_confident_joint_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.35, 0.65], [0.25, 0.75]])
     given = np.array([0, 0, 0, 1, 1])
     # The fourth is as sure of no class as is usual: it stays what it is.
-    assert confident_of(probabilities, given).tolist() == [0, 1, 0, 1, 1]
+    assert confident_labels(probabilities, given).tolist() == [0, 1, 0, 1, 1]
 
 
 def test_a_probability_is_of_a_fold_that_has_not_seen_the_image():
     """Noise that is learnt by heart tells nothing of an image that was left out."""
     features = np.random.default_rng(4).normal(size=(200, 128))
     given = np.random.default_rng(5).integers(0, 2, 200)
-    probabilities = out_of_sample(features, given)
+    probabilities = out_of_fold_probabilities(features, given)
     assert probabilities.shape == (200, 2)
     assert 0.35 < (probabilities.argmax(1) == given).mean() < 0.65
-    assert (probabilities == out_of_sample(features, given)).all()
+    assert (probabilities == out_of_fold_probabilities(features, given)).all()

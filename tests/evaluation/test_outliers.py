@@ -1,4 +1,4 @@
-"""Outliers: the distance is that of the paper, an image's own, and alarms are as rare as told."""
+"""Outlier detection: the distance of the paper, independent of the batch, with few false alarms."""
 
 import dataclasses
 
@@ -7,9 +7,14 @@ import pytest
 from safetensors.numpy import save
 
 from visionflows.errors import ModelError
-from visionflows.evaluation.outliers import bank_of, read_bank, restored, threshold_of
-from visionflows.models.artifact import OUTLIERS, load
-from visionflows.models.registry import find
+from visionflows.evaluation.outliers import (
+    conformal_threshold,
+    fit_detector,
+    load_detector,
+    read_detector,
+)
+from visionflows.models.artifact import OUTLIERS, load_model
+from visionflows.models.registry import find_model
 
 
 def drawn(count: int, seed: int, features: int = 96, inner: int = 12) -> np.ndarray:
@@ -22,23 +27,23 @@ def drawn(count: int, seed: int, features: int = 96, inner: int = 12) -> np.ndar
 
 def test_the_distance_is_that_of_the_kth_nearest_between_features_of_length_one():
     images, others = drawn(300, 1), drawn(50, 2)
-    bank = bank_of(images, k=7, directions=96)  # all there are
+    bank = fit_detector(images, k=7, components=96)  # all there are
     units, ours = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (images, others))
     expected = np.sort(np.linalg.norm(ours[:, None] - units[None], axis=2), axis=1)[:, 6]
     assert [bank.outlier_score(one) for one in others] == pytest.approx(expected, rel=0.01)
     assert [bank.outlier_score(one * 5) for one in others] == pytest.approx(expected, rel=0.01)
 
 
-def test_few_directions_see_what_lies_in_none_of_them():
+def test_few_components_see_what_lies_in_none_of_them():
     images, other = drawn(500, 1), np.random.default_rng(3).normal(3, 3, (50, 96))
     asked = [*drawn(50, 2), *other.astype(np.float32)]
-    few, all_ = (bank_of(images, directions=number) for number in (12, 96))
+    few, all_ = (fit_detector(images, components=number) for number in (12, 96))
     exact = [all_.outlier_score(one) for one in asked]
     assert [few.outlier_score(one) for one in asked] == pytest.approx(exact, rel=0.1)
 
 
-def test_an_image_is_as_odd_beside_any_others():
-    bank, images = bank_of(drawn(300, 1)), drawn(64, 2)
+def test_a_score_does_not_depend_on_the_batch():
+    bank, images = fit_detector(drawn(300, 1)), drawn(64, 2)
     alone = [bank.outlier_score(one.copy()) for one in images]
     assert alone == [bank.outlier_score(one) for one in images]
     assert alone == [bank.outlier_score(one) for one in np.asfortranarray(images)]
@@ -48,42 +53,42 @@ def test_an_image_is_as_odd_beside_any_others():
 
 
 @pytest.mark.parametrize("wanted", [0.02, 0.05])
-def test_alarms_are_as_rare_as_was_wanted(wanted):
+def test_false_alarms_are_as_rare_as_wanted(wanted):
     alarms = []
     for seed in range(200):
         draws = np.random.default_rng(seed)
-        threshold = threshold_of(draws.gamma(3, size=100), wanted)
+        threshold = conformal_threshold(draws.gamma(3, size=100), wanted)
         alarms.append((draws.gamma(3, size=2000) > threshold).mean())
     assert np.mean(alarms) == pytest.approx(wanted, abs=0.006)
     assert np.mean(alarms) < wanted + 0.003
 
 
-def test_of_too_few_the_largest_is_the_threshold():
-    assert threshold_of(np.array([1.0, 3.0, 2.0]), 0.02) == 3.0
+def test_the_largest_of_too_few_scores_is_the_threshold():
+    assert conformal_threshold(np.array([1.0, 3.0, 2.0]), 0.02) == 3.0
 
 
-def test_all_alike_and_all_zero_are_no_division_by_nothing():
-    bank = bank_of(np.zeros((30, 8), np.float32))
+def test_equal_and_zero_features_are_no_division_by_zero():
+    bank = fit_detector(np.zeros((30, 8), np.float32))
     assert bank.outlier_score(np.zeros(8, np.float32)) == 0
     assert bank.outlier_score(np.ones(8, np.float32)) == pytest.approx(1)
 
 
-def test_a_bank_of_few_images_asks_for_a_nearer_one():
-    assert bank_of(drawn(12, 1)).k == 4
+def test_k_is_smaller_for_few_images():
+    assert fit_detector(drawn(12, 1)).k == 4
 
 
-def test_restored_it_finds_the_same_odd():
+def test_a_loaded_detector_gives_the_same_scores():
     images, others = np.asfortranarray(drawn(300, 1)), drawn(50, 2)
-    bank = bank_of(images, directions=12)
-    back = restored(bank.saved(), bank.k, 0.5)
+    bank = fit_detector(images, components=12)
+    back = load_detector(bank.saved(), bank.k, 0.5)
     assert [back.outlier_score(one) for one in others] == [
         2 * bank.outlier_score(one) for one in others
     ]
 
 
-def test_it_is_read_as_it_was_made(telling):
-    model = load(find("telling", telling))
-    bank = read_bank(model)
+def test_the_published_detector_is_read(telling):
+    model = load_model(find_model("telling", telling))
+    bank = read_detector(model)
     assert bank.threshold == model.info.outliers.threshold
     assert len(bank.images) == model.info.outliers.images == 135
     assert bank.saved() == model.files.read(OUTLIERS)
@@ -91,20 +96,20 @@ def test_it_is_read_as_it_was_made(telling):
 
 
 @pytest.mark.parametrize("what", ["another file", "rows missing", "no such tensor"])
-def test_what_is_no_bank_is_one_line(telling, what, tmp_path):
+def test_an_invalid_detector_is_refused_in_one_line(telling, what, tmp_path):
     from visionflows.storage import open_storage
 
-    model = load(find("telling", telling))
-    bank = read_bank(model)
+    model = load_model(find_model("telling", telling))
+    bank = read_detector(model)
     tensors = {
         "another file": b"PK no tensors",
         "rows missing": dataclasses.replace(bank, images=bank.images[1:]).saved(),
         "no such tensor": save({"centre": bank.centre}),
     }
     open_storage(tmp_path).write(OUTLIERS, tensors[what])
-    with pytest.raises(ModelError, match=f"{OUTLIERS}: holds no bank of images"):
-        read_bank(dataclasses.replace(model, copy=open_storage(tmp_path)))
+    with pytest.raises(ModelError, match=f"{OUTLIERS}: cannot be used"):
+        read_detector(dataclasses.replace(model, copy=open_storage(tmp_path)))
 
 
-def test_a_model_of_before_has_none(trained):
-    assert read_bank(load(find("shapes", trained.store))) is None
+def test_a_model_without_a_detector_has_none(trained):
+    assert read_detector(load_model(find_model("shapes", trained.store))) is None

@@ -1,37 +1,43 @@
-"""Thresholds: what they promise holds of images that they were not drawn from."""
+"""Thresholds keep their precision on images they were not fitted on."""
 
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from visionflows.evaluation.thresholds import Told, in_words, needed, shows, thresholds
+from visionflows.evaluation.statistics import is_rate_below
+from visionflows.evaluation.thresholds import (
+    Predictions,
+    describe_thresholds,
+    fit_thresholds,
+    images_needed,
+)
 
 
-def told(count: int, seed: int, classes: int = 2) -> Told:
+def predictions(count: int, seed: int, classes: int = 2) -> Predictions:
     """Answers that are right as often as they are sure."""
     draws = np.random.default_rng(seed)
     confidence = 1 - 0.5 * draws.random(count) ** 4
     right = draws.random(count) < confidence
-    return Told(draws.integers(0, classes, count), confidence, right)
+    return Predictions(draws.integers(0, classes, count), confidence, right)
 
 
 @pytest.mark.parametrize("images,wrong", [(148, 0), (149, 0), (235, 1), (236, 1), (1000, 12)])
 def test_the_bound_is_that_of_clopper_and_pearson(images, wrong):
     lower = beta.ppf(0.05, images - wrong, wrong + 1)
-    assert shows(images, wrong, 0.98) == (lower >= 0.98)
+    assert is_rate_below(wrong, images, 1 - 0.98, 0.95) == (lower >= 0.98)
 
 
 def test_so_many_images_are_needed():
-    assert needed(0.98) == 149
-    assert shows(149, 0, 0.98)
-    assert not shows(148, 0, 0.98)
+    assert images_needed(0.98) == 149
+    assert is_rate_below(0, 149, 1 - 0.98, 0.95)
+    assert not is_rate_below(0, 148, 1 - 0.98, 0.95)
 
 
-def test_unreviewed_labels_are_as_right_as_was_promised():
+def test_unreviewed_labels_have_the_wanted_precision():
     """The promise may fail of one sample in twenty: of 100 at most eleven (0.6 % by chance)."""
-    kept, truth = [], told(50_000, seed=999)
+    kept, truth = [], predictions(50_000, seed=999)
     for seed in range(100):
-        found = thresholds(told(1500, seed), ["a", "b"], 0.95)
+        found = fit_thresholds(predictions(1500, seed), ["a", "b"], 0.95)
         limits = np.array([2.0 if one is None else one for one in found.by_class])
         for class_ in range(2):
             sure = (truth.predicted == class_) & (truth.confidence >= limits[class_])
@@ -41,9 +47,9 @@ def test_unreviewed_labels_are_as_right_as_was_promised():
     assert np.mean(kept) > 0.89
 
 
-def test_the_share_that_is_left_is_that_of_other_images():
-    found = thresholds(told(3000, 1), ["a", "b"], 0.9)
-    limits, other = np.array(found.by_class), told(50_000, 2)
+def test_the_share_for_review_is_that_of_other_images():
+    found = fit_thresholds(predictions(3000, 1), ["a", "b"], 0.9)
+    limits, other = np.array(found.by_class), predictions(50_000, 2)
     assert found.together == ()
     assert (other.confidence < limits[other.predicted]).mean() == pytest.approx(
         found.share, abs=0.04
@@ -51,32 +57,32 @@ def test_the_share_that_is_left_is_that_of_other_images():
 
 
 def test_classes_of_few_images_share_a_threshold():
-    some = told(1000, 3, classes=20)
-    found = thresholds(some, [f"c{at}" for at in range(20)], 0.9)
+    some = predictions(1000, 3, classes=20)
+    found = fit_thresholds(some, [f"c{at}" for at in range(20)], 0.9)
     assert len(found.together) == 0  # 50 or so each, 29 needed
-    found = thresholds(some, [f"c{at}" for at in range(20)], 0.95)
+    found = fit_thresholds(some, [f"c{at}" for at in range(20)], 0.95)
     assert len(found.together) > 10
     assert len({found.by_class[int(name[1:])] for name in found.together}) == 1
-    assert "share a threshold" in in_words(found, 0.95)
+    assert "share a threshold" in describe_thresholds(found, 0.95)
 
 
-def test_where_nothing_can_be_shown_all_is_left_to_people():
-    found = thresholds(told(100, 4), ["a", "b"], 0.99)
+def test_all_rows_need_review_if_nothing_can_be_shown():
+    found = fit_thresholds(predictions(100, 4), ["a", "b"], 0.99)
     assert found.by_class == (None, None)
     assert found.share == 1
 
 
-def test_a_wrong_label_among_the_surest_does_not_end_it():
+def test_a_wrong_label_among_the_most_confident_does_not_end_the_search():
     """As labels of people are: one in a hundred is wrong, wherever it is."""
     right = np.ones(2000, bool)
     right[3::100] = False
-    some = Told(np.zeros(2000, int), np.linspace(1, 0.5, 2000), right)
-    (found,) = thresholds(some, ["a"], 0.98).by_class
+    some = Predictions(np.zeros(2000, int), np.linspace(1, 0.5, 2000), right)
+    (found,) = fit_thresholds(some, ["a"], 0.98).by_class
     assert found < 0.52
 
 
 def test_equal_confidences_are_on_one_side():
-    same = Told(np.zeros(400, int), np.full(400, 0.9), np.arange(400) > 3)
-    assert thresholds(same, ["a"], 0.97).by_class == (0.9,)
-    worse = Told(np.zeros(400, int), np.full(400, 0.9), np.arange(400) > 60)
-    assert thresholds(worse, ["a"], 0.97).by_class == (None,)
+    same = Predictions(np.zeros(400, int), np.full(400, 0.9), np.arange(400) > 3)
+    assert fit_thresholds(same, ["a"], 0.97).by_class == (0.9,)
+    worse = Predictions(np.zeros(400, int), np.full(400, 0.9), np.arange(400) > 60)
+    assert fit_thresholds(worse, ["a"], 0.97).by_class == (None,)

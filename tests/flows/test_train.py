@@ -5,8 +5,8 @@ from conftest import write_shapes
 
 from flows.train import train
 from visionflows.errors import SettingsError, StorageError
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(
@@ -20,7 +20,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
     for name in ("a", "b"):
         store = tmp_path / name
         train(str(shapes), "shapes", settings=TINY, store=str(store))
-        metrics.append(load(find("shapes", str(store))).info.metrics)
+        metrics.append(load_model(find_model("shapes", str(store))).info.metrics)
     assert metrics[0].model_dump() == metrics[1].model_dump()
 
 
@@ -29,7 +29,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
     [
         ({"labels": "colour"}, SettingsError, "colour"),
         ({"labels": "regex:("}, SettingsError, r"regex"),
-        ({"name": "../x"}, SettingsError, "not a name for a model"),
+        ({"name": "../x"}, SettingsError, "cannot name a model"),
         ({"corrections": ("nowhere.csv",)}, StorageError, "nowhere.csv: no such file"),
         ({"corrections_in_validation": True}, SettingsError, "no --corrections to judge by"),
         ({"dataset": "nowhere.tgz"}, StorageError, "no such file or folder"),

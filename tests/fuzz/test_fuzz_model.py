@@ -1,4 +1,4 @@
-"""model.json, self-checks, aliases: whatever they say, one line, and nothing written outside."""
+"""model.json, self-checks and aliases with any content: one line, and nothing written outside."""
 
 import json
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionflows.hashing import sha256_of
-from visionflows.models.artifact import load, selfcheck_images
-from visionflows.models.registry import catalogue, find
+from visionflows.models.artifact import load_model, read_selfcheck
+from visionflows.models.registry import find_model, list_models
 from visionflows.storage.local import LocalStorage
 
 
@@ -68,11 +68,11 @@ def test_a_model_json(tmp_path, monkeypatch):
         # Whatever it lists is there: a name that went through would be written.
         names = dict.fromkeys(HOSTILE, b"outside")
         with told():
-            selfcheck_images(load(Bucket({**names, **real, "model.json": data})))
+            read_selfcheck(load_model(Bucket({**names, **real, "model.json": data})))
         store.write("models/pets/20260101/model.json", data)
-        catalogue(str(store))
+        list_models(str(store))
         with told():
-            load(find("pets@20260101", str(store)))
+            load_model(find_model("pets@20260101", str(store)))
         outside.check()
 
     fuzz(one)
@@ -94,8 +94,8 @@ def test_a_self_check_and_an_alias(tmp_path):
         store.write("models/pets/20260101/model.json", json.dumps(info).encode())
         store.write("models/pets/aliases/latest", alias.encode(errors="replace"))
         with told():
-            selfcheck_images(load(find("pets", str(store))))
-        catalogue(str(store))
+            read_selfcheck(load_model(find_model("pets", str(store))))
+        list_models(str(store))
         outside.check()
 
     fuzz(one)

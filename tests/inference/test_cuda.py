@@ -1,4 +1,4 @@
-"""The GPU's stream: its decode processes everywhere, the device itself where there is one."""
+"""The GPU engine: its decode processes, and the device if there is one."""
 
 import gc
 import multiprocessing.resource_sharer
@@ -14,8 +14,8 @@ from conftest import write_shapes
 
 from visionflows.errors import RunError
 from visionflows.inference import Engine, EngineSettings, cuda, make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 from visionflows.storage.local import LocalStorage
 
@@ -23,7 +23,7 @@ from visionflows.storage.local import LocalStorage
 @pytest.fixture
 def engine(trained) -> Engine:
     settings = EngineSettings(device="cpu", precision="float32", batch_size=4, workers=2)
-    return make_engine(load(find("shapes", trained.store)), settings)
+    return make_engine(load_model(find_model("shapes", trained.store)), settings)
 
 
 def batches(folder, size: int = 4) -> list[list[str]]:
@@ -31,15 +31,15 @@ def batches(folder, size: int = 4) -> list[list[str]]:
     return [names[at : at + size] for at in range(0, len(names), size)]
 
 
-def test_decode_processes_give_whole_batches_in_order(engine, tmp_path):
+def test_decode_processes_return_batches_in_order(engine, tmp_path):
     folder = write_shapes(tmp_path, each=9)
     (folder / "square/0000.png").write_bytes(b"broken")
     wanted = batches(folder)
-    taken = list(cuda._told(cuda._loader(engine, open_storage(folder), wanted)))
+    taken = list(cuda._decoded_batches(cuda._loader(engine, open_storage(folder), wanted)))
     assert [[row.name for row in decoded.rows] for decoded in taken] == wanted
     ours = [engine.decoder(open_storage(folder), names) for names in wanted]
     for theirs, here in zip(taken, ours, strict=True):
-        assert theirs.good == here.good
+        assert theirs.ok_count == here.ok_count
         assert np.array_equal(theirs.pixels.numpy(), here.pixels)
     assert [row.status for decoded in taken for row in decoded.rows].count("unreadable") == 1
 
@@ -47,7 +47,7 @@ def test_decode_processes_give_whole_batches_in_order(engine, tmp_path):
 def stream_of(engine, files):
     """A stream that has given one batch, and its processes, which fill the next ones."""
     before = set(torch.multiprocessing.active_children())
-    stream = cuda._told(cuda._loader(engine, files, batches(files.root, 1)))
+    stream = cuda._decoded_batches(cuda._loader(engine, files, batches(files.root, 1)))
     next(stream)
     return stream, [child.pid for child in set(torch.multiprocessing.active_children()) - before]
 
@@ -58,12 +58,12 @@ def killed(pids: list[int]) -> None:
 
 
 def ends_in_one_line(stream) -> None:
-    with pytest.raises(RunError, match=r"a decode process died .* run it again") as told:
+    with pytest.raises(RunError, match=r"a decode process died .* run again") as caught:
         list(stream)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_decode_processes_may_die_while_they_are_waited_for(engine, tmp_path):
+def test_a_decode_process_that_dies_while_waited_for_is_an_error(engine, tmp_path):
     stream, pids = stream_of(engine, open_storage(write_shapes(tmp_path, each=40)))
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -71,8 +71,8 @@ def test_decode_processes_may_die_while_they_are_waited_for(engine, tmp_path):
     ends_in_one_line(stream)
 
 
-def test_decode_processes_may_die_while_the_run_is_elsewhere(engine, tmp_path):
-    """Their death is told by the stream, never in the midst of writing rows."""
+def test_a_decode_process_that_dies_during_other_work_is_an_error(engine, tmp_path):
+    """The stream reports their death, never in the middle of writing rows."""
     stream, pids = stream_of(engine, open_storage(write_shapes(tmp_path, each=40)))
     killed(pids)
     time.sleep(1)
@@ -93,8 +93,8 @@ class Dying(LocalStorage):
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_decode_process_may_be_dying_while_its_batch_is_fetched(engine, tmp_path):
-    """And the other's end, when the loader is gone, is not told as a second death."""
+def test_a_decode_process_that_dies_while_its_batch_is_fetched_is_an_error(engine, tmp_path):
+    """The end of the other process is not reported as a second death."""
     files = Dying(write_shapes(tmp_path, each=4))
     stream, _ = stream_of(engine, files)
     while not files.exists("closed"):
@@ -109,9 +109,9 @@ class GoneAway(LocalStorage):
         raise ConnectionResetError("the store is gone")
 
 
-def test_an_error_of_a_decode_process_that_lives_is_told_as_it_is(engine, tmp_path):
+def test_an_error_in_a_decode_process_is_raised_unchanged(engine, tmp_path):
     folder = write_shapes(tmp_path, each=4)
-    stream = cuda._told(cuda._loader(engine, GoneAway(folder), batches(folder, 1)))
+    stream = cuda._decoded_batches(cuda._loader(engine, GoneAway(folder), batches(folder, 1)))
     with pytest.raises(ConnectionError, match="the store is gone"):
         list(stream)
 
@@ -120,11 +120,15 @@ def test_an_error_of_a_decode_process_that_lives_is_told_as_it_is(engine, tmp_pa
 def test_a_gpu_gives_the_rows_of_the_cpu(trained, engine, tmp_path):
     folder = write_shapes(tmp_path, each=30, first_seed=600)
     (folder / "circle/0600.png").write_bytes(b"broken")
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     gpu = make_engine(model, EngineSettings(device="cuda", precision="float32", batch_size=16))
     wanted = batches(folder, 16)
-    theirs = [row for rows in gpu.stream(open_storage(folder), wanted) for row in rows]
-    ours = [row for rows in engine.stream(open_storage(folder), batches(folder)) for row in rows]
+    theirs = [row for rows in gpu.predict_batches(open_storage(folder), wanted) for row in rows]
+    ours = [
+        row
+        for rows in engine.predict_batches(open_storage(folder), batches(folder))
+        for row in rows
+    ]
     assert [row[:3] for row in theirs] == [row[:3] for row in ours]
     for there, here in zip(theirs, ours, strict=True):
         if here.status == "ok":

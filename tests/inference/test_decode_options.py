@@ -1,4 +1,4 @@
-"""A model sees files as it was trained on them: white or dropped ground, whole or scaled."""
+"""A model decodes images as in training, full or scaled, unless a setting overrides that."""
 
 import dataclasses
 
@@ -7,32 +7,28 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.images.decode_options import BEFORE, DecodeOptions
+from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.inference import make_engine
 from visionflows.inference.engine import EngineSettings
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.job import is_consistent
 from visionflows.scoring.local_run import LocalRun
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.local import LocalStorage
 
-TODAY = {"transparency": "white", "depth": "declared", "decode": "scaled"}
-
 
 @pytest.fixture
 def model(trained):
-    """A bundle from before model.json said any of it."""
-    model = load(find("shapes", trained.store))
-    assert not TODAY.keys() & model.info.as_dict().keys()
-    return model
+    """A model that was trained on images decoded full."""
+    return load_model(find_model("shapes", trained.store))
 
 
 @pytest.fixture
-def today(model):
-    """The same, as a bundle of today says it."""
-    return dataclasses.replace(model, info=model.info.model_copy(update=TODAY))
+def scaled(model):
+    """The same, as if trained on large images decoded scaled."""
+    return dataclasses.replace(model, info=model.info.model_copy(update={"decode": "scaled"}))
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ def inbox(tmp_path) -> LocalStorage:
 def shown(model, inbox: LocalStorage, **settings) -> np.ndarray:
     engine = make_engine(model, EngineSettings(**settings))
     decoded = engine.decoder(inbox, ["logo.png", "photo.jpg"])
-    assert decoded.good == 2
+    assert decoded.ok_count == 2
     return decoded.pixels[:2]
 
 
@@ -56,21 +52,20 @@ def expected(inbox: LocalStorage, decode_options: DecodeOptions) -> np.ndarray:
     return np.stack([pixels(file, 32, "crop", decode_options=decode_options) for file in files])
 
 
-def test_a_bundle_from_before_keeps_what_it_was_trained_with(model, inbox):
-    np.testing.assert_array_equal(shown(model, inbox), expected(inbox, BEFORE))
-    assert shown(model, inbox)[0].max() == 60
+def test_a_model_sees_images_as_it_was_trained_on_them(model, inbox):
+    np.testing.assert_array_equal(shown(model, inbox), expected(inbox, DecodeOptions()))
+    assert shown(model, inbox)[0].max() == 255
 
 
-def test_a_bundle_of_today_sees_white_and_scaled(today, inbox):
-    scaled = shown(today, inbox)
-    np.testing.assert_array_equal(scaled, expected(inbox, DecodeOptions(side=32)))
-    assert scaled[0].max() == 255
-    whole = shown(today, inbox, decode="full")
-    np.testing.assert_array_equal(whole, expected(inbox, DecodeOptions()))
-    assert (whole[1] != scaled[1]).any()
+def test_the_setting_overrides_how_the_model_was_trained(scaled, inbox):
+    small = shown(scaled, inbox)
+    np.testing.assert_array_equal(small, expected(inbox, DecodeOptions(side=32)))
+    full = shown(scaled, inbox, decode="full")
+    np.testing.assert_array_equal(full, expected(inbox, DecodeOptions()))
+    assert (full[1] != small[1]).any()
 
 
-def test_decoding_that_was_asked_for_is_part_of_what_a_run_is(model, today, inbox, tmp_path):
+def test_an_overridden_decoding_is_part_of_the_job(model, scaled, inbox, tmp_path):
     def job(model, **settings):
         settings = ScoreSettings(**settings)
         run = LocalRun(str(inbox), str(tmp_path / "out"), make_engine(model, settings), settings)
@@ -79,9 +74,9 @@ def test_decoding_that_was_asked_for_is_part_of_what_a_run_is(model, today, inbo
         return run.job
 
     plan = job(model).as_plan()
-    assert "decode" not in plan.as_dict()["settings"]  # rows of before hold
+    assert "decode" not in plan.as_dict()["settings"]
     assert job(model, decode="full") == job(model)
     assert job(model, decode="scaled").as_plan().settings.decode == "scaled"
     assert job(model, decode="scaled").rows_hold(plan) == "decode changed"
-    assert job(today, decode="scaled") == job(today)
-    assert job(today, decode="full").settings.decode == "full"
+    assert job(scaled, decode="scaled") == job(scaled)
+    assert job(scaled, decode="full").settings.decode == "full"

@@ -1,4 +1,4 @@
-"""One file's trouble is that file's row: its size, what it is, what its decoder makes of it."""
+"""A file that cannot be decoded is a row with its error: too large, no image, broken."""
 
 import os
 import threading
@@ -16,8 +16,8 @@ from visionflows.images.image_status import BadImage
 from visionflows.images.open import read_image_file
 from visionflows.inference import Engine, EngineSettings, make_engine
 from visionflows.inference.cuda import decode_processes
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import score_folder
 from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
@@ -30,7 +30,7 @@ GIB = 1 << 30
 
 def engine_of(trained, **settings) -> Engine:
     settings = {"device": "cpu", "precision": "float32", "batch_size": 4, "workers": 2} | settings
-    return make_engine(load(find("shapes", trained.store)), EngineSettings(**settings))
+    return make_engine(load_model(find_model("shapes", trained.store)), EngineSettings(**settings))
 
 
 @pytest.fixture
@@ -51,20 +51,20 @@ def inbox(tmp_path) -> Path:
 
 def rows(engine: Engine, where, files: list) -> list[tuple[str, str, str]]:
     batches = [files[at : at + engine.batch_size] for at in range(0, len(files), engine.batch_size)]
-    return [row[:3] for some in engine.stream(where, batches) for row in some]
+    return [row[:3] for some in engine.predict_batches(where, batches) for row in some]
 
 
 LISTED = pytest.mark.parametrize("listed", [True, False], ids=["as listed", "by name alone"])
 
 
 @LISTED
-def test_a_terabyte_is_a_row(engine, inbox, listed):
+def test_a_file_of_a_terabyte_is_a_row(engine, inbox, listed):
     here = open_storage(inbox)
     files = list(here.walk())
-    told = rows(engine, here, files if listed else [file.name for file in files])
-    assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
+    found = rows(engine, here, files if listed else [file.name for file in files])
+    assert [status for _, status, _ in found] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
     limit = engine.info.limits["max_file_bytes"]
-    assert told[4][2] == f"1,099,511,627,776 bytes, more than the limit of {limit:,}"
+    assert found[4][2] == f"1,099,511,627,776 bytes, more than the limit of {limit:,}"
 
 
 @LISTED
@@ -79,12 +79,12 @@ def test_a_large_object_is_a_row_and_is_not_downloaded(
     engine.decoder.memory.encoded = engine.decoder.memory.ahead = 1 << 20
     here = open_storage(s3.uri(inbox))
     files = list(here.walk())
-    told = rows(engine, here, files if listed else [file.name for file in files])
-    assert [status for _, status, _ in told] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
-    assert told[4][2] == "104,857,600 bytes, more than the limit of 1,048,576"
+    found = rows(engine, here, files if listed else [file.name for file in files])
+    assert [status for _, status, _ in found] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
+    assert found[4][2] == "104,857,600 bytes, more than the limit of 1,048,576"
 
 
-def test_a_run_with_a_terabyte_says_its_limits(trained, inbox, tmp_path):
+def test_a_run_records_its_limits(trained, inbox, tmp_path):
     run = score_folder(str(inbox), "shapes", str(tmp_path / "out"), str(trained.store))
     assert run["counts"]["by_status"] == {"ok": 8, "too_large": 1}
     assert run["limits"].keys() == {"max_pixels", "max_file_bytes", "max_decoding_bytes"}
@@ -95,16 +95,16 @@ def test_pipes_and_devices_behind_a_name_are_rows(engine, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "folder.jpg").mkdir()
-    told = rows(engine, open_storage(tmp_path), ["pipe.jpg", "zero.jpg", "folder.jpg"])
+    found = rows(engine, open_storage(tmp_path), ["pipe.jpg", "zero.jpg", "folder.jpg"])
     why = "cannot be read: a pipe or a device, not a file"
-    assert told == [
+    assert found == [
         ("pipe.jpg", "unreadable", why),
         ("zero.jpg", "unreadable", why),
         ("folder.jpg", "unreadable", "cannot be read: Is a directory"),
     ]
 
 
-def test_training_reads_no_terabyte_either(inbox, tmp_path):
+def test_training_does_not_read_a_terabyte(inbox, tmp_path):
     with pytest.raises(BadImage, match=r"1,099,511,627,776 bytes, more than") as caught:
         read_image_file(inbox / "3a.jpg")
     assert caught.value.status == "too_large"
@@ -112,12 +112,12 @@ def test_training_reads_no_terabyte_either(inbox, tmp_path):
 
 def test_a_file_that_grows_while_it_is_read_stops_at_the_limit():
     (read,) = LocalStorage(Path("/proc/self")).read_many([Entry("maps", 0, "")], 100)
-    assert isinstance(read, OSError), "its size is told as 0"
+    assert isinstance(read, OSError), "its listed size is 0"
     (whole,) = LocalStorage(Path("/proc/self")).read_many([Entry("maps", 0, "")], 1 << 24)
     assert len(whole) > 100
 
 
-def test_large_files_are_read_in_their_turn_and_give_the_same_rows(engine, where, inbox):
+def test_large_files_are_read_later_and_give_the_same_rows(engine, where, inbox):
     os.truncate(inbox / "3a.jpg", 1 << 20)
     here = open_storage(where(inbox))
     files = list(here.walk())
@@ -128,7 +128,7 @@ def test_large_files_are_read_in_their_turn_and_give_the_same_rows(engine, where
 
 
 @pytest.mark.parametrize("error", [MemoryError, OverflowError, RecursionError, AssertionError])
-def test_whatever_decoding_or_resizing_raises_is_a_row(engine, inbox, monkeypatch, error):
+def test_any_error_of_decoding_or_resizing_is_a_row(engine, inbox, monkeypatch, error):
     real = Image.Image.resize
 
     def resize(image, *options, **more):
@@ -138,16 +138,16 @@ def test_whatever_decoding_or_resizing_raises_is_a_row(engine, inbox, monkeypatc
 
     first = picture(5).getpixel((4, 0))  # of the square that is cut
     monkeypatch.setattr(Image.Image, "resize", resize)
-    told = rows(engine, open_storage(inbox), [f"{number}.png" for number in range(8)])
-    bad = [row for row in told if row[1] != "ok"]
+    found = rows(engine, open_storage(inbox), [f"{number}.png" for number in range(8)])
+    bad = [row for row in found if row[1] != "ok"]
     assert [name for name, _, _ in bad] == ["5.png"]
     assert "\n" not in bad[0][2]
 
 
 def test_running_out_of_memory_while_reading_is_a_row(engine, inbox, monkeypatch):
     monkeypatch.setattr(engine.decoder.memory, "ahead", TERABYTE)  # as if there were so much
-    (told,) = rows(engine, open_storage(inbox), ["3a.jpg"])
-    assert told[1:] == ("too_large", "not enough memory to read it")
+    (found,) = rows(engine, open_storage(inbox), ["3a.jpg"])
+    assert found[1:] == ("too_large", "not enough memory to read it")
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def many_cores(monkeypatch) -> None:
         monkeypatch.setattr(module, "memory_bytes", lambda: 16 * GIB)
 
 
-def test_many_cores_with_little_memory_decode_as_many_as_it_holds(many_cores, trained):
+def test_little_memory_limits_the_number_of_decoders(many_cores, trained):
     engine = engine_of(trained, workers=None)
     assert engine.workers == 16
     shared = engine.decoder.memory
@@ -177,7 +177,7 @@ class Counted(LocalStorage):
         return super().read_many(entries, most)
 
 
-def test_reading_ahead_stops_at_the_bytes_that_memory_has_for_it(engine, tmp_path):
+def test_prefetching_stops_at_its_memory_limit(engine, tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(picture(), "PNG"))
     few, many = (
         [[Entry("a.png", size, "")] * engine.batch_size] * 30 for size in (4 << 20, 1 << 10)
@@ -186,7 +186,7 @@ def test_reading_ahead_stops_at_the_bytes_that_memory_has_for_it(engine, tmp_pat
     begun = []
     for batches in (few, many):
         here = Counted(tmp_path)
-        next(engine.stream(here, batches))
+        next(engine.predict_batches(here, batches))
         begun.append(here.begun)
     assert begun == [engine.workers + 1, max(2 * engine.workers, 32 // engine.batch_size) + 1]
 
@@ -213,5 +213,7 @@ def test_decoders_share_the_memory_of_their_engine(engine, tmp_path, monkeypatch
 
     monkeypatch.setattr(Image.Image, "resize", resize)
     wide = [[name] for name in ("a.png", "b.png", "c.png")]
-    told = [row.status for some in engine.stream(open_storage(tmp_path), wide) for row in some]
-    assert (told, max(most)) == (["ok"] * 3, 1)
+    found = [
+        row.status for some in engine.predict_batches(open_storage(tmp_path), wide) for row in some
+    ]
+    assert (found, max(most)) == (["ok"] * 3, 1)

@@ -1,4 +1,4 @@
-"""OpenVINO's engine: fastai's answers, each image's own, with no torch and no word to anyone."""
+"""The OpenVINO engine: fastai's predictions, independent of the batch, without torch or telemetry."""
 
 import ast
 import json
@@ -13,9 +13,9 @@ from scored_runs import fastai_probabilities
 
 from visionflows.errors import ModelError, SettingsError
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.openvino import runtime
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.inference.openvino import import_openvino
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 
 PRECISIONS = ("float32", "bfloat16")
@@ -23,14 +23,14 @@ PRECISIONS = ("float32", "bfloat16")
 
 @pytest.fixture
 def model(trained):
-    return load(find("shapes", trained.store))
+    return load_model(find_model("shapes", trained.store))
 
 
 def engine_of(model, **settings):
     return make_engine(model, EngineSettings(device="cpu", **settings))
 
 
-def test_it_is_what_scores_on_a_cpu(model):
+def test_openvino_scores_on_a_cpu(model):
     assert engine_of(model).kernel == "openvino"
     assert engine_of(model, engine="torch").kernel == "eager"
 
@@ -40,7 +40,7 @@ def test_openvino_torch_and_fastai_give_the_same(trained, model):
     names = [file.relative_to(trained.dataset).as_posix() for file in files]
     where = open_storage(trained.dataset)
     ours, torchs = (
-        engine_of(model, engine=engine, precision="float32").answers(where, names)
+        engine_of(model, engine=engine, precision="float32").predict_files(where, names)
         for engine in ("openvino", "torch")
     )
     expected = fastai_probabilities(trained.export, files)
@@ -51,7 +51,7 @@ def test_openvino_torch_and_fastai_give_the_same(trained, model):
 
 @pytest.mark.parametrize("together", [None, 4])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_an_image_has_one_answer_in_every_slot_beside_any_neighbours(model, precision, together):
+def test_an_output_does_not_depend_on_the_batch(model, precision, together):
     rng = np.random.default_rng(1)
     one = rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     seen = set()
@@ -66,9 +66,9 @@ def test_an_image_has_one_answer_in_every_slot_beside_any_neighbours(model, prec
     assert len(seen) == 1
 
 
-def test_streams_do_not_wait_for_each_others_first_answer(trained, model, monkeypatch):
+def test_streams_do_not_wait_for_each_other(trained, model, monkeypatch):
     """Making a request of OpenVINO waits for an inference that runs: none is made in a stream."""
-    made, compiled = [], runtime().CompiledModel
+    made, compiled = [], import_openvino().CompiledModel
     monkeypatch.setattr(
         compiled,
         "create_infer_request",
@@ -79,37 +79,37 @@ def test_streams_do_not_wait_for_each_others_first_answer(trained, model, monkey
     files = trained.dataset.rglob("*.png")
     names = [file.relative_to(trained.dataset).as_posix() for file in files]
     for _ in range(2):
-        assert len(engine.answers(open_storage(trained.dataset), names)) == len(names)
+        assert len(engine.predict_files(open_storage(trained.dataset), names)) == len(names)
     assert len(made) == 2
 
 
 def test_a_file_that_openvino_cannot_read_is_one_line(model, monkeypatch):
     monkeypatch.setattr(type(model.files), "read", lambda self, name: b"no network")
     with pytest.raises(
-        ModelError, match=r"OpenVINO cannot run its network .*--engine torch"
-    ) as told:
+        ModelError, match=r"OpenVINO cannot run the network .*--engine torch"
+    ) as caught:
         engine_of(model)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_it_computes_on_no_gpu(model):
+def test_openvino_on_a_gpu_is_refused(model):
     with pytest.raises(SettingsError, match="OpenVINO computes on the CPU, and the device is cuda"):
         make_engine(model, EngineSettings(device="cuda", engine="openvino"))
 
 
 WATCHED = """
 import os, sys
-told = []
+events = []
 watched = ("socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn")
-sys.addaudithook(lambda event, args: told.append((event, args)) if event in watched else None)
+sys.addaudithook(lambda event, args: events.append((event, args)) if event in watched else None)
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
-run = score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
+run = score_folder(sys.argv[1], "shapes", sys.argv[2], sys.argv[3], ScoreSettings(device="cpu"))
 for fd in os.listdir("/proc/self/fd"):
     path = f"/proc/self/fd/{fd}"
-    told += [path] if os.path.exists(path) and "socket" in os.readlink(path) else []
+    events += [path] if os.path.exists(path) and "socket" in os.readlink(path) else []
 heavy = "torch torchvision fastai timm onnx openvino_telemetry pandas prefect matplotlib scipy"
-print(run["books"]["ok"], [name for name in heavy.split() if sys.modules.get(name)], told)
+print(run["counts"]["ok"], [name for name in heavy.split() if sys.modules.get(name)], events)
 """
 
 
@@ -119,32 +119,32 @@ logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.serve.doctor import check_engine
-score_folder(sys.argv[1], sys.argv[2], "shapes", sys.argv[3], ScoreSettings(device="cpu"))
+score_folder(sys.argv[1], "shapes", sys.argv[2], sys.argv[3], ScoreSettings(device="cpu"))
 print(check_engine().message)
 """
 
 
-def test_where_it_is_installed_and_cannot_be_imported_torch_scores(trained, tmp_path):
+def test_torch_scores_if_openvino_cannot_be_imported(trained, tmp_path):
     broken = tmp_path / "site/openvino/__init__.py"
     broken.parent.mkdir(parents=True)
     broken.write_text('raise ImportError("libtbb.so.12: cannot open shared object file")')
     command = [sys.executable, "-c", BROKEN, trained.dataset, tmp_path / "out", trained.store]
     paths = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    told = subprocess.run(command, env=paths, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, env=paths, capture_output=True, text=True, check=True)
     why = "OpenVINO cannot be imported (libtbb.so.12: cannot open shared object file)"
-    assert f"torch scores it, {why}" in told.stdout
-    assert f"{why}: torch scores on the CPU" in told.stdout
-    computed = json.loads((tmp_path / "out/run.json").read_text())["backends"]
-    assert [made["kernel"] for made in computed] == ["eager"]
+    assert f"scoring with torch: {why}" in result.stdout
+    assert f"{why}: torch scores on the CPU" in result.stdout
+    backends = json.loads((tmp_path / "out/run.json").read_text())["backends"]
+    assert [backend["kernel"] for backend in backends] == ["eager"]
 
 
 SIGNALLED = """
 import faulthandler, os, signal, sys
 faulthandler.enable()
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
-model = load(find("shapes", sys.argv[1]))
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
+model = load_model(find_model("shapes", sys.argv[1]))
 engines = [make_engine(model, EngineSettings(device="cpu")) for _ in range(2)]
 while engines:
     engines.pop(0)
@@ -153,23 +153,23 @@ os.kill(os.getpid(), signal.SIGUSR1)
 """
 
 
-def test_a_signal_finds_its_stack_whatever_engines_have_come_and_gone(trained):
+def test_a_signal_after_engines_are_freed_does_not_crash(trained):
     """Of two cores, the one that ends last gives back a stack that the other has freed."""
     command = [sys.executable, "-c", SIGNALLED, trained.store]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert (told.returncode, told.stdout) == (0, "handled\n")
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "handled\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc on this machine")
-def test_scoring_imports_nothing_heavy_and_tells_nobody(trained, tmp_path):
+def test_scoring_imports_nothing_heavy_and_sends_no_telemetry(trained, tmp_path):
     command = [sys.executable, "-c", WATCHED, trained.dataset, tmp_path / "out", trained.store]
     home = os.environ | {"HOME": str(tmp_path)}
-    told = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines()[-1] == f"{len(trained.table)} [] []"
+    result = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == f"{len(trained.table)} [] []"
     assert not (tmp_path / "intel").exists()  # where its telemetry would keep who we are
 
 
-def test_openvino_is_imported_where_it_is_quiet_and_nowhere_else():
+def test_openvino_is_only_imported_without_telemetry():
     """`import openvino` alone sends a message: see `runtime`."""
     root = Path(__file__).parents[2]
     for path in (*root.glob("visionflows/**/*.py"), *root.glob("bench/*.py")):

@@ -1,4 +1,4 @@
-"""The model bundle, on a disk and in a bucket: what is written, found, and refused."""
+"""Model artifacts on a disk and in a bucket: published, found, and refused if damaged."""
 
 import concurrent.futures
 import csv
@@ -44,7 +44,7 @@ def published(trained, where, tmp_path) -> Published:
     return Published(store, version, found, tmp_path / "store/models/shapes" / version)
 
 
-def test_a_bundle_holds_what_the_contract_says(published):
+def test_an_artifact_holds_its_files(published):
     where = published.folder
     assert published.storage == f"{published.store}/models/shapes/{published.version}"
     info = json.loads((where / "model.json").read_text())
@@ -69,38 +69,27 @@ def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
     rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     assert all(int(row["images"]) > 0 for row in rows)
     matrix = trained.metrics["confusion"]
-    told = {(row["actual"], row["predicted"]): int(row["images"]) for row in rows}
-    assert matrix == [[told.get((a, p), 0) for p in CLASSES] for a in CLASSES]
+    images = {(row["actual"], row["predicted"]): int(row["images"]) for row in rows}
+    assert matrix == [[images.get((a, p), 0) for p in CLASSES] for a in CLASSES]
     assert (
         published.folder / "confusion.csv"
     ).read_bytes() == data  # of a draft that was published
 
 
-def test_a_bundle_of_before_keeps_its_matrix(trained, tmp_path):
-    copy = tmp_path / "bundle"
-    shutil.copytree(trained.storage, copy)
-    metrics = json.loads((copy / "model.json").read_text())["metrics"]
-    changed(copy, metrics=metrics | {"confusion": trained.metrics["confusion"]})
-    shown = json.loads(artifact.load(open_storage(str(copy))).info.text())
-    assert shown["metrics"]["confusion"] == trained.metrics["confusion"]
-    changed(copy, metrics=metrics | {"confusion": [[-1]]})
-    with pytest.raises(ModelError, match="confusion"):
-        artifact.load(open_storage(str(copy)))
-
-
-def test_names_aliases_versions_and_places_find_the_same_bundle(published):
+def test_names_aliases_versions_and_locations_find_the_same_artifact(published):
     store, version = published.store, published.version
     for model in ("shapes", "shapes@latest", f"shapes@{version}", published.storage):
-        assert str(registry.find(model, store)) == published.storage
+        assert str(registry.find_model(model, store)) == published.storage
     registry.set_alias(store, "shapes", "production", version)
-    assert str(registry.find("shapes@production", store)) == published.storage
+    assert str(registry.find_model("shapes@production", store)) == published.storage
     assert (published.folder.parent / "aliases/production").read_text() == f"{version}\n"
-    [row] = registry.catalogue(store)
+    [row] = registry.list_models(store)
     assert row.aliases == ["latest", "production"]
     with pytest.raises(ModelError, match="no such version"):
         registry.set_alias(store, "shapes", "production", "20200101T000000000Z-00000000")
     assert (
-        str(artifact.load(registry.find("shapes@production", store)).storage) == published.storage
+        str(artifact.load_model(registry.find_model("shapes@production", store)).storage)
+        == published.storage
     )
 
 
@@ -112,20 +101,22 @@ def test_two_publishers_at_once_do_not_mix(trained, where, tmp_path):
         locations = list(
             pool.map(lambda i: registry.publish(checkpoint, store, i, trained.table), infos)
         )
-    assert [artifact.load(open_storage(found)).info.version for found in locations] == versions
-    assert str(registry.find("shapes", store)) in locations
+    assert [
+        artifact.load_model(open_storage(found)).info.version for found in locations
+    ] == versions
+    assert str(registry.find_model("shapes", store)) in locations
 
 
-def test_what_does_not_exist_is_named_with_what_does(trained, where, tmp_path):
+def test_an_unknown_name_is_refused_with_the_known_ones(trained, where, tmp_path):
     store = where(trained.store)
     with pytest.raises(ModelError, match=r"dogs: no such model in .*; there is shapes"):
-        registry.find("dogs", store)
+        registry.find_model("dogs", store)
     with pytest.raises(ModelError, match="no such version or alias; shapes has the aliases latest"):
-        registry.find("shapes@production", store)
+        registry.find_model("shapes@production", store)
     with pytest.raises(ModelError, match="none yet"):
-        registry.find("shapes", where(tmp_path))
-    with pytest.raises(ModelError, match="no model bundle there"):
-        artifact.load(open_storage(where(tmp_path)))
+        registry.find_model("shapes", where(tmp_path))
+    with pytest.raises(ModelError, match="not a model artifact"):
+        artifact.load_model(open_storage(where(tmp_path)))
 
 
 def test_latest_never_goes_back(where, tmp_path):
@@ -135,15 +126,17 @@ def test_latest_never_goes_back(where, tmp_path):
     assert open_storage(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
-def test_a_bundle_that_is_not_whole_yet_is_not_found(published):
+def test_an_incomplete_artifact_is_not_found(published):
     """What a publisher that was killed before the last file leaves behind."""
     newer = published.folder.with_name("99990101T000000000Z-00000000")
     shutil.copytree(published.folder, newer)
     (newer / "model.json").unlink()
-    assert str(registry.find("shapes", published.store)) == published.storage
-    assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
+    assert str(registry.find_model("shapes", published.store)) == published.storage
+    assert [row.info.version for row in registry.list_models(published.store)] == [
+        published.version
+    ]
     with pytest.raises(ModelError, match="no such version"):
-        registry.find(f"shapes@{newer.name}", published.store)
+        registry.find_model(f"shapes@{newer.name}", published.store)
 
 
 def test_versions_sort_by_time_and_do_not_collide():
@@ -155,7 +148,7 @@ def test_versions_sort_by_time_and_do_not_collide():
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "-x", "a/b", "ä"])
 def test_names_that_cannot_be_a_folder_are_refused(name):
-    with pytest.raises(SettingsError, match="not a name for a model"):
+    with pytest.raises(SettingsError, match="cannot name a model"):
         registry.check_name(name)
 
 
@@ -167,7 +160,7 @@ def test_names_that_cannot_be_a_folder_are_refused(name):
         (lambda where: changed(where, classes=["a", "a"]), r"classes: .*'a' is there 2 times"),
         (lambda where: changed(where, image_size="32"), "image_size: .*integer"),
         (lambda where: changed(where, normalise={"mean": [0, 0, 0], "std": [0, 1, 1]}), "std.0"),
-        (lambda where: changed(where, files={}), "names no weights.safetensors"),
+        (lambda where: changed(where, files={}), "lacks weights.safetensors"),
         (lambda where: changed(where, files={"selfcheck/../../x": "0" * 64}), "files.*x"),
         (lambda where: changed(where, files={"/etc/passwd": "0" * 64}), "is absolute"),
         (lambda where: changed(where, name="../up"), "name: "),
@@ -178,16 +171,16 @@ def test_names_that_cannot_be_a_folder_are_refused(name):
         (lambda where: (where / "model.json").write_text("[" * 100_000), "not JSON"),
         (lambda where: (where / "model.json").write_bytes(b"\xff"), "not JSON"),
         (lambda where: (where / "model.json").write_bytes(b""), "not JSON"),
-        (lambda where: (where / "selfcheck/0.png").unlink(), "missing from the bundle"),
+        (lambda where: (where / "selfcheck/0.png").unlink(), "missing; publish"),
         (lambda where: (where / "selfcheck/0.png").write_bytes(b"x"), "cut or changed"),
     ],
 )
-def test_a_damaged_bundle_is_refused_in_one_line(trained, where, tmp_path, change, says):
+def test_a_damaged_artifact_is_refused_in_one_line(trained, where, tmp_path, change, says):
     copy = tmp_path / "bundle"
     shutil.copytree(trained.storage, copy)
     change(copy)
     with pytest.raises(ModelError, match=says) as caught:
-        artifact.selfcheck_images(artifact.load(open_storage(where(copy))))
+        artifact.read_selfcheck(artifact.load_model(open_storage(where(copy))))
     assert str(caught.value).isprintable()
 
 
@@ -204,48 +197,50 @@ def republished(where: Path, expected: str) -> None:
     changed(where, files=files | {"selfcheck/expected.csv": sha256_of(expected.encode())})
 
 
-def test_a_bundle_in_a_bucket_writes_nothing_outside_its_copy(trained, s3, tmp_path):
+def test_an_artifact_in_a_bucket_writes_nothing_outside_its_copy(trained, s3, tmp_path):
     copy = tmp_path / "bundle"
     shutil.copytree(trained.storage, copy)
     files = json.loads((copy / "model.json").read_text())["files"]
     changed(copy, files=files | {"selfcheck/../../../../written": sha256_of(b"outside")})
     with pytest.raises(ModelError, match="written"):
-        artifact.load(open_storage(s3.uri(copy)))
+        artifact.load_model(open_storage(s3.uri(copy)))
     assert list(tmp_path.rglob("written")) == []
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("model", ["pets@..", "shapes@../shapes", "@", "shapes@a\nb", "é", "..@x"])
-def test_what_names_no_model_is_one_line(trained, model):
+def test_an_invalid_reference_is_refused_in_one_line(trained, model):
     with pytest.raises(ModelError) as caught:
-        artifact.load(registry.find(model, trained.store))
+        artifact.load_model(registry.find_model(model, trained.store))
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("alias", [b"", b"\xff", b"../../x\n", b"a b", b"{}"])
-def test_an_alias_that_holds_no_version_is_one_line_and_mended(where, alias, tmp_path):
+def test_an_alias_without_a_version_is_refused_and_can_be_set_again(where, alias, tmp_path):
     store = where(tmp_path)
     open_storage(store).write("models/pets/aliases/latest", alias)
     with pytest.raises(ModelError, match="aliases/latest: holds no version"):
-        registry.find("pets", store)
-    assert registry.catalogue(store) == []
+        registry.find_model("pets", store)
+    assert registry.list_models(store) == []
     registry._advance(store, "pets", "20260102")
     assert open_storage(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
 def test_a_model_that_cannot_be_read_does_not_hide_the_others(published, caplog):
     open_storage(published.store).write("models/shapes/0/model.json", b"torn{")
-    assert [row.info.version for row in registry.catalogue(published.store)] == [published.version]
+    assert [row.info.version for row in registry.list_models(published.store)] == [
+        published.version
+    ]
     assert "not JSON" in caplog.text
 
 
-def test_a_bundle_of_a_newer_visionflows_is_refused(trained, where, tmp_path):
+def test_an_artifact_of_a_newer_visionflows_is_refused(trained, where, tmp_path):
     copy = tmp_path / "bundle"
     shutil.copytree(trained.storage, copy)
     info = json.loads((copy / "model.json").read_text())
     (copy / "model.json").write_text(json.dumps(info | {"schema_version": 99}))
     with pytest.raises(ModelError, match="newer visionflows"):
-        artifact.load(open_storage(where(copy)))
+        artifact.load_model(open_storage(where(copy)))
 
 
 def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
@@ -266,7 +261,7 @@ def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
     assert looked_up == []
 
 
-def test_export_pkl_opens_where_visionflows_is_not(trained, tmp_path):
+def test_export_pkl_opens_without_visionflows(trained, tmp_path):
     """fastai's load_learner, in another process and folder, with none of our rooms importable."""
     image = sorted(trained.dataset.glob("circle/*.png"))[0]
     script = f"""
@@ -290,8 +285,8 @@ print(label, *probabilities.tolist())
     from visionflows.inference import EngineSettings, make_engine
 
     engine = make_engine(
-        artifact.load(open_storage(trained.storage)), EngineSettings(batch_size=1, workers=1)
+        artifact.load_model(open_storage(trained.storage)), EngineSettings(batch_size=1, workers=1)
     )
-    [[row]] = engine.stream(open_storage(image.parent), [[image.name]])
+    [[row]] = engine.predict_batches(open_storage(image.parent), [[image.name]])
     assert CLASSES[int(row.probabilities.argmax())] == label
     assert row.probabilities.tolist() == pytest.approx([float(p) for p in expected], abs=1e-4)

@@ -1,4 +1,4 @@
-"""What a bundle must be before a row is written: whole, and giving its published answers."""
+"""A model scores only if its artifact is unchanged and gives its published predictions."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from visionflows.errors import ModelError
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load
+from visionflows.models.artifact import load_model
 from visionflows.storage import open_storage
 
 
@@ -19,17 +19,17 @@ def test_a_changed_or_cut_weights_file_is_refused(trained, where, tmp_path):
         weights = copy / "weights.safetensors"
         weights.write_bytes(change(weights.read_bytes()))
         with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
-            load(open_storage(where(copy)))
+            load_model(open_storage(where(copy)))
 
 
-def test_a_network_that_answers_otherwise_fails_the_self_check(trained, where, tmp_path):
+def test_a_network_with_other_predictions_fails_the_self_check(trained, where, tmp_path):
     copy = tmp_path / "bundle"
     shutil.copytree(trained.storage, copy)
     info = json.loads((copy / "model.json").read_text())
     info["normalise"]["mean"] = [0.9, 0.9, 0.9]
     (copy / "model.json").write_text(json.dumps(info))
     with pytest.raises(ModelError, match="fails its self-check"):
-        make_engine(load(open_storage(where(copy))), EngineSettings(engine="torch"))
+        make_engine(load_model(open_storage(where(copy))), EngineSettings(engine="torch"))
     # A model.onnx has its normalisation inside; these are the answers of another network.
     expected = (copy / "selfcheck/expected.csv").read_text().splitlines()
     swapped = [",".join([row.split(",")[0], *row.split(",")[:0:-1]]) for row in expected]
@@ -38,4 +38,4 @@ def test_a_network_that_answers_otherwise_fails_the_self_check(trained, where, t
     info["files"]["selfcheck/expected.csv"] = sha256_of(text)
     (copy / "model.json").write_text(json.dumps(info))
     with pytest.raises(ModelError, match="fails its self-check"):
-        make_engine(load(open_storage(where(copy))), EngineSettings())
+        make_engine(load_model(open_storage(where(copy))), EngineSettings())

@@ -36,13 +36,13 @@ def test_build_makes_what_fastai_trains(trained, architecture):
     with torch.inference_mode():
         expected = theirs(images)
         assert torch.equal(ours.eval()(images), expected)
-        folded = network.folded(ours)
+        folded = network.fold_batch_norm(ours)
         assert torch.allclose(folded(images), expected, atol=1e-4)
     assert expected.shape == (2, 3)
 
 
 def test_folding_leaves_no_batch_norm_behind_a_convolution():
-    folded = network.folded(network.build("resnet18", 2, 64))
+    folded = network.fold_batch_norm(network.build("resnet18", 2, 64))
     kinds = [type(part).__name__ for part in folded.modules()]
     assert "BatchNorm2d" not in kinds
     assert kinds.count("Conv2d") == 20
@@ -84,7 +84,7 @@ def test_weights_of_another_architecture_are_refused(trained, tmp_path):
         make_learner(trained.table, trained.dataset, settings_for(where))
 
 
-def test_a_pickle_that_is_no_state_dict_is_refused_unopened(trained, tmp_path):
+def test_a_pickle_is_refused_unopened(trained, tmp_path):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
@@ -96,19 +96,19 @@ def test_a_pickle_that_is_no_state_dict_is_refused_unopened(trained, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_weights_that_are_not_there_are_wrong_use(trained, tmp_path):
+def test_missing_weights_are_refused(trained, tmp_path):
     with pytest.raises(SettingsError, match="no such weights file"):
         make_learner(trained.table, trained.dataset, settings_for(tmp_path / "none.pth"))
 
 
-def test_weights_that_cannot_be_fetched_name_the_way_out(trained, monkeypatch, tmp_path):
+def test_an_error_of_fetching_weights_says_what_to_do(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing downloaded before is found
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(TrainError, match="--pretrained none, or --pretrained PATH_OR_URI"):
         make_learner(trained.table, trained.dataset, settings_for("default"))
 
 
-def test_building_a_network_leaves_the_compiler_aside_until_it_is_asked_for():
+def test_building_a_network_does_not_import_the_compiler():
     """torch._dynamo takes five seconds to import; torchvision wants one function of it."""
     code = (
         "import importlib, sys; from visionflows.models import network; "

@@ -1,4 +1,4 @@
-"""Who promoted what, when and why: kept beside the aliases, on a disk and in a bucket."""
+"""Promotion history, on a disk and in a bucket: who promoted what, when and why."""
 
 import concurrent.futures
 import datetime
@@ -10,7 +10,7 @@ import pytest
 
 from visionflows.errors import ModelError, StorageError
 from visionflows.models import promotion_history, registry
-from visionflows.models.promotion_history import promotions, without_effect
+from visionflows.models.promotion_history import find_unapplied, read_promotions
 from visionflows.storage import open_storage
 
 
@@ -29,7 +29,7 @@ def test_a_promotion_is_kept_with_who_and_when_and_a_roll_back_too(where, tmp_pa
     registry.set_alias(store, "pets", "production", old)
     registry.set_alias(store, "pets", "production", new, flow_run="5c1a", why="3 wrong against 9")
     registry.set_alias(store, "pets", "production", old)
-    back, by_run, first = promotions("pets", store)
+    back, by_run, first = read_promotions("pets", store)
     assert [one.version for one in (first, by_run, back)] == [old, new, old]
     assert [one.before for one in (first, by_run, back)] == ["", old, new]
     assert (back.name, back.alias) == ("pets", "production")
@@ -38,15 +38,15 @@ def test_a_promotion_is_kept_with_who_and_when_and_a_roll_back_too(where, tmp_pa
     times = [datetime.datetime.fromisoformat(one.when) for one in (first, by_run, back)]
     assert times == sorted(times)
     assert times[0] > before - datetime.timedelta(milliseconds=1)
-    assert without_effect([back, by_run, first], registry.aliases_of("pets", store)) == []
+    assert find_unapplied([back, by_run, first], registry.read_aliases("pets", store)) == []
 
 
 def test_a_record_holds_no_more_of_the_machine_than_its_name(tmp_path):
     (version,) = versions(str(tmp_path), 1)
     registry.set_alias(tmp_path, "pets", "production", version)
     (path,) = (tmp_path / "models/pets/promotions").iterdir()
-    told = json.loads(path.read_text())
-    assert told.keys() == {"schema_version", "name", "alias", "version", "before", "when", "by"}
+    record = json.loads(path.read_text())
+    assert record.keys() == {"schema_version", "name", "alias", "version", "before", "when", "by"}
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch, tmp_path):
@@ -56,7 +56,7 @@ def test_a_user_without_a_name_is_a_number(monkeypatch, tmp_path):
     monkeypatch.setattr(getpass, "getuser", nobody)
     (version,) = versions(str(tmp_path), 1)
     registry.set_alias(tmp_path, "pets", "production", version)
-    assert promotions("pets", tmp_path)[0].by.startswith("user ")
+    assert read_promotions("pets", tmp_path)[0].by.startswith("user ")
 
 
 def promoted_by_many(store: str) -> None:
@@ -67,11 +67,11 @@ def promoted_by_many(store: str) -> None:
             pool.submit(registry.set_alias, store, "pets", "production", name) for name in names
         ]
     assert [one.exception() for one in done] == [None] * len(names)
-    found = promotions("pets", store)
+    found = read_promotions("pets", store)
     assert sorted(one.version for one in found) == sorted(names)
     # Each has found what the one before has left: none is lost, and none is out of order.
     assert [one.before for one in found] == [*[one.version for one in found[1:]], ""]
-    assert registry.meant("pets", "production", store) == found[0].version
+    assert registry.resolve_alias("pets", "production", store) == found[0].version
 
 
 def test_promoters_at_once_lose_nothing_on_a_disk(tmp_path):
@@ -82,7 +82,7 @@ def test_promoters_at_once_lose_nothing_in_a_bucket(strict):
     promoted_by_many(str(strict))
 
 
-def test_what_is_half_written_is_no_promotion(where, tmp_path, caplog):
+def test_an_incomplete_record_is_skipped(where, tmp_path, caplog):
     store = where(tmp_path)
     old, new = versions(store)
     registry.set_alias(store, "pets", "production", old)
@@ -91,11 +91,11 @@ def test_what_is_half_written_is_no_promotion(where, tmp_path, caplog):
     for number, data in enumerate((b"", whole[: len(whole) // 2], b"[]", b"\xff")):
         folder.write(f"2027010{number}T000000Z-0.json", data)
     (tmp_path / "models/pets/promotions/.writing-0000").write_bytes(whole)
-    assert [one.version for one in promotions("pets", store)] == [old]
-    assert caplog.text.count("no record of a promotion") == 4
+    assert [one.version for one in read_promotions("pets", store)] == [old]
+    assert caplog.text.count("not a promotion record") == 4
     assert "models/pets/promotions" in caplog.text
     registry.set_alias(store, "pets", "production", new)
-    assert promotions("pets", store)[0].before == old
+    assert read_promotions("pets", store)[0].before == old
 
 
 def test_a_promotion_that_fails_leaves_no_record(tmp_path):
@@ -103,25 +103,25 @@ def test_a_promotion_that_fails_leaves_no_record(tmp_path):
     (tmp_path / "models/pets/aliases").write_bytes(b"a file where a folder should be")
     with pytest.raises(StorageError):
         registry.set_alias(tmp_path, "pets", "production", version)
-    assert promotions("pets", tmp_path) == []
+    assert read_promotions("pets", tmp_path) == []
     with pytest.raises(ModelError, match="no such version to promote"):
         registry.set_alias(tmp_path, "pets", "production", "20990101")
-    assert promotions("pets", tmp_path) == []
+    assert read_promotions("pets", tmp_path) == []
 
 
-def test_a_promoter_that_was_killed_is_told_of(where, tmp_path):
+def test_a_promotion_that_was_killed_is_reported(where, tmp_path):
     """Its record is there, and the alias is what it was."""
     store = where(tmp_path)
     old, new = versions(store)
     registry.set_alias(store, "pets", "production", old)
-    killed = promotion_history.made("pets", "production", new)
+    killed = promotion_history.new_promotion("pets", "production", new)
     open_storage(store).write("models/pets/promotions/20990101T000000000000Z-0.json", killed.text())
-    (line,) = without_effect(promotions("pets", store), registry.aliases_of("pets", store))
+    (line,) = find_unapplied(read_promotions("pets", store), registry.read_aliases("pets", store))
     assert line.startswith(f"pets@production means {old}")
     assert new in line
 
 
 @pytest.mark.parametrize("name", ["pets", "..", "a/b", "é"])
 def test_a_model_without_promotions_has_none(where, name, tmp_path):
-    assert promotions(name, where(tmp_path)) == []
-    assert registry.meant("pets", "production", where(tmp_path)) == ""
+    assert read_promotions(name, where(tmp_path)) == []
+    assert registry.resolve_alias("pets", "production", where(tmp_path)) == ""

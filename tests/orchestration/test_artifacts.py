@@ -6,8 +6,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.orchestration import artifacts
 
 LIVE = (
@@ -61,7 +61,7 @@ def test_a_file_in_a_served_store_is_linked(monkeypatch):
 
 
 def test_the_training_summary_has_the_confusion_matrix(trained):
-    info = load(find("shapes", trained.store)).info
+    info = load_model(find_model("shapes", trained.store)).info
     assert "Confusion" not in artifacts._describe_training(
         info, trained.storage
     )  # a file of its own

@@ -6,8 +6,8 @@ import pytest
 from history_records import run_record
 from test_reports import Checked
 
-from visionflows.monitoring.drift import judged
-from visionflows.monitoring.run_records import Audit, RunRecord, Tally
+from visionflows.monitoring.drift import detect_drift
+from visionflows.monitoring.run_records import Audit, Histograms, RunRecord
 from visionflows.reports.history import (
     LABELS,
     MEASURES,
@@ -29,7 +29,7 @@ def records() -> list[RunRecord]:
         labels = {EVIL: 300, "dog": 290 + day} if day < 12 else {EVIL: 30, "dog": 570}
         more = {"audit": AUDIT} if day in (5, 6, 7) else {}
         one = run_record(day, labels, "1" if day < 4 else "2", **more)
-        found.append(one.model_copy(update={"drift": judged(one, found)}))
+        found.append(one.model_copy(update={"drift": detect_drift(one, found)}))
     return found
 
 
@@ -116,7 +116,7 @@ def test_the_most_frequent_labels_have_a_chart_each_and_the_others_one():
 
 def test_a_run_without_a_label_breaks_the_line():
     nothing = run_record(2, {"a": 50}).model_copy(
-        update={"tally": Tally(statuses={"unreadable": 30})}
+        update={"histograms": Histograms(statuses={"unreadable": 30})}
     )
     labelled = [run_record(day, {"a": 50 + day}) for day in (1, 3, 4)]
     page = render_history("out", [labelled[0], nothing, *labelled[1:]])

@@ -1,4 +1,4 @@
-"""corrections.csv: what is written is read again, what cannot be used is said by its line."""
+"""corrections.csv: written rows are read again, and an invalid line is named."""
 
 import pytest
 
@@ -6,31 +6,31 @@ from visionflows.errors import StorageError, TableError
 from visionflows.review.corrections import (
     COLUMNS,
     Correction,
-    last_of_each,
-    parsed,
+    format_corrections,
+    latest_corrections,
+    parse_corrections,
     read_corrections,
-    written,
 )
 from visionflows.storage import open_storage
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
 
-def test_what_is_written_is_read_again(where, tmp_path):
+def test_written_rows_are_read_again(where, tmp_path):
     name = 'say "x", caf\\xe9\n=1+1.jpg'
     rows = [
         Correction(name, A, "cat", "other", "dog", "0.51", "audit", 100, "m@1", "t", "s3://in/"),
         Correction("b.jpg", B, "", "none", "dog", "0.9", "outlier", 0, "m@1", "t", "/in"),
     ]
     there = open_storage(where(tmp_path))
-    there.write("corrections.csv", written(rows))
+    there.write("corrections.csv", format_corrections(rows))
     found = read_corrections([f"{str(there).rstrip('/')}/corrections.csv"])
     assert [one[:-1] for one in found] == [one[:-1] for one in rows]
-    assert written(found) == written(rows)
-    assert written(rows).decode().splitlines()[0] == ",".join(COLUMNS)
+    assert format_corrections(found) == format_corrections(rows)
+    assert format_corrections(rows).decode().splitlines()[0] == ",".join(COLUMNS)
 
 
-def test_three_columns_are_enough_and_an_open_line_says_nothing(tmp_path):
+def test_three_columns_are_enough_and_unanswered_lines_are_skipped(tmp_path):
     (tmp_path / "some.csv").write_text(f"path,sha256,label\na.jpg,{A.upper()},cat\nb.jpg,{B},\n")
     (found,) = read_corrections([str(tmp_path / "some.csv")])
     assert (found.sha256, found.label, found.right) == (A, "cat", False)
@@ -52,12 +52,12 @@ def test_an_output_is_read_in_order_and_a_folder_too(where, tmp_path):
         read_corrections([f"{output.rstrip('/')}/nowhere.csv"])
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(StorageError, match="no such folder; name a"):
         read_corrections([str(tmp_path / "nowhere")])
 
 
-def test_the_last_word_on_a_content_counts_and_two_of_them_are_told():
+def test_the_last_answer_for_a_content_counts_and_conflicts_are_reported():
     rows = [
         Correction("1", A, "cat"),
         Correction("2", B, "cat"),
@@ -65,13 +65,13 @@ def test_the_last_word_on_a_content_counts_and_two_of_them_are_told():
         Correction("4", B, "cat", "right"),
         Correction("5", C, "", "none"),
     ]
-    last, differing = last_of_each(rows)
+    last, differing = latest_corrections(rows)
     assert {sha256: row.path for sha256, row in last.items()} == {A: "3", B: "4", C: "5"}
     assert differing == ["3"]
 
 
 @pytest.mark.parametrize(
-    "line, told",
+    "line, message",
     [
         ("a.jpg,123,cat,,", "line 2: 'a.jpg' has no sha256 of 64 hex digits"),
         (f"a.jpg,{A},cat,perhaps,", "the answer 'perhaps'; write right, other, none or nothing"),
@@ -80,19 +80,19 @@ def test_the_last_word_on_a_content_counts_and_two_of_them_are_told():
         (f"a.jpg,{A},cat,,many", "drawn is 'many'"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_said(line, told):
-    with pytest.raises(TableError, match=told):
-        parsed("x.csv", f"path,sha256,label,answer,drawn\n{line}\n".encode())
+def test_an_invalid_line_is_an_error(line, message):
+    with pytest.raises(TableError, match=message):
+        parse_corrections("x.csv", f"path,sha256,label,answer,drawn\n{line}\n".encode())
 
 
 @pytest.mark.parametrize(
-    "data, told",
+    "data, message",
     [
         (b"path,label\n", "lacks the column sha256; give the corrections.csv"),
-        (b"\xff\xfe", "no UTF-8 CSV"),
+        (b"\xff\xfe", "not a UTF-8 CSV"),
         (b"", "lacks the column label and path and sha256"),
     ],
 )
-def test_a_file_that_is_none_is_said(data, told):
-    with pytest.raises(TableError, match=told):
-        parsed("x.csv", data)
+def test_an_invalid_file_is_an_error(data, message):
+    with pytest.raises(TableError, match=message):
+        parse_corrections("x.csv", data)

@@ -1,4 +1,4 @@
-"""Label Studio's JSON: tasks as it takes them, answers as it gives them."""
+"""Label Studio: exported tasks and imported annotations."""
 
 import json
 import urllib.parse
@@ -8,7 +8,7 @@ import pytest
 
 from visionflows.errors import TableError
 from visionflows.review.corrections import Correction
-from visionflows.review.label_studio import NONE, corrections_in, labelling, tasks
+from visionflows.review.label_studio import NONE, labeling_config, parse_export, to_tasks
 
 ROWS = [
     Correction(
@@ -37,13 +37,13 @@ def annotated(task: dict, *choices: str, **more) -> dict:
     return {**task, "id": 1, "annotations": made, "drafts": [], "project": 3}
 
 
-def test_tasks_have_an_address_and_what_the_network_said():
-    one = json.loads(json.dumps(tasks(ROWS, "s3://inbox/")))[0]
+def test_tasks_have_a_url_and_the_prediction():
+    one = json.loads(json.dumps(to_tasks(ROWS, "s3://inbox/")))[0]
     assert one["data"]["image"] == "s3://inbox/a.jpg"
     assert one["data"]["sha256"] == "a" * 64
     (said,) = one["predictions"]
     assert (said["model_version"], said["score"]) == ("pets@1", 0.9)
-    interface = ElementTree.fromstring(labelling(["cat", 'a "dog" & more']))
+    interface = ElementTree.fromstring(labeling_config(["cat", 'a "dog" & more']))
     (result,) = said["result"]
     control, shown = interface.find("Choices"), interface.find("Image")
     assert (result["from_name"], result["to_name"]) == (control.get("name"), shown.get("name"))
@@ -53,22 +53,22 @@ def test_tasks_have_an_address_and_what_the_network_said():
     assert names == ["cat", 'a "dog" & more', NONE]
     assert result["value"]["choices"][0] in names
     unlabelled = ROWS[0]._replace(was="", confidence="")
-    assert tasks([unlabelled], "")[0]["predictions"] == []
+    assert to_tasks([unlabelled], "")[0]["predictions"] == []
 
 
 @pytest.mark.parametrize("prefix", ["https://pictures/", "/data/local-files/?d=inbox/", "/in/"])
-def test_an_address_survives_what_names_have_in_them(prefix):
+def test_a_url_is_quoted(prefix):
     row = ROWS[0]._replace(path="a & b/100 %#1+2?.jpg")
-    (address,) = (task["data"]["image"] for task in tasks([row], prefix))
+    (address,) = (task["data"]["image"] for task in to_tasks([row], prefix))
     asked = urllib.parse.urlsplit(address)
     assert not asked.fragment
     there = urllib.parse.parse_qs(asked.query)["d"][0] if asked.query else asked.path
     assert urllib.parse.unquote(there).endswith("a & b/100 %#1+2?.jpg")
-    assert tasks([row], "s3://inbox/")[0]["data"]["image"] == f"s3://inbox/{row.path}"
+    assert to_tasks([row], "s3://inbox/")[0]["data"]["image"] == f"s3://inbox/{row.path}"
 
 
-def test_answers_come_back_as_corrections():
-    made = tasks(ROWS, "/in/")
+def test_annotations_become_corrections():
+    made = to_tasks(ROWS, "/in/")
     exported = [
         annotated(made[0], "cat"),
         annotated(made[1], "dog", "cat"),  # the first was updated last
@@ -76,7 +76,7 @@ def test_answers_come_back_as_corrections():
         annotated(made[3], "dog", was_cancelled=True),
         annotated(made[4]),
     ]
-    found = corrections_in("export.json", json.dumps(exported).encode())
+    found = parse_export("export.json", json.dumps(exported).encode())
     assert [(one.path, one.label, one.answer) for one in found] == [
         ("a.jpg", "cat", "right"),
         ("b.jpg", "dog", "other"),
@@ -86,13 +86,13 @@ def test_answers_come_back_as_corrections():
 
 
 @pytest.mark.parametrize(
-    "data, told",
+    "data, message",
     [
         (b"<xml>", "not JSON"),
-        (b"{}", "no list of tasks"),
-        (b'[{"data": {"image": "x"}}]', "task 1 is none that visionflows made"),
+        (b"{}", "not a list of tasks"),
+        (b'[{"data": {"image": "x"}}]', "task 1 was not made by visionflows"),
     ],
 )
-def test_an_export_that_is_none_is_said(data, told):
-    with pytest.raises(TableError, match=told):
-        corrections_in("export.json", data)
+def test_an_invalid_export_is_an_error(data, message):
+    with pytest.raises(TableError, match=message):
+        parse_export("export.json", data)

@@ -1,8 +1,8 @@
-"""Which rows a person is asked about: bounded, once each, and the random ones really at random."""
+"""Review sampling: a few rows, each once, and the audit at random."""
 
 import random
 
-from visionflows.review.sampling import AUDIT, OUTLIERS, UNCERTAIN, sample_of
+from visionflows.review.sampling import AUDIT, OUTLIERS, UNCERTAIN, sample_rows
 
 CLASSES = ("cat", "dog")
 HEADER = ["path", "status", "label", "confidence", "error", "p_cat", "p_dog"]
@@ -20,10 +20,10 @@ def kinds(sample) -> dict[str, list]:
     }
 
 
-def test_of_many_rows_few_are_picked_and_each_once():
+def test_few_of_many_rows_are_sampled_and_each_once():
     draw = random.Random(0)
     rows = [row(number, 0.5 + draw.random() / 2, str(number % 50 == 0)) for number in range(20_000)]
-    sample = sample_of([[*HEADER, "outlier"], *rows], CLASSES, "seed")
+    sample = sample_rows([[*HEADER, "outlier"], *rows], CLASSES, "seed")
     found = kinds(sample)
     assert {why: len(some) for why, some in found.items()} == {
         "audit": AUDIT,
@@ -41,20 +41,20 @@ def test_of_many_rows_few_are_picked_and_each_once():
     assert [one.path for one in found["uncertain"]] == expected
 
 
-def test_what_is_marked_for_review_comes_before_the_least_confident():
+def test_rows_marked_for_review_come_before_the_least_confident():
     rows = [row(number, 0.5 + number / 1000, str(number >= 390)) for number in range(400)]
-    found = kinds(sample_of([[*HEADER, "review"], *rows], CLASSES, "seed"))
+    found = kinds(sample_rows([[*HEADER, "review"], *rows], CLASSES, "seed"))
     first = [int(one.path[:6]) for one in found["uncertain"]]
     marked = [number for number in first if number >= 390]
     assert marked
     assert first[: len(marked)] == marked == sorted(marked)
 
 
-def test_every_row_is_as_likely_to_be_audited_whatever_its_confidence():
+def test_the_audit_does_not_depend_on_confidence():
     rows = [row(number, 0.5 + number / 2000) for number in range(1000)]
     times = [0] * 1000
     for seed in range(200):
-        for one in sample_of([HEADER, *rows], CLASSES, f"seed {seed}").rows:
+        for one in sample_rows([HEADER, *rows], CLASSES, f"seed {seed}").rows:
             times[int(one.path[:6])] += one.why == "audit"
     assert sum(times) == 200 * AUDIT
     # Each is drawn 20 times of 200 (deviation 4.2); tenths of the confidence 2,000 times (40).
@@ -64,23 +64,23 @@ def test_every_row_is_as_likely_to_be_audited_whatever_its_confidence():
     assert all(1800 < count < 2200 for count in tenths)
 
 
-def test_the_same_seed_draws_the_same_and_the_order_says_nothing():
+def test_the_same_seed_samples_the_same_rows_in_any_order():
     rows = [row(number, 0.9) for number in range(500)]
-    one = sample_of([HEADER, *rows], CLASSES, "a")
-    assert one == sample_of([HEADER, *rows], CLASSES, "a")
-    assert one != sample_of([HEADER, *rows], CLASSES, "b")
+    one = sample_rows([HEADER, *rows], CLASSES, "a")
+    assert one == sample_rows([HEADER, *rows], CLASSES, "a")
+    assert one != sample_rows([HEADER, *rows], CLASSES, "b")
     audit = [picked.path for picked in kinds(one)["audit"]]
     assert audit != sorted(audit)
 
 
-def test_what_has_no_label_is_asked_about_only_as_an_outlier():
+def test_a_row_without_a_label_is_sampled_only_as_an_outlier():
     failed = ["broken.jpg", "unreadable", "", "", "no picture", "", "", "False"]
     rejected = ["receipt.jpg", "outlier", "", "", "unlike the rest", "", "", "True"]
     rows = [row(1, 0.9, "False"), failed, rejected]
-    found = kinds(sample_of([[*HEADER, "outlier"], *rows], CLASSES, "seed"))
+    found = kinds(sample_rows([[*HEADER, "outlier"], *rows], CLASSES, "seed"))
     assert [(one.path, one.label, one.guesses) for one in found["outlier"]] == [
         ("receipt.jpg", "", [])
     ]
     assert [one.path for one in found["audit"]] == ["000001.jpg"]
     assert found["audit"][0].guesses == [("cat", 0.9), ("dog", 0.1)]
-    assert sample_of([HEADER], CLASSES, "seed").rows == []
+    assert sample_rows([HEADER], CLASSES, "seed").rows == []

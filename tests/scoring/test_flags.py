@@ -1,6 +1,5 @@
 """Calibrated probabilities in the CSV, and the column `review`, through whole runs."""
 
-import json
 import logging
 
 import numpy as np
@@ -9,11 +8,10 @@ from conftest import CLASSES
 from scored_runs import probabilities, rows_of
 from versions import another, changed
 
-from visionflows.errors import SettingsError
-from visionflows.evaluation.calibration import calibrated
+from visionflows.evaluation.calibration import apply_temperature
 from visionflows.inference import open_engine
 from visionflows.inference.engine import EngineSettings
-from visionflows.models.registry import find
+from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.predict import predict
 from visionflows.scoring.schema import RunResult
@@ -24,15 +22,12 @@ HEADER = "path,label,predicted,confidence,raw\n"
 
 @pytest.fixture
 def store(trained, tmp_path):
-    """Two versions of the model: one that is twice as sure as it should be, one from before."""
+    """Two versions of the model: one that is twice as sure as it should be, one without calibration."""
     line = "{0}-{1}.png,{0},{0},0.{2},0.99\n"
     sure = [line.format(name, at, 99 - at % 45) for name in CLASSES[:2] for at in range(200)]
     another(trained, tmp_path / "store", "1-sure", validation_csv=HEADER + "".join(sure))
     changed(tmp_path / "store", "1-sure", calibration={"temperature": 2.0})
-    another(trained, tmp_path / "store", "0-old")
-    info = json.loads((tmp_path / "store/models/shapes/0-old/model.json").read_text())
-    del info["files"]["validation.csv"]
-    changed(tmp_path / "store", "0-old", files=info["files"])
+    another(trained, tmp_path / "store", "0-uncalibrated")
     return tmp_path / "store"
 
 
@@ -47,14 +42,14 @@ def scored(store, inbox, output, version="1-sure", **settings):
 
 
 def test_probabilities_are_calibrated_unless_raw_ones_are_wanted(store, inbox, tmp_path):
-    scored(store, inbox, tmp_path / "old", "0-old")
+    scored(store, inbox, tmp_path / "old", "0-uncalibrated")
     scored(store, inbox, tmp_path / "raw", raw=True)
     scored(store, inbox, tmp_path / "calibrated")
     old, raw, ours = (
         probabilities(rows_of(tmp_path / name)) for name in ("old", "raw", "calibrated")
     )
     assert (old == raw).all()
-    assert np.abs(calibrated(raw, 2.0) - ours).max() < 2e-3  # of six decimals, one of 1e-6
+    assert np.abs(apply_temperature(raw, 2.0) - ours).max() < 2e-3  # of six decimals, one of 1e-6
     assert np.abs(raw - ours).max() > 0.05
     rows = rows_of(tmp_path / "calibrated")
     told = np.array([float(row["confidence"]) for row in rows])
@@ -83,7 +78,7 @@ def test_rows_below_the_threshold_are_for_review(store, inbox, tmp_path, caplog)
     left = sum(row["review"] == "True" for row in rows)
     assert run.counts.flags == {"review": left}
     assert 0 < left < run.counts.ok
-    assert "review: about 0.0 % of rows are left to people, as of 400" in caplog.text
+    assert "review: about 0.0 % of rows need review, by 400" in caplog.text
     assert f"<p>{left} rows" in (tmp_path / "out/report.html").read_text()
 
 
@@ -103,14 +98,8 @@ def test_flags_of_existing_parts_are_counted(store, inbox, tmp_path):
     ).read_bytes()
 
 
-def test_a_model_without_validation_csv_is_refused(store, inbox, tmp_path):
-    with pytest.raises(SettingsError, match=r"min_precision: shapes@0-old has no validation.csv"):
-        scored(store, inbox, tmp_path / "out", "0-old", min_precision=0.9)
-    assert not (tmp_path / "out").exists()
-
-
 def test_predictions_of_validation_images_are_published(trained):
-    storage = find("shapes", trained.store)
+    storage = find_model("shapes", trained.store)
     told = storage.read("validation.csv").decode().splitlines()
     assert told[0] + "\n" == HEADER
     valid = trained.table[trained.table.is_valid]

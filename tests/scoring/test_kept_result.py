@@ -10,8 +10,8 @@ from scored_runs import rows_of
 
 from visionflows.errors import LockedError, ModelError, RunError, StorageError, TooManyBadError
 from visionflows.inference import make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
@@ -64,7 +64,7 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
     (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # another night: a run begins anew
-    engine = make_engine(load(find("shapes", trained.store)), SMALL)
+    engine = make_engine(load_model(find_model("shapes", trained.store)), SMALL)
     with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
         first, *left = [*scoring.pending_shards()]
         scoring.score(first)
@@ -115,7 +115,7 @@ def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
     """Its version is what it was: but a row that it is missing says nothing of its bytes."""
     folder = write_shapes(tmp_path / "in", each=2)
     arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
-    engine = make_engine(load(find("shapes", trained.store)), SMALL)
+    engine = make_engine(load_model(find_model("shapes", trained.store)), SMALL)
     with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
         (shard,) = scoring.pending_shards()
         hidden = folder / "circle/0000.png"

@@ -8,8 +8,8 @@ from pathlib import Path
 from conftest import shape, write_shapes
 
 from visionflows.inference import make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.settings import ScoreSettings
 
@@ -45,7 +45,7 @@ def test_a_killed_only_new_run_still_has_its_reused_rows(trained, where, tmp_pat
     score_new(trained, where, folder, tmp_path / "out")
     for seed in range(20):  # sorted before the rest: every shard is another one now
         shape("square", 100 + seed).save(folder / f"a-{seed:02d}.png")
-    engine = make_engine(load(find("shapes", where(trained.store))), ONLY_NEW)
+    engine = make_engine(load_model(find_model("shapes", where(trained.store))), ONLY_NEW)
     run = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW)
     with run.lock_output() as scoring:
         for shard in [*scoring.pending_shards()][:3]:
@@ -74,7 +74,7 @@ def test_another_model_scores_everything_again_and_logs_why(trained, where, tmp_
 
 def test_a_preview_counts_and_writes_nothing(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=9)
-    engine = make_engine(load(find("shapes", where(trained.store))), ONLY_NEW)
+    engine = make_engine(load_model(find_model("shapes", where(trained.store))), ONLY_NEW)
     preview = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW).preview()
     assert not (tmp_path / "out").exists()
     assert (preview["files"], preview["done"], preview["left"]) == (27, 0, 27)

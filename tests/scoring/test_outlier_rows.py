@@ -12,8 +12,8 @@ from scored_runs import bad_files, rows_of
 
 from visionflows.errors import OtherRunError, SettingsError
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
@@ -58,12 +58,14 @@ def test_outliers_are_flagged(telling, mixed, tmp_path):
 
 
 def test_the_outlier_score_does_not_depend_on_other_files(telling, mixed, tmp_path):
-    engine = make_engine(load(find("telling", telling)), EngineSettings(device="cpu"))
+    engine = make_engine(load_model(find_model("telling", telling)), EngineSettings(device="cpu"))
     names = sorted(path.name for path in mixed.glob("odd*.png"))
-    together = [row for rows in engine.stream(open_storage(mixed), [names]) for row in rows]
+    together = [
+        row for rows in engine.predict_batches(open_storage(mixed), [names]) for row in rows
+    ]
     alone = [
         row
-        for rows in engine.stream(open_storage(mixed), [[name] for name in names])
+        for rows in engine.predict_batches(open_storage(mixed), [[name] for name in names])
         for row in rows
     ]
     assert [row.outlier_score for row in alone] == [row.outlier_score for row in together]
@@ -72,11 +74,14 @@ def test_the_outlier_score_does_not_depend_on_other_files(telling, mixed, tmp_pa
 
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"engine": "torch"}])
 def test_engines_agree_on_the_outlier_score(telling, mixed, settings):
-    model, names = load(find("telling", telling)), sorted(path.name for path in mixed.glob("*.png"))
+    model, names = (
+        load_model(find_model("telling", telling)),
+        sorted(path.name for path in mixed.glob("*.png")),
+    )
     ours, theirs = (
         [
             row.outlier_score
-            for rows in make_engine(model, EngineSettings(device="cpu", **some)).stream(
+            for rows in make_engine(model, EngineSettings(device="cpu", **some)).predict_batches(
                 open_storage(mixed), [names]
             )
             for row in rows
@@ -140,7 +145,7 @@ def test_rejected_rows_are_reused_and_not_retried(telling, mixed, tmp_path):
 
 
 def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_path):
-    model = load(find("telling", telling))
+    model = load_model(find_model("telling", telling))
     draft = shutil.copytree(model.storage.root, tmp_path / "draft")
     lines = "".join(f"{at}.png,circle,circle,0.600000,0.600000\n" for at in range(200))
     (draft / "validation.csv").write_text("path,label,predicted,confidence,raw\n" + lines)

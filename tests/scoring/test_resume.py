@@ -11,8 +11,8 @@ from visionflows.errors import LockedError, OtherRunError, RunError
 from visionflows.inference import make_engine
 from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, digest_names
 from visionflows.scoring.local_run import LocalRun, score_folder
@@ -67,7 +67,7 @@ def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(
 
 def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tmp_path):
     settings = ScoreSettings(shard_size=30)
-    engine = make_engine(load(find("shapes", where(trained.store))), settings)
+    engine = make_engine(load_model(find_model("shapes", where(trained.store))), settings)
     with LocalRun(where(inbox), where(tmp_path), engine, settings).lock_output() as scoring:
         for shard in scoring.pending_shards():
             scoring.score(shard)

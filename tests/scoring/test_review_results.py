@@ -12,7 +12,7 @@ from visionflows.cli.main import app
 from visionflows.errors import RunError, TableError
 from visionflows.monitoring.run_records import read_run_records
 from visionflows.reports.scoring import insert_audits
-from visionflows.review.corrections import read_corrections, written
+from visionflows.review.corrections import format_corrections, read_corrections
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.review_results import add_corrections, read_audits, review_questions
 from visionflows.storage import open_storage
@@ -35,7 +35,7 @@ def output(scored, tmp_path):
 def answers(output, wrong: int = 3) -> bytes:
     """What a person saves who looked at 20, of which the network has some wrong."""
     rows = review_questions(str(output))[1][:20]
-    return written(
+    return format_corrections(
         row._replace(label="circle" if at < wrong else row.was)._replace(
             was="square" if at < wrong else row.was, answer="other" if at < wrong else "right"
         )
@@ -49,13 +49,13 @@ def test_the_report_shows_the_estimated_accuracy(output, tmp_path, where):
     (tmp_path / "corrections.csv").write_bytes(answers(output))
     saved = str(tmp_path / "corrections.csv")
     (found,) = add_corrections(where(output), [saved])
-    assert (found.right, found.looked_at, found.drawn) == (17, 20, 36)
+    assert (found.right, found.reviewed, found.drawn) == (17, 20, 36)
     page = (output / "report.html").read_text()
     assert "85 %" in page
     assert "64 % to 94.8 %" in page
     assert add_corrections(where(output), [saved]) == [found]  # once more changes nothing
     (run_record,) = read_run_records(open_storage(where(output)))
-    assert (run_record.audit.accuracy, run_record.audit.images) == (found.share, found.looked_at)
+    assert (run_record.audit.accuracy, run_record.audit.images) == (found.share, found.reviewed)
     assert "Audited accuracy" in (output / "history.html").read_text()
     assert len(list((output / "corrections").glob("*.csv"))) == 1
     assert (output / "report.html").read_text() == page
@@ -147,4 +147,4 @@ def test_tasks_for_label_studio_come_back_as_corrections(scored, output, tmp_pat
     (tmp_path / "export.json").write_text(json.dumps(tasks))
     (tmp_path / "c.csv").write_text(told("from-label-studio", str(tmp_path / "export.json")))
     (found,) = add_corrections(str(output), [str(tmp_path / "c.csv")])
-    assert (found.right, found.looked_at) == (36, 36)
+    assert (found.right, found.reviewed) == (36, 36)

@@ -14,8 +14,8 @@ from scored_runs import bad_files, good_files, rows_of
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.image_status import STATUSES
 from visionflows.inference import make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
@@ -78,7 +78,7 @@ def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, where, tm
 def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=4)
     settings = ScoreSettings(batch_size=2, workers=1)
-    engine = make_engine(load(find("shapes", where(trained.store))), settings)
+    engine = make_engine(load_model(find_model("shapes", where(trained.store))), settings)
     run = LocalRun(where(folder), where(tmp_path / "out"), engine, settings)
     with run.lock_output() as scoring:
         left = [*scoring.pending_shards()]

@@ -10,9 +10,9 @@ from conftest import CLASSES, shape
 
 from visionflows.errors import TooManyBadError
 from visionflows.inference import make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
-from visionflows.monitoring.run_records import Audit, RunRecord, note_audit, read_run_records
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
+from visionflows.monitoring.run_records import Audit, RunRecord, add_audit, read_run_records
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
@@ -55,12 +55,12 @@ def test_a_record_has_the_new_rows(trained, where, tmp_path):
     (folder / "broken.jpg").write_bytes(b"no picture")
     again, second = nightly(max_error_rate=1.0)
     assert again == first
-    assert (first.tally.found, second.tally.found) == (36, 25)
-    assert second.tally.statuses == {"ok": 24, "unreadable": 1}
-    assert second.tally.endings == {".jpg": 1, ".png": 24}
-    assert second.tally.sizes["4"] == 1  # ten bytes
-    assert sum(second.tally.sizes.values()) == 25
-    assert sum(second.tally.confidence.values()) == second.tally.ok == 24
+    assert (first.histograms.total, second.histograms.total) == (36, 25)
+    assert second.histograms.statuses == {"ok": 24, "unreadable": 1}
+    assert second.histograms.endings == {".jpg": 1, ".png": 24}
+    assert second.histograms.sizes["4"] == 1  # ten bytes
+    assert sum(second.histograms.sizes.values()) == 25
+    assert sum(second.histograms.confidence.values()) == second.histograms.labelled == 24
     rows = json.loads((tmp_path / "out/run.json").read_text())
     assert rows["counts"]["reused"] == 36
     assert second.drift.finding("labels").files == 36
@@ -78,18 +78,18 @@ def test_a_repeated_run_has_one_record(nightly, tmp_path):
     assert (anew.started, anew.contents) == (first[0].started, first[0].contents)
     assert anew.runs != first[0].runs
     (other,) = nightly(shard_size=7, restart=True, only_new=False)
-    assert (other.tally, other.contents) == (first[0].tally, first[0].contents)
+    assert (other.histograms, other.contents) == (first[0].histograms, first[0].contents)
 
 
 def test_a_killed_run_has_one_record_of_all_rows(trained, nightly, tmp_path):
     folder = add(tmp_path / "in", 0, each=20)
     settings = ScoreSettings(**NEW)
-    engine = make_engine(load(find("shapes", trained.store)), settings)
+    engine = make_engine(load_model(find_model("shapes", trained.store)), settings)
     with LocalRun(str(folder), str(tmp_path / "out"), engine, settings).lock_output() as run:
         for shard in [*run.pending_shards()][:2]:
             run.score(shard)  # and here it dies
     (run_record,) = nightly()
-    assert run_record.tally.found == 60
+    assert run_record.histograms.total == 60
     assert len(run_record.runs) == 2
     assert nightly() == [run_record]
 
@@ -99,7 +99,7 @@ def test_a_run_killed_between_record_and_result_writes_its_record_again(trained,
     folder, settings = add(tmp_path / "in", 0), ScoreSettings(**NEW)
     nightly()
     add(folder, 1000, each=100, kinds=("stripes",))
-    engine = make_engine(load(find("shapes", trained.store)), settings)
+    engine = make_engine(load_model(find_model("shapes", trained.store)), settings)
 
     def until_record() -> RunRecord:
         with LocalRun(str(folder), str(tmp_path / "out"), engine, settings).lock_output() as run:
@@ -111,12 +111,12 @@ def test_a_run_killed_between_record_and_result_writes_its_record_again(trained,
             return run.history.record
 
     first, again = until_record(), until_record()
-    assert first.warned_of
+    assert first.drifted
     shape("circle", 4321).save(folder / "stripes/1099.png")  # it changes meanwhile
     settings = ScoreSettings(shard_size=20)
     changed = until_record()
     assert changed.contents != first.contents
-    assert changed.tally.found == first.tally.found == 100
+    assert changed.histograms.total == first.histograms.total == 100
     assert [one.name for one in read_run_records(open_storage(tmp_path / "out"))][1:] == [
         changed.name
     ]
@@ -137,7 +137,7 @@ def test_the_same_names_with_other_contents_are_another_record(nightly, tmp_path
     for number, path in enumerate(sorted(folder.rglob("*.png"))):
         shape(path.parent.name, 900 + number).save(path)
     run_records = nightly(only_new=False)
-    assert [run_record.tally.found for run_record in run_records] == [36, 36]
+    assert [run_record.histograms.total for run_record in run_records] == [36, 36]
     assert run_records[0].contents != run_records[1].contents
 
 
@@ -145,12 +145,12 @@ def test_a_retry_does_not_change_records(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (folder / "late.png").write_bytes(b"")
     run_records = nightly()
-    assert run_records[0].tally.statuses["unreadable"] == 1
+    assert run_records[0].histograms.statuses["unreadable"] == 1
     shape("circle", 77).save(folder / "late.png")
     assert nightly(retry_failed=True, only_new=False) == run_records
     assert nightly() == run_records
     add(folder, 300, each=3)
-    assert [run_record.tally.found for run_record in nightly()] == [37, 9]
+    assert [run_record.histograms.total for run_record in nightly()] == [37, 9]
 
 
 def test_files_that_are_still_missing_are_not_new(nightly, tmp_path):
@@ -160,12 +160,14 @@ def test_files_that_are_still_missing_are_not_new(nightly, tmp_path):
     content = paths[7].read_bytes()
     paths[7].unlink()
     first = nightly("batch.txt")
-    assert first[0].tally.statuses == {"missing": 1, "ok": 35}
+    assert first[0].histograms.statuses == {"missing": 1, "ok": 35}
     assert nightly("batch.txt") == first
     paths[7].write_bytes(content)
-    assert [run_record.tally.statuses for run_record in nightly("batch.txt")][1:] == [{"ok": 1}]
+    assert [run_record.histograms.statuses for run_record in nightly("batch.txt")][1:] == [
+        {"ok": 1}
+    ]
     paths[7].unlink()
-    assert [run_record.tally.statuses for run_record in nightly("batch.txt")][2:] == [
+    assert [run_record.histograms.statuses for run_record in nightly("batch.txt")][2:] == [
         {"missing": 1}
     ]
 
@@ -187,22 +189,22 @@ def test_a_record_has_the_settings_that_change_statistics(telling, tmp_path):
 def test_pixels_are_counted_with_exif(nightly, tmp_path):
     add(tmp_path / "in", 0)
     (run_record,) = nightly(exif=True)
-    assert run_record.tally.pixels == {"11": 36}  # 40 × 40 = 1,600
+    assert run_record.histograms.pixels == {"11": 36}  # 40 × 40 = 1,600
 
 
 def test_drift_warns_in_the_log_the_report_and_run_json(nightly, tmp_path, caplog):
     folder = tmp_path / "in"
     for number in range(4):
         add(folder, 100 * number, each=10)
-        assert not nightly()[-1].warned_of
+        assert not nightly()[-1].drifted
     assert "<strong>Drift.</strong>" not in (tmp_path / "out/report.html").read_text()
     add(folder, 1000, each=100, kinds=("stripes",))
     with caplog.at_level(logging.WARNING, "visionflows"):
         run_record = nightly()[-1]
-    assert "labels" in run_record.warned_of
+    assert "labels" in run_record.drifted
     line = run_record.drift.warnings[0]
     assert line.startswith("labels: ")
-    assert "in the 4 nights before" in line
+    assert "in the 4 runs before" in line
     assert f"drift: {line}" in caplog.text
     run = RunResult.read((tmp_path / "out/run.json").read_bytes())
     assert run.status == "done"
@@ -221,8 +223,8 @@ def test_a_failed_run_has_a_record(nightly, tmp_path):
         nightly()
     run_records = read_run_records(open_storage(tmp_path / "out"))
     assert [run_record.status for run_record in run_records] == ["done", "failed"]
-    assert run_records[1].tally.statuses == {"unreadable": 20}
-    assert run_records[1].warned_of == ["failures", "sizes", "endings"]
+    assert run_records[1].histograms.statuses == {"unreadable": 20}
+    assert run_records[1].drifted == ["failures", "sizes", "endings"]
 
 
 def test_an_invalid_record_is_logged_and_skipped(nightly, tmp_path, caplog):
@@ -231,14 +233,14 @@ def test_an_invalid_record_is_logged_and_skipped(nightly, tmp_path, caplog):
     output = open_storage(tmp_path / "out")
     output.write("history/20260101T000000000Z-cut.json", b'{"schema_version": 1')
     assert read_run_records(output) == run_records
-    assert "history/20260101T000000000Z-cut.json: no record of a night: not JSON" in caplog.text
+    assert "history/20260101T000000000Z-cut.json: not a run record: not JSON" in caplog.text
 
 
 def test_an_audit_stays_in_its_record(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (run_record,) = nightly()
     audit = Audit(accuracy=0.95, low=0.88, high=0.98, images=60)
-    note_audit(open_storage(tmp_path / "out"), run_record.name, audit)
+    add_audit(open_storage(tmp_path / "out"), run_record.name, audit)
     assert nightly(restart=True, only_new=False)[0].audit == audit
     add(folder, 300, each=3)
     assert nightly()[0].audit == audit

@@ -9,8 +9,8 @@ import torch
 from conftest import CLASSES, shape, write_shapes
 from PIL import Image
 
-from visionflows.inference.features import feature_maps
-from visionflows.models.artifact import ONNX, load, network_of
+from visionflows.inference.openvino import feature_maps
+from visionflows.models.artifact import ONNX, load_model, load_network
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run_report import MIN_FILES_FOR_HEAT_MAPS, explain_samples, render_report
 from visionflows.scoring.schema import RunResult
@@ -20,7 +20,7 @@ from visionflows.storage import open_storage
 @pytest.fixture(scope="module")
 def model(trained):
     """The model, shown images large enough that its features have places: 4 × 4."""
-    found = load(open_storage(trained.storage))
+    found = load_model(open_storage(trained.storage))
     return dataclasses.replace(found, info=found.info.model_copy(update={"image_size": 128}))
 
 
@@ -45,7 +45,7 @@ def test_features_equal_those_of_torch(model):
     mean, std = (torch.tensor(v) for v in (model.info.normalise.mean, model.info.normalise.std))
     with torch.no_grad():
         images = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
-        theirs = network_of(model)[0](images).numpy()
+        theirs = load_network(model)[0](images).numpy()
     assert np.abs(feature_maps(model, pixels) - theirs).max() < 1e-3
     assert feature_maps(without_onnx(model), pixels) is None
 
@@ -68,7 +68,7 @@ def test_few_files_no_onnx_and_a_small_network_have_no_heat_maps(trained, scored
     few = run.model_copy(
         update={"counts": run.counts.model_copy(update={"ok": MIN_FILES_FOR_HEAT_MAPS - 1})}
     )
-    small = load(open_storage(trained.storage))  # of 32 pixels: its features are of one place
+    small = load_model(open_storage(trained.storage))  # of 32 pixels: its features are of one place
     for told in ((few, model), (run, without_onnx(model)), (run, small)):
         least = explain_samples(*told, source, output).least_certain
         assert len(least) == 12

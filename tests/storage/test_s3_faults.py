@@ -17,15 +17,15 @@ from visionflows.storage.s3.storage import S3Storage
 
 
 def test_a_loaded_model_is_kept_here_by_digest_and_brought_anew_if_damaged(trained, s3, tmp_path):
-    model = artifact.load(registry.find("shapes", s3.uri(trained.store)))
+    model = artifact.load_model(registry.find_model("shapes", s3.uri(trained.store)))
     weights = tmp_path / "cache/models" / model.digest / "weights.safetensors"
     before = weights.stat().st_ino
-    artifact.load(model.storage)
+    artifact.load_model(model.storage)
     assert weights.stat().st_ino == before
     weights.write_bytes(b"cut")
     with pytest.raises(artifact.ModelError, match="cut or changed"):
-        artifact.load(model.storage)
-    assert artifact.load(model.storage).digest == model.digest
+        artifact.load_model(model.storage)
+    assert artifact.load_model(model.storage).digest == model.digest
 
 
 def test_an_archive_that_is_in_no_bucket_is_told(s3, tmp_path):

@@ -13,9 +13,9 @@ from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, t
 from visionflows.datasets.split import group_near_duplicates
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
-from visionflows.review.corrections import Correction, written
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
+from visionflows.review.corrections import Correction, format_corrections
 from visionflows.training.apply_corrections import NONE, apply_corrections
 from visionflows.training.comparison.paired_predictions import pair_predictions
 from visionflows.training.settings import TrainSettings
@@ -44,7 +44,7 @@ def said(root: Path, path: str, label: str, answer: str = "other") -> Correction
 
 
 def saved(folder: Path, *rows: Correction, name: str = "corrections.csv") -> str:
-    (folder / name).write_bytes(written(rows))
+    (folder / name).write_bytes(format_corrections(rows))
     return str(folder / name)
 
 
@@ -232,7 +232,7 @@ def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbo
         corrections=(storage,),
         corrections_in_validation=True,
     )
-    model = load(find(published, store))
+    model = load_model(find_model(published, store))
     told = model.info.dataset.corrections
     assert (told.taken, told.imported, told.in_validation, told.files) == (12, 12, True, [storage])
     assert "12 labels from people" in model.storage.read("report.html").decode()

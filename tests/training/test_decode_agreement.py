@@ -9,8 +9,8 @@ from PIL import Image
 from visionflows.datasets.file_table import build_table
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.evidence.decode_agreement import (
     decode_agreement,
@@ -55,7 +55,7 @@ def settings_resize(image, settings: TrainSettings) -> np.ndarray:
 
 def test_agreement_is_measured_on_large_images_alone(trained, tmp_path):
     write(tmp_path)
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     found = decode_agreement(model, tmp_path, [f"jpg/{seed}.jpg" for seed in range(6)])
     assert found["images"] == 6
     assert 0 < found["largest_difference"] < 0.5

@@ -12,8 +12,8 @@ from versions import another, changed, renamed
 
 from visionflows.errors import ModelError, StorageError
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.reports.comparison import SAMPLES, render_comparison
 from visionflows.storage import open_storage
 from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
@@ -39,8 +39,8 @@ def two(trained, tmp_path) -> tuple[str, str]:
 
 def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
     """What a model says of each image, asked by itself."""
-    found = load(find(model, str(store)))
-    answers = make_engine(found, EngineSettings()).answers(
+    found = load_model(find_model(model, str(store)))
+    answers = make_engine(found, EngineSettings()).predict_files(
         open_storage(trained.dataset), [*trained.table.path]
     )
     return {path: found.classes[int(said.argmax())] for path, said in answers.items()}

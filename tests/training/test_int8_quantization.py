@@ -10,37 +10,42 @@ import pytest
 
 from visionflows.errors import SettingsError
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.openvino import core, kernels, runtime, with_our_core
-from visionflows.models.artifact import INT8, load
-from visionflows.models.registry import find, publish
+from visionflows.inference.openvino import (
+    import_openvino,
+    native_kernels,
+    openvino_core,
+    shared_core,
+)
+from visionflows.models.artifact import INT8, load_model
+from visionflows.models.registry import find_model, publish
 from visionflows.storage import open_storage
 from visionflows.training.evidence import int8_quantization
 
 needs_nncf = pytest.mark.skipif(
-    not (kernels()["int8"] and int8_quantization.is_installed()),
+    not (native_kernels()["int8"] and int8_quantization.is_installed()),
     reason="no NNCF, or no int8 of the processor's own",
 )
 
 
 @needs_nncf
 def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, tmp_path):
-    info = load(find("shapes", trained.store)).info
+    info = load_model(find_model("shapes", trained.store)).info
     found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
     # 54 images train in batches of 16: one calibrates, two judge, and none of these is evidence.
     assert (found["precision"], found["images"], found["trained_on"]) == ("int8", 24, 6)
     assert found["speed"] > 0
-    assert found["kernel"] == kernels()["int8"]
+    assert found["kernel"] == native_kernels()["int8"]
     assert found["auto"] == "float32"  # 24 images show nothing
     enough = found | {"auto": "int8", "images": 598, "disagreements": 0}
     publish(checkpoint, tmp_path / "store", info.with_agreement(enough, "int8"), trained.table)
-    model = load(find("shapes", tmp_path / "store"))
+    model = load_model(find_model("shapes", tmp_path / "store"))
     assert set(INT8) <= set(model.info.files)
     fast = make_engine(model, EngineSettings(device="cpu"))
     assert fast.precision == "int8"
     exact = make_engine(model, EngineSettings(device="cpu", precision="float32"))
     names = [entry.name for entry in open_storage(trained.dataset).walk()]
     ours, theirs = (
-        engine.answers(open_storage(trained.dataset), names) for engine in (fast, exact)
+        engine.predict_files(open_storage(trained.dataset), names) for engine in (fast, exact)
     )
     apart = np.array([np.abs(ours[name] - theirs[name]).max() for name in names])
     assert 0 < apart.max() < 0.3
@@ -48,7 +53,7 @@ def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, t
 
 @needs_nncf
 def test_the_head_stays_as_it_is(checkpoint):
-    network = core().read_model((checkpoint / "model.onnx").read_bytes())
+    network = openvino_core().read_model((checkpoint / "model.onnx").read_bytes())
     head = int8_quantization.head_layers(network)
     matrices = [node for node in network.get_ops() if node.get_type_name() == "MatMul"]
     assert {node.get_friendly_name() for node in matrices} <= set(head)
@@ -57,7 +62,7 @@ def test_the_head_stays_as_it_is(checkpoint):
 
 @needs_nncf
 def test_images_are_calibrated_on_judged_by_or_evidence_and_never_two_of_these(trained):
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     images = int8_quantization._TrainingImages(model, trained.table, trained.dataset)
     assert (len(images.calibration), len(images.control), len(images.sha256s)) == (1, 2, 48)
     twice = int8_quantization._TrainingImages(
@@ -76,7 +81,7 @@ def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
         raise LookupError("no such layer")
 
     monkeypatch.setattr(int8_quantization, "_quantize", fails)
-    info = load(find("shapes", trained.store)).info
+    info = load_model(find_model("shapes", trained.store)).info
     (checkpoint / INT8[0]).write_bytes(b"of an earlier try")
     found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
     assert found == {"auto": "float32", "why": "LookupError: no such layer"}
@@ -85,14 +90,14 @@ def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
 
 @pytest.mark.parametrize("wrong", [{"engine": "torch"}, {"compile": True}])
 def test_int8_is_openvinos_alone(trained, wrong):
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     settings = EngineSettings(device="cpu", precision="int8", **wrong)
     with pytest.raises(SettingsError, match=r"precision int8 with (engine torch|compile): the"):
         make_engine(model, settings)
 
 
 def test_int8_is_asked_for_where_there_is_none(trained):
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     with pytest.raises(SettingsError, match=r"precision int8: the model has no model\.int8\.xml"):
         make_engine(model, EngineSettings(device="cpu", precision="int8"))
 
@@ -121,7 +126,7 @@ print(told)
 
 
 def test_who_asks_openvino_for_a_core_meanwhile_is_given_ours():
-    openvino = runtime()
-    with with_our_core():
-        assert openvino.Core() is core()
-    assert openvino.Core is not core
+    openvino = import_openvino()
+    with shared_core():
+        assert openvino.Core() is openvino_core()
+    assert openvino.Core is not openvino_core

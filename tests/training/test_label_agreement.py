@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from model_infos import model_info
 from scipy.stats import binomtest
 
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.precision_policy import allowed, needed, precision_of
-from visionflows.models.artifact import load
+from visionflows.inference.precision_policy import choose_precision, images_needed, is_supported
+from visionflows.models.artifact import load_model
 from visionflows.models.metrics_schema import Agreement
-from visionflows.models.registry import find
+from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import describe_agreement
 from visionflows.training.evidence.label_agreement import (
@@ -67,21 +68,18 @@ def test_too_few_images_are_no_evidence_and_it_says_how_many_it_takes(images, di
 
 def test_the_bound_is_that_of_clopper_and_pearson():
     for disagreements, least in enumerate((598, 947, 1258, 1549, 1829)):
-        assert needed(disagreements) == least
+        assert images_needed(disagreements) == least
         bounds = [
             binomtest(disagreements, images, alternative="less").proportion_ci(0.95, "exact").high
             for images in (least - 1, least)
         ]
         assert bounds[0] > 0.005 >= bounds[1]
-    assert needed(2000) > 400_000  # told at once, however many differ
+    assert images_needed(2000) > 400_000  # told at once, however many differ
 
 
 def told(found: dict, name: str = "agreement") -> ModelInfo:
     """A model.json with this evidence in it."""
-    info = {"schema_version": 1, "name": "a", "version": "1", "architecture": "resnet18"}
-    info |= {"classes": ["a"], "image_size": 32, "resize": "crop"}
-    info |= {"normalise": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
-    return ModelInfo.model_validate(info).with_agreement(found, name)
+    return model_info().with_agreement(found, name)
 
 
 KERNELS = ("openvino avx512_bf16", "openvino amx_bf16", "torch amx_bf16", "cuda sm_90")
@@ -94,13 +92,13 @@ def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precis
     def says(**other) -> bool:
         found = {"auto": precision, "images": 700, "disagreements": 0, "kernel": measured} | other
         name = {"bfloat16": "agreement", "int8": "int8"}[precision]
-        return allowed(told(found, name), precision, here)
+        return is_supported(told(found, name), precision, here)
 
     assert says() is (measured == here)
-    assert not says(images=3)  # as older versions wrote it
+    assert not says(images=3)
     assert not says(auto="float32")
     assert not says(images=10**400)  # nobody measured that
-    assert not says(kernel="")  # as older versions wrote it
+    assert not says(kernel="")
 
 
 def test_the_fastest_that_there_is_evidence_for_is_taken():
@@ -109,11 +107,11 @@ def test_the_fastest_that_there_is_evidence_for_is_taken():
     half = enough | {"auto": "bfloat16", "kernel": kernels["bfloat16"]}
     eighth = enough | {"auto": "int8", "kernel": kernels["int8"]}
     both = told(half).with_agreement(eighth, "int8")
-    assert precision_of(both, "auto", kernels) == "int8"
-    assert precision_of(both, "auto", kernels | {"int8": ""}) == "bfloat16"
-    assert precision_of(told(half), "auto", kernels) == "bfloat16"
-    assert precision_of(both, "auto", {}) == "float32"
-    assert precision_of(told({}), "int8", kernels) == "int8"  # whoever asks for it
+    assert choose_precision(both, "auto", kernels) == "int8"
+    assert choose_precision(both, "auto", kernels | {"int8": ""}) == "bfloat16"
+    assert choose_precision(told(half), "auto", kernels) == "bfloat16"
+    assert choose_precision(both, "auto", {}) == "float32"
+    assert choose_precision(told({}), "int8", kernels) == "int8"  # whoever asks for it
 
 
 def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
@@ -131,7 +129,7 @@ def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
 
 
 def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     valid = trained.table[trained.table.is_valid]
     found = label_agreement(model, trained.dataset, list(valid.path), MAX_PIXELS)
     if "labels" not in found:
@@ -158,7 +156,10 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
 def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
     checkpoint = trained.store.parent / "draft"
     found = measure_label_agreement(
-        checkpoint, load(find("shapes", trained.store)).info, trained.table, trained.dataset
+        checkpoint,
+        load_model(find_model("shapes", trained.store)).info,
+        trained.table,
+        trained.dataset,
     )
     if "labels" not in found:
         pytest.skip("this processor does not compute bfloat16 natively")

@@ -66,7 +66,7 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
     assert [one.path for one in worst] == [row["path"] for row in rows][:24]
     assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
     info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
-    page = render_training_report(info.with_label_issues(found), {}, "", label_issues=worst)
+    page = render_training_report(info.updated(label_issues=found), {}, "", label_issues=worst)
     assert "Label issues" in page
     assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
 

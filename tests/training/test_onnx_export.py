@@ -12,14 +12,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from model_infos import model_info
 from scored_runs import fastai_probabilities
 from torch import nn
 
 from visionflows.errors import SettingsError
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load
+from visionflows.models.artifact import load_model
 from visionflows.models.network import build
-from visionflows.models.registry import find
+from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
 from visionflows.training.evidence.onnx_export import (
     OUTPUTS,
@@ -32,12 +33,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs/how-to/use-the-onnx-model.md"
 
 
 def info_of(side: int) -> ModelInfo:
-    told = {
-        **{"name": "any", "version": "1", "architecture": "resnet18", "classes": ["a", "b"]},
-        **{"schema_version": 1, "image_size": side, "resize": "crop"},
-        "normalise": {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)},
-    }
-    return ModelInfo.model_validate(told, strict=False)
+    normalise = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
+    return model_info(image_size=side, normalise=normalise)
 
 
 def photos(trained) -> list[Path]:
@@ -111,14 +108,14 @@ def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
         raise NotExportable("no way to say it")
 
     monkeypatch.setattr(onnx_export, "onnx_bytes", refuses)
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     (checkpoint / "model.onnx").write_bytes(b"of an earlier try")
     assert export_onnx(checkpoint, model.info) == {"why": "no way to say it"}
     assert not (checkpoint / "model.onnx").exists()
 
 
 def test_answers_that_are_not_fastais_are_no_model_onnx(trained, checkpoint):
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
     told = export_onnx(checkpoint, model.info.model_copy(update={"normalise": normalise}))
     assert "fails its self-check" in told["why"]
@@ -126,7 +123,7 @@ def test_answers_that_are_not_fastais_are_no_model_onnx(trained, checkpoint):
 
 
 def test_openvino_is_refused_for_a_bundle_without_it(trained):
-    model = load(find("shapes", trained.store))
+    model = load_model(find_model("shapes", trained.store))
     bare = {name: sha for name, sha in model.info.files.items() if name != "model.onnx"}
     info = model.info.model_copy(update={"files": bare, "onnx": None})
     before = dataclasses.replace(model, info=info)

@@ -10,34 +10,34 @@ from conftest import CLASSES, write_shapes
 
 from visionflows.datasets.file_table import build_table
 from visionflows.evaluation.outliers import K
-from visionflows.models.artifact import OUTLIERS, load
-from visionflows.models.registry import find
+from visionflows.models.artifact import OUTLIERS, load_model
+from visionflows.models.registry import find_model
 from visionflows.training.evidence import outlier_detector
 from visionflows.training.evidence.fit_calibration import holdout_half
 
 
 def test_it_is_judged_on_images_that_did_not_set_its_threshold(telling):
-    found = load(find("telling", telling)).info.outliers
+    found = load_model(find_model("telling", telling)).info.outliers
     assert (found.images, found.k, found.wanted) == (135, K, 0.02)
-    assert found.fitted + found.judged == 135
-    assert min(found.fitted, found.judged) >= 50
+    assert found.fitted + found.tested == 135
+    assert min(found.fitted, found.tested) >= 50
     assert found.false_alarms["float32"] <= 0.1  # of about 65: 2 % on average
     assert not found.why
 
 
 def test_bundles_hold_what_model_json_names(telling):
-    storage = find("telling", telling)
+    storage = find_model("telling", telling)
     told = json.loads(storage.read("model.json"))
     assert OUTLIERS in told["files"]
-    place_of_bundle = load(storage)
+    place_of_bundle = load_model(storage)
     assert place_of_bundle.has(OUTLIERS)
 
 
 def test_too_few_validation_images_say_why(trained, checkpoint):
-    info = load(find("shapes", trained.store)).info
+    info = load_model(find_model("shapes", trained.store)).info
     found = outlier_detector.fit_outlier_detector(checkpoint, info, trained.table, trained.dataset)
     assert found == {"why": "18 validation images are too few to fit a threshold"}
-    assert info.with_outliers(found).outliers.threshold is None
+    assert info.updated(outliers=found).outliers.threshold is None
     assert not (checkpoint / OUTLIERS).exists()
 
 
@@ -53,13 +53,13 @@ def test_every_class_has_its_images_in_the_bank(tmp_path, monkeypatch, most):
 
 
 def test_half_of_the_validation_images_judge(telling):
-    with (Path(f"{find('telling', telling)}") / "files.csv").open() as file:
+    with (Path(f"{find_model('telling', telling)}") / "files.csv").open() as file:
         sha256s = [row["sha256"] for row in csv.DictReader(file) if row["is_valid"] == "True"]
     assert holdout_half(sha256s).sum() == pytest.approx(len(sha256s) / 2, abs=30)
 
 
 def test_the_same_draft_gives_the_same(telling, tmp_path):
-    model = load(find("telling", telling))
+    model = load_model(find_model("telling", telling))
     checkpoint = Path(shutil.copytree(model.storage.root, tmp_path / "draft"))
     before = (checkpoint / OUTLIERS).read_bytes()
     dataset = write_shapes(tmp_path / "shapes", each=90, first_seed=5000)
@@ -67,5 +67,5 @@ def test_the_same_draft_gives_the_same(telling, tmp_path):
     info = model.info.model_copy(update={"outliers": None})
     found = outlier_detector.fit_outlier_detector(checkpoint, info, table, dataset)
     found |= {"threshold": 0.85 * found["threshold"]}  # as `telling` has it
-    assert info.with_outliers(found).outliers == model.info.outliers
+    assert info.updated(outliers=found).outliers == model.info.outliers
     assert (checkpoint / OUTLIERS).read_bytes() == before

@@ -8,8 +8,8 @@ from conftest import Trained
 from versions import another, renamed
 
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load
-from visionflows.models.registry import find
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 from visionflows.training.comparison.promotion_test import mcnemar_test, run_promotion_test
 
@@ -43,8 +43,8 @@ def test_a_model_that_is_right_more_often_is_better(trained, where, tmp_path):
 def always_right(trained: Trained, store: Path, version: str, images: int) -> str:
     """The trained model, validated on so many images, each labelled as it labels them itself."""
     valid = trained.table[trained.table.is_valid][:images]
-    model = load(find("shapes", trained.store))
-    answers = make_engine(model, EngineSettings()).answers(
+    model = load_model(find_model("shapes", trained.store))
+    answers = make_engine(model, EngineSettings()).predict_files(
         open_storage(trained.dataset), [*valid.path]
     )
     labels = [model.classes[int(answers[path].argmax())] for path in valid.path]

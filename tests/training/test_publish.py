@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from visionflows.models.artifact import load
-from visionflows.models.registry import find, new_version
+from visionflows.models.artifact import load_model
+from visionflows.models.registry import find_model, new_version
 from visionflows.training.checkpoint import PUBLISHING
 from visionflows.training.publish import publish_model
 
@@ -28,7 +28,7 @@ def as_draft(trained, folder):
     """A draft as evaluate leaves it, and model.json as describe makes it, but of a new version."""
     checkpoint = folder / "draft"
     shutil.copytree(trained.store.parent / "draft", checkpoint)
-    info = load(find("shapes", trained.store)).info
+    info = load_model(find_model("shapes", trained.store)).info
     return checkpoint, info.model_copy(update={"version": new_version(), "files": {}})
 
 
@@ -54,7 +54,7 @@ def test_what_a_killed_publishing_left_goes_with_the_next(trained, where, tmp_pa
     again = info.model_copy(update={"version": new_version()})
     publish_model(checkpoint, store, again, trained.table, "")
     assert sorted(os.listdir(models)) == [again.version, "aliases"]
-    assert load(find("shapes", store)).info.version == again.version
+    assert load_model(find_model("shapes", store)).info.version == again.version
 
 
 def test_what_a_draft_became_before_is_kept(trained, tmp_path):

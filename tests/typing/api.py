@@ -48,9 +48,9 @@ def predict(store: Path) -> None:
     assert_type(prediction, Prediction)
     assert_type(prediction.label, str)
     assert_type(prediction.confidence, float | None)
-    found = vf.find("pets@production", store)
+    found = vf.find_model("pets@production", store)
     assert_type(found, Storage)
-    model = vf.load(found)
+    model = vf.load_model(found)
     assert_type(model, Model)
     engine = vf.make_engine(model, vf.ScoreSettings(precision="float32", top=3))
     assert_type(engine, Engine)
@@ -61,10 +61,10 @@ def predict(store: Path) -> None:
 def refused(store: Path) -> None:
     """Mistakes that the type checker must report: an unused ignore is an error too."""
     vf.fetched  # type: ignore[attr-defined]  # noqa: B018 (no such name)
-    vf.find("pets")  # type: ignore[call-arg]  # no store
+    vf.find_model("pets")  # type: ignore[call-arg]  # no store
     vf.train("PETS")  # type: ignore[call-arg]  # no name
     vf.score("inbox")  # type: ignore[call-arg]  # no model
     vf.predict(["a.jpg"], vf.ScoreSettings())  # type: ignore[arg-type]  # no model
     vf.TrainSettings(epochs="three")  # type: ignore[arg-type]
     vf.ScoreSettings(presicion="float32")  # type: ignore[call-arg]
-    vf.load("pets")  # type: ignore[arg-type]  # a name, not the location of an artifact
+    vf.load_model("pets")  # type: ignore[arg-type]  # a name, not the location of an artifact

@@ -26,7 +26,7 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
     """Candidates for `--model`: model names; after an @ the aliases and versions of a model."""
     from visionflows.errors import VisionflowsError
     from visionflows.models.references import is_name
-    from visionflows.models.registry import aliases_of, default_store
+    from visionflows.models.registry import default_store, read_aliases
     from visionflows.storage import open_storage
 
     store = str(ctx.params.get("store") or default_store())
@@ -38,7 +38,7 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
         if not is_name(name):
             return []
         versions = [one for one in models.names(name) if one not in ("aliases", "promotions")]
-        return [f"{name}@{one}" for one in [*aliases_of(name, store), *reversed(versions)]]
+        return [f"{name}@{one}" for one in [*read_aliases(name, store), *reversed(versions)]]
     except (VisionflowsError, OSError):
         return []
 

@@ -39,10 +39,10 @@ def audit(
     json: Json = False,
 ) -> None:
     """Estimate the accuracy of each run from its random sample of reviewed images."""
-    from visionflows.review.audit import estimates
+    from visionflows.review.audit import estimate_accuracy
     from visionflows.review.corrections import read_corrections
 
-    _print_estimates(estimates(read_corrections(locations)), json)
+    _print_estimates(estimate_accuracy(read_corrections(locations)), json)
 
 
 @corrections_app.command(
@@ -69,10 +69,10 @@ def export_label_studio(
 
     run, rows = review_questions(output)
     if labelling:
-        typer.echo(label_studio.labelling(run.model.classes), nl=False)
+        typer.echo(label_studio.labeling_config(run.model.classes), nl=False)
     else:
         root = f"{(run.root or run.input).rstrip('/')}/"
-        print_json(label_studio.tasks(rows, prefix or root))
+        print_json(label_studio.to_tasks(rows, prefix or root))
 
 
 @corrections_app.command(
@@ -84,8 +84,8 @@ def import_label_studio(
 ) -> None:
     """Print the annotations of a Label Studio export as corrections.csv."""
     from visionflows.errors import StorageError
-    from visionflows.review.corrections import written
-    from visionflows.review.label_studio import corrections_in
+    from visionflows.review.corrections import format_corrections
+    from visionflows.review.label_studio import parse_export
     from visionflows.storage import split_location
 
     folder, name = split_location(export)
@@ -95,7 +95,7 @@ def import_label_studio(
         raise StorageError(
             f"{export}: cannot be read ({error.strerror}); check its path"
         ) from error
-    typer.echo(written(corrections_in(export, data)), nl=False)
+    typer.echo(format_corrections(parse_export(export, data)), nl=False)
 
 
 def _print_estimates(estimates: "list[Estimate]", json: bool) -> None:
@@ -105,7 +105,7 @@ def _print_estimates(estimates: "list[Estimate]", json: bool) -> None:
         print_json([one.as_dict() for one in estimates])
         return
     rows = [
-        (one.scored or "–", one.model or "–", f"{one.looked_at} of {one.drawn}", one.words)
+        (one.scored or "–", one.model or "–", f"{one.reviewed} of {one.drawn}", one.description)
         for one in estimates
     ]
     if rows:

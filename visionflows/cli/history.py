@@ -24,12 +24,12 @@ def history(
     """Show all runs into an output: a table, warnings, and a page of charts (history.html)."""
     from visionflows.cli.terminal import clean, print_json, print_parts
     from visionflows.errors import StorageError
-    from visionflows.monitoring.run_records import FOLDER, records_below
+    from visionflows.monitoring.run_records import FOLDER, find_run_records
     from visionflows.reports.history import HISTORY_PAGE, render_history
     from visionflows.storage import open_storage
 
     storage = open_storage(output)
-    records = records_below(storage)
+    records = find_run_records(storage)
     if not records:
         raise StorageError(f"{output}: no run is recorded there; the next scoring run records one")
     if json:
@@ -59,7 +59,7 @@ def _table(records: "list[RunRecord]") -> "Rows":
             f"{record.model.name}@{record.model.version}",
             *("–" if (v := one.value(record)) is None else one.format(v) for one in measures),
             _labels(record),
-            ", ".join(record.warned_of) or "–",
+            ", ".join(record.drifted) or "–",
         ]
         for record in reversed(records)
     ]
@@ -71,7 +71,7 @@ def _labels(record: "RunRecord") -> str:
     """The most frequent labels with their shares."""
     from visionflows.reports.rendering import format_percent
 
-    counts, total = record.tally.labels, record.tally.ok
+    counts, total = record.histograms.labels, record.histograms.labelled
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shares = [f"{label} {format_percent(count / total)}" for label, count in order[:TOP_LABELS]]
     return ", ".join([*shares, *(["…"] if len(order) > TOP_LABELS else [])]) or "–"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from visionflows.cli.terminal import Rows, clean, facts, heading
 from visionflows.models.promotion_history import Promotion
-from visionflows.models.registry import Listed
+from visionflows.models.registry import ListedModel
 from visionflows.models.schema import DatasetInfo, ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.rendering import format_percent
@@ -19,7 +19,7 @@ from visionflows.reports.training import describe_agreement, describe_outliers
 MAX_CLASSES = 40  # rows; the report has all classes
 
 
-def version_table(versions: Sequence[Listed]) -> Rows:
+def version_table(versions: Sequence[ListedModel]) -> Rows:
     """One row for each published version."""
     numbers = ("error rate", "images")
     columns = ("version", "aliases", *numbers, "architecture", "trained (UTC)", "dataset")
@@ -38,7 +38,7 @@ def _version_row(info: ModelInfo, aliases: list[str]) -> list[str]:
     ]
 
 
-def version_record(version: Listed) -> dict[str, Any]:
+def version_record(version: ListedModel) -> dict[str, Any]:
     """The same as JSON; `images` counts the training and validation images."""
     info = version.info
     return {

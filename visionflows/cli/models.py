@@ -22,9 +22,9 @@ def list_models(json: Json = False, store: Store = "store") -> None:
     """List every published version, newest first, with its aliases and error rate."""
     from visionflows.cli.model_tables import version_record, version_table
     from visionflows.cli.terminal import print_json, print_parts
-    from visionflows.models.registry import catalogue
+    from visionflows.models.registry import list_models
 
-    versions = catalogue(store)
+    versions = list_models(store)
     if json:
         print_json([version_record(one) for one in versions])
     elif versions:
@@ -41,18 +41,18 @@ def show_model(model: Model, json: Json = False, store: Store = "store") -> None
     """
     from visionflows.cli.model_tables import model_page, promotion_table
     from visionflows.cli.terminal import heading, print_parts
-    from visionflows.models.artifact import load
-    from visionflows.models.promotion_history import promotions
-    from visionflows.models.registry import aliases_of, find
+    from visionflows.models.artifact import load_model
+    from visionflows.models.promotion_history import read_promotions
+    from visionflows.models.registry import find_model, read_aliases
 
-    found = load(find(model, store))
+    found = load_model(find_model(model, store))
     info = found.info
     if json:
         typer.echo(info.text().decode())
         return
-    aliases = aliases_of(info.name, store).items()
+    aliases = read_aliases(info.name, store).items()
     names = [alias for alias, version in aliases if version == info.version]
-    promoted = [one for one in promotions(info.name, store) if one.version == info.version]
+    promoted = [one for one in read_promotions(info.name, store) if one.version == info.version]
     print_parts(*model_page(info, names, str(found.storage)))
     if promoted:
         print_parts(heading("Promotions"), promotion_table(promoted))
@@ -110,11 +110,11 @@ def promote_model(
     """Make a version production, and send an event to the Prefect server if one is configured."""
     prepare_prefect()
     from visionflows.cli.terminal import print_json, print_parts
-    from visionflows.models.promotion_history import promotions
+    from visionflows.models.promotion_history import read_promotions
     from visionflows.orchestration import events
 
     name = events.promote(model, store, alias).partition("@")[0]
-    latest = next(one for one in promotions(name, store) if one.alias == alias)
+    latest = next(one for one in read_promotions(name, store) if one.alias == alias)
     if json:
         print_json(latest.as_dict())
     elif latest.before not in ("", latest.version):
@@ -126,16 +126,16 @@ def show_promotions(model: Model, json: Json = False, store: Store = "store") ->
     """List promotions, newest first: what was promoted, by whom, when and why."""
     from visionflows.cli.model_tables import promotion_table
     from visionflows.cli.terminal import print_json, print_parts
-    from visionflows.models.promotion_history import promotions, without_effect
-    from visionflows.models.registry import aliases_of, find
+    from visionflows.models.promotion_history import find_unapplied, read_promotions
+    from visionflows.models.registry import find_model, read_aliases
 
     name = model.partition("@")[0]
-    find(name, store)  # raises for an unknown name
-    found = promotions(name, store)
+    find_model(name, store)  # raises for an unknown name
+    found = read_promotions(name, store)
     if json:
         print_json([one.as_dict() for one in found])
     elif found:
-        print_parts(promotion_table(found), *without_effect(found, aliases_of(name, store)))
+        print_parts(promotion_table(found), *find_unapplied(found, read_aliases(name, store)))
     else:
         print_parts(
             f"{name}: no promotion yet; `visionflows models promote {name}@latest` makes one"

@@ -24,8 +24,8 @@ from visionflows.errors import (
     VisionflowsError,
     one_line,
 )
-from visionflows.models.artifact import Model, load
-from visionflows.models.registry import find
+from visionflows.models.artifact import Model, load_model
+from visionflows.models.registry import find_model
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import location_text
 from visionflows.storage.base import Storage
@@ -111,7 +111,7 @@ class ActorPool:
 
 def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPool:
     """The actors of a model, such as `pets@production` in a store, on the connected cluster."""
-    pool = ActorPool(load(find(model, store)), settings)
+    pool = ActorPool(load_model(find_model(model, store)), settings)
     info = pool.info
     log.info("%s on %s, %s", pool.model.name, info.device_name, info.backend.precision)
     return pool

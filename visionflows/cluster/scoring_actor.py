@@ -91,7 +91,7 @@ class ScoringActor:
         choice = {"precision": job.precision, "batch_size": job.batch_size}
         engine = self._open(self._settings.model_copy(update=choice))
         todo = batches(task.files, engine.info.batch_size)
-        rows = [row for batch in engine.stream(source.storage, todo) for row in batch]
+        rows = [row for batch in engine.predict_batches(source.storage, todo) for row in batch]
         source.check_unchanged()  # else files of an unmounted disk would count as missing
         backends, files = _add_backend(engine.info.backend, task)
         _check_marker(task.paths)

@@ -1,1 +1,1 @@
-"""How far predictions can be believed: calibration, thresholds, outliers, label issues, Grad-CAM."""
+"""Evaluation: calibration, thresholds, outliers, label issues, Grad-CAM and statistics."""

@@ -1,42 +1,37 @@
-"""Probabilities that mean what they say: of answers that are 90 % sure, 90 % are right.
-
-    from visionflows.evaluation.calibration import calibrated, expected_error, temperature_of
-    calibrated(probabilities, temperature_of(probabilities, targets))
+"""Calibration: of predictions with 90 % confidence, 90 % should be right.
 
 Temperature scaling (C. Guo, G. Pleiss, Y. Sun, K. Weinberger, On Calibration of Modern Neural
-Networks, ICML 2017): logits are divided by one number, so that no label changes. Only numpy is
-needed to apply it.
+Networks, ICML 2017) divides logits by one number, so that no label changes.
 """
 
 from typing import Any
 
 import numpy as np
 
-BINS = 15  # of equal width, as in the paper above
-_WIDEST = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond help
-# How far the log of one lies from 0, before any image has spoken: a standard deviation. The paper
-# above finds temperatures from 1 to 3. It is worth no more than a few wrong labels.
-_USUAL = 0.5
+BINS = 15  # of equal width, as in the paper
+_MAX_LOG = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond help
+# Prior of the log of a temperature: its standard deviation around 0. The paper finds temperatures
+# from 1 to 3. The prior weighs no more than a few wrong labels.
+_PRIOR_STD = 0.5
 
 
-def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The float32 (n, classes) that a softmax gives of logits divided by the temperature.
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """The float32 (n, classes) of a softmax whose logits are divided by the temperature.
 
-    Computed of the probabilities alone: logits are their logarithms but for one summand a row.
+    Logits are the logarithms of probabilities plus a constant for each row.
     """
     if temperature == 1.0:
         return probabilities
-    # In float64: an answer is the same to the bit whatever lies beside it in the batch.
+    # In float64, so that a row is the same to the bit whatever the batch around it.
     powers = np.power(probabilities.astype(np.float64), 1 / temperature)
-    told: np.ndarray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
-    return told
+    scaled: np.ndarray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    return scaled
 
 
-def temperature_of(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """The likeliest temperature, as targets (n,) tell of probabilities (n, classes).
+def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """The most likely temperature for probabilities (n, classes) and targets (n,).
 
-    Before they are seen its logarithm is normally distributed about 0: a few images move it a
-    little, and where every label is right, no answer becomes certain for that.
+    The prior on its logarithm keeps it near 1 for few images, and finite if every label is right.
     """
     from scipy.optimize import minimize_scalar
 
@@ -45,30 +40,29 @@ def temperature_of(probabilities: np.ndarray, targets: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         scaled -= scaled.max(1, keepdims=True)
-        told = scaled[np.arange(len(targets)), targets] - np.log(np.exp(scaled).sum(1))
-        return float((log_temperature / _USUAL) ** 2 / 2 - told.sum())
+        log_likelihood = scaled[np.arange(len(targets)), targets] - np.log(np.exp(scaled).sum(1))
+        return float((log_temperature / _PRIOR_STD) ** 2 / 2 - log_likelihood.sum())
 
-    found = minimize_scalar(loss, bounds=(-_WIDEST, _WIDEST), method="bounded")
+    found = minimize_scalar(loss, bounds=(-_MAX_LOG, _MAX_LOG), method="bounded")
     return round(float(np.exp(found.x)), 4)
 
 
-def reliability(probabilities: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]:
+def reliability_bins(probabilities: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]:
     """The bins of a reliability diagram: count, mean confidence and accuracy of each."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == targets
     at = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         {
-            "count": int(here.sum()),
-            "confidence": float(confidence[here].mean()) if here.any() else 0.0,
-            "accuracy": float(right[here].mean()) if here.any() else 0.0,
+            "count": int(inside.sum()),
+            "confidence": float(confidence[inside].mean()) if inside.any() else 0.0,
+            "accuracy": float(right[inside].mean()) if inside.any() else 0.0,
         }
-        for here in (at == bin_ for bin_ in range(BINS))
+        for inside in (at == bin_ for bin_ in range(BINS))
     ]
 
 
-def expected_error(bins: list[dict[str, Any]]) -> float:
-    """The expected calibration error: by how much confidence and accuracy of a bin differ, on
-    average over the images."""
+def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
+    """The mean over all images of the difference between confidence and accuracy of their bin."""
     total = sum(one["count"] for one in bins)
-    apart = sum(one["count"] * abs(one["confidence"] - one["accuracy"]) for one in bins)
-    return apart / total if total else 0.0
+    error = sum(one["count"] * abs(one["confidence"] - one["accuracy"]) for one in bins)
+    return error / total if total else 0.0

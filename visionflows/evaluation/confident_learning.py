@@ -1,13 +1,9 @@
-"""Which labels of a training set are probably wrong: confident learning.
-
-    from visionflows.evaluation.confident_learning import suspects
-    suspects(features, labels, classes)              # a row a suspect, the worst first
+"""Label issues: images whose label is probably wrong, by confident learning.
 
 C. Northcutt, L. Jiang and I. Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels,
-JAIR 70 (2021). Each image is judged by a logistic regression that has not seen it, of features
-that a network gives. An image is a suspect where a class other than its own is as likely as it
-is, on average, for those that are labelled so (their confident joint, off the diagonal); all of
-these are named, in the order of the normalised margin.
+JAIR 70 (2021). A logistic regression predicts each image, by a network's features, from folds
+without it. An image is an issue if another class is as likely as it is, on average, for images with
+that label (off the diagonal of the confident joint). Issues are ordered by normalised margin.
 """
 
 from collections import Counter
@@ -20,70 +16,70 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDS = 5
-COMPONENTS = 128  # of the features: more learn single images, and cost memory
+COMPONENTS = 128  # of the features: with more, the regression learns single images
 
 
-def label_issues(
+def rank_label_issues(
     features: np.ndarray, labels: Sequence[str], classes: Sequence[str]
 ) -> "pd.DataFrame":
     """The images whose label is probably wrong: index (of `features`), label, was, confidence.
 
-    `features` are float (n, any), `labels` one each; `label` is the suggested one, `was` the given
-    one, `confidence` the probability of the suggested one. The least likely labels come first.
-    Classes with fewer images than FOLDS are not judged, and no image is taken for one of theirs.
+    `features` are float (n, any), with one of `labels` each. `label` is the suggested label, `was`
+    the given one, and `confidence` the probability of the suggested one. The least likely given
+    labels come first. Classes with fewer images than FOLDS are left out.
     """
     import pandas as pd
 
     counts = Counter(labels)
     known = [name for name in classes if counts[name] >= FOLDS]
-    judged = np.flatnonzero(np.isin(np.array(labels, dtype=object), known))
+    usable = np.flatnonzero(np.isin(np.array(labels, dtype=object), known))
     if len(known) < 2:
         return pd.DataFrame(columns=["index", "label", "was", "confidence"])
-    given = np.array([known.index(labels[at]) for at in judged.tolist()])
-    probabilities = out_of_sample(features[judged], given)
-    other = confident_of(probabilities, given)
-    found = np.flatnonzero(other != given)
-    chosen = probabilities[found, other[found]]
-    worst = np.argsort(probabilities[found, given[found]] - chosen, kind="stable")
-    found, chosen = found[worst], chosen[worst]
+    given = np.array([known.index(labels[at]) for at in usable.tolist()])
+    probabilities = out_of_fold_probabilities(features[usable], given)
+    suggested = confident_labels(probabilities, given)
+    issues = np.flatnonzero(suggested != given)
+    confidence = probabilities[issues, suggested[issues]]
+    order = np.argsort(probabilities[issues, given[issues]] - confidence, kind="stable")
+    issues, confidence = issues[order], confidence[order]
     return pd.DataFrame(
         {
-            "index": judged[found],
-            "label": [known[at] for at in other[found].tolist()],
-            "was": [known[at] for at in given[found].tolist()],
-            "confidence": chosen,
+            "index": usable[issues],
+            "label": [known[at] for at in suggested[issues].tolist()],
+            "was": [known[at] for at in given[issues].tolist()],
+            "confidence": confidence,
         }
     )
 
 
-def out_of_sample(features: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """The probability of each class, float (n, classes), of images that a fold has not learnt."""
+def out_of_fold_probabilities(features: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """The probability of each class, float (n, classes), of images not seen in training."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.preprocessing import StandardScaler
 
     scaled = StandardScaler().fit_transform(features.astype(np.float32))
-    main = PCA(min(COMPONENTS, *scaled.shape), svd_solver="randomized", random_state=0)
-    found = main.fit_transform(scaled)
-    # Of length 1 in the mean square, so that the strength of the regression (scikit-learn's own)
-    # means the same whatever the network: seen, ten times more or less told labels less well.
-    found /= max(float(np.sqrt((found**2).sum(1).mean())), 1e-12)
+    pca = PCA(min(COMPONENTS, *scaled.shape), svd_solver="randomized", random_state=0)
+    reduced = pca.fit_transform(scaled)
+    # Scaled to a mean square length of 1, so that C means the same for every network. Ten times
+    # more or less C found fewer wrong labels.
+    reduced /= max(float(np.sqrt((reduced**2).sum(1).mean())), 1e-12)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    answers = np.zeros((len(found), given.max() + 1))
-    for others, these in folds.split(found, given):
-        model = LogisticRegression(C=1.0, max_iter=300).fit(found[others], given[others])
-        answers[these] = model.predict_proba(found[these])
-    return answers
+    model = LogisticRegression(C=1.0, max_iter=300)
+    probabilities: np.ndarray = cross_val_predict(
+        model, reduced, given, cv=folds, method="predict_proba"
+    )
+    return probabilities
 
 
-def confident_of(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """The class each image confidently is, int (n,): the given one where it is no other.
+def confident_labels(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """The confident class of each image, int (n,); the given one if no class is confident.
 
-    A class is confident where its probability is at least the mean that it has among images that
-    are labelled so; of several, the likeliest counts.
+    A class is confident if its probability is at least its mean among the images with that label;
+    of several, the most likely counts.
     """
     classes = probabilities.shape[1]
-    usual = np.array([probabilities[given == at, at].mean() for at in range(classes)])
-    confident = np.where(probabilities >= usual, probabilities, -1.0)
+    means = np.array([probabilities[given == at, at].mean() for at in range(classes)])
+    confident = np.where(probabilities >= means, probabilities, -1.0)
     return np.where((confident > -1).any(1), confident.argmax(1), given)

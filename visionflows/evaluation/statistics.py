@@ -1,115 +1,118 @@
-"""Chances: is a share another one tonight, where nights differ by themselves? Nothing heavy.
+"""Is a proportion of a run different from earlier runs, if runs differ by themselves?
 
-    from visionflows.evaluation.statistics import Share, chance, holm
-    chance(Share(70, 100), [Share(49, 100), Share(52, 100)])
+scipy has these distributions, but the scoring install would grow by 113 MB (of about 505).
 
-A night is a cluster: its files come from one camera, one delivery, one day. With millions of files
-a test that takes them for independent calls every difference significant, so the chance of a gap is
-asked of what nights differ by, as far as the history tells it: by the correlation within a night
-(Williams, Extra-binomial variation in logistic linear models, Applied Statistics 31, 1982). A few
-nights tell that badly: it is moderated, upwards alone, by a prior worth PRIOR_NIGHTS of them, and
-the test is a t test with as many degrees of freedom more, as in Smyth, Linear models and empirical
-Bayes methods (Statistical Applications in Genetics and Molecular Biology 3, 2004).
+A run is a cluster: its files come from one camera, one delivery, one day. A test of independent
+files would call every difference of large runs significant. The variance between runs is therefore
+estimated from earlier runs, as a correlation within a run (Williams, Extra-binomial variation in
+logistic linear models, Applied Statistics 31, 1982). Few runs estimate it badly: a prior worth
+PRIOR_RUNS runs moderates it, upwards only, and the test is a t test with that many more degrees of
+freedom (Smyth, Linear models and empirical Bayes methods, Statistical Applications in Genetics and
+Molecular Biology 3, 2004).
 """
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Before the history says otherwise, the share of a night is taken to vary by a twentieth of itself
-# (or of the rest, if that is less), as sure as if that many nights had shown it. Ours, and checked
-# by bench/drift.py.
-PRIOR_SPREAD, PRIOR_NIGHTS = 0.05, 6
-RARE = 5  # below so many expected files a share's distribution is not normal (Cochran, 1954)
+# The prior: the proportion of a run varies by a twentieth of itself (or of the rest, if smaller),
+# with the weight of so many runs. Our own values, checked by bench/drift.py.
+PRIOR_SPREAD, PRIOR_RUNS = 0.05, 6
+MIN_EXPECTED = 5  # expected files below which a proportion is not normal (Cochran, 1954)
 
 
-class Share(NamedTuple):
-    """So many files, of all."""
+class Proportion(NamedTuple):
+    """A number of files, and of all files."""
 
     part: int
-    whole: int
+    total: int
 
     @property
     def value(self) -> float:
-        """The share itself."""
-        return self.part / self.whole
+        """The proportion, 0 to 1."""
+        return self.part / self.total
 
     @property
-    def rest(self) -> "Share":
-        """The other files, of all."""
-        return Share(self.whole - self.part, self.whole)
+    def rest(self) -> "Proportion":
+        """The proportion of the other files."""
+        return Proportion(self.total - self.part, self.total)
 
 
-def chance(now: Share, before: Sequence[Share], only_more: bool = False) -> float:
-    """The chance of a gap as large as that between a night and those before it, or larger, were
-    it a night like them; `only_more`: of a share that is so much larger."""
-    part, whole = (now[at] + sum(one[at] for one in before) for at in (0, 1))
-    common, others = part / whole, whole - now.whole
-    gap = now.value - (part - now.part) / others
-    if not 0 < common < 1 or (only_more and gap <= 0):
+def p_value(now: Proportion, before: Sequence[Proportion], only_more: bool = False) -> float:
+    """The probability of a difference this large or larger between a run and those before it.
+
+    With `only_more` it is one-sided: of a proportion that is so much larger.
+    """
+    count, total = (now[at] + sum(one[at] for one in before) for at in (0, 1))
+    common, others = count / total, total - now.total
+    earlier = (count - now.part) / others
+    difference = now.value - earlier
+    if not 0 < common < 1 or (only_more and difference <= 0):
         return 1.0
-    if common > 0.5 and gap < 0:  # the rarer side is the one that tells
-        return chance(now.rest, [one.rest for one in before])
-    clumped = _clumped(common, before)
-    spread = _spread(now.whole, clumped) + sum(
-        (one.whole / others) ** 2 * _spread(one.whole, clumped) for one in before
+    if common > 0.5 and difference < 0:  # the rarer side decides
+        return p_value(now.rest, [one.rest for one in before])
+    correlation = _correlation(common, before)
+    variance = _variance(now.total, correlation) + sum(
+        (one.total / others) ** 2 * _variance(one.total, correlation) for one in before
     )
-    # Plain, and with the variance made stable: the former is too eager for a rare share that rises,
-    # the latter (Cohen's h) for one that falls.
-    arcs = 2 * math.asin(math.sqrt(now.value)) - 2 * math.asin(
-        math.sqrt((part - now.part) / others)
-    )
-    sizes = abs(gap) / math.sqrt(common * (1 - common)), abs(arcs)
-    found = student(min(sizes) / math.sqrt(spread), PRIOR_NIGHTS + len(before) - 1)
-    found = found / 2 if only_more else found
-    if part * now.whole / whole < RARE and gap > 0:
-        found = max(found, fisher(now.part, now.whole, part, whole))
-    return found
+    # Plain, and with the variance stabilised (Cohen's h). The former is too eager for a rare
+    # proportion that rises, the latter for one that falls.
+    arcs = 2 * math.asin(math.sqrt(now.value)) - 2 * math.asin(math.sqrt(earlier))
+    effect = min(abs(difference) / math.sqrt(common * (1 - common)), abs(arcs))
+    p = student_t(effect / math.sqrt(variance), PRIOR_RUNS + len(before) - 1)
+    p = p / 2 if only_more else p
+    if count * now.total / total < MIN_EXPECTED and difference > 0:
+        p = max(p, fisher_exact(now.part, now.total, count, total))
+    return p
 
 
-def _spread(files: int, clumped: float) -> float:
-    """The variance of a night's share, over that of one file."""
-    return (1 + (files - 1) * clumped) / files
+def _variance(files: int, correlation: float) -> float:
+    """The variance of a run's proportion, relative to that of one file."""
+    return (1 + (files - 1) * correlation) / files
 
 
-def _clumped(common: float, before: Sequence[Share]) -> float:
-    """The correlation within a night, estimated by moments as Williams does; moderated where the
-    prior is the larger."""
+def _correlation(common: float, before: Sequence[Proportion]) -> float:
+    """The correlation within a run, by Williams' moments; moderated if the prior is larger."""
     less = min(common, 1 - common)
     prior = PRIOR_SPREAD**2 * less / (1 - less)
-    files, run_records = sum(one.whole for one in before), len(before)
+    files, degrees = sum(one.total for one in before), len(before) - 1
     mean = sum(one.part for one in before) / files
-    if run_records < 2 or not 0 < mean < 1:
+    if degrees < 1 or not 0 < mean < 1:
         return prior
-    squares = sum(one.whole * (one.value - mean) ** 2 for one in before) / (mean * (1 - mean))
-    room = files - sum(one.whole**2 for one in before) / files - (run_records - 1)
-    seen = max((squares - (run_records - 1)) / room, 0.0) if room > 0 else 0.0
-    return max(
-        seen, (PRIOR_NIGHTS * prior + (run_records - 1) * seen) / (PRIOR_NIGHTS + run_records - 1)
-    )
+    squares = sum(one.total * (one.value - mean) ** 2 for one in before) / (mean * (1 - mean))
+    scale = files - sum(one.total**2 for one in before) / files - degrees
+    seen = max((squares - degrees) / scale, 0.0) if scale > 0 else 0.0
+    return max(seen, (PRIOR_RUNS * prior + degrees * seen) / (PRIOR_RUNS + degrees))
 
 
-def student(t: float, freedom: float) -> float:
-    """The chance of |t| or more under Student's distribution."""
-    return _beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+def student_t(t: float, degrees: float) -> float:
+    """The two-sided p-value of Student's t distribution."""
+    return _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
 
 
-def at_most(part: int, whole: int, share: float) -> float:
-    """The chance of `part` or fewer in a binomial sample of `whole`, each of them of that share."""
-    return _beta(1 - share, whole - part, part + 1) if part < whole else 1.0
+def binomial_cdf(count: int, total: int, rate: float) -> float:
+    """The probability of `count` or fewer in a binomial sample of `total` with this rate."""
+    return _incomplete_beta(1 - rate, total - count, count + 1) if count < total else 1.0
 
 
-def _beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function, by its continued fraction (Lentz's method; DLMF
-    8.17.22)."""
+def is_rate_below(count: int, total: int, rate: float, confidence: float) -> bool:
+    """Whether `count` in a sample of `total` shows, with this confidence, a rate below `rate`.
+
+    The exact upper bound of C. J. Clopper and E. S. Pearson (Biometrika 26, 1934), one-sided.
+    """
+    return binomial_cdf(count, total, rate) <= 1 - confidence
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function by its continued fraction (Lentz; DLMF 8.17.22)."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):
-        return 1 - _beta(1 - x, b, a)
+        return 1 - _incomplete_beta(1 - x, b, a)
     logs = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front = math.exp(logs + a * math.log(x) + b * math.log1p(-x)) / a
     fraction, above, below = 1.0, 1.0, 0.0
-    for step in range(1, 100_000):  # it takes about the root of the larger of a and b
+    for step in range(1, 100_000):  # it takes about the square root of the larger of a and b
         m = step // 2
         if step % 2:
             term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
@@ -122,27 +125,26 @@ def _beta(x: float, a: float, b: float) -> float:
     return front / fraction
 
 
-def fisher(part: int, drawn: int, marked: int, whole: int) -> float:
-    """The chance of `part` or more marked ones among `drawn` of `whole`, of which `marked` are:
-    Fisher's exact test, one-sided."""
+def fisher_exact(count: int, drawn: int, marked: int, total: int) -> float:
+    """Fisher's exact test, one-sided: `count` or more marked ones among `drawn` of `total`."""
 
-    def ways(n: int, k: int) -> float:
+    def log_ways(n: int, k: int) -> float:
         return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
-    total = 0.0
-    for found in range(max(part, drawn + marked - whole), min(drawn, marked) + 1):
-        some = ways(marked, found) + ways(whole - marked, drawn - found) - ways(whole, drawn)
-        total += (term := math.exp(some))
-        if term < 1e-17 * total:
+    p = 0.0
+    for k in range(max(count, drawn + marked - total), min(drawn, marked) + 1):
+        ways = log_ways(marked, k) + log_ways(total - marked, drawn - k) - log_ways(total, drawn)
+        p += (term := math.exp(ways))
+        if term < 1e-17 * p:
             break
-    return min(total, 1.0)
+    return min(p, 1.0)
 
 
-def holm(chances: Sequence[float]) -> list[float]:
-    """The same, corrected for how many there are: Holm, A simple sequentially rejective multiple
-    test procedure (Scandinavian Journal of Statistics 6, 1979)."""
-    corrected, most = [1.0] * len(chances), 0.0
-    for rank, at in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
-        most = max(most, min(1.0, (len(chances) - rank) * chances[at]))
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number: Holm, A simple sequentially rejective multiple test
+    procedure (Scandinavian Journal of Statistics 6, 1979)."""
+    corrected, most = [1.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
         corrected[at] = most
     return corrected

@@ -1,9 +1,7 @@
-"""What computes: from files to rows, on whatever this machine has.
+"""Inference: engines that turn files into rows, on a CPU (OpenVINO or torch) or a GPU.
 
-Here belongs how fast rows come, and that each is its own file's; not which files, nor where to.
-
-    from visionflows.inference import make_engine
-    make_engine(load(find("pets", "store")), EngineSettings())
+from visionflows.inference import make_engine
+make_engine(load_model(find_model("pets", "store")), EngineSettings())
 """
 
 import importlib.util
@@ -20,108 +18,112 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EngineSettings", "make_engine", "open_engine"]
 
-# Where a driver that torch can use leaves its device: NVIDIA's, the same under WSL, and AMD's.
+# Device files of the drivers that torch can use: NVIDIA's, the same under WSL, and AMD's.
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engine:
     """The engine of a model, such as `pets@production` in a store.
 
-    Raises as `make_engine`, and ModelError where there is no such model.
+    Raises as `make_engine`, and ModelError if there is no such model.
     """
-    from visionflows.models.artifact import load
-    from visionflows.models.registry import find
+    from visionflows.models.artifact import load_model
+    from visionflows.models.registry import find_model
 
-    found = load(find(model, store))
+    found = load_model(find_model(model, store))
     engine = make_engine(found, settings)
     log.info("%s on %s, %s", found.name, engine.info.device_name, engine.precision)
     return engine
 
 
 def make_engine(model: "Model", settings: EngineSettings, check: bool = True) -> Engine:
-    """The engine of a model on the device that the settings want, checked against its self-check.
+    """The engine of a model on the device of the settings, after its self-check.
 
-    Raises SettingsError where there is no such device or engine, and ModelError when the network
-    does not give the probabilities it was published with.
+    Raises SettingsError if the device or engine is unavailable, and ModelError if the network does
+    not return the probabilities it was published with.
     """
-    engine = _kind(model, settings)(model, settings)
+    engine = _engine_class(model, settings)(model, settings)
     if check:
         engine.self_check()
     return engine
 
 
-def _kind(model: "Model", settings: EngineSettings) -> "Callable[[Model, EngineSettings], Engine]":
-    """A GPU where there is one, else OpenVINO where the model has what it needs, else torch.
+def _engine_class(
+    model: "Model", settings: EngineSettings
+) -> "Callable[[Model, EngineSettings], Engine]":
+    """A GPU if there is one, else OpenVINO if it can run the model, else torch.
 
-    What is not used is not imported: torch takes seconds, and may not be there.
+    Only the chosen one is imported: torch takes seconds, and may not be installed.
     """
-    openvino = _asked_of_openvino(settings)
+    openvino = _openvino_setting(settings)
     if settings.device != "cpu" and not openvino and _has_gpu(settings.device):
         from visionflows.inference.cuda import GpuEngine
 
         return GpuEngine
     if settings.engine != "torch" and not settings.compile:
-        lacks = _lacks(model, settings)
-        if not lacks:
+        reason = _why_not_openvino(model, settings)
+        if not reason:
             from visionflows.inference.openvino import OpenVinoEngine
 
             return OpenVinoEngine
         if openvino:
-            raise SettingsError(f"{openvino}: {lacks}; leave it to auto, or give another")
-        log.info("%s: torch scores it, %s", model.name, lacks)
-    _need_torch(model)
-    from visionflows.inference.torch_cpu import CpuEngine
+            raise SettingsError(f"{openvino}: {reason}; leave it at auto, or choose another")
+        log.info("%s: scoring with torch: %s", model.name, reason)
+    _check_torch(model)
+    from visionflows.inference.torch_cpu import TorchCpuEngine
 
-    return CpuEngine
+    return TorchCpuEngine
 
 
-def _asked_of_openvino(settings: EngineSettings) -> str:
-    """The setting that OpenVINO alone can do, or an empty string.
+def _openvino_setting(settings: EngineSettings) -> str:
+    """The setting that needs OpenVINO, or an empty string.
 
-    Raises SettingsError where another is torch's alone.
+    Raises SettingsError if another setting needs torch.
     """
     by_engine = "engine openvino" if settings.engine == "openvino" else ""
     openvino = "precision int8" if settings.precision == "int8" else by_engine
     torch = "engine torch" if settings.engine == "torch" else "compile" if settings.compile else ""
     if openvino and torch:
-        raise SettingsError(f"{openvino} with {torch}: the first is OpenVINO's, the other torch's")
+        raise SettingsError(
+            f"{openvino} with {torch}: the first needs OpenVINO, the second torch; remove one"
+        )
     return openvino
 
 
 def _has_gpu(device: str) -> bool:
-    """Whether torch can use a GPU. Raises SettingsError where it is to, and cannot."""
+    """Whether torch can use a GPU. Raises SettingsError if it must and cannot."""
     gpu, driver = False, device == "cuda" or any(Path(driver).exists() for driver in _DRIVERS)
     if driver and importlib.util.find_spec("torch") is not None:
         import torch
 
         gpu = torch.cuda.is_available()
     elif driver:
-        log.info("a GPU's driver is here, and torch is not: pip install 'visionflows[train]'")
+        log.info("a GPU driver is installed but torch is not: pip install 'visionflows[train]'")
     if device == "cuda" and not gpu:
         raise SettingsError(
-            "device cuda: no GPU that torch can use here; `visionflows doctor` says why"
+            "device cuda: torch finds no GPU on this machine; `visionflows doctor` says why"
         )
     return gpu
 
 
-def _lacks(model: "Model", settings: EngineSettings) -> str:
-    """What OpenVINO lacks to score a model here as the settings want; empty where nothing."""
-    from visionflows.inference.openvino import why_absent
+def _why_not_openvino(model: "Model", settings: EngineSettings) -> str:
+    """Why OpenVINO cannot score this model with these settings; empty if it can."""
+    from visionflows.inference.openvino import unavailable_reason
 
     if settings.device == "cuda":
-        return "OpenVINO computes on the CPU, and the device is cuda"
-    if absent := why_absent():
-        return absent
+        return "OpenVINO runs on the CPU, and the device is cuda"
+    if reason := unavailable_reason():
+        return reason
     name = INT8[0] if settings.precision == "int8" else ONNX
     if model.has(name):
         return ""
-    told = model.info.onnx
-    return f"the model has no {name}{f' ({told.why})' if told and told.why else ''}"
+    onnx = model.info.onnx
+    return f"the model has no {name}{f' ({onnx.why})' if onnx and onnx.why else ''}"
 
 
-def _need_torch(model: "Model") -> None:
+def _check_torch(model: "Model") -> None:
     if importlib.util.find_spec("torch") is None:
         raise SettingsError(
-            f"{model.name}: needs torch to be scored here, since OpenVINO or its model.onnx is not "
-            "there; pip install 'visionflows[train]'"
+            f"{model.name}: needs torch, since OpenVINO or its model.onnx is missing; "
+            "pip install 'visionflows[train]'"
         )

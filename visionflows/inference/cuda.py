@@ -1,11 +1,8 @@
-"""The engine on a GPU: processes decode, one thread feeds the device, none waits.
+"""The GPU engine: processes decode, and one thread feeds the device.
 
-    from visionflows.inference.cuda import GpuEngine
-    GpuEngine(load(find("pets", "store")), EngineSettings(device="cuda"))
-
-Decode processes (torch's DataLoader, which keeps the order) hand over whole uint8 batches in
-shared memory; they are pinned by a thread, sent and normalised on the device, and the answers
-come back into pinned memory. A batch is waited for only when three more are under way behind it.
+Decode processes (torch's DataLoader) hand over uint8 batches in shared memory. A thread pins them,
+and the device normalises them. The engine waits for a batch only if IN_FLIGHT more are on the
+device.
 """
 
 import collections
@@ -22,9 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from visionflows.errors import RunError
-from visionflows.inference.decoding import Batch, Decoded, Decoder, Row
-from visionflows.inference.engine import Answers, Engine, EngineSettings
-from visionflows.inference.precision_policy import precision_of
+from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
+from visionflows.inference.engine import Engine, EngineSettings, Outputs
+from visionflows.inference.precision_policy import choose_precision
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
@@ -35,13 +32,13 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 BATCH = 256
-BATCHES = 4  # of a decode process: one it fills, two that wait, one on its way
+BATCHES = 4  # per decode process: one being finish_rows, two waiting, one in transfer
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 
 
 class _Pending(NamedTuple):
-    decoded: Decoded
-    answers: "list[torch.Tensor]"
+    decoded: DecodedBatch
+    outputs: "list[torch.Tensor]"
     began: "torch.cuda.Event"
     ended: "torch.cuda.Event"
 
@@ -50,8 +47,8 @@ class GpuEngine(Engine):
     """A model computed by torch on the first GPU."""
 
     libraries = LIBRARIES
-    few = 40
-    locks = multiprocessing.get_context("fork")  # decode processes share one budget of memory
+    timing_batches = 40
+    locks = multiprocessing.get_context("fork")  # decode processes share one memory budget
 
     def __init__(self, model: Model, settings: EngineSettings):
         import torch
@@ -59,44 +56,46 @@ class GpuEngine(Engine):
         device = torch.device("cuda")
         processes = decode_processes(settings.batch_size or BATCH, model.info.image_size)
         self.kernels = {"bfloat16": bfloat16_kernel(device)}
-        precision = precision_of(model.info, settings.precision, self.kernels)
+        precision = choose_precision(model.info, settings.precision, self.kernels)
         super().__init__(model, settings, precision, BATCH, processes)
         self.network = TorchNetwork(model, device, precision, self.batch_size, settings.compile)
         self.kernel = self.network.kernel
         self.device_name = f"cuda: {torch.cuda.get_device_name(device)}"
 
-    def forward(self, pixels: np.ndarray) -> Answers:
-        """The network's own answers: see Engine.forward."""
-        return self.network.answers(pixels, self.asks_features)
+    def forward(self, pixels: np.ndarray) -> Outputs:
+        """The network's outputs: see Engine.forward."""
+        return self.network.predict(pixels, self.needs_features)
 
-    def stream(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
-        """The rows of every batch, in order. Raises RunError where a decode process dies."""
+    def predict_batches(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+        """The rows of every batch, in order. Raises RunError if a decode process dies."""
         pending: collections.deque[_Pending] = collections.deque()
-        for decoded in _told(_loader(self, storage, batches)):
-            pending.append(_sent(self, decoded))
+        for decoded in _decoded_batches(_loader(self, storage, batches)):
+            pending.append(_send(self, decoded))
             if len(pending) > IN_FLIGHT:
-                yield _received(self, pending.popleft())
+                yield _receive(self, pending.popleft())
         while pending:
-            yield _received(self, pending.popleft())
+            yield _receive(self, pending.popleft())
 
 
 def decode_processes(batch_size: int, side: int) -> int:
-    """How many: one a core but that of the thread which feeds the device, as memory allows."""
+    """How many decode processes: one per core, less one for the device, as memory allows."""
     waiting = BATCHES * batch_size * side * side * 3
     return min(decoder_count(max(DECODER, waiting)), max(cores() - 1, 1))
 
 
-def _loader(engine: Engine, storage: Storage, batches: Iterable[Batch]) -> "DataLoader[Decoded]":
+def _loader(
+    engine: Engine, storage: Storage, batches: Iterable[Batch]
+) -> "DataLoader[DecodedBatch]":
     from torch.utils.data import DataLoader
 
     return DataLoader(
         _Files(engine.decoder, storage),  # type: ignore[arg-type]  # Dataset itself needs torch
-        batch_size=None,  # an item of the dataset is a batch already
+        batch_size=None,  # an item of the dataset is a batch
         sampler=batches,
         num_workers=engine.workers,
         prefetch_factor=2,
         pin_memory=True,
-        # The children only read and decode: they touch neither the GPU nor a thread pool.
+        # The children only read and decode: they use neither the GPU nor a thread pool.
         multiprocessing_context="fork",
     )
 
@@ -107,47 +106,47 @@ class _Files:
     def __init__(self, decoder: Decoder, storage: Storage):
         self.decoder, self.storage = decoder, storage
 
-    def __getitem__(self, files: Batch) -> Decoded:
+    def __getitem__(self, files: Batch) -> DecodedBatch:
         import torch
 
         decoded = self.decoder(self.storage, files)
-        # A tensor from here to the device: the loader shares and pins those.
+        # The loader shares and pins tensors.
         return decoded._replace(pixels=cast(np.ndarray, torch.from_numpy(decoded.pixels)))
 
     def __len__(self) -> int:
         raise TypeError("a stream of batches has no length")
 
 
-def _told(loader: "DataLoader[Decoded]") -> Iterator[Decoded]:
+def _decoded_batches(loader: "DataLoader[DecodedBatch]") -> Iterator[DecodedBatch]:
+    """The batches of a loader. Raises RunError if one of its processes dies."""
     before = set(multiprocessing.active_children())
     iterator = iter(loader)
     processes = set(multiprocessing.active_children()) - before
-    with _asked_for_deaths():
+    with _default_sigchld():
         while True:
             try:
                 decoded = next(iterator)
             except StopIteration:
                 return
-            # The loader's word for a death, or what its queue meets that asks the dead for memory.
+            # The loader reports a dead process, or its queue fails to read the memory of one.
             except (RuntimeError, OSError, EOFError) as error:
-                if not _died(processes):
+                if not _has_died(processes):
                     raise
                 raise RunError(
-                    f"a decode process died ({str(error).splitlines()[0]}); run it again to go on "
-                    "from the last finished shard, with fewer --workers if memory ran out"
+                    f"a decode process died ({str(error).splitlines()[0]}); run again to resume "
+                    "after the last finished shard, with fewer --workers if memory ran out"
                 ) from error
             yield decoded
 
 
 @contextlib.contextmanager
-def _asked_for_deaths() -> Iterator[None]:
-    """For as long as a loader runs, a process's death is told by it alone, when it is asked.
+def _default_sigchld() -> Iterator[None]:
+    """Use the default SIGCHLD handler for the block, so that only the loader reports deaths.
 
-    torch's handler of SIGCHLD raises in the main thread, wherever that is: in the midst of a
-    write as well.
+    torch's handler raises in the main thread at any moment, also in the middle of a write.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # no signal is handled here, and no handler may be set
+        yield  # only the main thread may set a handler
         return
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
@@ -156,11 +155,10 @@ def _asked_for_deaths() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, handler)
 
 
-def _died(processes: Iterable[BaseProcess]) -> bool:
-    """Whether one has ended, or does within a second: a process closes its files before it ends.
+def _has_died(processes: Iterable[BaseProcess]) -> bool:
+    """Whether a process has ended, or does within a second: it closes its files before it ends.
 
-    Then the others end too, and all are reaped: torch's handler of SIGCHLD, once back in its
-    place, has none to tell of.
+    If so, all are killed and reaped: torch's SIGCHLD handler, once restored, must find none.
     """
     if not wait([process.sentinel for process in processes], timeout=1):
         return False
@@ -170,7 +168,7 @@ def _died(processes: Iterable[BaseProcess]) -> bool:
     return True
 
 
-def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
+def _send(engine: GpuEngine, decoded: DecodedBatch) -> _Pending:
     import torch
 
     began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -179,14 +177,14 @@ def _sent(engine: GpuEngine, decoded: Decoded) -> _Pending:
         pixels = cast("torch.Tensor", decoded.pixels).to(engine.network.device, non_blocking=True)
         engine.seconds["transfer"] += time.perf_counter() - started
         began.record()
-        told = engine.network.forward(pixels)[: 1 + engine.asks_features]
-        answers = [one.to("cpu", non_blocking=True) for one in told]
+        tensors = engine.network.forward(pixels)[: 1 + engine.needs_features]
+        outputs = [one.to("cpu", non_blocking=True) for one in tensors]
         ended.record()
-    return _Pending(decoded, answers, began, ended)
+    return _Pending(decoded, outputs, began, ended)
 
 
-def _received(engine: GpuEngine, pending: _Pending) -> list[Row]:
+def _receive(engine: GpuEngine, pending: _Pending) -> list[Row]:
     pending.ended.synchronize()
     seconds = pending.began.elapsed_time(pending.ended) / 1000
-    answers = Answers(*(one.numpy() for one in pending.answers))
-    return engine.filled(pending.decoded, answers, seconds)
+    outputs = Outputs(*(one.numpy() for one in pending.outputs))
+    return engine.finish_rows(pending.decoded, outputs, seconds)

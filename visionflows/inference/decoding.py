@@ -1,9 +1,6 @@
-"""From files to the uint8 batches that a network is given, with a row for every file.
+"""From files to uint8 batches for a network, with a row for every file.
 
-    from visionflows.inference.decoding import Decoder
-    decoded = Decoder(16, 224, "crop", MAX_PIXELS)(place("inbox"), ["1.jpg", "2.jpg"])
-
-It knows neither torch nor a model, so that a decode process costs little.
+It imports neither torch nor a model, so that decode processes stay small.
 """
 
 import contextlib
@@ -24,17 +21,15 @@ from visionflows.images.open import as_bad_image, open_decoded
 from visionflows.images.resize import ResizeMethod
 from visionflows.storage.base import Entry, ReadFailed, Storage
 
-# Files of a batch: as they were listed, or by their names alone.
-Batch = list[Entry] | list[str]
+Batch = list[Entry] | list[str]  # files as they were listed, or their names
 
 
 class Row(NamedTuple):
-    """What is said of one file: its status, why if not ok, and its probabilities by class.
+    """The result of one file: status, error if not ok, probabilities by class.
 
-    `about` is what it says of itself (images.exif), where that was asked for, and what it looks
-    like: in the second of the two cells that scoring.look_alikes fills in the end. `features` are
-    what the network's head is given of it, where they are asked for. `oddness` is how unlike
-    the training images it is, where the model can tell: over 1, of another kind.
+    `extra_cells` are its EXIF data and its near-duplicate cells, with the settings `exif` and
+    `find_duplicates`. `features` are the pooled inputs of the network's head, if requested. An
+    `outlier_score` over 1 is an outlier; None if the model detects none.
     """
 
     name: str
@@ -42,29 +37,28 @@ class Row(NamedTuple):
     error: str
     probabilities: np.ndarray | None
     sha256: str
-    about: tuple[str, ...] = ()
+    extra_cells: tuple[str, ...] = ()
     features: np.ndarray | None = None
     outlier_score: float | None = None
 
 
-class Decoded(NamedTuple):
-    """A batch of files as pixels: uint8 (batch size, side, side, 3), and a Row for every file.
+class DecodedBatch(NamedTuple):
+    """A batch of files as pixels, uint8 (batch size, side, side, 3), and a row for every file.
 
-    The first `good` pictures are those of the rows that are ok, in order; the rest is zeros.
-    A network's answer for an image can depend, in the last bit, on how many images it is given
-    at once, and on nothing else about them: so it is always given the same number, and a row
-    is the same to the byte whatever the files around it.
+    The first `ok_count` images are those of the rows that are ok, in order; the rest are zeros. An
+    output can depend, in its last bit, on the number of images in a forward pass. So the batch
+    always has the same size, and a row never depends on the files around it.
     """
 
     rows: list[Row]
     pixels: np.ndarray
-    good: int
+    ok_count: int
     read_seconds: float
     decode_seconds: float
 
 
 class Decoder:
-    """Turns names in a place into a Decoded batch; light enough to send to another process."""
+    """Turns names in a storage into a DecodedBatch; it can be sent to another process."""
 
     def __init__(
         self,
@@ -79,56 +73,57 @@ class Decoder:
         self.max_pixels, self.memory = max_pixels, memory or MemoryLimits(max_pixels)
         self.decode_options, self.exif, self.find_duplicates = decode_options, False, False
 
-    def __call__(self, storage: Storage, files: Batch) -> Decoded:
-        return self.decode(storage, files, self.ahead(storage, files))
+    def __call__(self, storage: Storage, files: Batch) -> DecodedBatch:
+        return self.decode(storage, files, self.prefetch(storage, files))
 
-    def ahead(self, storage: Storage, files: Batch) -> Iterator[bytes | OSError]:
-        """The contents of files, read from now on; a TooLarge for each that waits for its turn."""
+    def prefetch(self, storage: Storage, files: Batch) -> Iterator[bytes | OSError]:
+        """The contents of files, read from now on; a TooLarge for each that is read later."""
         return storage.read_many(map(as_entry, files), self.memory.ahead)
 
     def decode(
         self, storage: Storage, files: Batch, contents: Iterator[bytes | OSError]
-    ) -> Decoded:
+    ) -> DecodedBatch:
         """The batch of files from their contents, each decoded as it arrives."""
         started, reading = time.perf_counter(), 0.0
-        batch = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
+        pixels = np.zeros((self.batch_size, self.side, self.side, 3), np.uint8)
         rows: list[Row] = []
-        good = 0
+        ok_count = 0
         for entry in map(as_entry, files):
-            asked = time.perf_counter()
+            read_started = time.perf_counter()
             content = next(contents)
-            with contextlib.ExitStack() as room:
+            with contextlib.ExitStack() as reserved:
                 if isinstance(content, TooLarge) and content.size <= self.memory.encoded:
-                    room.enter_context(self.memory.file(content.size))
+                    reserved.enter_context(self.memory.file(content.size))
                     (content,) = storage.read_many([entry], self.memory.encoded)
-                reading += time.perf_counter() - asked
-                rows.append(self._decode(entry.name, content, batch, good))
-            good += rows[-1].status == "ok"
-        return Decoded(rows, batch, good, reading, time.perf_counter() - started - reading)
+                reading += time.perf_counter() - read_started
+                rows.append(self._decode(entry.name, content, pixels, ok_count))
+            ok_count += rows[-1].status == "ok"
+        decoding = time.perf_counter() - started - reading
+        return DecodedBatch(rows, pixels, ok_count, reading, decoding)
 
-    def _decode(self, name: str, content: bytes | OSError, batch: np.ndarray, at: int) -> Row:
-        sha256 = ""
+    def _decode(self, name: str, content: bytes | OSError, pixels: np.ndarray, at: int) -> Row:
+        sha256, cells = "", ()  # type: str, tuple[str, ...]
+        options = self.max_pixels, self.memory, self.decode_options
         try:
             if isinstance(content, OSError):
-                raise _bad(content, self.memory.encoded) from content
+                raise _bad_image(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
-            with open_decoded(
-                content, self.max_pixels, self.memory, self.decode_options
-            ) as picture:
-                batch[at] = picture.pixels(self.side, self.resize)
-                about = metadata_row(picture.exif, picture.size) if self.exif else ()
+            with open_decoded(content, *options) as picture:
+                pixels[at] = picture.pixels(self.side, self.resize)
+                if self.exif:
+                    cells = metadata_row(picture.exif, picture.size)
                 if self.find_duplicates:
-                    about = (*about, "", signature(picture.image).hex())
+                    cells = (*cells, "", signature(picture.image).hex())
         except BadImage as bad:
             return Row(name, bad.status, bad.reason, None, sha256)
-        return Row(name, "ok", "", None, sha256, about)
+        return Row(name, "ok", "", None, sha256, cells)
 
 
 def as_entry(file: Entry | str) -> Entry:
-    """A file as it was listed; of a name alone nothing else is known."""
+    """A file as it was listed; a bare name has no size and no version."""
     return file if isinstance(file, Entry) else Entry(file, 0, "")
 
 
-def _bad(error: OSError, most: int) -> BadImage:
+def _bad_image(error: OSError, most: int) -> BadImage:
     bad = as_bad_image(error, most)
     return BadImage("fetch_failed", bad.reason) if isinstance(error, ReadFailed) else bad

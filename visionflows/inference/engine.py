@@ -1,11 +1,9 @@
-"""The scoring engine, whatever computes: files in, one row for each out, in order.
+"""The scoring engine: files in, one row for each out, in order.
 
-    from visionflows.inference import make_engine
-    engine = make_engine(load(find("pets", "store")), EngineSettings())
-    for rows in engine.stream(place("inbox"), [["1.jpg", "2.jpg"]]):
-        print(rows)
-
-What reads, decodes and computes at the same time is the business of each kind of engine.
+from visionflows.inference import make_engine
+engine = make_engine(load_model(find_model("pets", "store")), EngineSettings())
+for rows in engine.predict_batches(open_storage("inbox"), [["1.jpg", "2.jpg"]]):
+    print(rows)
 """
 
 import abc
@@ -18,15 +16,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionflows.errors import ModelError
-from visionflows.evaluation.calibration import calibrated
-from visionflows.evaluation.outliers import read_bank
+from visionflows.evaluation.calibration import apply_temperature
+from visionflows.evaluation.outliers import read_detector
 from visionflows.images.decode_options import Decoding
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
 from visionflows.inference.backend import Backend, EngineInfo
-from visionflows.inference.decoding import Batch, Decoded, Decoder, Row
-from visionflows.models.artifact import Model, selfcheck_images
+from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
+from visionflows.models.artifact import Model, read_selfcheck
 from visionflows.storage.base import Storage
 from visionflows.system import engine_versions
 
@@ -34,92 +32,94 @@ log = logging.getLogger("visionflows.inference")
 
 # Rounding alone: other kernels, batch norm folded. Seen: 2e-6 on CPUs, 1e-5 on GPUs.
 FLOAT32_TOLERANCE = 1e-4
-# What shows that weights or versions are others, and lets rounding pass. A bfloat16 has 8 bits of
-# precision, which through a resnet34 is about 0.02; int8 has steps that its calibration chose.
+# Differences above these mean other weights or versions; smaller ones are rounding. A bfloat16 has
+# 8 bits of precision, about 0.02 after a resnet34; int8 has steps that its calibration chose.
 TOLERANCES = {"float32": FLOAT32_TOLERANCE, "bfloat16": 0.1, "int8": 0.3}
 
 
 class EngineSettings(BaseModel):
-    """How to score; which of these make another run, because rows may differ, says `job_of`.
+    """How to score. `visionflows.scoring.job` says which settings start another run.
 
-    The precision, the batch size, the device and the engine change what rows say by no more than
-    rounding (of the last two, rows of several are kept in one result, which says so);
-    `max_pixels` decides which files are `too_large`, `decode` what is seen of large photos, and
-    `exif` and `look_alikes` add columns; the others change nothing but the speed.
+    Precision, batch size, device and engine change rows by rounding only. `max_pixels` decides
+    which files are `too_large`, `decode` how large photos are decoded, and `exif` and
+    `find_duplicates` add columns. The other settings change the speed alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
-        "auto", description="`auto`: the fast one where the model has evidence that it agrees here."
+        "auto",
+        description="`auto`: the fastest whose labels were shown to agree with float32 here.",
     )
     batch_size: int | None = Field(
-        None, ge=1, le=8192, description="Images a forward pass; by default 16, on a GPU 256."
+        None, ge=1, le=8192, description="Images in a forward pass; default 16, on a GPU 256."
     )
     workers: int | None = Field(
         None,
         ge=1,
         le=256,
-        description="Decoders (GPU) or streams (CPU); by default as many as memory has room for.",
+        description="Decoders (GPU) or streams (CPU); by default as many as memory allows.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`auto`: a GPU if there is one."
     )
     engine: Literal["auto", "openvino", "torch"] = Field(
-        "auto", description="`auto`: torch on a GPU, OpenVINO on a CPU if it has the model."
+        "auto", description="`auto`: torch on a GPU, OpenVINO on a CPU if the model supports it."
     )
     compile: bool = Field(
-        False, description="torch.compile the network: a slow start, a faster run."
+        False, description="Run torch.compile: the start is slow, the run is faster."
     )
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
-        description="Images of more pixels, as decoded, get the row `too_large`, as those do that "
-        "memory cannot hold; a large JPEG is decoded smaller, unless `decode` is full.",
+        description="Images with more pixels, as decoded, or too large for the memory are "
+        "`too_large`. A large JPEG is decoded smaller, unless `decode` is full.",
     )
     decode: Decoding = Field(
-        "auto", description="Large photos whole, or smaller; `auto`: as the model was trained."
+        "auto", description="Decode large photos full or scaled; `auto`: as in training."
     )
     exif: bool = Field(
         False,
-        description="Columns of what a photo says of itself: when, with what and where it was "
-        "taken, and how large it is.",
+        description="Add columns of EXIF data: time, camera, place and size of the photo.",
     )
-    raw: bool = Field(
-        False, description="Probabilities as the network gives them, not calibrated ones."
-    )
+    raw: bool = Field(False, description="Probabilities of the network, without calibration.")
     find_duplicates: bool = Field(
         False,
-        description="Columns that name a file of the training, and one before it in this run, "
-        "that a picture is again: the same bytes, or the same photo resized, recompressed or cut "
-        "a little.",
+        description="Add columns that name a training image, and an earlier file of this run, "
+        "with the same content: the same bytes, or the photo resized, recompressed or cropped.",
     )
 
 
-class Answers(NamedTuple):
-    """What a network says of images, float32: `probabilities` (n, classes) and, where they are
-    asked for, `features` (n, features): what its head is given of each, once it is pooled."""
+class Outputs(NamedTuple):
+    """What a network returns for n images, float32.
+
+    `probabilities` are (n, classes). `features` (n, features) are the pooled inputs of its head;
+    None if they are not needed.
+    """
 
     probabilities: np.ndarray
     features: np.ndarray | None = None
 
+    def head(self, count: int) -> "Outputs":
+        """The outputs of the first images."""
+        return Outputs(*(None if array is None else array[:count] for array in self))  # type: ignore[arg-type]
+
 
 class Engine(abc.ABC):
-    """A model ready to turn files into rows.
+    """A model that turns files into rows; each subclass reads, decodes and computes in parallel.
 
-    `batch_size` images are computed at once, `workers` files decoded at once, `few` batches tell
-    how fast it is. `seconds` by stage and `forwarded` images are its books. Where `features` is
-    set, rows have them. `bank` is by what pictures of another kind are told, if the model has it.
+    It computes `batch_size` images at once, and decodes `workers` files at once. `seconds` by
+    stage and `forwarded` images are counted for run.json. With `features`, rows have them.
     """
 
     features = False
 
-    few: int
-    kernels: Mapping[str, str]  # what computes `bfloat16` natively, and `int8`: `amx_bf16`, …
-    locks: Any = threading  # of what decodes at once: threads, or processes
-    device_name: str  # in words, such as `cpu: AMD EPYC 9354, 2 cores`
-    kernel: str  # whose convolutions: those of others round otherwise
-    libraries: tuple[str, ...]  # whose versions matter to that
+    timing_batches: int  # enough of them to estimate the speed
+    kernels: Mapping[str, str]  # native kernels of faster precisions, such as `openvino amx_bf16`
+    locks: Any = threading  # the module of the decoders' locks: threading or multiprocessing
+    device_name: str  # such as `cpu: AMD EPYC 9354, 2 cores`
+    kernel: str  # whose convolutions run: others round otherwise
+    libraries: tuple[str, ...]  # that compute
 
     def __init__(
         self, model: Model, settings: EngineSettings, precision: str, batch_size: int, workers: int
@@ -134,7 +134,7 @@ class Engine(abc.ABC):
             self.batch_size, *shape, settings.max_pixels, memory, self.decode_options
         )
         self.decoder.exif, self.decoder.find_duplicates = settings.exif, settings.find_duplicates
-        self.bank = read_bank(model)
+        self.outlier_detector = read_detector(model)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
 
@@ -157,70 +157,68 @@ class Engine(abc.ABC):
 
     @property
     def temperature(self) -> float:
-        """By what the logits behind the probabilities of rows are divided: 1 leaves them alone."""
-        found = None if self.settings.raw else self.model.info.calibration
-        return found.temperature if found else 1.0
+        """The temperature of the model's calibration; 1 changes nothing."""
+        calibration = None if self.settings.raw else self.model.info.calibration
+        return calibration.temperature if calibration else 1.0
 
     @property
-    def asks_features(self) -> bool:
-        """Whether its network is to give features: to rows, or to tell by how odd each is."""
-        return self.features or self.bank is not None
+    def needs_features(self) -> bool:
+        """Whether the network must return features, for rows or for outlier scores."""
+        return self.features or self.outlier_detector is not None
 
     @abc.abstractmethod
-    def forward(self, pixels: np.ndarray) -> Answers:
-        """The network's own answers, not calibrated, for uint8 pixels (n, side, side, 3)."""
+    def forward(self, pixels: np.ndarray) -> Outputs:
+        """The network's outputs, not calibrated, for uint8 pixels (n, side, side, 3)."""
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """The network's own float32 (n, classes) for uint8 pixels (n, side, side, 3)."""
+        """The network's float32 (n, classes), not calibrated, for uint8 (n, side, side, 3)."""
         return self.forward(pixels).probabilities
 
     @abc.abstractmethod
-    def stream(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
-        """The rows of every batch of files, in order, computed ahead of being asked for.
+    def predict_batches(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
+        """The rows of every batch of files, in order, computed a few batches ahead."""
 
-        Batches are taken from the iterable only a few ahead, so that memory stays flat.
-        """
-
-    def answers(self, storage: Storage, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The probabilities of each file, by its name; one that cannot be shown is left out."""
+    def predict_files(self, storage: Storage, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The probabilities of each file by its name; unreadable files are left out."""
         size = self.batch_size
         batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-        rows = (row for batch in self.stream(storage, batches) for row in batch)
+        rows = (row for batch in self.predict_batches(storage, batches) for row in batch)
         return {row.name: row.probabilities for row in rows if row.probabilities is not None}
 
     def self_check(self) -> float:
         """The largest difference from the published probabilities. Raises ModelError if large."""
-        images, expected = selfcheck_images(self.model)
-        side, method = self.decoder.side, self.decoder.resize
-        pixels = np.stack(
-            [np.asarray(resize_image(open_image(image), side, method)) for image in images]
-        )
+        images, expected = read_selfcheck(self.model)
+        shape = self.decoder.side, self.decoder.resize
+        pixels = np.stack([np.asarray(resize_image(open_image(one), *shape)) for one in images])
         difference = float(np.abs(self.probabilities(pixels) - expected).max())
         if not difference <= TOLERANCES[self.precision]:
             raise ModelError(
-                f"{self.model.storage}: fails its self-check in {self.precision} (probabilities are "
-                f"off by {difference:.2g}); score with the versions in model.json, or publish again"
+                f"{self.model.storage}: fails its self-check in {self.precision} (probabilities "
+                f"differ by {difference:.2g}); score with the versions in model.json, or publish "
+                "the model again"
             )
         return difference
 
-    def filled(
-        self, decoded: Decoded, answers: Answers | None, forward_seconds: float
+    def finish_rows(
+        self, batch: DecodedBatch, outputs: Outputs | None, forward_seconds: float
     ) -> list[Row]:
-        """The batch's rows with what is said of them; its seconds go into the engine's books."""
-        self.seconds["read"] += decoded.read_seconds / self.workers
-        self.seconds["decode"] += decoded.decode_seconds / self.workers
+        """The batch's rows with their outputs; its seconds are added to the engine's."""
+        self.seconds["read"] += batch.read_seconds / self.workers
+        self.seconds["decode"] += batch.decode_seconds / self.workers
         self.seconds["forward"] += forward_seconds
-        self.forwarded += decoded.good
-        told = iter(() if answers is None else self._told(answers, decoded.good))
-        return [row._replace(**next(told)) if row.status == "ok" else row for row in decoded.rows]
+        self.forwarded += batch.ok_count
+        values = iter(() if outputs is None else self._row_values(outputs.head(batch.ok_count)))
+        return [row._replace(**next(values)) if row.status == "ok" else row for row in batch.rows]
 
-    def _told(self, answers: Answers, good: int) -> Iterator[dict[str, Any]]:
-        """What the row of each of the first `good` images has to say."""
-        probabilities = calibrated(answers.probabilities[:good], self.temperature)
+    def _row_values(self, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        """The fields of `Row` that come from the network, for each image."""
+        probabilities = apply_temperature(outputs.probabilities, self.temperature)
         for at, one in enumerate(probabilities):
-            told: dict[str, Any] = {"probabilities": one}
-            if answers.features is not None:
-                own = answers.features[at]
-                told |= {"features": own} if self.features else {}
-                told |= {"outlier_score": self.bank.outlier_score(own)} if self.bank else {}
-            yield told
+            values: dict[str, Any] = {"probabilities": one}
+            if outputs.features is not None:
+                features = outputs.features[at]
+                if self.features:
+                    values["features"] = features
+                if self.outlier_detector:
+                    values["outlier_score"] = self.outlier_detector.outlier_score(features)
+            yield values

@@ -1,10 +1,7 @@
-"""The engine of OpenVINO on a CPU: a bundle's model.onnx, without torch.
+"""The OpenVINO engine on a CPU: it runs an artifact's model.onnx without torch.
 
-    make_engine(load(find("pets", "store")), EngineSettings(device="cpu"))
-
-A stream is one thread, and has one of OpenVINO's requests at a time. It is always given the same
-number of images, the last ones empty: OpenVINO is made for that shape, and an image's answer is
-the same to the bit in every slot of it, whatever lies beside it.
+A stream is one thread with one of OpenVINO's requests at a time. Each request gets the same number
+of images, padded with zeros: so an image's output is the same to the bit in every slot.
 """
 
 import contextlib
@@ -21,77 +18,77 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionflows.errors import ModelError, one_line
-from visionflows.inference.cpu_streams import StreamsEngine, first, padded
-from visionflows.inference.engine import Answers, EngineSettings
-from visionflows.inference.precision_policy import precision_of
+from visionflows.inference.cpu_streams import StreamsEngine, pad_batch
+from visionflows.inference.engine import EngineSettings, Outputs, log
+from visionflows.inference.precision_policy import choose_precision
 from visionflows.models.artifact import INT8, ONNX, Model
 from visionflows.system import cpu_features
 
 if TYPE_CHECKING:
     from openvino import Core
+    from openvino import Model as Graph
 
-# OpenVINO's name of a precision, and instructions: the first that a processor has is what is used.
+# OpenVINO's name of a precision, and the instructions that compute it, the preferred one first.
 _NATIVE = {
     "int8": ("INT8", ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")),
     "bfloat16": ("BF16", ("amx_bf16", "avx512_bf16", "bf16")),
 }
-# Pixels that a network is given at once, so that what it makes of them stays in a core's cache:
-# 4 images of 224 pixels take tf_efficientnet_lite0 8.9 ms each on a Zen 4 with 1 MiB, 16 take 10.9.
-TOGETHER = 4 * 224**2
-_first = threading.Lock()
-# What OpenVINO computes in; of a network in int8 the few layers that are not.
+# Pixels in a request, so that activations stay in a core's cache. tf_efficientnet_lite0 takes
+# 8.9 ms an image for 4 images of 224 pixels on a Zen 4 with 1 MiB, and 10.9 for 16.
+REQUEST_PIXELS = 4 * 224**2
+_core_lock = threading.Lock()
+# The precision of float layers; an int8 network has a few.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
-def why_absent() -> str:
-    """Why OpenVINO computes nothing here, such as no build for the machine; empty where it does."""
+def unavailable_reason() -> str:
+    """Why OpenVINO cannot be used, such as no build for this machine; empty if it can."""
     if importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed"
     try:
-        runtime()
-    except (ImportError, OSError) as error:  # a library that it needs, or its own, is not there
+        import_openvino()
+    except (ImportError, OSError) as error:  # a shared library is missing
         return f"OpenVINO cannot be imported ({one_line(str(error))})"
     return ""
 
 
-def runtime() -> ModuleType:
-    """OpenVINO, without its telemetry: left alone, it tells Google Analytics of every import.
+def import_openvino() -> ModuleType:
+    """The openvino module without telemetry: by default it reports every import.
 
-    Where openvino_telemetry cannot be imported, OpenVINO and NNCF have a stub that tells nobody.
+    If openvino_telemetry cannot be imported, OpenVINO and NNCF use a stub that sends nothing.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return importlib.import_module("openvino")
 
 
-def core() -> "Core":
-    """OpenVINO's way to its devices: one, as long as the process lives.
+def openvino_core() -> "Core":
+    """The one openvino.Core of this process.
 
-    Its CPU plugin gives the thread that first compiles a stack of its own for signals, and takes
-    it away with the core: two of them, ended in the wrong order, leave a stack that is gone, and
-    the next signal ends the process.
+    The CPU plugin sets a signal stack for the first thread that compiles, and frees it with the
+    core. Two cores freed in the wrong order leave a freed stack, and the next signal crashes.
     """
-    with _first:
+    with _core_lock:
         return _core()
 
 
 @functools.cache
 def _core() -> "Core":
-    made: Core = runtime().Core()
-    return made
+    core: Core = import_openvino().Core()
+    return core
 
 
 @contextlib.contextmanager
-def with_our_core() -> Iterator[None]:
-    """For a library that makes cores of its own: within, it is given ours, for the same reason."""
+def shared_core() -> Iterator[None]:
+    """Within the block, a library that makes its own Core gets ours: see `openvino_core`."""
     from unittest import mock
 
-    ours, openvino = core(), runtime()
+    core, openvino = openvino_core(), import_openvino()
 
     def compile_model(model: Any, device_name: str = "CPU", config: Any = None) -> Any:
-        return ours.compile_model(model, device_name, config or {})
+        return core.compile_model(model, device_name, config or {})
 
     with (
-        mock.patch.object(openvino, "Core", core),
+        mock.patch.object(openvino, "Core", openvino_core),
         mock.patch.object(openvino, "compile_model", compile_model),
     ):
         yield
@@ -104,38 +101,38 @@ class OpenVinoEngine(StreamsEngine):
     libraries = ("openvino",)
 
     def __init__(self, model: Model, settings: EngineSettings):
-        self.kernels = kernels()
-        precision = precision_of(model.info, settings.precision, self.kernels)
+        self.kernels = native_kernels()
+        precision = choose_precision(model.info, settings.precision, self.kernels)
         super().__init__(model, settings, precision)
-        most = TOGETHER // model.info.image_size**2
-        self._together = min(max(most, 1), self.batch_size)
+        most = REQUEST_PIXELS // model.info.image_size**2
+        self._request_size = min(max(most, 1), self.batch_size)
         compiled = self._compile()
-        # Made beforehand: making one waits for an inference that runs.
+        # Created in advance: creating one waits for running inferences.
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.workers):
             self._requests.put(compiled.create_infer_request())
 
-    def forward(self, pixels: np.ndarray) -> Answers:
-        """The network's own answers: see Engine.forward."""
-        size = self._together
-        full = padded(pixels, size)
-        parts = (self._answers(full[at : at + size]) for at in range(0, len(full), size))
-        answers = Answers(*(np.concatenate(some) for some in zip(*parts, strict=True)))
-        return first(answers, len(pixels))
+    def forward(self, pixels: np.ndarray) -> Outputs:
+        """The network's outputs: see Engine.forward."""
+        size = self._request_size
+        full = pad_batch(pixels, size)
+        parts = (self._infer(full[at : at + size]) for at in range(0, len(full), size))
+        outputs = Outputs(*(np.concatenate(some) for some in zip(*parts, strict=True)))
+        return outputs.head(len(pixels))
 
-    def _answers(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """What it says of as many images as the network is given at once."""
+    def _infer(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """The outputs of one request: probabilities, and features if needed."""
         request = self._requests.get()
         try:
             request.infer({0: pixels}, share_inputs=True)
-            answers = [request.get_output_tensor(0).data.copy()]
-            if self.asks_features:
-                answers.append(request.get_tensor("features").data.copy())
+            outputs = [request.get_output_tensor(0).data.copy()]
+            if self.needs_features:
+                outputs.append(request.get_tensor("features").data.copy())
         except RuntimeError as error:
-            raise self._cannot(error) from error
+            raise self._model_error(error) from error
         finally:
             self._requests.put(request)
-        return answers
+        return outputs
 
     def _files(self) -> tuple[bytes, ...]:
         read = self.model.files.read
@@ -144,35 +141,67 @@ class OpenVinoEngine(StreamsEngine):
     def _compile(self) -> Any:
         side = self.decoder.side
         try:
-            network = core().read_model(*self._files())
-            network.reshape([self._together, side, side, 3])
-            return core().compile_model(
+            network = openvino_core().read_model(*self._files())
+            network.reshape([self._request_size, side, side, 3])
+            return openvino_core().compile_model(
                 network,
                 "CPU",
                 {
                     "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
                     "NUM_STREAMS": self.workers,
                     "INFERENCE_NUM_THREADS": self.workers,
-                    # It would bind the streams of every process to the same first cores.
+                    # Pinning binds the streams of every process to the same first cores.
                     "ENABLE_CPU_PINNING": False,
                     "ENABLE_HYPER_THREADING": True,
                 },
             )
         except RuntimeError as error:
-            raise self._cannot(error) from error
+            raise self._model_error(error) from error
 
-    def _cannot(self, error: RuntimeError) -> ModelError:
+    def _model_error(self, error: RuntimeError) -> ModelError:
         return ModelError(
-            f"{self.model.storage}: OpenVINO cannot run its network ({one_line(str(error))}); "
+            f"{self.model.storage}: OpenVINO cannot run the network ({one_line(str(error))}); "
             "score with --engine torch"
         )
 
 
-def kernels() -> dict[str, str]:
-    """What computes int8 and bfloat16 natively here, such as `openvino avx512_bf16`; or empty."""
-    found, known = cpu_features(), core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def native_kernels() -> dict[str, str]:
+    """The native kernels of int8 and bfloat16, such as `openvino avx512_bf16`; empty if none."""
+    found, known = cpu_features(), openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     native: dict[str, str] = {}
     for precision, (name, ways) in _NATIVE.items():
         way = next((way for way in ways if way in found and name in known), "")
         native[precision] = f"openvino {way}" if way else ""
     return native
+
+
+def feature_maps(model: Model, pixels: np.ndarray) -> np.ndarray | None:
+    """float32 (n, channels, height, width) of uint8 pixels (n, side, side, 3).
+
+    None if OpenVINO cannot run the model, and for networks whose body pools by itself.
+    """
+    if not model.has(ONNX) or unavailable_reason():
+        return None
+    try:
+        body = _body(openvino_core().read_model(model.files.read(ONNX)))
+        if body is None:
+            return None
+        body.reshape([1, *pixels.shape[1:]])
+        options = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+        compiled = openvino_core().compile_model(body, "CPU", options)
+        return np.concatenate([compiled(one[None])[0] for one in pixels])
+    except RuntimeError as error:  # OpenVINO's own; no row depends on this
+        log.warning("%s: OpenVINO gives no features (%s)", model.name, one_line(str(error)))
+        return None
+
+
+def _body(network: "Graph") -> "Graph | None":
+    """The network up to the features that fastai's head pools by maximum and by mean."""
+    pooled: dict[str, dict[object, object]] = {"ReduceMax": {}, "ReduceMean": {}}
+    for node in network.get_ordered_ops():
+        if node.get_type_name() in pooled:
+            source = node.input_value(0)
+            key = source.get_node().get_friendly_name(), source.get_index()
+            pooled[node.get_type_name()][key] = source
+    both = [pooled["ReduceMax"][key] for key in pooled["ReduceMean"] if key in pooled["ReduceMax"]]
+    return import_openvino().Model([both[-1]], network.get_parameters()) if both else None

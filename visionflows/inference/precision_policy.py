@@ -1,62 +1,54 @@
-"""How much agreement lets scoring take the faster precision by itself, and on which machines.
-
-    from visionflows.inference.precision_policy import carries, precision_of
-    carries(images=598, flips=0)                     # True: the least that shows 99.5 %
-
-One rule for whoever measures (training/agreement.py) and whoever believes it (the engines).
-"""
+"""Precision policy: when scoring may use a faster precision than float32 by default."""
 
 import bisect
 from collections.abc import Mapping
 
-from visionflows.evaluation.statistics import at_most
+from visionflows.evaluation.statistics import is_rate_below
 from visionflows.models.schema import ModelInfo
 
-LEAST = 0.995  # of the labels must agree …
-CONFIDENCE = 0.95  # … and it must be this sure that they do
-_PLENTY = 10**7  # images: more than was ever asked, or any number of flips that is told of takes
+MIN_AGREEMENT = 0.995  # of the labels must agree with float32 …
+CONFIDENCE = 0.95  # … shown with this confidence
+_MAX_IMAGES = 10**7  # more than any measurement has
 
 
 def supports(images: int, disagreements: int) -> bool:
-    """Whether so few flips among so many images show that 99.5 % of the labels agree.
+    """Whether these counts show that at least 99.5 % of the labels agree.
 
-    The upper bound on the rate of flips, exact binomial, one-sided at 95 % (C. J. Clopper and E. S.
-    Pearson, Biometrika 26, 1934), is at most 0.5 %: were the rate 0.5 %, so few flips or fewer
-    would be seen in no more than 5 % of such samples. 598 images without a flip, 947 with one.
+    That is 598 images without a disagreement, or 947 with one.
     """
-    if (
-        images > _PLENTY or not 0 <= disagreements <= (1 - LEAST) * images
-    ):  # no count of ours; too often
+    rate = 1 - MIN_AGREEMENT
+    if images > _MAX_IMAGES or not 0 <= disagreements <= rate * images:
         return False
-    return at_most(disagreements, images, 1 - LEAST) <= 1 - CONFIDENCE
+    return is_rate_below(disagreements, images, rate, CONFIDENCE)
 
 
-def needed(disagreements: int) -> int:
-    """The fewest images that carry the claim with so many flips among them."""
+def images_needed(disagreements: int) -> int:
+    """The fewest images that support a precision with so many disagreements."""
     return bisect.bisect_left(
-        range(_PLENTY), True, key=lambda images: supports(images, disagreements)
+        range(_MAX_IMAGES), True, key=lambda images: supports(images, disagreements)
     )
 
 
-def precision_of(info: ModelInfo, wanted: str, kernels: Mapping[str, str]) -> str:
-    """The precision to score in: `auto` is the fastest that the model has evidence for here.
+def choose_precision(info: ModelInfo, wanted: str, kernels: Mapping[str, str]) -> str:
+    """The precision to score in; `auto` is the fastest one that the model supports.
 
-    `kernels` has what computes each of the faster ones natively on this machine, the fastest first.
+    `kernels` has the native kernel of each faster precision on this machine, the fastest first.
     """
     if wanted != "auto":
         return wanted
-    fit = (precision for precision, kernel in kernels.items() if allowed(info, precision, kernel))
-    return next(fit, "float32")
+    names = (name for name, kernel in kernels.items() if is_supported(info, name, kernel))
+    return next(names, "float32")
 
 
-def allowed(info: ModelInfo, precision: str, kernel: str) -> bool:
-    """Whether a model (its model.json) may be scored so by `kernel` without being told to.
+def is_supported(info: ModelInfo, precision: str, kernel: str) -> bool:
+    """Whether a model's label agreement with float32 supports a precision with this kernel.
 
-    Only by the kernel that the evidence was measured with: records from before OpenVINO computed,
-    whose kernels are no longer there, count for nothing. The record's version of a library is there
-    to be read: one that computes otherwise fails the self-check of every load.
+    The agreement must be measured with the same kernel. The version of its library does not
+    matter: one that computes otherwise fails the self-check.
     """
-    found = {"bfloat16": info.precision.agreement, "int8": info.precision.int8}[precision]
-    if found is None or found.auto != precision or not supports(found.images, found.disagreements):
+    agreement = {"bfloat16": info.precision.agreement, "int8": info.precision.int8}[precision]
+    if agreement is None or agreement.auto != precision:
         return False
-    return bool(kernel) and found.kernel == kernel
+    if not supports(agreement.images, agreement.disagreements):
+        return False
+    return bool(kernel) and agreement.kernel == kernel

@@ -1,19 +1,15 @@
-"""The engine of torch on a CPU: for models without a model.onnx, machines without OpenVINO, and
-whoever asks for it.
-
-    make_engine(load(find("pets", "store")), EngineSettings(device="cpu", engine="torch"))
-"""
+"""The torch engine on a CPU: for models without model.onnx, or machines without OpenVINO."""
 
 import numpy as np
 
-from visionflows.inference.cpu_streams import StreamsEngine, first, padded
-from visionflows.inference.engine import Answers, EngineSettings
-from visionflows.inference.precision_policy import precision_of
+from visionflows.inference.cpu_streams import StreamsEngine, pad_batch
+from visionflows.inference.engine import EngineSettings, Outputs
+from visionflows.inference.precision_policy import choose_precision
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
 
 
-class CpuEngine(StreamsEngine):
+class TorchCpuEngine(StreamsEngine):
     """A model computed by torch on the cores of this machine."""
 
     libraries = LIBRARIES
@@ -23,18 +19,18 @@ class CpuEngine(StreamsEngine):
 
         cpu = torch.device("cpu")
         self.kernels = {"bfloat16": bfloat16_kernel(cpu)}
-        precision = precision_of(model.info, settings.precision, self.kernels)
+        precision = choose_precision(model.info, settings.precision, self.kernels)
         super().__init__(model, settings, precision)
         self._network = TorchNetwork(model, cpu, precision, self.batch_size, settings.compile)
         self.kernel = self._network.kernel
 
-    def forward(self, pixels: np.ndarray) -> Answers:
-        """The network's own answers: see Engine.forward."""
-        full = padded(pixels, self.batch_size)
-        return first(self._network.answers(full, self.asks_features), len(pixels))
+    def forward(self, pixels: np.ndarray) -> Outputs:
+        """The network's outputs: see Engine.forward."""
+        full = pad_batch(pixels, self.batch_size)
+        return self._network.predict(full, self.needs_features).head(len(pixels))
 
-    def one_core(self) -> None:
-        """No thread of a stream waits for another."""
+    def init_thread(self) -> None:
+        """Let torch compute in the stream's own thread."""
         import torch
 
         torch.set_num_threads(1)

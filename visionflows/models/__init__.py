@@ -1,4 +1,1 @@
-"""What a model is when nobody is training it: its bundle, its network, its names in the store.
-
-Here belongs what scoring needs of a model; how one is trained, and judged, lies in `training`.
-"""
+"""Model artifacts: their schema, network, names in the store, and promotion history."""

@@ -1,14 +1,12 @@
-"""The model bundle: a folder that is all a model is, written once, checked whenever it is loaded.
+"""Model artifacts: a folder with all files of a model, written once and verified at every load.
 
-    from visionflows.models.registry import find
-    from visionflows.models.artifact import load
-    model = load(find("pets@production", store="store"))
+    from visionflows.models.artifact import load_model
+    model = load_model(find_model("pets@production", store="store"))
 
     <store>/models/<name>/<version>/        model.json weights.safetensors files.csv selfcheck/ …
-    <store>/models/<name>/aliases/<alias>   one line: a version
 
-Nothing in a bundle is unpickled, and nothing in it is code. `model.json` is written last and
-holds the sha256 of every other file it needs; the sha256 of `model.json` is the model's digest.
+Nothing in an artifact is unpickled or executed. `model.json` is written last and holds the SHA-256
+of every other file. The SHA-256 of `model.json` is the model's digest.
 """
 
 import csv
@@ -31,20 +29,18 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-log = logging.getLogger("visionflows.bundle")
+log = logging.getLogger("visionflows.models")
 
-ONNX = "model.onnx"  # the network for who has no torch: visionflows.training.evidence.onnx_export
-INT8 = ("model.int8.xml", "model.int8.bin")  # the same in int8, as OpenVINO keeps it
-VALIDATION = "validation.csv"  # what it says of each validation image
-OUTLIERS = (
-    "outliers.safetensors"  # what tells pictures of another kind: visionflows.evaluation.outliers
-)
-_SCORING_FILES = ("weights.safetensors", "files.csv", "selfcheck/expected.csv")
+ONNX = "model.onnx"  # for OpenVINO and onnxruntime: visionflows.training.evidence.onnx_export
+INT8 = ("model.int8.xml", "model.int8.bin")  # the network in int8, in OpenVINO's format
+VALIDATION = "validation.csv"  # the prediction of each validation image
+OUTLIERS = "outliers.safetensors"  # the outlier detector: visionflows.evaluation.outliers
+_REQUIRED = ("weights.safetensors", "files.csv", "selfcheck/expected.csv", VALIDATION)
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A bundle that was found whole: what model.json says, its digest, and where it lies."""
+    """A verified model artifact: the content of model.json, its digest, and its storage."""
 
     storage: Storage
     info: ModelInfo
@@ -53,7 +49,7 @@ class Model:
 
     @property
     def files(self) -> Storage:
-        """Where its files are read: on this machine, whatever its place."""
+        """The storage its files are read from: the local copy if it has one."""
         return self.copy or self.storage
 
     @property
@@ -61,7 +57,7 @@ class Model:
         return self.info.classes
 
     def has(self, name: str) -> bool:
-        """Whether a file is part of it; a draft (no digest) has what lies there."""
+        """Whether it has a file; a checkpoint (without digest) has the files of its folder."""
         return name in self.info.files if self.digest else self.files.exists(name)
 
     @property
@@ -70,68 +66,72 @@ class Model:
         return f"{self.info.name}@{self.info.version}"
 
 
-def load(where: Storage) -> Model:
-    """The model in a bundle, every file it needs found as it was published.
+def load_model(location: Storage) -> Model:
+    """The model of an artifact, after every file it needs is verified.
 
-    Raises ModelError for one that is missing, incomplete, newer than this code, or changed.
+    Raises ModelError if it is missing, incomplete, changed, or newer than this code.
     """
-    if not where.exists("model.json"):
-        raise ModelError(
-            f"{where}: no model bundle there (no model.json); name one that was published"
-        )
-    text = model_json(where)
-    return _checked(Model(where, read_info(where, text), sha256_of(text)), text)
+    if not location.exists("model.json"):
+        raise ModelError(f"{location}: not a model artifact (no model.json); name a published one")
+    text = _read(location, "model.json")
+    return _checked(Model(location, _parse_info(location, text), sha256_of(text)), text)
 
 
-def model_json(where: Storage) -> bytes:
-    """The model.json of a bundle, as it lies there. Raises ModelError where it cannot be read."""
-    try:
-        return where.read("model.json")
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ModelError(
-            f"{where}/model.json: cannot be read ({why}); publish the model again"
-        ) from error
+def read_info(location: Storage) -> ModelInfo:
+    """The model.json of an artifact. Raises ModelError if it cannot be used."""
+    return _parse_info(location, _read(location, "model.json"))
 
 
-def read_info(where: Storage, text: bytes) -> ModelInfo:
-    """What the model.json of a bundle says. Raises ModelError where it is not so."""
+def _parse_info(location: Storage, text: bytes) -> ModelInfo:
     try:
         return ModelInfo.read(text)
     except NewerVersionError as error:
-        raise ModelError(f"{where}: {error}") from error
+        raise ModelError(f"{location}: {error}") from error
     except SchemaError as error:
-        raise ModelError(f"{where}/model.json: {error}; publish the model again") from error
+        raise ModelError(f"{location}/model.json: {error}; publish the model again") from error
+
+
+def _read(location: Storage, name: str) -> bytes:
+    try:
+        return location.read(name)
+    except FileNotFoundError as error:
+        raise ModelError(f"{location}/{name}: missing; publish the model again") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ModelError(
+            f"{location}/{name}: cannot be read ({why}); publish the model again"
+        ) from error
 
 
 def _checked(model: Model, text: bytes) -> Model:
-    """The model with its files on this machine, each as it was published."""
-    for name in _SCORING_FILES:
+    """The model with verified files on this machine."""
+    for name in _REQUIRED:
         if name not in model.info.files:
-            raise ModelError(
-                f"{model.storage}/model.json: names no {name}; publish the model again"
-            )
+            raise ModelError(f"{model.storage}/model.json: lacks {name}; publish the model again")
     needed = {
         name: sha256
         for name, sha256 in model.info.files.items()
-        if name in (*_SCORING_FILES, VALIDATION, OUTLIERS, ONNX, *INT8)
-        or name.startswith("selfcheck/")
+        if name in (*_REQUIRED, OUTLIERS, ONNX, *INT8) or name.startswith("selfcheck/")
     }
     files = copy_to_cache(model.storage, needed, text, model.digest)
     try:
         for name, sha256 in needed.items():
-            _check_file(files, name, sha256)
+            if sha256_of(_read(files, name)) != sha256:
+                raise ModelError(
+                    f"{files}/{name}: changed since it was published (its SHA-256 differs); "
+                    "restore it or publish the model again"
+                )
     except ModelError:
         if files is not model.storage:
-            remove_copy(model.digest)  # the next run brings it anew
+            remove_copy(model.digest)  # the next run downloads it again
         raise
     return dataclasses.replace(model, copy=files)
 
 
-def network_of(model: Model) -> "nn.Module":
+def load_network(model: Model) -> "nn.Module":
     """The model's network on the CPU in float32, ready to score. Raises ModelError."""
     from safetensors import SafetensorError
-    from safetensors.torch import load as tensors_of
+    from safetensors.torch import load as load_tensors
 
     from visionflows.models.network import build, check_architecture
 
@@ -139,8 +139,8 @@ def network_of(model: Model) -> "nn.Module":
     check_architecture(info.architecture)
     try:
         network = build(info.architecture, len(model.classes), info.image_size)
-        network.load_state_dict(tensors_of(model.files.read("weights.safetensors")))
-    # What a network of another shape, or a size it cannot have, makes torchvision and timm raise.
+        network.load_state_dict(load_tensors(model.files.read("weights.safetensors")))
+    # torchvision and timm raise these for a network of another shape or an impossible size.
     except (RuntimeError, ValueError, AssertionError, SafetensorError) as error:
         raise ModelError(
             f"{model.storage}: its weights do not fit {info.architecture} as torchvision "
@@ -149,10 +149,10 @@ def network_of(model: Model) -> "nn.Module":
     return network.eval()
 
 
-def selfcheck_images(model: Model) -> tuple[list[bytes], "np.ndarray"]:
-    """The images of the self-check (PNG bytes) and the probabilities they must give.
+def read_selfcheck(model: Model) -> tuple[list[bytes], "np.ndarray"]:
+    """The images of the self-check (PNG bytes) and their expected probabilities.
 
-    Raises ModelError where expected.csv, or an image it names, is not what it should be.
+    Raises ModelError if expected.csv, or an image it names, cannot be used.
     """
     import numpy as np
 
@@ -162,42 +162,23 @@ def selfcheck_images(model: Model) -> tuple[list[bytes], "np.ndarray"]:
         names = [f"selfcheck/{row[0]}" for row in rows]
         expected = np.array([[float(value) for value in row[1:]] for row in rows])
     except (ValueError, IndexError, csv.Error) as error:
-        raise _no_selfcheck(model, str(error)) from error
+        raise _selfcheck_error(model, str(error)) from error
     if expected.shape != (len(rows), len(model.classes)) or not rows:
-        raise _no_selfcheck(model, "not an image a row, with a probability of each class")
-    # A draft (no digest) is ours, of this very run: its files are told when it is published.
+        raise _selfcheck_error(model, "needs a row for each image with a probability of each class")
+    # A checkpoint (without digest) lists its files when it is published.
     if model.digest and not model.info.files.keys() >= set(names):
-        raise _no_selfcheck(model, "names an image that model.json does not")
-    return [_opened(model, name) for name in names], expected
+        raise _selfcheck_error(model, "names an image that model.json lacks")
+    return [_read_image(model, name) for name in names], expected
 
 
-def _opened(model: Model, name: str) -> bytes:
+def _read_image(model: Model, name: str) -> bytes:
     data = model.files.read(name)
     try:
         open_image(data)
     except BadImage as bad:
-        raise _no_selfcheck(model, f"{name}: {bad}") from bad
+        raise _selfcheck_error(model, f"{name}: {bad}") from bad
     return data
 
 
-def _no_selfcheck(model: Model, why: str) -> ModelError:
+def _selfcheck_error(model: Model, why: str) -> ModelError:
     return ModelError(f"{model.storage}/selfcheck: {one_line(why)}; publish the model again")
-
-
-def _check_file(where: Storage, name: str, sha256: str) -> None:
-    try:
-        data = where.read(name)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{where}/{name}: missing from the bundle; publish the model again"
-        ) from error
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ModelError(
-            f"{where}/{name}: cannot be read ({why}); publish the model again"
-        ) from error
-    if sha256_of(data) != sha256:
-        raise ModelError(
-            f"{where}/{name}: cut or changed since it was published (its sha256 differs); "
-            "restore it or publish the model again"
-        )

@@ -1,10 +1,5 @@
-"""What was measured of a model, as its model.json holds it: how good, how sure, how fast it may be.
+"""Metrics in model.json: accuracy, calibration, outlier detection, and precision."""
 
-from visionflows.models.metrics_schema import Calibration
-Calibration(temperature=1.4, judged=200, ece=0.01)
-"""
-
-import math
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -14,17 +9,18 @@ from visionflows.versioned_json import Count, JsonObject
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Open(JsonObject):
-    """A part that may hold more than is known of it here."""
+class ExtensibleObject(JsonObject):
+    """An object that keeps fields this version does not know."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Agreement(Open):
-    """How a faster precision compares with float32: visionflows.training.evidence.label_agreement.
+class Agreement(ExtensibleObject):
+    """Label agreement of a faster precision with float32, and the precision that `auto` uses.
 
-    `kernel` is what it was measured by (visionflows.inference.precision_policy), empty where an older version
-    did not say.
+    `why` says why that is float32. `kernel` and `library` computed the faster precision;
+    `trained_on` of the images were training images. Disagreements are far if they are no near ties.
+    If the publishing machine has no native kernel, only `auto` and `why` are set.
     """
 
     precision: str = ""
@@ -37,100 +33,102 @@ class Agreement(Open):
     device: str = ""
     kernel: str = ""
     library: str = ""
-    torch: str = ""  # of older records, which torch alone computed
-    auto: str = "float32"
+    auto: str
     why: str = ""
-    speed: float | None = None  # of int8: how many times that of bfloat16, or float32
+    speed: float | None = None  # of int8: how many times that of bfloat16 or float32
 
 
-class DecodeAgreement(Open):
-    """How answers of large images decoded whole and smaller compare: training.decoding."""
+class DecodeAgreement(ExtensibleObject):
+    """Label agreement of large images decoded full and scaled."""
 
-    images: Count = 0
-    disagreements: Count = 0
-    largest_difference: float = 0.0
-    mean_difference: float = 0.0
+    images: Count
+    disagreements: Count
+    largest_difference: float
+    mean_difference: float
 
 
-class Onnx(Open):
-    """model.onnx, and how far its answers are from fastai's; or why there is none."""
+class Onnx(ExtensibleObject):
+    """model.onnx: opset, and largest difference from fastai's probabilities; or why it is missing."""
 
     opset: Count = 0
     largest_difference: float = 0.0
     why: str = ""
 
 
-class Precision(Open):
-    """What a model was trained in, and the evidence for scoring in a faster one."""
+class Precision(ExtensibleObject):
+    """The precision of training, and the label agreement of faster precisions in scoring."""
 
     trained: str = "none"
     agreement: Agreement | None = None  # of bfloat16
     int8: Agreement | None = None
 
 
-class ClassMetrics(Open):
-    """How a class was told; precision and recall are None where nothing was, or was called, so."""
+class ClassMetrics(ExtensibleObject):
+    """Metrics of a class.
+
+    Precision is None if nothing was predicted as it, recall if it has no validation image.
+    """
 
     class_: str = Field(alias="class")
-    precision: float | None = None
-    recall: float | None = None
-    count: Count = 0
+    precision: float | None
+    recall: float | None
+    count: Count
 
 
-class Bin(Open):
-    """Images whose confidence lies between two bounds: how many, its mean, how many were right."""
+class Bin(ExtensibleObject):
+    """A bin of the reliability diagram: number of images, mean confidence, accuracy."""
 
-    count: Count = 0
-    confidence: float = 0.0
-    accuracy: float = 0.0
+    count: Count
+    confidence: float
+    accuracy: float
 
 
-class Calibration(Open):
-    """How sure a model may be believed: visionflows.training.evidence.fit_calibration.
+class Calibration(ExtensibleObject):
+    """Calibration: `temperature` divides the logits, and was fitted on `fitted` validation images.
 
-    `temperature` is what its logits are divided by, fitted on `fitted` validation images; the
-    expected calibration errors, and the bins behind them, are of `judged` ones, each by a
-    temperature that was fitted on others.
+    Expected calibration errors and bins are of `tested` images, each with a temperature fitted on
+    others. `why` says why there is no calibration.
     """
 
     temperature: Deviation = 1.0
     fitted: Count = 0
-    judged: Count = 0
-    ece_raw: float = math.nan
-    ece: float = math.nan
+    tested: Count = 0
+    ece_raw: float | None = None
+    ece: float | None = None
     bins_raw: tuple[Bin, ...] = ()
     bins: tuple[Bin, ...] = ()
-    why: str = ""  # there is none
+    why: str = ""
 
 
-class Outliers(Open):
-    """What tells pictures of another kind (visionflows.training.evidence.outlier_detector), or why nothing does.
+class Outliers(ExtensibleObject):
+    """Outlier detection, or why the model has none.
 
-    An image that is odder than `threshold` is an outlier. It was set on `fitted` validation images
-    for a share of `wanted` false alarms; `false_alarms` is their share among `judged` others, by
-    the precision it was measured in.
+    An image with a distance above `threshold` is an outlier. The threshold was set on `fitted`
+    validation images for a share of `wanted` false alarms. `false_alarms` is their share among
+    `tested` other images, by precision.
     """
 
     method: str = ""
     k: int = Field(0, ge=0)
-    directions: Count = 0
+    components: Count = 0
     images: Count = 0
     threshold: float | None = Field(None, gt=0)
     wanted: float = 0.0
     fitted: Count = 0
-    judged: Count = 0
+    tested: Count = 0
     false_alarms: dict[str, float] = Field(default_factory=dict)
     why: str = ""
 
 
-class Metrics(Open):
-    """What evaluation measured on the validation side; `confusion` has a row an actual class.
+class Metrics(ExtensibleObject):
+    """Metrics of the validation images.
 
-    A published bundle has the matrix in confusion.csv, those of before have it here.
+    `confusion` has a row for each actual class. It is known while a model is published, and never
+    written into model.json: 1,000 classes have a million counts. See confusion.csv.
     """
 
-    error_rate: float = math.nan
-    accuracy: float = math.nan
-    by_class: tuple[ClassMetrics, ...] = ()
-    confusion: tuple[tuple[Count, ...], ...] = ()
-    valid_loss: float = math.nan
+    error_rate: float
+    accuracy: float
+    by_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[Count, ...], ...] = Field((), exclude=True)
+    valid_loss: float | None = None

@@ -1,12 +1,9 @@
 """A network by the name of its architecture, the same for training and for scoring.
 
-    from visionflows.models.network import build
-    build("resnet34", classes=2, image_size=224)
-
-fastai's `vision_learner` cuts an architecture before its pooling and puts a head of its own
-on it. `build` makes the very same layers without importing fastai (20 seconds of imports), so
-that weights trained there load here; the bundle's self-check proves that both give the same
-probabilities. Names are torchvision's, and timm's where timm is installed.
+fastai's `vision_learner` cuts an architecture before its pooling and adds its own head. `build`
+makes the same layers without importing fastai (20 seconds), so that weights trained there load
+here. The artifact's self-check verifies that both give the same probabilities. Names are
+torchvision's, and timm's if timm is installed.
 """
 
 import difflib
@@ -23,8 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _DYNAMO = "torch._dynamo.utils"
-# How many of an architecture's children make its body: fastai's model_meta
-# (fastai.vision.learner). What is not named here is cut before its last pooling layer.
+# How many of an architecture's children are its body: fastai's model_meta (fastai.vision.learner).
+# Others are cut before their last pooling layer.
 _CUTS = {
     "resnet18": -2,
     "resnet34": -2,
@@ -36,19 +33,19 @@ _CUTS = {
     "vgg": -2,
     "alexnet": -2,
 }
-# These cannot be cut into a row of children: their forward does more. The body is all of the
-# network but its last linear layer, and the head does not pool again.
-_WHOLE = ("googlenet", "inception_v3", "maxvit_t", "mnasnet", "mobilenet_v2", "vit_")
-_AUXILIARY = ("googlenet", "inception_v3")  # would answer with a tuple while they train
+# These cannot be cut: their forward does more than call their children in order. The body is the
+# network without its last linear layer, and the head does not pool again.
+_UNCUT = ("googlenet", "inception_v3", "maxvit_t", "mnasnet", "mobilenet_v2", "vit_")
+_AUXILIARY = ("googlenet", "inception_v3")  # return a tuple in training
 _SIZED = ("vit_", "maxvit_t")  # built for one image size
 
 
 def check_architecture(name: str) -> None:
-    """Nothing, if `name` is an architecture that can be built here. Raises SettingsError."""
+    """Do nothing if `name` is an architecture that can be built. Raises SettingsError."""
     if is_torchvision(name):
         return
     if importlib.util.find_spec("timm") is None:
-        names, extra = _names(), "; timm's need the extra: visionflows[timm]"
+        names, extra = _names(), "; for timm's, pip install 'visionflows[timm]'"
     else:
         import timm
 
@@ -60,10 +57,10 @@ def check_architecture(name: str) -> None:
 
 
 def check_trainable(architecture: str, image_size: int) -> None:
-    """Nothing, if it takes images of that size, and fastai's head what it makes of them.
+    """Do nothing if an architecture and fastai's head accept images of that size.
 
-    Raises SettingsError: some are built for one size, or halve an image once too often, or have
-    the channels of their features last, as timm's Swin.
+    Raises SettingsError. Some architectures are built for one size, reduce a small image to
+    nothing, or return features with channels last, such as timm's Swin.
     """
     import torch
 
@@ -84,12 +81,11 @@ def is_torchvision(name: str) -> bool:
     return name in _names()
 
 
-def torchvision_models() -> ModuleType:
+def import_torchvision_models() -> ModuleType:
     """torchvision.models, imported in one second instead of six.
 
-    While it is imported, torchvision (ops/roi_align) takes one function from torch._dynamo,
-    which it calls only where that layer is compiled. A module that passes such a call on stands
-    in meanwhile, and is gone when this returns.
+    torchvision (ops/roi_align) imports one function of torch._dynamo, which it calls only when that
+    layer is compiled. During the import a stand-in module takes its place and forwards such calls.
     """
     if "torchvision" in sys.modules or _DYNAMO in sys.modules:
         return importlib.import_module("torchvision.models")
@@ -105,14 +101,14 @@ def torchvision_models() -> ModuleType:
 
 
 def _names() -> list[str]:
-    models = torchvision_models()
+    models = import_torchvision_models()
     names: list[str] = models.list_models(module=models)
     return names
 
 
 def backbone(architecture: str, image_size: int, weights: str | None = None) -> "nn.Module":
     """A torchvision network with its own classifier; `weights` is None or "DEFAULT"."""
-    models = torchvision_models()
+    models = import_torchvision_models()
     options: dict[str, Any] = {"aux_logits": False} if architecture in _AUXILIARY else {}
     if architecture.startswith("maxvit_t"):
         options["input_size"] = (image_size, image_size)
@@ -122,25 +118,25 @@ def backbone(architecture: str, image_size: int, weights: str | None = None) -> 
         options["init_weights"] = True
     model: Any = models.get_model(architecture, weights=weights, **options)
     if architecture in _AUXILIARY:
-        model.transform_input = True  # what their pretrained weights expect; the same without
-    made: nn.Module = model
-    return made
+        model.transform_input = True  # as their pretrained weights expect
+    network: nn.Module = model
+    return network
 
 
-def cut_of(architecture: str) -> "int | Callable[[nn.Module], nn.Module] | None":
-    """The `cut` fastai must be given: a number, a function, or None where it finds it itself."""
-    if architecture.startswith(_WHOLE):
+def body_cut(architecture: str) -> "int | Callable[[nn.Module], nn.Module] | None":
+    """The `cut` to pass to fastai: a number, a function, or None if fastai finds it."""
+    if architecture.startswith(_UNCUT):
         return _without_last_linear
     return next((cut for name, cut in _CUTS.items() if architecture.startswith(name)), None)
 
 
 def pools_itself(architecture: str) -> bool:
-    """Whether the body already gives one row of features an image."""
-    return architecture.startswith(_WHOLE)
+    """Whether the body returns pooled features: one row for each image."""
+    return architecture.startswith(_UNCUT)
 
 
-def whole_features(architecture: str, image_size: int) -> int:
-    """How many features the body of an architecture that cannot be cut gives."""
+def uncut_features(architecture: str, image_size: int) -> int:
+    """The number of features of an architecture that cannot be cut."""
     return _last_linear(backbone(architecture, image_size))[2].in_features
 
 
@@ -163,8 +159,8 @@ def build(architecture: str, classes: int, image_size: int) -> "nn.Sequential":
     return nn.Sequential(timm_body, _head(features, classes, pool=timm_body.needs_pool))
 
 
-def opened(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]":
-    """A head in two: what pools, which is nothing where the body does, and what follows."""
+def split_pooling(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]":
+    """A head in two: its pooling (empty if the body pools) and the layers after it."""
     from torch import nn
 
     layers = list(head)
@@ -172,11 +168,11 @@ def opened(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]":
     return nn.Sequential(*layers[:pooled]), nn.Sequential(*layers[pooled:])
 
 
-def folded(network: "nn.Module") -> "nn.Module":
+def fold_batch_norm(network: "nn.Module") -> "nn.Module":
     """The network for inference with each batch norm folded into the convolution before it.
 
-    The same function with fewer passes over memory. A network that torch.fx cannot trace
-    (its forward branches on its data) comes back as it was.
+    It computes the same with fewer passes over memory. A network that torch.fx cannot trace, since
+    its forward branches on data, is returned unchanged.
     """
     import torch.fx
     from torch.fx.experimental.optimization import fuse
@@ -188,17 +184,15 @@ def folded(network: "nn.Module") -> "nn.Module":
 
 
 def _cut_index(architecture: str, model: "nn.Module") -> int:
-    cut = cut_of(architecture)
+    cut = body_cut(architecture)
     if isinstance(cut, int):
         return cut
-    pooling = [at for at, child in enumerate(model.children()) if _pools(child)]
-    return pooling[-1]
+    return max(at for at, child in enumerate(model.children()) if _has_pooling(child))
 
 
-def _pools(module: "nn.Module") -> bool:
-    return any(
-        type(part).__name__.endswith(("Pool1d", "Pool2d", "Pool3d")) for part in module.modules()
-    )
+def _has_pooling(module: "nn.Module") -> bool:
+    names = (type(part).__name__ for part in module.modules())
+    return any(name.endswith(("Pool1d", "Pool2d", "Pool3d")) for name in names)
 
 
 def _channels(body: "nn.Module", image_size: int) -> int:
@@ -206,30 +200,21 @@ def _channels(body: "nn.Module", image_size: int) -> int:
 
     with torch.inference_mode():
         body.eval()
-        shown: torch.Tensor = body(torch.zeros(1, 3, max(image_size, 64), max(image_size, 64)))
-        return shown.shape[1]
+        features: torch.Tensor = body(torch.zeros(1, 3, max(image_size, 64), max(image_size, 64)))
+        return features.shape[1]
 
 
 def _head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
     """fastai's `create_head` with its defaults: 512 hidden units, dropout 0.25 and 0.5."""
     from torch import nn
 
-    features = features * 2 if pool else features
-    blocks = [
-        _block(features, 512, 0.25, nn.ReLU(inplace=True)),
-        _block(512, classes, 0.5, None),
-    ]
-    flat = [part for block in blocks for part in block]
-    return nn.Sequential(*([_concat_pool(), nn.Flatten()] if pool else []), *flat)
-
-
-def _block(
-    inputs: int, outputs: int, dropout: float, activation: "nn.Module | None"
-) -> "list[nn.Module]":
-    from torch import nn
-
-    layers = [nn.BatchNorm1d(inputs), nn.Dropout(dropout), nn.Linear(inputs, outputs, bias=False)]
-    return [*layers, activation] if activation else layers
+    inputs = features * 2 if pool else features
+    return nn.Sequential(
+        *([_concat_pool(), nn.Flatten()] if pool else []),
+        *(nn.BatchNorm1d(inputs), nn.Dropout(0.25), nn.Linear(inputs, 512, bias=False)),
+        nn.ReLU(inplace=True),
+        *(nn.BatchNorm1d(512), nn.Dropout(0.5), nn.Linear(512, classes, bias=False)),
+    )
 
 
 def _concat_pool() -> "nn.Module":
@@ -255,7 +240,7 @@ def _timm_body(architecture: str) -> Any:
     from torch import nn
 
     class TimmBody(nn.Module):
-        """fastai's body of a timm network: its features, before pooling where it pools."""
+        """fastai's body of a timm network: its features, before pooling if it pools."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -264,10 +249,10 @@ def _timm_body(architecture: str) -> Any:
             self.needs_pool: bool = model.default_cfg.get("pool_size") is not None
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            answer: torch.Tensor = (
+            features: torch.Tensor = (
                 self.model.forward_features(x) if self.needs_pool else self.model(x)
             )
-            return answer
+            return features
 
     return TimmBody()
 

@@ -1,20 +1,20 @@
-"""What can name a model, a version or an alias, and which version the file of an alias holds.
-
-from visionflows.models.references import is_name, version_in
-version_in(b"20261123T081500123Z-1a2b3c4d\\n")
-"""
+"""Names of models, versions and aliases, and the version in an alias file."""
 
 import re
+from typing import Annotated
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from pydantic import Field
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
 
 
 def is_name(text: str) -> bool:
     """Whether a text can name a model, a version or an alias: no path, nothing hidden."""
-    return _NAME.fullmatch(text) is not None
+    return re.fullmatch(_NAME, text) is not None
 
 
-def version_in(alias: bytes | None) -> str:
-    """The version that an alias' file means; empty where it holds none."""
-    version = (alias or b"").decode("ascii", "replace").strip()
+def parse_alias(content: bytes | None) -> str:
+    """The version in an alias file; empty if it holds none."""
+    version = (content or b"").decode("ascii", "replace").strip()
     return version if is_name(version) else ""

@@ -1,16 +1,14 @@
-"""The models in a store: published once, found by name, meant by aliases.
+"""The model registry of a store: versions are published once and found by name or alias.
 
-from visionflows.models.registry import find, publish
-find("pets@production", store="store")           # the place of a bundle
+from visionflows.models.registry import find_model, publish
+find_model("pets@production", store="store")     # the storage of a model artifact
 
-<store>/models/<name>/<version>/        a bundle, as visionflows.models.artifact has it
+<store>/models/<name>/<version>/        a model artifact: visionflows.models.artifact
 <store>/models/<name>/aliases/<alias>   one line: a version
-<store>/models/<name>/promotions/       who let an alias mean it: visionflows.models.promotion_history
+<store>/models/<name>/promotions/       see visionflows.models.promotion_history
 """
 
-import csv
 import datetime
-import io
 import logging
 import os
 import secrets
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from visionflows.errors import ModelError, SettingsError, one_line
 from visionflows.hashing import sha256_of
 from visionflows.models import promotion_history
-from visionflows.models.artifact import load, model_json, read_info
-from visionflows.models.references import is_name, version_in
+from visionflows.models.artifact import load_model, read_info
+from visionflows.models.references import is_name, parse_alias
 from visionflows.models.schema import ModelInfo
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
@@ -31,64 +29,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.models")
 
-_OF_CHECKPOINTS = (  # what of a draft is published
+_PUBLISHED = (  # files of a checkpoint that are published, by the start of their names
     *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
     *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors", "label_issues.csv"),
 )
 
 
 def check_name(name: str) -> None:
-    """Nothing, if `name` can name a model. Raises SettingsError."""
+    """Do nothing if `name` can name a model. Raises SettingsError."""
     if not is_name(name):
         raise SettingsError(
-            f"{name!r}: not a name for a model; use letters, digits, '.', '_' and '-', such as pets"
+            f"{name!r}: cannot name a model; use letters, digits, '.', '_' and '-', such as pets"
         )
 
 
 def new_version() -> str:
-    """A version that sorts by time, to the millisecond, and collides with none."""
+    """A unique version that sorts by time, to the millisecond."""
     now = datetime.datetime.now(datetime.UTC)
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
 
 
 def publish(checkpoint: Path, store: str | Path, info: ModelInfo, table: "pd.DataFrame") -> str:
-    """The place of a new bundle made of a draft; `latest` means it from now on.
+    """The location of a new model artifact made of a checkpoint; `latest` is moved to it.
 
-    `draft` holds weights.safetensors, selfcheck/ and pictures/ (as fine_tune and evaluate leave
-    them), and report.html; `info` is all of model.json that is known by now, and its confusion
-    matrix becomes a file of its own. The bundle can be found once its model.json, the last file
-    written, is there.
+    `info` is model.json without the digests of its files, and `table` has the files of the
+    training. model.json is written last: until then the version cannot be found.
     """
     target = open_storage(store).sub(f"models/{info.name}/{info.version}")
     source = open_storage(checkpoint)
     target.write("files.csv", _files_csv(table))
-    if info.metrics.confusion:
-        target.write("confusion.csv", _confusion_csv(info))
-        info = info.without_confusion()
     for entry in source.walk():
-        if entry.name.startswith(_OF_CHECKPOINTS):
+        if entry.name.startswith(_PUBLISHED):
             target.write(entry.name, source.read(entry.name))
     files = {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()}
     target.write("model.json", info.model_copy(update={"files": files}).text())
-    _advance(store, info.name, info.version)
+    _move_latest(store, info.name, info.version)
     log.info("published %s@%s", info.name, info.version)
     return str(target)
 
 
-def _advance(store: str | Path, name: str, version: str) -> None:
-    """Let `latest` mean a version, unless somebody has published a newer one meanwhile."""
+def _move_latest(store: str | Path, name: str, version: str) -> None:
+    """Move `latest` to a version, unless a newer one was published meanwhile."""
     open_storage(store).sub(f"models/{name}").update(
         "aliases/latest",
-        lambda means: None if version_in(means) > version else f"{version}\n".encode(),
+        lambda content: None if parse_alias(content) > version else f"{version}\n".encode(),
     )
 
 
 def set_alias(
     store: str | Path, name: str, alias: str, version: str, flow_run: str = "", why: str = ""
 ) -> None:
-    """Let `name@alias` mean a version; the history keeps who did so, or which flow run, and why.
+    """Move `name@alias` to a version; the history records who did it, or which flow run, and why.
 
-    Raises ModelError where there is no such version.
+    Raises ModelError if there is no such version.
     """
     check_name(alias)
     models = open_storage(store).sub(f"models/{name}")
@@ -96,67 +89,70 @@ def set_alias(
         raise ModelError(
             f"{name}@{version}: no such version to promote; `visionflows models list` names them"
         )
-    promotion_history.promote(models, promotion_history.made(name, alias, version, flow_run, why))
+    promotion = promotion_history.new_promotion(name, alias, version, flow_run, why)
+    promotion_history.record_promotion(models, promotion)
 
 
 def promote(
     model: str, store: str | Path, alias: str = "production", flow_run: str = "", why: str = ""
 ) -> tuple[str, str]:
-    """The name and version that `<name>@<alias>` means from now on; the bundle is checked first.
+    """The name and version that `<name>@<alias>` is now; the artifact is checked first.
 
-    Raises ModelError where there is no such model, or its bundle is not whole.
+    Raises ModelError if there is no such model, or its artifact is incomplete.
     """
-    found = load(find(model, store))
+    found = load_model(find_model(model, store))
     name, version = found.info.name, found.info.version
     set_alias(store, name, alias, version, flow_run, why)
-    log.info("%s@%s is %s@%s now", name, alias, name, version)
+    log.info("%s@%s is now %s@%s", name, alias, name, version)
     return name, version
 
 
-def aliases_of(name: str, store: str | Path) -> dict[str, str]:
-    """The version that each alias of a model means, empty where its file holds none."""
+def read_aliases(name: str, store: str | Path) -> dict[str, str]:
+    """The version of each alias of a model; empty for an alias file without one."""
     models = open_storage(store).sub(f"models/{name}")
-    return {alias: version_in(models.read(f"aliases/{alias}")) for alias in models.names("aliases")}
+    return {
+        alias: parse_alias(models.read(f"aliases/{alias}")) for alias in models.names("aliases")
+    }
 
 
-def meant(name: str, alias: str, store: str | Path) -> str:
-    """The version that `name@alias` means; empty where it means none."""
+def resolve_alias(name: str, alias: str, store: str | Path) -> str:
+    """The version of `name@alias`; empty if it has none."""
     models = open_storage(store).sub(f"models/{name}")
     file = f"aliases/{alias}"
-    return version_in(models.read(file)) if models.exists(file) else ""
+    return parse_alias(models.read(file)) if models.exists(file) else ""
 
 
-class Listed(NamedTuple):
-    """A published version, and the aliases that mean it."""
+class ListedModel(NamedTuple):
+    """A published version and its aliases."""
 
     info: ModelInfo
     aliases: list[str]
 
 
-def catalogue(store: str | Path) -> list[Listed]:
-    """Every published version, by name, newest first; one that cannot be read is only logged."""
-    models, rows = open_storage(store).sub("models"), []
+def list_models(store: str | Path) -> list[ListedModel]:
+    """Every published version, by name, newest first; an unreadable one is only logged."""
+    models, found = open_storage(store).sub("models"), []
     for name in filter(is_name, models.names()):
-        aliases = aliases_of(name, store)
+        aliases = read_aliases(name, store)
         for version in filter(is_name, reversed(models.names(name))):
-            named = sorted(alias for alias, means in aliases.items() if means == version)
+            named = sorted(alias for alias, target in aliases.items() if target == version)
             if models.exists(f"{name}/{version}/model.json"):
-                rows += _listed(models.sub(f"{name}/{version}"), named)
-    return rows
+                found += _listed(models.sub(f"{name}/{version}"), named)
+    return found
 
 
-def _listed(where: Storage, aliases: list[str]) -> list[Listed]:
+def _listed(location: Storage, aliases: list[str]) -> list[ListedModel]:
     try:
-        return [Listed(read_info(where, model_json(where)), aliases)]
+        return [ListedModel(read_info(location), aliases)]
     except ModelError as error:
         log.warning("%s", error)
         return []
 
 
-def find(model: str, store: str | Path) -> Storage:
-    """The place of the bundle that `pets`, `pets@production`, `pets@<version>` or a place means.
+def find_model(model: str, store: str | Path) -> Storage:
+    """The storage of `pets`, `pets@production`, `pets@<version>`, or of an artifact's location.
 
-    Raises ModelError, naming what there is, where nothing of that name was published.
+    Raises ModelError, with the names there are, if nothing of that name was published.
     """
     if "/" in model or model.startswith("."):
         return open_storage(model)
@@ -164,8 +160,8 @@ def find(model: str, store: str | Path) -> Storage:
     reference = reference or "latest"
     if not (is_name(name) and is_name(reference)):
         raise ModelError(
-            f"{one_line(model)}: names no model; write pets, pets@production, pets@<version>, or "
-            "the place of a bundle"
+            f"{one_line(model)}: not a model; use pets, pets@production, pets@<version>, or the "
+            "location of a model artifact"
         )
     models = open_storage(store).sub("models")
     if not models.names(name):
@@ -173,11 +169,10 @@ def find(model: str, store: str | Path) -> Storage:
         raise ModelError(f"{name}: no such model in {store}; there is {known}")
     if models.exists(f"{name}/{reference}/model.json"):
         return models.sub(f"{name}/{reference}")
-    if not models.exists(f"{name}/aliases/{reference}"):
-        aliases = ", ".join(models.names(f"{name}/aliases"))
-        raise ModelError(f"{model}: no such version or alias; {name} has the aliases {aliases}")
-    version = version_in(models.read(f"{name}/aliases/{reference}"))
-    if not version:
+    if reference not in (aliases := models.names(f"{name}/aliases")):
+        known = ", ".join(aliases)
+        raise ModelError(f"{model}: no such version or alias; {name} has the aliases {known}")
+    if not (version := resolve_alias(name, reference, store)):
         raise ModelError(
             f"{models}/{name}/aliases/{reference}: holds no version; promote one to it again"
         )
@@ -190,18 +185,6 @@ def _files_csv(table: "pd.DataFrame") -> bytes:
     return usable[columns].to_csv(index=False, lineterminator="\r\n").encode()
 
 
-def _confusion_csv(info: ModelInfo) -> bytes:
-    """Which class was taken for which, and how often: a row for each that happened."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["actual", "predicted", "images"])
-    for actual, counts in zip(info.classes, info.metrics.confusion, strict=True):
-        for predicted, count in zip(info.classes, counts, strict=True):
-            if count:
-                writer.writerow([actual, predicted, count])
-    return text.getvalue().encode()
-
-
 def default_store() -> str:
-    """Where runs keep what they make: VISIONFLOWS_STORE, else ./store."""
+    """The default store: VISIONFLOWS_STORE, else ./store."""
     return os.environ.get("VISIONFLOWS_STORE") or "store"

@@ -1,146 +1,153 @@
-"""Drift: whether a night is another than those before it, or than validation, and what of it.
+"""Drift: whether a run differs from earlier runs of its output, or from validation.
 
-    from visionflows.monitoring.drift import judged
-    judged(night, nights, validation).warnings
+Tested are the shares of labels and of file endings, the histograms of confidence and sizes, and the
+shares of failures and of outliers. A warning needs a difference that matters and a small p-value
+(`visionflows.evaluation.statistics`). P-values are corrected for the values within a quantity
+(Bonferroni) and for all quantities of a run (Holm); ALPHA corrects for the runs of a year.
 
-Looked at are the shares of labels and of file endings, confidence and sizes (at every step of their
-histograms), the share of failures and of outliers. A warning needs a gap that matters and a small
-chance of it: `trust.chances` says what that is where nights differ by themselves. The chance is
-corrected for what is looked at within a quantity (Bonferroni), for all quantities of a night (Holm)
-and, by NIGHTLY, for the nights of a year. A night is compared with the last WINDOW of the same
-model version and settings (`Night.kind`), but for those that warned themselves; the last of LASTING
-in a row is the new normal.
+A run is compared with the last WINDOW runs of the same model version and settings, but for those
+that warned themselves. After NEW_NORMAL warnings in a row, the new values are the baseline.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from visionflows.evaluation.statistics import holm
-from visionflows.monitoring.drift_tests import FEW, NEVER, QUANTITIES, Gap, Quantity, gap
-from visionflows.monitoring.run_records import Drift, Finding, RunRecord, Tally
+from visionflows.monitoring.drift_tests import (
+    MIN_FILES,
+    NEVER,
+    QUANTITIES,
+    DriftTest,
+    Quantity,
+    drift_test,
+)
+from visionflows.monitoring.run_records import Drift, Finding, Histograms, RunRecord
 
-NIGHTLY = 1 / 400  # the chance that an ordinary night warns, at most
-WINDOW, LASTING = 28, 3  # nights
-LEARNT = 5  # nights that know what is usual: what warned before may have been no oddity
+ALPHA = 1 / 400  # the probability that an ordinary run warns, at most
+WINDOW, NEW_NORMAL = 28, 3  # runs
+LEARNT = 5  # runs after which a warning is trusted: earlier ones may have been no anomaly
 
 
-class _Look(NamedTuple):
-    """A gap of a quantity, beside whom it was found, and from where on it warns."""
+class _Comparison(NamedTuple):
+    """A drift test, what it compares with, and the effect from which on it warns."""
 
     quantity: Quantity
     against: Literal["history", "validation"]
-    run_records: int
+    runs: int
     files: int
-    gap: Gap
+    test: DriftTest
     threshold: float
 
 
-def judged(
-    run_record: RunRecord, run_records: Sequence[RunRecord], validation: Tally | None = None
+def detect_drift(
+    record: RunRecord, earlier: Sequence[RunRecord], validation: Histograms | None = None
 ) -> Drift:
-    """What a night is, beside those before it, the oldest first; and beside validation."""
-    same = [one for one in run_records if one.kind == run_record.kind]
-    looks: list[_Look] = []
-    if run_record.tally.found >= FEW:
-        looks = [*_at_history(run_record, same), *_at_validation(run_record, same, validation)]
-    corrected = holm([look.gap.chance for look in looks])
-    findings = [_finding(*both, same) for both in zip(looks, corrected, strict=True)]
-    notes = [*_notes(run_record, run_records, same, validation)]
+    """The drift of a run against earlier runs (oldest first) and against validation."""
+    comparable = [one for one in earlier if one.comparison_key == record.comparison_key]
+    comparisons: list[_Comparison] = []
+    if record.histograms.total >= MIN_FILES:
+        comparisons += _with_history(record, comparable)
+        comparisons += _with_validation(record, comparable, validation)
+    p_values = holm([one.test.p_value for one in comparisons])
+    findings = [_finding(*both, comparable) for both in zip(comparisons, p_values, strict=True)]
+    notes = [*_notes(record, earlier, comparable, validation)]
     notes += [
-        f"{one.quantity}: warned {LASTING} nights in a row; from now on this is what is usual"
+        f"{one.quantity}: warned in {NEW_NORMAL} runs in a row; from now on this is the baseline"
         for one in findings
-        if one.anew
+        if one.resets_baseline
     ]
-    return Drift(run_record=run_record.started, alpha=NIGHTLY, findings=findings, notes=notes)
+    return Drift(run=record.started, alpha=ALPHA, findings=findings, notes=notes)
 
 
-def comparable(quantity: str, same: Sequence[RunRecord]) -> list[RunRecord]:
-    """The nights that a new one is compared with in a quantity, by what was found of them."""
+def baseline_runs(quantity: str, comparable: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs that a new one is compared with in a quantity, by their own findings."""
     chosen: list[RunRecord] = []
-    for run_record in reversed(same):
-        found = run_record.drift.finding(quantity) if run_record.drift else None
-        odd = found is not None and found.warns and found.run_records >= LEARNT
-        anew = found is not None and found.anew
-        if anew or (run_record.status == "done" and run_record.tally.found >= FEW and not odd):
-            chosen.append(run_record)
-        if anew or len(chosen) == WINDOW:
+    for record in reversed(comparable):
+        finding = record.drift.finding(quantity) if record.drift else None
+        is_anomaly = finding is not None and finding.warns and finding.runs >= LEARNT
+        resets = finding is not None and finding.resets_baseline
+        enough = record.status == "done" and record.histograms.total >= MIN_FILES
+        if resets or (enough and not is_anomaly):
+            chosen.append(record)
+        if resets or len(chosen) == WINDOW:
             break
     return chosen[::-1]
 
 
-def _at_history(run_record: RunRecord, same: Sequence[RunRecord]) -> Iterable[_Look]:
+def _with_history(record: RunRecord, comparable: Sequence[RunRecord]) -> Iterator[_Comparison]:
     for quantity in QUANTITIES:
-        before = [one.tally.of(quantity.field) for one in comparable(quantity.name, same)]
-        found = gap(quantity, run_record.tally.of(quantity.field), before)
-        if found:
-            files = sum(sum(counts.values()) for counts in before)
-            yield _Look(quantity, "history", len(before), files, found, quantity.matters)
+        runs = baseline_runs(quantity.name, comparable)
+        baseline = [one.histograms[quantity.field] for one in runs]
+        test = drift_test(quantity, record.histograms[quantity.field], baseline)
+        if test:
+            files = sum(sum(counts.values()) for counts in baseline)
+            yield _Comparison(quantity, "history", len(runs), files, test, quantity.matters)
 
 
-def _at_validation(
-    run_record: RunRecord, same: Sequence[RunRecord], told: Tally | None
-) -> Iterable[_Look]:
-    """Told every night; but only the first of a version, which has no other past, may warn."""
-    first = not any(one.tally.found >= FEW and one.status == "done" for one in same)
-    if told is None:
-        return
-    for quantity in QUANTITIES:
-        theirs = told.of(quantity.field)
-        found = gap(quantity, run_record.tally.of(quantity.field), [theirs])
-        if found:
+def _with_validation(
+    record: RunRecord, comparable: Sequence[RunRecord], validation: Histograms | None
+) -> Iterator[_Comparison]:
+    """Reported for every run; only the first run of a version may warn: it has no history."""
+    first = not any(
+        one.histograms.total >= MIN_FILES and one.status == "done" for one in comparable
+    )
+    for quantity in QUANTITIES if validation else ():
+        baseline = validation[quantity.field] if validation else {}
+        test = drift_test(quantity, record.histograms[quantity.field], [baseline])
+        if test:
             threshold = quantity.on_validation if first else NEVER
-            yield _Look(quantity, "validation", 0, sum(theirs.values()), found, threshold)
+            files = sum(baseline.values())
+            yield _Comparison(quantity, "validation", 0, files, test, threshold)
 
 
-def _finding(look: _Look, corrected: float, same: Sequence[RunRecord]) -> Finding:
-    name, run_records = look.quantity.name, look.run_records
-    warns = corrected <= NIGHTLY and look.gap.effect >= look.threshold
-    where = {0: "on validation", 1: "the night before"}.get(
-        run_records, f"in the {run_records} nights before"
+def _finding(one: _Comparison, p_value: float, comparable: Sequence[RunRecord]) -> Finding:
+    name = one.quantity.name
+    warns = p_value <= ALPHA and one.test.effect >= one.threshold
+    baseline = {0: "on validation", 1: "in the run before"}.get(
+        one.runs, f"in the {one.runs} runs before"
     )
     return Finding(
         quantity=name,
-        against=look.against,
-        run_records=run_records,
-        files=look.files,
-        effect=round(look.gap.effect, 6),
-        threshold=None if look.threshold == NEVER else look.threshold,
-        p_value=corrected,
+        against=one.against,
+        runs=one.runs,
+        files=one.files,
+        effect=round(one.test.effect, 6),
+        threshold=None if one.threshold == NEVER else one.threshold,
+        p_value=p_value,
         warns=warns,
-        anew=warns and run_records > 0 and _lasting(name, same),
-        said=f"{name}: {look.gap.ours}; {where}: {look.gap.theirs}",
+        resets_baseline=warns and one.runs > 0 and _has_lasted(name, comparable),
+        description=f"{name}: {one.test.current}; {baseline}: {one.test.baseline}",
     )
 
 
-def _lasting(quantity: str, same: Sequence[RunRecord]) -> bool:
-    """Whether the nights just before have warned of a quantity, and one more is enough."""
-    last = [one.drift.finding(quantity) for one in same[1 - LASTING :] if one.drift]
-    return len(last) == LASTING - 1 and all(one and one.warns and not one.anew for one in last)
+def _has_lasted(quantity: str, comparable: Sequence[RunRecord]) -> bool:
+    """Whether the runs just before warned of a quantity, and one more warning is enough."""
+    last = [one.drift.finding(quantity) for one in comparable[1 - NEW_NORMAL :] if one.drift]
+    return len(last) == NEW_NORMAL - 1 and all(
+        one and one.warns and not one.resets_baseline for one in last
+    )
 
 
 def _notes(
-    run_record: RunRecord,
-    run_records: Sequence[RunRecord],
-    same: Sequence[RunRecord],
-    validation: Tally | None,
-) -> Iterable[str]:
-    if run_record.tally.found < FEW:
-        yield f"{run_record.tally.found} new files are too few to judge; {FEW} would do"
-    if run_records and not same:
-        yield f"the first night {_unlike(run_record, run_records[-1])}"
-    elif len(same) < len(run_records):
-        since = same[0].started[:10]
-        yield f"compared with nights of this model version and settings alone, since {since}"
+    record: RunRecord,
+    earlier: Sequence[RunRecord],
+    comparable: Sequence[RunRecord],
+    validation: Histograms | None,
+) -> Iterator[str]:
+    if record.histograms.total < MIN_FILES:
+        yield f"{record.histograms.total} new files are too few to test; {MIN_FILES} are needed"
+    if earlier and not comparable:
+        yield f"the first run {_changes(record, earlier[-1])}"
+    elif len(comparable) < len(earlier):
+        since = comparable[0].started[:10]
+        yield f"compared only with runs of this model version and settings, since {since}"
     if validation is None:
-        yield "the model's bundle does not say what it answered on validation"
-    elif not validation.confidence:
-        yield "the model's bundle does not say how sure it was on validation"
+        yield "the model artifact has no validation predictions to compare with"
 
 
-def _unlike(run_record: RunRecord, last: RunRecord) -> str:
-    """What a night has not in common with the last one before it."""
-    if run_record.model.version != last.model.version:
-        was = last.model
-        return f"of this version; the last one was of {was.name}@{was.version}"
-    ours, theirs = (" and ".join(one.settings) or "none" for one in (run_record, last))
-    return f"of these settings ({ours}); the last one had {theirs}"
+def _changes(record: RunRecord, last: RunRecord) -> str:
+    """What differs between a run and the last one before it."""
+    if record.model.version != last.model.version:
+        return f"of this version; the last run used {last.model.name}@{last.model.version}"
+    ours, theirs = (" and ".join(one.settings) or "none" for one in (record, last))
+    return f"with these settings ({ours}); the last run had {theirs}"

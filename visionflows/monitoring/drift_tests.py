@@ -1,31 +1,27 @@
-"""How far a night's counts are from those of others, and by what chance: a quantity at a time.
-
-from visionflows.monitoring.drift_tests import QUANTITIES, gap
-gap(QUANTITIES[0], {"cat": 30, "dog": 70}, [{"cat": 50, "dog": 50}]).effect    # 0.2
-"""
+"""Drift tests: how far a run's counts are from a baseline, one quantity at a time."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from visionflows.evaluation.statistics import RARE, Share, chance
+from visionflows.evaluation.statistics import MIN_EXPECTED, Proportion, p_value
 from visionflows.images.image_status import SCORED_STATUSES
 
-NEVER = 2.0  # a gap that nothing has
-FEW = 20  # files: fewer say nothing
-FEW_BAD = 5  # failures or outliers: likewise
-_MOVED = 3  # kinds that are named
-_GOOD = {"statuses": SCORED_STATUSES, "outliers": ("False",)}  # the kinds that are not bad
+NEVER = 2.0  # an effect that no test reaches
+MIN_FILES = 20  # fewer say nothing
+MIN_FAILURES = 5  # failures or outliers: likewise
+_NAMED = 3  # values that a description names
+_GOOD = {"statuses": SCORED_STATUSES, "outliers": ("False",)}  # what is no failure, no outlier
 
 Counts = Mapping[str, int]
 
 
 class Quantity(NamedTuple):
-    """What is looked at: its name, the field of a tally, and how.
+    """What is tested: its name, its field in `Histograms`, and how.
 
-    `shares` of kinds, `steps` of a histogram, or the share of `bad` ones, which only rises. It
-    warns from a gap of `matters` on; against validation, whose shares need not be those of the
-    nights, of `on_validation`, if at all.
+    `shares` tests each value, `steps` each step of a histogram, and `bad` the share of failures,
+    which only warns when it rises. A test warns from an effect of `matters` on, and against
+    validation, whose images may differ from those of runs, of `on_validation`.
     """
 
     name: str
@@ -46,105 +42,103 @@ QUANTITIES = (
 )
 
 
-class Gap(NamedTuple):
-    """A gap as a share of the files, its chance, and both sides in words."""
+class DriftTest(NamedTuple):
+    """The result of a test: effect as a share of the files, p-value, both sides as text."""
 
     effect: float
-    chance: float
-    ours: str
-    theirs: str
+    p_value: float
+    current: str
+    baseline: str
 
 
-def gap(quantity: Quantity, now: Counts, before: Sequence[Counts]) -> Gap | None:
-    """How far a night's counts are from those of others; None where there is too little of it.
+def drift_test(quantity: Quantity, current: Counts, baseline: Sequence[Counts]) -> DriftTest | None:
+    """The test of a run's counts against those of a baseline; None if there are too few files.
 
-    The chance is corrected for the kinds or steps that are looked at (Bonferroni).
+    The p-value is corrected for the values or steps that are tested (Bonferroni).
     """
-    before = [counts for counts in before if sum(counts.values()) >= FEW]
-    if sum(now.values()) < FEW or not before:
+    baseline = [counts for counts in baseline if sum(counts.values()) >= MIN_FILES]
+    if sum(current.values()) < MIN_FILES or not baseline:
         return None
-    find = {"shares": _in_shares, "steps": _in_steps, "bad": _in_bad}[quantity.how]
-    return find(quantity.field, now, before)
+    test = {"shares": _test_shares, "steps": _test_steps, "bad": _test_failures}[quantity.how]
+    return test(quantity.field, current, baseline)
 
 
-def _in_bad(field: str, now: Counts, before: Sequence[Counts]) -> Gap:
-    ours, theirs = (
-        _share(now, _GOOD[field]).rest,
-        [_share(c, _GOOD[field]).rest for c in before],
-    )
-    all_theirs = _together(theirs)
-    found = chance(ours, theirs, only_more=True) if ours.part >= FEW_BAD else 1.0
-    words = f"{_percent(ours)} of the files", _percent(all_theirs)
-    return Gap(max(ours.value - all_theirs.value, 0.0), found, *words)
+def _test_failures(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:
+    bad = _share(current, _GOOD[field]).rest
+    earlier = [_share(counts, _GOOD[field]).rest for counts in baseline]
+    pooled = _pool_shares(earlier)
+    p = p_value(bad, earlier, only_more=True) if bad.part >= MIN_FAILURES else 1.0
+    effect = max(bad.value - pooled.value, 0.0)
+    return DriftTest(effect, p, f"{_percent(bad)} of the files", _percent(pooled))
 
 
-def _in_shares(field: str, now: Counts, before: Sequence[Counts]) -> Gap:
-    """The gap between shares of kinds is the part of the files that is elsewhere (total
-    variation)."""
-    pooled = _pooled(before)
-    looks = [
-        (_share(now, kinds), [_share(c, kinds) for c in before]) for kinds in _groups(now, pooled)
+def _test_shares(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:
+    """The effect is the share of the files that have another value (total variation)."""
+    pooled = _pool(baseline)
+    pairs = [
+        (_share(current, values), [_share(counts, values) for counts in baseline])
+        for values in _groups(current, pooled)
     ]
-    gaps = [abs(ours.value - _together(theirs).value) for ours, theirs in looks]
-    found = min(chance(*look) for look in looks) if len(looks) > 1 else 1.0
-    found *= 1 if len(looks) == 2 else len(looks)  # of two kinds one says all
-    moved = sorted({*now, *pooled}, key=lambda kind: (-_moved(kind, now, pooled), kind))[:_MOVED]
-    words = (_of_kinds(counts, moved) for counts in (now, pooled))
-    return Gap(sum(gaps) / 2, min(found, 1.0), *words)
+    effects = [abs(now.value - _pool_shares(earlier).value) for now, earlier in pairs]
+    p = min(p_value(*pair) for pair in pairs) if len(pairs) > 1 else 1.0
+    p *= 1 if len(pairs) == 2 else len(pairs)  # of two values, one share gives the other
+    moved = sorted({*current, *pooled}, key=lambda value: (-_moved(value, current, pooled), value))
+    texts = (_describe(counts, moved[:_NAMED]) for counts in (current, pooled))
+    return DriftTest(sum(effects) / 2, min(p, 1.0), *texts)
 
 
-def _in_steps(field: str, now: Counts, before: Sequence[Counts]) -> Gap:
-    """The gap between histograms is that at the step where it is widest (Kolmogorov-Smirnov)."""
-    steps = sorted({int(kind) for kind in (*now, *_pooled(before))})[1:]
-    looks = [(_below(now, step), [_below(counts, step) for counts in before]) for step in steps]
-    if not looks:
-        return Gap(0.0, 1.0, "all alike", "the same")
-    gaps = [abs(ours.value - _together(theirs).value) for ours, theirs in looks]
-    found = min(chance(*look) for look in looks) * len(looks)
-    widest = gaps.index(max(gaps))
-    ours, theirs = looks[widest]
-    words = f"{_percent(ours)} of the files below {_step(field, steps[widest])}"
-    return Gap(gaps[widest], min(found, 1.0), words, _percent(_together(theirs)))
+def _test_steps(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:
+    """The effect is the largest difference of the cumulative shares (Kolmogorov-Smirnov)."""
+    steps = sorted({int(value) for value in (*current, *_pool(baseline))})[1:]
+    pairs = [(_below(current, step), [_below(one, step) for one in baseline]) for step in steps]
+    if not pairs:
+        return DriftTest(0.0, 1.0, "all in one bin", "the same")
+    effects = [abs(now.value - _pool_shares(earlier).value) for now, earlier in pairs]
+    p = min(p_value(*pair) for pair in pairs) * len(pairs)
+    widest = effects.index(max(effects))
+    now, earlier = pairs[widest]
+    text = f"{_percent(now)} of the files below {_step_text(field, steps[widest])}"
+    return DriftTest(effects[widest], min(p, 1.0), text, _percent(_pool_shares(earlier)))
 
 
-def _pooled(before: Sequence[Counts]) -> Counter[str]:
+def _pool(baseline: Sequence[Counts]) -> Counter[str]:
     pooled: Counter[str] = Counter()
-    for counts in before:
+    for counts in baseline:
         pooled.update(counts)
     return pooled
 
 
-def _groups(now: Counts, pooled: Counts) -> list[set[str]]:
-    """The kinds of which both sides would have a few if they were alike; the others together."""
-    both = _pooled([now, pooled])
-    part = min(sum(now.values()), sum(pooled.values())) / both.total()
-    large = [{kind} for kind, count in both.items() if count * part >= RARE]
+def _groups(current: Counts, pooled: Counts) -> list[set[str]]:
+    """The values that both sides are expected to have; all rare ones are one group."""
+    both = _pool([current, pooled])
+    part = min(sum(current.values()), sum(pooled.values())) / both.total()
+    large = [{value} for value, count in both.items() if count * part >= MIN_EXPECTED]
     rest = both.keys() - set().union(*large)
     return [*large, rest] if rest else large
 
 
-def _share(counts: Counts, kinds: Iterable[str]) -> Share:
-    return Share(sum(counts.get(kind, 0) for kind in kinds), sum(counts.values()))
+def _share(counts: Counts, values: Iterable[str]) -> Proportion:
+    return Proportion(sum(counts.get(value, 0) for value in values), sum(counts.values()))
 
 
-def _below(counts: Counts, step: int) -> Share:
-    return _share(counts, [kind for kind in counts if int(kind) < step])
+def _below(counts: Counts, step: int) -> Proportion:
+    return _share(counts, [value for value in counts if int(value) < step])
 
 
-def _together(shares: Sequence[Share]) -> Share:
-    return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
+def _pool_shares(shares: Sequence[Proportion]) -> Proportion:
+    return Proportion(sum(one.part for one in shares), sum(one.total for one in shares))
 
 
-def _moved(kind: str, now: Counts, pooled: Counts) -> float:
-    return abs(_share(now, [kind]).value - _share(pooled, [kind]).value)
+def _moved(value: str, current: Counts, pooled: Counts) -> float:
+    return abs(_share(current, [value]).value - _share(pooled, [value]).value)
 
 
-def _of_kinds(counts: Counts, kinds: Iterable[str]) -> str:
-    return ", ".join(f"{kind} {_percent(_share(counts, [kind]))}" for kind in kinds)
+def _describe(counts: Counts, values: Iterable[str]) -> str:
+    return ", ".join(f"{value} {_percent(_share(counts, [value]))}" for value in values)
 
 
-def _step(field: str, step: int) -> str:
-    """A step of a histogram in words."""
+def _step_text(field: str, step: int) -> str:
+    """A step of a histogram with its unit."""
     if field == "confidence":
         return f"{step / 20:.2f}"
     if field == "pixels":
@@ -155,5 +149,5 @@ def _step(field: str, step: int) -> str:
     return f"{size:.3g} {units[0]}"
 
 
-def _percent(share: Share) -> str:
+def _percent(share: Proportion) -> str:
     return f"{100 * share.value:.1f} %"

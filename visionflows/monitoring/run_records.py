@@ -1,13 +1,10 @@
-"""What a night was: a small record of each scoring run, kept beside its output, none lost.
-
-    from visionflows.monitoring.run_records import read_nights
-    read_nights(place("scores/night"))[-1].tally.labels        # the newest comes last
+"""Run records: a small file for each scoring run, kept in its output.
 
     <output>/history/<time>-<digest>.json
 
-A night is the rows that are new in it: not those taken over by --only-new, nor those of a part that
-an earlier run has left and some record counts. The digest is one of its model and the contents of
-its files: a run that is repeated has the same name, and replaces its own record.
+A record covers the rows that are new in a run. Rows reused by --only-new are left out, and so are
+parts that an earlier record counts. The digest covers the model and the contents of the files, so a
+repeated run replaces its own record.
 """
 
 import logging
@@ -22,17 +19,17 @@ from visionflows.versioned_json import Count, JsonObject, SchemaError, Sha256, V
 log = logging.getLogger("visionflows.history")
 
 FOLDER = "history"
-MOST = 400  # nights that are read, and shown
+MAX_RECORDS = 400  # that are read and shown
 Counts = dict[str, Count]
-_NO_MARKS = str.maketrans("", "", "-:.")
+_NO_PUNCTUATION = str.maketrans("", "", "-:.")
 
 
-class Tally(JsonObject):
-    """How many files there are of each kind. `confidence` is in twentieths from 0 (`19`: 0.95 and
-    more), `sizes` and `pixels` in powers of two: `20` for 2**19 to 2**20 - 1 bytes, or pixels.
+class Histograms(JsonObject):
+    """Numbers of files by value, for each quantity.
 
-    Sizes of files that a list named, and pixels without --exif, are not known and not counted;
-    `outliers` is empty where the rows do not say.
+    `confidence` is in twentieths from 0 (`19` is 0.95 and more). `sizes` and `pixels` are in powers
+    of two: `20` is 2**19 to 2**20 - 1 bytes or pixels. Sizes of files named by a list, and pixels
+    without --exif, are unknown and not counted. `outliers` is empty for models that detect none.
     """
 
     statuses: Counts = Field(default_factory=dict)
@@ -43,79 +40,80 @@ class Tally(JsonObject):
     endings: Counts = Field(default_factory=dict)
     outliers: Counts = Field(default_factory=dict)
 
-    def of(self, field: str) -> Counts:
-        """The counts of a field, by its name."""
-        counts: Counts = getattr(self, field)
+    def __getitem__(self, quantity: str) -> Counts:
+        counts: Counts = getattr(self, quantity)
         return counts
 
     @property
-    def found(self) -> int:
+    def total(self) -> int:
         """How many files there are."""
         return sum(self.statuses.values())
 
     @property
-    def ok(self) -> int:
-        """How many of them have a label."""
+    def labelled(self) -> int:
+        """How many files have a label."""
         return sum(self.labels.values())
 
     @property
-    def sure(self) -> float | None:
-        """The mean confidence, within a fortieth; None where nothing has a label."""
+    def mean_confidence(self) -> float | None:
+        """The mean confidence, within 1/40; None if no file has a label."""
         counts = self.confidence
         middles = sum((int(at) + 0.5) / 20 * count for at, count in counts.items())
         return middles / total if (total := sum(counts.values())) else None
 
 
-class Fresh(JsonObject):
-    """What is new in a part: by which run it was written, and the rows that run has computed for
-    it; `contents` changes with any of their names and files."""
+class NewRowCounts(JsonObject):
+    """The rows of a part that a run computed; `run` is the start time of that run.
+
+    `contents` changes with any of their names and files.
+    """
 
     run: str
     contents: Sha256
-    tally: Tally
+    histograms: Histograms
 
 
 class Finding(JsonObject):
-    """One thing that was looked at: against `nights` nights of `files` files, or validation.
+    """The drift test of one quantity, against `runs` earlier runs of `files` files or validation.
 
-    `effect` is a share of the files, and warns from `threshold` on (None: it is only told);
-    `p_value` is corrected for all that was looked at that night.
-    From a night that says `anew` on, nights are compared with it, and none before.
+    `effect` is a share of the files, and warns from `threshold` on; None is a finding that never
+    warns. `p_value` is corrected for all tests of the run. After a run with `resets_baseline`,
+    earlier runs are no longer compared with.
     """
 
     quantity: str
     against: Literal["history", "validation"]
-    run_records: Count
+    runs: Count
     files: Count
     effect: float
     threshold: float | None
     p_value: float
     warns: bool
-    anew: bool = False
-    said: str
+    resets_baseline: bool
+    description: str
 
 
 class Drift(JsonObject):
-    """What a night was found to be, beside those before it; `night` is when it began."""
+    """The drift tests of a run; `run` is its start time."""
 
-    run_record: str
+    run: str
     alpha: float
-    findings: list[Finding] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
+    findings: list[Finding]
+    notes: list[str]
 
     @property
     def warnings(self) -> list[str]:
         """A line for each finding that warns."""
-        return [finding.said for finding in self.findings if finding.warns]
+        return [finding.description for finding in self.findings if finding.warns]
 
     def finding(self, quantity: str, against: str = "history") -> Finding | None:
-        """What was found of a quantity; None where it was not looked at."""
+        """The finding of a quantity; None if it was not tested."""
         named = (f for f in self.findings if (f.quantity, f.against) == (quantity, against))
         return next(named, None)
 
 
 class RecordedModel(JsonObject):
-    """The model of a night."""
+    """The model of a run."""
 
     name: str
     version: str
@@ -124,7 +122,7 @@ class RecordedModel(JsonObject):
 
 
 class Audit(JsonObject):
-    """The accuracy that people found in a random sample of a night's rows, with its interval."""
+    """The accuracy that people found in a random sample of a run's rows, with its interval."""
 
     accuracy: float
     low: float
@@ -133,11 +131,11 @@ class Audit(JsonObject):
 
 
 class RunRecord(VersionedJson):
-    """A record of a night; `started` and `ended` are ISO 8601 in UTC, with milliseconds.
+    """The record of a run; `started` and `ended` are ISO 8601 in UTC, with milliseconds.
 
-    `contents` is the digest of its model and files, and `runs` are all those whose parts lay in the
-    output by then, so that no part is counted twice. `settings` are those that were on, of the ones
-    by which the same files have other figures: raw, reject_outliers.
+    `contents` is the digest of its model and files. `runs` are the start times of all runs with
+    parts in the output, so that no part is counted twice. `settings` has those of raw and
+    reject_outliers that were on: runs with other settings are not compared.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -148,98 +146,96 @@ class RunRecord(VersionedJson):
     status: Literal["done", "failed"]
     input: str
     model: RecordedModel
-    settings: list[str] = Field(default_factory=list)
+    settings: list[str]
     contents: Sha256
     runs: list[str]
-    tally: Tally
+    histograms: Histograms
     seconds: float
     audit: Audit | None = None
     drift: Drift | None = None
 
     @property
-    def warned_of(self) -> list[str]:
-        """The quantities that its warnings are of."""
+    def drifted(self) -> list[str]:
+        """The quantities with a warning."""
         found = self.drift.findings if self.drift else ()
         return list(dict.fromkeys(one.quantity for one in found if one.warns))
 
     @property
-    def kind(self) -> tuple[str, list[str]]:
-        """What nights must have in common to be compared."""
+    def comparison_key(self) -> tuple[str, list[str]]:
+        """Runs with the same key are compared with each other."""
         return self.model.version, self.settings
 
     def is_of(self, contents: str, settings: list[str]) -> bool:
-        """Whether it is the night of these contents, looked at in this way."""
+        """Whether it is the record of these contents, scored with these settings."""
         return (self.contents, self.settings) == (contents, settings)
 
     @property
     def name(self) -> str:
         """The file's name in the history."""
-        time = self.started.partition("+")[0].translate(_NO_MARKS)
+        time = self.started.partition("+")[0].translate(_NO_PUNCTUATION)
         return f"{time}Z-{self.contents[:12]}.json"
 
 
-class Counting:
-    """A tally that grows."""
+class HistogramCounter:
+    """Counts files into histograms."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Counter[str]] = {name: Counter() for name in Tally.model_fields}
+        self._counters: dict[str, Counter[str]] = {
+            name: Counter() for name in Histograms.model_fields
+        }
 
-    def add(self, **kinds: str) -> None:
-        """Count a file, by its kind of each; one that is empty is not known."""
-        for name, kind in kinds.items():
-            if kind:
-                self._found[name][kind] += 1
+    def add(self, **values: str) -> None:
+        """Count a file by its value of each quantity; an empty value is unknown."""
+        for name, value in values.items():
+            if value:
+                self._counters[name][value] += 1
 
-    def add_tally(self, tally: Tally) -> None:
-        """Count all of these."""
-        for name, counts in tally:
-            self._found[name].update(counts)
+    def add_all(self, histograms: Histograms) -> None:
+        """Add the counts of other histograms."""
+        for name, counts in histograms:
+            self._counters[name].update(counts)
 
-    def tally(self) -> Tally:
-        """What was counted, in a fixed order."""
-        return Tally(**{name: dict(sorted(kinds.items())) for name, kinds in self._found.items()})
+    def histograms(self) -> Histograms:
+        """The counts, in a fixed order."""
+        return Histograms(**{name: dict(sorted(of.items())) for name, of in self._counters.items()})
 
 
-def twentieth(confidence: float) -> str:
-    """The bin that a confidence is counted in."""
+def confidence_bin(confidence: float) -> str:
+    """The bin of `Histograms.confidence` for a confidence."""
     return str(min(int(confidence * 20), 19))
 
 
 def read_run_records(output: Storage) -> list[RunRecord]:
-    """The newest nights of an output, the oldest of them first; a file that is none is logged."""
-    there = output.sub(FOLDER)
-    names = sorted(name for name in there.names() if name.endswith(".json"))[-MOST:]
-    run_records = []
-    for name, data in zip(
-        names, there.read_many(Entry(name, 0, "") for name in names), strict=True
-    ):
+    """The newest run records of an output, oldest first; an unreadable one is only logged."""
+    folder = output.sub(FOLDER)
+    names = sorted(name for name in folder.names() if name.endswith(".json"))[-MAX_RECORDS:]
+    contents = folder.read_many(Entry(name, 0, "") for name in names)
+    records = []
+    for name, data in zip(names, contents, strict=True):
         try:
             if isinstance(data, OSError):
                 raise data
-            run_records.append(RunRecord.read(data))
+            records.append(RunRecord.read(data))
         except (SchemaError, OSError) as error:
-            log.warning("%s/%s: no record of a night: %s", there, name, error)
-    return run_records
+            log.warning("%s/%s: not a run record: %s", folder, name, error)
+    return records
 
 
-def records_below(where: Storage) -> list[RunRecord]:
-    """The newest nights of an output, or of all outputs that lie in a folder, the oldest first."""
-    if run_records := read_run_records(where):
-        return run_records
-    found = [
-        run_record for name in where.names() for run_record in read_run_records(where.sub(name))
-    ]
-    return sorted(found, key=lambda run_record: run_record.started)[-MOST:]
+def find_run_records(location: Storage) -> list[RunRecord]:
+    """The newest run records of an output, or of all outputs in a folder, oldest first."""
+    if records := read_run_records(location):
+        return records
+    found = [one for name in location.names() for one in read_run_records(location.sub(name))]
+    return sorted(found, key=lambda record: record.started)[-MAX_RECORDS:]
 
 
-def keep(output: Storage, run_record: RunRecord) -> None:
-    """Write a record, in place of one of the same contents."""
-    output.write(f"{FOLDER}/{run_record.name}", run_record.text())
+def save_run_record(output: Storage, record: RunRecord) -> None:
+    """Write a record; it replaces one of the same contents."""
+    output.write(f"{FOLDER}/{record.name}", record.text())
 
 
-def note_audit(output: Storage, name: str, audit: Audit) -> RunRecord:
-    """A record with what people found of its night, which is kept. Raises FileNotFoundError,
-    SchemaError."""
-    run_record = RunRecord.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
-    keep(output, run_record)
-    return run_record
+def add_audit(output: Storage, name: str, audit: Audit) -> RunRecord:
+    """Add an audit to a record and save it. Raises FileNotFoundError and SchemaError."""
+    record = RunRecord.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
+    save_run_record(output, record)
+    return record

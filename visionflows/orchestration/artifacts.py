@@ -104,7 +104,7 @@ def _describe_drift(run: RunResult, drift: Drift) -> str:
     for one in drift.findings:
         warns = "**warns**" if one.warns else ""
         lines.append(
-            f"| {_text(one.said)} | {100 * one.effect:.1f} % | {one.p_value:.2g} | {warns} |"
+            f"| {_text(one.description)} | {100 * one.effect:.1f} % | {one.p_value:.2g} | {warns} |"
         )
     notes = [f"- {_text(note)}" for note in drift.notes]
     output = absolute(run.output)

@@ -54,7 +54,7 @@ def emit_drift(run: RunResult) -> None:
         payload={
             "output": run.output,
             "model": f"{run.model.name}@{run.model.version}",
-            "run": run.drift.run_record,
+            "run": run.drift.run,
             "warnings": run.drift.warnings,
             "quantities": [finding.quantity for finding in findings],
         },

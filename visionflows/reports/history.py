@@ -51,7 +51,7 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
         output=output,
         records=records[::-1],
         headline=_headline(records),
-        files=sum(record.tally.found for record in records),
+        files=sum(record.histograms.total for record in records),
         charts=draw_charts(MEASURES, records),
         share_charts=draw_charts(shares, records),
         starts=[(records[at], _model_link(records[at], output)) for at in _model_starts(records)],
@@ -83,14 +83,14 @@ def most_frequent_labels(records: Sequence[RunRecord]) -> list[str]:
     """The most frequent labels over all runs, at most LABELS."""
     counts: Counter[str] = Counter()
     for record in records:
-        counts.update(record.tally.labels)
+        counts.update(record.histograms.labels)
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [label for label, _ in order[:LABELS]]
 
 
 def share_measures(labels: Sequence[str], records: Sequence[RunRecord]) -> list[Measure]:
     """A measure for each label's share, and one for OTHERS if there are any."""
-    has_others = any(record.tally.labels.keys() - set(labels) for record in records)
+    has_others = any(record.histograms.labels.keys() - set(labels) for record in records)
     names = [*labels, *([OTHERS] if has_others else [])]
     return [measure_share(label, labels) for label in names]
 
@@ -99,7 +99,7 @@ def measure_share(label: str, labels: Sequence[str]) -> Measure:
     """The share of a label, or of all labels that are not in `labels` for OTHERS."""
 
     def share(record: RunRecord) -> float | None:
-        counts, total = record.tally.labels, record.tally.ok
+        counts, total = record.histograms.labels, record.histograms.labelled
         others = total - sum(counts.get(one, 0) for one in labels)
         return (others if label == OTHERS else counts.get(label, 0)) / total if total else None
 
@@ -107,18 +107,18 @@ def measure_share(label: str, labels: Sequence[str]) -> Measure:
 
 
 def _failure_rate(record: RunRecord) -> float | None:
-    found = record.tally.found
-    seen = sum(record.tally.statuses.get(status, 0) for status in SCORED_STATUSES)
+    found = record.histograms.total
+    seen = sum(record.histograms.statuses.get(status, 0) for status in SCORED_STATUSES)
     return (found - seen) / found if found else None
 
 
 def _outlier_rate(record: RunRecord) -> float | None:
-    counts = record.tally.outliers
+    counts = record.histograms.outliers
     return counts.get("True", 0) / total if (total := sum(counts.values())) else None
 
 
 def _mean_confidence(record: RunRecord) -> float | None:
-    return record.tally.sure
+    return record.histograms.mean_confidence
 
 
 def _audited_accuracy(record: RunRecord) -> float | None:
@@ -126,7 +126,7 @@ def _audited_accuracy(record: RunRecord) -> float | None:
 
 
 MEASURES = (
-    Measure("Files", lambda record: record.tally.found, lambda value: f"{value:,.0f}"),
+    Measure("Files", lambda record: record.histograms.total, lambda value: f"{value:,.0f}"),
     Measure("Failures", _failure_rate, format_percent, "failures", (0.0, 0.01)),
     Measure("Mean confidence", _mean_confidence, lambda v: f"{v:.3f}", "confidence", (1.0,)),
     Measure("Outliers", _outlier_rate, format_percent, "outliers", (0.0, 0.01)),
@@ -147,7 +147,7 @@ def draw_chart(measure: Measure, records: Sequence[RunRecord]) -> LineChart:
     rings = [
         at
         for at, record in enumerate(records)
-        if values[at] is not None and measure.quantity in record.warned_of
+        if values[at] is not None and measure.quantity in record.drifted
     ]
     audits = enumerate(record.audit for record in records) if measure.is_audited else ()
     known = [value for value in values if value is not None]
@@ -198,7 +198,7 @@ def format_day(record: RunRecord) -> str:
 def _headline(records: Sequence[RunRecord]) -> str:
     if not records:
         return "No run is recorded yet"
-    warned = sum(bool(record.warned_of) for record in records)
+    warned = sum(bool(record.drifted) for record in records)
     if not warned:
         return f"{format_count(len(records), 'run')}, no drift"
     return f"{format_count(len(records), 'run')}, drift in {warned:,}"

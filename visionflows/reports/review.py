@@ -24,7 +24,7 @@ from visionflows.reports.rendering import render
 from visionflows.reports.thumbnails import read_contents, shrink_to_jpeg
 from visionflows.review.audit import Z
 from visionflows.review.corrections import COLUMNS, Correction
-from visionflows.review.sampling import Picked, Sample, Why, sample_of
+from visionflows.review.sampling import Sample, SampledRow, Why, sample_rows
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import absolute
 from visionflows.storage.base import Storage
@@ -44,7 +44,7 @@ _GROUPS: tuple[tuple[Why, str, str], ...] = (
 class ReviewItem:
     """A row to review, the SHA-256 of its file, and the photo as a small JPEG."""
 
-    row: Picked
+    row: SampledRow
     sha256: str
     jpeg: bytes
 
@@ -77,15 +77,15 @@ def build_review(run: RunResult, source: Storage, output: Storage) -> Review:
     """
     with output.open_read(f"{run.folder}predictions.csv") as file:
         lines = csv.reader(io.TextIOWrapper(file, "utf-8", newline=""))
-        sample = sample_of(lines, run.model.classes, run.job)
+        sample = sample_rows(lines, run.model.classes, run.job)
     items = [item for item in _read_items(sample.rows, source) if item]
     return Review(run, sample, items, len(sample.rows) - len(items))
 
 
-def _read_items(rows: list[Picked], source: Storage) -> Iterator[ReviewItem | None]:
+def _read_items(rows: list[SampledRow], source: Storage) -> Iterator[ReviewItem | None]:
     """An item for each row, in order; None if its file is missing or unreadable."""
 
-    def read_item(pair: tuple[Picked, bytes | OSError]) -> ReviewItem | None:
+    def read_item(pair: tuple[SampledRow, bytes | OSError]) -> ReviewItem | None:
         row, content = pair
         if isinstance(content, OSError):
             return None

@@ -168,7 +168,7 @@ def describe_outliers(found: Outliers) -> str:
         f"{format_percent(share)} in {precision}" for precision, share in found.false_alarms.items()
     )
     return (
-        f"Scoring marks {alarms} of {found.judged:,} validation images as outliers (false alarms). "
+        f"Scoring marks {alarms} of {found.tested:,} validation images as outliers (false alarms). "
         f"The method is {found.method} among the features of {found.images:,} training images. "
         f"The threshold is set for {format_percent(found.wanted)} false alarms on "
         f"{found.fitted:,} other validation images."

@@ -1,1 +1,1 @@
-"""What people review: sampling, corrections, audits, Label Studio."""
+"""Review by people: sampling, corrections, audits, Label Studio."""

@@ -1,11 +1,6 @@
-"""How right a model is on what it really scores: from the random sample that people looked at.
+"""Audits: the accuracy of a model on the images it scores, from a reviewed random sample.
 
-    from visionflows.review.audit import estimates
-    for one in estimates(corrections):
-        print(one.words)                   # 95 of 100 right: 95 % (95 % interval: 88.8 to 97.8 %)
-
-Only rows that were drawn at random count (`why` is audit): those that were picked for being
-doubtful are wrong more often than others.
+Only rows drawn at random count (`why` is audit): outliers and uncertain rows are wrong more often.
 """
 
 import math
@@ -15,57 +10,57 @@ from typing import Any, NamedTuple
 from visionflows.review.corrections import Correction
 
 # Wilson's score interval (E. B. Wilson, JASA 22, 1927), which L. Brown, T. Cai and A. DasGupta
-# (Statistical Science 16, 2001) recommend for few and many, near 100 % too.
-Z = 1.959963984540054  # of a normal distribution 95 % lie within so many deviations
+# (Statistical Science 16, 2001) recommend for small and large samples, also near 100 %.
+Z = 1.959963984540054  # standard deviations around the mean that hold 95 %
 
 
 class Estimate(NamedTuple):
-    """What an audit says of a scoring run: so many were drawn, looked at, and found right."""
+    """The accuracy of a scoring run: of `drawn` rows, `reviewed` have an answer."""
 
     model: str
     scored: str  # when the run ended, ISO 8601
     right: int
-    looked_at: int
+    reviewed: int
     drawn: int
 
     @property
     def share(self) -> float:
-        """The share of right labels among those looked at."""
-        return self.right / self.looked_at
+        """The share of right labels among the reviewed ones."""
+        return self.right / self.reviewed
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the share of right labels in the whole run."""
-        return wilson(self.right, self.looked_at)
+        """Wilson's 95 % interval of the share of right labels in the run."""
+        return wilson_interval(self.right, self.reviewed)
 
     @property
-    def words(self) -> str:
-        """The same for a person."""
+    def description(self) -> str:
+        """The estimate as a sentence."""
         low, high = (f"{100 * share:.1f}" for share in self.interval)
         return (
-            f"{self.right} of {self.looked_at} right: {100 * self.share:.1f} % "
+            f"{self.right} of {self.reviewed} right: {100 * self.share:.1f} % "
             f"(95 % interval: {low} to {high} %)"
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for machines."""
+        """The estimate for JSON."""
         low, high = self.interval
         return {**self._asdict(), "accuracy": self.share, "low": low, "high": high}
 
 
-def wilson(right: int, looked_at: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a share, of which `looked_at` (one or more) were drawn."""
-    share, per = right / looked_at, Z * Z / looked_at
+def wilson_interval(right: int, reviewed: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion, for a sample of one or more."""
+    share, per = right / reviewed, Z * Z / reviewed
     middle = share + per / 2
-    spread = Z * math.sqrt(share * (1 - share) / looked_at + per / (4 * looked_at))
+    spread = Z * math.sqrt(share * (1 - share) / reviewed + per / (4 * reviewed))
     return max((middle - spread) / (1 + per), 0.0), min((middle + spread) / (1 + per), 1.0)
 
 
-def estimates(corrections: Iterable[Correction]) -> list[Estimate]:
-    """An estimate for each model and run that was audited, the latest run first.
+def estimate_accuracy(corrections: Iterable[Correction]) -> list[Estimate]:
+    """An estimate for each audited model and run, the latest run first.
 
-    Of several answers for one file in one run the last counts. A file that is none of the classes
-    was labelled wrong.
+    Of several answers for a file in a run the last counts. An image that is none of the classes was
+    labelled wrong.
     """
     runs: dict[tuple[str, str], dict[str, Correction]] = {}
     for row in corrections:

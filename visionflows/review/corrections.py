@@ -1,30 +1,28 @@
-"""corrections.csv: what people said of images, told apart by their content.
-
-    from visionflows.review.corrections import read_corrections
-    read_corrections(["scores/night", "corrections.csv"])[0].label
+"""corrections.csv: labels that people gave to images, which are identified by their content.
 
     path,sha256,label,answer,was,confidence,why,drawn,model,scored,root
 
-`sha256` is the content's, and `label` what a person says it is. `answer` is `right` (label is what
-the network said), `other`, or `none`: it is none of the classes, and label is empty. Other columns
-may be missing: `was` and `confidence` are what the network said; `why` it was shown (audit,
-outlier, uncertain); of an audit `drawn` is how many were; `model` and `scored` (a time) tell the
-run, and `root` is the place where paths begin, by default that of the file. A line with neither
-label nor answer says nothing.
+`sha256` is that of the content, and `label` what a person says it is. `answer` is `right` (the
+network's label), `other`, or `none`: the image is none of the classes, and label is empty. A line
+with neither label nor answer is not reviewed yet. The other columns may be missing:
+
+    was, confidence     the network's label and confidence
+    why                 audit, outlier or uncertain
+    drawn               the size of the random sample of an audit
+    model, scored       the model, and when the run ended
+    root                the location that paths are relative to; by default that of the file
 """
 
 import csv
 import io
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from visionflows.errors import StorageError, TableError, one_line
-from visionflows.storage import is_local, open_storage, split_location
+from visionflows.storage import absolute, is_local, open_storage, split_location
 from visionflows.storage.base import Storage
-from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
 
 log = logging.getLogger("visionflows.corrections")
@@ -39,7 +37,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Correction(NamedTuple):
-    """A line of corrections.csv, in the order of COLUMNS; `beside` is the place of its file."""
+    """A line of corrections.csv, in the order of COLUMNS; `beside` is the folder of its file."""
 
     path: str
     sha256: str
@@ -56,38 +54,38 @@ class Correction(NamedTuple):
 
     @property
     def answered(self) -> bool:
-        """Whether a person said something."""
+        """Whether a person has reviewed it."""
         return bool(self.label) or self.is_none
 
     @property
     def is_none(self) -> bool:
-        """Whether a person said that it is none of the classes."""
+        """Whether it is none of the classes."""
         return self.answer == "none"
 
     @property
     def right(self) -> bool:
-        """Whether the network was."""
+        """Whether the network's label is right."""
         return bool(self.label) and self.label == self.was
 
     @property
     def locations(self) -> list[Storage]:
-        """Where the file may lie: at its path from the root, or from beside the corrections."""
+        """Where its path may lead to the image: `root`, then the folder of the corrections."""
         root = decode_name(self.root) if is_local(self.root) else self.root
-        return [open_storage(where) for where in dict.fromkeys((root, self.beside)) if where]
+        return [open_storage(one) for one in dict.fromkeys((root, self.beside)) if one]
 
 
 def read_corrections(locations: Iterable[str]) -> list[Correction]:
-    """What people said, in the order of the files and their lines; what says nothing is left out.
+    """The reviewed lines of corrections files, in the order of the files and lines.
 
-    Each place is a .csv, the output of a scoring run (of which those that were added are read,
-    oldest first) or a folder of .csv files. Raises PlaceError where there is none, and TableError
-    for a line that cannot be used.
+    Each location is a .csv, a folder of .csv files, or the output of a scoring run, whose added
+    files are read oldest first. Raises StorageError if there is none, and TableError for a line
+    that cannot be used.
     """
-    return [row for where in locations for row in _of(where) if row.answered]
+    return [row for one in locations for row in _read_location(one) if row.answered]
 
 
-def written(rows: Iterable[Correction]) -> bytes:
-    """The same as corrections.csv."""
+def format_corrections(rows: Iterable[Correction]) -> bytes:
+    """The content of a corrections.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -95,52 +93,49 @@ def written(rows: Iterable[Correction]) -> bytes:
     return text.getvalue().encode()
 
 
-def last_of_each(rows: Sequence[Correction]) -> tuple[dict[str, Correction], list[str]]:
-    """The last word on each content, by its sha256; and the paths of those told differently."""
-    last: dict[str, Correction] = {}
-    differing: dict[str, str] = {}
+def latest_corrections(rows: Sequence[Correction]) -> tuple[dict[str, Correction], list[str]]:
+    """The last correction of each content, by its sha256, and the paths with several answers."""
+    latest: dict[str, Correction] = {}
+    conflicting: dict[str, str] = {}
     for row in rows:
-        before = last.get(row.sha256, row)
+        before = latest.get(row.sha256, row)
         if (before.label, before.is_none) != (row.label, row.is_none):
-            differing[row.sha256] = row.path
-        last[row.sha256] = row
-    return last, [*differing.values()]
+            conflicting[row.sha256] = row.path
+        latest[row.sha256] = row
+    return latest, [*conflicting.values()]
 
 
-def parsed(where: str, data: bytes, beside: str = "") -> list[Correction]:
-    """The lines of a corrections.csv that was read from `where`. Raises TableError."""
+def parse_corrections(name: str, data: bytes, beside: str = "") -> list[Correction]:
+    """The lines of a corrections.csv with this name. Raises TableError."""
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        lacking = {"path", "sha256", "label"} - {*(reader.fieldnames or ())}
-        if lacking:
+        missing = {"path", "sha256", "label"} - {*(reader.fieldnames or ())}
+        if missing:
             raise TableError(
-                f"{where}: lacks the column {' and '.join(sorted(lacking))}; give the "
+                f"{name}: lacks the column {' and '.join(sorted(missing))}; give the "
                 "corrections.csv that review.html saves"
             )
-        return [_row(f"{where}: line {reader.line_num}", line, beside) for line in reader]
+        return [_parse_line(f"{name}: line {reader.line_num}", line, beside) for line in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{where}: no UTF-8 CSV ({error}); save it as one") from error
+        raise TableError(f"{name}: not a UTF-8 CSV ({error}); save it as one") from error
 
 
-def _row(where: str, line: dict[str, str], beside: str) -> Correction:
-    cells = {name: line.get(name) or "" for name in COLUMNS}
+def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
+    cells = {column: line.get(column) or "" for column in COLUMNS}
     answer, label, drawn = cells["answer"], cells["label"], cells["drawn"]
-    told = one_line(ascii(cells["path"]))
+    path = one_line(ascii(cells["path"]))
     if not _SHA256.fullmatch(cells["sha256"].lower()):
-        raise TableError(f"{where}: {told} has no sha256 of 64 hex digits; take that line out")
+        raise TableError(f"{name}: {path} has no sha256 of 64 hex digits; remove that line")
     if answer not in _ANSWERS or (answer and (answer == "none") == bool(label)):
-        raise TableError(f"{where}: {told} has {_odd(answer, label)}")
+        raise TableError(f"{name}: {path} has {_invalid_answer(answer, label)}")
     if drawn and not drawn.isdecimal():
-        raise TableError(f"{where}: drawn is {one_line(drawn)!r}; write a number, or nothing")
+        raise TableError(f"{name}: drawn is {one_line(drawn)!r}; write a number, or nothing")
     root = cells["root"] or (encode_name(beside) if is_local(beside) else beside)
-    return Correction(
-        *(cells["path"], cells["sha256"].lower(), label, answer),
-        *(cells["was"], cells["confidence"], cells["why"], int(drawn or 0)),
-        *(cells["model"], cells["scored"], root, beside),
-    )
+    cells |= {"sha256": cells["sha256"].lower(), "root": root}
+    return Correction._make([*cells.values(), beside])._replace(drawn=int(drawn or 0))
 
 
-def _odd(answer: str, label: str) -> str:
+def _invalid_answer(answer: str, label: str) -> str:
     if answer not in _ANSWERS:
         return f"the answer {one_line(answer)!r}; write right, other, none or nothing"
     if answer == "none":
@@ -148,9 +143,9 @@ def _odd(answer: str, label: str) -> str:
     return f"the answer {answer} and no label; write one, or the answer none"
 
 
-def _of(where: str) -> Iterator[Correction]:
-    files = [where] if where.lower().endswith(".csv") else _in_folder(where)
-    for file in files:
+def _read_location(location: str) -> Iterator[Correction]:
+    is_file = location.lower().endswith(".csv")
+    for file in [location] if is_file else _files_in(location):
         folder, name = split_location(file)
         try:
             data = folder.read(name)
@@ -158,20 +153,19 @@ def _of(where: str) -> Iterator[Correction]:
             raise StorageError(f"{file}: no such file; check its name") from error
         except OSError as error:
             raise StorageError(f"{file}: cannot be read ({error.strerror or error})") from error
-        here = os.path.abspath(folder.root) if isinstance(folder, LocalStorage) else str(folder)
-        yield from parsed(file, data, here)
+        yield from parse_corrections(file, data, absolute(str(folder)))
 
 
-def _in_folder(where: str) -> list[str]:
-    """The .csv files of a folder in the order of their names; of an output those in FOLDER."""
-    folder = open_storage(where)
+def _files_in(location: str) -> list[str]:
+    """The .csv files of a folder by name; those in FOLDER of an output."""
+    folder = open_storage(location)
     if not folder.exists():
         raise StorageError(
-            f"{where}: no such folder; name a corrections.csv, or the output of a run"
+            f"{location}: no such folder; name a corrections.csv, or the output of a run"
         )
-    inside = folder.exists("run.json") or folder.exists(FOLDER)
-    there = folder.sub(FOLDER) if inside else folder
-    names = [name for name in there.names() if name.lower().endswith(".csv")]
+    if folder.exists("run.json") or folder.exists(FOLDER):
+        folder = folder.sub(FOLDER)
+    names = [name for name in folder.names() if name.lower().endswith(".csv")]
     if not names:
-        log.info("%s: holds no corrections yet", there)
-    return [f"{str(there).rstrip('/')}/{name}" for name in names]
+        log.info("%s: no corrections yet", folder)
+    return [f"{str(folder).rstrip('/')}/{name}" for name in names]

@@ -1,12 +1,7 @@
-"""Label Studio's JSON, out and in: tasks with what the network said, and corrections of answers.
-
-    from visionflows.review.label_studio import corrections_in, labelling, tasks
-    tasks(corrections, "s3://inbox/")                    # to import there
-    labelling(["cat", "dog"])                            # the labelling interface of the project
-    corrections_in("export.json", data)                  # of its export as JSON
+"""Label Studio: export tasks with predictions, import annotations as corrections.
 
 Formats: labelstud.io/guide/task_format and /guide/predictions, labelstud.io/tags/choices (2026).
-A task's `data` carries all that corrections.csv says beside the answer, and comes back as it was.
+A task's `data` has the columns of corrections.csv without the answer, and returns unchanged.
 """
 
 import json
@@ -18,13 +13,13 @@ from xml.sax.saxutils import quoteattr
 from visionflows.errors import TableError
 from visionflows.review.corrections import COLUMNS, Correction
 
-_ADDRESSES = ("", "http", "https")  # Label Studio takes keys of all others, buckets, as they are
+_URL_SCHEMES = ("", "http", "https")  # Label Studio takes the keys of all others unquoted
 CONTROL, OBJECT = "choice", "image"  # as in its template for image classification
 NONE = "None of these"
 
 
-def labelling(classes: Iterable[str]) -> str:
-    """The labelling interface of a project, as XML: an image, and one choice of the classes."""
+def labeling_config(classes: Iterable[str]) -> str:
+    """The labeling configuration of a project as XML: an image and a choice of the classes."""
     choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in (*classes, NONE))
     return (
         f'<View>\n  <Image name="{OBJECT}" value="$image"/>\n'
@@ -33,63 +28,65 @@ def labelling(classes: Iterable[str]) -> str:
     )
 
 
-def tasks(rows: Iterable[Correction], prefix: str) -> list[dict[str, Any]]:
-    """A task for each row, its label the prediction; an image's address is `prefix` and path, as a
-    URL has it, or as it is where the prefix is that of a bucket."""
+def to_tasks(rows: Iterable[Correction], prefix: str) -> list[dict[str, Any]]:
+    """A task for each row, with the network's label as its prediction.
+
+    The image of a task is `prefix` and path; the path is quoted if the prefix is a URL.
+    """
     return [_task(row, prefix) for row in rows]
 
 
 def _task(row: Correction, prefix: str) -> dict[str, Any]:
     data = {name: getattr(row, name) for name in COLUMNS if name not in ("label", "answer")}
     result = {"from_name": CONTROL, "to_name": OBJECT, "type": "choices"}
-    said = {
+    prediction = {
         "model_version": row.model,
         "score": float(row.confidence or 0),
         "result": [{**result, "value": {"choices": [row.was]}}],
     }
-    path = quote(row.path) if urlsplit(prefix).scheme in _ADDRESSES else row.path
+    path = quote(row.path) if urlsplit(prefix).scheme in _URL_SCHEMES else row.path
     return {
         "data": {"image": f"{prefix}{path}", **data},
-        "predictions": [said] if row.was else [],
+        "predictions": [prediction] if row.was else [],
     }
 
 
-def corrections_in(where: str, data: bytes) -> list[Correction]:
-    """What people said in an export of such tasks, read from `where`; skipped ones are left out.
+def parse_export(name: str, data: bytes) -> list[Correction]:
+    """The corrections in a JSON export of such tasks; skipped tasks are left out.
 
-    Of several annotations of a task the one that was updated last counts. Raises TableError.
+    Of several annotations of a task, the last updated one counts. Raises TableError.
     """
     try:
         exported = json.loads(data)
     except ValueError as error:
-        raise TableError(f"{where}: not JSON ({error}); export the project as JSON") from error
+        raise TableError(f"{name}: not JSON ({error}); export the project as JSON") from error
     if not isinstance(exported, list):
-        raise TableError(f"{where}: no list of tasks; export the project as JSON")
-    rows = (_correction(where, number, task) for number, task in enumerate(exported, 1))
+        raise TableError(f"{name}: not a list of tasks; export the project as JSON")
+    rows = (_correction(name, number, task) for number, task in enumerate(exported, 1))
     return [row for row in rows if row]
 
 
-def _correction(where: str, number: int, task: Any) -> Correction | None:
+def _correction(name: str, number: int, task: Any) -> Correction | None:
     try:
-        label = _answer(task["annotations"])
-        told = {name: str(task["data"].get(name, "")) for name in COLUMNS}
+        label = _choice(task["annotations"])
+        cells = {column: str(task["data"].get(column, "")) for column in COLUMNS}
         if label is None:
             return None
-        row = Correction._make([*told.values(), ""])._replace(drawn=int(told["drawn"] or 0))
+        row = Correction._make([*cells.values(), ""])._replace(drawn=int(cells["drawn"] or 0))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TableError(
-            f"{where}: task {number} is none that visionflows made ({error!r}); export the tasks "
-            "of `visionflows corrections to-label-studio` as JSON"
+            f"{name}: task {number} was not made by visionflows ({error!r}); export the tasks of "
+            "`visionflows corrections to-label-studio` as JSON"
         ) from error
     if label == NONE:
         return row._replace(label="", answer="none")
     return row._replace(label=label, answer="right" if label == row.was else "other")
 
 
-def _answer(annotations: Sequence[dict[str, Any]]) -> str | None:
-    """The choice of the annotation that was updated last; None where nothing was chosen."""
-    made = [one for one in annotations if not one.get("was_cancelled")]
-    for one in sorted(made, key=lambda one: str(one.get("updated_at", "")), reverse=True):
+def _choice(annotations: Sequence[dict[str, Any]]) -> str | None:
+    """The choice of the last updated annotation; None if nothing was chosen."""
+    kept = [one for one in annotations if not one.get("was_cancelled")]
+    for one in sorted(kept, key=lambda one: str(one.get("updated_at", "")), reverse=True):
         for result in one["result"]:
             if result["type"] == "choices" and result["value"]["choices"]:
                 return str(result["value"]["choices"][0])

@@ -1,10 +1,6 @@
-"""Which rows of predictions.csv a person should look at: at random, outliers, the least certain.
+"""Review sampling: which rows of predictions.csv people should review.
 
-    from visionflows.review.sampling import sample_of
-    with open("scores/night/predictions.csv", newline="") as file:
-        sample_of(csv.reader(file), classes, seed="4f1a…").rows
-
-One pass in flat memory: of a million rows no more than AUDIT, OUTLIERS and UNCERTAIN are kept.
+One pass keeps at most AUDIT, OUTLIERS and UNCERTAIN rows in memory.
 """
 
 import heapq
@@ -13,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 
 from visionflows.hashing import sha256_of
 
-AUDIT, OUTLIERS, UNCERTAIN = 100, 40, 60  # rows of each kind, at most
-GUESSES = 5  # classes of a row that are shown first where there are many
+AUDIT, OUTLIERS, UNCERTAIN = 100, 40, 60  # rows of each reason, at most
+GUESSES = 5  # classes that are listed first for a row
 
 Why = Literal["audit", "outlier", "uncertain"]
 
 
-class Picked(NamedTuple):
-    """A row to look at: why, what the network said, and its best guesses, the likeliest first."""
+class SampledRow(NamedTuple):
+    """A row to review: the reason, the network's label, and the most likely classes."""
 
     path: str
     label: str
@@ -30,63 +26,61 @@ class Picked(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The rows that were picked, and by which seed; `audited` of them are the random ones."""
+    """The sampled rows and the seed; `audited` of them are the random ones."""
 
     seed: str
     audited: int
-    rows: list[Picked]
+    rows: list[SampledRow]
 
 
-def sample_of(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: str) -> Sample:
-    """The rows to look at, of the lines of a predictions.csv with its header.
+def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: str) -> Sample:
+    """The rows to review, from the lines of a predictions.csv with its header.
 
-    `audit` are the AUDIT rows with a label whose sha256(seed, path) is smallest, in that order: a
-    simple random sample without replacement of all rows with a label, whatever the network said
-    of them (bottom-k sampling: E. Cohen and H. Kaplan, PODC 2007). A row is there once: what is
-    audited is neither `outlier` (the column of that name says True; in the same order) nor
-    `uncertain` (those whose column `review` says True, then the least confident).
+    `audit` are the AUDIT labelled rows with the smallest sha256(seed, path): a simple random sample
+    without replacement of all labelled rows (bottom-k sampling: E. Cohen and H. Kaplan, PODC 2007).
+    `outlier` are rows with True in that column, in the same order. `uncertain` are those with True
+    in the column `review`, then the least confident. No row is sampled twice.
     """
     lines = iter(lines)
     header = _Header(next(lines), classes)
-    audit, outliers = _Least(AUDIT), _Least(OUTLIERS + AUDIT)
-    uncertain = _Least(UNCERTAIN + OUTLIERS + AUDIT)
+    audit, outliers = _Smallest(AUDIT), _Smallest(OUTLIERS + AUDIT)
+    uncertain = _Smallest(UNCERTAIN + OUTLIERS + AUDIT)
     for cells in lines:
         path, status = cells[0], cells[1]
-        odd = header.says(cells, "outlier")
-        if status != "ok" and not odd:
+        is_outlier = header.is_true(cells, "outlier")
+        if status != "ok" and not is_outlier:
             continue
-        lot = int(sha256_of(f"{seed}:{path}".encode())[:16], 16)
-        if odd:
-            outliers.add(lot, path, cells)
+        random_key = int(sha256_of(f"{seed}:{path}".encode())[:16], 16)
+        if is_outlier:
+            outliers.add(random_key, path, cells)
         if status == "ok":
-            audit.add(lot, path, cells)
-            sure = float(cells[3]) - header.says(cells, "review")
-            uncertain.add(sure, path, cells)
+            audit.add(random_key, path, cells)
+            uncertain.add(float(cells[3]) - header.is_true(cells, "review"), path, cells)
     taken: set[str] = set()
-    rows = [header.picked(cells, "audit") for cells in audit.new(taken, AUDIT)]
-    odd_ones = [header.picked(cells, "outlier") for cells in outliers.new(taken, OUTLIERS)]
-    least = [header.picked(cells, "uncertain") for cells in uncertain.new(taken, UNCERTAIN)]
-    return Sample(seed, len(rows), [*odd_ones, *least, *rows])
+    rows = [header.row(cells, "audit") for cells in audit.take(taken, AUDIT)]
+    outlier_rows = [header.row(cells, "outlier") for cells in outliers.take(taken, OUTLIERS)]
+    least = [header.row(cells, "uncertain") for cells in uncertain.take(taken, UNCERTAIN)]
+    return Sample(seed, len(rows), [*outlier_rows, *least, *rows])
 
 
 class _Header:
-    """Where the columns of a predictions.csv are."""
+    """The columns of a predictions.csv."""
 
     def __init__(self, names: Sequence[str], classes: Sequence[str]):
         self._at = {name: at for at, name in enumerate(names)}
         self._classes = [(name, self._at[f"p_{name}"]) for name in classes]
 
-    def says(self, cells: Sequence[str], column: str) -> bool:
+    def is_true(self, cells: Sequence[str], column: str) -> bool:
         at = self._at.get(column)
         return at is not None and cells[at] == "True"
 
-    def picked(self, cells: Sequence[str], why: Why) -> Picked:
-        told = [(name, float(cells[at])) for name, at in self._classes if cells[at]]
-        guesses = heapq.nlargest(GUESSES, told, key=lambda guess: guess[1])
-        return Picked(cells[0], cells[2], float(cells[3] or 0), why, guesses)
+    def row(self, cells: Sequence[str], why: Why) -> SampledRow:
+        probabilities = [(name, float(cells[at])) for name, at in self._classes if cells[at]]
+        guesses = heapq.nlargest(GUESSES, probabilities, key=lambda guess: guess[1])
+        return SampledRow(cells[0], cells[2], float(cells[3] or 0), why, guesses)
 
 
-class _Least:
+class _Smallest:
     """The lines with the smallest keys so far."""
 
     def __init__(self, most: int):
@@ -100,8 +94,8 @@ class _Least:
         elif item > self._heap[0]:
             heapq.heappushpop(self._heap, item)
 
-    def new(self, taken: set[str], most: int) -> list[Sequence[str]]:
-        """The first `most` that are not taken yet, and are from now on; smallest key first."""
+    def take(self, taken: set[str], most: int) -> list[Sequence[str]]:
+        """The first `most` lines not in `taken`, smallest key first; they are added to it."""
         order = sorted(self._heap, key=lambda item: (-item[0], item[1]))
         found = [(path, cells) for _, path, cells in order if path not in taken][:most]
         taken.update(path for path, _ in found)

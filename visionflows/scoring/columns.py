@@ -73,7 +73,7 @@ def format_row(row: Row, classes: Sequence[str], settings: JobSettings) -> list[
     score = [f"{row.outlier_score:.4f}"] if scored else []
     outlier = bool(score) and float(score[0]) > 1
     flags = map(str, _flags(best, float(probabilities[best]), outlier, settings))
-    last = [*row.about, *score, *flags]
+    last = [*row.extra_cells, *score, *flags]
     if outlier and settings.reject_outliers:
         blank = [""] * (len(probabilities) + len(top))
         return [path, "outlier", "", "", _OUTLIER.format(score[0]), *blank, *last]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from visionflows.errors import SettingsError
-from visionflows.evaluation.thresholds import believed, in_words
+from visionflows.evaluation.thresholds import describe_thresholds, model_thresholds
 from visionflows.hashing import sha256_of
 from visionflows.inference.backend import EngineInfo
 from visionflows.models.artifact import Model
@@ -153,9 +153,9 @@ def _optional_settings(engine: AnyEngine, settings: ScoreSettings) -> dict[str, 
     on |= {"raw": True} if settings.raw and _is_calibrated(model) else {}
     on |= _outlier_settings(model, settings.reject_outliers)
     if settings.min_precision:
-        found = believed(model, settings.min_precision, settings.raw)
+        found = model_thresholds(model, settings.min_precision, settings.raw)
         and_outliers = "; outliers are reviewed as well" if on.get("outliers") else ""
-        log.info("review: %s%s", in_words(found, settings.min_precision), and_outliers)
+        log.info("review: %s%s", describe_thresholds(found, settings.min_precision), and_outliers)
         on |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
     return on
 

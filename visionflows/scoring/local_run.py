@@ -14,7 +14,7 @@ from typing import Any
 from visionflows.errors import SettingsError
 from visionflows.inference import open_engine
 from visionflows.inference.engine import Engine
-from visionflows.models.registry import find
+from visionflows.models.registry import find_model
 from visionflows.scoring import parts
 from visionflows.scoring.listing import File, Shard
 from visionflows.scoring.run import ScoringRun, check_error_rate, lock_output
@@ -37,7 +37,7 @@ class LocalRun(ScoringRun):
         super().__init__(source, output, engine, settings)
 
     def _start_scoring(self, pending: Iterable[Shard]) -> None:
-        self._rows = self.engine.stream(self.source, self._batches(pending))
+        self._rows = self.engine.predict_batches(self.source, self._batches(pending))
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
         """Score a shard and write its part; returns the number of files scored."""
@@ -77,9 +77,9 @@ class LocalRun(ScoringRun):
 
     def _estimate_seconds(self, pending: list[Shard]) -> float:
         """The seconds that the remaining files should take, measured on a few batches."""
-        batches = itertools.islice(self._batches(pending), self.engine.few)
+        batches = itertools.islice(self._batches(pending), self.engine.timing_batches)
         started, count = time.perf_counter(), 0
-        for rows in self.engine.stream(self.source, batches):
+        for rows in self.engine.predict_batches(self.source, batches):
             count += len(rows)
         seconds = time.perf_counter() - started
         return round(seconds * self.remaining / count, 2) if count else 0.0
@@ -104,7 +104,7 @@ def score_folder(
     It takes the steps of the score flow, without Prefect. Raises as that flow does.
     """
     settings = settings or ScoreSettings()
-    find(model, store)  # reports an unknown model before waiting for the lock
+    find_model(model, store)  # reports an unknown model before waiting for the lock
     with lock_output(output, settings.wait):
         engine = open_engine(model, store, settings)
         with contextlib.closing(LocalRun(source, output, engine, settings)) as run:

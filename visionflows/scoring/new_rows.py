@@ -8,7 +8,12 @@ from collections.abc import Collection, Sequence
 
 from visionflows.hashing import sha256_of
 from visionflows.images.formats import IMAGE_SUFFIXES
-from visionflows.monitoring.run_records import Counting, Fresh, Tally, twentieth
+from visionflows.monitoring.run_records import (
+    HistogramCounter,
+    Histograms,
+    NewRowCounts,
+    confidence_bin,
+)
 
 _MODULUS = 1 << 256
 
@@ -18,7 +23,7 @@ class NewRows:
 
     def __init__(self, header: Sequence[str]):
         self._columns = {name: index for index, name in enumerate(header)}
-        self._counting, self._contents = Counting(), 0
+        self._counting, self._contents = HistogramCounter(), 0
 
     def add(self, cells: Sequence[str], size: int | None, sha256: str) -> None:
         """Count a row; `size` is the size of its file in bytes, if known."""
@@ -26,7 +31,7 @@ class NewRows:
         self._counting.add(
             statuses=status,
             labels=label,
-            confidence=twentieth(float(confidence)) if confidence else "",
+            confidence=confidence_bin(float(confidence)) if confidence else "",
             sizes="" if size is None else str(size.bit_length()),
             pixels=self._pixels(cells),
             endings=_image_ending(path),
@@ -35,9 +40,11 @@ class NewRows:
         # A sum does not depend on the order of rows, nor on how they are cut into parts.
         self._contents = (self._contents + _as_number(f"{path}\0{sha256}")) % _MODULUS
 
-    def summary(self, run: str) -> Fresh:
+    def summary(self, run: str) -> NewRowCounts:
         """The statistics as the record of a part keeps them; `run` is the run that scored them."""
-        return Fresh(run=run, contents=f"{self._contents:064x}", tally=self._counting.tally())
+        return NewRowCounts(
+            run=run, contents=f"{self._contents:064x}", histograms=self._counting.histograms()
+        )
 
     def _cell(self, cells: Sequence[str], name: str) -> str:
         return cells[self._columns[name]] if name in self._columns else ""
@@ -51,12 +58,12 @@ class NewRowsByRun:
     """The new rows of all parts, by the run that scored them."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[Counting, int]] = {}
+        self._found: dict[str, tuple[HistogramCounter, int]] = {}
 
-    def add(self, new_rows: Fresh) -> None:
+    def add(self, new_rows: NewRowCounts) -> None:
         """Count the new rows of a part."""
-        counting, contents = self._found.get(new_rows.run, (Counting(), 0))
-        counting.add_tally(new_rows.tally)
+        counting, contents = self._found.get(new_rows.run, (HistogramCounter(), 0))
+        counting.add_all(new_rows.histograms)
         self._found[new_rows.run] = counting, (contents + int(new_rows.contents, 16)) % _MODULUS
 
     @property
@@ -64,17 +71,17 @@ class NewRowsByRun:
         """The runs that scored parts."""
         return sorted(self._found)
 
-    def excluding(self, recorded: Collection[str], model: str) -> tuple[Tally, str]:
-        """The tally of runs that no run record counts yet, and a digest of their files and model.
+    def excluding(self, recorded: Collection[str], model: str) -> tuple[Histograms, str]:
+        """The histograms of runs that no run record counts yet, and a digest of their files and model.
 
         `recorded` are the runs that some record counts.
         """
-        total, contents = Counting(), 0
+        total, contents = HistogramCounter(), 0
         for run, (counting, run_contents) in self._found.items():
             if run not in recorded:
-                total.add_tally(counting.tally())
+                total.add_all(counting.histograms())
                 contents += run_contents
-        return total.tally(), sha256_of(f"{model} {contents % _MODULUS:064x}".encode())
+        return total.histograms(), sha256_of(f"{model} {contents % _MODULUS:064x}".encode())
 
 
 def _as_number(text: str) -> int:

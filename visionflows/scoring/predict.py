@@ -26,7 +26,7 @@ def predict(images: Iterable[str | Path], engine: Engine) -> Iterator[Prediction
     """The prediction of each image, in order. Raises StorageError if storage cannot be used."""
     for image in map(str, images):
         storage, name = split_location(image)
-        for rows in engine.stream(storage, [[name]]):
+        for rows in engine.predict_batches(storage, [[name]]):
             yield from (_prediction(image, row, engine.model.classes) for row in rows)
 
 

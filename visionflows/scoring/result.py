@@ -16,7 +16,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from visionflows.errors import RunError
-from visionflows.evaluation.thresholds import believed
+from visionflows.evaluation.thresholds import model_thresholds
 from visionflows.hashing import HashingWriter
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.backend import Backend
@@ -169,7 +169,7 @@ def describe_review(model: Model, settings: JobSettings) -> Review | None:
     """Which rows people should review; None without --min-precision."""
     if settings.min_precision is None:
         return None
-    found = believed(model, settings.min_precision, bool(settings.raw))
+    found = model_thresholds(model, settings.min_precision, bool(settings.raw))
     return Review(
         min_precision=settings.min_precision,
         expected_share=found.share,

@@ -15,11 +15,11 @@ import logging
 
 from visionflows.errors import LockedError, RunError, StorageError, TableError
 from visionflows.hashing import sha256_of
-from visionflows.monitoring.run_records import Audit, RunRecord, note_audit, read_run_records
+from visionflows.monitoring.run_records import Audit, RunRecord, add_audit, read_run_records
 from visionflows.reports.review import build_review, render_review
 from visionflows.reports.scoring import insert_audits
-from visionflows.review.audit import Estimate, estimates
-from visionflows.review.corrections import FOLDER, Correction, read_corrections, written
+from visionflows.review.audit import Estimate, estimate_accuracy
+from visionflows.review.corrections import FOLDER, Correction, format_corrections, read_corrections
 from visionflows.scoring.result import read_result
 from visionflows.scoring.run_history import write_history
 from visionflows.scoring.schema import FAILED, RunResult
@@ -45,7 +45,7 @@ def read_audits(output: Storage) -> list[Estimate]:
     Invalid corrections are logged and left out, so that a run does not fail because of them.
     """
     try:
-        return estimates(read_corrections([str(output)]) if output.exists(FOLDER) else [])
+        return estimate_accuracy(read_corrections([str(output)]) if output.exists(FOLDER) else [])
     except (TableError, StorageError) as error:
         log.warning("%s; the report shows no audit", error)
         return []
@@ -61,13 +61,13 @@ def add_corrections(output: str, files: list[str]) -> list[Estimate]:
     # Only the newest: a person may correct an image back to what an older file says.
     newest = max(storage.names(FOLDER), default="").rpartition("-")[2]
     for file in files:
-        data = written(read_corrections([file]))
+        data = format_corrections(read_corrections([file]))
         name = f"{sha256_of(data)[:8]}.csv"
         if name != newest:
             newest = name
             now = datetime.datetime.now(datetime.UTC)
             storage.write(f"{FOLDER}/{now:%Y%m%dT%H%M%S%fZ}-{name}", data)
-    found = estimates(read_corrections([output]))
+    found = estimate_accuracy(read_corrections([output]))
     try:
         with storage.lock(".lock"):
             _update_report(storage, f"{folder}report.html", found)
@@ -117,8 +117,8 @@ def _add_audit(output: Storage, record: RunRecord, found: Estimate | None) -> Ru
     if found is None:
         return record
     low, high = found.interval
-    audit = Audit(accuracy=found.share, low=low, high=high, images=found.looked_at)
-    return note_audit(output, record.name, audit)
+    audit = Audit(accuracy=found.share, low=low, high=high, images=found.reviewed)
+    return add_audit(output, record.name, audit)
 
 
 def review_questions(output: str) -> tuple[RunResult, list[Correction]]:

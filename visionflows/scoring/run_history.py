@@ -13,17 +13,17 @@ A run without new rows leaves no record, and neither does --retry-failed.
 import logging
 
 from visionflows.models.artifact import Model
-from visionflows.monitoring.drift import judged
+from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import (
     FOLDER,
-    MOST,
+    MAX_RECORDS,
+    Histograms,
     RecordedModel,
     RunRecord,
-    Tally,
-    keep,
     read_run_records,
+    save_run_record,
 )
-from visionflows.monitoring.validation_baseline import on_validation
+from visionflows.monitoring.validation_baseline import read_validation_baseline
 from visionflows.reports.history import HISTORY_PAGE, render_history
 from visionflows.scoring.new_rows import NewRowsByRun
 from visionflows.scoring.result import read_result
@@ -49,8 +49,8 @@ class RunHistory:
         """The run with its drift. `began` is its start time; empty if it adds no record."""
         orphan = self._orphaned_record()
         recorded = {run for record in self.records if record is not orphan for run in record.runs}
-        tally, contents = new_rows.excluding(recorded, run.model.digest)
-        if not (began and tally.found):
+        histograms, contents = new_rows.excluding(recorded, run.model.digest)
+        if not (began and histograms.total):
             last = self.records[-1] if self.records else None
             same_model = last is not None and last.model.digest == run.model.digest
             return run.model_copy(update={"drift": last.drift}) if last and same_model else run
@@ -59,9 +59,11 @@ class RunHistory:
         continues = orphan and {*orphan.runs}.difference(recorded).intersection(new_rows.runs)
         repeated = (record for record in self.records if record.is_of(contents, settings))
         self._replaced = next(repeated, orphan if continues else None)
-        record = self._make_record(run, began, settings, tally, contents, new_rows.runs)
+        record = self._make_record(run, began, settings, histograms, contents, new_rows.runs)
         earlier = [one for one in self.records if one.started < record.started]
-        drift = judged(record, earlier, on_validation(self.model, bool(run.settings.raw)))
+        drift = detect_drift(
+            record, earlier, read_validation_baseline(self.model, bool(run.settings.raw))
+        )
         self.record = record.model_copy(update={"drift": drift})
         for line in drift.warnings:
             log.warning("%s: drift: %s", self.output, line)
@@ -72,7 +74,7 @@ class RunHistory:
         run: RunResult,
         began: str,
         settings: list[str],
-        tally: Tally,
+        histograms: Histograms,
         contents: str,
         runs: list[str],
     ) -> RunRecord:
@@ -89,7 +91,7 @@ class RunHistory:
             settings=settings,
             contents=contents,
             runs=runs,
-            tally=tally,
+            histograms=histograms,
             seconds=run.timings.seconds,
             audit=replaced.audit if replaced else None,
         )
@@ -97,7 +99,7 @@ class RunHistory:
     def _orphaned_record(self) -> RunRecord | None:
         """The last record, if no run.json names it: its run was killed between the two."""
         results = (read_result(self.output, folder) for folder in ("", FAILED))
-        named = {run.drift.run_record for run in results if run and run.drift}
+        named = {run.drift.run for run in results if run and run.drift}
         last = self.records[-1] if self.records else None
         return last if last and last.started not in named else None
 
@@ -105,11 +107,11 @@ class RunHistory:
         """Write the run's record, if it has one, and history.html."""
         if self.record is None:
             return
-        keep(self.output, self.record)
+        save_run_record(self.output, self.record)
         records = [record for record in self.records if record is not self._replaced]
         if self._replaced and self._replaced.name != self.record.name:
             self.output.remove(f"{FOLDER}/{self._replaced.name}")
-        records = sorted([*records, self.record], key=lambda record: record.started)[-MOST:]
+        records = sorted([*records, self.record], key=lambda record: record.started)[-MAX_RECORDS:]
         write_history(self.output, records)
 
 

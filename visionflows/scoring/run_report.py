@@ -10,7 +10,7 @@ import numpy as np
 from visionflows.evaluation.gradcam import heat_maps
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
-from visionflows.inference.features import feature_maps
+from visionflows.inference.openvino import feature_maps
 from visionflows.models.artifact import Model
 from visionflows.reports.gradcam_images import draw_heat_map
 from visionflows.reports.scoring import Sample, Samples, collect_samples, render_scoring_report

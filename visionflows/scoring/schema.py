@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from visionflows.images.image_status import Status
 from visionflows.inference.backend import Backend
-from visionflows.monitoring.run_records import Drift, Fresh
+from visionflows.monitoring.run_records import Drift, NewRowCounts
 from visionflows.versioned_json import Count, JsonObject, Sha256, VersionedJson
 
 HISTOGRAM_BINS = 20
@@ -96,7 +96,7 @@ class PartRecord(VersionedJson):
     backends: tuple[Backend, ...] = Field(description="What computed the rows")
     counts: Counts
     histogram: list[Count] = Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
-    new_rows: Fresh | None = Field(None, description="Statistics of the rows that are new")
+    new_rows: NewRowCounts | None = Field(None, description="Statistics of the rows that are new")
 
 
 class RunCounts(Counts):

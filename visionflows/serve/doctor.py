@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from visionflows.errors import VisionflowsError
-from visionflows.inference.openvino import kernels, why_absent
+from visionflows.inference.openvino import native_kernels, unavailable_reason
 from visionflows.orchestration import server
 from visionflows.orchestration.preflight import bypass_proxies, check_folders
 from visionflows.serve.settings import POOL
@@ -104,9 +104,11 @@ def _failure(subject: str, error: VisionflowsError) -> Finding:
 
 def check_engine() -> Finding:
     """The engine that scores on the CPU."""
-    absent = why_absent()
+    absent = unavailable_reason()
     if not absent:
-        native = [f"{precision} by {kernel}" for precision, kernel in kernels().items() if kernel]
+        native = [
+            f"{precision} by {kernel}" for precision, kernel in native_kernels().items() if kernel
+        ]
         message = ", ".join(native) or "the processor has no int8 or bfloat16 kernels"
         return Finding("ok", "engine", f"OpenVINO {metadata.version('openvino')}: {message}")
     fix = "nothing, if that is fast enough; else pip install openvino, where it has a build"

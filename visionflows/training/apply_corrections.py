@@ -15,7 +15,7 @@ from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, in
 from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.errors import SettingsError, TableError
-from visionflows.review.corrections import Correction, last_of_each, read_corrections
+from visionflows.review.corrections import Correction, latest_corrections, read_corrections
 from visionflows.training.imported_images import (
     import_images,
     imported_storage,
@@ -66,7 +66,7 @@ def apply_corrections(
     share of the imported ones is validated on, drawn by seed and content; without it all are
     trained on. Raises StorageError, and TableError for invalid corrections or too few images left.
     """
-    latest, conflicting = last_of_each(read_corrections(corrections))
+    latest, conflicting = latest_corrections(read_corrections(corrections))
     if conflicting:
         log.warning(
             "corrections disagree on %d images, and the last one counts: %s",

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from visionflows.errors import StorageError
-from visionflows.models.artifact import load
+from visionflows.models.artifact import load_model
 from visionflows.storage.local import LocalStorage
 from visionflows.training.settings import TrainSettings
 
@@ -39,7 +39,7 @@ def copy_validation_images(artifact: str, folder: Path) -> tuple[Path, dict[str,
     Returns that folder, and the labels by file name.
     """
     storage = LocalStorage(Path(artifact))
-    name = load(storage).info.dataset.name
+    name = load_model(storage).info.dataset.name
     dataset = next((folder / "store" / "datasets").glob(f"{name}-*"))
     inbox, labels = folder / "inbox", {}
     inbox.mkdir()

@@ -53,7 +53,7 @@ def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, An
     """Return the arguments of vision_learner that make and cut this architecture."""
     from fastai.vision.learner import create_head, default_split, model_meta
 
-    models = network.torchvision_models()
+    models = network.import_torchvision_models()
     name = settings.architecture
     if not network.is_torchvision(name):
         overlay = timm_overlay(settings.pretrained)
@@ -61,9 +61,9 @@ def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, An
     arch = functools.partial(torchvision_network, settings=settings)
     known = model_meta.get(getattr(models, name), {"split": default_split})
     # vision_learner ignores its argument `cut` (fastai 2.8) and reads model_meta instead.
-    model_meta[arch] = {"cut": network.cut_of(name), "split": known["split"]}
+    model_meta[arch] = {"cut": network.body_cut(name), "split": known["split"]}
     options = {"arch": arch}
     if network.pools_itself(name):
-        features = network.whole_features(name, settings.image_size)
+        features = network.uncut_features(name, settings.image_size)
         options["custom_head"] = create_head(features, classes, pool=False)
     return options

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets import file_table
-from visionflows.evaluation.thresholds import read_told, thresholds
+from visionflows.evaluation.thresholds import fit_thresholds, read_validation
 from visionflows.models.artifact import VALIDATION
 from visionflows.models.references import is_name
 from visionflows.models.registry import new_version, publish
@@ -53,8 +53,7 @@ def build_model_info(
         "classes": record["classes"],
         "image_size": settings["image_size"],
         "resize": settings["resize"],
-        "exif": "applied",
-        **TrainSettings(**settings).decode_options.told,
+        "decode": "scaled" if TrainSettings(**settings).decode_options.side else "full",
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},
@@ -96,8 +95,10 @@ def publish_model(
     storage = LocalStorage(checkpoint)
     _begin(storage, open_storage(store).sub(f"models/{info.name}"), info.version)
     plots = {path.stem: path.read_bytes() for path in sorted(checkpoint.glob("pictures/*.png"))}
-    validation = read_told(storage.read(VALIDATION), info.classes, raw=False)
-    shares = [(least, thresholds(validation, info.classes, least).share) for least in PRECISIONS]
+    validation = read_validation(storage.read(VALIDATION), info.classes, raw=False)
+    shares = [
+        (least, fit_thresholds(validation, info.classes, least).share) for least in PRECISIONS
+    ]
     issues = read_label_issues(checkpoint)
     page = render_training_report(info, plots, summary, read_top_losses(storage), shares, issues)
     storage.write("report.html", page.encode())

@@ -7,8 +7,8 @@ from typing import Any
 from visionflows.datasets.fetch import find_dataset
 from visionflows.errors import ModelError, SettingsError, StorageError
 from visionflows.inference import EngineSettings
-from visionflows.models.artifact import model_json, read_info
-from visionflows.models.registry import find
+from visionflows.models.artifact import read_info
+from visionflows.models.registry import find_model
 from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement
 from visionflows.storage.base import Storage
 from visionflows.training.comparison.paired_predictions import (
@@ -51,8 +51,8 @@ def compare_versions(
 
 def dataset_folder(model: str, store: str) -> str:
     """Return the folder of a model's dataset. Raises StorageError if it is gone."""
-    storage = find(model, store)
-    info = read_info(storage, model_json(storage))
+    storage = find_model(model, store)
+    info = read_info(storage)
     dataset = info.dataset
     if not dataset.source:
         raise StorageError(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import Model, load
-from visionflows.models.registry import find
+from visionflows.models.artifact import Model, load_model
+from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -91,7 +91,7 @@ def pair_predictions(
     Files with the same bytes are one image. Raises ModelError, and StorageError if there is no
     such folder.
     """
-    new, old = load(find(candidate, store)), load(find(production, store))
+    new, old = load_model(find_model(candidate, store)), load_model(find_model(production, store))
     unseen = _unseen_files(new, old)
     known = {path: file for path, file in unseen.items() if file.label in {*old.classes}}
     source = open_storage(images_folder(folder, new.info.dataset.fingerprint, store))
@@ -140,7 +140,9 @@ def _predict(
     """Return a model's predictions by path; images that cannot be decoded are left out."""
     if not paths:
         return {}
-    answers = make_engine(model, settings).answers(source, [decode_name(path) for path in paths])
+    answers = make_engine(model, settings).predict_files(
+        source, [decode_name(path) for path in paths]
+    )
     predictions = {}
     for name, probabilities in answers.items():
         best = int(probabilities.argmax())

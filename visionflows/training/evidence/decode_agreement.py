@@ -76,7 +76,7 @@ def predict_full_and_scaled(
     """Return the names that were decoded both ways, and their (images, classes) probabilities."""
     settings = EngineSettings(precision="float32", max_pixels=max_pixels)
     full, scaled = (
-        make_engine(model, settings.model_copy(update={"decode": decode}), False).answers(
+        make_engine(model, settings.model_copy(update={"decode": decode}), False).predict_files(
             storage, names
         )
         for decode in ("full", "scaled")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.evaluation.calibration import calibrated
+from visionflows.evaluation.calibration import apply_temperature
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
@@ -61,7 +61,9 @@ def evaluate_checkpoint(
             plots, skipped = draw_plots(learn)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
-            confidences = calibrated(probabilities, metrics["calibration"]["temperature"])
+            confusion = _confusion_csv(metrics["confusion"], list(learn.dls.vocab))
+            storage.write("confusion.csv", confusion)
+            confidences = apply_temperature(probabilities, metrics["calibration"]["temperature"])
             paths = list(learn.dls.valid.items.path)
             validation = ValidationPredictions(folder, paths, confidences, targets)
             write_top_losses(learn, validation, storage)
@@ -127,6 +129,17 @@ def compute_metrics(
         ],
         "confusion": confusion.tolist(),
     }
+
+
+def _confusion_csv(confusion: list[list[int]], classes: list[str]) -> bytes:
+    """Return the confusion matrix as rows of actual class, predicted class, images; no zeros."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(["actual", "predicted", "images"])
+    for actual, counts in zip(classes, confusion, strict=True):
+        rows = zip(classes, counts, strict=True)
+        writer.writerows([actual, predicted, count] for predicted, count in rows if count)
+    return text.getvalue().encode()
 
 
 def write_selfcheck(

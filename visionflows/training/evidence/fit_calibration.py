@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from visionflows.evaluation.calibration import (
-    calibrated,
-    expected_error,
-    reliability,
-    temperature_of,
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_bins,
 )
 
-LEAST = 50  # images per half; fewer are too few to fit or to measure
+MIN_AGREEMENT = 50  # images per half; fewer are too few to fit or to measure
 
 
 def fit_calibration(
@@ -26,24 +26,24 @@ def fit_calibration(
     """Return `calibration` of model.json.
 
     `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes.
-    Keys: temperature, fitted and judged (numbers of images), ece_raw and ece (expected calibration
+    Keys: temperature, fitted and tested (numbers of images), ece_raw and ece (expected calibration
     error before and after), bins_raw and bins. With too few images only temperature (1) and why.
     """
     half = holdout_half(sha256s)
-    if min(half.sum(), (~half).sum()) < LEAST:
+    if min(half.sum(), (~half).sum()) < MIN_AGREEMENT:
         why = f"{len(half)} validation images are too few to calibrate on"
         return {"temperature": 1.0, "why": why}
     cross_fitted = np.empty_like(probabilities)
     for rows in (half, ~half):
-        temperature = temperature_of(probabilities[~rows], targets[~rows])
-        cross_fitted[rows] = calibrated(probabilities[rows], temperature)
-    before, after = (reliability(values, targets) for values in (probabilities, cross_fitted))
+        temperature = fit_temperature(probabilities[~rows], targets[~rows])
+        cross_fitted[rows] = apply_temperature(probabilities[rows], temperature)
+    before, after = (reliability_bins(values, targets) for values in (probabilities, cross_fitted))
     return {
-        "temperature": temperature_of(probabilities, targets),
+        "temperature": fit_temperature(probabilities, targets),
         "fitted": len(half),
-        "judged": len(half),
-        "ece_raw": expected_error(before),
-        "ece": expected_error(after),
+        "tested": len(half),
+        "ece_raw": expected_calibration_error(before),
+        "ece": expected_calibration_error(after),
         "bins_raw": before,
         "bins": after,
     }
@@ -62,7 +62,7 @@ def validation_csv(
     temperature: float,
 ) -> bytes:
     """Return validation.csv: the label and the prediction of each validation image."""
-    confidence = calibrated(probabilities, temperature).max(1)
+    confidence = apply_temperature(probabilities, temperature).max(1)
     predicted, raw = probabilities.argmax(1), probabilities.max(1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")

@@ -21,8 +21,13 @@ import numpy as np
 
 from visionflows.errors import one_line
 from visionflows.inference import Engine, EngineSettings, make_engine
-from visionflows.inference.openvino import core, kernels, runtime, with_our_core
-from visionflows.inference.precision_policy import LEAST
+from visionflows.inference.openvino import (
+    import_openvino,
+    native_kernels,
+    openvino_core,
+    shared_core,
+)
+from visionflows.inference.precision_policy import MIN_AGREEMENT
 from visionflows.models.artifact import INT8, ONNX, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
@@ -76,20 +81,20 @@ def quantize_int8(
 def _why_not(storage: LocalStorage) -> str:
     if not storage.exists(ONNX):
         return f"no {ONNX} to quantize"
-    return "" if kernels()["int8"] else "published without native int8: no evidence"
+    return "" if native_kernels()["int8"] else "published without native int8: no evidence"
 
 
 def _write_quantized(storage: LocalStorage, model: Model, images: "_TrainingImages") -> None:
     """Write the int8 network; revert layers to float32 if too few labels agree."""
-    with with_our_core():
+    with shared_core():
         _save(storage, _quantize(model, images, accuracy_control=False))
     engine = make_engine(model, EngineSettings(precision="int8"), False)
     share, _ = _label_agreement_measure(images.float32_engine.probabilities)(
         lambda batch: [engine.probabilities(batch)], images.control
     )
-    if share < LEAST:
+    if share < MIN_AGREEMENT:
         log.info("int8: %.2f %% of labels agree; reverting layers to float32", 100 * share)
-        with with_our_core():
+        with shared_core():
             _save(storage, _quantize(model, images, accuracy_control=True))
     make_engine(model, EngineSettings(precision="int8"))  # runs its self-check
 
@@ -98,7 +103,9 @@ def _with_speed(
     model: Model, images: "_TrainingImages", agreement: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the agreement with the measured speed; `auto` needs a clear gain."""
-    other: Literal["bfloat16", "float32"] = "bfloat16" if kernels()["bfloat16"] else "float32"
+    other: Literal["bfloat16", "float32"] = (
+        "bfloat16" if native_kernels()["bfloat16"] else "float32"
+    )
     settings = (EngineSettings(precision="int8"), EngineSettings(precision=other, device="cpu"))
     engines = [make_engine(model, one, False) for one in settings]
     rounds = [[_seconds(engine, images.calibration[:8]) for engine in engines] for _ in range(3)]
@@ -119,7 +126,7 @@ def _seconds(engine: Engine, batches: list[np.ndarray]) -> float:
 
 def _nncf() -> ModuleType:
     """Return NNCF, which logs only warnings and sends no telemetry once OpenVINO is loaded."""
-    runtime()
+    import_openvino()
     nncf = importlib.import_module("nncf")
     nncf.set_log_level(logging.WARNING)
     return nncf
@@ -158,7 +165,7 @@ class _TrainingImages:
 def _quantize(model: Model, images: _TrainingImages, accuracy_control: bool) -> "openvino.Model":
     """Return the int8 network; `accuracy_control` reverts layers that change too many labels."""
     nncf = _nncf()
-    network = core().read_model(model.files.read(ONNX))
+    network = openvino_core().read_model(model.files.read(ONNX))
     calibration = nncf.Dataset(images.calibration)
     options = {
         "preset": nncf.QuantizationPreset.MIXED,
@@ -172,7 +179,7 @@ def _quantize(model: Model, images: _TrainingImages, accuracy_control: bool) -> 
         calibration_dataset=calibration,
         validation_dataset=nncf.Dataset(images.control),
         validation_fn=_label_agreement_measure(images.float32_engine.probabilities),
-        max_drop=1 - LEAST,
+        max_drop=1 - MIN_AGREEMENT,
         **options,
     )
 
@@ -212,6 +219,6 @@ def _layers_before(node: Any) -> Iterator[str]:
 
 def _save(storage: LocalStorage, network: "openvino.Model") -> None:
     with tempfile.TemporaryDirectory() as folder:
-        runtime().save_model(network, f"{folder}/{INT8[0]}", compress_to_fp16=False)
+        import_openvino().save_model(network, f"{folder}/{INT8[0]}", compress_to_fp16=False)
         for name in reversed(INT8):
             storage.write(name, Path(folder, name).read_bytes())

@@ -14,7 +14,12 @@ import numpy as np
 
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.precision_policy import CONFIDENCE, LEAST, needed, supports
+from visionflows.inference.precision_policy import (
+    CONFIDENCE,
+    MIN_AGREEMENT,
+    images_needed,
+    supports,
+)
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
@@ -83,7 +88,7 @@ def label_agreement(
         return {"auto": "float32", "why": f"published without native {precision}: no evidence"}
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
     names, storage = [decode_name(path) for path in paths], LocalStorage(Path(folder))
-    exact, fast = (engine.answers(storage, names) for engine in (exact_engine, fast_engine))
+    exact, fast = (engine.predict_files(storage, names) for engine in (exact_engine, fast_engine))
     _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
     result = {
         **compare_probabilities(exact_rows, fast_rows, precision),
@@ -130,8 +135,8 @@ def _reason(images: int, disagreements: int, far: int) -> str:
     if far:
         return "a label differs that was no near tie"
     return (
-        f"{images:,} images with {disagreements} differing labels do not show that {LEAST:.1%} "
-        f"agree, at {CONFIDENCE:.0%} confidence; that takes {needed(disagreements):,}"
+        f"{images:,} images with {disagreements} differing labels do not show that {MIN_AGREEMENT:.1%} "
+        f"agree, at {CONFIDENCE:.0%} confidence; that takes {images_needed(disagreements):,}"
     )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from visionflows.errors import TrainError
-from visionflows.evaluation import confident_learning
+from visionflows.evaluation.confident_learning import rank_label_issues
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import load_trained_learner
@@ -61,7 +61,7 @@ def find_label_issues(
         learn, network = _feature_learner(table, folder, storage)
         features = extract_features(learn, usable)
     classes = sorted(usable.label.unique())
-    issues = confident_learning.label_issues(features, list(usable.label), classes)
+    issues = rank_label_issues(features, list(usable.label), classes)
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
     rows = rows.assign(why="label issue")[list(COLUMNS)]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from visionflows.errors import ModelError, one_line
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.inference.openvino import why_absent
-from visionflows.models.artifact import ONNX, Model, network_of
-from visionflows.models.network import opened
+from visionflows.inference.openvino import unavailable_reason
+from visionflows.models.artifact import ONNX, Model, load_network
+from visionflows.models.network import split_pooling
 from visionflows.models.schema import ModelInfo, Normalise
 from visionflows.storage.local import LocalStorage
 from visionflows.training.learner import torch_random_lock
@@ -43,10 +43,10 @@ def export_onnx(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
     storage = LocalStorage(checkpoint)
     model = Model(storage, info, digest="")
     storage.remove(ONNX)
-    if absent := why_absent():
+    if absent := unavailable_reason():
         return _skipped(f"{absent}, which would check it")
     try:
-        storage.write(ONNX, onnx_bytes(cast("nn.Sequential", network_of(model)), info))
+        storage.write(ONNX, onnx_bytes(cast("nn.Sequential", load_network(model)), info))
         engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
         return {"opset": OPSET, "largest_difference": engine.self_check()}
     except (NotExportable, ModelError) as error:
@@ -93,7 +93,7 @@ def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Mo
     from torch import nn
 
     body, head = network
-    pool, rest = opened(cast("nn.Sequential", head))
+    pool, rest = split_pooling(cast("nn.Sequential", head))
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
     )

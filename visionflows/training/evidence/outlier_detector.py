@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.evaluation.outliers import Bank, bank_of, restored, threshold_of
+from visionflows.evaluation.outliers import (
+    OutlierDetector,
+    conformal_threshold,
+    fit_detector,
+    load_detector,
+)
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.evidence.fit_calibration import LEAST, holdout_half
+from visionflows.training.evidence.fit_calibration import MIN_AGREEMENT, holdout_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +38,10 @@ FALSE_ALARMS = 0.02  # the share that the threshold is set for
 def fit_outlier_detector(
     checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
 ) -> dict[str, Any]:
-    """Write the bank and return `outliers` of model.json.
+    """Write the detector and return `outliers` of model.json.
 
-    Keys: method, k, directions, images (of the bank), threshold, wanted (share of false alarms),
-    fitted and judged (validation images), false_alarms (measured share, by precision). Only why,
+    Keys: method, k, components, images (of the detector), threshold, wanted (share of false alarms),
+    fitted and tested (validation images), false_alarms (measured share, by precision). Only why,
     if there are too few images.
     """
     storage = LocalStorage(checkpoint)
@@ -45,17 +50,17 @@ def fit_outlier_detector(
     is_valid = usable.is_valid.astype(bool)
     valid = usable[is_valid].sort_values("sha256").head(MAX_VALIDATION)
     held_out = holdout_half(list(valid.sha256))
-    if min(held_out.sum(), (~held_out).sum()) < LEAST:
+    if min(held_out.sum(), (~held_out).sum()) < MIN_AGREEMENT:
         return {"why": f"{len(valid)} validation images are too few to fit a threshold"}
     extractor = _FeatureExtractor(Model(storage, info, digest=""), LocalStorage(Path(folder)))
     features = extractor.features(sample_bank(usable[~is_valid]))
     if not np.isfinite(features).all():
         return {"why": "the network's features are not finite"}
-    fitted = bank_of(features)
-    storage.write(OUTLIERS, saved := fitted.saved())
-    bank = restored(saved, fitted.k, threshold=1.0)  # rounded, as scoring reads it
+    fitted = fit_detector(features)
+    storage.write(OUTLIERS, saved := fitted.to_bytes())
+    bank = load_detector(saved, fitted.k, threshold=1.0)  # rounded, as scoring reads it
     scores = _outlier_scores(bank, extractor.features(valid.path[~held_out]))
-    threshold = max(round(threshold_of(scores, FALSE_ALARMS), 6), 1e-6)
+    threshold = max(round(conformal_threshold(scores, FALSE_ALARMS), 6), 1e-6)
     bank = dataclasses.replace(bank, threshold=threshold)
     false_alarms = {}
     for precision in dict.fromkeys(("float32", extractor.default_precision)):
@@ -66,12 +71,12 @@ def fit_outlier_detector(
     return {
         "method": "k nearest neighbours",
         "k": bank.k,
-        "directions": len(bank.directions),
+        "components": len(bank.components),
         "images": len(bank.images),
         "threshold": bank.threshold,
         "wanted": FALSE_ALARMS,
         "fitted": int((~held_out).sum()),
-        "judged": int(held_out.sum()),
+        "tested": int(held_out.sum()),
         "false_alarms": false_alarms,
     }
 
@@ -84,7 +89,7 @@ def sample_bank(trained: "pd.DataFrame") -> list[str]:
     return list(ordered.path.head(max(BANK_IMAGES, ordered.label.nunique())))
 
 
-def _outlier_scores(bank: Bank, features: np.ndarray) -> np.ndarray:
+def _outlier_scores(bank: OutlierDetector, features: np.ndarray) -> np.ndarray:
     return np.array([bank.outlier_score(one) for one in features])
 
 
@@ -106,5 +111,5 @@ class _FeatureExtractor:
         engine.features = True
         names, size = [decode_name(path) for path in paths], engine.batch_size
         batches = ([*names[start : start + size]] for start in range(0, len(names), size))
-        rows = (row for batch in engine.stream(self._folder, batches) for row in batch)
+        rows = (row for batch in engine.predict_batches(self._folder, batches) for row in batch)
         return np.stack([row.features for row in rows if row.features is not None])
