@@ -93,6 +93,7 @@ def described(trained: Trained) -> ModelInfo:
         },
         "split": {"seed": 42, "valid_pct": 0.25},
         "training": trained.record["settings"] | trained.record,
+        "metrics": model["metrics"] | {"confusion": trained.metrics["confusion"]},
     }
     return ModelInfo.model_validate(model, strict=False)
 
