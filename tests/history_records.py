@@ -15,6 +15,7 @@ def run_record(day: int, labels: dict[str, int], version: str = "1", **more) -> 
     return RunRecord(
         **{"schema_version": 1, "started": f"2026-01-{day:02d}T02:00:00.000+00:00", "ended": ""},
         **{"status": "done", "input": "in", "contents": "0" * 64, "runs": [], "seconds": 1.0},
+        settings=[],
         model=RecordedModel(
             name="pets", version=version, digest="d", storage="store/models/pets/1"
         ),

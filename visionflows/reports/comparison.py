@@ -119,15 +119,11 @@ class Comparison:
     @property
     def validation(self) -> str:
         """Whether the published error rates of A and B can be compared."""
-        unseen = f"Unseen by both: {format_count(self.images, 'image')}."
-        if self.same_validation_images:
-            return (
-                f"{unseen} Both versions were validated on the same images, so their published "
-                "error rates can be compared."
-            )
+        same = self.same_validation_images
+        images, can = ("the same", "can") if same else ("different", "cannot")
         return (
-            f"{unseen} The versions were validated on different images, so their published error "
-            "rates cannot be compared."
+            f"Unseen by both: {format_count(self.images, 'image')}. Both versions were validated "
+            f"on {images} images, so their published error rates {can} be compared."
         )
 
     @property

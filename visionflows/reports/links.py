@@ -9,7 +9,6 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import absolute
 
 
 class Link(NamedTuple):
@@ -29,22 +28,22 @@ def relative_address(location: str, folder: str) -> str:
     (host, path), (other_host, start) = map(_split_host, (location, folder))
     if host != other_host:
         return ""
-    return quote(os.path.relpath(path, start or "."), errors="surrogateescape")
+    return quote(os.path.relpath(path, start), errors="surrogateescape")
 
 
 def _split_host(location: str) -> tuple[str, str]:
-    """A location as its scheme and bucket (empty for a local path), and the path within."""
-    scheme, separator, rest = location.partition("://")
+    """A location as its scheme and bucket (empty for a local path), and the absolute path."""
+    scheme, separator, rest = location.removeprefix("file://").partition("://")
     if not separator:
-        return "", location
+        return "", os.path.abspath(scheme)
     bucket, _, path = rest.partition("/")
     return f"{scheme}://{bucket}", f"/{path}"
 
 
 def link_to_model(artifact: str, folder: str, title: str = "Training report") -> Link:
     """A link from a page in `folder` to the training report in a model artifact."""
-    location = f"{absolute(artifact).rstrip('/')}/report.html"
-    return Link(title, relative_address(location, absolute(folder)), location)
+    location = "".join(_split_host(f"{artifact}/report.html"))
+    return Link(title, relative_address(location, folder), location)
 
 
 def folder_of(run: RunResult) -> str:

@@ -26,7 +26,6 @@ from visionflows.review.audit import Z
 from visionflows.review.corrections import COLUMNS, Correction
 from visionflows.review.sampling import Sample, SampledRow, Why, sample_rows
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import absolute
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.storage.prefetch import prefetch
@@ -141,7 +140,7 @@ def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
 def _original_address(run: RunResult, path: str) -> str:
     """The address of the original file relative to the page; empty if there is none."""
     root = run.root.rstrip("/")
-    return relative_address(absolute(f"{root}/{decode_name(path)}"), absolute(folder_of(run)))
+    return relative_address(f"{root}/{decode_name(path)}", folder_of(run))
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Photo grids of a trained network, as PNG; class names of any kind must not fail a training.
 
-fastai's show_batch, show_results and plot_top_losses. Class names are shown literally: `US$_$` is no
-formula. Titles are wrapped so that nothing overlaps. The background is transparent, for light and
-dark pages.
+fastai's show_batch, show_results and plot_top_losses. Class names are shown literally: `US$_$` is
+no formula. Titles are wrapped so that nothing overlaps. The background is transparent, for light
+and dark pages.
 """
 
 import contextlib
