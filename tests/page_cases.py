@@ -83,7 +83,6 @@ def failed(trained: Trained, folder: Path) -> Path:
 def described(trained: Trained) -> ModelInfo:
     """The ModelInfo of a model with every field of its training."""
     model = json.loads((Path(trained.storage) / "model.json").read_text())
-    model["metrics"]["confusion"] = trained.metrics["confusion"]
     model |= {
         "pretrained": "none",
         "labels": "folder",
