@@ -153,8 +153,8 @@ def test_output_of_score_predict_and_models(trained, tmp_path):
     assert re.match(r".*a\.png: \('", by_torch.stdout)  # also for a single image
     assert "engine" in run(*asked, "fast").stderr
     listed = run("models", "list", *store).stdout.splitlines()[-1]
-    assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +resnet18 ", listed)
-    assert '"architecture": "resnet18"' in run("models", "show", "shapes", "--json", *store).stdout
+    assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +test_resnet ", listed)
+    assert '"architecture": "test_resnet"' in run("models", "show", "shapes", "--json", *store).stdout
 
 
 @pytest.mark.parametrize("command", ["train", "retrain"])

@@ -54,7 +54,7 @@ def test_the_list_is_a_table_newest_first(run_command, store, where):
     lines = run_command("models", "list", "--store", where(store)).splitlines()
     assert lines[0].split("  ")[0] == "version"
     assert [line.split()[0] for line in lines[2:]] == [NEW, OLD]
-    for words in ("latest", "resnet18", "2026-01-02 03:04", "72", "shapes"):
+    for words in ("latest", "test_resnet", "2026-01-02 03:04", "72", "shapes"):
         assert words in lines[2]
     assert "latest" not in lines[3]
     rows = json.loads(run_command("models", "list", "--json", "--store", where(store)))
@@ -62,7 +62,7 @@ def test_the_list_is_a_table_newest_first(run_command, store, where):
     assert rows[0]["aliases"] == ["latest"]
     assert rows[0]["trained"] == "2026-01-02T03:04:05.678+00:00"
     assert rows[0]["lineage"] == {"parent": "20260101T000000000Z-old", "flow_run": "5c1a"}
-    assert (rows[0]["images"], rows[0]["architecture"]) == (72, "resnet18")
+    assert (rows[0]["images"], rows[0]["architecture"]) == (72, "test_resnet")
     assert rows[1]["lineage"] == {"parent": "", "flow_run": ""}
 
 
