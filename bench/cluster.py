@@ -211,7 +211,7 @@ def _killed(what: str, options, photos: Path, address: str, whole: Whole, chance
     done = driver.returncode == 0 and (output / "predictions.csv").read_bytes() == whole.data
     told = {"killed": hit, "at_part": there, "whole_and_equal": done}
     if what != "driver":
-        return {**told, "shards_redone": said.count("given to another actor")}
+        return {**told, "shards_redone": said.count("resubmitted to another actor")}
     # What the actors had in hand nobody can tell: only what lay there and was done once more, and
     # what they still wrote before the second run had the output.
     scored = json.loads((output / "run.json").read_text())["timings"]["scored"] if done else 0
@@ -262,7 +262,7 @@ def _is_raylet(words: list[str]) -> bool:
 
 
 def _is_actor(words: list[str]) -> bool:
-    return any(word.startswith("ray::Scorer") for word in words)
+    return any(word.startswith("ray::ScoringActor") for word in words)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_a_scoring_that_is_stopped_says_so_and_leaves_nothing_but_its_parts(
     before = parts(output)
     again = ran(*words, "--output", output, env=env, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert f"{before} of them done already" in again.stderr
+    assert f"{before} of them already done" in again.stderr
 
 
 def test_a_signal_in_the_first_moments_is_one_line_too(trained, many, tmp_path):

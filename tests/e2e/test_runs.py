@@ -249,7 +249,7 @@ def resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> N
     job = {"input": "many", "model": "shapes", "output": output, "settings": SLOW}
     run = again() if again else server.start("score", **job)
     server.wait(run, "Completed")
-    wait_until(lambda: "of them done already" in server.logs(run))
+    wait_until(lambda: "of them already done" in server.logs(run))
     after = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
     assert after == before
     assert (folder / "predictions.csv").read_bytes() == whole

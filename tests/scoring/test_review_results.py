@@ -132,7 +132,7 @@ def test_the_commands_print_the_same(output, tmp_path):
     (one,) = json.loads(told("audit", str(output), "--json"))
     assert (one["accuracy"], one["drawn"]) == (0.85, 36)
     (tmp_path / "empty").mkdir()
-    assert "no picture of an audit" in told("audit", str(tmp_path / "empty"))
+    assert "no image of an audit" in told("audit", str(tmp_path / "empty"))
 
 
 def test_tasks_for_label_studio_come_back_as_corrections(scored, output, tmp_path):

@@ -1,4 +1,4 @@
-"""A row for every file, whatever it holds or becomes; and what a CSV of them is."""
+"""One row for every file, and the files of a result."""
 
 import csv
 import io

@@ -59,7 +59,7 @@ def test_the_least_certain_have_heat_maps(scored, model):
         assert heat.size == (160, 160)
         assert np.abs(np.asarray(plain.resize(heat.size), float) - np.asarray(heat)).max() > 50
     page = render_report(run, model, source, output)
-    assert page.count("heat map of what spoke for") == 12
+    assert page.count("Grad-CAM heat map of the same photo for") == 12
     assert "Grad-CAM" in page
 
 
