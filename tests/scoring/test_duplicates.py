@@ -67,7 +67,7 @@ def scored(trained: Trained, where, folder: Path, output: Path, **changes: objec
 def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_path):
     run = scored(trained, where, photos, tmp_path / "out", spreadsheet=True, top=1, exif=True)
     assert columns(tmp_path / "out") == (SEEN, AGAIN)
-    assert run["find_duplicates"] == {"seen_in_training": 2, "duplicates": 3}
+    assert run["duplicates"] == {"seen_in_training": 2, "duplicates": 3}
     assert run["counts"]["by_status"] == {"ok": 10, "unreadable": 2}
     assert [
         line.split() for line in summary_lines(run) if "seen in" in line or "duplic" in line
@@ -114,7 +114,7 @@ def test_what_failed_is_compared_when_it_is_retried(trained, where, photos, tmp_
 def test_without_it_the_rows_and_the_job_are_what_they_were(trained, photos, tmp_path):
     run = scored(trained, str, photos, tmp_path / "out", find_duplicates=False)
     assert "duplicate_of" not in (tmp_path / "out/predictions.csv").read_text()
-    assert run["find_duplicates"] is None
+    assert run["duplicates"] is None
     plan = json.loads((tmp_path / "out/parts/plan.json").read_text())
     assert "find_duplicates" not in plan["settings"]
 
