@@ -22,7 +22,7 @@ HEADER = "path,label,predicted,confidence,raw\n"
 
 @pytest.fixture
 def store(trained, tmp_path):
-    """Two versions of the model: one that is twice as sure as it should be, one without calibration."""
+    """Two versions of the model: an overconfident one, and one without calibration."""
     line = "{0}-{1}.png,{0},{0},0.{2},0.99\n"
     sure = [line.format(name, at, 99 - at % 45) for name in CLASSES[:2] for at in range(200)]
     another(trained, tmp_path / "store", "1-sure", validation_csv=HEADER + "".join(sure))

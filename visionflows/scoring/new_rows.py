@@ -72,7 +72,7 @@ class NewRowsByRun:
         return sorted(self._found)
 
     def excluding(self, recorded: Collection[str], model: str) -> tuple[Histograms, str]:
-        """The histograms of runs that no run record counts yet, and a digest of their files and model.
+        """The histograms of unrecorded runs, and a digest of their files and model.
 
         `recorded` are the runs that some record counts.
         """
