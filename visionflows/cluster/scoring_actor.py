@@ -86,9 +86,8 @@ class ScoringActor:
         Raises RunError or StorageError if this node does not see the run's input or output.
         """
         started, source = time.perf_counter(), self._open_source(task.paths)
-        job = task.job.settings
         # The job's precision, because `auto` may choose another on this node.
-        choice = {"precision": job.precision, "batch_size": job.batch_size}
+        choice = task.job.settings.model_dump(include={"precision", "batch_size"})
         engine = self._open(self._settings.model_copy(update=choice))
         todo = batches(task.files, engine.info.batch_size)
         rows = [row for batch in engine.predict_batches(source.storage, todo) for row in batch]
@@ -99,8 +98,8 @@ class ScoringActor:
         stages, forwarded = engine.seconds, engine.forwarded
         engine.seconds, engine.forwarded = dict.fromkeys(stages, 0.0), 0
         seconds = time.perf_counter() - started
-        node = socket.gethostname()
-        return ScoredShard(task.shard.index, len(rows), node, stages, seconds, forwarded)
+        shard, node = task.shard.index, socket.gethostname()
+        return ScoredShard(shard, len(rows), node, stages, seconds, forwarded)
 
     def _open(self, settings: ScoreSettings) -> Engine:
         if self._engine is None:

@@ -57,16 +57,13 @@ def flag_columns(settings: JobSettings) -> list[str]:
 
 
 def format_row(row: Row, classes: Sequence[str], settings: JobSettings) -> list[str]:
-    """A row as text, a cell for each column.
-
-    Probabilities have six decimals: a float32 softmax has about seven digits.
-    """
+    """A row as text, a cell for each column."""
     path, columns = encode_name(row.name), len(header(classes, settings))
     if row.status != "ok" or row.probabilities is None:
         return [path, row.status, "", "", row.error, *[""] * (columns - len(COLUMNS))]
     values = row.probabilities
     best = int(values.argmax())
-    probabilities = [f"{value:.6f}" for value in values.tolist()]
+    probabilities = [f"{value:.6f}" for value in values.tolist()]  # float32 has seven digits
     order = (-values).argsort(kind="stable")[: settings.top]
     top = [cell for index in order for cell in (classes[index], probabilities[index])]
     scored = settings.outliers and row.outlier_score is not None

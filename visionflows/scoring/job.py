@@ -120,10 +120,7 @@ class Job:
 
 
 def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str = "") -> Job:
-    """The job of an engine's model and settings on an input that is not listed yet.
-
-    With --retry-failed `run` stays empty: the retried rows belong to the run that failed.
-    """
+    """The job of an engine's model and settings on an input that is not listed yet."""
     info, model = engine.info, engine.model
     return Job(
         input=source,
@@ -139,7 +136,7 @@ def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str =
             shard_size=settings.shard_size,
             **_optional_settings(engine, settings),
         ),
-        run="" if settings.retry_failed else run,
+        run="" if settings.retry_failed else run,  # retried rows belong to the run that failed
     )
 
 
