@@ -193,7 +193,7 @@ def test_a_bomb_in_zstd_is_refused(tmp_path):
         (b"PK\7\x08PK\3\4", "the first part of a split zip, "),
         (b"\x04\x22\x4d\x18", "an lz4 file, "),
         (b"\xff\xd8\xff\xe0", "a picture (JPEG), no .tgz, .tar.* or .zip; give the folder that it"),
-        (b"RIFF1234WEBPVP8 ", "a picture (WebP), "),
+        (b"RIFF1234WEBPVP8 ", "a picture (WEBP), "),
         (b"%PDF-1.7\n", "a PDF, "),
         (b"PAR1", "a Parquet table, "),
         (b"MZ\x90\0", "a Windows program, "),

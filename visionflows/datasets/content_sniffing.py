@@ -8,13 +8,13 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from visionflows.errors import ArchiveError
+from visionflows.images.formats import detect_format
 
 HEAD_BYTES = 4096
 _MAX_QUOTE = 80  # characters
 
 _UNPACK = "unpack it and give the folder"
 _EXTRACT = "write its pictures into a folder and give that"
-_FOLDER = "give the folder that it lies in"
 _MAGIC = {
     b"Rar!\x1a\7": ("a RAR archive", f"{_UNPACK} (unrar x, or 7z x)"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", f"{_UNPACK} (7z x)"),
@@ -28,11 +28,6 @@ _MAGIC = {
     b"%PDF": ("a PDF", "give an archive or a folder of pictures"),
     b"PAR1": ("a Parquet table", _EXTRACT),
     b"\x89HDF": ("an HDF5 file", _EXTRACT),
-    b"\xff\xd8\xff": ("a picture (JPEG)", _FOLDER),
-    b"\x89PNG": ("a picture (PNG)", _FOLDER),
-    b"GIF8": ("a picture (GIF)", _FOLDER),
-    b"II*\0": ("a picture (TIFF)", _FOLDER),
-    b"MM\0*": ("a picture (TIFF)", _FOLDER),
     b"version https://git-lfs": ("a pointer of Git LFS, not the file", "run git lfs pull first"),
 }
 _DOWNLOAD = "save the file itself, not what the browser shows, and give that"
@@ -70,11 +65,12 @@ def sniff(head: bytes) -> Content | None:
     """What a file with these first bytes is; None for a tar and for unknown content."""
     if head[257:262] == b"ustar":
         return None
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return Content("a picture (WebP)", _FOLDER)
     for magic, (name, advice) in _MAGIC.items():
         if head.startswith(magic):
             return Content(name, advice)
+    image = detect_format(head)
+    if image and image.picture:
+        return Content(f"a picture ({image.name})", "give the folder that it lies in")
     text = _decode(head)
     return Content(_describe_text(text), _DOWNLOAD, is_text=True) if text else None
 
