@@ -78,7 +78,7 @@ def test_what_was_fetched_is_found_again_without_its_source(store, tmp_path):
         find_dataset(*told)
     folder = fetch(str(tmp_path), store)
     assert find_dataset(folder.name, folder.source, None, store) == folder.folder == tmp_path
-    with pytest.raises(StorageError, match="nowhere: the images of nowhere are not there"):
+    with pytest.raises(StorageError, match="nowhere: the images of nowhere are no longer there"):
         find_dataset("nowhere", str(tmp_path / "nowhere"), None, store)
 
 
