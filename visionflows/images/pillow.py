@@ -64,6 +64,7 @@ class _OfOurs:
     """What a filter of warnings asks of a module's name: whether it is Pillow's, in our call."""
 
     _pillow = re.compile(r"PIL\.")
+    pattern = _pillow.pattern  # scikit-learn copies filters to its threads by it
 
     def match(self, module: str) -> bool:
         return _limit.get() is not None and self._pillow.match(module) is not None
