@@ -111,3 +111,11 @@ def test_libtiffs_lines_are_heard_by_others_and_not_by_us(capfd):
     with pytest.raises(OSError, match="decoder error"):
         opened_by_others(bytes(data)).load()
     assert capfd.readouterr().err.count("Using code not yet in table") == 1
+
+
+def test_scikit_learn_runs_after_an_image_was_opened():
+    """It copies the filters of warnings to its threads, and asks each for its pattern."""
+    from sklearn.utils.parallel import Parallel, delayed
+
+    open_image(encoded(picture(1), "PNG"))
+    assert Parallel()([delayed(abs)(-1)]) == [1]
