@@ -154,7 +154,8 @@ def test_output_of_score_predict_and_models(trained, tmp_path):
     assert "engine" in run(*asked, "fast").stderr
     listed = run("models", "list", *store).stdout.splitlines()[-1]
     assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +test_resnet ", listed)
-    assert '"architecture": "test_resnet"' in run("models", "show", "shapes", "--json", *store).stdout
+    shown = run("models", "show", "shapes", "--json", *store)
+    assert '"architecture": "test_resnet"' in shown.stdout
 
 
 @pytest.mark.parametrize("command", ["train", "retrain"])

@@ -13,6 +13,11 @@ from visionflows.cli import main as cli
 from visionflows.cli import program
 from visionflows.storage import open_storage
 
+DATASET = {
+    **{"name": "shapes", "sha256": None, "fingerprint": "5c1a"},
+    **{"images": 72, "train": 54, "valid": 18, "skipped": 0},
+}
+
 
 @pytest.fixture
 def run_command(monkeypatch, capsys, tmp_path):
@@ -33,7 +38,7 @@ def run_command(monkeypatch, capsys, tmp_path):
 def store(trained, tmp_path) -> Path:
     """A store with two versions of the shapes, the newer one in `latest`."""
     folder = tmp_path / "store"
-    dataset = {"name": "shapes", "source": str(trained.dataset), "train": 54, "valid": 18}
+    dataset = DATASET | {"source": str(trained.dataset)}
     for version in ("20260101T000000000Z-old", "20260102T030405678Z-new"):
         another(trained, folder, version)
         changed(folder, version, dataset=dataset)
@@ -64,13 +69,6 @@ def test_the_list_is_a_table_newest_first(run_command, store, where):
     assert rows[0]["lineage"] == {"parent": "20260101T000000000Z-old", "flow_run": "5c1a"}
     assert (rows[0]["images"], rows[0]["architecture"]) == (72, "test_resnet")
     assert rows[1]["lineage"] == {"parent": "", "flow_run": ""}
-
-
-def test_a_version_without_metrics_is_listed(run_command, store):
-    changed(store, "20260102T030405678Z-new", metrics={})
-    assert " – " in run_command("models", "list", "--store", store).splitlines()[2]
-    row, _ = json.loads(run_command("models", "list", "--json", "--store", store))
-    assert row["error_rate"] is None
 
 
 def test_an_empty_store_says_so(run_command):
@@ -117,7 +115,7 @@ def test_compare_prints_a_table_and_writes_a_page(run_command, store, where, tmp
     at = ("--store", where(store))
     shown = run_command("models", "compare", "shapes", OLD, *at)
     assert "A is better than B on 18 images unseen by both" in shown
-    assert "exact McNemar test" in shown
+    assert "McNemar" in shown
     assert shown.endswith("\npage  compare.html\n")
     page = (tmp_path / "compare.html").read_text()
     assert NEW in page
@@ -140,10 +138,10 @@ def test_an_unwritable_page_fails_before_the_comparison(run_command, store, tmp_
 
 def test_missing_images_are_one_line_with_a_fix(run_command, trained, store, tmp_path):
     moved = shutil.copytree(trained.dataset, tmp_path / "moved")
-    gone = {"name": "shapes", "source": str(tmp_path / "was-here")}
+    gone = DATASET | {"source": str(tmp_path / "was-here")}
     changed(store, "20260102T030405678Z-new", dataset=gone)
     line = run_command("models", "compare", NEW, OLD, "--store", store, status=1)
-    assert line.startswith(f"visionflows: {tmp_path}/was-here: the images of shapes are not there")
+    assert line.startswith(f"visionflows: {tmp_path}/was-here: the images of shapes are no longer there")
     assert line.endswith("with --data\n")
     assert line.count("\n") == 1
     assert "18 images" in run_command(
