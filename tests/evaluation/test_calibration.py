@@ -12,7 +12,7 @@ from visionflows.evaluation.calibration import (
 )
 from visionflows.evaluation.thresholds import read_validation
 from visionflows.training.evidence.fit_calibration import (
-    LEAST,
+    MIN_IMAGES,
     fit_calibration,
     holdout_half,
     validation_csv,
@@ -103,7 +103,7 @@ def test_names_of_every_kind_come_back_from_validation_csv():
 
 
 def test_too_few_images_leave_probabilities_as_they_are():
-    _, answers, targets = drawn(LEAST, 2.0)
-    found = fit_calibration(answers, targets, sha256s(LEAST))
+    _, answers, targets = drawn(MIN_IMAGES, 2.0)
+    found = fit_calibration(answers, targets, sha256s(MIN_IMAGES))
     assert found["temperature"] == 1
     assert "too few" in found["why"]

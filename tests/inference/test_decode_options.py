@@ -13,7 +13,7 @@ from visionflows.inference import make_engine
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.scoring.job import is_consistent
+from visionflows.scoring.job import Job
 from visionflows.scoring.local_run import LocalRun
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.local import LocalStorage
@@ -70,13 +70,13 @@ def test_an_overridden_decoding_is_part_of_the_job(model, scaled, inbox, tmp_pat
         settings = ScoreSettings(**settings)
         run = LocalRun(str(inbox), str(tmp_path / "out"), make_engine(model, settings), settings)
         run.preview()
-        assert is_consistent(run.job.as_plan())
+        assert Job.from_plan(run.job.as_plan()) == run.job
         return run.job
 
     plan = job(model).as_plan()
     assert "decode" not in plan.as_dict()["settings"]
     assert job(model, decode="full") == job(model)
     assert job(model, decode="scaled").as_plan().settings.decode == "scaled"
-    assert job(model, decode="scaled").rows_hold(plan) == "decode changed"
+    assert job(model, decode="scaled").row_difference(job(model)) == "decode changed"
     assert job(scaled, decode="scaled") == job(scaled)
     assert job(scaled, decode="full").settings.decode == "full"

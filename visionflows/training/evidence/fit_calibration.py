@@ -17,7 +17,7 @@ from visionflows.evaluation.calibration import (
     reliability_bins,
 )
 
-MIN_AGREEMENT = 50  # images per half; fewer are too few to fit or to measure
+MIN_IMAGES = 50  # images per half; fewer are too few to fit or to measure
 
 
 def fit_calibration(
@@ -30,7 +30,7 @@ def fit_calibration(
     error before and after), bins_raw and bins. With too few images only temperature (1) and why.
     """
     half = holdout_half(sha256s)
-    if min(half.sum(), (~half).sum()) < MIN_AGREEMENT:
+    if min(half.sum(), (~half).sum()) < MIN_IMAGES:
         why = f"{len(half)} validation images are too few to calibrate on"
         return {"temperature": 1.0, "why": why}
     cross_fitted = np.empty_like(probabilities)

@@ -23,7 +23,7 @@ from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.evidence.fit_calibration import MIN_AGREEMENT, holdout_half
+from visionflows.training.evidence.fit_calibration import MIN_IMAGES, holdout_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def fit_outlier_detector(
     is_valid = usable.is_valid.astype(bool)
     valid = usable[is_valid].sort_values("sha256").head(MAX_VALIDATION)
     held_out = holdout_half(list(valid.sha256))
-    if min(held_out.sum(), (~held_out).sum()) < MIN_AGREEMENT:
+    if min(held_out.sum(), (~held_out).sum()) < MIN_IMAGES:
         return {"why": f"{len(valid)} validation images are too few to fit a threshold"}
     extractor = _FeatureExtractor(Model(storage, info, digest=""), LocalStorage(Path(folder)))
     features = extractor.features(sample_bank(usable[~is_valid]))
