@@ -1,6 +1,7 @@
 """A run on a cluster whose input is still being listed, with an actor of this process."""
 
 import itertools
+import time
 
 from conftest import write_shapes
 
@@ -68,7 +69,7 @@ def test_shards_are_scored_once_while_the_input_is_listed(trained, monkeypatch, 
     def slow(self, keep):
         for number, entry in enumerate(entries(self, keep)):
             while number == 55 and not (tmp_path / "out/parts/part-00000.json").exists():
-                pass  # all but the last shards are listed, and the first is scored
+                time.sleep(0.01)  # all but the last shards are listed, and the first is scored
             yield entry
 
     monkeypatch.setattr(Source, "entries", slow)
