@@ -126,7 +126,12 @@ def comparison(trained: Trained, folder: Path) -> str:
     disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[2], 0.5) for path in paths]
     disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[1], 0.5) for path in paths]
     found = Comparison(
-        **{"a": info, "b": info, "a_location": trained.storage, "b_location": "s3://bucket/models/1"},
+        **{
+            "a": info,
+            "b": info,
+            "a_location": trained.storage,
+            "b_location": "s3://bucket/models/1",
+        },
         **{"same_validation_images": False, "images": 900, "a_errors": 24, "b_errors": 24},
         **{"both_wrong_alike": 3, "p_value": 0.5, "p_value_of_b": 0.6, "alpha": 0.05, "better": ""},
         **{"not_compared": 4, "gone": 1, "only_a_knows": [LONG], "only_b_knows": []},

@@ -80,7 +80,7 @@ def test_k_is_smaller_for_few_images():
 def test_a_loaded_detector_gives_the_same_scores():
     images, others = np.asfortranarray(drawn(300, 1)), drawn(50, 2)
     bank = fit_detector(images, components=12)
-    back = load_detector(bank.saved(), bank.k, 0.5)
+    back = load_detector(bank.to_bytes(), bank.k, 0.5)
     assert [back.outlier_score(one) for one in others] == [
         2 * bank.outlier_score(one) for one in others
     ]
@@ -91,7 +91,7 @@ def test_the_published_detector_is_read(telling):
     bank = read_detector(model)
     assert bank.threshold == model.info.outliers.threshold
     assert len(bank.images) == model.info.outliers.images == 135
-    assert bank.saved() == model.files.read(OUTLIERS)
+    assert bank.to_bytes() == model.files.read(OUTLIERS)
     assert bank.outlier_score(np.ones(1024, np.float32)) > 0
 
 
@@ -103,7 +103,7 @@ def test_an_invalid_detector_is_refused_in_one_line(telling, what, tmp_path):
     bank = read_detector(model)
     tensors = {
         "another file": b"PK no tensors",
-        "rows missing": dataclasses.replace(bank, images=bank.images[1:]).saved(),
+        "rows missing": dataclasses.replace(bank, images=bank.images[1:]).to_bytes(),
         "no such tensor": save({"centre": bank.centre}),
     }
     open_storage(tmp_path).write(OUTLIERS, tensors[what])

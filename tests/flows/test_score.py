@@ -39,7 +39,7 @@ def test_a_missing_or_damaged_model_fails_before_any_work(trained, tmp_path):
     shutil.copytree(trained.storage, cut)
     weights = cut / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    with pytest.raises(ModelError, match=r"weights\.safetensors: cut or changed"):
+    with pytest.raises(ModelError, match=r"weights\.safetensors: changed since it was published"):
         score(str(folder), str(cut), str(tmp_path / "out"), str(trained.store))
     assert not (tmp_path / "out").exists()
 

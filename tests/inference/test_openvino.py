@@ -93,7 +93,7 @@ def test_a_file_that_openvino_cannot_read_is_one_line(model, monkeypatch):
 
 
 def test_openvino_on_a_gpu_is_refused(model):
-    with pytest.raises(SettingsError, match="OpenVINO computes on the CPU, and the device is cuda"):
+    with pytest.raises(SettingsError, match="OpenVINO runs on the CPU, and the device is cuda"):
         make_engine(model, EngineSettings(device="cuda", engine="openvino"))
 
 

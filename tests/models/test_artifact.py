@@ -121,8 +121,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones(trained, where, tmp_path
 
 def test_latest_never_goes_back(where, tmp_path):
     store = where(tmp_path)
-    registry._advance(store, "pets", "20260102")
-    registry._advance(store, "pets", "20260101")
+    registry._move_latest(store, "pets", "20260102")
+    registry._move_latest(store, "pets", "20260101")
     assert open_storage(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 
@@ -165,14 +165,17 @@ def test_names_that_cannot_be_a_folder_are_refused(name):
         (lambda where: changed(where, files={"/etc/passwd": "0" * 64}), "is absolute"),
         (lambda where: changed(where, name="../up"), "name: "),
         (lambda where: changed(where, version="a\nb"), "version: "),
-        (lambda where: republished(where, "x"), "not an image a row"),
+        (lambda where: republished(where, "x"), "needs a row for each image"),
         (lambda where: republished(where, "image,a,b,c\n0.png,x,0,0\n"), "could not convert"),
-        (lambda where: republished(where, "i,a,b,c\n../0.png,0,0,1\n"), "model.json does not"),
+        (lambda where: republished(where, "i,a,b,c\n../0.png,0,0,1\n"), "model.json lacks"),
         (lambda where: (where / "model.json").write_text("[" * 100_000), "not JSON"),
         (lambda where: (where / "model.json").write_bytes(b"\xff"), "not JSON"),
         (lambda where: (where / "model.json").write_bytes(b""), "not JSON"),
         (lambda where: (where / "selfcheck/0.png").unlink(), "missing; publish"),
-        (lambda where: (where / "selfcheck/0.png").write_bytes(b"x"), "cut or changed"),
+        (
+            lambda where: (where / "selfcheck/0.png").write_bytes(b"x"),
+            "changed since it was published",
+        ),
     ],
 )
 def test_a_damaged_artifact_is_refused_in_one_line(trained, where, tmp_path, change, says):
@@ -222,7 +225,7 @@ def test_an_alias_without_a_version_is_refused_and_can_be_set_again(where, alias
     with pytest.raises(ModelError, match="aliases/latest: holds no version"):
         registry.find_model("pets", store)
     assert registry.list_models(store) == []
-    registry._advance(store, "pets", "20260102")
+    registry._move_latest(store, "pets", "20260102")
     assert open_storage(store).read("models/pets/aliases/latest") == b"20260102\n"
 
 

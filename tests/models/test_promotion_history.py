@@ -117,7 +117,7 @@ def test_a_promotion_that_was_killed_is_reported(where, tmp_path):
     killed = promotion_history.new_promotion("pets", "production", new)
     open_storage(store).write("models/pets/promotions/20990101T000000000000Z-0.json", killed.text())
     (line,) = find_unapplied(read_promotions("pets", store), registry.read_aliases("pets", store))
-    assert line.startswith(f"pets@production means {old}")
+    assert line.startswith(f"pets@production is {old}")
     assert new in line
 
 
