@@ -21,7 +21,8 @@ log = logging.getLogger("visionflows.evaluate")
 
 MAX_NAME = 24  # characters of a class name
 MAX_LINE = 25  # characters of a line above an image
-TEXT = "#76808e"  # readable on white and on dark pages
+# Readable on white and on dark pages; show_results has green and red titles: right and wrong.
+TEXT, TITLES = "#76808e", {"green": "#2f9e5b", "red": "#d9534f"}
 
 
 def draw_plots(learn: "Learner") -> tuple[dict[str, bytes], dict[str, str]]:
@@ -115,8 +116,7 @@ def _fit_titles(_: object) -> None:
     for axes, lines in zip(figure.axes, wrapped, strict=True):
         axes.title.set_text("\n".join(lines))
         axes.title.set_fontsize(8 if longest > MAX_LINE // 2 else 11)
-        if axes.title.get_color() not in ("green", "red"):  # show_results: right and wrong
-            axes.title.set_color(TEXT)
+        axes.title.set_color(TITLES.get(axes.title.get_color(), TEXT))
     figure.suptitle(figure.get_suptitle(), fontsize=9, color=TEXT)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width * 2 / 3, height * 2 / 3)
