@@ -116,7 +116,7 @@ def _fit_titles(_: object) -> None:
     for axes, lines in zip(figure.axes, wrapped, strict=True):
         axes.title.set_text("\n".join(lines))
         axes.title.set_fontsize(8 if longest > MAX_LINE // 2 else 11)
-        axes.title.set_color(TITLES.get(axes.title.get_color(), TEXT))
+        axes.title.set_color(TITLES.get(str(axes.title.get_color()), TEXT))
     figure.suptitle(figure.get_suptitle(), fontsize=9, color=TEXT)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width * 2 / 3, height * 2 / 3)
