@@ -1,9 +1,5 @@
 """The actor pool of a run on Ray: each actor has the model, and scores shards until none is left.
 
-    with connected("ray"):
-        pool = open_pool("pets", "store", settings)
-        for scored in pool.score(tasks): …
-
 Ray schedules actors and restarts dead ones. The tasks of a dead actor go to other actors at once,
 because an actor whose node is gone may wait for another one forever.
 """

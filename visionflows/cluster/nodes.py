@@ -1,8 +1,4 @@
-"""A Ray cluster: connect to it, list its nodes, and check that each sees the files of a run.
-
-with connected("ray://head:10001"):
-    check_nodes(list_nodes(), [["/store/models/pets/1/model.json"]])
-"""
+"""A Ray cluster: connect to it, list its nodes, and check that each sees the files of a run."""
 
 import contextlib
 import importlib

@@ -1,8 +1,5 @@
 """A scoring actor: it loads the model once, and scores shards into their parts.
 
-    actor = ScoringActor(str(model.storage), settings, (2, 1))
-    actor.score(ShardTask(shard, files, job, backends, paths))
-
 It does not import Ray. Tasks carry names and settings; rows go straight to the output.
 """
 

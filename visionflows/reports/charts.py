@@ -1,8 +1,4 @@
-"""Line charts as SVG, drawn by the macro `line_chart` of parts.html.
-
-from visionflows.reports.charts import LineChart
-LineChart("Loss", {"train_loss": [0.9, 0.5, 0.4]}, ("1", "3"), str)
-"""
+"""Line charts as SVG, drawn by the macro `line_chart` of parts.html."""
 
 import dataclasses
 import functools

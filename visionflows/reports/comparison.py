@@ -1,8 +1,5 @@
 """The comparison of two model versions on the same images, with photos of their disagreements.
 
-    from visionflows.reports.comparison import render_comparison
-    html = render_comparison(comparison, source)          # source: the storage of the images
-
 training.comparison.disagreements computes the comparison.
 """
 

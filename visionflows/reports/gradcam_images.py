@@ -1,8 +1,4 @@
-"""JPEGs of the pixels a network saw, plain or under a Grad-CAM heat map.
-
-from visionflows.reports.gradcam_images import draw_heat_map, encode_pixels
-encode_pixels(pixels), draw_heat_map(pixels, heat)
-"""
+"""JPEGs of the pixels a network saw, plain or under a Grad-CAM heat map."""
 
 import io
 

@@ -1,8 +1,4 @@
-"""The run history of an output: trends, drift warnings and a table of all runs.
-
-from visionflows.reports.history import render_history
-html = render_history("scores/pets", read_run_records(open_storage("scores/pets")))
-"""
+"""The run history of an output: trends, drift warnings and a table of all runs."""
 
 import dataclasses
 import datetime

@@ -1,8 +1,4 @@
-"""Links between the pages, the CSV and the model's report.
-
-from visionflows.reports.links import link_to_run
-link_to_run(run, current="report.html")
-"""
+"""Links between the pages, the CSV and the model's report."""
 
 import os
 from typing import NamedTuple

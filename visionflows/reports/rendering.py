@@ -1,8 +1,5 @@
 """Render a page: its template, the stylesheet, and the filters that format values.
 
-    from visionflows.reports.rendering import render
-    html = render("history.html", output="scores/pets", records=records, …)
-
 A page template extends page.html. It has the blocks `title`, `header` and `body`; each section of
 the body begins with `<h2 id=…>`, and page.html lists these headings below the header.
 """

@@ -1,8 +1,5 @@
 """The review page: people confirm or correct labels and save the answers as corrections.csv.
 
-    from visionflows.reports.review import build_review, render_review
-    html = render_review(build_review(run, open_storage("inbox"), open_storage("scores/pets")))
-
 review.sampling chooses the rows, review.corrections defines the file.
 """
 

@@ -1,9 +1,4 @@
-"""The report of a scoring run: counts, failures, outliers, labels, confidence and examples.
-
-from visionflows.reports.scoring import collect_samples, render_scoring_report
-samples = collect_samples(run, open_storage("inbox"), open_storage("scores/pets"))
-html = render_scoring_report(run, samples)
-"""
+"""The report of a scoring run: counts, failures, outliers, labels, confidence and examples."""
 
 import csv
 import dataclasses

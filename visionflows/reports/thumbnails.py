@@ -1,8 +1,4 @@
-"""Small JPEGs of images for pages.
-
-from visionflows.reports.thumbnails import read_thumbnail
-read_thumbnail(open_storage("inbox"), "2020/IMG_0001.JPG")
-"""
+"""Small JPEGs of images for pages."""
 
 import io
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,4 @@
-"""The training report of a model: metrics, errors, calibration, evidence and settings.
-
-from visionflows.reports.training import render_training_report
-html = render_training_report(info, {"batch": png}, summary, top_losses)
-"""
+"""The training report of a model: metrics, errors, calibration, evidence and settings."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,4 @@
-"""The columns of predictions.csv, and a row as text.
-
-from visionflows.scoring.columns import format_row, header
-header(classes, settings)                        # path, status, label, …
-"""
+"""The columns of predictions.csv, and a row as text."""
 
 import csv
 import io

@@ -1,9 +1,5 @@
 """Counts of a scoring run: how many files were found, and the status of each.
 
-    counter = RunCounter()
-    counter.add(["1.jpg", "ok", "cat", "0.93", ""])
-    counter.counts().found                                     # 1
-
 The record of a part keeps the counts of the part; their sum is the run's.
 """
 

@@ -1,10 +1,5 @@
 """--find-duplicates: rows whose image is in the training data, or in an earlier row.
 
-    finder = DuplicateFinder(job.header, model)
-    finder.add(rows, sha256s)                        # of every part, in order
-    fill = finder.filler()
-    fill(cells)                                      # of every row, in the same order
-
 In a part, `duplicate_of` holds the image's signature (images.near_duplicates), because the columns
 can be filled only when all rows are known. Until then an image takes some 250 bytes of memory.
 """

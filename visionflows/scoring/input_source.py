@@ -1,9 +1,5 @@
 """The input of a run: a folder of images, or a list of paths.
 
-    source = Source("inbox")                         # or "out/failures.csv", "batch.txt"
-    for entry in source.entries(): …
-    source.check_unchanged()
-
 A list is a .csv with a column `path`, such as a run's failures.csv, or a .txt with a path a line.
 Its paths are relative to the root of the run beside it (run.json), else to the list's folder.
 """

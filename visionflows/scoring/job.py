@@ -1,8 +1,4 @@
-"""The job of a scoring run: its input, model and settings. Two runs of one job write the same rows.
-
-job = make_job(engine, "inbox", settings)
-job.header                   # path, status, label, …
-"""
+"""The job of a scoring run: its input, model and settings. Two runs of one job write the same rows."""
 
 import dataclasses
 import json

@@ -1,9 +1,5 @@
 """The files of a run in order, cut into shards while they are still being listed.
 
-    listing = Listing(shard_size=1000)
-    listing.start(map(File, open_storage("inbox").walk(listing.check_open)))
-    listing.files(listing.shard(0))
-
 The files lie in an unnamed temporary file, which goes with the process. Memory holds one shard.
 """
 

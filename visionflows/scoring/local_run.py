@@ -1,8 +1,4 @@
-"""A scoring run on this machine, and `score_folder` for notebooks.
-
-from visionflows.scoring.local_run import score_folder
-run = score_folder("inbox", "pets", "scores/nightly", "store")
-"""
+"""A scoring run on this machine, and `score_folder` for notebooks."""
 
 import contextlib
 import itertools

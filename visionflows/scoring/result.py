@@ -1,10 +1,5 @@
 """The result of a run: predictions.csv joined from the parts, and run.json.
 
-merge = Merge(output, job, listing)
-counter, backends = merge.count()
-files = merge.write(folder="", counter=counter, spreadsheet=True)
-write_run_json(output, run)
-
 predictions.csv          the rows of all parts
 failures.csv             the rows that failed, if any; can be the input of another run
 spreadsheet.csv          if asked for: scoring.exports.spreadsheet

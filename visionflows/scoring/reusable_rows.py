@@ -1,8 +1,5 @@
 """Rows of earlier runs that --only-new and --retry-failed reuse instead of scoring again.
 
-    reusable = ReusableRows(output, source, job, backends)
-    reusable.find(entry)                             # entries come in order
-
 Parts of earlier runs are read beside the new listing; both are sorted, so memory stays flat.
 """
 

@@ -1,8 +1,5 @@
 """Review results of a run: the review page, and the corrections that people saved on it.
 
-    from visionflows.scoring.review_results import add_corrections
-    add_corrections("scores/nightly", ["corrections.csv"])
-
     review.html                     the page: visionflows.reports.review
     corrections/<time>-<sha8>.csv   corrections as they were saved
     report.html, history.html       show the accuracy that follows from them

@@ -1,10 +1,5 @@
 """A scoring run, on this machine (`local_run.LocalRun`) or a cluster (`cluster.ray_run.RayRun`).
 
-    with run.lock_output():
-        for shard in run.pending_shards():
-            run.score(shard)
-        run.report(run.merge())
-
 Folders with more than LISTED_FIRST files are scored while they are still being listed. A bucket is
 listed first, because all of its keys have to be sorted.
 """

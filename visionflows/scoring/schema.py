@@ -1,7 +1,5 @@
 """Files of a scoring run: parts/plan.json, the record of a part, and run.json.
 
-    RunResult.read(open_storage("scores/nightly").read("run.json")).counts.found
-
 Each description of a field is also the reference of its key.
 """
 

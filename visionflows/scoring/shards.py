@@ -1,8 +1,5 @@
 """Which shards of a run still need scoring, and whether the run may write into an output.
 
-    pending = prepare_output(output, RunInputs(job, listing, source, backend, settings))
-    for shard in pending: write_part(output, job, shard, files, rows, backends)
-
     parts/plan.json          the job that fills the output; complete at the end of listing
     previous/<n>/            parts of earlier runs, while --only-new reuses their rows
 

@@ -1,9 +1,5 @@
 """The work of a run: the files of its input, beside the rows it can reuse.
 
-    work = start_work_list(source, output, job, backends, settings)
-    work.listing                                     # grows in a thread
-    work.finish().job
-
 --only-new reuses rows of unchanged files, --retry-failed all rows that have a label.
 """
 
