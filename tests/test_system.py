@@ -89,8 +89,8 @@ def test_a_cgroup_that_limits_nothing(large, files):
 def test_many_cores_with_little_memory_run_as_many_decoders_as_it_holds(large):
     write(large, "0::/\n", {"memory.max": f"{16 * GIB}"})
     assert (system.cores(), system.decoder_count()) == (96, 16)
-    assert system.decoder_count(each=4 * GIB) == 2
-    assert system.decoder_count(each=64 * GIB) == 1
+    assert system.decoder_count(bytes_each=4 * GIB) == 2
+    assert system.decoder_count(bytes_each=64 * GIB) == 1
 
 
 def test_a_system_without_affinity_such_as_macos(monkeypatch):

@@ -1,49 +1,57 @@
-"""The content of a file on this machine, and never more of it than asked for.
-
-from visionflows.bounded_read import TooLarge, content_of
-content_of("1.jpg", 1 << 30)
-"""
+"""The guarded way to open a file that a user names: only a regular file, and not too large."""
 
 import errno
 import os
 import stat
+from typing import BinaryIO
 
 
 class TooLarge(OSError):
-    """A file of more bytes than were asked for; not read. `size`: what it has, at least."""
+    """A file with more bytes than allowed; it was not read. `size`: its bytes, at least."""
 
     def __init__(self, size: int):
         super().__init__(errno.EFBIG, f"it has {size:,} bytes")
         self.size = size
 
 
-def read_bounded(path: str | os.PathLike[str], most: int | None = None) -> bytes:
-    """All bytes of a file, if it has no more than `most`.
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file, open for reading bytes.
 
-    Raises TooLarge, and OSError as the system does: for a pipe or a device too, which may never
-    end. Running out of memory is such an error as well.
+    Raises OSError; also for a folder, and for a pipe or a device, which may never end.
     """
-    # A pipe that nobody writes to would be waited for.
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "a pipe or a device, not a file")
-        if most is None:
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "a pipe or a device, not a file")
+
+
+def read_bounded(path: str | os.PathLike[str], max_bytes: int | None = None) -> bytes:
+    """All bytes of a file. Raises TooLarge for more than `max_bytes`, and as open_regular does.
+
+    Running out of memory is an OSError too.
+    """
+    with open_regular(path) as file:
+        if max_bytes is None:
             return file.read()
-        if status.st_size > most:
-            raise TooLarge(status.st_size)
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise TooLarge(size)
         try:
-            data = file.read(status.st_size + 1)
-            if len(data) > status.st_size:  # it grew, or is one of the kernel's, which say 0
-                data += file.read(most + 1 - len(data))
+            data = file.read(size + 1)
+            if len(data) > size:  # it grew, or is a kernel's file, whose size is 0
+                data += file.read(max_bytes + 1 - len(data))
         except MemoryError:
             raise out_of_memory() from None
-    if len(data) > most:
+    if len(data) > max_bytes:
         raise TooLarge(len(data))
     return data
 
 
 def out_of_memory() -> OSError:
-    """The error of a file that memory has no room for."""
+    """The error for a file that does not fit into memory."""
     return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

@@ -1,33 +1,32 @@
 """The errors visionflows raises on purpose.
 
-    VisionflowsError          one line: the thing, what is wrong with it, what to do
-    ├── SettingsError         a value that cannot be used; found before any work (exit status 2)
-    ├── PlaceError            a folder, file or bucket that is missing, full or closed to us
-    │   └── DeniedError       … as this user or these credentials may not do this
-    ├── ServerError           a Prefect server that does not answer, or does not let us in
-    ├── FetchError            a download that cannot be had
-    │   └── ChecksumError     … or is not the file that was asked for
-    ├── ArchiveError          an archive that is broken, hostile or too large to unpack
+    VisionflowsError          one line: the thing, what is wrong, what to do
+    ├── SettingsError         a setting that cannot be used; found before any work (exit status 2)
+    ├── StorageError          a folder, file or bucket that is missing, full or not accessible
+    │   └── DeniedError       … because this user or these credentials lack a permission
+    ├── ServerError           a Prefect server that does not answer, or denies access
+    ├── FetchError            a download that fails
+    │   └── ChecksumError     … or has another SHA-256 than was given
+    ├── ArchiveError          an archive that is damaged, hostile or too large to unpack
     ├── TableError            images and labels that cannot make a training set
-    ├── TrainError            a training that cannot start or go on
-    ├── ModelError            a model bundle that is missing, cut or changed
-    └── RunError              a scoring run that cannot be trusted to be whole
-        ├── LockedError       … because another run is writing the same place
-        ├── OtherRunError     … because the place holds the parts of a different job
+    ├── TrainError            a training that cannot start or continue
+    ├── ModelError            a model artifact that is missing, incomplete or changed
+    └── RunError              a scoring run whose result cannot be trusted
+        ├── LockedError       … because another run is writing to the same output
+        ├── OtherRunError     … because the output holds parts of a different job
         └── TooManyBadError   … because more files failed than --max-error-rate allows
 
-A bad image is none of these: it is a row, and `images.BadImage` carries its status and
-reason from the decoder to that row and no further.
+A bad image is a row, not an error: `images.BadImage` carries its status and reason to that row.
 """
 
-MOST = 200  # characters of a line: what is wrong in a file may be of any length
+MAX_LINE = 200  # characters
 
 
 class VisionflowsError(Exception):
-    """What went wrong, in one line that a person can act on."""
+    """What went wrong, in one line that tells the user what to do."""
 
     exit_status = 1
-    logged = False  # set once the error is in a run's log
+    logged = False  # whether it was logged already
 
 
 class SettingsError(VisionflowsError):
@@ -37,27 +36,27 @@ class SettingsError(VisionflowsError):
 
 
 class StorageError(VisionflowsError):
-    """A place that is missing, full, or may not be read or written."""
+    """A storage location that is missing, full or not accessible."""
 
 
 class DeniedError(StorageError):
-    """A place in which this user or these credentials may not do this."""
+    """A storage location for which a permission is missing."""
 
 
 class ServerError(VisionflowsError):
-    """A Prefect server that does not answer, or that does not let us in."""
+    """A Prefect server that does not answer, or denies access."""
 
 
 class FetchError(VisionflowsError):
-    """A dataset that could not be downloaded."""
+    """A dataset that cannot be downloaded."""
 
 
 class ChecksumError(FetchError):
-    """A download whose sha256 is not the one that was given."""
+    """A download whose SHA-256 is not the one that was given."""
 
 
 class ArchiveError(VisionflowsError):
-    """An archive that cannot be unpacked, or must not be."""
+    """An archive that cannot or must not be unpacked."""
 
 
 class TableError(VisionflowsError):
@@ -65,11 +64,11 @@ class TableError(VisionflowsError):
 
 
 class TrainError(VisionflowsError):
-    """A training that cannot start, or cannot go on."""
+    """A training that cannot start or continue."""
 
 
 class ModelError(VisionflowsError):
-    """A model that is missing, incomplete, or not what it was when it was published."""
+    """A model that is missing, incomplete, or changed since it was published."""
 
 
 class RunError(VisionflowsError):
@@ -77,18 +76,18 @@ class RunError(VisionflowsError):
 
 
 class LockedError(RunError):
-    """Another run is writing the same output place."""
+    """Another run is writing to the same output."""
 
 
 class OtherRunError(RunError):
-    """The output place holds parts of a different job."""
+    """The output holds parts of a different job."""
 
 
 class TooManyBadError(RunError):
-    """More files failed than the run allows; its CSV is whole all the same."""
+    """More files failed than the run allows; its CSV is complete nevertheless."""
 
 
 def one_line(text: str) -> str:
-    """A text of any kind as one line that a terminal can be given."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return shown if len(shown) <= MOST else f"{shown[:MOST]}…"
+    """A text as one printable line of at most MAX_LINE characters."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"

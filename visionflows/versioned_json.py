@@ -1,6 +1,6 @@
-"""A JSON file of ours, read as a stranger would: it is what its schema says, or it is refused.
+"""JSON files of visionflows that match their schema, or are refused.
 
-    class Plan(Stored):
+    class Plan(VersionedJson):
         VERSION = 1
         schema_version: int
         input: str
@@ -8,8 +8,7 @@
     Plan.read(data).input
     Plan(schema_version=1, input="inbox").text()
 
-What such a file holds is checked by pydantic in its strict mode: a number is no text, nor a text a
-number. A file of a version that this code does not know yet is refused by its version.
+pydantic validates in strict mode: a number is no text, and a text no number.
 """
 
 import json
@@ -25,42 +24,42 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SchemaError(ValueError):
-    """What a file holds is not what its schema says: why, in a few words."""
+    """A file does not match its schema; the reason in a few words."""
 
 
 class NewerVersionError(SchemaError):
-    """A file that a later version of this code wrote."""
+    """A file that a newer visionflows wrote."""
 
 
 class JsonObject(BaseModel):
-    """A part of such a file."""
+    """An object inside such a file."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
 
 
 class VersionedJson(JsonObject):
-    """A JSON file of ours; its schema says what it may hold, and in which order it is written."""
+    """A JSON file; the schema defines its content and the order in which it is written."""
 
     VERSION: ClassVar[int]
     schema_version: int
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """The content of a file. Raises SchemaError (NewerVersionError) in a few words on one line."""
+        """The content of a file. Raises SchemaError or NewerVersionError, on one line."""
         try:
-            found = pydantic_core.from_json(data)
+            content = pydantic_core.from_json(data)
         except ValueError as error:
             raise SchemaError(one_line(f"not JSON ({error})")) from error
-        version = found.get("schema_version") if isinstance(found, dict) else None
+        version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > cls.VERSION:
             raise NewerVersionError("written by a newer visionflows; update this one to read it")
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise SchemaError(_why(error)) from error
+            raise SchemaError(_describe(error)) from error
 
     def as_dict(self) -> dict[str, Any]:
-        """What the file holds, in its order; what was never set is left out."""
+        """The content of the file in order, without fields that were never set."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
     def text(self, indent: int | None = 2) -> bytes:
@@ -68,10 +67,10 @@ class VersionedJson(JsonObject):
         return json.dumps(self.as_dict(), indent=indent, ensure_ascii=False).encode()
 
 
-def _why(error: ValidationError) -> str:
-    lacking = [str(one["loc"][-1]) for one in error.errors() if one["type"] == "missing"]
-    if lacking:
-        return one_line(f"lacks {', '.join(lacking)}")
+def _describe(error: ValidationError) -> str:
+    missing = [str(each["loc"][-1]) for each in error.errors() if each["type"] == "missing"]
+    if missing:
+        return one_line(f"lacks {', '.join(missing)}")
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return one_line(f"{where}: {first['msg'].lower()}" if where else first["msg"].lower())
+    field, message = ".".join(map(str, first["loc"])), first["msg"].lower()
+    return one_line(f"{field}: {message}" if field else message)

@@ -21,7 +21,7 @@ def test_thumbnails_of_a_storage_are_no_class(tmp_path):
     write(tmp_path, *PETS, *(f"{name.replace('/', '/@eaDir/')}/THUMB_M.png" for name in PETS))
     table = build_table(tmp_path, "folder")
     assert set(table.label) == {"cat", "dog"}
-    assert table_notes(table) == ["passed over, as systems leave it or a dot hides it: 2 @eaDir"]
+    assert table_notes(table) == ["skipped, as hidden or left by a system: 2 @eaDir"]
 
 
 def test_what_is_no_picture_is_told_by_its_ending_and_a_picture_may_have_any(tmp_path, caplog):
@@ -31,7 +31,7 @@ def test_what_is_no_picture_is_told_by_its_ending_and_a_picture_may_have_any(tmp
         (tmp_path / name).write_bytes(b"no picture")
     table = build_table(tmp_path, "folder")
     assert (table.status == "ok").sum() == len(table) == len(PETS) + 2
-    assert "no pictures: 1 .txt, 1 no ending, 1 .bak, 1 .csv" in caplog.messages
+    assert "not images: 1 .txt, 1 no extension, 1 .bak, 1 .csv" in caplog.messages
 
 
 def test_a_closed_folder_is_told_and_the_rest_is_trained_on():
@@ -40,5 +40,5 @@ def test_a_closed_folder_is_told_and_the_rest_is_trained_on():
         (folder / "private").chmod(0)
         told = unprivileged(lambda: json.dumps(table_notes(build_table(folder, "folder"))))
     assert json.loads(told) == [
-        "folders closed to this user, left out: 1, private (Permission denied)"
+        "skipped, as this user may not read the folder: 1, private (Permission denied)"
     ]

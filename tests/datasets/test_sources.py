@@ -86,9 +86,9 @@ def test_a_missing_dataset_is_told_before_any_work(store, home, dataset, line):
 @pytest.mark.parametrize(
     "dataset, line",
     [
-        ("", "an empty place"),
-        ("ftp://host/x.tgz", "ftp:// is not a place"),
-        ("ftp://host", "name an archive in it"),
+        ("", "the location is empty"),
+        ("ftp://host/x.tgz", "ftp:// is not supported"),
+        ("ftp://host", "ftp:// is not supported"),
         ("http://", "check the address"),
         ("PETZ", r"PETZ: no such file .* \(near: PETS.*one of fastai's"),
         ("qqqqqq", "near: PETS"),

@@ -20,7 +20,7 @@ from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.storage import is_local, open_storage
+from visionflows.storage import open_storage
 from visionflows.storage.s3.client import call
 from visionflows.training.settings import TrainSettings
 
@@ -57,9 +57,10 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, 
 
 
 def unfinished_uploads(where: str) -> list[dict]:
-    if is_local(where):
+    storage = open_storage(where)
+    if storage.is_local:
         return []
-    bucket = open_storage(where).bucket
+    bucket = storage.bucket
     return call("list_multipart_uploads", bucket, Prefix="").get("Uploads", [])
 
 

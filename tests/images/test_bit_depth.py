@@ -11,7 +11,6 @@ from conftest import encoded
 from PIL import Image, TiffImagePlugin
 
 from visionflows.images import bit_depth
-from visionflows.images.decode_options import BEFORE
 from visionflows.images.open import open_image
 
 GREY = np.linspace(0, 1, 64 * 64).reshape(64, 64)  # from black to white
@@ -110,23 +109,15 @@ def test_a_dark_16_bit_pgm_stays_dark():
     assert np.asarray(open_image(encoded(Image.fromarray(dark), "PPM"))).max() == 1
 
 
-def test_models_from_before_keep_their_guess(tif):
-    twelve = twelve_bits((GREY * 4095).astype(np.uint16))
-    assert np.asarray(open_image(twelve, decode_options=BEFORE)).max() == 16
-    over = GREY.astype(np.float32)
-    over[0, 0] = 1.02
-    assert np.asarray(open_image(tif(over), decode_options=BEFORE)).max() == 1
-
-
-def test_a_guess_is_told_once(tif, caplog):
-    bit_depth._tell_guess.cache_clear()
+def test_an_assumed_range_is_logged_once(tif, caplog):
+    bit_depth._log_assumption.cache_clear()
     with caplog.at_level(logging.INFO, "visionflows.images"):
         open_image(tif((GREY * 65_535).astype(np.uint16)))
         assert not caplog.messages
         for _ in range(3):
             open_image(tif(GREY.astype(np.float32)))
     (line,) = caplog.messages
-    assert "by guess" in line
+    assert "assumed" in line
 
 
 @pytest.mark.parametrize("least, most", [(0.0, math.inf), (-1e308, 1e308), (0.0, math.nan)])

@@ -34,7 +34,7 @@ def age(copies: DownscaledCache, number: int, seconds: float) -> None:
 
 def test_a_copy_is_the_picture_to_the_bit(copies):
     assert copies.get(SHA256S[0]) is None
-    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     copy = copies.get(SHA256S[0])
     assert (copy.mode, copy.size) == ("RGB", (50, 40))
     assert np.array_equal(copy, IMAGES[0])
@@ -42,8 +42,8 @@ def test_a_copy_is_the_picture_to_the_bit(copies):
 
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "byte", "empty", "header", "longer", "other"])
-def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
-    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
+def test_a_copy_that_is_not_whole_is_ignored_and_replaced(copies, damage):
+    CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     path = copies.path(SHA256S[0])
     data = path.read_bytes()
     path.write_bytes(
@@ -58,48 +58,47 @@ def test_a_copy_that_is_not_whole_is_none_and_is_made_anew(copies, damage):
         }[damage]
     )
     assert copies.get(SHA256S[0]) is None
-    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     assert path.read_bytes() == data
 
 
 def test_what_decodes_otherwise_has_copies_of_its_own(copies):
-    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     for decode_options in (
         DecodeOptions(side=17),
-        DecodeOptions("dropped", side=16),
-        DecodeOptions(depth="guessed", side=16),
+        DecodeOptions(),
     ):
         assert DownscaledCache(copies.folder, decode_options).get(SHA256S[0]) is None
 
 
 def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
     for number in (0, 1, 2):
-        CacheWriter(copies).keep(SHA256S[number], IMAGES[number])
+        CacheWriter(copies).write(SHA256S[number], IMAGES[number])
         age(copies, number, seconds=1000 - number)
-    (copies.own / ".torn").write_bytes(b"of a writer that was killed")
-    os.utime(copies.own / ".torn", (0, 0))
-    keeper = CacheWriter(copies, most=3 * ONE)
-    keeper.keep(SHA256S[0], IMAGES[0])  # the oldest, and ours now
-    keeper.keep(SHA256S[3], IMAGES[3])
+    (copies.own_folder / ".torn").write_bytes(b"of a writer that was killed")
+    os.utime(copies.own_folder / ".torn", (0, 0))
+    writer = CacheWriter(copies, max_bytes=3 * ONE)
+    writer.write(SHA256S[0], IMAGES[0])  # the oldest, and ours now
+    writer.write(SHA256S[3], IMAGES[3])
     assert kept(copies) == {0, 2, 3}
-    assert not (copies.own / ".torn").exists()
+    assert not (copies.own_folder / ".torn").exists()
 
 
-def test_where_there_is_no_more_room_what_there_is_stays_and_it_is_said_once(copies, caplog):
-    keeper = CacheWriter(copies, most=2 * ONE)
+def test_a_full_cache_keeps_its_copies_and_warns_once(copies, caplog):
+    writer = CacheWriter(copies, max_bytes=2 * ONE)
     for number in range(5):
-        keeper.keep(SHA256S[number], IMAGES[number])
+        writer.write(SHA256S[number], IMAGES[number])
     assert kept(copies) == {0, 1}
     assert len(caplog.messages) == 1
     assert "no room for copies of more large photos" in caplog.text
 
 
-def test_half_of_the_disk_stays_free_however_small_a_copy_is_and_it_is_said(caplog, tmp_path):
+def test_half_of_the_disk_stays_free(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
-        keeper = CacheWriter(copies)
+        writer = CacheWriter(copies)
         for number, sha256 in enumerate(SHA256S):
-            keeper.keep(sha256, picture(number, (300, 200)))  # 180 kB
+            writer.write(sha256, picture(number, (300, 200)))  # 180 kB
         found, free = kept(copies), shutil.disk_usage(disk).free
     assert found == {0, 1, 2, 3, 4}
     assert free > 1 << 20
@@ -110,30 +109,30 @@ def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
         for number in range(4):
-            CacheWriter(copies).keep(SHA256S[number], picture(number, (300, 200)))
+            CacheWriter(copies).write(SHA256S[number], picture(number, (300, 200)))
             age(copies, number, seconds=1000 - number)
         (disk / "of-others").write_bytes(bytes(1 << 20))
-        CacheWriter(copies).keep(SHA256S[4], picture(4, (300, 200)))
+        CacheWriter(copies).write(SHA256S[4], picture(4, (300, 200)))
         found = kept(copies)
     assert found == {3, 4}
 
 
-def test_a_full_disk_is_said_and_no_fault(caplog, tmp_path):
+def test_a_full_disk_is_a_warning(caplog, tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
-        keeper = CacheWriter(copies)
+        writer = CacheWriter(copies)
         for number, sha256 in enumerate(SHA256S):
-            keeper.keep(sha256, picture(number, (700, 600)))  # 1,260 kB
+            writer.write(sha256, picture(number, (700, 600)))  # 1,260 kB
         found = kept(copies)
     assert found == set()
     assert len(caplog.messages) == 1
 
 
-def test_a_cache_that_cannot_be_made_is_said_and_no_fault(tmp_path, caplog):
+def test_a_cache_that_cannot_be_created_is_a_warning(tmp_path, caplog):
     (tmp_path / "photos").write_text("a file")
-    keeper = CacheWriter(DownscaledCache(tmp_path / "photos", DecodeOptions(side=16)))
+    writer = CacheWriter(DownscaledCache(tmp_path / "photos", DecodeOptions(side=16)))
     for number in range(3):
-        keeper.keep(SHA256S[number], IMAGES[number])
+        writer.write(SHA256S[number], IMAGES[number])
     assert len(caplog.messages) == 1
     assert "photos: no room for copies" in caplog.text
 
@@ -145,34 +144,36 @@ def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
             self.path(sha256).unlink(missing_ok=True)
             return image
 
-    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
-    CacheWriter(Fleeting(copies.folder, copies.decode_options)).keep(SHA256S[0], IMAGES[0])
+    CacheWriter(copies).write(SHA256S[0], IMAGES[0])
+    CacheWriter(Fleeting(copies.folder, copies.decode_options)).write(SHA256S[0], IMAGES[0])
     assert kept(copies) == set()
 
 
-def test_drafts_that_others_write_meanwhile_are_no_fault(copies, caplog):
-    copies.own.mkdir(parents=True)
+def test_temporary_files_that_vanish_are_ignored(copies, caplog):
+    copies.own_folder.mkdir(parents=True)
     for number in range(3):
-        (copies.own / f".gone-{number}").symlink_to("renamed")  # listed, and not there to be asked
-    keeper = CacheWriter(copies)
-    keeper.keep(SHA256S[0], IMAGES[0])
+        (copies.own_folder / f".gone-{number}").symlink_to(
+            "renamed"
+        )  # listed, and not there to be asked
+    writer = CacheWriter(copies)
+    writer.write(SHA256S[0], IMAGES[0])
     assert kept(copies) == {0}
     assert not caplog.messages
 
 
-def test_a_draft_that_another_training_is_writing_makes_no_room(copies):
-    CacheWriter(copies).keep(SHA256S[0], IMAGES[0])
-    draft = copies.own / ".of-another"
+def test_a_temporary_file_of_another_training_stays(copies):
+    CacheWriter(copies).write(SHA256S[0], IMAGES[0])
+    draft = copies.own_folder / ".of-another"
     draft.write_bytes(bytes(ONE))
-    CacheWriter(copies, most=ONE).keep(SHA256S[1], IMAGES[1])
+    CacheWriter(copies, max_bytes=ONE).write(SHA256S[1], IMAGES[1])
     assert kept(copies) == {1}
     assert draft.exists()
 
 
 def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypatch):
-    before = copies.own
+    before = copies.own_folder
     real = metadata.version
     monkeypatch.setattr(
         metadata, "version", lambda name: "99" if name == "visionflows" else real(name)
     )
-    assert DownscaledCache(copies.folder, copies.decode_options).own != before
+    assert DownscaledCache(copies.folder, copies.decode_options).own_folder != before

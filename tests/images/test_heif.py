@@ -36,8 +36,8 @@ def test_its_own_orientation_turns_it_once(orientation):
     data = encoded(turned, "HEIF", quality=95)
     assert b"Exif\0\0" in data
     assert b"irot" in data or b"imir" in data or orientation == 1
-    with pillow_heif.HeifImageFile(io.BytesIO(data)) as theirs:
-        upright = theirs.convert("RGB")
+    with pillow_heif.HeifImageFile(io.BytesIO(data)) as image:
+        upright = image.convert("RGB")
     asked = encoded(picture(), "PNG", exif=exif)
     assert size_of(data) == open_image(asked).size
     assert far(open_image(data), open_image(asked)) < 4

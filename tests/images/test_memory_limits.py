@@ -121,12 +121,12 @@ def test_every_picture_within_max_pixels_passes_where_there_is_memory():
 
 @pytest.mark.parametrize("kind", [threading, multiprocessing.get_context("fork")])
 def test_pictures_at_once_never_take_more_than_there_is(kind):
-    room = memory_limits._Room(10 * memory_limits.UNIT, kind)
+    room = memory_limits._SharedMemory(10 * memory_limits.UNIT, kind)
     held, most, lock = [], [], threading.Lock()
 
     def decode(seed: int) -> None:
         for size in random.Random(seed).choices((0, 1, 2, 5, 9, 10, 40), k=20):
-            with room.of(size * memory_limits.UNIT):
+            with room.reserve(size * memory_limits.UNIT):
                 with lock:
                     held.append(min(max(size, 1), 10))
                     most.append(sum(held))

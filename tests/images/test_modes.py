@@ -5,7 +5,6 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.images.decode_options import BEFORE
 from visionflows.images.open import open_image
 
 # The filter of images.open is out of force inside pytest, which sets its own.
@@ -40,31 +39,3 @@ def test_16_bit_grey_is_scaled_not_clipped(format):
     opened = np.asarray(open_image(encoded(Image.fromarray(deep), format)))
     for channel in range(3):
         np.testing.assert_array_equal(opened[..., channel], np.round(deep / 257.0))
-
-
-@pytest.mark.parametrize(
-    "values, white",
-    [
-        (np.array([[0.0, 0.25, 1.0]], np.float32), 1),
-        (np.array([[0.0, 100.0, 255.0]], np.float32), 255),
-        (np.array([[-5.0, np.nan, 65_535.0]], np.float32), 65_535),
-        (np.array([[0, 9, 200]], np.int32), 255),
-        (np.array([[-7, 1000, 65_535]], np.int32), 65_535),
-        (np.array([[0, 2**30, 2**31 - 1]], np.int32), 2**32 - 1),
-    ],
-)
-def test_32_bit_grey_is_scaled_by_the_range_it_seems_to_use(values, white):
-    opened = np.asarray(open_image(encoded(Image.fromarray(values), "TIFF")))
-    shown = np.nan_to_num(values.astype(np.float64)).clip(min=0) * 255 / white
-    np.testing.assert_array_equal(opened[..., 0], np.round(shown))
-
-
-def test_a_palette_with_transparency_keeps_its_colours_for_models_from_before():
-    image = picture(mode="P")
-    expected = np.asarray(image.convert("RGB"))
-    one, many = (
-        open_image(encoded(image, "PNG", transparency=clear), decode_options=BEFORE)
-        for clear in (3, bytes(range(256)))
-    )
-    np.testing.assert_array_equal(np.asarray(one), expected)
-    np.testing.assert_array_equal(np.asarray(many), expected)

@@ -1,19 +1,18 @@
-"""What others in the process have of Pillow stays theirs: bomb limit, warnings, libtiff's lines."""
+"""Pillow's limit on pixels stays the process's own."""
 
 import io
+import os
 import subprocess
 import sys
 import threading
-import warnings
 
-import numpy as np
 import pytest
 from conftest import encoded, picture
 from PIL import Image
 
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
-from visionflows.images.pillow import ours
+from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.resize import resize_image
 
 
@@ -38,7 +37,7 @@ def test_importing_images_leaves_the_limit_as_it_is():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_process_keeps_its_limit_and_we_have_ours(low_limit):
+def test_a_process_keeps_its_pixel_limit(low_limit):
     with pytest.raises(Image.DecompressionBombError):
         opened_by_others(low_limit)
     assert open_image(low_limit).size == (48, 40)
@@ -47,74 +46,53 @@ def test_a_process_keeps_its_limit_and_we_have_ours(low_limit):
 
 
 @pytest.mark.parametrize("format", ["WEBP", "GIF", "TIFF", "MPO"])
-def test_the_limit_of_the_process_says_nothing_of_our_frames_and_tiles(low_limit, format):
+def test_the_limit_of_the_process_does_not_apply_to_frames_and_tiles(low_limit, format):
     data = encoded(picture(), format, save_all=True, append_images=[picture(1)])
     assert open_image(data).size == (48, 40)
 
 
 @pytest.mark.parametrize("method", ["crop", "squish", "pad"])
-def test_the_limit_of_the_process_says_nothing_of_resizing(low_limit, method):
+def test_the_limit_of_the_process_does_not_apply_to_resizing(low_limit, method):
     assert resize_image(open_image(low_limit), 16, method).size == (16, 16)
 
 
-def test_another_thread_keeps_the_limit_while_one_of_ours_decodes(low_limit):
-    inside, done, told = threading.Event(), threading.Event(), []
+def test_the_limit_comes_back_when_the_last_of_several_threads_is_done(low_limit):
+    inside, done = threading.Barrier(3), threading.Event()
 
     def decode() -> None:
-        with ours(10_000):
-            inside.set()
+        with no_pixel_limit():
+            inside.wait(10)
             done.wait(10)
-            told.append(opened_by_others(low_limit).size)
 
-    thread = threading.Thread(target=decode)
-    thread.start()
-    inside.wait(10)
-    with pytest.raises(Image.DecompressionBombError):
-        opened_by_others(low_limit)
-    done.set()
-    thread.join()
-    assert told == [(48, 40)]
-
-
-def test_our_limit_is_told_as_a_row_from_inside_pillow():
-    with ours(100), pytest.raises(BadImage, match="48×40 pixels, more than the limit of 100"):
-        opened_by_others(encoded(picture(), "WEBP"))
-
-
-BROKEN_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\xff\0\0\0\x06\0\0\0"
-
-
-def test_warnings_are_heard_by_others_and_not_by_us():
-    data = encoded(picture(), "JPEG", exif=BROKEN_EXIF)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert open_image(data).size == (48, 40)
-        with pytest.raises(UserWarning, match="Tag data larger"):
-            opened_by_others(data).getexif()
-
-
-def test_libtiffs_lines_are_heard_by_others_and_not_by_us(capfd):
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    data = bytearray(encoded(noise, "TIFF", compression="tiff_lzw"))
-    data[100:400] = b"\x55" * 300
-
-    def ours_too() -> None:
-        with pytest.raises(BadImage):
-            open_image(bytes(data))
-
-    threads = [threading.Thread(target=ours_too) for _ in range(4)]
+    threads = [threading.Thread(target=decode) for _ in range(2)]
     for thread in threads:
         thread.start()
+    inside.wait(10)
+    with no_pixel_limit():
+        assert opened_by_others(low_limit).size == (48, 40)
+    assert Image.MAX_IMAGE_PIXELS is None
+    done.set()
     for thread in threads:
         thread.join()
-    assert capfd.readouterr().err == ""
-    with pytest.raises(OSError, match="decoder error"):
-        opened_by_others(bytes(data)).load()
-    assert capfd.readouterr().err.count("Using code not yet in table") == 1
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_fork_has_the_limit_of_its_process(low_limit):
+    with no_pixel_limit():
+        child = os.fork()
+        if not child:
+            os._exit(Image.MAX_IMAGE_PIXELS != 100)
+        assert os.waitpid(child, 0)[1] == 0
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_max_pixels_is_checked_before_an_image_is_decoded():
+    with pytest.raises(BadImage, match="48×40 pixels, more than the limit of 100"):
+        open_image(encoded(picture(), "WEBP"), max_pixels=100)
 
 
 def test_scikit_learn_runs_after_an_image_was_opened():
-    """It copies the filters of warnings to its threads, and asks each for its pattern."""
+    """It copies the filters of warnings to its threads."""
     from sklearn.utils.parallel import Parallel, delayed
 
     open_image(encoded(picture(1), "PNG"))

@@ -37,9 +37,12 @@ def test_resized_is_fastais_own_resize_to_the_byte(fastai_resized, method):
     for width, height in ODD_SIZES:
         image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         for size in (1, 7, 32, 224):
-            ours, theirs = resize_image(image, size, method), fastai_resized(image, size, method)
-            assert ours.size == (size, size)
-            assert ours.tobytes() == theirs.tobytes(), (width, height, size)
+            actual, expected = (
+                resize_image(image, size, method),
+                fastai_resized(image, size, method),
+            )
+            assert actual.size == (size, size)
+            assert actual.tobytes() == expected.tobytes(), (width, height, size)
 
 
 def test_a_line_that_fastai_rounds_to_nothing_is_shown(fastai_resized):

@@ -9,7 +9,6 @@ from conftest import encoded, picture
 from PIL import Image
 
 from visionflows.images.bit_depth import to_rgb
-from visionflows.images.decode_options import BEFORE
 from visionflows.images.open import open_image
 
 
@@ -36,12 +35,6 @@ def test_a_logo_lies_on_white(format, options):
     assert shown[35, 35].tolist() == [255] * 3
     assert abs(shown[20, 20] - (60, 70, 80)).max() <= 3
     assert abs(shown[5, 5] - 127).max() <= 3
-
-
-def test_models_from_before_see_what_lies_unseen():
-    shown = seen(logo(), decode_options=BEFORE)
-    assert shown[35, 35].tolist() == [0] * 3
-    assert shown[5, 5].tolist() == [0] * 3
 
 
 def test_grey_with_alpha():
@@ -110,9 +103,6 @@ def test_a_transparent_colour_at_every_depth(bits, colour, rows, clear, other):
     shown = seen(png(bits, colour, rows, clear))
     white = {pixel[0] for pixel in shown[0].tolist()}
     assert white == {255, other}
-    assert seen(
-        png(bits, colour, rows, clear), decode_options=BEFORE
-    ).tolist() != shown.tolist() or (other == 255)
 
 
 def test_strips_show_nothing(monkeypatch):

@@ -134,9 +134,9 @@ def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
     store = where(trained.store)
     run = score_folder(where(folder), "shapes", where(tmp_path / "out"), store)
     assert (run["counts"]["ok"], run["counts"]["ignored"]) == (5, 4)
-    assert run["counts"]["ignored_by_ending"] == {"no ending": 2, ".txt": 1, ".csv": 1}
+    assert run["counts"]["ignored_by_ending"] == {"no extension": 2, ".txt": 1, ".csv": 1}
     report = (tmp_path / "out/report.html").read_text()
-    assert "4 files with no image extension or content: 2 no ending, 1" in report
+    assert "4 files with no image extension or content: 2 no extension, 1" in report
     again = score_folder(
         *(where(folder), "shapes", where(tmp_path / "out"), store),
         ScoreSettings(retry_failed=True),

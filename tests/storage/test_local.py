@@ -30,12 +30,12 @@ def make(folder: Path, *files: str) -> None:
 
 
 def line_of(call) -> str:
-    """The message of the PlaceError that `call` raises."""
+    """The message of the StorageError that `call` raises."""
     try:
         call()
     except StorageError as error:
         return str(error)
-    return "no PlaceError"
+    return "no StorageError"
 
 
 # Names as text
@@ -140,9 +140,9 @@ def test_walk_refuses_a_folder_it_cannot_list():
     with reachable_folder() as folder:
         make(folder, "open/1.jpg", "closed/2.jpg")
         (folder / "closed").chmod(0)
-        said = unprivileged(lambda: line_of(lambda: names(folder / "closed")))
-    assert said.startswith(f"{folder}/closed: cannot be listed (Permission denied)")
-    assert "\n" not in said
+        message = unprivileged(lambda: line_of(lambda: names(folder / "closed")))
+    assert message.startswith(f"{folder}/closed: cannot be listed (Permission denied)")
+    assert "\n" not in message
 
 
 def test_walk_of_no_folder_is_one_line(tmp_path):
@@ -159,14 +159,14 @@ def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_name_that_a_folder_has_is_one_line_and_leaves_no_draft(tmp_path):
+def test_a_name_that_a_folder_has_is_one_line_and_leaves_no_temporary_file(tmp_path):
     make(tmp_path, "taken/file")
     with pytest.raises(StorageError, match="taken: cannot be written"):
         LocalStorage(tmp_path).write("taken", b"x")
     assert os.listdir(tmp_path) == ["taken"]
 
 
-def test_a_place_that_may_not_be_written_is_one_line():
+def test_a_folder_without_write_permission_is_one_line():
     with reachable_folder() as folder:
         (folder / "closed").mkdir(mode=0o755)
         (folder / "closed").chmod(0o555)
@@ -178,9 +178,11 @@ def test_a_place_that_may_not_be_written_is_one_line():
             "below": closed.sub("below").check_writable,
         }
         for call in calls.values():
-            said = unprivileged(lambda call=call: line_of(call))
-            assert said.startswith(str(folder / "closed"))
-            assert said.endswith("this user may not write there; name a place that it may write")
+            message = unprivileged(lambda call=call: line_of(call))
+            assert message.startswith(str(folder / "closed"))
+            assert message.endswith(
+                "this user may not write there; name a folder that it may write"
+            )
 
 
 @pytest.fixture
@@ -254,7 +256,7 @@ def test_free_bytes_of_a_folder_to_be_made(tmp_path):
 # Places by name
 
 
-def test_place_of_a_name(tmp_path, monkeypatch):
+def test_open_storage_of_a_local_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert str(open_storage("~/photos")) == str(tmp_path / "photos")
     assert str(open_storage("file:///data/photos")) == "/data/photos"
@@ -262,7 +264,7 @@ def test_place_of_a_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["", "ftp://host/photos"])
-def test_a_place_of_no_known_kind_is_refused(where):
+def test_an_unknown_scheme_is_refused(where):
     with pytest.raises(SettingsError, match="name a folder"):
         open_storage(where)
 

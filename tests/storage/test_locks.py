@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from visionflows.storage.local import LocalPlace
-with LocalPlace(Path(sys.argv[1])).lock(".lock"):
+from visionflows.storage.local import LocalStorage
+with LocalStorage(Path(sys.argv[1])).lock(".lock"):
     if not os.fork():
         print(os.getpid(), flush=True)
     time.sleep(60)
@@ -87,7 +87,7 @@ def test_of_many_that_take_a_lock_and_its_file_away_one_holds_it(tmp_path):
     assert os.listdir(tmp_path / "here") == []
 
 
-def test_drafts_of_writers_that_were_killed_are_cleared_where_it_is_said(tmp_path):
+def test_temporary_files_of_killed_writers_are_deleted(tmp_path):
     here = LocalStorage(tmp_path)
     for name in (".writing-1", "parts/.writing-2", "parts/x", "other/.writing-3"):
         here.write(name, b"half")

@@ -34,7 +34,7 @@ def test_no_such_name_reaches_a_file(name, tmp_path):
         "lock": lambda: here.lock(name).__enter__(),
     }
     for call in calls.values():
-        with pytest.raises(StorageError, match="no name of a file") as caught:
+        with pytest.raises(StorageError, match="not the name of a file") as caught:
             call()
         assert str(caught.value).isprintable()
     assert sorted(os.walk(tmp_path)) == before
@@ -42,7 +42,7 @@ def test_no_such_name_reaches_a_file(name, tmp_path):
 
 
 @pytest.mark.parametrize("call", ["read", "write", "rename"])
-def test_a_place_is_no_file_of_its_own(call, tmp_path):
+def test_the_empty_name_is_no_file(call, tmp_path):
     here = LocalStorage(tmp_path / "here")
     here.write("a", b"x")
     with pytest.raises(StorageError, match="an empty name"):

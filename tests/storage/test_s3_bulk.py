@@ -112,7 +112,7 @@ WHOLE = HEAD + b"Content-Length: 3\r\n\r\nabc"
 def test_a_whole_answer_is_taken(s3, monkeypatch):
     with answering(WHOLE, WHOLE) as url:  # and hangs up, which is no fault
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        assert [reader("lab").at_once("a", TAG) for _ in range(5)] == [b"abc"] * 5
+        assert [reader("lab").read_with_obstore("a", TAG) for _ in range(5)] == [b"abc"] * 5
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_whole_answer_is_taken(s3, monkeypatch):
 def test_what_is_not_a_whole_answer_is_never_taken(s3, monkeypatch, answer):
     with answering(answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        assert reader("lab").at_once("a", TAG) is None
+        assert reader("lab").read_with_obstore("a", TAG) is None
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "lost", "cut", "flip", "stall"])
@@ -147,13 +147,16 @@ def test_what_a_fault_took_boto3_brings(bucket, proxy, monkeypatch, fault):
 def test_after_a_fault_boto3_reads_for_a_while(bucket, proxy, monkeypatch):
     bucket.write("a", b"a")
     proxy.faults, proxy.rate = ("503",), 1
-    assert reader(bucket.bucket).at_once(bucket.prefix + "a", hashlib.md5(b"a").hexdigest()) is None
+    assert (
+        reader(bucket.bucket).read_with_obstore(bucket.prefix + "a", hashlib.md5(b"a").hexdigest())
+        is None
+    )
     proxy.rate = 0
     proxy.seen.clear()
     assert read_all(bucket) == [b"a"]
     assert proxy.readers == {BOTO3}
     proxy.seen.clear()
-    monkeypatch.setattr(bulk_read, "FAULTED", 0.0)
+    monkeypatch.setattr(bulk_read, "FAULT_SECONDS", 0.0)
     assert read_all(bucket) == [b"a"]
     assert proxy.readers == {OBSTORE}
 
@@ -214,7 +217,7 @@ def test_the_credentials_are_the_blocks_whatever_obstores_variables_say(bucket, 
     assert proxy.readers == {OBSTORE}
 
 
-def test_who_pays_says_so(bucket, proxy, monkeypatch):
+def test_requester_pays_is_sent(bucket, proxy, monkeypatch):
     bucket.write("a", b"a")
     monkeypatch.setenv("VISIONFLOWS_S3_REQUEST_PAYER", "1")
     assert read_all(bucket) == [b"a"]
@@ -225,16 +228,16 @@ def test_who_pays_says_so(bucket, proxy, monkeypatch):
 
 FORKS = """
 import os, sys
-from visionflows.storage import place
-from visionflows.storage.s3 import bulk
-here = place(sys.argv[1])
+from visionflows.storage import open_storage
+from visionflows.storage.s3 import bulk_read
+here = open_storage(sys.argv[1])
 entries = list(here.walk())
 
 def forked():
     sys.stdout.flush()
     child = os.fork()
     if not child:
-        print(bulk._usable, list(here.read_many(entries)))
+        print(bulk_read._usable, list(here.read_many(entries)))
         sys.stdout.flush()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

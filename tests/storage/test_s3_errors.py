@@ -1,4 +1,4 @@
-"""What a bucket's server refuses, told in one line; what concerns one object stays with it."""
+"""What a bucket's server refuses, reported in one line; what concerns one object stays with it."""
 
 import pytest
 from conftest import write_shapes
@@ -7,8 +7,7 @@ from s3_server import SECRET
 
 from visionflows.errors import StorageError
 from visionflows.scoring.local_run import score_folder
-from visionflows.storage import open_storage
-from visionflows.storage.access_check import check_access
+from visionflows.storage import check_access, open_storage
 from visionflows.storage.base import ReadFailed
 
 
@@ -21,7 +20,7 @@ def line_of(call) -> str:
     return line
 
 
-def test_credentials_that_are_missing_or_wrong_are_told(bucket, monkeypatch):
+def test_missing_or_wrong_credentials_are_reported(bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     assert "the secret key is wrong" in line_of(lambda: list(bucket.walk()))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another-key")
@@ -31,7 +30,7 @@ def test_credentials_that_are_missing_or_wrong_are_told(bucket, monkeypatch):
     assert "no credentials" in line_of(lambda: list(bucket.walk()))
 
 
-def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_told(s3, monkeypatch):
+def test_a_missing_bucket_and_a_server_that_is_down_are_reported(s3, monkeypatch):
     assert "no such bucket" in line_of(lambda: list(open_storage("s3://nowhere-at-all").walk()))
     assert "no such bucket" in line_of(open_storage("s3://nowhere-at-all").check_writable)
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
@@ -40,7 +39,7 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_told(s3, monke
 
 
 @pytest.mark.parametrize(
-    "answer, told",
+    "answer, message",
     [
         ((403, "AccessDenied"), "may not list there"),
         ((403, "RequestTimeTooSkewed"), "clock is wrong"),
@@ -50,14 +49,14 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_told(s3, monke
         ((418, "Teapot"), "cannot list there: Teapot"),
     ],
 )
-def test_what_a_server_refuses_is_told_by_name(bucket, s3, monkeypatch, answer, told):
+def test_refusals_of_a_server_are_reported(bucket, s3, monkeypatch, answer, message):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
     with faulty(s3.url, rate=0, answer=answer) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        assert told in line_of(lambda: list(bucket.walk()))
+        assert message in line_of(lambda: list(bucket.walk()))
 
 
-def test_rights_are_told_apart(bucket, s3, monkeypatch):
+def test_each_missing_permission_is_reported(bucket, s3, monkeypatch):
     with faulty(s3.url, rate=0, answer=(403, "AccessDenied")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         assert "may not write there" in line_of(bucket.check_writable)
@@ -107,14 +106,14 @@ def test_an_object_that_is_refused_is_its_own_row(bucket, s3, monkeypatch, answe
 
 
 @pytest.mark.parametrize(
-    "code, told",
+    "code, message",
     [
         *(("RequestTimeTooSkewed", "clock is wrong"), ("ExpiredToken", "have expired")),
         *(("NoSuchBucket", "no such bucket"), ("PermanentRedirect", "set AWS_REGION")),
         ("SignatureDoesNotMatch", "secret key is wrong"),
     ],
 )
-def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatch, code, told):
+def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatch, code, message):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "2")
     bucket.write("two.jpg", b"two")
     entries = list(bucket.walk())
@@ -123,7 +122,7 @@ def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatc
         line = line_of(lambda: list(bucket.read_many(entries)))
     assert line.startswith(f"s3://{bucket.bucket}")
     assert f"{bucket.prefix}two.jpg" in line
-    assert told in line
+    assert message in line
 
 
 def test_a_run_goes_on_past_an_object_that_is_archived(trained, s3, tmp_path, monkeypatch):
@@ -153,24 +152,24 @@ def profiled(monkeypatch, folder, *lines: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "process, told",
+    "process, message",
     [
         ("sh -c 'echo the vault is sealed >&2; exit 1'", "the vault is sealed"),
         ("/nowhere/at-all", "No such file or directory: '/nowhere/at-all'"),
         ("echo no JSON", "Expecting value"),
     ],
 )
-def test_a_credential_process_that_fails_is_told_with_its_cause(
-    bucket, monkeypatch, tmp_path, process, told
+def test_a_credential_process_that_fails_is_reported_with_its_cause(
+    bucket, monkeypatch, tmp_path, process, message
 ):
     profiled(monkeypatch, tmp_path, f"credential_process = {process}")
     for call in (lambda: list(bucket.walk()), lambda: bucket.read("a")):
         line = line_of(call)
         assert "no credentials that boto3 can use" in line
-        assert told in line
+        assert message in line
 
 
-def test_an_sso_login_that_is_missing_is_told(bucket, monkeypatch, tmp_path):
+def test_a_missing_sso_login_is_reported(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))  # of which botocore reads the logins
     profiled(
         *(monkeypatch, tmp_path, "sso_session = corp", "sso_account_id = 111122223333"),
@@ -180,6 +179,6 @@ def test_an_sso_login_that_is_missing_is_told(bucket, monkeypatch, tmp_path):
     assert "run `aws sso login`" in line_of(lambda: list(bucket.walk()))
 
 
-def test_a_profile_that_is_not_there_is_told_by_name(bucket, monkeypatch):
+def test_a_missing_profile_is_reported(bucket, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "nowhere")
     assert "nowhere" in line_of(lambda: list(bucket.walk()))

@@ -9,19 +9,19 @@ from small_disk import small_disk
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
-from visionflows.storage.s3.external_sort import in_order
+from visionflows.storage.s3.external_sort import sort_entries
 
 
 def test_entries_are_in_order_though_many_and_out_of_order(monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 100)
     names = [f"{(number * 7919) % 1009:05d}" for number in range(1009)]
-    found = [entry.name for entry in in_order(Entry(name, 1, "é\n") for name in names)]
+    found = [entry.name for entry in sort_entries(Entry(name, 1, "é\n") for name in names)]
     assert found == sorted(names)
 
 
 def test_one_file_is_open_however_many_entries_there_are(monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 10)
-    entries = in_order(Entry(f"{number:05d}", 1, "") for number in range(5000))
+    entries = sort_entries(Entry(f"{number:05d}", 1, "") for number in range(5000))
     before = open_files()
     assert [open_files() - before for _ in entries] == [1] * 5000
     assert open_files() == before
@@ -40,15 +40,15 @@ def open_files() -> int:
 def test_names_longer_than_a_block_are_whole(monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 2)
     names = ["é" * length for length in (20_000, 5, 40_000, 1)]
-    assert [len(entry.name) for entry in in_order(Entry(name, 1, "") for name in names)] == [
+    assert [len(entry.name) for entry in sort_entries(Entry(name, 1, "") for name in names)] == [
         *(1, 5, 20_000, 40_000)
     ]
 
 
-def test_a_full_disk_is_told_with_its_folder(monkeypatch, tmp_path):
+def test_a_full_disk_is_reported_with_its_folder(monkeypatch, tmp_path):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 1000)
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
-        told = pytest.raises(StorageError, match=rf"^{disk}: .*No space left.*set TMPDIR")
-        with told:
-            list(in_order(Entry(f"{number:0900d}", 1, "") for number in range(10_000)))
+        raises = pytest.raises(StorageError, match=rf"^{disk}: .*No space left.*set TMPDIR")
+        with raises:
+            list(sort_entries(Entry(f"{number:0900d}", 1, "") for number in range(10_000)))

@@ -17,19 +17,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_lock_of_another_machine_blocks_until_it_is_no_longer_renewed(bucket, monkeypatch):
-    other = {"machine": "another", "host": "there", "pid": 1, "born": "1"}
+    other = {"machine": "another", "host": "there", "pid": 1, "started": "1"}
     bucket.write(".lock/0123", json.dumps(other).encode())
     with pytest.raises(LockedError, match="process 1 on there"), bucket.lock(".lock"):
         pass
-    monkeypatch.setattr(lease, "DEAD", 1)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1)
     with bucket.lock(".lock", wait=20):
         pass
 
 
 def test_a_lock_is_renewed(bucket, monkeypatch):
-    monkeypatch.setattr(lease, "RENEWED", 0.2)
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.2)
     monkeypatch.setattr(lease, "is_dead", lambda owner: False)
-    monkeypatch.setattr(lease, "DEAD", 2)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 2)
     with bucket.lock(".lock"):
         time.sleep(3)
         with pytest.raises(LockedError), bucket.lock(".lock"):
@@ -37,7 +37,7 @@ def test_a_lock_is_renewed(bucket, monkeypatch):
 
 
 def test_a_claim_that_cannot_be_read_is_held_and_stays(bucket, monkeypatch):
-    monkeypatch.setattr(lease, "DEAD", 0)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 0)
     for content in (b"{", b"[]", b'{"host": "there"}', b"\xff"):
         bucket.write(".lock/0123", content)
         with pytest.raises(LockedError, match=r"\.lock/0123 cannot be read"), bucket.lock(".lock"):
@@ -49,7 +49,7 @@ def test_a_claim_that_cannot_be_read_is_held_and_stays(bucket, monkeypatch):
 
 
 def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
-    monkeypatch.setattr(lease, "RENEWED", 0.2)
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.2)
     out, beside = bucket.sub("out"), bucket.sub("beside")
     with out.lock(".lock"):
         out.write("parts/1", b"mine")
@@ -62,13 +62,12 @@ def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
             lambda: out.remove("parts"),
             lambda: out.rename("parts", "previous"),
         ):
-            with pytest.raises(LockedError, match="another run took this over"):
+            with pytest.raises(LockedError, match="another run took over the lock"):
                 change()
         beside.write("free", b"x")
-        taken = "import sys; from visionflows.storage import place\n"
-        taken += (
-            'with place(sys.argv[1]).lock(".lock"): place(sys.argv[1]).write("run.json", b"whole")'
-        )
+        taken = "import sys; from visionflows.storage import open_storage\n"
+        taken += "out = open_storage(sys.argv[1])\n"
+        taken += 'with out.lock(".lock"): out.write("run.json", b"whole")'
         subprocess.run([sys.executable, "-c", taken, str(out)], cwd=ROOT, check=True)
     assert [entry.name for entry in bucket.walk()] == [
         *("beside/free", "out/parts/1", "out/run.json")
@@ -81,10 +80,10 @@ def test_a_server_that_fails_as_a_lock_is_let_go_fails_no_run_and_hides_no_error
     bucket, monkeypatch, caplog, fails
 ):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
-    told = contextlib.nullcontext() if not fails else pytest.raises(ValueError, match="of the run")
-    with told, bucket.lock(".lock"):
+    raises = pytest.raises(ValueError, match="of the run") if fails else contextlib.nullcontext()
+    with raises, bucket.lock(".lock"):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
         if fails:
             raise ValueError("of the run")
     (line,) = caplog.messages
-    assert line.startswith(f"{bucket}: its lock stays for a minute, and dies then: ")
+    assert line.startswith(f"{bucket}: its lock could not be removed, and expires: ")

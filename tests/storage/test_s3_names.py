@@ -12,7 +12,7 @@ from visionflows.storage import open_storage
 from visionflows.storage.base import ReadFailed
 
 
-def test_places_by_name():
+def test_s3_uris():
     assert (
         str(open_storage("s3://lab/store/"))
         == str(open_storage("s3://lab/store"))
@@ -59,7 +59,7 @@ def test_a_listing_of_pages_is_whole(strict):
 
 
 @pytest.mark.parametrize("server", ["bucket", "strict"])
-def test_what_changed_or_went_after_the_listing_is_told(request, server):
+def test_objects_changed_or_deleted_after_the_listing_are_reported(request, server):
     here = request.getfixturevalue(server).sub("in")
     for name in ("changed", "gone", "same"):
         here.write(name, b"before")

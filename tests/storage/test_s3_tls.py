@@ -75,7 +75,7 @@ def test_a_bucket_is_listed_read_and_written_over_tls(here):
     entries = list(here.walk())
     assert {entry.name for entry in entries} == contents.keys()
     assert list(here.read_many(entries)) == [contents[entry.name] for entry in entries]
-    assert reader("lab").at_once(here.prefix + "a b/é.jpg", entries[0].version) == b"one"
+    assert reader("lab").read_with_obstore(here.prefix + "a b/é.jpg", entries[0].version) == b"one"
     with here.open_read("large") as file:
         assert file.read() == contents["large"]
     here.update("z", lambda data: data + b"more")
@@ -97,14 +97,14 @@ def test_a_run_over_tls(here, trained, tmp_path):
 
 
 @pytest.mark.parametrize("bundle", ["", "/nowhere/at-all.pem"])
-def test_a_certificate_that_nobody_trusts_is_told_with_what_to_set(here, monkeypatch, bundle):
+def test_an_untrusted_certificate_is_reported_with_what_to_set(here, monkeypatch, bundle):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")
     monkeypatch.delenv("AWS_CA_BUNDLE")
     if bundle:
         monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
-    with pytest.raises(StorageError) as told:
+    with pytest.raises(StorageError) as caught:
         list(here.walk())
-    line = str(told.value)
+    line = str(caught.value)
     assert "\n" not in line
     assert (bundle or "unable to get local issuer certificate") in line
     assert "AWS_CA_BUNDLE" in line

@@ -24,8 +24,8 @@ def test_a_report_opens_and_a_table_is_saved(strict):
     assert heads["report.html"]["ContentType"] == "text/html; charset=utf-8"
     assert heads["report.html"]["ContentDisposition"] == "inline"
     assert heads["run.json"]["ContentType"] == "application/json; charset=utf-8"
-    told = heads["predictions.csv"]["ContentDisposition"]
-    assert told == 'attachment; filename="predictions.csv"'
+    disposition = heads["predictions.csv"]["ContentDisposition"]
+    assert disposition == 'attachment; filename="predictions.csv"'
     assert "ContentDisposition" not in heads["weights.safetensors"]
 
 
@@ -49,7 +49,7 @@ def uploads(here) -> list[str]:
 
 
 @pytest.mark.parametrize("server", ["bucket", "strict"])  # moto says of every upload: from 2010
-def test_uploads_of_a_killed_run_are_aborted_and_nobody_elses(request, server):
+def test_uploads_of_a_killed_run_are_aborted_and_no_others(request, server):
     here = request.getfixturevalue(server).sub("in")
     above = here.prefix.removesuffix("in/")
     mine = [

@@ -53,7 +53,7 @@ def test_what_only_resembles_it_is_not_hidden(name):
     assert not hidden_kind(name)
 
 
-def test_a_walk_that_passes_over_nothing_says_nothing(here):
+def test_a_walk_that_skips_nothing_logs_nothing(here):
     here.write("a/1.jpg", b"x")
     skipped = SkippedFiles()
     list(here.walk(skipped=skipped))
@@ -61,7 +61,7 @@ def test_a_walk_that_passes_over_nothing_says_nothing(here):
     assert skipped.lines() == []
 
 
-def test_a_closed_folder_is_told_and_the_rest_is_found():
+def test_a_folder_without_permission_is_skipped():
     with reachable_folder() as folder:
         for name in ("a/1.jpg", "private/2.jpg", "z/deep/3.jpg", "z/4.jpg", "z/to"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,13 +74,13 @@ def test_a_closed_folder_is_told_and_the_rest_is_found():
         def seen() -> str:
             skipped = SkippedFiles()
             found = [entry.name for entry in LocalStorage(folder).walk(str.isascii, skipped)]
-            return json.dumps([found, skipped.closed, skipped.lines()])
+            return json.dumps([found, skipped.denied, skipped.lines()])
 
         found, closed, (line,) = json.loads(unprivileged(seen))
     assert found == ["a/1.jpg", "z/4.jpg", "z/to"]
     assert closed == {"private": "Permission denied", "z/deep": "Permission denied"}
     assert line == (
-        "folders closed to this user, left out: 2, private (Permission denied), "
+        "skipped, as this user may not read the folder: 2, private (Permission denied), "
         "z/deep (Permission denied)"
     )
 

@@ -117,7 +117,7 @@ def test_what_is_not_there(here):
     here.remove("nowhere")
 
 
-def test_many_are_read_in_order_and_errors_stand_in_their_places(here):
+def test_many_are_read_in_order_and_errors_are_in_their_positions(here):
     for number in range(100):
         here.write(f"{number:03d}", b"%d" % number)
     entries = list(here.walk())
@@ -158,9 +158,8 @@ def test_an_error_inside_the_block_leaves_the_old_file(here, tmp_path, size, err
 
 def child(code: str, where: str) -> subprocess.Popen:
     """Another Python that runs `code`; it is back once that has printed `ready`."""
-    code = (
-        f"import sys, time; from visionflows.storage import place; out = place(sys.argv[1])\n{code}"
-    )
+    head = "import sys, time\nfrom visionflows.storage import open_storage\n"
+    code = f"{head}out = open_storage(sys.argv[1])\n{code}"
     process = subprocess.Popen(
         [sys.executable, "-c", code, where], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -13,10 +13,10 @@ STOPPED = """
 import signal, sys, threading, time
 from pathlib import Path
 from visionflows.cli import program
-from visionflows.storage.local import LocalPlace
+from visionflows.storage.local import LocalStorage
 
 def write():
-    with LocalPlace(Path(sys.argv[1])).open_write("parts/one") as file:
+    with LocalStorage(Path(sys.argv[1])).open_write("parts/one") as file:
         file.write(b"half")
         writing.set()
         time.sleep(600)
@@ -29,7 +29,7 @@ program.end(signal.SIGTERM)
 """
 
 
-def test_stopped_in_the_moment_after_its_draft_was_made(tmp_path, monkeypatch):
+def test_stopped_right_after_the_temporary_file_was_created(tmp_path, monkeypatch):
     real = Path.open
 
     def then_stopped(path: Path, *words):

@@ -36,7 +36,7 @@ def write(folder, size: tuple[int, int] = (400, 300)) -> None:
 def test_training_sees_what_scoring_sees(tmp_path, decode, side):
     write(tmp_path)
     settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
-    assert settings.decode_options == DecodeOptions("white", "declared", side)
+    assert settings.decode_options == DecodeOptions(side)
     table = build_table(tmp_path, "folder", decode_options=settings.decode_options)
     assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
     valid = make_dataloaders(table, tmp_path, settings).valid_ds

@@ -90,7 +90,7 @@ def end(number: int) -> NoReturn:
             os.kill(child.pid, signal.SIGKILL)
     local_storage = sys.modules.get("visionflows.storage.local")
     if local_storage:
-        local_storage.drop_temporary()
+        local_storage.remove_temporary_files()
     cursor = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -69,7 +69,7 @@ def sniff(head: bytes) -> Content | None:
         if head.startswith(magic):
             return Content(name, advice)
     image = detect_format(head)
-    if image and image.picture:
+    if image and image.is_image:
         return Content(f"a picture ({image.name})", "give the folder that it lies in")
     text = _decode(head)
     return Content(_describe_text(text), _DOWNLOAD, is_text=True) if text else None

@@ -37,7 +37,7 @@ from visionflows.errors import (
     StorageError,
 )
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import is_local, open_cache, open_storage
+from visionflows.storage import open_local_or_cache
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
 
@@ -105,8 +105,7 @@ def find_dataset(name: str, source: str, sha256: str | None, store: str | Path) 
 
 def datasets_storage(store: str | Path) -> LocalStorage:
     """The datasets of a store on this machine: training reads them many times over."""
-    storage = cast(LocalStorage, open_storage(store)) if is_local(store) else open_cache()
-    return LocalStorage(storage.path("datasets").absolute())
+    return LocalStorage(open_local_or_cache(store).path("datasets").absolute())
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def inspect_images(
     def decode(data: bytes, sha256: str) -> _ImageInfo:
         with open_decoded(data, max_pixels, memory, decode_options) as decoded:
             if decoded.image.size != decoded.size:
-                cache.keep(sha256, decoded.image)
+                cache.write(sha256, decoded.image)
             return _ImageInfo(sha256, *decoded.size, signature(decoded.image).hex())
 
     def inspect(path: str, label: str, why: str) -> _ImageInfo:
@@ -152,7 +152,7 @@ def inspect_images(
         sha256 = ""
         try:
             file = images.path(decode_name(path))
-            with memory.file(_size(file, memory)):
+            with memory.reserve_file(_size(file, memory)):
                 data = read_image_file(file, memory)
                 sha256 = sha256_of(data)
                 return decode(data, sha256)

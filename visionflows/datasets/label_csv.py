@@ -15,7 +15,7 @@ from visionflows.datasets.folder_layout import TEST, TRAIN, VALID, Layout, apply
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.path_matching import PathMatcher
 from visionflows.errors import StorageError, TableError
-from visionflows.storage import absolute, is_local, split_location
+from visionflows.storage import absolute, open_storage, split_location
 
 FILE_COLUMNS = (
     *("file", "file_name", "filename", "filepath", "image", "image_name", "image_path"),
@@ -98,7 +98,8 @@ class _LabelCsv:
 
         A relative path is looked up from the current folder, then from the dataset.
         """
-        inside = [os.path.join(self.folder, self.location)] if is_local(self.location) else []
+        local = open_storage(self.location).is_local
+        inside = [os.path.join(self.folder, self.location)] if local else []
         for location in (self.location, *inside):
             storage, name = split_location(location)
             if storage.exists(name):

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from visionflows.datasets.content_sniffing import ARCHIVE_SUFFIX, check_download
@@ -20,7 +20,7 @@ from visionflows.datasets.download import (
     remote_version,
 )
 from visionflows.errors import ArchiveError, FetchError, SettingsError, StorageError
-from visionflows.storage import is_local, open_storage, split_location
+from visionflows.storage import open_storage, split_location
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import encode_name
 
@@ -43,9 +43,10 @@ def find_source(dataset: str) -> Source:
         return Source("digits", "digits", key="digits", download=_write_digits)
     if dataset.lower().startswith(("http://", "https://")):
         return _url_source(dataset)
-    if not is_local(dataset):
+    storage = open_storage(dataset)
+    if not storage.is_local:
         return _storage_source(dataset)
-    path = os.path.abspath(cast(LocalStorage, open_storage(dataset)).path())
+    path = storage.absolute()
     if os.path.isdir(path) or os.path.isfile(path):
         return Source(_stem(path), encode_name(path), Path(path))
     if re.fullmatch(r"\w+", dataset):

@@ -1,4 +1,4 @@
-"""From a file's bytes to pixels: the one way, for training and for scoring.
+"""From a file's bytes to pixels, the same for training and for scoring; metadata; near-duplicates.
 
-Here belongs how a picture is told, opened, turned and resized; not where its bytes come from.
+Nothing here knows where the bytes come from.
 """

@@ -1,9 +1,6 @@
-"""Any mode and depth of a picture as 8-bit RGB, on white and reduced: what a network is shown.
+"""Any mode and bit depth as 8-bit RGB, on white and reduced.
 
-    from visionflows.images.bit_depth import to_rgb
-    to_rgb(Image.open("16-bit.tif"))
-
-It works through the picture in strips, so that of a large one no second copy is made.
+Images are converted in strips, so that no second copy of a large one is made.
 """
 
 import functools
@@ -14,124 +11,106 @@ import numpy as np
 from PIL import Image
 
 from visionflows.images import tiff
-from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.transparency import on_white
 
 log = logging.getLogger("visionflows.images")
 
-STRIP = 1 << 18  # pixels that are shown at once: as float64 they take some MB
-OVERSHOOT = 0.01  # of the pixels of a guess may lie above white, or below 0: they are clipped
-Strip = Callable[[Image.Image], Image.Image]
+STRIP = 1 << 18  # pixels converted at once: as float64 they take 2 MB
+OVERSHOOT = 0.01  # of the pixels may lie outside an assumed range; they are clipped
+ConvertStrip = Callable[[Image.Image], Image.Image]
 
 
-def to_rgb(
-    image: Image.Image, decode_options: DecodeOptions = WHOLE, factor: int = 1
-) -> Image.Image:
-    """The picture in mode RGB; deep greys are scaled rather than clipped.
+def to_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
+    """The image in mode RGB; deep grey values are scaled rather than clipped.
 
-    `factor` is how many pixels become one each way, by their mean (Pillow's Image.reduce); what
-    is left over is cut from both sides, so that the middle stays the middle.
+    `factor` pixels become one in each direction, by their mean (Pillow's Image.reduce). The
+    remainder is cut from both sides, so that the middle stays the middle.
     """
-    shown, size = _shown(image, decode_options), (image.width // factor, image.height // factor)
+    convert, size = _converter(image), (image.width // factor, image.height // factor)
     left, top = image.width % factor // 2, image.height % factor // 2
     box = (left, top, left + factor * size[0], top + factor * size[1])
-    if shown is None:
+    if convert is None:
         return image if factor == 1 else image.reduce(factor, box)
-    whole = Image.new("RGB", size)
+    rgb = Image.new("RGB", size)
     for top, strip in _strips(image, box, factor):
-        strip = shown(strip)
-        whole.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
-    return whole
+        strip = convert(strip)
+        rgb.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
+    return rgb
 
 
-def _shown(image: Image.Image, decode_options: DecodeOptions) -> Strip | None:
-    """What makes RGB of a strip of the picture; None where it is RGB as it is."""
-    clear = decode_options.transparency == "white" and image.has_transparency_data
+def _converter(image: Image.Image) -> ConvertStrip | None:
+    """What makes RGB of a strip of the image; None if the image is RGB already."""
     if image.mode == "F" or image.mode.startswith("I"):
-        value = image.info.get("transparency") if clear else None
-        return functools.partial(_grey, scale=_scale(image, decode_options), clear=value)
-    if clear:
+        transparent = image.info.get("transparency")
+        return functools.partial(_deep_to_rgb, range=_range(image), transparent=transparent)
+    if image.has_transparency_data:
         return on_white
-    if decode_options.depth == "declared" and image.mode == "L":
-        said = tiff.said(image)
-        if said and said.kind == tiff.SIGNED:  # Pillow takes the bytes as they are
-            return lambda strip: strip.point(lambda value: value ^ 128).convert("RGB")
-    if image.mode == "RGB":
-        return None
-    if image.mode == "P" and "transparency" in image.info:
-        # The same colours, without Pillow's warning.
-        return lambda strip: strip.convert("RGBA").convert("RGB")
-    return lambda strip: strip.convert("RGB")
+    tags = tiff.grey_tags(image) if image.mode == "L" else None
+    if tags and tags.sample_format == tiff.SIGNED:  # Pillow takes the bytes as unsigned
+        return lambda strip: strip.point(lambda value: value ^ 128).convert("RGB")
+    return None if image.mode == "RGB" else lambda strip: strip.convert("RGB")
 
 
-def _grey(strip: Image.Image, scale: tuple[float, float], clear: int | None) -> Image.Image:
-    """Deep values as RGB: the first of `scale` is black, the second white."""
-    black, white = scale
+def _deep_to_rgb(
+    strip: Image.Image, range: tuple[float, float], transparent: int | None
+) -> Image.Image:
+    """Deep grey values as RGB: the first value of `range` is black, the second white."""
+    black, white = range
     values = np.asarray(strip)
     deep = np.nan_to_num(values.astype(np.float64), posinf=1e300)
     deep = (deep - black) * (255.0 / (white - black))
     grey = deep.round().clip(0, 255).astype(np.uint8)
-    if clear is not None:
-        grey[values == clear] = 255
+    if transparent is not None:
+        grey[values == transparent] = 255
     return Image.fromarray(grey).convert("RGB")
 
 
-def _scale(image: Image.Image, decode_options: DecodeOptions) -> tuple[float, float]:
-    """The values of a deep grey picture that are black and white.
+def _range(image: Image.Image) -> tuple[float, float]:
+    """The values of a deep grey image that are black and white, as its file declares them.
 
-    As the file says, by bits a sample, sign, photometric interpretation and smallest and largest
-    sample value. What has 32 bits, or a sign, and says no range is taken to use the least of those
-    that hold all but OVERSHOOT of its pixels: 1 (floats), 255, 65,535, 2³² - 1.
+    TIFF declares bits, sign, photometric interpretation, and smallest and largest sample value.
+    Samples of 32 bits, or with a sign, that declare no range are assumed to use the smallest of 1
+    (floats), 255, 65,535 and 2³² - 1 that holds all but OVERSHOOT of the pixels.
     """
-    if decode_options.depth == "guessed":
-        return 0.0, 65_535.0 if image.mode.startswith("I;16") else _brightest(image)
-    said = tiff.said(image)
-    if said is None:
+    tags = tiff.grey_tags(image)
+    if tags is None:
         deep = image.mode.startswith("I;16") or image.format == "PPM"
-        return 0.0, 65_535.0 if deep else _guess(image)
-    if said.range:
-        black, white = said.range
-    elif said.kind == tiff.UNSIGNED and said.bits <= 16:
-        black, white = 0.0, 2.0**said.bits - 1
-    elif said.kind == tiff.SIGNED and said.bits <= 16:
-        black, white = _signed(image, said.bits)
+        return 0.0, 65_535.0 if deep else _assumed_white(image)
+    if tags.range:
+        black, white = tags.range
+    elif tags.sample_format == tiff.UNSIGNED and tags.bits <= 16:
+        black, white = 0.0, 2.0**tags.bits - 1
+    elif tags.sample_format == tiff.SIGNED and tags.bits <= 16:
+        black, white = _assumed_signed_range(image, tags.bits)
     else:
-        black, white = 0.0, _guess(image)
-    return (white, black) if said.inverted else (black, white)
+        black, white = 0.0, _assumed_white(image)
+    return (white, black) if tags.inverted else (black, white)
 
 
-def _signed(image: Image.Image, bits: int) -> tuple[float, float]:
-    """All of the type, or its upper half for a picture that leaves the lower one to overshoot."""
-    _tell_guess()
+def _assumed_signed_range(image: Image.Image, bits: int) -> tuple[float, float]:
+    """The full range of the type; its upper half if hardly a pixel is negative."""
+    _log_assumption()
     below = sum(int((values < 0).sum()) for values in _values(image))
-    whole = below > OVERSHOOT * image.width * image.height
-    return -(2.0 ** (bits - 1)) if whole else 0.0, 2.0 ** (bits - 1) - 1
+    full = below > OVERSHOOT * image.width * image.height
+    return -(2.0 ** (bits - 1)) if full else 0.0, 2.0 ** (bits - 1) - 1
 
 
-def _guess(image: Image.Image) -> float:
-    _tell_guess()
+def _assumed_white(image: Image.Image) -> float:
+    _log_assumption()
     whites = [1.0] * (image.mode == "F") + [255.0, 65_535.0]
     above = np.zeros(len(whites), int)
     for values in _values(image):
         above += [int((values > white).sum()) for white in whites]
-    most = OVERSHOOT * image.width * image.height
-    return next((w for w, a in zip(whites, above, strict=True) if a <= most), 2.0**32 - 1)
-
-
-def _brightest(image: Image.Image) -> float:
-    """The white of models from before `depth` was recorded: the brightest pixel decides."""
-    peak = max(float(np.nan_to_num(values.astype(np.float64)).max()) for values in _values(image))
-    if image.mode == "F" and peak <= 1:
-        return 1.0
-    return next((top for top in (255.0, 65_535.0) if peak <= top), 2.0**32 - 1)
+    allowed = OVERSHOOT * image.width * image.height
+    return next((w for w, a in zip(whites, above, strict=True) if a <= allowed), 2.0**32 - 1)
 
 
 @functools.cache
-def _tell_guess() -> None:
-    """Once a process: which picture it was stands in no file."""
+def _log_assumption() -> None:
+    """Log once a process that ranges are assumed; the file is not known here."""
     log.info(
-        "pictures of 32 bits, or with a sign, that do not say their range are scaled by guess: "
-        "white is the least of 1 (floats), 255, 65,535 … that all but %g %% of pixels keep to",
+        "images of 32 bits or with a sign without a declared range are scaled by an assumed one: "
+        "white is the smallest of 1 (floats), 255, 65,535 … that holds all but %g %% of pixels",
         100 * OVERSHOOT,
     )
 
@@ -143,7 +122,7 @@ def _values(image: Image.Image) -> Iterator[np.ndarray]:
 def _strips(
     image: Image.Image, box: tuple[int, int, int, int], factor: int = 1
 ) -> Iterator[tuple[int, Image.Image]]:
-    """What is in a box as strips of multiples of `factor` rows, each with its first row there."""
+    """The content of a box in strips of a multiple of `factor` rows, each with its first row."""
     left, top, right, bottom = box
     rows = max(STRIP // (right - left) // factor, 1) * factor
     for at in range(top, bottom, rows):

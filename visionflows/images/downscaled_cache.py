@@ -1,17 +1,10 @@
-"""Large photos as they were decoded, kept so that a training decodes each of them once.
+"""Downscaled copies of large photos, so that a training decodes each photo once.
 
-    from visionflows.images.downscaled_cache import CacheWriter, Reduced
-    copies = Reduced(Path("cache/photos"), Opening(side=224))
-    CacheWriter(copies).keep(sha256, image)               # while the table is made
-    copies.get(sha256)                               # in every epoch; None: it has to be decoded
+    <folder>/<decode options and library versions>/<sha256 of the file>.ppm
 
-    <folder>/<what decoded it>/<sha256 of the file>.ppm
-
-A copy is the decoded picture to the bit, so that a training with copies and one without are the
-same training. It is not packed: of a photo of 12 megapixels, decoded to 1008 × 756, a PPM takes
-2.2 MB and 1 ms to read, a PNG 1.5 MB and 19 ms, and a JPEG at quality 95 0.4 MB, 5 ms, and is
-another picture. Each says its CRC: one that is torn or changed is none. All may be removed at any
-time.
+A copy is the decoded image, bit for bit, so that training with or without copies is the same. It
+is uncompressed: a photo of 12 megapixels, decoded to 1008 × 756, takes 2.2 MB and 1 ms to read; a
+PNG takes 1.5 MB and 19 ms. A copy whose CRC is wrong is ignored. All may be deleted at any time.
 """
 
 import contextlib
@@ -25,40 +18,41 @@ import shutil
 import threading
 import time
 import zlib
+from importlib import metadata
 from pathlib import Path
 
-import PIL
 from PIL import Image
 
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import DecodeOptions
 
-log = logging.getLogger("visionflows.reduced")
+log = logging.getLogger("visionflows.downscaled_cache")
 
-MOST_BYTES = 64 << 30  # of all copies, of however many trainings
-WRITING = 3600.0  # seconds in which a draft may be that of another training, which is at it
+MAX_BYTES = 64 << 30  # of all copies, for all trainings
+STALE_SECONDS = 3600.0  # after which a temporary file is that of a killed writer
 _HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")
 
 
 @dataclasses.dataclass(frozen=True)
 class DownscaledCache:
-    """The copies of files that these decode options, by these libraries, have made smaller."""
+    """Copies of files that these decode options, with these library versions, downscale."""
 
     folder: Path
     decode_options: DecodeOptions
 
-    @functools.cached_property  # asked for every picture of every epoch; versions lie in files
-    def own(self) -> Path:
-        """Where its copies lie: apart from those of others that decode otherwise."""
-        decoder = f"{self.decode_options}, Pillow {PIL.__version__}, {_versions()}"
-        return self.folder / sha256_of(decoder.encode())[:16]
+    @functools.cached_property  # read for every image of every epoch; versions are read from files
+    def own_folder(self) -> Path:
+        """The folder of these options and versions."""
+        names = ("pillow", "pi-heif", "visionflows")
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+        return self.folder / sha256_of(f"{self.decode_options}, {versions}".encode())[:16]
 
     def path(self, sha256: str) -> Path:
-        """Where the copy of a file of this content lies, or would lie."""
-        return self.own / f"{sha256}.ppm"
+        """The path of the copy of a file with this SHA-256, whether or not it exists."""
+        return self.own_folder / f"{sha256}.ppm"
 
     def get(self, sha256: str) -> Image.Image | None:
-        """The picture that a file of this content was decoded to; None where there is no copy."""
+        """The decoded image of a file with this SHA-256; None if there is no valid copy."""
         try:
             data = self.path(sha256).read_bytes()
         except OSError:
@@ -73,87 +67,83 @@ class DownscaledCache:
 
 
 class CacheWriter:
-    """Who makes copies, from many threads: of all copies at most `most` bytes, and half of what
-    the disk has for them and for everything else.
+    """Writes copies, from many threads, up to `max_bytes` or half of the free disk space.
 
-    Copies of other trainings go first, the oldest before the others; those that this one has used
-    stay. Where there is no more room, or no right to write, what is left is decoded every time.
+    The oldest copies of other trainings are deleted first; those that this training uses stay. When
+    there is no room, or the folder cannot be written, the other images are decoded every epoch.
     """
 
-    def __init__(self, copies: DownscaledCache, most: int = MOST_BYTES):
-        self.copies, self.most = copies, most
-        self.ours: set[str] = set()
+    def __init__(self, cache: DownscaledCache, max_bytes: int = MAX_BYTES):
+        self.cache, self.max_bytes = cache, max_bytes
+        self._used: set[str] = set()
         self._lock = threading.Lock()
-        self._older: list[tuple[float, int, Path]] | None = None  # the newest first
+        self._older: list[tuple[float, int, Path]] | None = None  # newest first
         self._bytes = 0
         self._full = False
 
-    def keep(self, sha256: str, image: Image.Image) -> None:
-        """Make a copy of a decoded picture, if there is none and there is room."""
-        path = self.copies.path(sha256)
+    def write(self, sha256: str, image: Image.Image) -> None:
+        """Write a copy of a decoded image, if there is none and there is room."""
+        path = self.cache.path(sha256)
         with self._lock:
-            self.ours.add(path.name)
-        if self.copies.get(sha256):
-            with contextlib.suppress(OSError):  # another training's is only older, or gone by now
+            self._used.add(path.name)
+        if self.cache.get(sha256):
+            with contextlib.suppress(OSError):  # another training's, or deleted by now
                 os.utime(path)
             return
         pixels = image.tobytes()
         header = b"P6\n# crc32 %08x\n%d %d\n255\n" % (zlib.crc32(pixels), *image.size)
         try:
-            if self._room(len(header) + len(pixels)):
-                _write(path, header + pixels)
+            if self._make_room(len(header) + len(pixels)):
+                _write_atomically(path, header + pixels)
         except OSError as error:
             self._stop(f"{error.strerror}")
 
-    def _room(self, need: int) -> bool:
-        """Whether so many bytes may be written, now that older copies have gone for them."""
+    def _make_room(self, needed: int) -> bool:
+        """Whether so many bytes may be written, after deleting older copies."""
         with self._lock:
             if self._full:
                 return False
             if self._older is None:
-                self._look()
-            # The same for every copy, and less where others write on this disk meanwhile.
-            disk = shutil.disk_usage(self.copies.own).free + self._bytes
-            room = min(self.most, disk // 2)
-            while self._older and self._bytes + need > room:
+                self._list_older()
+            # The same for every copy, and less if others write to this disk meanwhile.
+            disk = shutil.disk_usage(self.cache.own_folder).free + self._bytes
+            room = min(self.max_bytes, disk // 2)
+            while self._older and self._bytes + needed > room:
                 _, size, path = self._older.pop()
-                if path.name not in self.ours:
+                if path.name not in self._used:
                     path.unlink(missing_ok=True)
                     self._bytes -= size
-            if self._bytes + need > room:
+            if self._bytes + needed > room:
                 free = disk - self._bytes
-                self._stop(f"{self._bytes >> 20} MB are taken, {free >> 20} MB are free")
+                self._stop(f"{self._bytes >> 20} MB are used, {free >> 20} MB are free")
                 return False
-            self._bytes += need
+            self._bytes += needed
             return True
 
-    def _look(self) -> None:
-        """What lies there already, drafts of killed writers too."""
-        self.copies.own.mkdir(parents=True, exist_ok=True)
+    def _list_older(self) -> None:
+        """List the copies that exist, and the temporary files of killed writers."""
+        self.cache.own_folder.mkdir(parents=True, exist_ok=True)
         found = []
-        for path in self.copies.folder.glob("*/*"):
-            with contextlib.suppress(FileNotFoundError):  # a draft that has its name by now
-                told = path.stat()
-                if not _is_temporary(path) or told.st_mtime < time.time() - WRITING:
-                    found.append((told.st_mtime, told.st_size, path))
+        for path in self.cache.folder.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed
+                status = path.stat()
+                temporary = path.name.startswith(".")
+                if not temporary or status.st_mtime < time.time() - STALE_SECONDS:
+                    found.append((status.st_mtime, status.st_size, path))
         self._older = sorted(found, reverse=True)
         self._bytes = sum(size for _, size, _ in found)
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, reason: str) -> None:
         if not self._full:
             log.warning(
                 "%s: no room for copies of more large photos (%s); those are decoded every epoch",
-                *(self.copies.folder, why),
+                *(self.cache.folder, reason),
             )
         self._full = True
 
 
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all; what a power cut leaves of it has another CRC."""
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that appears complete; a CRC reveals one that a power cut has damaged."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         temporary.write_bytes(data)
@@ -161,10 +151,3 @@ def _write(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _versions() -> str:
-    """Of what else makes pixels: ourselves, who turn, scale and lay them on white, too."""
-    from importlib import metadata
-
-    return ", ".join(f"{name} {metadata.version(name)}" for name in ("pi-heif", "visionflows"))

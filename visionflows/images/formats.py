@@ -1,10 +1,6 @@
-"""Which files are pictures: by their first bytes; names only save the look.
+"""Which files are images: by their extension, else by their first bytes.
 
-    from visionflows.images.formats import HEAD, is_image_file, kind_of
-    is_image_file("IMG_0001.JPG", read_head)            # True, and nothing is read
-    kind_of(open("photo.jpg_large", "rb").read(HEAD)).name               # "JPEG"
-
-Magic numbers are those of the formats' own documents, and of file(1).
+Signatures are those of the formats' own specifications, and of file(1).
 """
 
 import os
@@ -13,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-HEAD = 512  # bytes of a file that tell what it is
-MOST_ENDINGS = 20  # that are told of
-UNSEEN = "cannot be read"  # in place of an ending: what of a file could not be told
-# Endings of pictures, in any case, whether or not they can be decoded here: each gets its row.
+HEAD = 512  # bytes of a file in which its format shows
+MAX_EXTENSIONS = 20  # that are listed by name
+UNREADABLE = "cannot be read"  # in place of an extension
+# Extensions of images, whether or not they can be decoded here: each file gets a row.
 IMAGE_SUFFIXES = tuple(
     f".{suffix}"
     for suffix in (
@@ -24,7 +20,7 @@ IMAGE_SUFFIXES = tuple(
         *("jpg", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
     )
 )
-# Endings of what is no picture, so common beside pictures that looking at each would cost.
+# Other common extensions next to images, so that those files need not be opened.
 _OTHER_SUFFIXES = tuple(
     f".{suffix}"
     for suffix in (
@@ -34,27 +30,27 @@ _OTHER_SUFFIXES = tuple(
         *("safetensors", "parquet", "mp3", "mp4", "mov", "avi", "mkv", "webm", "wav", "aae"),
     )
 )
-# What may still open a file that no signature tells: TGA, which has none, last.
-UNTOLD = ("BMP", "DIB", "PPM", "TGA")
+# Decoders that are tried on files of unknown signature; TGA has none.
+WITHOUT_SIGNATURE = ("BMP", "DIB", "PPM", "TGA")
 
 
 class FileFormat(NamedTuple):
-    """What a file is: its name for a person, and Pillow's name of what decodes it, if anything.
+    """A file format: its name, Pillow's decoder of it if any, and whether it is an image's.
 
-    `picture` says whether it gets a row, decodable or not. Not among the decoders: EPS, for which
-    Pillow starts Ghostscript on the file, and ICO, which it decodes before its size can be asked.
+    There is no decoder for EPS, for which Pillow runs Ghostscript, nor for ICO, which Pillow
+    decodes before its size is known.
     """
 
     name: str
     decoder: str = ""
-    picture: bool = False
+    is_image: bool = False
 
     @property
-    def refused(self) -> str:
-        """Why a file of this kind has no pixels here."""
-        if self.picture:
+    def refusal(self) -> str:
+        """Why a file of this format is not decoded."""
+        if self.is_image:
             return f"{self.name}: not decoded here; save it as JPEG, PNG or TIFF"
-        return f"{self.name}, not a picture"
+        return f"{self.name}, not an image"
 
 
 def _decoded(name: str) -> FileFormat:
@@ -63,8 +59,8 @@ def _decoded(name: str) -> FileFormat:
 
 JPEG, TIFF = _decoded("JPEG"), _decoded("TIFF")
 HEIF, AVIF = _decoded("HEIF"), _decoded("AVIF")
-CAMERA_RAW = FileFormat("camera raw (CR2, CR3, NEF, ARW, DNG or such)", picture=True)
-_JXL, _ICO = FileFormat("JPEG XL", picture=True), FileFormat("icon (ICO)", picture=True)
+CAMERA_RAW = FileFormat("camera raw (CR2, CR3, NEF, ARW, DNG or such)", is_image=True)
+_JXL, _ICO = FileFormat("JPEG XL", is_image=True), FileFormat("icon (ICO)", is_image=True)
 _VIDEO, _SVG, _PAGE = FileFormat("a video"), FileFormat("an SVG"), FileFormat("a web page")
 _MAGIC: tuple[tuple[int, bytes, FileFormat], ...] = (
     (0, b"\xff\xd8\xff", JPEG),
@@ -81,14 +77,14 @@ _MAGIC: tuple[tuple[int, bytes, FileFormat], ...] = (
     *((0, magic, CAMERA_RAW) for magic in (b"FUJIFILMCCD-RAW", b"FOVb")),
     (6, b"HEAPCCDR", CAMERA_RAW),
     *((0, magic, TIFF) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    (0, b"II\xbc", FileFormat("JPEG XR", picture=True)),
-    (128, b"DICM", FileFormat("DICOM", picture=True)),
-    (0, b"8BPS", FileFormat("Photoshop (PSD)", picture=True)),
-    (0, b"\x76\x2f\x31\x01", FileFormat("OpenEXR", picture=True)),
-    (0, b"#?RADIANCE", FileFormat("Radiance (HDR)", picture=True)),
-    (0, b"qoif", FileFormat("QOI", picture=True)),
-    (0, b"DDS ", FileFormat("DDS", picture=True)),
-    (0, b"SIMPLE  =", FileFormat("FITS", picture=True)),
+    (0, b"II\xbc", FileFormat("JPEG XR", is_image=True)),
+    (128, b"DICM", FileFormat("DICOM", is_image=True)),
+    (0, b"8BPS", FileFormat("Photoshop (PSD)", is_image=True)),
+    (0, b"\x76\x2f\x31\x01", FileFormat("OpenEXR", is_image=True)),
+    (0, b"#?RADIANCE", FileFormat("Radiance (HDR)", is_image=True)),
+    (0, b"qoif", FileFormat("QOI", is_image=True)),
+    (0, b"DDS ", FileFormat("DDS", is_image=True)),
+    (0, b"SIMPLE  =", FileFormat("FITS", is_image=True)),
     (0, b"%PDF-", FileFormat("a PDF")),
     (0, b"%!PS", FileFormat("PostScript (EPS)")),
     (0, b"\xc5\xd0\xd3\xc6", FileFormat("PostScript (EPS)")),
@@ -98,13 +94,9 @@ _MAGIC: tuple[tuple[int, bytes, FileFormat], ...] = (
     (0, b"7z\xbc\xaf", FileFormat("a 7z archive")),
     (0, b"\x1a\x45\xdf\xa3", _VIDEO),
     (8, b"AVI ", _VIDEO),
-    (0, b"\0\x05\x16\x07", FileFormat("what a Mac keeps beside a file (AppleDouble)")),
+    (0, b"\0\x05\x16\x07", FileFormat("AppleDouble metadata of a Mac")),
     (0, b"\xd0\xcf\x11\xe0", FileFormat("an Office or thumbnail database")),
-    (
-        0,
-        b"version https://git-lfs",
-        FileFormat("a Git LFS pointer (`git lfs pull` brings the file)"),
-    ),
+    (0, b"version https://git-lfs", FileFormat("a Git LFS pointer (run `git lfs pull`)")),
 )
 # Brands of the box `ftyp`, which HEIC shares with videos: ISO/IEC 23008-12, Annex B.
 _BRANDS = {
@@ -117,13 +109,10 @@ _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|!doctype|svg|html|head|bo
 
 
 def detect_format(head: bytes) -> FileFormat | None:
-    """What the first HEAD bytes of a file say it is; None where they say nothing.
-
-    TGA has no signature, so a file of an unknown kind may still be one.
-    """
-    for offset, magic, kind in _MAGIC:
+    """The format of a file from its first HEAD bytes; None if unknown (it may still be a TGA)."""
+    for offset, magic, format in _MAGIC:
         if head.startswith(magic, offset):
-            return kind
+            return format
     if head[4:8] == b"ftyp":
         return _brand(head)
     if _BMP.match(head):
@@ -150,60 +139,60 @@ def _markup(head: bytes) -> FileFormat:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends as a picture's does, in any case."""
+    """Whether a file name has an image's extension, in any case."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def is_image_file(name: str, read_head: Callable[[], bytes]) -> bool:
-    """Whether a file gets a row: by its ending where that is known, else by its first bytes.
+    """Whether a file is an image: by its extension if known, else by its first bytes.
 
-    `read_head` gives the first HEAD bytes, and is asked only where the ending does not say.
+    `read_head` returns the first HEAD bytes; it is called only if the extension is unknown.
     """
     if is_image_name(name):
         return True
     if name.lower().endswith(_OTHER_SUFFIXES):
         return False
-    kind = detect_format(read_head())
-    return kind is not None and kind.picture
+    format = detect_format(read_head())
+    return format is not None and format.is_image
 
 
 class ImageFilter:
-    """Which files of a place are pictures; `others` counts the rest, by their endings.
+    """Which files of a storage location are images; `others` counts the rest, by extension.
 
-    `head` gives the first so many bytes of the file of a name, as Place.head does.
+    `read_head` returns the first bytes of a file, as Storage.head does.
     """
 
-    def __init__(self, head: Callable[[str, int], bytes]):
-        self._head = head
+    def __init__(self, read_head: Callable[[str, int], bytes]):
+        self._read_head = read_head
         self.others: Counter[str] = Counter()
 
     def __call__(self, name: str) -> bool:
-        told = _ending(name)
+        extension = _extension(name)
         try:
-            picture = is_image_file(name, lambda: self._head(name, HEAD))
-        except FileNotFoundError:  # gone: nothing says that it was a picture
-            picture = False
-        except OSError:  # closed to us, or not to be had: it may be one
-            picture, told = False, UNSEEN
-        if not picture:
-            self.others[told] += 1
-        return picture
+            is_image = is_image_file(name, lambda: self._read_head(name, HEAD))
+        except FileNotFoundError:  # deleted since it was listed
+            is_image = False
+        except OSError:  # it may be an image, but cannot be read
+            is_image, extension = False, UNREADABLE
+        if not is_image:
+            self.others[extension] += 1
+        return is_image
 
-    def by_ending(self) -> dict[str, int]:
-        """How many files are no pictures, by ending: the commonest, and the rest together."""
-        told = dict(self.others.most_common(MOST_ENDINGS))
-        rest = self.others.total() - sum(told.values())
-        return told | ({"other endings": rest} if rest else {})
+    def by_extension(self) -> dict[str, int]:
+        """How many files are no images, by extension; the rarer ones are counted together."""
+        counts = dict(self.others.most_common(MAX_EXTENSIONS))
+        rest = self.others.total() - sum(counts.values())
+        return counts | ({"other extensions": rest} if rest else {})
 
     def lines(self) -> list[str]:
-        """The same for a person, a line if there is anything to say."""
-        return [f"no pictures: {format_counts(self.by_ending())}"] if self.others else []
+        """The same as a log line; none if all files are images."""
+        return [f"not images: {format_counts(self.by_extension())}"] if self.others else []
 
 
-def format_counts(by_ending: dict[str, int]) -> str:
-    """How many files have which ending, for a person."""
-    return ", ".join(f"{count} {ending}" for ending, count in by_ending.items())
+def format_counts(by_extension: dict[str, int]) -> str:
+    """The counts as text, such as `2 .csv, 1 no extension`."""
+    return ", ".join(f"{count} {extension}" for extension, count in by_extension.items())
 
 
-def _ending(name: str) -> str:
-    return os.path.splitext(name.rpartition("/")[2])[1].lower() or "no ending"
+def _extension(name: str) -> str:
+    return os.path.splitext(name.rpartition("/")[2])[1].lower() or "no extension"

@@ -1,17 +1,12 @@
-"""Pictures that look alike: the same photo again, smaller, recompressed, or cut a little.
+"""Near-duplicates: the same photo again, smaller, recompressed or cropped a little.
 
-    from visionflows.images.near_duplicates import array_of, first_alike, groups, signature
-    array = array_of(signature(open_image(path)).hex() for path in paths)
-    groups(array)                                    # of each picture the first of its group
-    first_alike(array)                               # and the first before it that it looks like
+A signature is 256 signs of an image's low frequencies, the perceptual hash of Facebook's PDQ (The
+TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm, 2019). As that ignores
+brightness and colour, a thumbnail of 6 × 6 luminances and 2 × 2 colours follows. Two images are
+near-duplicates if both differ little.
 
-A signature is 256 signs of a picture's low frequencies, the perceptual hash of Facebook's PDQ (The
-TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm, 2019), and, since that sees
-neither brightness nor colour, a thumbnail of 6 × 6 luminances and 2 × 2 colours. Pictures look
-alike if both differ little; MOST_SIGNS says what was seen.
-
-Many pictures are compared only where 16 of their lowest 64 signs, drawn 32 times, are equal once
-(bit sampling: Indyk and Motwani, Approximate Nearest Neighbors, STOC 1998).
+Only images are compared that agree in 16 of their lowest 64 signs in one of 32 draws (bit sampling:
+Indyk and Motwani, Approximate Nearest Neighbors, STOC 1998).
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,19 +14,19 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
-SIDE, FREQUENCIES = 64, 16  # pixels a side that are looked at, and cosines each way: PDQ's
+SIDE, FREQUENCIES = 64, 16  # pixels a side, and cosines in each direction: those of PDQ
 LUMA, CHROMA = 6, 2  # pixels a side of the thumbnail
 SIGNS = FREQUENCIES**2 // 8  # bytes
 BYTES = SIGNS + LUMA**2 + 2 * CHROMA**2
-FLAT = 3.0  # grey levels of standard deviation, below which a picture has no signature
-# Of 256. Seen on 2,002 photos of cats and dogs: of 2 million pairs of different photos none is
-# nearer than 82, the mean is 128 and the deviation 8.3; of copies, resized to a quarter or saved
-# at quality 10 all are within 48; cut by 2 % on each side within 64, 99 % of them within 52.
-MOST_SIGNS = 56
-# Grey levels, root mean square. It tells red from blue of one shape, and two handwritten threes.
-MOST_LUMA = MOST_CHROMA = 11.0
-BANDS, LOWEST = 32, 8  # draws of 16 signs, from the lowest 8 × 8 frequencies
-FIRST = 200  # of the pictures that one draw finds equal, as many are compared with all others
+FLAT = 3.0  # grey levels of standard deviation, below which an image has no signature
+# Of 256. Measured on 2,002 photos of cats and dogs: 2 million pairs of different photos differ in
+# 82 or more (mean 128, deviation 8.3). Copies resized to a quarter or saved at quality 10 differ in
+# 48 or fewer; copies cropped by 2 % on each side in 64 or fewer, 99 % of them in 52 or fewer.
+MAX_SIGNS = 56
+# Grey levels, root mean square. Distinguishes colours of one shape, and two handwritten threes.
+MAX_LUMA = MAX_CHROMA = 11.0
+DRAWS, LOWEST = 32, 8  # of 16 signs, from the lowest 8 × 8 frequencies
+FIRST = 200  # of the images that agree in one draw, so many are compared with all others
 
 _COSINES = np.sqrt(2 / SIDE) * np.cos(
     np.pi / (2 * SIDE) * np.outer(np.arange(1, FREQUENCIES + 1), 2 * np.arange(SIDE) + 1)
@@ -40,9 +35,9 @@ _ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshap
 
 
 def signature(image: Image.Image) -> bytes:
-    """The signature of an RGB picture: BYTES bytes; empty for one that is of one colour.
+    """The signature of an RGB image: BYTES bytes; empty for an image of one colour.
 
-    The low frequencies of one without any are rounding errors, and make all such pictures alike.
+    Without contrast, the signs would be those of rounding errors.
     """
     small = image.resize((SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr")
     luma, *colours = small.split()
@@ -57,21 +52,21 @@ def signature(image: Image.Image) -> bytes:
 
 
 def signature_array(signatures: Iterable[str]) -> np.ndarray:
-    """The signatures of hex digits as uint8 (n, BYTES); zeros for one that is none."""
+    """Signatures as hex digits, as an array: uint8 (n, BYTES); zeros for an empty one."""
     found = (bytes.fromhex(text) if len(text) == 2 * BYTES else bytes(BYTES) for text in signatures)
     return np.frombuffer(b"".join(found), np.uint8).reshape(-1, BYTES)
 
 
 def group_duplicates(array: np.ndarray) -> np.ndarray:
-    """The group of each picture, by the index of its first: int64 (n,).
+    """The group of each image, by the index of the first image in it: int64 (n,).
 
-    A group is of pictures that look like one another, or like others of the group.
+    Each image of a group is a near-duplicate of another one in it.
     """
     root = np.arange(len(array))
     for one, other in _candidates(array):
         apart = root[one] != root[other]
         one, other = one[apart], other[apart]
-        near = _alike(array, one, other)
+        near = _are_near(array, one, other)
         for a, b in zip(one[near].tolist(), other[near].tolist(), strict=True):
             low, high = sorted((_root(root, a), _root(root, b)))
             root[high] = low
@@ -81,9 +76,9 @@ def group_duplicates(array: np.ndarray) -> np.ndarray:
 
 
 def first_duplicate(array: np.ndarray, known: int | None = None) -> np.ndarray:
-    """The first before each picture that it looks like: int64 (n,) of indices, -1 for none.
+    """The index of the first near-duplicate before each image: int64 (n,), -1 for none.
 
-    With `known`, of the so many first ones, for those that come after them.
+    With `known`, only among the first `known` images, for the images after them.
     """
     first = np.full(len(array), len(array))
     for one, other in _candidates(array):
@@ -91,7 +86,7 @@ def first_duplicate(array: np.ndarray, known: int | None = None) -> np.ndarray:
         if known is not None:
             better &= (one < known) & (other >= known)
         one, other = one[better], other[better]
-        near = _alike(array, one, other)
+        near = _are_near(array, one, other)
         np.minimum.at(first, other[near], one[near])
     return np.where(first == len(array), -1, first)
 
@@ -103,35 +98,35 @@ def _root(root: np.ndarray, at: int) -> int:
 
 
 def _candidates(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of indices (the lower, the higher) of pictures that may look alike."""
+    """Pairs of indices (the lower, the higher) of images that may be near-duplicates."""
     known = np.flatnonzero(array.any(1))
     draws = np.random.default_rng(0)
     lowest = np.arange(FREQUENCIES**2).reshape(FREQUENCIES, -1)[:LOWEST, :LOWEST].ravel()
-    for _ in range(BANDS):
+    for _ in range(DRAWS):
         keys = _key(array[known, :SIGNS], draws.choice(lowest, 16, replace=False))
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        begins = np.searchsorted(keys, keys)  # of its run of equal ones
-        storage = np.arange(len(keys)) - begins
-        for at in range(min(int(storage.max(initial=0)), FIRST)):
-            later = np.flatnonzero(storage > at)
-            yield known[order[begins[later] + at]], known[order[later]]
+        starts = np.searchsorted(keys, keys)  # of the run of equal keys
+        positions = np.arange(len(keys)) - starts
+        for at in range(min(int(positions.max(initial=0)), FIRST)):
+            later = np.flatnonzero(positions > at)
+            yield known[order[starts[later] + at]], known[order[later]]
 
 
 def _key(signs: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Those 16 signs of each picture as a number."""
+    """The 16 drawn signs of each image as a number."""
     key = np.zeros(len(signs), np.uint16)
     for at in drawn.tolist():
         key = (key << 1) | ((signs[:, at // 8] >> (7 - at % 8)) & 1)
     return key
 
 
-def _alike(array: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether the pictures of two arrays of indices look alike, pair by pair."""
+def _are_near(array: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether the images of two arrays of indices are near-duplicates, pair by pair."""
     signs = array.view(np.uint16)[:, : SIGNS // 2]
-    near: np.ndarray = _ONES[signs[one] ^ signs[other]].sum(1) <= MOST_SIGNS
+    near: np.ndarray = _ONES[signs[one] ^ signs[other]].sum(1) <= MAX_SIGNS
     left = np.flatnonzero(near)
     apart = array[one[left], SIGNS:].astype(np.float64) - array[other[left], SIGNS:]
     luma, chroma = np.split(apart**2, [LUMA**2], axis=1)
-    near[left] = (luma.mean(1) <= MOST_LUMA**2) & (chroma.mean(1) <= MOST_CHROMA**2)
+    near[left] = (luma.mean(1) <= MAX_LUMA**2) & (chroma.mean(1) <= MAX_CHROMA**2)
     return near

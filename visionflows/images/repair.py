@@ -1,263 +1,203 @@
-"""Damaged metadata never costs a picture: what else a file may be read as, once it is refused.
+"""A damaged JPEG or PNG without its metadata, for a decoder that refused the file itself.
 
-    from visionflows.images.repair import versions
-    for version in versions(data, "PNG"): ...        # the file itself, then what is left to try
-
-Each other version is the same file without what does not make its pixels. Damage to the pixels
-stays what it is: nothing that makes them is mended here, and nothing missing is filled.
+Only segments and chunks that do not make pixels are dropped. Damage to the pixels stays damage.
+The work is linear in the size of the file, with the limits below, whatever its bytes are.
 """
 
+import functools
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from visionflows.images import jpeg
+# JPEG segments and markers: ITU-T T.81, Annex B.
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_MAKES_PIXELS = {*_FRAMES, 0xC4, 0xCC, _SOS, 0xDB, 0xDD}  # with tables and the restart interval
+_KNOWN = _MAKES_PIXELS | {*range(0xE0, 0xF0), 0xFE}
+_MARKER = re.compile(rb"\xff(?:\xd8(?=\xff)|[%s])" % re.escape(bytes([*_KNOWN, _EOI])))
+MAX_SEGMENTS = 10_000  # walked in one file; real files have a few hundred at most
+MAX_FILL = 1024  # 0xFF bytes before a marker
+MAX_DAMAGES = 8  # places in one file where segments are searched again
+SEARCHED = 2 * 65_537  # bytes searched there: two segments of the largest size
+
+# Items of a HEIF that are images, or parts of one (ISO/IEC 23008-12, and libheif's list), and EXIF.
+_HEIF_ITEMS = (
+    *(b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"grid", b"iden", b"iovl", b"tmap"),
+    b"Exif",
+)
+_MAX_ITEM_BOX = 1 << 12  # bytes of the box that lists one
 
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_WEBP_PIXELS = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
-# TIFF tags that make pixels: how they are stored, meant and turned.
-_TIFF_PIXELS = {
-    *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320),
-    *(322, 323, 324, 325, 332, 334, 338, 339, 340, 341, 347, 512, 513, 514, 519, 520, 521),
-    *(529, 530, 531, 532),
-}
-# Items of a HEIF that are pictures, or parts of one: ISO/IEC 23008-12, and libheif's list.
-_ITEMS = (b"hvc1", b"av01", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"grid", b"iden", b"iovl", b"tmap")
-_LONGEST_ITEM = 1 << 12  # bytes of the box that lists one
+MAX_CHUNKS = 500_000  # 100 million 16-bit RGB pixels in IDAT chunks of 8 KB have 75,000
 
 
-class Version(NamedTuple):
-    """A file's bytes, and what tells, if asked before they are believed, whether they are whole."""
+def candidates(data: bytes, decoder: str) -> Iterator[bytes]:
+    """What a file may be decoded as, in order, each made when the one before it was refused.
 
-    data: bytes
-    whole: Callable[[], bool] | None = None
-
-
-def versions(data: bytes, decoder: str) -> Iterator[Version]:
-    """The file itself, and what it may be read as where that fails, each made when asked for."""
-    if decoder == "JPEG":
-        yield from _jpegs(data)
-        return
-    if decoder == "HEIF":
-        yield Version(_boxes(data))  # nothing in it is read but pictures
-        return
-    yield Version(data)
-    strip = _STRIPS.get(decoder)
-    try:
-        stripped = strip(data) if strip else None
-    except (struct.error, IndexError, ValueError):  # ended where something should follow
-        stripped = None
-    if stripped is not None:
-        yield Version(stripped)
+    A JPEG whose segments are damaged is stripped first: libjpeg guesses where it goes on.
+    """
+    attempts: list[Callable[[bytes], bytes | None]] = [lambda data: data]
+    if decoder == "PNG":
+        attempts.append(strip_png)
+    elif decoder == "JPEG":
+        attempts.insert(_first_scan(data) is not None, strip_jpeg)
+        attempts.append(functools.partial(strip_jpeg, keep_exif=False))
+    for attempt in attempts:
+        if (candidate := attempt(data)) is not None:
+            yield candidate
 
 
-def _jpegs(data: bytes) -> Iterator[Version]:
-    sound = jpeg.is_sound(data)
-    first = data if sound else jpeg.bare(data, exif=True)
-    if first is not None:
-        yield Version(first)
-        end = jpeg.ended(first)
-        if end:
-            yield Version(*end)
-    if not sound:
-        yield Version(data)
-    for exif in (True, False):
-        stripped = jpeg.bare(data, exif)
-        if stripped is not None and stripped != first:
-            yield Version(stripped)
+class _Segment(NamedTuple):
+    marker: int
+    start: int
+    end: int
 
 
-def _png(data: bytes) -> bytes | None:
-    """A PNG's chunks that make pixels, and its orientation: as libpng, which drops an ancillary
-    chunk whose checksum is wrong. None where one that makes pixels is damaged."""
+def _segment(data: bytes, start: int) -> _Segment | None:
+    """The segment at an offset; None where its length leads to no other marker."""
+    fill = data[start : start + MAX_FILL]
+    start += max(len(fill) - len(fill.lstrip(b"\xff")) - 1, 0)
+    head = data[start : start + 4]
+    if len(head) < 4 or head[0] != 0xFF or head[1] not in _KNOWN:
+        return None
+    end = start + 2 + int.from_bytes(head[2:])
+    if end < start + 4 or end >= len(data) or (head[1] != _SOS and data[end] != 0xFF):
+        return None
+    return _Segment(head[1], start, end)
+
+
+def _first_scan(data: bytes) -> list[_Segment] | None:
+    """The segments up to the first scan; None where one of them is damaged."""
+    segments: list[_Segment] = []
+    at = 2
+    while len(segments) < MAX_SEGMENTS and (segment := _segment(data, at)):
+        segments.append(segment)
+        if segment.marker == _SOS:
+            return segments
+        at = segment.end
+    return None
+
+
+def has_many_scans(data: bytes) -> bool:
+    """Whether a JPEG has several scans, or may have: its decoder then holds all coefficients."""
+    segments = _first_scan(data)
+    if segments is None:
+        return True
+    components = [data[each.start + 9] for each in segments if each.marker in _FRAMES]
+    return bool(components) and data[segments[-1].start + 4] < components[-1]
+
+
+def strip_jpeg(data: bytes, keep_exif: bool = True) -> bytes | None:
+    """The JPEG without metadata, but for its EXIF if asked; None if its image is not found.
+
+    The segments of JFIF and Adobe stay, because they say what the colours mean.
+    """
+    kept, at, damages = [data[:2]], 2, 0
+    for _ in range(MAX_SEGMENTS):
+        segment = _segment(data, at)
+        if segment is None:
+            damages += 1
+            resumed = _resume(data, at) if damages <= MAX_DAMAGES else None
+            if resumed is None:
+                return None
+            at = resumed
+            continue
+        if segment.marker == _SOS:
+            return b"".join([*kept, data[segment.start :]])
+        content = data[segment.start + 4 : segment.end]
+        if segment.marker in _MAKES_PIXELS or _is_kept(segment.marker, content, keep_exif):
+            kept.append(data[segment.start : segment.end])
+        at = segment.end
+    return None
+
+
+def _is_kept(marker: int, content: bytes, keep_exif: bool) -> bool:
+    if marker == 0xE1:
+        return keep_exif and content.startswith(b"Exif\0\0")
+    colours = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
+    name, least = colours.get(marker, (b"", 1 << 20))
+    return len(content) >= least and content.startswith(name)
+
+
+def _resume(data: bytes, damaged: int) -> int | None:
+    """Where segments go on behind a damaged one: at those that lead to the largest frame.
+
+    What has a start of its own is a thumbnail, or an image behind the first, and is left out.
+    """
+    best, areas, inside = (0, 0), dict[int, int](), False
+    for match in _MARKER.finditer(data, damaged + 1, damaged + SEARCHED):
+        marker = match[0][1]
+        if marker in (_SOI, _EOI):
+            inside = marker == _SOI
+        elif not inside:
+            best = max(best, (_largest_frame(data, match.start(), areas), -match.start()))
+    return -best[1] if best[0] else None
+
+
+def _largest_frame(data: bytes, at: int, areas: dict[int, int]) -> int:
+    """The most pixels of a frame on the way from an offset to a scan; -1 if no scan is reached.
+
+    `areas` remembers every offset, so that each is visited once for all starting points.
+    """
+    path: list[tuple[int, _Segment]] = []
+    while at not in areas and len(areas) + len(path) < MAX_SEGMENTS:
+        segment = _segment(data, at)
+        if segment is None or segment.marker == _SOS:
+            areas[at] = -1 if segment is None else 0
+        else:
+            path.append((at, segment))
+            at = segment.end
+    area = areas.get(at, -1)
+    for start, segment in reversed(path):
+        if area >= 0 and segment.marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, segment.start + 5)
+            area = max(area, height * width)
+        areas[start] = area
+    return area
+
+
+def strip_png(data: bytes) -> bytes | None:
+    """The PNG with only the chunks that make pixels and its orientation.
+
+    An ancillary chunk with a wrong checksum is dropped, as libpng does. None where a chunk that
+    makes pixels is damaged, or a length leads nowhere.
+    """
     kept, at = [data[:8]], 8
-    while True:
-        chunk = _png_chunk(data, at)
-        if chunk is None:
-            if _png_makes_pixels(data, at):
-                return None
-            following = [_png_found(data, name, at + 1) for name in (*_PNG_PIXELS, b"eXIf")]
-            at = min((storage for storage in following if storage >= 0), default=-1)
-            if at < 0:
-                return None
-            continue
-        name = chunk[4:8]
-        if name in _PNG_PIXELS or name == b"eXIf":
-            kept.append(chunk)
-        if name == b"IEND":
-            return b"".join(kept) if _inflates(kept) else None
-        at += len(chunk)
-
-
-def _png_chunk(data: bytes, at: int) -> bytes | None:
-    """The chunk at a place, if its checksum is right."""
-    (length,) = struct.unpack_from(">I", data, at)
-    chunk = data[at : at + 12 + length]
-    whole = len(chunk) == 12 + length
-    return chunk if whole and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]) else None
-
-
-def _png_makes_pixels(data: bytes, at: int) -> bool:
-    """Whether a broken chunk is one that makes pixels: by its name, or by the checksum with one."""
-    (length,) = struct.unpack_from(">I", data, at)
-    named, checksum = data[at + 4 : at + 8], data[at + 8 + length : at + 12 + length]
-    content = data[at + 8 : at + 8 + length]
-    return named in _PNG_PIXELS or any(
-        zlib.crc32(name + content).to_bytes(4) == checksum for name in _PNG_PIXELS
-    )
-
-
-def _png_found(data: bytes, name: bytes, at: int) -> int:
-    """Where the next sound chunk of a name is; -1 for nowhere."""
-    while (at := data.find(name, at + 4)) >= 0:
-        if _png_chunk(data, at - 4) is not None:
-            return at - 4
-        at -= 3
-    return -1
-
-
-def _inflates(chunks: list[bytes]) -> bool:
-    """Whether the pixels' stream is whole, by its own checksum: no chunk of it was passed over."""
-    stream = zlib.decompressobj()
-    for chunk in chunks:
-        if chunk[4:8] == b"IDAT":
-            rest = chunk[8:-4]
-            while rest and not stream.eof:
-                try:
-                    stream.decompress(rest, 1 << 20)
-                except zlib.error:
-                    return False
-                rest = stream.unconsumed_tail
-    while not stream.eof and stream.decompress(stream.unconsumed_tail, 1 << 20):
-        pass
-    return stream.eof
-
-
-def _webp(data: bytes) -> bytes | None:
-    """A WebP without its profile and XMP; with EXIF where that chunk leads to another."""
-    kept, at = [], 12
-    while at + 8 <= len(data):
-        name, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
-        end = at + 8 + size + size % 2
-        if end > len(data) or not name.isascii():
-            if name in _WEBP_PIXELS:
-                return None
-            locations = [data.find(known, at + 1) for known in (*_WEBP_PIXELS, b"EXIF")]
-            at = min((storage for storage in locations if storage >= 0), default=len(data))
-            continue
-        if name == b"VP8X":
-            flags = data[at + 8] & 0b01_1010  # alpha, EXIF, animation; what is dropped is not told
-            kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
-        elif name in _WEBP_PIXELS or name == b"EXIF":
-            kept.append(data[at:end])
-        at = end
-    body = b"WEBP" + b"".join(kept)
-    return b"RIFF" + struct.pack("<I", len(body)) + body if kept else None
-
-
-def _gif(data: bytes) -> bytes | None:
-    """A GIF's first frame, with the extension that says what of it is transparent."""
-    at = _gif_table(data, 10, 13)
-    head, control = data[:at], b""
-    while True:
-        if data[at] == 0x2C:
-            end = _gif_image(data, at)  # what follows a broken one is another frame
-            return head + control + data[at:end] + b";" if end else None
-        end = _gif_blocks(data, at + 2) if data[at] == 0x21 else None
-        if end is None or end >= len(data) or data[end] not in b"\x21\x2c\x3b":
-            controls = data.find(b"\x21\xf9\x04", at + 1)
-            images = _gif_found(data, at + 1)
-            if images is None:
-                return None
-            at = controls if 0 <= controls < images else images
-            continue
-        if data[at + 1] == 0xF9:
-            control = data[at:end]
-        at = end
-
-
-def _gif_found(data: bytes, at: int) -> int | None:
-    """Where the next whole image is."""
-    while (at := data.find(b"\x2c", at)) >= 0:
-        if _gif_image(data, at):
-            return at
-        at += 1
+    for _ in range(MAX_CHUNKS):
+        (length,) = struct.unpack(">I", data[at : at + 4].ljust(4, b"\xff"))
+        chunk, at = data[at : at + 12 + length], at + 12 + length
+        if at > len(data):
+            return None
+        name, checksum = chunk[4:8], int.from_bytes(chunk[-4:])
+        if zlib.crc32(memoryview(chunk)[4:-4]) == checksum:
+            if name in (*_PNG_PIXELS, b"eXIf"):
+                kept.append(chunk)
+            if name == b"IEND":
+                return b"".join(kept)
+        elif name[:1].isupper() or name == b"tRNS" or _was_pixels(chunk, checksum):
+            return None
     return None
 
 
-def _gif_image(data: bytes, at: int) -> int | None:
-    """The end of the image at a place, if it lies in the screen and its blocks lead to its end."""
-    screen = struct.unpack_from("<HH", data, 6)
-    left, top, width, height = struct.unpack_from("<HHHH", data, at + 1)
-    if not (0 < width <= screen[0] - left and 0 < height <= screen[1] - top):
-        return None
-    coded = _gif_table(data, at + 9, at + 10)
-    if not 1 < data[coded] < 12:
-        return None
-    return _gif_blocks(data, coded + 1)
+def _was_pixels(chunk: bytes, checksum: int) -> bool:
+    """Whether only the name of a chunk that makes pixels is damaged."""
+    content = memoryview(chunk)[8:-4]
+    return any(zlib.crc32(content, zlib.crc32(name)) == checksum for name in _PNG_PIXELS)
 
 
-def _gif_table(data: bytes, flags: int, at: int) -> int:
-    """The end of the colour table at a place, which its flags say is there, or not."""
-    return at + (3 << ((data[flags] & 7) + 1) if data[flags] & 0x80 else 0)
+def hide_unknown_items(data: bytes) -> bytes:
+    """The HEIF with the type `none` for every listed item that is neither image nor EXIF.
 
-
-def _gif_blocks(data: bytes, at: int) -> int | None:
-    while at < len(data):
-        if not data[at]:
-            return at + 1
-        at += 1 + data[at]
-    return None
-
-
-def _tiff(data: bytes) -> bytes | None:
-    """A TIFF whose directory, put at its end, holds the tags that make pixels alone."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-    storage = 8 if big else 4
-    (at,) = struct.unpack_from(order + offset, data, storage)
-    (entries,) = struct.unpack_from(order + count, data, at)
-    first = at + struct.calcsize(count)
-    kept = []
-    for at in range(first, first + entries * entry, entry):
-        (tag,) = struct.unpack_from(order + "H", data, at)
-        if tag in _TIFF_PIXELS:
-            kept.append(data[at : at + entry])
-    padded = data + bytes(-len(data) % 8)
-    directory = struct.pack(order + count, len(kept)) + b"".join(kept)
-    moved = padded[:storage] + struct.pack(order + offset, len(padded))
-    return moved + padded[len(moved) :] + directory + struct.pack(order + offset, 0)
-
-
-def _jpeg2000(data: bytes) -> bytes | None:
-    """The bare codestream of a JP2, unless its colours are in a table beside it."""
-    at = data.find(b"\xff\x4f\xff\x51")
-    return data[at:] if at > 0 and b"pclr" not in data[:at] else None
-
-
-def heif_with_exif(data: bytes) -> bytes:
-    """A HEIF of whose items all but pictures and EXIF are hidden, for who reads its EXIF."""
-    return _boxes(data, (*_ITEMS, b"Exif"))
-
-
-def _boxes(data: bytes, kept: tuple[bytes, ...] = _ITEMS) -> bytes:
-    """A HEIF or AVIF in whose list of items (`infe`) all but pictures have a type that nobody
-    looks for: EXIF, XMP, and what damage has made of one, on which a reader may fall."""
+    pi_heif ends the process at an item type that is not text.
+    """
     made, at = bytearray(data), 0
     while (at := data.find(b"infe", at)) >= 0:
-        if int.from_bytes(data[max(at - 4, 0) : at]) > _LONGEST_ITEM:
-            at += 4  # four bytes of pixels that happen to be these
-            continue
-        kind = at + {2: 12, 3: 14}.get(data[at + 4] if at + 4 < len(data) else 0, len(data))
-        at += 4
-        if data[kind : kind + 4] not in kept:
+        version = data[at + 4] if at + 4 < len(data) else 0
+        is_box = int.from_bytes(data[max(at - 4, 0) : at]) <= _MAX_ITEM_BOX  # else pixels
+        kind = at + {2: 12, 3: 14}.get(version, len(data))
+        if is_box and data[kind : kind + 4] not in _HEIF_ITEMS:
             made[kind : kind + 4] = b"none"[: len(data[kind : kind + 4])]
+        at += 4
     return bytes(made)
-
-
-_STRIPS: dict[str, Callable[[bytes], bytes | None]] = {
-    **{"PNG": _png, "WEBP": _webp, "GIF": _gif, "TIFF": _tiff, "JPEG2000": _jpeg2000},
-    "AVIF": _boxes,
-}

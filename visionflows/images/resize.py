@@ -1,8 +1,4 @@
-"""A picture as the square a network is shown: fastai's `Resize` for validation, to the byte.
-
-from visionflows.images.resize import resized
-resized(open_image("photo.jpg"), 224, "crop")
-"""
+"""An image as the square of network input: fastai's `Resize` for validation, byte for byte."""
 
 from typing import Literal
 
@@ -10,29 +6,28 @@ import numpy as np
 from PIL import Image
 
 from visionflows.images.image_status import BadImage
-from visionflows.images.pillow import ours
+from visionflows.images.pillow import no_pixel_limit
 
-STRIP = 1 << 20  # pixels that are reflected at once
-MOST_REFLECTED = 4_000_000_000  # pixels of a square: some ten seconds
+STRIP = 1 << 20  # pixels reflected at once
+MAX_REFLECTED = 4_000_000_000  # pixels of a square: about ten seconds
 ResizeMethod = Literal["crop", "squish", "pad"]
 
 
 def resize_image(image: Image.Image, size: int, method: ResizeMethod) -> Image.Image:
-    """The image at size × size as fastai's `Resize(size, method)` gives it for validation.
+    """The image at size × size, as fastai's `Resize(size, method)` makes it for validation.
 
-    `crop` cuts the middle, `squish` changes the shape, `pad` reflects the edges. The order
-    (cut first, then a bilinear resize) and the roundings are fastai's
-    (fastai.vision.augment.Resize and CropPad), so that the pixels are equal. Raises BadImage
-    for a line of pixels that no square can hold.
+    `crop` cuts the middle, `squish` changes the shape, `pad` reflects the edges. Order (crop, then
+    bilinear resize) and rounding are those of fastai.vision.augment.Resize and CropPad. Raises
+    BadImage if the reflected square would be too large.
     """
     width, height = image.size
     if method == "squish":
         return image.resize((size, size), Image.Resampling.BILINEAR)
     ratio = (min if method == "crop" else max)(width / size, height / size)
-    side = max(int(ratio * size), 1)  # a line of pixels: fastai rounds some to 0, and shows black
+    side = max(int(ratio * size), 1)  # fastai rounds a line of pixels to 0: black
     left, top = int(0.5 * (width - side)), int(0.5 * (height - side))
     box = (max(left, 0), max(top, 0), min(left + side, width), min(top + side, height))
-    with ours(width * height):  # it was opened, so it may be cut
+    with no_pixel_limit():
         image = image.crop(box)
         if image.size != (side, side):
             image = _reflected(image, size, side, (left, top))
@@ -40,13 +35,13 @@ def resize_image(image: Image.Image, size: int, method: ResizeMethod) -> Image.I
 
 
 def _reflected(image: Image.Image, size: int, side: int, corner: tuple[int, int]) -> Image.Image:
-    """The image in a square of `side`, its edges reflected outwards as torchvision's pad does.
+    """The image in a square of `side`, its edges reflected as torchvision's pad does.
 
-    Its rows are already resized to `size`, as Pillow resizes rows before columns: of a panorama
-    the square itself would take gigabytes.
+    Rows are already resized to `size`, as Pillow resizes rows before columns: the full square of
+    a panorama would take gigabytes.
     """
-    if side * side > MOST_REFLECTED:
-        reason = f"reflected to {side}×{side} pixels, more than the limit of {MOST_REFLECTED:,}"
+    if side * side > MAX_REFLECTED:
+        reason = f"reflected to {side}×{side} pixels, more than the limit of {MAX_REFLECTED:,}"
         raise BadImage("too_large", reason)
     width, height = image.size
     before_x, before_y = max(-corner[0], 0), max(-corner[1], 0)

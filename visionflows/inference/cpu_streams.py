@@ -12,7 +12,7 @@ from visionflows.inference.decoding import Batch, Row, as_entry
 from visionflows.inference.engine import Engine, EngineSettings
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
-from visionflows.system import DECODER, cores, decoder_count, processor_name
+from visionflows.system import DECODER_BYTES, cores, decoder_count, processor_name
 
 BATCH = 16
 FORWARD = 256  # bytes of memory per pixel of a batch during a forward pass
@@ -35,7 +35,8 @@ class StreamsEngine(Engine):
 
     def __init__(self, model: Model, settings: EngineSettings, precision: str):
         forward = FORWARD * (settings.batch_size or BATCH) * model.info.image_size**2
-        super().__init__(model, settings, precision, BATCH, decoder_count(max(DECODER, forward)))
+        workers = decoder_count(max(DECODER_BYTES, forward))
+        super().__init__(model, settings, precision, BATCH, workers)
         self.timing_batches = 2 * self.workers
         self.device_name = f"cpu: {processor_name()}, {cores()} cores"
 

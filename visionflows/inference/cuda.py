@@ -25,7 +25,7 @@ from visionflows.inference.precision_policy import choose_precision
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
-from visionflows.system import DECODER, cores, decoder_count
+from visionflows.system import DECODER_BYTES, cores, decoder_count
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ class GpuEngine(Engine):
 def decode_processes(batch_size: int, side: int) -> int:
     """How many decode processes: one per core, less one for the device, as memory allows."""
     waiting = BATCHES * batch_size * side * side * 3
-    return min(decoder_count(max(DECODER, waiting)), max(cores() - 1, 1))
+    return min(decoder_count(max(DECODER_BYTES, waiting)), max(cores() - 1, 1))
 
 
 def _loader(

@@ -8,7 +8,7 @@ from visionflows.models import registry
 from visionflows.orchestration import server
 from visionflows.orchestration.flow_runs import flow_run_id
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import absolute
+from visionflows.storage import open_storage
 
 PROMOTED = "visionflows.model.promoted"
 DRIFTED = "visionflows.run.drifted"
@@ -33,7 +33,11 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
                 "prefect.resource.id": f"visionflows.models.{name}.{alias}",
                 "prefect.resource.name": f"{name}@{version}",
             },
-            payload={"model": promoted, "version": version, "store": absolute(store)},
+            payload={
+                "model": promoted,
+                "version": version,
+                "store": open_storage(store).absolute(),
+            },
         )
     return promoted
 

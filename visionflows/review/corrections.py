@@ -21,9 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from visionflows.errors import StorageError, TableError, one_line
-from visionflows.storage import absolute, is_local, open_storage, split_location
+from visionflows.storage import location_text, open_location, open_storage, split_location
 from visionflows.storage.base import Storage
-from visionflows.storage.name_encoding import decode_name, encode_name
 
 log = logging.getLogger("visionflows.corrections")
 
@@ -70,8 +69,7 @@ class Correction(NamedTuple):
     @property
     def locations(self) -> list[Storage]:
         """Where its path may lead to the image: `root`, then the folder of the corrections."""
-        root = decode_name(self.root) if is_local(self.root) else self.root
-        return [open_storage(one) for one in dict.fromkeys((root, self.beside)) if one]
+        return [open_location(text) for text in dict.fromkeys((self.root, self.beside)) if text]
 
 
 def read_corrections(locations: Iterable[str]) -> list[Correction]:
@@ -130,7 +128,7 @@ def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
         raise TableError(f"{name}: {path} has {_invalid_answer(answer, label)}")
     if drawn and not drawn.isdecimal():
         raise TableError(f"{name}: drawn is {one_line(drawn)!r}; write a number, or nothing")
-    root = cells["root"] or (encode_name(beside) if is_local(beside) else beside)
+    root = cells["root"] or beside
     cells |= {"sha256": cells["sha256"].lower(), "root": root}
     return Correction._make([*cells.values(), beside])._replace(drawn=int(drawn or 0))
 
@@ -153,7 +151,7 @@ def _read_location(location: str) -> Iterator[Correction]:
             raise StorageError(f"{file}: no such file; check its name") from error
         except OSError as error:
             raise StorageError(f"{file}: cannot be read ({error.strerror or error})") from error
-        yield from parse_corrections(file, data, absolute(str(folder)))
+        yield from parse_corrections(file, data, location_text(folder))
 
 
 def _files_in(location: str) -> list[str]:

@@ -52,7 +52,7 @@ class WorkList:
             self.reusable.end()
         if self.images:
             self.ignored = self.images.others.total()
-            self.ignored_by_ending = self.images.by_ending()
+            self.ignored_by_ending = self.images.by_extension()
         self.job = dataclasses.replace(self.job, listing=listing.digest, files=listing.found)
         return self
 

@@ -23,7 +23,7 @@ from visionflows.inference.openvino import native_kernels, unavailable_reason
 from visionflows.orchestration import server
 from visionflows.orchestration.preflight import bypass_proxies, check_folders
 from visionflows.serve.settings import POOL
-from visionflows.storage import is_local, open_storage
+from visionflows.storage import open_storage
 from visionflows.system import cores, memory_bytes
 
 _NEEDED_SHM = 1 << 30  # bytes; a loader worker's batch of 64 photos is 38 MB, several wait
@@ -169,11 +169,11 @@ def _driver() -> str:
 
 def check_location(location: str) -> Iterator[Finding]:
     """Whether a location can be listed, read, written and cleared."""
-    if not is_local(location):
-        yield from _check_s3(location)
-        return
     try:
         folder = open_storage(location)
+        if not folder.is_local:
+            yield from _check_s3(location)
+            return
         folder.check_writable()
     except VisionflowsError as error:
         fix = "create it, or change its owner or permissions"
@@ -187,7 +187,7 @@ def check_location(location: str) -> Iterator[Finding]:
 def _check_s3(location: str) -> Iterator[Finding]:
     """Whether a prefix can be listed, written, read and cleared, by trying."""
     try:
-        from visionflows.storage.access_check import check_access
+        from visionflows.storage import check_access
 
         for operation, works, reason in check_access(location):
             message = "works" if works else reason

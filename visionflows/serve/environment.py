@@ -13,7 +13,7 @@ from visionflows.orchestration.preflight import bypass_proxies
 from visionflows.serve import address
 from visionflows.serve.child_processes import UP
 from visionflows.serve.settings import USER, UpSettings
-from visionflows.storage import absolute
+from visionflows.storage import open_storage
 
 # Variables that may hold the password of the database; the second prefix is Prefect's older one.
 _DATABASE = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", "VISIONFLOWS_DATABASE")
@@ -44,7 +44,7 @@ def worker_environment(
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES_ON_DISK,
         FREQUENCY: str(HEARTBEAT),
         UP: "1",
-        "VISIONFLOWS_STORE": absolute(settings.store),
+        "VISIONFLOWS_STORE": open_storage(settings.store).absolute(),
         "VISIONFLOWS_FOLDER": os.getcwd(),
         "PYTHONUNBUFFERED": "1",
         # The working folder holds user files: import nothing from it. The deployments run

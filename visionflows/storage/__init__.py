@@ -1,56 +1,54 @@
-"""Places: folders and prefixes in buckets, read and written through one set of calls.
+"""Storage locations: folders and prefixes in buckets, read and written through one interface.
 
-Here belongs how bytes are listed, read, written, locked and kept; not what is in them.
-
-    from visionflows.storage import place
-    for entry in place("inbox").walk():
+    from visionflows.storage import open_storage
+    for entry in open_storage("inbox").walk():
         print(entry.name, entry.size)
 
-Only this file knows both kinds of place. What is copied to this machine lies in
-VISIONFLOWS_CACHE, by default ~/.cache/visionflows: the datasets and the models of a store that is
-not on it, and large photos as training decoded them. Nothing there is needed again.
+VISIONFLOWS_CACHE (default ~/.cache/visionflows) holds copies of remote datasets and models, and
+downscaled photos. It may be deleted at any time.
 """
 
 import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 
-from visionflows.errors import SettingsError
-from visionflows.storage.base import Storage
+from visionflows.errors import DeniedError, SettingsError, VisionflowsError
+from visionflows.storage.base import ReadFailed, Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
 
 
-def open_storage(where: str | Path) -> Storage:
-    """The place a person named: a local path (`~` allowed) or `s3://bucket/prefix`.
+def open_storage(location: str | Path) -> Storage:
+    """The storage at a local path (`~` allowed) or `s3://bucket/prefix`; nothing is accessed yet.
 
-    Raises SettingsError for an empty name and for a scheme that is not known.
+    Raises SettingsError for an empty name and an unknown scheme.
     """
-    text = os.fspath(where)
+    text = os.fspath(location)
     if not text:
-        raise SettingsError("an empty place: name a folder, such as ./inbox")
+        raise SettingsError("the location is empty; name a folder, such as ./inbox")
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return LocalStorage(Path(text.removeprefix("file://")).expanduser())
     if scheme == "s3":
         from visionflows.storage.s3.storage import S3Storage
 
-        return S3Storage.named(text)
-    raise SettingsError(f"{text}: {scheme}:// is not a place visionflows can use; name a folder")
+        return S3Storage.parse(text)
+    raise SettingsError(f"{text}: {scheme}:// is not supported; name a folder or an s3:// URI")
 
 
-def split_location(where: str) -> tuple[Storage, str]:
-    """The place that a file lies in, and its name there: of a path, or `s3://bucket/a/key`."""
-    if is_local(where):
-        folder, name = os.path.split(where.removeprefix("file://"))
+def split_location(location: str) -> tuple[Storage, str]:
+    """The storage that a file is in, and the file's name there."""
+    if open_storage(location).is_local:
+        folder, name = os.path.split(location.removeprefix("file://"))
         return open_storage(folder or "."), name
-    folder, _, name = where.rpartition("/")
-    return open_storage(f"{folder}/"), name  # with its slash, as a key may have two of them: a//b
+    folder, _, name = location.rpartition("/")
+    return open_storage(f"{folder}/"), name  # with its slash, as a key may have two: a//b
 
 
-def absolute(where: str | Path) -> str:
-    """The place's name as any process of this machine understands it, wherever that one works."""
-    found = open_storage(where)
-    return str(found.path().absolute()) if isinstance(found, LocalStorage) else os.fspath(where)
+def absolute(location: str | Path) -> str:
+    """The location as text that means the same from any working directory."""
+    return open_storage(location).absolute()
 
 
 def location_text(storage: Storage) -> str:
@@ -64,12 +62,41 @@ def open_location(text: str) -> Storage:
     return open_storage(decode_name(text)) if storage.is_local else storage
 
 
-def is_local(where: str | Path) -> bool:
-    """Whether a place's name means a path on this machine."""
-    return "://" not in os.fspath(where) or os.fspath(where).startswith("file://")
-
-
-def open_cache() -> "LocalStorage":
-    """Where copies of what lies elsewhere are kept on this machine."""
+def open_cache() -> LocalStorage:
+    """The folder on this machine that holds copies of remote files."""
     folder = os.environ.get("VISIONFLOWS_CACHE") or "~/.cache/visionflows"
     return LocalStorage(Path(folder).expanduser().absolute())
+
+
+def open_local_or_cache(location: str | Path) -> LocalStorage:
+    """The location itself if it is on this machine, else the cache."""
+    storage = open_storage(location)
+    return storage if isinstance(storage, LocalStorage) else open_cache()
+
+
+def check_access(location: str) -> list[tuple[str, bool, str]]:
+    """For list, write, read and delete: the step, whether it works, and the reason if not.
+
+    Writes a small file, reads it and deletes it. An error that concerns every step (no credentials,
+    no such bucket, endpoint down) is the last entry.
+    """
+    storage, name = open_storage(location), f".probe-{secrets.token_hex(8)}"
+    steps: dict[str, Callable[[], object]] = {
+        "list": storage.exists,
+        "write": lambda: storage.write(name, b"visionflows was here"),
+        "read": lambda: storage.read(name),
+        "delete": lambda: storage.remove(name),
+    }
+    results: list[tuple[str, bool, str]] = []
+    for step, run in steps.items():
+        try:
+            run()
+        except FileNotFoundError:
+            results.append((step, False, "nothing to read, as nothing could be written"))
+        except (DeniedError, ReadFailed) as error:
+            results.append((step, False, getattr(error, "strerror", None) or str(error)))
+        except VisionflowsError as error:
+            return [*results, (step, False, str(error))]
+        else:
+            results.append((step, True, ""))
+    return results

@@ -1,11 +1,7 @@
-"""What every place can do, and what it says of a file: the ground that folders and buckets share.
+"""The interface of a storage location, and the rules for file names that all backends share.
 
-    from visionflows.storage.base import Entry, Place, ReadFailed, validate_name
-    validate_name("cats/1.jpg")                       # or a PlaceError, in one line
-
-A place knows its files by names relative to it, with `/` between folders: what the file system
-says, or what a key has after its prefix. `visionflows.storage.name_encoding` turns a name into text that
-fits into a CSV, and back.
+Names are relative to the location, with `/` between folders: what the file system returns, or a
+key without its prefix. `visionflows.storage.name_encoding` makes text for a CSV of them.
 """
 
 import contextlib
@@ -20,12 +16,11 @@ from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import StorageError, one_line
 from visionflows.storage.name_encoding import encode_name
 
-MISSING = "missing"  # the version of an entry that was gone before its size could be read
-LISTED = "listed"  # the version of one that a list names, and that was not looked at
-_NOT_PARTS = frozenset(("", ".", ".."))
-# What systems and programs leave among pictures: Macs, Synology's and QNAP's storage, Windows,
-# ext4, and Lightroom, whose previews are pictures.
-_LEFT_BEHIND = {
+MISSING = "missing"  # the version of an entry that vanished before its size was read
+LISTED = "listed"  # the version of an entry named in a list, which was not looked up
+_INVALID_PARTS = frozenset(("", ".", ".."))
+# Left among images by macOS, Synology, QNAP, Windows, ext4, and Lightroom (previews are images).
+_HIDDEN = {
     name.lower(): name
     for name in (
         *("__MACOSX", "Network Trash Folder", "Temporary Items"),
@@ -33,11 +28,11 @@ _LEFT_BEHIND = {
         *("$RECYCLE.BIN", "System Volume Information", "lost+found"),
     )
 }
-_LEFT_ENDINGS = (".lrdata", ".lrcat-data")
+_HIDDEN_SUFFIXES = (".lrdata", ".lrcat-data")
 
 
 class Entry(NamedTuple):
-    """A file in a place: its name there, its size in bytes, and a mark that changes with it."""
+    """A file: its name, its size in bytes, and a version that changes with its content."""
 
     name: str
     size: int
@@ -45,17 +40,19 @@ class Entry(NamedTuple):
 
 
 def identifies_content(version: str) -> bool:
-    """Whether two files of this version are the same: a time alone (`@…`) does not say so."""
+    """Whether two files of this version have the same content; a time alone (`@…`) does not say."""
     return version not in ("", LISTED) and not version.startswith("@")
 
 
 class ReadFailed(OSError):
-    """A file that could not be brought: its bytes did not come, or are not those listed."""
+    """A file that could not be transferred, or is not the one that was listed."""
 
 
-def read_or_error(entry: Entry, most: int | None, read: Callable[[], bytes]) -> bytes | OSError:
-    """What `read` brings of a file, or what hinders it; over `most` bytes TooLarge, unread."""
-    if most is not None and entry.size > most:
+def read_or_error(
+    entry: Entry, max_bytes: int | None, read: Callable[[], bytes]
+) -> bytes | OSError:
+    """What `read` returns, or its OSError; TooLarge, unread, for an entry over `max_bytes`."""
+    if max_bytes is not None and entry.size > max_bytes:
         return TooLarge(entry.size)
     try:
         return read()
@@ -66,29 +63,25 @@ def read_or_error(entry: Entry, most: int | None, read: Callable[[], bytes]) -> 
 
 
 def hidden_kind(part: str) -> str:
-    """The kind of thing that a part of a name hides, such as `.*` or `@eaDir`; empty for none."""
+    """Why a part of a name is hidden, such as `.*` or `@eaDir`; empty if it is not."""
     if part.startswith("."):
         return "" if part in (".", "..") else ".*"
     name = part.lower()
-    ending = next((f"*{ending}" for ending in _LEFT_ENDINGS if name.endswith(ending)), "")
-    if re.fullmatch(r"found\.\d{3}", name):  # where Windows puts what it saves of a broken disk
+    suffix = next((f"*{suffix}" for suffix in _HIDDEN_SUFFIXES if name.endswith(suffix)), "")
+    if re.fullmatch(r"found\.\d{3}", name):  # what Windows recovers from a damaged disk
         return "found.000"
-    return _LEFT_BEHIND.get(name, ending)
+    return _HIDDEN.get(name, suffix)
 
 
 def invalid_name_reason(name: str) -> str | None:
-    """Why a name cannot be one of a file in a place; None where it can.
-
-    A key of a bucket may be such a name all the same: it is read as it was listed, and never
-    becomes a path on this machine.
-    """
+    """Why a name cannot be that of a local file; None if it can."""
     if not name:
         return "an empty name"
     if "\0" in name:
         return "has a zero byte"
     if name.startswith("/"):
         return "is absolute"
-    if not _NOT_PARTS.isdisjoint(name.split("/")):
+    if not _INVALID_PARTS.isdisjoint(name.split("/")):
         return "has an empty part, or . or .. as one"
     try:
         name.encode("utf-8", "surrogateescape")
@@ -98,29 +91,28 @@ def invalid_name_reason(name: str) -> str | None:
 
 
 def validate_name(name: str) -> str:
-    """The name, if it can be one of a file in a place: the one rule, for reading and writing.
-
-    Raises PlaceError for one that is empty or absolute, or has an empty part, `.` or `..`.
-    """
-    fault = invalid_name_reason(name)
-    if fault:
-        raise StorageError(f"{one_line(ascii(name))}: no name of a file ({fault}); give another")
+    """The name itself. Raises StorageError if it is empty, absolute or has an invalid part."""
+    reason = invalid_name_reason(name)
+    if reason:
+        raise StorageError(
+            f"{one_line(ascii(name))}: not the name of a file ({reason}); give another"
+        )
     return name
 
 
 @dataclasses.dataclass
 class SkippedFiles:
-    """What a walk passed over: hidden files and folders, a count for each kind, whatever they
-    hold; and folders closed to us, by their names, with what the system says of them.
-    """
+    """What a walk skips: hidden files and folders, counted by kind; folders without permission."""
 
     hidden: Counter[str] = dataclasses.field(default_factory=Counter)
-    closed: dict[str, str] = dataclasses.field(default_factory=dict)
-    _last: list[str] = dataclasses.field(default_factory=list)  # down to the one counted last
+    denied: dict[str, str] = dataclasses.field(default_factory=dict)  # name: the system's reason
+    _last: list[str] = dataclasses.field(default_factory=list)  # parts of the one counted last
 
-    def hides(self, name: str) -> bool:
-        """Whether a part of a whole name hides it; counted once for the names of one folder,
-        which follow each other."""
+    def count_if_hidden(self, name: str) -> bool:
+        """Whether a part of a file's name is hidden.
+
+        A hidden folder is counted once if the names in it follow each other.
+        """
         parts = name.split("/")
         at = next((at for at, part in enumerate(parts) if hidden_kind(part)), None)
         if at is not None and parts[: at + 1] != self._last:
@@ -129,24 +121,26 @@ class SkippedFiles:
         return at is not None
 
     def lines(self) -> list[str]:
-        """The same for a person, a line each."""
+        """The same as log lines."""
         lines = []
         if self.hidden:
             counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.hidden.items()))
-            lines.append(f"passed over, as systems leave it or a dot hides it: {counts}")
-        if self.closed:
-            first = [f"{encode_name(name)} ({why})" for name, why in [*self.closed.items()][:3]]
-            first = [told if told.isprintable() else repr(told) for told in first]
-            more = ", …" if len(self.closed) > 3 else ""
+            lines.append(f"skipped, as hidden or left by a system: {counts}")
+        if self.denied:
+            first = [f"{encode_name(name)} ({why})" for name, why in [*self.denied.items()][:3]]
+            first = [text if text.isprintable() else repr(text) for text in first]
+            more = ", …" if len(self.denied) > 3 else ""
             lines.append(
-                f"folders closed to this user, left out: {len(self.closed)}, "
+                f"skipped, as this user may not read the folder: {len(self.denied)}, "
                 f"{', '.join(first)}{more}"
             )
         return lines
 
 
 class Storage(Protocol):
-    """A storage location: files by name. A file that does not exist is a FileNotFoundError."""
+    """A storage location; LocalStorage documents each method. A file that does not exist is a
+    FileNotFoundError; every other failure is a StorageError, or a ReadFailed of one file.
+    """
 
     is_local: bool  # whether it is a folder on this machine
 
@@ -163,7 +157,7 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes: ...
     def head(self, name: str, size: int) -> bytes: ...
     def read_many(
-        self, entries: Iterable[Entry], most: int | None = None
+        self, entries: Iterable[Entry], max_bytes: int | None = None
     ) -> Iterator[bytes | OSError]: ...
     def open_read(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
     def write(self, name: str, data: bytes) -> None: ...
@@ -175,7 +169,7 @@ class Storage(Protocol):
     def remove_if_empty(self) -> None: ...
     def rename(self, name: str, to: str) -> None: ...
     def sub(self, name: str) -> "Storage": ...
-    def clear_temporary(self, folders: Iterable[str], ours: Callable[[str], object]) -> None: ...
+    def clear_temporary(self, folders: Iterable[str], is_own: Callable[[str], object]) -> None: ...
     def check_readable(self, names: list[str]) -> None: ...
     def check_writable(self) -> None: ...
     def free_bytes(self) -> int | None: ...

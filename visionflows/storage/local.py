@@ -1,8 +1,4 @@
-"""A folder on this machine as a place.
-
-from visionflows.storage.local import LocalPlace
-LocalPlace(Path("inbox")).read("1.jpg")
-"""
+"""A folder on this machine as a storage location."""
 
 import contextlib
 import errno
@@ -16,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from visionflows.bounded_read import read_bounded
+from visionflows.bounded_read import open_regular, read_bounded
 from visionflows.errors import LockedError, StorageError
 from visionflows.storage.base import (
     Entry,
@@ -27,15 +23,15 @@ from visionflows.storage.base import (
 )
 from visionflows.storage.walk import version_of, walk
 
-# Errors of writing a file's content; any other in the block that fills it is the caller's own.
+# Errors of writing a file's content; any other error in the caller's block is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-# What file systems say that lack a call: locks without a lockd, or Lustre's without `-o flock`.
+# Errors of file systems without locks, such as NFS without lockd, Lustre without `-o flock`.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-TEMPORARY = ".writing-"  # what a file is called until it is whole
-_held: set[int] = set()  # the descriptors of this process's locks
-_temporaries: set[Path] = set()  # what this process is writing
+TEMPORARY = ".writing-"  # prefix of a file that is not complete
+_held: set[int] = set()  # descriptors of this process's locks
+_temporaries: set[Path] = set()  # files that this process is writing
 
 
 class LocalStorage:
@@ -50,11 +46,11 @@ class LocalStorage:
         return str(self.root)
 
     def path(self, name: str = "") -> Path:
-        """Where a name lies on this machine; without one, the place itself. Raises PlaceError."""
+        """The path of a file, or of the folder itself. Raises StorageError for an invalid name."""
         return self.root / validate_name(name) if name else self.root
 
     def local_path(self, name: str = "") -> Path:
-        """The path of a file or of the folder itself; None where it is not on this machine."""
+        """The path of a file, or of the folder itself; None for a location that is not local."""
         return self.path(name)
 
     def absolute(self) -> str:
@@ -62,7 +58,7 @@ class LocalStorage:
         return os.path.abspath(self.root)
 
     def name_inside(self, other: Storage) -> str | None:
-        """The name that another location has in this one; None where it is not inside."""
+        """The name that another location has in this one; None if it is not inside."""
         path = other.local_path()
         root, inside = self.root.resolve(), path.resolve() if path else None
         if inside is None or inside == root or not inside.is_relative_to(root):
@@ -70,11 +66,11 @@ class LocalStorage:
         return inside.relative_to(root).as_posix()
 
     def invalid_name_reason(self, name: str) -> str | None:
-        """Why a name cannot be a file here; None where it can."""
+        """Why a name cannot be that of a file here; None if it can."""
         return invalid_name_reason(name)
 
     def sub(self, name: str) -> "LocalStorage":
-        """The place of a folder in this one."""
+        """The storage location of a folder in this one."""
         return LocalStorage(self.path(name))
 
     def walk(
@@ -82,70 +78,69 @@ class LocalStorage:
         keep: Callable[[str], bool] | None = None,
         skipped: SkippedFiles | None = None,
     ) -> Iterator[Entry]:
-        """Every file below, hidden ones left out, sorted by the text of its whole name.
+        """Every file below that is not hidden, sorted by the encoded text of its whole name.
 
-        Only one folder's names are in memory at a time. `keep` chooses by the file's own
-        name; `passed` is told what is passed over. A link that leads back to a folder above
-        itself is not followed; one that leads nowhere comes with the version `missing`. A folder
-        below that is closed to us is passed over with a warning. Raises PlaceError where this
-        one is, or where one cannot be listed for another reason, such as a share that is gone:
-        a listing that leaves files out unsaid cannot be trusted.
+        `keep` filters by the file's own name; `skipped` collects what is skipped. Only one
+        folder's names are in memory at a time. A link to a folder above itself is not followed; a
+        broken link has the version MISSING. Folders that this user may not read are skipped.
+        Raises StorageError if the location itself, or any folder for another reason, cannot be
+        listed: a listing that silently lacks files cannot be trusted.
         """
         if not os.path.isdir(self.root):
-            what = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
-            raise StorageError(f"{self.root}: {what}; name the folder that holds the images")
-        yield from walk(
-            os.fspath(self.root), "", keep or (lambda name: True), skipped or SkippedFiles()
-        )
+            problem = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
+            raise StorageError(f"{self.root}: {problem}; name the folder that holds the images")
+        keep = keep or (lambda name: True)
+        yield from walk(os.fspath(self.root), "", keep, skipped or SkippedFiles())
 
     def entry(self, name: str) -> Entry:
-        """What a walk says of one file. Raises as read does."""
-        status = os.stat(os.path.join(self.root, validate_name(name)))
+        """The entry of one file, as walk yields it. Raises OSError, and StorageError."""
+        status = os.stat(self._file(name))
         return Entry(name, status.st_size, version_of(status))
 
+    def _file(self, name: str) -> str:
+        return os.path.join(self.root, validate_name(name))
+
     def read(self, name: str) -> bytes:
-        """The whole content of a file. Raises OSError as the system does, and PlaceError."""
-        with open(os.path.join(self.root, validate_name(name)), "rb") as file:
-            return file.read()
+        """The content of a file. Raises OSError, and StorageError for an invalid name."""
+        return read_bounded(self._file(name))
 
     def head(self, name: str, size: int) -> bytes:
-        """The first `size` bytes of a file, fewer if it has fewer. Raises as read does."""
-        with open(os.path.join(self.root, validate_name(name)), "rb") as file:
+        """The first `size` bytes of a file, or fewer if it is shorter. Raises as read does."""
+        with open_regular(self._file(name)) as file:
             return file.read(size)
 
     def read_many(
-        self, entries: Iterable[Entry], most: int | None = None
+        self, entries: Iterable[Entry], max_bytes: int | None = None
     ) -> Iterator[bytes | OSError]:
-        """The contents of files, in order; the system's error for one that cannot be read.
+        """The contents of files, in order; an OSError for each that cannot be read.
 
-        Here each is read when it is asked for; where reading takes time, many are under way
-        from the call on, and what is not as it was listed is a ReadFailed. A file of more than
-        `most` bytes is not read: it is a TooLarge.
+        A file over `max_bytes` is a TooLarge and is not read; a remote file that changed since it
+        was listed is a ReadFailed. Local files are read one by one, remote ones concurrently.
         """
         for entry in entries:
             try:
-                yield read_bounded(os.path.join(self.root, validate_name(entry.name)), most)
+                yield read_bounded(self._file(entry.name), max_bytes)
             except OSError as error:
                 yield error
-            except StorageError as error:  # no name that a file here could have
+            except StorageError as error:  # an invalid name
                 yield OSError(errno.EINVAL, str(error))
 
     def open_read(self, name: str) -> BinaryIO:
-        """The file, open for reading bytes."""
-        return self.path(name).open("rb")
+        """The file, open for reading bytes. Raises as read does."""
+        return open_regular(self._file(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Put `data` under `name`, whole or not at all."""
+        """Write a file atomically: it appears complete or not at all."""
         with self.open_write(name) as file:
             file.write(data)
 
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
-        """A file to fill; it appears under `name` when the block ends well, else not at all."""
+        """A file to write; it appears as `name` if the block succeeds, else not at all."""
         target = self.path(validate_name(name))
         temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         _temporaries.add(temporary)
-        try:  # before there is a file: a signal may arrive in the line after it
+        try:  # before the file exists: a signal may arrive right after it is created
             with _storage_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = temporary.open("x+b")
@@ -157,35 +152,35 @@ class LocalStorage:
                 os.replace(temporary, target)
                 _sync_folder(target.parent)
         except BaseException:
-            with contextlib.suppress(OSError):  # what went wrong is told, not this
+            with contextlib.suppress(OSError):  # the first error is the one to report
                 temporary.unlink()
             raise
         finally:
             _temporaries.discard(temporary)
 
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Write what `change` makes of a file's content (None: there is none), all at once.
+        """Replace a file by `change(content)` atomically; no concurrent update is lost.
 
-        Nothing is written where `change` returns None. Two updates never lose one another.
+        The content is None if the file does not exist. Nothing is written if `change` returns None.
         """
         with self.lock(f".{validate_name(name).replace('/', '-')}.lock", wait=60):
-            made = change(self.read(name) if self.exists(name) else None)
-            if made is not None:
-                self.write(name, made)
+            content = change(self.read(name) if self.exists(name) else None)
+            if content is not None:
+                self.write(name, content)
 
     def exists(self, name: str = "") -> bool:
         """Whether there is a file or folder of that name."""
         return self.path(name).exists()
 
     def names(self, name: str = "") -> list[str]:
-        """The names directly inside a folder, sorted; none where there is no such folder."""
+        """The names directly inside a folder, sorted; none if there is no such folder."""
         folder = self.path(name)
         if not folder.is_dir():
             return []
         return sorted(entry for entry in os.listdir(folder) if not entry.startswith("."))
 
     def remove(self, name: str) -> None:
-        """Take a file or a whole folder away; nothing happens where there is none."""
+        """Delete a file or a folder with its content, if it exists."""
         target = self.path(name)
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -193,37 +188,36 @@ class LocalStorage:
             target.unlink(missing_ok=True)
 
     def remove_if_empty(self) -> None:
-        """Remove the folder if nothing was written into it."""
+        """Delete the folder if nothing was written into it."""
         with contextlib.suppress(OSError):
             self.root.rmdir()
 
     def rename(self, name: str, to: str) -> None:
-        """Give a file or a folder another name in this place; what had that name is gone."""
+        """Rename a file or folder; one that has the new name is replaced."""
         self.remove(validate_name(to))
         self.path(to).parent.mkdir(parents=True, exist_ok=True)
         self.path(validate_name(name)).rename(self.path(to))
 
     def check_readable(self, names: list[str]) -> None:
-        """Nothing: each file here has its own rights, and its row says what they are."""
+        """Raise StorageError if credentials may not read any of the files; nothing for a folder."""
 
     def check_writable(self) -> None:
-        """Make the folder if need be and write a probe. Raises PlaceError if that fails."""
+        """Create the folder and a temporary file in it. Raises StorageError if that fails."""
         with _storage_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
 
-    def clear_temporary(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
-        """Take away what writers that were killed left in folders that nobody else writes to.
+    def clear_temporary(self, folders: Iterable[str], is_own: Callable[[str], object]) -> None:
+        """Delete what killed writers left in folders that no one else writes to.
 
-        Here drafts have names of their own. In a bucket they are uploads under the name that the
-        file was to have, and others may have some there: `ours` says which names we write.
+        In a bucket these are unfinished uploads; only those whose name `is_own` are aborted.
         """
         for folder in folders:
             for temporary in self.path(folder).glob(f"{TEMPORARY}*"):
                 temporary.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
-        """Bytes free on the disk that holds this place, or will hold it."""
+        """Bytes free on the disk that holds this folder, or will hold it."""
         folder = self.root.absolute()
         while not folder.exists():
             folder = folder.parent
@@ -231,72 +225,72 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
-        """Hold `name` alone for the block; `wait` is how many seconds to stand in line.
+        """Hold an exclusive lock for the block; wait up to `wait` seconds for it.
 
-        The kernel drops the lock when its process dies, however it dies. Afterwards its file is
-        gone. Raises LockedError, and PlaceError where the lock's file cannot be made.
+        The kernel releases it when the process dies. The lock's file is deleted afterwards. Raises
+        LockedError, and StorageError if the file cannot be created.
         """
         path, deadline = self.path(validate_name(name)), time.monotonic() + wait
-        while (descriptor := _locked(path)) is None:
+        while (descriptor := _try_lock(path)) is None:
             if time.monotonic() >= deadline:
                 raise LockedError(f"{self.root}: another run is writing here; wait for it to end")
             time.sleep(0.2)
         try:
             yield
         finally:
-            if descriptor in _held:  # else this is a fork, and the lock is its parent's
+            if descriptor in _held:  # else this is a fork, and its parent holds the lock
                 with contextlib.suppress(OSError):
                     path.unlink()
                 _held.discard(descriptor)
                 os.close(descriptor)
 
 
-def _locked(path: Path) -> int | None:
-    """A descriptor that holds the lock of a file; None where another holds it, or just took it."""
+def _try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock of a file; None if another process holds it."""
     with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     _held.add(descriptor)
-    taken = False
+    locked = False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        locked = os.path.samestat(os.fstat(descriptor), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
-        pass  # held, or let go and taken away between the two calls
+        pass  # held, or released and deleted between the two calls
     except OSError as error:
-        raise StorageError(_write_line(path, error)) from error
+        raise StorageError(_describe(path, error)) from error
     finally:
-        if not taken:
+        if not locked:
             _held.discard(descriptor)
             os.close(descriptor)
-    return descriptor if taken else None
+    return descriptor if locked else None
 
 
-def _let_go() -> None:
-    """In a process that was forked: locks and drafts are its parent's, and end with that one."""
+def _forget() -> None:
+    """Forget locks and temporary files in a forked child: they are its parent's."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
     _temporaries.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_forget)
 
 
-def drop_temporary() -> None:
-    """Take away what threads are writing, in a process that ends without waiting for them."""
+def remove_temporary_files() -> None:
+    """Delete what threads are writing, in a process that exits without waiting for them."""
     for temporary in list(_temporaries):
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename outlive a power cut: the folder's own entry must reach the disk too."""
+    """Make a rename survive a power cut: the folder's entry must reach the disk too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_SUCH_CALL:  # some shares sync files and no folders
+        if error.errno not in _NO_SUCH_CALL:  # some network shares cannot sync folders
             raise
     finally:
         os.close(descriptor)
@@ -304,21 +298,21 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _storage_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
-    """Tell the system's errors (or only some of them) as PlaceErrors about `path`."""
+    """Translate OSErrors, or those with `only` these numbers, into StorageErrors about `path`."""
     try:
         yield
     except OSError as error:
         if only and error.errno not in only:
             raise
-        raise StorageError(_write_line(path, error)) from error
+        raise StorageError(_describe(path, error)) from error
 
 
-def _write_line(path: Path, error: OSError) -> str:
+def _describe(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: no space left on its disk; free some, or name another place"
+        return f"{path}: no space left on its disk; free some, or name another location"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path}: this user may not write there; name a place that it may write"
+        return f"{path}: this user may not write there; name a folder that it may write"
     if error.errno in _NO_LOCKS:
-        why = f"its file system has no locks ({error.strerror})"
-        return f"{path}: {why}; mount it with flock, or name another place"
-    return f"{path}: cannot be written ({error.strerror}); name another place"
+        reason = f"its file system has no locks ({error.strerror})"
+        return f"{path}: {reason}; mount it with flock, or name another location"
+    return f"{path}: cannot be written ({error.strerror}); name another location"

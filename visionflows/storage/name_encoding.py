@@ -1,10 +1,7 @@
-"""Names of files as text that fits into a CSV, and back.
+r"""File names as text that fits into a CSV, and back.
 
-    from visionflows.storage.name_encoding import decode_name, encode_name
-    decode_name(encode_name("caf\\udce9.jpg")) == "caf\\udce9.jpg"
-
-A name is what the file system says, with `/` between folders. A name that is not UTF-8 is
-held as Python holds it (surrogates).
+encode_name("caf\udce9.jpg") == r"caf\xe9.jpg"     # a name that is not UTF-8
+decode_name(r"caf\xe9.jpg") == "caf\udce9.jpg"     # as Python holds it: with surrogates
 """
 
 import re
@@ -13,18 +10,17 @@ _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
 def encode_name(name: str) -> str:
-    r"""A file name as text that UTF-8 can hold, different for different names.
+    r"""A file name as text that UTF-8 can hold; different names have different texts.
 
-    Most names come back as they are. In a part between slashes that has bytes which are not
-    UTF-8, those bytes become `\xNN` and backslashes double; so they do in a part that itself
-    contains a literal `\xNN`, so that the two can never be taken for each other.
+    Most names stay as they are. In a part between slashes with bytes that are not UTF-8, those
+    bytes become `\xNN` and backslashes double; likewise in a part that contains a literal `\xNN`.
     """
     if name.isascii() and "\\x" not in name:
         return name
-    return "/".join(_part_text(part) for part in name.split("/"))
+    return "/".join(_encode_part(part) for part in name.split("/"))
 
 
-def _part_text(part: str) -> str:
+def _encode_part(part: str) -> str:
     try:
         part.encode()
     except UnicodeEncodeError:
@@ -39,13 +35,13 @@ def _part_text(part: str) -> str:
 
 
 def decode_name(text: str) -> str:
-    """The file name that `encode_name` wrote."""
+    """The file name of which `encode_name` made the text."""
     if "\\x" not in text:
         return text
-    return "/".join(_part_name(part) for part in text.split("/"))
+    return "/".join(_decode_part(part) for part in text.split("/"))
 
 
-def _part_name(part: str) -> str:
+def _decode_part(part: str) -> str:
     if not _ESCAPED.search(part):
         return part
     return re.sub(

@@ -1,8 +1,4 @@
-"""Work done ahead by threads, such as requests to a network: many are under way at once.
-
-from visionflows.storage.prefetch import ahead
-for data in ahead(fetch, names, 32): ...
-"""
+"""Concurrent work by threads, such as requests, with results in order."""
 
 import collections
 import concurrent.futures
@@ -13,43 +9,43 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @functools.cache
 def threads(count: int) -> concurrent.futures.ThreadPoolExecutor:
-    """So many threads, one set a process."""
-    return concurrent.futures.ThreadPoolExecutor(count, "visionflows-ahead")
+    """The pool of so many threads; one for each process and count."""
+    return concurrent.futures.ThreadPoolExecutor(count, "visionflows-prefetch")
 
 
 os.register_at_fork(after_in_child=threads.cache_clear)  # a child has none of its parent's
 
 
 def prefetch(
-    work: Callable[[Item], Made], items: Iterable[Item], count: int, most: int = 0
-) -> Iterator[Made]:
-    """What `work` makes of each item, in order, by `count` threads, from now on.
+    work: Callable[[Item], Result], items: Iterable[Item], count: int, in_flight: int = 0
+) -> Iterator[Result]:
+    """The result of `work` for each item, in order; `count` threads begin at once.
 
-    `most` are under way at once, or as many as there are threads.
+    At most `in_flight` items are begun ahead, by default as many as there are threads.
     """
-    left, pool = iter(items), threads(count)
-    some = itertools.islice(left, most or count)
-    coming = collections.deque(pool.submit(work, item) for item in some)
+    remaining, pool = iter(items), threads(count)
+    first = itertools.islice(remaining, in_flight or count)
+    pending = collections.deque(pool.submit(work, item) for item in first)
 
-    def arriving() -> Iterator[Made]:
+    def results() -> Iterator[Result]:
         try:
-            while coming:
-                made = coming.popleft().result()
-                coming.extend(pool.submit(work, item) for item in itertools.islice(left, 1))
-                yield made
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(work, item) for item in itertools.islice(remaining, 1))
+                yield result
         finally:
-            for future in coming:
+            for future in pending:
                 future.cancel()
 
-    return arriving()
+    return results()
 
 
 def run_all(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
-    """Do `work` for each item by `count` threads, and be back when all is done."""
+    """Do `work` for each item with `count` threads, and wait for all."""
     for _ in prefetch(work, items, count):
         pass

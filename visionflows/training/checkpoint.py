@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import open_cache, open_storage
+from visionflows.storage import open_local_or_cache
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.local_cache import fetch_local_file
 from visionflows.system import library_versions
@@ -96,8 +96,7 @@ def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
     fine-tuning is done. Abandoned checkpoints are removed if they hold no weights or are a week
     old. Raises StorageError.
     """
-    folder = open_storage(store).sub(".checkpoints")
-    checkpoints = folder if isinstance(folder, LocalStorage) else open_cache().sub("checkpoints")
+    checkpoints = open_local_or_cache(store).sub(".checkpoints")
     checkpoint, published = checkpoints.path(key), False
     with _locked(checkpoints, key):
         try:

@@ -15,7 +15,7 @@ from visionflows.images.downscaled_cache import DownscaledCache
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.open import open_image
-from visionflows.images.pillow import ours
+from visionflows.images.pillow import no_pixel_limit
 from visionflows.models import network
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.storage.prefetch import prefetch
@@ -185,7 +185,7 @@ def resize_transform(settings: TrainSettings) -> "Transform":
         generator = random.Random()
 
         def __call__(self, *args: Any, **options: Any) -> Any:
-            with ours(settings.max_pixels):
+            with no_pixel_limit():
                 return super().__call__(*args, **options)
 
         def before_call(self, b: Any, split_idx: int | None) -> None:

@@ -20,7 +20,7 @@ from visionflows.datasets.fetch import datasets_storage
 from visionflows.errors import SettingsError, StorageError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.review.corrections import FOLDER, Correction
-from visionflows.storage import is_local
+from visionflows.storage import open_storage
 from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
@@ -85,7 +85,7 @@ def link_folder(
 
 def images_folder(folder: str | Path, fingerprint: str, store: str | Path) -> str | Path:
     """Return the folder that `link_folder` made for a table of this fingerprint, else `folder`."""
-    if not is_local(folder):
+    if not open_storage(folder).is_local:
         return folder
     linked = _linked_path(folder, fingerprint, store)
     return linked if linked.exists() else folder

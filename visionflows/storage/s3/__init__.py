@@ -1,4 +1,4 @@
-"""Buckets: a prefix in S3, or in a server that speaks its language, as a place.
+"""Prefixes in S3, or in a server with its API, as storage locations.
 
-Here belongs all that knows boto3, obstore or a bucket; nothing outside `places` may import it.
+Only this package knows boto3, obstore or buckets.
 """

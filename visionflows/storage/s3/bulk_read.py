@@ -1,19 +1,16 @@
-"""Many objects read at once: through obstore, and through boto3 where obstore cannot.
+"""Many objects read concurrently: with obstore, or with boto3 where obstore cannot.
 
-    from visionflows.storage.s3.bulk_read import reader
-    reader("inbox").read("2020/1.jpg", "90e2ad627a35e270…")
+obstore (Rust's object_store) needs a sixth of boto3's time in Python, during which no decoder can
+run. An object that does not arrive complete, as listed and with its MD5, is read again with boto3,
+its retries, throttling and errors. boto3 also does:
 
-obstore (Rust's object_store) takes a sixth of boto3's time in Python, in which no decoder can run.
-It has boto3's addresses and credentials; what does not come whole, as listed and with its MD5,
-boto3 is asked for, with its retries, its throttling and its errors. boto3 is kept for:
-
-    empty, `.` and `..` parts of keys   obstore refuses them, or asks for `a` where it is `a/`
-    control characters in keys          it refuses them
-    listing                             it ends at the first such key, and tells `a/` as `a`
-    ETags that are no MD5               uploads in parts, KMS: it cannot compare their CRC
-    ten seconds after a fault           so that boto3's throttling sees all that is asked
-    forks of what has used obstore      a request would hang there: tokio does not survive a fork
-    writes, deletes, single reads       they come before the forks that decode for a GPU
+    empty, `.` and `..` parts of keys   obstore refuses them, or requests `a` for `a/`
+    control characters in keys          obstore refuses them
+    listing                             obstore's ends at the first such key; `a/` becomes `a`
+    ETags that are no MD5               multipart, KMS: obstore cannot compare their CRC
+    ten seconds after a fault           so that boto3's throttling sees all requests
+    forks of a process that used it     a request would hang: tokio does not survive a fork
+    writes, deletes, single reads       they happen before the forks that decode for a GPU
 """
 
 import datetime
@@ -25,34 +22,36 @@ from pathlib import Path
 from typing import Any, cast
 
 from visionflows.hashing import md5_of
-from visionflows.storage.s3.client import connection, extra, number, settings
-from visionflows.storage.s3.objects import MD5, get, tag_of
+from visionflows.storage.s3.client import connection, extra_parameters, number, settings
+from visionflows.storage.s3.objects import MD5, etag, get
 
-FAULTED = 10.0  # seconds for which boto3 does everything after a fault
-_OF_ONE_OBJECT = re.compile(r"status code: 4(?!08|29)")  # any other tells of the server
-_ODD = re.compile(r"(^|/)(\.\.?)?(/|$)|[\x00-\x1f\x7f]")
-_usable = True  # here: in a fork of what has used obstore it is not
+FAULT_SECONDS = 10.0  # for which boto3 does everything after a fault
+_OBJECT_ERROR = re.compile(r"status code: 4(?!08|29)")  # any other error is the server's
+_UNSUPPORTED = re.compile(r"(^|/)(\.\.?)?(/|$)|[\x00-\x1f\x7f]")
+_usable = True  # False in a fork of a process that used obstore
 
 
 class Reader:
-    """The way to a bucket's objects."""
+    """Reads the objects of a bucket."""
 
     def __init__(self, bucket: str, key: tuple[tuple[str, str], ...]):
         self.bucket, self.store = bucket, _store(bucket)
-        self.faulted, self.has_md5s = -FAULTED, True
+        self.last_fault, self.has_md5s = -FAULT_SECONDS, True
 
-    def read(self, key: str, version: str, most: int | None) -> bytes:
+    def read(self, key: str, version: str, max_bytes: int | None) -> bytes:
         """The object as it was listed. Raises as `get` does."""
-        at_ease = time.monotonic() - self.faulted >= FAULTED and self.has_md5s and _usable
-        plain = MD5.fullmatch(version) and not _ODD.search(key)
-        if at_ease and plain and self.store and (found := self.at_once(key, version)) is not None:
-            return found
-        data, tag = get(self.bucket, key, version, most=most)
-        self.has_md5s &= not MD5.fullmatch(tag) or md5_of(data) == tag  # KMS's only look like one
+        healthy = time.monotonic() - self.last_fault >= FAULT_SECONDS
+        supported = MD5.fullmatch(version) and not _UNSUPPORTED.search(key)
+        if self.store and _usable and healthy and supported and self.has_md5s:
+            data = self.read_with_obstore(key, version)
+            if data is not None:
+                return data
+        data, tag = get(self.bucket, key, version, max_bytes=max_bytes)
+        self.has_md5s &= not MD5.fullmatch(tag) or md5_of(data) == tag  # KMS: only looks like one
         return data
 
-    def at_once(self, key: str, version: str) -> bytes | None:
-        """The object through obstore; None if anything is the matter."""
+    def read_with_obstore(self, key: str, version: str) -> bytes | None:
+        """The object; None after any error."""
         import obstore
         from obstore.exceptions import BaseError
 
@@ -60,10 +59,10 @@ class Reader:
             found = obstore.get(self.store, key, options={"if_match": f'"{version}"'})
             data = bytes(found.bytes())
         except (BaseError, OSError, ValueError) as error:
-            if not _OF_ONE_OBJECT.search(str(error)):
-                self.faulted = time.monotonic()
+            if not _OBJECT_ERROR.search(str(error)):
+                self.last_fault = time.monotonic()
             return None
-        tag = tag_of({"ETag": found.meta["e_tag"] or ""})
+        tag = etag({"ETag": found.meta["e_tag"] or ""})
         return data if tag == version and md5_of(data) == tag else None
 
 
@@ -71,12 +70,12 @@ _readers = functools.cache(Reader)
 
 
 def reader(bucket: str) -> Reader:
-    """The reader of this process for the settings that the environment has now."""
+    """The reader of this process for the present settings."""
     return _readers(bucket, settings())
 
 
 def _store(bucket: str) -> Any:
-    """obstore's view of a bucket; None where boto3 will say what is the matter."""
+    """obstore's store of a bucket; None if boto3 is to report an error."""
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.exceptions import BaseError
@@ -96,23 +95,23 @@ def _store(bucket: str) -> Any:
             options["root_certificate"] = Path(bundle).read_bytes()
         return S3Store(
             bucket,
-            aws_endpoint_url_s3=endpoint,  # as a variable of obstore's it would win over another
+            aws_endpoint_url_s3=endpoint,  # as an environment variable it would override others
             virtual_hosted_style_request=True,
             region=boto.meta.region_name,
-            request_payer="RequestPayer" in extra("get_object"),
+            request_payer="RequestPayer" in extra_parameters("get_object"),
             skip_signature=False,
             credential_provider=keys,
-            retry_config={"max_retries": 1},  # of a connection that was closed while it was idle
+            retry_config={"max_retries": 1},  # for a connection that was closed while idle
             client_options=cast(Any, options),
         )
     except (BotoCoreError, BaseError, OSError, ValueError):
         return None
 
 
-def _forked() -> None:
-    """Leave alone what the parent has: what it began in obstore never ends here."""
+def _forbid() -> None:
+    """Stop using obstore in a fork of a process that used it."""
     global _usable
     _usable = _usable and not _readers.cache_info().currsize
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=_forbid)

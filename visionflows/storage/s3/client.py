@@ -1,8 +1,8 @@
-"""boto3's client for S3, tuned, and one request that is tried until it is answered.
+"""boto3's S3 client, tuned, and one request with retries.
 
     call("head_object", "lab", Key="store/models/pets/aliases/latest")
 
-Credentials are boto3's own or a Prefect block's, never logged or written; settings: docs/how-to/use-s3.md.
+Credentials are those of boto3's chain or a Prefect block; docs/s3.md lists the settings.
 """
 
 import functools
@@ -16,65 +16,65 @@ from typing import Any
 from visionflows.bounded_read import TooLarge
 from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.storage.base import ReadFailed
-from visionflows.storage.s3.error_messages import BrokenError, meaning
+from visionflows.storage.s3.error_messages import BrokenError, translate_error
 
-Answer = dict[str, Any]
+Response = dict[str, Any]
 log = logging.getLogger("visionflows.s3")
-# What makes a session of a block's name; orchestration says what, as no place knows Prefect.
+# Makes a session of a block's name. Orchestration sets it, as storage does not know Prefect.
 session_of_block: Callable[[str], tuple[Any, Any]] | None = None
 _lock = threading.RLock()
-_OURS = re.compile("AWS_|VISIONFLOWS_S3_|(?i:(http|https|all|no)_proxy)")
+_SETTINGS = re.compile("AWS_|VISIONFLOWS_S3_|(?i:(http|https|all|no)_proxy)")
+_DEFAULTS = {"CONNECTIONS": "32", "ATTEMPTS": "6", "TIMEOUT": "20"}
 
 
 def number(name: str) -> int:
-    """What VISIONFLOWS_S3_<name> says, or its default."""
-    default = {"CONNECTIONS": "32", "ATTEMPTS": "6", "TIMEOUT": "20"}[name]
-    text = os.environ.get(f"VISIONFLOWS_S3_{name}") or default
+    """The value of VISIONFLOWS_S3_<name>, or its default."""
+    text = os.environ.get(f"VISIONFLOWS_S3_{name}") or _DEFAULTS[name]
     if not re.fullmatch("[1-9][0-9]{0,4}", text):
         raise SettingsError(f"VISIONFLOWS_S3_{name}={text}: give a whole number from 1, as 32")
     return int(text)
 
 
 def settings() -> tuple[tuple[str, str], ...]:
-    """What the environment says now of S3 and of the way there: one client for each."""
-    return tuple(sorted(item for item in os.environ.items() if _OURS.match(item[0])))
+    """The environment variables that S3 and proxies depend on: the key of a client."""
+    return tuple(sorted(item for item in os.environ.items() if _SETTINGS.match(item[0])))
 
 
 def connection() -> tuple[Any, Any]:
-    """boto3's session, which has the credentials, and the client that was made of it."""
+    """boto3's session and client for the present settings."""
     with _lock:
-        return _made(settings())
+        return _connect(settings())
 
 
 @functools.cache
-def _made(key: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
+def _connect(key: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
     import boto3
     from botocore.config import Config
 
-    block, asked = os.environ.get("VISIONFLOWS_S3_BLOCK"), session_of_block
-    if block and not asked:
+    block, make_session = os.environ.get("VISIONFLOWS_S3_BLOCK"), session_of_block
+    if block and not make_session:
         raise SettingsError(
-            f"VISIONFLOWS_S3_BLOCK={block}: only flows and commands know blocks; unset it"
+            f"VISIONFLOWS_S3_BLOCK={block}: only flows and commands can use blocks; unset it"
         )
-    session, endpoint = asked(block) if block and asked else (boto3.Session(), None)
-    named = (
+    session, endpoint = make_session(block) if block and make_session else (boto3.Session(), None)
+    has_endpoint = (
         endpoint
         or session._session.get_scoped_config().get("endpoint_url")
         or any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
     )
-    addressing = os.environ.get("VISIONFLOWS_S3_ADDRESSING") or ("path" if named else "auto")
-    # adaptive: besides trying again, fewer requests a second after a SlowDown
+    addressing = os.environ.get("VISIONFLOWS_S3_ADDRESSING") or ("path" if has_endpoint else "auto")
+    # adaptive: retries, and fewer requests a second after a SlowDown
     mode = os.environ.get("AWS_RETRY_MODE") or "adaptive"
     config = Config(
         retries={"mode": mode, "total_max_attempts": number("ATTEMPTS")},
         connect_timeout=min(number("TIMEOUT"), 10),
         read_timeout=number("TIMEOUT"),
-        max_pool_connections=number("CONNECTIONS") + 8,  # besides reads: parts, the lock's renewal
+        max_pool_connections=number("CONNECTIONS") + 8,  # for parts and the lock besides reads
         s3={"addressing_style": addressing},
         tcp_keepalive=True,
         user_agent_extra="visionflows",
     )
-    region = session.region_name or ("us-east-1" if named else None)
+    region = session.region_name or ("us-east-1" if has_endpoint else None)
     return session, session.client("s3", config=config, region_name=region, endpoint_url=endpoint)
 
 
@@ -82,46 +82,48 @@ def _forget() -> None:
     """A forked child shares no connection with its parent."""
     global _lock
     _lock = threading.RLock()
-    _made.cache_clear()
+    _connect.cache_clear()
 
 
 os.register_at_fork(after_in_child=_forget)
 
 
 def call(operation: str, bucket: str, accept: Callable[..., Any] = dict, **parameters: Any) -> Any:
-    """What S3 answers, as `accept` takes it. Raises what `meaning` makes of an error.
+    """The response to a request, passed through `accept`. Raises as `translate_error` returns.
 
-    botocore tries a request again; here that is done with an answer that comes broken.
+    botocore retries requests; this also retries a response that arrives broken.
     """
     import tenacity
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    # The last: a credential_process that is not there, or prints no JSON; botocore at some 500s.
+    # OSError, ValueError: a credential_process that is missing or prints no JSON. AttributeError:
+    # botocore at some responses with status 500.
     known = (ClientError, BotoCoreError, ResponseParserError, OSError, ValueError, AttributeError)
 
     def once() -> Any:
         try:
-            ask = getattr(connection()[1], operation)
-            return accept(ask(Bucket=bucket, **extra(operation), **parameters))
+            request = getattr(connection()[1], operation)
+            return accept(request(Bucket=bucket, **extra_parameters(operation), **parameters))
         except (ReadFailed, TooLarge, VisionflowsError):
             raise
         except known as error:
-            raise meaning(error, operation, bucket, parameters.get("Key")) from error
+            raise translate_error(error, operation, bucket, parameters.get("Key")) from error
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(BrokenError),
         stop=tenacity.stop_after_attempt(number("ATTEMPTS")),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),  # never in step with others
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
         reraise=True,
     )(once)
 
 
-def extra(operation: str) -> dict[str, str]:
-    """What the settings add to a request."""
-    key, encrypted = os.environ.get("VISIONFLOWS_S3_KMS_KEY"), {}
+def extra_parameters(operation: str) -> dict[str, str]:
+    """The parameters that the settings add to a request: encryption, and who pays."""
+    key, parameters = os.environ.get("VISIONFLOWS_S3_KMS_KEY"), {}
     if key and operation in ("put_object", "copy_object", "create_multipart_upload"):
-        encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
-    paid = operation != "abort_multipart_upload"  # the one that is not
-    paid &= os.environ.get("VISIONFLOWS_S3_REQUEST_PAYER") == "1"
-    return encrypted | ({"RequestPayer": "requester"} if paid else {})
+        parameters = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+    pays = os.environ.get("VISIONFLOWS_S3_REQUEST_PAYER") == "1"
+    if pays and operation != "abort_multipart_upload":  # which has no such parameter
+        parameters["RequestPayer"] = "requester"
+    return parameters

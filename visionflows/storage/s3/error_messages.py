@@ -1,8 +1,6 @@
-"""What an error of boto3 means for a person: the bucket, what is wrong, and what to do.
+"""Errors of boto3 as one line each: the bucket, what is wrong, and what to do.
 
-    raise meaning(error, "get_object", "lab", "1.jpg") from error
-
-Of one object speak FileNotFound-, Changed-, Denied- and RefusedError, perhaps FailingError.
+FileNotFoundError, ChangedError, DeniedError and RefusedError concern one object; FailingError may.
 """
 
 import os
@@ -11,15 +9,15 @@ from urllib.parse import urlsplit
 
 from visionflows.errors import DeniedError, StorageError
 
-# What each operation is for a person, and the right it needs; any other writes.
-_RIGHTS = {
+# The verb of each operation, and the permission it needs; any other operation writes.
+_PERMISSIONS = {
     "list_objects_v2": ("list", "s3:ListBucket"),
     "list_multipart_uploads": ("list", "s3:ListBucketMultipartUploads"),
     "get_object": ("read", "s3:GetObject"),
     "head_object": ("read", "s3:GetObject"),
     "delete_object": ("delete", "s3:DeleteObject"),
 }
-_GONE = re.compile("NoSuch(Key|Version|Upload)|404|NotFound")
+_NOT_FOUND = re.compile("NoSuch(Key|Version|Upload)|404|NotFound")
 _CHANGED = re.compile("PreconditionFailed|412|ConditionalRequestConflict|409")
 _DENIED = re.compile("AccessDenied|403|Forbidden|AllAccessDisabled|AccountProblem")
 _REGION = re.compile(
@@ -28,7 +26,7 @@ _REGION = re.compile(
 _BROKEN = re.compile("BadDigest|XAmzContentSHA256Mismatch|IncompleteBody")
 _FAILING = re.compile("InternalError|50[0-4]|ServiceUnavailable|SlowDown|RequestTimeout|Throttling")
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use a role"
-_OF_ALL = {
+_BUCKET_ERRORS = {
     **dict.fromkeys(("NoSuchBucket", "404"), "no such bucket; check its name, AWS_ENDPOINT_URL_S3"),
     "InvalidAccessKeyId": f"the server does not know this access key; {_CREDENTIALS}",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
@@ -39,74 +37,77 @@ _OF_ALL = {
 
 
 class RefusedError(StorageError):
-    """The server will not do this to this object, for a reason of its own."""
+    """The server refuses to do this to this object, for another reason."""
 
 
 class FailingError(StorageError):
-    """The server answered no try, or each with an error of its own."""
+    """The server answered no attempt, or each with an error of its own."""
 
 
 class BrokenError(FailingError):
-    """What was sent or answered did not arrive as it was."""
+    """A request or response was damaged on its way."""
 
 
 class ChangedError(Exception):
-    """The condition of a request does not hold: the object is another one by now."""
+    """The condition of a request failed: the object has another version by now."""
 
 
-def meaning(error: Exception, operation: str, bucket: str, key: str | None) -> Exception:
-    """What an error of botocore's means; a line of a read names its key."""
+def translate_error(error: Exception, operation: str, bucket: str, key: str | None) -> Exception:
+    """The error to raise for one of botocore's; its line names the key if that was read."""
     from botocore.exceptions import ClientError
 
-    verb, right = _RIGHTS.get(operation, ("write", "s3:PutObject"))
-    where = f"s3://{bucket}/{key}" if key and verb == "read" else f"s3://{bucket}"
+    verb, permission = _PERMISSIONS.get(operation, ("write", "s3:PutObject"))
+    location = f"s3://{bucket}/{key}" if key and verb == "read" else f"s3://{bucket}"
     if not isinstance(error, ClientError):
-        return _unanswered(error, " ".join(str(error).split()), where)
-    answer, about = error.response["Error"], error.response.get("ResponseMetadata", {})
-    code = answer.get("Code", "")
-    if _GONE.fullmatch(code) and (key or code == "NoSuchUpload"):  # as rclone says of none at all
+        return _translate_no_response(error, " ".join(str(error).split()), location)
+    details, metadata = error.response["Error"], error.response.get("ResponseMetadata", {})
+    code = details.get("Code", "")
+    if _NOT_FOUND.fullmatch(code) and (key or code == "NoSuchUpload"):  # rclone, if there is none
         return FileNotFoundError(2, "No such object", key)
     if _CHANGED.fullmatch(code):
         return ChangedError(key)
-    if code in _OF_ALL:  # of the bucket, met at a key
-        return StorageError(f"s3://{bucket}: {_OF_ALL[code]}" + (f" (met at {key})" if key else ""))
+    if code in _BUCKET_ERRORS:
+        met = f" (met at {key})" if key else ""
+        return StorageError(f"s3://{bucket}: {_BUCKET_ERRORS[code]}{met}")
     if _REGION.fullmatch(code):
-        named = answer.get("Region") or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-        lies = f"lies in {named or 'another region'}, not where it was asked for"
-        return StorageError(f"{where}: {lies}; set AWS_REGION")
+        headers = metadata.get("HTTPHeaders", {})
+        region = details.get("Region") or headers.get("x-amz-bucket-region") or "another region"
+        return StorageError(f"{location}: is in {region}, not in the one asked; set AWS_REGION")
     if _BROKEN.fullmatch(code) or _FAILING.fullmatch(code):
         kind = BrokenError if _BROKEN.fullmatch(code) else FailingError
-        times = f"failed {about.get('RetryAttempts', 0) + 1} times in a row ({code})"
-        return kind(f"{where}: the server {times}; run it again later")
+        times = f"failed {metadata.get('RetryAttempts', 0) + 1} times in a row ({code})"
+        return kind(f"{location}: the server {times}; run it again later")
     if _DENIED.fullmatch(code):
-        may_not = f"these credentials may not {verb} there ({code})"
-        return DeniedError(f"{where}: {may_not}; allow {right} on it")
-    said = " ".join([code, *answer.get("Message", "").split()])
-    return RefusedError(f"{where}: cannot {verb} there: {said}")
+        reason = f"these credentials may not {verb} there ({code})"
+        return DeniedError(f"{location}: {reason}; allow {permission} on it")
+    message = " ".join([code, *details.get("Message", "").split()])
+    return RefusedError(f"{location}: cannot {verb} there: {message}")
 
 
-def _unanswered(error: Exception, said: str, where: str) -> StorageError:
+def _translate_no_response(error: Exception, message: str, location: str) -> StorageError:
+    """The error for a request that got no valid response."""
     from botocore import exceptions as known
     from botocore.parsers import ResponseParserError
 
-    kind, told = type(error).__name__, getattr(error, "kwargs", {})
-    parts = urlsplit(told.get("endpoint_url") or told.get("proxy_url") or "//the server")
+    kind, values = type(error).__name__, getattr(error, "kwargs", {})
+    parts = urlsplit(values.get("endpoint_url") or values.get("proxy_url") or "//the server")
     server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".removeprefix("://")
     if isinstance(error, known.SSLError):
-        found = re.search(r"verify failed: (.+?) \(_ssl", said)
-        why = f"no TLS with {server} ({found[1] if found else said})"
-        now = os.environ.get("AWS_CA_BUNDLE") or "which is not set"
-        todo = f"name the file of who signed its certificate in AWS_CA_BUNDLE ({now})"
-        return StorageError(f"{where}: {why}; {todo}")
-    unread = (ResponseParserError, AttributeError)  # the second is botocore's own fault
-    if isinstance(error, (known.ConnectionError, known.HTTPClientError, *unread)):
-        cut = isinstance(error, (known.ResponseStreamingError, *unread))
+        found = re.search(r"verify failed: (.+?) \(_ssl", message)
+        reason = f"no TLS with {server} ({found[1] if found else message})"
+        bundle = os.environ.get("AWS_CA_BUNDLE") or "which is not set"
+        todo = f"set AWS_CA_BUNDLE to the file of the certificate's authority ({bundle})"
+        return StorageError(f"{location}: {reason}; {todo}")
+    broken = (ResponseParserError, AttributeError)  # the second is a bug of botocore
+    if isinstance(error, (known.ConnectionError, known.HTTPClientError, *broken)):
+        cut = isinstance(error, (known.ResponseStreamingError, *broken))
         todo = "check that it is up and that AWS_ENDPOINT_URL_S3 is right, then run it again"
-        line = f"{where}: {server} does not answer ({kind}); {todo}"
+        line = f"{location}: {server} does not answer ({kind}); {todo}"
         return BrokenError(line) if cut else FailingError(line)
     if "SSO" in kind or isinstance(error, known.TokenRetrievalError):
-        return StorageError(f"{where}: no SSO login ({said}); run `aws sso login`")
-    # Of the rest some quote a parameter; none of them is a secret.
+        return StorageError(f"{location}: no SSO login ({message}); run `aws sso login`")
+    # Some of the other messages quote a parameter; none is a secret.
     if "Credential" in kind or "Token" in kind or not isinstance(error, known.BotoCoreError):
-        return StorageError(f"{where}: no credentials that boto3 can use ({said}); {_CREDENTIALS}")
-    return StorageError(f"{where}: {said}; check the AWS settings of this machine")
+        reason = f"no credentials that boto3 can use ({message})"
+        return StorageError(f"{location}: {reason}; {_CREDENTIALS}")
+    return StorageError(f"{location}: {message}; check the AWS settings of this machine")

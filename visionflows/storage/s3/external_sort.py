@@ -1,9 +1,6 @@
-"""Entries in the order of their names, sorted on disk where they are many.
+"""Entries sorted by name, on disk if there are many.
 
-    from visionflows.storage.s3.external_sort import in_order
-    for entry in in_order(entries): ...
-
-One file holds all that was sorted: however many entries there are, one descriptor is open.
+One temporary file holds all sorted runs, so that only one descriptor is open.
 """
 
 import heapq
@@ -22,10 +19,10 @@ RUN = 20_000  # entries sorted at once; about 10 MB
 BLOCK = 1 << 14  # bytes of a run that are read at once
 
 
-def in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries by the text of their names. Raises PlaceError where the disk is full."""
+def sort_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries by the encoded text of their names. Raises StorageError if the disk is full."""
     entries = iter(entries)
-    run = sorted(itertools.islice(entries, RUN), key=_order)
+    run = sorted(itertools.islice(entries, RUN), key=_key)
     if len(run) < RUN:
         yield from run
         return
@@ -33,29 +30,29 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
     try:
         with tempfile.TemporaryFile(prefix="visionflows-") as file:
             while run:
-                runs.append(_spooled(file, run))
-                run = sorted(itertools.islice(entries, RUN), key=_order)
-            yield from heapq.merge(*(_unspooled(file, *part) for part in runs), key=_order)
+                runs.append(_write_run(file, run))
+                run = sorted(itertools.islice(entries, RUN), key=_key)
+            yield from heapq.merge(*(_read_run(file, *span) for span in runs), key=_key)
     except OSError as error:
         raise StorageError(
-            f"{tempfile.gettempdir()}: a listing cannot be sorted there ({error.strerror}); make "
-            "room, or set TMPDIR to another folder"
+            f"{tempfile.gettempdir()}: a listing cannot be sorted there ({error.strerror}); free "
+            "some space, or set TMPDIR to another folder"
         ) from error
 
 
-def _order(entry: Entry) -> str:
+def _key(entry: Entry) -> str:
     return encode_name(entry.name)
 
 
-def _spooled(file: BinaryIO, run: list[Entry]) -> tuple[int, int]:
-    """Where in the file a run of entries lies now."""
+def _write_run(file: BinaryIO, run: list[Entry]) -> tuple[int, int]:
+    """Write a run of entries; its start and end in the file."""
     start = file.tell()
     file.writelines(f"{json.dumps(entry)}\n".encode() for entry in run)
     file.flush()
     return start, file.tell()
 
 
-def _unspooled(file: BinaryIO, at: int, end: int) -> Iterator[Entry]:
+def _read_run(file: BinaryIO, at: int, end: int) -> Iterator[Entry]:
     rest = b""
     while at < end:
         block = os.pread(file.fileno(), min(BLOCK, end - at), at)

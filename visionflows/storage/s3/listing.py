@@ -1,7 +1,4 @@
-"""What is in a bucket: pages of a listing, and the files in them, as they come.
-
-for entry in walk("inbox", "2020/", str.isascii, Passed()): print(entry.name, entry.size)
-"""
+"""What a bucket holds: pages of a listing, and the files in them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -9,14 +6,14 @@ from typing import Any
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import Entry, SkippedFiles
-from visionflows.storage.s3.client import Answer, call, log
-from visionflows.storage.s3.objects import tag_of
+from visionflows.storage.s3.client import Response, call, log
+from visionflows.storage.s3.objects import etag
 
 Keep = Callable[[str], bool] | None
 
 
-def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Answer]:
-    """What a listing has below a prefix, a page in memory at a time; each a try of its own."""
+def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
+    """The objects and common prefixes below a prefix; one page is in memory at a time."""
     page = {"IsTruncated": True}
     while page.get("IsTruncated"):
         page = call("list_objects_v2", bucket, Prefix=prefix, **options)
@@ -25,17 +22,16 @@ def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Answer]:
 
 
 def first(bucket: str, prefix: str) -> str | None:
-    """The first key that begins so."""
+    """The first key with a prefix."""
     found = call("list_objects_v2", bucket, Prefix=prefix, MaxKeys=1).get("Contents")
     return found[0]["Key"] if found else None
 
 
 def walk(bucket: str, prefix: str, keep: Keep, skipped: SkippedFiles) -> Iterator[Entry]:
-    """The files below a prefix that `keep` keeps by their last part, a page in memory at a time.
+    """The files below a prefix whose last part `keep` keeps, in the server's order.
 
-    `passed` is told of what is hidden, as on a disk; what consoles make to show folders is left
-    out. S3 lists keys by their bytes, which is the order of our names but for such as are escaped;
-    some servers have another. Raises PlaceError where the prefix is an object.
+    Hidden names are skipped as in a local folder; so are the markers by which consoles show
+    folders. Raises StorageError if the prefix is an object.
     """
     objects = keys(bucket, prefix)
     found, key = next(objects, None), prefix.removesuffix("/")
@@ -43,21 +39,21 @@ def walk(bucket: str, prefix: str, keep: Keep, skipped: SkippedFiles) -> Iterato
         yield from _files(chain([found], objects), prefix, keep, skipped)
     elif prefix and first(bucket, key) == key:
         raise StorageError(
-            f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of some"
+            f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of objects"
         )
     else:
         log.warning("s3://%s/%s: no object has this prefix", bucket, prefix)
 
 
 def _files(
-    objects: Iterable[Answer], prefix: str, keep: Keep, skipped: SkippedFiles
+    objects: Iterable[Response], prefix: str, keep: Keep, skipped: SkippedFiles
 ) -> Iterator[Entry]:
     for found in objects:
         name = found["Key"][len(prefix) :]
         last = name.rpartition("/")[2]
-        if skipped.hides(name) or not last or (keep and not keep(last)):
+        if skipped.count_if_hidden(name) or not last or (keep and not keep(last)):
             continue
-        if "\0" in name:  # neither a CSV nor a person can be given it
-            log.warning("s3: %r is left out: a name with a zero byte", found["Key"])
+        if "\0" in name:  # cannot be written to a CSV
+            log.warning("s3: %r is skipped: a name with a zero byte", found["Key"])
             continue
-        yield Entry(name, found["Size"], tag_of(found) or f"@{found['LastModified'].isoformat()}")
+        yield Entry(name, found["Size"], etag(found) or f"@{found['LastModified'].isoformat()}")

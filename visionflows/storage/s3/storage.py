@@ -1,13 +1,11 @@
-"""Places in a bucket: `s3://bucket/prefix`, through the same calls as a folder.
+"""A prefix in a bucket as a storage location: `s3://bucket/prefix`.
 
-    from visionflows.storage import place
-    place("s3://inbox/2020").read("1.jpg")
-
-A prefix ends at its slash: `a/` never means `a_test/`. No name ever becomes a path on this machine.
+A prefix ends at its slash: `a/` never means `a_test/`. No key ever becomes a local path.
 """
 
 import contextlib
 import datetime
+import functools
 import io
 import re
 import secrets
@@ -19,19 +17,28 @@ from visionflows.storage.base import Entry, ReadFailed, SkippedFiles, Storage, r
 from visionflows.storage.prefetch import prefetch, run_all
 from visionflows.storage.s3 import listing
 from visionflows.storage.s3.bulk_read import reader
-from visionflows.storage.s3.chunks import ChunkReader
 from visionflows.storage.s3.client import call, log, number
 from visionflows.storage.s3.error_messages import ChangedError, FailingError, RefusedError
-from visionflows.storage.s3.external_sort import in_order
+from visionflows.storage.s3.external_sort import sort_entries
 from visionflows.storage.s3.lease import check, hold
-from visionflows.storage.s3.objects import Upload, abort_upload, chunks, get, put, tag_of
+from visionflows.storage.s3.objects import (
+    ChunkReader,
+    Upload,
+    abort_upload,
+    chunks,
+    etag,
+    get,
+    put,
+)
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_MOST_CHANGES = 20  # how often an update meets another one before something is wrong
+_MAX_CONFLICTS = 20  # concurrent updates that one update meets before it gives up
 
 
 class S3Storage:
-    """A prefix in a bucket. What each call does, `Place` and LocalPlace say."""
+    """A prefix in a bucket; LocalStorage documents each method."""
+
+    is_local = False
 
     is_local = False
 
@@ -39,11 +46,11 @@ class S3Storage:
         self.bucket, self.prefix = bucket, prefix
 
     @classmethod
-    def named(cls, text: str) -> "S3Storage":
-        """The place that `s3://bucket/prefix` names. Raises SettingsError."""
+    def parse(cls, text: str) -> "S3Storage":
+        """The location at `s3://bucket/prefix`. Raises SettingsError."""
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
-        if not _BUCKET.fullmatch(bucket):  # not repeated: it might be a key and its secret
-            todo = "write s3://bucket/prefix; credentials are boto3's own (AWS_PROFILE …)"
+        if not _BUCKET.fullmatch(bucket):  # not quoted: it might be a key and its secret
+            todo = "write s3://bucket/prefix; boto3 finds the credentials (AWS_PROFILE …)"
             raise SettingsError(f"s3://…: no bucket's name follows; {todo}")
         return cls(bucket, f"{prefix}/" if prefix and not prefix.endswith("/") else prefix)
 
@@ -79,35 +86,33 @@ class S3Storage:
         skipped: SkippedFiles | None = None,
     ) -> Iterator[Entry]:
         found = listing.walk(self.bucket, self.prefix, keep, skipped or SkippedFiles())
-        return in_order(found)
+        return sort_entries(found)
 
     def entry(self, name: str) -> Entry:
-        """As LocalPlace.entry, by one request."""
         head = call("head_object", self.bucket, Key=self.prefix + name)
-        version = tag_of(head) or f"@{head['LastModified'].isoformat()}"
+        version = etag(head) or f"@{head['LastModified'].isoformat()}"
         return Entry(name, head["ContentLength"], version)
 
     def read(self, name: str) -> bytes:
         return get(self.bucket, self.prefix + name)[0]
 
     def head(self, name: str, size: int) -> bytes:
-        """As LocalPlace.head, by one request."""
         try:
             return get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
         except ReadFailed as error:
-            if "InvalidRange" in str(error):  # it is empty: no span of it is one
+            if "InvalidRange" in str(error):  # the object is empty
                 return b""
             raise
 
     def read_many(
-        self, entries: Iterable[Entry], most: int | None = None
+        self, entries: Iterable[Entry], max_bytes: int | None = None
     ) -> Iterator[bytes | OSError]:
-        """The contents of files, in order; many are under way at once."""
-        through = reader(self.bucket)
+        bulk = reader(self.bucket)
 
         def content(entry: Entry) -> bytes | OSError:
             key = self.prefix + entry.name
-            return read_or_error(entry, most, lambda: through.read(key, entry.version, most))
+            read = functools.partial(bulk.read, key, entry.version, max_bytes)
+            return read_or_error(entry, max_bytes, read)
 
         return prefetch(content, entries, number("CONNECTIONS"))
 
@@ -122,7 +127,7 @@ class S3Storage:
 
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
-        """A file to fill; it appears when the block ends well and our locks still hold."""
+        """A file to write; it appears if the block succeeds and the locks still hold."""
         upload = Upload(self.bucket, self.prefix + name)
         try:
             yield cast(BinaryIO, upload)
@@ -133,18 +138,18 @@ class S3Storage:
             raise
 
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
-        """As LocalPlace.update; where a server has no conditional writes, the later one stands."""
+        """As LocalStorage.update; on a server without conditional writes the later update wins."""
         key = self.prefix + name
-        for _ in range(_MOST_CHANGES):
+        for _ in range(_MAX_CONFLICTS):
             try:
                 data, tag = get(self.bucket, key)
                 condition = {"IfMatch": f'"{tag}"'}
             except FileNotFoundError:
                 data, condition = None, {"IfNoneMatch": "*"}
-            if (made := change(data)) is None:
+            if (content := change(data)) is None:
                 return
-            with contextlib.suppress(ChangedError, FileNotFoundError):  # another was faster
-                put(self.bucket, key, made, **condition)
+            with contextlib.suppress(ChangedError, FileNotFoundError):  # a concurrent update won
+                put(self.bucket, key, content, **condition)
                 return
         raise StorageError(f"{self}/{name}: changes all the time; try again later")
 
@@ -159,7 +164,7 @@ class S3Storage:
         return sorted(name for name in names if name and not name.startswith("."))
 
     def _keys(self, name: str) -> Iterator[str]:
-        """The keys of a file, and of all in a folder of that name."""
+        """The key of a file, and those of all files in a folder of that name."""
         if name and listing.first(self.bucket, self.prefix + name) == self.prefix + name:
             yield self.prefix + name
         yield from (item["Key"] for item in listing.keys(self.bucket, self._below(name)))
@@ -172,7 +177,7 @@ class S3Storage:
         """Nothing: a prefix without objects does not exist."""
 
     def rename(self, name: str, to: str) -> None:
-        """Give a file or a folder another name; it has both until all of it is copied."""
+        """As LocalStorage.rename; the files have both names until all are copied."""
         self.remove(to)
         old, moved = len(self.prefix + name), list(self._keys(name))
 
@@ -188,10 +193,10 @@ class S3Storage:
             call("delete_object", self.bucket, Key=key)
 
         run_all(delete, keys[:-1], number("CONNECTIONS"))
-        run_all(delete, keys[-1:], 1)  # the last one last
+        run_all(delete, keys[-1:], 1)  # after all others
 
     def check_readable(self, names: list[str]) -> None:
-        """Nothing, if one of the files can be read. Raises PlaceError if none may be."""
+        """Raise DeniedError if these credentials may read none of the files."""
         denied = None
         for name in names:
             try:
@@ -200,39 +205,38 @@ class S3Storage:
             except DeniedError as error:
                 denied = error
             except (FileNotFoundError, RefusedError, FailingError):
-                return  # gone, or a fault of its own: no word about rights
+                return  # vanished, or another error: no permission is missing
         if denied:
             raise denied
 
     def check_writable(self) -> None:
-        """As LocalStorage.check_writable."""
+        """Write an object and delete it. Raises StorageError if that fails."""
         probe = f"{self.prefix}.probe-{secrets.token_hex(8)}"
         put(self.bucket, probe, b"visionflows writes here")
         call("delete_object", self.bucket, Key=probe)
 
     def free_bytes(self) -> None:
-        return None  # a bucket has no end
+        return None  # unlimited
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
-        """As LocalStorage.lock."""
         with hold(self, name, wait):
             yield
 
-    def written(self, name: str) -> dict[str, datetime.datetime]:
+    def last_modified(self, name: str) -> dict[str, datetime.datetime]:
         """When the files of a folder were written, by the server's clock."""
         found = listing.keys(self.bucket, self._below(name))
         return {item["Key"].removeprefix(self.prefix): item["LastModified"] for item in found}
 
-    def clear_temporary(self, folders: Iterable[str], ours: Callable[[str], object]) -> None:
-        """As LocalPlace.clear_drafts: unfinished uploads of ours; others may be at theirs."""
-        known = {self._below(folder) for folder in folders}
+    def clear_temporary(self, folders: Iterable[str], is_own: Callable[[str], object]) -> None:
+        """Abort unfinished uploads of our own names; others may be uploading theirs."""
+        prefixes = {self._below(folder) for folder in folders}
         try:
             found = call("list_multipart_uploads", self.bucket, Prefix=self.prefix)
-        except (FileNotFoundError, StorageError) as error:  # rclone calls none not found
-            log.info("unfinished uploads are not looked for: %s", error)
+        except (FileNotFoundError, StorageError) as error:  # rclone: not found, if there is none
+            log.info("unfinished uploads cannot be listed: %s", error)
             return
         for upload in found.get("Uploads", ()):
             folder, slash, name = upload["Key"].rpartition("/")
-            if folder + slash in known and ours(name):
+            if folder + slash in prefixes and is_own(name):
                 abort_upload(self.bucket, upload["Key"], upload["UploadId"])
