@@ -3,7 +3,6 @@
 import io
 import os
 import struct
-import warnings
 import zlib
 
 import pytest
@@ -108,12 +107,10 @@ def tiff(bits: int, kind: int, compression: int) -> bytes:
 
 def test_the_reason_names_the_kind_of_tiff():
     data = tiff(bits=64, kind=3, compression=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert refusal(data) == (
-            "TIFF: 1 band of 64-bit float, compression 1: not decoded here; save it as PNG"
-        )
-        assert refusal(data[:9]).startswith("TIFF or camera raw")
+    assert refusal(data) == (
+        "TIFF: 1 band of 64-bit float, compression 1: not decoded here; save it as PNG"
+    )
+    assert refusal(data[:9]).startswith("TIFF or camera raw")
 
 
 def test_a_broken_header_names_the_format_and_is_not_tried_as_another():

@@ -124,8 +124,9 @@ def test_the_help_says_what_max_pixels_counts(settings):
         with pytest.raises(BadImage, match="900×700 pixels, more than the limit of 300,000"):
             size_of(data, max_pixels=300_000, decode_options=decode_options)
     message = settings.model_fields["max_pixels"].description
-    assert message.startswith("Images of more pixels, as decoded, ")
-    assert message.endswith("; a large JPEG is decoded smaller, unless `decode` is full.")
+    assert "more pixels" in message
+    assert "A large JPEG is decoded" in message
+    assert message.endswith(", unless `decode` is full.")
 
 
 def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):

@@ -227,7 +227,7 @@ def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
         lock.__enter__()
     assert str(caught.value) == (
         f"{tmp_path}/.lock: its file system has no locks ({os.strerror(lacks)}); mount it with "
-        "flock, or name another place"
+        "flock, or name another location"
     )
     assert (len(os.listdir("/proc/self/fd")), set(local._held)) == before
 
