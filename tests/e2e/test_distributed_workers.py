@@ -108,7 +108,7 @@ def plain_rank(number: int, folder: str, batch: int) -> None:
     settings = TrainSettings(**PLAIN, batch_size=batch, gpus=2, workers=0)
     with process_group(number, TrainingJob(None, "", settings, 0.1, folder)):
         learn = plain(Path(folder, "in"), settings)
-        with distributed_training(learn, 32):
+        with distributed_training(learn):
             told = train_plain(learn, settings)
     Path(folder, f"{number}.json").write_text(json.dumps(told), encoding="utf-8")
 
@@ -213,3 +213,40 @@ def test_ranks_end_with_the_command_however_that_ends(training, number):
     assert process.wait(timeout=20) != 0
     _, alive = psutil.wait_procs(ranks, timeout=10)
     assert not alive
+
+
+SCRIPT = """
+import atexit, sys, time
+from visionflows.training.distributed import launch, worker
+from visionflows.training.settings import TrainSettings
+
+def no_memory(number, job, messages):
+    import torch
+    atexit.register(time.sleep, 60)  # as NCCL may, when it is left to close itself
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+worker._train = no_memory  # in the workers too, which import this file
+
+def main():
+    settings = TrainSettings(gpus=2)
+    launch.run_workers(worker.TrainingJob(None, "", settings, 1e-3, sys.argv[1]), None)
+
+"""
+
+
+def last_word(script: str, folder: Path) -> str:
+    (folder / "script.py").write_text(script)
+    words = [sys.executable, folder / "script.py", folder]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=40)
+    return ended.stderr.splitlines()[-1]
+
+
+def test_a_worker_without_memory_reports_it_and_ends_at_once(tmp_path):
+    word = last_word(SCRIPT + "if __name__ == '__main__':\n    main()\n", tmp_path)
+    assert word.endswith("OutOfMemoryError: CUDA out of memory")
+
+
+def test_a_script_that_trains_at_import_is_told_to_use_a_main_guard(tmp_path):
+    word = last_word(SCRIPT + "main()\n", tmp_path)
+    assert "TrainError: worker " in word
+    assert "a script that trains needs if __name__ == '__main__':" in word

@@ -1,4 +1,4 @@
-"""Whether tasks/ and flows/ hold tasks and flows, and nothing else."""
+"""tasks/ holds only tasks, flows/ only flows, and each file the tasks of its topic."""
 
 import importlib
 import types
@@ -11,8 +11,8 @@ from visionflows.orchestration.steps import Flow, Step
 ROOT = Path(__file__).parents[2]
 
 
-def made_in(module: types.ModuleType) -> dict[str, object]:
-    """What a module makes itself: neither what it imports, nor what is its own affair."""
+def defined_in(module: types.ModuleType) -> dict[str, object]:
+    """Return the public names that a module defines itself."""
     own = vars(module).items()
     return {
         name: value
@@ -25,18 +25,18 @@ def made_in(module: types.ModuleType) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("room, kind", [("tasks", Step), ("flows", Flow)])
-def test_a_room_holds_its_kind_and_nothing_else(room, kind):
-    for path in sorted((ROOT / room).glob("[a-z]*.py")):
-        module = importlib.import_module(f"{room}.{path.stem}")
-        made = made_in(module)
-        assert made, path
-        for name, value in made.items():
+@pytest.mark.parametrize("folder, kind", [("tasks", Step), ("flows", Flow)])
+def test_a_folder_holds_only_its_kind(folder, kind):
+    for path in sorted((ROOT / folder).glob("[a-z]*.py")):
+        module = importlib.import_module(f"{folder}.{path.stem}")
+        found = defined_in(module)
+        assert found, path
+        for name, value in found.items():
             assert type(value) is kind, f"{path}: {name}"
 
 
-def test_the_chapters_hold_the_steps_of_the_plan():
-    chapters = {
+def test_each_file_holds_the_tasks_of_its_topic():
+    files = {
         "data": {"fetch", "table", "correct"},
         "training": {
             *("fine_tune", "evaluate", "find_label_issues", "export_onnx", "quantize_int8"),
@@ -46,7 +46,7 @@ def test_the_chapters_hold_the_steps_of_the_plan():
         "scoring": {"load", "list", "shards", "merge", "report"},
         "promotion": {"compare", "promote"},
     }
-    for chapter, names in chapters.items():
-        module = importlib.import_module(f"tasks.{chapter}")
+    for file, names in files.items():
+        module = importlib.import_module(f"tasks.{file}")
         steps = [value for value in vars(module).values() if type(value) is Step]
         assert {step.options["name"] for step in steps} == names

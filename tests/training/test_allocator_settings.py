@@ -1,4 +1,4 @@
-"""Memory that a training frees is its next step's, and the system's when it is done."""
+"""Freed memory is kept during a training and returned to the system after it."""
 
 import json
 import platform
@@ -43,7 +43,7 @@ def print_page_faults() -> None:
     print(faults())
 
 
-def test_freed_memory_is_kept_for_the_next_step_and_given_back_after_the_last():
+def test_freed_memory_is_kept_inside_the_block_and_returned_after_it():
     """In a process of its own: a thread whose allocation ever failed has another arena since."""
     program = "from test_allocator_settings import print_page_faults; print_page_faults()"
     run = [sys.executable, "-c", program]
@@ -55,10 +55,10 @@ def test_freed_memory_is_kept_for_the_next_step_and_given_back_after_the_last():
     assert afterwards > max(seen["inside"])
 
 
-def test_a_process_that_loads_images_meanwhile_keeps_none(trained):
+def test_a_dataloader_process_keeps_no_freed_memory(trained):
     """Each item stands for what it cost: how many pages, when it was made a second time."""
     settings = TrainSettings(
-        architecture="resnet18", pretrained="none", image_size=32, augment=False, workers=1
+        architecture="test_resnet", pretrained="none", image_size=32, augment=False, workers=1
     )
     with keep_freed_memory():
         loader = make_dataloaders(trained.table, trained.dataset, settings).valid

@@ -1,11 +1,11 @@
-"""A table as people corrected it: which labels count, on which side, and what is brought along."""
+"""Corrections of a file table: labels, split, imported images."""
 
 import csv
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, write_shapes
+from conftest import CLASSES, SMALL, write_shapes
 from PIL import Image
 
 from flows.train import train
@@ -20,11 +20,7 @@ from visionflows.training.apply_corrections import NONE, apply_corrections
 from visionflows.training.comparison.paired_predictions import pair_predictions
 from visionflows.training.settings import TrainSettings
 
-TINY = TrainSettings(
-    **{"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0},
-    epochs=1,
-    precision="float32",
-)
+TINY = TrainSettings(**SMALL, epochs=1, precision="float32")
 
 
 @pytest.fixture
@@ -85,7 +81,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     assert not row_of(kept.files, none).is_valid
 
 
-def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkeypatch):
+def test_a_scored_photo_is_imported(dataset, inbox, where, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
     files, store = build_table(dataset, "folder"), where(tmp_path / "store")
     paths = [f"{name}/{500 + number:04d}.png" for name in CLASSES for number in range(3)]
@@ -116,7 +112,7 @@ def test_a_scored_photo_is_brought_along(dataset, inbox, where, tmp_path, monkey
     assert 0 < half[half.path.isin(new.path)].is_valid.sum() < 7
 
 
-def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_path):
+def test_a_photo_beside_its_corrections_is_found(dataset, inbox, tmp_path):
     row = said(inbox, "square/0500.png", "square")._replace(root="/nowhere")
     found = apply_corrections(
         build_table(dataset, "folder"), dataset, [saved(inbox, row)], tmp_path / "store", TINY
@@ -124,7 +120,7 @@ def test_a_photo_that_lies_beside_its_corrections_is_found(dataset, inbox, tmp_p
     assert found.files.attrs["corrections"]["imported"] == 1
 
 
-def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_path):
+def test_photos_that_are_all_missing_are_an_error(dataset, inbox, tmp_path):
     storage = saved(tmp_path, said(inbox, "square/0500.png", "square"))
     shutil.rmtree(inbox)
     with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; put"):
@@ -133,7 +129,7 @@ def test_photos_that_are_all_gone_are_said_before_any_work(dataset, inbox, tmp_p
         )
 
 
-def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
+def test_the_later_file_wins_and_is_logged(dataset, tmp_path, caplog):
     caplog.set_level("INFO")
     one = saved(tmp_path, said(dataset, "circle/0000.png", "square"), name="1.csv")
     two = saved(tmp_path, said(dataset, "circle/0000.png", "stripes"), name="2.csv")
@@ -144,7 +140,7 @@ def test_the_later_file_wins_and_that_is_said(dataset, tmp_path, caplog):
     assert "corrections disagree on 1 images, and the last one counts" in caplog.text
 
 
-def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
+def test_a_new_class_needs_ten_images(dataset, inbox, tmp_path):
     files, store = build_table(dataset, "folder"), tmp_path / "store"
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))
     few = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:9]))
@@ -158,7 +154,7 @@ def test_a_label_that_is_no_class_needs_some_images(dataset, inbox, tmp_path):
     assert any("never evaluated: wolf" in note for note in table_notes(found))
 
 
-def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tmp_path):
+def test_only_images_that_are_found_count_for_a_new_class(dataset, inbox, tmp_path):
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))[:12]
     storage = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
     for path in paths[9:]:
@@ -170,7 +166,7 @@ def test_of_a_new_class_the_images_that_are_still_there_count(dataset, inbox, tm
         )
 
 
-def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path):
+def test_imported_images_are_on_the_side_of_their_near_duplicates(dataset, tmp_path):
     """Else a network is judged by what it has learnt."""
     files = build_table(dataset, "folder", seed=3)
     inbox = tmp_path / "in"
@@ -192,7 +188,7 @@ def test_what_is_brought_is_on_the_side_of_what_it_looks_like(dataset, tmp_path)
     assert {*files.sha256[files.is_valid]} <= valid
 
 
-def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_path):
+def test_near_duplicate_notes_use_the_corrected_labels(dataset, tmp_path):
     with Image.open(dataset / "circle/0000.png") as image:
         image.resize((38, 38)).save(dataset / "square/small.png")
     files = build_table(dataset, "folder")
@@ -204,7 +200,7 @@ def test_what_is_said_of_look_alikes_is_as_people_labelled_them(dataset, tmp_pat
     assert [note for note in table_notes(found) if note.startswith("near-duplicates: 2 images")]
 
 
-def test_corrections_that_leave_nothing_to_judge_by_are_refused(dataset, tmp_path):
+def test_corrections_that_leave_no_validation_images_are_refused(dataset, tmp_path):
     files = build_table(dataset, "folder")
     valid = files[files.is_valid].path
     storage = saved(tmp_path, *(said(dataset, path, path.partition("/")[0]) for path in valid))
@@ -220,7 +216,7 @@ def test_no_corrections_yet_change_nothing(dataset, tmp_path):
     assert found.folder == dataset
 
 
-def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbox, tmp_path):
+def test_a_model_is_trained_with_corrections_and_can_be_compared(trained, dataset, inbox, tmp_path):
     paths = [f"{name}/050{at}.png" for name in CLASSES for at in range(4)]
     rows = [said(inbox, path, path.partition("/")[0], "right") for path in paths]
     storage, store = saved(tmp_path, *rows), str(tmp_path / "store")
@@ -243,5 +239,5 @@ def test_a_model_is_trained_with_them_and_can_be_compared(trained, dataset, inbo
     judged = sum(row["is_valid"] == "True" for row in there)
     assert judged
     pairs = pair_predictions(published, trained.storage, dataset, store)
-    assert sum(answer.path.startswith("corrections/") for answer in pairs.pairs) == judged
+    assert pairs.rows.index.str.startswith("corrections/").sum() == judged
     assert pairs.gone == 0

@@ -1,4 +1,4 @@
-"""Drafts: what is gone on from, what is not believed, who waits, and what is left behind."""
+"""Checkpoints: resuming, incomplete ones, locking, removal."""
 
 import json
 import math
@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import SMALL
 
 from visionflows.training import checkpoint as checkpoints
 from visionflows.training.checkpoint import (
@@ -24,7 +25,7 @@ KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"
 TABLE = pd.DataFrame(
     {"path": ["a", "b"], "label": ["x", "y"], "is_valid": [True, False], "sha256": ["1", "2"]}
 ).assign(status="ok")
-SETTINGS = TrainSettings(architecture="resnet18", pretrained="none", image_size=32, workers=0)
+SETTINGS = TrainSettings(**SMALL)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def left(folder) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name != ".lock")
 
 
-def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, caplog):
+def test_a_complete_checkpoint_is_resumed_and_logged(trained, whole, tmp_path, caplog):
     caplog.set_level("INFO", "visionflows")
     (whole / KEY / "pictures").mkdir()
     (whole / KEY / "export.pkl").write_bytes(b"of a run that wanted one")
@@ -54,7 +55,7 @@ def test_a_whole_draft_is_gone_on_from_and_says_so(trained, whole, tmp_path, cap
 
 
 @pytest.mark.parametrize("torn", ["weights", "half", "empty", "list", "keys", "gone", "nothing"])
-def test_a_torn_draft_is_not_believed(trained, whole, torn):
+def test_an_incomplete_checkpoint_has_no_record(trained, whole, torn):
     record, weights = whole / KEY / "training.json", whole / KEY / "weights.safetensors"
     text = record.read_text()
     assert read_record(whole / KEY) == trained.record
@@ -65,13 +66,13 @@ def test_a_torn_draft_is_not_believed(trained, whole, torn):
     elif torn == "nothing":
         record.unlink()
     else:
-        without = {key: value for key, value in json.loads(text).items() if key != "classes"}
+        without = {key: value for key, value in json.loads(text).items() if key != "weights_sha256"}
         texts = {"half": text[:200], "empty": "", "list": "[]", "keys": json.dumps(without)}
         record.write_text(texts[torn])
     assert read_record(whole / KEY) is None
 
 
-def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
+def test_an_incomplete_checkpoint_is_trained_again(trained, whole, tmp_path):
     (whole / KEY / "weights.safetensors").write_bytes(b"")
     settings = SETTINGS.model_copy(update={"epochs": 1})
     with open_checkpoint(tmp_path / "store", KEY) as checkpoint:
@@ -80,7 +81,7 @@ def test_a_torn_draft_is_trained_again(trained, whole, tmp_path):
         assert read_record(checkpoint) == record  # to the last digit, through JSON
 
 
-def test_a_failure_leaves_a_draft_that_was_trained_and_no_other(whole, tmp_path):
+def test_a_failure_keeps_a_checkpoint_only_after_fine_tuning(whole, tmp_path):
     with pytest.raises(OSError, match="disk"), open_checkpoint(tmp_path / "store", KEY):
         raise OSError("disk")
     assert KEY in left(whole)
@@ -89,7 +90,7 @@ def test_a_failure_leaves_a_draft_that_was_trained_and_no_other(whole, tmp_path)
     assert [name for name in left(whole) if name.startswith(OTHER)] == []
 
 
-def test_drafts_that_nobody_goes_on_from_are_cleared(whole, tmp_path):
+def test_abandoned_checkpoints_are_removed(whole, tmp_path):
     (whole / OTHER).mkdir()  # killed while its weights were written
     (whole / OTHER / "weights.safetensors").write_bytes(b"half")
     (whole / f"{'0' * 31}3.lock").touch()  # killed while it trained
@@ -103,7 +104,7 @@ def test_drafts_that_nobody_goes_on_from_are_cleared(whole, tmp_path):
     assert left(whole) == ["mine.txt"]
 
 
-def test_a_draft_that_somebody_is_at_is_never_cleared(whole, tmp_path):
+def test_a_locked_checkpoint_is_never_removed(whole, tmp_path):
     eight_days_ago = time.time() - 8 * 24 * 3600
     os.utime(whole / KEY / "training.json", (eight_days_ago, eight_days_ago))
     holder = another_run(tmp_path / "store", "import time; time.sleep(600)")
@@ -127,7 +128,7 @@ def another_run(store, does: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
+def test_a_second_run_of_the_same_training_waits(tmp_path, caplog, killed):
     caplog.set_level("INFO", "visionflows")
     does = "import time; draft.mkdir(); time.sleep(2); (draft / 'training.json').touch()"
     other = another_run(tmp_path / "store", "import time; time.sleep(600)" if killed else does)
@@ -142,12 +143,12 @@ def test_two_runs_of_the_same_training_do_not_meet(tmp_path, caplog, killed):
     assert left(tmp_path / "store/.checkpoints") == []
 
 
-def test_drafts_of_a_store_in_a_bucket_lie_in_the_cache(s3, tmp_path):
+def test_checkpoints_of_a_store_in_a_bucket_are_in_the_cache(s3, tmp_path):
     with open_checkpoint("s3://bucket/store", KEY) as checkpoint:
         assert checkpoint.parent == tmp_path / "cache/checkpoints"
 
 
-def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
+def test_different_trainings_have_different_keys(tmp_path, monkeypatch):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"1")
     own = SETTINGS.model_copy(update={"pretrained": str(weights)})
@@ -169,7 +170,7 @@ def test_the_key_tells_trainings_apart(tmp_path, monkeypatch):
     assert len(keys) == 9
 
 
-def test_a_loss_that_is_no_number_comes_back(whole):
+def test_a_nan_loss_survives_json(whole):
     path = whole / KEY / "training.json"
     record = json.loads(path.read_text())
     record["history"][0]["train_loss"] = math.nan

@@ -1,4 +1,4 @@
-"""Images beside a training: the same batches by a thread as by processes, and no thread left."""
+"""Dataloaders: a thread and processes load the same batches, and leave no thread behind."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
-    architecture="resnet18", pretrained="none", image_size=32, batch_size=8, augment=False
+    architecture="test_resnet", pretrained="none", image_size=32, batch_size=8, augment=False
 )
 
 
@@ -22,7 +22,7 @@ def loaders_of(trained, **settings):
     return make_dataloaders(trained.table, trained.dataset, SETTINGS.model_copy(update=settings))
 
 
-def test_a_thread_loads_ahead_what_processes_load(trained):
+def test_a_thread_loads_the_same_batches_as_processes(trained):
     by_thread, by_processes = loaders_of(trained, workers=0), loaders_of(trained, workers=2)
     assert len(list(by_thread.train)) == len(by_thread.train) > 1
     for here, there in zip(by_thread.valid, by_processes.valid, strict=True):
@@ -49,7 +49,7 @@ def test_one_thread_loads_in_order_and_the_next_batch_while_one_trains(trained):
     assert len({by for _, by in opened}) == 1
 
 
-def test_what_fails_while_loading_is_told_where_the_batch_is_taken(trained):
+def test_an_error_while_loading_is_raised_to_the_consumer(trained):
     loader = loaders_of(trained, workers=0).valid
 
     def create_item(at):
@@ -60,14 +60,14 @@ def test_what_fails_while_loading_is_told_where_the_batch_is_taken(trained):
         list(loader)
 
 
-def test_a_loader_that_is_left_early_begins_anew(trained):
+def test_a_loader_restarts_after_a_partial_pass(trained):
     loaders = loaders_of(trained, workers=0)
     first = next(iter(loaders.valid))[1]
     assert bool((next(iter(loaders.valid))[1] == first).all())
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.5])
-def test_crops_do_not_depend_on_what_was_loaded_in_vain(tmp_path, pause):
+def test_crops_do_not_depend_on_unused_batches(tmp_path, pause):
     """A batch taken alone, a pass that is left: how far the thread came then is chance."""
     write_oblong(tmp_path)
     table = build_table(tmp_path, "folder", valid_pct=0.25)
@@ -84,7 +84,7 @@ def test_crops_do_not_depend_on_what_was_loaded_in_vain(tmp_path, pause):
     assert not bool((first[0] == first[len(first) // 2]).all())  # another epoch, other crops
 
 
-def test_one_batch_leaves_no_thread_at_work(trained):
+def test_one_batch_leaves_no_thread_running(trained):
     loader = loaders_of(trained, workers=2).train
     create, opened = loader.create_item, []
     loader.create_item = lambda at: opened.append(at) or create(at)
@@ -96,13 +96,13 @@ def test_one_batch_leaves_no_thread_at_work(trained):
 @pytest.mark.parametrize(
     "cores, workers, wanted", [(2, None, 0), (4, None, 0), (2, 3, 3), (64, 0, 0)]
 )
-def test_who_loads_is_by_cores_or_as_asked(monkeypatch, cores, workers, wanted):
+def test_worker_count_depends_on_cores_and_settings(monkeypatch, cores, workers, wanted):
     monkeypatch.setattr(dataloaders, "cores", lambda: cores)
     monkeypatch.setattr("fastai.torch_core.defaults.use_cuda", False)
     assert dataloaders.worker_count(SETTINGS.model_copy(update={"workers": workers})) == wanted
 
 
-def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
+def test_many_cores_or_full_decoding_use_processes(monkeypatch):
     monkeypatch.setattr(dataloaders, "decoder_count", lambda: 64)
     monkeypatch.setattr(dataloaders, "cores", lambda: 64)
     assert dataloaders.worker_count(SETTINGS) == 16
@@ -112,7 +112,7 @@ def test_beside_many_cores_or_for_whole_photos_processes_load(monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("lost", ["gone", "cut"])
-def test_an_image_that_is_lost_in_mid_training_is_one_line_of_ours(tmp_path, workers, lost):
+def test_an_image_lost_during_training_is_an_error_of_one_line(tmp_path, workers, lost):
     folder = write_oblong(tmp_path / "in")
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = SETTINGS.model_copy(update={"batch_size": 4, "workers": workers})

@@ -1,4 +1,4 @@
-"""Training sees what scoring sees; and how far whole and scaled images agree is measured."""
+"""Training decodes images as scoring does; the agreement of full and downscaled decoding."""
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ def settings_resize(image, settings: TrainSettings) -> np.ndarray:
     return np.asarray(resize_transform(settings)(image, split_idx=1))
 
 
-def test_agreement_is_measured_on_large_images_alone(trained, tmp_path):
+def test_decode_agreement_uses_only_large_images(trained, tmp_path):
     write(tmp_path)
     model = load_model(find_model("shapes", trained.store))
     found = decode_agreement(model, tmp_path, [f"jpg/{seed}.jpg" for seed in range(6)])

@@ -1,4 +1,4 @@
-"""What flips between two versions: each image is somebody's, and the page shows what it says."""
+"""Disagreements between two versions: counts, JSON and page."""
 
 import html
 import json
@@ -46,7 +46,7 @@ def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
     return {path: found.classes[int(said.argmax())] for path, said in answers.items()}
 
 
-def test_each_image_is_counted_once_and_as_the_models_say(trained, two, where, tmp_path):
+def test_each_image_counts_once_with_the_models_own_labels(trained, two, where, tmp_path):
     found, images = compare_versions(*two, where(tmp_path))
     is_ = dict(zip(trained.table.path, trained.table.label, strict=True))
     a, b = (labels(trained, model, tmp_path) for model in two)
@@ -68,7 +68,7 @@ def test_each_image_is_counted_once_and_as_the_models_say(trained, two, where, t
     assert str(images) == str(trained.dataset)
 
 
-def test_the_test_is_the_one_that_retrain_asks(trained, two, tmp_path):
+def test_compare_and_retrain_run_the_same_test(trained, two, tmp_path):
     found, _ = compare_versions(*two, str(tmp_path))
     asked = run_promotion_test(*two, trained.dataset, tmp_path)
     assert found.p_value == asked["p_value"]
@@ -86,7 +86,7 @@ def test_the_test_is_the_one_that_retrain_asks(trained, two, tmp_path):
     assert "No evidence" in itself.headline
 
 
-def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tmp_path):
+def test_the_page_is_one_file_with_samples_and_all_counts(trained, two, tmp_path):
     name = "<i>a & b"  # a class, as a folder might be called
     renamed(tmp_path, "2-new", [name, *CLASSES[1:]])
     found, images = compare_versions(*two, str(tmp_path))
@@ -109,7 +109,7 @@ def test_the_page_is_one_file_with_some_pictures_and_all_counts(trained, two, tm
     assert f"{surest.path}, actual class {surest.label}" in page
 
 
-def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
+def test_the_samples_cover_every_kind_of_disagreement(two, tmp_path):
     found, images = compare_versions(*two, str(tmp_path))
     page = render_comparison(found, images)
     shown = [
@@ -121,7 +121,7 @@ def test_the_pictures_are_of_every_kind_of_flip(two, tmp_path):
     assert len(kinds) == 3
 
 
-def test_what_is_told_to_machines_has_every_flip(two, tmp_path):
+def test_the_json_has_every_disagreement(two, tmp_path):
     found, _ = compare_versions(*two, str(tmp_path))
     told = json.loads(json.dumps(comparison_dict(found)))
     assert (told["a"], told["b"]) == two
@@ -131,7 +131,7 @@ def test_what_is_told_to_machines_has_every_flip(two, tmp_path):
     assert (told["better"], told["gone"]) == ("a", 0)
 
 
-def test_images_that_changed_are_left_aside_and_those_elsewhere_are_named(
+def test_changed_images_are_skipped_and_a_moved_dataset_is_found_by_data(
     trained, two, where, tmp_path
 ):
     moved = shutil.copytree(trained.dataset, tmp_path / "moved")
@@ -144,7 +144,7 @@ def test_images_that_changed_are_left_aside_and_those_elsewhere_are_named(
 
 
 @pytest.mark.parametrize("data", ["", "empty"])
-def test_images_that_are_gone_are_one_line(two, data, tmp_path):
+def test_missing_images_are_an_error_of_one_line(two, data, tmp_path):
     (tmp_path / "empty").mkdir()
     gone = {"name": "shapes", "source": str(tmp_path / "shapes")}
     changed(tmp_path, "2-new", dataset=gone)
@@ -157,7 +157,7 @@ def test_images_that_are_gone_are_one_line(two, data, tmp_path):
         compare_versions(*two, str(tmp_path))
 
 
-def test_versions_without_an_image_that_is_new_to_both_are_one_line(trained, two, tmp_path):
+def test_versions_without_an_unseen_image_are_an_error_of_one_line(trained, two, tmp_path):
     learnt = (Path(trained.storage) / "files.csv").read_text().replace("True", "False")
     third = another(trained, tmp_path, "3-all", files_csv=learnt)
     with pytest.raises(ModelError, match="no image of the first one's dataset is new to both"):

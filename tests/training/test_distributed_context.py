@@ -1,23 +1,19 @@
-"""A network and its images as ranks share them, as far as one process on the CPU can tell."""
+"""The distributed context, as far as one process on the CPU can test it."""
 
 import copy
 import sys
 
 import pytest
 import torch
-from conftest import write_shapes
+from conftest import SMALL, write_shapes
 
 from visionflows.datasets.file_table import build_table
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.distributed.context import (
-    has_unused_weights,
     sharded_loader_class,
     synchronise_batch_norm,
 )
-from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
-
-SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
 
 
 def torchvision_network():
@@ -43,7 +39,7 @@ def settled(network):
 
 @pytest.mark.parametrize("make", [torchvision_network, timm_network])
 @torch.no_grad()
-def test_batch_norm_over_all_ranks_leaves_answers_and_names_as_they_were(make):
+def test_synchronised_batch_norm_keeps_outputs_and_names(make):
     network = settled(make())
     images, names = torch.randn(2, 3, 64, 64), list(network.state_dict())
     before = network(images)
@@ -64,26 +60,8 @@ def test_without_timm_torch_converts(monkeypatch):
     assert torch.equal(synchronise_batch_norm(network)(torch.ones(1, 3, 64, 64)), before)
 
 
-@pytest.mark.parametrize("name, unused", [("mobilenetv3_small_050", True), ("resnet18", False)])
-def test_weights_without_a_part_in_the_answer_are_seen_and_nothing_is_changed(
-    tmp_path, name, unused
-):
-    folder = write_shapes(tmp_path / "in", each=4)
-    table = build_table(folder, "folder", valid_pct=0.3)
-    settings = TrainSettings(**{**SMALL, "architecture": name}, batch_size=8)
-    network = make_learner(table, folder, settings).model.train()
-    next(network.parameters()).requires_grad_(False)
-    state = copy.deepcopy(network.state_dict())
-    frozen = [one.requires_grad for one in network.parameters()]
-    assert has_unused_weights(network, 32) == unused
-    assert [one.requires_grad for one in network.parameters()] == frozen
-    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-    assert all(one.grad is None for one in network.parameters())
-    assert network.training
-
-
 @pytest.mark.parametrize("each", [2, 3, 4, 5, 7, 9])
-def test_a_loader_says_how_many_steps_come(tmp_path, monkeypatch, each):
+def test_the_length_of_a_sharded_loader_is_its_number_of_steps(tmp_path, monkeypatch, each):
     folder = write_shapes(tmp_path / "in", each=9)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, batch_size=each, augment=False)

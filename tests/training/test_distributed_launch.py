@@ -2,8 +2,6 @@
 
 import multiprocessing
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import write_shapes
+from conftest import SMALL, write_shapes
 from safetensors.torch import save_file
 
 from visionflows.datasets.file_table import build_table
@@ -24,8 +22,6 @@ from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
-SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
-
 
 def test_a_step_of_fewer_than_two_images_for_each_is_refused(tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
@@ -36,7 +32,7 @@ def test_a_step_of_fewer_than_two_images_for_each_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
-def test_more_gpus_than_there_are_is_refused_unless_the_cpu_is_meant(monkeypatch):
+def test_more_gpus_than_available_are_refused_unless_on_the_cpu(monkeypatch):
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     check_gpus(1)
     with pytest.raises(SettingsError, match=r"gpus 2: torch finds 0 .*; give --gpus 1"):
@@ -56,7 +52,7 @@ def test_the_cpu_is_refused_where_there_are_gpus(monkeypatch):
         check_gpus(2)
 
 
-def test_a_batch_that_does_not_fit_is_halved_down_to_two_images_a_gpu(tmp_path, monkeypatch):
+def test_a_batch_without_memory_is_halved_down_to_two_images_a_gpu(tmp_path, monkeypatch):
     def no_memory(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -149,40 +145,3 @@ def test_workers_started_before_an_interruption_end(tmp_path, monkeypatch):
         launch.run_workers(two_workers(tmp_path), None)
     assert len(started) == 1
     assert not multiprocessing.active_children()
-
-
-SCRIPT = """
-import atexit, sys, time
-from visionflows.training.distributed import launch, worker
-from visionflows.training.settings import TrainSettings
-
-def no_memory(number, job, messages):
-    import torch
-    atexit.register(time.sleep, 60)  # as NCCL may, when it is left to close itself
-    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-
-worker._train = no_memory  # in the workers too, which import this file
-
-def main():
-    settings = TrainSettings(gpus=2)
-    launch.run_workers(worker.TrainingJob(None, "", settings, 1e-3, sys.argv[1]), None)
-
-"""
-
-
-def last_word(script: str, folder: Path) -> str:
-    (folder / "script.py").write_text(script)
-    words = [sys.executable, folder / "script.py", folder]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=40)
-    return ended.stderr.splitlines()[-1]
-
-
-def test_a_worker_without_memory_reports_it_and_ends_at_once(tmp_path):
-    word = last_word(SCRIPT + "if __name__ == '__main__':\n    main()\n", tmp_path)
-    assert word.endswith("OutOfMemoryError: CUDA out of memory")
-
-
-def test_a_script_that_trains_at_import_is_told_to_use_a_main_guard(tmp_path):
-    word = last_word(SCRIPT + "main()\n", tmp_path)
-    assert "TrainError: worker " in word
-    assert "a script that trains needs if __name__ == '__main__':" in word

@@ -1,10 +1,10 @@
-"""Fine-tuning and evaluating: the record, the same figures for the same seed, what is refused."""
+"""Fine-tuning and evaluation: the record, reproducibility, errors."""
 
 import math
 
 import numpy as np
 import pytest
-from conftest import CLASSES, LEARNING, write_shapes
+from conftest import CLASSES, LEARNING, SMALL, write_shapes
 from fastai.callback.core import Callback
 
 from visionflows.datasets.file_table import build_table
@@ -14,10 +14,8 @@ from visionflows.training.fine_tune import find_learning_rate, fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
-SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
 
-
-def test_the_record_says_what_was_done(trained):
+def test_the_record_has_classes_history_and_device(trained):
     record = trained.record
     assert record["classes"] == list(CLASSES)
     assert [row["epoch"] for row in record["history"]] == list(range(LEARNING["epochs"]))
@@ -29,15 +27,16 @@ def test_the_record_says_what_was_done(trained):
 
 def test_the_summary_is_of_the_frozen_network(trained):
     summary = trained.record["summary"]
-    assert "Model frozen up to parameter group #2" in summary
-    assert "BatchNorm2d" in summary
+    assert "Model frozen up to parameter group #1" in summary
     convolutions = [line for line in summary.splitlines() if line.startswith("Conv2d")]
-    norms = [line for line in summary.splitlines() if line.startswith("BatchNorm2d")]
+    norms = [line for line in summary.splitlines() if line.startswith("BatchNorm")]
+    assert convolutions
+    assert norms
     assert all(line.split()[-1] == "False" for line in convolutions)
     assert all(line.split()[-1] == "True" for line in norms)
 
 
-def test_the_published_weights_are_the_best_epochs(trained):
+def test_the_published_weights_are_those_of_the_best_epoch(trained):
     best = min(row["error_rate"] for row in trained.record["history"])
     assert trained.metrics["error_rate"] == pytest.approx(best)
 
@@ -54,7 +53,7 @@ def test_same_seed_same_metrics_and_another_seed_others(tmp_path):
     assert figures[0] != figures[2]
 
 
-def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+def test_a_nan_loss_stops_the_training(tmp_path):
     folder = write_shapes(tmp_path / "in", each=8)
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=3, batch_size=8, lr=1e30)
@@ -87,10 +86,10 @@ def test_lr_find_gives_a_usable_rate(tmp_path):
     assert math.isfinite(record["history"][0]["valid_loss"])
 
 
-def test_lr_find_for_several_gpus_has_a_share_at_a_time_and_steps_of_the_whole(tmp_path):
+def test_lr_find_for_several_gpus_accumulates_whole_steps(tmp_path):
     folder = write_shapes(tmp_path / "in", each=12)
     table = build_table(folder, "folder", valid_pct=0.25)
-    learn = make_learner(table, folder, TrainSettings(**SMALL, batch_size=12, lr="find", gpus=3))
+    learn = make_learner(table, folder, TrainSettings(**SMALL, batch_size=8, lr="find", gpus=2))
     shown, stepped = [], []
 
     class Seen(Callback):
@@ -102,10 +101,10 @@ def test_lr_find_for_several_gpus_has_a_share_at_a_time_and_steps_of_the_whole(t
 
     learn.add_cb(Seen())
     with learn.no_bar(), learn.no_logging():
-        assert 0 < find_learning_rate(learn, 3) < 1
+        assert 0 < find_learning_rate(learn, 2) < 1
     assert {*shown} == {4}
-    assert stepped == [*range(3, 3 * len(stepped) + 1, 3)]
-    assert learn.dls.bs == 12
+    assert stepped == [*range(2, 2 * len(stepped) + 1, 2)]
+    assert learn.dls.bs == 8
 
 
 def test_bad_images_stay_out_of_training(tmp_path):

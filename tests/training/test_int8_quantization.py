@@ -1,4 +1,4 @@
-"""The network in int8: made of training images, judged by labels, refused where they differ."""
+"""Int8 quantization: images, agreement, errors."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ needs_nncf = pytest.mark.skipif(
 
 
 @needs_nncf
-def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, tmp_path):
+def test_an_int8_network_is_published_with_its_agreement(trained, checkpoint, tmp_path):
     info = load_model(find_model("shapes", trained.store)).info
     found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
     # 54 images train in batches of 16: one calibrates, two judge, and none of these is evidence.
@@ -52,7 +52,7 @@ def test_a_network_in_int8_is_published_with_its_evidence(trained, checkpoint, t
 
 
 @needs_nncf
-def test_the_head_stays_as_it_is(checkpoint):
+def test_the_head_is_not_quantized(checkpoint):
     network = openvino_core().read_model((checkpoint / "model.onnx").read_bytes())
     head = int8_quantization.head_layers(network)
     matrices = [node for node in network.get_ops() if node.get_type_name() == "MatMul"]
@@ -61,7 +61,7 @@ def test_the_head_stays_as_it_is(checkpoint):
 
 
 @needs_nncf
-def test_images_are_calibrated_on_judged_by_or_evidence_and_never_two_of_these(trained):
+def test_calibration_control_and_agreement_use_different_images(trained):
     model = load_model(find_model("shapes", trained.store))
     images = int8_quantization._TrainingImages(model, trained.table, trained.dataset)
     assert (len(images.calibration), len(images.control), len(images.sha256s)) == (1, 2, 48)
@@ -74,9 +74,7 @@ def test_images_are_calibrated_on_judged_by_or_evidence_and_never_two_of_these(t
 
 
 @needs_nncf
-def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
-    trained, checkpoint, monkeypatch
-):
+def test_an_error_is_recorded_and_nothing_incomplete_is_published(trained, checkpoint, monkeypatch):
     def fails(*_, **__):
         raise LookupError("no such layer")
 
@@ -89,21 +87,21 @@ def test_whatever_goes_wrong_is_told_and_nothing_half_made_is_published(
 
 
 @pytest.mark.parametrize("wrong", [{"engine": "torch"}, {"compile": True}])
-def test_int8_is_openvinos_alone(trained, wrong):
+def test_int8_needs_openvino(trained, wrong):
     model = load_model(find_model("shapes", trained.store))
     settings = EngineSettings(device="cpu", precision="int8", **wrong)
     with pytest.raises(SettingsError, match=r"precision int8 with (engine torch|compile): the"):
         make_engine(model, settings)
 
 
-def test_int8_is_asked_for_where_there_is_none(trained):
+def test_int8_without_an_int8_network_is_refused(trained):
     model = load_model(find_model("shapes", trained.store))
     with pytest.raises(SettingsError, match=r"precision int8: the model has no model\.int8\.xml"):
         make_engine(model, EngineSettings(device="cpu", precision="int8"))
 
 
 @needs_nncf
-def test_nncf_tells_nobody(tmp_path):
+def test_nncf_sends_no_telemetry(tmp_path):
     code = """
 import sys
 told = []
@@ -125,7 +123,7 @@ print(told)
     assert not (tmp_path / "intel").exists()  # where its telemetry would keep who we are
 
 
-def test_who_asks_openvino_for_a_core_meanwhile_is_given_ours():
+def test_openvino_gives_our_core_inside_the_block():
     openvino = import_openvino()
     with shared_core():
         assert openvino.Core() is openvino_core()

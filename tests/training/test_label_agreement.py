@@ -1,4 +1,4 @@
-"""The evidence for reduced precision: the comparison, and the measurement on a real network."""
+"""Label agreement with float32: the comparison, and a measurement on a real network."""
 
 import dataclasses
 from importlib import metadata
@@ -10,7 +10,6 @@ import torch
 from model_infos import model_info
 from scipy.stats import binomtest
 
-from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.precision_policy import choose_precision, images_needed, is_supported
 from visionflows.models.artifact import load_model
@@ -31,7 +30,7 @@ def rows(*first: float) -> np.ndarray:
     return np.array([[value, 1 - value] for value in first])
 
 
-def test_faster_is_taken_where_labels_agree_and_flips_are_near_ties():
+def test_agreeing_labels_and_near_ties_support_the_faster_precision():
     exact = rows(*[0.9] * 1599, 0.52)
     fast = rows(*[0.91] * 1599, 0.49)
     found = compare_probabilities(exact, fast)
@@ -41,7 +40,7 @@ def test_faster_is_taken_where_labels_agree_and_flips_are_near_ties():
     assert "why" not in found
 
 
-def test_faster_is_refused_where_too_many_labels_flip_or_one_flips_far():
+def test_many_disagreements_or_a_far_one_do_not_support_it():
     many = compare_probabilities(rows(*[0.9] * 98, 0.51, 0.51), rows(*[0.9] * 98, 0.49, 0.49))
     assert (many["labels"], many["auto"]) == (0.98, "float32")
     far = compare_probabilities(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
@@ -52,7 +51,9 @@ def test_faster_is_refused_where_too_many_labels_flip_or_one_flips_far():
 
 
 @pytest.mark.parametrize("images, disagreements", [(3, 0), (597, 0), (946, 1), (400, 1)])
-def test_too_few_images_are_no_evidence_and_it_says_how_many_it_takes(images, disagreements):
+def test_too_few_images_are_no_evidence_and_the_reason_names_the_number_needed(
+    images, disagreements
+):
     sure = [0.9] * (images - disagreements)
     found = compare_probabilities(
         rows(*sure, *[0.51] * disagreements), rows(*sure, *[0.49] * disagreements)
@@ -88,7 +89,7 @@ KERNELS = ("openvino avx512_bf16", "openvino amx_bf16", "torch amx_bf16", "cuda 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("measured", KERNELS)
 @pytest.mark.parametrize("here", [*KERNELS, ""])
-def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precision):
+def test_evidence_counts_only_for_its_kernel(measured, here, precision):
     def says(**other) -> bool:
         found = {"auto": precision, "images": 700, "disagreements": 0, "kernel": measured} | other
         name = {"bfloat16": "agreement", "int8": "int8"}[precision]
@@ -101,7 +102,7 @@ def test_evidence_counts_only_for_what_it_was_measured_on(measured, here, precis
     assert not says(kernel="")
 
 
-def test_the_fastest_that_there_is_evidence_for_is_taken():
+def test_the_fastest_supported_precision_is_used():
     kernels = {"int8": "openvino avx512_vnni", "bfloat16": "openvino avx512_bf16"}
     enough = {"images": 700, "disagreements": 0}
     half = enough | {"auto": "bfloat16", "kernel": kernels["bfloat16"]}
@@ -114,7 +115,7 @@ def test_the_fastest_that_there_is_evidence_for_is_taken():
     assert choose_precision(told({"auto": "float32"}), "int8", kernels) == "int8"
 
 
-def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
+def test_training_images_are_used_without_enough_validation_images():
     def table(valid: int, train: int) -> pd.DataFrame:
         sides = [True] * valid + [False] * train
         sha256 = [f"{number % (valid + train):064x}" for number in range(2 * len(sides))]
@@ -131,7 +132,7 @@ def test_training_images_are_asked_where_there_are_too_few_to_validate_on():
 def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     model = load_model(find_model("shapes", trained.store))
     valid = trained.table[trained.table.is_valid]
-    found = label_agreement(model, trained.dataset, list(valid.path), MAX_PIXELS)
+    found = label_agreement(model, trained.dataset, list(valid.path))
     if "labels" not in found:
         assert found["auto"] == "float32"
         pytest.skip("this processor does not compute bfloat16 natively")
@@ -153,7 +154,7 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     assert make_engine(model, EngineSettings()).precision == "float32"
 
 
-def test_the_evidence_of_a_draft_says_what_was_trained_on(trained):
+def test_the_agreement_of_a_checkpoint_counts_training_images(trained):
     checkpoint = trained.store.parent / "draft"
     found = measure_label_agreement(
         checkpoint,

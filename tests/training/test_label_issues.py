@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: label_issues.csv of a training, and what its report shows."""
+"""Label issues: label_issues.csv and the report."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def rows_of(checkpoint: Path) -> list[dict[str, str]]:
     )
 
 
-def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset):
+def test_wrong_labels_are_listed_in_the_form_of_corrections(trained, own, dataset):
     table = build_table(dataset, "folder")
     found = find_label_issues(own, table, dataset)
     rows = rows_of(own)
@@ -71,11 +71,11 @@ def test_wrong_labels_are_named_in_the_form_of_corrections(trained, own, dataset
     assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
 
 
-def test_the_same_bytes_are_judged_once(own, dataset):
+def test_the_same_bytes_are_examined_once(own, dataset):
     for at in range(5):
         shutil.copy(dataset / "dark/01.png", dataset / f"dark/copy{at}.png")
     assert find_label_issues(own, build_table(dataset, "folder"), dataset)["images"] == 63
 
 
-def test_where_they_were_not_looked_for_there_are_none(own):
+def test_a_checkpoint_without_the_file_has_no_label_issues(own):
     assert read_label_issues(own) == []

@@ -1,4 +1,4 @@
-"""Training on large photos: each is decoded once, and with copies it is the same training."""
+"""Training on large photos: downscaled copies are used and give the same training."""
 
 import shutil
 
@@ -14,7 +14,7 @@ from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
-    architecture="resnet18", pretrained="none", image_size=32, epochs=2, lr=3e-3, workers=0
+    architecture="test_resnet", pretrained="none", image_size=32, epochs=2, lr=3e-3, workers=0
 )
 
 
@@ -39,7 +39,7 @@ def table_of(photos):
     return build_table(photos, "folder", decode_options=SETTINGS.decode_options)
 
 
-def test_large_photos_have_a_copy_of_what_is_decoded_and_others_none(photos):
+def test_only_large_photos_have_a_downscaled_copy(photos):
     table, copies = table_of(photos), downscaled_cache(SETTINGS.decode_options)
     assert len(table) == 20
     for row in table.itertuples():
@@ -53,12 +53,12 @@ def test_large_photos_have_a_copy_of_what_is_decoded_and_others_none(photos):
             )
 
 
-def test_photos_decoded_whole_have_no_copies(photos, tmp_path):
+def test_full_decoding_makes_no_copies(photos, tmp_path):
     build_table(photos, "folder")
     assert not (tmp_path / "cache").exists()
 
 
-def test_every_epoch_and_the_pictures_use_the_copies(photos, tmp_path):
+def test_epochs_and_plots_use_the_copies(photos, tmp_path):
     table = table_of(photos)
     for row in table.itertuples():  # who opens a large one from here on fails
         if row.path != "circle/small.jpg" and not row.is_valid:
@@ -77,7 +77,7 @@ def test_with_copies_it_is_the_same_training(photos, tmp_path):
     assert weights[0] == weights[1]
 
 
-def test_loaders_of_their_own_processes_use_the_copies(photos):
+def test_dataloader_processes_use_the_copies(photos):
     table = table_of(photos)
     for row in table[~table.is_valid].itertuples():
         if row.path != "circle/small.jpg":

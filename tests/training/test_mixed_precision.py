@@ -1,7 +1,8 @@
-"""Training in bfloat16 on a CPU: the same answers within noise, and only where it is native."""
+"""Mixed precision on a CPU: only with native bfloat16, and the same error within noise."""
 
 import pytest
 import torch
+from conftest import LEARNING, SMALL
 
 from visionflows.inference.torch_network import bfloat16_kernel
 from visionflows.training import mixed_precision
@@ -10,7 +11,6 @@ from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
 CPU = torch.device("cpu")
-SMALL = {"architecture": "resnet18", "pretrained": "none", "image_size": 32, "workers": 0}
 native = pytest.mark.skipif(
     torch.cuda.is_available() or not bfloat16_kernel(CPU),
     reason="a GPU, or a processor without bfloat16 of its own",
@@ -29,7 +29,7 @@ def types_of(learn, layer: int) -> list[torch.dtype]:
 
 
 @native
-def test_what_is_native_is_used_and_weights_and_losses_stay_float32(trained):
+def test_native_bfloat16_is_used_and_weights_and_losses_stay_float32(trained):
     learn = make_learner(trained.table, trained.dataset, TrainSettings(**SMALL))
     assert mixed_precision.enable_mixed_precision(learn, TrainSettings(**SMALL)) == "bfloat16"
     assert set(types_of(learn, 1)) == {torch.bfloat16}
@@ -39,7 +39,7 @@ def test_what_is_native_is_used_and_weights_and_losses_stay_float32(trained):
 
 
 @native
-def test_depthwise_convolutions_compute_in_float32_while_it_trains_and_are_themselves_after(
+def test_depthwise_convolutions_compute_in_float32_during_training_only(
     trained,
 ):
     settings = TrainSettings(**SMALL | {"architecture": "mobilenet_v2"})
@@ -71,7 +71,7 @@ def test_float32_is_float32(trained):
     assert set(types_of(learn, 1)) == {torch.float32}
 
 
-def test_a_processor_without_it_trains_in_float32(trained, monkeypatch):
+def test_a_processor_without_bfloat16_trains_in_float32(trained, monkeypatch):
     monkeypatch.setattr(mixed_precision, "bfloat16_kernel", lambda device: "")
     learn = make_learner(trained.table, trained.dataset, TrainSettings(**SMALL))
     if learn.dls.device.type == "cpu":
@@ -79,10 +79,10 @@ def test_a_processor_without_it_trains_in_float32(trained, monkeypatch):
 
 
 @native
-def test_the_record_says_so_and_the_error_is_within_noise(trained, tmp_path):
+def test_the_record_has_the_precision_and_the_error_is_within_noise(trained, tmp_path):
     errors = {}
     for precision in ("auto", "float32"):
-        settings = TrainSettings(**SMALL, epochs=6, lr=3e-3, precision=precision)
+        settings = TrainSettings(**SMALL, **LEARNING | {"epochs": 15, "precision": precision})
         record = fine_tune(trained.table, trained.dataset, tmp_path / precision, settings)
         errors[record["mixed_precision"]] = min(row["error_rate"] for row in record["history"])
     assert set(errors) == {"bfloat16", "none"}

@@ -1,4 +1,4 @@
-"""model.onnx: fastai's answers by anyone's runtime, and what there is where it cannot be made."""
+"""model.onnx: fastai's probabilities in other runtimes, and failed exports."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,7 @@ def photos(trained) -> list[Path]:
     return sorted(trained.dataset.rglob("*.png"))[::9]
 
 
-def test_the_lines_of_the_document_give_fastais_answer(trained):
+def test_the_documented_code_gives_fastais_probabilities(trained):
     lines = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1]
     files = photos(trained)
     expected = fastai_probabilities(trained.export, files)
@@ -71,14 +71,14 @@ def test_a_batch_of_any_size_and_three_outputs(architecture, side):
         assert features.ndim == 2
 
 
-def test_it_says_nothing_of_where_it_was_made(trained):
+def test_the_file_names_no_path_of_this_machine(trained):
     data = (Path(trained.storage) / "model.onnx").read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in data
     assert str(Path(__file__).parents[2]).encode() not in data
     assert not any(node.metadata_props for node in onnx.load_from_string(data).graph.node)
 
 
-def test_the_bundle_says_how_far_it_is_from_fastai(trained):
+def test_model_json_has_the_difference_from_fastai(trained):
     told = json.loads((Path(trained.storage) / "model.json").read_text())
     assert told["onnx"]["opset"] == 18
     assert 0 <= told["onnx"]["largest_difference"] < 1e-4
@@ -92,16 +92,14 @@ class Undecided(nn.Module):
         return x if x.sum().item() > 0 else -x
 
 
-def test_a_network_that_looks_at_its_data_is_named_not_exportable():
+def test_a_network_with_data_dependent_branches_is_not_exportable():
     body, head = build("resnet18", 2, 32).eval()
     with pytest.raises(NotExportable) as told:
         onnx_bytes(nn.Sequential(nn.Sequential(Undecided(), body), head), info_of(32))
     assert "\n" not in str(told.value)
 
 
-def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
-    trained, checkpoint, monkeypatch
-):
+def test_a_failed_export_is_recorded_and_leaves_no_file(trained, checkpoint, monkeypatch):
     from visionflows.training.evidence import onnx_export
 
     def refuses(*_):
@@ -114,7 +112,7 @@ def test_a_draft_that_cannot_be_exported_says_so_and_is_scored_by_torch(
     assert not (checkpoint / "model.onnx").exists()
 
 
-def test_answers_that_are_not_fastais_are_no_model_onnx(trained, checkpoint):
+def test_probabilities_that_differ_from_fastais_leave_no_file(trained, checkpoint):
     model = load_model(find_model("shapes", trained.store))
     normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
     told = export_onnx(checkpoint, model.info.model_copy(update={"normalise": normalise}))
@@ -122,7 +120,7 @@ def test_answers_that_are_not_fastais_are_no_model_onnx(trained, checkpoint):
     assert not (checkpoint / "model.onnx").exists()
 
 
-def test_openvino_is_refused_for_a_bundle_without_it(trained):
+def test_openvino_is_refused_without_model_onnx(trained):
     model = load_model(find_model("shapes", trained.store))
     bare = {name: sha for name, sha in model.info.files.items() if name != "model.onnx"}
     info = model.info.model_copy(update={"files": bare, "onnx": None})

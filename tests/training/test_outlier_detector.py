@@ -1,4 +1,4 @@
-"""The step that learns to tell pictures of another kind: of which images, judged on which."""
+"""The outlier detector: its images, its threshold, its false alarms."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from visionflows.training.evidence import outlier_detector
 from visionflows.training.evidence.fit_calibration import holdout_half
 
 
-def test_it_is_judged_on_images_that_did_not_set_its_threshold(telling):
+def test_false_alarms_are_measured_on_held_out_images(telling):
     found = load_model(find_model("telling", telling)).info.outliers
     assert (found.images, found.k, found.wanted) == (135, K, 0.02)
     assert found.fitted + found.tested == 135
@@ -25,7 +25,7 @@ def test_it_is_judged_on_images_that_did_not_set_its_threshold(telling):
     assert not found.why
 
 
-def test_bundles_hold_what_model_json_names(telling):
+def test_the_artifact_holds_the_bank(telling):
     storage = find_model("telling", telling)
     told = json.loads(storage.read("model.json"))
     assert OUTLIERS in told["files"]
@@ -33,7 +33,7 @@ def test_bundles_hold_what_model_json_names(telling):
     assert place_of_bundle.has(OUTLIERS)
 
 
-def test_too_few_validation_images_say_why(trained, checkpoint):
+def test_too_few_validation_images_are_a_reason(trained, checkpoint):
     info = load_model(find_model("shapes", trained.store)).info
     found = outlier_detector.fit_outlier_detector(checkpoint, info, trained.table, trained.dataset)
     assert found == {"why": "18 validation images are too few to fit a threshold"}
@@ -52,13 +52,13 @@ def test_every_class_has_its_images_in_the_bank(tmp_path, monkeypatch, most):
     assert chosen == outlier_detector.sample_bank(trained.sample(frac=1, random_state=1))
 
 
-def test_half_of_the_validation_images_judge(telling):
+def test_half_of_the_validation_images_are_held_out(telling):
     with (Path(f"{find_model('telling', telling)}") / "files.csv").open() as file:
         sha256s = [row["sha256"] for row in csv.DictReader(file) if row["is_valid"] == "True"]
     assert holdout_half(sha256s).sum() == pytest.approx(len(sha256s) / 2, abs=30)
 
 
-def test_the_same_draft_gives_the_same(telling, tmp_path):
+def test_the_same_checkpoint_gives_the_same_detector(telling, tmp_path):
     model = load_model(find_model("telling", telling))
     checkpoint = Path(shutil.copytree(model.storage.root, tmp_path / "draft"))
     before = (checkpoint / OUTLIERS).read_bytes()

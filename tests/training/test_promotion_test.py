@@ -1,4 +1,4 @@
-"""Which of two models is better, on images that neither has learnt from."""
+"""The promotion test: which of two models is better on unseen images."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_a_model_is_not_better_than_itself(trained, where, tmp_path):
     assert not found["better"]
 
 
-def test_a_model_that_is_right_more_often_is_better(trained, where, tmp_path):
+def test_a_model_with_fewer_errors_is_better(trained, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
     # The old one calls every square stripes, and stripes circles: its classes are swapped.
     old = another(trained, tmp_path, "1-old")
@@ -52,7 +52,7 @@ def always_right(trained: Trained, store: Path, version: str, images: int) -> st
 
 
 @pytest.mark.parametrize("images, better", [(4, False), (5, True)])
-def test_a_few_images_more_are_no_evidence(trained, tmp_path, images, better):
+def test_four_images_are_no_evidence_and_five_are(trained, tmp_path, images, better):
     new = always_right(trained, tmp_path, "2-new", images)
     old = another(trained, tmp_path, "1-old")
     renamed(tmp_path, "1-old", ["square", "stripes", "circle"])  # always wrong
@@ -75,14 +75,14 @@ def test_a_few_images_more_are_no_evidence(trained, tmp_path, images, better):
         (12, 4, 0.038406, 12),
     ],
 )
-def test_the_test_of_mcnemar(candidate, production, p_value, needed):
+def test_mcnemars_test(candidate, production, p_value, needed):
     found = mcnemar_test(candidate, production)
     assert found["p_value"] == pytest.approx(p_value, rel=1e-4)
     assert found["needed"] == needed
     assert found["better"] is (candidate >= needed)
 
 
-def test_a_class_that_production_does_not_know_is_not_held_against_it(trained, where, tmp_path):
+def test_a_class_that_production_does_not_know_is_not_compared(trained, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
     old = another(trained, tmp_path, "1-old")
     renamed(tmp_path, "1-old", ["circle", "square", "zebra"])  # stripes by another name
@@ -108,7 +108,7 @@ def test_the_same_bytes_are_one_image(trained, files_csv, tmp_path):
     assert found["images"] == int(trained.table.is_valid.sum())
 
 
-def test_what_production_has_learnt_is_not_asked(trained, files_csv, where, tmp_path):
+def test_training_images_of_production_are_not_compared(trained, files_csv, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
     old = another(trained, tmp_path, "1-old", files_csv=files_csv.replace("True", "False"))
     found = run_promotion_test(new, old, trained.dataset, where(tmp_path))

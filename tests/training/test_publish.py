@@ -1,4 +1,4 @@
-"""Publishing: what a killed one leaves in the store goes with the next."""
+"""Publishing a checkpoint, also after a killed attempt."""
 
 import os
 import shutil
@@ -32,12 +32,12 @@ def as_draft(trained, folder):
     return checkpoint, info.model_copy(update={"version": new_version(), "files": {}})
 
 
-def test_what_a_killed_publishing_left_goes_with_the_next(trained, where, tmp_path):
+def test_the_next_publishing_removes_what_a_killed_one_left(trained, where, tmp_path):
     checkpoint, info = as_draft(trained, tmp_path)
     (tmp_path / "info.json").write_bytes(info.text())
     trained.table.to_csv(tmp_path / "table.csv")
     with (checkpoint / "selfcheck/large.npy").open("wb") as file:
-        file.truncate(150 << 20)  # so that there is time to be killed in
+        file.truncate(64 << 20)  # so that there is time to be killed in
     models, store = tmp_path / "store/models/shapes", where(tmp_path / "store")
     words = [checkpoint, store, tmp_path / "info.json", tmp_path / "table.csv"]
     process = subprocess.Popen([sys.executable, "-c", PUBLISH, *map(str, words)])
@@ -57,7 +57,7 @@ def test_what_a_killed_publishing_left_goes_with_the_next(trained, where, tmp_pa
     assert load_model(find_model("shapes", store)).info.version == again.version
 
 
-def test_what_a_draft_became_before_is_kept(trained, tmp_path):
+def test_an_earlier_version_of_the_checkpoint_is_kept(trained, tmp_path):
     checkpoint, info = as_draft(trained, tmp_path)
     second = info.model_copy(update={"version": new_version()})
     for one in (info, second):
@@ -66,7 +66,7 @@ def test_what_a_draft_became_before_is_kept(trained, tmp_path):
     assert sorted(versions) == sorted([info.version, second.version, "aliases"])
 
 
-def test_a_note_that_names_no_version_removes_nothing(trained, tmp_path):
+def test_an_invalid_version_note_removes_nothing(trained, tmp_path):
     checkpoint, info = as_draft(trained, tmp_path)
     (tmp_path / "store/models/shapes").mkdir(parents=True)
     (tmp_path / "store/models/other").mkdir()

@@ -1,4 +1,4 @@
-"""The same seed gives the same weights, whatever other threads of the process draw and train."""
+"""The same seed gives the same weights, whatever other threads draw and train."""
 
 import concurrent.futures
 import contextlib
@@ -16,7 +16,7 @@ from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 
 SMALL = TrainSettings(
-    architecture="resnet18", pretrained="none", image_size=24, epochs=1, batch_size=8
+    architecture="test_resnet", pretrained="none", image_size=24, epochs=1, batch_size=8
 )
 
 
@@ -60,17 +60,17 @@ def drawing() -> Iterator[None]:
         thread.join()
 
 
-def test_a_thread_that_draws_does_not_change_the_training(weights, alone):
+def test_a_thread_that_draws_random_numbers_does_not_change_the_training(weights, alone):
     with drawing():
         assert weights(0) == alone
 
 
-def test_a_thread_that_draws_does_not_change_what_loader_processes_show(weights):
+def test_a_thread_that_draws_random_numbers_does_not_change_loader_processes(weights):
     undisturbed = weights(2)
     with drawing():
         assert weights(2) == undisturbed
 
 
-def test_of_two_trainings_in_one_process_neither_changes_the_other(weights, alone):
+def test_two_trainings_in_one_process_do_not_affect_each_other(weights, alone):
     with concurrent.futures.ThreadPoolExecutor(2) as both:
         assert list(both.map(weights, (0, 0))) == [alone, alone]

@@ -5,6 +5,7 @@ Corrected images that the dataset lacks, such as scored photos, are imported
 see a prediction agree with it more often than others would, which makes them biased for validation.
 """
 
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -79,31 +80,25 @@ def apply_corrections(
     missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
     wanted = [correction for correction in missing if correction.label]
     names = import_images(wanted, store)
-    lost = sorted(correction.path for correction in wanted if correction.sha256 not in names)
-    imported: set[str] = set()
+    imported = {sha256: latest[sha256] for sha256 in names}
     if names:
         prefix = f"{unused_folder_name(folder)}/"
-        rows = _imported_rows(names, latest, prefix, store, settings)
+        rows = _imported_rows(names, imported, prefix, store, settings)
         usable = rows.status == "ok"
         rows["is_valid"] = usable & (rows.sha256.map(_random_share(settings.seed)) < valid_pct)
         summary["imported"] = int(usable.sum())
         summary["taken"] += summary["imported"]
-        table, imported = _concatenate(table, rows), {*rows.sha256}
+        table = _concatenate(table, rows)
     duplicates = split.group_near_duplicates(table[table.status == "ok"])
-    _follow_near_duplicates(table, imported, duplicates)
+    _follow_near_duplicates(table, {*imported}, duplicates)
     if not valid_pct:  # near-duplicates of corrected images are trained on as well
         groups = [group for group in duplicates if not latest.keys().isdisjoint(group)]
-        table.loc[
-            table.sha256.isin({sha256 for group in groups for sha256 in group}), "is_valid"
-        ] = False
+        table.loc[table.sha256.isin({*itertools.chain(*groups)}), "is_valid"] = False
+    lost = sorted(correction.path for correction in wanted if correction.sha256 not in names)
     summary |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
-    table.attrs = {
-        **files.attrs,
-        "near_duplicates": split.near_duplicate_notes(*_usable_and_valid(table), duplicates),
-        _SUMMARY: summary,
-    }
-    _check_result(table, lost)
-    _report_new_classes(table, latest, files, lost)
+    notes = split.near_duplicate_notes(*_usable_and_valid(table), duplicates)
+    table.attrs = {**files.attrs, "near_duplicates": notes, _SUMMARY: summary}
+    _check_result(table, latest, files, lost)
     _add_notes(table, lost)
     if names:
         folder = link_folder(folder, names.values(), fingerprint(table), store)
@@ -209,30 +204,25 @@ def _new_classes(
     return new
 
 
-def _report_new_classes(
+def _check_result(
     table: "pd.DataFrame", latest: dict[str, Correction], files: "pd.DataFrame", lost: list[str]
 ) -> None:
-    """Log the new classes. Raises TableError for one of which too few images were found."""
-    usable = {*table[table.status == "ok"].sha256}
-    found = [one for sha256, one in latest.items() if sha256 in usable]
-    for label, paths in _new_classes(found, files, len(lost)).items():
-        log.info("corrections: new class %s with %d images", format_name(label), len(paths))
-
-
-def _check_result(table: "pd.DataFrame", lost: list[str]) -> None:
-    summary = table.attrs[_SUMMARY]
+    """Raise TableError if too little was found of the corrected images, or is left to train on."""
+    summary, (usable, valid) = table.attrs[_SUMMARY], _usable_and_valid(table)
     if lost and not summary["taken"] + summary["left_out"]:
         raise TableError(
             f"corrections: none of {len(lost)} images was found with its content, such as "
             f"{format_name(lost[0])}; put them back at their root, or beside the corrections"
         )
-    usable, _ = _usable_and_valid(table)
-    classes, valid = usable.label.nunique(), int(usable.is_valid.sum())
-    if classes < 2 or valid in (0, len(usable)):
+    classes, train = usable.label.nunique(), int((~usable.is_valid.astype(bool)).sum())
+    if classes < 2 or not valid or not train:
         raise TableError(
-            f"corrections: they leave {classes} classes, {len(usable) - valid} images to train on "
-            f"and {valid} to validate on; add images, or remove some corrections"
+            f"corrections: they leave {classes} classes, {train} images to train on and "
+            f"{len(usable) - train} to validate on; add images, or remove some corrections"
         )
+    found = [latest[sha256] for sha256 in latest.keys() & {*usable.sha256}]
+    for label, paths in _new_classes(found, files, len(lost)).items():
+        log.info("corrections: new class %s with %d images", format_name(label), len(paths))
 
 
 def _add_notes(table: "pd.DataFrame", lost: list[str]) -> None:

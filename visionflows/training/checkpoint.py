@@ -10,6 +10,7 @@ Checkpoints of a store in a bucket are in the local cache.
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -17,8 +18,6 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel, ConfigDict
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError
@@ -39,26 +38,6 @@ log = logging.getLogger("visionflows.checkpoint")
 MAX_AGE = 7 * 24 * 3600.0  # seconds that a checkpoint waits for the same command
 PUBLISHING = "publishing"  # in a checkpoint: the version that its publishing began to write
 _KEY = re.compile(r"[0-9a-f]{32}")
-_LOCK = ".lock"  # held briefly while a checkpoint's own lock is taken or removed
-
-
-class _Record(BaseModel):
-    """training.json, as fine_tune writes it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    settings: TrainSettings
-    classes: list[str]
-    normalise: dict[str, list[float]]
-    base_lr: float
-    freeze_epochs: int
-    batch_size: int
-    device: str
-    mixed_precision: str
-    history: list[dict[str, Any]]
-    summary: str
-    seconds: float
-    weights_sha256: str
 
 
 def checkpoint_key(
@@ -97,15 +76,16 @@ def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
     old. Raises StorageError.
     """
     checkpoints = open_local_or_cache(store).sub(".checkpoints")
-    checkpoint, published = checkpoints.path(key), False
-    with _locked(checkpoints, key):
+    checkpoint = checkpoints.path(key)
+    _remove_abandoned(checkpoints)
+    with _wait_for_lock(checkpoints, key):
+        published = False
         try:
             yield checkpoint
             published = True
         finally:
             if published or not (checkpoint / "training.json").exists():
-                with checkpoints.lock(_LOCK, wait=60):
-                    _remove(checkpoints, key)
+                checkpoints.remove(key)
 
 
 def resume_or_fine_tune(
@@ -129,53 +109,30 @@ def resume_or_fine_tune(
 def read_record(checkpoint: Path) -> dict[str, Any] | None:
     """Return the training record of a checkpoint; None if it or its weights are incomplete."""
     try:
-        record = _Record.model_validate_json((checkpoint / "training.json").read_bytes())
+        record: dict[str, Any] = json.loads((checkpoint / "training.json").read_bytes())
         with (checkpoint / "weights.safetensors").open("rb") as file:
-            sha256 = sha256_of_file(file)
-    except (OSError, ValueError):
+            is_complete = sha256_of_file(file) == record.pop("weights_sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
         return None
-    complete = sha256 == record.weights_sha256
-    return record.model_dump(exclude={"weights_sha256"}) if complete else None
+    return record if is_complete else None
 
 
 @contextlib.contextmanager
-def _locked(checkpoints: LocalStorage, key: str) -> Iterator[None]:
+def _wait_for_lock(checkpoints: LocalStorage, key: str) -> Iterator[None]:
     """Hold a checkpoint's lock, after waiting for any other run of the same training."""
-    with contextlib.ExitStack() as locks:
-        waiting = False
-        while not _try_lock(locks, checkpoints, key):
-            if not waiting:
-                log.info("the same training is already running: waiting for it to end")
-            waiting = True
-            time.sleep(0.5)
-        yield
-
-
-def _try_lock(locks: contextlib.ExitStack, checkpoints: LocalStorage, key: str) -> bool:
-    """Take a checkpoint's lock if it is free.
-
-    Lock files are taken and removed under one common lock, so no run waits on a removed file.
-    """
-    with checkpoints.lock(_LOCK, wait=60):
-        _remove_abandoned(checkpoints)
+    with contextlib.ExitStack() as stack:
         try:
-            locks.enter_context(checkpoints.lock(f"{key}.lock"))
+            stack.enter_context(checkpoints.lock(f"{key}.lock"))
         except LockedError:
-            return False
-    return True
+            log.info("the same training is already running: waiting for it to end")
+            stack.enter_context(checkpoints.lock(f"{key}.lock", wait=math.inf))
+        yield
 
 
 def _remove_abandoned(checkpoints: LocalStorage) -> None:
     for key in {name.partition(".")[0] for name in checkpoints.names()}:
         record = checkpoints.path(f"{key}/training.json")
-        if not _KEY.fullmatch(key) or (
-            record.exists() and time.time() - record.stat().st_mtime < MAX_AGE
-        ):
-            continue
-        with contextlib.suppress(LockedError), checkpoints.lock(f"{key}.lock"):
-            _remove(checkpoints, key)
-
-
-def _remove(checkpoints: LocalStorage, key: str) -> None:
-    checkpoints.remove(key)
-    checkpoints.remove(f"{key}.lock")
+        is_kept = record.exists() and time.time() - record.stat().st_mtime < MAX_AGE
+        if _KEY.fullmatch(key) and not is_kept:
+            with contextlib.suppress(LockedError), checkpoints.lock(f"{key}.lock"):
+                checkpoints.remove(key)

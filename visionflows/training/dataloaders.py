@@ -6,14 +6,12 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets.file_table import downscaled_cache
 from visionflows.errors import TrainError, one_line
-from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import DownscaledCache
 from visionflows.images.image_status import BadImage
-from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.open import open_image
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.models import network
@@ -52,18 +50,15 @@ def make_dataloaders(
     usable = table[table.status == "ok"].reset_index(drop=True)
     augmentations = aug_transforms() if settings.augment else []
     resize = resize_transform(settings)
-    open_file = functools.partial(
-        open_for_fastai,
-        max_pixels=settings.max_pixels,
-        decode_options=settings.decode_options,
-        copies=_downscaled_copies(usable, folder, settings.decode_options),
+    copies = downscaled_cache(settings.decode_options)
+    open_row = functools.partial(
+        open_for_fastai, folder=os.fspath(folder), settings=settings, copies=copies
     )
     block = DataBlock(
         blocks=(
-            TransformBlock(type_tfms=open_file, batch_tfms=IntToFloatTensor),
+            TransformBlock(type_tfms=open_row, batch_tfms=IntToFloatTensor),
             CategoryBlock(vocab=sorted(usable.label.unique())),
         ),
-        get_x=functools.partial(_file_path, folder=os.fspath(folder)),
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
         item_tfms=resize,
@@ -197,47 +192,24 @@ def resize_transform(settings: TrainSettings) -> "Transform":
     return SeededResize(settings.image_size, method=settings.resize)
 
 
-class _DownscaledCopies(NamedTuple):
-    """The downscaled image cache, by the path of the original."""
-
-    cache: DownscaledCache
-    sha256_by_path: dict[str, str]
-
-
-def _downscaled_copies(
-    usable: "pd.DataFrame", folder: str | Path, decode_options: DecodeOptions
-) -> _DownscaledCopies:
-    paths = (_file_path(row, os.fspath(folder)) for row in usable.itertuples())
-    return _DownscaledCopies(
-        downscaled_cache(decode_options), dict(zip(paths, usable.sha256, strict=True))
-    )
-
-
 def open_for_fastai(
-    path: str | Path,
-    max_pixels: int = MAX_PIXELS,
-    decode_options: DecodeOptions = WHOLE,
-    copies: _DownscaledCopies | None = None,
+    row: Any, folder: str, settings: TrainSettings, copies: DownscaledCache
 ) -> "PILImage":
-    """Return a fastai PILImage decoded as for scoring, from its downscaled copy if there is one.
+    """Return a fastai PILImage of a row of the table, from its downscaled copy if there is one.
 
     Raises TrainError: the image could be opened when the table was made, and no longer can.
     """
     from fastai.vision.core import PILImage
 
-    sha256 = copies.sha256_by_path.get(os.fspath(path)) if copies else None
-    copy = copies.cache.get(sha256) if copies and sha256 else None
+    path, options = os.path.join(folder, decode_name(row.path)), copies.decode_options
+    copy = copies.get(row.sha256) if hasattr(row, "sha256") else None
     try:
-        return PILImage(copy or open_image(path, max_pixels, decode_options=decode_options))
+        return PILImage(copy or open_image(path, settings.max_pixels, decode_options=options))
     except BadImage as bad:
         advice = "do not change the dataset while it trains"
         if bad.status == "too_large":  # memory is short
             advice = "give fewer --workers"
         raise TrainError(
-            f"{one_line(encode_name(os.fspath(path)))}: {bad.reason}, but it was readable when "
+            f"{one_line(encode_name(path))}: {bad.reason}, but it was readable when "
             f"training began; {advice}, and run again"
         ) from bad
-
-
-def _file_path(row: Any, folder: str) -> str:
-    return os.path.join(folder, decode_name(row.path))

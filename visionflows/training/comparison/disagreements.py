@@ -6,22 +6,15 @@ from typing import Any
 
 from visionflows.datasets.fetch import find_dataset
 from visionflows.errors import ModelError, SettingsError, StorageError
-from visionflows.inference import EngineSettings
 from visionflows.models.artifact import read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement
 from visionflows.storage.base import Storage
-from visionflows.training.comparison.paired_predictions import (
-    PairedPrediction,
-    PairedPredictions,
-    pair_predictions,
-)
+from visionflows.training.comparison.paired_predictions import PairedPredictions, pair_predictions
 from visionflows.training.comparison.promotion_test import count_errors, mcnemar_test
 
 
-def compare_versions(
-    a: str, b: str, store: str, data: str = "", settings: EngineSettings | None = None
-) -> tuple[Comparison, Storage]:
+def compare_versions(a: str, b: str, store: str, data: str = "") -> tuple[Comparison, Storage]:
     """Compare two versions on the images of A's dataset that neither was trained on.
 
     A takes the role of `retrain`'s candidate, B that of production. Returns the comparison and
@@ -34,14 +27,14 @@ def compare_versions(
             "comparing needs scipy, not installed here; pip install 'visionflows[train]'"
         )
     folder = data or dataset_folder(a, store)
-    predictions = pair_predictions(a, b, folder, store, settings)
+    predictions = pair_predictions(a, b, folder, store)
     candidate, production = predictions.candidate.name, predictions.production.name
-    if not predictions.pairs and predictions.gone:
+    if predictions.rows.empty and predictions.gone:
         raise StorageError(
             f"{folder}: has none of the {predictions.gone} images of {candidate} unchanged; "
             "name their location with --data"
         )
-    if not predictions.pairs:
+    if predictions.rows.empty:
         raise ModelError(
             f"{candidate} and {production}: no image of the first one's dataset is new to both, "
             "and of a class that both know; try them the other way round"
@@ -69,18 +62,19 @@ def _comparison(predictions: PairedPredictions) -> Comparison:
     counts = count_errors(predictions)
     only_a, only_b = counts["only_candidate_right"], counts["only_production_right"]
     a_test, b_test = mcnemar_test(only_a, only_b), mcnemar_test(only_b, only_a)
-    pairs = predictions.pairs
-    differing = [pair for pair in pairs if not _same_label(pair)]
+    rows = predictions.rows
+    same_label = rows.candidate == rows.production
+    disagreements = [Disagreement(*row) for row in rows[~same_label].itertuples()]
     return Comparison(
         a=predictions.candidate.info,
         b=predictions.production.info,
         a_location=str(predictions.candidate.storage),
         b_location=str(predictions.production.storage),
-        images=len(pairs),
+        images=len(rows),
         same_validation_images=predictions.same_validation_images,
         a_errors=counts["candidate_errors"],
         b_errors=counts["production_errors"],
-        both_wrong_alike=sum(_same_label(pair) and not any(pair.is_right) for pair in pairs),
+        both_wrong_alike=int((same_label & (rows.candidate != rows.label)).sum()),
         p_value=a_test["p_value"],
         p_value_of_b=b_test["p_value"],
         alpha=a_test["alpha"],
@@ -90,16 +84,8 @@ def _comparison(predictions: PairedPredictions) -> Comparison:
         only_a_knows=predictions.new_classes,
         only_b_knows=predictions.lost_classes,
         classes=[*_class_counts(predictions)],
-        disagreements=sorted(map(_disagreement, differing), key=_most_confident_error_first),
+        disagreements=sorted(disagreements, key=_most_confident_error_first),
     )
-
-
-def _same_label(pair: PairedPrediction) -> bool:
-    return pair.candidate.label == pair.production.label
-
-
-def _disagreement(pair: PairedPrediction) -> Disagreement:
-    return Disagreement(pair.path, pair.label, *pair.candidate, *pair.production)
 
 
 def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
@@ -110,14 +96,12 @@ def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
 
 def _class_counts(predictions: PairedPredictions) -> Iterator[ClassCounts]:
     """Yield the counts of each class that was compared, in the order of the candidate's classes."""
-    right: dict[str, list[tuple[bool, bool]]] = {}
-    for pair in predictions.pairs:
-        right.setdefault(pair.label, []).append(pair.is_right)
-    for name in filter(right.__contains__, predictions.candidate.classes):
-        rows = right[name]
-        a_right, b_right = sum(a for a, _ in rows), sum(b for _, b in rows)
-        only_a, only_b = rows.count((True, False)), rows.count((False, True))
-        yield ClassCounts(name, len(rows), a_right, b_right, only_a, only_b)
+    a, b = predictions.candidate_is_right, predictions.production_is_right
+    for name in predictions.candidate.classes:
+        of_class = predictions.rows.label == name
+        if of_class.any():
+            counts = (of_class, of_class & a, of_class & b, of_class & a & ~b, of_class & b & ~a)
+            yield ClassCounts(name, *(int(rows.sum()) for rows in counts))
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:

@@ -5,12 +5,11 @@ and a dataset that grew is split again. Here both models score the candidate's v
 without those that production was trained on and those of classes that only one of them knows.
 """
 
-import csv
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
@@ -21,42 +20,34 @@ from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.imported_images import images_folder
 
-
-class Prediction(NamedTuple):
-    """A model's label of an image, and its probability."""
-
-    label: str
-    probability: float
-
-
-class PairedPrediction(NamedTuple):
-    """An image, its label, and the predictions of both models."""
-
-    path: str
-    label: str
-    candidate: Prediction
-    production: Prediction
-
-    @property
-    def is_right(self) -> tuple[bool, bool]:
-        """Whether the candidate is right, and whether production is."""
-        return self.candidate.label == self.label, self.production.label == self.label
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
 class PairedPredictions:
     """Two models and their predictions for the images in `source`.
 
-    `not_compared` counts images of classes that production does not know. `gone` counts images
-    that are missing, have changed since the training, or cannot be decoded.
+    `rows` are indexed by path: label, and the label and probability that each model gives
+    (candidate, candidate_probability, production, production_probability). `not_compared` counts
+    images of classes that production does not know. `gone` counts images that are missing, have
+    changed since the training, or cannot be decoded.
     """
 
     candidate: Model
     production: Model
-    pairs: list[PairedPrediction]
+    rows: "pd.DataFrame"
     not_compared: int
     gone: int
     source: Storage
+
+    @property
+    def candidate_is_right(self) -> "pd.Series[bool]":
+        return self.rows.candidate == self.rows.label
+
+    @property
+    def production_is_right(self) -> "pd.Series[bool]":
+        return self.rows.production == self.rows.label
 
     @property
     def same_validation_images(self) -> bool:
@@ -74,17 +65,8 @@ class PairedPredictions:
         return sorted({*self.production.classes} - {*self.candidate.classes})
 
 
-class _File(NamedTuple):
-    label: str
-    sha256: str
-
-
 def pair_predictions(
-    candidate: str,
-    production: str,
-    folder: str | Path,
-    store: str | Path,
-    settings: EngineSettings | None = None,
+    candidate: str, production: str, folder: str | Path, store: str | Path
 ) -> PairedPredictions:
     """Return both models' predictions for the images in `folder` that neither was trained on.
 
@@ -93,59 +75,56 @@ def pair_predictions(
     """
     new, old = load_model(find_model(candidate, store)), load_model(find_model(production, store))
     unseen = _unseen_files(new, old)
-    known = {path: file for path, file in unseen.items() if file.label in {*old.classes}}
+    known = unseen[unseen.label.isin(old.classes)]
     source = open_storage(images_folder(folder, new.info.dataset.fingerprint, store))
-    paths = [*_unchanged_paths(source, known)] if known else []
-    settings = settings or EngineSettings()
-    new_predictions, old_predictions = (
-        _predict(model, settings, source, paths) for model in (new, old)
+    paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
+    rows = known.loc[paths, ["label"]]
+    for name, model in (("candidate", new), ("production", old)):
+        predictions = _predict(model, source, paths)
+        predictions.columns = [name, f"{name}_probability"]
+        rows = rows.join(predictions, how="inner")
+    return PairedPredictions(
+        new, old, rows, len(unseen) - len(known), len(known) - len(rows), source
     )
-    pairs = [
-        PairedPrediction(path, known[path].label, new_predictions[path], old_predictions[path])
-        for path in paths
-        if path in new_predictions and path in old_predictions
-    ]
-    not_compared, gone = len(unseen) - len(known), len(known) - len(pairs)
-    return PairedPredictions(new, old, pairs, not_compared, gone, source)
 
 
-def _unseen_files(new: Model, old: Model) -> dict[str, _File]:
+def _unseen_files(new: Model, old: Model) -> "pd.DataFrame":
     """Return the new model's validation files, by path, that the old one was not trained on."""
-    trained_on = {row["sha256"] for row in _read_files_csv(old) if row["is_valid"] != "True"}
-    rows = (row for row in _read_files_csv(new) if row["is_valid"] == "True")
-    unseen = {row["sha256"]: row for row in rows if row["sha256"] not in trained_on}
-    return {row["path"]: _File(row["label"], row["sha256"]) for row in unseen.values()}
+    files, old_files = _read_files_csv(new), _read_files_csv(old)
+    trained_on = old_files.sha256[old_files.is_valid != "True"]
+    unseen = files[(files.is_valid == "True") & ~files.sha256.isin(trained_on)]
+    return unseen.drop_duplicates("sha256", keep="last").set_index("path")
 
 
 def _validation_images(model: Model) -> set[str]:
-    return {row["sha256"] for row in _read_files_csv(model) if row["is_valid"] == "True"}
+    files = _read_files_csv(model)
+    return {*files.sha256[files.is_valid == "True"]}
 
 
-def _read_files_csv(model: Model) -> Iterable[dict[str, str]]:
-    return csv.DictReader(io.StringIO(model.storage.read("files.csv").decode(), newline=""))
+def _read_files_csv(model: Model) -> "pd.DataFrame":
+    import pandas as pd
+
+    content = io.BytesIO(model.storage.read("files.csv"))
+    return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
-def _unchanged_paths(source: Storage, files: dict[str, _File]) -> Iterable[str]:
+def _unchanged_paths(source: Storage, sha256s: dict[str, str]) -> Iterator[str]:
     """Yield the paths of the files that still have their content, in the order of `source`."""
-    entries = [entry for entry in source.walk() if encode_name(entry.name) in files]
+    entries = [entry for entry in source.walk() if encode_name(entry.name) in sha256s]
     for entry, data in zip(entries, source.read_many(entries), strict=True):
         path = encode_name(entry.name)
-        if isinstance(data, bytes) and sha256_of(data) == files[path].sha256:
+        if isinstance(data, bytes) and sha256_of(data) == sha256s[path]:
             yield path
 
 
-def _predict(
-    model: Model, settings: EngineSettings, source: Storage, paths: list[str]
-) -> dict[str, Prediction]:
-    """Return a model's predictions by path; images that cannot be decoded are left out."""
-    if not paths:
-        return {}
-    answers = make_engine(model, settings).predict_files(
-        source, [decode_name(path) for path in paths]
-    )
-    predictions = {}
-    for name, probabilities in answers.items():
-        best = int(probabilities.argmax())
-        label, probability = model.classes[best], float(probabilities[best])
-        predictions[encode_name(name)] = Prediction(label, probability)
-    return predictions
+def _predict(model: Model, source: Storage, paths: list[str]) -> "pd.DataFrame":
+    """Return a model's label and probability by path, without images that cannot be decoded."""
+    import pandas as pd
+
+    names = [decode_name(path) for path in paths]
+    answers = make_engine(model, EngineSettings()).predict_files(source, names) if names else {}
+    rows = [
+        (model.classes[int(probabilities.argmax())], float(probabilities.max()))
+        for probabilities in answers.values()
+    ]
+    return pd.DataFrame(rows, [encode_name(name) for name in answers], ["label", "probability"])

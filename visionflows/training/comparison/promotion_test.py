@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from visionflows.datasets.format_names import format_names
-from visionflows.inference import EngineSettings
 from visionflows.storage import open_storage
 from visionflows.training.comparison.paired_predictions import PairedPredictions, pair_predictions
 
@@ -31,11 +30,7 @@ def decide_promotion(
 
 
 def run_promotion_test(
-    candidate: str,
-    production: str,
-    folder: str | Path,
-    store: str | Path,
-    settings: EngineSettings | None = None,
+    candidate: str, production: str, folder: str | Path, store: str | Path
 ) -> dict[str, Any]:
     """Compare two models on the images of the candidate's dataset in `folder`.
 
@@ -43,7 +38,7 @@ def run_promotion_test(
     `mcnemar_test`, new_classes and lost_classes (known to the candidate only, to production only),
     and why (a sentence). Raises ModelError.
     """
-    predictions = pair_predictions(candidate, production, folder, store, settings)
+    predictions = pair_predictions(candidate, production, folder, store)
     counts = count_errors(predictions)
     result: dict[str, Any] = {
         "candidate": predictions.candidate.name,
@@ -64,13 +59,13 @@ def count_errors(predictions: PairedPredictions) -> dict[str, int]:
     not_compared counts images of classes that production does not know; gone counts images that
     are missing or have changed.
     """
-    right = [pair.is_right for pair in predictions.pairs]
+    candidate, production = predictions.candidate_is_right, predictions.production_is_right
     return {
-        "images": len(right),
-        "candidate_errors": sum(not candidate for candidate, _ in right),
-        "production_errors": sum(not production for _, production in right),
-        "only_candidate_right": right.count((True, False)),
-        "only_production_right": right.count((False, True)),
+        "images": len(predictions.rows),
+        "candidate_errors": int((~candidate).sum()),
+        "production_errors": int((~production).sum()),
+        "only_candidate_right": int((candidate & ~production).sum()),
+        "only_production_right": int((production & ~candidate).sum()),
         "not_compared": predictions.not_compared,
         "gone": predictions.gone,
     }

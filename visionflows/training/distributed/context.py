@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def distributed_training(learn: "Learner", image_size: int) -> Iterator[None]:
+def distributed_training(learn: "Learner") -> Iterator[None]:
     """Inside the block the learner shares its network and images with the other workers.
 
     Needs the process group of visionflows.training.distributed.worker.
@@ -28,10 +28,9 @@ def distributed_training(learn: "Learner", image_size: int) -> Iterator[None]:
     from fastai import distributed  # noqa: F401 (it gives Learner distrib_ctx)
 
     gpu = learn.dls.device.type == "cuda"
-    # Without this torch waits for the gradients of unused weights. Only where needed: it searches
-    # the graph of every step, and warns if it finds nothing.
-    unused = has_unused_weights(learn.model, image_size)
-    options = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    # Some weights may not affect the output: timm leaves a head in the body. torch finds them in
+    # the first step; without this it would wait for their gradients.
+    options = DistributedDataParallelKwargs(static_graph=True)
     if gpu:  # torch has no synchronised batch norm for CPUs
         if learn.opt is None:  # it must see the batch norm layers before they are converted
             learn.create_opt()
@@ -60,26 +59,6 @@ def synchronise_batch_norm(network: "torch.nn.Module") -> "torch.nn.Module":
         convert = SyncBatchNorm.convert_sync_batchnorm
     converted: torch.nn.Module = convert(network)  # type: ignore[no-untyped-call]
     return converted
-
-
-def has_unused_weights(network: "torch.nn.Module", image_size: int) -> bool:
-    """Return whether some weights do not affect the output, such as heads that timm leaves.
-
-    Does not change the network: neither weights, nor gradients, nor what is frozen.
-    """
-    import torch
-
-    weights = [*network.parameters()]
-    frozen, training = [one for one in weights if not one.requires_grad], network.training
-    network.eval().requires_grad_(True)
-    try:
-        output = network(torch.zeros(1, 3, image_size, image_size, device=weights[0].device))
-        gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
-    finally:
-        network.train(training)
-        for one in frozen:
-            one.requires_grad_(False)
-    return any(gradient is None for gradient in gradients)
 
 
 @functools.cache

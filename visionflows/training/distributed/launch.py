@@ -153,18 +153,23 @@ class _Worker:
 
     def handle_messages(self) -> None:
         """Log lines, report progress, and keep the history or the error that has arrived."""
-        with contextlib.suppress(EOFError, OSError):  # it has ended, or was killed while sending
+        for kind, *values in self._received():
+            if kind == "log":
+                name, level, line = values
+                logging.getLogger(name).log(level, "%s", line)
+            elif kind == "progress" and self._on_progress:
+                self._on_progress(*values)
+            elif kind == "history":
+                (self.history,) = values
+            elif kind == "error":
+                self.error = values[0], values[1]
+
+    def _received(self) -> Iterator[tuple[Any, ...]]:
+        try:
             while self._messages.poll():
-                kind, *values = self._messages.recv()
-                if kind == "log":
-                    name, level, line = values
-                    logging.getLogger(name).log(level, "%s", line)
-                elif kind == "progress" and self._on_progress:
-                    self._on_progress(*values)
-                elif kind == "history":
-                    self.history = values[0]
-                elif kind == "error":
-                    self.error = values[0], values[1]
+                yield self._messages.recv()
+        except (EOFError, OSError):
+            return  # it has ended, or was killed while sending
 
 
 def _wait_for_failure(workers: Sequence[_Worker]) -> _Worker | None:

@@ -101,7 +101,7 @@ def _train(number: int, job: TrainingJob, messages: Connection) -> None:
     # Weights and image order are those of worker 0; augmentation must differ between workers.
     set_seed(settings.seed + number, reproducible=True)
     learn.dls.train.rng = random.Random(f"{settings.seed} {number}")
-    with learn.no_bar(), learn.no_logging(), distributed_training(learn, settings.image_size):
+    with learn.no_bar(), learn.no_logging(), distributed_training(learn):
         on_progress = reporter.report_progress if reporter else None
         history = train_epochs(learn, settings, job.rate, on_progress)
     if reporter:

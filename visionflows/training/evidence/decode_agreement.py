@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionflows.images.decode_options import ENOUGH
-from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
@@ -41,9 +40,7 @@ def measure_decode_agreement(
     return decode_agreement(model, folder, list(large.path))
 
 
-def decode_agreement(
-    model: Model, folder: str | Path, paths: list[str], max_pixels: int = MAX_PIXELS
-) -> dict[str, Any]:
+def decode_agreement(model: Model, folder: str | Path, paths: list[str]) -> dict[str, Any]:
     """Compare probabilities of images decoded in full and downscaled, in float32.
 
     Keys: images, disagreements (labels that differ), largest_difference and mean_difference (of
@@ -52,9 +49,8 @@ def decode_agreement(
     names = [decode_name(path) for path in paths[:: -(-len(paths) // MAX_IMAGES) or 1]]
     if not names:
         return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
-    common, full, scaled = predict_full_and_scaled(
-        model, LocalStorage(Path(folder)), names, max_pixels
-    )
+    storage = LocalStorage(Path(folder))
+    common, full, scaled = predict_full_and_scaled(model, storage, names)
     difference = np.abs(full - scaled)
     result: dict[str, Any] = {
         "images": len(common),
@@ -71,14 +67,14 @@ def decode_agreement(
 
 
 def predict_full_and_scaled(
-    model: Model, storage: Storage, names: list[str], max_pixels: int = MAX_PIXELS
+    model: Model, storage: Storage, names: list[str]
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the names that were decoded both ways, and their (images, classes) probabilities."""
-    settings = EngineSettings(precision="float32", max_pixels=max_pixels)
+    settings = (
+        EngineSettings(precision="float32", decode="full"),
+        EngineSettings(precision="float32", decode="scaled"),
+    )
     full, scaled = (
-        make_engine(model, settings.model_copy(update={"decode": decode}), False).predict_files(
-            storage, names
-        )
-        for decode in ("full", "scaled")
+        make_engine(model, one, False).predict_files(storage, names) for one in settings
     )
     return common_rows(names, full, scaled, len(model.classes))

@@ -23,7 +23,7 @@ from visionflows.storage.name_encoding import decode_name
 from visionflows.training.dataloaders import normalisation
 from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
 from visionflows.training.evidence.plots import draw_plots
-from visionflows.training.evidence.top_losses import ValidationPredictions, write_top_losses
+from visionflows.training.evidence.top_losses import write_top_losses
 from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
@@ -64,9 +64,7 @@ def evaluate_checkpoint(
             confusion = _confusion_csv(metrics["confusion"], list(learn.dls.vocab))
             storage.write("confusion.csv", confusion)
             confidences = apply_temperature(probabilities, metrics["calibration"]["temperature"])
-            paths = list(learn.dls.valid.items.path)
-            validation = ValidationPredictions(folder, paths, confidences, targets)
-            write_top_losses(learn, validation, storage)
+            write_top_losses(learn, folder, confidences, targets, storage)
             write_selfcheck(learn, table, folder, storage)
         if skipped:
             metrics["skipped_plots"] = skipped

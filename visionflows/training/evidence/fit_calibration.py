@@ -26,7 +26,7 @@ def fit_calibration(
     """Return `calibration` of model.json.
 
     `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes.
-    Keys: temperature, fitted and tested (numbers of images), ece_raw and ece (expected calibration
+    Keys: temperature, fitted and tested (image counts), ece_raw and ece (expected calibration
     error before and after), bins_raw and bins. With too few images only temperature (1) and why.
     """
     half = holdout_half(sha256s)

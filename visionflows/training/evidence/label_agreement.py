@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.precision_policy import (
     CONFIDENCE,
@@ -52,7 +51,7 @@ def measure_label_agreement(
     """
     sample = sample_images(files[~files.sha256.isin(list(exclude))])
     model = Model(LocalStorage(checkpoint), info, digest="")
-    result = label_agreement(model, folder, list(sample.path), MAX_PIXELS, precision)
+    result = label_agreement(model, folder, list(sample.path), precision)
     if "images" in result:
         result["trained_on"] = int((~sample.is_valid.astype(bool)).sum())
     return result
@@ -72,7 +71,6 @@ def label_agreement(
     model: Model,
     folder: str | Path,
     paths: list[str],
-    max_pixels: int,
     precision: FastPrecision = "bfloat16",
 ) -> dict[str, Any]:
     """Score images in float32 and in a faster precision on this machine, and compare.
@@ -81,7 +79,7 @@ def label_agreement(
     measured. Without native support only auto (float32) and why.
     """
     device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
-    settings = EngineSettings(precision="float32", max_pixels=max_pixels, device=device, raw=True)
+    settings = EngineSettings(precision="float32", device=device, raw=True)
     exact_engine = make_engine(model, settings)
     kernel = exact_engine.kernels.get(precision, "")
     if not kernel:

@@ -40,7 +40,7 @@ def fit_outlier_detector(
 ) -> dict[str, Any]:
     """Write the detector and return `outliers` of model.json.
 
-    Keys: method, k, components, images (of the detector), threshold, wanted (share of false alarms),
+    Keys: method, k, components, images (of the detector), threshold, wanted (false alarm share),
     fitted and tested (validation images), false_alarms (measured share, by precision). Only why,
     if there are too few images.
     """

@@ -6,7 +6,7 @@ They are only for the report, and not part of the artifact.
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -29,29 +29,25 @@ MAX_IMAGES = 12
 _JSON = "top_losses/top_losses.json"
 
 
-class ValidationPredictions(NamedTuple):
-    """Validation images in a folder, their probabilities (n, classes) and true classes (n)."""
-
-    folder: str | Path
-    paths: list[str]
-    probabilities: np.ndarray
-    targets: np.ndarray
-
-
 def write_top_losses(
-    learn: "Learner", validation: ValidationPredictions, checkpoint: LocalStorage
+    learn: "Learner",
+    folder: str | Path,
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    checkpoint: LocalStorage,
 ) -> None:
     """Write the images with wrong labels to top_losses/, most confident first, 12 at most.
 
-    Images that can no longer be read are left out.
+    `probabilities` (n, classes) and `targets` (n,) are those of the learner's validation images in
+    `folder`. Images that can no longer be read are left out.
     """
-    predicted = validation.probabilities.argmax(1)
-    confidence = validation.probabilities.max(1)
+    paths, vocab = list(learn.dls.valid.items.path), learn.dls.vocab
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
-    wrong = order[predicted[order] != validation.targets[order]][:MAX_IMAGES].tolist()
+    wrong = order[predicted[order] != targets[order]][:MAX_IMAGES].tolist()
     images = {}
     for index in wrong:
-        image = _read_pixels(learn, Path(validation.folder) / decode_name(validation.paths[index]))
+        image = _read_pixels(learn, Path(folder) / decode_name(paths[index]))
         if image is not None:
             images[index] = image
     maps = _heat_maps(learn, [*images.values()], [int(predicted[index]) for index in images])
@@ -60,10 +56,8 @@ def write_top_losses(
         checkpoint.write(f"top_losses/{number}.jpg", encode_pixels(image))
         if maps is not None:
             checkpoint.write(f"top_losses/{number}-heat.jpg", draw_heat_map(image, maps[number]))
-        label, prediction = (
-            learn.dls.vocab[classes[index]] for classes in (validation.targets, predicted)
-        )
-        rows.append([validation.paths[index], label, prediction, float(confidence[index])])
+        label, prediction = vocab[targets[index]], vocab[predicted[index]]
+        rows.append([paths[index], label, prediction, float(confidence[index])])
     checkpoint.write(_JSON, json.dumps(rows).encode())
 
 
