@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="there are GPUs, which ranks take"
 )
 
-WAIT = 90.0  # seconds for ranks to begin: they import torch and fastai
+WAIT = 180.0  # seconds for ranks to begin: they import torch and fastai
 
 
 def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):

@@ -133,8 +133,9 @@ def _reason(images: int, disagreements: int, far: int) -> str:
     if far:
         return "a label differs that was no near tie"
     return (
-        f"{images:,} images with {disagreements} differing labels do not show that {MIN_AGREEMENT:.1%} "
-        f"agree, at {CONFIDENCE:.0%} confidence; that takes {images_needed(disagreements):,}"
+        f"{images:,} images with {disagreements} differing labels do not show that "
+        f"{MIN_AGREEMENT:.1%} agree, at {CONFIDENCE:.0%} confidence; that takes "
+        f"{images_needed(disagreements):,}"
     )
 
 
