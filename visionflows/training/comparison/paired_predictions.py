@@ -9,7 +9,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
@@ -108,7 +108,7 @@ def _read_files_csv(model: Model) -> "pd.DataFrame":
     return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
-def _unchanged_paths(source: Storage, sha256s: dict[str, str]) -> Iterator[str]:
+def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
     """Yield the paths of the files that still have their content, in the order of `source`."""
     entries = [entry for entry in source.walk() if encode_name(entry.name) in sha256s]
     for entry, data in zip(entries, source.read_many(entries), strict=True):
