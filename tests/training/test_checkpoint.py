@@ -145,7 +145,7 @@ def test_a_second_run_of_the_same_training_waits(tmp_path, caplog, killed):
 
 def test_checkpoints_of_a_store_in_a_bucket_are_in_the_cache(s3, tmp_path):
     with open_checkpoint("s3://bucket/store", KEY) as checkpoint:
-        assert checkpoint.parent == tmp_path / "cache/checkpoints"
+        assert checkpoint.parent == tmp_path / "cache/.checkpoints"
 
 
 def test_different_trainings_have_different_keys(tmp_path, monkeypatch):
