@@ -22,8 +22,8 @@ from visionflows.models.schema import ModelInfo
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
 from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, render_comparison
-from visionflows.reports.gradcam_images import encode_pixels
 from visionflows.reports.history import render_history
+from visionflows.reports.thumbnails import encode_pixels
 from visionflows.reports.training import TopLoss, render_training_report
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run_report import render_report

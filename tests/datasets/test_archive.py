@@ -12,7 +12,7 @@ import pytest
 from archives import FILES, PHOTO, content_of, link, refused, special, tar_of, zip_of
 from small_disk import small_disk
 
-from visionflows.datasets.archive import Unpacked, unpack
+from visionflows.datasets.archive import unpack
 from visionflows.errors import StorageError
 
 
@@ -28,7 +28,7 @@ from visionflows.errors import StorageError
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_tar_is_unpacked_however_it_is_packed(tmp_path, pack, format):
     (tmp_path / "a").write_bytes(pack(tar_of(*FILES.items(), format=format)))
-    assert unpack(tmp_path / "a", tmp_path / "out") == Unpacked(3, 10_000)
+    assert unpack(tmp_path / "a", tmp_path / "out") == (3, 10_000)
     assert content_of(tmp_path / "out") == FILES
 
 
@@ -57,7 +57,7 @@ def test_names_with_a_slash_before_them_are_unpacked_below_the_folder(tmp_path):
 
 def test_a_zip_is_unpacked(tmp_path):
     (tmp_path / "a").write_bytes(zip_of(("pets/", b""), *FILES.items()))
-    assert unpack(tmp_path / "a", tmp_path / "out") == Unpacked(3, 10_000)
+    assert unpack(tmp_path / "a", tmp_path / "out") == (3, 10_000)
     assert content_of(tmp_path / "out") == FILES
 
 

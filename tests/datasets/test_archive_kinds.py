@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets.archive import Unpacked, unpack
+from visionflows.datasets.archive import unpack
 from visionflows.datasets.archive_entries import zstd
 from visionflows.errors import ArchiveError
 
@@ -110,7 +110,7 @@ def test_folders_may_end_in_a_backslash(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         packed.writestr("set\\black\\", b"")
         packed.writestr("set\\black\\0.png", PHOTO)
-    assert unpack(tmp_path / "a.zip", tmp_path / "out") == Unpacked(1, len(PHOTO))
+    assert unpack(tmp_path / "a.zip", tmp_path / "out") == (1, len(PHOTO))
     assert (tmp_path / "out/set/black/0.png").read_bytes() == PHOTO
 
 
@@ -134,7 +134,7 @@ def test_a_folder_without_its_slash_is_a_folder(tmp_path, attributes):
         folder.external_attr = attributes
         packed.writestr(folder, b"")
         packed.writestr("set/0.png", PHOTO)
-    assert unpack(tmp_path / "a.zip", tmp_path / "out") == Unpacked(1, len(PHOTO))
+    assert unpack(tmp_path / "a.zip", tmp_path / "out") == (1, len(PHOTO))
     assert (tmp_path / "out/set/0.png").read_bytes() == PHOTO
 
 
@@ -162,7 +162,7 @@ def test_a_zip_of_another_method_says_which(tmp_path):
 @pytest.mark.parametrize("level", [1, 19])
 def test_a_tar_zst_is_unpacked(tmp_path, level):
     (tmp_path / "a.tar.zst").write_bytes(zstd.compress(tar_of("a/1.png", "b/2.png"), level=level))
-    assert unpack(tmp_path / "a.tar.zst", tmp_path / "out") == Unpacked(2, 2 * len(PHOTO))
+    assert unpack(tmp_path / "a.tar.zst", tmp_path / "out") == (2, 2 * len(PHOTO))
 
 
 @pytest.mark.parametrize("left", [4, 100, 2_000, -300, -4, -1])

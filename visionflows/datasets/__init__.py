@@ -1,4 +1,1 @@
-"""From what a person names to a labelled file table: fetched, unpacked, labelled, split.
-
-Here belongs what a dataset is before anything is trained on it.
-"""
+"""Fetch, unpack, label and split a dataset: from its name to a file table."""

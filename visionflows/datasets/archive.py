@@ -1,15 +1,12 @@
 """Unpack an untrusted archive into a new folder: completely, or not at all.
 
-    from visionflows.datasets.archive import unpack
-    unpack("pets.tgz", "pets")                       # .tgz, .tar, .tar.bz2 .xz .zst, or .zip
-
-`archive_entries` checks each entry with Python's own filter. Chains of links have bypassed that
-filter (CVE-2025-4138, -4330, -4517), so nothing here is written through a link: symbolic links are
-made last, and checked again once they exist.
+Chains of links have bypassed Python's own filter (CVE-2025-4138, -4330, -4517), so nothing is
+written through a link: symbolic links are made last, and checked again once they exist.
 """
 
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import logging
 import os
@@ -17,8 +14,9 @@ import posixpath
 import shutil
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from visionflows.datasets.archive_entries import (
     LEADS_OUT,
@@ -32,9 +30,7 @@ from visionflows.datasets.archive_entries import (
 from visionflows.errors import StorageError
 from visionflows.storage.name_encoding import encode_name
 
-CHUNK = 1 << 20
-# Errors that a name causes on any disk.
-_NAME_ERRORS = (
+_NAME_ERRORS = (  # that a name causes on any disk
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL),
 )
@@ -42,17 +38,10 @@ _NAME_ERRORS = (
 logger = logging.getLogger("visionflows.archive")
 
 
-class Unpacked(NamedTuple):
-    """How many regular files an archive held, and the sum of their sizes in bytes."""
-
-    files: int
-    bytes: int
-
-
 def unpack(
     archive: str | Path, target: str | Path, limits: UnpackLimits = LIMITS, text: str = ""
-) -> Unpacked:
-    """The counts of the new folder `target`, which gets its name when all is on the disk.
+) -> tuple[int, int]:
+    """The number of regular files unpacked into the new folder `target`, and their bytes.
 
     Modes, owners and times are the current user's. A link to nothing is left out with a warning.
     Errors call the archive `text`, by default its path. Raises ArchiveError, naming archive and
@@ -75,7 +64,7 @@ def unpack(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return Unpacked(entries.files, entries.bytes)
+    return entries.files, entries.bytes
 
 
 def sync_disk(folder: Path) -> None:
@@ -97,11 +86,10 @@ def sync_disk(folder: Path) -> None:
 _syncfs: Any = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Writer:
-    """Writes entries into a folder; `archive` is what errors call their archive."""
-
-    def __init__(self, archive: str, root: Path):
-        self.archive, self.root = archive, root
+    archive: str  # as errors call it
+    root: Path
 
     def write(self, entries: Entries) -> None:
         with self.disk_errors():
@@ -130,14 +118,9 @@ class _Writer:
     def _write_file(self, entry: Entry, path: Path) -> None:
         with archive_errors(self.archive):
             source = entry.open()
-        written = 0
+        read = archive_errors(self.archive)(partial(source.read, 1 << 20))
         with source, path.open("xb") as file:
-            while True:
-                with archive_errors(self.archive):
-                    chunk = source.read(CHUNK)
-                if not chunk:
-                    break
-                written += file.write(chunk)
+            written = sum(map(file.write, iter(read, b"")))
         if written != entry.info.size:
             reason = f"holds {written:,} of its {entry.info.size:,} bytes"
             raise entry_error(self.archive, entry.info, reason)
@@ -150,10 +133,10 @@ class _Writer:
         path.hardlink_to(other)
 
     def _write_links(self, links: list[tarfile.TarInfo]) -> None:
-        """Make the symbolic links after all else, the deepest first, then check their targets.
+        """Make the symbolic links, then check their targets.
 
-        A path below another link gets a real folder there, which that link then collides with: no
-        link is made through a link.
+        The deepest come first: a path below another link gets a real folder there, which that link
+        then collides with. So no link is made through a link.
         """
         for info in sorted(links, key=lambda info: -info.name.count("/")):
             path = self.root / info.name
@@ -172,8 +155,7 @@ class _Writer:
             logger.warning("%s: the link %r leads nowhere; left out", self.archive, name)
             path.unlink()
             return
-        root = os.path.realpath(self.root)
-        if os.path.commonpath([end, root]) != root:
+        if not Path(end).is_relative_to(os.path.realpath(self.root)):
             raise entry_error(self.archive, info, LEADS_OUT)
 
     @contextlib.contextmanager

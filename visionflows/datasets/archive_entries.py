@@ -1,12 +1,13 @@
 """The entries of an untrusted archive, each checked before it is yielded.
 
-Entries of tars and zips pass Python's `tarfile.data_filter` (PEP 706) and our limits. A tar is read
-as a stream, so a bomb is stopped early.
+Tar and zip entries pass `tarfile.data_filter` (PEP 706) and limits; a bomb is stopped early.
 """
 
 import bz2
 import contextlib
+import gzip
 import io
+import logging
 import lzma
 import posixpath
 import struct
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple, Self
 
 from visionflows.datasets.content_sniffing import HEAD_BYTES, sniff
-from visionflows.datasets.gzip_reader import MAGIC, open_gzip
 from visionflows.datasets.zip_entries import zip_entries
 from visionflows.errors import ArchiveError, StorageError
 from visionflows.storage.local import LocalStorage
@@ -39,9 +39,30 @@ _ADVICE = "nothing was unpacked; if you trust it, unpack it yourself and give th
 LEADS_OUT = "is a link that leads out of the archive"
 
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
+
+logger = logging.getLogger("visionflows.archive")
+
+
+class _Gzip(gzip.GzipFile):
+    """A gzip file whose trailing bytes are ignored, as by `gzip -d`; Python calls it broken."""
+
+    is_ended = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to `size` bytes; empty at the end."""
+        try:
+            return b"" if self.is_ended else self.read1(-1 if size is None else size)
+        except gzip.BadGzipFile as error:
+            if not str(error).startswith("Not a gzipped file"):  # another header or checksum
+                raise
+            logger.warning("%s: trailing bytes after its end are ignored", self.name)
+            self.is_ended = True
+            return b""
+
+
 _Opener = Callable[[Path, Literal["rb"]], io.BufferedIOBase]
 _OPENERS: dict[bytes, _Opener] = {
-    MAGIC: open_gzip,
+    b"\x1f\x8b": _Gzip,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
     b"\x28\xb5\x2f\xfd": zstd.open,
@@ -83,14 +104,11 @@ class Entries:
 
     Iteration raises ArchiveError, naming archive and entry, for what is broken, leads out of
     `root`, is no file, folder or link, or exceeds a limit; StorageError if `root` has no space.
-    Errors call the archive `text`, by default its path. `files` and `bytes` count the regular
-    files so far.
+    Errors call the archive `text`, by default its path.
     """
 
-    def __init__(
-        self, archive: str | Path, root: str | Path, limits: UnpackLimits = LIMITS, text: str = ""
-    ):
-        self.archive, self.root, self.limits = Path(archive), Path(root), limits
+    def __init__(self, archive: str | Path, root: Path, limits: UnpackLimits, text: str):
+        self.archive, self.root, self.limits = Path(archive), root, limits
         self.text = text or encode_name(str(archive))
         try:
             self.packed = self.archive.stat().st_size
@@ -101,7 +119,7 @@ class Entries:
                 f"{self.text}: cannot be read ({error.strerror}); name an archive that can"
             ) from error
         self.max_unpacked = max(RATIO_FREE_BYTES, limits.ratio * self.packed)
-        self.count = self.files = self.bytes = 0
+        self.count = self.files = self.bytes = 0  # so far: entries, regular files, their bytes
 
     def __iter__(self) -> Iterator[Entry]:
         with archive_errors(self.text):
@@ -199,11 +217,13 @@ def archive_errors(archive: str) -> Iterator[None]:
         ) from error
 
 
+@dataclass
 class _LimitedReader:
     """A decompressed stream that stops at the ratio limit."""
 
-    def __init__(self, entries: Entries, stream: io.BufferedIOBase):
-        self.entries, self.stream, self.count = entries, stream, 0
+    entries: Entries
+    stream: io.BufferedIOBase
+    count: int = 0
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)

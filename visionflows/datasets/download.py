@@ -1,8 +1,4 @@
-"""Download one URL into one file, resuming where a connection broke.
-
-An unfinished file is `<target>.part`, its version `<target>.part.json`. The next attempt or run
-asks for the rest with HTTP Range and If-Range, so two versions are never joined.
-"""
+"""Download one URL into one file, resuming with Range and If-Range where a connection broke."""
 
 import contextlib
 import json
@@ -44,9 +40,10 @@ class RemoteVersion(NamedTuple):
         pairs = [(a, b) for a, b in zip(self, other, strict=True) if a and b]
         return all(a == b for a, b in pairs) if pairs else None
 
-    def filled_from(self, other: "RemoteVersion") -> "RemoteVersion":
-        """This version, its missing fields taken from another one."""
-        return RemoteVersion(self.tag or other.tag, self.size or other.size)
+    @property
+    def can_resume(self) -> bool:
+        """Whether the tag is fit for If-Range: RFC 9110 forbids weak ones there."""
+        return bool(self.tag) and not self.tag.startswith("W/")
 
 
 @dataclass(frozen=True)
@@ -76,9 +73,9 @@ def download(
 ) -> RemoteVersion:
     """The version of the file that `url` names, once `target` has it. One caller at a time.
 
-    The disk must have `disk_factor` times the file's size free. A partial file is kept. Raises
-    SettingsError for what is no URL, FetchError for a refusal (4xx) or a network that stays broken,
-    StorageError for a full disk.
+    The disk must have `disk_factor` times the file's size free. A partial file is kept as
+    `<target>.part`. Raises SettingsError for an invalid URL, FetchError for a refusal (4xx) or a
+    network that stays broken, StorageError for a full disk.
     """
     check_url(url)
     part = _PartialFile(Path(target))
@@ -100,7 +97,7 @@ def remote_version(url: str) -> RemoteVersion:
             for method in ("HEAD", "GET"):
                 with client.stream(method, url, headers=_IDENTITY) as response:
                     if response.status_code == 200:
-                        return _version_in(response.headers)
+                        return _parse_version(response.headers)
     except httpx.HTTPError as error:
         raise FetchError(_describe(error)) from error
     raise FetchError(f"HTTP {response.status_code}")
@@ -129,52 +126,47 @@ class _Interrupted(Exception):
 
 
 class _PartialFile:
-    """The bytes downloaded so far, and the version and size of the file they belong to."""
+    """The bytes downloaded so far, and the version of the file they belong to."""
 
     def __init__(self, target: Path):
         self.target = target
         self.path = target.with_name(f"{target.name}.part")
         self.storage, self.note = LocalStorage(target.parent), f"{target.name}.part.json"
-        self.tag: str | None = None  # fit for If-Range
-        self.total: int | None = None
         self.version = RemoteVersion()
         if self.storage.exists(self.note):
-            note = json.loads(self.storage.read(self.note))
-            self.tag, self.total = note["tag"], note["total"]
-            self.version = RemoteVersion(self.tag or "", self.total or 0)
+            self.version = RemoteVersion(**json.loads(self.storage.read(self.note)))
 
     @property
     def size(self) -> int:
-        return self.path.stat().st_size if self.tag and self.path.exists() else 0
+        return self.path.stat().st_size if self.version.can_resume and self.path.exists() else 0
 
     def is_complete(self) -> bool:
-        return self.tag is not None and self.size == self.total
+        return self.version.can_resume and 0 < self.size == self.version.size
 
     def range_headers(self) -> dict[str, str]:
         """The headers that ask for the rest; empty without a part that can be continued."""
-        return {"Range": f"bytes={self.size}-", "If-Range": str(self.tag)} if self.size else {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self.version.tag} if self.size else {}
 
     def start(self, headers: Mapping[str, str]) -> None:
         """Drop the bytes so far; the file described by `headers` comes from its first byte."""
         self.reset()
-        self.tag, self.version = _strong_tag(headers), _version_in(headers)
-        self.total = int(headers["content-length"]) if "content-length" in headers else None
-        if self.tag:  # without it a later run cannot know what the bytes belong to
-            note = {"tag": self.tag, "total": self.total}
-            self.storage.write(self.note, json.dumps(note).encode())
+        self.version = _parse_version(headers)
+        if self.version.can_resume:  # else a later run cannot know what the bytes belong to
+            self.storage.write(self.note, json.dumps(self.version._asdict()).encode())
 
     def continues(self, headers: Mapping[str, str]) -> bool:
         """Whether a 206 response has the next bytes of the same file."""
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("content-range", ""))
+        current = _parse_version(headers)
         return (
             match is not None
             and int(match[1]) == self.size
-            and (self.total is None or match[2] in ("*", str(self.total)))
-            and _strong_tag(headers) in (None, self.tag)
+            and (not self.version.size or match[2] in ("*", str(self.version.size)))
+            and (not current.can_resume or current.tag == self.version.tag)
         )
 
     def reset(self) -> None:
-        self.tag = self.total = None
+        self.version = RemoteVersion()
         self.storage.remove(self.note)
         self.storage.remove(self.path.name)
 
@@ -245,36 +237,29 @@ class _Download:
             raise FetchError(f"{self.name}: {reason} (HTTP {status}); check the address")
 
     def _save(self, response: httpx.Response) -> None:
-        done, total = self.part.size, self.part.total
-        self._check_space(done, total)
-        with _disk_errors(self.part.path), self.part.path.open("ab") as file:
-            self.on_progress(done, total)
-            for data in response.iter_raw():
-                file.write(data)
-                done += len(data)
-                self.on_progress(done, total)
-        if total is not None and done != total:
-            raise _Interrupted(f"{done:,} of {total:,} bytes came")
-
-    def _check_space(self, done: int, total: int | None) -> None:
+        done, total = self.part.size, self.part.version.size or None
         needed = int((total or 0) * self.disk_factor) - done
         free = self.part.storage.free_bytes()
         if free < needed:
             raise StorageError(
                 f"{self.part.storage}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
+        with _disk_errors(self.part.path), self.part.path.open("ab") as file:
+            self.on_progress(done, total)
+            for data in response.iter_raw():
+                file.write(data)
+                done += len(data)
+                self.on_progress(done, total)
+        if total and done != total:
+            raise _Interrupted(f"{done:,} of {total:,} bytes came")
 
 
-def _version_in(headers: Mapping[str, str]) -> RemoteVersion:
-    length = headers.get("content-length", "")
-    tag = _strong_tag(headers) or headers.get("etag") or ""
+def _parse_version(headers: Mapping[str, str]) -> RemoteVersion:
+    """The version in a response: a strong ETag, or else the date, or else a weak ETag."""
+    tag, length = headers.get("etag", ""), headers.get("content-length", "")
+    if not tag or tag.startswith("W/"):
+        tag = headers.get("last-modified") or tag
     return RemoteVersion(tag, int(length) if length.isdecimal() else 0)
-
-
-def _strong_tag(headers: Mapping[str, str]) -> str | None:
-    """The ETag, or the date, if it is fit for If-Range: RFC 9110 forbids weak tags there."""
-    tag = headers.get("etag", "W/")
-    return headers.get("last-modified") if tag.startswith("W/") else tag
 
 
 def _retry_after(value: str) -> float:

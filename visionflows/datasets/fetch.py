@@ -1,18 +1,7 @@
 """Fetch a dataset into the store: download, verify and unpack it once, then reuse it.
 
-    from visionflows.datasets.fetch import fetch
-    fetch("PETS", "store").folder                    # a fastai name; or a URL, archive, folder
-
-fastai's `untar_data` is not used: fastdownload restarts a broken download from the first byte,
-verifies the size and the md5 of the first megabyte only, and unpacks without limits.
-
-`<store>/datasets` (for a store in a bucket: `datasets` in the local cache) holds one folder
-`<name>-<sha8>` per archive, and hidden beside them, where no archive can write:
-
-    .records/<folder>.json    written last: the folder is complete
-    .sources/<key>.json       which version of a source is in which folder
-    .archives/<key>           a downloaded archive until it is unpacked, with its version (.json)
-    .locks/
+`<store>/datasets` holds one folder `<name>-<sha8>` per archive. Hidden folders beside them hold
+records (written last), versions of sources, downloaded archives and locks.
 """
 
 import contextlib
@@ -67,11 +56,9 @@ def fetch(
 
     `dataset` is a fastai name in any case (`PETS`), an http(s) URL, `s3://bucket/archive`, a local
     archive (.tgz, .tar, .tar.*, .zip) or folder, or `digits`. A dataset in the store is reused
-    unless its source has another version now (one request) or `sha256` (64 hex digits) asks for
-    another archive. If the source does not answer, it is reused with a warning. No request is made
-    for a known `sha256` or for fastai's names. Runs at the same time share one download.
-    Raises SettingsError or StorageError before any work; FetchError; ArchiveError; ChecksumError if
-    the archive has another `sha256`.
+    unless its source has another version now (one request), or `sha256` (64 hex digits) asks for
+    another archive. Runs at the same time share one download. Raises SettingsError, StorageError,
+    FetchError, ArchiveError, and ChecksumError if the archive has another `sha256`.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise SettingsError(f"sha256 {sha256!r}: not 64 hex digits; copy it again")
@@ -126,9 +113,11 @@ class _Fetcher:
     def _reuse(self, note_name: str) -> Dataset | None:
         """The dataset in the store, if its source has no other version now."""
         note = _read_json(self.datasets, note_name)
-        if not note or self.expected not in (None, note["sha256"]):
-            return None
-        if not _is_complete(self.datasets, note["folder"], note["sha256"]):
+        if (
+            not note
+            or self.expected not in (None, note["sha256"])
+            or not _is_complete(self.datasets, note["folder"], note["sha256"])
+        ):
             return None
         folder = self.datasets.path(note["folder"])
         if not self.expected:  # else it is the archive asked for, even if the source has changed
@@ -163,7 +152,7 @@ class _Fetcher:
             if current is not None:
                 return current
         self._remove_archive(archive)
-        assert self.source.download, "a source without a path can be downloaded"
+        assert self.source.download, "only a source with a path has no download"
         version = self.source.download(path)
         _write_json(self.datasets, f"{archive}.json", version._asdict())
         return version
@@ -197,11 +186,18 @@ class _Fetcher:
                 "that to fetch it again",
                 *(self.source.text, path),
             )
-        return current.filled_from(known)
+        return RemoteVersion(current.tag or known.tag, current.size or known.size)
 
     def unpack(self, archive: Path) -> Dataset:
         """The dataset of a local archive, unpacked unless its folder is complete already."""
-        text, sha256 = self.source.text, _digest(archive)
+        text = self.source.text
+        try:
+            with archive.open("rb") as file:
+                sha256 = sha256_of_file(file)
+        except OSError as error:
+            raise StorageError(
+                f"{archive}: cannot be read ({error.strerror}); give this user the right to"
+            ) from error
         if self.expected not in (None, sha256):
             raise ChecksumError(
                 f"{text}: its sha256 is {sha256}, not {self.expected}; check the address and the "
@@ -214,11 +210,12 @@ class _Fetcher:
                 logger.info("%s: already in %s", text, folder)
             else:
                 self.datasets.remove(name)
-                unpacked = unpack(archive, folder, self.limits, text)
-                record = {"source": text, "sha256": sha256, **unpacked._asdict()}
+                files, size = unpack(archive, folder, self.limits, text)
+                record = {"source": text, "sha256": sha256, "files": files, "bytes": size}
                 _write_json(self.datasets, f".records/{name}.json", record)
-                files, size = f"{unpacked.files:,}", f"{unpacked.bytes:,}"
-                logger.info("%s: %s files, %s bytes, in %s", text, files, size, folder)
+                logger.info(
+                    "%s: %s files, %s bytes, in %s", text, f"{files:,}", f"{size:,}", folder
+                )
         return Dataset(self.source.name, folder, text, sha256)
 
     @contextlib.contextmanager
@@ -246,13 +243,3 @@ def _read_json(datasets: LocalStorage, name: str) -> dict[str, Any] | None:
 
 def _write_json(datasets: LocalStorage, name: str, content: dict[str, Any]) -> None:
     datasets.write(name, json.dumps(content, indent=2).encode())
-
-
-def _digest(archive: Path) -> str:
-    try:
-        with archive.open("rb") as file:
-            return sha256_of_file(file)
-    except OSError as error:
-        raise StorageError(
-            f"{archive}: cannot be read ({error.strerror}); give this user the right to"
-        ) from error

@@ -1,11 +1,4 @@
-"""Turn a folder of images into a labelled file table, split into training and validation.
-
-    from visionflows.datasets.file_table import build_table, table_notes
-    table = build_table("store/datasets/pets-5c1a3d0f", "uppercase")
-    print(*table_notes(table), sep="\\n")
-
-Every image has a row; only rows whose status is `ok` are trained or validated on.
-"""
+"""Turn a folder of images into a labelled file table, split into training and validation."""
 
 import json
 import logging
@@ -70,8 +63,7 @@ def build_table(
     `path` is relative to the folder, as encoded by storage.name_encoding; `width` and `height` are
     pixels of the upright image; `signature` is the perceptual hash of images.near_duplicates as hex
     digits. `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`; if it is not ok,
-    `error` says why and is_valid is False. A random split keeps near-duplicates on one side. Large
-    images leave a downscaled copy in the cache.
+    `error` says why and is_valid is False. Large images leave a downscaled copy in the cache.
     Raises SettingsError, StorageError, and TableError if there is no training set in the folder.
     """
     rule = parse_label_rule(labels)
@@ -108,11 +100,7 @@ def downscaled_cache(decode_options: DecodeOptions) -> DownscaledCache:
 
 
 def table_notes(table: pd.DataFrame) -> list[str]:
-    """Notes on the quality of a table, a line each.
-
-    They name skipped files, unusual folders and classes, images left out, classes out of balance or
-    missing on one side of the split, near-duplicates, and same bytes under different labels.
-    """
+    """Notes on the quality of a table, its classes and its split, a line each."""
     usable = table[table.status == "ok"]
     return [
         *(*table.attrs.get("notes", []), *table.attrs.get("near_duplicates", [])),
@@ -124,9 +112,8 @@ def table_notes(table: pd.DataFrame) -> list[str]:
 def fingerprint(table: pd.DataFrame) -> str:
     """The sha256 (hex) of what is trained and validated on: path, label, side and content."""
     usable = table[table.status == "ok"].sort_values("path")
-    columns = (usable.path, usable.label, usable.is_valid.astype(bool), usable.sha256)
-    rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-    return sha256_of(json.dumps(rows).encode())
+    columns = usable.astype({"is_valid": bool})[["path", "label", "is_valid", "sha256"]]
+    return sha256_of(json.dumps(columns.to_numpy(dtype=object).tolist()).encode())
 
 
 def inspect_images(
@@ -152,7 +139,11 @@ def inspect_images(
         sha256 = ""
         try:
             file = images.path(decode_name(path))
-            with memory.reserve_file(_size(file, memory)):
+            try:
+                size = file.stat().st_size
+            except OSError as error:
+                raise as_bad_image(error, memory.encoded) from error
+            with memory.reserve_file(size):
                 data = read_image_file(file, memory)
                 sha256 = sha256_of(data)
                 return decode(data, sha256)
@@ -162,14 +153,6 @@ def inspect_images(
     with ThreadPoolExecutor(workers or decoder_count()) as pool:  # Pillow decodes without the GIL
         infos = list(pool.map(inspect, table.path, table.label, table.why))
     return table.join(pd.DataFrame(infos))
-
-
-def _size(file: Path, memory: MemoryLimits) -> int:
-    """A file's bytes. Raises BadImage."""
-    try:
-        return file.stat().st_size
-    except OSError as error:
-        raise as_bad_image(error, memory.encoded) from error
 
 
 def _no_image(images: LocalStorage) -> str:

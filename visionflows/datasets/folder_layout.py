@@ -1,8 +1,4 @@
-"""What the folders of a dataset mean: its classes, and the split that they may give.
-
-A training folder beside a validation folder gives the split; beside a test folder only, it is all
-there is to train on. Test folders and folders beside those of the split are left out.
-"""
+"""What the folders of a dataset mean: its classes, and the split that they may give."""
 
 import posixpath
 import re
@@ -39,7 +35,9 @@ class Folder(NamedTuple):
 class Layout:
     """The folders of a dataset's images, whose `paths` are relative to it.
 
-    With `classes=False` something else gives labels, and the folders of a split need hold none.
+    A training folder beside a validation folder gives the split; beside a test folder only, it is
+    all there is to train on. With `classes=False` something else gives labels, and the folders of a
+    split need hold none.
     """
 
     def __init__(self, paths: list[str], classes: bool = True):
@@ -123,23 +121,20 @@ class Layout:
                 return self._folder_in_split(head, parts[depth:])
         if self.splits or not parts:
             return Folder("", "", "", OUTSIDE_SPLIT if self.splits else NO_LABEL)
-        return _class_folder("", parts)
+        return Folder("", parts[-1], "/".join(parts[:-1]))
 
     def _folder_in_split(self, head: str, below: list[str]) -> Folder:
         """The folder at the parts `below` a folder `head` that holds a split."""
         role = self.splits[head].get(below[0], "") if below else ""
-        if role not in (TRAIN, VALID):
-            name = format_name(posixpath.join(head, below[0])) if below else ""
-            return Folder(
-                role, "", "", f"in the test folder {name}" if role == TEST else OUTSIDE_SPLIT
-            )
+        if role == TEST:
+            name = format_name(posixpath.join(head, below[0]))
+            return Folder(TEST, "", "", f"in the test folder {name}")
+        if not role:
+            return Folder("", "", "", OUTSIDE_SPLIT)
         if below[1:] or head in self.class_splits:
-            return _class_folder(role, [*head.split("/"), *below[1:]] if head else below[1:])
+            parent, label = posixpath.split(posixpath.join(head, *below[1:]))
+            return Folder(role, label, parent)
         return Folder(role, "", "", f"in no class folder of {format_name(below[0])}")
-
-
-def _class_folder(role: str, parts: list[str]) -> Folder:
-    return Folder(role, parts[-1], "/".join(parts[:-1]))
 
 
 def apply_split(rows: list[dict[str, Any]], sides: list[tuple[str, str]]) -> None:

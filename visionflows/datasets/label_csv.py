@@ -1,8 +1,4 @@
-"""Read labels from a CSV: its columns, the image of each line, and the split.
-
-Columns that are not named are `path` and `label`, or the only ones of FILE_COLUMNS and
-LABEL_COLUMNS, in any case. One of SPLIT_COLUMNS gives the split; else the folders may.
-"""
+"""Read labels from a CSV: its columns, the image of each line, and the split."""
 
 import csv
 import io
@@ -50,20 +46,15 @@ class _Line(NamedTuple):
     label: str
     split: str
 
-    @classmethod
-    def read(cls, number: int, cells: list[str], columns: _Columns) -> "_Line":
-        path, label, split = ("".join(cells[at : at + 1]) if at >= 0 else "" for at in columns[:3])
-        return cls(number, path, label.strip(), split.strip())
-
 
 def read_label_csv(
     location: str, named: tuple[str, ...], folder: Path, paths: list[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of the images (`paths` in `folder`) that the CSV lists, sorted by path; and notes.
 
-    A row has path and label, and is_valid if the CSV or else the folders give a split. Test images
-    have no label, and a reason. Raises StorageError if there is no such CSV, and TableError if it
-    does not fit the folder.
+    Columns are the `named` ones, `path` and `label`, or the only ones of FILE_COLUMNS and
+    LABEL_COLUMNS. A row has is_valid if the CSV or else the folders give a split. Raises
+    StorageError if there is no such CSV, and TableError if it does not fit the folder.
     """
     return _LabelCsv(location, folder).rows(named, paths)
 
@@ -88,9 +79,8 @@ class _LabelCsv:
         why = f"a test image by the column {format_name(columns.split_name)}"
         apply_split(rows, [(role, why if role == TEST else "") for role in sides])
         if columns.split_name == IS_VALID:  # it counts even with nothing to validate on
-            rows = [
-                {**row, "is_valid": role == VALID} for row, role in zip(rows, sides, strict=True)
-            ]
+            for row, role in zip(rows, sides, strict=True):
+                row["is_valid"] = role == VALID
         return rows, notes
 
     def _read(self) -> tuple[str, str]:
@@ -129,7 +119,10 @@ class _LabelCsv:
                     if columns is None:
                         columns = self._columns(named, [cell.strip() for cell in cells])
                     else:
-                        lines.append(_Line.read(number, cells, columns))
+                        path, label, split = (
+                            dict(enumerate(cells)).get(at, "") for at in columns[:3]
+                        )
+                        lines.append(_Line(number, path, label.strip(), split.strip()))
                 number = reader.line_num + first
         except csv.Error as error:
             last = reader.line_num + first - 1

@@ -1,8 +1,4 @@
-"""Find segmentation masks, which lie beside photos under the photos' names.
-
-A label rule that looks at file names gives a mask its photo's label. fastai's PETS has a mask for
-every photo.
-"""
+"""Find segmentation masks, which lie beside photos under the photos' names (fastai's PETS)."""
 
 import posixpath
 import re
@@ -29,8 +25,7 @@ def find_masks(paths: list[str], images: Storage) -> set[str]:
     """The pictures of a dataset that are masks of others.
 
     All of three must hold for their folder: its name says so, nearly all pictures have one of the
-    same name elsewhere, and a sample has few colours. Photos of people with and without face masks,
-    numbered in each folder, are none.
+    same name elsewhere, and a sample has few colours.
     """
     folders: dict[str, list[str]] = defaultdict(list)
     photos: set[str] = set()

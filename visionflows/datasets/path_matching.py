@@ -1,8 +1,4 @@
-"""Find the image that a path in a label file refers to, as people write paths.
-
-A path is tried as it is, then with backslashes, in another Unicode form or case, without its
-folders or its suffix, and with more folders than the dataset has.
-"""
+"""Find the image that a path in a label file refers to, as people write paths."""
 
 import itertools
 import posixpath
@@ -23,7 +19,11 @@ class PathMatcher:
                 self.by_name[key].append(path)
 
     def find(self, text: str) -> list[str]:
-        """The images that a path may refer to: one, none or several."""
+        """The images that a path may refer to: one, none or several.
+
+        It is tried as it is, then with backslashes, in another Unicode form or case, without its
+        folders or its suffix, and with more folders than the dataset has.
+        """
         slashed = text.replace("\\", "/").strip()
         candidates = [text, *self._candidates(text), *self._candidates(slashed)]
         for candidate in candidates:
@@ -31,14 +31,17 @@ class PathMatcher:
                 return [candidate]
         written = posixpath.normpath(slashed)
         named = self.by_name.get(_normalised(posixpath.basename(written)), [])
-        forms = [{path: form(path) for path in named} for form in (_normalised, _without_suffix)]
+        full = {path: _normalised(path) for path in named}
+        forms = [full, {path: posixpath.splitext(form)[0] for path, form in full.items()}]
         for form in forms:
             for wanted in map(_normalised, candidates[1:]):
                 if same := [path for path in named if form[path] == wanted]:
                     return _nearest(same, written)
             if below := [path for path in named if form[path].endswith(f"/{_normalised(written)}")]:
                 return _nearest(below, written)
-        for tail, form in itertools.product(_tails(written), forms):
+        parts = written.split("/")
+        tails = ["/".join(parts[depth:]) for depth in range(1, len(parts))]
+        for tail, form in itertools.product(tails, forms):
             if ends := [path for path in named if _ends_with(form[path], _normalised(tail))]:
                 return _nearest(ends, tail)
         return []
@@ -50,12 +53,6 @@ class PathMatcher:
         if self.csv_folder and absolute.startswith(f"{self.folder}/"):
             candidates.append(absolute[len(self.folder) + 1 :])
         return candidates
-
-
-def _tails(path: str) -> list[str]:
-    """A path without its first folder, without its first two, and so on."""
-    parts = path.split("/")
-    return ["/".join(parts[depth:]) for depth in range(1, len(parts))]
 
 
 def _ends_with(path: str, tail: str) -> bool:
@@ -70,16 +67,11 @@ def _normalised(path: str) -> str:
     return nfc(path).casefold()
 
 
-def _without_suffix(path: str) -> str:
-    return posixpath.splitext(_normalised(path))[0]
-
-
 def _nearest(paths: list[str], text: str) -> list[str]:
     """The only one of several that is spelled like the text; all if there is no such one."""
-    text = nfc(text)
     same = [
         path
         for path in paths
-        if nfc(path).endswith(text) or nfc(posixpath.splitext(path)[0]).endswith(text)
+        if any(nfc(form).endswith(nfc(text)) for form in (path, posixpath.splitext(path)[0]))
     ]
     return same if len(same) == 1 else paths

@@ -40,7 +40,7 @@ class Source(NamedTuple):
 def find_source(dataset: str) -> Source:
     """The source that a name refers to. Raises SettingsError or StorageError if there is none."""
     if dataset == "digits":
-        return Source("digits", "digits", key="digits", download=_write_digits)
+        return Source("digits", "digits", key="digits", download=write_digits)
     if dataset.lower().startswith(("http://", "https://")):
         return _url_source(dataset)
     storage = open_storage(dataset)
@@ -70,11 +70,6 @@ def fastai_url(name: str) -> str:
     )
 
 
-def _write_digits(path: Path) -> RemoteVersion:
-    write_digits(path)
-    return RemoteVersion()
-
-
 def _url_source(url: str, name: str = "") -> Source:
     check_url(url)
 
@@ -97,7 +92,6 @@ def _url_source(url: str, name: str = "") -> Source:
 
 
 def _storage_source(archive: str) -> Source:
-    """An archive in storage that is not on this machine."""
     if archive.count("/") < 3 or archive.endswith("/"):
         raise SettingsError(f"{archive}: name an archive in it, such as {archive}/pets.tgz")
     storage, name = split_location(archive)

@@ -1,45 +1,35 @@
-"""Choose the validation images, at random or as given; duplicates stay on one side.
-
-    from visionflows.datasets.split import group_near_duplicates, split_randomly
-    split_randomly(usable, 0.2, 42, group_near_duplicates(usable))     # sha256 of each of them
-
-A network that was trained on a photo recognises the same photo resized, recompressed or cropped.
-"""
+"""Choose the validation images, at random or as given; duplicates stay on one side."""
 
 import logging
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.label_rules import LabelRule
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
-from visionflows.images import near_duplicates
-
-if TYPE_CHECKING:
-    import pandas as pd
+from visionflows.images.near_duplicates import group_duplicates, signature_array
 
 log = logging.getLogger("visionflows.table")
 
 
-def group_near_duplicates(usable: "pd.DataFrame") -> list[list[str]]:
+def group_near_duplicates(usable: pd.DataFrame) -> list[list[str]]:
     """Groups of near-duplicates: the sorted sha256 of their different contents."""
     contents = usable.drop_duplicates("sha256")
-    group_ids = near_duplicates.group_duplicates(
-        near_duplicates.signature_array(contents.signature)
-    )
+    group_ids = group_duplicates(signature_array(contents.signature))
     groups = contents.groupby(group_ids).sha256
     return [sorted(group) for _, group in groups if len(group) > 1]
 
 
 def split_randomly(
-    usable: "pd.DataFrame", valid_pct: float, seed: int, duplicates: list[list[str]]
+    usable: pd.DataFrame, valid_pct: float, seed: int, duplicates: list[list[str]]
 ) -> set[str]:
     """The sha256 of the images to validate on: a share of each class, at least one.
 
-    The order of sha256(seed, content) decides, so names and the order of files do not matter, and a
-    new image moves few others. Bytes under two labels stay in training, and so does the only image
-    of a class. A group of near-duplicates goes where its smallest sha256 goes, and no other image
-    moves; one of more than half of its class's validation images is trained on. Raises TableError.
+    The order of sha256(seed, content) decides, so a new image moves few others. Bytes under two
+    labels stay in training, and so does the only image of a class. Near-duplicates go where the
+    smallest sha256 goes; groups over half of a class's validation images are trained on. Raises
+    TableError.
     """
     labels = usable.groupby("sha256").label.nunique()
     unambiguous = set(labels.index[labels == 1])
@@ -47,9 +37,7 @@ def split_randomly(
     single: list[str] = []
     too_few: list[str] = []
     for label, contents in usable.groupby("label").sha256.unique().items():
-        order = sorted(
-            unambiguous.intersection(contents), key=lambda sha256: random_key(seed, sha256)
-        )
+        order = sorted(unambiguous & {*contents}, key=lambda sha256: random_key(seed, sha256))
         if not order or len(contents) < 2:
             (single if order else too_few).append(str(label))
             continue
@@ -59,7 +47,7 @@ def split_randomly(
     return _keep_together(usable, valid, [set(group) for group in duplicates], unambiguous)
 
 
-def split_as_given(usable: "pd.DataFrame", rule: LabelRule) -> set[str]:
+def split_as_given(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
     """The sha256 of the images to validate on, as a CSV or folders give them, and of their copies.
 
     Near-duplicates stay where they are given; `near_duplicate_notes` reports them. Raises
@@ -81,7 +69,7 @@ def split_as_given(usable: "pd.DataFrame", rule: LabelRule) -> set[str]:
 
 
 def near_duplicate_notes(
-    usable: "pd.DataFrame", valid: set[str], duplicates: list[list[str]]
+    usable: pd.DataFrame, valid: set[str], duplicates: list[list[str]]
 ) -> list[str]:
     """Notes on near-duplicates: all, those on both sides, those under different labels."""
     first_rows = usable.drop_duplicates("sha256").set_index("sha256")
@@ -101,7 +89,7 @@ def near_duplicate_notes(
     ]
 
 
-def format_groups(groups: "list[pd.DataFrame]", sign: str) -> str:
+def format_groups(groups: list[pd.DataFrame], sign: str) -> str:
     """Up to three groups of rows, and up to three images of each with their labels."""
     examples = [
         sign.join(
@@ -135,7 +123,7 @@ def _check_split(valid: set[str], single: list[str], too_few: list[str]) -> None
 
 
 def _keep_together(
-    usable: "pd.DataFrame", valid: set[str], duplicates: list[set[str]], unambiguous: set[str]
+    usable: pd.DataFrame, valid: set[str], duplicates: list[set[str]], unambiguous: set[str]
 ) -> set[str]:
     """The validation images, with each group of near-duplicates moved to one side.
 
@@ -158,11 +146,11 @@ def _keep_together(
         groups = [group for group in groups if not group & of_lost]
 
 
-def _is_split(group: "set[str] | list[str]", valid: set[str]) -> bool:
+def _is_split(group: set[str] | list[str], valid: set[str]) -> bool:
     return 0 < len(valid.intersection(group)) < len(group)
 
 
-def _max_group_sizes(usable: "pd.DataFrame", valid: set[str]) -> dict[str, int]:
+def _max_group_sizes(usable: pd.DataFrame, valid: set[str]) -> dict[str, int]:
     """How many near-duplicates of each image may be validated on: half of its class's images there.
 
     Consecutive frames of one camera may be most of a class.
@@ -172,7 +160,7 @@ def _max_group_sizes(usable: "pd.DataFrame", valid: set[str]) -> dict[str, int]:
     return dict(zip(usable.sha256, halves.astype(int), strict=True))
 
 
-def _two_sided(usable: "pd.DataFrame", valid: set[str]) -> set[str]:
+def _two_sided(usable: pd.DataFrame, valid: set[str]) -> set[str]:
     """The classes with images on both sides."""
     sides = usable.sha256.isin(valid).groupby(usable.label).agg(["all", "any"])
     return set(sides.index[sides["any"] & ~sides["all"]])

@@ -1,8 +1,9 @@
-"""The entries of a zip as tar entries, under the names that were meant.
+"""The entries of a zip as tar entries.
 
 macOS writes UTF-8 names without marking them so; some Windows programs write backslashes.
 """
 
+import contextlib
 import logging
 import os
 import stat
@@ -28,10 +29,7 @@ logger = logging.getLogger("visionflows.archive")
 def zip_entries(
     packed: zipfile.ZipFile, text: str
 ) -> Iterator[tuple[zipfile.ZipInfo, tarfile.TarInfo]]:
-    """The entries of an open zip, which errors call `text`.
-
-    Raises ArchiveError if one is encrypted, or compressed by a method that Python does not know.
-    """
+    """The entries of a zip, which errors call `text`. Raises ArchiveError if one is unreadable."""
     infos = packed.infolist()
     for info in infos:
         _check_readable(info, text)
@@ -74,10 +72,8 @@ def _names(infos: list[zipfile.ZipInfo], text: str) -> list[str]:
 def _decode(raw: bytes, extra: bytes) -> tuple[str, bool]:
     """A name that is not marked as UTF-8, and whether the decoding is certain."""
     for candidate in (*_unicode_paths(raw, extra), raw):
-        try:
+        with contextlib.suppress(UnicodeDecodeError):
             return candidate.decode(), True
-        except UnicodeDecodeError:
-            continue
     return raw.decode("cp437"), False
 
 

@@ -1,7 +1,4 @@
-"""The comparison of two model versions on the same images, with photos of their disagreements.
-
-training.comparison.disagreements computes the comparison.
-"""
+"""The comparison of two model versions on the same images, with photos of their disagreements."""
 
 import dataclasses
 import itertools
@@ -96,10 +93,8 @@ class Comparison:
         if not self.images:
             return "There is no image that neither A nor B was trained on"
         on = f"on {format_count(self.images, 'image')} unseen by both"
-        if not self.better:
-            return f"No evidence that A or B is better {on}"
-        other = {"a": "B", "b": "A"}[self.better]
-        return f"{self.better.upper()} is better than {other} {on}"
+        verdicts = {"a": "A is better than B", "b": "B is better than A"}
+        return f"{verdicts.get(self.better, 'No evidence that A or B is better')} {on}"
 
     @property
     def test(self) -> str:

@@ -37,8 +37,7 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
 
     `is_output`: the page lies in the output of the runs, and links to the pages of the last one.
     """
-    labels = most_frequent_labels(records)
-    shares = share_measures(labels, records)
+    shares = share_measures(most_frequent_labels(records), records)
     warnings = [
         (record, line) for record in records if record.drift for line in record.drift.warnings
     ]
@@ -50,7 +49,10 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
         files=sum(record.histograms.total for record in records),
         charts=draw_charts(MEASURES, records),
         share_charts=draw_charts(shares, records),
-        starts=[(records[at], _model_link(records[at], output)) for at in _model_starts(records)],
+        starts=[
+            (records[at], link_to_model(records[at].model.storage, output))
+            for at in _model_starts(records)
+        ],
         warnings=warnings[::-1][:WARNINGS],
         more_warnings=max(len(warnings) - WARNINGS, 0),
         measures=MEASURES,
@@ -71,15 +73,9 @@ def _result_links(records: Sequence[RunRecord]) -> list[Link]:
     ]
 
 
-def _model_link(record: RunRecord, output: str) -> Link:
-    return link_to_model(record.model.storage, output)
-
-
 def most_frequent_labels(records: Sequence[RunRecord]) -> list[str]:
     """The most frequent labels over all runs, at most LABELS."""
-    counts: Counter[str] = Counter()
-    for record in records:
-        counts.update(record.histograms.labels)
+    counts = sum((Counter(record.histograms.labels) for record in records), Counter[str]())
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [label for label, _ in order[:LABELS]]
 
@@ -113,20 +109,19 @@ def _outlier_rate(record: RunRecord) -> float | None:
     return counts.get("True", 0) / total if (total := sum(counts.values())) else None
 
 
-def _mean_confidence(record: RunRecord) -> float | None:
-    return record.histograms.mean_confidence
-
-
-def _audited_accuracy(record: RunRecord) -> float | None:
-    return record.audit.accuracy if record.audit else None
-
-
 MEASURES = (
     Measure("Files", lambda record: record.histograms.total, lambda value: f"{value:,.0f}"),
     Measure("Failures", _failure_rate, format_percent, "failures", (0.0, 0.01)),
-    Measure("Mean confidence", _mean_confidence, lambda v: f"{v:.3f}", "confidence", (1.0,)),
+    Measure(
+        *("Mean confidence", lambda record: record.histograms.mean_confidence),
+        *(lambda value: f"{value:.3f}", "confidence", (1.0,)),
+    ),
     Measure("Outliers", _outlier_rate, format_percent, "outliers", (0.0, 0.01)),
-    Measure("Audited accuracy", _audited_accuracy, format_percent, "", (1.0,), is_audited=True),
+    Measure(
+        *("Audited accuracy", lambda record: record.audit.accuracy if record.audit else None),
+        *(format_percent, "", (1.0,)),
+        is_audited=True,
+    ),
 )
 
 
@@ -178,12 +173,8 @@ def _describe(measure: Measure, records: Sequence[RunRecord], warnings: int) -> 
 
 def _model_starts(records: Sequence[RunRecord]) -> list[int]:
     """The positions of the runs whose model differs from that of the run before."""
-    models = ["", *map(_model, records)]
+    models = ["", *(f"{record.model.name}@{record.model.version}" for record in records)]
     return [at for at in range(len(records)) if models[at] != models[at + 1]]
-
-
-def _model(record: RunRecord) -> str:
-    return f"{record.model.name}@{record.model.version}"
 
 
 def format_day(record: RunRecord) -> str:
@@ -195,6 +186,5 @@ def _headline(records: Sequence[RunRecord]) -> str:
     if not records:
         return "No run is recorded yet"
     warned = sum(bool(record.drifted) for record in records)
-    if not warned:
-        return f"{format_count(len(records), 'run')}, no drift"
-    return f"{format_count(len(records), 'run')}, drift in {warned:,}"
+    drift = f"drift in {warned:,}" if warned else "no drift"
+    return f"{format_count(len(records), 'run')}, {drift}"

@@ -1,8 +1,4 @@
-"""Render a page: its template, the stylesheet, and the filters that format values.
-
-A page template extends page.html. It has the blocks `title`, `header` and `body`; each section of
-the body begins with `<h2 id=…>`, and page.html lists these headings below the header.
-"""
+"""Render a page: its template, the stylesheet, and the filters that format values."""
 
 import base64
 import datetime
@@ -42,7 +38,7 @@ def _load_template(name: str) -> jinja2.Template:
         "decimals": lambda value: "–" if value is None else f"{value:.3f}",
         "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
         "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
-        "jpeg": functools.partial(_data_url, "jpeg"),
+        "jpeg": lambda data: _data_url("jpeg", data),
         "picture": _embed_picture,
     }
     return environment.get_template(name)

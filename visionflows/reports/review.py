@@ -1,14 +1,9 @@
-"""The review page: people confirm or correct labels and save the answers as corrections.csv.
-
-review.sampling chooses the rows, review.corrections defines the file.
-"""
+"""The review page: people confirm or correct labels and save the answers as corrections.csv."""
 
 import csv
 import dataclasses
-import functools
 import io
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +69,21 @@ def build_review(run: RunResult, source: Storage, output: Storage) -> Review:
     with output.open_read(f"{run.folder}predictions.csv") as file:
         lines = csv.reader(io.TextIOWrapper(file, "utf-8", newline=""))
         sample = sample_rows(lines, run.model.classes, run.job)
-    items = [item for item in _read_items(sample.rows, source) if item]
+    contents = read_contents(source, (row.path for row in sample.rows))
+    pairs = zip(sample.rows, contents, strict=True)
+    items = [item for item in prefetch(_read_item, pairs, decoder_count()) if item]
     return Review(run, sample, items, len(sample.rows) - len(items))
 
 
-def _read_items(rows: list[SampledRow], source: Storage) -> Iterator[ReviewItem | None]:
-    """An item for each row, in order; None if its file is missing or unreadable."""
-
-    def read_item(pair: tuple[SampledRow, bytes | OSError]) -> ReviewItem | None:
-        row, content = pair
-        if isinstance(content, OSError):
-            return None
-        try:
-            return ReviewItem(row, sha256_of(content), shrink_to_jpeg(content, SIDE))
-        except BadImage:
-            return None
-
-    contents = read_contents(source, (row.path for row in rows))
-    return prefetch(read_item, zip(rows, contents, strict=True), decoder_count())
+def _read_item(pair: tuple[SampledRow, bytes | OSError]) -> ReviewItem | None:
+    """The item of a row and its file's bytes; None if the file is missing or unreadable."""
+    row, content = pair
+    if isinstance(content, OSError):
+        return None
+    try:
+        return ReviewItem(row, sha256_of(content), shrink_to_jpeg(content, SIDE))
+    except BadImage:
+        return None
 
 
 def render_review(review: Review) -> str:
@@ -108,7 +100,7 @@ def render_review(review: Review) -> str:
         groups=[group for group in groups if group[3]],
         links=link_to_run(review.run, "review.html"),
         data=_script_data(review, [item for *_, items in groups for _, item in items]),
-        script=_load_script(),
+        script=Markup((Path(__file__).parent / "review.js").read_text("utf-8")),
     )
 
 
@@ -127,19 +119,10 @@ def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
             {
                 **dict(zip(COLUMNS, review.correction(item), strict=False)),
                 "guesses": item.row.guesses,
-                "original": _original_address(run, item.row.path),
+                "original": relative_address(
+                    f"{run.root.rstrip('/')}/{decode_name(item.row.path)}", folder_of(run)
+                ),
             }
             for item in items
         ],
     }
-
-
-def _original_address(run: RunResult, path: str) -> str:
-    """The address of the original file relative to the page; empty if there is none."""
-    root = run.root.rstrip("/")
-    return relative_address(f"{root}/{decode_name(path)}", folder_of(run))
-
-
-@functools.cache
-def _load_script() -> Markup:
-    return Markup((Path(__file__).parent / "review.js").read_text("utf-8"))

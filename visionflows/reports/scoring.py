@@ -2,9 +2,7 @@
 
 import csv
 import dataclasses
-import heapq
 import io
-import itertools
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -14,6 +12,7 @@ from visionflows.reports.links import link_to_run
 from visionflows.reports.rendering import format_count, format_percent, render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.audit import Estimate
+from visionflows.review.sampling import Smallest
 from visionflows.scoring.schema import Counts, RunResult
 from visionflows.storage.base import Storage
 
@@ -46,22 +45,6 @@ class Samples:
     failures: list[Row]
 
 
-class _Largest:
-    """The rows with the largest keys, at most `size`, in flat memory."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self._heap: list[tuple[float, str, int, Row]] = []
-        self._added = itertools.count()  # decides between rows of the same key and path
-
-    def add(self, key: float, row: Row) -> None:
-        push = heapq.heappush if len(self._heap) < self.size else heapq.heappushpop
-        push(self._heap, (key, row["path"], next(self._added), row))
-
-    def rows(self) -> list[Row]:
-        return [row for *_, row in sorted(self._heap, key=lambda item: item[:3], reverse=True)]
-
-
 def collect_samples(run: RunResult, source: Storage, output: Storage) -> Samples:
     """The photos and failures to show, from one pass over predictions.csv in flat memory.
 
@@ -70,20 +53,22 @@ def collect_samples(run: RunResult, source: Storage, output: Storage) -> Samples
     the first 200 failures. A photo that is missing or unreadable by now is left out.
     """
     order = sorted(run.counts.by_label.items(), key=lambda item: (-item[1], item[0]))
-    by_class = {name: _Largest(SAMPLES) for name, _ in order[:CLASSES]}
-    least_certain, outliers = _Largest(LEAST_CERTAIN), _Largest(OUTLIERS)
+    by_class: dict[str, Smallest[Row]] = {name: Smallest(SAMPLES) for name, _ in order[:CLASSES]}
+    least_certain: Smallest[Row] = Smallest(LEAST_CERTAIN)
+    outliers: Smallest[Row] = Smallest(OUTLIERS)
     failures: list[Row] = []
     for row in _read_rows(run, output):
+        path = row["path"]
         if row.get("outlier") == "True":
-            outliers.add(float(row["outlier_score"]), row)
+            outliers.add(-float(row["outlier_score"]), path, row)
         if row["status"] == "ok":
-            least_certain.add(-float(row["confidence"]), row)
+            least_certain.add(float(row["confidence"]), path, row)
             if row["label"] in by_class:
-                by_class[row["label"]].add(-zlib.crc32(row["path"].encode()), row)
+                by_class[row["label"]].add(zlib.crc32(path.encode()), path, row)
         elif row["status"] != "outlier" and len(failures) < FAILURES:
             failures.append({key: row[key] for key in ("path", "status", "error")})
     return Samples(
-        {name: _read_samples(source, largest.rows()) for name, largest in by_class.items()},
+        {name: _read_samples(source, smallest.rows()) for name, smallest in by_class.items()},
         _read_samples(source, least_certain.rows()),
         _read_samples(source, outliers.rows()),
         failures,

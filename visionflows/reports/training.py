@@ -132,7 +132,8 @@ def describe_agreement(found: Agreement) -> str:
     if found.labels is None:
         return f"Default precision is float32: {found.why}."
     scope = " on devices like this one, else float32" if found.auto != "float32" else ""
-    reason = f" because {_reason(found)}" if found.why else ""
+    changed = f"{found.precision} changed a confident prediction"
+    reason = f" because {changed if found.far_disagreements else found.why}" if found.why else ""
     compared = (
         f"{found.precision} gives {format_percent(found.labels)} of {found.images:,} images the "
         f"label of float32; the largest difference of a probability is "
@@ -148,12 +149,6 @@ def describe_agreement(found: Agreement) -> str:
     if found.kernel:
         compared += f" Measured with {found.kernel}, {found.library}."
     return f"Default precision is {found.auto}{scope}{reason}. {compared}"
-
-
-def _reason(found: Agreement) -> str:
-    if found.far_disagreements:
-        return f"{found.precision} changed a confident prediction"
-    return found.why
 
 
 def describe_outliers(found: Outliers) -> str:

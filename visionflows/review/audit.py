@@ -1,7 +1,4 @@
-"""Audits: the accuracy of a model on the images it scores, from a reviewed random sample.
-
-Only rows drawn at random count (`why` is audit): outliers and uncertain rows are wrong more often.
-"""
+"""Audits: the accuracy of a model on the images it scores, from a reviewed random sample."""
 
 import math
 from collections.abc import Iterable
@@ -59,8 +56,7 @@ def wilson_interval(right: int, reviewed: int) -> tuple[float, float]:
 def estimate_accuracy(corrections: Iterable[Correction]) -> list[Estimate]:
     """An estimate for each audited model and run, the latest run first.
 
-    Of several answers for a file in a run the last counts. An image that is none of the classes was
-    labelled wrong.
+    Only rows drawn at random count. Of several answers for a file in a run the last counts.
     """
     runs: dict[tuple[str, str], dict[str, Correction]] = {}
     for row in corrections:

@@ -1,17 +1,4 @@
-"""corrections.csv: labels that people gave to images, which are identified by their content.
-
-    path,sha256,label,answer,was,confidence,why,drawn,model,scored,root
-
-`sha256` is that of the content, and `label` what a person says it is. `answer` is `right` (the
-network's label), `other`, or `none`: the image is none of the classes, and label is empty. A line
-with neither label nor answer is not reviewed yet. The other columns may be missing:
-
-    was, confidence     the network's label and confidence
-    why                 audit, outlier or uncertain
-    drawn               the size of the random sample of an audit
-    model, scored       the model, and when the run ended
-    root                the location that paths are relative to; by default that of the file
-"""
+"""corrections.csv: labels that people gave to images, which are identified by their content."""
 
 import csv
 import io
@@ -26,10 +13,6 @@ from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.corrections")
 
-COLUMNS = (
-    *("path", "sha256", "label", "answer", "was", "confidence", "why", "drawn"),
-    *("model", "scored", "root"),
-)
 FOLDER = "corrections"  # in the output of a scoring run
 _ANSWERS = ("", "right", "other", "none")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -39,16 +22,16 @@ class Correction(NamedTuple):
     """A line of corrections.csv, in the order of COLUMNS; `beside` is the folder of its file."""
 
     path: str
-    sha256: str
-    label: str
-    answer: str = ""
-    was: str = ""
+    sha256: str  # of the content
+    label: str  # by a person; a line with neither label nor answer is not reviewed yet
+    answer: str = ""  # right, other, or none: it is none of the classes, and label is empty
+    was: str = ""  # the network's label
     confidence: str = ""
-    why: str = ""
-    drawn: int = 0
+    why: str = ""  # audit, outlier or uncertain
+    drawn: int = 0  # the size of the random sample of an audit
     model: str = ""
-    scored: str = ""
-    root: str = ""
+    scored: str = ""  # when the run ended
+    root: str = ""  # the location that paths are relative to; by default that of the file
     beside: str = ""
 
     @property
@@ -70,6 +53,9 @@ class Correction(NamedTuple):
     def locations(self) -> list[Storage]:
         """Where its path may lead to the image: `root`, then the folder of the corrections."""
         return [open_location(text) for text in dict.fromkeys((self.root, self.beside)) if text]
+
+
+COLUMNS = Correction._fields[:-1]
 
 
 def read_corrections(locations: Iterable[str]) -> list[Correction]:

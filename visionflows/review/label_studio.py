@@ -33,22 +33,19 @@ def to_tasks(rows: Iterable[Correction], prefix: str) -> list[dict[str, Any]]:
 
     The image of a task is `prefix` and path; the path is quoted if the prefix is a URL.
     """
-    return [_task(row, prefix) for row in rows]
+    is_url = urlsplit(prefix).scheme in _URL_SCHEMES
+    return [_task(row, f"{prefix}{quote(row.path) if is_url else row.path}") for row in rows]
 
 
-def _task(row: Correction, prefix: str) -> dict[str, Any]:
+def _task(row: Correction, image: str) -> dict[str, Any]:
     data = {name: getattr(row, name) for name in COLUMNS if name not in ("label", "answer")}
-    result = {"from_name": CONTROL, "to_name": OBJECT, "type": "choices"}
+    choice = {"type": "choices", "value": {"choices": [row.was]}}
     prediction = {
         "model_version": row.model,
         "score": float(row.confidence or 0),
-        "result": [{**result, "value": {"choices": [row.was]}}],
+        "result": [{"from_name": CONTROL, "to_name": OBJECT, **choice}],
     }
-    path = quote(row.path) if urlsplit(prefix).scheme in _URL_SCHEMES else row.path
-    return {
-        "data": {"image": f"{prefix}{path}", **data},
-        "predictions": [prediction] if row.was else [],
-    }
+    return {"data": {"image": image, **data}, "predictions": [prediction] if row.was else []}
 
 
 def parse_export(name: str, data: bytes) -> list[Correction]:

@@ -1,11 +1,8 @@
-"""Review sampling: which rows of predictions.csv people should review.
-
-One pass keeps at most AUDIT, OUTLIERS and UNCERTAIN rows in memory.
-"""
+"""Review sampling: which rows of predictions.csv people should review, chosen in one pass."""
 
 import heapq
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from visionflows.hashing import sha256_of
 
@@ -13,6 +10,7 @@ AUDIT, OUTLIERS, UNCERTAIN = 100, 40, 60  # rows of each reason, at most
 GUESSES = 5  # classes that are listed first for a row
 
 Why = Literal["audit", "outlier", "uncertain"]
+Row = TypeVar("Row")
 
 
 class SampledRow(NamedTuple):
@@ -43,8 +41,9 @@ def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: st
     """
     lines = iter(lines)
     header = _Header(next(lines), classes)
-    audit, outliers = _Smallest(AUDIT), _Smallest(OUTLIERS + AUDIT)
-    uncertain = _Smallest(UNCERTAIN + OUTLIERS + AUDIT)
+    audit: Smallest[Sequence[str]] = Smallest(AUDIT)
+    outliers: Smallest[Sequence[str]] = Smallest(OUTLIERS + AUDIT)
+    uncertain: Smallest[Sequence[str]] = Smallest(UNCERTAIN + OUTLIERS + AUDIT)
     for cells in lines:
         path, status = cells[0], cells[1]
         is_outlier = header.is_true(cells, "outlier")
@@ -56,11 +55,17 @@ def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: st
         if status == "ok":
             audit.add(random_key, path, cells)
             uncertain.add(float(cells[3]) - header.is_true(cells, "review"), path, cells)
-    taken: set[str] = set()
-    rows = [header.row(cells, "audit") for cells in audit.take(taken, AUDIT)]
-    outlier_rows = [header.row(cells, "outlier") for cells in outliers.take(taken, OUTLIERS)]
-    least = [header.row(cells, "uncertain") for cells in uncertain.take(taken, UNCERTAIN)]
-    return Sample(seed, len(rows), [*outlier_rows, *least, *rows])
+    taken: dict[str, SampledRow] = {}
+    sources: tuple[tuple[Why, Smallest[Sequence[str]], int], ...] = (
+        *(("audit", audit, AUDIT), ("outlier", outliers, OUTLIERS)),
+        ("uncertain", uncertain, UNCERTAIN),
+    )
+    for why, smallest, most in sources:
+        free = [cells for cells in smallest.rows() if cells[0] not in taken]
+        taken |= {cells[0]: header.row(cells, why) for cells in free[:most]}
+    order = ("outlier", "uncertain", "audit")
+    rows = sorted(taken.values(), key=lambda row: order.index(row.why))
+    return Sample(seed, sum(row.why == "audit" for row in rows), rows)
 
 
 class _Header:
@@ -80,23 +85,18 @@ class _Header:
         return SampledRow(cells[0], cells[2], float(cells[3] or 0), why, guesses)
 
 
-class _Smallest:
-    """The lines with the smallest keys so far."""
+class Smallest(Generic[Row]):
+    """The rows with the smallest keys so far, at most `size`; their paths differ."""
 
-    def __init__(self, most: int):
-        self._most = most
-        self._heap: list[tuple[float, str, Sequence[str]]] = []  # the largest first; paths differ
+    def __init__(self, size: int):
+        self._size = size
+        self._heap: list[tuple[float, str, Row]] = []  # the largest first
 
-    def add(self, key: float, path: str, cells: Sequence[str]) -> None:
-        item: Any = (-key, path, cells)
-        if len(self._heap) < self._most:
-            heapq.heappush(self._heap, item)
-        elif item > self._heap[0]:
-            heapq.heappushpop(self._heap, item)
+    def add(self, key: float, path: str, row: Row) -> None:
+        item: Any = (-key, path, row)
+        push = heapq.heappush if len(self._heap) < self._size else heapq.heappushpop
+        push(self._heap, item)
 
-    def take(self, taken: set[str], most: int) -> list[Sequence[str]]:
-        """The first `most` lines not in `taken`, smallest key first; they are added to it."""
-        order = sorted(self._heap, key=lambda item: (-item[0], item[1]))
-        found = [(path, cells) for _, path, cells in order if path not in taken][:most]
-        taken.update(path for path, _ in found)
-        return [cells for _, cells in found]
+    def rows(self) -> list[Row]:
+        """The rows, smallest key first."""
+        return [row for *_, row in sorted(self._heap, key=lambda item: (-item[0], item[1]))]

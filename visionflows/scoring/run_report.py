@@ -12,9 +12,8 @@ from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
 from visionflows.inference.openvino import feature_maps
 from visionflows.models.artifact import Model
-from visionflows.reports.gradcam_images import draw_heat_map
 from visionflows.reports.scoring import Sample, Samples, collect_samples, render_scoring_report
-from visionflows.reports.thumbnails import read_content
+from visionflows.reports.thumbnails import draw_heat_map, read_content
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 

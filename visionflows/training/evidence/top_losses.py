@@ -13,7 +13,7 @@ import numpy as np
 from visionflows.evaluation.gradcam import heat_maps
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
-from visionflows.reports.gradcam_images import draw_heat_map, encode_pixels
+from visionflows.reports.thumbnails import draw_heat_map, encode_pixels
 from visionflows.reports.training import TopLoss
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
