@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionflows.datasets.digits import write_digits
 from visionflows.datasets.fetch import Dataset, fetch
+from visionflows.datasets.sources import write_digits
 from visionflows.storage import open_storage
 
 

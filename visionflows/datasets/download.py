@@ -21,8 +21,6 @@ from visionflows.progress_bar import Report, progress_bar
 from visionflows.storage.local import LocalStorage
 
 MAX_RETRY_AFTER = 600.0  # seconds; a server may ask for a longer pause
-HEAD_TIMEOUT = 15.0  # seconds, for the headers of remote_version
-_RETRIED = (408, 425, 429)  # 4xx statuses that are about the moment, not the request
 _REFUSALS = {401: "not allowed", 403: "not allowed", 404: "not found", 410: "gone for good"}
 _IDENTITY = {"Accept-Encoding": "identity"}  # sizes and ranges are those of the file itself
 
@@ -34,11 +32,6 @@ class RemoteVersion(NamedTuple):
 
     tag: str = ""
     size: int = 0
-
-    def matches(self, other: "RemoteVersion") -> bool | None:
-        """Whether the fields that both have are equal; None if they have none in common."""
-        pairs = [(a, b) for a, b in zip(self, other, strict=True) if a and b]
-        return all(a == b for a, b in pairs) if pairs else None
 
     @property
     def can_resume(self) -> bool:
@@ -93,7 +86,7 @@ def remote_version(url: str) -> RemoteVersion:
     Where HEAD is refused, as by URLs signed for GET, the headers of a GET are read.
     """
     try:
-        with httpx.Client(follow_redirects=True, timeout=HEAD_TIMEOUT) as client:
+        with httpx.Client(follow_redirects=True, timeout=15.0) as client:
             for method in ("HEAD", "GET"):
                 with client.stream(method, url, headers=_IDENTITY) as response:
                     if response.status_code == 200:
@@ -142,10 +135,6 @@ class _PartialFile:
 
     def is_complete(self) -> bool:
         return self.version.can_resume and 0 < self.size == self.version.size
-
-    def range_headers(self) -> dict[str, str]:
-        """The headers that ask for the rest; empty without a part that can be continued."""
-        return {"Range": f"bytes={self.size}-", "If-Range": self.version.tag} if self.size else {}
 
     def start(self, headers: Mapping[str, str]) -> None:
         """Drop the bytes so far; the file described by `headers` comes from its first byte."""
@@ -211,7 +200,9 @@ class _Download:
                 time.sleep(delay)
 
     def _attempt(self) -> None:
-        headers = {**_IDENTITY, **self.part.range_headers()}
+        headers = _IDENTITY
+        if size := self.part.size:
+            headers = {**headers, "Range": f"bytes={size}-", "If-Range": self.part.version.tag}
         try:
             with self.client.stream("GET", self.url, headers=headers) as response:
                 self._check(response)
@@ -229,7 +220,7 @@ class _Download:
         elif status == 416 or (status == 206 and not self.part.continues(response.headers)):
             self.part.reset()
             raise _Interrupted("the file on the server has changed")
-        elif status >= 500 or status in _RETRIED:
+        elif status >= 500 or status in (408, 425, 429):  # about the moment, not the request
             pause = _retry_after(response.headers.get("retry-after", ""))
             raise _Interrupted(f"the server answered HTTP {status}", pause)
         elif status != 206:
@@ -264,9 +255,9 @@ def _parse_version(headers: Mapping[str, str]) -> RemoteVersion:
 
 def _retry_after(value: str) -> float:
     """The seconds of a Retry-After header, a number or a date; 0 for neither."""
-    if value.isdecimal():
-        return float(value)
     with contextlib.suppress(TypeError, ValueError):
+        if value.isdecimal():
+            return float(value)
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     return 0.0
 

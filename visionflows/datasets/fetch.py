@@ -162,10 +162,7 @@ class _Fetcher:
         self.datasets.remove(f"{archive}.json")
 
     def _current_version(self, known: RemoteVersion, path: Path) -> RemoteVersion | None:
-        """The source's version now, or None if it differs from the known one, which `path` has.
-
-        A source that does not answer, or gives nothing to compare, counts as unchanged.
-        """
+        """The source's version now; None if it surely differs from the known one of `path`."""
         if self.source.version is None:
             return known
         try:
@@ -176,11 +173,11 @@ class _Fetcher:
                 *(self.source.text, error, path),
             )
             return known
-        matches = current.matches(known)
-        if matches is False:
+        pairs = [(new, old) for new, old in zip(current, known, strict=True) if new and old]
+        if any(new != old for new, old in pairs):
             logger.info("%s: has changed since it was fetched; fetching again", self.source.text)
             return None
-        if matches is None:
+        if not pairs:
             logger.warning(
                 "%s: nothing shows whether it has changed; used as it was fetched: %s; remove "
                 "that to fetch it again",
@@ -200,8 +197,7 @@ class _Fetcher:
             ) from error
         if self.expected not in (None, sha256):
             raise ChecksumError(
-                f"{text}: its sha256 is {sha256}, not {self.expected}; check the address and the "
-                "sum"
+                f"{text}: its sha256 is {sha256}, not {self.expected}; check address and sum"
             )
         name = f"{self.source.name}-{sha256[:8]}"
         folder = self.datasets.path(name)
@@ -213,9 +209,8 @@ class _Fetcher:
                 files, size = unpack(archive, folder, self.limits, text)
                 record = {"source": text, "sha256": sha256, "files": files, "bytes": size}
                 _write_json(self.datasets, f".records/{name}.json", record)
-                logger.info(
-                    "%s: %s files, %s bytes, in %s", text, f"{files:,}", f"{size:,}", folder
-                )
+                counts = f"{files:,} files, {size:,} bytes"
+                logger.info("%s: %s, in %s", text, counts, folder)
         return Dataset(self.source.name, folder, text, sha256)
 
     @contextlib.contextmanager

@@ -198,11 +198,9 @@ def _log(table: pd.DataFrame, skipped: list[str]) -> None:
         log.info("%s", line)
     sides = usable.groupby("label").is_valid.agg(["size", "sum"])
     counts = [f"{format_name(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
-    more = len(counts) - MAX_CLASSES_LOGGED
-    log.info(
-        "classes, and how many of each to validate on: %s%s",
-        *(", ".join(counts[:MAX_CLASSES_LOGGED]), f", … {more} more" if more > 0 else ""),
-    )
+    if (more := len(counts) - MAX_CLASSES_LOGGED) > 0:
+        counts[MAX_CLASSES_LOGGED:] = [f"… {more} more"]
+    log.info("classes, and how many of each to validate on: %s", ", ".join(counts))
     for note in table_notes(table):
         log.info("note: %s", note)
 
@@ -220,10 +218,9 @@ def _imbalance(usable: pd.DataFrame) -> list[str]:
     counts = usable.label.value_counts()
     if counts.max() <= MAX_IMBALANCE * counts.min():
         return []
-    return [
-        f"classes far out of balance: {counts.max()} images of {format_name(str(counts.idxmax()))},"
-        f" {counts.min()} of {format_name(str(counts.idxmin()))}"
-    ]
+    most, fewest = (format_name(str(name)) for name in (counts.idxmax(), counts.idxmin()))
+    images = f"{counts.max()} images of {most}, {counts.min()} of {fewest}"
+    return [f"classes far out of balance: {images}"]
 
 
 def _one_sided(usable: pd.DataFrame) -> list[str]:
@@ -232,11 +229,8 @@ def _one_sided(usable: pd.DataFrame) -> list[str]:
         "no image to train on, so never learned": is_valid.min(),
         "no image to validate on, so never evaluated": ~is_valid.max(),
     }
-    return [
-        f"{line}: {format_names(classes.index[classes].tolist())}"
-        for line, classes in lines.items()
-        if classes.any()
-    ]
+    names = {line: classes.index[classes].tolist() for line, classes in lines.items()}
+    return [f"{line}: {format_names(found)}" for line, found in names.items() if found]
 
 
 def _contradictions(usable: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.format_names import first_three, format_name, format_names
 from visionflows.errors import TableError
 from visionflows.images.formats import is_image_name
 
@@ -69,8 +69,7 @@ class Layout:
     def split(self, rows: list[dict[str, Any]], is_listed: bool = False) -> list[str]:
         """Put the folders' split, if the labelled rows have one, on rows of path and label; notes.
 
-        Images in a test folder lose their label. So do those beside the folders of the split,
-        unless the images `is_listed` one by one.
+        Images in a test folder lose their label, and without `is_listed` those beside the split.
         """
         folders = [self.folders[posixpath.dirname(row["path"])] for row in rows]
         roles = {folder.role for folder, row in zip(folders, rows, strict=True) if row["label"]}
@@ -138,10 +137,7 @@ class Layout:
 
 
 def apply_split(rows: list[dict[str, Any]], sides: list[tuple[str, str]]) -> None:
-    """Put each row's role on it, and the reason why it has no label, if there is one.
-
-    Without a validation role the rows get no is_valid: they are split at random.
-    """
+    """Put is_valid on the rows if one has a validation role, and reasons for a missing label."""
     is_given = VALID in {role for role, _ in sides}
     for row, (role, why) in zip(rows, sides, strict=True):
         if why:
@@ -153,20 +149,19 @@ def apply_split(rows: list[dict[str, Any]], sides: list[tuple[str, str]]) -> Non
 def _find_splits(names: list[str], classes: bool) -> tuple[_Splits, set[str]]:
     """The folders that hold a split, and which of them are classes.
 
-    A split is above the class folders or, several times, inside each of them; without `classes`
-    it may be anywhere.
+    A split is above the class folders or inside each of them; without `classes` anywhere.
     """
-    children: dict[str, dict[str, bool]] = defaultdict(dict)  # by folder: child → has folders
+    children: dict[str, dict[str, None]] = defaultdict(dict)  # a dict keeps the order
     for name in names:
         parts = name.split("/") if name else []
         for depth, child in enumerate(parts):
-            siblings = children["/".join(parts[:depth])]
-            siblings[child] = siblings.get(child, False) or depth + 1 < len(parts)
+            children["/".join(parts[:depth])][child] = None
     above: _Splits = {}
     inside: _Splits = {}
     for folder, siblings in children.items():
         if roles := _roles([*siblings]):
-            has_folders = any(siblings[child] for child, role in roles.items() if role == TRAIN)
+            trains = [posixpath.join(folder, name) for name in roles if roles[name] == TRAIN]
+            has_folders = not children.keys().isdisjoint(trains)
             (above if has_folders else inside)[folder] = roles
     if classes and (len(inside) < 2 or "" in inside):
         inside = {}
@@ -210,17 +205,13 @@ def class_notes(classes: Iterable[str]) -> list[str]:
     classes, similar = sorted(classes), defaultdict(list)
     for name in classes:
         similar["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
-    notes = []
-    if pairs := [
-        " = ".join(map(format_name, names)) for names in similar.values() if len(names) > 1
-    ]:
-        more = ", …" if len(pairs) > 3 else ""
-        notes.append(f"classes that differ only by case or spaces: {', '.join(pairs[:3])}{more}")
-    if files := [name for name in classes if is_image_name(name)]:
-        notes.append(f"classes named like files: {format_names(files)}")
-    if roles := [name for name in classes if split_role(name)]:
-        notes.append(f"classes named like the parts of a split: {format_names(roles)}")
-    return notes
+    pairs = [" = ".join(map(format_name, names)) for names in similar.values() if len(names) > 1]
+    notes = {
+        "classes that differ only by case or spaces": first_three(pairs),
+        "classes named like files": format_names([*filter(is_image_name, classes)]),
+        "classes named like the parts of a split": format_names([*filter(split_role, classes)]),
+    }
+    return [f"{note}: {names}" for note, names in notes.items() if names]
 
 
 def nfc(name: str) -> str:

@@ -4,11 +4,12 @@ import csv
 import io
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from visionflows.datasets.folder_layout import TEST, TRAIN, VALID, Layout, apply_split, split_role
-from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.format_names import first_three, format_name, format_names
 from visionflows.datasets.path_matching import PathMatcher
 from visionflows.errors import StorageError, TableError
 from visionflows.storage import absolute, open_storage, split_location
@@ -59,9 +60,10 @@ def read_label_csv(
     return _LabelCsv(location, folder).rows(named, paths)
 
 
+@dataclass(frozen=True)
 class _LabelCsv:
-    def __init__(self, location: str, folder: Path):
-        self.location, self.folder = location, folder
+    location: str
+    folder: Path
 
     def rows(
         self, named: tuple[str, ...], paths: list[str]
@@ -119,9 +121,8 @@ class _LabelCsv:
                     if columns is None:
                         columns = self._columns(named, [cell.strip() for cell in cells])
                     else:
-                        path, label, split = (
-                            dict(enumerate(cells)).get(at, "") for at in columns[:3]
-                        )
+                        by_position = dict(enumerate(cells))
+                        path, label, split = (by_position.get(at, "") for at in columns[:3])
                         lines.append(_Line(number, path, label.strip(), split.strip()))
                 number = reader.line_num + first
         except csv.Error as error:
@@ -184,7 +185,9 @@ class _LabelCsv:
             note = f"the column {name} is not used as a split: it says {values}"
             return [], [note] if known and {*roles} != {TRAIN} else []
         self._check_roles(lines, roles, name, "train, valid or test")
-        return roles, [f"the split is that of the column {name}: {_counts(roles)}"]
+        texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images left out"}
+        counts = [f"{roles.count(role)} {text}" for role, text in texts.items() if role in roles]
+        return roles, [f"the split is that of the column {name}: {', '.join(counts)}"]
 
     def _check_roles(self, lines: list[_Line], roles: list[str], column: str, values: str) -> None:
         for line, role in zip(lines, roles, strict=True):
@@ -221,7 +224,7 @@ class _LabelCsv:
         """The error for lines that name no image or, if there are none of these, several."""
         missing = [line for line, found in unmatched if not found]
         lines = missing or [line for line, _ in unmatched]
-        numbers = ", ".join(str(line.number) for line in lines[:3]) + (", …" if lines[3:] else "")
+        numbers = first_three([str(line.number) for line in lines])
         span = f"(line{'s' if lines[1:] else ''} {numbers})"
         names = [line.path for line in lines]
         if missing:
@@ -237,8 +240,3 @@ class _LabelCsv:
 
     def _fail(self, reason: str, cause: Exception | None = None) -> NoReturn:
         raise TableError(f"{self.location}: {reason}") from cause
-
-
-def _counts(roles: list[str]) -> str:
-    texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images left out"}
-    return ", ".join(f"{roles.count(role)} {text}" for role, text in texts.items() if role in roles)

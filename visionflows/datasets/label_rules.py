@@ -1,35 +1,28 @@
-"""The rules that give a dataset's images their labels.
-
-Labels and paths are text as encoded by storage.name_encoding, so a CSV and a page can hold them.
-"""
+"""The rules that give a dataset's images their labels."""
 
 import dataclasses
 import posixpath
 import re
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from visionflows.datasets.folder_layout import NO_LABEL, Layout, class_notes, nfc
-from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.format_names import format_names
 from visionflows.datasets.label_csv import read_label_csv
 from visionflows.datasets.masks import MASK, find_masks
 from visionflows.errors import SettingsError, TableError
 from visionflows.storage.local import LocalStorage
 
 _CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
-RuleKind = Literal["folder", "uppercase", "regex", "csv"]
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelRule:
-    """Where labels come from; `value` is the regex's pattern or the CSV's location.
+    """Where labels come from."""
 
-    `columns` are those of the CSV that hold paths and labels, if they are named.
-    """
-
-    kind: RuleKind
-    value: str = ""
-    columns: tuple[str, ...] = ()
+    kind: str  # folder, uppercase, regex or csv
+    value: str = ""  # the regex's pattern, or the CSV's location
+    columns: tuple[str, ...] = ()  # of the CSV: path and label, if they are named
 
     def __str__(self) -> str:
         columns = f"#{','.join(self.columns)}" if self.columns else ""
@@ -51,12 +44,11 @@ def parse_label_rule(text: str) -> LabelRule:
     """
     kind, colon, value = text.partition(":")
     if kind in ("folder", "uppercase") and not colon:
-        return LabelRule(cast(RuleKind, kind))
+        return LabelRule(kind)
     if kind == "csv" and value:
         match = _CSV.fullmatch(value)
-        return (
-            LabelRule("csv", match[1], (match[2], match[3])) if match else LabelRule("csv", value)
-        )
+        location, *columns = match.groups() if match else [value]
+        return LabelRule("csv", location, tuple(columns))
     if kind != "regex":
         raise SettingsError(
             f"--labels {text}: no such rule; give folder, uppercase, regex:<pattern with one group>"
@@ -80,9 +72,9 @@ def label_rows(
     """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
     The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
-    test images. A CSV gives rows for the images that it lists only. Rows have is_valid if the CSV
-    or the folders give a split. Masks have no label, except from a CSV. Raises TableError if no
-    image gets a label or the CSV does not fit the folder; StorageError if there is no such CSV.
+    test images and masks. A CSV gives rows for the images that it lists only. Rows have is_valid if
+    the CSV or the folders give a split. Raises TableError if no image gets a label or the CSV does
+    not fit the folder; StorageError if there is no such CSV.
     """
     masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in masks]
@@ -95,19 +87,12 @@ def label_rows(
         rows = [{"path": path, "label": rule.label(path)} for path in paths]
         notes = Layout(paths, classes=False).split(rows)
     if not any(row["label"] for row in rows):
-        raise TableError(
-            f"--labels {rule}: {_no_match(rule, paths)}, such as {format_names(paths)}"
-        )
+        name = format_names([posixpath.basename(path) for path in paths[:1]])
+        seen = f"sees only the name of a file, {name}, and " if rule.kind == "regex" else ""
+        raise TableError(f"--labels {rule}: {seen}matches no file, such as {format_names(paths)}")
     for row in rows:
         row["label"] = nfc(row["label"])
         row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
     rows += [{"path": path, "label": "", "why": MASK} for path in masks]
     rows.sort(key=lambda row: row["path"])
     return rows, [*notes, *class_notes({row["label"] for row in rows} - {""})]
-
-
-def _no_match(rule: LabelRule, paths: list[str]) -> str:
-    if rule.kind != "regex":
-        return "matches no file"
-    name = format_name(posixpath.basename(paths[0]))
-    return f"sees only the name of a file, {name}, and matches no file"

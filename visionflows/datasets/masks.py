@@ -10,8 +10,7 @@ from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name
 
 MASK = "a mask: few colours, beside a picture of the same name"
-# A word in the name of a folder of masks, and the suffix of a mask's name.
-_FOLDER = re.compile(
+_FOLDER = re.compile(  # a word in the name of a folder of masks
     "annotations?|masks?|trimaps?|labels?|labeled|segmentations?|segmentation(class|object)|"
     "(ground)?truths?|gt|gtfine|seg|semantic"
 )

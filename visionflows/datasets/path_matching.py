@@ -56,10 +56,7 @@ class PathMatcher:
 
 
 def _ends_with(path: str, tail: str) -> bool:
-    """Whether an image's path ends in a tail that has a folder, unless the image is in none.
-
-    So `dog/1.jpg` does not match `cat/1.jpg`.
-    """
+    """Whether a path ends in a tail with a folder: `dog/1.jpg` does not match `cat/1.jpg`."""
     return path == tail or ("/" in tail and path.endswith(f"/{tail}"))
 
 

@@ -2,16 +2,18 @@
 
 import contextlib
 import difflib
+import gzip
+import io
 import os
 import re
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from visionflows.datasets.content_sniffing import ARCHIVE_SUFFIX, check_download
-from visionflows.datasets.digits import write_digits
+from visionflows.datasets.content_sniffing import ARCHIVE_SUFFIX, check_download, is_archive_name
 from visionflows.datasets.download import (
     RemoteVersion,
     check_url,
@@ -58,9 +60,7 @@ def fastai_url(name: str) -> str:
     """The URL of one of fastai's datasets, its name in any case. Raises SettingsError."""
     from fastai.data.external import URLs  # imports torch, which takes seconds
 
-    urls = {
-        key.upper(): str(url) for key, url in vars(URLs).items() if ARCHIVE_SUFFIX.search(str(url))
-    }
+    urls = {key.upper(): str(url) for key, url in vars(URLs).items() if is_archive_name(str(url))}
     if name.upper() in urls:
         return urls[name.upper()]
     near = difflib.get_close_matches(name.upper(), urls) or ["PETS"]
@@ -68,6 +68,35 @@ def fastai_url(name: str) -> str:
         f"{name}: no such file or folder, and no dataset that fastai names (near: "
         f"{', '.join(near)}); name an archive, a folder, a URL, one of fastai's, or digits"
     )
+
+
+def write_digits(archive: Path) -> RemoteVersion:
+    """Write scikit-learn's 1,797 handwritten digits into a .tgz as `digits/<label>/…png`.
+
+    The same versions of scikit-learn, Pillow and zlib write the same bytes. The source is the
+    test set of Alpaydin and Kaynak's Optical Recognition of Handwritten Digits (UCI, 1998).
+    """
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    with (
+        LocalStorage(archive.parent).open_write(archive.name) as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for index, (label, grey) in enumerate(zip(digits.target, digits.images, strict=True)):
+            # 0 to 16 becomes 0 to 255. Networks halve a picture five times, which 8 × 8 is too
+            # small for.
+            image = Image.fromarray((grey * (255 / 16)).round().astype("uint8"))
+            content = io.BytesIO()
+            image.resize((32, 32), Image.Resampling.BICUBIC).save(content, "PNG")
+            # A TarInfo starts with mtime 0, uid 0 and no names: nothing of this machine.
+            info = tarfile.TarInfo(f"digits/{label}/{label}_{index:04}.png")
+            info.size = content.tell()
+            content.seek(0)
+            tar.addfile(info, content)
+    return RemoteVersion()
 
 
 def _url_source(url: str, name: str = "") -> Source:

@@ -48,19 +48,14 @@ def split_randomly(
 
 
 def split_as_given(usable: pd.DataFrame, rule: LabelRule) -> set[str]:
-    """The sha256 of the images to validate on, as a CSV or folders give them, and of their copies.
-
-    Near-duplicates stay where they are given; `near_duplicate_notes` reports them. Raises
-    TableError.
-    """
+    """The sha256 of the images given for validation, and of their copies. Raises TableError."""
     given = usable.is_valid.astype(bool)
     valid = set(usable.sha256[given])
     is_valid = usable.sha256.isin(valid)
     if is_valid.all() or not is_valid.any():
         side = "train" if is_valid.all() else "validate"
         raise TableError(f"--labels {rule}: its split leaves no usable image to {side} on")
-    copies = usable.path[is_valid & ~given].tolist()
-    if copies:
+    if copies := usable.path[is_valid & ~given].tolist():
         log.warning(
             "moved to validation, as copies of images there: %d, %s",
             *(len(copies), format_names(copies)),
@@ -125,10 +120,7 @@ def _check_split(valid: set[str], single: list[str], too_few: list[str]) -> None
 def _keep_together(
     usable: pd.DataFrame, valid: set[str], duplicates: list[set[str]], unambiguous: set[str]
 ) -> set[str]:
-    """The validation images, with each group of near-duplicates moved to one side.
-
-    Groups whose move would leave a class nothing to train or to validate on stay split.
-    """
+    """The validation images with near-duplicates on one side, unless a class would lose a side."""
     groups = [group for group in duplicates if _is_split(group, valid)]
     two_sided, max_sizes = _two_sided(usable, valid), _max_group_sizes(usable, valid)
     while True:
@@ -151,10 +143,7 @@ def _is_split(group: set[str] | list[str], valid: set[str]) -> bool:
 
 
 def _max_group_sizes(usable: pd.DataFrame, valid: set[str]) -> dict[str, int]:
-    """How many near-duplicates of each image may be validated on: half of its class's images there.
-
-    Consecutive frames of one camera may be most of a class.
-    """
+    """How many near-duplicates of an image may be validated on: half of its class's share."""
     counts = usable[usable.sha256.isin(valid)].groupby("label").sha256.nunique()
     halves = usable.label.map(counts).fillna(0) // 2
     return dict(zip(usable.sha256, halves.astype(int), strict=True))

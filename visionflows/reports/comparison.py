@@ -69,17 +69,14 @@ class Comparison:
 
     @property
     def only_a_right(self) -> list[Disagreement]:
-        """The disagreements of which only A is correct."""
         return [one for one in self.disagreements if one.a == one.label]
 
     @property
     def only_b_right(self) -> list[Disagreement]:
-        """The disagreements of which only B is correct."""
         return [one for one in self.disagreements if one.b == one.label]
 
     @property
     def both_wrong_apart(self) -> list[Disagreement]:
-        """The disagreements of which neither is correct."""
         return [one for one in self.disagreements if one.label not in (one.a, one.b)]
 
     @property

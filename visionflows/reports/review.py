@@ -16,7 +16,7 @@ from visionflows.reports.rendering import render
 from visionflows.reports.thumbnails import read_contents, shrink_to_jpeg
 from visionflows.review.audit import Z
 from visionflows.review.corrections import COLUMNS, Correction
-from visionflows.review.sampling import Sample, SampledRow, Why, sample_rows
+from visionflows.review.sampling import Sample, SampledRow, sample_rows
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name
@@ -24,7 +24,7 @@ from visionflows.storage.prefetch import prefetch
 from visionflows.system import decoder_count
 
 SIDE = 320  # pixels of a photo's longest side
-_GROUPS: tuple[tuple[Why, str, str], ...] = (
+_GROUPS = (
     ("outlier", "Outliers (out of distribution)", "Images unlike the training data."),
     ("uncertain", "Least certain", "Labels with the lowest confidence, and rows for review."),
     ("audit", "Audit", "A random sample, which estimates the accuracy of the whole run."),

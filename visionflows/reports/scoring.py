@@ -53,9 +53,8 @@ def collect_samples(run: RunResult, source: Storage, output: Storage) -> Samples
     the first 200 failures. A photo that is missing or unreadable by now is left out.
     """
     order = sorted(run.counts.by_label.items(), key=lambda item: (-item[1], item[0]))
-    by_class: dict[str, Smallest[Row]] = {name: Smallest(SAMPLES) for name, _ in order[:CLASSES]}
-    least_certain: Smallest[Row] = Smallest(LEAST_CERTAIN)
-    outliers: Smallest[Row] = Smallest(OUTLIERS)
+    by_class = {name: Smallest[Row](SAMPLES) for name, _ in order[:CLASSES]}
+    least_certain, outliers = Smallest[Row](LEAST_CERTAIN), Smallest[Row](OUTLIERS)
     failures: list[Row] = []
     for row in _read_rows(run, output):
         path = row["path"]

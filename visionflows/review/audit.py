@@ -22,7 +22,6 @@ class Estimate(NamedTuple):
 
     @property
     def share(self) -> float:
-        """The share of right labels among the reviewed ones."""
         return self.right / self.reviewed
 
     @property
@@ -32,7 +31,6 @@ class Estimate(NamedTuple):
 
     @property
     def description(self) -> str:
-        """The estimate as a sentence."""
         low, high = (f"{100 * share:.1f}" for share in self.interval)
         return (
             f"{self.right} of {self.reviewed} right: {100 * self.share:.1f} % "
@@ -40,7 +38,6 @@ class Estimate(NamedTuple):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The estimate for JSON."""
         low, high = self.interval
         return {**self._asdict(), "accuracy": self.share, "low": low, "high": high}
 

@@ -15,7 +15,6 @@ log = logging.getLogger("visionflows.corrections")
 
 FOLDER = "corrections"  # in the output of a scoring run
 _ANSWERS = ("", "right", "other", "none")
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Correction(NamedTuple):
@@ -36,17 +35,14 @@ class Correction(NamedTuple):
 
     @property
     def answered(self) -> bool:
-        """Whether a person has reviewed it."""
         return bool(self.label) or self.is_none
 
     @property
     def is_none(self) -> bool:
-        """Whether it is none of the classes."""
         return self.answer == "none"
 
     @property
     def right(self) -> bool:
-        """Whether the network's label is right."""
         return bool(self.label) and self.label == self.was
 
     @property
@@ -61,9 +57,8 @@ COLUMNS = Correction._fields[:-1]
 def read_corrections(locations: Iterable[str]) -> list[Correction]:
     """The reviewed lines of corrections files, in the order of the files and lines.
 
-    Each location is a .csv, a folder of .csv files, or the output of a scoring run, whose added
-    files are read oldest first. Raises StorageError if there is none, and TableError for a line
-    that cannot be used.
+    Each location is a .csv, a folder of .csv files, or the output of a scoring run. Raises
+    StorageError if there is none, and TableError for a line that cannot be used.
     """
     return [row for one in locations for row in _read_location(one) if row.answered]
 
@@ -108,7 +103,7 @@ def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
     cells = {column: line.get(column) or "" for column in COLUMNS}
     answer, label, drawn = cells["answer"], cells["label"], cells["drawn"]
     path = one_line(ascii(cells["path"]))
-    if not _SHA256.fullmatch(cells["sha256"].lower()):
+    if not re.fullmatch("[0-9a-fA-F]{64}", cells["sha256"]):
         raise TableError(f"{name}: {path} has no sha256 of 64 hex digits; remove that line")
     if answer not in _ANSWERS or (answer and (answer == "none") == bool(label)):
         raise TableError(f"{name}: {path} has {_invalid_answer(answer, label)}")

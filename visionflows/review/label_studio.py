@@ -1,7 +1,6 @@
 """Label Studio: export tasks with predictions, import annotations as corrections.
 
 Formats: labelstud.io/guide/task_format and /guide/predictions, labelstud.io/tags/choices (2026).
-A task's `data` has the columns of corrections.csv without the answer, and returns unchanged.
 """
 
 import json
@@ -83,8 +82,6 @@ def _correction(name: str, number: int, task: Any) -> Correction | None:
 def _choice(annotations: Sequence[dict[str, Any]]) -> str | None:
     """The choice of the last updated annotation; None if nothing was chosen."""
     kept = [one for one in annotations if not one.get("was_cancelled")]
-    for one in sorted(kept, key=lambda one: str(one.get("updated_at", "")), reverse=True):
-        for result in one["result"]:
-            if result["type"] == "choices" and result["value"]["choices"]:
-                return str(result["value"]["choices"][0])
-    return None
+    kept.sort(key=lambda one: str(one.get("updated_at", "")), reverse=True)
+    results = (result for one in kept for result in one["result"] if result["type"] == "choices")
+    return next((str(choice) for one in results for choice in one["value"]["choices"]), None)

@@ -2,14 +2,13 @@
 
 import heapq
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from visionflows.hashing import sha256_of
 
 AUDIT, OUTLIERS, UNCERTAIN = 100, 40, 60  # rows of each reason, at most
 GUESSES = 5  # classes that are listed first for a row
 
-Why = Literal["audit", "outlier", "uncertain"]
 Row = TypeVar("Row")
 
 
@@ -19,7 +18,7 @@ class SampledRow(NamedTuple):
     path: str
     label: str
     confidence: float
-    why: Why
+    why: str  # audit, outlier or uncertain
     guesses: list[tuple[str, float]]
 
 
@@ -41,9 +40,9 @@ def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: st
     """
     lines = iter(lines)
     header = _Header(next(lines), classes)
-    audit: Smallest[Sequence[str]] = Smallest(AUDIT)
-    outliers: Smallest[Sequence[str]] = Smallest(OUTLIERS + AUDIT)
-    uncertain: Smallest[Sequence[str]] = Smallest(UNCERTAIN + OUTLIERS + AUDIT)
+    audit = Smallest[Sequence[str]](AUDIT)
+    outliers = Smallest[Sequence[str]](OUTLIERS + AUDIT)
+    uncertain = Smallest[Sequence[str]](UNCERTAIN + OUTLIERS + AUDIT)
     for cells in lines:
         path, status = cells[0], cells[1]
         is_outlier = header.is_true(cells, "outlier")
@@ -56,16 +55,13 @@ def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: st
             audit.add(random_key, path, cells)
             uncertain.add(float(cells[3]) - header.is_true(cells, "review"), path, cells)
     taken: dict[str, SampledRow] = {}
-    sources: tuple[tuple[Why, Smallest[Sequence[str]], int], ...] = (
-        *(("audit", audit, AUDIT), ("outlier", outliers, OUTLIERS)),
-        ("uncertain", uncertain, UNCERTAIN),
-    )
-    for why, smallest, most in sources:
-        free = [cells for cells in smallest.rows() if cells[0] not in taken]
+    smallest = {"audit": audit, "outlier": outliers, "uncertain": uncertain}
+    for (why, kept), most in zip(smallest.items(), (AUDIT, OUTLIERS, UNCERTAIN), strict=True):
+        free = [cells for cells in kept.rows() if cells[0] not in taken]
         taken |= {cells[0]: header.row(cells, why) for cells in free[:most]}
-    order = ("outlier", "uncertain", "audit")
-    rows = sorted(taken.values(), key=lambda row: order.index(row.why))
-    return Sample(seed, sum(row.why == "audit" for row in rows), rows)
+    groups = {why: [row for row in taken.values() if row.why == why] for why in smallest}
+    rows = [*groups["outlier"], *groups["uncertain"], *groups["audit"]]
+    return Sample(seed, len(groups["audit"]), rows)
 
 
 class _Header:
@@ -79,7 +75,7 @@ class _Header:
         at = self._at.get(column)
         return at is not None and cells[at] == "True"
 
-    def row(self, cells: Sequence[str], why: Why) -> SampledRow:
+    def row(self, cells: Sequence[str], why: str) -> SampledRow:
         probabilities = [(name, float(cells[at])) for name, at in self._classes if cells[at]]
         guesses = heapq.nlargest(GUESSES, probabilities, key=lambda guess: guess[1])
         return SampledRow(cells[0], cells[2], float(cells[3] or 0), why, guesses)
