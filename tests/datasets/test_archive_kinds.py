@@ -230,7 +230,7 @@ def test_an_empty_file_is_told(tmp_path):
 
 def test_a_tar_whose_first_name_looks_like_another_kind_is_a_tar(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar_of("MZ.png", "{}.png"))
-    assert unpack(tmp_path / "a.tar", tmp_path / "out").files == 2
+    assert unpack(tmp_path / "a.tar", tmp_path / "out")[0] == 2
 
 
 def test_errors_call_an_archive_as_people_do(tmp_path):

@@ -20,6 +20,7 @@ _ROLES = {
 _STOP_WORDS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures"}
 NO_LABEL = "the label rule gives it no label"
 OUTSIDE_SPLIT = "beside the folders of the split, in none of them"
+Row = dict[str, Any]  # of an image: path, label, why it has none, perhaps is_valid
 _Splits = dict[str, dict[str, str]]  # by the folder that holds it, the role of each folder in it
 
 
@@ -46,13 +47,13 @@ class Layout:
         self.splits, self.class_splits = _find_splits(names, classes)
         self.folders = {name: self._folder(name) for name in names}
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """A row of path, label and why it has none per image; is_valid if a split is given.
 
         Raises TableError if the folders are the parts of a split and hold no classes.
         """
         folders = [self.folders[posixpath.dirname(path)] for path in self.paths]
-        rows: list[dict[str, Any]] = [
+        rows: list[Row] = [
             {"path": path, "label": folder.label, "why": folder.why}
             for path, folder in zip(self.paths, folders, strict=True)
         ]
@@ -66,7 +67,7 @@ class Layout:
         apply_split(rows, [(folder.role, "") for folder in folders])
         return rows
 
-    def split(self, rows: list[dict[str, Any]], is_listed: bool = False) -> list[str]:
+    def split(self, rows: list[Row], is_listed: bool = False) -> list[str]:
         """Put the folders' split, if the labelled rows have one, on rows of path and label; notes.
 
         Images in a test folder lose their label, and without `is_listed` those beside the split.
@@ -136,7 +137,7 @@ class Layout:
         return Folder(role, "", "", f"in no class folder of {format_name(below[0])}")
 
 
-def apply_split(rows: list[dict[str, Any]], sides: list[tuple[str, str]]) -> None:
+def apply_split(rows: list[Row], sides: list[tuple[str, str]]) -> None:
     """Put is_valid on the rows if one has a validation role, and reasons for a missing label."""
     is_given = VALID in {role for role, _ in sides}
     for row, (role, why) in zip(rows, sides, strict=True):

@@ -57,19 +57,18 @@ def read_label_csv(
     LABEL_COLUMNS. A row has is_valid if the CSV or else the folders give a split. Raises
     StorageError if there is no such CSV, and TableError if it does not fit the folder.
     """
-    return _LabelCsv(location, folder).rows(named, paths)
+    return _LabelCsv(location, named, folder).rows(paths)
 
 
 @dataclass(frozen=True)
 class _LabelCsv:
     location: str
+    named: tuple[str, ...]  # columns
     folder: Path
 
-    def rows(
-        self, named: tuple[str, ...], paths: list[str]
-    ) -> tuple[list[dict[str, Any]], list[str]]:
+    def rows(self, paths: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
         text, csv_folder = self._read()
-        columns, lines = self._parse(named, text)
+        columns, lines = self._parse(text)
         roles, notes = self._roles(columns, lines)
         matcher = PathMatcher(paths, os.path.abspath(self.folder), csv_folder)
         rows = self._match(matcher, lines, roles)
@@ -108,7 +107,7 @@ class _LabelCsv:
             self._fail(f"not UTF-8 text ({error}); save it as a UTF-8 CSV", error)
         return text, os.path.dirname(absolute(location)) if inside else ""
 
-    def _parse(self, named: tuple[str, ...], text: str) -> tuple[_Columns, list[_Line]]:
+    def _parse(self, text: str) -> tuple[_Columns, list[_Line]]:
         """The columns of the first line, and the other lines that are not blank."""
         separator = _SEPARATOR_LINE.match(text)
         text, first = (text[separator.end() :], 2) if separator else (text, 1)
@@ -119,7 +118,7 @@ class _LabelCsv:
             for cells in reader:
                 if any(map(str.strip, cells)):
                     if columns is None:
-                        columns = self._columns(named, [cell.strip() for cell in cells])
+                        columns = self._columns([cell.strip() for cell in cells])
                     else:
                         by_position = dict(enumerate(cells))
                         path, label, split = (by_position.get(at, "") for at in columns[:3])
@@ -130,23 +129,23 @@ class _LabelCsv:
             span = f"lines {number} to {last}" if last > number else f"line {number}"
             advice = "close what is quoted there, or take the quote out"
             self._fail(f"not a CSV ({error}, {span}); {advice}", error)
-        return columns or self._columns(named, []), lines
+        return columns or self._columns([]), lines
 
-    def _columns(self, named: tuple[str, ...], header: list[str]) -> _Columns:
+    def _columns(self, header: list[str]) -> _Columns:
         names = [name.casefold() for name in header]
         known: tuple[tuple[str, ...], ...] = (("path",), ("label",))
-        if named:
-            known = tuple((name.casefold(),) for name in named)
+        if self.named:
+            known = tuple((name.casefold(),) for name in self.named)
         elif "path" not in names and {*names} & {*FILE_COLUMNS}:
             known = FILE_COLUMNS, LABEL_COLUMNS
         found = [[at for at, name in enumerate(names) if name in columns] for columns in known]
-        wanted = named or ("path", "label")
+        wanted = self.named or ("path", "label")
         missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
         if missing:
             self._fail(
                 f"lacks the column {' and '.join(map(format_name, missing))}; its first line must "
                 f"name {' and '.join(map(format_name, wanted))}, and says "
-                f"{format_names(header) or 'nothing'}{self._advice(named, header)}"
+                f"{format_names(header) or 'nothing'}{self._advice(header)}"
             )
         for columns in found:
             if len(columns) > 1:
@@ -161,11 +160,11 @@ class _LabelCsv:
         split = next((at for at in splits if at not in (path, label)), -1)
         return _Columns(path, label, split, names[split] if split >= 0 else "")
 
-    def _advice(self, named: tuple[str, ...], header: list[str]) -> str:
+    def _advice(self, header: list[str]) -> str:
         """What to do about a first line that lacks a column."""
         if len(header) == 1 and (sign := next((sign for sign in ";\t|" if sign in header[0]), "")):
             return f"; its columns are parted by {sign!r}: save it with commas"
-        if named or len(header) < 2:
+        if self.named or len(header) < 2:
             return ""
         example = ",".join(map(format_name, header[:2]))
         return f"; or name two, as --labels csv:{self.location}#{example}"

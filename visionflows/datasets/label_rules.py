@@ -4,9 +4,8 @@ import dataclasses
 import posixpath
 import re
 from pathlib import Path
-from typing import Any
 
-from visionflows.datasets.folder_layout import NO_LABEL, Layout, class_notes, nfc
+from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, class_notes, nfc
 from visionflows.datasets.format_names import format_names
 from visionflows.datasets.label_csv import read_label_csv
 from visionflows.datasets.masks import MASK, find_masks
@@ -66,9 +65,7 @@ def parse_label_rule(text: str) -> LabelRule:
     return LabelRule("regex", value)
 
 
-def label_rows(
-    rule: LabelRule, folder: Path, paths: list[str]
-) -> tuple[list[dict[str, Any]], list[str]]:
+def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> tuple[list[Row], list[str]]:
     """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
     The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
