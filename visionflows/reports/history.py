@@ -75,7 +75,9 @@ def _result_links(records: Sequence[RunRecord]) -> list[Link]:
 
 def most_frequent_labels(records: Sequence[RunRecord]) -> list[str]:
     """The most frequent labels over all runs, at most LABELS."""
-    counts = sum((Counter(record.histograms.labels) for record in records), Counter[str]())
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.histograms.labels)
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [label for label, _ in order[:LABELS]]
 
@@ -109,19 +111,20 @@ def _outlier_rate(record: RunRecord) -> float | None:
     return counts.get("True", 0) / total if (total := sum(counts.values())) else None
 
 
+def _mean_confidence(record: RunRecord) -> float | None:
+    return record.histograms.mean_confidence
+
+
+def _audited_accuracy(record: RunRecord) -> float | None:
+    return record.audit.accuracy if record.audit else None
+
+
 MEASURES = (
     Measure("Files", lambda record: record.histograms.total, lambda value: f"{value:,.0f}"),
     Measure("Failures", _failure_rate, format_percent, "failures", (0.0, 0.01)),
-    Measure(
-        *("Mean confidence", lambda record: record.histograms.mean_confidence),
-        *(lambda value: f"{value:.3f}", "confidence", (1.0,)),
-    ),
+    Measure("Mean confidence", _mean_confidence, lambda v: f"{v:.3f}", "confidence", (1.0,)),
     Measure("Outliers", _outlier_rate, format_percent, "outliers", (0.0, 0.01)),
-    Measure(
-        *("Audited accuracy", lambda record: record.audit.accuracy if record.audit else None),
-        *(format_percent, "", (1.0,)),
-        is_audited=True,
-    ),
+    Measure("Audited accuracy", _audited_accuracy, format_percent, "", (1.0,), is_audited=True),
 )
 
 
