@@ -92,9 +92,8 @@ class Layout:
                 depths.setdefault(folder.parent.count("/") + bool(folder.parent), name)
         notes = self._split_notes()
         if len(depths) > 1:
-            notes.append(
-                f"folders of pictures at different depths: {format_names([*depths.values()])}"
-            )
+            examples = format_names([*depths.values()])
+            notes.append(f"folders of pictures at different depths: {examples}")
         scattered = {label: sorted(found) for label, found in parents.items() if len(found) > 1}
         if scattered:
             remarks = [format_names(found) for found in scattered.values()]

@@ -132,11 +132,8 @@ def _storage_source(archive: str) -> Source:
 
     def fetch(path: Path) -> RemoteVersion:
         before = version()  # if it changes during the copy, the next run sees another version
-        with (
-            _storage_errors(archive),
-            storage.open_read(name) as file,
-            LocalStorage(path.parent).open_write(path.name) as copy,
-        ):
+        target = LocalStorage(path.parent).open_write(path.name)
+        with _storage_errors(archive), storage.open_read(name) as file, target as copy:
             shutil.copyfileobj(file, copy, 1 << 20)
         return before
 

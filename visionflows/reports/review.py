@@ -107,10 +107,9 @@ def render_review(review: Review) -> str:
 def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
     """The JSON that review.js reads; its rows are in the order of the page."""
     digest = sha256_of(" ".join(item.sha256 for item in items).encode())
-    run = review.run
+    run, root = review.run, review.run.root.rstrip("/")
     return {
-        # By content: a camera may use the same file names every night.
-        "key": f"visionflows-review {digest}",
+        "key": f"visionflows-review {digest}",  # by content: cameras use file names again
         "columns": COLUMNS,
         "classes": run.model.classes,
         "z": Z,
@@ -120,7 +119,7 @@ def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
                 **dict(zip(COLUMNS, review.correction(item), strict=False)),
                 "guesses": item.row.guesses,
                 "original": relative_address(
-                    f"{run.root.rstrip('/')}/{decode_name(item.row.path)}", folder_of(run)
+                    f"{root}/{decode_name(item.row.path)}", folder_of(run)
                 ),
             }
             for item in items
