@@ -16,7 +16,7 @@ from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.s3.storage import S3Storage
 
 
-def test_a_loaded_model_is_kept_here_by_digest_and_brought_anew_if_damaged(trained, s3, tmp_path):
+def test_a_loaded_model_is_cached_by_digest_and_copied_again_if_damaged(trained, s3, tmp_path):
     model = artifact.load_model(registry.find_model("shapes", s3.uri(trained.store)))
     weights = tmp_path / "cache/models" / model.digest / "weights.safetensors"
     before = weights.stat().st_ino
@@ -28,7 +28,7 @@ def test_a_loaded_model_is_kept_here_by_digest_and_brought_anew_if_damaged(train
     assert artifact.load_model(model.storage).digest == model.digest
 
 
-def test_an_archive_that_is_in_no_bucket_is_told(s3, tmp_path):
+def test_an_archive_that_is_in_no_bucket_is_reported(s3, tmp_path):
     with pytest.raises(StorageError, match=r"nowhere\.tgz: no such archive"):
         fetch(s3.uri(tmp_path / "nowhere.tgz"), tmp_path / "store")
 
@@ -79,4 +79,4 @@ def test_no_secret_is_logged_or_written(trained, s3, tmp_path, caplog):
     assert SECRET not in caplog.text
     for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert SECRET.encode() not in file.read_bytes(), file
-    assert SECRET not in repr(vars(S3Storage.named(where(folder))))
+    assert SECRET not in repr(vars(S3Storage.parse(where(folder))))

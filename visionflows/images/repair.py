@@ -98,11 +98,9 @@ def strip_jpeg(data: bytes, keep_exif: bool = True) -> bytes | None:
     for _ in range(MAX_SEGMENTS):
         segment = _segment(data, at)
         if segment is None:
-            damages += 1
-            resumed = _resume(data, at) if damages <= MAX_DAMAGES else None
-            if resumed is None:
+            at, damages = _resume(data, at), damages + 1
+            if at == len(data) or damages > MAX_DAMAGES:
                 return None
-            at = resumed
             continue
         if segment.marker == _SOS:
             return b"".join([*kept, data[segment.start :]])
@@ -121,10 +119,11 @@ def _is_kept(marker: int, content: bytes, keep_exif: bool) -> bool:
     return len(content) >= least and content.startswith(name)
 
 
-def _resume(data: bytes, damaged: int) -> int | None:
+def _resume(data: bytes, damaged: int) -> int:
     """Where segments go on behind a damaged one: at those that lead to the largest frame.
 
-    What has a start of its own is a thumbnail, or an image behind the first, and is left out.
+    The end of the data if there are none. Segments with a start of their own are left out: they
+    are those of a thumbnail, or of another image behind the first.
     """
     best, areas, inside = (0, 0), dict[int, int](), False
     for match in _MARKER.finditer(data, damaged + 1, damaged + SEARCHED):
@@ -133,7 +132,7 @@ def _resume(data: bytes, damaged: int) -> int | None:
             inside = marker == _SOI
         elif not inside:
             best = max(best, (_largest_frame(data, match.start(), areas), -match.start()))
-    return -best[1] if best[0] else None
+    return -best[1] if best[0] else len(data)
 
 
 def _largest_frame(data: bytes, at: int, areas: dict[int, int]) -> int:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from visionflows.scoring.schema import RunResult
+from visionflows.storage import split_bucket
 
 
 class Link(NamedTuple):
@@ -21,24 +22,15 @@ def relative_address(location: str, folder: str) -> str:
     >>> relative_address("s3://bucket/models/a b/report.html", "s3://bucket/scores/pets")
     '../../models/a%20b/report.html'
     """
-    (host, path), (other_host, start) = map(_split_host, (location, folder))
+    (host, path), (other_host, start) = map(split_bucket, (location, folder))
     if host != other_host:
         return ""
     return quote(os.path.relpath(path, start), errors="surrogateescape")
 
 
-def _split_host(location: str) -> tuple[str, str]:
-    """A location as its scheme and bucket (empty for a local path), and the absolute path."""
-    scheme, separator, rest = location.removeprefix("file://").partition("://")
-    if not separator:
-        return "", os.path.abspath(scheme)
-    bucket, _, path = rest.partition("/")
-    return f"{scheme}://{bucket}", f"/{path}"
-
-
 def link_to_model(artifact: str, folder: str, title: str = "Training report") -> Link:
     """A link from a page in `folder` to the training report in a model artifact."""
-    location = "".join(_split_host(f"{artifact}/report.html"))
+    location = "".join(split_bucket(f"{artifact}/report.html"))
     return Link(title, relative_address(location, folder), location)
 
 

@@ -46,6 +46,15 @@ def split_location(location: str) -> tuple[Storage, str]:
     return open_storage(f"{folder}/"), name  # with its slash, as a key may have two: a//b
 
 
+def split_bucket(location: str) -> tuple[str, str]:
+    """The scheme and bucket of a location (empty for a local path), and the absolute path there."""
+    scheme, separator, rest = location.removeprefix("file://").partition("://")
+    if not separator:
+        return "", os.path.abspath(scheme)
+    bucket, _, path = rest.partition("/")
+    return f"{scheme}://{bucket}", f"/{path}"
+
+
 def absolute(location: str | Path) -> str:
     """The location as text that means the same from any working directory."""
     return open_storage(location).absolute()
