@@ -12,7 +12,7 @@ from visionflows.errors import TooManyBadError
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.monitoring.run_records import Audit, RunRecord, add_audit, read_run_records
+from visionflows.monitoring.run_records import Audit, RunRecord, read_run_records, save_run_record
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
@@ -240,7 +240,8 @@ def test_an_audit_stays_in_its_record(nightly, tmp_path):
     folder = add(tmp_path / "in", 0)
     (run_record,) = nightly()
     audit = Audit(accuracy=0.95, low=0.88, high=0.98, images=60)
-    add_audit(open_storage(tmp_path / "out"), run_record.name, audit)
+    audited = run_record.model_copy(update={"audit": audit})
+    save_run_record(open_storage(tmp_path / "out"), audited)
     assert nightly(restart=True, only_new=False)[0].audit == audit
     add(folder, 300, each=3)
     assert nightly()[0].audit == audit

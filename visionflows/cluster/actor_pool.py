@@ -1,8 +1,4 @@
-"""The actor pool of a run on Ray: each actor has the model, and scores shards until none is left.
-
-Ray schedules actors and restarts dead ones. The tasks of a dead actor go to other actors at once,
-because an actor whose node is gone may wait for another one forever.
-"""
+"""The actor pool of a run on Ray: each actor has the model and scores shards until none is left."""
 
 import collections
 import logging
@@ -13,13 +9,7 @@ from typing import Any, NamedTuple
 
 from visionflows.cluster.nodes import Node, check_nodes, import_ray, list_nodes
 from visionflows.cluster.scoring_actor import ScoredShard, ScoringActor, ShardTask
-from visionflows.errors import (
-    RunError,
-    ServerError,
-    SettingsError,
-    VisionflowsError,
-    one_line,
-)
+from visionflows.errors import RunError, ServerError, SettingsError, VisionflowsError, one_line
 from visionflows.models.artifact import Model, load_model
 from visionflows.models.registry import find_model
 from visionflows.scoring.settings import ScoreSettings
@@ -46,10 +36,7 @@ class ActorSize(NamedTuple):
 
 
 def choose_size(nodes: list[Node], settings: ScoreSettings) -> ActorSize:
-    """One actor per GPU, if there are GPUs; else actors with the cores of the smallest node.
-
-    Raises SettingsError if no node has the resources of an actor.
-    """
+    """One actor per GPU, else actors with the cores of the smallest node. Raises SettingsError."""
     with_gpu = [node for node in nodes if node.gpus]
     openvino = settings.engine == "openvino" or settings.precision == "int8"
     if settings.device == "cuda" or (with_gpu and settings.device == "auto" and not openvino):
@@ -67,9 +54,9 @@ def choose_size(nodes: list[Node], settings: ScoreSettings) -> ActorSize:
 
 
 class ActorPool:
-    """Scoring actors; a run uses it as an engine (`scoring.job.AnyEngine`).
+    """Scoring actors, as the engine of a run (`scoring.job.AnyEngine`).
 
-    `seconds` by stage are those of an actor on average; `by_node` has files and seconds of actors.
+    `seconds` are those of an actor on average; `by_node` has the files and seconds of each node.
     """
 
     def __init__(self, model: Model, settings: ScoreSettings):
@@ -85,7 +72,6 @@ class ActorPool:
         self.reset_counts()
 
     def reset_counts(self) -> None:
-        """Set the counts of seconds and images to zero."""
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
         self.by_node: dict[str, tuple[int, float]] = {}
@@ -97,7 +83,6 @@ class ActorPool:
             yield scored
 
     def count(self, scored: ScoredShard) -> None:
-        """Count a shard's seconds and images."""
         for stage, seconds in scored.stages.items():
             self.seconds[stage] += seconds / len(self._actors)
         self.forwarded += scored.forwarded
@@ -116,7 +101,6 @@ def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPo
 def _create_actors(
     model: Model, settings: ScoreSettings, size: ActorSize, counts: list[int]
 ) -> list[Any]:
-    """As many actors as fit on the nodes; Ray schedules them, and restarts dead ones."""
     options = {"num_cpus": size.cores, "num_gpus": size.gpus, "max_restarts": -1}
     actor = import_ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
     arguments = location_text(model.storage), settings, (size.cores, max(counts))
@@ -190,7 +174,7 @@ class InFlightTasks:
     """Which actor has which tasks in flight. A starting actor has none."""
 
     def __init__(self, actors: list[Any], tasks: Iterator[ShardTask]):
-        self._tasks: Iterator[ShardTask] | None = tasks
+        self._tasks, self._has_more = tasks, True
         self._retries: collections.deque[ShardTask] = collections.deque()
         self._free: collections.deque[Any] = collections.deque()
         self._in_flight: dict[Any, tuple[Any, ShardTask | None]] = {}  # None: it is starting
@@ -202,11 +186,10 @@ class InFlightTasks:
             self._wait_until_ready(actor)
 
     def results(self) -> Iterator[ScoredShard]:
-        """The scored shards as they end."""
         while True:
             self._submit()
             working = any(task for _, task in self._in_flight.values())
-            if not (working or self._retries or self._tasks):
+            if not (working or self._retries or self._has_more):
                 return
             if not self._in_flight:
                 raise _no_actor_starts(self._last_error)
@@ -219,17 +202,12 @@ class InFlightTasks:
 
     def _submit(self) -> None:
         while self._free:
-            task = self._retries.popleft() if self._retries else self._next_task()
+            task = self._retries.popleft() if self._retries else next(self._tasks, None)
             if task is None:
+                self._has_more = False
                 return
             actor = self._free.popleft()
             self._in_flight[actor.score.remote(task)] = actor, task
-
-    def _next_task(self) -> ShardTask | None:
-        task = next(self._tasks, None) if self._tasks else None
-        if task is None:
-            self._tasks = None
-        return task
 
     def _wait_until_ready(self, actor: Any) -> None:
         """Give an actor tasks as soon as it is alive."""
@@ -251,7 +229,7 @@ class InFlightTasks:
         return scored
 
     def _handle_death(self, actor: Any, task: ShardTask | None, why: str) -> None:
-        """Give the task of a dead actor to another one; a starting actor is tried again."""
+        """Give the task to another actor, as Ray may wait long for a node to restart this one."""
         self._free = collections.deque(free for free in self._free if free is not actor)
         if task is None:
             self._last_error = why

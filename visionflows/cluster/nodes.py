@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from visionflows.errors import ServerError, SettingsError, StorageError, one_line
 
 _LOCAL = "ray"  # start Ray on this machine; it ends with the run
-_TIMEOUT = 60.0  # seconds in which a node must answer
 
 
 class Node(NamedTuple):
@@ -45,8 +44,7 @@ def connected(on: str) -> Iterator[None]:
 
     ray = import_ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if on == _LOCAL:
-        options["include_dashboard"] = False
+    options |= {"include_dashboard": False} if on == _LOCAL else {}
     # A busy head node needs more than the 30 seconds it allows itself to start a driver's server.
     retry = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ConnectionAbortedError),
@@ -84,11 +82,7 @@ def list_nodes() -> list[Node]:
 
 
 def check_nodes(nodes: list[Node], paths: list[list[str]]) -> None:
-    """Check that each node has this version of visionflows, and sees one path of each list.
-
-    Raises SettingsError for another version, and StorageError for paths that a node with CPUs does
-    not see.
-    """
+    """Raise SettingsError for a node with another version, StorageError if it lacks the paths."""
     version = metadata.version("visionflows")
     for node, (found, missing) in zip(nodes, _inspect(nodes, paths), strict=True):
         if found != version:
@@ -127,7 +121,7 @@ def _inspect(nodes: list[Node], paths: list[list[str]]) -> list[tuple[str, list[
         for node in nodes
     ]
     try:
-        found: list[tuple[str, list[str]]] = ray.get(tasks, timeout=_TIMEOUT)
+        found: list[tuple[str, list[str]]] = ray.get(tasks, timeout=60)
     except ray.exceptions.RayError as error:
         raise ServerError(
             f"on ray: a node does not answer ({one_line(str(error))}); see `ray status`"

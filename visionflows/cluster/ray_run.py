@@ -1,6 +1,5 @@
 """A scoring run whose shards are scored by the actors of a Ray cluster."""
 
-import contextlib
 import itertools
 import os
 import uuid
@@ -15,7 +14,7 @@ from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import NodeTimings, RunResult
 from visionflows.scoring.shards import RUN_MARKER
 from visionflows.storage import location_text
-from visionflows.storage.base import MISSING, Storage
+from visionflows.storage.base import MISSING
 
 # Files of the input that a node may see. More than one, because a file may vanish during the run.
 SAMPLE_FILES = 20
@@ -28,21 +27,22 @@ class RayRun(ScoringRun):
 
     def _check_input(self) -> None:
         super()._check_input()
-        self._sample = local_paths(self.source, *self._existing_files())
-        with _probe_file(self.output) as probe:
-            check_nodes(self.engine.nodes, [*self._sample, *probe])
+        existing = itertools.islice(self._existing_files(), SAMPLE_FILES)
+        self._sample = local_paths(self.source, *existing)
+        probe = f".seen-{uuid.uuid4().hex}"  # nodes prove by this file that they see the output
+        self.output.write(probe, b"")
+        try:
+            check_nodes(self.engine.nodes, [*self._sample, *local_paths(self.output, probe)])
+        finally:
+            self.output.remove(probe)
 
-    def _existing_files(self) -> list[str]:
-        firsts = (self.listing.files(shard)[0].entry for shard in self.listing.shards)
-        names = (entry.name for entry in firsts if entry.version != MISSING)
-        existing = (
-            name
-            for name in names
-            if all(
-                os.path.exists(path) for paths in local_paths(self.source, name) for path in paths
-            )
-        )
-        return [*itertools.islice(existing, SAMPLE_FILES)]
+    def _existing_files(self) -> Iterator[str]:
+        """Files of an input on a disk, the first of each shard."""
+        for shard in self.listing.shards if self.source.is_local else ():
+            entry = self.listing.files(shard)[0].entry
+            path = self.source.local_path(entry.name)
+            if path and entry.version != MISSING and os.path.exists(path):
+                yield entry.name
 
     def _start_scoring(self, pending: Iterable[Shard]) -> None:
         self._marker = f"parts/{RUN_MARKER}{uuid.uuid4().hex}"
@@ -82,17 +82,3 @@ class RayRun(ScoringRun):
             node: NodeTimings(files=files, seconds=round(seconds, 3))
             for node, (files, seconds) in sorted(self.engine.by_node.items())
         }
-
-
-@contextlib.contextmanager
-def _probe_file(output: Storage) -> Iterator[list[list[str]]]:
-    """The paths of a temporary file in an output on a disk, by which nodes prove to see it."""
-    name = f".seen-{uuid.uuid4().hex}"
-    paths = local_paths(output, name)
-    if paths:
-        output.write(name, b"")
-    try:
-        yield paths
-    finally:
-        if paths:
-            output.remove(name)

@@ -1,7 +1,4 @@
-"""A scoring actor: it loads the model once, and scores shards into their parts.
-
-It does not import Ray. Tasks carry names and settings; rows go straight to the output.
-"""
+"""A scoring actor: it loads the model once, and scores shards into their parts, without Ray."""
 
 import os
 import socket
@@ -24,17 +21,13 @@ from visionflows.system import set_share
 
 
 class RunPaths(NamedTuple):
-    """Where a run reads and writes, and what shows that a node sees it.
-
-    `sample` are paths of input files on a disk; a node must see one. `marker` is a file in the
-    output while this run owns it. `version` is the version of visionflows.
-    """
+    """Where a run reads and writes, and what shows that a node sees it."""
 
     root: str
-    sample: list[str]
+    sample: list[str]  # input files on a disk; a node must see one
     output: str
-    marker: str
-    version: str
+    marker: str  # a file in the output while this run owns it
+    version: str  # of visionflows
 
 
 class ShardTask(NamedTuple):
@@ -59,10 +52,7 @@ class ScoredShard(NamedTuple):
 
 
 class ScoringActor:
-    """Opens its engine when it is first needed; a restarted actor opens it again.
-
-    `share` is its number of cores, and the number of actors on its node.
-    """
+    """Opens its engine when first needed; `share` is its cores, and the actors on its node."""
 
     def __init__(self, model: str, settings: ScoreSettings, share: tuple[int, int]):
         self._model, self._settings = model, settings
@@ -78,10 +68,7 @@ class ScoringActor:
         """Return as soon as the actor is alive."""
 
     def score(self, task: ShardTask) -> ScoredShard:
-        """Score a shard and write its part.
-
-        Raises RunError or StorageError if this node does not see the run's input or output.
-        """
+        """Score a shard and write its part. Raises StorageError, RunError if files are unseen."""
         started, source = time.perf_counter(), self._open_source(task.paths)
         # The job's precision, because `auto` may choose another on this node.
         choice = task.job.settings.model_dump(include={"precision", "batch_size"})
@@ -106,25 +93,21 @@ class ScoringActor:
     def _open_source(self, paths: RunPaths) -> Source:
         """The input. Checked here too, because a node may have joined after `check_nodes`."""
         if paths.root not in self._sources:
-            check_version(paths.version)
+            node, version = socket.gethostname(), metadata.version("visionflows")
+            if version != paths.version:
+                raise SettingsError(
+                    f"node {node} has visionflows {version}, not {paths.version}; install "
+                    f"{paths.version}"
+                )
             if paths.sample and not any(map(os.path.exists, paths.sample)):
                 raise StorageError(
-                    f"{paths.root}: node {socket.gethostname()} does not see its files; mount it "
-                    "there, and run again to continue"
+                    f"{paths.root}: node {node} does not see its files; mount it there, and run "
+                    "again to continue"
                 )
             _check_marker(paths)
             self._sources[paths.root] = Source(paths.root)
             self._sources[paths.root].check_exists()
         return self._sources[paths.root]
-
-
-def check_version(wanted: str) -> None:
-    """Raise SettingsError if this node has another version of visionflows."""
-    version, node = metadata.version("visionflows"), socket.gethostname()
-    if version != wanted:
-        raise SettingsError(
-            f"node {node} has visionflows {version}, not {wanted}; install {wanted}"
-        )
 
 
 def _check_marker(paths: RunPaths) -> None:

@@ -1,41 +1,28 @@
 """Drift: whether a run differs from earlier runs of its output, or from validation.
 
-Tested are the shares of labels and of file endings, the histograms of confidence and sizes, and the
-shares of failures and of outliers. A warning needs a difference that matters and a small p-value
-(`visionflows.evaluation.statistics`). P-values are corrected for the values within a quantity
-(Bonferroni) and for all quantities of a run (Holm); ALPHA corrects for the runs of a year.
-
-A run is compared with the last WINDOW runs of the same model version and settings, but for those
-that warned themselves. After NEW_NORMAL warnings in a row, the new values are the baseline.
+A warning needs a difference that matters and a small p-value (`visionflows.evaluation.statistics`),
+corrected for the values within a quantity (Bonferroni) and for the quantities of a run (Holm).
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from visionflows.evaluation.statistics import holm
-from visionflows.monitoring.drift_tests import (
-    MIN_FILES,
-    NEVER,
-    QUANTITIES,
-    DriftTest,
-    Quantity,
-    drift_test,
-)
+from visionflows.monitoring import drift_tests
 from visionflows.monitoring.run_records import Drift, Finding, Histograms, RunRecord
 
 ALPHA = 1 / 400  # the probability that an ordinary run warns, at most
-WINDOW, NEW_NORMAL = 28, 3  # runs
+WINDOW, NEW_NORMAL = 28, 3  # runs compared with; warnings in a row until values are the baseline
 LEARNT = 5  # runs after which a warning is trusted: earlier ones may have been no anomaly
 
 
 class _Comparison(NamedTuple):
-    """A drift test, what it compares with, and the effect from which on it warns."""
+    """A drift test, the runs it compares with (0: validation), and its effect that warns."""
 
-    quantity: Quantity
-    against: Literal["history", "validation"]
+    quantity: drift_tests.Quantity
     runs: int
     files: int
-    test: DriftTest
+    test: drift_tests.DriftTest
     threshold: float
 
 
@@ -43,19 +30,18 @@ def detect_drift(
     record: RunRecord, earlier: Sequence[RunRecord], validation: Histograms | None = None
 ) -> Drift:
     """The drift of a run against earlier runs (oldest first) and against validation."""
-    comparable = [one for one in earlier if one.comparison_key == record.comparison_key]
+    key = record.model.version, record.settings
+    comparable = [one for one in earlier if (one.model.version, one.settings) == key]
     comparisons: list[_Comparison] = []
-    if record.histograms.total >= MIN_FILES:
+    if record.histograms.total >= drift_tests.MIN_FILES:
         comparisons += _with_history(record, comparable)
         comparisons += _with_validation(record, comparable, validation)
     p_values = holm([one.test.p_value for one in comparisons])
     findings = [_finding(*both, comparable) for both in zip(comparisons, p_values, strict=True)]
     notes = [*_notes(record, earlier, comparable, validation)]
-    notes += [
-        f"{one.quantity}: warned in {NEW_NORMAL} runs in a row; from now on this is the baseline"
-        for one in findings
-        if one.resets_baseline
-    ]
+    for one in filter(lambda finding: finding.resets_baseline, findings):
+        text = f"warned in {NEW_NORMAL} runs in a row; from now on this is the baseline"
+        notes.append(f"{one.quantity}: {text}")
     return Drift(run=record.started, alpha=ALPHA, findings=findings, notes=notes)
 
 
@@ -66,38 +52,40 @@ def baseline_runs(quantity: str, comparable: Sequence[RunRecord]) -> list[RunRec
         finding = record.drift.finding(quantity) if record.drift else None
         is_anomaly = finding is not None and finding.warns and finding.runs >= LEARNT
         resets = finding is not None and finding.resets_baseline
-        enough = record.status == "done" and record.histograms.total >= MIN_FILES
-        if resets or (enough and not is_anomaly):
+        if resets or (_can_be_baseline(record) and not is_anomaly):
             chosen.append(record)
         if resets or len(chosen) == WINDOW:
             break
     return chosen[::-1]
 
 
+def _can_be_baseline(record: RunRecord) -> bool:
+    return record.status == "done" and record.histograms.total >= drift_tests.MIN_FILES
+
+
 def _with_history(record: RunRecord, comparable: Sequence[RunRecord]) -> Iterator[_Comparison]:
-    for quantity in QUANTITIES:
+    for quantity in drift_tests.QUANTITIES:
         runs = baseline_runs(quantity.name, comparable)
         baseline = [one.histograms[quantity.field] for one in runs]
-        test = drift_test(quantity, record.histograms[quantity.field], baseline)
+        test = drift_tests.drift_test(quantity, record.histograms[quantity.field], baseline)
         if test:
             files = sum(sum(counts.values()) for counts in baseline)
-            yield _Comparison(quantity, "history", len(runs), files, test, quantity.matters)
+            yield _Comparison(quantity, len(runs), files, test, quantity.matters)
 
 
 def _with_validation(
     record: RunRecord, comparable: Sequence[RunRecord], validation: Histograms | None
 ) -> Iterator[_Comparison]:
     """Reported for every run; only the first run of a version may warn: it has no history."""
-    first = not any(
-        one.histograms.total >= MIN_FILES and one.status == "done" for one in comparable
-    )
-    for quantity in QUANTITIES if validation else ():
-        baseline = validation[quantity.field] if validation else {}
-        test = drift_test(quantity, record.histograms[quantity.field], [baseline])
+    if validation is None:
+        return
+    first = not any(map(_can_be_baseline, comparable))
+    for quantity in drift_tests.QUANTITIES:
+        baseline = validation[quantity.field]
+        test = drift_tests.drift_test(quantity, record.histograms[quantity.field], [baseline])
         if test:
-            threshold = quantity.on_validation if first else NEVER
-            files = sum(baseline.values())
-            yield _Comparison(quantity, "validation", 0, files, test, threshold)
+            threshold = quantity.on_validation if first else drift_tests.NEVER
+            yield _Comparison(quantity, 0, sum(baseline.values()), test, threshold)
 
 
 def _finding(one: _Comparison, p_value: float, comparable: Sequence[RunRecord]) -> Finding:
@@ -108,11 +96,11 @@ def _finding(one: _Comparison, p_value: float, comparable: Sequence[RunRecord]) 
     )
     return Finding(
         quantity=name,
-        against=one.against,
+        against="history" if one.runs else "validation",
         runs=one.runs,
         files=one.files,
         effect=round(one.test.effect, 6),
-        threshold=None if one.threshold == NEVER else one.threshold,
+        threshold=None if one.threshold == drift_tests.NEVER else one.threshold,
         p_value=p_value,
         warns=warns,
         resets_baseline=warns and one.runs > 0 and _has_lasted(name, comparable),
@@ -134,8 +122,9 @@ def _notes(
     comparable: Sequence[RunRecord],
     validation: Histograms | None,
 ) -> Iterator[str]:
-    if record.histograms.total < MIN_FILES:
-        yield f"{record.histograms.total} new files are too few to test; {MIN_FILES} are needed"
+    found, needed = record.histograms.total, drift_tests.MIN_FILES
+    if found < needed:
+        yield f"{found} new files are too few to test; {needed} are needed"
     if earlier and not comparable:
         yield f"the first run {_changes(record, earlier[-1])}"
     elif len(comparable) < len(earlier):
@@ -149,5 +138,5 @@ def _changes(record: RunRecord, last: RunRecord) -> str:
     """What differs between a run and the last one before it."""
     if record.model.version != last.model.version:
         return f"of this version; the last run used {last.model.name}@{last.model.version}"
-    ours, theirs = (" and ".join(one.settings) or "none" for one in (record, last))
-    return f"with these settings ({ours}); the last run had {theirs}"
+    now, before = (" and ".join(one.settings) or "none" for one in (record, last))
+    return f"with these settings ({now}); the last run had {before}"

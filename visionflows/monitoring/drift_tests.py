@@ -8,9 +8,7 @@ from visionflows.evaluation.statistics import MIN_EXPECTED, Proportion, p_value
 from visionflows.images.image_status import SCORED_STATUSES
 
 NEVER = 2.0  # an effect that no test reaches
-MIN_FILES = 20  # fewer say nothing
-MIN_FAILURES = 5  # failures or outliers: likewise
-_NAMED = 3  # values that a description names
+MIN_FILES, MIN_FAILURES = 20, 5  # fewer files, and fewer failures or outliers, are not tested
 _GOOD = {"statuses": SCORED_STATUSES, "outliers": ("False",)}  # what is no failure, no outlier
 
 Counts = Mapping[str, int]
@@ -19,9 +17,8 @@ Counts = Mapping[str, int]
 class Quantity(NamedTuple):
     """What is tested: its name, its field in `Histograms`, and how.
 
-    `shares` tests each value, `steps` each step of a histogram, and `bad` the share of failures,
-    which only warns when it rises. A test warns from an effect of `matters` on, and against
-    validation, whose images may differ from those of runs, of `on_validation`.
+    `shares` tests each value, `steps` each step of a histogram, and `bad` whether failures rise.
+    A test warns from an effect of `matters` on, and against validation, of `on_validation`.
     """
 
     name: str
@@ -52,10 +49,7 @@ class DriftTest(NamedTuple):
 
 
 def drift_test(quantity: Quantity, current: Counts, baseline: Sequence[Counts]) -> DriftTest | None:
-    """The test of a run's counts against those of a baseline; None if there are too few files.
-
-    The p-value is corrected for the values or steps that are tested (Bonferroni).
-    """
+    """The test of a run's counts against those of a baseline; None if there are too few files."""
     baseline = [counts for counts in baseline if sum(counts.values()) >= MIN_FILES]
     if sum(current.values()) < MIN_FILES or not baseline:
         return None
@@ -83,7 +77,7 @@ def _test_shares(field: str, current: Counts, baseline: Sequence[Counts]) -> Dri
     p = min(p_value(*pair) for pair in pairs) if len(pairs) > 1 else 1.0
     p *= 1 if len(pairs) == 2 else len(pairs)  # of two values, one share gives the other
     moved = sorted({*current, *pooled}, key=lambda value: (-_moved(value, current, pooled), value))
-    texts = (_describe(counts, moved[:_NAMED]) for counts in (current, pooled))
+    texts = (_describe(counts, moved[:3]) for counts in (current, pooled))
     return DriftTest(sum(effects) / 2, min(p, 1.0), *texts)
 
 
@@ -143,10 +137,8 @@ def _step_text(field: str, step: int) -> str:
         return f"{step / 20:.2f}"
     if field == "pixels":
         return f"{2 ** (step - 1) / 1e6:.2g} megapixels"
-    size, units = 2.0 ** (step - 1), ["bytes", "KiB", "MiB", "GiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.3g} {units[0]}"
+    power = min((step - 1) // 10, 3)
+    return f"{2.0 ** (step - 1 - 10 * power):.3g} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def _percent(share: Proportion) -> str:

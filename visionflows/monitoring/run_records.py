@@ -1,13 +1,11 @@
-"""Run records: a small file for each scoring run, kept in its output.
+"""Run records: a file `history/<time>-<digest>.json` for each scoring run, kept in its output.
 
-    <output>/history/<time>-<digest>.json
-
-A record covers the rows that are new in a run. Rows reused by --only-new are left out, and so are
-parts that an earlier record counts. The digest covers the model and the contents of the files, so a
-repeated run replaces its own record.
+A record covers the rows that are new in a run: no rows reused by --only-new, and no parts that an
+earlier record counts.
 """
 
 import logging
+import re
 from collections import Counter
 from typing import Literal
 
@@ -21,7 +19,6 @@ log = logging.getLogger("visionflows.history")
 FOLDER = "history"
 MAX_RECORDS = 400  # that are read and shown
 Counts = dict[str, Count]
-_NO_PUNCTUATION = str.maketrans("", "", "-:.")
 
 
 class Histograms(JsonObject):
@@ -63,12 +60,9 @@ class Histograms(JsonObject):
 
 
 class NewRowCounts(JsonObject):
-    """The rows of a part that a run computed; `run` is the start time of that run.
+    """The rows of a part that a run computed; `contents` changes with their names and files."""
 
-    `contents` changes with any of their names and files.
-    """
-
-    run: str
+    run: str  # its start time
     contents: Sha256
     histograms: Histograms
 
@@ -76,9 +70,8 @@ class NewRowCounts(JsonObject):
 class Finding(JsonObject):
     """The drift test of one quantity, against `runs` earlier runs of `files` files or validation.
 
-    `effect` is a share of the files, and warns from `threshold` on; None is a finding that never
-    warns. `p_value` is corrected for all tests of the run. After a run with `resets_baseline`,
-    earlier runs are no longer compared with.
+    `effect` is a share of the files, and warns from `threshold` on (None: never). `p_value` is
+    corrected for all tests of the run. `resets_baseline` ends comparison with earlier runs.
     """
 
     quantity: str
@@ -133,9 +126,8 @@ class Audit(JsonObject):
 class RunRecord(VersionedJson):
     """The record of a run; `started` and `ended` are ISO 8601 in UTC, with milliseconds.
 
-    `contents` is the digest of its model and files. `runs` are the start times of all runs with
-    parts in the output, so that no part is counted twice. `settings` has those of raw and
-    reject_outliers that were on: runs with other settings are not compared.
+    `contents` is the digest of its model and files; `settings` are those of raw and reject_outliers
+    that were on. `runs` are the start times of all runs with parts in the output.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -161,18 +153,9 @@ class RunRecord(VersionedJson):
         return list(dict.fromkeys(one.quantity for one in found if one.warns))
 
     @property
-    def comparison_key(self) -> tuple[str, list[str]]:
-        """Runs with the same key are compared with each other."""
-        return self.model.version, self.settings
-
-    def is_of(self, contents: str, settings: list[str]) -> bool:
-        """Whether it is the record of these contents, scored with these settings."""
-        return (self.contents, self.settings) == (contents, settings)
-
-    @property
     def name(self) -> str:
         """The file's name in the history."""
-        time = self.started.partition("+")[0].translate(_NO_PUNCTUATION)
+        time = re.sub(r"[-:.]|\+.*", "", self.started)
         return f"{time}Z-{self.contents[:12]}.json"
 
 
@@ -180,9 +163,7 @@ class HistogramCounter:
     """Counts files into histograms."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, Counter[str]] = {
-            name: Counter() for name in Histograms.model_fields
-        }
+        self._counters = {name: Counter[str]() for name in Histograms.model_fields}
 
     def add(self, **values: str) -> None:
         """Count a file by its value of each quantity; an empty value is unknown."""
@@ -232,10 +213,3 @@ def find_run_records(location: Storage) -> list[RunRecord]:
 def save_run_record(output: Storage, record: RunRecord) -> None:
     """Write a record; it replaces one of the same contents."""
     output.write(f"{FOLDER}/{record.name}", record.text())
-
-
-def add_audit(output: Storage, name: str, audit: Audit) -> RunRecord:
-    """Add an audit to a record and save it. Raises FileNotFoundError and SchemaError."""
-    record = RunRecord.read(output.read(f"{FOLDER}/{name}")).model_copy(update={"audit": audit})
-    save_run_record(output, record)
-    return record

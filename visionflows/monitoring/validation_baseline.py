@@ -13,10 +13,7 @@ log = logging.getLogger("visionflows.history")
 
 
 def read_validation_baseline(model: Model, raw: bool = False) -> Histograms | None:
-    """Histograms of the labels and confidence in the artifact's validation.csv; None without one.
-
-    `raw` takes the confidence before calibration.
-    """
+    """Histograms of labels and confidence (uncalibrated if `raw`) in validation.csv, if any."""
     if VALIDATION not in model.info.files:
         return None
     counter, column = HistogramCounter(), "raw" if raw else "confidence"

@@ -9,26 +9,8 @@ from visionflows.inference.decoding import Row
 from visionflows.scoring.schema import JobSettings
 from visionflows.storage.name_encoding import encode_name
 
-# Every row has these columns, then `p_<class>` of each class.
-COLUMNS = {
-    "path": "path relative to the input, with `/` between folders",
-    "status": "`ok`, or why there is no label",
-    "label": "the most probable class; empty unless the status is `ok`",
-    "confidence": "its probability",
-    "error": "why the status is not `ok`",
-}
-DUPLICATE_COLUMNS = {
-    "seen_in_training": "path of the same or a similar image in the training data",
-    "duplicate_of": "path of the same or a similar image in an earlier row",
-}
-OPTIONAL_COLUMNS = {
-    "top_<k>": "--top: the k-th most probable class",
-    "top_<k>_p": "--top: its probability",
-    **DUPLICATE_COLUMNS,
-    "outlier_score": "how unlike the training images it is; over 1 is an outlier",
-    "outlier": "True if outlier_score is over 1",
-    "review": "--min-precision: True if a person should check the label",
-}
+COLUMNS = ("path", "status", "label", "confidence", "error")  # then `p_<class>` of each class
+DUPLICATE_COLUMNS = ("seen_in_training", "duplicate_of")
 _OUTLIER = "an outlier: its outlier_score is {}, and the limit is 1"
 
 

@@ -1,7 +1,4 @@
-"""Counts of a scoring run: how many files were found, and the status of each.
-
-The record of a part keeps the counts of the part; their sum is the run's.
-"""
+"""Counts of a part or a run: how many files were found, and the status of each."""
 
 import collections
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
 """--find-duplicates: rows whose image is in the training data, or in an earlier row.
 
-In a part, `duplicate_of` holds the image's signature (images.near_duplicates), because the columns
-can be filled only when all rows are known. Until then an image takes some 250 bytes of memory.
+Until all rows are known, `duplicate_of` holds the image's signature (images.near_duplicates).
 """
 
 import csv
+import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 
@@ -28,7 +28,6 @@ class DuplicateFinder:
         self._training_contents = _digests(file["sha256"] for file in files)
         self._training_signatures = signature_array(file["signature"] for file in files)
         self._signatures, self._contents = bytearray(), bytearray()
-        self._found: tuple[np.ndarray, np.ndarray] | None = None
 
     def add(self, rows: Iterable[list[str]], sha256s: Iterable[str]) -> None:
         """Add the rows of a part, and the SHA-256 of each one's file."""
@@ -39,14 +38,12 @@ class DuplicateFinder:
 
     def counts(self) -> DuplicateCounts:
         """How many rows have a value in each column."""
-        seen, first = self._find()
-        return DuplicateCounts(
-            seen_in_training=int((seen >= 0).sum()), duplicates=int((first >= 0).sum())
-        )
+        seen, first = (int((found >= 0).sum()) for found in self._found)
+        return DuplicateCounts(seen_in_training=seen, duplicates=first)
 
     def filler(self) -> Callable[[list[str]], list[str]]:
         """A function that fills the columns of a row; call it once for every row, in order."""
-        seen, first = self._find()
+        seen, first = self._found
         originals = set(first[first >= 0].tolist())
         paths: dict[int, str] = {}
         indices = iter(range(len(first)))
@@ -63,21 +60,19 @@ class DuplicateFinder:
 
         return fill
 
-    def _find(self) -> tuple[np.ndarray, np.ndarray]:
+    @functools.cached_property
+    def _found(self) -> tuple[np.ndarray, np.ndarray]:
         """The training file and the earlier row that each row duplicates: indices, or -1."""
-        if self._found is None:
-            signatures = np.frombuffer(bytes(self._signatures), np.uint8).reshape(-1, BYTES)
-            contents = np.frombuffer(bytes(self._contents), f"S{_DIGEST}")
-            known = len(self._training_contents)
-            similar = first_duplicate(
-                np.concatenate([self._training_signatures, signatures]), known
-            )[known:]
-            same = _first_same(np.concatenate([self._training_contents, contents]))[known:]
-            seen = np.where(same < known, same, similar)
-            same, similar = _first_same(contents), first_duplicate(signatures)
-            first = np.where(similar < 0, same, np.minimum(similar, same))
-            self._found = seen, np.where(first == np.arange(len(first)), -1, first)
-        return self._found
+        signatures = np.frombuffer(bytes(self._signatures), np.uint8).reshape(-1, BYTES)
+        contents = np.frombuffer(bytes(self._contents), f"S{_DIGEST}")
+        known = len(self._training_contents)
+        all_signatures = np.concatenate([self._training_signatures, signatures])
+        similar = first_duplicate(all_signatures, known)[known:]
+        same = _first_same(np.concatenate([self._training_contents, contents]))[known:]
+        seen = np.where(same < known, same, similar)
+        same, similar = _first_same(contents), first_duplicate(signatures)
+        first = np.where(similar < 0, same, np.minimum(similar, same))
+        return seen, np.where(first == np.arange(len(first)), -1, first)
 
 
 def _digests(sha256s: Iterable[str]) -> np.ndarray:

@@ -1,9 +1,6 @@
-"""The input of a run: a folder of images, or a list of paths.
+"""The input of a run: a folder of images, or a list of paths in a .csv (column `path`) or .txt."""
 
-A list is a .csv with a column `path`, such as a run's failures.csv, or a .txt with a path a line.
-Its paths are relative to the root of the run beside it (run.json), else to the list's folder.
-"""
-
+import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterator
@@ -15,19 +12,15 @@ from visionflows.storage.base import LISTED, Entry, SkippedFiles, Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.versioned_json import SchemaError
 
-LIST_ENDINGS = (".csv", ".txt")
-
 
 class Source:
-    """An input: `text` is its absolute location, `root` the location its names are relative to.
-
-    Raises StorageError if there is no such list, or a line of it is not a valid path.
-    """
+    """An input: `text` is its absolute location, `root` the location its names are relative to."""
 
     def __init__(self, location: str):
-        self._list: list[Entry] | None = None
+        """Open an input. Raises StorageError if a list is missing, or a line of it is invalid."""
+        self.is_list = _is_list(location)
         self.skipped = SkippedFiles()
-        if _is_list(location):
+        if self.is_list:
             folder, name = split_location(location)
             self.storage, self._list = read_list(location)
             self.text = f"{location_text(folder).rstrip('/')}/{encode_name(name)}"
@@ -37,15 +30,9 @@ class Source:
         self.root = location_text(self.storage)
         self._identity = self._find_identity()
 
-    @property
-    def is_list(self) -> bool:
-        return self._list is not None
-
     def entries(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
         """The files sorted by the text of their names: those that `keep` accepts, or the list."""
-        if self._list is not None:
-            return iter(self._list)
-        return self.storage.walk(keep, self.skipped)
+        return iter(self._list) if self.is_list else self.storage.walk(keep, self.skipped)
 
     def check_exists(self) -> None:
         """Raise StorageError if the root is a missing folder."""
@@ -63,17 +50,14 @@ class Source:
     def _find_identity(self) -> tuple[int, int] | None:
         """Device and inode of a folder on this machine; None if it is gone, or in a bucket."""
         path = self.storage.local_path()
-        if path is None:
-            return None
-        try:
-            status = path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        with contextlib.suppress(OSError):
+            if path:
+                return path.stat().st_dev, path.stat().st_ino
+        return None
 
 
 def _is_list(location: str) -> bool:
-    if not location.lower().endswith(LIST_ENDINGS):
+    if not location.lower().endswith((".csv", ".txt")):
         return False
     path = open_storage(location).local_path()
     return path is None or not path.is_dir()

@@ -1,4 +1,4 @@
-"""The job of a scoring run: its input, model and settings. Two runs of one job write the same rows."""
+"""The job of a scoring run: input, model and settings. Runs of one job write the same rows."""
 
 import dataclasses
 import json
@@ -31,10 +31,7 @@ class AnyEngine(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """An input, the digest of its file names, a model, and the settings that change rows.
-
-    `run` is the time at which a run of the job began; it is no part of the job.
-    """
+    """An input, the digest of its file names, a model, and the settings that change rows."""
 
     input: str
     listing: str
@@ -42,20 +39,18 @@ class Job:
     model: str
     classes: tuple[str, ...]
     settings: JobSettings
-    run: str = dataclasses.field(default="", compare=False)
+    run: str = dataclasses.field(default="", compare=False)  # when a run of the job began
 
     @classmethod
     def from_plan(cls, plan: Plan) -> "Job":
         """The job of a plan.json. Raises ValueError if the plan's digest is not the job's."""
-        names = [field.name for field in dataclasses.fields(cls) if field.name != "run"]
-        job = cls(**{name: getattr(plan, name) for name in names})
+        job = cls(**{name: value for name, value in plan if name not in ("schema_version", "job")})
         if job.digest != plan.job:
             raise ValueError("its digest does not match its content")
         return job
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the job."""
         return sha256_of(json.dumps(self._as_dict(), sort_keys=True).encode())
 
     @property
@@ -70,15 +65,12 @@ class Job:
 
     @property
     def header(self) -> list[str]:
-        """The columns of predictions.csv."""
         return columns.header(self.classes, self.settings)
 
     @property
     def flags(self) -> dict[str, int]:
         """The index of each column that is True or False."""
-        names = columns.flag_columns(self.settings)
-        first = len(self.header) - len(names)
-        return {name: first + index for index, name in enumerate(names)}
+        return {name: self.header.index(name) for name in columns.flag_columns(self.settings)}
 
     def as_plan(self) -> Plan:
         """The content of plan.json."""
@@ -90,8 +82,7 @@ class Job:
         return other in (self, self.without_files)
 
     def _as_dict(self) -> dict[str, Any]:
-        names = [field.name for field in dataclasses.fields(self) if field.name != "run"]
-        values = {name: getattr(self, name) for name in names}
+        values = {name: value for name, value in vars(self).items() if name != "run"}
         return {**values, "settings": self.settings.model_dump(exclude_none=True)}
 
     def row_difference(self, other: "Job") -> str | None:
@@ -143,12 +134,14 @@ def _optional_settings(engine: AnyEngine, settings: ScoreSettings) -> dict[str, 
         name: True for name in ("exif", "find_duplicates") if getattr(settings, name)
     }
     on |= {"decode": settings.decode} if engine.info.overrides_decoding else {}
-    on |= {"raw": True} if settings.raw and _is_calibrated(model) else {}
+    calibration = model.info.calibration
+    if settings.raw and calibration and calibration.temperature != 1:
+        on |= {"raw": True}
     on |= _outlier_settings(model, settings.reject_outliers)
     if settings.min_precision:
         found = model_thresholds(model, settings.min_precision, settings.raw)
-        and_outliers = "; outliers are reviewed as well" if on.get("outliers") else ""
-        log.info("review: %s%s", describe_thresholds(found, settings.min_precision), and_outliers)
+        outliers = "; outliers are reviewed as well" if on.get("outliers") else ""
+        log.info("review: %s%s", describe_thresholds(found, settings.min_precision), outliers)
         on |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
     return on
 
@@ -166,11 +159,6 @@ def _outlier_settings(model: Model, reject: bool) -> dict[str, bool]:
     return {}
 
 
-def _is_calibrated(model: Model) -> bool:
-    found = model.info.calibration
-    return found is not None and found.temperature != 1
-
-
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:12]}…"

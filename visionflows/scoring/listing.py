@@ -1,13 +1,12 @@
-"""The files of a run in order, cut into shards while they are still being listed.
-
-The files lie in an unnamed temporary file, which goes with the process. Memory holds one shard.
-"""
+"""The files of a run in order, cut into shards while they are still being listed."""
 
 import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
+import itertools
 import json
+import math
 import os
 import tempfile
 import threading
@@ -19,10 +18,7 @@ from visionflows.storage.base import Entry
 
 
 class ReusedRow(NamedTuple):
-    """A row that an earlier run wrote of the same bytes: its cells, and the SHA-256 of the file.
-
-    `backend` is the index of what computed it in the run's backends; 0 is the run's own.
-    """
+    """A row that an earlier run wrote of the same bytes; `backend` is an index (0: this run's)."""
 
     cells: list[str]
     sha256: str
@@ -30,10 +26,7 @@ class ReusedRow(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file to score, or its reused row.
-
-    `last_failure` is the status of an earlier row that tells nothing about the file's bytes.
-    """
+    """A file to score, or its reused row; `last_failure` is its status in an earlier run."""
 
     entry: Entry
     reused: ReusedRow | None = None
@@ -42,10 +35,7 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Consecutive files of the listing.
-
-    `offset` and `length` locate them in the temporary file; `names` is a digest of their names.
-    """
+    """Consecutive files, at `offset` in the temporary file; `names` digests their names."""
 
     index: int
     count: int
@@ -64,10 +54,7 @@ class _ClosedError(Exception):
 
 
 class Listing:
-    """The files to score in shards, filled by a thread.
-
-    `found`, `bytes` and `reused` count files, their bytes, and reused rows of the shards so far.
-    """
+    """The files to score, which a thread writes to an unnamed temporary file, a shard at a time."""
 
     def __init__(self, shard_size: int):
         self.shards: list[Shard] = []
@@ -95,9 +82,11 @@ class Listing:
 
     def files(self, shard: Shard) -> list[File]:
         """The files of a shard, in order."""
-        data = os.pread(self._spool.fileno(), shard.length, shard.offset)
-        fields = data.decode("utf-8", "surrogateescape").split("\0")
-        return [_parse_file(*fields[at : at + 7]) for at in range(0, len(fields) - 1, 7)]
+        data = json.loads(os.pread(self._spool.fileno(), shard.length, shard.offset))
+        return [
+            File(Entry(*entry), ReusedRow(*reused) if reused else None, last_failure)
+            for entry, reused, last_failure in data
+        ]
 
     def shard(self, index: int) -> Shard | None:
         """Wait for the shard of an index; None if there is none. Raises the error of listing."""
@@ -108,12 +97,10 @@ class Listing:
         self._filling.result()
         return None
 
-    def wait(self, files: int | None = None) -> "Listing":
+    def wait(self, files: float = math.inf) -> "Listing":
         """Wait for so many files, or the end. Raises the error of listing; returns itself."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self.ended or (files is not None and self.found >= files)
-            )
+            self._changed.wait_for(lambda: self.ended or self.found >= files)
         if self.ended:
             self._filling.result()
         return self
@@ -123,7 +110,7 @@ class Listing:
         self._closed = True
 
     def check_open(self, _: str = "") -> bool:
-        """True; raises in the thread of a closed listing. Called for every name."""
+        """True for every name; raises in the thread of a closed listing."""
         if self._closed:
             raise _ClosedError
         return True
@@ -132,33 +119,23 @@ class Listing:
         """Take sorted files in a thread."""
         # The context carries the run's logging. A daemon, because a program does not wait for it.
         run = contextvars.copy_context().run
-        threading.Thread(
-            target=run, args=(self._fill, files), name="visionflows-listing", daemon=True
-        ).start()
+        name = "visionflows-listing"
+        threading.Thread(target=run, args=(self._fill, files), name=name, daemon=True).start()
 
     def _fill(self, files: Iterable[File]) -> None:
         try:
             with contextlib.suppress(_ClosedError):
-                self._take(files)
+                remaining = (file for file in files if self.check_open())
+                while pending := [*itertools.islice(remaining, self._shard_size)]:
+                    self._add_shard(pending)
             self._filling.set_result(None)
         except BaseException as error:  # noqa: BLE001 (raised where the listing is waited for)
             self._filling.set_exception(error)
         with self._changed:
             self._changed.notify_all()
 
-    def _take(self, files: Iterable[File]) -> None:
-        pending: list[File] = []
-        for file in files:
-            self.check_open()
-            pending.append(file)
-            if len(pending) == self._shard_size:
-                self._add_shard(pending)
-                pending = []
-        if pending:
-            self._add_shard(pending)
-
     def _add_shard(self, files: list[File]) -> None:
-        data = "".join(map(_format_file, files)).encode("utf-8", "surrogateescape")
+        data = json.dumps(files).encode()
         self._spool.write(data)
         self._spool.flush()
         names = digest_names(file.entry.name for file in files)
@@ -170,18 +147,6 @@ class Listing:
             self.reused += sum(file.reused is not None for file in files)
             self.shards.append(shard)
             self._changed.notify_all()
-
-
-def _format_file(file: File) -> str:
-    (name, size, version), row, last_failure = file
-    tail = f"{row.sha256}\0{row.backend}\0{json.dumps(row.cells)}\0" if row else "\0\0\0"
-    return f"{name}\0{size}\0{version}\0{last_failure}\0{tail}"
-
-
-def _parse_file(name: str, size: str, version: str, last_failure: str, *row: str) -> File:
-    sha256, backend, cells = row
-    reused = ReusedRow(json.loads(cells), sha256, int(backend)) if cells else None
-    return File(Entry(name, int(size), version), reused, last_failure)
 
 
 def digest_names(names: Iterable[str]) -> str:

@@ -95,10 +95,7 @@ def batches(files: list[File], size: int) -> Iterator[list[Entry]]:
 def score_folder(
     source: str, model: str, output: str, store: str | Path, settings: ScoreSettings | None = None
 ) -> dict[str, Any]:
-    """The content of run.json, after a run whose files are in `output`.
-
-    It takes the steps of the score flow, without Prefect. Raises as that flow does.
-    """
+    """The content of run.json, after the steps of the score flow. Raises as that flow does."""
     settings = settings or ScoreSettings()
     find_model(model, store)  # reports an unknown model before waiting for the lock
     with lock_output(output, settings.wait):

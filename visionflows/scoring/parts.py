@@ -1,10 +1,8 @@
 """Parts of a run: the rows of each shard, written as the shard is scored.
 
-    parts/part-00000.csv     the rows
-    parts/part-00000.files   name, size, version, SHA-256 and backend index of each file
-    parts/part-00000.json    the record, written last: checksums and counts of the part
-
-A part that is cut, changed, or of another job counts as missing, and its shard is scored again.
+parts/part-00000.csv     the rows
+parts/part-00000.files   name, size, version, SHA-256 and backend index of each file
+parts/part-00000.json    the record, written last: checksums and counts of the part
 """
 
 import csv
@@ -24,10 +22,8 @@ from visionflows.scoring.new_rows import NewRows
 from visionflows.scoring.schema import PartRecord
 from visionflows.storage.base import LISTED, MISSING, Entry, Storage, identifies_content
 from visionflows.storage.name_encoding import encode_name
-from visionflows.versioned_json import SchemaError
 
-ENDINGS = ("json", "csv", "files")
-_REFUSED = ("unreadable", "too_large")
+_ENDINGS = ("json", "csv", "files")
 # Errors that depend on this machine's memory: images.memory_limits, images.open.
 _OF_MEMORY = ("memory", " to decode, more than the limit of ", " bytes, more than the limit of ")
 
@@ -51,15 +47,13 @@ class Part(NamedTuple):
 
 
 def read_parts(output: Storage, names: Iterable[str]) -> Iterator[Part | None]:
-    """The parts of these names in order, None for an incomplete one.
-
-    Raises StorageError if a part exists and cannot be read.
-    """
-    paths = [f"{name}.{ending}" for name in names for ending in ENDINGS]
+    """The parts of these names, None for an incomplete one. Raises StorageError if unreadable."""
+    names = list(names)
+    paths = (f"{name}.{ending}" for name in names for ending in _ENDINGS)
     contents = output.read_many(Entry(path, 0, "") for path in paths)
-    for at in range(0, len(paths), len(ENDINGS)):
-        found = [next(contents) for _ in ENDINGS]
-        yield _parse_part(*(_content(f"{output}/{paths[at]}", content) for content in found))
+    for name in names:
+        found = [_content(f"{output}/{name}.{ending}", next(contents)) for ending in _ENDINGS]
+        yield _parse_part(*found)
 
 
 def _content(path: str, content: bytes | OSError) -> bytes | None:
@@ -75,13 +69,14 @@ def _parse_part(record: bytes | None, data: bytes | None, files: bytes | None) -
     if record is None or data is None or files is None:
         return None
     try:
-        part = Part(found := PartRecord.read(record), data, [*_parse_files(files, found)])
-    except (SchemaError, ValueError):
+        found = PartRecord.read(record)
+        scored = [*_parse_files(files, found)]
+    except ValueError:
         return None
-    names = digest_names(file.name for file in part.files)
+    names = digest_names(file.name for file in scored)
     checksums = found.sha256 == sha256_of(data) and found.files == sha256_of(files)
-    complete = found.shard == names and found.counts.found == len(part.files)
-    return part if checksums and complete else None
+    complete = found.shard == names and found.counts.found == len(scored)
+    return Part(found, data, scored) if checksums and complete else None
 
 
 def _parse_files(data: bytes, record: PartRecord) -> Iterator[ScoredFile]:
@@ -109,12 +104,9 @@ def belongs_to(part: Part, job: Job) -> bool:
             counter.add(cells)
     except (ValueError, IndexError, OverflowError, csv.Error):
         return False
-    found, recorded = counter.counts(), part.record.counts
-    same = all(
-        getattr(found, name) == getattr(recorded, name)
-        for name in ("by_status", "by_label", "flags")
-    )
-    return same and counter.histogram == list(part.record.histogram)
+    recorded = part.record.counts
+    found = counter.counts().model_copy(update={"reused": recorded.reused})
+    return found == recorded and counter.histogram == part.record.histogram
 
 
 def _is_valid_row(cells: list[str], file: ScoredFile, job: Job, columns: int) -> bool:
@@ -127,14 +119,18 @@ def _is_valid_row(cells: list[str], file: ScoredFile, job: Job, columns: int) ->
 def depends_on_bytes(cells: list[str], file: ScoredFile, by: Backend, current: Backend) -> bool:
     """Whether a row of backend `by` depends on the file's bytes alone, so `current` would agree.
 
-    True for a row of a scored image, and for a refusal by the same decoder versions. False for a
-    file that was missing or not fetched, and where memory was short.
+    False for a file that was missing or not fetched, for a refusal by other decoder versions, and
+    where memory was short.
     """
     _, status, _, _, error, *_ = cells
     if status in SCORED_STATUSES or not file.sha256:
         return bool(file.sha256)
     short_of_memory = any(text in error for text in _OF_MEMORY)
-    return status in _REFUSED and by.versions == current.versions and not short_of_memory
+    return (
+        status in ("unreadable", "too_large")
+        and by.versions == current.versions
+        and not short_of_memory
+    )
 
 
 def has_no_failure_to_retry(part: Part, files: list[File], current: Backend) -> bool:
@@ -148,16 +144,11 @@ def has_no_failure_to_retry(part: Part, files: list[File], current: Backend) -> 
 
 
 def is_up_to_date(part: Part, files: list[File], source: Storage) -> bool:
-    """Whether the files of a shard are those that the part was computed from.
-
-    Size and version are compared; if they do not decide, the SHA-256. A file that was missing must
-    still be missing.
-    """
-    was_missing = [cells[1] == "missing" for cells in csv_rows(part.data)]
+    """Whether a part was computed from these files, by size and version, else by the SHA-256."""
     unsure = [
         (entry, scored)
-        for (entry, *_), scored, missing in zip(files, part.files, was_missing, strict=True)
-        if not same_version(entry, scored) or missing != (entry.version == MISSING)
+        for (entry, *_), scored, cells in zip(files, part.files, csv_rows(part.data), strict=True)
+        if not same_version(entry, scored) or (cells[1] == "missing") != (entry.version == MISSING)
     ]
     for entry, scored in unsure:
         if not scored.sha256 or entry.version == MISSING or other_size(entry, scored):
@@ -187,11 +178,10 @@ def write_part(
     files: list[File],
     rows: Iterable[Row],
     backends: Sequence[Backend],
-) -> PartRecord:
-    """Write the rows of a shard and then the record; returns the record.
+) -> None:
+    """Write the rows of a shard and then the record; the first of `backends` computed `rows`.
 
-    `rows` are the rows of files without a reused row, in order, computed by the first of
-    `backends`. Raises RunError if a file has no row or the row of another file.
+    Raises RunError if a file without a reused row has no row, or the row of another file.
     """
     counter, new_rows, lines = RunCounter(job.flags), NewRows(job.header), [csv_line(job.header)]
     scored: list[ScoredFile] = []
@@ -203,7 +193,8 @@ def write_part(
             new_rows.add(cells, None if one.version == LISTED else one.size, one.sha256)
     used = sorted({one.backend for one in scored})
     data = b"".join(lines)
-    names = "".join(_format_file(one, used) for one in scored).encode("utf-8", "surrogateescape")
+    fields = (field for one in scored for field in (*one[:4], used.index(one.backend)))
+    names = "".join(f"{field}\0" for field in fields).encode("utf-8", "surrogateescape")
     record = PartRecord(
         schema_version=PartRecord.VERSION,
         job=job.row_digest,
@@ -216,10 +207,8 @@ def write_part(
         histogram=counter.histogram,
         **({"new_rows": new_rows.summary(job.run)} if job.run else {}),
     )
-    output.write(f"{shard.part}.csv", data)
-    output.write(f"{shard.part}.files", names)
-    output.write(f"{shard.part}.json", record.text(indent=None))
-    return record
+    for ending, content in (("csv", data), ("files", names), ("json", record.text(indent=None))):
+        output.write(f"{shard.part}.{ending}", content)
 
 
 def _match_rows(
@@ -240,14 +229,9 @@ def _match_rows(
             scored = ScoredFile(*entry, row.sha256, 0)
         if len(cells) != columns:
             raise RunError(
-                f"shard {shard.index}: the row of {cells[0]} has {len(cells)} cells for {columns} "
-                "columns; nothing written, please report this"
+                f"shard {shard.index}: {cells[0]} has {len(cells)} cells, not {columns}; nothing "
+                "written, please report this"
             )
         yield cells, scored
     if next(rows, None) is not None:
         raise RunError(f"shard {shard.index}: more rows than files; nothing written")
-
-
-def _format_file(file: ScoredFile, used: list[int]) -> str:
-    name, size, version, sha256, backend = file
-    return f"{name}\0{size}\0{version}\0{sha256}\0{used.index(backend)}\0"

@@ -1,11 +1,11 @@
 """Predict a few images one by one, as fastai's learn.predict does."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from visionflows.images.image_status import Status
-from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
 from visionflows.storage import split_location
 
@@ -26,15 +26,9 @@ def predict(images: Iterable[str | Path], engine: Engine) -> Iterator[Prediction
     """The prediction of each image, in order. Raises StorageError if storage cannot be used."""
     for image in map(str, images):
         storage, name = split_location(image)
-        for rows in engine.predict_batches(storage, [[name]]):
-            yield from (_prediction(image, row, engine.model.classes) for row in rows)
-
-
-def _prediction(path: str, row: Row, classes: list[str]) -> Prediction:
-    values = [] if row.probabilities is None else row.probabilities.tolist()
-    probabilities = dict(zip(classes, values, strict=False))
-    label = max(probabilities, key=probabilities.__getitem__, default="")
-    confidence = probabilities.get(label)
-    return Prediction(
-        path, row.status, row.error, label, confidence, probabilities, row.outlier_score
-    )
+        for row in itertools.chain.from_iterable(engine.predict_batches(storage, [[name]])):
+            values = [] if row.probabilities is None else row.probabilities.tolist()
+            probabilities = dict(zip(engine.model.classes, values, strict=False))
+            label = max(probabilities, key=probabilities.__getitem__, default="")
+            confidence, score = probabilities.get(label), row.outlier_score
+            yield Prediction(image, row.status, row.error, label, confidence, probabilities, score)

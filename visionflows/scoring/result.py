@@ -1,14 +1,9 @@
-"""The result of a run: predictions.csv joined from the parts, and run.json.
+"""The result of a run: predictions.csv and failures.csv joined from the parts, and run.json."""
 
-predictions.csv          the rows of all parts
-failures.csv             the rows that failed, if any; can be the input of another run
-spreadsheet.csv          if asked for: scoring.exports.spreadsheet
-run.json                 written last: without it the run is not done
-failed/                  the same files of a failed run, beside the last good result
-"""
-
+import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from visionflows.errors import RunError
 from visionflows.evaluation.thresholds import model_thresholds
@@ -16,6 +11,7 @@ from visionflows.hashing import HashingWriter
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.backend import Backend
 from visionflows.models.artifact import Model
+from visionflows.scoring import schema
 from visionflows.scoring.columns import csv_line, csv_rows
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
@@ -23,35 +19,32 @@ from visionflows.scoring.exports.spreadsheet import spreadsheet_lines
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Part, read_parts
-from visionflows.scoring.schema import (
-    FAILED,
-    BackendShare,
-    JobSettings,
-    Review,
-    RunModel,
-    RunResult,
-    WrittenFile,
-)
 from visionflows.storage.base import Storage
-from visionflows.versioned_json import SchemaError
 
 log = logging.getLogger("visionflows.scoring")
 
+Content = TypeVar("Content")
 
-def read_result(output: Storage, folder: str = "") -> RunResult | None:
-    """The content of run.json; None if there is none, or it cannot be read."""
+
+def read_if_valid(output: Storage, name: str, parse: Callable[[bytes], Content]) -> Content | None:
+    """The content of a file in an output; None if there is none, or (logged) an invalid one."""
     try:
-        return RunResult.read(output.read(f"{folder}run.json"))
+        return parse(output.read(name))
     except FileNotFoundError:
         return None
-    except (SchemaError, IsADirectoryError) as error:
-        log.warning("%s/%srun.json: %s; it is ignored", output, folder, error)
+    except (ValueError, IsADirectoryError) as error:
+        log.warning("%s/%s: %s; it is ignored", output, name, error)
         return None
 
 
-def finished_result(output: Storage, job: Job) -> RunResult | None:
+def read_result(output: Storage, folder: str = "") -> schema.RunResult | None:
+    """The content of run.json; None if there is none, or it cannot be read."""
+    return read_if_valid(output, f"{folder}run.json", schema.RunResult.read)
+
+
+def finished_result(output: Storage, job: Job) -> schema.RunResult | None:
     """The result of a job, also of a failed run; None if the job has not finished."""
-    results = (read_result(output, folder) for folder in (FAILED, ""))
+    results = (read_result(output, folder) for folder in (schema.FAILED, ""))
     return next((run for run in results if run and run.job == job.digest), None)
 
 
@@ -62,7 +55,7 @@ class Merge:
         self.output, self.job, self.listing = output, job, listing
         self.duplicates: DuplicateFinder | None = None
 
-    def count(self) -> tuple[RunCounter, list[BackendShare]]:
+    def count(self) -> tuple[RunCounter, list[schema.BackendShare]]:
         """The counts of all parts, and their backends. Raises RunError if a part is missing."""
         counter = RunCounter()
         found: dict[str, tuple[Backend, list[int], list[int]]] = {}
@@ -75,7 +68,9 @@ class Merge:
         if self.listing.found != counter.counts().found:
             raise counter.mismatch(self.listing.found)
         return counter, [
-            BackendShare(**backend.model_dump(), files=sum(counts), parts=_format_ranges(parts))
+            schema.BackendShare(
+                **backend.model_dump(), files=sum(counts), parts=_format_ranges(parts)
+            )
             for backend, counts, parts in found.values()
         ]
 
@@ -86,12 +81,10 @@ class Merge:
             for _, part in self._parts():
                 self.duplicates.add(csv_rows(part.data), (file.sha256 for file in part.files))
 
-    def write(self, folder: str, counter: RunCounter, spreadsheet: bool) -> dict[str, WrittenFile]:
-        """Write predictions.csv, failures.csv and spreadsheet.csv; returns size and digest of each.
-
-        failures.csv is written if a file failed, spreadsheet.csv if asked for; else older ones are
-        removed. Raises RunError if a part changed since `count`; predictions.csv stays then.
-        """
+    def write(
+        self, folder: str, counter: RunCounter, spreadsheet: bool
+    ) -> dict[str, schema.WrittenFile]:
+        """Write the files and remove those no longer due. Raises RunError if a part changed."""
         contents = {
             "predictions.csv": self._predictions(counter),
             "failures.csv": self._failures() if counter.failed else None,
@@ -121,7 +114,6 @@ class Merge:
             raise self._changed("parts")
 
     def _failures(self) -> Iterator[bytes]:
-        """The lines of failures.csv: path, status and error of the files that failed."""
         yield csv_line(["path", "status", "error"])
         for _, part in self._parts():
             if part.record.counts.failed:
@@ -135,7 +127,6 @@ class Merge:
             yield from map(fill, csv_rows(part.data))
 
     def _parts(self) -> Iterator[tuple[Shard, Part]]:
-        """Every shard with its part. Raises RunError if one is missing or of another job."""
         shards, digest = self.listing.shards, self.job.row_digest
         parts = read_parts(self.output, [shard.part for shard in shards])
         for shard, part in zip(shards, parts, strict=True):
@@ -147,25 +138,20 @@ class Merge:
         return RunError(f"{self.output}/{name}: changed during the run; run it again")
 
 
-def describe_model(model: Model) -> RunModel:
+def describe_model(model: Model) -> schema.RunModel:
     """A model as run.json names it."""
-    return RunModel(
-        name=model.info.name,
-        version=model.info.version,
-        architecture=model.info.architecture,
-        classes=model.classes,
-        image_size=model.info.image_size,
-        digest=model.digest,
-        storage=str(model.storage),
+    same = model.info.model_dump(include={"name", "version", "architecture", "image_size"})
+    return schema.RunModel(
+        **same, classes=model.classes, digest=model.digest, storage=str(model.storage)
     )
 
 
-def describe_review(model: Model, settings: JobSettings) -> Review | None:
+def describe_review(model: Model, settings: schema.JobSettings) -> schema.Review | None:
     """Which rows people should review; None without --min-precision."""
     if settings.min_precision is None:
         return None
     found = model_thresholds(model, settings.min_precision, bool(settings.raw))
-    return Review(
+    return schema.Review(
         min_precision=settings.min_precision,
         expected_share=found.share,
         thresholds=dict(zip(model.classes, found.by_class, strict=True)),
@@ -176,31 +162,27 @@ def describe_review(model: Model, settings: JobSettings) -> Review | None:
 def result_folder(output: Storage, failed: bool) -> str:
     """The folder for a result; a failed result does not replace a good one."""
     last = read_result(output) if failed else None
-    return FAILED if last and last.status == "done" else ""
+    return schema.FAILED if last and last.status == "done" else ""
 
 
-def write_run_json(output: Storage, run: RunResult) -> None:
+def write_run_json(output: Storage, run: schema.RunResult) -> None:
     """Write run.json, and remove what the result replaces."""
     output.write(f"{run.folder}run.json", run.text())
     if not run.folder:
-        output.remove(FAILED.rstrip("/"))
+        output.remove(schema.FAILED.rstrip("/"))
     output.remove("previous")
 
 
-def _write(output: Storage, name: str, lines: Iterable[bytes]) -> WrittenFile:
+def _write(output: Storage, name: str, lines: Iterable[bytes]) -> schema.WrittenFile:
     with output.open_write(name) as target:
         file = HashingWriter(target)
         for data in lines:
             file.write(data)
-    return WrittenFile(bytes=file.size, sha256=file.sha256)
+    return schema.WrittenFile(bytes=file.size, sha256=file.sha256)
 
 
 def _format_ranges(numbers: list[int]) -> str:
     """Rising numbers as ranges: `0-3, 7`."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join("-".join(map(str, one)) for one in ranges)
+    groups = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    ranges = [[number for _, number in group] for _, group in groups]
+    return ", ".join(f"{one[0]}-{one[-1]}" if one[1:] else f"{one[0]}" for one in ranges)

@@ -1,28 +1,19 @@
-"""Rows of earlier runs that --only-new and --retry-failed reuse instead of scoring again.
-
-Parts of earlier runs are read beside the new listing; both are sorted, so memory stays flat.
-"""
+"""Rows of earlier runs that --only-new and --retry-failed reuse instead of scoring again."""
 
 import heapq
 import itertools
 import logging
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.backend import Backend
+from visionflows.scoring import parts
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, ReusedRow
-from visionflows.scoring.parts import (
-    ScoredFile,
-    belongs_to,
-    depends_on_bytes,
-    other_size,
-    read_parts,
-    same_version,
-)
 from visionflows.scoring.shards import read_plan
 from visionflows.storage.base import MISSING, Entry, Storage
 from visionflows.storage.name_encoding import encode_name
@@ -33,7 +24,7 @@ log = logging.getLogger("visionflows.scoring")
 class _EarlierRow(NamedTuple):
     path: str
     age: int  # 0 is the newest run
-    file: ScoredFile
+    file: parts.ScoredFile
     row: ReusedRow
     same_input: bool  # only then does the version of a file identify its content
 
@@ -41,10 +32,8 @@ class _EarlierRow(NamedTuple):
 class ReusableRows:
     """The rows of earlier runs in an output that this job would write as well.
 
-    A row is reused if its file has the same size and version. If they do not decide (another time,
-    another input), the SHA-256 does. Rows that do not depend on the bytes are never reused.
-
-    `backends` begins with the backend of this run; those of reused rows are appended.
+    They are read beside the new listing; both are sorted, so memory stays flat. The backends of
+    reused rows are appended to `backends`, which begins with this run's.
     """
 
     def __init__(self, output: Storage, source: Storage, job: Job, backends: list[Backend]):
@@ -62,9 +51,8 @@ class ReusableRows:
         if earlier is None:
             return File(entry)
         row = earlier.row
-        of_bytes = depends_on_bytes(
-            row.cells, earlier.file, self.backends[row.backend], self.backends[0]
-        )
+        backend, current = self.backends[row.backend], self.backends[0]
+        of_bytes = parts.depends_on_bytes(row.cells, earlier.file, backend, current)
         if of_bytes and self._is_unchanged(entry, earlier):
             return File(entry, row)
         self.changed += 1
@@ -106,9 +94,10 @@ class ReusableRows:
         self._next = next(self._rows, None)
 
     def _is_unchanged(self, entry: Entry, row: _EarlierRow) -> bool:
-        if row.same_input and same_version(entry, row.file) and entry.version != MISSING:
+        """Whether size and version are the same, or the SHA-256 if they do not decide."""
+        if row.same_input and parts.same_version(entry, row.file) and entry.version != MISSING:
             return True
-        if other_size(entry, row.file):
+        if parts.other_size(entry, row.file):
             return False
         try:
             content = self.source.read(entry.name)
@@ -121,25 +110,22 @@ class ReusableRows:
     ) -> Iterator[_EarlierRow]:
         """The rows of the complete parts in a folder, in order."""
         same_input = plan.input == self.job.input
-        names = (name.removesuffix(".json") for name in output.names(folder) if _is_record(name))
+        names = [name for name in output.names(folder) if re.fullmatch(r"part-.*\.json", name)]
         last = ""
-        for part in read_parts(output, [f"{folder}/{name}" for name in names]):
-            if part is None or part.record.job != plan.row_digest or not belongs_to(part, self.job):
+        for part in parts.read_parts(output, (f"{folder}/{name[:-5]}" for name in names)):
+            if (
+                part is None
+                or part.record.job != plan.row_digest
+                or not parts.belongs_to(part, self.job)
+            ):
                 continue
             # Names of two runs may overlap if the first one died while it listed its input.
             if part.files and encode_name(part.files[0].name) <= last:
                 continue
             last = encode_name(part.files[-1].name) if part.files else last
-            indices = [self._backend_index(backend) for backend in part.record.backends]
+            backends = part.record.backends
+            self.backends += [backend for backend in backends if backend not in self.backends]
+            indices = [self.backends.index(backend) for backend in backends]
             for cells, file in zip(csv_rows(part.data), part.files, strict=True):
                 row = ReusedRow(cells, file.sha256, indices[file.backend])
                 yield _EarlierRow(cells[0], age, file, row, same_input)
-
-    def _backend_index(self, backend: Backend) -> int:
-        if backend not in self.backends:
-            self.backends.append(backend)
-        return self.backends.index(backend)
-
-
-def _is_record(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".json")

@@ -1,18 +1,12 @@
-"""Review results of a run: the review page, and the corrections that people saved on it.
-
-    review.html                     the page: visionflows.reports.review
-    corrections/<time>-<sha8>.csv   corrections as they were saved
-    report.html, history.html       show the accuracy that follows from them
-
-Corrections stay in an output through all its runs, so they show a model's accuracy over time.
-"""
+"""Review results of a run: the review page, and the corrections that people saved on it."""
 
 import datetime
 import logging
+from collections.abc import Iterable
 
 from visionflows.errors import LockedError, RunError, StorageError, TableError
 from visionflows.hashing import sha256_of
-from visionflows.monitoring.run_records import Audit, RunRecord, add_audit, read_run_records
+from visionflows.monitoring.run_records import Audit, RunRecord, read_run_records, save_run_record
 from visionflows.reports.review import build_review, render_review
 from visionflows.reports.scoring import insert_audits
 from visionflows.review.audit import Estimate, estimate_accuracy
@@ -28,19 +22,14 @@ log = logging.getLogger("visionflows.corrections")
 
 def write_pages(run: RunResult, report: str, source: Storage, output: Storage) -> None:
     """Write report.html with the audits of earlier runs, and review.html."""
-    pages = {
-        "report.html": insert_audits(report, read_audits(output)),
-        "review.html": render_review(build_review(run, source, output)),
-    }
-    for name, html in pages.items():
-        output.write(f"{run.folder}{name}", html.encode())
+    report = insert_audits(report, read_audits(output))
+    review = render_review(build_review(run, source, output))
+    output.write(f"{run.folder}report.html", report.encode())
+    output.write(f"{run.folder}review.html", review.encode())
 
 
 def read_audits(output: Storage) -> list[Estimate]:
-    """The estimates from the corrections in an output, the latest run first.
-
-    Invalid corrections are logged and left out, so that a run does not fail because of them.
-    """
+    """The estimates from an output's corrections, the latest run first; invalid ones are logged."""
     try:
         return estimate_accuracy(read_corrections([str(output)]) if output.exists(FOLDER) else [])
     except (TableError, StorageError) as error:
@@ -49,10 +38,9 @@ def read_audits(output: Storage) -> list[Estimate]:
 
 
 def add_corrections(output: str, files: list[str]) -> list[Estimate]:
-    """Copy files of corrections into the output of a run, and update its report and history.
+    """The estimates of an output with these corrections added, also to its report and history.
 
-    Returns the estimates from all corrections in the output, the latest run first. Raises RunError
-    if no run has ended there, StorageError, and TableError for an invalid file.
+    The latest run is first. Raises RunError if no run has ended, StorageError, and TableError.
     """
     storage, folder = open_storage(output), _read_last_run(output).folder
     # Only the newest: a person may correct an image back to what an older file says.
@@ -85,22 +73,19 @@ def _update_report(output: Storage, name: str, found: list[Estimate]) -> None:
 
 def _update_history(output: Storage, found: list[Estimate]) -> None:
     """Add each run's estimate to its record, and write history.html again."""
-    records = read_run_records(output)
-    by_record = {
-        record.name: estimate
-        for estimate in reversed(found)
-        if (record := _find_record(estimate, records))
-    }
-    records = [_add_audit(output, record, by_record.get(record.name)) for record in records]
+    records = {record.name: record for record in read_run_records(output)}
+    for estimate in reversed(found):  # the latest counts
+        if record := _find_record(estimate, records.values()):
+            low, high = estimate.interval
+            audit = Audit(accuracy=estimate.share, low=low, high=high, images=estimate.reviewed)
+            records[record.name] = record.model_copy(update={"audit": audit})
+            save_run_record(output, records[record.name])
     if records:
-        write_history(output, records)
+        write_history(output, [*records.values()])
 
 
-def _find_record(found: Estimate, records: list[RunRecord]) -> RunRecord | None:
-    """The newest record of the estimate's model at that time.
-
-    A run without new rows, such as a retry, has no record: its corrections belong to the last one.
-    """
+def _find_record(found: Estimate, records: Iterable[RunRecord]) -> RunRecord | None:
+    """The newest record of the estimate's model then: a run without new rows has none."""
     ended = [
         record
         for record in records
@@ -110,19 +95,8 @@ def _find_record(found: Estimate, records: list[RunRecord]) -> RunRecord | None:
     return max(ended, key=lambda record: record.ended, default=None)
 
 
-def _add_audit(output: Storage, record: RunRecord, found: Estimate | None) -> RunRecord:
-    if found is None:
-        return record
-    low, high = found.interval
-    audit = Audit(accuracy=found.share, low=low, high=high, images=found.reviewed)
-    return add_audit(output, record.name, audit)
-
-
 def review_questions(output: str) -> tuple[RunResult, list[Correction]]:
-    """The last run of an output, and the rows of its review.html, still without answers.
-
-    Raises RunError if no run has ended there.
-    """
+    """The last run of an output, and the rows of its review.html. Raises RunError if none ended."""
     run = _read_last_run(output)
     review = build_review(run, open_location(run.root), open_storage(output))
     return run, [review.correction(item) for item in review.items]

@@ -1,13 +1,10 @@
-"""A scoring run, on this machine (`local_run.LocalRun`) or a cluster (`cluster.ray_run.RayRun`).
-
-Folders with more than LISTED_FIRST files are scored while they are still being listed. A bucket is
-listed first, because all of its keys have to be sorted.
-"""
+"""A scoring run, on this machine (`local_run.LocalRun`) or a cluster (`cluster.ray_run.RayRun`)."""
 
 import abc
 import contextlib
 import datetime
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -70,10 +67,7 @@ class ScoringRun(abc.ABC):
         yield from self.shards_after_listing()
 
     def prepare(self) -> None:
-        """List the input, or start to, and open the output.
-
-        Raises before any file is scored. Errors of a listing that continues are raised later.
-        """
+        """List the input, or start to, and open the output. A listing may still fail later."""
         self._start_listing()
         self._check_input()
         if self.listing.ended:
@@ -84,11 +78,8 @@ class ScoringRun(abc.ABC):
         if self.is_listed:
             self._log_counts()
         else:
-            log.info(
-                "%s: %d images so far; scoring while the rest is listed",
-                self.input,
-                self.listing.found,
-            )
+            found = self.listing.found
+            log.info("%s: %d images so far; scoring while the rest is listed", self.input, found)
 
     def shards_while_listing(self) -> Iterator[Shard]:
         """Shards that need scoring, until the listing has ended."""
@@ -119,20 +110,16 @@ class ScoringRun(abc.ABC):
 
     @abc.abstractmethod
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
-        """Score a shard and write its part; returns the number of files scored.
-
-        Shards must come in order. `on_batch` is called with the number of files of each batch.
-        """
+        """Score the next shard and write its part; returns the number of files scored."""
 
     def merge(self) -> RunResult:
-        """Write predictions.csv from the parts; returns the content of run.json.
-
-        A failed run does not replace the last good result: see `result.result_folder`.
-        """
+        """Write predictions.csv from the parts; returns the content of run.json."""
         started = time.perf_counter()
         merge = result.Merge(self.output, self.job, self.listing)
         counter, backends = merge.count()
-        failed = self._has_too_many_failures(counter)
+        failed = counter.found >= MIN_FILES_FOR_ERROR_RATE and (
+            counter.failed > self.settings.max_error_rate * counter.found
+        )
         folder = result.result_folder(self.output, failed)
         merge.find_duplicates(self.engine.model)
         files = merge.write(folder, counter, self.settings.spreadsheet)
@@ -167,7 +154,6 @@ class ScoringRun(abc.ABC):
         return self.history.with_drift(run, self.job.run, counter.new_rows)
 
     def _nodes(self) -> dict[str, NodeTimings]:
-        """What each node of a cluster did; empty on one machine."""
         return {}
 
     def _counts(self, counter: RunCounter) -> RunCounts:
@@ -197,7 +183,7 @@ class ScoringRun(abc.ABC):
             self._source, self.output, job, self.backends, self.settings
         )
         self.listing, self.job = self._work_list.listing, self._work_list.job
-        self.listing.wait(LISTED_FIRST if early else None)
+        self.listing.wait(LISTED_FIRST if early else math.inf)
         if self.listing.ended:
             self._finish_listing()
         self._list_seconds += time.perf_counter() - started
@@ -222,7 +208,6 @@ class ScoringRun(abc.ABC):
         )
 
     def _log_counts(self) -> None:
-        """Log how many files were found, reused, ignored and skipped."""
         listing, work = self.listing, self._work_list
         line = f"{self.input}: {listing.found} images in {len(listing.shards)} shards"
         if done := len(listing.shards) - len([*self._pending]):
@@ -234,10 +219,6 @@ class ScoringRun(abc.ABC):
             line += f"; not images: {format_counts(work.ignored_by_ending)}"
         for message in (line, *self._source.skipped.lines()):
             log.info("%s", message)
-
-    def _has_too_many_failures(self, counter: RunCounter) -> bool:
-        enough = counter.found >= MIN_FILES_FOR_ERROR_RATE
-        return enough and counter.failed > self.settings.max_error_rate * counter.found
 
     def _timings(self) -> Timings:
         seconds, scored = time.perf_counter() - self._clock, self.scored
@@ -262,11 +243,7 @@ def find_bottleneck(stages: dict[str, float], seconds: float) -> str:
 
 @contextlib.contextmanager
 def lock_output(output: str | Storage, wait: float) -> Iterator[None]:
-    """Lock an output for the block, so that no two runs write into it.
-
-    Raises LockedError if it is still locked after `wait` seconds, and StorageError if it cannot be
-    written.
-    """
+    """Lock an output for the block. Raises LockedError after `wait` seconds, and StorageError."""
     storage = open_storage(output) if isinstance(output, str) else output
     existed = storage.exists()
     try:

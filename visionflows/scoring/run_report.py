@@ -1,7 +1,4 @@
-"""The report of a run, with Grad-CAM heat maps of the least certain labels.
-
-A heat map costs a forward pass, and loading the feature network half a second of a core.
-"""
+"""The report of a run, with Grad-CAM heat maps of the least certain labels."""
 
 import dataclasses
 
@@ -26,10 +23,7 @@ def render_report(run: RunResult, model: Model, source: Storage, output: Storage
 
 
 def explain_samples(run: RunResult, model: Model, source: Storage, output: Storage) -> Samples:
-    """The samples of a report, the least certain with a heat map.
-
-    There are no heat maps if OpenVINO lacks the network, or the network pools its features itself.
-    """
+    """The samples of a report, the least certain with a heat map if the network allows it."""
     samples = collect_samples(run, source, output)
     if run.counts.ok < MIN_FILES_FOR_HEAT_MAPS:
         return samples
@@ -55,22 +49,18 @@ def _read_pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:
 
 def _draw_heat_maps(model: Model, images: dict[Sample, np.ndarray]) -> dict[Sample, bytes]:
     """A JPEG of each sample; empty if the network has no feature maps."""
+    import safetensors.numpy
+
     features = feature_maps(model, np.stack([*images.values()])) if images else None
     if features is None:
         return {}
     labels = [model.classes.index(sample.label) for sample in images]
-    maps = heat_maps(features, _read_head(model), labels)
+    weights = safetensors.numpy.load(model.files.read("weights.safetensors"))
+    head = {name: array for name, array in weights.items() if name.startswith("1.")}
+    maps = heat_maps(features, head, labels)
     if maps is None:
         return {}
     return {
         sample: draw_heat_map(image, heat)
         for (sample, image), heat in zip(images.items(), maps, strict=True)
     }
-
-
-def _read_head(model: Model) -> dict[str, np.ndarray]:
-    """The weights of the network's head, by name."""
-    from safetensors.numpy import load
-
-    weights = load(model.files.read("weights.safetensors"))
-    return {name: array for name, array in weights.items() if name.startswith("1.")}

@@ -1,7 +1,4 @@
-"""Files of a scoring run: parts/plan.json, the record of a part, and run.json.
-
-Each description of a field is also the reference of its key.
-"""
+"""Files of a scoring run: parts/plan.json, the record of a part, and run.json."""
 
 from typing import Annotated, Literal, Self
 
@@ -35,10 +32,7 @@ class JobSettings(JsonObject):
 
 
 class Plan(VersionedJson):
-    """parts/plan.json: the job that fills an output.
-
-    While the input is being listed, `listing` is empty and `files` is 0.
-    """
+    """parts/plan.json: the job that fills an output; without files until all are listed."""
 
     VERSION = 1
 

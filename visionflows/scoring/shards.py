@@ -1,51 +1,26 @@
-"""Which shards of a run still need scoring, and whether the run may write into an output.
-
-    parts/plan.json          the job that fills the output; complete at the end of listing
-    previous/<n>/            parts of earlier runs, while --only-new reuses their rows
-
-A shard is done when its part is complete, of this job, and its files are unchanged. So a run that
-was killed at any moment continues with the shards that are left.
-"""
+"""Which shards of a run still need scoring, and whether the run may write into an output."""
 
 import dataclasses
 import itertools
-import logging
 from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
 from visionflows.inference.backend import Backend
+from visionflows.scoring import parts
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
-from visionflows.scoring.parts import (
-    Part,
-    belongs_to,
-    has_no_failure_to_retry,
-    is_up_to_date,
-    read_parts,
-)
-from visionflows.scoring.result import finished_result, read_result
+from visionflows.scoring.result import finished_result, read_if_valid, read_result
 from visionflows.scoring.schema import FAILED, Plan
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.base import Storage
-from visionflows.versioned_json import SchemaError
 
-log = logging.getLogger("visionflows.scoring")
-
-PLAN = "parts/plan.json"
 # Prefix of a file in `parts` while a run on a cluster owns the output: without it no actor writes.
-# It has no leading dot, because `Storage.names` leaves out hidden files.
-RUN_MARKER = "run-"
+RUN_MARKER = "run-"  # no leading dot, because `Storage.names` leaves out hidden files
 
 
 def read_plan(output: Storage, folder: str = "parts") -> Job | None:
     """The job that fills a folder; None if there is no plan, or an invalid one."""
-    try:
-        return Job.from_plan(Plan.read(output.read(f"{folder}/plan.json")))
-    except FileNotFoundError:
-        return None
-    except (SchemaError, ValueError, IsADirectoryError) as error:
-        log.warning("%s/%s/plan.json: %s; it is ignored", output, folder, error)
-        return None
+    return read_if_valid(output, f"{folder}/plan.json", lambda data: Job.from_plan(Plan.read(data)))
 
 
 def has_rows(output: Storage) -> bool:
@@ -59,7 +34,7 @@ def has_rows(output: Storage) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class RunInputs:
-    """The job of a run, its files, where they are read, what computes, and the settings."""
+    """What decides which shards of a run need scoring."""
 
     job: Job
     listing: Listing
@@ -71,8 +46,7 @@ class RunInputs:
 class PendingShards:
     """The shards without a valid part, as they are listed. Can be iterated again.
 
-    `names` are the files in `parts`. `done` counts the files without a reused row in shards that
-    have a valid part, so far.
+    `done` counts the files of shards with a valid part so far, without reused rows.
     """
 
     def __init__(self, output: Storage, inputs: RunInputs, names: list[str]):
@@ -86,8 +60,7 @@ class PendingShards:
     def __iter__(self) -> Iterator[Shard]:
         for index in itertools.count():
             while len(self._pending) <= index:
-                shard = self._inputs.listing.shard(self._checked)
-                if shard is None:
+                if (shard := self._inputs.listing.shard(self._checked)) is None:
                     return
                 self._add(shard)
             yield self._pending[index]
@@ -106,30 +79,29 @@ class PendingShards:
     def _check(self, shards: list[Shard]) -> None:
         existing = [shard for shard in shards if f"{shard.part[6:]}.json" in self._names]
         self._valid |= {shard.index: False for shard in shards}
-        parts = read_parts(self._output, [shard.part for shard in existing])
-        for shard, part in zip(existing, parts, strict=True):
+        found = parts.read_parts(self._output, [shard.part for shard in existing])
+        for shard, part in zip(existing, found, strict=True):
             self._valid[shard.index] = part is not None and self._is_valid(part, shard)
 
-    def _is_valid(self, part: Part, shard: Shard) -> bool:
+    def _is_valid(self, part: parts.Part, shard: Shard) -> bool:
         """Whether a part is the shard's. After a finished run, its failures are scored again."""
         inputs, record = self._inputs, part.record
         same = record.job == inputs.job.row_digest and record.shard == shard.names
-        if not same or not belongs_to(part, inputs.job):
+        if not same or not parts.belongs_to(part, inputs.job):
             return False
         files = inputs.listing.files(shard)
         if inputs.settings.retry_failed and any(file.reused is None for file in files):
             return False
-        if self._retries and not has_no_failure_to_retry(part, files, inputs.backend):
+        if self._retries and not parts.has_no_failure_to_retry(part, files, inputs.backend):
             return False
-        return is_up_to_date(part, files, inputs.source)
+        return parts.is_up_to_date(part, files, inputs.source)
 
 
 def prepare_output(output: Storage, inputs: RunInputs) -> PendingShards:
     """Write the plan, and return the shards that need scoring.
 
     Parts of another job are removed, or moved aside if their rows are reused. Raises OtherRunError
-    if the output has the result of another input, or an unfinished run of another job, and the
-    settings do not allow replacing it. The last result stays until the new one is complete.
+    if the settings do not allow replacing what the output has.
     """
     plan, job, settings = read_plan(output), inputs.job, inputs.settings
     check_output(output, job, plan, settings)
@@ -146,14 +118,14 @@ def prepare_output(output: Storage, inputs: RunInputs) -> PendingShards:
     pending = PendingShards(output, inputs, names)
     if plan and not plan.listing:
         _remove_extra_parts(output, inputs.listing, names)
-    output.write(PLAN, job.as_plan().text())
+    output.write("parts/plan.json", job.as_plan().text())
     return pending
 
 
 def complete_plan(output: Storage, inputs: RunInputs) -> None:
     """Write the plan again when all files are listed."""
     _remove_extra_parts(output, inputs.listing, output.names("parts"))
-    output.write(PLAN, inputs.job.as_plan().text())
+    output.write("parts/plan.json", inputs.job.as_plan().text())
 
 
 def _remove_extra_parts(output: Storage, listing: Listing, names: list[str]) -> None:
@@ -165,10 +137,7 @@ def _remove_extra_parts(output: Storage, listing: Listing, names: list[str]) -> 
 
 
 def can_score_early(output: Storage, job: Job, settings: ScoreSettings) -> bool:
-    """Whether shards may be scored before all files are listed.
-
-    If the output has a plan with its files, all files must be known to compare the two.
-    """
+    """Whether shards may be scored before all files are listed: no plan has to be compared."""
     if settings.only_new or settings.retry_failed or settings.restart or settings.replace:
         return False
     plan = read_plan(output)

@@ -1,7 +1,4 @@
-"""The work of a run: the files of its input, beside the rows it can reuse.
-
---only-new reuses rows of unchanged files, --retry-failed all rows that have a label.
-"""
+"""The work of a run: the files of its input, beside the rows it can reuse."""
 
 import csv
 import dataclasses
@@ -24,17 +21,13 @@ from visionflows.scoring.shards import read_plan
 from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.name_encoding import decode_name
 
-# Disk space of a row, which is written twice: to a part, and to predictions.csv. Enough for paths
-# of 100 characters.
+# Disk space of a row with a path of 100 characters. It is written to a part and predictions.csv.
 BYTES_PER_ROW, BYTES_PER_PROBABILITY = 200, 9
 
 
 @dataclasses.dataclass
 class WorkList:
-    """The listing, its job, the reusable rows, and the number of files that are no images.
-
-    Until `finish`, the job has no files and nothing is counted.
-    """
+    """The listing of a run; until `finish`, its job has no files and nothing is counted."""
 
     source: Source
     listing: Listing
@@ -80,15 +73,13 @@ def start_work_list(
 
 
 def check_disk_space(output: Storage, job: Job, files: int) -> None:
-    """Raise StorageError if the disk is too small for the rows of so many files.
-
-    Shards that already have a part need no space for another one.
-    """
+    """Raise StorageError if the disk is too small for the rows of so many files."""
     free = output.free_bytes()
     if free is None:
         return
     row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * len(job.classes)
     row += 2 * BYTES if job.settings.find_duplicates else 0
+    # Shards that already have a part need no space for another one.
     parts = sum(name.endswith(".csv") for name in output.names("parts"))
     needed = row * (2 * files - min(parts * job.settings.shard_size, files)) + (20 << 20)
     if free < needed:
