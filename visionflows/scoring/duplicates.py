@@ -1,7 +1,4 @@
-"""--find-duplicates: rows whose image is in the training data, or in an earlier row.
-
-Until all rows are known, `duplicate_of` holds the image's signature (images.near_duplicates).
-"""
+"""--find-duplicates: rows whose image is in the training data, or in an earlier row."""
 
 import csv
 import functools
@@ -19,7 +16,7 @@ _DIGEST = 16  # bytes of a SHA-256 that are compared
 
 
 class DuplicateFinder:
-    """Fills the two columns of every row that is `ok`, in order."""
+    """Fills the two columns of rows that are `ok`; `duplicate_of` holds a signature until then."""
 
     def __init__(self, header: Sequence[str], model: Model):
         self._columns = [header.index(name) for name in DUPLICATE_COLUMNS]

@@ -117,20 +117,14 @@ def _is_valid_row(cells: list[str], file: ScoredFile, job: Job, columns: int) ->
 
 
 def depends_on_bytes(cells: list[str], file: ScoredFile, by: Backend, current: Backend) -> bool:
-    """Whether a row of backend `by` depends on the file's bytes alone, so `current` would agree.
-
-    False for a file that was missing or not fetched, for a refusal by other decoder versions, and
-    where memory was short.
-    """
+    """Whether a row of backend `by` depends on the file's bytes alone, so `current` would agree."""
     _, status, _, _, error, *_ = cells
     if status in SCORED_STATUSES or not file.sha256:
         return bool(file.sha256)
+    # A file that was missing or not fetched, and one for which memory was short, may be read now.
     short_of_memory = any(text in error for text in _OF_MEMORY)
-    return (
-        status in ("unreadable", "too_large")
-        and by.versions == current.versions
-        and not short_of_memory
-    )
+    refused = status in ("unreadable", "too_large")
+    return refused and by.versions == current.versions and not short_of_memory
 
 
 def has_no_failure_to_retry(part: Part, files: list[File], current: Backend) -> bool:

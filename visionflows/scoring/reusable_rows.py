@@ -30,10 +30,9 @@ class _EarlierRow(NamedTuple):
 
 
 class ReusableRows:
-    """The rows of earlier runs in an output that this job would write as well.
+    """The rows of earlier runs that this job would write as well, read beside the new listing.
 
-    They are read beside the new listing; both are sorted, so memory stays flat. The backends of
-    reused rows are appended to `backends`, which begins with this run's.
+    Their backends are appended to `backends`, which begins with this run's.
     """
 
     def __init__(self, output: Storage, source: Storage, job: Job, backends: list[Backend]):

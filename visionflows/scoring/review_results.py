@@ -38,10 +38,7 @@ def read_audits(output: Storage) -> list[Estimate]:
 
 
 def add_corrections(output: str, files: list[str]) -> list[Estimate]:
-    """The estimates of an output with these corrections added, also to its report and history.
-
-    The latest run is first. Raises RunError if no run has ended, StorageError, and TableError.
-    """
+    """Add corrections; returns all estimates, the latest first. Raises RunError, TableError."""
     storage, folder = open_storage(output), _read_last_run(output).folder
     # Only the newest: a person may correct an image back to what an older file says.
     newest = max(storage.names(FOLDER), default="").rpartition("-")[2]

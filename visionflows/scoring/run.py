@@ -117,9 +117,8 @@ class ScoringRun(abc.ABC):
         started = time.perf_counter()
         merge = result.Merge(self.output, self.job, self.listing)
         counter, backends = merge.count()
-        failed = counter.found >= MIN_FILES_FOR_ERROR_RATE and (
-            counter.failed > self.settings.max_error_rate * counter.found
-        )
+        too_many = counter.failed > self.settings.max_error_rate * counter.found
+        failed = too_many and counter.found >= MIN_FILES_FOR_ERROR_RATE
         folder = result.result_folder(self.output, failed)
         merge.find_duplicates(self.engine.model)
         files = merge.write(folder, counter, self.settings.spreadsheet)
@@ -179,10 +178,8 @@ class ScoringRun(abc.ABC):
         run = self.started.isoformat(timespec="milliseconds")
         job = make_job(self.engine, self._source.text, self.settings, run)
         early = shards.can_score_early(self.output, job, self.settings)
-        self._work_list = start_work_list(
-            self._source, self.output, job, self.backends, self.settings
-        )
-        self.listing, self.job = self._work_list.listing, self._work_list.job
+        work = start_work_list(self._source, self.output, job, self.backends, self.settings)
+        self._work_list, self.listing, self.job = work, work.listing, work.job
         self.listing.wait(LISTED_FIRST if early else math.inf)
         if self.listing.ended:
             self._finish_listing()

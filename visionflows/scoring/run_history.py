@@ -39,11 +39,8 @@ class RunHistory:
         settings = [name for name in names if getattr(run.settings, name)]
         # A repeated run replaces its record, and so does one that continues an interrupted run.
         continues = orphan and {*orphan.runs}.difference(recorded).intersection(new_rows.runs)
-        repeated = (
-            record
-            for record in self.records
-            if (record.contents, record.settings) == (contents, settings)
-        )
+        key = contents, settings
+        repeated = (one for one in self.records if (one.contents, one.settings) == key)
         self._replaced = next(repeated, orphan if continues else None)
         record = self._make_record(run, began, settings, histograms, contents, new_rows.runs)
         earlier = [one for one in self.records if one.started < record.started]

@@ -44,10 +44,7 @@ class RunInputs:
 
 
 class PendingShards:
-    """The shards without a valid part, as they are listed. Can be iterated again.
-
-    `done` counts the files of shards with a valid part so far, without reused rows.
-    """
+    """The shards without a valid part, as they are listed. Can be iterated again."""
 
     def __init__(self, output: Storage, inputs: RunInputs, names: list[str]):
         self._output, self._inputs, self._names = output, inputs, set(names)
@@ -55,7 +52,7 @@ class PendingShards:
         self._retries = plan is not None and finished_result(output, plan) is not None
         self._valid: dict[int, bool] = {}
         self._pending: list[Shard] = []
-        self._checked = self.done = 0
+        self._checked = self.done = 0  # shards; files in valid parts, without reused rows
 
     def __iter__(self) -> Iterator[Shard]:
         for index in itertools.count():
@@ -98,11 +95,7 @@ class PendingShards:
 
 
 def prepare_output(output: Storage, inputs: RunInputs) -> PendingShards:
-    """Write the plan, and return the shards that need scoring.
-
-    Parts of another job are removed, or moved aside if their rows are reused. Raises OtherRunError
-    if the settings do not allow replacing what the output has.
-    """
+    """Write the plan, and return the shards to score. Raises OtherRunError as `check_output`."""
     plan, job, settings = read_plan(output), inputs.job, inputs.settings
     check_output(output, job, plan, settings)
     # A run that died while it listed may have left parts that overlap those of an earlier listing.
