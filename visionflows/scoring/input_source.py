@@ -51,8 +51,8 @@ class Source:
         """Device and inode of a folder on this machine; None if it is gone, or in a bucket."""
         path = self.storage.local_path()
         with contextlib.suppress(OSError):
-            if path:
-                return path.stat().st_dev, path.stat().st_ino
+            if path and (status := path.stat()):
+                return status.st_dev, status.st_ino
         return None
 
 
