@@ -15,5 +15,5 @@ def test_the_event_names_the_store_by_its_absolute_path(trained, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     alias = f"try-{uuid.uuid4().hex[:8]}"
     assert events.promote("shapes", "mine", alias) == f"shapes@{alias}"
-    payload = wait_for_event(events.PROMOTED, f"visionflows.models.shapes.{alias}").payload
+    payload = wait_for_event(events.PROMOTED, f"visionflows.model.shapes.{alias}").payload
     assert (payload["model"], payload["store"]) == (f"shapes@{alias}", str(tmp_path / "mine"))

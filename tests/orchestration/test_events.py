@@ -25,7 +25,7 @@ def test_the_rule_scores_with_the_promoted_model_of_its_name(model, scored):
         "received": "2026-01-01T00:00:00Z",
         "id": uuid.uuid4(),
         "event": events.PROMOTED,
-        "resource": {"prefect.resource.id": f"visionflows.models.{model}"},
+        "resource": {"prefect.resource.id": f"visionflows.model.{model}"},
     }
     assert trigger.covers(ReceivedEvent.model_validate(event)) == scored
     assert "payload.get('store')" in rule["parameters"]["store"]

@@ -30,7 +30,7 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
         emit_event(
             PROMOTED,
             resource={
-                "prefect.resource.id": f"visionflows.models.{name}.{alias}",
+                "prefect.resource.id": f"visionflows.model.{name}.{alias}",
                 "prefect.resource.name": f"{name}@{version}",
             },
             payload={
