@@ -1,4 +1,4 @@
-"""Calibration: the fitted temperature is right, changes no label, and makes no prediction certain."""
+"""Calibration: the fitted temperature is right, changes no label, makes none certain."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: fastai's predictions, independent of the batch, without torch or telemetry."""
+"""The OpenVINO engine: fastai's predictions in any batch, without torch or telemetry."""
 
 import ast
 import json
