@@ -32,9 +32,14 @@ def two(trained, tmp_path) -> tuple[str, str]:
     names = tuple(another(trained, tmp_path, name, files_csv=files) for name in ("2-new", "1-old"))
     renamed(tmp_path, "1-old", TURNED)
     for name in ("2-new", "1-old"):
-        source = {"name": "shapes", "source": str(trained.dataset)}
-        changed(tmp_path, name, dataset=source)
+        set_source(tmp_path, name, str(trained.dataset))
     return names
+
+
+def set_source(store: Path, version: str, source: str) -> None:
+    """Change the source of the dataset in a version's model.json."""
+    info = json.loads((store / "models/shapes" / version / "model.json").read_text())
+    changed(store, version, dataset=info["dataset"] | {"name": "shapes", "source": source})
 
 
 def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
@@ -146,13 +151,12 @@ def test_changed_images_are_skipped_and_a_moved_dataset_is_found_by_data(
 @pytest.mark.parametrize("data", ["", "empty"])
 def test_missing_images_are_an_error_of_one_line(two, data, tmp_path):
     (tmp_path / "empty").mkdir()
-    gone = {"name": "shapes", "source": str(tmp_path / "shapes")}
-    changed(tmp_path, "2-new", dataset=gone)
+    set_source(tmp_path, "2-new", str(tmp_path / "shapes"))
     with pytest.raises(StorageError, match="--data") as caught:
         compare_versions(*two, str(tmp_path), data and str(tmp_path / data))
     assert str(tmp_path) in str(caught.value)
     assert str(caught.value).isprintable()
-    changed(tmp_path, "2-new", dataset={})
+    set_source(tmp_path, "2-new", "")
     with pytest.raises(StorageError, match=r"2-new: does not name its dataset.* --data"):
         compare_versions(*two, str(tmp_path))
 
