@@ -48,7 +48,7 @@ class DecodeAgreement(ExtensibleObject):
 
 
 class Onnx(ExtensibleObject):
-    """model.onnx: opset and largest difference from fastai's probabilities; or why there is none."""
+    """model.onnx: opset, largest difference from fastai's probabilities; or why there is none."""
 
     opset: Count = 0
     largest_difference: float = 0.0
