@@ -72,8 +72,8 @@ def _options() -> argparse.Namespace:
 
 def _one(options) -> dict:
     """One run, in a process of its own, and the most memory that it held."""
-    from tasks.scoring import connect
     from visionflows.cli.options import prepare_prefect
+    from visionflows.orchestration.scoring_runs import connect
     from visionflows.scoring.settings import ScoreSettings
 
     prepare_prefect()

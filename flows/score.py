@@ -13,6 +13,7 @@ from visionflows.models.registry import default_store, find_model
 from visionflows.orchestration.flow_runs import default_output, run_name
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.progress import Progress
+from visionflows.orchestration.scoring_runs import batch_shards, connect, make_run
 from visionflows.orchestration.steps import flow
 from visionflows.scoring.run import check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
@@ -53,16 +54,16 @@ def score(
     find_model(model, store)  # fails at once, not after a wait for the lock
     output = output or default_output(store)
     # The model is loaded after the lock, so that a waiting run uses no memory for it.
-    with lock_output(output, settings.wait), scoring.connect(settings):
+    with lock_output(output, settings.wait), connect(settings):
         engine = scoring.load(model, store, settings)
-        with contextlib.closing(scoring.make_run(input, output, engine, settings)) as run:
+        with contextlib.closing(make_run(input, output, engine, settings)) as run:
             scoring.list_input(run)
             with Progress("scoring", total=run.remaining) as progress:
                 if not run.is_listed:
                     scoring.score_while_listing(run, progress)
                 left = run.shards_after_listing()
                 progress.set_total(run.remaining)
-                for shards in scoring.batch_shards(left):
+                for shards in batch_shards(left):
                     scoring.score_shards(run, shards, progress)
             result = scoring.merge(run)
             scoring.report(run, result)

@@ -1,12 +1,8 @@
 """The tasks of a scoring run: load the model, list the input, score shards, merge, report."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visionflows.cluster.actor_pool import ActorPool, open_pool
-from visionflows.cluster.nodes import connected
-from visionflows.cluster.ray_run import RayRun
 from visionflows.inference import Engine, open_engine
 from visionflows.orchestration import (
     artifacts,
@@ -14,19 +10,11 @@ from visionflows.orchestration import (
     forked_processes,  # noqa: F401 (decoders are forked here)
 )
 from visionflows.orchestration.progress import Progress
+from visionflows.orchestration.scoring_runs import ShardBatch
 from visionflows.orchestration.steps import step
-from visionflows.scoring.listing import Shard
-from visionflows.scoring.local_run import LocalRun
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
-
-MAX_TASKS = 100  # task runs that score shards, in a flow run
-
-
-def connect(settings: ScoreSettings) -> contextlib.AbstractContextManager[None]:
-    """A connection to the Ray cluster of the settings; none if they say `local`."""
-    return contextlib.nullcontext() if settings.on == "local" else connected(settings.on)
 
 
 @step(
@@ -39,15 +27,6 @@ def load(model: str, store: str | Path, settings: ScoreSettings) -> Engine | Act
     if settings.on == "local":
         return open_engine(model, store, settings)
     return open_pool(model, store, settings)
-
-
-def make_run(
-    source: str, output: str, engine: Engine | ActorPool, settings: ScoreSettings
-) -> ScoringRun:
-    """A run that computes on this engine, or on these actors."""
-    if isinstance(engine, ActorPool):
-        return RayRun(source, output, engine, settings)
-    return LocalRun(source, output, engine, settings)
 
 
 list_input = step(
@@ -70,21 +49,6 @@ def score_while_listing(run: ScoringRun, progress: Progress) -> int:
         progress.set_total(run.remaining)
         scored += run.score(shard, progress.advance)
     return scored
-
-
-class ShardBatch(tuple[Shard, ...]):
-    """Consecutive shards that one task run scores; its text names them."""
-
-    def __str__(self) -> str:
-        first, last = self[0].index, self[-1].index
-        return f"shard {first}" if first == last else f"shards {first} to {last}"
-
-
-def batch_shards(shards: Sequence[Shard], most: int = MAX_TASKS) -> Iterator[ShardBatch]:
-    """The shards in order, in at most so many batches of about the same size."""
-    size = max(-(-len(shards) // most), 1)
-    for at in range(0, len(shards), size):
-        yield ShardBatch(shards[at : at + size])
 
 
 @step(

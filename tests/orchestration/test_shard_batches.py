@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.scoring import MAX_TASKS, batch_shards
+from visionflows.orchestration.scoring_runs import MAX_TASKS, batch_shards
 from visionflows.scoring.listing import Shard
 
 
