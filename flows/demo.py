@@ -1,7 +1,4 @@
-"""The demo flow: train on the embedded digits, then score held-out digits and a broken file.
-
-visionflows demo
-"""
+"""The demo flow: train on the embedded digits, then score held-out digits and a broken file."""
 
 from pathlib import Path
 from typing import Any

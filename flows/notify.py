@@ -1,9 +1,7 @@
 """The notify flow: report a run that could not report its own end.
 
-prefect deployment run notify/notify --param run=prefect.flow-run.0190c5e2-…
-
-The server marks a run as crashed when its machine is lost, and runs no hooks of the flow then. A
-rule of deployments/prefect.yaml starts this flow instead, on any worker.
+When a machine is lost, the server marks its run as crashed and runs no hooks of the flow. A rule of
+deployments/prefect.yaml starts this flow instead, on any worker.
 """
 
 from uuid import UUID

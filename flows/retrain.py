@@ -1,11 +1,7 @@
 """The retrain flow: train, compare with production, promote if better, score an inbox.
 
-visionflows retrain PETS --name pets --labels uppercase
-prefect deployment run retrain/retrain
-
-Both models label the same images, which neither was trained on: see
-visionflows/training/comparison/promotion_test.py for the test. The first model of a name is
-promoted without a comparison. The reason is kept in the promotion history, or in the run's result.
+Both models label the same images, which neither was trained on. The first model of a name is
+promoted without a comparison.
 """
 
 from typing import Annotated, Any

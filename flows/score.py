@@ -1,8 +1,4 @@
-"""The score flow: load -> list -> shards -> merge -> report.
-
-visionflows score inbox --model pets --output scores/night
-python -c 'from flows.score import score; score("inbox", "pets", "scores/night")'
-"""
+"""The score flow: load -> list -> shards -> merge -> report."""
 
 import contextlib
 from typing import Any
@@ -48,7 +44,7 @@ def score(
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         settings: Advanced: speed, precision, resuming, and how many files may fail.
     """
-    store, settings = store or default_store(), settings or DEFAULTS
+    store = store or default_store()
     if not input:
         raise SettingsError("input: empty; name a folder (the `location` of an announced batch)")
     find_model(model, store)  # fails at once, not after a wait for the lock

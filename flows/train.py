@@ -1,8 +1,4 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish.
-
-visionflows train PETS --name pets --labels uppercase
-python -c 'from flows.train import train; train("digits", "digits")'
-"""
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish."""
 
 from typing import Annotated
 
@@ -68,7 +64,7 @@ def train(
         settings: Advanced: architecture, epochs, learning rate, augmentation, seed.
     """
     check_installed(int8)
-    store, settings = store or default_store(), settings or DEFAULTS
+    store = store or default_store()
     check_name(name)
     parse_label_rule(labels)
     check_corrections(corrections, corrections_in_validation)
@@ -91,11 +87,8 @@ def train(
         record = training.fine_tune(files, folder, checkpoint, settings)
         metrics = training.evaluate(files, folder, checkpoint, export_fastai)
         info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
-        lineage = {
-            "parent": resolve_alias(name, "production", store),
-            "flow_run": flow_run_id(),
-        }
-        info = info.updated(lineage=lineage)
+        parent = resolve_alias(name, "production", store)
+        info = info.updated(lineage={"parent": parent, "flow_run": flow_run_id()})
         info = info.updated(label_issues=training.find_label_issues(checkpoint, files, folder))
         info = info.updated(onnx=training.export_onnx(checkpoint, info))
         info = info.with_agreement(

@@ -10,10 +10,8 @@ compare = step(
     task_run_name="compare {candidate}",
     description="Score the same unseen images with the new model and with production.",
 )
-
 promote = step(
     events.promote,
-    name="promote",
     task_run_name="promote {model}",
     description="Point `production` to the model and emit visionflows.model.promoted.",
 )

@@ -18,7 +18,6 @@ from visionflows.scoring.settings import ScoreSettings
 
 
 @step(
-    name="load",
     task_run_name="load {model}",
     description="Load a model artifact, here or on a cluster, and verify its self-check.",
 )
@@ -32,7 +31,6 @@ def load(model: str, store: str | Path, settings: ScoreSettings) -> Engine | Act
 list_input = step(
     ScoringRun.prepare,
     name="list",
-    task_run_name="list",
     description="List the input, or start to, and find the shards that are already scored.",
 )
 
@@ -61,17 +59,13 @@ def score_shards(run: ScoringRun, shards: ShardBatch, progress: Progress) -> int
     return sum(run.score(shard, progress.advance) for shard in shards)
 
 
-@step(
-    name="merge",
-    task_run_name="merge",
+merge = step(
+    ScoringRun.merge,
     description="Join the parts into predictions.csv, and check that every file is accounted for.",
 )
-def merge(run: ScoringRun) -> RunResult:
-    """The content of run.json."""
-    return run.merge()
 
 
-@step(name="report", task_run_name="report", description="Write report.html, and run.json last.")
+@step(description="Write report.html, and run.json last.")
 def report(run: ScoringRun, result: RunResult) -> None:
     """Write the pages and run.json, the Prefect artifacts, and the drift event."""
     run.report(result)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 @step(
-    name="fine_tune",
     task_run_name="fine_tune {settings.architecture}",
     description="fastai's fine_tune: freeze, one cycle, unfreeze, one cycle. Uses a GPU if any.",
 )
@@ -42,55 +41,35 @@ def fine_tune(
 evaluate = step(
     evaluate_checkpoint,
     name="evaluate",
-    task_run_name="evaluate",
     description="Compute metrics and draw plots on the validation images.",
 )
-
 find_label_issues = step(
     label_issues.find_label_issues,
-    name="find_label_issues",
-    task_run_name="find_label_issues",
     description="List images whose label is probably wrong (confident learning).",
 )
-
 export_onnx = step(
     onnx_export.export_onnx,
-    name="export_onnx",
-    task_run_name="export_onnx",
     description="Write model.onnx and check it: scoring with it needs no torch.",
 )
-
 measure_label_agreement = step(
     label_agreement.measure_label_agreement,
-    name="measure_label_agreement",
-    task_run_name="measure_label_agreement",
     description="Score in float32 and bfloat16, and count the labels that agree.",
 )
-
 quantize_int8 = step(
     int8_quantization.quantize_int8,
-    name="quantize_int8",
-    task_run_name="quantize_int8",
     description="Quantize the network to int8, and count the labels that agree with float32.",
 )
-
 measure_decode_agreement = step(
     decode_agreement.measure_decode_agreement,
-    name="measure_decode_agreement",
-    task_run_name="measure_decode_agreement",
     description="Score large validation images decoded full and scaled, and compare.",
 )
-
 fit_outlier_detector = step(
     outlier_detector.fit_outlier_detector,
-    name="fit_outlier_detector",
-    task_run_name="fit_outlier_detector",
     description="Fit the outlier detector and measure its false alarms on validation images.",
 )
 
 
 @step(
-    name="publish",
     task_run_name="publish {info.name}",
     description="Write the model artifact into the store and point `latest` to it.",
 )

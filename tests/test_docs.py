@@ -96,7 +96,8 @@ def test_commands_in_documents_exist_with_their_options(path):
                 continue
             assert first in command.commands, line
             command = command.commands[first]
-        known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        parameters = command.get_params(typer.Context(command))
+        known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
         for word in words:
             if word.startswith("--"):
                 assert word.partition("=")[0] in known | {"--help"}, line

@@ -1,10 +1,4 @@
-"""Train, score and predict from Python: the steps of the flows, without Prefect.
-
-import visionflows as vf
-model = vf.train("PETS", "pets", labels="uppercase", epochs=3)
-result = vf.score("inbox", "pets", "scores/night")
-vf.predict("cat.jpg", "pets")[0].label
-"""
+"""Train, score and predict from Python: the steps of the flows, without Prefect."""
 
 import functools
 import io
@@ -135,12 +129,13 @@ def train(
     """
     from flows.train import train as flow
 
+    settings = _with_options(settings or TrainSettings(), options)
     location = flow.call_without_server(
         str(dataset),
         name,
         labels,
         store=_store(store),
-        settings=(settings := _with_options(settings or TrainSettings(), options)),
+        settings=settings,
         valid_pct=valid_pct,
         sha256=sha256,
         export_fastai=export_fastai,
@@ -148,9 +143,7 @@ def train(
         corrections=tuple(map(str, corrections)),
         corrections_in_validation=corrections_in_validation,
     )
-    storage = open_storage(location)
-    info = read_info(storage)
-    return TrainedModel(location, _store(store), info, settings)
+    return TrainedModel(location, _store(store), read_info(open_storage(location)), settings)
 
 
 def score(

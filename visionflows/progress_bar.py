@@ -1,9 +1,4 @@
-"""A progress bar: HTML in a notebook, rich in a terminal, log lines elsewhere.
-
-from visionflows.progress_bar import progress_bar
-with progress_bar("pets.tgz", in_bytes=True) as report:
-    report(100_000, 300_000)
-"""
+"""A progress bar: HTML in a notebook, rich in a terminal, log lines elsewhere."""
 
 import contextlib
 import html
@@ -20,15 +15,15 @@ logger = logging.getLogger("visionflows.progress")
 
 
 @contextlib.contextmanager
-def progress_bar(name: str, *, in_bytes: bool = False) -> Iterator[Report]:
-    """A function that reports progress to the person who watches."""
+def progress_bar(name: str) -> Iterator[Report]:
+    """A function that reports the progress of a download, in bytes."""
     if in_notebook():
         yield notebook_bar(name)
     elif sys.stderr.isatty():
-        with _terminal_bar(name, in_bytes) as report:
+        with _terminal_bar(name) as report:
             yield report
     else:
-        yield _log_lines(name, "bytes" if in_bytes else "steps")
+        yield _log_lines(name)
 
 
 def in_notebook() -> bool:
@@ -40,37 +35,34 @@ def in_notebook() -> bool:
 
 def notebook_bar(name: str) -> Report:
     """A function that reports progress in the output of a notebook's cell."""
-    ipython: Any = importlib.import_module("IPython.display")
+    display: Any = importlib.import_module("IPython.display")
     cell: Any = None
 
     def report(done: float, total: float | None) -> None:
         nonlocal cell
         attributes = f' value="{done}" max="{total}"' if total else ""
-        bar = ipython.HTML(f"{html.escape(name)} <progress{attributes}></progress>")
+        bar = display.HTML(f"{html.escape(name)} <progress{attributes}></progress>")
         if cell:
             cell.update(bar)
         else:
-            cell = ipython.display(bar, display_id=True)
+            cell = display.display(bar, display_id=True)
 
     return report
 
 
 @contextlib.contextmanager
-def _terminal_bar(name: str, in_bytes: bool) -> Iterator[Report]:
+def _terminal_bar(name: str) -> Iterator[Report]:
     from rich import progress
     from rich.console import Console
 
     numbers = (progress.DownloadColumn(), progress.TransferSpeedColumn())
-    columns = numbers if in_bytes else (progress.TaskProgressColumn(),)
-    console = Console(stderr=True)
-    with progress.Progress(
-        "{task.description}", progress.BarColumn(), *columns, console=console
-    ) as bars:
+    columns = ("{task.description}", progress.BarColumn(), *numbers)
+    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task(name, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
-def _log_lines(name: str, unit: str) -> Report:
+def _log_lines(name: str) -> Report:
     """Log a line each 10 %, or each 100 Mi where the total is unknown."""
     last = 0
 
@@ -78,9 +70,8 @@ def _log_lines(name: str, unit: str) -> Report:
         nonlocal last
         step = int(done * 10 // total if total else done // (100 << 20))
         if step > last:
-            logger.info(
-                "%s: %s", name, f"{step}0 % of {total:,} {unit}" if total else f"{done:,} {unit}"
-            )
+            amount = f"{step}0 % of {total:,}" if total else f"{done:,}"
+            logger.info("%s: %s bytes", name, amount)
         last = step
 
     return report

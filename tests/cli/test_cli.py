@@ -46,7 +46,7 @@ def test_every_command_has_an_example_and_describes_its_options():
         assert command.help
         with command.make_context("visionflows", [], resilient_parsing=True) as ctx:
             assert command.get_help(ctx)
-        for parameter in command.params:
+        for parameter in command.get_params(ctx):
             if parameter.name != "help":
                 assert getattr(parameter, "help", None), (words, parameter.name)
 
@@ -70,7 +70,8 @@ def test_help_does_not_import_heavy_libraries():
 )
 def test_every_setting_is_an_option_with_its_description(name, settings):
     result = " ".join(run(name, "--help").stdout.split())
-    options = {option.name: option for option in dict(commands())[(name,)].params}
+    command = dict(commands())[(name,)]
+    options = {option.name: option for option in command.get_params(typer.Context(command))}
     for name, field in settings.model_fields.items():
         assert f"{options[name].opts[0]} " in result
         assert field.description.replace("`", "") in result

@@ -1,7 +1,4 @@
-"""The program: it handles signals before it imports its commands.
-
-python -m visionflows.cli --help
-"""
+"""The program `visionflows`: it handles signals before it imports its commands."""
 
 from visionflows.cli.program import run
 

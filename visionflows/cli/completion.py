@@ -1,8 +1,5 @@
 """Shell completion of model names, aliases and versions, read from the store.
 
-    visionflows --install-completion
-    visionflows models promote pets@<TAB>
-
 A store that cannot be read, or does not answer within TIMEOUT seconds, gives no candidates.
 """
 
@@ -48,11 +45,6 @@ def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
     return complete_model(ctx, incomplete.partition("@")[0])
 
 
-def is_completing() -> bool:
-    """Whether a shell asks for candidates."""
-    return VARIABLE in os.environ
-
-
 def complete_for_shell(app: Callable[[], object]) -> None:
     """Print the candidates, and nothing else on the terminal."""
     timer = threading.Timer(TIMEOUT, os._exit, (0,))
@@ -68,10 +60,7 @@ def complete_for_shell(app: Callable[[], object]) -> None:
 
 
 def _join_bash_words() -> str:
-    """Join the words that bash has split at @, : and =.
-
-    What bash keeps of the last word, such as `pets@`, is returned.
-    """
+    """Join the words that bash has split at @, : and =; what it keeps of the last is returned."""
     words = os.environ.get("COMP_WORDS", "").split("\n")
     if os.environ[VARIABLE] != "complete_bash" or not any(map(_WORD_BREAKS.fullmatch, words)):
         return ""

@@ -103,12 +103,11 @@ def _print_estimates(estimates: "list[Estimate]", json: bool) -> None:
 
     if json:
         print_json([one.as_dict() for one in estimates])
-        return
-    rows = [
-        (one.scored or "–", one.model or "–", f"{one.reviewed} of {one.drawn}", one.description)
-        for one in estimates
-    ]
-    if rows:
+    elif estimates:
+        rows = [
+            (one.scored or "–", one.model or "–", f"{one.reviewed} of {one.drawn}", one.description)
+            for one in estimates
+        ]
         print_parts(Rows(("run ended", "model", "reviewed", "audit"), rows))
     else:
         print_parts("no image of an audit sample was reviewed yet: see Audit in review.html")

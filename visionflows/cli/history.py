@@ -40,8 +40,7 @@ def history(
     warnings = [
         f"drift  {record.started[:10]}  {clean(line)}"
         for record in records
-        if record.drift
-        for line in record.drift.warnings
+        for line in (record.drift.warnings if record.drift else ())
     ]
     page = f"page  {output.rstrip('/')}/{HISTORY_PAGE}"
     print_parts(_table(records), *(["", *warnings] if warnings else []), "", page)
@@ -72,6 +71,6 @@ def _labels(record: "RunRecord") -> str:
     from visionflows.reports.rendering import format_percent
 
     counts, total = record.histograms.labels, record.histograms.labelled
-    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shares = [f"{label} {format_percent(count / total)}" for label, count in order[:TOP_LABELS]]
-    return ", ".join([*shares, *(["…"] if len(order) > TOP_LABELS else [])]) or "–"
+    order = sorted(counts, key=lambda label: (-counts[label], label))
+    shares = [f"{label} {format_percent(counts[label] / total)}" for label in order]
+    return ", ".join(shares[:TOP_LABELS] + ["…"] * (len(shares) > TOP_LABELS)) or "–"

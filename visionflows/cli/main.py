@@ -1,13 +1,4 @@
-"""The command line. A command runs the steps of its flow, or a flow run if a server is configured.
-
-    visionflows demo
-    visionflows train PETS --name pets --labels uppercase
-    visionflows score inbox --model pets --output scores/night
-
-Exit status: 0 done; 1 the run failed; 2 wrong use; 130, 143 and 129 stopped by Ctrl-C, TERM and
-HUP. An error is one line; --debug adds its traceback. Heavy libraries are imported by the command
-that needs them.
-"""
+"""The command line: a command runs the steps of its flow, on a server if one is configured."""
 
 import os
 from pathlib import Path
@@ -15,26 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from visionflows.cli.completion import complete_for_shell, is_completing
+from visionflows.cli.completion import VARIABLE, complete_for_shell, complete_model, complete_name
 from visionflows.cli.corrections import corrections_app
 from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
-from visionflows.cli.options import (
-    Corrections,
-    CorrectionsInValidation,
-    Int8,
-    Labels,
-    ModelName,
-    NewName,
-    Output,
-    Store,
-    ValidPct,
-    prepare_prefect,
-    quiet_prefect,
-    settings_command,
-)
+from visionflows.cli.options import Store, prepare_prefect, quiet_prefect, settings_command
 from visionflows.cli.program import release_signals, set_stop_hint
-from visionflows.cli.serve import serve_app
 
 app = typer.Typer(
     name="visionflows",
@@ -45,13 +22,10 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(corrections_app, name="corrections")
-app.add_typer(serve_app)
 app.add_typer(history_app)
 
 RESUMES = "run the same command again to resume"
 TRAIN_SETTINGS = "visionflows.training.settings:TrainSettings"
-SCORE_SETTINGS = "visionflows.scoring.settings:ScoreSettings"
-ENGINE_SETTINGS = "visionflows.inference.engine:EngineSettings"
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,6 +36,40 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="pets, pets@production, pets@VERSION, or the path or URI of a model artifact.",
+        autocompletion=complete_model,
+    ),
+]
+NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_name)]
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI[#path,label]."
+    ),
+]
+ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
+Output = Annotated[
+    str,
+    typer.Option(
+        help="Folder or s3:// URI of the results [default: STORE/scores/<time>]",
+        show_default=False,
+    ),
+]
+Int8 = Annotated[bool, typer.Option("--int8", help="Also export an int8 network, for CPUs.")]
+Corrections = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A corrections.csv, or an output that corrections were added to; may be repeated."
+    ),
+]
+CorrectionsInValidation = Annotated[
+    bool,
+    typer.Option("--corrections-in-validation", help="Also validate on corrected images."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Version = Annotated[
     bool,
@@ -163,7 +171,7 @@ def _training_arguments(ctx: typer.Context) -> dict[str, Any]:
 
 
 @app.command(
-    cls=settings_command(SCORE_SETTINGS),
+    cls=settings_command("visionflows.scoring.settings:ScoreSettings"),
     epilog="Example: visionflows score inbox --model pets --output scores/night",
 )
 def score(
@@ -193,8 +201,7 @@ def score(
     output_used = output or default_output(store)
     set_stop_hint(RESUMES if output else f"to resume, add --output {output_used}")
     result = score_flow(input, model, output=output_used, store=store, settings=ctx.obj)
-    for line in summary_lines(result):
-        typer.echo(line)
+    typer.echo("\n".join(summary_lines(result)))
 
 
 def _preview(input: str, model: str, output: str, store: str, settings: Any) -> None:
@@ -207,7 +214,9 @@ def _preview(input: str, model: str, output: str, store: str, settings: Any) -> 
 
 
 @app.command(
-    cls=settings_command(ENGINE_SETTINGS, only=("engine", "max_pixels", "decode", "raw")),
+    cls=settings_command(
+        "visionflows.inference.engine:EngineSettings", ("engine", "max_pixels", "decode", "raw")
+    ),
     epilog="Example: visionflows predict a.jpg b.jpg --model pets",
 )
 def predict(
@@ -221,19 +230,49 @@ def predict(
     from visionflows.scoring.predict import predict as predict_rows
 
     settings = ctx.obj.model_copy(update={"batch_size": 1, "workers": 1})
-    engine = open_engine(model, store, settings)
     has_failed = False
-    for row in predict_rows(images, engine):
+    for row in predict_rows(images, open_engine(model, store, settings)):
         if row.status != "ok":
             has_failed = True
             typer.echo(f"{row.path}: {row.status}: {row.error}")
             continue
-        index = engine.model.classes.index(row.label)
+        index = [*row.probabilities].index(row.label)
         rounded = [round(value, 4) for value in row.probabilities.values()]
-        line = f"{row.path}: {(row.label, index, rounded)}"
-        if row.outlier_score is not None and row.outlier_score > 1:
-            line += f" outlier (score {row.outlier_score:.2f})"
-        typer.echo(line)
+        is_outlier = row.outlier_score is not None and row.outlier_score > 1
+        suffix = f" outlier (score {row.outlier_score:.2f})" if is_outlier else ""
+        typer.echo(f"{row.path}: {(row.label, index, rounded)}{suffix}")
+    raise typer.Exit(int(has_failed))
+
+
+@app.command(
+    cls=settings_command("visionflows.serve.settings:UpSettings"),
+    epilog="Example: visionflows up --port 4200",
+)
+def up(ctx: typer.Context) -> None:
+    """Run a Prefect server with its UI, a worker and the deployments here, until Ctrl-C."""
+    from visionflows.orchestration.logs import log_to_terminal
+    from visionflows.serve import up as server
+
+    log_to_terminal(bool(os.environ.get("VISIONFLOWS_DEBUG")))
+    server.up(ctx.obj)
+
+
+@app.command(epilog="Example: visionflows doctor s3://bucket/inbox")
+def doctor(
+    locations: Annotated[
+        list[str] | None, typer.Argument(help="Folders or s3:// URIs to check.")
+    ] = None,
+    store: Store = "store",
+) -> None:
+    """Check versions, GPU and driver, storage and Prefect server; say what to do about each."""
+    from visionflows.serve.doctor import examine
+
+    has_failed = False
+    for finding in examine([store, *(locations or [])]):
+        has_failed |= finding.status == "FAIL"
+        typer.echo(f"{finding.status:4}  {finding.subject}: {finding.message}")
+        if finding.fix:
+            typer.echo(f"      do: {finding.fix}")
     raise typer.Exit(int(has_failed))
 
 
@@ -241,7 +280,7 @@ def run_command() -> None:
     """Run the command that the arguments name, or answer a shell that completes one."""
     if os.environ.get("VISIONFLOWS_S3_BLOCK"):
         import visionflows.orchestration  # noqa: F401 (registers the reader of Prefect blocks)
-    if is_completing():
+    if VARIABLE in os.environ:
         complete_for_shell(app)
     else:
         app()

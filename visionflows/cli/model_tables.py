@@ -11,49 +11,45 @@ from rich.text import Text
 from visionflows.cli.terminal import Rows, clean, facts, heading
 from visionflows.models.promotion_history import Promotion
 from visionflows.models.registry import ListedModel
-from visionflows.models.schema import DatasetInfo, ModelInfo
+from visionflows.models.schema import Corrections, ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.rendering import format_percent
 from visionflows.reports.training import describe_agreement, describe_outliers
 
 MAX_CLASSES = 40  # rows; the report has all classes
+_RECORD = {"name", "version", "architecture", "lineage"}  # of model.json, in the JSON of a list
 
 
 def version_table(versions: Sequence[ListedModel]) -> Rows:
     """One row for each published version."""
     numbers = ("error rate", "images")
     columns = ("version", "aliases", *numbers, "architecture", "trained (UTC)", "dataset")
-    return Rows(columns, [_version_row(one.info, one.aliases) for one in versions], numbers)
-
-
-def _version_row(info: ModelInfo, aliases: list[str]) -> list[str]:
-    return [
-        f"{info.name}@{info.version}",
-        ", ".join(aliases),
-        _rate(info.metrics.error_rate),
-        f"{info.dataset.train + info.dataset.valid:,}",
-        info.architecture,
-        trained_at(info)[:16].replace("T", " ") or "–",
-        info.dataset.name or "–",
+    rows = [
+        [
+            f"{info.name}@{info.version}",
+            ", ".join(aliases),
+            _rate(info.metrics.error_rate),
+            f"{info.dataset.train + info.dataset.valid:,}",
+            info.architecture,
+            trained_at(info)[:16].replace("T", " ") or "–",
+            info.dataset.name,
+        ]
+        for info, aliases in versions
     ]
+    return Rows(columns, rows, numbers)
 
 
 def version_record(version: ListedModel) -> dict[str, Any]:
     """The same as JSON; `images` counts the training and validation images."""
-    info = version.info
+    info, data = version.info, version.info.dataset
     return {
-        "name": info.name,
-        "version": info.version,
+        **info.model_dump(include=_RECORD),
         "aliases": version.aliases,
         "error_rate": info.metrics.error_rate,
         "accuracy": info.metrics.accuracy,
-        "images": info.dataset.train + info.dataset.valid,
-        "architecture": info.architecture,
+        "images": data.train + data.valid,
         "trained": trained_at(info) or None,
-        "dataset": {
-            key: getattr(info.dataset, key) for key in ("name", "source", "sha256", "fingerprint")
-        },
-        "lineage": {"parent": info.lineage.parent, "flow_run": info.lineage.flow_run},
+        "dataset": data.model_dump(include={"name", "source", "sha256", "fingerprint"}),
     }
 
 
@@ -83,12 +79,11 @@ def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[Rende
 
 
 def _metrics(info: ModelInfo) -> list[tuple[str, str]]:
-    metrics = info.metrics
-    valid = f" of {info.dataset.valid:,} validation images" if info.dataset.valid else ""
+    rate = _rate(info.metrics.error_rate)
     return [
-        ("error rate", f"{_rate(metrics.error_rate)}{valid}"),
-        ("accuracy", _rate(metrics.accuracy)),
-        ("validation loss", _rate(metrics.valid_loss)),
+        ("error rate", f"{rate} of {info.dataset.valid:,} validation images"),
+        ("accuracy", _rate(info.metrics.accuracy)),
+        ("validation loss", _rate(info.metrics.valid_loss)),
     ]
 
 
@@ -99,7 +94,7 @@ def _data(info: ModelInfo) -> list[tuple[str, str]]:
         ("dataset", data.name),
         ("source", data.source),
         ("images", images),
-        ("corrections", _corrections(data)),
+        ("corrections", _corrections(data.corrections) if data.corrections else ""),
         ("classes", f"{len(info.classes):,}"),
         ("labels", info.labels),
         ("split", f"seed {info.split.seed}, share {info.split.valid_pct}"),
@@ -108,10 +103,7 @@ def _data(info: ModelInfo) -> list[tuple[str, str]]:
     ]
 
 
-def _corrections(data: DatasetInfo) -> str:
-    if data.corrections is None:
-        return ""
-    counts = data.corrections
+def _corrections(counts: Corrections) -> str:
     return (
         f"{counts.taken:,} corrected labels, {counts.changed:,} of them changed, "
         f"{counts.imported:,} on imported images"
@@ -119,10 +111,10 @@ def _corrections(data: DatasetInfo) -> str:
 
 
 def _lineage(info: ModelInfo) -> list[tuple[str, str]]:
-    parent = f"{info.name}@{info.lineage.parent}" if info.lineage.parent else "none"
+    parent = info.lineage.parent
     return [
         ("trained", trained_at(info).replace("T", " ")),
-        ("parent", parent),
+        ("parent", f"{info.name}@{parent}" if parent else "none"),
         ("flow run", info.lineage.flow_run or "none"),
         ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
     ]
@@ -131,22 +123,17 @@ def _lineage(info: ModelInfo) -> list[tuple[str, str]]:
 def _settings(info: ModelInfo) -> list[tuple[str, str]]:
     training = info.training
     pixels = f"{info.image_size} × {info.image_size} pixels, {info.resize}"
-    epochs = (
-        f"{training.freeze_epochs} frozen and {training.epochs} unfrozen, keeping {training.keep}"
-    )
-    learning = f"base rate {training.base_lr:.3g}, batches of {training.batch_size}"
-    if not training.history:
-        epochs = learning = ""
+    epochs = f"{training.freeze_epochs} frozen and {training.epochs} unfrozen"
     return [
         ("architecture", info.architecture),
         ("pretrained", info.pretrained),
         ("images", f"{pixels}; large photos decoded {info.decode}"),
-        ("epochs", epochs),
-        ("learning", learning),
+        ("epochs", f"{epochs}, keeping {training.keep}"),
+        ("learning", f"base rate {training.base_lr:.3g}, batches of {training.batch_size}"),
         ("augmentation", "yes" if training.augment else "no"),
         ("trained on", training.device),
         ("mixed precision", info.precision.trained),
-        ("training time", f"{training.seconds:,.0f} s" if training.seconds else ""),
+        ("training time", f"{training.seconds:,.0f} s"),
     ]
 
 
@@ -155,14 +142,14 @@ def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
     lines = [
         (found.precision or "float32", describe_agreement(found))
         for found in (precision.agreement, precision.int8)
-        if found is not None
+        if found
     ]
-    if decode is not None and decode.images:
+    if decode and decode.images:
         line = f"{decode.disagreements} of {decode.images:,} labels differ from full decoding"
         lines.append(("decoding", line))
-    if info.outliers is not None:
+    if info.outliers:
         lines.append(("outliers", describe_outliers(info.outliers)))
-    if onnx is not None:
+    if onnx:
         difference = f"opset {onnx.opset}, within {onnx.largest_difference:.2g} of fastai's output"
         lines.append(("model.onnx", f"none: {onnx.why}" if onnx.why else difference))
     return lines or [("", "none")]
@@ -170,13 +157,11 @@ def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
 
 def _classes(info: ModelInfo) -> list[RenderableType]:
     """Precision and recall of each class; of many classes, those with the lowest recall."""
-    rows = [*info.metrics.by_class]
-    if not rows:
-        return []
-    title = "Classes"
+    rows, title = info.metrics.by_class, "Classes"
     if len(rows) > MAX_CLASSES:
-        rows = sorted(rows, key=lambda row: 1.0 if row.recall is None else row.recall)[:MAX_CLASSES]
-        title = f"Classes: {MAX_CLASSES} with the lowest recall, of {len(info.metrics.by_class):,}"
+        title = f"Classes: {MAX_CLASSES} with the lowest recall, of {len(rows):,}"
+        by_recall = sorted(rows, key=lambda row: 1.0 if row.recall is None else row.recall)
+        rows = tuple(by_recall[:MAX_CLASSES])
     numbers = ("images", "precision", "recall")
     cells = [
         [row.class_, f"{row.count:,}", _rate(row.precision), _rate(row.recall)] for row in rows
@@ -186,7 +171,6 @@ def _classes(info: ModelInfo) -> list[RenderableType]:
 
 def promotion_table(promotions: Sequence[Promotion]) -> Rows:
     """One row for each promotion."""
-    columns = ("when (UTC)", "alias", "version", "before", "who", "why")
     rows = [
         [
             *(one.when[:19].replace("T", " "), one.alias, one.version),
@@ -194,44 +178,42 @@ def promotion_table(promotions: Sequence[Promotion]) -> Rows:
         ]
         for one in promotions
     ]
-    return Rows(columns, rows)
+    return Rows(("when (UTC)", "alias", "version", "before", "who", "why"), rows)
 
 
 def comparison_page(found: Comparison) -> list[RenderableType]:
     """The errors of both versions, the classes on which they disagree, and the test."""
-    errors = (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
     versions = [
         [letter, f"{info.name}@{info.version}", f"{wrong:,}", format_percent(wrong / found.images)]
-        for letter, info, wrong in errors
+        for letter, info, wrong in (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
     ]
-    outcomes = [
-        ["both right", f"{found.both_right:,}"],
-        ["only A right", f"{len(found.only_a_right):,}"],
-        ["only B right", f"{len(found.only_b_right):,}"],
-        ["both wrong, different labels", f"{len(found.both_wrong_apart):,}"],
-        ["both wrong, same label", f"{found.both_wrong_alike:,}"],
-    ]
+    outcomes = {
+        "both right": found.both_right,
+        "only A right": len(found.only_a_right),
+        "only B right": len(found.only_b_right),
+        "both wrong, different labels": len(found.both_wrong_apart),
+        "both wrong, same label": found.both_wrong_alike,
+    }
+    cells = [[name, f"{count:,}"] for name, count in outcomes.items()]
     return [
         Text(found.headline, style="bold"),
         "",
         Rows(("", "version", "wrong", "share"), versions, ("wrong", "share")),
         "",
-        Rows(("outcome", "images"), outcomes, ("images",)),
+        Rows(("outcome", "images"), cells, ("images",)),
         *_disagreements(found),
         "",
-        found.test,
-        found.validation,
-        *map(clean, found.skipped),
+        *(found.test, found.validation, *map(clean, found.skipped)),
     ]
 
 
 def _disagreements(found: Comparison) -> list[RenderableType]:
     rows = [row for row in found.classes if row.only_a_right or row.only_b_right]
-    rows = sorted(rows, key=lambda row: -(row.only_a_right + row.only_b_right))[:MAX_CLASSES]
     if not rows:
         return []
+    rows.sort(key=lambda row: -(row.only_a_right + row.only_b_right))
     numbers = ("images", "A right", "B right", "only A", "only B")
-    cells = [[row.name, *(f"{count:,}" for count in row[1:])] for row in rows]
+    cells = [[row.name, *(f"{count:,}" for count in row[1:])] for row in rows[:MAX_CLASSES]]
     return ["", Rows(("class", *numbers), cells, numbers)]
 
 

@@ -1,15 +1,14 @@
 """Options that several commands share, and options made from the fields of a settings class."""
 
+import functools
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
-
-from visionflows.cli.completion import complete_model, complete_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,41 +24,7 @@ Store = Annotated[
         envvar="VISIONFLOWS_STORE", help="Folder or s3:// URI of models, datasets and scores."
     ),
 ]
-ModelName = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="pets, pets@production, pets@VERSION, or the path or URI of a model artifact.",
-        autocompletion=complete_model,
-    ),
-]
-NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_name)]
-Labels = Annotated[
-    str,
-    typer.Option(
-        help="folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI[#path,label]."
-    ),
-]
-ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
-Output = Annotated[
-    str,
-    typer.Option(
-        help="Folder or s3:// URI of the results [default: STORE/scores/<time>]",
-        show_default=False,
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Int8 = Annotated[bool, typer.Option("--int8", help="Also export an int8 network, for CPUs.")]
-Corrections = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="A corrections.csv, or an output that corrections were added to; may be repeated."
-    ),
-]
-CorrectionsInValidation = Annotated[
-    bool,
-    typer.Option("--corrections-in-validation", help="Also validate on corrected images."),
-]
 
 
 def settings_command(settings: str, only: tuple[str, ...] = ()) -> type[TyperCommand]:
@@ -72,27 +37,16 @@ def settings_command(settings: str, only: tuple[str, ...] = ()) -> type[TyperCom
     """
 
     class SettingsCommand(TyperCommand):
-        _options: "list[Option]"  # what the command declares, and what its fields become
-
-        @property
-        def params(self) -> "list[Option]":
-            if not self._options:
-                own = {option.name for option in self._own}
-                fields = {
-                    name: field
-                    for name, field in _load(settings).model_fields.items()
-                    if name not in own and (not only or name in only)
-                }
-                self._options = [*self._own, *_make_options(fields)]
-            return self._options
-
-        @params.setter
-        def params(self, own: "list[Option]") -> None:
-            self._own, self._options = own, []
+        def get_params(self, ctx: "Context") -> "list[Option]":
+            own = {option.name for option in self.params}
+            names = {*(only or _load(settings).model_fields)} - own
+            added = [option for option in _make_options(settings) if option.name in names]
+            *declared, help_option = super().get_params(ctx)
+            return [*declared, *added, help_option]
 
         def invoke(self, ctx: "Context") -> Any:
             ctx.obj = make_settings(_load(settings), ctx.params)
-            own = {option.name for option in self._own}
+            own = {option.name for option in self.params}
             ctx.params = {name: value for name, value in ctx.params.items() if name in own}
             return super().invoke(ctx)
 
@@ -105,28 +59,29 @@ def _load(settings: str) -> "type[BaseModel]":
     return loaded
 
 
-def _make_options(fields: "Mapping[str, FieldInfo]") -> "Iterator[Option]":
-    """Typer's options of a function whose parameters are these fields."""
+@functools.cache
+def _make_options(settings: str) -> "list[Option]":
+    """Typer's options of a function whose parameters are the fields of a settings class."""
 
     def command() -> None:
         pass
 
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, field))
-        for name, field in fields.items()
+        for name, field in _load(settings).model_fields.items()
     ]
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     app = typer.Typer(add_completion=False)
     app.command()(command)
-    yield from typer.main.get_command(app).params
+    return typer.main.get_command(app).params
 
 
 def _option(name: str, field: "FieldInfo") -> Any:
     """The type and option of a field; an option that is not given is None."""
     types = {*(get_args(field.annotation) or [field.annotation])} - {type(None)}
     kind = next((one for one in (bool, int, float) if types == {one}), str)
-    metavar = "|".join(get_args(field.annotation)) if _is_literal(field) else None
+    is_literal = get_origin(field.annotation) is Literal
     help_text = (field.description or "").replace("`", "")
     if isinstance(field.default, str | int | float) and kind is not bool and field.default != "":
         help_text += f" [default: {field.default}]"
@@ -134,13 +89,13 @@ def _option(name: str, field: "FieldInfo") -> Any:
     if kind is bool and field.default:
         flag += f"/--no-{_option_name(name)}"
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    envvar = str(extra["envvar"]) if "envvar" in extra else None
-    option = typer.Option(flag, help=help_text, metavar=metavar, envvar=envvar)
+    option = typer.Option(
+        flag,
+        help=help_text,
+        metavar="|".join(get_args(field.annotation)) if is_literal else None,
+        envvar=str(extra["envvar"]) if "envvar" in extra else None,
+    )
     return Annotated[kind | None, option]
-
-
-def _is_literal(field: "FieldInfo") -> bool:
-    return get_origin(field.annotation) is Literal
 
 
 def _option_name(name: str) -> str:
@@ -156,10 +111,9 @@ def make_settings(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 
     from visionflows.errors import SettingsError
 
+    given = {name: options[name] for name in kind.model_fields if options.get(name) is not None}
     try:
-        return kind(
-            **{name: options[name] for name in kind.model_fields if options.get(name) is not None}
-        )
+        return kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
         option = _option_name(str(first["loc"][0]))

@@ -1,12 +1,10 @@
-"""Prefect's own programs with the flows of visionflows, safe in any folder.
-
-    python3 -P -m visionflows.cli.prefect engine                  a flow run, as a worker starts it
-    python3 -P -m visionflows.cli.prefect worker start --pool …   any Prefect command
+"""Run Prefect's own programs with the flows of visionflows, safely in any folder.
 
 Prefect puts the working folder first on the path while it imports a flow, so a user's `tasks/` or
 `email.py` would be imported. The flows are therefore imported before.
 """
 
+import importlib
 import os
 import runpy
 import sys
@@ -30,11 +28,8 @@ def main() -> None:
         os.chdir(os.environ.get(FOLDER) or os.getcwd())
     else:
         os.environ.setdefault(FOLDER, os.getcwd())
-    import flows.notify  # noqa: F401
-    import flows.retrain  # noqa: F401
-    import flows.score  # noqa: F401
-    import flows.train  # noqa: F401
-
+    for name in ("notify", "retrain", "score", "train"):
+        importlib.import_module(f"flows.{name}")
     if not is_engine:
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
         return

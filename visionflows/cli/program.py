@@ -1,11 +1,7 @@
 """The process of a command: signals, exit status, and errors as one line.
 
-    visionflows score inbox --model pets --output scores/night        # Ctrl-C
-    visionflows: stopped; run the same command again to resume        # exit status 130
-
 INT, TERM and HUP raise `Stopped`, so that a command releases what it holds. After STOP_TIMEOUT
-seconds the process ends in any case: a library may be busy, a server silent. Later signals change
-nothing.
+seconds the process ends in any case: a library may be busy, a server silent.
 """
 
 import contextlib
@@ -21,6 +17,7 @@ from typing import NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_TIMEOUT = 7.0  # seconds for a stopped command to release what it holds
 EXIT_TIMEOUT = 15.0  # seconds for the exit handlers of libraries
+UNEXPECTED = "unexpected: run `visionflows --debug …` and report the traceback"
 
 _received = 0  # the first signal
 _hint = ""  # printed when the command is stopped
@@ -153,14 +150,7 @@ def _print_error(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
-    line = (
-        str(translated)
-        if translated
-        else (
-            f"{type(error).__name__}: {error} (unexpected: run `visionflows --debug …` and report "
-            "the traceback)"
-        )
-    )
+    line = str(translated or f"{type(error).__name__}: {error} ({UNEXPECTED})")
     with contextlib.suppress(OSError):
         print(f"visionflows: {redact(line)}", file=sys.stderr)
     return translated.exit_status if translated else 1

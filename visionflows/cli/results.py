@@ -4,8 +4,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from visionflows.cli.terminal import Rows, facts, print_parts
 
 if TYPE_CHECKING:
     from visionflows.scoring.schema import RunResult
@@ -47,19 +46,18 @@ def print_demo(folder: Path, result: dict[str, Any]) -> float:
     """Print the result of the demo; the accuracy on the held-out digits is returned."""
     with (folder / "scores/predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    expected, console = result["expected"], Console(highlight=False, soft_wrap=True)
-    correct = {row["path"]: row["label"] == expected.get(row["path"]) for row in rows}
+    expected, found = result["expected"], result["run"]["counts"]["found"]
+    labels = {row["path"]: row["label"] for row in rows}
+    correct = {path: labels.get(path) == label for path, label in expected.items()}
     accuracy: float = sum(correct.values()) / len(expected)
-    console.print(_accuracy_table(correct, expected))
     failed = [row for row in rows if row["status"] != "ok"]
-    console.print(f"accuracy {accuracy:.4f} on {len(expected)} held-out digits")
-    found = result["run"]["counts"]["found"]
-    console.print(f"{found} files, {len(rows)} rows, {len(failed)} failed:")
-    for row in failed:
-        console.print(f"  {row['path']}: {row['status']}: {row['error']}")
-    console.print("\nOpen these:")
-    for name, path in _demo_pages(folder / "scores", result["model"]):
-        console.print(f"  {name:16} {path}")
+    print_parts(
+        _accuracy_table(correct, expected),
+        f"accuracy {accuracy:.4f} on {len(expected)} held-out digits",
+        f"{found} files, {len(rows)} rows, {len(failed)} failed:",
+        *(f"  {row['path']}: {row['status']}: {row['error']}" for row in failed),
+        facts("Open these:", _demo_pages(folder / "scores", result["model"])),
+    )
     return accuracy
 
 
@@ -73,14 +71,11 @@ def _demo_pages(scores: Path, model: str) -> list[tuple[str, str]]:
     ]
 
 
-def _accuracy_table(correct: dict[str, bool], expected: dict[str, str]) -> Table:
+def _accuracy_table(correct: dict[str, bool], expected: dict[str, str]) -> Rows:
     """The accuracy of each digit, and of all."""
-    table = Table("digit")
-    table.add_column("files", justify="right")
-    table.add_column("correct", justify="right")
-    for digit in sorted(set(expected.values())):
-        of_digit = [correct[path] for path, label in expected.items() if label == digit]
-        table.add_row(digit, str(len(of_digit)), f"{sum(of_digit) / len(of_digit):.1%}")
-    table.add_section()
-    table.add_row("all", str(len(expected)), f"{sum(correct.values()) / len(expected):.1%}")
-    return table
+    groups = {
+        digit: [correct[path] for path, label in expected.items() if label == digit]
+        for digit in sorted(set(expected.values()))
+    } | {"all": [*correct.values()]}
+    rows = [[name, str(len(one)), f"{sum(one) / len(one):.1%}"] for name, one in groups.items()]
+    return Rows(("digit", "files", "correct"), rows, numbers=("files", "correct"))

@@ -1,17 +1,14 @@
 """Tables and facts on a terminal and in a log; nothing is cut off in either.
 
-    print_parts(Rows(("version", "error rate"), rows, numbers=("error rate",)))
-
 Texts come from file names and models, so control characters in them are replaced.
 """
 
 import io
-import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import pydantic_core
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
@@ -24,19 +21,18 @@ WIDE = 1000  # columns where the output is not a terminal
 
 def print_parts(*parts: RenderableType) -> None:
     """Print tables and texts; in a file or pipe without colour, on lines of any length."""
-    is_terminal = sys.stdout.isatty()
-    width = None if is_terminal else WIDE
+    width = None if sys.stdout.isatty() else WIDE
     console = Console(width=width, markup=False, highlight=False, emoji=False)
     with console.capture() as capture:
         for part in parts:
             console.print(part)
     lines = capture.get().splitlines()
-    _print("\n".join(lines if is_terminal else [line.rstrip() for line in lines]))
+    _print("\n".join(line.rstrip() if width else line for line in lines))
 
 
 def print_json(content: Any) -> None:
     """Print JSON; NaN and infinity become null."""
-    _print(json.dumps(_without_nan(content), indent=2, ensure_ascii=False))
+    _print(pydantic_core.to_json(content, indent=2, inf_nan_mode="null").decode())
 
 
 class Rows:
@@ -52,22 +48,18 @@ class Rows:
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         """The table or the lists, as rich asks for them."""
-        table = self._table()
-        width = Measurement.get(console, options.update(max_width=WIDE), table).maximum
-        if width <= options.max_width:
-            yield table
-        else:
-            for first, *rest in self.rows:
-                yield facts(first, zip(self.columns[1:], rest, strict=True))
-
-    def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in self.columns:
             justify = "right" if column in self.numbers else "left"
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for row in self.rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
-        return table
+        width = Measurement.get(console, options.update(max_width=WIDE), table).maximum
+        if width <= options.max_width:
+            yield table
+        else:
+            for first, *rest in self.rows:
+                yield facts(first, zip(self.columns[1:], rest, strict=True))
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> RenderableType:
@@ -96,11 +88,3 @@ def _print(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     print(text)
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

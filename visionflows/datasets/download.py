@@ -75,7 +75,7 @@ def download(
     part.storage.check_writable()
     name = public_url(url)
     client = httpx.Client(follow_redirects=True, timeout=retries.read_timeout)
-    with client, progress_bar(name, in_bytes=True) as bar:
+    with client, progress_bar(name) as bar:
         _Download(client, url, name, part, on_progress or bar, disk_factor).run(retries)
     return part.finish()
 

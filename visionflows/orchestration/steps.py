@@ -40,7 +40,11 @@ def step(function: Callable[P, R], **options: Any) -> "Step[P, R]": ...
 @overload
 def step(**options: Any) -> Callable[[Callable[P, R]], "Step[P, R]"]: ...
 def step(function: Callable[P, R] | None = None, **options: Any) -> Any:
-    """Make a function a step; `options` are those of Prefect's `task`."""
+    """Make a function a step; `options` are those of Prefect's `task`.
+
+    A step has the name of its function, and its task runs have the name of the step, unless the
+    options give others.
+    """
     return Step(function, options) if function else functools.partial(step, **options)
 
 
@@ -54,7 +58,9 @@ class Step(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], options: dict[str, Any]):
         functools.update_wrapper(self, function)
-        self.function, self.options = translate_errors(function), options
+        name = options.get("name", function.__name__)
+        self.function = translate_errors(function)
+        self.options = {"name": name, "task_run_name": name} | options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return (self.task if in_run() else self.function)(*args, **kwargs)
