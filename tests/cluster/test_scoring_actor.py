@@ -30,8 +30,8 @@ SETTINGS = ScoreSettings(shard_size=50, precision="float32")
 
 @pytest.fixture(autouse=True)
 def _own_share(monkeypatch):
-    """What an actor is given is its process's; here that of the tests."""
-    monkeypatch.setattr(system, "_given", dict(system._given))
+    """An actor sets the share of its process, which is that of the tests here."""
+    monkeypatch.setattr(system, "_share", dict(system._share))
 
 
 @pytest.fixture
