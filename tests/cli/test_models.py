@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -128,7 +129,14 @@ def test_compare_prints_a_table_and_writes_a_page(run_command, store, where, tmp
         "models", "compare", NEW, OLD, "--json", "--output", where(tmp_path / "x/p.html"), *at
     )
     again = (tmp_path / "x/p.html").read_text()
-    assert again.replace('href="../', 'href="') == page  # links are relative
+    assert without_links(again) == without_links(page)
+
+
+def without_links(page: str) -> str:
+    """A page without its links to others, which are relative to where it lies."""
+    found, count = re.subn(r'<nav[^>]* pages">.*?</nav>', "", page, flags=re.DOTALL)
+    assert count == 1
+    return found
 
 
 def test_an_unwritable_page_fails_before_the_comparison(run_command, store, tmp_path):
