@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 
 from visionflows.serve.api import api_client
 
@@ -88,14 +89,11 @@ class Served:
 
     def pids(self, words: str) -> list[int]:
         """The processes of this server's family whose command line has these words."""
-        from visionflows.serve.child_processes import descendants
-
         found = []
-        for pid in descendants(self.process.pid):
-            with contextlib.suppress(OSError):
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if words in command:
-                    found.append(pid)
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if words in " ".join(process.cmdline()):
+                    found.append(process.pid)
         return found
 
     def stop(self) -> str:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 LONG = 100  # seconds that nothing here should need, on the slowest machine
 
@@ -128,9 +130,8 @@ def started(*words: object, env: dict[str, str], cwd: Path) -> Iterator[Command]
 
 
 def descendants(pid: int) -> set[int]:
-    from visionflows.serve import child_processes
-
-    return child_processes.descendants(pid)
+    """The ids of all processes below one."""
+    return {process.pid for process in psutil.Process(pid).children(recursive=True)}
 
 
 def _alive(pid: int) -> bool:

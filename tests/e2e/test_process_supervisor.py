@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from visionflows.serve.child_processes import descendants
+from stopping import descendants
 
 # A worker whose run, in a session of its own, ignores SIGTERM; both look after their parents.
 RUN = """
@@ -32,8 +31,7 @@ PROGRAM = f"""
 import os, sys, time
 from pathlib import Path
 from visionflows.errors import VisionflowsError
-from visionflows.serve.process_supervisor import supervised
-from visionflows.serve.child_processes import ChildProcesses
+from visionflows.serve.child_processes import ChildProcesses, supervised
 folder = Path(sys.argv[1])
 try:
     with supervised(), ChildProcesses(folder, patience=1) as children:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from visionflows.serve.child_processes import descendants
+from stopping import descendants
 
 
 def test_a_signal_during_the_start_leaves_no_process(tmp_path):

@@ -18,7 +18,7 @@ from visionflows.serve.settings import DEPLOYMENTS
 def test_the_rule_scores_with_the_promoted_model_of_its_name(model, scored):
     (build,) = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["build"]
     rule = build["visionflows.serve.provision.provision"]["rules"][0]
-    made = _event_rule(**{**rule, "deployment": uuid.uuid4()})
+    made = _event_rule(rule, uuid.uuid4())
     trigger = EventTrigger.model_validate(made.trigger.model_dump(mode="json"))
     event = {
         "occurred": "2026-01-01T00:00:00Z",

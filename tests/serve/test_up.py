@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from visionflows.errors import SettingsError, StorageError
-from visionflows.serve.child_processes import ChildProcesses, descendants
+from visionflows.serve.child_processes import ChildProcesses
 from visionflows.serve.environment import server_environment, worker_environment
 from visionflows.serve.state_folder import lock_state
 from visionflows.serve.up import UpError, UpSettings, up
@@ -121,10 +121,10 @@ subprocess.Popen([sys.executable, "-c", {run!r}], start_new_session=True)
 time.sleep(99)"""
     with ChildProcesses(tmp_path, patience=2) as children:
         children.start("worker", [sys.executable, "-c", code], dict(os.environ))
-        worker = children.running["worker"].pid
-        wait_until(lambda: len(descendants(worker)) == 1)
+        worker = children.running["worker"]
+        wait_until(lambda: len(worker.children(recursive=True)) == 1)
         time.sleep(0.5)  # for the run to ignore the signal
-        family = {worker, *descendants(worker)}
+        family = {one.pid for one in (worker, *worker.children(recursive=True))}
         assert children.exited() == []
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 

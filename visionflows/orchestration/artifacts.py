@@ -1,16 +1,12 @@
-"""Prefect artifacts of a flow run: a summary and tables.
+"""Prefect artifacts of a flow run: a summary and tables. Outside a flow run none is created.
 
-    artifacts.create_score_summary(run)                      # run.json
-    artifacts.create_training_summary(info, "store/models/pets/20261123T081500123Z-1a2b3c4d")
-
-A browser opens no file:// and no s3:// link. If the store is also served over HTTP (a CDN before a
-bucket, nginx before a share), set VISIONFLOWS_STORE_URL: files in the store then become links.
-Other files are named by their absolute path or URI. Outside a flow run nothing is created.
+With VISIONFLOWS_STORE_URL (the store served over HTTP) files in the store become links; other files
+are named by their absolute path or URI, since a browser opens no file:// and no s3:// link.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -26,13 +22,13 @@ MATRIX_CLASSES = 20
 
 def create_score_summary(run: RunResult) -> None:
     """Summarize a scoring run: counts, labels, timings, and its files."""
-    _create("markdown", _describe_run(run), key="score-summary", description="Scoring summary")
+    _create("markdown", _describe_run(run), "score-summary", "Scoring summary")
 
 
 def create_drift_table(run: RunResult) -> None:
     """List the drift tests of a run, if one of them warns."""
     if run.drift and run.drift.warnings:
-        _create("markdown", _describe_drift(run, run.drift), key="drift", description="Drift")
+        _create("markdown", _describe_drift(run, run.drift), "drift", "Drift")
 
 
 def create_training_summary(info: ModelInfo, location: str) -> None:
@@ -41,30 +37,27 @@ def create_training_summary(info: ModelInfo, location: str) -> None:
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
         for row in info.as_dict()["metrics"]["by_class"]
     ]
-    _create("table", rows, key="metrics-by-class", description="Metrics by class (validation)")
-    summary = _describe_training(info, location)
-    _create("markdown", summary, key="train-summary", description="Training summary")
+    _create("table", rows, "metrics-by-class", "Metrics by class (validation)")
+    _create("markdown", _describe_training(info, location), "train-summary", "Training summary")
 
 
 def create_epoch_table(history: list[dict[str, Any]]) -> None:
     """List losses and metrics, one row for each epoch."""
-    _create("table", history, key="epochs", description="Losses and metrics by epoch")
+    _create("table", history, "epochs", "Losses and metrics by epoch")
 
 
 def create_retrain_summary(model: str, verdict: dict[str, Any]) -> None:
     """State whether the new model was promoted, why, and how to compare it with production."""
     outcome = "promoted" if verdict["better"] else "not promoted"
     reason = verdict["why"][:1].upper() + verdict["why"][1:]
-    note = f"## {model}: {outcome}\n\n{_text(reason)}.\n"
-    keys = ("images", "candidate_errors", "production_errors")
+    lines = [f"## {model}: {outcome}", "", f"{_text(reason)}."]
     if "images" in verdict:
-        note += "\n| | |\n|---|---:|\n"
-        note += "".join(f"| {key.replace('_', ' ')} | {verdict[key]} |\n" for key in keys)
-        before = verdict["production"]
-        note += f"\nProduction {'was' if verdict['better'] else 'stays'} {_code(before)}."
-        command = f"visionflows models compare {model} {before}"
-        note += f" See the disagreements: {_code(command)}\n"
-    _create("markdown", note, key="retrain-summary", description="Promotion decision")
+        keys = ("images", "candidate_errors", "production_errors")
+        before, verb = verdict["production"], "was" if verdict["better"] else "stays"
+        command = _code(f"visionflows models compare {model} {before}")
+        lines += _table(("", ""), [(key.replace("_", " "), verdict[key]) for key in keys])
+        lines += [f"Production {verb} {_code(before)}. See the disagreements: {command}", ""]
+    _create("markdown", "\n".join(lines), "retrain-summary", "Promotion decision")
 
 
 def _create(kind: str, content: Any, key: str, description: str) -> None:
@@ -90,26 +83,29 @@ def _describe_run(run: RunResult) -> str:
             *(f"- {_link(output, name)}" for name in files),
             *([run.mixed, ""] if run.mixed else []),
             *(f"- **drift**: {_text(line)}" for line in (run.drift.warnings if run.drift else ())),
-            *_table("label", "files", counts.by_label),
-            *_table("not scored", "files", statuses),
+            *_table(("label", "files"), counts.by_label.items()),
+            *_table(("not scored", "files"), statuses.items()),
             "### Timings",
             f"{timings.seconds:.1f} s, {timings.images_per_second} images/s; {timings.bottleneck}",
-            *_table("stage", "seconds per 1,000", timings.seconds_per_1000),
+            *_table(("stage", "seconds per 1,000"), timings.seconds_per_1000.items()),
         ]
     )
 
 
 def _describe_drift(run: RunResult, drift: Drift) -> str:
-    lines = ["| | changed | p-value | |", "|---|---:|---:|---|"]
-    for one in drift.findings:
-        warns = "**warns**" if one.warns else ""
-        lines.append(
-            f"| {_text(one.description)} | {100 * one.effect:.1f} % | {one.p_value:.2g} | {warns} |"
-        )
-    notes = [f"- {_text(note)}" for note in drift.notes]
-    output = absolute(run.output)
-    page = _link(output, "history.html")
-    return "\n".join([f"## {_text(output)} has drifted", "", *lines, "", *notes, "", page])
+    output, warns = absolute(run.output), {True: "**warns**", False: ""}
+    rows = [
+        (test.description, f"{100 * test.effect:.1f} %", f"{test.p_value:.2g}", warns[test.warns])
+        for test in drift.findings
+    ]
+    return "\n".join(
+        [
+            f"## {_text(output)} has drifted",
+            *_table(("", "changed", "p-value", ""), rows),
+            *(f"- {_text(note)}" for note in drift.notes),
+            *("", _link(output, "history.html")),
+        ]
+    )
 
 
 def _describe_training(info: ModelInfo, location: str) -> str:
@@ -136,20 +132,18 @@ def _confusion_matrix(info: ModelInfo) -> list[str]:
     """The confusion matrix as a table; none if it has too many classes to be read."""
     if not 0 < len(info.metrics.confusion) <= MATRIX_CLASSES:
         return []
-    header = "".join(f" {_text(name)} |" for name in info.classes)
-    rows = (
-        f"| {_text(name)} |" + "".join(f" {count} |" for count in counts)
-        for name, counts in zip(info.classes, info.metrics.confusion, strict=True)
-    )
-    separator = "|---|" + "---:|" * len(info.classes)
-    return ["", "### Confusion matrix", "", f"| actual / predicted |{header}", separator, *rows, ""]
+    header = ("actual / predicted", *map(_text, info.classes))
+    rows = [(name, *row) for name, row in zip(info.classes, info.metrics.confusion, strict=True)]
+    return ["", "### Confusion matrix", *_table(header, rows)]
 
 
-def _table(left: str, right: str, rows: Mapping[Any, object]) -> list[str]:
+def _table(header: Sequence[str], rows: Collection[Sequence[Any]]) -> list[str]:
+    """The lines of a table; the first column is untrusted text. No lines without rows."""
     if not rows:
         return []
-    lines = (f"| {_text(name)} | {value} |" for name, value in rows.items())
-    return ["", f"| {left} | {right} |", "|---|---:|", *lines, ""]
+    alignment = ["---", *["---:"] * (len(header) - 1)]
+    lines = [header, alignment, *((_text(name), *values) for name, *values in rows)]
+    return ["", *(f"| {' | '.join(map(str, line))} |" for line in lines), ""]
 
 
 def _text(text: str) -> str:
@@ -168,15 +162,9 @@ def _code(text: str) -> str:
 
 
 def _link(folder: str, name: str) -> str:
-    path = f"{folder.rstrip('/')}/{name}"
-    url = _url(path)
-    return f"[{name}]({url})" if url else f"{name}: {_code(path)}"
-
-
-def _url(path: str) -> str:
-    """The URL at which a file in the store is served over HTTP; empty if it is not."""
-    served, store = os.environ.get("VISIONFLOWS_STORE_URL", ""), absolute(default_store())
-    store = f"{store.rstrip('/')}/"
-    if not served or not path.startswith(store):
-        return ""
-    return f"{served.rstrip('/')}/{quote(path.removeprefix(store))}"
+    """A link to a file in a store that is served over HTTP; else its path as text."""
+    path, store = f"{folder.rstrip('/')}/{name}", f"{absolute(default_store()).rstrip('/')}/"
+    url = os.environ.get("VISIONFLOWS_STORE_URL", "").rstrip("/")
+    if not url or not path.startswith(store):
+        return f"{name}: {_code(path)}"
+    return f"[{name}]({url}/{quote(path.removeprefix(store))})"

@@ -1,13 +1,12 @@
 """S3 credentials from a block on the Prefect server; needs the package prefect-aws.
 
-    VISIONFLOWS_S3_BLOCK=lab visionflows score s3://inbox/2020 --model pets --output s3://results/1
-
-`lab` is an AWS Credentials block; `minio-credentials/lab` names one of MinIO's. Region and endpoint
-of the block override those of the environment. The secret stays in this process.
+Region and endpoint of the block override those of the environment.
 """
 
 import functools
 from typing import Any
+
+import httpx
 
 from visionflows.errors import SettingsError
 
@@ -16,6 +15,7 @@ from visionflows.errors import SettingsError
 def load_session(name: str) -> tuple[Any, str | None]:
     """A boto3 session with the block's credentials, and its endpoint or None.
 
+    `lab` is an AWS Credentials block; `minio-credentials/lab` names one of MinIO's.
     Raises SettingsError if prefect-aws, the block or its server is missing.
     """
     setting = f"VISIONFLOWS_S3_BLOCK={name}"
@@ -25,7 +25,6 @@ def load_session(name: str) -> tuple[Any, str | None]:
         raise SettingsError(
             f"{setting}: needs prefect-aws; pip install 'visionflows[aws]', or unset it"
         ) from error
-    import httpx
     from prefect.blocks.core import Block
 
     slug = name if "/" in name else f"aws-credentials/{name}"

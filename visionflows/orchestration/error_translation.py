@@ -1,7 +1,4 @@
-"""Translate errors of the system and of libraries into VisionflowsErrors: one line, what to do.
-
-translate(OSError(errno.ENOSPC, "No space left on device"))   # StorageError: /tmp: no space …
-"""
+"""Translate errors of the system and of libraries into VisionflowsErrors: one line, what to do."""
 
 import errno
 import functools
@@ -12,7 +9,10 @@ import tempfile
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import httpx
+
 from visionflows.errors import RunError, SettingsError, StorageError, VisionflowsError
+from visionflows.orchestration.server import unreachable
 from visionflows.orchestration.url_redaction import redact
 
 P = ParamSpec("P")
@@ -36,12 +36,10 @@ def translate_errors(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except Exception as error:
             translated = translate(error)
-            if translated is error or translated is None:
-                error.args = tuple(
-                    redact(one) if isinstance(one, str) else one for one in error.args
-                )
-                raise
-            raise translated from error
+            if translated and translated is not error:
+                raise translated from error
+            error.args = tuple(redact(arg) if isinstance(arg, str) else arg for arg in error.args)
+            raise
 
     return call
 
@@ -64,11 +62,11 @@ def translate(error: BaseException) -> VisionflowsError | None:
 
 def _translate_system(error: OSError, text: str) -> VisionflowsError | None:
     path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    folder = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # in use, or as configured
     if "No usable temporary directory" in text:
-        folder = _temporary_folder()
         return StorageError(f"{folder}: no folder for temporary files; set TMPDIR to one")
     if error.errno in _DISK_FULL:
-        return StorageError(_describe_full_disk(path))
+        return StorageError(_describe_full_disk(path, folder))
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return RunError("too many open files; allow more (ulimit -n 4096)")
     if error.errno == errno.ENOMEM:
@@ -78,29 +76,22 @@ def _translate_system(error: OSError, text: str) -> VisionflowsError | None:
     return None
 
 
-def _describe_full_disk(path: str) -> str:
+def _describe_full_disk(path: str, temporary: str) -> str:
     if path:
         return f"{path}: no space left on its disk; free some"
-    folder = _temporary_folder()
-    if shutil.disk_usage(folder).free < ALMOST_FULL:
-        return f"{folder}: no space left for temporary files; free some, or set TMPDIR"
+    if shutil.disk_usage(temporary).free < ALMOST_FULL:
+        return f"{temporary}: no space left for temporary files; free some, or set TMPDIR"
     return "no space left on the disk of the output; free some, or name another output"
 
 
-def _temporary_folder() -> str:
-    """The folder for temporary files, in use or as configured."""
-    return tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
-
-
 def _translate_prefect(error: BaseException, text: str) -> VisionflowsError | None:
-    from visionflows.orchestration.server import unreachable
-
-    httpx, prefect = sys.modules.get("httpx"), sys.modules.get("prefect.exceptions")
-    if httpx and prefect:
-        if isinstance(error, prefect.ParameterTypeError):
-            return SettingsError(text)
-        if isinstance(error, httpx.TransportError) or "Failed to reach API" in text:
-            return unreachable(type(error).__name__)
-        if isinstance(error, httpx.HTTPStatusError):
-            return unreachable(f"HTTP {error.response.status_code}")
+    prefect = sys.modules.get("prefect.exceptions")
+    if not prefect:
+        return None
+    if isinstance(error, prefect.ParameterTypeError):
+        return SettingsError(text)
+    if isinstance(error, httpx.TransportError) or "Failed to reach API" in text:
+        return unreachable(type(error).__name__)
+    if isinstance(error, httpx.HTTPStatusError):
+        return unreachable(f"HTTP {error.response.status_code}")
     return None

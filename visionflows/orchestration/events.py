@@ -1,7 +1,6 @@
-"""Events sent to the Prefect server: a model was promoted, a scoring run drifted.
+"""Events sent to the Prefect server: a model was promoted, a scoring run drifted."""
 
-`visionflows.model.promoted` starts the score deployment; it names the store of the model.
-"""
+from typing import Any
 
 from visionflows.errors import ServerError
 from visionflows.models import registry
@@ -10,7 +9,7 @@ from visionflows.orchestration.flow_runs import flow_run_id
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
 
-PROMOTED = "visionflows.model.promoted"
+PROMOTED = "visionflows.model.promoted"  # starts the score deployment
 DRIFTED = "visionflows.run.drifted"
 
 
@@ -25,20 +24,8 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
     promoted = f"{name}@{alias}"
     if server.is_configured():
         _check_server(f"{name}@{version}", alias)
-        from prefect.events import emit_event
-
-        emit_event(
-            PROMOTED,
-            resource={
-                "prefect.resource.id": f"visionflows.model.{name}.{alias}",
-                "prefect.resource.name": f"{name}@{version}",
-            },
-            payload={
-                "model": promoted,
-                "version": version,
-                "store": open_storage(store).absolute(),
-            },
-        )
+        payload = {"model": promoted, "version": version, "store": open_storage(store).absolute()}
+        _emit(PROMOTED, f"model.{name}.{alias}", f"{name}@{version}", payload)
     return promoted
 
 
@@ -46,23 +33,21 @@ def emit_drift(run: RunResult) -> None:
     """Send the drift warnings of a scoring run, if it has any and is a flow run."""
     if not (run.drift and run.drift.warnings and (run_id := flow_run_id())):
         return
+    payload = {
+        "output": run.output,
+        "model": f"{run.model.name}@{run.model.version}",
+        "run": run.drift.run,
+        "warnings": run.drift.warnings,
+        "quantities": [finding.quantity for finding in run.drift.findings if finding.warns],
+    }
+    _emit(DRIFTED, f"run.{run_id}", run.output, payload)
+
+
+def _emit(event: str, resource: str, name: str, payload: dict[str, Any]) -> None:
     from prefect.events import emit_event
 
-    findings = [finding for finding in run.drift.findings if finding.warns]
-    emit_event(
-        DRIFTED,
-        resource={
-            "prefect.resource.id": f"visionflows.run.{run_id}",
-            "prefect.resource.name": run.output,
-        },
-        payload={
-            "output": run.output,
-            "model": f"{run.model.name}@{run.model.version}",
-            "run": run.drift.run,
-            "warnings": run.drift.warnings,
-            "quantities": [finding.quantity for finding in findings],
-        },
-    )
+    ids = {"prefect.resource.id": f"visionflows.{resource}", "prefect.resource.name": name}
+    emit_event(event, resource=ids, payload=payload)
 
 
 def _check_server(model: str, alias: str) -> None:

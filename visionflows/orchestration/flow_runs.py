@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+
 from visionflows.orchestration.url_redaction import redact
 
 log = logging.getLogger("visionflows.server")
@@ -59,7 +61,6 @@ def update_ui(name: str, update: Callable[[], object], warn: bool = True) -> boo
 
     A server that is unavailable costs a warning, not the run.
     """
-    import httpx
     from prefect.exceptions import PrefectException
 
     try:

@@ -1,7 +1,5 @@
 """Loader and decoder processes, forked in a run: they end with it, and run none of its exit calls.
 
-    from visionflows.orchestration import forked_processes  # noqa: F401
-
 A forked child holds its parent's locks and output open, so the kernel kills it with the parent
 (Linux; elsewhere torch's workers check for their parent every five seconds).
 
@@ -27,8 +25,9 @@ def _remember_parent() -> None:
     _is_main_thread = threading.current_thread() is threading.main_thread()
 
 
-def end_with_parent() -> None:
-    """In a child forked by the main thread: die when the parent does."""
+def _prepare_child() -> None:
+    """Drop the parent's exit calls; if its main thread has forked, die when the parent does."""
+    vars(threading)["_threading_atexits"].clear()
     if _PRCTL is None or not _is_main_thread:
         return
     _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -36,11 +35,4 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def drop_exit_calls() -> None:
-    """Drop the parent's exit calls in a forked child."""
-    calls: list[object] = vars(threading)["_threading_atexits"]
-    calls.clear()
-
-
-os.register_at_fork(before=_remember_parent, after_in_child=end_with_parent)
-os.register_at_fork(after_in_child=drop_exit_calls)
+os.register_at_fork(before=_remember_parent, after_in_child=_prepare_child)

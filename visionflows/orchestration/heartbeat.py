@@ -1,7 +1,6 @@
 """Tag and heartbeat by which a Prefect server monitors our runs.
 
 The rule of visionflows.serve.provision marks a tagged run as crashed after three missed heartbeats.
-A deployment gets tag and frequency from prefect.yaml.
 """
 
 import contextlib

@@ -8,43 +8,30 @@ from visionflows.errors import VisionflowsError
 from visionflows.orchestration.flow_runs import in_run
 from visionflows.orchestration.url_redaction import redact
 
-_PREFECT_ENGINES = (
-    *("prefect.flow_runs", "prefect.task_runs"),
-    *("prefect.flow_engine", "prefect.task_engine"),
-)
+
+def redact_line(record: logging.LogRecord) -> bool:
+    """A filter that redacts the secrets of URLs in every line."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
 
 
-class RedactURLs(logging.Filter):
-    """Redacts the secrets of URLs in every line."""
+def log_error_once(record: logging.LogRecord) -> bool:
+    """A filter that logs a VisionflowsError as one line, once.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), ()
-        return True
-
-
-class OneLineErrors(logging.Filter):
-    """Logs a VisionflowsError as one line, once.
-
-    Prefect logs an exception with its traceback, for the task and again for its flow. An unexpected
-    error keeps its traceback.
+    Prefect logs an exception with its traceback, for the task and again for its flow.
     """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, VisionflowsError):
-            return True
-        if error.logged:
-            return False
-        error.logged = True
-        record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, VisionflowsError):
         return True
+    if error.logged:
+        return False
+    error.logged = True
+    record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+    return True
 
 
 class RunLogHandler(logging.Handler):
-    """Sends the steps' lines to the server's log of the current run.
-
-    Prefect's console shows them already, as it shows those of any library.
-    """
+    """Sends the steps' lines to the run's log on the server; the console has them already."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not in_run():
@@ -61,12 +48,11 @@ def log_to_run() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs with their tokens
     if not any(isinstance(handler, RunLogHandler) for handler in logger.handlers):
         logger.addHandler(RunLogHandler())
-        logger.handlers[-1].addFilter(RedactURLs())
-    for name in _PREFECT_ENGINES:
-        engine = logging.getLogger(name)
-        if not any(isinstance(filter_, OneLineErrors) for filter_ in engine.filters):
-            engine.addFilter(OneLineErrors())
-            engine.addFilter(RedactURLs())
+        logger.handlers[-1].addFilter(redact_line)
+    for name in ("flow_runs", "task_runs", "flow_engine", "task_engine"):
+        engine = logging.getLogger(f"prefect.{name}")
+        engine.addFilter(log_error_once)  # once, however often it is called
+        engine.addFilter(redact_line)
 
 
 def log_to_terminal(debug: bool = False) -> None:
@@ -75,7 +61,7 @@ def log_to_terminal(debug: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.set_name("visionflows.terminal")
-    handler.addFilter(RedactURLs())
+    handler.addFilter(redact_line)
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False

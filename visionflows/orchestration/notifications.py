@@ -1,7 +1,5 @@
 """Report a failed or crashed run: an event on the server, and a webhook if one is set.
 
-    @flow(on_failure=[report_failure], on_crashed=[report_failure])
-
 VISIONFLOWS_WEBHOOK is a URL that accepts a POST of JSON, such as a chat's incoming webhook: `text`
 is the line to show, the other keys identify the run. Set it for the worker.
 """
@@ -10,11 +8,11 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from visionflows.orchestration.url_redaction import redact
 
 if TYPE_CHECKING:
-    from prefect import Flow
-    from prefect.client.schemas.objects import Flow as StoredFlow
     from prefect.client.schemas.objects import FlowRun, State
 
 log = logging.getLogger("visionflows.notify")
@@ -22,9 +20,7 @@ log = logging.getLogger("visionflows.notify")
 EVENT = "visionflows.run.failed"
 
 
-def report_failure(
-    flow: "Flow[..., Any] | StoredFlow", flow_run: "FlowRun", state: "State[Any]"
-) -> None:
+def report_failure(flow: Any, flow_run: "FlowRun", state: "State[Any]") -> None:
     """Emit visionflows.run.failed and call the webhook; a failing webhook is only logged."""
     from prefect.events import emit_event
 
@@ -55,8 +51,6 @@ def make_resource(payload: dict[str, str]) -> dict[str, str]:
 
 def call_webhook(payload: dict[str, str], timeout: float = 10.0) -> None:
     """POST the payload to VISIONFLOWS_WEBHOOK, if it is set; a failure is only logged."""
-    import httpx
-
     url = os.environ.get("VISIONFLOWS_WEBHOOK")
     if not url:
         return

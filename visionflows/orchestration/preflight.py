@@ -1,7 +1,4 @@
-"""Checks before Prefect starts: proxies and writable folders.
-
-Without them Prefect waits for minutes, and its errors name other causes.
-"""
+"""Checks before Prefect starts, which would wait for minutes: proxies and writable folders."""
 
 import os
 import tempfile
@@ -33,25 +30,24 @@ def check_folders(prefect_home: Path | None = None) -> None:
         ) from error
     prefect = os.environ.get("PREFECT_HOME", "")
     if prefect_home:
-        _check_writable(prefect_home.expanduser(), "--state", "--state")
+        _check_writable(prefect_home.expanduser(), "--state")
     elif prefect:
-        _check_writable(Path(prefect).expanduser(), "PREFECT_HOME", "PREFECT_HOME")
+        _check_writable(Path(prefect).expanduser(), "PREFECT_HOME")
     else:
-        _check_writable(home / ".prefect", "Prefect's folder", "HOME or PREFECT_HOME")
-    temporary = os.environ.get("TMPDIR", "")
-    if temporary and not Path(temporary).is_dir():
-        raise StorageError(f"TMPDIR={temporary}: no such folder; make it, or unset TMPDIR")
-    if temporary:
-        _check_writable(Path(temporary), "TMPDIR", "TMPDIR")
+        _check_writable(home / ".prefect", "HOME or PREFECT_HOME", "Prefect's folder")
+    if temporary := os.environ.get("TMPDIR"):
+        if not Path(temporary).is_dir():
+            raise StorageError(f"TMPDIR={temporary}: no such folder; make it, or unset TMPDIR")
+        _check_writable(Path(temporary), "TMPDIR")
 
 
-def _check_writable(folder: Path, name: str, setting: str) -> None:
+def _check_writable(folder: Path, setting: str, name: str = "") -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))  # a full disk accepts an empty file
     except OSError as error:
         raise StorageError(
-            f"{name} {folder}: cannot be written ({error.strerror}); set {setting} to a writable "
-            "folder"
+            f"{name or setting} {folder}: cannot be written ({error.strerror}); set {setting} to "
+            "a writable folder"
         ) from error

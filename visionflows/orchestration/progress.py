@@ -1,14 +1,9 @@
-"""Progress of a run: a bar on a terminal or in a notebook, in a flow run a progress artifact.
-
-with Progress("scoring", total=1001) as progress:
-    progress.advance(16)
-"""
+"""Progress of a run: a bar on a terminal or in a notebook, in a flow run a progress artifact."""
 
 import functools
 import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from rich import progress as rich_progress
@@ -16,9 +11,6 @@ from rich.console import Console
 
 from visionflows.orchestration.flow_runs import in_run, update_ui
 from visionflows.progress_bar import in_notebook, notebook_bar
-
-if TYPE_CHECKING:
-    from prefect.settings import Settings
 
 # Between two updates of the artifact, so that a long run sends no more of them than a short one.
 INTERVAL, STEP = 5.0, 0.01  # seconds, and a fraction of the total
@@ -48,14 +40,9 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         self._bar.stop()
-        if kind is None:
+        if error is None:
             self._send(1.0)
 
     def set_total(self, total: int) -> None:
@@ -86,7 +73,7 @@ class Progress:
             self._sent_at, self._has_failed = time.monotonic() + PAUSE, True
 
     @functools.cached_property
-    def _settings(self) -> "Settings":
+    def _settings(self) -> Any:
         """Prefect's settings with few retries; they take a tenth of a second to make."""
         from prefect.settings import get_current_settings
 

@@ -1,21 +1,15 @@
-"""The Prefect server that is configured, if any.
-
-if server.is_configured():     # by PREFECT_API_URL, or by a profile
-    server.check()             # raises ServerError if it does not answer
-"""
+"""The Prefect server that is configured, if any."""
 
 import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import httpx
 
 from visionflows.errors import ServerError
 from visionflows.orchestration.preflight import bypass_proxies
 from visionflows.orchestration.url_redaction import redact
-
-if TYPE_CHECKING:
-    import httpx
 
 TIMEOUT = 10.0  # seconds for the server to answer
 # Files that Prefect reads settings from, and a word in those with any: prefect.settings.sources.
@@ -49,8 +43,6 @@ def read_version() -> str:
 
     Raises ServerError if it does not answer, asks for a password, or is no Prefect server.
     """
-    import httpx
-
     if not url():
         return ""
     try:
@@ -84,27 +76,22 @@ def unreachable(reason: str) -> ServerError:
 def _has_settings() -> bool:
     if any(os.environ.get(name) for name in _VARIABLES):
         return True
-    if any(word in _read(Path(name)) for name, word in _SETTINGS.items() if Path(name).is_file()):
-        return True
+    for name, word in _SETTINGS.items():
+        with contextlib.suppress(OSError):
+            if word in Path(name).read_text(encoding="utf-8", errors="replace"):
+                return True
     home = os.environ.get("PREFECT_HOME") or os.path.expanduser("~/.prefect")
     return os.path.exists(os.path.join(home, "profiles.toml"))
-
-
-def _read(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")
-    return ""
 
 
 def _setting() -> str:
     return f"PREFECT_API_URL={redact(url())}"
 
 
-def _client() -> "httpx.Client":
+def _client() -> httpx.Client:
     """A client with the credentials and certificates of Prefect's settings."""
     import ssl
 
-    import httpx
     from prefect.settings import get_current_settings
 
     api = get_current_settings().api

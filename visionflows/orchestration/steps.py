@@ -1,16 +1,7 @@
 """Decorators for steps and flows, which run with or without a Prefect server.
 
-    @flow(name="score", flow_run_name=run_name("score {input} with {model}"))
-    def score(input: str, model: str) -> dict[str, Any]:
-        engine = load(model)                     # a task run in a flow run, else a plain call
-
-    @step(name="load", task_run_name="load {model}")
-    def load(model: str) -> Engine: ...
-
-A flow becomes a flow run if a server is configured (PREFECT_API_URL or a profile) or if another
-flow run calls it. Prefect is imported by the first call that needs it.
-
-Prefect retries and caches no task: downloads resume by themselves, and other errors would repeat.
+A flow becomes a flow run if a server is configured or if another flow run calls it. Prefect
+retries and caches no task: downloads resume by themselves, and other errors would repeat.
 """
 
 import functools
@@ -102,16 +93,8 @@ class Flow(Generic[P, R]):
 
     @functools.cached_property
     def flow(self) -> "PrefectFlow[P, R]":
-        """The function as a Prefect flow."""
+        """The function as a Prefect flow, which logs to its run and reveals secrets."""
         from prefect import flow
-
-        options: Any = self.options | {"version": version("visionflows")}
-        made: PrefectFlow[P, R] = flow(self._run_function, **options)
-        return made
-
-    @functools.cached_property
-    def _run_function(self) -> Callable[P, R]:
-        """The function as a flow run calls it: it logs to the run, with secrets revealed."""
 
         @functools.wraps(self.function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -122,7 +105,9 @@ class Flow(Generic[P, R]):
                 result: R = function(*map(reveal, args), **revealed)
             return result
 
-        return call
+        options: Any = self.options | {"version": version("visionflows")}
+        made: PrefectFlow[P, R] = flow(call, **options)
+        return made
 
     def call_without_server(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with arguments validated against its annotations, as Prefect does."""

@@ -1,12 +1,7 @@
 """Redact user, password and signature in URLs.
 
-    redact("https://me:secret@host/pets.tgz?X-Amz-Signature=…: not found")
-                                                    # https://host/pets.tgz?…: not found
-    reveal(hide("https://me:secret@host/pets.tgz"))                    # as it was given
-
 The Prefect server stores the parameters of a flow run for all to see, so a flow is called with
-redacted URLs and reveals them in the same process. A URL typed into the server's own form or a
-deployment is stored as it was typed.
+redacted URLs and reveals them in the same process.
 """
 
 import re
@@ -17,13 +12,13 @@ from visionflows.datasets.download import public_url
 T = TypeVar("T")
 
 # s3:// and file:// URIs hold no secret, and a key may have any character.
-_URL = re.compile(r"\b(?!s3:|file:)[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+_URL = re.compile(r"\b(?!s3:|file:)[a-z][a-z0-9+.-]*://[^\s'\"<>]+(?<![.,:;!)\]])", re.IGNORECASE)
 _hidden: dict[str, str] = {}
 
 
 def redact(text: str) -> str:
     """The text, with every URL in it redacted."""
-    return _URL.sub(_redact_url, text)
+    return _URL.sub(lambda url: public_url(url[0]), text)
 
 
 def hide(value: T) -> T:
@@ -37,8 +32,3 @@ def hide(value: T) -> T:
 def reveal(value: T) -> T:
     """The value that `hide` was called with; any other value unchanged."""
     return _hidden.get(value, value) if isinstance(value, str) else value  # type: ignore[return-value]
-
-
-def _redact_url(found: re.Match[str]) -> str:
-    url = found[0].rstrip(".,:;!)]")
-    return public_url(url) + found[0][len(url) :]

@@ -1,8 +1,4 @@
-"""The address of the server: a free port, and its URLs.
-
-port = free_port("127.0.0.1", 4200)
-public_url("0.0.0.0", port)           # http://this-machine:4200
-"""
+"""The address of the server: a free port, and its URLs."""
 
 import contextlib
 import errno

@@ -1,8 +1,4 @@
-"""A client of the Prefect server's API that does not import Prefect.
-
-with api_client(env) as server:
-    server.post("/flow_runs/filter", json={}).json()
-"""
+"""A client of the Prefect server's API that does not import Prefect."""
 
 import contextlib
 import time

@@ -1,12 +1,6 @@
-"""Start programs with a log each, and stop them with all their descendants.
+"""Start programs with a log each, and stop them with all descendants on exit, signal or crash.
 
-    with ChildProcesses(Path("logs")) as children:
-        children.start("server", [sys.executable, "-m", "prefect", "server", "start"], env)
-        children.exited()        # the names of those that have exited
-
-Prefect's worker starts its runs in sessions of their own. On Linux this process therefore adopts
-orphaned descendants, and the process table gives the descendants. Programs of ours also watch their
-parent (`end_with_parent`).
+Prefect's worker starts its runs in sessions of their own, so a process group does not hold them.
 """
 
 import contextlib
@@ -14,12 +8,19 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType
+
+import psutil
+
+from visionflows.serve.settings import UpError
 
 UP = "VISIONFLOWS_UP"  # set for all processes of `visionflows up`
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -28,19 +29,14 @@ class ChildProcesses:
 
     def __init__(self, logs: Path, patience: float = 3.0):
         self.logs, self.patience = logs, patience
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, psutil.Popen] = {}
 
     def __enter__(self) -> "ChildProcesses":
         self.logs.mkdir(parents=True, exist_ok=True)
         adopt_orphans()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in reversed(list(self.running)):
             self.stop(name)
 
@@ -54,7 +50,7 @@ class ChildProcesses:
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
         with log.open("wb") as output:
-            self.running[name] = subprocess.Popen(
+            self.running[name] = psutil.Popen(
                 command,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -70,32 +66,31 @@ class ChildProcesses:
     def stop(self, name: str, patience: float = 0.0) -> set[int]:
         """Terminate a program and its descendants, then kill them; their ids are returned."""
         child = self.running.pop(name)
-        family = {child.pid, *descendants(child.pid)}
-        _send(signal.SIGTERM, {child.pid})
+        family = [child, *child.children(recursive=True)]
+        _send(signal.SIGTERM, [child])
         time.sleep(0.5)  # the worker accepts no new run; then its runs are terminated
-        _send(signal.SIGTERM, family - {child.pid})
-        if not _wait_gone(family, patience or self.patience, child):
-            family |= {pid for one in family for pid in descendants(one)}
+        _send(signal.SIGTERM, family[1:])
+        _, alive = psutil.wait_procs(family, patience or self.patience)
+        if alive:
+            family += [below for process in alive for below in process.children(recursive=True)]
             _send(signal.SIGKILL, family)
-            _wait_gone(family, 1, child)
-        return family
+            psutil.wait_procs(family, 1)
+        return {process.pid for process in family}
 
 
 def last_line(log: Path, event: str) -> str:
     """A message about a program that failed, with the last line of its log."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{event}: {lines[-1] if lines else 'it printed nothing'} (log: {log})"
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next(filter(None, map(str.strip, reversed(lines))), "it printed nothing")
+    return f"{event}: {last} (log: {log})"
 
 
 def end_descendants(patience: float) -> None:
     """Terminate every descendant of this process; kill them after `patience` seconds."""
-    family = descendants(os.getpid())
-    _send(signal.SIGTERM, family)
-    if not _wait_gone(family, patience):
-        family = descendants(os.getpid())
-        _send(signal.SIGKILL, family)
-        _wait_gone(family, 1)
+    for number, timeout in ((signal.SIGTERM, patience), (signal.SIGKILL, 1)):
+        family = psutil.Process().children(recursive=True)
+        _send(number, family)
+        psutil.wait_procs(family, timeout)
 
 
 def end_with_parent(patience: float) -> None:
@@ -116,69 +111,72 @@ def end_with_parent(patience: float) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def descendants(pid: int) -> set[int]:
-    """The ids of all processes below one."""
-    children: dict[int, list[int]] = {}
-    for child, parent in _processes():
-        children.setdefault(parent, []).append(child)
-    found: set[int] = set()
-    pending = [pid]
-    while pending:
-        below = children.get(pending.pop(), [])
-        found.update(below)
-        pending += below
-    return found
-
-
-def _processes() -> list[tuple[int, int]]:
-    """Every process and its parent, from /proc or `ps`."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # The command, in parentheses, may hold anything; the parent is the second word after.
-            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
-            found.append((int(stat.parent.name), parent))
-    if not found:
-        command = ["ps", "-A", "-o", "pid=,ppid="]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = [(int(one), int(two)) for one, two in map(str.split, lines.splitlines())]
-    return found
-
-
 def adopt_orphans() -> None:
     """Become the parent of orphaned descendants, where the system can (Linux)."""
     with contextlib.suppress(OSError, AttributeError):  # no prctl elsewhere
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _send(number: int, pids: set[int]) -> None:
-    for pid in pids:
+def _send(number: int, processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+@contextlib.contextmanager
+def supervised() -> Iterator[None]:
+    """Run the block in a child process; the calling process waits and exits with its status.
+
+    The status is 130, 143 or 129 after INT, TERM or HUP; later signals are ignored. A signal that
+    is ignored from the start, as by nohup, stays ignored. If the waiting process is killed, the
+    child sees the pipe between them close, and stops. If the child is killed, the waiting process
+    ends all its descendants.
+    """
+    signals = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # none is lost before the handlers are set
+    adopt_orphans()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(reader)
+        _wait(child, signals)
+    os.close(writer)
+    os.setsid()
+    threading.Thread(target=_stop_when_closed, args=(reader,), daemon=True).start()
+    _exit_on(signals)
+    yield
+
+
+def _exit_on(signals: list[signal.Signals]) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        for one in signals:  # a second signal must not interrupt the stopping
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for number in signals:
+        signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+def _stop_when_closed(reader: int) -> None:
+    os.read(reader, 1)  # returns when the other end is closed; nothing is written
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _wait(child: int, signals: list[signal.Signals]) -> None:
+    """Raises SystemExit with the child's status, and UpError if it was killed."""
+
+    def forward(number: int, _: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(child, number)
 
-
-def _wait_gone(
-    family: set[int], seconds: float, child: subprocess.Popen[bytes] | None = None
-) -> bool:
-    """Whether all of them end within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while (child and child.poll() is None) or any(map(_is_alive, family)):
-        if time.monotonic() > deadline:
-            return False
-        _reap(family - {child.pid if child else 0})
-        time.sleep(0.1)
-    return True
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-def _reap(pids: set[int]) -> None:
-    """Reap adopted orphans that have ended; they would stay zombies."""
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            os.waitpid(pid, os.WNOHANG)
+    for number in signals:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status >= 0:
+        raise SystemExit(status)
+    end_descendants(patience=3)
+    raise UpError(f"killed ({signal.Signals(-status).name}); all its processes were ended")

@@ -1,7 +1,5 @@
 """Apply a prefect.yaml to a server, if the file or visionflows changed since it was last applied.
 
-    apply(Path("deployments/prefect.yaml"), os.environ, Path("deployments.log"))
-
 The server's variable `visionflows_applied` records what was applied. While it is unchanged, changes
 made in the UI (schedules, parameters, limits) stay.
 """
@@ -39,7 +37,8 @@ def apply(file: Path, env: Mapping[str, str], output: Path) -> None:
         raise UpError(f"{file}: not YAML ({' '.join(str(error).split())}); correct it") from error
     applied = f"{hashlib.sha256(content).hexdigest()} {version('visionflows')}"
     with api_client(env, timeout=60) as server:
-        if _read_applied(server) == applied:
+        recorded = server.get(f"/variables/name/{VARIABLE}")
+        if recorded.status_code != 404 and recorded.raise_for_status().json()["value"] == applied:
             log.info("%s is unchanged; changes made in the UI stay", file)
             return
         log.info("applying %s; it overrides changes made in the UI", file)
@@ -61,13 +60,6 @@ def _deploy(file: Path, env: Mapping[str, str], output: Path) -> None:
         raise UpError(last_line(output, "the deployments were not applied"))
 
 
-def _read_applied(server: httpx.Client) -> str | None:
-    answer = server.get(f"/variables/name/{VARIABLE}")
-    if answer.status_code == 404:
-        return None
-    return str(answer.raise_for_status().json()["value"])
-
-
 def _write_applied(server: httpx.Client, applied: str) -> None:
     body = {"name": VARIABLE, "value": applied, "tags": ["visionflows"]}
     answer = server.patch(f"/variables/name/{VARIABLE}", json=body)
@@ -77,9 +69,19 @@ def _write_applied(server: httpx.Client, applied: str) -> None:
 
 
 def _main(name: str) -> None:
-    from visionflows.serve.provision import ensure_pool
+    """Create the work pool, unless there is one of any type, and let Prefect deploy the file."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
 
-    ensure_pool(POOL)
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            pool = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
+            client.create_work_pool(pool)
     command = ("--no-prompt", "deploy", "--all", "--prefect-file", name)
     os.execv(sys.executable, [sys.executable, "-P", "-m", "visionflows.cli.prefect", *command])
 

@@ -1,8 +1,5 @@
 """Check what this machine needs for a run, and say what to do about each problem.
 
-    visionflows doctor
-    visionflows doctor s3://bucket/inbox
-
 ok: fine; note: works, but slower or with less; FAIL: a run would fail.
 """
 
@@ -61,18 +58,15 @@ def check_versions() -> Iterator[Finding]:
         need = Requirement(line)
         if need.marker and not need.marker.evaluate({"extra": ""}):
             continue
-        try:
+        message = "not installed"
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found = metadata.version(need.name)
-        except metadata.PackageNotFoundError:
-            failures.append(Finding("FAIL", need.name, "not installed", f"pip install '{need}'"))
-            continue
-        versions.append(f"{need.name} {found}")
-        if not need.specifier.contains(found, prereleases=True):
+            versions.append(f"{need.name} {found}")
+            if need.specifier.contains(found, prereleases=True):
+                continue
             message = f"{found} does not match {need.specifier}"
-            failures.append(Finding("FAIL", need.name, message, f"pip install '{need}'"))
-    yield from failures
-    if not failures:
-        yield Finding("ok", "libraries", ", ".join(versions))
+        failures.append(Finding("FAIL", need.name, message, f"pip install '{need}'"))
+    yield from failures or [Finding("ok", "libraries", ", ".join(versions))]
 
 
 def check_machine() -> Finding:
@@ -104,15 +98,12 @@ def _failure(subject: str, error: VisionflowsError) -> Finding:
 
 def check_engine() -> Finding:
     """The engine that scores on the CPU."""
-    absent = unavailable_reason()
-    if not absent:
-        native = [
-            f"{precision} by {kernel}" for precision, kernel in native_kernels().items() if kernel
-        ]
-        message = ", ".join(native) or "the processor has no int8 or bfloat16 kernels"
-        return Finding("ok", "engine", f"OpenVINO {metadata.version('openvino')}: {message}")
-    fix = "nothing, if that is fast enough; else pip install openvino, where it has a build"
-    return Finding("note", "engine", f"{absent}: torch scores on the CPU", fix)
+    if absent := unavailable_reason():
+        fix = "nothing, if that is fast enough; else pip install openvino, where it has a build"
+        return Finding("note", "engine", f"{absent}: torch scores on the CPU", fix)
+    native = [f"{name} by {kernel}" for name, kernel in native_kernels().items() if kernel]
+    message = ", ".join(native) or "the processor has no int8 or bfloat16 kernels"
+    return Finding("ok", "engine", f"OpenVINO {metadata.version('openvino')}: {message}")
 
 
 def check_gpu() -> Finding:
@@ -146,12 +137,11 @@ def _compute(torch: Any, driver: str) -> Finding:
     message += f", {driver}" if driver else ""
     try:
         ones = torch.ones(64, 64, device="cuda")
-        is_correct = float((ones @ ones).sum()) == 64.0**3
+        if float((ones @ ones).sum()) != 64.0**3:
+            return Finding("FAIL", "GPU", f"{message}: wrong results", "do not use this GPU")
     except RuntimeError as error:  # torch has no kernels for this GPU, or its memory is full
         fix = "see `nvidia-smi`: free its memory, or install a torch that supports this GPU"
         return Finding("FAIL", "GPU", f"{message}: {str(error).splitlines()[0]}", fix)
-    if not is_correct:
-        return Finding("FAIL", "GPU", f"{message}: wrong results", "do not use this GPU")
     return Finding("ok", "GPU", message)
 
 
@@ -169,31 +159,23 @@ def _driver() -> str:
 
 def check_location(location: str) -> Iterator[Finding]:
     """Whether a location can be listed, read, written and cleared."""
+    from visionflows.storage import check_access
+
+    fix = ""
     try:
         folder = open_storage(location)
-        if not folder.is_local:
-            yield from _check_s3(location)
+        if folder.is_local:
+            fix = "create it, or change its owner or permissions"
+            folder.check_writable()
+            free = folder.free_bytes()
+            space = f", {free / 2**30:.0f} GiB free" if free is not None else ""
+            yield Finding("ok", location, f"writable{space}")
             return
-        folder.check_writable()
-    except VisionflowsError as error:
-        fix = "create it, or change its owner or permissions"
-        yield Finding("FAIL", location, str(error), fix)
-        return
-    free = folder.free_bytes()
-    space = f", {free / 2**30:.0f} GiB free" if free is not None else ""
-    yield Finding("ok", location, f"writable{space}")
-
-
-def _check_s3(location: str) -> Iterator[Finding]:
-    """Whether a prefix can be listed, written, read and cleared, by trying."""
-    try:
-        from visionflows.storage import check_access
-
         for operation, works, reason in check_access(location):
             message = "works" if works else reason
             yield Finding("ok" if works else "FAIL", f"{location} {operation}", message)
     except VisionflowsError as error:
-        yield Finding("FAIL", location, str(error))
+        yield Finding("FAIL", location, str(error), fix)
 
 
 def check_server() -> Finding:

@@ -1,7 +1,4 @@
-"""Environment variables of the server, the worker and its runs.
-
-env = worker_environment(settings, state, port, read_password(settings))
-"""
+"""Environment variables of the server, the worker and its runs."""
 
 import os
 import sys
@@ -25,7 +22,7 @@ def worker_environment(
 ) -> dict[str, str]:
     """The environment of the worker and its runs.
 
-    Runs open untrusted files, so it does not say where the database is: `server_environment` does.
+    Runs open untrusted files, so only `server_environment` names the database.
     """
     url = address.local_url(settings.host, port)
     env = {

@@ -1,17 +1,13 @@
-"""Mark runs that a stop interrupted, and cancel scheduled runs that were missed.
-
-mark_interrupted(env, pids)      # after the worker has stopped, while the server still runs
-cancel_missed(env)               # before the worker starts
-"""
+"""Mark runs that a stop interrupted, and cancel scheduled runs that were missed."""
 
 import datetime
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import psutil
 
 from visionflows.orchestration import notifications
 from visionflows.orchestration.heartbeat import TAG
@@ -50,15 +46,7 @@ def _has_ended(pid: str | None, pids: set[int] | None) -> bool:
     """Whether a run's process has ended; without a process, its worker has."""
     if not pid or not pid.isdecimal():
         return not pid
-    if pids is not None:
-        return int(pid) in pids
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return not psutil.pid_exists(int(pid)) if pids is None else int(pid) in pids
 
 
 def _report_crash(server: httpx.Client, run: dict[str, Any]) -> None:
@@ -90,10 +78,8 @@ def cancel_missed(env: Mapping[str, str]) -> int:
     latest: set[str] = set()
     cancelled = 0
     with api_client(env, timeout=30) as server:
-        runs = sorted(
-            _read_runs(server, late), key=lambda run: str(run["expected_start_time"]), reverse=True
-        )
-        for run in runs:
+        runs = _read_runs(server, late)
+        for run in sorted(runs, key=lambda run: str(run["expected_start_time"]), reverse=True):
             job = json.dumps([run["deployment_id"], run["parameters"]], sort_keys=True)
             if job in latest:
                 _set_state(server, run, "CANCELLED", _MISSED, name="Missed")

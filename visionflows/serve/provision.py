@@ -1,9 +1,6 @@
 """Create what the deployments need on the server: the shared concurrency limit and automations.
 
-    prefect work-pool create visionflows --type process
-    prefect deploy --all --prefect-file deployments/prefect.yaml     # runs `provision` as its build
-
-Applying it again changes nothing.
+`prefect deploy` calls `provision` as a build step of prefect.yaml; another call changes nothing.
 """
 
 import datetime
@@ -25,24 +22,18 @@ SILENCE = datetime.timedelta(seconds=3 * HEARTBEAT)
 ZOMBIE_MESSAGE = (  # a rule of prefect.yaml matches its beginning
     "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring run resumes."
 )
-FINAL_STATES = ("Completed", "Failed", "Cancelled", "Crashed")
+EVENTS = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")  # a final state, or alive
 
 
 def provision(
-    deployments: list[str],
-    jobs: int = 1,
-    rules: list[dict[str, Any]] | None = None,
+    deployments: list[str], jobs: int = 1, rules: list[dict[str, Any]] | None = None
 ) -> dict[str, str]:
     """Create limit and automations; {{ visionflows.version }} of prefect.yaml is returned.
 
-    `deployments` ("score/score", …) share one global concurrency limit of `jobs` runs. prefect.yaml
-    can only give each deployment its own limit, so this creates missing deployments bound to the
-    shared one. `prefect deploy` then fills them in, and keeps that limit as long as their
-    `concurrency_limit` equals `jobs`.
-
-    `rules` run a deployment on an event. Each has name, description, deployment, expect, match and
-    parameters. Prefect's own `triggers:` would recreate their automations at every deploy: one
-    disabled in the UI would be enabled again, and events in between would be lost.
+    `deployments` ("score/score", …) share one global concurrency limit of `jobs` runs, which
+    prefect.yaml cannot express. `prefect deploy` fills them in, and keeps that limit as long as
+    their `concurrency_limit` equals `jobs`. `rules` run a deployment on an event; Prefect's own
+    `triggers:` would enable again those disabled in the UI, and lose events at every deploy.
     """
     with get_client(sync_client=True) as client:
         limit = _create_limit(client, jobs)
@@ -50,24 +41,9 @@ def provision(
         for rule in rules or []:
             name = rule["deployment"]
             deployment = ids[name] if name in ids else _create_deployment(client, name)
-            _apply_rule(client, _event_rule(**{**rule, "deployment": deployment}))
+            _apply_rule(client, _event_rule(rule, deployment))
         _apply_rule(client, zombie_rule())
     return {"version": metadata.version("visionflows")}
-
-
-def ensure_pool(name: str) -> None:
-    """Create a process work pool, unless a pool of any type has that name."""
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.workers.process import ProcessWorker
-
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(name)
-        except ObjectNotFound:
-            template = ProcessWorker.get_default_base_job_template()
-            client.create_work_pool(
-                WorkPoolCreate(name=name, type="process", base_job_template=template)
-            )
 
 
 def _create_limit(client: SyncPrefectClient, jobs: int) -> str:
@@ -117,36 +93,26 @@ def _content(rule: AutomationCore) -> dict[str, Any]:
     return fields
 
 
-def _event_rule(
-    name: str,
-    description: str,
-    deployment: UUID,
-    expect: list[str],
-    match: dict[str, Any],
-    parameters: dict[str, Any],
-) -> AutomationCore:
+def _event_rule(rule: dict[str, Any], deployment: UUID) -> AutomationCore:
     trigger = EventTrigger.model_validate(
-        {"expect": expect, "match": match, "posture": "Reactive", "threshold": 1, "within": 0}
+        {"posture": "Reactive", "threshold": 1, "within": 0}
+        | {key: rule[key] for key in ("expect", "match")}
     )
-    run = {"type": "run-deployment", "deployment_id": deployment, "parameters": parameters}
-    return AutomationCore.model_validate(
-        {"name": name, "description": description, "trigger": trigger, "actions": [run]}
-    )
+    run = {"type": "run-deployment", "deployment_id": deployment, "parameters": rule["parameters"]}
+    names = {key: rule[key] for key in ("name", "description")}
+    return AutomationCore.model_validate({**names, "trigger": trigger, "actions": [run]})
 
 
 def zombie_rule() -> AutomationCore:
     """The automation that marks a run as crashed after three missed heartbeats.
 
     From https://docs.prefect.io/v3/advanced/detect-zombie-flows, for runs with our tag: the
-    heartbeats of others have other intervals (visionflows.orchestration.heartbeat).
+    heartbeats of others have other intervals.
     """
     tag = f"prefect.tag.{TAG}"
     trigger = EventTrigger(
         after={"prefect.flow-run.heartbeat"},
-        expect={
-            "prefect.flow-run.heartbeat",
-            *(f"prefect.flow-run.{state}" for state in FINAL_STATES),
-        },
+        expect={f"prefect.flow-run.{event}" for event in EVENTS},
         match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
         match_related=ResourceSpecification(
             {"prefect.resource.role": ["tag"], "prefect.resource.id": [tag]}

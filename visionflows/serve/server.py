@@ -1,7 +1,5 @@
 """Prefect's server and UI, as `visionflows up` starts them: with a check of Host and Origin.
 
-    python3 -P -m visionflows.serve.server 127.0.0.1 4200 [https://photos.example.com]
-
 `prefect server start` accepts any Host and, for websockets, any Origin, so that a page of another
 site could run jobs through a browser on this machine.
 """
@@ -9,20 +7,20 @@ site could run jobs through a browser on this machine.
 import contextlib
 import ipaddress
 import os
+import socket
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from visionflows.serve.address import is_any
 from visionflows.serve.child_processes import end_with_parent
 from visionflows.serve.state_folder import SERVER
 from visionflows.storage.local import LocalStorage
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
 
 _UNKNOWN_HOST = "unknown host name; add it with `visionflows up --url`"
 
@@ -30,47 +28,40 @@ _UNKNOWN_HOST = "unknown host name; add it with `visionflows up --url`"
 class HostCheck:
     """ASGI middleware that accepts requests to allowed hosts from the server's own pages."""
 
-    def __init__(self, app: "ASGIApp", host: str, url: str = ""):
+    def __init__(self, app: ASGIApp, host: str, url: str = ""):
         self.app, self.allows_addresses = app, is_any(host)
         self.hosts = {_normalize(host), "localhost", "127.0.0.1", "::1"}
         if self.allows_addresses:
-            import socket
-
             self.hosts |= {_normalize(socket.gethostname()), _normalize(socket.getfqdn())}
         if url:
             self.hosts.add(_host_name(urlsplit(url).netloc))
         self.origin = urlsplit(url).netloc.lower()
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 400 to an unknown Host and 403 to another Origin; pass on all other requests."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers = _headers(scope["headers"])
+        headers, answer = Headers(scope=scope), self.app
         if not self._is_allowed(headers.get("host", "")):
-            await _reject(scope, receive, send, 400, _UNKNOWN_HOST)
+            answer = PlainTextResponse(f"{_UNKNOWN_HOST}\n", 400)
         elif self._is_cross_site(headers):
-            await _reject(scope, receive, send, 403, "request of a page of another site")
-        else:
-            await self.app(scope, receive, send)
+            answer = PlainTextResponse("request of a page of another site\n", 403)
+        await answer(scope, receive, send)
 
     def _is_allowed(self, host: str) -> bool:
         """Whether a Host is allowed. DNS rebinding needs a name, so any address is safe."""
         name = _host_name(host)
         return name in self.hosts or (self.allows_addresses and _is_address(name))
 
-    def _is_cross_site(self, headers: dict[str, str]) -> bool:
+    def _is_cross_site(self, headers: Headers) -> bool:
         """Whether a browser sends it for a page of another origin; links are allowed."""
-        origin = urlsplit(headers.get("origin", "")).netloc
-        if "origin" in headers and origin not in (headers["host"], self.origin or None):
+        origin = urlsplit(headers.get("origin", "")).netloc.lower()
+        if "origin" in headers and origin not in (headers["host"].lower(), self.origin or None):
             return True
         fetch = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
         is_link = fetch == ("navigate", "document")
         return headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
-
-
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {key.decode("latin-1"): value.decode("latin-1").lower() for key, value in raw}
 
 
 def _host_name(host: str) -> str:
@@ -94,17 +85,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def _reject(
-    scope: "Scope", receive: "Receive", send: "Send", status: int, reason: str
-) -> None:
-    from starlette.responses import PlainTextResponse
-
-    if scope["type"] == "http":
-        await PlainTextResponse(f"{reason}\n", status)(scope, receive, send)
-    else:
-        await send({"type": "websocket.close", "code": 1008, "reason": reason})
 
 
 def _keep_lease_of_forced_states() -> None:

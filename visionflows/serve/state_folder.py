@@ -1,8 +1,4 @@
-"""The state folder of `visionflows up`: one server at a time, readable by its owner only.
-
-with lock_state(Path("/var/lib/visionflows")):
-    ...
-"""
+"""The state folder of `visionflows up`: one server at a time, readable by its owner only."""
 
 import contextlib
 import logging
@@ -53,11 +49,8 @@ def _restrict_access(state: Path) -> None:
         if not others:
             state.chmod(0o700)
         elif state.stat().st_mode & 0o077:
-            log.warning(
-                "%s: other users can read it; permissions are kept because of other files (%s)",
-                state,
-                sorted(others)[0],
-            )
+            reason = f"permissions are kept because of other files ({min(others)})"
+            log.warning("%s: other users can read it; %s", state, reason)
         for database in state.glob("prefect.db*"):
             database.chmod(0o600)
     except OSError as error:

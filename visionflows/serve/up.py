@@ -1,12 +1,4 @@
-"""A Prefect server with its UI, a worker and all deployments on this machine, until Ctrl-C.
-
-    visionflows up                                     http://127.0.0.1:4200
-    visionflows up --port 0 --state /var/lib/visionflows
-    VISIONFLOWS_PASSWORD=… visionflows up --host 0.0.0.0
-
-Runs, logs and artifacts are kept in STATE/prefect.db or in the PostgreSQL of --database, the logs
-of server and worker in STATE/logs. A worker that dies is restarted; if the server dies, all ends.
-"""
+"""A Prefect server with its UI, a worker and all deployments on this machine, until Ctrl-C."""
 
 import contextlib
 import logging
@@ -18,9 +10,8 @@ import httpx
 from visionflows.errors import SettingsError
 from visionflows.orchestration import preflight
 from visionflows.serve import address, deploy, interrupted_runs
-from visionflows.serve.child_processes import ChildProcesses, last_line
+from visionflows.serve.child_processes import ChildProcesses, last_line, supervised
 from visionflows.serve.environment import read_password, server_environment, worker_environment
-from visionflows.serve.process_supervisor import supervised
 from visionflows.serve.settings import POOL, USER, UpError, UpSettings
 from visionflows.serve.state_folder import lock_state
 
@@ -34,9 +25,9 @@ _SLEEP = 600.0  # seconds of wall clock beyond the monotonic clock: the machine 
 def up(settings: UpSettings) -> None:
     """Serve until Ctrl-C, SIGTERM or SIGHUP, and leave no process running.
 
-    Raises SettingsError for an invalid setting, StorageError for a folder that is not writable, and
-    UpError if the port or the state folder is in use, all before anything starts; UpError too if
-    the server or the deployments fail. SystemExit(128 + signal) after a signal.
+    Raises SettingsError, StorageError (a folder is not writable) or UpError (port or state folder
+    is in use) before anything starts; UpError if the server or the deployments fail.
+    SystemExit(128 + signal) after a signal.
     """
     _check(settings)
     password = read_password(settings)
@@ -56,9 +47,8 @@ def up(settings: UpSettings) -> None:
                 _watch(children, env)
             except SystemExit:
                 count = _stop(children, env)
-                log.info(
-                    "stopped%s", f"; {count} run(s) interrupted: run them again" if count else ""
-                )
+                note = f"; {count} run(s) interrupted: run them again" if count else ""
+                log.info("stopped%s", note)
                 raise
             except httpx.HTTPError as error:
                 raise UpError(
@@ -99,10 +89,7 @@ def _watch(children: ChildProcesses, env: dict[str, str]) -> None:
 
 
 def _stop(children: ChildProcesses, env: dict[str, str]) -> int:
-    """Stop the worker and its runs, mark them on the server, then stop the server.
-
-    How many runs were interrupted is returned.
-    """
+    """Stop the worker and its runs, then the server; how many runs were interrupted."""
     count = 0
     if "worker" in children.running:
         family = children.stop("worker", patience=4)
