@@ -89,7 +89,7 @@ def failed(parent: str | None = None):
 def test_the_webhook_is_called_once_per_run_and_not_for_subflows(monkeypatch, webhook):
     url, came = webhook
     events = []
-    monkeypatch.setattr(prefect.events, "emit_event", lambda name, **e: events.append((name, e)))
+    monkeypatch.setattr(prefect.events, "emit_event", lambda event, **e: events.append((event, e)))
     monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
     notifications.report_failure(*failed())
     notifications.report_failure(*failed(parent="task"))

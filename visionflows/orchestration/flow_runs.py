@@ -67,8 +67,7 @@ def update_ui(name: str, update: Callable[[], object], warn: bool = True) -> boo
         update()
     except (httpx.HTTPError, PrefectException) as error:
         if warn:  # the text of the error may hold a URL with secrets
-            log.warning(
-                "%s is not in the UI: the server is unavailable (%s)", name, type(error).__name__
-            )
+            reason = type(error).__name__
+            log.warning("%s is not in the UI: the server is unavailable (%s)", name, reason)
         return False
     return True

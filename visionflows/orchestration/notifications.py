@@ -26,27 +26,18 @@ def report_failure(flow: Any, flow_run: "FlowRun", state: "State[Any]") -> None:
 
     if flow_run.parent_task_run_id:  # its parent run reports
         return
-    payload = make_payload(
-        flow.name, flow_run.name, str(flow_run.id), state.name or "", state.message
-    )
-    emit_event(EVENT, resource=make_resource(payload), payload=payload)
-    call_webhook(payload)
+    payload = {"flow": flow.name, "run": flow_run.name, "run_id": str(flow_run.id)}
+    event = make_event({**payload, "state": state.name or "", "message": state.message or ""})
+    emit_event(**event)
+    call_webhook(event["payload"])
 
 
-def make_payload(
-    flow: str, run: str, run_id: str, state: str, message: str | None
-) -> dict[str, str]:
-    """The payload of the event and of the webhook."""
-    message = redact((message or "").strip())
-    return {"flow": flow, "run": redact(run), "run_id": run_id, "state": state, "message": message}
-
-
-def make_resource(payload: dict[str, str]) -> dict[str, str]:
-    """The resource of the event."""
-    return {
-        "prefect.resource.id": f"visionflows.run.{payload['run_id']}",
-        "prefect.resource.name": payload["run"],
-    }
+def make_event(payload: dict[str, str]) -> dict[str, Any]:
+    """The event of a failed run, by Prefect's names; its payload is also the webhook's."""
+    payload |= {key: redact(payload[key].strip()) for key in ("run", "message")}
+    resource = f"visionflows.run.{payload['run_id']}"
+    ids = {"prefect.resource.id": resource, "prefect.resource.name": payload["run"]}
+    return {"event": EVENT, "resource": ids, "payload": payload}
 
 
 def call_webhook(payload: dict[str, str], timeout: float = 10.0) -> None:
