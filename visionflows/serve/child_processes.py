@@ -66,13 +66,13 @@ class ChildProcesses:
     def stop(self, name: str, patience: float = 0.0) -> set[int]:
         """Terminate a program and its descendants, then kill them; their ids are returned."""
         child = self.running.pop(name)
-        family = [child, *child.children(recursive=True)]
+        family = [child, *_descendants(child)]
         _send(signal.SIGTERM, [child])
         time.sleep(0.5)  # the worker accepts no new run; then its runs are terminated
         _send(signal.SIGTERM, family[1:])
         _, alive = psutil.wait_procs(family, patience or self.patience)
         if alive:
-            family += [below for process in alive for below in process.children(recursive=True)]
+            family += [below for process in alive for below in _descendants(process)]
             _send(signal.SIGKILL, family)
             psutil.wait_procs(family, 1)
         return {process.pid for process in family}
@@ -88,7 +88,7 @@ def last_line(log: Path, event: str) -> str:
 def end_descendants(patience: float) -> None:
     """Terminate every descendant of this process; kill them after `patience` seconds."""
     for number, timeout in ((signal.SIGTERM, patience), (signal.SIGKILL, 1)):
-        family = psutil.Process().children(recursive=True)
+        family = _descendants(psutil.Process())
         _send(number, family)
         psutil.wait_procs(family, timeout)
 
@@ -115,6 +115,12 @@ def adopt_orphans() -> None:
     """Become the parent of orphaned descendants, where the system can (Linux)."""
     with contextlib.suppress(OSError, AttributeError):  # no prctl elsewhere
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, and is reaped
+        return list(process.children(recursive=True))
+    return []
 
 
 def _send(number: int, processes: Iterable[psutil.Process]) -> None:
