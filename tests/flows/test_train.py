@@ -31,7 +31,11 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         ({"labels": "regex:("}, SettingsError, r"regex"),
         ({"name": "../x"}, SettingsError, "cannot name a model"),
         ({"corrections": ("nowhere.csv",)}, StorageError, "nowhere.csv: no such file"),
-        ({"corrections_in_validation": True}, SettingsError, "no --corrections to judge by"),
+        (
+            {"corrections_in_validation": True},
+            SettingsError,
+            "needs --corrections",
+        ),
         ({"dataset": "nowhere.tgz"}, StorageError, "no such file or folder"),
         ({"settings": TrainSettings(architecture="resnet19")}, SettingsError, "resnet19"),
         (

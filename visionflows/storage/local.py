@@ -21,12 +21,11 @@ from visionflows.storage.base import (
     invalid_name_reason,
     validate_name,
 )
+from visionflows.storage.local_errors import describe_error, storage_errors
 from visionflows.storage.walk import version_of, walk
 
 # Errors of writing a file's content; any other error in the caller's block is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-# Errors of file systems without locks, such as NFS without lockd, Lustre without `-o flock`.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 TEMPORARY = ".writing-"  # prefix of a file that is not complete
@@ -141,14 +140,14 @@ class LocalStorage:
         temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         _temporaries.add(temporary)
         try:  # before the file exists: a signal may arrive right after it is created
-            with _storage_errors(target):
+            with storage_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = temporary.open("x+b")
-            with _storage_errors(target, only=_WRITE_FAILED), file:
+            with storage_errors(target, only=_WRITE_FAILED), file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with _storage_errors(target):
+            with storage_errors(target):
                 os.replace(temporary, target)
                 _sync_folder(target.parent)
         except BaseException:
@@ -203,7 +202,7 @@ class LocalStorage:
 
     def check_writable(self) -> None:
         """Create the folder and a temporary file in it. Raises StorageError if that fails."""
-        with _storage_errors(self.root):
+        with storage_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
 
@@ -247,7 +246,7 @@ class LocalStorage:
 
 def _try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock of a file; None if another process holds it."""
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     _held.add(descriptor)
@@ -258,7 +257,7 @@ def _try_lock(path: Path) -> int | None:
     except (BlockingIOError, FileNotFoundError):
         pass  # held, or released and deleted between the two calls
     except OSError as error:
-        raise StorageError(_describe(path, error)) from error
+        raise StorageError(describe_error(path, error)) from error
     finally:
         if not locked:
             _held.discard(descriptor)
@@ -294,25 +293,3 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _storage_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
-    """Translate OSErrors, or those with `only` these numbers, into StorageErrors about `path`."""
-    try:
-        yield
-    except OSError as error:
-        if only and error.errno not in only:
-            raise
-        raise StorageError(_describe(path, error)) from error
-
-
-def _describe(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: no space left on its disk; free some, or name another location"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path}: this user may not write there; name a folder that it may write"
-    if error.errno in _NO_LOCKS:
-        reason = f"its file system has no locks ({error.strerror})"
-        return f"{path}: {reason}; mount it with flock, or name another location"
-    return f"{path}: cannot be written ({error.strerror}); name another location"
