@@ -46,7 +46,7 @@ def shell(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-    env = environment(PATH=path, TORCH_HOME=str(tmp_path / "torch"), OMP_NUM_THREADS="2")
+    env = environment(PATH=path, TORCH_HOME=str(tmp_path / "torch"))
 
     def run(line: str) -> str:
         done = subprocess.run(
