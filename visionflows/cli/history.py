@@ -17,7 +17,7 @@ TOP_LABELS = 3  # in the table; the page shows more
 @history_app.command(epilog="Example: visionflows history scores/night")
 def history(
     output: Annotated[
-        str, typer.Argument(help="Output of scoring runs, or a folder of such outputs.")
+        str, typer.Argument(help="Output folder of scoring runs, or a folder of such folders.")
     ],
     json: Json = False,
 ) -> None:

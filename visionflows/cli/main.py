@@ -40,7 +40,8 @@ ModelName = Annotated[
     str,
     typer.Option(
         "--model",
-        help="pets, pets@production, pets@VERSION, or the path or URI of a model artifact.",
+        help="pets (its latest version), pets@production, pets@VERSION, or the path or s3:// URI of "
+        "a model artifact.",
         autocompletion=complete_model,
     ),
 ]
@@ -48,7 +49,8 @@ NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=
 Labels = Annotated[
     str,
     typer.Option(
-        help="folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI[#path,label]."
+        help="folder (the parent folder), uppercase (a capital first letter, as in PETS), "
+        "regex:PATTERN (its one group, on the file name), or csv:PATH_OR_URI[#path,label]."
     ),
 ]
 ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
@@ -62,9 +64,7 @@ Output = Annotated[
 Int8 = Annotated[bool, typer.Option("--int8", help="Also export an int8 network, for CPUs.")]
 Corrections = Annotated[
     list[str] | None,
-    typer.Option(
-        help="A corrections.csv, or an output that corrections were added to; may be repeated."
-    ),
+    typer.Option(help="A corrections.csv, or a scoring output with corrections; may be repeated."),
 ]
 CorrectionsInValidation = Annotated[
     bool,
@@ -89,9 +89,9 @@ def _options(ctx: typer.Context, debug: Debug = False, version: Version = False)
 
 @app.command(epilog="Example: visionflows demo")
 def demo(
-    folder: Annotated[Path, typer.Option(help="Folder of the demo; replaced if it exists.")] = Path(
-        "demo"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="Folder of the demo; deleted first if it exists.")
+    ] = Path("demo"),
 ) -> None:
     """Train and score the embedded digits: no network, no server, about a minute and a half."""
     prepare_prefect()

@@ -13,7 +13,11 @@ models_app = typer.Typer(
     rich_markup_mode=None,
 )
 Model = Annotated[
-    str, typer.Argument(help="A model, as in --model.", autocompletion=complete_model)
+    str,
+    typer.Argument(
+        help="pets (its latest version), pets@production or pets@VERSION.",
+        autocompletion=complete_model,
+    ),
 ]
 
 

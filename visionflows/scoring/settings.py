@@ -22,29 +22,33 @@ class ScoreSettings(EngineSettings):
         1000, ge=1, le=1_000_000, description="Files per shard, the unit of resuming."
     )
     top: int = Field(
-        0, ge=0, le=1000, description="Add columns with the K most probable classes, in order."
+        0, ge=0, le=1000, description="Add columns with this many most probable classes, in order."
     )
     min_precision: float | None = Field(
         None,
         gt=0.5,
         lt=1,
-        description="Add the column `review`: True if a person should check the label, so that at "
-        "least this share of the other labels is correct.",
+        description="Mark rows for review (column `review`), so that at least this share of the "
+        "other labels is correct.",
     )
     reject_outliers: bool = Field(
         False,
-        description="Give outliers (out of distribution) the status `outlier` and no label.",
+        description="Leave out-of-distribution images without a label (status `outlier`).",
     )
     only_new: bool = Field(
-        False, description="Reuse the rows of unchanged files from earlier runs into this output."
+        False,
+        description="Score new and changed files; reuse earlier rows of the same model and settings.",
     )
     retry_failed: bool = Field(
-        False, description="Score only the failed files of the last run again."
+        False, description="Score only the files that failed in the last run."
     )
     restart: bool = Field(
-        False, description="Discard an unfinished run of another job in the output, and start over."
+        False,
+        description="Discard an unfinished run with another input, model or settings in the output.",
     )
-    replace: bool = Field(False, description="Replace the result of another input.")
+    replace: bool = Field(
+        False, description="Replace results in the output that came from another input."
+    )
     allow_empty: bool = Field(
         False, description="Accept an empty input although earlier runs found images in it."
     )
@@ -52,7 +56,7 @@ class ScoreSettings(EngineSettings):
         0.05,
         ge=0,
         le=1,
-        description="Fail the run if more than this share of its files fails (from 20 files on).",
+        description="Fail the run if more than this share of its files cannot be scored (from 20 on).",
     )
     spreadsheet: bool = Field(
         False,

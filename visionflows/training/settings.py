@@ -45,10 +45,11 @@ class TrainSettings(BaseModel):
     )
     seed: int = Field(42, ge=0, description="Seed of split, weights, image order and augmentation.")
     patience: int = Field(
-        0, ge=0, description="Stop after this many epochs without improvement; 0 never stops early."
+        0, ge=0, description="Stop after this many epochs without a lower error rate; 0: never."
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="Publish the weights of the best or of the last epoch."
+        "best",
+        description="Publish the weights of the epoch with the lowest error rate, or of the last.",
     )
     precision: Literal["auto", "float32"] = Field(
         "auto",
