@@ -40,7 +40,7 @@ ModelName = Annotated[
     str,
     typer.Option(
         "--model",
-        help="pets (its latest version), pets@production, pets@VERSION, or the path or s3:// URI of "
+        help="pets (its latest version), pets@production, pets@VERSION, or a path or s3:// URI of "
         "a model artifact.",
         autocompletion=complete_model,
     ),

@@ -37,14 +37,14 @@ class ScoreSettings(EngineSettings):
     )
     only_new: bool = Field(
         False,
-        description="Score new and changed files; reuse earlier rows of the same model and settings.",
+        description="Score new and changed files; reuse other rows of the same model and settings.",
     )
     retry_failed: bool = Field(
         False, description="Score only the files that failed in the last run."
     )
     restart: bool = Field(
         False,
-        description="Discard an unfinished run with another input, model or settings in the output.",
+        description="Discard an unfinished run of another input, model or settings.",
     )
     replace: bool = Field(
         False, description="Replace results in the output that came from another input."
@@ -56,7 +56,7 @@ class ScoreSettings(EngineSettings):
         0.05,
         ge=0,
         le=1,
-        description="Fail the run if more than this share of its files cannot be scored (from 20 on).",
+        description="Fail the run if more than this share of files cannot be scored (from 20 on).",
     )
     spreadsheet: bool = Field(
         False,
