@@ -13,6 +13,8 @@ import pytest
 from conftest import write_shapes
 from stopping import environment
 
+pytestmark = pytest.mark.timeout(900)  # each trains two networks
+
 ROOT = Path(__file__).parents[2]
 # CI runs `make`, and test_up.py runs `visionflows up`; `source` is the shell's.
 NOT_RUN = ("make ", "source ", "visionflows up")
