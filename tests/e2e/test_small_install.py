@@ -45,7 +45,7 @@ def test_it_scores_predicts_and_examines_itself(small, trained, tmp_path):
     assert ours == theirs
     assert ours.count(b",ok,") == len(trained.table)
     one = next(trained.dataset.rglob("*.png"))
-    assert run(small, "predict", one, *named).stdout.startswith("('")
+    assert run(small, "predict", one, *named).stdout.startswith(f"{one}: ('")
     examined = run(small, "doctor")
     assert "OpenVINO" in examined.stdout
     assert "FAIL" not in examined.stdout, examined.stdout
