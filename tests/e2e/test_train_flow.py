@@ -43,7 +43,7 @@ def test_an_archive_becomes_a_published_model_with_artifacts(where, tmp_path):
     assert model.classes == ["circle", "square", "stripes"]
     assert model.info.dataset.skipped == 1
     assert model.info.precision.agreement.auto in ("bfloat16", "float32")
-    assert (model.info.transparency, model.info.decode) == ("white", "scaled")
+    assert model.info.decode == "scaled"
     assert model.info.decode_agreement.images == 0  # 40 pixels a side: none is large
     page = model.storage.read("report.html").decode()
     for picture in ("batch", "results", "top_losses"):
