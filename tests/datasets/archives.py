@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets.archive import unpack
+from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import UnpackLimits
 from visionflows.errors import ArchiveError
 

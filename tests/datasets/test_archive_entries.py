@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from archives import FILES, PHOTO, link, refused, special, tar_of, zip_of
 
-from visionflows.datasets.archive import unpack
+from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import UnpackLimits
 from visionflows.errors import ArchiveError
 

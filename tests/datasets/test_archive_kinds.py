@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets.archive import unpack
+from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import zstd
 from visionflows.errors import ArchiveError
 

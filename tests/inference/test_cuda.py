@@ -13,7 +13,8 @@ import torch
 from conftest import write_shapes
 
 from visionflows.errors import RunError
-from visionflows.inference import Engine, EngineSettings, cuda, make_engine
+from visionflows.inference import Engine, EngineSettings, make_engine
+from visionflows.inference.decode_processes import decoded_batches
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
@@ -35,7 +36,7 @@ def test_decode_processes_return_batches_in_order(engine, tmp_path):
     folder = write_shapes(tmp_path, each=9)
     (folder / "square/0000.png").write_bytes(b"broken")
     wanted = batches(folder)
-    taken = list(cuda._decoded_batches(cuda._loader(engine, open_storage(folder), wanted)))
+    taken = list(decoded_batches(engine.decoder, open_storage(folder), wanted, engine.workers))
     assert [[row.name for row in decoded.rows] for decoded in taken] == wanted
     ours = [engine.decoder(open_storage(folder), names) for names in wanted]
     for theirs, here in zip(taken, ours, strict=True):
@@ -47,7 +48,7 @@ def test_decode_processes_return_batches_in_order(engine, tmp_path):
 def stream_of(engine, files):
     """A stream that has given one batch, and its processes, which fill the next ones."""
     before = set(torch.multiprocessing.active_children())
-    stream = cuda._decoded_batches(cuda._loader(engine, files, batches(files.root, 1)))
+    stream = decoded_batches(engine.decoder, files, batches(files.root, 1), engine.workers)
     next(stream)
     return stream, [child.pid for child in set(torch.multiprocessing.active_children()) - before]
 
@@ -111,7 +112,7 @@ class GoneAway(LocalStorage):
 
 def test_an_error_in_a_decode_process_is_raised_unchanged(engine, tmp_path):
     folder = write_shapes(tmp_path, each=4)
-    stream = cuda._decoded_batches(cuda._loader(engine, GoneAway(folder), batches(folder, 1)))
+    stream = decoded_batches(engine.decoder, GoneAway(folder), batches(folder, 1), engine.workers)
     with pytest.raises(ConnectionError, match="the store is gone"):
         list(stream)
 

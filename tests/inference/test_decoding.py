@@ -15,7 +15,7 @@ from visionflows.images import memory_limits
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import read_image_file
 from visionflows.inference import Engine, EngineSettings, make_engine
-from visionflows.inference.cuda import decode_processes
+from visionflows.inference.decode_processes import decode_process_count
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import score_folder
@@ -163,8 +163,8 @@ def test_little_memory_limits_the_number_of_decoders(many_cores, trained):
     assert engine.workers == 16
     shared = engine.decoder.memory
     assert shared.ahead * engine.batch_size * engine.workers <= shared.ahead_together == 2 * GIB
-    assert decode_processes(256, 224) == 16
-    assert decode_processes(256, 2048) == 1, "a batch has 3 GB"
+    assert decode_process_count(256, 224) == 16
+    assert decode_process_count(256, 2048) == 1, "a batch has 3 GB"
 
 
 class Counted(LocalStorage):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visionflows.monitoring.drift import NEW_NORMAL, WINDOW, baseline_runs, detect_drift
-from visionflows.monitoring.drift_tests import MIN_FILES
+from visionflows.monitoring.drift_quantities import MIN_FILES
 from visionflows.monitoring.run_records import Histograms, RecordedModel, RunRecord
 
 SURE = np.array([1, 1, 2, 3, 5, 8, 80]) / 100  # confidence from 0.65 on, in twentieths

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from visionflows.datasets.archive import unpack
+from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import LIMITS, UnpackLimits
 from visionflows.datasets.download import RemoteVersion
 from visionflows.datasets.sources import Source, find_source

@@ -6,33 +6,25 @@ device.
 """
 
 import collections
-import contextlib
 import multiprocessing
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from visionflows.errors import RunError
-from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
+from visionflows.inference.decode_processes import decode_process_count, decoded_batches
+from visionflows.inference.decoding import Batch, DecodedBatch, Row
 from visionflows.inference.engine import Engine, EngineSettings, Outputs
 from visionflows.inference.precision_policy import choose_precision
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
-from visionflows.system import DECODER_BYTES, cores, decoder_count
 
 if TYPE_CHECKING:
     import torch
-    from torch.utils.data import DataLoader
 
 BATCH = 256
-BATCHES = 4  # per decode process: one being finish_rows, two waiting, one in transfer
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 
 
@@ -54,7 +46,7 @@ class GpuEngine(Engine):
         import torch
 
         device = torch.device("cuda")
-        processes = decode_processes(settings.batch_size or BATCH, model.info.image_size)
+        processes = decode_process_count(settings.batch_size or BATCH, model.info.image_size)
         self.kernels = {"bfloat16": bfloat16_kernel(device)}
         precision = choose_precision(model.info, settings.precision, self.kernels)
         super().__init__(model, settings, precision, BATCH, processes)
@@ -69,103 +61,12 @@ class GpuEngine(Engine):
     def predict_batches(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch, in order. Raises RunError if a decode process dies."""
         pending: collections.deque[_Pending] = collections.deque()
-        for decoded in _decoded_batches(_loader(self, storage, batches)):
+        for decoded in decoded_batches(self.decoder, storage, batches, self.workers):
             pending.append(_send(self, decoded))
             if len(pending) > IN_FLIGHT:
                 yield _receive(self, pending.popleft())
         while pending:
             yield _receive(self, pending.popleft())
-
-
-def decode_processes(batch_size: int, side: int) -> int:
-    """How many decode processes: one per core, less one for the device, as memory allows."""
-    waiting = BATCHES * batch_size * side * side * 3
-    return min(decoder_count(max(DECODER_BYTES, waiting)), max(cores() - 1, 1))
-
-
-def _loader(
-    engine: Engine, storage: Storage, batches: Iterable[Batch]
-) -> "DataLoader[DecodedBatch]":
-    from torch.utils.data import DataLoader
-
-    return DataLoader(
-        _Files(engine.decoder, storage),  # type: ignore[arg-type]  # Dataset itself needs torch
-        batch_size=None,  # an item of the dataset is a batch
-        sampler=batches,
-        num_workers=engine.workers,
-        prefetch_factor=2,
-        pin_memory=True,
-        # The children only read and decode: they use neither the GPU nor a thread pool.
-        multiprocessing_context="fork",
-    )
-
-
-class _Files:
-    """A dataset whose items are decoded batches and whose indices are batches of files."""
-
-    def __init__(self, decoder: Decoder, storage: Storage):
-        self.decoder, self.storage = decoder, storage
-
-    def __getitem__(self, files: Batch) -> DecodedBatch:
-        import torch
-
-        decoded = self.decoder(self.storage, files)
-        # The loader shares and pins tensors.
-        return decoded._replace(pixels=cast(np.ndarray, torch.from_numpy(decoded.pixels)))
-
-    def __len__(self) -> int:
-        raise TypeError("a stream of batches has no length")
-
-
-def _decoded_batches(loader: "DataLoader[DecodedBatch]") -> Iterator[DecodedBatch]:
-    """The batches of a loader. Raises RunError if one of its processes dies."""
-    before = set(multiprocessing.active_children())
-    iterator = iter(loader)
-    processes = set(multiprocessing.active_children()) - before
-    with _default_sigchld():
-        while True:
-            try:
-                decoded = next(iterator)
-            except StopIteration:
-                return
-            # The loader reports a dead process, or its queue fails to read the memory of one.
-            except (RuntimeError, OSError, EOFError) as error:
-                if not _has_died(processes):
-                    raise
-                raise RunError(
-                    f"a decode process died ({str(error).splitlines()[0]}); run again to resume "
-                    "after the last finished shard, with fewer --workers if memory ran out"
-                ) from error
-            yield decoded
-
-
-@contextlib.contextmanager
-def _default_sigchld() -> Iterator[None]:
-    """Use the default SIGCHLD handler for the block, so that only the loader reports deaths.
-
-    torch's handler raises in the main thread at any moment, also in the middle of a write.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set a handler
-        return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, handler)
-
-
-def _has_died(processes: Iterable[BaseProcess]) -> bool:
-    """Whether a process has ended, or does within a second: it closes its files before it ends.
-
-    If so, all are killed and reaped: torch's SIGCHLD handler, once restored, must find none.
-    """
-    if not wait([process.sentinel for process in processes], timeout=1):
-        return False
-    for process in processes:
-        process.kill()
-        process.join()
-    return True
 
 
 def _send(engine: GpuEngine, decoded: DecodedBatch) -> _Pending:

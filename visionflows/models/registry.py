@@ -19,7 +19,7 @@ from visionflows.errors import ModelError, SettingsError, one_line
 from visionflows.hashing import sha256_of
 from visionflows.models import promotion_history
 from visionflows.models.artifact import load_model, read_info
-from visionflows.models.references import is_name, parse_alias
+from visionflows.models.model_names import is_name, parse_alias
 from visionflows.models.schema import ModelInfo
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage

@@ -21,7 +21,7 @@ from visionflows.models.metrics_schema import (
     Outliers,
     Precision,
 )
-from visionflows.models.references import Name
+from visionflows.models.model_names import Name
 from visionflows.storage.base import invalid_name_reason
 from visionflows.versioned_json import Count, SchemaError, Sha256, VersionedJson
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from visionflows.datasets import file_table
 from visionflows.evaluation.thresholds import fit_thresholds, read_validation
 from visionflows.models.artifact import VALIDATION
-from visionflows.models.references import is_name
+from visionflows.models.model_names import is_name
 from visionflows.models.registry import new_version, publish
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import render_training_report

@@ -22,7 +22,7 @@ from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.dataloaders import normalisation
 from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
-from visionflows.training.evidence.plots import draw_plots
+from visionflows.training.evidence.image_grids import draw_image_grids
 from visionflows.training.evidence.top_losses import write_top_losses
 from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
@@ -58,7 +58,7 @@ def evaluate_checkpoint(
             metrics = compute_metrics(probabilities, targets, list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
             metrics["calibration"] = _calibrate(learn, probabilities, targets, storage)
-            plots, skipped = draw_plots(learn)
+            plots, skipped = draw_image_grids(learn)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
             confusion = _confusion_csv(metrics["confusion"], list(learn.dls.vocab))

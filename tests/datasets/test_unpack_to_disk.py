@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets import archive
-from visionflows.datasets.archive import sync_disk, unpack
+from visionflows.datasets import unpack as unpacking
+from visionflows.datasets.unpack import sync_disk, unpack
 from visionflows.errors import StorageError
 
 NAMES = ("pets/cat.jpg", "pets/sub/dog.jpg")
@@ -34,7 +34,7 @@ def test_everything_is_on_the_disk_before_the_folder_has_its_name(packed, tmp_pa
         seen.append((target.exists(), sum(path.is_file() for path in folder.rglob("*"))))
         sync_disk(folder)
 
-    monkeypatch.setattr(archive, "sync_disk", watched)
+    monkeypatch.setattr(unpacking, "sync_disk", watched)
     unpack(packed, target)
     assert seen == [(False, len(NAMES)), (True, len(NAMES) + 1)], "its content, then its name"
 
@@ -47,7 +47,7 @@ def test_a_disk_that_fails_leaves_nothing(packed, tmp_path, monkeypatch, system)
         ctypes.set_errno(errno.EIO)
         return -1
 
-    monkeypatch.setattr(archive, "_syncfs", fails if system == "with syncfs" else None)
+    monkeypatch.setattr(unpacking, "_syncfs", fails if system == "with syncfs" else None)
     monkeypatch.setattr(os, "sync", fails)
     with pytest.raises(StorageError, match="Input/output error"):
         unpack(packed, tmp_path / "out")

@@ -25,7 +25,7 @@ MAX_LINE = 25  # characters of a line above an image
 TEXT, TITLES = "#76808e", {"green": "#2f9e5b", "red": "#d9534f"}
 
 
-def draw_plots(learn: "Learner") -> tuple[dict[str, bytes], dict[str, str]]:
+def draw_image_grids(learn: "Learner") -> tuple[dict[str, bytes], dict[str, str]]:
     """Return PNG bytes by name (batch, results, top_losses) and what is missing.
 
     The second dict has the reason for each plot that could not be drawn.

@@ -12,7 +12,7 @@ import pytest
 from archives import FILES, PHOTO, content_of, link, refused, special, tar_of, zip_of
 from small_disk import small_disk
 
-from visionflows.datasets.archive import unpack
+from visionflows.datasets.unpack import unpack
 from visionflows.errors import StorageError
 
 
