@@ -1,10 +1,10 @@
-"""How often ordinary nights raise a drift warning, and odd ones: real rows, drawn at random.
+"""How often ordinary and unusual runs raise a drift warning: real rows, drawn at random.
 
     python bench/drift.py --photos inbox --model pets --store store
 
-The photos are scored once, and so are copies of some: blurred, cut short, saved as PNG. A night is
-so many rows of these, drawn with replacement; it goes the way of a run, from the counts of its rows
-to a record that the next night reads from the disk.
+The photos are scored once, and so are copies of some: blurred, cut short, saved as PNG. A run is
+some of these rows, drawn with replacement. It is counted, compared and recorded as `score` does it,
+and the next run reads the record from the disk.
 """
 
 import argparse
@@ -31,39 +31,39 @@ from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
 Row = tuple[list[str], int, str]  # its cells, and the size and sha256 of its file
-COPIES, FAILING = 300, 0.005  # of each kind; the share of an ordinary night's files that fail
+COPIES, FAILING = 300, 0.005  # of each kind; the share of an ordinary run's files that fail
 SIZES, EARLY = (200, 500, 1000), (5, 14)
 
 
-class Nights:
-    """Rows to draw nights from, by kind, and an output that they are judged in."""
+class Runs:
+    """Rows to draw runs from, by kind, and an output whose history they enter."""
 
     def __init__(self, run: RunResult, header: list[str], rows: dict[str, list[Row]], seed: int):
         self.run, self.header, self.rows = run, header, rows
         self.random, self.count = random.Random(seed), 0
 
     def ordinary(self, files: int) -> list[Row]:
-        """Whatever comes."""
+        """Rows of a run like any other."""
         return [self._one("plain") for _ in range(files)]
 
     def shares(self, first: float) -> Callable[[int], list[Row]]:
-        """Nights of which a part has the first label."""
+        """Runs in which this share has the first label."""
         return lambda files: [self._labelled(self.random.random() < first) for _ in range(files)]
 
     def part(self, kind: str, share: float) -> Callable[[int], list[Row]]:
-        """Nights of which a part is of another kind."""
+        """Runs in which this share is of another kind."""
         return lambda files: [
             self._one(kind if self.random.random() < share else "plain") for _ in range(files)
         ]
 
-    def judged(self, output: str, model, rows: list[Row]) -> RunHistory:
-        """The history with a night of these rows, which is not kept yet."""
+    def history(self, output: str, model, rows: list[Row]) -> RunHistory:
+        """The history with a run of these rows, which is not saved yet."""
         self.count += 1
         began = f"2026-01-01T00:00:00.{self.count:06d}+00:00"
-        news, gathered = NewRows(self.header), NewRowsByRun()
+        rows_of_run, gathered = NewRows(self.header), NewRowsByRun()
         for cells, size, sha256 in rows:
-            news.add(cells, size, sha256)
-        gathered.add(news.summary(began))
+            rows_of_run.add(cells, size, sha256)
+        gathered.add(rows_of_run.summary(began))
         history = RunHistory(open_storage(output), model)
         history.with_drift(self.run, began, gathered)
         return history
@@ -86,68 +86,68 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--store", default="store")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--nights", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     logging.getLogger("visionflows").setLevel(logging.ERROR)  # the warnings are counted
     model = load_model(find_model(options.model, options.store))
     with tempfile.TemporaryDirectory() as folder:
         run, header, rows = _scored(options, Path(folder))
-        told = [
-            _seed(Nights(run, header, rows, seed), model, f"{folder}/{seed}", options.run_records)
+        by_seed = [
+            _seed(Runs(run, header, rows, seed), model, f"{folder}/{seed}", options.runs)
             for seed in range(1, options.seeds + 1)
         ]
     result = {
         "network": options.model,
         "rows": {kind: len(some) for kind, some in rows.items()},
         "labels": dict(run.counts.by_label),
-        "alpha_of_a_night": ALPHA,
+        "alpha_of_a_run": ALPHA,
         "window": WINDOW,
-        "run_records": options.run_records,
-        "files_of_a_night": "200 to 1,000",
-        "by_seed": told,
+        "run_records": options.runs,
+        "files_of_a_run": "200 to 1,000",
+        "by_seed": by_seed,
     }
     written({"hardware": hardware(), "versions": versions(), **result}, options.results, "drift")
 
 
-def _seed(run_records: Nights, model, output: str, count: int) -> dict:
-    """Warnings of ordinary nights, of nights whose shares vary by themselves, and of odd ones."""
+def _seed(draws: Runs, model, output: str, count: int) -> dict:
+    """Warnings of ordinary runs, of runs whose shares vary by chance, and of unusual runs."""
     found: dict = {}
     for name, spread in (("ordinary", 0.0), ("shares_vary_by_0.05", 0.05)):
         found[name] = 0
         for number in range(count):
-            files = run_records.random.randint(SIZES[0], SIZES[-1])
+            files = draws.random.randint(SIZES[0], SIZES[-1])
             draw = (
-                run_records.shares(run_records.random.gauss(0.5, spread))
+                draws.shares(draws.random.gauss(0.5, spread))
                 if spread
-                else run_records.ordinary
+                else draws.ordinary
             )
-            history = run_records.judged(f"{output}/{name}", model, draw(files))
+            history = draws.history(f"{output}/{name}", model, draw(files))
             assert history.record
             found[name] += bool(history.record.drifted)
             history.save()
             if name == "ordinary" and number + 1 in EARLY:
-                told = _warned(run_records, model, output, run_records.shares(0.7), SIZES[1])
-                found[f"shares_70_30_after_{number + 1}_nights"] = {SIZES[1]: told}
-    odd = {
-        "shares_60_40": run_records.shares(0.6),
-        "shares_70_30": run_records.shares(0.7),
-        "5_%_cut_short": run_records.part("cut", 0.05),
-        "30_%_blurred": run_records.part("blurred", 0.3),
-        "all_blurred": run_records.part("blurred", 1.0),
-        "half_as_png": run_records.part("png", 0.5),
+                warned = _warned(draws, model, output, draws.shares(0.7), SIZES[1])
+                found[f"shares_70_30_after_{number + 1}_runs"] = {SIZES[1]: warned}
+    unusual = {
+        "shares_60_40": draws.shares(0.6),
+        "shares_70_30": draws.shares(0.7),
+        "5_%_cut_short": draws.part("cut", 0.05),
+        "30_%_blurred": draws.part("blurred", 0.3),
+        "all_blurred": draws.part("blurred", 1.0),
+        "half_as_png": draws.part("png", 0.5),
     }
-    for name, draw in odd.items():
-        found[name] = {files: _warned(run_records, model, output, draw, files) for files in SIZES}
+    for name, draw in unusual.items():
+        found[name] = {files: _warned(draws, model, output, draw, files) for files in SIZES}
     return found
 
 
-def _warned(run_records: Nights, model, output: str, draw, files: int) -> str:
-    """Of how many odd nights of ten a warning came: `10 of 10: labels`."""
+def _warned(draws: Runs, model, output: str, draw, files: int) -> str:
+    """Of ten unusual runs, how many raised a warning: `10 of 10: labels`."""
     quantities: list[str] = []
     warned = 0
     for _ in range(10):
-        run_record = run_records.judged(f"{output}/ordinary", model, draw(files)).record
+        run_record = draws.history(f"{output}/ordinary", model, draw(files)).record
         assert run_record
         warned += bool(run_record.drifted)
         quantities += run_record.drifted
