@@ -12,6 +12,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A wheel with CPU-only torch is smaller: UV_TORCH_BACKEND=cpu make demo
 
+# Machine images often set this. Then each process compiles a thousand modules again: 20 seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # tarfile.data_filter came with 3.11.4; a .venv of an older Python, or of one that is gone, is made anew.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11, 4) and "visionflows needs Python 3.11.4 or newer: make PYTHON=python3.12 …")
 
