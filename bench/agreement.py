@@ -1,15 +1,16 @@
-"""Whether large photos decoded smaller get the labels of whole ones: flips, their margins.
+"""Compare the labels of large photos between full and scaled decoding.
 
     python bench/agreement.py --photos big --model pets --store store
 
-In float32, the same engine twice: `--decode full` and scaled.
+The same engine scores in float32, once with `--decode full` and once scaled. The result lists the
+disagreements and their margins.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
@@ -27,25 +28,26 @@ def main() -> None:
     photos = Path(options.photos)
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
     model = load_model(find_model(options.model, options.store))
-    names, whole, scaled = predict_full_and_scaled(model, open_storage(options.photos), names)
-    apart, labels = np.abs(whole - scaled), (whole.argmax(1), scaled.argmax(1))
+    names, full, scaled = predict_full_and_scaled(model, open_storage(options.photos), names)
+    difference, labels = np.abs(full - scaled), (full.argmax(1), scaled.argmax(1))
     disagreements = np.flatnonzero(labels[0] != labels[1])
-    told = {
+    result = {
+        "hardware": hardware(),
+        "versions": versions(),
         "network": options.model,
         "photos": len(names),
         "labels_equal": round(1 - len(disagreements) / len(names), 5),
-        "disagreements": {names[at]: round(_margin(whole[at]), 4) for at in disagreements},
-        "largest_difference": round(float(apart.max()), 4),
-        "mean_difference": round(float(apart.mean()), 5),
+        "disagreements": {names[at]: round(_margin(full[at]), 4) for at in disagreements},
+        "largest_difference": round(float(difference.max()), 4),
+        "mean_difference": round(float(difference.mean()), 5),
     }
-    found = {"hardware": hardware(), "versions": versions(), **told}
-    written(found, options.results, "decode-agreement")
+    write_result(result, options.results, "decode-agreement")
 
 
 def _margin(probabilities: np.ndarray) -> float:
-    """How far the best class is before the next: what a flip had to overcome."""
-    best = np.sort(probabilities)[::-1]
-    return float(best[0] - best[1])
+    """The difference between the two highest probabilities."""
+    highest = np.sort(probabilities)[::-1]
+    return float(highest[0] - highest[1])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""Scoring on Ray: its rate beside the engine of this machine, and what is killed in mid-run.
+"""Measure scoring on Ray: its rate beside a local run, and recovery from killed processes.
 
     python bench/cluster.py --photos inbox --model pets --store store --files 20000
     python bench/cluster.py … --kills 10 --kill raylet actor driver --sides
 
-`local` is the command without Ray, and `core` the same pinned to one core; `ray` one actor with all
-cores; `one` and `two` are raylets of a core each, pinned to it. `local/core` says what a machine's
-second core is worth: virtual ones share much, and `two/one` can be no more. A rate is that of
-run.json: from the listing to the result. A run in which a raylet or an actor is killed goes on by
-itself; after its driver is, the same command goes on with `--on local`. Results, with versions and
-hardware: bench/results/.
+Sides:
+
+    local    the command without Ray
+    core     the same, pinned to one core
+    ray      one actor with all cores
+    one      one raylet, pinned to one core
+    two      two raylets, each pinned to one core
+
+`local/core` is the speedup of the machine's second core, the upper bound of `two/one`. A rate is
+images_per_second of run.json: from the listing to the result. A run continues when a raylet or an
+actor is killed. After the driver is killed, the same command resumes with `--on local`. Results,
+with versions and hardware: bench/results/.
 """
 
 import argparse
@@ -30,7 +36,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 PORTS = 6399, 9877
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1"]
@@ -45,27 +51,33 @@ def main() -> None:
     parser.add_argument("--photos", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--store", required=True)
-    parser.add_argument("--files", type=int, default=20_000, help="hard links of the photos")
+    parser.add_argument(
+        "--files", type=int, default=20_000, help="number of hard links to the photos"
+    )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=SIDES)
     parser.add_argument("--shard-size", type=int, default=1000)
-    parser.add_argument("--kills", type=int, default=0, help="runs in which something is killed")
-    parser.add_argument("--kill", nargs="+", choices=KILL, default=["raylet"], help="of each kind")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="runs with a killed process, for each --kill"
+    )
+    parser.add_argument(
+        "--kill", nargs="+", choices=KILL, default=["raylet"], help="processes to kill"
+    )
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.update(token, RAY_USAGE_STATS_ENABLED="0")
     with tempfile.TemporaryDirectory(dir=Path(options.photos).absolute().parent) as root:
         photos = links(Path(options.photos), Path(root) / "in", options.files)
-        told = {"files": options.files, "shard_size": options.shard_size, "model": options.model}
-        told |= _rates(options, photos, Path(root)) if options.sides else {}
-        told |= _kills(options, photos, Path(root)) if options.kills else {}
+        result = {"files": options.files, "shard_size": options.shard_size, "model": options.model}
+        result |= _rates(options, photos, Path(root)) if options.sides else {}
+        result |= _kills(options, photos, Path(root)) if options.kills else {}
     about = {"hardware": hardware(), "versions": versions("ray", "openvino", "pillow")}
-    written({**about, **told}, options.results, "cluster")
+    write_result({**about, **result}, options.results, "cluster")
 
 
 def links(photos: Path, folder: Path, count: int) -> Path:
-    """So many files, hard links of the photos, a thousand a folder."""
+    """Create `count` hard links to the photos, 1,000 a folder."""
     names = sorted(photos.resolve().iterdir())
     for at in range(count):
         name = folder / f"{at // 1000:04d}" / f"{at:07d}{names[at % len(names)].suffix}"
@@ -75,152 +87,163 @@ def links(photos: Path, folder: Path, count: int) -> Path:
 
 
 def _command(options, photos: Path, output: Path, *more: str) -> list[str]:
-    words = [sys.executable, "-m", "visionflows.cli", "score", str(photos)]
-    words += ["--model", options.model, "--store", options.store, "--output", str(output)]
-    return [*words, "--shard-size", str(options.shard_size), *more]
+    command = [sys.executable, "-m", "visionflows.cli", "score", str(photos)]
+    command += ["--model", options.model, "--store", options.store, "--output", str(output)]
+    return [*command, "--shard-size", str(options.shard_size), *more]
 
 
 def _rates(options, photos: Path, root: Path) -> dict:
     rounds: dict[str, list[float]] = {side: [] for side in options.sides}
-    whole: dict[str, list[float]] = {side: [] for side in options.sides}
-    bytes_of = set()
+    command_seconds: dict[str, list[float]] = {side: [] for side in options.sides}
+    csv_bytes = set()
     for _ in range(options.rounds):
         for side in options.sides:
             output = root / "out"
             with _cluster({"one": 1, "two": 2}.get(side, 0), root) as address:
                 on = {"local": "local", "core": "local", "ray": "ray"}.get(side, address)
                 pinned = [*PINNED, "0"] if side == "core" else []
-                began = time.perf_counter()
-                words = [*pinned, *_command(options, photos, output, "--on", on)]
-                subprocess.run(words, check=True)
-                whole[side].append(round(time.perf_counter() - began, 1))
+                start = time.perf_counter()
+                command = [*pinned, *_command(options, photos, output, "--on", on)]
+                subprocess.run(command, check=True)
+                command_seconds[side].append(round(time.perf_counter() - start, 1))
             run = json.loads((output / "run.json").read_text())
             rounds[side].append(run["timings"]["images_per_second"])
-            bytes_of.add((output / "predictions.csv").read_bytes())
+            csv_bytes.add((output / "predictions.csv").read_bytes())
             shutil.rmtree(output)
-            print(side, rounds[side][-1], whole[side][-1], flush=True)
+            print(side, rounds[side][-1], command_seconds[side][-1], flush=True)
     rates = {side: statistics.median(values) for side, values in rounds.items()}
     ratios = {
         f"{side}/{other}": round(rates[side] / rates[other], 3)
         for side, other in (("ray", "local"), ("two", "one"), ("two", "local"), ("local", "core"))
         if {side, other} <= rates.keys()
     }
-    told = {"images_per_second": rates, "rounds": rounds, "seconds_of_the_command": whole}
-    return {**told, "ratios": ratios, "equal_bytes": len(bytes_of) == 1}
+    return {
+        "images_per_second": rates,
+        "rounds": rounds,
+        "seconds_of_the_command": command_seconds,
+        "ratios": ratios,
+        "equal_bytes": len(csv_bytes) == 1,
+    }
 
 
 @contextlib.contextmanager
 def _cluster(nodes: int, root: Path) -> Iterator[str]:
-    """A head without cores, and so many raylets, each pinned to a core of its own."""
+    """Start a head without cores and `nodes` raylets, each pinned to one core."""
     if not nodes:
         yield ""
         return
-    folder = Path(tempfile.mkdtemp(prefix="vf-"))  # its sockets' names have to be short
-    begun: list[subprocess.Popen] = []
+    folder = Path(tempfile.mkdtemp(prefix="vf-"))  # socket paths must be short
+    started: list[subprocess.Popen] = []
     try:
-        if not any(_whole(begun, nodes, folder / str(number), root) for number in range(3)):
-            raise SystemExit(f"no cluster of {nodes} nodes began; {root}/ray.log says why")
+        if not any(
+            _start_cluster(started, nodes, folder / str(number), root) for number in range(3)
+        ):
+            raise SystemExit(f"the cluster of {nodes} nodes did not start; see {root}/ray.log")
         yield f"ray://127.0.0.1:{PORTS[1]}"
     finally:
-        _end_all(begun)
+        _end_all(started)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _whole(begun: list[subprocess.Popen], nodes: int, folder: Path, root: Path) -> bool:
-    """Whether a cluster has all its nodes, begun anew; a raylet may not find its head in time."""
-    _end_all(begun)
-    words = ["--head", f"--port={PORTS[0]}", f"--ray-client-server-port={PORTS[1]}"]
-    words += ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
+def _start_cluster(started: list[subprocess.Popen], nodes: int, folder: Path, root: Path) -> bool:
+    """Restart the cluster, and return whether all its nodes joined in time."""
+    _end_all(started)
+    arguments = ["--head", f"--port={PORTS[0]}", f"--ray-client-server-port={PORTS[1]}"]
+    arguments += ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
     with (root / "ray.log").open("ab") as log:
-        begun.append(subprocess.Popen([*RAY, *words, *QUIET], stdout=log, stderr=log))
+        started.append(subprocess.Popen([*RAY, *arguments, *QUIET], stdout=log, stderr=log))
     if not _has_nodes(1):
         return False
-    begun += [_node(core, root) for core in range(nodes)]
+    started += [_node(core, root) for core in range(nodes)]
     return _has_nodes(1 + nodes)
 
 
 def _node(core: int, root: Path) -> subprocess.Popen:
-    words = [f"--address=127.0.0.1:{PORTS[0]}", "--num-cpus=1", *QUIET]
+    arguments = [f"--address=127.0.0.1:{PORTS[0]}", "--num-cpus=1", *QUIET]
     with (root / "ray.log").open("ab") as log:
-        pinned = [*PINNED, str(core), *RAY, *words]
-        return subprocess.Popen(pinned, stdout=log, stderr=log)
+        command = [*PINNED, str(core), *RAY, *arguments]
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def _has_nodes(count: int) -> bool:
-    """Whether the head knows of so many nodes within half a minute, itself among them."""
-    words = [*RAY[:3], "status", f"--address=127.0.0.1:{PORTS[0]}"]
+    """Whether the head reports `count` nodes, itself included, within 30 seconds."""
+    command = [*RAY[:3], "status", f"--address=127.0.0.1:{PORTS[0]}"]
     for _ in range(30):
-        told = subprocess.run(words, capture_output=True, text=True)
-        if len(re.findall(r"^ 1 node_", told.stdout, re.MULTILINE)) == count:
+        status = subprocess.run(command, capture_output=True, text=True)
+        if len(re.findall(r"^ 1 node_", status.stdout, re.MULTILINE)) == count:
             return True
         time.sleep(1)
     return False
 
 
-def _end_all(begun: list[subprocess.Popen]) -> None:
-    while begun:
-        _end(begun.pop())
+def _end_all(started: list[subprocess.Popen]) -> None:
+    while started:
+        _end(started.pop())
 
 
 def _end(process: subprocess.Popen) -> None:
-    for one in psutil.Process(process.pid).children(recursive=True):
+    for child in psutil.Process(process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+            child.kill()
     process.kill()
     process.wait()
 
 
-class Whole(NamedTuple):
-    """A run that nothing was killed in: its bytes, how many shards it has, seconds of each."""
+class Reference(NamedTuple):
+    """A run without a kill: its CSV, its shards, and seconds a shard."""
 
     data: bytes
     shards: int
-    pace: float
+    shard_seconds: float
 
 
 def _kills(options, photos: Path, root: Path) -> dict:
-    """Runs on two raylets in which something is killed at a random moment, and what came of it."""
+    """Kill a process at a random moment of runs on two raylets, and return the results."""
     subprocess.run(_command(options, photos, root / "whole"), check=True)
     shards = _parts(root / "whole")
     seconds = json.loads((root / "whole/run.json").read_text())["timings"]["seconds"]
-    whole = Whole((root / "whole/predictions.csv").read_bytes(), shards, seconds / shards)
+    reference = Reference((root / "whole/predictions.csv").read_bytes(), shards, seconds / shards)
     killed = {}
     for what in options.kill:
-        chance, runs = random.Random(14 + KILL.index(what)), []
+        rng, runs = random.Random(14 + KILL.index(what)), []
         for number in range(options.kills):
             with _cluster(2, root) as address:
-                runs.append(_killed(what, options, photos, address, whole, chance))
+                runs.append(_killed(what, options, photos, address, reference, rng))
             print(f"{what} {number}: {json.dumps(runs[-1])}", flush=True)
             shutil.rmtree(root / "out")
-        equal = sum(one["whole_and_equal"] for one in runs)
+        equal = sum(run["whole_and_equal"] for run in runs)
         killed[what] = {"whole_and_equal": equal, "runs": runs}
     return {"kills": options.kills, "shards": shards, "killed": killed}
 
 
-def _killed(what: str, options, photos: Path, address: str, whole: Whole, chance) -> dict:
-    """One such run. After its driver was killed, the same command goes on without the cluster."""
+def _killed(what: str, options, photos: Path, address: str, reference: Reference, rng) -> dict:
+    """Run with one kill. After the driver is killed, resume without the cluster."""
     output = photos.parent / "out"
-    driver = _begun(_command(options, photos, output, "--on", address))
-    _wait(what, driver, output, whole, chance)
-    there = _parts(output)
-    hit = _kill(what, driver, chance)
-    _, said = driver.communicate()
+    driver = _start(_command(options, photos, output, "--on", address))
+    _wait(what, driver, output, reference, rng)
+    parts = _parts(output)
+    hit = _kill(what, driver, rng)
+    _, log = driver.communicate()
     if what == "driver" and hit:
-        driver = _begun(_command(options, photos, output, "--on", "local"))
-        _, said = driver.communicate()
-    done = driver.returncode == 0 and (output / "predictions.csv").read_bytes() == whole.data
-    told = {"killed": hit, "at_part": there, "whole_and_equal": done}
+        driver = _start(_command(options, photos, output, "--on", "local"))
+        _, log = driver.communicate()
+    done = driver.returncode == 0 and (output / "predictions.csv").read_bytes() == reference.data
+    result = {"killed": hit, "at_part": parts, "whole_and_equal": done}
     if what != "driver":
-        return {**told, "shards_redone": said.count("resubmitted to another actor")}
-    # What the actors had in hand nobody can tell: only what lay there and was done once more, and
-    # what they still wrote before the second run had the output.
+        return {**result, "shards_redone": log.count("resubmitted to another actor")}
+    # The shards in flight are unknown. Count the parts that were scored again, and the parts that
+    # actors wrote before the second run locked the output.
     scored = json.loads((output / "run.json").read_text())["timings"]["scored"] if done else 0
-    again = -(-scored // options.shard_size)
-    more = {"by_the_second_run": again, "by_actors_meanwhile": max(whole.shards - again - there, 0)}
-    return {**told, "shards_redone": max(there + again - whole.shards, 0), **more}
+    second_run = -(-scored // options.shard_size)
+    return {
+        **result,
+        "shards_redone": max(parts + second_run - reference.shards, 0),
+        "by_the_second_run": second_run,
+        "by_actors_meanwhile": max(reference.shards - second_run - parts, 0),
+    }
 
 
-def _begun(command: list[str]) -> subprocess.Popen:
+def _start(command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -228,25 +251,27 @@ def _parts(output: Path) -> int:
     return len([*output.glob("parts/part-*.json")])
 
 
-def _wait(what: str, driver: subprocess.Popen, output: Path, whole: Whole, chance) -> None:
-    """Until some parts are there; and then, but for a raylet, for a part of a shard's time."""
-    done = chance.randrange(1, whole.shards - 1)
+def _wait(what: str, driver: subprocess.Popen, output: Path, reference: Reference, rng) -> None:
+    """Wait until some parts exist; unless for a raylet, also for a random part of a shard."""
+    done = rng.randrange(1, reference.shards - 1)
     while _parts(output) < done and driver.poll() is None:
         time.sleep(0.02)
     if what != "raylet":
-        time.sleep(chance.uniform(0, whole.pace))
+        time.sleep(rng.uniform(0, reference.shard_seconds))
 
 
-def _kill(what: str, driver: subprocess.Popen, chance) -> bool:
-    """Kill the driver, a raylet that has a core, or an actor; false where the run has ended."""
+def _kill(what: str, driver: subprocess.Popen, rng) -> bool:
+    """Kill the driver, a raylet with a core, or an actor; false if the run has ended."""
     if driver.poll() is not None:
         return False
     if what == "driver":
         driver.kill()
         return True
-    found = psutil.Process().children(recursive=True)
+    processes = psutil.Process().children(recursive=True)
     kinds = {"raylet": _is_raylet, "actor": _is_actor}
-    chance.choice([one for one in found if _is(kinds[what], one)]).send_signal(signal.SIGKILL)
+    rng.choice([process for process in processes if _is(kinds[what], process)]).send_signal(
+        signal.SIGKILL
+    )
     return True
 
 
@@ -256,13 +281,13 @@ def _is(kind: Callable[[list[str]], bool], process: psutil.Process) -> bool:
     return False
 
 
-def _is_raylet(words: list[str]) -> bool:
-    """Whether it is a raylet that has a core to give."""
-    return words[0] == "raylet" and "CPU,1" in " ".join(words) and "--head" not in words
+def _is_raylet(command: list[str]) -> bool:
+    """Whether a process is a raylet with a core."""
+    return command[0] == "raylet" and "CPU,1" in " ".join(command) and "--head" not in command
 
 
-def _is_actor(words: list[str]) -> bool:
-    return any(word.startswith("ray::ScoringActor") for word in words)
+def _is_actor(command: list[str]) -> bool:
+    return any(word.startswith("ray::ScoringActor") for word in command)
 
 
 if __name__ == "__main__":

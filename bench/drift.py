@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageFilter
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
@@ -107,7 +107,9 @@ def main() -> None:
         "files_of_a_run": "200 to 1,000",
         "by_seed": by_seed,
     }
-    written({"hardware": hardware(), "versions": versions(), **result}, options.results, "drift")
+    write_result(
+        {"hardware": hardware(), "versions": versions(), **result}, options.results, "drift"
+    )
 
 
 def _seed(draws: Runs, model, output: str, count: int) -> dict:
@@ -117,11 +119,7 @@ def _seed(draws: Runs, model, output: str, count: int) -> dict:
         found[name] = 0
         for number in range(count):
             files = draws.random.randint(SIZES[0], SIZES[-1])
-            draw = (
-                draws.shares(draws.random.gauss(0.5, spread))
-                if spread
-                else draws.ordinary
-            )
+            draw = draws.shares(draws.random.gauss(0.5, spread)) if spread else draws.ordinary
             history = draws.history(f"{output}/{name}", model, draw(files))
             assert history.record
             found[name] += bool(history.record.drifted)

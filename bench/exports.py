@@ -1,11 +1,11 @@
-"""Which architectures become a model.onnx, and how far it is from torch: a table.
+"""Measure which architectures export to ONNX, and the difference from torch.
 
-    python bench/exports.py                     # all of torchvision's, and twenty of timm's
+    python bench/exports.py                     # all of torchvision, and twenty of timm
     python bench/exports.py resnet34 vit_b_16
 
-Each has a body of random weights and fastai's head for three classes, at 224 pixels. Its ONNX is
-run by OpenVINO in float32 on four images: noise of a few sizes of grain, so that they are unlike.
-`spread` is how far apart torch's own answers for them are: what a difference is to be held against.
+Each network has random weights and fastai's head for three classes, at 224 pixels. OpenVINO runs
+its ONNX model in float32 on four images of noise with different grain sizes. `difference` is the
+largest difference from torch; `spread` is the range of torch's probabilities over the four images.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import time
 
 import numpy as np
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 TIMM = (
     *("resnet26d", "resnetv2_50", "resnext50_32x4d", "seresnet50", "ecaresnet26t", "regnety_008"),
@@ -29,23 +29,23 @@ SIDE = 224
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="architectures; all of them by default")
+    parser.add_argument("names", nargs="*", help="architectures; by default all")
     parser.add_argument("--results", default="bench/results")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(_told(options.names[0])))
+        print(json.dumps(_export(options.names[0])))
         return
-    table = {name: _alone(name) for name in options.names or _all()}
-    exported = [name for name, told in table.items() if "why" not in told]
-    told = {
+    table = {name: _in_subprocess(name) for name in options.names or _all()}
+    exported = [name for name, row in table.items() if "why" not in row]
+    result = {
         "hardware": hardware(),
         "versions": versions("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino"),
         "exported": len(exported),
-        "not": {name: told["why"] for name, told in table.items() if "why" in told},
+        "not": {name: row["why"] for name, row in table.items() if "why" in row},
         "architectures": table,
     }
-    written(told, options.results, "exports")
+    write_result(result, options.results, "exports")
 
 
 def _all() -> list[str]:
@@ -55,18 +55,18 @@ def _all() -> list[str]:
     return [*models.list_models(module=models), *TIMM]
 
 
-def _alone(name: str) -> dict:
-    """One in a process of its own: some take gigabytes, and none is to stop the others."""
+def _in_subprocess(name: str) -> dict:
+    """Export one in a subprocess: some take gigabytes, and a crash must not stop the others."""
     done = subprocess.run(
         [sys.executable, __file__, name, "--one"], stdout=subprocess.PIPE, text=True, check=False
     )
     lines = done.stdout.splitlines()
-    told = json.loads(lines[-1]) if lines else {"why": f"its process ended with {done.returncode}"}
-    print(f"{name:28} {told}", flush=True)
-    return told
+    row = json.loads(lines[-1]) if lines else {"why": f"its process ended with {done.returncode}"}
+    print(f"{name:28} {row}", flush=True)
+    return row
 
 
-def _told(name: str) -> dict:
+def _export(name: str) -> dict:
     import torch
 
     from visionflows.errors import SettingsError
@@ -82,9 +82,9 @@ def _told(name: str) -> dict:
     except SettingsError as error:
         return {"why": str(error)}
     torch.manual_seed(0)
-    pixels = _grains()
+    pixels = _noise_images()
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
-    network = _settled(build(name, 3, SIDE), images)
+    network = _with_batch_norm(build(name, 3, SIDE), images)
     began = time.perf_counter()
     try:
         data = onnx_bytes(network, info)
@@ -96,27 +96,32 @@ def _told(name: str) -> dict:
     compiled = openvino_core().compile_model(
         openvino_core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
-    apart = float(np.abs(compiled({0: pixels})[0] - expected).max())
+    difference = float(np.abs(compiled({0: pixels})[0] - expected).max())
     spread = float(np.ptp(expected, axis=0).max())
     megabytes = round(len(data) / 1e6, 1)
-    return {"seconds": round(seconds, 1), "MB": megabytes, "difference": apart, "spread": spread}
+    return {
+        "seconds": round(seconds, 1),
+        "MB": megabytes,
+        "difference": difference,
+        "spread": spread,
+    }
 
 
-def _grains() -> np.ndarray:
-    """uint8 (4, side, side, 3)."""
+def _noise_images() -> np.ndarray:
+    """Noise of four grain sizes, as uint8 (4, side, side, 3)."""
     draws = np.random.default_rng(0)
-    coarse = [draws.integers(0, 256, (SIDE // of, SIDE // of, 3)) for of in (1, 4, 16, 56)]
-    images = [np.kron(one, np.ones((SIDE // len(one),) * 2 + (1,), int)) for one in coarse]
+    coarse = [draws.integers(0, 256, (SIDE // grain, SIDE // grain, 3)) for grain in (1, 4, 16, 56)]
+    images = [np.kron(small, np.ones((SIDE // len(small),) * 2 + (1,), int)) for small in coarse]
     return np.stack(images).astype(np.uint8)
 
 
-def _settled(network, images):
-    """With what batch norms have seen of the images: of random weights, else nothing is left."""
+def _with_batch_norm(network, images):
+    """Set the batch norm statistics to those of the images; random weights vanish otherwise."""
     import torch
 
     for part in network.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-            part.momentum = None  # the mean of all that it sees
+            part.momentum = None  # the mean of all batches
     with torch.no_grad():
         network.train()(images)
     return network.eval()

@@ -1,6 +1,6 @@
-"""What benchmarks of trust share: photos in two halves, and the command line that learns one.
+"""Shared by benchmarks that train on half of the photos and score the other half.
 
-from halves import halves, labels_of, options, training, visionflows, written_with
+from halves import halves, labels_of, options, training, visionflows, write_with_settings
 halves(photos, work, seed=0)                # work/learnt and work/other
 visionflows("train", *training(parsed, work / "learnt", "pets", seed=0), "--store", store)
 """
@@ -13,14 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 from visionflows.datasets.label_rules import label_rows, parse_label_rule
 
 
-def options(what: str, epochs: str) -> argparse.ArgumentParser:
-    """A parser of what says which photos, and what network learns them."""
-    parser = argparse.ArgumentParser(description=what.splitlines()[0])
+def options(description: str, epochs: str) -> argparse.ArgumentParser:
+    """A parser with the options for the dataset, the network and the training."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("dataset")
     parser.add_argument("--labels", default="uppercase")
     parser.add_argument("--arch", default="resnet34")
@@ -32,7 +32,7 @@ def options(what: str, epochs: str) -> argparse.ArgumentParser:
 
 
 def halves(photos: Path, work: Path, seed: int) -> None:
-    """Two folders of links to the photos, by lot of their names."""
+    """Split the photos into two folders of links, by a hash of their names."""
     files = [path for path in photos.rglob("*") if path.is_file() and path.name[0] != "."]
     files.sort(key=lambda path: hashlib.sha256(f"{seed}:{path.name}".encode()).digest())
     for at, path in enumerate(files):
@@ -45,22 +45,22 @@ def halves(photos: Path, work: Path, seed: int) -> None:
 
 
 def labels_of(folder: Path, rule: str) -> dict[str, str]:
-    """The label of every photo in one of the halves, by its path."""
+    """The labels of the photos in one half, by path."""
     rows, _ = label_rows(parse_label_rule(rule), folder, sorted(os.listdir(folder)))
     return {row["path"]: row["label"] for row in rows}
 
 
 def training(parsed: argparse.Namespace, folder: Path, name: str, seed: int) -> list[str]:
-    """The words of `train` and `retrain` that the options say, but for labels and store."""
-    words = [str(folder), "--name", name, "--arch", parsed.arch, "--seed", str(seed)]
-    words += ["--pretrained", parsed.pretrained, "--image-size", parsed.image_size]
-    return [*words, "--epochs", parsed.epochs]
+    """The arguments of `train` and `retrain`, without labels and store."""
+    arguments = [str(folder), "--name", name, "--arch", parsed.arch, "--seed", str(seed)]
+    arguments += ["--pretrained", parsed.pretrained, "--image-size", parsed.image_size]
+    return [*arguments, "--epochs", parsed.epochs]
 
 
-def visionflows(*words: object) -> str:
-    """What the command line prints, without a Prefect server of who runs this."""
+def visionflows(*arguments: object) -> str:
+    """Run a command without the user's Prefect settings, and return its output."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    command = [sys.executable, "-m", "visionflows.cli", *map(str, words)]
+    command = [sys.executable, "-m", "visionflows.cli", *map(str, arguments)]
     return subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -70,9 +70,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def written_with(parsed: argparse.Namespace, told: dict, name: str) -> None:
-    """Print and keep a result, with the options that it came of."""
+def write_with_settings(parsed: argparse.Namespace, figures: dict, name: str) -> None:
+    """Print and save a result with the options that it was made with."""
     settings = {key: value for key, value in vars(parsed).items() if key != "results"}
     settings |= {key: Path(settings[key]).name for key in ("dataset", "pretrained")}
-    result = {"hardware": hardware(), "versions": versions(), "settings": settings, **told}
-    written(result, parsed.results, name)
+    result = {"hardware": hardware(), "versions": versions(), "settings": settings, **figures}
+    write_result(result, parsed.results, name)

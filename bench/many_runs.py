@@ -1,8 +1,8 @@
-"""Many flow runs of a tiny scoring on PostgreSQL, several at a time: none lost, no locked database.
+"""Run many small scoring flow runs at once on PostgreSQL, and check that none is lost.
 
     python bench/many_runs.py --runs 200 --at-once 8 --model digits --store demo/store
 
-Starts PostgreSQL and `visionflows up` in a temporary folder; asks for PostgreSQL to be installed.
+Starts PostgreSQL and `visionflows up` in a temporary folder. PostgreSQL must be installed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         work = Path(folder)
-        work.chmod(0o755)  # PostgreSQL's user passes through it
+        work.chmod(0o755)  # the PostgreSQL user must be able to enter
         (work / "pg").mkdir()
         images = sorted(Path(asked.images).glob("*.png"))[:4]
         (work / "inbox").mkdir()
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def deployments(work: Path, at_once: int) -> Path:
-    """The project's file, with as many turns."""
+    """The project's prefect.yaml, with `at_once` as the concurrency limit."""
     text = (ROOT / "deployments" / "prefect.yaml").read_text()
     text = text.replace("jobs: 1", f"jobs: {at_once}").replace("limit: 1", f"limit: {at_once}")
     (work / "deployments").mkdir()
@@ -68,7 +68,7 @@ def measure(server: Served, work: Path, asked) -> None:
         server.start("score", input=inbox, model=asked.model, output=f"out/{n}", settings=settings)
         for n in range(asked.runs)
     ]
-    print(f"{time.monotonic() - began:6.0f} s  {len(runs)} runs made", flush=True)
+    print(f"{time.monotonic() - began:6.0f} s  {len(runs)} runs created", flush=True)
     most = 0
     while True:
         states = _states(server, runs)
@@ -78,22 +78,26 @@ def measure(server: Served, work: Path, asked) -> None:
             break
         time.sleep(5)
     seconds = time.monotonic() - began
-    whole = len(list((server.folder / "out").glob("*/run.json")))
+    finished = len(list((server.folder / "out").glob("*/run.json")))
     log = (server.folder / "state" / "logs" / "server.log").read_text()
     print(f"{asked.runs} runs, at most {most} seen running at once, {cores()} cores")
-    print(f"{seconds:.0f} s, {seconds / asked.runs:.2f} s a run; {dict(states)}; {whole} run.json")
+    print(
+        f"{seconds:.0f} s, {seconds / asked.runs:.2f} s a run; {dict(states)}; {finished} run.json"
+    )
     print(f"server's log: {log.count('locked')} times 'locked'; errors: {_errors(log)}")
 
 
 def _errors(log: str) -> dict[str, int]:
-    """The last line of every traceback in a log, and how often it stands there."""
+    """The last lines of the tracebacks in a log, with their counts."""
     tracebacks = log.split("Traceback (most recent call last):")[1:]
-    ends = (re.search(r"^(?:[\w.]+: .*|[\w.]+)$", one, re.MULTILINE) for one in tracebacks)
+    ends = (
+        re.search(r"^(?:[\w.]+: .*|[\w.]+)$", traceback, re.MULTILINE) for traceback in tracebacks
+    )
     return dict(collections.Counter(end[0] for end in ends if end))
 
 
 def _states(server: Served, runs: list[str]) -> collections.Counter:
-    """How many of these runs are in each state, by one call: 200 calls would be a load as well."""
+    """Count the runs in each state, with one request, to add little load."""
     answer = server.api.post("/flow_runs/filter", json={"flow_runs": {"id": {"any_": runs}}})
     names = {run["id"]: run["state"]["name"] for run in answer.raise_for_status().json()}
     return collections.Counter(names.get(run, "lost") for run in runs)

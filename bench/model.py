@@ -1,9 +1,9 @@
-"""Publish the model that bench/score.py scores with: resnet34, shown 224 pixels.
+"""Publish the model that bench/score.py scores with: resnet34 at 224 pixels.
 
     python bench/model.py ../shared/data/cats-dogs.tgz --store store
 
-It is trained at 112 pixels, which takes a quarter of the time on a CPU, and published at 224: the
-layers are the same at any size, and a benchmark compares what engines make of the same weights.
+It is trained at 112 pixels, which takes a quarter of the time on a CPU, and published at 224. The
+layers are the same at any size, and the benchmark only compares engines with the same weights.
 """
 
 import argparse
@@ -33,21 +33,21 @@ def main() -> None:
         image_size=112,
         epochs=options.epochs,
         augment=False,
-        keep="last",  # sure of its answers, right or wrong: as a network trained at length is
+        keep="last",  # confident, like a network trained for many epochs
     )
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder)
         record = fine_tune.fine_tune(files, data.folder, checkpoint, settings)
-        _show_at_224(checkpoint)
+        _set_image_size_224(checkpoint)
         metrics = evaluate.evaluate_checkpoint(files, data.folder, checkpoint, export_fastai=True)
         info = build_model_info("bench", "uppercase", 0.2, data, files, record, metrics)
         info = info.updated(image_size=224)
-        found = label_agreement.measure_label_agreement(checkpoint, info, files, data.folder)
-        info = info.with_agreement(found)
-        print(json.dumps(found), registry.publish(checkpoint, options.store, info, files))
+        agreement = label_agreement.measure_label_agreement(checkpoint, info, files, data.folder)
+        info = info.with_agreement(agreement)
+        print(json.dumps(agreement), registry.publish(checkpoint, options.store, info, files))
 
 
-def _show_at_224(checkpoint: Path) -> None:
+def _set_image_size_224(checkpoint: Path) -> None:
     training = json.loads((checkpoint / "training.json").read_text())
     training["settings"]["image_size"] = 224
     (checkpoint / "training.json").write_text(json.dumps(training))

@@ -1,6 +1,6 @@
-"""The sides of bench/score.py that are a network alone, on pixels in memory: what limits a run.
+"""Sides of bench/score.py that only run a network, on pixels in memory: the upper limit.
 
-bench/score.py says what each is; bench/sides.py has those that begin with files.
+bench/score.py describes each side. bench/sides.py has the sides that read files.
 """
 
 import concurrent.futures
@@ -12,7 +12,7 @@ def network(options, photos):
     engine = engine_of(options)
     if engine.info.backend.device.startswith("cuda"):
         return _on_gpu(engine)
-    return _forwarding(engine, engine.probabilities)
+    return _forward_passes(engine, engine.probabilities)
 
 
 def _on_gpu(engine):
@@ -32,7 +32,7 @@ def _on_gpu(engine):
 
 
 def eager(options, photos):
-    """The same network folded, in torch, channels_last."""
+    """The same network in torch, batch norm folded, channels_last."""
     import torch
 
     from visionflows.inference.torch_network import TorchNetwork
@@ -40,22 +40,24 @@ def eager(options, photos):
     engine = engine_of(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = TorchNetwork(engine.model, device, engine.precision, engine.batch_size)
-    return _forwarding(engine, lambda pixels: network.predict(pixels).probabilities)
+    return _forward_passes(engine, lambda pixels: network.predict(pixels).probabilities)
 
 
 def onnxruntime(options, photos):
     import onnxruntime
 
     model = model_of(options)
-    given = onnxruntime.SessionOptions()
-    given.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.files.read("model.onnx"), given)
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.files.read("model.onnx"), session_options)
     engine = engine_of(options)
-    return _forwarding(engine, lambda pixels: session.run(["probabilities"], {"pixels": pixels}))
+    return _forward_passes(
+        engine, lambda pixels: session.run(["probabilities"], {"pixels": pixels})
+    )
 
 
 def openvino(options, photos):
-    """OpenVINO as its own guide has it: throughput, its own choice of precision and streams."""
+    """OpenVINO as its guide recommends: throughput hint, default precision and streams."""
     from visionflows.inference.openvino import import_openvino, openvino_core
 
     engine = engine_of(options)
@@ -85,8 +87,8 @@ def _noise(engine):
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def _forwarding(engine, forward):
-    """Rounds of forward passes of one batch in memory: on a CPU a stream a core."""
+def _forward_passes(engine, forward):
+    """Forward passes of one batch in memory; on a CPU, one stream a core."""
     import torch
 
     pixels, count = _noise(engine), 64

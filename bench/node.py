@@ -1,11 +1,10 @@
-"""Scoring as on another machine: many cores with little memory, or a system without affinity.
+"""Score as if on another machine: many cores with little memory, or a system without affinity.
 
     python bench/node.py --photos big --model pets --store store --cores 96 --memory 16
     python bench/node.py --photos big --model pets --store store --macos
 
-What the library asks the system for is answered as that machine would: the cores of its affinity,
-the memory of its cgroup; macOS has neither of them, and no syncfs. Told are the rows, what is in
-flight by the run's own limits, and the peak memory of the process.
+The cores of the CPU affinity and the memory of the cgroup are replaced by those of that machine.
+macOS has neither. The output has the counts, the run's limits, and the peak memory of the process.
 """
 
 import argparse
@@ -22,17 +21,17 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--store", default="store")
     parser.add_argument("--cores", type=int, default=96)
-    parser.add_argument("--memory", type=float, default=16, help="GiB of its cgroup")
-    parser.add_argument("--macos", action="store_true", help="neither affinity nor cgroups")
+    parser.add_argument("--memory", type=float, default=16, help="GiB of the cgroup")
+    parser.add_argument("--macos", action="store_true", help="without affinity and cgroups")
     parser.add_argument("--decode", default="auto")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pretend(options, Path(folder))
-        print(json.dumps(scored(options, folder), indent=2))
+        print(json.dumps(score(options, folder), indent=2))
 
 
 def pretend(options: argparse.Namespace, folder: Path) -> None:
-    """Let this process see another machine."""
+    """Replace the cores and memory that this process sees."""
     from visionflows import system
 
     system.OWN_CGROUP = folder / "none"
@@ -46,7 +45,7 @@ def pretend(options: argparse.Namespace, folder: Path) -> None:
     os.sched_getaffinity = lambda pid: set(range(options.cores))
 
 
-def scored(options: argparse.Namespace, folder: str) -> dict:
+def score(options: argparse.Namespace, folder: str) -> dict:
     from visionflows import system
     from visionflows.scoring.local_run import score_folder
     from visionflows.scoring.settings import ScoreSettings

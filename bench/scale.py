@@ -1,8 +1,8 @@
-"""Estimate what a billion images would take: the table of docs/explanation/scale.md.
+"""Estimate the cost of scoring a billion images: the table of docs/explanation/scale.md.
 
     python bench/scale.py
 
-docs/explanation/scale.md names the source of every figure: measured, cited or assumed.
+That page names the source of every figure: measured, cited or assumed.
 """
 
 from typing import NamedTuple
@@ -15,23 +15,23 @@ SPOOLED = 79  # bytes of the listing's file, names of 31 characters
 SHARD_MEMORY = 361  # bytes of the driver's memory
 TASK_RUNS = 105
 WRITES = 3  # objects a part: .csv, .files, .json
-# Cited: what S3 asks for (us-east-1, dollars) and allows (requests a second a partitioned prefix);
-# and what a GPU does of resnet18, by others.
+# Cited: S3 prices (us-east-1, dollars), S3 request limits (a second, a partitioned prefix), and the
+# resnet18 rate of a GPU.
 PUT_OR_LIST, GET, INVENTORY = 0.005 / 1e3, 0.0004 / 1e3, 0.0025 / 1e6
 GETS = 5500
 RATE_A_GPU = 4142 / 8
 # Assumed.
-LISTED = 1000 / 0.1  # keys/s: a page of 1,000 in a tenth of a second, one after the other
+LISTED = 1000 / 0.1  # keys/s: pages of 1,000, a tenth of a second each, in sequence
 CORE_HOUR = 0.04  # dollars
 
 
 class Plan(NamedTuple):
-    """What so many images take, scored in a night of so many hours."""
+    """The cost of scoring `images` within `hours`."""
 
     images: int
     hours: float
 
-    def told(self) -> list[tuple[str, str]]:
+    def lines(self) -> list[tuple[str, str]]:
         """The lines of the table."""
         shards = self.images / SHARD
         rate = self.images / (self.hours * 3600)
@@ -49,8 +49,8 @@ class Plan(NamedTuple):
         for network, each in RATE_A_CORE.items():
             cores = rate / each
             hours = self.images / each / 3600
-            told = f"{cores:,.0f} for {self.hours:g} h: {hours:,.0f} hours"
-            lines.append((f"cores, {network}", told))
+            text = f"{cores:,.0f} for {self.hours:g} h: {hours:,.0f} hours"
+            lines.append((f"cores, {network}", text))
         gpus, hours = rate / RATE_A_GPU, self.images / RATE_A_GPU / 3600
         lines.append(("GPUs, resnet18", f"{gpus:,.0f} for {self.hours:g} h: {hours:,.0f} hours"))
         requests = self.images * GET + shards * WRITES * PUT_OR_LIST
@@ -67,9 +67,9 @@ class Plan(NamedTuple):
 
 
 def table(hours: float = 8) -> str:
-    """The table in Markdown, a column a size."""
+    """The table in Markdown, with one column a size."""
     sizes = 1_000_000, 100_000_000, 1_000_000_000
-    columns = [dict(Plan(images, hours).told()) for images in sizes]
+    columns = [dict(Plan(images, hours).lines()) for images in sizes]
     head = "| | " + " | ".join(f"{images:,}" for images in sizes) + " |"
     rows = [
         f"| {name} | " + " | ".join(column[name] for column in columns) + " |"

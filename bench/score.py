@@ -1,25 +1,25 @@
-"""How fast a folder becomes rows: this engine, fastai's own ways, peers, and the limit.
+"""Compare the scoring speed of visionflows, fastai, peers, and the limit of the hardware.
 
     make bench BENCH="--model pets --photos inbox"
     python bench/score.py --model pets --store store --photos inbox --rounds 3
 
-Every side scores the same photos with the same weights, from the folder to rows in memory (this
-one: to its CSV, through its Prefect flow). Each is a process of its own that loads everything
-first; then they take turns, so that a slow minute of the machine falls on all of them. Figures
-are ratios of medians, written with versions and hardware to bench/results/.
+Every side scores the same photos with the same weights, from the folder to rows in memory (flow and
+engine: to the CSV). Each side is a process that loads everything first. Then the sides take turns,
+so that a slow minute of the machine affects all of them. Results have medians of the rates and of
+their ratios, with versions and hardware: bench/results/.
 
     predict     fastai, learn.predict in a loop
     get_preds   fastai, learn.get_preds(learn.dls.test_dl(files)), its defaults
-    plain       torchvision and a DataLoader, as one writes it by hand
-    timm        timm's inference.py: its loader and its defaults
+    plain       torchvision and a DataLoader, written by hand
+    timm        timm's inference.py: its loader and defaults
     flow        visionflows, the score flow: Prefect, loading the model, CSV and report included
-    engine      visionflows without them, its model loaded, to the CSV
-    full        the same with --decode full: large photos are decoded whole
-    network     the limit: this engine's network alone, on pixels in memory, a stream a core
-    decode      the limit: decoding and resizing alone, all cores
-    eager       the network alone by torch at the same precision, batch norm folded, channels_last
-    onnxruntime the network alone by ONNX Runtime, in float32
-    openvino    the network alone by OpenVINO as its own guide has it
+    engine      visionflows without Prefect, the model already loaded, to the CSV
+    full        the same with --decode full: large photos are decoded at full size
+    network     the limit: only the network, on pixels in memory, one stream a core
+    decode      the limit: only decoding and resizing, on all cores
+    eager       only the network, in torch at the same precision, batch norm folded, channels_last
+    onnxruntime only the network, in ONNX Runtime, float32
+    openvino    only the network, in OpenVINO as its guide recommends
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pathlib import Path
 
 import networks
 import sides
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 SIDES = ("predict", "get_preds", "plain", "timm", "flow", "engine", "full")
 SIDES += ("network", "decode", "eager", "onnxruntime", "openvino")
@@ -60,25 +60,31 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a model trained with --export-fastai")
     parser.add_argument("--store", default="store")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--decode", default="auto", help="of flow and engine: auto, full, scaled")
+    parser.add_argument(
+        "--decode", default="auto", help="decode option of flow and engine: auto, full, scaled"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--few", type=int, default=100, help="photos of the side `predict`")
-    parser.add_argument("--some", type=int, default=100_000, help="photos of fastai and peers")
+    parser.add_argument(
+        "--few", type=int, default=100, help="number of photos for the side `predict`"
+    )
+    parser.add_argument(
+        "--some", type=int, default=100_000, help="number of photos for fastai and peers"
+    )
     parser.add_argument("--results", default="bench/results")
-    parser.add_argument("--note", default="", help="a word for the name of the result")
+    parser.add_argument("--note", default="", help="suffix of the result's file name")
     return parser.parse_args()
 
 
 class _Worker:
-    """A side in a process of its own, loaded once, run when told."""
+    """A side in a subprocess: loaded once, run on request."""
 
     def __init__(self, context, side: str, options, photos: list[str]):
         self.side = side
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, side, options, photos))
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_serve, args=(child_pipe, side, options, photos))
         self.process.start()
-        self._receive()  # it is ready
+        self._receive()  # wait until it is ready
 
     def run(self) -> dict:
         self.pipe.send("run")
@@ -92,11 +98,11 @@ class _Worker:
         try:
             return self.pipe.recv()
         except EOFError:
-            sys.exit(f"{self.side}: its process ended; see above")
+            sys.exit(f"{self.side}: the process ended; see above")
 
 
 def _serve(pipe, side: str, options, photos: list[str]) -> None:
-    # Loaders fork, as they do in a script of their own; a spawned process would hand on `spawn`.
+    # DataLoaders fork, as in a script; a spawned process would pass on `spawn`.
     multiprocessing.set_start_method("fork", force=True)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -104,8 +110,8 @@ def _serve(pipe, side: str, options, photos: list[str]) -> None:
     pipe.send({})
     while pipe.recv() == "run":
         began = time.perf_counter()
-        labels, count, *own = run()
-        seconds = own[0] if own else time.perf_counter() - began
+        labels, count, *measured = run()
+        seconds = measured[0] if measured else time.perf_counter() - began
         pipe.send({"rate": count / seconds, "count": count, "labels": labels})
 
 
@@ -137,38 +143,38 @@ def _write(options, rounds: dict[str, list[dict]], photos: int) -> None:
         "labels_as_get_preds": {side: round(share, 5) for side, share in agreement.items()},
         "ratios": _ratios(rounds),
     }
-    written(result, options.results, "-".join(filter(None, ("score", options.note))))
+    write_result(result, options.results, "-".join(filter(None, ("score", options.note))))
 
 
 def _ratios(rounds: dict[str, list[dict]]) -> dict[str, float]:
     """Medians of the ratios of sides that ran in the same round."""
 
-    def ratio(one: str, other: str) -> float | None:
-        if one not in rounds or other not in rounds:
+    def ratio(side: str, other: str) -> float | None:
+        if side not in rounds or other not in rounds:
             return None
-        pairs = zip(rounds[one], rounds[other], strict=True)
+        pairs = zip(rounds[side], rounds[other], strict=True)
         return round(statistics.median(a["rate"] / b["rate"] for a, b in pairs), 3)
 
     wanted = [("flow", side) for side in SIDES if side != "flow"]
     wanted += [("engine", side) for side in ("get_preds", "full", "network")]
-    pairs = {f"{one}/{other}": ratio(one, other) for one, other in wanted}
+    pairs = {f"{side}/{other}": ratio(side, other) for side, other in wanted}
     if {"engine", "network", "decode"} <= rounds.keys():
         pairs["engine/limit"] = _of_limit(rounds)
     return {name: value for name, value in pairs.items() if value is not None}
 
 
 def _of_limit(rounds: dict[str, list[dict]]) -> float:
-    """The engine's rate over what network and decoding allow.
+    """The engine's rate divided by the limit of network and decoding.
 
-    A core does one after the other: 1 / (1/network + 1/decode). Beside a GPU the slower decides.
+    On a CPU the limit is 1 / (1/network + 1/decode), with a GPU the slower of the two.
     """
     turns = zip(*(rounds[side] for side in ("engine", "network", "decode")), strict=True)
-    gpu, of_limit = bool(hardware()["gpu"]), []
+    gpu, ratios = bool(hardware()["gpu"]), []
     for turn in turns:
-        mine, network, decode = (side["rate"] for side in turn)
+        engine, network, decode = (side["rate"] for side in turn)
         limit = min(network, decode) if gpu else 1 / (1 / network + 1 / decode)
-        of_limit.append(mine / limit)
-    return round(statistics.median(of_limit), 3)
+        ratios.append(engine / limit)
+    return round(statistics.median(ratios), 3)
 
 
 if __name__ == "__main__":

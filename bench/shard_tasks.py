@@ -1,12 +1,11 @@
-"""The score flow with a Prefect task a shard, by prefect-ray: what `score --on ray` is measured by.
+"""The score flow with one Prefect task per shard (prefect-ray), to compare with `score --on ray`.
 
-    with connection(settings):                      # the same Ray as the other side's
+    with connect(settings):                         # the same Ray as the other side
         score("inbox", "pets", "out", "store", settings, cores=1, ahead=4)
 
-Listing, parts, books and report are those of the product; only how a shard comes to be scored is
-another. Ray's workers import this file: what a task calls is found there by its name, so that a
-process keeps its engine from one task to the next. What Prefect would walk through, name by name,
-is handed over as bytes.
+Listing, parts, counts and report are those of the product; only the scoring of a shard differs.
+Ray's workers import this file, so that a process keeps its engine between tasks. Arguments are
+pickled, because Prefect would search them for futures name by name.
 """
 
 import os
@@ -33,24 +32,24 @@ from visionflows.scoring.run import check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import location_text
 
-_actors: dict[bytes, ScoringActor] = {}  # of this process: all tasks of a run open the same
+_actors: dict[bytes, ScoringActor] = {}  # of this process, shared by all tasks of a run
 
 
-def engine_info(how: bytes) -> EngineInfo:
+def engine_info(arguments: bytes) -> EngineInfo:
     """The properties of the engine of this process."""
-    return _actor(how).info()
+    return _actor(arguments).info()
 
 
-def score_shard(shard: int, how: bytes, task: bytes) -> ScoredShard:
-    """Score a shard by the engine of this process."""
-    scored = _actor(how).score(pickle.loads(task))
+def score_shard(shard: int, arguments: bytes, task: bytes) -> ScoredShard:
+    """Score a shard with the engine of this process."""
+    scored = _actor(arguments).score(pickle.loads(task))
     return scored._replace(node=f"process {os.getpid()}")
 
 
-def _actor(how: bytes) -> ScoringActor:
-    if how not in _actors:
-        _actors[how] = ScoringActor(*pickle.loads(how))
-    return _actors[how]
+def _actor(arguments: bytes) -> ScoringActor:
+    if arguments not in _actors:
+        _actors[arguments] = ScoringActor(*pickle.loads(arguments))
+    return _actors[arguments]
 
 
 INFO = task(engine_info, name="info", cache_policy=NO_CACHE)
@@ -58,42 +57,44 @@ SHARD = task(score_shard, name="shard", task_run_name="shard {shard}", cache_pol
 
 
 class TaskPool(ActorPool):
-    """To a run what the product's actors are: Prefect tasks, some shards of which Ray has ahead."""
+    """Prefect tasks in the role of the actor pool, with some shards queued ahead in Ray."""
 
     def __init__(self, model: Model, settings: ScoreSettings, cores: int, ahead: int):
         self.model, self.nodes = model, list_nodes()
         check_nodes(self.nodes, local_paths(model.storage, "model.json"))
         at_once = sum(node.cores // cores for node in self.nodes)
-        self._how = pickle.dumps((location_text(model.storage), settings, (cores, at_once)))
+        self._arguments = pickle.dumps((location_text(model.storage), settings, (cores, at_once)))
         self._cores, self._ahead = cores, ahead * at_once
         self._actors: list[Any] = [None] * at_once
-        with remote_options(num_cpus=cores):  # one for each process, which opens its engine
-            info = INFO.map([self._how] * at_once).result()[0]
+        with remote_options(num_cpus=cores):  # one for each process, to open its engine
+            info = INFO.map([self._arguments] * at_once).result()[0]
         device = f"prefect-ray: {at_once} tasks at once, {info.device_name}"
         self.info = info._replace(device_name=device)
         self.reset_counts()
 
     def score(self, tasks: Iterator[ShardTask]) -> Iterator[ScoredShard]:
-        """The scored shards as they end."""
-        given: dict[Any, Any] = {}
+        """Yield the scored shards as they finish."""
+        submitted: dict[Any, Any] = {}
         for shard_task in tasks:
             with remote_options(num_cpus=self._cores):
-                future = SHARD.submit(shard_task.shard.index, self._how, pickle.dumps(shard_task))
-            given[future.wrapped_future] = future
-            if self._ahead and len(given) >= self._ahead:
-                yield self._counted(_ended(given))
-        while given:
-            yield self._counted(_ended(given))
+                future = SHARD.submit(
+                    shard_task.shard.index, self._arguments, pickle.dumps(shard_task)
+                )
+            submitted[future.wrapped_future] = future
+            if self._ahead and len(submitted) >= self._ahead:
+                yield self._counted(_first_finished(submitted))
+        while submitted:
+            yield self._counted(_first_finished(submitted))
 
     def _counted(self, scored: ScoredShard) -> ScoredShard:
         self.count(scored)
         return scored
 
 
-def _ended(given: dict[Any, Any]) -> ScoredShard:
-    """The first that ends of what was given to Ray."""
-    (reference,), _ = import_ray().wait([*given], num_returns=1)
-    return given.pop(reference).result()
+def _first_finished(submitted: dict[Any, Any]) -> ScoredShard:
+    """Wait for the first task to finish, and return its shard."""
+    (reference,), _ = import_ray().wait([*submitted], num_returns=1)
+    return submitted.pop(reference).result()
 
 
 @flow(name="score by tasks", task_runner=RayTaskRunner())
@@ -106,7 +107,7 @@ def score(
     cores: int = 1,
     ahead: int = 0,
 ) -> dict[str, Any]:
-    """What run.json says. `ahead`: how many shards Ray has for each task that may run; 0: all."""
+    """Score and return run.json. `ahead`: shards in flight per task; 0: all."""
     log_to_run()
     with lock_output(output, settings.wait):
         engine = TaskPool(load_model(find_model(model, store)), settings, cores, ahead)
@@ -117,7 +118,7 @@ def score(
                 run.score(shard, progress.advance)
             for shard in run.shards_after_listing():
                 run.score(shard, progress.advance)
-        told = scoring.merge(run)
-        scoring.report(run, told)
-    check_error_rate(told)
-    return told.as_dict()
+        result = scoring.merge(run)
+        scoring.report(run, result)
+    check_error_rate(result)
+    return result.as_dict()

@@ -1,8 +1,8 @@
-"""The sides of bench/score.py: what each loads once, and the run that is timed.
+"""The sides of bench/score.py: each loads once and returns the function that is timed.
 
-Each is a function of the options and the photos' paths, and gives its run: a function that
-gives the labels in the order of the photos, how many images it did, and the seconds where it takes
-the time itself. bench/score.py says what each side is.
+A side takes the options and the paths of the photos. The returned function returns the labels in
+the order of the photos, the number of images, and optionally its own time in seconds.
+bench/score.py describes each side.
 """
 
 import contextlib
@@ -53,8 +53,7 @@ def get_preds(options, photos):
 
     def run():
         with learn.no_bar(), learn.no_logging():
-            # num_workers: what fastai gives a DataLoader that is not told (the learner was
-            # exported without workers).
+            # num_workers: fastai's default (the learner was exported without workers).
             loader = learn.dls.test_dl(
                 [Path(path) for path in some], bs=64, num_workers=min(16, os.cpu_count())
             )
@@ -65,7 +64,7 @@ def get_preds(options, photos):
 
 
 def _on_device(options):
-    """The model, its network as the peers run it, and the device."""
+    """The model, its network for the peers, and the device."""
     import torch
 
     from visionflows.models import artifact
@@ -106,8 +105,8 @@ def plain(options, photos):
         labels = []
         with torch.inference_mode():
             for images in loader:
-                answers = network(images.to(device, non_blocking=True)).softmax(1)
-                labels += [model.classes[at] for at in answers.argmax(1).tolist()]
+                probabilities = network(images.to(device, non_blocking=True)).softmax(1)
+                labels += [model.classes[at] for at in probabilities.argmax(1).tolist()]
         return labels, len(labels)
 
     return run
@@ -139,8 +138,8 @@ def timm(options, photos):
         labels = []
         with torch.no_grad():
             for images, _ in loader:
-                answers = network(images.to(device)).softmax(-1).topk(1)
-                labels += [model.classes[at] for at in answers.indices[:, 0].tolist()]
+                top = network(images.to(device)).softmax(-1).topk(1)
+                labels += [model.classes[at] for at in top.indices[:, 0].tolist()]
         return labels, len(labels)
 
     return run
@@ -187,7 +186,7 @@ def engine(options, photos, decode=""):
 
 
 def _from_folder(options, photos, score):
-    """A run of ours, which takes its own time: what reads the CSV's labels is not in it."""
+    """A run that measures its own time, without reading the labels from the CSV."""
 
     def run(folder: str = options.photos):
         with tempfile.TemporaryDirectory() as output:
@@ -196,12 +195,12 @@ def _from_folder(options, photos, score):
             seconds = time.perf_counter() - began
             return _labels(output), result["counts"]["found"], seconds
 
-    _with_few(photos, run)  # Prefect's own server starts with the first run
+    _with_few(photos, run)  # warm up: Prefect's server starts with the first run
     return run
 
 
 def _with_few(photos, run) -> None:
-    """A run over a few photos, so that nothing is imported in one that is timed."""
+    """Run over a few photos, so that no import is timed."""
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(photos[:64]):
             (Path(folder) / f"{number}.jpg").symlink_to(Path(path).absolute())
@@ -225,17 +224,17 @@ def decode(options, photos):
     engine = engine_of(options)
     size = engine.batch_size
     batches = [photos[at : at + size] for at in range(0, len(photos), size)]
-    _decoders.append(engine.decoder)  # has locks, which are inherited and not sent
+    _decoders.append(engine.decoder)  # has locks, which fork inherits but pickle refuses
     pool = multiprocessing.get_context("fork").Pool(os.cpu_count())
 
     def run():
-        return [], sum(pool.imap_unordered(_decoded, batches))
+        return [], sum(pool.imap_unordered(_decode, batches))
 
     run()
     return run
 
 
-def _decoded(names) -> int:
+def _decode(names) -> int:
     from visionflows.storage.local import LocalStorage
 
     return len(_decoders[0](LocalStorage(Path("/")), [name.lstrip("/") for name in names]).rows)

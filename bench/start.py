@@ -1,13 +1,13 @@
-"""How long one photo takes from the command line, and how much memory: the start, not the speed.
+"""Measure startup: seconds and memory to score one photo from the command line.
 
     python bench/start.py --model pets --store store --photo cat.jpg
 
-Sides, each a process of its own, in turn:
+Sides, each in its own process, in turn:
 
-    torch       python -c "import torch", the measure
-    score       visionflows score of a folder with that photo, no server named
-    predict     visionflows predict of it
-    fastai      load_learner and predict, as the tutorial has them
+    torch       python -c "import torch", the reference
+    score       visionflows score of a folder with that photo, without a server
+    predict     visionflows predict of that photo
+    fastai      load_learner and predict, as in the tutorial
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from record import hardware, versions, written
+from record import hardware, versions, write_result
 
 from visionflows.models.registry import find_model
 
@@ -37,37 +37,40 @@ def main() -> None:
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     export = f"{find_model(options.model, options.store)}/export.pkl"
-    named = ["--model", options.model, "--store", options.store]
-    told: dict[str, list[tuple[float, int]]] = {}
+    model = ["--model", options.model, "--store", options.store]
+    measured: dict[str, list[tuple[float, int]]] = {}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             inbox = Path(folder) / "inbox"
             inbox.mkdir()
             (inbox / "photo.jpg").symlink_to(Path(options.photo).absolute())
-            score = [*PROGRAM, "score", str(inbox), *named, "--output", f"{folder}/out"]
+            score = [*PROGRAM, "score", str(inbox), *model, "--output", f"{folder}/out"]
             sides = {
                 "torch": [sys.executable, "-c", "import torch"],
                 "score": score,
-                "predict": [*PROGRAM, "predict", options.photo, *named],
+                "predict": [*PROGRAM, "predict", options.photo, *model],
                 "fastai": [sys.executable, "-c", FASTAI, export, options.photo],
             }
             for side, command in sides.items():
-                told.setdefault(side, []).append(_run(command))
-                print(f"{side:10} {told[side][-1][0]:6.2f} s {told[side][-1][1]:6} MB", flush=True)
-    seconds = {side: statistics.median(run[0] for run in runs) for side, runs in told.items()}
+                measured.setdefault(side, []).append(_run(command))
+                print(
+                    f"{side:10} {measured[side][-1][0]:6.2f} s {measured[side][-1][1]:6} MB",
+                    flush=True,
+                )
+    seconds = {side: statistics.median(run[0] for run in runs) for side, runs in measured.items()}
     result = {
         "hardware": hardware(),
         "versions": versions(),
         "seconds": {side: round(value, 2) for side, value in seconds.items()},
-        "rounds": {side: [round(run[0], 2) for run in runs] for side, runs in told.items()},
-        "peak_MB": {side: max(run[1] for run in runs) for side, runs in told.items()},
+        "rounds": {side: [round(run[0], 2) for run in runs] for side, runs in measured.items()},
+        "peak_MB": {side: max(run[1] for run in runs) for side, runs in measured.items()},
         "score/torch": round(seconds["score"] / seconds["torch"], 3),
     }
-    written(result, options.results, "start")
+    write_result(result, options.results, "start")
 
 
 def _run(command: list[str]) -> tuple[float, int]:
-    """Seconds and megabytes of a command, whose children count for the largest of them alone."""
+    """Seconds and peak megabytes of a command; of its children only the largest counts."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = process.stderr.read().decode()

@@ -1,12 +1,12 @@
-"""What a command leaves behind that is stopped at a random moment, and what comes after.
+"""Stop a command at random moments, check what is left behind, and resume it.
 
     python bench/stops.py score --times 20
     python bench/stops.py up --times 20 --signals KILL TERM CTRL-C
 
-In a terminal of its own each, stopped by Ctrl-C, SIGTERM or SIGKILL at a moment between nothing and
-a whole run. Then: seconds to its end, exit status, last line, processes that outlive it, ports that
-listen, locks that are held, drafts that lie about; and the same command goes on to its end, whose
-bytes are those of a run that nobody stopped.
+Each command runs in its own terminal and is stopped by Ctrl-C, SIGTERM or SIGKILL at a random
+moment. The result has the seconds until it ended, exit status, last line, surviving processes,
+listening ports, held locks and leftover checkpoints. Then the same command runs to its end, and its
+result must equal that of an uninterrupted run.
 """
 
 import argparse
@@ -29,28 +29,28 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "tests"), str(ROOT)]
 
 from conftest import shape, write_shapes  # noqa: E402
-from record import hardware, versions, written  # noqa: E402
+from record import hardware, versions, write_result  # noqa: E402
 from stopping import Command, checkpoints, environment, locked, started  # noqa: E402
 
 STATUS = {"KILL": 137, "TERM": 143, "CTRL-C": 130}
 TRAIN = ("--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--lr", "3e-3")
-# One image at a time: a run that lasts long enough to be met everywhere.
+# One image at a time, so that a run lasts long enough to be stopped anywhere.
 SLOW = ("--batch-size", "1", "--workers", "1", "--shard-size", "20", "--precision", "float32")
 
 
 @dataclasses.dataclass
 class Job:
-    """A command, the folder it changes, and the bytes that its end is known by."""
+    """A command, the folder it changes, and its result as bytes."""
 
     words: tuple[str, ...]
     folder: Path
     result: Callable[[], bytes]
-    whole: Callable[[Command], object] | None = None  # where it ends by itself: None
+    ready: Callable[[Command], object] | None = None  # None if the command ends by itself
 
 
 def score(work: Path) -> Job:
-    """Scoring 600 files by a model trained here."""
-    _finished(("train", "shapes", "--name", "shapes", "--epochs", "2", *TRAIN), work)
+    """Score 600 files with a model that is trained first."""
+    _run_words(("train", "shapes", "--name", "shapes", "--epochs", "2", *TRAIN), work)
     (work / "inbox").mkdir()
     for number in range(600):
         path = work / "inbox" / f"{number:04d}.png"
@@ -63,10 +63,10 @@ def score(work: Path) -> Job:
 
 
 def train(work: Path) -> Job:
-    """Training on 72 pictures, with two loaders."""
+    """Train on 72 images, with two loader processes."""
 
     def weights() -> bytes:
-        (found,) = (work / "store/models/shapes").glob("2*")  # one version, whole
+        (found,) = (work / "store/models/shapes").glob("2*")  # one complete version
         model = json.loads((found / "model.json").read_bytes())
         return json.dumps([model["files"]["weights.safetensors"], model["metrics"]]).encode()
 
@@ -75,16 +75,16 @@ def train(work: Path) -> Job:
 
 
 def demo(work: Path) -> Job:
-    """The demo, with its own server."""
+    """The demo, with a temporary server."""
     csv = work / "demo/scores/predictions.csv"
     return Job(("demo",), work / "demo", csv.read_bytes)
 
 
 def up(work: Path) -> Job:
-    """Server, worker and deployments; a run of it is whole when it says that it is ready."""
+    """Server, worker and deployments. A run is complete when it prints that it is ready."""
     words = ("up", "--port", "0", "--state", "state")
     ready = lambda command: "ready at" in command.text  # noqa: E731
-    return Job(words, work / "state", lambda: b"", whole=ready)
+    return Job(words, work / "state", lambda: b"", ready=ready)
 
 
 def main() -> None:
@@ -99,37 +99,39 @@ def main() -> None:
         work = Path(folder)
         write_shapes(work / "shapes", each=24)
         job = globals()[asked.command](work)
-        told = measured(job, work, asked)
+        result = measure(job, work, asked)
     machine = {"hardware": hardware(), "versions": versions()}
-    written({"command": asked.command, **told, **machine}, asked.results, f"stops-{asked.command}")
+    write_result(
+        {"command": asked.command, **result, **machine}, asked.results, f"stops-{asked.command}"
+    )
 
 
-def measured(job: Job, work: Path, asked: argparse.Namespace) -> dict:
-    """The table of all stops, by signal, beside one run that nobody stopped."""
-    _whole(job, work)  # what is compiled and cached the first time
-    _cleared(job.folder)
+def measure(job: Job, work: Path, asked: argparse.Namespace) -> dict:
+    """The results of all stops, by signal, and of one uninterrupted run."""
+    _run_to_end(job, work)  # fill caches
+    _clear(job.folder)
     began = time.monotonic()
-    _whole(job, work)
+    _run_to_end(job, work)
     seconds, expected = time.monotonic() - began, job.result()
-    dice = random.Random(asked.seed)
-    told = {"seconds": round(seconds, 1), "sha256": hashlib.sha256(expected).hexdigest()[:16]}
+    rng = random.Random(asked.seed)
+    result = {"seconds": round(seconds, 1), "sha256": hashlib.sha256(expected).hexdigest()[:16]}
     for name in asked.signals:
         stops = []
         for number in range(asked.times):
-            _cleared(job.folder)
-            stop = stopped(job, work, name, dice.uniform(0, seconds))
-            _whole(job, work)
+            _clear(job.folder)
+            stop = stop_at(job, work, name, rng.uniform(0, seconds))
+            _run_to_end(job, work)
             stop["equal"] = job.result() == expected
             stop["drafts"] += checkpoints(job.folder)
             stop["temporary"] += temporary(work)
             print(name, number, json.dumps(stop), flush=True)
             stops.append(stop)
-        told[name] = summary(stops, STATUS[name])
-    return told
+        result[name] = summary(stops, STATUS[name])
+    return result
 
 
-def stopped(job: Job, work: Path, name: str, moment: float) -> dict:
-    """A run that is stopped so many seconds after its start, and what is left of it."""
+def stop_at(job: Job, work: Path, name: str, moment: float) -> dict:
+    """Stop a run `moment` seconds after its start, and return what is left behind."""
     env, ports = _environment(work), listening()
     with started(*job.words, env=env, cwd=work) as command:
         deadline = time.monotonic() + moment
@@ -161,12 +163,12 @@ def stopped(job: Job, work: Path, name: str, moment: float) -> dict:
 
 
 def summary(stops: list[dict], status: int) -> dict:
-    """The stops of one signal in figures; what is not as it should be, in whole."""
-    as_they_should = {status, 0}  # a run that was at its end already
-    odd = [
+    """The figures of one signal, and all stops with an unexpected outcome."""
+    expected = {status, 0}  # 0: the run had ended already
+    unexpected = [
         stop
         for stop in stops
-        if stop["status"] not in as_they_should
+        if stop["status"] not in expected
         or stop["traceback"]
         or not stop["equal"]
         or any(stop[key] for key in ("processes", "ports", "locks", "drafts", "temporary"))
@@ -178,17 +180,17 @@ def summary(stops: list[dict], status: int) -> dict:
         "seconds_most": max(seconds),
         "statuses": dict(collections.Counter(str(stop["status"]) for stop in stops)),
         "equal": sum(stop["equal"] for stop in stops),
-        "odd": odd,
+        "odd": unexpected,
     }
 
 
 def temporary(work: Path) -> list[str]:
-    """What lies in TMPDIR, but for the folder that torch keeps there for the next time."""
+    """The names in TMPDIR, without the cache folder of torch."""
     return [name for name in os.listdir(work / "tmp") if not name.startswith("torchinductor_")]
 
 
 def listening() -> set[tuple[str, str]]:
-    """Address and inode of every TCP socket of this machine that listens."""
+    """Address and inode of every listening TCP socket of this machine."""
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
@@ -199,7 +201,7 @@ def listening() -> set[tuple[str, str]]:
 
 
 def of_family(sockets: set[tuple[str, str]], family: set[int]) -> set[str]:
-    """Those of the sockets that a process holds which the command has started, or nobody's."""
+    """The addresses of the sockets that the processes `family` hold."""
     held = set()
     for pid in family:
         for path in Path(f"/proc/{pid}/fd").glob("*"):
@@ -213,11 +215,11 @@ def _environment(work: Path) -> dict[str, str]:
     return environment(TMPDIR=str(work / "tmp"), HOME=str(work / "home"))
 
 
-def _whole(job: Job, work: Path) -> None:
-    """Run the command to its end, or until it is what it becomes; then end it."""
+def _run_to_end(job: Job, work: Path) -> None:
+    """Run the command to its end; stop one that does not end once it is ready."""
     with started(*job.words, env=_environment(work), cwd=work) as command:
-        if job.whole:
-            command.when(lambda: job.whole(command))
+        if job.ready:
+            command.when(lambda: job.ready(command))
             command.signal(signal.SIGTERM)
             command.ended()
             return
@@ -226,11 +228,11 @@ def _whole(job: Job, work: Path) -> None:
             raise SystemExit(f"{' '.join(job.words)}: {status}\n{command.text}")
 
 
-def _finished(words: tuple[str, ...], work: Path) -> None:
-    _whole(Job(words, work, bytes), work)
+def _run_words(words: tuple[str, ...], work: Path) -> None:
+    _run_to_end(Job(words, work, bytes), work)
 
 
-def _cleared(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
 

@@ -1,19 +1,19 @@
-"""How long an epoch takes: this library, stock fastai, and large photos made small first.
+"""Compare the seconds of an epoch: visionflows, fastai, and photos downscaled beforehand.
 
     python ../shared/cases/big.py PHOTOS big 400     # or any folder of large labelled photos
     python bench/train.py big --labels uppercase --arch tf_efficientnet_lite0 --pretrained FILE
 
-Sides, each a process of its own, in turn:
+Sides, each in its own process, in turn:
 
-    ours     build_table and fine_tune: each photo is decoded once, bfloat16 where it is native
+    ours     build_table and fine_tune: each photo is decoded once, bfloat16 if it is native
     float32  the same with --precision float32
     stock    fastai's DataLoaders and fine_tune on the same files
-    small    the same on the photos saved at 500 pixels beforehand, as people do by hand
-    gpus2    ours with --gpus 2; where there is no GPU two processes on the CPU, by gloo
+    small    the same on photos that were saved at 500 pixels beforehand
+    gpus2    ours with --gpus 2; without a GPU, two processes on the CPU with gloo
 
-All have the same network, split, seed and batch size; loaders are as many as each side has by
-default (fastai's: a process a core), or --workers for all. Seconds of the table (or of
-saving the small ones), of every epoch, and the error rate.
+All have the same network, split, seed and batch size. Each side has its default number of loader
+processes (fastai: one a core), unless --workers sets it. The result has the seconds of the file
+table (or of saving the small photos), the seconds of every epoch, and the error rate.
 """
 
 import argparse
@@ -33,14 +33,14 @@ def main() -> None:
     if options.one:
         print(json.dumps(globals()[f"_{options.one}"](options)))
         return
-    told: dict[str, list] = {side: [] for side in options.sides}
+    results: dict[str, list] = {side: [] for side in options.sides}
     for seed in options.seeds:
         for side in options.sides:
             command = [sys.executable, __file__, *sys.argv[1:], "--one", side, "--seed", str(seed)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            told[side].append(json.loads(done.stdout.splitlines()[-1]))
-            print(seed, side, json.dumps(told[side][-1]), flush=True)
-    _write(options, told)
+            results[side].append(json.loads(done.stdout.splitlines()[-1]))
+            print(seed, side, json.dumps(results[side][-1]), flush=True)
+    _write(options, results)
 
 
 def _options() -> argparse.Namespace:
@@ -48,14 +48,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("photos", help="a folder of large photos")
     parser.add_argument("--labels", default="uppercase")
     parser.add_argument("--arch", default="resnet34")
-    parser.add_argument("--pretrained", default="none", help="the place of a state dict")
+    parser.add_argument("--pretrained", default="none", help="path of a state dict")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, help="each side's own default without it")
+    parser.add_argument(
+        "--workers", type=int, help="loader processes; by default those of each side"
+    )
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", default="bench/results")
-    parser.add_argument("--note", default="large", help="a word for the name of the result")
+    parser.add_argument("--note", default="large", help="suffix of the result's file name")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -100,8 +102,8 @@ def _ours(options, precision="auto", gpus=1) -> dict:
         began = time.perf_counter()
         table = _table(options, settings.decode_options)
         before = time.perf_counter() - began
-        record = fine_tune(table, options.photos, Path(cache) / "draft", settings)
-    return _told(before, [row["seconds"] for row in record["history"]], record["history"])
+        record = fine_tune(table, options.photos, Path(cache) / "checkpoint", settings)
+    return _result(before, [row["seconds"] for row in record["history"]], record["history"])
 
 
 def _stock(options, photos: str = "") -> dict:
@@ -110,7 +112,7 @@ def _stock(options, photos: str = "") -> dict:
     with tempfile.TemporaryDirectory() as cache:
         _cache(cache)
         table = _table(options, WHOLE)  # the split; stock fastai has no table
-    return _told(0.0, *_fastai(options, table, photos or options.photos))
+    return _result(0.0, *_fastai(options, table, photos or options.photos))
 
 
 def _small(options) -> dict:
@@ -129,7 +131,7 @@ def _small(options) -> dict:
 
 
 def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
-    """Seconds and history of fastai's own fine_tune, its images opened by fastai."""
+    """Seconds and history of fastai's fine_tune, with images opened by fastai."""
     from fastai.callback.core import Callback
     from fastai.data.block import CategoryBlock, DataBlock
     from fastai.data.transforms import ColReader, ColSplitter, Normalize
@@ -166,13 +168,13 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
 
 
 def _cache(folder: str) -> None:
-    """Copies of photos go into a cache of this side's own, which is empty."""
+    """Use an empty cache for downscaled images."""
     import os
 
     os.environ["VISIONFLOWS_CACHE"] = folder
 
 
-def _told(before: float, seconds: list[float], history: list[dict]) -> dict:
+def _result(before: float, seconds: list[float], history: list[dict]) -> dict:
     return {
         "before": round(before, 1),
         "epochs": seconds,
@@ -183,12 +185,12 @@ def _told(before: float, seconds: list[float], history: list[dict]) -> dict:
     }
 
 
-def _write(options, told: dict[str, list]) -> None:
-    from record import hardware, versions, written
+def _write(options, results: dict[str, list]) -> None:
+    from record import hardware, versions, write_result
 
-    # The first epoch opens files and takes memory for the first time; where it is the only one, it.
+    # Without the first epoch, which opens files and allocates memory, unless it is the only one.
     after = {
-        side: [run["epochs"][1:] or run["epochs"] for run in runs] for side, runs in told.items()
+        side: [run["epochs"][1:] or run["epochs"] for run in runs] for side, runs in results.items()
     }
     later = {side: sum(map(sum, runs)) / sum(map(len, runs)) for side, runs in after.items()}
     result = {
@@ -198,18 +200,18 @@ def _write(options, told: dict[str, list]) -> None:
         "photos": sum(1 for _ in Path(options.photos).rglob("*.jpg")),
         "batch_size": options.batch_size,
         "workers": options.workers,
-        "runs": told,
+        "runs": results,
         "seconds_of_later_epochs": {side: round(mean, 2) for side, mean in later.items()},
     }
-    for one, other in (
+    for side, other in (
         ("ours", "stock"),
         ("ours", "small"),
         ("float32", "small"),
         ("gpus2", "ours"),
     ):
-        if {one, other} <= later.keys():
-            result[f"rate: {one}/{other}"] = round(later[other] / later[one], 3)
-    written(result, options.results, f"train-{options.note}")
+        if {side, other} <= later.keys():
+            result[f"rate: {side}/{other}"] = round(later[other] / later[side], 3)
+    write_result(result, options.results, f"train-{options.note}")
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def locked(path: Path) -> bool:
     return False
 
 
-def drafts(folder: Path) -> list[str]:
+def checkpoints(folder: Path) -> list[str]:
     """What a writer has left half-written."""
     return [path.name for path in folder.rglob(".writing-*")]
 

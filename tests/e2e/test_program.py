@@ -11,7 +11,7 @@ import pytest
 from conftest import shape, write_shapes
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
-from stopping import drafts, environment, locked, ran, started
+from stopping import checkpoints, environment, locked, ran, started
 
 # One image at a time, so that a run of some hundreds can be met in its middle.
 SLOW = ("--batch-size", "1", "--workers", "1", "--shard-size", "10", "--precision", "float32")
@@ -77,7 +77,7 @@ def test_a_scoring_that_is_stopped_says_so_and_leaves_nothing_but_its_parts(
         assert "Traceback" not in command.text
         assert command.left() == []
     assert not locked(output / ".lock")
-    assert drafts(output) == []
+    assert checkpoints(output) == []
     assert not (output / "run.json").exists()
     before = parts(output)
     again = ran(*words, "--output", output, env=env, cwd=tmp_path)

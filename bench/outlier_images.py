@@ -1,10 +1,10 @@
-"""Pictures that are neither cat nor dog: charts, pages, receipts, noise, digits, textures.
+"""Make outlier images: charts, pages, receipts, noise, digits, textures.
 
-    python bench/oddities.py odd --each 50 --seed 1
+    python bench/outlier_images.py outliers --each 50 --seed 1
 
-Eight kinds that are drawn here, as many of each, as JPEG files of a photo's size named by their
-kind; and a ninth, `photo`: crops of the two photographs (a temple, a flower) that come with
-scikit-learn. One seed gives the same pictures again. For bench/outliers.py.
+Writes JPEG files named by their kind: eight kinds that are drawn here, and `photo`, crops of the
+two photographs that come with scikit-learn. The same seed gives the same images. For
+bench/outliers.py.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def _size(draws: Draws) -> tuple[int, int]:
 
 
 def chart(draws: Draws) -> Image.Image:
-    """Lines, bars, points, a pie, a map of heat or a histogram, by matplotlib."""
+    """A line, bar, scatter or pie chart, a heatmap or a histogram, by matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -65,7 +65,7 @@ def _font(size: int, mono: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def page(draws: Draws) -> Image.Image:
-    """Lines of words, on paper that is not quite white."""
+    """Lines of text on off-white paper."""
     width, height = _size(draws)
     image = Image.new("RGB", (width, height), tuple(draws.integers(225, 256, 3).tolist()))
     pen, size = ImageDraw.Draw(image), int(draws.integers(9, 20))
@@ -75,21 +75,21 @@ def page(draws: Draws) -> Image.Image:
 
 
 def receipt(draws: Draws) -> Image.Image:
-    """A slip of items and prices, turned a little, on a table of one colour."""
+    """A slightly rotated receipt on a plain background."""
     width, height = _size(draws)
     slip = Image.new("RGB", (width // 2, height - 30), (250, 249, 244))
     pen, size = ImageDraw.Draw(slip), int(draws.integers(9, 14))
     for y in range(8, slip.height - size, size + 4):
         words = " ".join(draws.choice(WORDS, 2))
         pen.text((6, y), f"{words:16} {draws.uniform(1, 99):6.2f}", (40, 40, 40), _font(size, True))
-    turned = slip.convert("RGBA").rotate(float(draws.uniform(-15, 15)), expand=True)
+    rotated = slip.convert("RGBA").rotate(float(draws.uniform(-15, 15)), expand=True)
     image = Image.new("RGB", (width, height), tuple(draws.integers(30, 200, 3).tolist()))
-    image.paste(turned, ((width - turned.width) // 2, (height - turned.height) // 2), turned)
+    image.paste(rotated, ((width - rotated.width) // 2, (height - rotated.height) // 2), rotated)
     return image
 
 
 def noise(draws: Draws) -> Image.Image:
-    """Noise of a grain of 1 to 64 pixels, in colours or in grey."""
+    """Noise with a grain of 1 to 64 pixels, in colour or grey."""
     width, height = _size(draws)
     grain, channels = 2 ** int(draws.integers(0, 7)), int(draws.choice([1, 3]))
     shape = (height // grain + 2, width // grain + 2, channels)
@@ -98,7 +98,7 @@ def noise(draws: Draws) -> Image.Image:
 
 
 def digits(draws: Draws) -> Image.Image:
-    """Handwritten digits of scikit-learn: one, or a sheet of them."""
+    """One or several handwritten digits of scikit-learn."""
     from sklearn.datasets import load_digits
 
     images, side = load_digits().images, int(draws.choice([1, 2, 4, 6]))
@@ -109,7 +109,7 @@ def digits(draws: Draws) -> Image.Image:
 
 
 def texture(draws: Draws) -> Image.Image:
-    """Stripes, checks, rings, cells or grain like wood's, in two colours."""
+    """Stripes, checks, rings, cells or wood grain, in two colours."""
     width, height = _size(draws)
     y, x = np.mgrid[0:height, 0:width] / draws.uniform(4, 40)
     turn = draws.uniform(0, 3.14)
@@ -124,13 +124,13 @@ def texture(draws: Draws) -> Image.Image:
         lambda: np.sin(along / 4 + waves.reshape(x.shape)),
     ][int(draws.integers(5))]()
     share = ((pattern - pattern.min()) / np.ptp(pattern))[..., None]
-    one, other = draws.integers(0, 256, (2, 3))
-    speckled = one * share + other * (1 - share) + draws.normal(0, 8, (height, width, 1))
+    first, second = draws.integers(0, 256, (2, 3))
+    speckled = first * share + second * (1 - share) + draws.normal(0, 8, (height, width, 1))
     return Image.fromarray(speckled.clip(0, 255).astype(np.uint8))
 
 
 def shapes(draws: Draws) -> Image.Image:
-    """Circles, boxes and lines of many colours, as logos and drawings have."""
+    """Coloured circles, boxes and lines, like a logo or drawing."""
     width, height = _size(draws)
     image = Image.new("RGB", (width, height), tuple(draws.integers(0, 256, 3).tolist()))
     pen = ImageDraw.Draw(image)
@@ -146,33 +146,33 @@ def shapes(draws: Draws) -> Image.Image:
 
 
 def plain(draws: Draws) -> Image.Image:
-    """One colour that fades into another: a lens cap, a wall, an empty sky."""
+    """A plain colour gradient, like a lens cap, a wall or an empty sky."""
     width, height = _size(draws)
-    one, other = draws.integers(0, 256, (2, 3))
+    first, second = draws.integers(0, 256, (2, 3))
     turn = draws.uniform(0, 6.28)
     y, x = np.mgrid[0:height, 0:width]
     share = x / width * np.cos(turn) + y / height * np.sin(turn)
     share = ((share - share.min()) / np.ptp(share) * draws.random())[..., None]
-    faded = one * (1 - share) + other * share + draws.normal(0, 2, (height, width, 3))
+    faded = first * (1 - share) + second * share + draws.normal(0, 2, (height, width, 3))
     return Image.fromarray(faded.clip(0, 255).astype(np.uint8))
 
 
 def photo(draws: Draws) -> Image.Image:
-    """A crop of a real photograph of something else."""
+    """A crop of a real photograph of another subject."""
     from sklearn.datasets import load_sample_images
 
-    whole = Image.fromarray(load_sample_images().images[int(draws.integers(2))])
-    width, height = (int(side * draws.uniform(0.4, 0.9)) for side in whole.size)
-    left = int(draws.integers(whole.width - width))
-    top = int(draws.integers(whole.height - height))
-    return whole.crop((left, top, left + width, top + height))
+    image = Image.fromarray(load_sample_images().images[int(draws.integers(2))])
+    width, height = (int(side * draws.uniform(0.4, 0.9)) for side in image.size)
+    left = int(draws.integers(image.width - width))
+    top = int(draws.integers(image.height - height))
+    return image.crop((left, top, left + width, top + height))
 
 
 DRAWN = (chart, page, receipt, noise, digits, texture, shapes, plain)
 
 
 def write(folder: Path, each: int, seed: int) -> None:
-    """`each` pictures of every kind in a folder, as <kind>-<number>.jpg."""
+    """Write `each` images of every kind to a folder, as <kind>-<number>.jpg."""
     folder.mkdir(parents=True, exist_ok=True)
     for at, kind in enumerate((*DRAWN, photo)):
         for number in range(each):
