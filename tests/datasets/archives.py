@@ -1,4 +1,4 @@
-"""Archives for the tests of data: whole ones, and what people who mean harm put into them."""
+"""Archives for the datasets tests: valid and malicious ones."""
 
 import io
 import random
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import UnpackLimits
+from visionflows.datasets.unpack import unpack
 from visionflows.errors import ArchiveError
 
 PHOTO = random.Random(1).randbytes(5_000)
@@ -17,7 +17,7 @@ FILES = {"pets/Cat 1.jpg": PHOTO, "pets/sub/dog.jpg": PHOTO[::-1], "pets/empty.j
 
 
 def tar_of(*entries: tarfile.TarInfo | tuple[str, bytes], format=tarfile.PAX_FORMAT) -> bytes:
-    """A tar of files (name, content) and of entries as they are."""
+    """A tar of files (name, content) and of raw entries."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
         for entry in entries:
@@ -41,7 +41,7 @@ def link(name: str, to: str) -> tarfile.TarInfo:
 
 
 def zip_of(*entries: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
-    """A zip of files (name, content), and of links and devices as Unix zips tell them."""
+    """A zip of files (name, content), and of links and devices in Unix form."""
     modes = {tarfile.SYMTYPE: 0o120777, tarfile.CHRTYPE: 0o020666, tarfile.FIFOTYPE: 0o010666}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -65,15 +65,15 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 def refused(tmp_path: Path, archive: bytes, name: str = "bad.tgz", **limits) -> str:
-    """The one line with which an archive is refused, after which nothing is left of it."""
+    """The error message of an archive that cannot be unpacked; nothing of it is left."""
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / name).write_bytes(archive)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ArchiveError) as told:
+    with pytest.raises(ArchiveError) as error:
         unpack(inside / name, inside / "out", UnpackLimits(**limits))
     assert sorted(tmp_path.rglob("*")) == before
-    line = str(told.value)
+    line = str(error.value)
     assert name in line
     assert "\n" not in line
     return line

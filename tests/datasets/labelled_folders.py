@@ -1,4 +1,4 @@
-"""Folders of small labelled pictures for the tests of data, and how a table is refused."""
+"""Folders of small labelled images for the datasets tests, and the error of a table."""
 
 import hashlib
 from pathlib import Path
@@ -11,14 +11,14 @@ from visionflows.errors import TableError
 
 
 def make(folder: Path, *names: str, seed: int | None = None) -> None:
-    """Small pictures; each of its own, or all of one `seed`."""
+    """Write small images: each different, or all of the same `seed`."""
     for at, name in enumerate(names):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        own = int.from_bytes(
+        name_seed = int.from_bytes(
             hashlib.sha256(f"{at}{name}".encode(errors="surrogateescape")).digest()
         )
-        file.write_bytes(encoded(picture(own if seed is None else seed, (12, 9)), "PNG"))
+        file.write_bytes(encoded(picture(name_seed if seed is None else seed, (12, 9)), "PNG"))
 
 
 def pets(folder: Path, cats: int = 10, dogs: int = 10) -> Path:
@@ -32,7 +32,7 @@ def labels_of(table) -> dict[str, str]:
 
 
 def stopped(folder: Path, labels: str = "folder", **options) -> str:
-    """The line that stops the run."""
+    """The error message of a table that cannot be built."""
     with pytest.raises(TableError) as caught:
         build_table(folder, labels, **options)
     line = str(caught.value)

@@ -1,4 +1,4 @@
-"""A small archive of pets for the tests of fetch, and a store on the disk and in a bucket."""
+"""A small archive of pets for the fetch tests, and a store on the disk and in a bucket."""
 
 import hashlib
 import io
@@ -43,7 +43,7 @@ def store(where, tmp_path) -> str:
 
 @pytest.fixture
 def home(where, tmp_path) -> Path:
-    """Where the datasets of the store lie on the disk."""
+    """The local folder of the store's datasets."""
     return tmp_path / ("store" if where is str else "cache") / "datasets"
 
 
@@ -56,10 +56,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def visible(home: Path) -> list[str]:
-    """The datasets that a person sees in a store."""
+    """The visible datasets of a store."""
     return open_storage(home).names()
 
 
 def pending(home: Path) -> list[str]:
-    """The downloads on their way into a store."""
+    """The unfinished downloads of a store."""
     return os.listdir(home / ".archives")

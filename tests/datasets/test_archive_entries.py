@@ -1,4 +1,4 @@
-"""Archives as people who mean harm, or bad lines, make them: refused whole, with nothing left."""
+"""Malicious and truncated archives are refused, and no file of them is left."""
 
 import gzip
 import os
@@ -9,8 +9,8 @@ import tarfile
 import pytest
 from archives import FILES, PHOTO, link, refused, special, tar_of, zip_of
 
-from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import UnpackLimits
+from visionflows.datasets.unpack import unpack
 from visionflows.errors import ArchiveError
 
 HOSTILE = {
@@ -65,7 +65,7 @@ def test_a_hostile_zip_is_refused(tmp_path, name):
     assert (tmp_path / "outside").read_bytes() == b"precious"
 
 
-def test_a_refusal_says_which_entry_and_why(tmp_path):
+def test_the_error_names_the_entry_and_the_reason(tmp_path):
     line = refused(
         tmp_path, tar_of(("fine.jpg", PHOTO), ("../\n\udce9", PHOTO), format=tarfile.GNU_FORMAT)
     )
@@ -76,18 +76,18 @@ def test_a_refusal_says_which_entry_and_why(tmp_path):
 
 
 def zeros(size: int) -> bytes:
-    """A gzip stream of `size` zeros, made of many streams, which are one."""
+    """A gzip file of `size` zeros, concatenated from many streams."""
     return gzip.compress(bytes(1 << 20)) * (size >> 20)
 
 
-def test_a_bomb_of_one_file_is_refused_by_what_its_header_says(tmp_path):
+def test_a_bomb_of_one_file_is_refused_by_the_size_in_its_header(tmp_path):
     info = tarfile.TarInfo("bomb.jpg")
     info.size = 64 << 30
     line = refused(tmp_path, gzip.compress(info.tobuf()) + zeros(100 << 20))
     assert "over 100 times its size" in line
 
 
-def test_a_bomb_of_many_files_is_refused_on_the_way(tmp_path):
+def test_a_bomb_of_many_files_is_refused_while_unpacking(tmp_path):
     piece = tarfile.TarInfo("x.jpg")
     piece.size = 1 << 20
     one = gzip.compress(piece.tobuf()) + zeros(1 << 20)
@@ -95,13 +95,13 @@ def test_a_bomb_of_many_files_is_refused_on_the_way(tmp_path):
 
 
 @pytest.mark.parametrize("type", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_bomb_in_a_header_does_not_reach_memory(tmp_path, type):
+def test_a_bomb_in_a_header_is_not_loaded_into_memory(tmp_path, type):
     info = special("x", type)
     info.size = 1 << 30
     assert "a header of" in refused(tmp_path, gzip.compress(info.tobuf()) + zeros(8 << 20))
 
 
-def test_a_bomb_after_the_end_is_refused(tmp_path):
+def test_a_bomb_after_the_end_of_the_tar_is_refused(tmp_path):
     archive = gzip.compress(tar_of(("a.jpg", PHOTO))) + zeros(80 << 20)
     assert "over 100 times" in refused(tmp_path, archive)
 
@@ -113,7 +113,7 @@ def test_a_zip_bomb_is_refused_before_it_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
-def test_limits_on_files_and_bytes_are_kept(tmp_path, pack):
+def test_limits_on_files_and_bytes_are_enforced(tmp_path, pack):
     archive = pack(*FILES.items())
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
@@ -126,27 +126,27 @@ def test_limits_on_files_and_bytes_are_kept(tmp_path, pack):
 
 
 @pytest.mark.parametrize("left", [0, 1, 300, 5_000, -5_000, -9, -1])
-def test_a_tgz_that_is_cut_short_is_refused(tmp_path, left):
+def test_a_truncated_tgz_is_refused(tmp_path, left):
     whole = gzip.compress(tar_of(*FILES.items()))
     assert "broken, cut short" in refused(tmp_path, whole[:left])
 
 
 @pytest.mark.parametrize("left", [512, 700, 512 + 5120, 512 + 5120 + 100])
-def test_a_tar_that_is_cut_short_is_refused_even_between_two_files(tmp_path, left):
+def test_a_tar_truncated_between_two_files_is_refused(tmp_path, left):
     assert "broken, cut short" in refused(tmp_path, tar_of(*FILES.items())[:left], "bad.tar")
 
 
-def test_a_zip_that_is_cut_short_is_refused(tmp_path):
+def test_a_truncated_zip_is_refused(tmp_path):
     assert "broken, cut short" in refused(tmp_path, zip_of(*FILES.items())[:-100], "bad.zip")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 99, PHOTO])
-def test_what_is_no_archive_is_refused(tmp_path, content):
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path, content):
     assert "no .tgz, .tar.* or .zip" in refused(tmp_path, content)
 
 
 @pytest.mark.parametrize("pack", [tar_of, lambda *files: gzip.compress(tar_of(*files)), zip_of])
-def test_whatever_is_broken_the_error_is_ours_and_nothing_is_left(tmp_path, pack):
+def test_any_damage_raises_our_error_and_leaves_nothing(tmp_path, pack):
     whole = pack(*FILES.items(), link("a", "pets"))
     rng = random.Random(3)
     archive = tmp_path / "a"
@@ -166,6 +166,6 @@ def test_whatever_is_broken_the_error_is_ours_and_nothing_is_left(tmp_path, pack
     assert errors > 20
 
 
-def test_a_zip_whose_entry_has_no_name_is_refused(tmp_path):
+def test_a_zip_entry_without_a_name_is_refused(tmp_path):
     archive = zip_of(("name.jpg", PHOTO)).replace(b"name.jpg", b"\0ame.jpg")
     assert refused(tmp_path, archive, "bad.zip")

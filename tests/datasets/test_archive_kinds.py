@@ -1,4 +1,4 @@
-"""Archives as people have them: names of other systems, locked ones, other kinds, no archives."""
+"""Archives with names from other systems, with a password, of other kinds, or not archives."""
 
 import io
 import random
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import zstd
+from visionflows.datasets.unpack import unpack
 from visionflows.errors import ArchiveError
 
 PHOTO = random.Random(2).randbytes(3_000)
@@ -22,7 +22,7 @@ DOS, UNIX, NTFS = 0, 3, 10
 def raw_zip(
     *names: bytes, made_by: int = UNIX, flags: int = 0, extra: bytes = b"", method=0
 ) -> bytes:
-    """A zip of PHOTO under names of any bytes, as other systems and programs write it."""
+    """A zip of PHOTO under names of any bytes, like those of other systems."""
     out, central = b"", b""
     for name in names:
         sizes = (zlib.crc32(PHOTO), len(PHOTO), len(PHOTO), len(name), len(extra))
@@ -54,12 +54,12 @@ def names_of(tmp_path: Path, archive: bytes) -> list[str]:
 
 
 def refused(tmp_path: Path, archive: bytes, name: str = "a.zip") -> str:
-    """The one line with which an archive is refused, after which nothing is left of it."""
+    """The error message of an archive that cannot be unpacked; nothing of it is left."""
     (tmp_path / name).write_bytes(archive)
-    with pytest.raises(ArchiveError) as told:
+    with pytest.raises(ArchiveError) as error:
         unpack(tmp_path / name, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    line = str(told.value)
+    line = str(error.value)
     assert line.startswith(f"{tmp_path / name}: ")
     assert line.isprintable()
     return line.removeprefix(f"{tmp_path / name}: ")
@@ -70,13 +70,13 @@ def refused(tmp_path: Path, archive: bytes, name: str = "a.zip") -> str:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("made_by", [DOS, UNIX])
-def test_names_without_the_mark_of_utf8_are_utf8_where_they_can_be(tmp_path, form, made_by, caplog):
+def test_names_without_the_utf8_flag_are_utf8_if_valid(tmp_path, form, made_by, caplog):
     name = unicodedata.normalize(form, "photos/café/犬.png")
     assert names_of(tmp_path, raw_zip(name.encode(), made_by=made_by)) == [name]
     assert caplog.text == ""
 
 
-def test_other_names_are_dos_with_a_word(tmp_path, caplog):
+def test_other_names_are_cp437_and_logged(tmp_path, caplog):
     archive = raw_zip("été/1.png".encode("cp437"), b"plain.png", made_by=DOS)
     assert names_of(tmp_path, archive) == ["plain.png", "été/1.png"]
     assert "not UTF-8, taken for DOS's code page 437: 1, such as 'été/1.png'" in caplog.text
@@ -87,21 +87,21 @@ def unicode_path(raw: bytes, name: str) -> bytes:
     return struct.pack("<HH", 0x5455, 1) + b"x" + struct.pack("<HH", 0x7075, len(field)) + field
 
 
-def test_a_name_said_again_in_utf8_is_the_one_that_was_meant(tmp_path, caplog):
+def test_the_unicode_path_field_replaces_the_name(tmp_path, caplog):
     raw = "кот/1.png".encode("cp866")
     archive = raw_zip(raw, made_by=DOS, extra=unicode_path(raw, "кот/1.png"))
     assert names_of(tmp_path, archive) == ["кот/1.png"]
     assert caplog.text == ""
 
 
-def test_a_name_said_again_of_another_entry_is_not_taken(tmp_path):
+def test_the_unicode_path_field_of_another_entry_is_ignored(tmp_path):
     raw = "été.png".encode("cp437")
     archive = raw_zip(raw, made_by=DOS, extra=unicode_path(b"other", "no.png"))
     assert names_of(tmp_path, archive) == ["été.png"]
 
 
 @pytest.mark.parametrize("made_by", [DOS, NTFS, UNIX])
-def test_backslashes_part_folders_where_nothing_else_does(tmp_path, made_by):
+def test_backslashes_separate_folders_in_zips_without_slashes(tmp_path, made_by):
     archive = raw_zip(rb"set\black\0.png", rb"set\white\0.png", made_by=made_by)
     assert names_of(tmp_path, archive) == ["set/black/0.png", "set/white/0.png"]
 
@@ -114,7 +114,7 @@ def test_folders_may_end_in_a_backslash(tmp_path):
     assert (tmp_path / "out/set/black/0.png").read_bytes() == PHOTO
 
 
-def test_a_backslash_in_a_name_of_unix_stays_one(tmp_path):
+def test_a_backslash_in_a_unix_name_stays(tmp_path):
     assert names_of(tmp_path, raw_zip(rb"set/a\b.png")) == ["set/a\\b.png"]
     (tmp_path / "windows").mkdir()
     archive = raw_zip(rb"set/a\b.png", made_by=DOS)
@@ -123,12 +123,12 @@ def test_a_backslash_in_a_name_of_unix_stays_one(tmp_path):
 
 @pytest.mark.parametrize("made_by", [DOS, UNIX])
 @pytest.mark.parametrize("name", [rb"\set\x.png", rb"\\set\x.png", b"/set/x.png", b"//set/x.png"])
-def test_a_slash_before_a_name_leads_nowhere_else(tmp_path, name, made_by):
+def test_a_leading_slash_is_ignored(tmp_path, name, made_by):
     assert names_of(tmp_path, raw_zip(name, made_by=made_by)) == ["set/x.png"]
 
 
 @pytest.mark.parametrize("attributes", [0o040755 << 16 | 0x10, 0o040755 << 16, 0x10])
-def test_a_folder_without_its_slash_is_a_folder(tmp_path, attributes):
+def test_a_folder_without_a_trailing_slash_is_a_folder(tmp_path, attributes):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         folder = zipfile.ZipInfo("set")
         folder.external_attr = attributes
@@ -139,20 +139,20 @@ def test_a_folder_without_its_slash_is_a_folder(tmp_path, attributes):
 
 
 @pytest.mark.parametrize("name", [rb"..\x.png", rb"a\..\..\x.png", rb"\..\x.png"])
-def test_backslashes_lead_out_of_nothing(tmp_path, name):
+def test_backslashes_cannot_leave_the_folder(tmp_path, name):
     assert "nothing was unpacked" in refused(tmp_path, raw_zip(name, made_by=DOS))
 
 
 # Zips that cannot be read here
 
 
-def test_a_locked_zip_says_so(tmp_path):
+def test_the_error_says_that_a_zip_has_a_password(tmp_path):
     line = refused(tmp_path, raw_zip(b"a.png", flags=0x1))
     assert line == "locked with a password; unpack it yourself, give the folder"
     assert "locked with a password" in refused(tmp_path, raw_zip(b"a.png", flags=0x1, method=99))
 
 
-def test_a_zip_of_another_method_says_which(tmp_path):
+def test_the_error_names_the_compression_method_of_a_zip(tmp_path):
     assert refused(tmp_path, raw_zip(b"a.png", method=9)).startswith("packed with deflate64, which")
 
 
@@ -166,13 +166,13 @@ def test_a_tar_zst_is_unpacked(tmp_path, level):
 
 
 @pytest.mark.parametrize("left", [4, 100, 2_000, -300, -4, -1])
-def test_a_tar_zst_that_is_cut_short_is_refused(tmp_path, left):
+def test_a_truncated_tar_zst_is_refused(tmp_path, left):
     options = {zstd.CompressionParameter.checksum_flag: 1}
     archive = zstd.compress(tar_of("a/1.png"), options=options)
     assert "broken, cut short" in refused(tmp_path, archive[:left], "a.tar.zst")
 
 
-def test_a_bomb_in_zstd_is_refused(tmp_path):
+def test_a_zstd_bomb_is_refused(tmp_path):
     archive = zstd.compress(tar_of("a/1.png")) + zstd.compress(bytes(1 << 20)) * 80
     line = refused(tmp_path, archive, "a.tar.zst")
     assert line == (
@@ -199,7 +199,7 @@ def test_a_bomb_in_zstd_is_refused(tmp_path):
         (b"MZ\x90\0", "a Windows program, "),
     ],
 )
-def test_what_is_no_archive_of_ours_is_called_by_its_name(tmp_path, start, says):
+def test_the_error_names_the_kind_of_an_unsupported_file(tmp_path, start, says):
     assert refused(tmp_path, start + PHOTO).startswith(says)
 
 
@@ -220,11 +220,11 @@ def test_what_is_no_archive_of_ours_is_called_by_its_name(tmp_path, start, says)
         ("é".encode() * 5_000, "a text (éééé"),
     ],
 )
-def test_a_text_is_called_what_it_is(tmp_path, text, says):
+def test_the_error_says_that_a_file_is_text(tmp_path, text, says):
     assert refused(tmp_path, text).startswith(says)
 
 
-def test_an_empty_file_is_told(tmp_path):
+def test_the_error_says_that_a_file_is_empty(tmp_path):
     assert "an empty file, 0 bytes" in refused(tmp_path, b"")
 
 
@@ -233,7 +233,7 @@ def test_a_tar_whose_first_name_looks_like_another_kind_is_a_tar(tmp_path):
     assert unpack(tmp_path / "a.tar", tmp_path / "out")[0] == 2
 
 
-def test_errors_call_an_archive_as_people_do(tmp_path):
+def test_errors_name_the_archive_and_not_the_cached_file(tmp_path):
     (tmp_path / "e82f").write_bytes(b"Rar!\x1a\7\0")
     with pytest.raises(ArchiveError, match=r"^https://host/pets\.rar: a RAR archive"):
         unpack(tmp_path / "e82f", tmp_path / "out", text="https://host/pets.rar")

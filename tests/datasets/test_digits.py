@@ -1,4 +1,4 @@
-"""The embedded digits: scikit-learn's own, the same bytes each time, without a network."""
+"""The embedded digits: those of scikit-learn, reproducible, without a network connection."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ def digits(tmp_path_factory) -> Dataset:
     return fetch("digits", tmp_path_factory.mktemp("digits") / "store")
 
 
-def test_digits_are_there_without_a_network(digits):
+def test_digits_need_no_network(digits):
     from sklearn.datasets import load_digits
 
     original = load_digits()

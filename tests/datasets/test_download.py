@@ -1,4 +1,4 @@
-"""Downloads over real connections that break, refuse and change under way."""
+"""Downloads over connections that break, from servers that refuse or change the file."""
 
 import logging
 import os
@@ -31,20 +31,20 @@ def target(tmp_path):
     return tmp_path / "pets.tgz"
 
 
-def test_a_download_is_whole_and_leaves_nothing_beside_it(target):
+def test_a_download_is_complete_and_leaves_no_temporary_file(target):
     with serving(CONTENT) as server:
         assert download(server.url(), target) == RemoteVersion('"v1"', len(CONTENT))
     assert target.read_bytes() == CONTENT
     assert os.listdir(target.parent) == ["pets.tgz"]
 
 
-def test_an_empty_file_is_a_file(target):
+def test_an_empty_file_is_downloaded(target):
     with serving(b"") as server:
         download(server.url(), target)
     assert target.read_bytes() == b""
 
 
-def test_a_line_cut_twice_goes_on_where_it_was_cut(target):
+def test_a_download_resumes_after_two_broken_connections(target):
     with serving(CONTENT, cuts=[100_001, 200_002]) as server:
         download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
@@ -52,14 +52,14 @@ def test_a_line_cut_twice_goes_on_where_it_was_cut(target):
     assert server.sent == len(CONTENT)
 
 
-def test_a_line_cut_more_often_than_there_are_tries_goes_on_while_bytes_come(target):
+def test_retries_start_again_whenever_bytes_arrive(target):
     with serving(CONTENT, cuts=list(range(50_000, 300_000, 50_000))) as server:
         download(server.url(), target, retries=HASTY)
     assert len(server.ranges) == 6 > HASTY.attempts
     assert server.sent == len(CONTENT)
 
 
-def test_a_run_goes_on_from_what_a_killed_one_had(target):
+def test_a_run_resumes_the_download_of_a_killed_run(target):
     dead = threading.Event()
     part = target.with_name("pets.tgz.part")
     with serving(CONTENT) as server:
@@ -78,7 +78,7 @@ def test_a_run_goes_on_from_what_a_killed_one_had(target):
     assert server.ranges == [None, f"bytes={had}-"]
 
 
-def test_a_server_that_stays_broken_is_left_and_gone_back_to(target):
+def test_a_download_fails_after_its_retries_and_resumes_in_the_next_run(target):
     with serving(CONTENT, cuts=[100_000, *[0] * 10]) as server:
         with pytest.raises(FetchError, match=r"3 times in a row; .* at 100,000 bytes$"):
             download(server.url(), target, retries=HASTY)
@@ -89,7 +89,7 @@ def test_a_server_that_stays_broken_is_left_and_gone_back_to(target):
     assert server.sent == len(CONTENT)
 
 
-def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_one(target):
+def test_a_changed_file_is_downloaded_from_the_start(target):
     with serving(CONTENT, cuts=[100_000, *[100_000] * 2]) as server:
         with pytest.raises(FetchError):
             download(server.url(), target, retries=HASTY)
@@ -100,7 +100,7 @@ def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_one(target):
     assert server.ranges[-1] == "bytes=100000-"
 
 
-def test_a_range_of_another_version_is_not_taken(target):
+def test_a_range_of_another_version_is_refused(target):
     wrong = (206, {"Content-Range": "bytes 100000-299999/300000", "ETag": '"v2"'})
     with serving(CONTENT, cuts=[100_000]) as server:
         server.before_piece = lambda offset: server.answers.append(wrong) if offset == 0 else None
@@ -117,14 +117,14 @@ def test_a_range_of_another_version_is_not_taken(target):
         pytest.param({"tag": 'W/"v1"'}, id="names a weak version"),
     ],
 )
-def test_a_server_that_cannot_go_on_starts_over(target, how):
+def test_a_server_without_ranges_sends_the_file_from_the_start(target, how):
     with serving(CONTENT, cuts=[100_000], **how) as server:
         download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
     assert server.sent == 100_000 + len(CONTENT)
 
 
-def test_a_date_serves_where_the_server_names_no_tag(target):
+def test_last_modified_is_used_without_an_etag(target):
     date = "Mon, 01 Jan 2024 00:00:00 GMT"
     with serving(CONTENT, tag="", modified=date, cuts=[100_000]) as server:
         download(server.url(), target, retries=HASTY)
@@ -132,7 +132,7 @@ def test_a_date_serves_where_the_server_names_no_tag(target):
     assert server.sent == len(CONTENT)
 
 
-def test_a_part_that_was_whole_when_its_run_died_is_not_asked_for_again(target):
+def test_a_complete_part_of_a_killed_run_is_not_downloaded_again(target):
     with serving(CONTENT, cuts=[299_999] * 3) as server:
         with pytest.raises(FetchError):
             download(server.url(), target, retries=HASTY)
@@ -145,23 +145,23 @@ def test_a_part_that_was_whole_when_its_run_died_is_not_asked_for_again(target):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 418])
-def test_a_refusal_is_told_at_once(target, status):
+def test_a_refusal_is_not_retried(target, status):
     refusal = pytest.raises(FetchError, match=rf"pets.tgz: .*HTTP {status}\); ")
-    with serving(CONTENT, answers=[(status, {})] * 9) as server, refusal as told:
+    with serving(CONTENT, answers=[(status, {})] * 9) as server, refusal as error:
         download(server.url(), target, retries=HASTY)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert len(server.ranges) == 1
     assert os.listdir(target.parent) == []
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_answer_for_the_moment_is_tried_again(target, status):
+def test_a_temporary_error_is_retried(target, status):
     with serving(CONTENT, answers=[(status, {})] * 2) as server:
         download(server.url(), target, retries=HASTY)
     assert target.read_bytes() == CONTENT
 
 
-def test_an_answer_that_stays_is_told_in_the_end(target):
+def test_a_lasting_error_is_raised_after_the_retries(target):
     refusal = pytest.raises(FetchError, match="HTTP 503, 3 times in a row")
     with serving(CONTENT, answers=[(503, {})] * 9) as server, refusal:
         download(server.url(), target, retries=HASTY)
@@ -175,22 +175,22 @@ def test_an_answer_that_stays_is_told_in_the_end(target):
         pytest.param(lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=2)), id="date"),
     ],
 )
-def test_a_pause_that_the_server_asks_for_is_kept(target, asked):
+def test_retry_after_is_respected(target, asked):
     with serving(CONTENT, answers=[(429, {"Retry-After": asked()})]) as server:
         start = time.monotonic()
         download(server.url(), target, retries=HASTY)
     assert time.monotonic() - start > 0.9
 
 
-def test_a_server_that_is_not_there_is_told_in_one_line(target):
+def test_a_missing_server_is_an_error_of_one_line(target):
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    with pytest.raises(FetchError, match=r"the connection failed \(ConnectError") as told:
+    with pytest.raises(FetchError, match=r"the connection failed \(ConnectError") as error:
         download(f"http://127.0.0.1:{port}/x.tgz", target, retries=HASTY)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_server_that_falls_silent_counts_as_broken(target):
+def test_a_silent_server_times_out(target):
     retries = RetryPolicy(attempts=2, first_delay=0.01, read_timeout=0.2)
     with serving(CONTENT) as server:
         server.before_piece = lambda offset: offset < 150_000 or time.sleep(0.4)
@@ -211,29 +211,29 @@ def test_an_endless_redirect_is_not_followed(target):
 
 
 @pytest.mark.parametrize("url", ["http://", "pets.tgz", "ftp://host/x.tgz", "http://[::1/x"])
-def test_what_is_no_url_is_told_before_any_work(target, url):
+def test_an_invalid_url_is_refused_before_any_work(target, url):
     with pytest.raises(SettingsError, match="check the address"):
         download(url, target.parent / "new" / "x")
     assert not (target.parent / "new").exists()
 
 
-def test_secrets_in_a_url_are_not_told(target):
+def test_secrets_in_a_url_are_not_in_the_error(target):
     assert public_url("https://me:pass@host:8/a/b@c.tgz?sig=1#x") == "https://host:8/a/b@c.tgz?…"
-    with serving(CONTENT, answers=[(404, {})]) as server, pytest.raises(FetchError) as told:
+    with serving(CONTENT, answers=[(404, {})]) as server, pytest.raises(FetchError) as error:
         download(server.url("x.tgz?token=abc").replace("//", "//me:secret@"), target)
-    assert "secret" not in str(told.value)
-    assert "abc" not in str(told.value)
+    assert "secret" not in str(error.value)
+    assert "abc" not in str(error.value)
 
 
-def test_a_download_larger_than_the_disk_is_not_begun(target):
+def test_a_download_larger_than_the_disk_does_not_start(target):
     refusal = pytest.raises(StorageError, match=r"bytes free, .* takes .*; make room")
     with serving(CONTENT) as server, refusal:
         download(server.url(), target, disk_factor=1e12)
     assert not target.with_name("pets.tgz.part").exists()
 
 
-def test_a_disk_that_fills_up_keeps_what_it_holds(tmp_path):
-    # Without a length nobody can tell beforehand that it will not fit.
+def test_a_full_disk_keeps_the_downloaded_part(tmp_path):
+    # Without a length it is unknown beforehand that the file does not fit.
     large = random.Random(9).randbytes(3 << 20)
     with small_disk(tmp_path / "disk") as disk, serving(large, tells_length=False) as server:
         with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
@@ -244,14 +244,14 @@ def test_a_disk_that_fills_up_keeps_what_it_holds(tmp_path):
     assert len(kept) > 500_000
 
 
-def test_progress_is_told_to_a_callback(target):
-    told = []
+def test_progress_is_reported_to_a_callback(target):
+    steps = []
     with serving(CONTENT, cuts=[100_000]) as server:
-        download(server.url(), target, retries=HASTY, on_progress=lambda *step: told.append(step))
-    assert told[0] == (0, 300_000)
-    assert (100_000, 300_000) in told
-    assert told[-1] == (300_000, 300_000)
-    assert told == sorted(told)
+        download(server.url(), target, retries=HASTY, on_progress=lambda *step: steps.append(step))
+    assert steps[0] == (0, 300_000)
+    assert (100_000, 300_000) in steps
+    assert steps[-1] == (300_000, 300_000)
+    assert steps == sorted(steps)
 
 
 def test_progress_is_a_log_line_each_tenth(target, caplog):

@@ -1,4 +1,4 @@
-"""What a URL answers instead of an archive, what an archive holds instead of pictures: as told."""
+"""Errors for URLs that return no archive, and archives that contain no images."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>Sign in to Drive</title></head></html
 
 
 @pytest.mark.parametrize(
-    "answer, says",
+    "response, message",
     [
         (PAGE, "answered with a web page (text/html, 'Sign in to Drive'), not with an archive; "),
         (
@@ -40,12 +40,12 @@ PAGE = b"<!DOCTYPE html><html><head><title>Sign in to Drive</title></head></html
         (b"", "answered with nothing (0 bytes), not with an archive; "),
     ],
 )
-def test_what_a_url_answered_is_told_and_asked_for_again(tmp_path, answer, says):
-    with serving(answer) as server:
+def test_an_unexpected_response_is_reported_and_downloaded_again(tmp_path, response, message):
+    with serving(response) as server:
         url = server.url("pets.zip")
-        with pytest.raises(ArchiveError) as told:
+        with pytest.raises(ArchiveError) as error:
             fetch(f"{url}?key=secret", tmp_path)
-        assert str(told.value).startswith(f"{url}?…: {says}")
+        assert str(error.value).startswith(f"{url}?…: {message}")
         assert os.listdir(tmp_path / "datasets/.archives") == []
         server.content = PETS
         assert fetch(f"{url}?key=secret", tmp_path).sha256 == hashlib.sha256(PETS).hexdigest()
@@ -61,11 +61,11 @@ def test_what_a_url_answered_is_told_and_asked_for_again(tmp_path, answer, says)
         ("https://notdropbox.com/pets.zip", "if it wants a login"),
     ],
 )
-def test_hosts_that_show_pages_have_their_own_way_out(tmp_path, url, hint):
-    (tmp_path / "brought").write_bytes(PAGE)
-    with pytest.raises(ArchiveError, match="web page") as told:
-        check_download(url, tmp_path / "brought")
-    assert hint in str(told.value)
+def test_the_error_has_a_hint_for_known_hosts(tmp_path, url, hint):
+    (tmp_path / "download").write_bytes(PAGE)
+    with pytest.raises(ArchiveError, match="web page") as error:
+        check_download(url, tmp_path / "download")
+    assert hint in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_hosts_that_show_pages_have_their_own_way_out(tmp_path, url, hint):
     [PETS[:-99], b"Rar!\x1a\7\0", zip_of(a=b"")[:40]],
     ids=["no end", "rar", "torn"],
 )
-def test_a_bad_archive_is_called_by_its_url(tmp_path, content):
-    with serving(content) as server, pytest.raises(ArchiveError) as told:
+def test_the_error_of_a_bad_archive_names_its_url(tmp_path, content):
+    with serving(content) as server, pytest.raises(ArchiveError) as error:
         fetch(server.url("pets.zip"), tmp_path)
-    assert str(told.value).startswith(f"{server.url('pets.zip')}: ")
-    assert ".archives" not in str(told.value)
+    assert str(error.value).startswith(f"{server.url('pets.zip')}: ")
+    assert ".archives" not in str(error.value)
 
 
-def test_an_archive_of_archives_says_what_it_holds(tmp_path):
+def test_the_error_names_the_archives_inside_an_archive(tmp_path):
     nested = zip_of(test1_zip=PETS, train_zip=PETS, more__other_7z=b"", sample_csv=b"id,label\n")
     (tmp_path / "all.zip").write_bytes(nested)
     folder = fetch(str(tmp_path / "all.zip"), tmp_path / "store").folder
-    with pytest.raises(TableError) as told:
+    with pytest.raises(TableError) as error:
         build_table(folder, "folder")
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"{folder}: no image found, but holds 3 archives: train.zip, more/other.7z, test1.zip; "
         f"unpack and name one, or name it as it is: {folder}/train.zip"
     )
@@ -94,7 +94,7 @@ def test_an_archive_of_archives_says_what_it_holds(tmp_path):
     assert set(build_table(inner, "folder").label) == {"a", "b"}
 
 
-def test_a_folder_of_one_archive_says_so_too(tmp_path):
+def test_the_error_names_the_archive_inside_a_folder(tmp_path):
     (tmp_path / "pets.zip").write_bytes(PETS)
     with pytest.raises(TableError, match=r"but holds an archive: pets\.zip; unpack"):
         build_table(tmp_path, "folder")

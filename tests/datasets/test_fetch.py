@@ -1,6 +1,6 @@
-"""Datasets brought over real lines, twice and by two at once.
+"""Fetching datasets over HTTP: once, again, and from two runs at once.
 
-Each into a store on the disk, and for a store in a bucket, whose datasets lie in the cache.
+Each test runs with a store on the disk and with a store in a bucket, whose datasets are cached.
 """
 
 import gzip
@@ -48,7 +48,7 @@ def test_a_url_becomes_a_folder_with_a_record(store, home):
     assert pending(home) == []
 
 
-def test_a_line_cut_twice_in_mid_download_ends_whole_and_brings_no_byte_twice(store):
+def test_a_download_with_two_broken_connections_is_complete_and_repeats_no_byte(store):
     third = len(ARCHIVE) // 3
     with serving(ARCHIVE, cuts=[third, 2 * third]) as server:
         dataset = fetch(server.url(), store, sha256=SHA256)
@@ -58,7 +58,7 @@ def test_a_line_cut_twice_in_mid_download_ends_whole_and_brings_no_byte_twice(st
     assert server.sent == len(ARCHIVE)
 
 
-def test_a_url_that_is_in_the_store_is_not_brought_again(store, caplog):
+def test_a_url_in_the_store_is_not_downloaded_again(store, caplog):
     with serving(ARCHIVE) as server:
         first = fetch(server.url(), store)
     caplog.set_level(logging.INFO, "visionflows")
@@ -68,21 +68,21 @@ def test_a_url_that_is_in_the_store_is_not_brought_again(store, caplog):
     assert len(server.ranges) == 1
 
 
-def test_what_was_fetched_is_found_again_without_its_source(store, tmp_path):
+def test_a_fetched_dataset_is_found_without_its_source(store, tmp_path):
     with serving(ARCHIVE) as server:
         there = fetch(server.url(), store)
-    told = (there.name, there.source, there.sha256, store)
-    assert find_dataset(*told) == there.folder
+    arguments = (there.name, there.source, there.sha256, store)
+    assert find_dataset(*arguments) == there.folder
     shutil.rmtree(there.folder)
     with pytest.raises(StorageError, match="the images of pets are no longer there"):
-        find_dataset(*told)
+        find_dataset(*arguments)
     folder = fetch(str(tmp_path), store)
     assert find_dataset(folder.name, folder.source, None, store) == folder.folder == tmp_path
     with pytest.raises(StorageError, match="nowhere: the images of nowhere are no longer there"):
         find_dataset("nowhere", str(tmp_path / "nowhere"), None, store)
 
 
-def test_another_sha256_is_a_reason_to_ask_again(store):
+def test_another_sha256_downloads_again(store):
     newer = tgz(pets(seed=50))
     with serving(ARCHIVE) as server:
         old = fetch(server.url(), store)
@@ -96,14 +96,14 @@ def test_another_sha256_is_a_reason_to_ask_again(store):
 
 def test_a_wrong_sha256_is_refused_and_leaves_nothing(store, home):
     with serving(ARCHIVE) as server:
-        with pytest.raises(ChecksumError, match=f"its sha256 is {SHA256}, not {'0' * 64}") as told:
+        with pytest.raises(ChecksumError, match=f"its sha256 is {SHA256}, not {'0' * 64}") as error:
             fetch(server.url(), store, sha256="0" * 64)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(error.value)
         assert visible(home) == pending(home) == []
         assert fetch(server.url(), store).sha256 == SHA256
 
 
-def test_a_folder_without_its_record_is_not_taken_for_whole(store, home):
+def test_a_folder_without_a_record_is_incomplete(store, home):
     with serving(ARCHIVE) as server:
         dataset = fetch(server.url(), store)
         next(dataset.folder.rglob("*.jpg")).unlink()
@@ -112,7 +112,7 @@ def test_a_folder_without_its_record_is_not_taken_for_whole(store, home):
     assert files_of(dataset.folder) == PETS
 
 
-def test_a_folder_that_was_deleted_comes_again(store):
+def test_a_deleted_folder_is_fetched_again(store):
     with serving(ARCHIVE) as server:
         dataset = fetch(server.url(), store)
         shutil.rmtree(dataset.folder)
@@ -126,7 +126,7 @@ def test_two_urls_of_one_archive_share_its_folder(store, home):
     assert visible(home) == [f"pets-{SHA256[:8]}"]
 
 
-def test_queries_tell_urls_apart_and_are_not_written_down(store, home):
+def test_urls_differ_by_their_query_which_is_not_stored(store, home):
     with serving(ARCHIVE) as server:
         dataset = fetch(server.url("pets.tgz?secret=1").replace("//", "//me:mine@"), store)
         fetch(server.url("pets.tgz?secret=1"), store)
@@ -158,11 +158,11 @@ def test_two_runs_at_once_share_one_download(store, home):
     assert len(server.ranges) == 1
 
 
-def test_a_missing_url_is_told_in_one_line(store, home):
+def test_a_missing_url_is_an_error_of_one_line(store, home):
     refusal = pytest.raises(FetchError, match=r"pets.tgz: not found \(HTTP 404\)")
-    with serving(ARCHIVE, answers=[(404, {})]) as server, refusal as told:
+    with serving(ARCHIVE, answers=[(404, {})]) as server, refusal as error:
         fetch(server.url(), store)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert visible(home) == pending(home) == []
 
 
@@ -175,7 +175,7 @@ def test_a_missing_url_is_told_in_one_line(store, home):
         pytest.param(gzip.compress(bytes(80 << 20)), id="bomb"),
     ],
 )
-def test_a_bad_archive_is_refused_and_asked_for_again_next_time(store, home, content):
+def test_a_bad_archive_is_refused_and_downloaded_again_next_time(store, home, content):
     with serving(content) as server:
         with pytest.raises(ArchiveError):
             fetch(server.url(), store)
@@ -184,21 +184,21 @@ def test_a_bad_archive_is_refused_and_asked_for_again_next_time(store, home, con
         assert files_of(fetch(server.url(), store).folder) == PETS
 
 
-def test_limits_reach_the_unpacking(store, where, tmp_path):
+def test_limits_apply_to_unpacking(store, where, tmp_path):
     (tmp_path / "a.tgz").write_bytes(ARCHIVE)
     with pytest.raises(ArchiveError, match="limit of 3 files"):
         fetch(where(tmp_path / "a.tgz"), store, limits=UnpackLimits(files=3))
 
 
-def test_a_disk_without_room_is_told_before_the_download(tmp_path):
-    # The download alone would fit, but not with what is unpacked from it beside it.
+def test_a_disk_without_space_is_an_error_before_the_download(tmp_path):
+    # The archive would fit, but not together with its unpacked files.
     with small_disk(tmp_path / "disk") as disk, serving(bytes(600 << 10)) as server:
         with pytest.raises(StorageError, match="make room"):
             fetch(server.url(), disk)
         assert list(disk.rglob("*.part")) == []
 
 
-def test_a_disk_that_fills_up_while_unpacking_keeps_the_download(tmp_path):
+def test_a_disk_that_fills_up_while_unpacking_keeps_the_archive(tmp_path):
     archive = tgz({"pets/a.jpg": bytes(2 << 20)})
     with small_disk(tmp_path / "disk") as disk, serving(archive) as server:
         with pytest.raises(StorageError, match="No space left on device"):

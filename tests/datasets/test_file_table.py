@@ -1,4 +1,4 @@
-"""The labelled file table: what is in it, the split, and what stops it."""
+"""The labelled file table: rows, split, notes and errors."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from visionflows.storage.name_encoding import decode_name
 
 
 @pytest.mark.parametrize("options", [{"valid_pct": 0}, {"valid_pct": 1.0}, {"workers": 0}])
-def test_a_setting_that_cannot_be_used_is_refused_before_any_work(tmp_path, options):
+def test_an_invalid_setting_is_refused_before_any_work(tmp_path, options):
     with pytest.raises(SettingsError):
         build_table(tmp_path / "nowhere", "folder", **options)
 
@@ -24,7 +24,7 @@ def test_a_setting_that_cannot_be_used_is_refused_before_any_work(tmp_path, opti
 # The table
 
 
-def test_the_table_has_a_row_an_image_and_what_is_in_it(tmp_path):
+def test_the_table_has_one_row_per_image_with_all_columns(tmp_path):
     table = build_table(pets(tmp_path), "folder")
     assert list(table.columns) == COLUMNS
     assert list(table.path) == sorted(table.path)
@@ -42,7 +42,7 @@ def test_width_and_height_are_those_of_the_upright_image(tmp_path):
     assert tuple(table.loc["cat/turned.jpg", ["width", "height"]]) == (20, 30)
 
 
-def test_images_that_cannot_be_used_stay_in_the_table_and_out_of_the_split(tmp_path):
+def test_unusable_images_stay_in_the_table_and_out_of_the_split(tmp_path):
     pets(tmp_path)
     (tmp_path / "cat/text.jpg").write_bytes(b"hello")
     (tmp_path / "cat/empty.jpg").touch()
@@ -61,16 +61,16 @@ def test_images_that_cannot_be_used_stay_in_the_table_and_out_of_the_split(tmp_p
     assert bad.error.astype(bool).all()
     assert not bad.is_valid.any()
     assert set(bad.width) == {0}
-    told = table_notes(table)
-    assert all(line.isprintable() for line in told), "a note is one line"
-    assert [line.partition(",")[0] for line in told] == [
+    notes = table_notes(table)
+    assert all(line.isprintable() for line in notes), "a note is one line"
+    assert [line.partition(",")[0] for line in notes] == [
         *("left out as missing: 1", "left out as too_large: 1", "left out as unreadable: 3"),
     ]
-    assert "cat/empty.jpg (empty file (0 bytes))" in told[2]
-    assert r"'cat/two\nlines.jpg'" in told[2]
+    assert "cat/empty.jpg (empty file (0 bytes))" in notes[2]
+    assert r"'cat/two\nlines.jpg'" in notes[2]
 
 
-def test_names_that_are_not_utf8_are_opened_by_their_text(tmp_path):
+def test_names_that_are_not_utf8_can_be_opened(tmp_path):
     make(
         tmp_path,
         *(os.fsdecode(b"%s\xe9/%d.png" % (kind, at)) for kind in (b"a", b"b") for at in (1, 2)),
@@ -81,18 +81,18 @@ def test_names_that_are_not_utf8_are_opened_by_their_text(tmp_path):
     assert (tmp_path / decode_name(table.path[0])).exists()
 
 
-def test_files_of_a_folder_that_may_be_listed_and_not_entered_are_rows_with_a_reason():
+def test_files_of_a_folder_without_execute_permission_are_unreadable():
     with reachable_folder() as folder:
         make(pets(folder), "closed/c1.png")
         for path in folder.rglob("*"):
             path.chmod(0o755)
         (folder / "closed").chmod(0o744)  # as chmod -R leaves it
 
-        def told() -> str:
+        def status_and_error() -> str:
             table = build_table(folder, "regex:^([cd])").set_index("path")
             return " ".join(table.loc["closed/c1.png", ["status", "error"]])
 
-        assert unprivileged(told) == "unreadable cannot be read: Permission denied"
+        assert unprivileged(status_and_error) == "unreadable cannot be read: Permission denied"
 
 
 # The split
@@ -111,7 +111,7 @@ def test_every_class_has_an_image_on_each_side(tmp_path, valid_pct):
     assert ((~table.is_valid).groupby(table.label).sum() >= 1).all()
 
 
-def test_the_split_is_the_same_for_the_same_seed_and_another_for_another(tmp_path):
+def test_the_split_depends_on_the_seed(tmp_path):
     pets(tmp_path, 20, 20)
     first = build_table(tmp_path, "folder", seed=1)
     assert build_table(tmp_path, "folder", seed=1, workers=1).equals(first)
@@ -119,7 +119,7 @@ def test_the_split_is_the_same_for_the_same_seed_and_another_for_another(tmp_pat
     assert not build_table(tmp_path, "folder", seed=2).is_valid.equals(first.is_valid)
 
 
-def test_the_split_goes_by_content_and_not_by_name_or_order(tmp_path):
+def test_the_split_depends_on_content_and_not_on_names_or_order(tmp_path):
     pets(tmp_path / "one", 20, 20)
     for at, file in enumerate(sorted((tmp_path / "one").rglob("*.png"), reverse=True)):
         moved = tmp_path / "two" / f"part{at % 3}" / file.parent.name / f"{at}.png"
@@ -129,7 +129,7 @@ def test_the_split_goes_by_content_and_not_by_name_or_order(tmp_path):
     assert set(one.sha256[one.is_valid]) == set(two.sha256[two.is_valid])
 
 
-def test_identical_files_fall_on_the_same_side(tmp_path):
+def test_identical_files_are_on_the_same_side(tmp_path):
     pets(tmp_path, 12, 12)
     for file in list(tmp_path.rglob("*.png")):
         for copy in range(2):
@@ -139,7 +139,7 @@ def test_identical_files_fall_on_the_same_side(tmp_path):
     assert table.is_valid.sum() == 2 * 5 * 3
 
 
-def test_same_bytes_under_two_labels_stay_in_training_and_are_told(tmp_path):
+def test_the_same_bytes_under_two_labels_stay_in_training_and_are_noted(tmp_path):
     pets(tmp_path, 5, 5)
     shutil.copy(tmp_path / "cat/c0.png", tmp_path / "dog/as-cat.png")
     for seed in range(5):
@@ -151,10 +151,10 @@ def test_same_bytes_under_two_labels_stay_in_training_and_are_told(tmp_path):
         ]
 
 
-# What stops the run
+# Errors
 
 
-def test_no_image_stops_the_run(tmp_path):
+def test_a_folder_without_images_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     make(tmp_path, ".hidden.png", "__MACOSX/cat/1.png")
     assert stopped(tmp_path) == (
@@ -162,24 +162,24 @@ def test_no_image_stops_the_run(tmp_path):
     )
 
 
-def test_no_folder_stops_the_run(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(StorageError, match="no such folder"):
         build_table(tmp_path / "nowhere", "folder")
 
 
-def test_a_rule_that_matches_no_file_stops_the_run_naming_three(tmp_path):
+def test_a_rule_that_matches_no_file_is_an_error_that_names_three_files(tmp_path):
     make(tmp_path, *(f"{at}.png" for at in range(5)))
     expected = "matches no file, such as 0.png, 1.png, 2.png, …"
     assert stopped(tmp_path, r"regex:^([a-z]+)_").endswith(expected)
     assert stopped(tmp_path, "folder").endswith(expected)
 
 
-def test_one_class_stops_the_run(tmp_path):
+def test_a_single_class_is_an_error(tmp_path):
     make(tmp_path, *(f"photos/{at}.png" for at in range(5)))
     assert "gives all 5 images one label, photos; training needs two" in stopped(tmp_path)
 
 
-def test_a_class_of_one_image_is_trained_on_and_not_judged_and_that_is_said(tmp_path, caplog):
+def test_a_class_of_one_image_is_in_training_and_noted_as_never_evaluated(tmp_path, caplog):
     pets(tmp_path, 5, 5)
     make(tmp_path, "owl/1.png")
     make(tmp_path, "elk/1.png", "elk/2.png", "elk/3.png", seed=1)  # one image, three times
@@ -191,26 +191,26 @@ def test_a_class_of_one_image_is_trained_on_and_not_judged_and_that_is_said(tmp_
     assert "no image to validate on, so never evaluated: elk, owl" in table_notes(table)
 
 
-def test_classes_of_one_image_each_stop_the_run(tmp_path):
+def test_classes_of_one_image_each_are_an_error(tmp_path):
     make(tmp_path, "owl/1.png", "elk/2.png")
     shutil.copyfile(tmp_path / "elk/2.png", tmp_path / "elk/copy.png")
     assert stopped(tmp_path).startswith("too few images to split: elk, owl have one each; a class")
 
 
-def test_a_class_that_only_has_images_of_other_classes_stops_the_run(tmp_path):
+def test_a_class_with_only_images_of_other_classes_is_an_error(tmp_path):
     pets(tmp_path, 5, 5)
     shutil.copytree(tmp_path / "cat", tmp_path / "felis")
     assert stopped(tmp_path).startswith("too few images to split: cat, felis; a class needs")
 
 
-def test_a_class_whose_images_are_all_broken_stops_the_run(tmp_path):
+def test_a_class_with_only_broken_images_is_an_error(tmp_path):
     pets(tmp_path, 5, 0)
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog/1.png").write_bytes(b"x")
     assert stopped(tmp_path) == "no image of dog can be used; mend them or take the class out"
 
 
-def test_images_that_are_all_broken_stop_the_run(tmp_path):
+def test_only_broken_images_are_an_error(tmp_path):
     for name in ("cat/1.png", "dog/1.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
@@ -222,16 +222,16 @@ def test_images_that_are_all_broken_stop_the_run(tmp_path):
 # Notes and fingerprint
 
 
-def test_a_table_in_order_has_no_notes(tmp_path):
+def test_a_table_without_problems_has_no_notes(tmp_path):
     assert table_notes(build_table(pets(tmp_path, 20, 2), "folder")) == []
 
 
-def test_classes_far_out_of_balance_are_told(tmp_path):
+def test_imbalanced_classes_are_noted(tmp_path):
     table = build_table(pets(tmp_path, 21, 2), "folder")
     assert table_notes(table) == ["classes far out of balance: 21 images of cat, 2 of dog"]
 
 
-def test_the_fingerprint_is_of_what_is_trained_on(tmp_path):
+def test_the_fingerprint_depends_on_the_training_data(tmp_path):
     table = build_table(pets(tmp_path), "folder")
     assert fingerprint(build_table(tmp_path, "folder")) == fingerprint(table)
     assert fingerprint(table.sample(frac=1, random_state=1)) == fingerprint(table)
@@ -246,12 +246,12 @@ def test_the_fingerprint_is_of_what_is_trained_on(tmp_path):
 # The tutorial's own photos
 
 
-def test_the_tutorials_photos_by_the_tutorials_rule(tmp_path, shared_data):
+def test_the_tutorials_photos_with_the_tutorials_rule(tmp_path, shared_data):
     with tarfile.open(shared_data / "cats-dogs.tgz") as archive:
         archive.extractall(tmp_path, filter="data")
     table = build_table(tmp_path, "uppercase")
     assert table.label.value_counts().to_dict() == {"True": 1001, "False": 1001}
-    # 200 of each are drawn, of which one is the same photo as another that is not.
+    # 200 of each are drawn; one of them duplicates a photo that is not drawn.
     assert table[table.is_valid].label.value_counts().to_dict() == {"True": 200, "False": 201}
     assert (table.label == "True").equals(table.path.str.contains("Cat"))
     same = [f"cats-dogs/images/village_dog_{number}.jpg" for number in (180, 74)]

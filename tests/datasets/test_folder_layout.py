@@ -1,4 +1,4 @@
-"""What folders mean: a split of their own, test pictures, classes, and what is odd about them."""
+"""Folder layouts: a split, test images, classes, and notes about unusual layouts."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from visionflows.errors import TableError
 
 
 def make(folder: Path, *names: str) -> None:
-    """A small picture of its own under each name."""
+    """Write a different small image under each name."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest())
@@ -28,7 +28,7 @@ def each(*folders: str, count: int = 3) -> list[str]:
 
 
 def sides_of(table) -> dict[str, tuple[int, int]]:
-    """How many of each class are to train on, and to validate on."""
+    """The number of training and validation images of each class."""
     usable = table[table.status == "ok"]
     return {
         label: (int((~rows.is_valid).sum()), int(rows.is_valid.sum()))
@@ -50,7 +50,7 @@ def sides_of(table) -> dict[str, tuple[int, int]]:
         ("pets-train", "pets-val"),
     ],
 )
-def test_train_beside_valid_is_the_split_as_given(tmp_path, above, train, valid):
+def test_train_and_valid_folders_are_the_split(tmp_path, above, train, valid):
     make(tmp_path, *each(f"{above}{train}/cat", f"{above}{train}/dog", count=5))
     make(tmp_path, *each(f"{above}{valid}/cat", count=2), *each(f"{above}{valid}/dog", count=1))
     table = build_table(tmp_path, "folder", valid_pct=0.5)
@@ -63,7 +63,7 @@ def test_train_beside_valid_is_the_split_as_given(tmp_path, above, train, valid)
 
 
 @pytest.mark.parametrize("test", ["test", "Test", "testing", "test1", "test_images", "testset"])
-def test_folders_of_tests_are_left_out_and_named(tmp_path, test):
+def test_test_folders_are_left_out_and_noted(tmp_path, test):
     make(tmp_path, *each("set/train/cat", "set/train/dog"), *each("set/val/cat", "set/val/dog"))
     make(tmp_path, *each(f"set/{test}"), *each(f"set/{test}/cat"))
     table = build_table(tmp_path, "folder")
@@ -78,7 +78,7 @@ def test_folders_of_tests_are_left_out_and_named(tmp_path, test):
     "train, test",
     [("train_images", "test_images"), ("training", "testing"), ("seg_train", "seg_test")],
 )
-def test_beside_tests_alone_the_rest_is_split_by_lot(tmp_path, train, test):
+def test_with_only_a_test_folder_the_rest_is_split_at_random(tmp_path, train, test):
     make(
         tmp_path, *each(f"{train}/cat", f"{train}/dog", count=10), *each(test), *each(f"{test}/cat")
     )
@@ -87,7 +87,7 @@ def test_beside_tests_alone_the_rest_is_split_by_lot(tmp_path, train, test):
     assert (table.status == "unlabelled").sum() == 6
 
 
-def test_what_lies_beside_the_split_is_left_out_and_told(tmp_path):
+def test_files_outside_the_split_are_left_out_and_noted(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog"))
     make(tmp_path, "cover.png", "train/stray.png", *each("unsup"), "more/owl/1.png")
     table = build_table(tmp_path, "folder").set_index("path")
@@ -97,20 +97,20 @@ def test_what_lies_beside_the_split_is_left_out_and_told(tmp_path):
         assert table.error[path] == "beside the folders of the split, in none of them"
 
 
-def test_a_split_in_each_class_is_one_too(tmp_path):
+def test_a_split_inside_each_class_is_used(tmp_path):
     for side, count in {"train": 4, "val": 2, "test": 3}.items():
         make(tmp_path, *each(f"cat/{side}", f"dog/{side}", count=count))
     assert sides_of(build_table(tmp_path, "folder")) == {"cat": (4, 2), "dog": (4, 2)}
 
 
-def test_a_class_without_validation_pictures_is_told(tmp_path):
+def test_a_class_without_validation_images_is_noted(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat"))
     assert "no image to validate on, so never evaluated: dog" in table_notes(
         build_table(tmp_path, "folder")
     )
 
 
-def test_a_split_without_a_picture_to_validate_on_stops_the_run(tmp_path):
+def test_a_split_without_validation_images_is_an_error(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog"))
     (tmp_path / "val/cat").mkdir(parents=True)
     (tmp_path / "val/cat/1.png").write_bytes(b"broken")
@@ -121,7 +121,7 @@ def test_a_split_without_a_picture_to_validate_on_stops_the_run(tmp_path):
 
 
 @pytest.mark.parametrize("parts", [("train", "val"), ("train", "test"), ("train", "val", "test")])
-def test_a_split_without_folders_of_classes_stops_the_run(tmp_path, parts):
+def test_a_split_without_class_folders_is_an_error(tmp_path, parts):
     make(tmp_path, *each(*parts))
     with pytest.raises(
         TableError, match=r"no classes, only parts of a split .*give --labels regex"
@@ -137,14 +137,14 @@ def test_a_split_without_folders_of_classes_stops_the_run(tmp_path, parts):
         pytest.param(("train station/a", "test tube/b", "ship/c"), id="other words"),
     ],
 )
-def test_classes_that_are_named_a_little_like_a_split_stay_classes(tmp_path, classes):
+def test_class_names_that_resemble_a_split_stay_classes(tmp_path, classes):
     make(tmp_path, *each(*classes))
     table = build_table(tmp_path, "folder")
     assert set(table.status) == {"ok"}
     assert set(table.label) == {name.rpartition("/")[2] for name in classes}
 
 
-def test_classes_named_like_the_parts_of_a_split_are_noted(tmp_path):
+def test_classes_named_like_a_split_are_noted(tmp_path):
     make(tmp_path, *each("black", "white", "test", "val"))
     assert "classes named like the parts of a split: test, val" in table_notes(
         build_table(tmp_path, "folder")
@@ -182,12 +182,12 @@ def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
         (["0.jpg", "1.JPG", "x"], "classes named like files: 0.jpg, 1.JPG"),
     ],
 )
-def test_what_is_odd_is_noted(tmp_path, folders, note):
+def test_unusual_layouts_are_noted(tmp_path, folders, note):
     make(tmp_path, *each(*folders))
     assert [line for line in table_notes(build_table(tmp_path, "folder")) if note in line]
 
 
-def test_the_same_depth_on_both_sides_of_a_split_is_not_odd(tmp_path):
+def test_the_same_depth_on_both_sides_of_a_split_is_not_noted(tmp_path):
     make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog"))
     (line,) = table_notes(build_table(tmp_path, "folder"))
     assert line.startswith("the split is that of the folders")
@@ -200,21 +200,21 @@ def test_classes_are_listed_with_their_counts(tmp_path, caplog):
     assert "classes, and how many of each to validate on: cat 10 (2), dog 5 (1)" in caplog.text
 
 
-def test_notes_are_told_while_the_table_is_made(tmp_path, caplog):
+def test_notes_are_logged_when_the_table_is_built(tmp_path, caplog):
     make(tmp_path, *each("cat", "Cat"))
     with caplog.at_level(logging.INFO, "visionflows"):
         build_table(tmp_path, "folder")
     assert "note: classes that differ only by case or spaces: Cat = cat" in caplog.text
 
 
-def test_of_many_classes_200_are_listed(tmp_path, caplog):
+def test_at_most_200_classes_are_listed(tmp_path, caplog):
     make(tmp_path, *each(*(f"{at:03}" for at in range(203)), count=2))
     with caplog.at_level(logging.INFO, "visionflows"):
         build_table(tmp_path, "folder")
     assert "199 2 (1), … 3 more" in caplog.text
 
 
-def test_a_pattern_that_matches_nothing_says_what_it_saw(tmp_path):
+def test_the_error_of_a_pattern_without_matches_shows_what_it_tried(tmp_path):
     make(tmp_path, *each("cat", "dog"))
     with pytest.raises(
         TableError, match=r"sees only the name of a file, cat0\.png, and matches no"
@@ -222,7 +222,7 @@ def test_a_pattern_that_matches_nothing_says_what_it_saw(tmp_path):
         build_table(tmp_path, "regex:^(cat|dog)/")
 
 
-def test_notes_survive_the_way_to_another_task(tmp_path):
+def test_notes_survive_pickling(tmp_path):
     import pickle
 
     make(tmp_path, *each("cat", "Cat"))

@@ -1,4 +1,4 @@
-"""The split that folders or a column give, whatever rule gives the labels: taken, and told."""
+"""Splits given by folders or by a column, with any label rule."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def left_out(table) -> dict[str, str]:
 
 @pytest.mark.parametrize("above", ["", "set/"])
 @pytest.mark.parametrize("rule", BY_NAME)
-def test_a_rule_of_names_takes_the_split_of_the_folders(tmp_path, rule, above):
+def test_a_name_rule_uses_the_split_of_the_folders(tmp_path, rule, above):
     parts = {part: kinds(f"{above}{part}") for part in ("train", "val", "test")}
     make(tmp_path, *(path for paths in parts.values() for path in paths), f"{above}Cover.png")
     table = build_table(tmp_path, rule)
@@ -48,7 +48,7 @@ def test_a_rule_of_names_takes_the_split_of_the_folders(tmp_path, rule, above):
     )
 
 
-def test_a_csv_without_a_split_takes_that_of_the_folders(tmp_path):
+def test_a_csv_without_a_split_uses_that_of_the_folders(tmp_path):
     make(tmp_path, *kinds("train"), *kinds("val"), *kinds("test"), *kinds("more"))
     named = [*kinds("train"), *kinds("val"), *kinds("test"), *kinds("more", 1)]
     lines = (f"{path},{path.split('/')[1][:3]}" for path in named)
@@ -61,14 +61,14 @@ def test_a_csv_without_a_split_takes_that_of_the_folders(tmp_path):
 
 
 @pytest.mark.parametrize("rule", BY_NAME)
-def test_beside_tests_alone_a_rule_of_names_splits_the_rest_by_lot(tmp_path, rule):
+def test_with_only_a_test_folder_a_name_rule_splits_the_rest_at_random(tmp_path, rule):
     make(tmp_path, *kinds("train", 10), *kinds("test1"))
     table = build_table(tmp_path, rule)
     assert sum(sides(table).values()) == 4
     assert set(left_out(table)) == set(kinds("test1"))
 
 
-def test_where_a_rule_labels_one_part_alone_that_is_split_by_lot(tmp_path):
+def test_if_only_one_part_has_labels_it_is_split_at_random(tmp_path):
     make(tmp_path, *kinds("train", 10), *(f"val/{at}.png" for at in range(3)))
     table = build_table(tmp_path, r"regex:^(cat|Dog)")
     assert sum(sides(table).values()) == 4
@@ -92,7 +92,7 @@ def test_classes_in_the_names_of_other_folders_are_all_used(tmp_path):
     "head", ["split", "Set", "data set", "data_set", "dataset", "subset", "partition"]
 )
 @pytest.mark.parametrize("words", [("train", "valid", "test"), ("Training", "VAL", "Test ")])
-def test_a_column_that_says_the_split_is_the_split(tmp_path, head, words):
+def test_a_split_column_is_used(tmp_path, head, words):
     paths = kinds("images", 6)
     make(tmp_path, *paths)
     lines = [f"{path},{path[7:10]},{words[at % 3]}" for at, path in enumerate(paths)]
@@ -108,7 +108,7 @@ def test_a_column_that_says_the_split_is_the_split(tmp_path, head, words):
     )
 
 
-def test_a_column_of_train_and_test_leaves_the_rest_to_the_lot(tmp_path):
+def test_a_column_of_train_and_test_splits_the_training_rows_at_random(tmp_path):
     make(tmp_path, *kinds("images", 10))
     lines = [
         f"{path},{path[7:10]},{'test' if at % 5 == 0 else 'train'}"
@@ -120,7 +120,7 @@ def test_a_column_of_train_and_test_leaves_the_rest_to_the_lot(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["holdout", "", "tset"])
-def test_a_line_of_a_split_that_says_no_side_is_told(tmp_path, word):
+def test_a_row_without_a_valid_side_is_noted(tmp_path, word):
     make(tmp_path, *kinds("images"))
     lines = [f"{path},{path[7:10]},train" for path in kinds("images")]
     lines[2], lines[3] = lines[2].replace("train", "val"), lines[3].replace("train", word)
@@ -138,7 +138,7 @@ def test_a_line_of_a_split_that_says_no_side_is_told(tmp_path, word):
         (("train", "boat"), "the column set is not used as a split: it says train, boat"),
     ],
 )
-def test_a_column_that_is_no_split_is_not_taken_and_noted_where_it_may_be(tmp_path, words, note):
+def test_a_column_that_may_be_a_split_is_noted_and_not_used(tmp_path, words, note):
     make(tmp_path, *kinds("images"))
     lines = [f"{path},{path[7:10]},{words[at % 2]}" for at, path in enumerate(kinds("images"))]
     table = build_table(tmp_path, csv_of(tmp_path, "path,label,set", *lines))
@@ -147,7 +147,7 @@ def test_a_column_that_is_no_split_is_not_taken_and_noted_where_it_may_be(tmp_pa
     assert table_notes(table) == [note] * bool(note)
 
 
-def test_is_valid_counts_before_any_other_column_and_the_folders(tmp_path):
+def test_is_valid_takes_precedence_over_other_columns_and_folders(tmp_path):
     make(tmp_path, *kinds("train"), *kinds("test"))
     lines = [
         f"{path},{path.split('/')[1][:3]},{path.startswith('test')},train"
@@ -158,7 +158,7 @@ def test_is_valid_counts_before_any_other_column_and_the_folders(tmp_path):
     assert table_notes(table) == []
 
 
-def test_a_column_that_is_named_as_the_labels_is_no_split(tmp_path):
+def test_the_label_column_is_never_the_split(tmp_path):
     make(tmp_path, *kinds("images"))
     lines = [f"{path},{('train', 'test')[at % 2]}" for at, path in enumerate(kinds("images"))]
     table = build_table(tmp_path, csv_of(tmp_path, "path,set", *lines) + "#path,set")

@@ -1,4 +1,4 @@
-"""Label files as people have them: columns, the picture that a path means, the line at fault."""
+"""Label CSVs: columns, paths, and the line numbers of errors."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ def photos(tmp_path) -> Path:
 
 
 def csv_of(folder: Path, head: str, *cells: str) -> str:
-    """A CSV of these paths, black and white in turn, as a label rule."""
+    """The label rule of a CSV of these paths, alternately black and white."""
     lines = [f"{cell},{('black', 'white')[at % 2]}" for at, cell in enumerate(cells)]
     (folder / "labels.csv").write_text("\n".join([head, *lines]) + "\n")
     return f"csv:{folder}/labels.csv"
@@ -62,7 +62,7 @@ def test_pairs_of_columns_are_known(photos, tmp_path, head):
     assert as_meant(photos, csv_of(tmp_path, head, *PICTURES))
 
 
-def test_other_columns_are_not_in_the_way(photos, tmp_path):
+def test_other_columns_are_ignored(photos, tmp_path):
     rule = csv_of(tmp_path, "image_id,label,variety,age", *PICTURES)
     assert as_meant(photos, rule)
     assert as_meant(photos, csv_of(tmp_path, "path,label,id,class", *PICTURES))
@@ -75,7 +75,7 @@ def test_columns_can_be_named(photos, tmp_path):
     assert str(parse_label_rule(f"{rule}#where,what")) == f"{rule}#where,what"
 
 
-def test_a_mark_in_the_name_of_a_csv_is_a_part_of_it(photos, tmp_path):
+def test_a_hash_in_the_name_of_a_csv_is_part_of_it(photos, tmp_path):
     (tmp_path / "set #1, old").mkdir()
     rule = csv_of(tmp_path / "set #1, old", "a,b", *PICTURES)
     assert as_meant(photos, f"{rule}#a,b")
@@ -100,11 +100,11 @@ def test_a_mark_in_the_name_of_a_csv_is_a_part_of_it(photos, tmp_path):
         ("path\tlabel", r"parted by '\t': save it with commas"),
     ],
 )
-def test_columns_that_are_not_clear_are_refused_with_a_way_out(photos, tmp_path, head, says):
+def test_ambiguous_columns_are_refused_with_a_hint(photos, tmp_path, head, says):
     assert says in stopped(photos, csv_of(tmp_path, head, *PICTURES))
 
 
-def test_a_named_column_that_is_not_there_is_refused(photos, tmp_path):
+def test_a_missing_named_column_is_refused(photos, tmp_path):
     line = stopped(photos, csv_of(tmp_path, "id,breed", *PICTURES) + "#id,race")
     assert "lacks the column race; its first line must name id and race, and says id, breed" in line
 
@@ -112,7 +112,7 @@ def test_a_named_column_that_is_not_there_is_refused(photos, tmp_path):
 # Paths
 
 
-def test_an_id_may_be_of_a_picture_with_any_ending(tmp_path):
+def test_an_id_finds_an_image_with_any_extension(tmp_path):
     make(tmp_path / "photos", *(f"{at:04}.jpg_large" for at in range(4)), "0004", "0005")
     rule = csv_of(tmp_path, "id,label", *(f"{at:04}" for at in range(6)))
     assert list(build_table(tmp_path / "photos", rule).label) == ["black", "white"] * 3
@@ -137,11 +137,11 @@ def test_an_id_may_be_of_a_picture_with_any_ending(tmp_path):
         pytest.param(lambda path: f"../pets/{path.removesuffix('.jpg')}", id="above, no ending"),
     ],
 )
-def test_a_path_is_looked_up_as_people_write_it(photos, tmp_path, written):
+def test_common_ways_to_write_a_path_are_found(photos, tmp_path, written):
     assert as_meant(photos, csv_of(tmp_path, "path,label", *map(written, PICTURES)))
 
 
-def test_whole_paths_of_this_machine_are_known(photos, tmp_path, monkeypatch):
+def test_absolute_paths_are_found(photos, tmp_path, monkeypatch):
     rule = csv_of(tmp_path, "path,label", *(f"{photos}/{path}" for path in PICTURES))
     monkeypatch.chdir(tmp_path)
     assert as_meant(Path("photos"), rule)
@@ -167,7 +167,7 @@ def test_labels_in_two_unicode_forms_are_one_class(photos, tmp_path):
     assert set(build_table(photos, rule).label) == {forms[0], "white"}
 
 
-def test_the_nearest_picture_is_meant(tmp_path):
+def test_the_closest_match_is_used(tmp_path):
     make(tmp_path, "a/1.jpg", "a/1.png", "a/2.jpg", "b/1.jpg", "A/2.jpg", "a/11.jpg", "1.jpg")
     (tmp_path / "a/labels.csv").write_text("id,label\n1.jpg,x\na/2,y\nb/1,y\n11,y\n1.png,x\n")
     table = build_table(tmp_path, f"csv:{tmp_path}/a/labels.csv")
@@ -180,7 +180,7 @@ def test_the_nearest_picture_is_meant(tmp_path):
     }
 
 
-def test_a_path_that_may_mean_several_pictures_is_refused(tmp_path):
+def test_an_ambiguous_path_is_refused(tmp_path):
     make(tmp_path, "cat/1.jpg", "dog/1.jpg", "dog/2.jpg", "dog/2.png")
     rule = csv_of(tmp_path, "id,label", "cat/1", "1", "2")
     assert stopped(tmp_path, rule).endswith(
@@ -189,7 +189,7 @@ def test_a_path_that_may_mean_several_pictures_is_refused(tmp_path):
     )
 
 
-def test_of_a_path_with_more_folders_one_at_least_must_be_that_of_the_picture(tmp_path):
+def test_at_least_one_folder_of_a_longer_path_must_match(tmp_path):
     make(tmp_path / "a", "set/cat/1.jpg", "set/dog/2.jpg", "more/cat/1.jpg", "3.jpg", "dog/4.jpg")
     rule = csv_of(tmp_path, "path,label", "x/set/cat/1.jpg", "y/dog/2.jpg", "z/3.jpg", "dog/4.jpg")
     assert build_table(tmp_path / "a", rule).path.tolist() == [
@@ -205,7 +205,7 @@ def test_of_a_path_with_more_folders_one_at_least_must_be_that_of_the_picture(tm
 @pytest.mark.parametrize(
     "cell", ["000", "001.jpg", "ages/0001.jpg", "0001.png", "../0001.jpg", "/0001"]
 )
-def test_what_only_resembles_a_path_means_nothing(photos, tmp_path, cell):
+def test_similar_paths_are_no_match(photos, tmp_path, cell):
     line = stopped(photos, csv_of(tmp_path, "path,label", cell))
     assert f"1 of its paths name no image in {photos} (line 2): {cell}" in line
 
@@ -222,7 +222,7 @@ def test_errors_name_lines_as_editors_count_them(photos, tmp_path):
     assert "(lines 4, 9)" in line
 
 
-def test_a_picture_named_twice_is_told_with_both_lines(photos, tmp_path):
+def test_an_image_named_twice_is_an_error_with_both_lines(photos, tmp_path):
     rule = csv_of(tmp_path, "path,label", "0001", "images/0002.jpg", "0002.jpg")
     line = stopped(photos, rule)
     assert "names images/0002.jpg twice, with different values (lines 3 and 4)" in line
@@ -231,20 +231,20 @@ def test_a_picture_named_twice_is_told_with_both_lines(photos, tmp_path):
 @pytest.mark.parametrize(
     "valid, train", [("valid", "train"), ("1.0", "0.0"), ("val", "training"), ("Dev", "TRAIN")]
 )
-def test_the_side_of_a_split_is_read_as_people_write_it(photos, tmp_path, valid, train):
+def test_common_values_of_is_valid_are_read(photos, tmp_path, valid, train):
     lines = [f"{path},{'ab'[at % 2]},{(valid, train)[at // 4]}" for at, path in enumerate(PICTURES)]
     (tmp_path / "l.csv").write_text("\n".join(["path,label,is_valid", *lines]))
     table = build_table(photos, f"csv:{tmp_path}/l.csv")
     assert table.is_valid.tolist() == [True] * 4 + [False] * 4
 
 
-def test_a_side_that_is_none_is_told_with_its_line(photos, tmp_path):
+def test_an_invalid_value_of_is_valid_is_an_error_with_its_line(photos, tmp_path):
     (tmp_path / "l.csv").write_text("path,label,is_valid\n0000,a,0\n0001,b,perhaps\n")
     line = stopped(photos, f"csv:{tmp_path}/l.csv")
     assert "line 3: is_valid of 0001 is 'perhaps'; write True or False" in line
 
 
-def test_blanks_around_a_label_are_no_part_of_it(photos, tmp_path):
+def test_spaces_around_a_label_are_removed(photos, tmp_path):
     labels = ["cat", "cat ", " cat", "\u00a0cat", "dog", "dog ", " ", ""]
     lines = [f"{path},{label}" for path, label in zip(PICTURES, labels, strict=True)]
     (tmp_path / "l.csv").write_text("\n".join(["path,label", *lines]))
@@ -254,7 +254,7 @@ def test_blanks_around_a_label_are_no_part_of_it(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mended, told",
+    "changes, lines_text",
     [
         pytest.param({3: '"0002.jpg,a'}, "lines 4 to 9", id="to the end"),
         pytest.param({3: '"0002.jpg,a', 6: '"0005.jpg",b'}, "lines 4 to 7", id="to the next"),
@@ -262,20 +262,20 @@ def test_blanks_around_a_label_are_no_part_of_it(photos, tmp_path):
     ],
 )
 @pytest.mark.parametrize("above", [0, 1])
-def test_a_quote_that_is_not_closed_is_told_with_its_line(photos, tmp_path, mended, told, above):
+def test_an_unclosed_quote_is_an_error_with_its_lines(photos, tmp_path, changes, lines_text, above):
     lines = ["path,label", *(f"{at:04}.jpg,{'ab'[at % 2]}" for at in range(8))]
-    for at, line in mended.items():
+    for at, line in changes.items():
         lines[at] = line
     (tmp_path / "l.csv").write_text("\n".join(["sep=,"] * above + lines))
     if above:
-        told = re.sub(r"\d", lambda number: str(int(number[0]) + 1), told)
+        lines_text = re.sub(r"\d", lambda number: str(int(number[0]) + 1), lines_text)
     line = stopped(photos, f"csv:{tmp_path}/l.csv")
     assert "l.csv: not a CSV (" in line
-    assert f", {told}); close what is quoted there, or take the quote out" in line
+    assert f", {lines_text}); close what is quoted there, or take the quote out" in line
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
-def test_the_first_line_of_excel_says_what_parts_the_cells(photos, tmp_path, mark):
+def test_the_sep_line_of_excel_sets_the_separator(photos, tmp_path, mark):
     lines = ["path,label", *(f"{path},{'ab'[at % 2]}" for at, path in enumerate(PICTURES))]
     text = "\r\n".join([f"sep={mark}", *(line.replace(",", mark) for line in lines)])
     (tmp_path / "l.csv").write_bytes(text.encode("utf-8-sig"))

@@ -28,13 +28,13 @@ from visionflows.errors import SettingsError, StorageError
         (r"regex:(\w+)_(\d+)", "has 2 groups"),
     ],
 )
-def test_a_rule_that_cannot_be_used_is_refused_before_any_work(tmp_path, text, says):
+def test_an_invalid_rule_is_refused_before_any_work(tmp_path, text, says):
     with pytest.raises(SettingsError, match=says.replace("(", r"\(")):
         build_table(tmp_path / "nowhere", text)
 
 
 @pytest.mark.parametrize("text", ["folder", "uppercase", "csv:s3://b/l.csv", "regex:^([a-z]+):"])
-def test_a_rule_reads_as_it_was_written(text):
+def test_a_rule_is_printed_as_it_was_written(text):
     assert str(parse_label_rule(text)) == text
 
 
@@ -68,7 +68,7 @@ def test_regex_searches_the_file_name_only(tmp_path):
     assert list(table.label) == ["great_dane", "great_dane", "pug", "pug"]
 
 
-def test_files_that_a_regex_does_not_match_are_left_out_and_told(tmp_path):
+def test_files_that_a_regex_does_not_match_are_left_out_and_noted(tmp_path):
     make(tmp_path, "cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png", "README.png", "_9.png")
     (tmp_path / "broken.png").write_bytes(b"never opened, as it has no label")
     table = build_table(tmp_path, r"regex:^([a-z]*)_\d")
@@ -102,7 +102,7 @@ CSV_LINES = ["path,label"] + [
 ]
 
 
-def test_only_the_rows_of_a_csv_are_used_and_its_labels(where, tmp_path):
+def test_only_the_rows_and_labels_of_a_csv_are_used(where, tmp_path):
     write_csv(tmp_path / "elsewhere", *CSV_LINES)
     rule = f"csv:{where(tmp_path / 'elsewhere/labels.csv')}"
     table = build_table(pets(tmp_path / "data"), rule)
@@ -115,7 +115,7 @@ def test_only_the_rows_of_a_csv_are_used_and_its_labels(where, tmp_path):
     assert table.groupby("label").is_valid.sum().tolist() == [1, 1]
 
 
-def test_a_csv_of_the_dataset_is_found_in_it_and_its_paths_are_its_folders(tmp_path):
+def test_a_csv_inside_the_dataset_is_found_and_its_paths_are_relative_to_it(tmp_path):
     pets(tmp_path / "images")
     write_csv(tmp_path / "images", *CSV_LINES, "./cat/c2.png,NA", "images/dog/d2.png,NA")
     table = build_table(tmp_path, "csv:images/labels.csv")
@@ -129,7 +129,7 @@ def test_a_csv_of_the_dataset_is_found_in_it_and_its_paths_are_its_folders(tmp_p
     }
 
 
-def test_a_csv_may_quote_and_hold_what_names_hold(tmp_path):
+def test_a_csv_may_contain_any_file_name(tmp_path):
     make(
         tmp_path, "a,b.png", "two\nlines.png", "=1.png", 'say "hi".png', os.fsdecode(b"caf\xe9.png")
     )
@@ -149,16 +149,16 @@ def test_a_csv_may_quote_and_hold_what_names_hold(tmp_path):
     assert set(table.status) == {"ok"}
 
 
-def test_the_csvs_own_is_valid_is_the_split(tmp_path):
+def test_is_valid_of_a_csv_is_the_split(tmp_path):
     lines = ["path,label,is_valid"]
-    lines += [f"cat/c{at}.png,cat,{said}" for at, said in enumerate(["True", "1", "yes", "0"])]
-    lines += [f"dog/d{at}.png,dog,{said}" for at, said in enumerate(["FALSE", " no ", "false"])]
+    lines += [f"cat/c{at}.png,cat,{value}" for at, value in enumerate(["True", "1", "yes", "0"])]
+    lines += [f"dog/d{at}.png,dog,{value}" for at, value in enumerate(["FALSE", " no ", "false"])]
     table = build_table(pets(tmp_path), write_csv(tmp_path, *lines))
     assert list(table.path[table.is_valid]) == ["cat/c0.png", "cat/c1.png", "cat/c2.png"]
     assert table_notes(table) == ["no image to validate on, so never evaluated: dog"]
 
 
-def test_copies_of_validation_images_are_moved_there(tmp_path, caplog):
+def test_duplicates_of_validation_images_are_moved_to_validation(tmp_path, caplog):
     pets(tmp_path)
     shutil.copy(tmp_path / "cat/c0.png", tmp_path / "cat/copy.png")
     rule = write_csv(
@@ -196,20 +196,20 @@ def test_copies_of_validation_images_are_moved_there(tmp_path, caplog):
         ),
     ],
 )
-def test_a_csv_that_does_not_fit_stops_the_run(tmp_path, lines, says):
+def test_an_invalid_csv_is_an_error(tmp_path, lines, says):
     line = stopped(pets(tmp_path), write_csv(tmp_path, *lines))
     assert str(tmp_path / "labels.csv") in line
     assert says in line
 
 
-def test_a_csv_that_names_missing_files_stops_the_run_naming_three(tmp_path):
+def test_a_csv_with_missing_files_is_an_error_that_names_three(tmp_path):
     lines = [f"gone{at}.png,cat" for at in range(5)]
     line = stopped(pets(tmp_path), write_csv(tmp_path, *CSV_LINES, *lines))
     assert ": gone0.png, gone1.png, gone2.png, …; write them from that folder on" in line
     assert "5 of its paths name no image in" in line
 
 
-def test_a_csv_that_is_no_text_or_not_there_stops_the_run(tmp_path):
+def test_a_binary_or_missing_csv_is_an_error(tmp_path):
     pets(tmp_path)
     (tmp_path / "latin.csv").write_bytes("path,label\ncafé.png,a".encode("latin-1"))
     assert "not UTF-8 text" in stopped(tmp_path, f"csv:{tmp_path}/latin.csv")

@@ -1,4 +1,4 @@
-"""Masks beside photos are told by their folder, their twin and their few colours, all three."""
+"""Segmentation masks are recognized by their folder, a photo of the same name, and few colours."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def write(path, image: Image.Image) -> None:
 
 
 def mask(seed: int, mode: str = "L", colours: int = 3) -> Image.Image:
-    """A picture of few values, as those of segmentations are."""
+    """An image of few values, like a segmentation mask."""
     draws = np.random.default_rng(seed).integers(1, colours + 1, (8, 8), np.uint8)
     return Image.fromarray(draws.repeat(6, 0).repeat(6, 1)).convert(mode)
 
@@ -44,7 +44,7 @@ def test_only_the_photos_of_pets_are_trained_on(pets, rule):
     assert line.startswith("left out as unlabelled: 5, annotations/trimaps/Abyssinian_1.png")
 
 
-def test_a_csv_means_what_it_names(pets):
+def test_images_named_in_a_csv_are_used(pets):
     (pets / "labels.csv").write_text(
         "path,label\n" + "".join(f"images/{name}.jpg,{name[0]}\n" for name in NAMES[1:4] * 1)
     )
@@ -61,7 +61,7 @@ def test_a_csv_means_what_it_names(pets):
         ("gtFine/berlin", ".tif", "I;16"),
     ],
 )
-def test_masks_as_other_datasets_have_them(tmp_path, folder, end, mode):
+def test_masks_of_other_layouts_are_found(tmp_path, folder, end, mode):
     for number, name in enumerate(NAMES):
         write(tmp_path / f"JPEGImages/{name}.jpg", picture(number))
         write(tmp_path / folder / f"{name}{end}", mask(number, mode))
@@ -71,8 +71,8 @@ def test_masks_as_other_datasets_have_them(tmp_path, folder, end, mode):
     assert len(found) == 5
 
 
-def test_photos_of_masks_are_no_masks(tmp_path):
-    """Classes whose files are numbered alike, as those of people with and without a mask."""
+def test_photos_with_equal_names_are_not_masks(tmp_path):
+    """Two classes with the same file names, such as people with and without a mask."""
     for number in range(6):
         write(tmp_path / f"with_mask/{number}.png", picture(number))
         write(tmp_path / f"without_mask/{number}.png", picture(10 + number))
@@ -90,7 +90,7 @@ def test_drawings_without_a_photo_beside_them_are_classes(tmp_path):
     assert (build_table(tmp_path, "folder").status == "ok").all()
 
 
-def test_one_that_cannot_be_opened_says_nothing(tmp_path):
+def test_an_unreadable_image_does_not_count_as_a_mask(tmp_path):
     paths = ["images/a.jpg", "masks/a.png"]
     (tmp_path / "masks").mkdir()
     assert find_masks(paths, open_storage(tmp_path)) == set()

@@ -1,4 +1,4 @@
-"""Archives elsewhere that change, or do not: each fetch asks once, and brings only what is new."""
+"""Remote archives are checked once per fetch and downloaded again only if they changed."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def note_of(home: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "headers",
     [
         pytest.param({"tag": '"v2"'}, id="etag"),
         pytest.param({"tag": 'W/"v2"'}, id="weak"),
@@ -45,16 +45,18 @@ def note_of(home: Path) -> Path:
     ],
 )
 @pytest.mark.parametrize("knows_head", [True, False])
-def test_an_archive_that_changed_at_its_url_is_brought_anew(store, home, log, told, knows_head):
-    first = {**told, "modified": told.get("modified") and "Thu, 01 Jan 2026 00:00:00 GMT"}
-    first["tag"] = told["tag"].replace("2", "1")
+def test_an_archive_that_changed_at_its_url_is_downloaded_again(
+    store, home, log, headers, knows_head
+):
+    first = {**headers, "modified": headers.get("modified") and "Thu, 01 Jan 2026 00:00:00 GMT"}
+    first["tag"] = headers["tag"].replace("2", "1")
     with serving(ARCHIVE, knows_head=knows_head, **first) as server:
         old = fetch(server.url(), store)
         assert fetch(server.url(), store) == old
         assert server.sent == len(ARCHIVE) if knows_head else server.sent >= len(ARCHIVE)
         assert "has changed" not in log.text
         server.content = NEWER
-        for name, value in told.items():
+        for name, value in headers.items():
             setattr(server, name, value)
         new = fetch(server.url(), store)
         assert fetch(server.url(), store) == new
@@ -65,7 +67,7 @@ def test_an_archive_that_changed_at_its_url_is_brought_anew(store, home, log, to
     assert pending(home) == []
 
 
-def test_an_archive_that_changed_in_its_bucket_is_brought_anew(s3, tmp_path, log):
+def test_an_archive_that_changed_in_its_bucket_is_downloaded_again(s3, tmp_path, log):
     archive = s3.uri(tmp_path / "in/pets.tgz")
     there = open_storage(archive.rpartition("/")[0])
     there.write("pets.tgz", ARCHIVE)
@@ -80,7 +82,7 @@ def test_an_archive_that_changed_in_its_bucket_is_brought_anew(s3, tmp_path, log
 
 
 @pytest.mark.parametrize("code", [0, 404, 503])
-def test_a_url_that_does_not_answer_is_used_as_it_was_fetched_with_a_warning(store, log, code):
+def test_the_fetched_archive_is_used_with_a_warning_if_the_url_does_not_respond(store, log, code):
     with serving(ARCHIVE) as server:
         first = fetch(server.url(), store)
         server.knows_head, server.answers = False, [(code, {})]
@@ -88,7 +90,7 @@ def test_a_url_that_does_not_answer_is_used_as_it_was_fetched_with_a_warning(sto
             assert fetch(server.url(), store) == first
     if not code:
         assert fetch(server.url(), store) == first
-    (warning,) = (one for one in log.records if one.levelname == "WARNING")
+    (warning,) = (record for record in log.records if record.levelname == "WARNING")
     assert warning.getMessage().startswith(
         f"{server.url()}: could not be asked whether it has changed ("
     )
@@ -96,7 +98,7 @@ def test_a_url_that_does_not_answer_is_used_as_it_was_fetched_with_a_warning(sto
     assert code == 0 or f"(HTTP {code})" in warning.getMessage()
 
 
-def test_an_archive_that_is_gone_from_its_bucket_is_used_as_it_was_fetched(s3, tmp_path, log):
+def test_the_fetched_archive_is_used_if_it_is_gone_from_its_bucket(s3, tmp_path, log):
     (tmp_path / "pets.tgz").write_bytes(ARCHIVE)
     archive = s3.uri(tmp_path / "pets.tgz")
     first = fetch(archive, tmp_path / "store")
@@ -105,7 +107,7 @@ def test_an_archive_that_is_gone_from_its_bucket_is_used_as_it_was_fetched(s3, t
     assert "could not be asked whether it has changed" in log.text
 
 
-def test_a_sha256_that_the_store_has_asks_nobody(store):
+def test_a_known_sha256_sends_no_request(store):
     with serving(ARCHIVE) as server:
         first = fetch(server.url(), store, sha256=SHA256)
         server.content, server.tag = NEWER, '"v2"'
@@ -114,7 +116,7 @@ def test_a_sha256_that_the_store_has_asks_nobody(store):
         assert len(server.ranges) == 1
 
 
-def test_a_note_without_a_version_takes_the_one_that_the_server_sends_now(store, home, log):
+def test_a_note_without_a_version_is_updated_from_the_server(store, home, log):
     with serving(ARCHIVE) as server:
         first = fetch(server.url(), store)
         note = note_of(home)
@@ -135,7 +137,7 @@ def test_a_note_without_a_version_takes_the_one_that_the_server_sends_now(store,
         assert fetch(server.url(), store) != first
 
 
-def test_a_server_that_tells_nothing_is_taken_as_unchanged(store, log):
+def test_an_archive_without_a_version_counts_as_unchanged(store, log):
     with serving(ARCHIVE, tag="", tells_length=False) as server:
         first = fetch(server.url(), store)
         assert fetch(server.url(), store) == first
@@ -143,7 +145,7 @@ def test_a_server_that_tells_nothing_is_taken_as_unchanged(store, log):
     assert "remove that to fetch it again" in log.text
 
 
-def test_what_had_no_room_to_be_unpacked_is_brought_anew_if_it_changed(tmp_path):
+def test_an_archive_that_did_not_fit_is_downloaded_again_if_it_changed(tmp_path):
     large, small = tgz({"pets/a.jpg": bytes(2 << 20)}), tgz(pets(2))
     with small_disk(tmp_path / "disk") as disk, serving(large) as server:
         with pytest.raises(StorageError, match="No space left on device"):
@@ -155,8 +157,8 @@ def test_what_had_no_room_to_be_unpacked_is_brought_anew_if_it_changed(tmp_path)
         assert pending(disk / "datasets") == []
 
 
-def test_retrain_trains_on_the_archive_as_it_is_now(tmp_path):
-    """And compares on the images that it was trained on, whatever lies at the URL by then."""
+def test_retrain_uses_the_current_archive(tmp_path):
+    """The comparison uses the images of the first training, which are no longer at the URL."""
     tiny = TrainSettings(
         architecture="resnet18", pretrained="none", image_size=32, epochs=1, batch_size=16
     )

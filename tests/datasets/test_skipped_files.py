@@ -1,4 +1,4 @@
-"""What a training passes over, and says so: thumbnails of storage, folders closed to the user."""
+"""Files that a training skips and reports: thumbnails of NAS systems, unreadable folders."""
 
 import json
 
@@ -17,14 +17,14 @@ def write(folder, *names: str) -> None:
 PETS = [f"{kind}/{at}.png" for kind in ("cat", "dog") for at in range(4)]
 
 
-def test_thumbnails_of_a_storage_are_no_class(tmp_path):
+def test_thumbnail_folders_are_not_classes(tmp_path):
     write(tmp_path, *PETS, *(f"{name.replace('/', '/@eaDir/')}/THUMB_M.png" for name in PETS))
     table = build_table(tmp_path, "folder")
     assert set(table.label) == {"cat", "dog"}
     assert table_notes(table) == ["skipped, as hidden or left by a system: 2 @eaDir"]
 
 
-def test_what_is_no_picture_is_told_by_its_ending_and_a_picture_may_have_any(tmp_path, caplog):
+def test_other_files_are_noted_by_extension_and_images_may_have_any_extension(tmp_path, caplog):
     caplog.set_level("INFO", "visionflows.table")
     write(tmp_path, *PETS, "cat/saved.jpg_large", "dog/no ending")
     for name in ("cat/notes.txt", "dog/letter", "labels.csv", "labels.bak"):
@@ -34,11 +34,11 @@ def test_what_is_no_picture_is_told_by_its_ending_and_a_picture_may_have_any(tmp
     assert "not images: 1 .txt, 1 no extension, 1 .bak, 1 .csv" in caplog.messages
 
 
-def test_a_closed_folder_is_told_and_the_rest_is_trained_on():
+def test_an_unreadable_folder_is_noted_and_the_rest_is_used():
     with reachable_folder() as folder:
         write(folder, *PETS, "private/1.png")
         (folder / "private").chmod(0)
-        told = unprivileged(lambda: json.dumps(table_notes(build_table(folder, "folder"))))
-    assert json.loads(told) == [
+        notes = unprivileged(lambda: json.dumps(table_notes(build_table(folder, "folder"))))
+    assert json.loads(notes) == [
         "skipped, as this user may not read the folder: 1, private (Permission denied)"
     ]

@@ -1,6 +1,6 @@
-"""What may be named as a dataset: archives and folders here or in a place, names of fastai's.
+"""Dataset sources: local archives and folders, archives in a bucket, fastai's names.
 
-Each into a store on the disk, and for a store in a bucket, whose datasets lie in the cache.
+Each test runs with a store on the disk and with a store in a bucket, whose datasets are cached.
 """
 
 import logging
@@ -18,7 +18,7 @@ from visionflows.storage import open_storage
 pytest_plugins = ["pet_archives"]
 
 
-def test_a_local_archive_is_unpacked_once_by_its_content(store, home, tmp_path):
+def test_a_local_archive_is_unpacked_once_per_content(store, home, tmp_path):
     (tmp_path / "My pets (1).TGZ").write_bytes(ARCHIVE)
     dataset = fetch(str(tmp_path / "My pets (1).TGZ"), store, sha256=SHA256)
     assert dataset == Dataset(
@@ -36,14 +36,14 @@ def test_a_local_archive_is_unpacked_once_by_its_content(store, home, tmp_path):
     assert len(visible(home)) == 2
 
 
-def test_an_archive_that_is_another_is_refused(store, where, tmp_path):
+def test_an_archive_with_another_sha256_is_refused(store, where, tmp_path):
     (tmp_path / "a.tgz").write_bytes(ARCHIVE)
     with pytest.raises(ChecksumError):
         fetch(where(tmp_path / "a.tgz"), store, sha256="0" * 64)
     assert (tmp_path / "a.tgz").read_bytes() == ARCHIVE
 
 
-def test_an_archive_of_a_place_is_fetched_once(store, home, where, tmp_path, caplog):
+def test_an_archive_in_a_bucket_is_fetched_once(store, home, where, tmp_path, caplog):
     (tmp_path / "pets.tgz").write_bytes(ARCHIVE)
     archive = where(tmp_path / "pets.tgz")
     first = fetch(archive, store)
@@ -54,7 +54,7 @@ def test_an_archive_of_a_place_is_fetched_once(store, home, where, tmp_path, cap
     assert f"already in {first.folder}" in caplog.text
 
 
-def test_a_local_folder_stays_where_it_lies(store, home, tmp_path, monkeypatch):
+def test_a_local_folder_is_used_in_place(store, home, tmp_path, monkeypatch):
     (tmp_path / "my photos").mkdir()
     monkeypatch.chdir(tmp_path)
     expected = Dataset("my-photos", tmp_path / "my photos", str(tmp_path / "my photos"), None)
@@ -77,7 +77,7 @@ def test_the_real_photos_are_unpacked(shared_data, store):
         ("/dev/null", "/dev/null: no such file or folder"),
     ],
 )
-def test_a_missing_dataset_is_told_before_any_work(store, home, dataset, line):
+def test_a_missing_dataset_is_an_error_before_any_work(store, home, dataset, line):
     with pytest.raises(StorageError, match=line):
         fetch(dataset, store)
     assert not home.exists()
@@ -94,23 +94,23 @@ def test_a_missing_dataset_is_told_before_any_work(store, home, dataset, line):
         ("qqqqqq", "near: PETS"),
     ],
 )
-def test_what_cannot_be_a_dataset_is_told_before_any_work(store, home, dataset, line):
-    with pytest.raises(SettingsError, match=line) as told:
+def test_an_invalid_source_is_an_error_before_any_work(store, home, dataset, line):
+    with pytest.raises(SettingsError, match=line) as error:
         fetch(dataset, store)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert not home.exists()
 
 
 @pytest.mark.parametrize(
     "sha256", ["", "abc", "g" * 64, SHA256 + "0"], ids=["empty", "short", "no hex", "long"]
 )
-def test_a_sha256_that_is_none_is_told_before_any_work(store, home, sha256):
+def test_an_invalid_sha256_is_an_error_before_any_work(store, home, sha256):
     with pytest.raises(SettingsError, match="not 64 hex digits"):
         fetch("digits", store, sha256=sha256)
     assert not home.exists()
 
 
-def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path):
+def test_an_unwritable_store_is_an_error_before_any_work(tmp_path):
     (tmp_path / "store").write_bytes(b"a file")
     with serving(ARCHIVE) as server, pytest.raises(StorageError, match="cannot be written"):
         fetch(server.url(), tmp_path / "store")

@@ -1,4 +1,4 @@
-"""What is said to be unpacked is on the disk: a power cut takes none of it."""
+"""Unpacked files are synced to the disk, so that a power cut loses none."""
 
 import ctypes
 import errno
@@ -27,7 +27,7 @@ def packed(tmp_path) -> Path:
     return tmp_path / "a.tar"
 
 
-def test_everything_is_on_the_disk_before_the_folder_has_its_name(packed, tmp_path, monkeypatch):
+def test_all_files_are_synced_before_the_folder_is_renamed(packed, tmp_path, monkeypatch):
     target, seen = tmp_path / "out", []
 
     def watched(folder: Path) -> None:
