@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from visionflows.datasets.unpack import unpack
 from visionflows.datasets.archive_entries import LIMITS, UnpackLimits
 from visionflows.datasets.download import RemoteVersion
 from visionflows.datasets.sources import Source, find_source
+from visionflows.datasets.unpack import unpack
 from visionflows.errors import (
     ArchiveError,
     ChecksumError,

@@ -1,4 +1,4 @@
-"""Processes that decode images for the GPU: torch's DataLoader with uint8 batches in shared memory."""
+"""Processes that decode images for the GPU: a DataLoader of torch with shared uint8 batches."""
 
 import contextlib
 import multiprocessing
