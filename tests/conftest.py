@@ -1,4 +1,4 @@
-"""What many tests need: images of every kind, made here, and the real photos where they are."""
+"""Shared fixtures: generated images, trained models, servers, and the real photos if present."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Beside another worker of pytest-xdist a process has one core; torch and numpy read it once.
+# With several pytest-xdist workers each process uses one core; torch and numpy read this once.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-# Every server of the tests is on this machine: what the environment says of proxies is for others,
-# and the tests of proxies say their own.
-for said in [name for name in os.environ if name.lower().endswith("_proxy")]:
-    del os.environ[said]
+# All servers of the tests run on this machine, so proxies of the environment are removed. Tests of
+# proxies set their own.
+for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[variable]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (48, 40), mode: str = "RGB") -> Image.Image:
-    """A picture with structure: smooth colours, and an edge that tells its orientation."""
+    """An image of smooth colours, with an edge that shows its orientation."""
     rng = np.random.default_rng(seed)
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
@@ -53,13 +53,13 @@ def encoded(image: Image.Image, format: str = "JPEG", **options) -> bytes:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real photos; tests that need it skip where it is not beside the clone."""
+    """The folder of real photos; skips the test if it is not beside the clone."""
     if not (SHARED_DATA / "cats-dogs.tgz").exists():
         pytest.skip("the real photos (../shared/data) are not beside this clone")
     return SHARED_DATA
 
 
-# Enough to tell the shapes apart; in float32, which is the same on every processor.
+# Enough to learn the shapes; in float32, which is the same on every processor.
 LEARNING = {"epochs": 30, "lr": 1e-2, "batch_size": 16, "precision": "float32"}
 # timm's own network for tests: 0.4 million weights, so that loading one costs a fifth of resnet18.
 SMALL = {"architecture": "test_resnet", "pretrained": "none", "image_size": 32, "workers": 0}
@@ -67,7 +67,7 @@ CLASSES = ("circle", "square", "stripes")
 
 
 def shape(kind: str, seed: int, size: int = 40) -> Image.Image:
-    """A picture of one of CLASSES, noisy, and different for every seed."""
+    """A noisy image of one of CLASSES, different for every seed."""
     rng = np.random.default_rng([CLASSES.index(kind), seed])
     y, x = np.mgrid[0:size, 0:size] - size // 2 + rng.integers(-4, 5, (2, 1, 1))
     radius = rng.integers(size // 5, size // 3)
@@ -82,7 +82,7 @@ def shape(kind: str, seed: int, size: int = 40) -> Image.Image:
 
 
 def write_oblong(folder: Path) -> Path:
-    """24 shapes in folders of their classes, wider than high: a crop of one shows where it was."""
+    """24 shapes in class folders, wider than high, so that a crop shows its position."""
     for number in range(24):
         kind = CLASSES[number % 3]
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def write_oblong(folder: Path) -> Path:
 
 
 def write_shapes(folder: Path, each: int, first_seed: int = 0) -> Path:
-    """`each` pictures of every class in <folder>/<class>/<seed>.png."""
+    """`each` images of every class in <folder>/<class>/<seed>.png."""
     for kind in CLASSES:
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for seed in range(first_seed, first_seed + each):
@@ -101,7 +101,7 @@ def write_shapes(folder: Path, each: int, first_seed: int = 0) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A published model of the shapes, and what it was made of."""
+    """A published model of the shapes, with its dataset and training record."""
 
     store: Path
     dataset: Path
@@ -116,26 +116,26 @@ class Trained:
 
 
 def shared_by_workers(tmp_path_factory, name: str, make: Callable[[Path], Any]) -> Any:
-    """What `make` makes in a folder, made by the first worker of pytest-xdist and read by all."""
+    """The result of `make`, computed once and shared by the workers of pytest-xdist."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent
     with FileLock(root / f"{name}.lock"):
-        made = root / f"{name}.pickle"
-        if not made.exists():
+        result = root / f"{name}.pickle"
+        if not result.exists():
             (root / name).mkdir()
-            made.write_bytes(pickle.dumps(make(root / name)))
-        return pickle.loads(made.read_bytes())
+            result.write_bytes(pickle.dumps(make(root / name)))
+        return pickle.loads(result.read_bytes())
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Trained:
-    """A small network, really trained on generated shapes and published as `shapes`."""
+    """A small network, trained on generated shapes and published as `shapes`."""
     return shared_by_workers(tmp_path_factory, "trained", train_shapes)
 
 
 def train_shapes(root: Path) -> Trained:
-    """A network trained on shapes and published in a store below `root`."""
+    """Train a network on shapes and publish it in a store below `root`."""
     from model_infos import model_info
 
     from visionflows.datasets.file_table import build_table
@@ -148,7 +148,7 @@ def train_shapes(root: Path) -> Trained:
     dataset = write_shapes(root / "shapes", each=24)
     table = build_table(dataset, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, **LEARNING)
-    checkpoint = root / "draft"
+    checkpoint = root / "checkpoint"
     record = fine_tune(table, dataset, checkpoint, settings)
     metrics = evaluate_checkpoint(table, dataset, checkpoint, export_fastai=True)
     info = model_info(
@@ -166,21 +166,21 @@ def train_shapes(root: Path) -> Trained:
 
 
 @pytest.fixture(scope="session")
-def telling(trained, tmp_path_factory) -> Path:
-    """A store with the same network as `telling`, which calls some pictures odd."""
+def outlier_store(trained, tmp_path_factory) -> Path:
+    """A store with the same network as `outlier-model`, which flags some images as outliers."""
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
     from visionflows.models.artifact import load_model
     from visionflows.training.evidence.outlier_detector import fit_outlier_detector
 
-    root = tmp_path_factory.mktemp("telling")
+    root = tmp_path_factory.mktemp("outlier-model")
     dataset = write_shapes(root / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
-    checkpoint = Path(shutil.copytree(trained.storage, root / "draft"))
+    checkpoint = Path(shutil.copytree(trained.storage, root / "checkpoint"))
     info = load_model(registry.find_model("shapes", trained.store)).info
-    info = info.model_copy(update={"name": "telling", "files": {}})
+    info = info.model_copy(update={"name": "outlier-model", "files": {}})
     found = fit_outlier_detector(checkpoint, info, table, dataset)
-    # So small a network does not tell noise from shapes: some of all pictures are odd to it.
+    # Such a small network does not separate noise from shapes: a lower threshold flags some images.
     info = info.updated(outliers=found | {"threshold": 0.85 * found["threshold"]})
     registry.publish(checkpoint, root / "store", info, table)
     return root / "store"
@@ -188,13 +188,13 @@ def telling(trained, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def checkpoint(trained, tmp_path) -> Path:
-    """The draft of `trained` once more: what evaluate and export have left."""
-    return Path(shutil.copytree(trained.storage, tmp_path / "draft"))
+    """A copy of the checkpoint of `trained`, after evaluate and export."""
+    return Path(shutil.copytree(trained.storage, tmp_path / "checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def inbox(tmp_path_factory) -> Path:
-    """90 good pictures of several sizes and formats, in folders."""
+    """90 valid images of several sizes and formats, in folders."""
     folder = write_shapes(tmp_path_factory.mktemp("in") / "inbox", each=25, first_seed=1000)
     for number in range(15):
         size = (30 + 17 * number, 200 - 11 * number)
@@ -206,7 +206,7 @@ def inbox(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_server():
-    """A Prefect server on a database and a port of its own, until the last test has ended."""
+    """A temporary Prefect server for the test session."""
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=180):
@@ -223,7 +223,7 @@ def s3_server(tmp_path_factory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3(s3_server, monkeypatch, tmp_path) -> S3Server:
-    """The S3 server, which boto3 is told to use; copies of models go into the test's folder."""
+    """The S3 server, configured for boto3; models are cached in the test's folder."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
@@ -232,7 +232,7 @@ def s3(s3_server, monkeypatch, tmp_path) -> S3Server:
 
 @pytest.fixture
 def bucket(s3, tmp_path):
-    """The test's own folder as a place in the S3 server."""
+    """The test's folder as a storage in the S3 server."""
     from visionflows.storage import open_storage
 
     return open_storage(s3.uri(tmp_path))
@@ -240,14 +240,14 @@ def bucket(s3, tmp_path):
 
 @pytest.fixture(scope="session")
 def moto_url(tmp_path_factory) -> Iterator[str]:
-    """The URL of a server that keeps conditions and takes every key."""
+    """The URL of a server that supports conditional requests and every key."""
     with moto(tmp_path_factory.mktemp("moto") / "log") as url:
         yield url
 
 
 @pytest.fixture
 def strict(moto_url, monkeypatch, tmp_path):
-    """A new bucket on the server that keeps conditions."""
+    """A new bucket on the server that supports conditional requests."""
     from visionflows.storage import open_storage
     from visionflows.storage.s3.client import call
 
@@ -261,5 +261,5 @@ def strict(moto_url, monkeypatch, tmp_path):
 
 @pytest.fixture(params=["disk", "s3"])
 def where(request) -> Callable[[Path], str]:
-    """The place of a path: once on the disk, once through S3, for what must be the same."""
+    """The location of a path, once on the disk and once in S3."""
     return str if request.param == "disk" else request.getfixturevalue("s3").uri

@@ -23,7 +23,7 @@ _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{
 
 @dataclass
 class Proxy:
-    """Where it listens, what it does to how many requests, and what it has done."""
+    """The proxy: its address, its fault settings, and the faults it made."""
 
     target: tuple[str, int]
     rate: float
@@ -39,7 +39,7 @@ class Proxy:
 
     @property
     def readers(self) -> set[str]:
-        """Which library asked for objects: obstore says only our name, boto3 its own before it."""
+        """The libraries that requested objects: boto3 names itself, obstore does not."""
         gets = [one for one in self.seen if one.head[:3] == b"GET" and b"list-type" not in one.head]
         return {one.header("user-agent").decode().split("/")[0] for one in gets}
 
@@ -57,7 +57,7 @@ class Proxy:
         writer.close()
 
     async def _pass_on(self, request: "Message", writer) -> bool:
-        """Answer a request, with or without a fault; whether the connection is still good."""
+        """Answer a request, with or without a fault; returns whether the connection is usable."""
         fault = self.chance.choice(self.faults) if self.chance.random() < self.rate else ""
         if self.done.total() - self.done["requests"] >= self.most:
             fault = ""
@@ -112,7 +112,7 @@ class Proxy:
 
 @dataclass
 class Message:
-    """A request or an answer, whole: its first line, its headers and its body."""
+    """A complete request or response: first line, headers and body."""
 
     head: bytes
     headers: list[tuple[bytes, bytes]]
@@ -203,7 +203,7 @@ def faulty(url: str, rate: float, **how) -> Iterator[Proxy]:
 
 
 async def _hang_up() -> None:
-    """End the connections that are open still, and what serves them."""
+    """Close the open connections and end their tasks."""
     serving = asyncio.all_tasks() - {asyncio.current_task()}
     for task in serving:
         task.cancel()

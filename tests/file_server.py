@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that breaks, refuses and changes as a test tells it to."""
+"""A local HTTP server with broken connections, errors and changing content, for tests."""
 
 import contextlib
 import re
@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """What it serves at every path, how it misbehaves, and what it was asked.
+    """The content of the server, its faults, and the received requests.
 
-    `cuts` are offsets in the file: one is taken off per answer, and the line cut there.
-    `answers` are (status, headers) given instead of the file, one per request.
+    `cuts` are offsets in the file: each response uses one, and the connection breaks there.
+    `answers` are (status, headers) sent instead of the file, one per request.
     """
 
     content: bytes
@@ -28,7 +28,7 @@ class FileServer:
     heads: int = 0  # how many requests were HEAD
     posted: list[bytes] = field(default_factory=list)  # the body of each POST
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Authorization
-    sent: int = 0  # bytes of the file that went out
+    sent: int = 0  # bytes of the file that were sent
     before_piece: Callable[[int], None] | None = None  # called with the offset before each piece
     port: int = 0
 
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(status, {"Content-Length": "0", **headers})
             return
         start = self._start()
-        headers = self._told(start)
+        headers = self._headers(start)
         if start:
             last = len(served.content) - 1
             headers["Content-Range"] = f"bytes {start}-{last}/{len(served.content)}"
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.served.heads += 1
         self.close_connection = True
         if self.served.knows_head:
-            self._head(200, {name: text for name, text in self._told(0).items() if text})
+            self._head(200, {name: text for name, text in self._headers(0).items() if text})
         else:
             self._head(405, {"Content-Length": "0"})
 
@@ -83,8 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.served.posted.append(self.rfile.read(int(self.headers["Content-Length"])))
         self._head(200, {"Content-Length": "0"})
 
-    def _told(self, start: int) -> dict[str, str]:
-        """What the headers say of the file from an offset on."""
+    def _headers(self, start: int) -> dict[str, str]:
+        """The headers of the file from an offset on."""
         length = str(len(self.served.content) - start) if self.served.tells_length else ""
         return {
             "ETag": self.served.tag,
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _start(self) -> int:
-        """Where the answer begins: as RFC 9110 has it, a Range counts if its If-Range holds."""
+        """The offset of the response. By RFC 9110 a Range counts only if its If-Range matches."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         known = self.headers["If-Range"] in (None, self.served.tag, self.served.modified)
         return int(asked[1]) if asked and known and self.served.knows_ranges else 0
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.served.before_piece:
                 self.served.before_piece(offset)
             piece = self.served.content[offset : min(offset + 4096, end)]
-            with contextlib.suppress(ConnectionError):  # the client may be dead by now
+            with contextlib.suppress(ConnectionError):  # the client may be gone
                 self.wfile.write(piece)
                 self.served.sent += len(piece)
 

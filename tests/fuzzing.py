@@ -1,9 +1,8 @@
-"""Files of ours that were changed in all ways, and the place around them that stays as it is.
+"""Fuzzing of our files: mutated documents, and a check that nothing outside changes.
 
     VISIONFLOWS_TEST_FUZZ=600 pytest tests/fuzz        # seconds, shared by the tests
 
-What is read back is mutated from a real one: values, keys, bytes. In the suite this takes a few
-seconds.
+Real files are mutated: values, keys, bytes. In the normal test suite this takes a few seconds.
 """
 
 import contextlib
@@ -43,7 +42,7 @@ VALUES = st.recursive(
 
 
 def fuzz(test: Callable[[], None]) -> None:
-    """Try a test with some examples, and then with others for its share of the seconds."""
+    """Run a test with some examples, and then with others for its share of the time."""
     quick = settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -58,8 +57,8 @@ def fuzz(test: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Whatever happens in the block is well, or an error of ours in one line."""
+def one_line_errors() -> Iterator[None]:
+    """The block succeeds or raises a VisionflowsError of one line."""
     try:
         yield
     except VisionflowsError as error:
@@ -68,7 +67,7 @@ def told() -> Iterator[None]:
 
 
 def _spots(node, way=()) -> Iterator[tuple]:
-    """The ways to everything in a document."""
+    """The paths to all values of a document."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
         yield (*way, key)
@@ -78,7 +77,7 @@ def _spots(node, way=()) -> Iterator[tuple]:
 
 @st.composite
 def documents(draw, real: dict) -> bytes:
-    """A JSON document that was changed in a few places, or its bytes."""
+    """A JSON document with a few changed values or bytes."""
     document = copy.deepcopy(real)
     for _ in range(draw(st.integers(1, 3))):
         spots = list(_spots(document))
@@ -101,14 +100,14 @@ def documents(draw, real: dict) -> bytes:
 
 @st.composite
 def pieces(draw, data: bytes) -> bytes:
-    """Bytes that were cut, or of which a piece is another."""
+    """Truncated bytes, or bytes with a replaced piece."""
     start = draw(st.integers(0, len(data)))
     end = draw(st.integers(start, len(data)))
     return data[:start] + draw(st.binary(max_size=8)) + data[end:]
 
 
 class Outside:
-    """What lies beside the folder that is worked in; it stays as it is."""
+    """The files next to the working folder, which must not change."""
 
     def __init__(self, root: Path):
         self.root = root

@@ -1,10 +1,10 @@
-"""A night as its record tells it, for tests of what is made of such."""
+"""Run records for tests."""
 
 from visionflows.monitoring.run_records import Histograms, RecordedModel, RunRecord
 
 
 def run_record(day: int, labels: dict[str, int], version: str = "1", **more) -> RunRecord:
-    """A night of January, with these labels."""
+    """A record of a run in January with these labels."""
     ok = sum(labels.values())
     tally = Histograms(
         statuses={"ok": ok, "unreadable": 5},

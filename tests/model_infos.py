@@ -1,4 +1,4 @@
-"""What model.json must hold beside what a test is about."""
+"""A valid model.json for tests, with default fields."""
 
 from visionflows.models.schema import ModelInfo
 

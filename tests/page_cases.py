@@ -1,4 +1,4 @@
-"""Every page of visionflows with long names and much content, for the tests that open them.
+"""Every page of visionflows with long names and much content, for tests.
 
     CASES["scoring.html"](trained, tmp_path)              # its HTML
 
@@ -39,7 +39,7 @@ def scoring(trained: Trained, folder: Path) -> str:
     output = failed(trained, folder)
     run = RunResult.read((output / "run.json").read_bytes())
     model = load_model(open_storage(trained.storage))
-    info = model.info.model_copy(update={"image_size": 128})  # whose features have places
+    info = model.info.model_copy(update={"image_size": 128})  # large enough for a feature map
     model = dataclasses.replace(model, info=info)
     return render_report(run, model, open_storage(folder / "in"), open_storage(output))
 

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine: `rclone serve s3` on a free port, with keys of its own.
+"""A local S3 server: `rclone serve s3` on a free port, with random keys.
 
     with rclone(folder) as server:
         server.environment                            # AWS_* for whoever shall use it
@@ -27,7 +27,7 @@ KEY, SECRET = "visionflowskey", "a-secret-that-must-not-leak-4711"
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where it listens, and the folder of its buckets."""
+    """The address of the server, and the folder of its buckets."""
 
     url: str
     folder: Path
@@ -50,7 +50,7 @@ class S3Server:
 
 
 def environment(url: str) -> dict[str, str]:
-    """What boto3 needs to know of a server on this machine."""
+    """The environment of boto3 for a local server."""
     return {
         "AWS_ENDPOINT_URL_S3": url,
         "AWS_ACCESS_KEY_ID": KEY,
@@ -94,7 +94,7 @@ def rclone(
 
 @contextlib.contextmanager
 def moto(log: Path) -> Iterator[str]:
-    """The URL of moto's server, which keeps conditions, and takes every key."""
+    """The URL of moto's server, which supports conditional requests and every key."""
     pytest.importorskip("moto.server", reason="moto[server] is not installed")
     port = free_port()
     with running([sys.executable, "-m", "moto.server", "-p", str(port)], port, log, os.environ):
@@ -103,7 +103,7 @@ def moto(log: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int, log: Path, env: dict) -> Iterator[None]:
-    """A program that listens on a port, until the block ends."""
+    """Run a program that listens on a port, until the block ends."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
     try:

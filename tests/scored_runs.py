@@ -1,4 +1,4 @@
-"""What the tests of scoring share: files of every kind, and what became of them."""
+"""Shared by the scoring tests: files of every kind, and the rows of a result."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ def probabilities(rows: list[dict]) -> np.ndarray:
 
 
 def fastai_probabilities(export: Path, files: list[Path]) -> np.ndarray:
-    """What fastai itself says: load_learner, test_dl, get_preds."""
+    """fastai's probabilities: load_learner, test_dl, get_preds."""
     from fastai.learner import load_learner
 
     with warnings.catch_warnings():
@@ -32,7 +32,7 @@ def fastai_probabilities(export: Path, files: list[Path]) -> np.ndarray:
 
 
 def bad_files(folder: Path) -> dict[str, str]:
-    """A file of every bad kind, by the status its row must have."""
+    """One bad file of every kind, by the expected status of its row."""
     folder.mkdir(parents=True, exist_ok=True)
     photo = encoded(picture(5, (200, 150)))
     contents = {
@@ -49,7 +49,7 @@ def bad_files(folder: Path) -> dict[str, str]:
 
 
 def good_files(folder: Path) -> list[str]:
-    """Files that are unusual and fine."""
+    """Unusual but valid files."""
     folder.mkdir(parents=True, exist_ok=True)
     image = picture(8)
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)

@@ -1,4 +1,4 @@
-"""A real disk of one or a few megabytes, for what happens when there is no space left."""
+"""A file system of a few megabytes, for tests of full disks."""
 
 import contextlib
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
-    """A tmpfs of `size` mounted on `folder`; skips the test where this user may not mount."""
+    """A tmpfs of `size` on `folder`; skips the test if this user may not mount."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:

@@ -19,11 +19,11 @@ SCORING = {"device": "cpu", "precision": "float32", "workers": 1}
 
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch):
-    """A Prefect server that is configured and does not answer: the API needs none."""
+    """A configured Prefect server that is unavailable: the API needs none."""
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
 
 
-def test_a_name_is_that_of_its_module():
+def test_a_name_is_an_attribute_of_its_module():
     tree = ast.parse((ROOT / "visionflows/__init__.py").read_text())
     typed = {
         alias.name: node.module
@@ -36,13 +36,13 @@ def test_a_name_is_that_of_its_module():
         assert getattr(vf, name) is getattr(importlib.import_module(module), name)
 
 
-def test_another_name_is_no_attribute():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'visionflows' has no attribute 'fetched'"):
         vf.fetched  # noqa: B018
 
 
 @pytest.mark.parametrize("file", ["docs/tutorial.md", "visionflows/__init__.py"])
-def test_documents_name_what_exists(file):
+def test_documents_name_existing_functions(file):
     named = set(re.findall(r"\bvf\.(\w+)", (ROOT / file).read_text()))
     assert named
     assert named <= set(vf.__all__)

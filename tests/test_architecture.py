@@ -27,7 +27,7 @@ def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
 
 
 def heavy_at_the_top(root: Path) -> Iterator[str]:
-    """Heavy libraries imported by the import of a module; Prefect may be, where it belongs."""
+    """Heavy libraries that importing a module imports; Prefect is allowed in its packages."""
     for name, tree in sources(root):
         allowed = {"prefect"} if name.startswith(PREFECT) else set()
         for node in tree.body:
@@ -38,13 +38,13 @@ def heavy_at_the_top(root: Path) -> Iterator[str]:
 
 
 def buckets_outside_storage(root: Path) -> Iterator[str]:
-    """Code outside storage that tells a bucket from a local path."""
+    """Code outside storage that distinguishes a bucket from a local path."""
     for name, tree in sources(root):
         if name.startswith("visionflows/storage/"):
             continue
         for node in ast.walk(tree):
             text = node.value if isinstance(node, ast.Constant) else ""
-            # A text that goes on after s3:// is help for a person; one that ends there decides.
+            # A text that continues after s3:// is help; one that ends there is a check.
             decides = isinstance(text, str) and (text.endswith("s3://") or text in ("://", "s3"))
             if decides or _asks_for_a_backend(node):
                 yield f"{name}:{node.lineno} tells buckets from local paths"
@@ -85,7 +85,7 @@ def test_the_import_contracts_are_kept():
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    """The packages and their configuration, in a folder of their own."""
+    """A copy of the packages and their configuration."""
     for top in TOPS:
         shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

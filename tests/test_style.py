@@ -1,4 +1,4 @@
-"""Small: no Python file over 300 lines, and most functions of 20 or fewer."""
+"""No Python file has over 300 lines, and most functions have 20 or fewer."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ SHARE_OF_SHORT = 0.85  # of the functions of library, tasks and flows
 
 
 def long_files(root: Path) -> set[str]:
-    """The Python files of a tree that have too many lines; what a tool made there is not ours."""
+    """The Python files of a tree with too many lines, without files of tools."""
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
     ours = {name: path for name, path in files.items() if not name.startswith((".", "build/"))}
     assert ours
@@ -41,7 +41,7 @@ def test_most_functions_are_short():
 
 
 @pytest.mark.parametrize("lines, seen", [(300, set()), (301, {"tasks/new.py"})])
-def test_a_long_file_is_seen(tmp_path, lines, seen):
+def test_a_long_file_is_reported(tmp_path, lines, seen):
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/new.py").write_text("x = 1\n" * lines)
     (tmp_path / ".venv").mkdir()
@@ -49,7 +49,7 @@ def test_a_long_file_is_seen(tmp_path, lines, seen):
     assert long_files(tmp_path) == seen
 
 
-def test_the_length_of_a_function_is_seen(tmp_path):
+def test_the_length_of_a_function_is_counted(tmp_path):
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows/new.py").write_text("@step\ndef f():\n" + "    x = 1\n" * 20)
     assert lengths(tmp_path) == [21]

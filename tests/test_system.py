@@ -1,4 +1,4 @@
-"""Cores and memory: by affinity, by quotas and limits of cgroups, and where there are neither."""
+"""Cores and memory, with and without CPU affinity and cgroup limits."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ GIB = 1 << 30
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch, tmp_path) -> Path:
-    """A node of 96 cores and 256 GiB without limits; the folder its cgroups lie in."""
+    """A node of 96 cores and 256 GiB without limits; returns its cgroup folder."""
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 256 * GIB // 4096}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(96)), raising=False)
@@ -32,7 +32,7 @@ def write(folder: Path, own: str, files: dict[str, str]) -> None:
         path.write_text(f"{text}\n")
 
 
-def test_a_machine_without_limits_gives_all_it_has():
+def test_a_machine_without_limits_has_all_cores_and_memory():
     assert (system.cores(), system.memory_bytes(), system.decoder_count()) == (96, 256 * GIB, 96)
 
 
@@ -41,7 +41,7 @@ def test_a_machine_without_limits_gives_all_it_has():
     [
         ("0::/\n", {"cpu.max": "200000 100000", "memory.max": f"{16 * GIB}"}),
         ("0::/a/b\n", {"a/b/cpu.max": "150000 100000", "a/b/memory.max": f"{16 * GIB}"}),
-        (  # what is around it holds as well
+        (  # limits of the parent apply as well
             "0::/a/b\n",
             {
                 **{"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"},
@@ -49,7 +49,7 @@ def test_a_machine_without_limits_gives_all_it_has():
             },
         ),
         ("0::/a\n", {"a/cpu.max": "200000 100000", "a/memory.high": f"{16 * GIB}"}),
-        (  # version 1, each controller with a tree of its own
+        (  # version 1, each controller with its own tree
             "5:cpu,cpuacct:/a\n4:memory:/b/c\n0::/\n",
             {
                 "cpu,cpuacct/a/cpu.cfs_quota_us": "200000",
@@ -58,7 +58,7 @@ def test_a_machine_without_limits_gives_all_it_has():
                 "memory/b/c/memory.limit_in_bytes": "9223372036854771712",
             },
         ),
-        (  # version 1 inside a container, where its own cgroup is what is mounted
+        (  # version 1 inside a container, where its own cgroup is mounted
             "5:cpu:/docker/8f2\n4:memory:/docker/8f2\n",
             {
                 **{"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"},
@@ -68,7 +68,7 @@ def test_a_machine_without_limits_gives_all_it_has():
         ("", {"unified/cpu.max": "200000 100000", "unified/memory.max": f"{16 * GIB}"}),
     ],
 )
-def test_what_a_cgroup_or_one_around_it_allows(large, own, files):
+def test_limits_of_a_cgroup_and_its_parents_apply(large, own, files):
     write(large, own, files)
     assert (system.cores(), system.memory_bytes(), system.decoder_count()) == (2, 16 * GIB, 2)
 
@@ -81,30 +81,30 @@ def test_what_a_cgroup_or_one_around_it_allows(large, own, files):
         {"cpu.max": "", "memory.max": "x"},
     ],
 )
-def test_a_cgroup_that_limits_nothing(large, files):
+def test_a_cgroup_without_limits(large, files):
     write(large, "0::/\n1:cpu:/\n", files)
     assert (system.cores(), system.memory_bytes()) == (96, 256 * GIB)
 
 
-def test_many_cores_with_little_memory_run_as_many_decoders_as_it_holds(large):
+def test_little_memory_limits_the_number_of_decoders(large):
     write(large, "0::/\n", {"memory.max": f"{16 * GIB}"})
     assert (system.cores(), system.decoder_count()) == (96, 16)
     assert system.decoder_count(bytes_each=4 * GIB) == 2
     assert system.decoder_count(bytes_each=64 * GIB) == 1
 
 
-def test_a_system_without_affinity_such_as_macos(monkeypatch):
+def test_a_system_without_affinity_like_macos(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 10)
     assert (system.cores(), system.decoder_count()) == (10, 10)
 
 
-def test_a_system_that_does_not_say_how_much_memory_there_is(monkeypatch):
+def test_a_system_with_unknown_memory(monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: int("x"))
     assert system.memory_bytes() == 4 * GIB
 
 
-def test_an_address_space_that_is_limited():
+def test_a_limited_address_space():
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (3 * GIB, 3 * GIB))
 

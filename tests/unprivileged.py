@@ -1,4 +1,4 @@
-"""Run a part of a test without root's right to read and write everything.
+"""Run a part of a test without root's permission to read and write everything.
 
 with reachable_folder() as folder:
     (folder / "closed.jpg").chmod(0)
@@ -18,7 +18,7 @@ NOBODY = 65534
 
 
 def unprivileged(function: Callable[[], str], user: int = NOBODY) -> str:
-    """The text that `function` returns in a child process that is not root's."""
+    """The text that `function` returns in an unprivileged child process."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -30,7 +30,7 @@ def unprivileged(function: Callable[[], str], user: int = NOBODY) -> str:
                 os.setuid(user)
             os.write(writer, function().encode())
             status = 0
-        except BaseException:  # noqa: BLE001 (told, and the exit status says so)
+        except BaseException:  # noqa: BLE001 (printed, and in the exit status)
             traceback.print_exc(file=sys.__stderr__)
         finally:
             os._exit(status)
@@ -44,7 +44,7 @@ def unprivileged(function: Callable[[], str], user: int = NOBODY) -> str:
 
 @contextlib.contextmanager
 def reachable_folder() -> Iterator[Path]:
-    """A new folder that any user may reach and write, as pytest's own tmp_path is not."""
+    """A new folder that any user can enter and write, unlike pytest's tmp_path."""
     folder = Path(tempfile.mkdtemp(prefix="visionflows-test-"))
     try:
         folder.chmod(0o777)
@@ -52,7 +52,7 @@ def reachable_folder() -> Iterator[Path]:
     finally:
         for parent, folders, _ in os.walk(
             folder
-        ):  # what a test closed must be opened to be removed
+        ):  # folders without permission must be opened to be removed
             for name in folders:
                 os.chmod(os.path.join(parent, name), 0o700)
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Versions of the model of the shapes that differ in what they say: other files, other classes."""
+"""Versions of the shapes model that differ: other files, other classes."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from conftest import Trained
 
 
 def another(trained: Trained, store: Path, version: str, **changes: str) -> str:
-    """The trained model again as another version, some of its files' texts replaced."""
+    """The trained model as another version, with replaced text in its files."""
     target = store / "models/shapes" / version
     shutil.copytree(trained.storage, target)
     info = json.loads((target / "model.json").read_text()) | {"version": version}
@@ -22,11 +22,11 @@ def another(trained: Trained, store: Path, version: str, **changes: str) -> str:
 
 
 def changed(store: Path, version: str, **keys: object) -> None:
-    """Let the model.json of a version say something else."""
+    """Change the model.json of a version."""
     path = store / "models/shapes" / version / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
 
 
 def renamed(store: Path, version: str, classes: list[str]) -> None:
-    """Let a version call what it sees by other names."""
+    """Rename the classes of a version."""
     changed(store, version, classes=classes)

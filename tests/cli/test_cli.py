@@ -1,4 +1,4 @@
-"""The command line as a person types it: help, exit statuses, one line for an error."""
+"""The command line: help, exit statuses, errors of one line."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def commands(group=None, before: tuple[str, ...] = ()):
-    """Every command, by the words that call it."""
+    """Every command, by its full name."""
     group = group or typer.main.get_command(cli.app)
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
@@ -100,7 +100,7 @@ def test_an_omitted_option_keeps_the_default_setting():
 def test_an_error_is_one_line_with_its_exit_status(
     arguments, status, line, tmp_path, monkeypatch, capsys
 ):
-    """In this process, for a start of the whole program takes seconds."""
+    """In this process, because starting the program takes seconds."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["visionflows", *arguments])
@@ -112,7 +112,7 @@ def test_an_error_is_one_line_with_its_exit_status(
     assert line in ours[0]
 
 
-def test_wrong_use_exits_with_2_and_an_error_prints_one_line(tmp_path):
+def test_a_usage_error_exits_with_2_and_an_error_prints_one_line(tmp_path):
     wrong = run("train", "--name", "x", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "Missing argument" in wrong.stderr

@@ -1,4 +1,4 @@
-"""What a shell completes: by bash itself, as it cuts words, and by what the others ask."""
+"""Shell completion: with real bash and its word breaks, and with the requests of other shells."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="visionflows is not
 
 @pytest.fixture
 def store(tmp_path) -> Path:
-    """A store with models that nobody can load: a shell asks for their names alone."""
+    """A store with models that cannot be loaded: completion only needs their names."""
     here = open_storage(tmp_path / "store")
     for name in ("pets", "petals", "cars"):
         here.write(f"models/{name}/20260101-a/model.json", b"{}")
@@ -35,7 +35,7 @@ def asked(env: dict[str, str], *command: str) -> subprocess.CompletedProcess:
 
 
 def eventually(candidates: Callable[..., list[str]], *what: object, **env: str) -> list[str]:
-    """What a shell is answered; asked again where a busy machine took longer than its patience."""
+    """The completions; repeated if a busy machine exceeds the timeout."""
     tries = (candidates(*what, **env) for _ in range(5))
     return next(filter(None, tries), [])
 
@@ -45,7 +45,7 @@ def completed(*words: str, **env: str) -> list[str]:
 
 
 def by_bash(*words: str, **env: str) -> list[str]:
-    """What bash completes the last word to; `words` are cut as COMP_WORDBREAKS cuts them."""
+    """Bash's completions of the last word; `words` are split at COMP_WORDBREAKS."""
     script = """
         eval "$("$0" --show-completion bash)"
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
@@ -99,7 +99,7 @@ def test_completion_times_out():
         }
         before = time.monotonic()
         assert by_bash("models", "show", "--store", "s3", ":", "//bucket/store", "pe", **env) == []
-        assert time.monotonic() - before < 20  # a client's own patience is minutes
+        assert time.monotonic() - before < 20  # the client's default timeout is minutes
 
 
 def by_words(env: dict[str, str]) -> list[str]:

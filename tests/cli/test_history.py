@@ -1,4 +1,4 @@
-"""`visionflows history`: a page, a table and JSON of what the nights were."""
+"""`visionflows history`: the run history as a page, a table and JSON."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from visionflows.scoring.settings import ScoreSettings
 
 @pytest.fixture
 def outputs(trained, tmp_path, monkeypatch):
-    """Two nights in an output, and one in another beside it."""
+    """Two runs in an output, and one in another output next to it."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     for first, name in ((0, "a"), (100, "a"), (200, "b")):
         folder = write_shapes(tmp_path / f"in-{name}", each=8, first_seed=first)

@@ -1,4 +1,4 @@
-"""`visionflows models`: tables for people, JSON for machines, and what is left to go back to."""
+"""`visionflows models`: tables, JSON, and rollbacks."""
 
 import getpass
 import json
@@ -22,7 +22,7 @@ DATASET = {
 
 @pytest.fixture
 def run_command(monkeypatch, capsys, tmp_path):
-    """What a command prints, run in this process in the test's folder; its exit status is 0."""
+    """The output of a command, run in this process in the test's folder; it must exit with 0."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -133,7 +133,7 @@ def test_compare_prints_a_table_and_writes_a_page(run_command, store, where, tmp
 
 
 def without_links(page: str) -> str:
-    """A page without its links to others, which are relative to where it lies."""
+    """A page without its links, which depend on its location."""
     found, count = re.subn(r'<nav[^>]* pages">.*?</nav>', "", page, flags=re.DOTALL)
     assert count == 1
     return found

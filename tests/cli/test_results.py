@@ -1,4 +1,4 @@
-"""What the demo prints: accuracy by digit, failed files, and all its pages."""
+"""The output of the demo: accuracy by digit, failed files, and all its pages."""
 
 from visionflows.cli.results import print_demo
 

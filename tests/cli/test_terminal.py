@@ -1,4 +1,4 @@
-"""Tables on a terminal and in a log: whole, plain, and without orders to the terminal."""
+"""Tables on a terminal and in a log: untruncated and without control characters."""
 
 import io
 import json

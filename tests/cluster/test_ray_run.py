@@ -1,4 +1,4 @@
-"""A run on a cluster whose input is still being listed, with an actor of this process."""
+"""A cluster run whose input is still being listed, with an actor in this process."""
 
 import itertools
 import time
@@ -25,7 +25,7 @@ IN_FLIGHT = 3
 
 
 class OneActorPool(ActorPool):
-    """A pool without a cluster: an actor of this process, with a few tasks in flight."""
+    """A pool without a cluster: one actor in this process, with a few tasks in flight."""
 
     def __init__(self, model: str, store):
         self.model, self.nodes, self._actors = load_model(find_model(model, store)), [], [None]
@@ -44,7 +44,7 @@ class OneActorPool(ActorPool):
             yield scored
 
 
-def test_the_marker_of_a_killed_run_goes_when_another_begins(trained, inbox, where, tmp_path):
+def test_the_marker_of_a_killed_run_is_removed_by_the_next(trained, inbox, where, tmp_path):
     output, source = open_storage(where(tmp_path / "out")), Source(str(inbox))
     engine = open_engine("shapes", trained.store, SETTINGS)
     job = make_job(engine, source.text, SETTINGS)
@@ -57,7 +57,7 @@ def test_the_marker_of_a_killed_run_goes_when_another_begins(trained, inbox, whe
         assert len(pending) == 18
         assert not any(output.exists(f"parts/{RUN_MARKER}{earlier}") for earlier in range(number))
         assert output.names("parts") == ["plan.json"]
-        output.write(f"parts/{RUN_MARKER}{number}", b"")  # and killed here
+        output.write(f"parts/{RUN_MARKER}{number}", b"")  # killed here
 
 
 def test_shards_are_scored_once_while_the_input_is_listed(trained, monkeypatch, tmp_path):

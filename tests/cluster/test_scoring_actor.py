@@ -1,4 +1,4 @@
-"""A scoring actor, without Ray: it checks what its node sees, and writes for one run only."""
+"""The scoring actor without Ray: it checks its node, and writes for one run only."""
 
 import csv
 import dataclasses
@@ -30,7 +30,7 @@ SETTINGS = ScoreSettings(shard_size=50, precision="float32")
 
 @pytest.fixture(autouse=True)
 def _own_share(monkeypatch):
-    """An actor sets the share of its process, which is that of the tests here."""
+    """An actor sets the memory share of its process; restore that of the tests."""
     monkeypatch.setattr(system, "_share", dict(system._share))
 
 
@@ -78,7 +78,7 @@ def test_it_writes_nothing_if_another_run_owns_the_output(actor, work):
 
 
 def test_it_writes_nothing_if_another_run_starts_meanwhile(actor, work, monkeypatch):
-    actor.score(work)  # so that it knows the place
+    actor.score(work)  # so that it has opened the storage
     output = open_storage(work.paths.output)
     for name in parts(work):
         output.remove(f"parts/{name}")
@@ -152,6 +152,6 @@ def test_an_actor_takes_a_gpu_or_the_smallest_nodes_cores(nodes, settings, cores
 
 
 @pytest.mark.parametrize("settings", [{"actor_cores": 64}, {"device": "cuda"}])
-def test_what_no_node_has_is_refused(settings):
+def test_resources_that_no_node_has_are_refused(settings):
     with pytest.raises(SettingsError, match=r"no node has .* for an actor; give another"):
         choose_size([Node("1", "1", 8, 0)], ScoreSettings(on="ray", **settings))

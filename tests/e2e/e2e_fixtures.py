@@ -1,4 +1,4 @@
-"""A server with a worker for all tests here, a browser, and PostgreSQL, where they are."""
+"""Fixtures of the end-to-end tests: a server with a worker, a browser, PostgreSQL."""
 
 import contextlib
 import http.server
@@ -23,20 +23,20 @@ CHROMIUM = (
     *("--disable-background-networking", "--disable-component-update"),
 )
 MANY = 1500
-# What people may have where the worker works, by names of ours, of Prefect and of Python.
+# Files of users in the worker's folder, with names of ours, of Prefect and of Python.
 OWN = ("tasks/__init__.py", "flows/__init__.py", "prefect.py", "numpy.py", "email.py")
 
 
 @pytest.fixture(scope="session")
 def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
-    """One server for the tests that do not stop it; its worker works beside `inbox` and `many`."""
+    """A shared server for tests that do not stop it; its worker runs next to `inbox` and `many`."""
     folder = tmp_path_factory.mktemp("up")
     fill(folder / "inbox", 6)
     fill(folder / "many", MANY)
     for name in OWN:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("raise RuntimeError('this is no module of visionflows')\n")
-    mine = tmp_path_factory.mktemp("deployments") / "mine.yaml"  # the model of here is `shapes`
+    mine = tmp_path_factory.mktemp("deployments") / "mine.yaml"  # the model is `shapes`
     text = DEPLOYMENTS.read_text(encoding="utf-8")
     mine.write_text(text.replace("model.pets.production", "model.shapes.production"))
     with (
@@ -51,7 +51,7 @@ def server(trained: Trained, tmp_path_factory) -> Iterator[Served]:
 
 @contextlib.contextmanager
 def webhook() -> Iterator[tuple[str, list[dict]]]:
-    """A URL that takes POSTs of JSON, and the list of what came."""
+    """A URL that accepts JSON POSTs, and the list of received ones."""
     came: list[dict] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -70,7 +70,7 @@ def webhook() -> Iterator[tuple[str, list[dict]]]:
 
 
 def fill(folder: Path, count: int) -> Path:
-    """So many images: a dozen pictures under many names, every name a file to score."""
+    """Create many files to score, as links to a dozen images."""
     folder.mkdir()
     kinds = [(CLASSES[index % 3], index // 3) for index in range(12)]
     for index in range(count):
@@ -84,7 +84,7 @@ def fill(folder: Path, count: int) -> Path:
 
 @pytest.fixture
 def page():
-    """A page of a headless Chromium: the system's, else the one that Playwright has brought."""
+    """A page of headless Chromium: the system's, or else Playwright's."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     system = shutil.which("chromium") or shutil.which("google-chrome")
     with playwright.sync_playwright() as driver:
@@ -99,7 +99,7 @@ def page():
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of an empty database of a PostgreSQL that runs for these tests alone."""
+    """The URL of an empty database of a PostgreSQL that runs only for these tests."""
     pytest.importorskip("asyncpg", reason="asyncpg is not installed")
     binaries = postgres_binaries()
     if binaries is None:

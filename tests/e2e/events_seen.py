@@ -1,4 +1,4 @@
-"""Wait for an event on a Prefect server, where it arrives a moment later.
+"""Wait for an event to arrive on a Prefect server.
 
 wait_for_event("prefect.flow-run.heartbeat", f"prefect.flow-run.{run}")
 """
@@ -10,7 +10,7 @@ from prefect.server.events.schemas.events import ReceivedEvent
 
 
 def wait_for_event(event: str, resource: str) -> ReceivedEvent:
-    """The newest event of a name about a resource, waited for."""
+    """Wait for an event of a resource, and return the newest."""
     only = {"event": {"name": [event]}, "resource": {"id": [resource]}}
     deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:

@@ -1,4 +1,4 @@
-"""Score a folder many times; kill each run at a random moment, and run it again to its end.
+"""Score a folder many times: kill each run at a random moment, then resume it.
 
     python tests/e2e/kill_and_resume.py FOLDER OUTPUTS STORE SETTINGS_AS_JSON ROUNDS
 
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-import torch  # noqa: F401 (imported once, for all the forks)
+import torch  # noqa: F401 (imported once for all forks)
 import torchvision.models  # noqa: F401
 
 from visionflows.scoring.local_run import score_folder
@@ -40,7 +40,7 @@ def main(folder: str, outputs: str, store: str, settings: str, rounds: str) -> N
 
 
 def _wait_for_parts(output: str, parts: int, seconds: float) -> None:
-    """Wait until so many parts are finished, and then for so many seconds."""
+    """Wait for a number of finished parts, and then some seconds."""
     deadline = time.monotonic() + 120
     while _finished(output) < parts:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own in a folder, which a user other than root runs.
+"""Run a temporary PostgreSQL in a folder, as a user other than root.
 
 with running_postgres(postgres_binaries(), Path("/tmp/pg")) as url:
     ...  # postgresql+asyncpg://prefect:…@127.0.0.1:41323/prefect
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def postgres_binaries() -> Path | None:
-    """The folder of the newest initdb that is installed; Debian keeps it off the PATH."""
+    """The folder of the newest installed initdb; Debian does not add it to the PATH."""
     versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     newest = max(versions, key=lambda path: int(path.parts[-3]), default=None)
     found = newest or (Path(found) if (found := shutil.which("initdb")) else None)
@@ -44,9 +44,9 @@ def running_postgres(binaries: Path, folder: Path) -> Iterator[str]:
 
 
 def _run(binaries: Path, program: str, *arguments) -> None:
-    """As `postgres` or `nobody` where we are root: PostgreSQL refuses to be run by root."""
+    """Run as `postgres` or `nobody` if we are root, because PostgreSQL refuses root."""
     options = {"user": _user(), "group": _user(), "extra_groups": []} if os.geteuid() == 0 else {}
-    # No pipe for a start: the server inherits it from pg_ctl, and would keep it open.
+    # No pipe for a start: the server would inherit it from pg_ctl and keep it open.
     out = subprocess.DEVNULL if "start" in arguments else subprocess.PIPE
     command = [str(binaries / program), *map(str, arguments)]
     subprocess.run(command, check=True, stdout=out, stderr=out, text=True, cwd="/", **options)

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-# Asks a cluster for its cores until there are so many.
+# Waits until a cluster has a number of cores.
 WAITING = """
 import sys, time, ray
 for _ in range(120):
@@ -62,18 +62,18 @@ class Cluster:
         return node
 
     def wait_for(self, cores: int) -> None:
-        """Until the nodes that live have so many cores together."""
-        told = subprocess.run(
+        """Wait until the live nodes have this many cores in total."""
+        done = subprocess.run(
             [sys.executable, "-c", WAITING, f"127.0.0.1:{self.ports[0]}", str(cores)],
             env=self.environment,
             capture_output=True,
             text=True,
         )
-        assert told.returncode == 0, (told.stderr, (self.folder / "ray.log").read_text()[-3000:])
+        assert done.returncode == 0, (done.stderr, (self.folder / "ray.log").read_text()[-3000:])
 
 
 def free_ports() -> tuple[int, int]:
-    """Two ports below those that Ray's own workers take."""
+    """Two ports below those of Ray's workers."""
     found = []
     for port in range(7000 + secrets.randbelow(2000), 9900):
         with socket.socket() as one:
@@ -86,27 +86,27 @@ def free_ports() -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def cluster(s3_server) -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="vf-ray-"))  # its sockets' names have to be short
-    told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    told |= {"VISIONFLOWS_CACHE": str(folder / "cache"), **s3_server.environment}
-    made = Cluster(folder, free_ports(), os.environ | told)
-    ports = (f"--port={made.ports[0]}", f"--ray-client-server-port={made.ports[1]}")
+    folder = Path(tempfile.mkdtemp(prefix="vf-ray-"))  # socket paths must be short
+    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    variables |= {"VISIONFLOWS_CACHE": str(folder / "cache"), **s3_server.environment}
+    result = Cluster(folder, free_ports(), os.environ | variables)
+    ports = (f"--port={result.ports[0]}", f"--ray-client-server-port={result.ports[1]}")
     words = ("--head", "--node-ip-address=127.0.0.1", "--num-cpus=0", f"--temp-dir={folder / 'r'}")
-    head = made.start(*words, *ports, "--include-dashboard=false")
+    head = result.start(*words, *ports, "--include-dashboard=false")
     try:
-        made.wait_for(0)
+        result.wait_for(0)
         for cores in (1, 2):
-            made.add()
-            made.wait_for(cores)
-        yield made
+            result.add()
+            result.wait_for(cores)
+        yield result
     finally:
-        for one in (*made.nodes, head):
+        for one in (*result.nodes, head):
             end(one)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a node and all that it has started."""
+    """Kill a node and all its child processes."""
     if process.poll() is None:
         for one in (*psutil.Process(process.pid).children(recursive=True), process):
             with_no_such(one.kill)

@@ -1,7 +1,7 @@
-"""A Prefect server that is away for a part of a run.
+"""Make the Prefect server unavailable during a part of a run.
 
 with server_away():              # in a flow run
-    ...                          # what the run's own client asks is refused, as nothing listens
+    ...                          # requests of the run's client are refused
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from prefect.settings import temporary_settings
 
 @contextlib.contextmanager
 def server_away() -> Iterator[None]:
-    """Nothing listens where the run looks for its server; its client does not try for a minute."""
+    """Point the run's client to a closed port, without retries."""
     client = SyncClientContext.get().client._client
     there, client.base_url = client.base_url, "http://127.0.0.1:9/api"
     try:

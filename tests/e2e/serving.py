@@ -1,4 +1,4 @@
-"""`visionflows up` in a process of its own, and what a person or the UI does with it.
+"""`visionflows up` in a subprocess, and the actions of a user or the UI.
 
 with served(folder, store) as server:
     run = server.start("score", input="inbox", model="shapes", output="scores/a")
@@ -22,26 +22,26 @@ import psutil
 
 from visionflows.serve.api import api_client
 
-# As the installed program: what lies in the folder where it starts is not on its path.
+# Like the installed program: the working folder is not on its import path.
 PROGRAM = (sys.executable, "-P", "-m", "visionflows.cli")
 ENDED = ("Completed", "Failed", "Crashed", "Cancelled")
 
 
 @dataclasses.dataclass
 class Served:
-    """A server with its worker, by its process and its API."""
+    """A server with its worker: its process and API client."""
 
     process: subprocess.Popen
     url: str
-    folder: Path  # where the worker works: relative places begin here
+    folder: Path  # the worker's folder: relative paths start here
     api: httpx.Client
-    webhook_calls: list[dict] = dataclasses.field(default_factory=list)  # what its webhook was sent
+    webhook_calls: list[dict] = dataclasses.field(default_factory=list)  # received by its webhook
 
     def deployment(self, name: str) -> dict:
         return self._json("GET", f"/deployments/name/{name}/{name}")
 
     def start(self, name: str, **parameters) -> str:
-        """The id of a new run: the call that the UI makes for its Run button."""
+        """Create a run like the Run button of the UI, and return its ID."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
         deployment = self.deployment(name)["id"]
         return self._json("POST", f"/deployments/{deployment}/create_flow_run", body)["id"]
@@ -50,7 +50,7 @@ class Served:
         return self._json("GET", f"/flow_runs/{run}")
 
     def runs(self, name: str) -> list[dict]:
-        """The runs of a deployment, newest first; none of those scheduled for coming nights."""
+        """The runs of a deployment, newest first, without those scheduled for the future."""
         soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
         only = {
             "deployments": {"name": {"any_": [name]}},
@@ -60,7 +60,7 @@ class Served:
         return self._json("POST", "/flow_runs/filter", only)
 
     def wait(self, run: str, *states: str, seconds: float = 240) -> dict:
-        """The run, once it is in one of these states; it may end in no other."""
+        """Wait until the run is in one of these states; fail on another final state."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = self.run(run)
@@ -76,7 +76,7 @@ class Served:
         return "\n".join(line["message"] for line in self._json("POST", "/logs/filter", only))
 
     def artifacts(self, run: str) -> dict[str, list]:
-        """What a run left in the UI, by the kind of artifact."""
+        """The artifacts of a run, by type."""
         only = {"artifacts": {"flow_run_id": {"any_": [run]}}}
         found = {}
         for artifact in self._json("POST", "/artifacts/filter", only):
@@ -88,7 +88,7 @@ class Served:
         return self._json("POST", "/events/filter", only)["events"]
 
     def pids(self, words: str) -> list[int]:
-        """The processes of this server's family whose command line has these words."""
+        """The child processes whose command line has these words."""
         found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -97,7 +97,7 @@ class Served:
         return found
 
     def stop(self) -> str:
-        """Send Ctrl-C; the log of `up` is returned."""
+        """Send Ctrl-C, and return the log of `up`."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(timeout=120)
         return (self.folder / "up.log").read_text()
@@ -110,7 +110,7 @@ class Served:
 
 @contextlib.contextmanager
 def served(folder: Path, store: Path, *options: str, password: str = "", **env) -> Iterator[Served]:
-    """`visionflows up` on a free port, working in `folder`; stopped at the end of the block."""
+    """Run `visionflows up` on a free port in `folder` inside the block."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "up.log"
     words = ("--port", "0", "--state", str(folder / "state"), "--store", str(store), *options)
@@ -135,11 +135,13 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
 
 
 def environment() -> dict[str, str]:
-    """What a command of ours needs to be found, without the settings of who runs the tests."""
+    """An environment where our commands are found, without the user's settings."""
     ours = str(Path(__file__).parents[2])
     env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    path = os.pathsep.join(filter(None, [ours, env.get("PYTHONPATH")]))  # an empty one is "here"
-    # A run that waits its turn asks again after so many seconds.
+    path = os.pathsep.join(
+        filter(None, [ours, env.get("PYTHONPATH")])
+    )  # an empty one means the working folder
+    # Seconds between two tries of a run that waits for its turn.
     turn = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2"}
     return {**env, "PYTHONPATH": path, **turn}
 

@@ -1,4 +1,4 @@
-"""A command in a terminal or a group of its own, the signals it gets, and what stays behind.
+"""Run a command in its own terminal or process group, send signals, and see what is left.
 
 with started("score", "inbox", "--model", "shapes", env=env) as command:
     command.signal(signal.SIGTERM)
@@ -19,18 +19,18 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-LONG = 100  # seconds that nothing here should need, on the slowest machine
+LONG = 100  # timeout in seconds, also for slow machines
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a command needs, without a Prefect server of who runs the tests."""
+    """An environment for a command, without the user's Prefect settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **more}
 
 
 class Command:
-    """`visionflows` with these words, leader of its own group, in a terminal of its own."""
+    """`visionflows` with these arguments, in its own process group and terminal."""
 
     def __init__(self, words: tuple[str, ...], env: dict[str, str], cwd: Path):
         self.pid, self.terminal = pty.fork()
@@ -41,7 +41,7 @@ class Command:
         self.output, self.family, self._status = b"", {self.pid}, None
 
     def when(self, true: Callable[[], object]) -> None:
-        """Wait until something is so, while the command runs."""
+        """Wait until a condition holds while the command runs."""
         deadline = time.monotonic() + 280
         while not true():
             assert time.monotonic() < deadline, self.text
@@ -50,19 +50,19 @@ class Command:
         self.family |= descendants(self.pid)
 
     def type(self, key: bytes) -> None:
-        """What a person types, such as Ctrl-C."""
+        """Type into the terminal, for example Ctrl-C."""
         os.write(self.terminal, key)
 
     def signal(self, number: int) -> None:
-        """A signal to the command alone."""
+        """Send a signal to the command only."""
         os.kill(self.pid, number)
 
     def signal_group(self, number: int) -> None:
-        """A signal to the command and all that it has started in its group."""
+        """Send a signal to the process group of the command."""
         os.killpg(self.pid, number)
 
     def ended(self, within: float = LONG) -> int:
-        """The exit status as a shell says it."""
+        """Wait for the end, and return the exit status of a shell."""
         deadline = time.monotonic() + within
         while self._poll() is None:
             assert time.monotonic() < deadline, f"still there: {self.text}"
@@ -77,7 +77,7 @@ class Command:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of visionflows itself; the last one says how it ended."""
+        """The lines of visionflows; the last one is the outcome."""
         return [
             line[line.index("visionflows: ") :]
             for line in self.text.split("\n")
@@ -85,7 +85,7 @@ class Command:
         ]
 
     def left(self) -> list[str]:
-        """The processes of the command that have outlived it, given a moment to go."""
+        """The child processes that are still alive a moment after the command."""
         deadline = time.monotonic() + 20
         while (
             alive := [pid for pid in self.family if _alive(pid)]
@@ -106,7 +106,7 @@ class Command:
         return self._status
 
     def _read(self, seconds: float) -> bool:
-        with contextlib.suppress(OSError):  # the terminal has nobody at its other end
+        with contextlib.suppress(OSError):  # the other end of the terminal is closed
             if select.select([self.terminal], [], [], seconds)[0]:
                 data = os.read(self.terminal, 65536)
                 self.output += data
@@ -116,7 +116,7 @@ class Command:
 
 @contextlib.contextmanager
 def started(*words: object, env: dict[str, str], cwd: Path) -> Iterator[Command]:
-    """A command that is killed at the end of the block if it is still there."""
+    """Start a command; kill it at the end of the block if it still runs."""
     command = Command(tuple(map(str, words)), env, cwd)
     try:
         yield command
@@ -130,7 +130,7 @@ def started(*words: object, env: dict[str, str], cwd: Path) -> Iterator[Command]
 
 
 def descendants(pid: int) -> set[int]:
-    """The ids of all processes below one."""
+    """The IDs of all descendants of a process."""
     return {process.pid for process in psutil.Process(pid).children(recursive=True)}
 
 
@@ -144,7 +144,7 @@ def _alive(pid: int) -> bool:
 
 
 def locked(path: Path) -> bool:
-    """Whether somebody holds a lock of ours."""
+    """Whether a lock file is held."""
     import fcntl
 
     with path.open("a", encoding="utf-8") as file:
@@ -156,11 +156,11 @@ def locked(path: Path) -> bool:
 
 
 def checkpoints(folder: Path) -> list[str]:
-    """What a writer has left half-written."""
+    """The temporary files of unfinished writes."""
     return [path.name for path in folder.rglob(".writing-*")]
 
 
 def ran(*words: object, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command run to its end, without a terminal."""
+    """Run a command to its end, without a terminal."""
     program = [sys.executable, "-m", "visionflows.cli", *map(str, words)]
     return subprocess.run(program, env=env, cwd=cwd, capture_output=True, text=True, check=False)

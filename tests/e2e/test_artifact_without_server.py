@@ -21,7 +21,7 @@ def test_an_unavailable_server_costs_an_artifact_and_a_warning(monkeypatch, capl
 
     with caplog.at_level("WARNING", logger="visionflows"):
         assert hindered() == "done"
-    told = {line for line in caplog.messages if "is not in the UI" in line}
-    assert told == {
+    lines = {line for line in caplog.messages if "is not in the UI" in line}
+    assert lines == {
         "the artifact epochs is not in the UI: the server is unavailable (ConnectError)"
     }

@@ -1,4 +1,4 @@
-"""Credentials from a block on a real Prefect server: they work, and are seen nowhere."""
+"""Credentials from a block on a real Prefect server: they work and are never shown."""
 
 import importlib.util
 import logging
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture
 def named(s3, monkeypatch):
-    """No credentials but in a block, which says where the server is as well."""
+    """Credentials and endpoint only in a block."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name)
     blocks.load_session.cache_clear()
@@ -74,7 +74,7 @@ def test_without_prefect_aws_a_line_says_what_to_install(named, monkeypatch):
 
 
 def models_listed(store: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """What `visionflows models list`, which runs no flow, says of a store in a bucket."""
+    """The output of `visionflows models list`, which runs no flow, for a store in a bucket."""
     env = {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
     words = ["-m", "visionflows.cli", "models", "list", "--store", store]
     return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)

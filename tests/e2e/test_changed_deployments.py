@@ -13,18 +13,18 @@ DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
 
 
 @pytest.mark.timeout(900)
-def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained, tmp_path):
+def test_changes_stay_until_the_file_changes_and_missed_runs_run_once(trained, tmp_path):
     mine = tmp_path / "my" / "my.yaml"
     mine.parent.mkdir()
     shutil.copy(DEPLOYMENTS, mine)
     fill(tmp_path / "inbox", 6)
     options = ("--deployments", str(mine))
-    # A proxy that is away stands between this machine and others, not between it and itself.
+    # An unavailable proxy must not affect loopback connections.
     away = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
     with served(tmp_path, trained.store, *options, **away, NO_PROXY="", no_proxy="") as server:
         change(server)
         changed = seen(server)
-        missed = [missed_run(server, nights) for nights in (3, 2, 1)]
+        missed = [missed_run(server, days) for days in (3, 2, 1)]
         other = missed_run(server, 1, output="scores/other")
         server.stop()
     with served(tmp_path, trained.store, *options) as server:
@@ -44,7 +44,7 @@ def test_changes_stay_until_the_file_changes_and_missed_nights_run_once(trained,
         assert not (elsewhere / "scores").exists()
         fill(elsewhere / "inbox", 3)
         run = server.start("score", input="inbox", model="shapes", output="scores/here")
-        server.wait(run, "Completed")  # relative paths begin where this `up` was started
+        server.wait(run, "Completed")  # relative paths start in the folder of this `up`
         assert (elsewhere / "scores/here/predictions.csv").exists()
         assert "it overrides changes made in the UI" in server.stop()
 
@@ -68,9 +68,9 @@ def seen(server: Served) -> list[object]:
     return [score["parameters"], score["paused"], schedules, limit]
 
 
-def missed_run(server: Served, nights: int, **parameters: str) -> str:
-    """A run as the scheduler makes it, so many nights ago."""
-    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=nights)
+def missed_run(server: Served, days: int, **parameters: str) -> str:
+    """Create a run as the scheduler does, `days` days ago."""
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     details = {"scheduled_time": when.isoformat()}
     body = {
         "parameters": parameters,

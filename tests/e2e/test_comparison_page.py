@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser, by keyboard alone and for a screen reader."""
+"""The comparison page in a real browser, by keyboard only and for a screen reader."""
 
 import itertools
 import json

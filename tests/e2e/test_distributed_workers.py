@@ -1,4 +1,4 @@
-"""Trainings by two processes on the CPU, which agree by gloo; and of which somebody is killed."""
+"""Distributed training with two CPU processes over gloo, also when one is killed."""
 
 import contextlib
 import hashlib
@@ -36,15 +36,19 @@ pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="there are GPUs, which ranks take"
 )
 
-WAIT = 180.0  # seconds for ranks to begin: they import torch and fastai
+WAIT = 180.0  # seconds for workers to start: they import torch and fastai
 
 
-def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):
+def test_two_workers_give_the_result_of_one_process(trained, tmp_path, caplog):
     caplog.set_level("INFO", "visionflows")
     settings = TrainSettings(**SMALL, **LEARNING, gpus=2)
-    told = []
+    progress = []
     record = fine_tune(
-        trained.table, trained.dataset, tmp_path / "draft", settings, lambda *one: told.append(one)
+        trained.table,
+        trained.dataset,
+        tmp_path / "checkpoint",
+        settings,
+        lambda *step: progress.append(step),
     )
     alone = trained.record
     assert [row.keys() for row in record["history"]] == [row.keys() for row in alone["history"]]
@@ -53,18 +57,18 @@ def test_two_ranks_come_to_what_one_process_comes_to(trained, tmp_path, caplog):
     ours, theirs = ([row["train_loss"] for row in one["history"]] for one in (record, alone))
     assert ours[-1] == pytest.approx(theirs[-1], rel=0.5)
     assert ours[-1] < 0.75 * ours[0]
-    metrics = evaluate_checkpoint(trained.table, trained.dataset, tmp_path / "draft")
+    metrics = evaluate_checkpoint(trained.table, trained.dataset, tmp_path / "checkpoint")
     assert metrics["error_rate"] == pytest.approx(trained.metrics["error_rate"], abs=0.17)
-    # The published weights are those of the best epoch, of both ranks' images.
+    # The published weights are those of the best epoch, on the images of both workers.
     best = min(row["error_rate"] for row in record["history"])
     assert metrics["error_rate"] == pytest.approx(best, abs=0.01)
-    assert told[-1][0] == 1
+    assert progress[-1][0] == 1
     unfrozen = sum("(unfrozen)" in line for line in caplog.messages)
-    assert unfrozen == LEARNING["epochs"]  # rank 0's lines, once each
+    assert unfrozen == LEARNING["epochs"]  # the log lines of rank 0, once each
 
 
 def plain(folder: Path, settings: TrainSettings) -> "Learner":
-    """A network without batch norm and a step of plain descent: as exact on two as on one."""
+    """A network without batch norm, with plain gradient descent: exact on one and two workers."""
     from fastai.learner import Learner
     from fastai.metrics import accuracy, error_rate
     from fastai.optimizer import SGD
@@ -77,7 +81,7 @@ def plain(folder: Path, settings: TrainSettings) -> "Learner":
 
 
 def train_plain(learn: "Learner", settings: TrainSettings) -> dict:
-    """What a learner shows its network, epoch by epoch, and what becomes of it."""
+    """The inputs of the network in each epoch, and the training result."""
     from fastai.callback import schedule  # noqa: F401
     from fastai.callback.core import Callback
 
@@ -104,21 +108,21 @@ PLAIN = {"image_size": 32, "resize": "squish", "augment": False, "pretrained": "
 
 
 def plain_rank(number: int, folder: str, batch: int) -> None:
-    """A rank that trains the plain network; what test_..._learn_one_network starts."""
+    """A worker that trains the plain network, for the test below."""
     settings = TrainSettings(**PLAIN, batch_size=batch, gpus=2, workers=0)
     with process_group(number, TrainingJob(None, "", settings, 0.1, folder)):
         learn = plain(Path(folder, "in"), settings)
         with distributed_training(learn):
-            told = train_plain(learn, settings)
-    Path(folder, f"{number}.json").write_text(json.dumps(told), encoding="utf-8")
+            result = train_plain(learn, settings)
+    Path(folder, f"{number}.json").write_text(json.dumps(result), encoding="utf-8")
 
 
-def test_two_ranks_see_every_image_once_and_learn_one_network(tmp_path):
+def test_two_workers_see_every_image_once_and_train_one_network(tmp_path):
     folder = write_shapes(tmp_path / "in", each=9)
     alone = TrainSettings(**PLAIN, batch_size=64, workers=0)
     learn = plain(folder, alone)
     batch, validated = learn.dls.bs, len(learn.dls.valid_ds)
-    assert (batch % 2, validated % 2) == (0, 1)  # a step an epoch; and a rank that lacks an image
+    assert (batch % 2, validated % 2) == (0, 1)  # one step per epoch; one worker lacks an image
     one = train_plain(learn, alone)
     torch.multiprocessing.spawn(plain_rank, (str(tmp_path), batch // 2), 2)
     two = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
@@ -129,15 +133,15 @@ def test_two_ranks_see_every_image_once_and_learn_one_network(tmp_path):
         assert len({*shown}) == batch
         assert [rank["steps"][epoch] for rank in two] == [1, 1]
     assert two[0]["weights"] == two[1]["weights"]
-    # The mean over both ranks' images is that over the batch, whatever its order.
+    # The mean over the images of both workers is the mean over the batch.
     assert two[0]["weights"] == pytest.approx(one["weights"], abs=1e-5)
-    ours, theirs = ([row["valid_loss"] for row in told["history"]] for told in (two[0], one))
-    assert ours == pytest.approx(theirs, rel=1 / validated)  # of an image that counts twice
+    ours, theirs = ([row["valid_loss"] for row in result["history"]] for result in (two[0], one))
+    assert ours == pytest.approx(theirs, rel=1 / validated)  # for an image that counts twice
     assert ours == [row["valid_loss"] for row in two[1]["history"]]
 
 
 def test_weights_without_use_frozen_epochs_and_patience(tmp_path, monkeypatch):
-    """timm leaves a head in the body of this one, which the answer does not come from."""
+    """timm leaves an unused head in the body of this network."""
     (tmp_path / "a#b?c").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
     folder = write_shapes(tmp_path / "in", each=9)
@@ -147,26 +151,26 @@ def test_weights_without_use_frozen_epochs_and_patience(tmp_path, monkeypatch):
         **{"epochs": 20, "freeze_epochs": 1, "patience": 1, "batch_size": 8, "lr": 1e-9},
         gpus=2,
     )
-    history = fine_tune(table, folder, tmp_path / "draft", settings)["history"]
+    history = fine_tune(table, folder, tmp_path / "checkpoint", settings)["history"]
     assert [row["phase"] for row in history[:2]] == ["frozen", "unfrozen"]
     assert len(history) < 21
-    assert {one.name for one in tmp_path.iterdir()} == {"a#b?c", "in", "draft"}
+    assert {one.name for one in tmp_path.iterdir()} == {"a#b?c", "in", "checkpoint"}
     network = make_learner(table, folder, settings).model
-    network.load_state_dict(load_file(tmp_path / "draft/weights.safetensors"))
+    network.load_state_dict(load_file(tmp_path / "checkpoint/weights.safetensors"))
 
 
-def test_what_a_rank_raises_is_raised_here_in_its_own_words(tmp_path):
+def test_an_error_of_a_worker_is_raised_unchanged(tmp_path):
     folder = write_shapes(tmp_path / "in", each=8)
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, lr=1e30, gpus=2)
     with pytest.raises(TrainError, match=r"^epoch 1: the validation loss is .*; give a smaller"):
-        fine_tune(table, folder, tmp_path / "draft", settings)
-    assert not (tmp_path / "draft").exists()
+        fine_tune(table, folder, tmp_path / "checkpoint", settings)
+    assert not (tmp_path / "checkpoint").exists()
 
 
 @pytest.fixture
 def training(tmp_path):
-    """A long training by two ranks: its process, and theirs once both learn."""
+    """A long training with two workers: its process, and the workers' once both train."""
     folder = write_shapes(tmp_path / "in", each=24)
     words = [sys.executable, "-m", "visionflows.cli", "train", folder, "--name", "shapes"]
     words += ["--arch", SMALL["architecture"], "--pretrained", "none", "--image-size", "32"]
@@ -182,7 +186,7 @@ def training(tmp_path):
         time.sleep(0.2)
     family = psutil.Process(process.pid).children(recursive=True)
     yield process, ranks_of(process.pid)
-    # Theirs alone: this process has other children, such as the servers of the tests to come.
+    # Only theirs: this process has other children, such as servers of other tests.
     for one in [*family, process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
@@ -194,7 +198,7 @@ def ranks_of(pid: int) -> list[psutil.Process]:
     return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
 
 
-def test_a_rank_that_is_killed_ends_the_training_within_seconds(training, tmp_path):
+def test_a_killed_worker_ends_the_training_within_seconds(training, tmp_path):
     process, ranks = training
     assert len(ranks) == 2
     ranks[1].send_signal(signal.SIGKILL)
@@ -207,7 +211,7 @@ def test_a_rank_that_is_killed_ends_the_training_within_seconds(training, tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_ranks_end_with_the_command_however_that_ends(training, number):
+def test_workers_end_with_the_command(training, number):
     process, ranks = training
     process.send_signal(number)
     assert process.wait(timeout=20) != 0
@@ -246,7 +250,7 @@ def test_a_worker_without_memory_reports_it_and_ends_at_once(tmp_path):
     assert word.endswith("OutOfMemoryError: CUDA out of memory")
 
 
-def test_a_script_that_trains_at_import_is_told_to_use_a_main_guard(tmp_path):
+def test_the_error_of_a_script_that_trains_at_import_suggests_a_main_guard(tmp_path):
     word = last_word(SCRIPT + "main()\n", tmp_path)
     assert "TrainError: worker " in word
     assert "a script that trains needs if __name__ == '__main__':" in word

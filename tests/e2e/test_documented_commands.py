@@ -79,7 +79,7 @@ def test_the_tutorial_runs_as_a_notebook(tmp_path):
     spec = importlib.util.spec_from_file_location("notebook", ROOT / "examples/make_notebook.py")
     maker = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(maker)
-    notebook = maker.execute(maker.convert(), tmp_path)  # raises where a cell fails
+    notebook = maker.execute(maker.convert(), tmp_path)  # raises if a cell fails
     nbformat.validate(notebook)
     text = "\n".join(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ())

@@ -1,4 +1,4 @@
-"""A night that is unlike those before it: the server has an event and an artifact of it."""
+"""A run with drift sends an event and an artifact to the server."""
 
 import time
 
@@ -47,7 +47,7 @@ def test_a_drifted_run_completes_and_sends_its_event(trained, tmp_path):
 
 
 def _events(client, run: str) -> list[dict]:
-    """The events of drift of a run, once there are any: they arrive a moment later."""
+    """Wait for the drift events of a run."""
     deadline = time.monotonic() + 20
     while not (found := _found(client, run)) and time.monotonic() < deadline:
         time.sleep(0.3)

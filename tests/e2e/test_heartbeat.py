@@ -13,7 +13,7 @@ from visionflows.serve.provision import SILENCE, zombie_rule
 
 @step(name="look", task_run_name="look")
 def look() -> tuple[int | None, set[str]]:
-    """The seconds between two heartbeats here, and the tags of this task run."""
+    """The seconds between two heartbeats of this run, and the tags of this task run."""
     run = TaskRunContext.get().task_run
     return get_current_settings().flows.heartbeat_frequency, set(run.tags)
 
@@ -45,7 +45,7 @@ def test_our_runs_send_heartbeats_in_time_and_only_they_are_covered():
                 wait_for_event(f"prefect.flow-run.{event}", f"prefect.flow-run.{run}")
             ), event
     other = wait_for_event("prefect.flow-run.heartbeat", f"prefect.flow-run.{theirs()}")
-    assert not rule.covers(other)  # its next comes after 180 s
+    assert not rule.covers(other)  # its next heartbeat comes after 180 s
     assert get_current_settings().flows.heartbeat_frequency == before
 
 

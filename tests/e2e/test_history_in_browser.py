@@ -31,7 +31,7 @@ def address(tmp_path) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_light_and_dark(page, address, scheme):
+def test_the_page_fits_a_phone_in_light_and_dark(page, address, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.emulate_media(color_scheme=scheme)
     for width in (390, 1200):

@@ -1,4 +1,4 @@
-"""Trainings and scorings that are killed at any moment, each a process of its own, and go on."""
+"""Trainings and scoring runs that are killed at any moment and resumed."""
 
 import json
 import os
@@ -29,7 +29,7 @@ TINY = TrainSettings(
 )
 
 
-def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, tmp_path):
+def test_runs_killed_at_random_moments_resume_to_the_same_bytes(trained, where, tmp_path):
     rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or (20 if where is str else 2))
     folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
     settings = ScoreSettings(shard_size=8, batch_size=4)
@@ -52,7 +52,7 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bytes(trained, where, 
     for output in (tmp_path / "outputs").iterdir():
         assert (output / "predictions.csv").read_bytes() == expected
         assert json.loads((output / "run.json").read_text())["counts"]["found"] == 120
-    # The kills fell in the middle of the work: there were finished shards to keep.
+    # The kills were in the middle of the work: there were finished shards.
     assert sum(0 < shards_kept < 15 for shards_kept in kept) >= rounds // 7
 
 
@@ -66,16 +66,16 @@ def unfinished_uploads(where: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, prefect_server) -> tuple[Path, ModelInfo]:
-    """A folder of shapes, and what a training of it publishes that nothing disturbs."""
+    """A folder of shapes, and the result of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shapes, store = write_shapes(folder / "shapes", each=8), str(folder / "store")
     train(str(shapes), "shapes", settings=TINY, store=store)
     return shapes, load_model(find_model("shapes", store)).info
 
 
-@pytest.mark.timeout(900)  # whole trainings, each in a process of its own that imports fastai
+@pytest.mark.timeout(900)  # complete trainings, each in a process that imports fastai
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbed, kind):
+def test_a_training_killed_after_fine_tuning_resumes_from_there(tmp_path, undisturbed, kind):
     shapes, whole = undisturbed
     store = tmp_path / "store"
     chosen = ["--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--epochs", "1"]
@@ -83,7 +83,7 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
     command = [sys.executable, "-m", "visionflows.cli", "train", str(shapes)]
     command += ["--name", "shapes", *chosen]
     environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
-    # A TERM that meets a fork is heard of seconds later, when so small a model may be published.
+    # A TERM during a fork takes effect seconds later, when so small a model may be published.
     for _ in range(5):
         shutil.rmtree(store, ignore_errors=True)
         with (tmp_path / "killed.log").open("w") as log:
@@ -91,7 +91,7 @@ def test_killed_after_the_fine_tuning_it_goes_on_from_there(tmp_path, undisturbe
         while not list(store.glob(".checkpoints/*/training.json")):
             assert killed.poll() is None, (tmp_path / "killed.log").read_text()
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 1))  # somewhere in evaluate
+        time.sleep(random.uniform(0, 1))  # during evaluate
         killed.send_signal(kind)
         assert killed.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM)
         if not list(store.glob("models/shapes/*/model.json")):

@@ -1,4 +1,4 @@
-"""Of runs that were missed, which are left out: our own, but for the latest of each."""
+"""Of the missed runs only ours are skipped, except the latest of each deployment."""
 
 import datetime
 import uuid
@@ -24,7 +24,7 @@ def test_missed_runs_of_other_deployments_are_kept():
 
 
 def missed(server, tags: list[str]) -> list[str]:
-    """Runs of a deployment for the last three nights, as its schedule has made them."""
+    """Scheduled runs of a deployment for the last three days."""
     flow = server.post("/flows/", json={"name": f"f-{uuid.uuid4()}"}).json()["id"]
     new = {"name": "nightly", "flow_id": flow, "tags": tags}
     deployment = server.post("/deployments/", json=new).json()["id"]

@@ -53,7 +53,7 @@ def test_axe_finds_no_violation(watched, addresses, name, scheme):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_keyboard_reaches_every_part_and_shows_where_it_is(watched, addresses, name):
+def test_a_keyboard_reaches_every_part_with_a_visible_focus(watched, addresses, name):
     watched.set_viewport_size({"width": 390, "height": 844})
     watched.goto(addresses[name])
     wanted = watched.evaluate(
@@ -88,7 +88,7 @@ def test_every_link_to_a_section_has_its_target(watched, addresses, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_prints_in_black_on_white_with_nothing_cut_off(watched, addresses, name):
+def test_pages_print_in_black_on_white_with_nothing_cut_off(watched, addresses, name):
     watched.emulate_media(color_scheme="dark", media="print")
     watched.goto(addresses[name])
     assert paper(watched) == "rgb(255, 255, 255)"
@@ -97,5 +97,5 @@ def test_it_prints_in_black_on_white_with_nothing_cut_off(watched, addresses, na
 
 
 def paper(page) -> str:
-    """The colour behind everything."""
+    """The background colour of the page."""
     return page.evaluate("getComputedStyle(document.body).backgroundColor")

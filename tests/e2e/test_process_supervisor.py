@@ -1,4 +1,4 @@
-"""What is started ends: by each signal, in each way it can come, and where a process is killed."""
+"""Child processes end with each signal, with the terminal, and when a process is killed."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from stopping import descendants
 
-# A worker whose run, in a session of its own, ignores SIGTERM; both look after their parents.
+# A worker whose run has its own session and ignores SIGTERM; both watch their parents.
 RUN = """
 import signal, sys, time
 from visionflows.serve.child_processes import end_with_parent
@@ -51,7 +51,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
-    """The program, once all it starts is there, and the ids of all that."""
+    """Start the program; return it with the IDs of all its processes once they run."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(folder)],
         env=environment(),
@@ -82,7 +82,7 @@ def test_a_signal_ends_all_processes_with_its_status(tmp_path, way, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_ctrl_c_in_a_terminal_and_a_terminal_that_is_closed(tmp_path, number):
+def test_ctrl_c_and_closing_the_terminal_end_all_processes(tmp_path, number):
     pid, terminal = pty.fork()
     if not pid:
         os.execve(sys.executable, [sys.executable, "-c", PROGRAM, str(tmp_path)], environment())
@@ -97,7 +97,7 @@ def test_ctrl_c_in_a_terminal_and_a_terminal_that_is_closed(tmp_path, number):
     assert alive(family) == set()
 
 
-def test_what_nohup_ignores_stays_ignored(tmp_path):
+def test_signals_ignored_by_nohup_stay_ignored(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with running(tmp_path) as (process, family):
@@ -111,7 +111,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("killed", ["the one that waits", "the one that works", "both", "worker"])
-def test_a_killed_process_leaves_none_behind(tmp_path, killed):
+def test_a_killed_process_leaves_no_child(tmp_path, killed):
     with running(tmp_path) as (process, family):
         works = inner(process.pid)
         (worker,) = (pid for pid in family if pid != works and descendants(pid))
@@ -131,13 +131,13 @@ def test_a_killed_process_leaves_none_behind(tmp_path, killed):
 
 
 def inner(pid: int) -> int:
-    """The child of the process that waits."""
+    """The child of the waiting process."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return int(children[0])
 
 
 def alive(pids: set[int]) -> set[int]:
-    """Those that run; a zombie has ended."""
+    """The running processes, without zombies."""
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The program and signals: by Ctrl-C, to one process, to the group, thrice, and SIGKILL."""
+"""The program and signals: Ctrl-C, to one process, to the group, three times, SIGKILL."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 from stopping import checkpoints, environment, locked, ran, started
 
-# One image at a time, so that a run of some hundreds can be met in its middle.
+# One image at a time, so that a run can be stopped in the middle.
 SLOW = ("--batch-size", "1", "--workers", "1", "--shard-size", "10", "--precision", "float32")
 GOES_ON = "visionflows: stopped; run the same command again to resume"
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
-    """Some hundred files of a few pictures."""
+    """Some hundred files, as links to a few images."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(6):
         shape("circle", number).save(folder / f"{number:04d}.png")
@@ -64,7 +64,7 @@ def parts(output: Path) -> int:
     ],
     ids=["ctrl-c", "ctrl-c-thrice", "hup", "term-to-the-group-thrice"],
 )
-def test_a_scoring_that_is_stopped_says_so_and_leaves_nothing_but_its_parts(
+def test_a_stopped_scoring_run_reports_it_and_leaves_only_its_parts(
     act, status, trained, many, tmp_path
 ):
     words = ("score", many, "--model", "shapes", "--store", trained.store, *SLOW)
@@ -85,7 +85,7 @@ def test_a_scoring_that_is_stopped_says_so_and_leaves_nothing_but_its_parts(
     assert f"{before} of them already done" in again.stderr
 
 
-def test_a_signal_in_the_first_moments_is_one_line_too(trained, many, tmp_path):
+def test_a_signal_during_the_start_is_one_line_too(trained, many, tmp_path):
     words = ("score", many, "--model", "shapes", "--store", trained.store, "--output", "out")
     for wait in (0.4, 1.5):
         with started(*words, env=environment(), cwd=tmp_path) as command:
@@ -95,7 +95,7 @@ def test_a_signal_in_the_first_moments_is_one_line_too(trained, many, tmp_path):
             assert "Traceback" not in command.text
 
 
-def test_without_an_output_the_line_names_the_one_to_go_on_with(trained, many, tmp_path):
+def test_the_line_names_the_default_output_to_resume_with(trained, many, tmp_path):
     words = ("score", many, "--model", "shapes", "--store", tmp_path / "store", *SLOW)
     (tmp_path / "store").mkdir()
     os.symlink(trained.store / "models", tmp_path / "store/models")
@@ -108,7 +108,7 @@ def test_without_an_output_the_line_names_the_one_to_go_on_with(trained, many, t
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_flow_run_that_is_stopped_is_marked_on_its_server(trained, many, tmp_path):
+def test_a_stopped_flow_run_is_marked_on_its_server(trained, many, tmp_path):
     words = ("score", many, "--model", "shapes", "--store", trained.store, *SLOW)
     env, output = environment(PREFECT_API_URL=PREFECT_API_URL.value()), tmp_path / "out"
     with started(*words, "--output", output, env=env, cwd=tmp_path) as command:
@@ -126,7 +126,7 @@ TRAIN = ("--arch", "resnet18", "--pretrained", "none", "--image-size", "32", "--
 
 
 @pytest.mark.parametrize("act,status", [(ctrl_c, 130), (to_group(signal.SIGTERM), 143)])
-def test_a_training_that_is_stopped_ends_with_its_loaders(act, status, tmp_path):
+def test_a_stopped_training_ends_with_its_dataloaders(act, status, tmp_path):
     write_shapes(tmp_path / "shapes", each=12)
     words = ("train", "shapes", "--name", "shapes", "--lr", "3e-3", "--workers", "2", *TRAIN)
     with started(*words, env=environment(), cwd=tmp_path) as command:
@@ -137,7 +137,7 @@ def test_a_training_that_is_stopped_ends_with_its_loaders(act, status, tmp_path)
         assert command.left() == []
 
 
-def test_what_was_killed_leaves_no_process_and_no_lock(tmp_path, trained, many):
+def test_a_killed_run_leaves_no_process_and_no_lock(tmp_path, trained, many):
     write_shapes(tmp_path / "shapes", each=12)
     words = ("train", "shapes", "--name", "shapes", "--lr", "3e-3", "--workers", "2", *TRAIN)
     with started(*words, env=environment(), cwd=tmp_path) as command:
@@ -147,7 +147,7 @@ def test_what_was_killed_leaves_no_process_and_no_lock(tmp_path, trained, many):
         assert command.left() == []
 
 
-def test_a_demo_that_is_stopped_leaves_no_process_and_no_server(tmp_path):
+def test_a_stopped_demo_leaves_no_process_and_no_server(tmp_path):
     (tmp_path / "tmp").mkdir()
     env = environment(TMPDIR=str(tmp_path / "tmp"), HOME="/nowhere")
     with started("demo", env=env, cwd=tmp_path) as command:
@@ -159,7 +159,7 @@ def test_a_demo_that_is_stopped_leaves_no_process_and_no_server(tmp_path):
     assert not list((tmp_path / "tmp").glob("*prefect*"))  # it starts no server
 
 
-def test_nobody_who_reads_the_output_is_no_error(trained, tmp_path):
+def test_a_closed_output_pipe_is_not_an_error(trained, tmp_path):
     words = [sys.executable, "-m", "visionflows.cli", "models", "list", "--store", trained.store]
     reader, writer = os.pipe()
     os.close(reader)

@@ -1,4 +1,4 @@
-"""Progress of a flow run, as its server gets it."""
+"""Progress of a flow run, as its server receives it."""
 
 import contextlib
 import logging
@@ -39,7 +39,7 @@ def test_progress_is_sent_at_most_once_per_percent(prefect_server, monkeypatch):
 
 @pytest.fixture
 def away(monkeypatch, caplog):
-    """What is logged of a server that is away, which is left alone for a second then."""
+    """The log lines for an unavailable server, which gets no requests for a second."""
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     monkeypatch.setattr(progress, "PAUSE", 1.0)
     monkeypatch.setattr(logging.getLogger("visionflows"), "propagate", True)

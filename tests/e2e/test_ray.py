@@ -1,4 +1,4 @@
-"""Scoring on a Ray cluster of two nodes, each a raylet of its own: whole, equal, whatever dies."""
+"""Scoring on a Ray cluster of two nodes: complete and equal, also after failures."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from visionflows.scoring.settings import ScoreSettings
 pytest.importorskip("ray", reason="ray is not installed")
 pytest_plugins = ["ray_cluster"]
 pytestmark = pytest.mark.timeout(900)
-# Slow enough to be hindered: a shard of 20 images is a twentieth of a second.
+# Slow enough to be interrupted: a shard of 20 images takes a twentieth of a second.
 SLOW = ScoreSettings(batch_size=1, workers=1, shard_size=20, engine="torch")
 OPTIONS = ["--batch-size", "1", "--workers", "1", "--shard-size", "20", "--engine", "torch"]
 IMAGES = 1500
@@ -47,7 +47,7 @@ def many(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(trained, many, tmp_path_factory) -> bytes:
-    """What this machine alone says of them."""
+    """The result of a local run."""
     output = tmp_path_factory.mktemp("whole") / "out"
     score_folder(str(many), "shapes", str(output), trained.store, SLOW)
     return (output / "predictions.csv").read_bytes()
@@ -64,7 +64,7 @@ def run(cluster: Cluster, words: list, **environment: str) -> subprocess.Complet
 
 
 def parts_of(output: Path) -> Iterator[bytes]:
-    """The parts, the first with the header: joined they are predictions.csv."""
+    """The parts, the first with the header; joined they equal predictions.csv."""
     for number, part in enumerate(sorted(output.glob("parts/part-*.csv"))):
         data = part.read_bytes()
         yield data if not number else data[data.index(b"\n") + 1 :]
@@ -75,7 +75,7 @@ def parts(output: Path) -> int:
 
 
 def test_two_nodes_give_the_bytes_of_one_machine(cluster, trained, many, whole, s3, tmp_path):
-    """Through S3; on a disk the tests below say the same."""
+    """In S3; the tests below use a disk."""
     where = s3.uri
     on = ["--on", cluster.address, *OPTIONS]
     locations = where(many), where(tmp_path / "out")
@@ -95,11 +95,13 @@ def test_two_nodes_give_the_bytes_of_one_machine(cluster, trained, many, whole, 
 
 
 @pytest.mark.parametrize("killed", ["raylet", "ray::ScoringActor"])
-def test_what_dies_in_mid_run_is_redone_elsewhere(cluster, trained, many, whole, tmp_path, killed):
+def test_shards_of_killed_processes_are_scored_elsewhere(
+    cluster, trained, many, whole, tmp_path, killed
+):
     words = command(trained, many, tmp_path / "out", "--on", cluster.address, *OPTIONS)
     log = tmp_path / "log"
-    with log.open("w") as told:
-        driver = subprocess.Popen(words, env=cluster.environment, stdout=told, stderr=told)
+    with log.open("w") as output:
+        driver = subprocess.Popen(words, env=cluster.environment, stdout=output, stderr=output)
     wait_until(lambda: parts(tmp_path / "out") > 5, driver, log)
     victim = next(one for one in below(cluster.nodes[-1]) if killed in named(one))
     victim.send_signal(signal.SIGKILL)
@@ -130,14 +132,14 @@ def wait_until(true: Callable[[], bool], driver: subprocess.Popen[bytes], log: P
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_driver_leaves_an_output_that_this_machine_finishes(
+def test_a_local_run_resumes_the_output_of_a_stopped_driver(
     cluster, trained, many, whole, tmp_path, kind
 ):
-    """At once, though actors may live on for half a minute after a driver that was killed."""
+    """Immediately, though actors may live half a minute longer than a killed driver."""
     words = command(trained, many, tmp_path / "out", "--on", cluster.address, *OPTIONS)
     log = tmp_path / "log"
-    with log.open("w") as told:
-        driver = subprocess.Popen(words, env=cluster.environment, stdout=told, stderr=told)
+    with log.open("w") as output:
+        driver = subprocess.Popen(words, env=cluster.environment, stdout=output, stderr=output)
     wait_until(lambda: parts(tmp_path / "out") > 5, driver, log)
     driver.send_signal(kind)
     assert driver.wait(30) in (-signal.SIGKILL, 143)
@@ -150,12 +152,12 @@ def test_a_stopped_driver_leaves_an_output_that_this_machine_finishes(
     while any("ray::ScoringActor" in named(one) for node in cluster.nodes for one in below(node)):
         assert time.monotonic() < deadline, "its actors have not ended"
         time.sleep(0.2)
-    # None of them has written since: what lies there is still what the run said.
+    # None of them has written since: the output is unchanged.
     assert (tmp_path / "out/predictions.csv").read_bytes() == whole
     assert b"".join(parts_of(tmp_path / "out")) == whole
 
 
-def test_what_an_actor_cannot_do_is_told_in_its_own_line(cluster, trained, many, tmp_path):
+def test_an_error_of_an_actor_is_one_line(cluster, trained, many, tmp_path):
     words = ["--on", cluster.address, "--precision", "int8"]
     done = run(cluster, command(trained, many, tmp_path / "out", *words))
     assert done.returncode == 2
@@ -179,8 +181,8 @@ def test_a_node_with_another_visionflows_is_refused(cluster, trained, many, tmp_
 
 
 @pytest.mark.skipif(not shutil.which("unshare") or os.getuid(), reason="no mounts of its own")
-def test_a_place_that_a_node_does_not_see_is_refused(cluster, trained, many, tmp_path):
-    """A node with a folder of its own where the output should be, as on a cluster of machines."""
+def test_a_location_that_a_node_cannot_see_is_refused(cluster, trained, many, tmp_path):
+    """A node with a local folder at the path of the output, as on separate machines."""
     (tmp_path / "out").mkdir()
     words = (f"--address=127.0.0.1:{cluster.ports[0]}", "--num-cpus=1", *QUIET)
     ray = f"{sys.executable} -m ray.scripts.scripts start --node-ip-address=127.0.0.1 "
@@ -203,8 +205,8 @@ def test_a_place_that_a_node_does_not_see_is_refused(cluster, trained, many, tmp
     assert [*(tmp_path / "out").glob("parts/*.csv"), *(tmp_path / "out").glob(".seen*")] == []
 
 
-def test_an_actor_that_has_no_place_is_not_waited_for(cluster, trained, tmp_path):
-    """Somebody else has a core of one node; and a list may begin with a file that is gone."""
+def test_a_run_does_not_wait_for_an_actor_without_resources(cluster, trained, tmp_path):
+    """Another job uses a core of one node; and a list may begin with a missing file."""
     names = [f"{number:02d}.png" for number in range(40)]
     folder = fill(tmp_path / "some", 40)
     for number, name in enumerate(names):
@@ -231,7 +233,7 @@ def test_an_actor_that_has_no_place_is_not_waited_for(cluster, trained, tmp_path
     assert (len(rows), rows[1].startswith("00.png,missing,")) == (41, True)
 
 
-def test_a_ray_of_this_machines_own_ends_with_the_run(trained, many, whole, tmp_path):
+def test_a_local_ray_ends_with_the_run(trained, many, whole, tmp_path):
     before = raylets()
     words = command(trained, many, tmp_path / "out", "--on", "ray", *OPTIONS)
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
@@ -246,7 +248,7 @@ def raylets() -> set[int]:
     return {one.pid for one in found if one.info["name"] in ("raylet", "gcs_server")}
 
 
-def test_where_no_cluster_answers_it_is_one_line(trained, many, tmp_path):
+def test_a_missing_cluster_is_an_error_of_one_line(trained, many, tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         words = ["--on", f"ray://127.0.0.1:{closed.getsockname()[1]}"]

@@ -25,7 +25,7 @@ def _own_ray() -> Iterator[None]:
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch) -> Any:
-    """An actor whose class the node cannot import: only we have its folder on our path."""
+    """An actor whose class the node cannot import: its folder is only on our path."""
     (tmp_path / "only_here.py").write_text("class ScoringActor:\n    def ready(self): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     return of(importlib.import_module("only_here").ScoringActor)

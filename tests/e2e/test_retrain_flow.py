@@ -17,7 +17,7 @@ TINY = TrainSettings(
 )
 
 
-def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
+def test_the_first_model_is_promoted_and_an_equal_one_is_not(where, tmp_path):
     shapes, store = write_shapes(tmp_path / "shapes", each=8), where(tmp_path / "store")
     state = retrain(str(shapes), "shapes", settings=TINY, store=store, return_state=True)
     first = state.result()
@@ -44,7 +44,7 @@ def test_the_first_is_promoted_and_an_equal_one_is_not(where, tmp_path):
 
 
 def _check_lineage(first: str, second: str, store: str) -> None:
-    """The parent is what production meant; the flow run is the one of the training."""
+    """The parent is the former production version; the flow run is that of the training."""
     infos = [load_model(find_model(model, store)).info for model in (first, second)]
     assert [f"shapes@{info.lineage.parent}" for info in infos] == ["shapes@", first]
     with get_client(sync_client=True) as client:
@@ -53,7 +53,7 @@ def _check_lineage(first: str, second: str, store: str) -> None:
 
 
 def summary(run_id) -> str:
-    """What a run of retrain has left in the UI."""
+    """The artifacts of a run of retrain."""
     chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
     with get_client(sync_client=True) as client:
         asked = {"artifacts": chosen.model_dump(mode="json")}

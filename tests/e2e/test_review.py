@@ -29,7 +29,7 @@ TINY = TrainSettings(
 
 @pytest.fixture(scope="module")
 def output(trained: Trained, tmp_path_factory) -> Path:
-    """The output of a run over 180 photos, so that there are all groups but outliers."""
+    """The output of a run over 180 photos, with all sample groups except outliers."""
     root = tmp_path_factory.mktemp("review")
     write_shapes(root / "in", each=60, first_seed=900)
     score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store)
@@ -87,7 +87,7 @@ def saved(page, folder: Path) -> tuple[Path, list[dict]]:
         return folder / "corrections.csv", list(csv.DictReader(file))
 
 
-def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
+def test_corrections_by_keyboard_are_saved_and_used_in_training(review, output, tmp_path):
     keys = review.keyboard
     asked, were = [], []
     for key in ("Enter", "1", "2", "3", "0", "c"):
@@ -116,16 +116,16 @@ def test_corrected_by_keyboard_saved_and_trained_with(review, output, tmp_path):
     dataset = write_shapes(tmp_path / "shapes", each=8)
     store = str(tmp_path / "store")
     train(str(dataset), "shapes", settings=TINY, store=store, corrections=(str(path),))
-    told = load_model(find_model("shapes", store)).info.dataset.corrections
-    assert (told.taken, told.imported, told.lost) == (6, 6, 0)  # one is none of the classes
+    counts = load_model(find_model("shapes", store)).info.dataset.corrections
+    assert (counts.taken, counts.imported, counts.lost) == (6, 6, 0)  # one has none of the classes
 
 
 def test_a_key_that_is_held_answers_once(review):
-    """Else it would answer for images that nobody has seen."""
+    """Otherwise it would answer for images that were never shown."""
     for key in ("Enter", "1"):
         review.keyboard.down(key)
         for _ in range(3):
-            review.keyboard.down(key)  # as a keyboard repeats it
+            review.keyboard.down(key)  # key repeat
         review.keyboard.up(key)
     assert review.locator("#answered").inner_text() == "2"
     for _ in range(3):
@@ -138,11 +138,11 @@ def test_answers_survive_a_reload(review):
     before = shown(review)
     review.reload()
     assert review.locator("#answered").inner_text() == "1"
-    assert shown(review) == before  # on from there
+    assert shown(review) == before  # continues there
     assert review.locator("#save").inner_text() == "Save corrections.csv (1)"
 
 
-def test_the_audit_is_estimated_as_it_goes_and_then_stands_in_the_report(review, output, tmp_path):
+def test_the_audit_is_estimated_live_and_shown_in_the_report(review, output, tmp_path):
     review.locator("section[aria-labelledby=audit] .begin").click()
     for _ in range(9):
         review.keyboard.press("Enter")
@@ -156,7 +156,7 @@ def test_the_audit_is_estimated_as_it_goes_and_then_stands_in_the_report(review,
     assert "59.6 % to 98.2 %" in review.locator("main").inner_text()
 
 
-def test_a_class_of_many_is_found_by_its_name(many):
+def test_a_class_is_found_by_its_name(many):
     first = shown(many)
     many.keyboard.type("breed-17")
     assert many.locator("#choices button").all_inner_texts() == ["breed-17-of-dogs"]
@@ -167,14 +167,14 @@ def test_a_class_of_many_is_found_by_its_name(many):
     many.keyboard.type("zz")
     assert many.locator("#more").inner_text() == "No class name contains this text."
     many.keyboard.press("Escape")
-    assert many.locator("#choices button").count() == 3  # the likeliest of them
+    assert many.locator("#choices button").count() == 3  # the most probable
     many.keyboard.press("2")
     many.keyboard.press("ArrowLeft")
     assert many.locator("#choices [aria-pressed=true] kbd").inner_text() == "2"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_light_and_dark(many, scheme):
+def test_the_page_fits_a_phone_in_light_and_dark(many, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     many.emulate_media(color_scheme=scheme)
     many.keyboard.press("0")
@@ -191,7 +191,7 @@ def test_it_fits_a_phone_in_light_and_dark(many, scheme):
     assert min(small) >= 44  # a finger's width
 
 
-def test_a_finger_and_a_screen_reader_get_there_too(review):
+def test_touch_and_screen_readers_work(review):
     review.locator("#choices button").nth(1).click()
     assert review.locator("#answered").inner_text() == "1"
     assert review.evaluate("document.activeElement.id") == "photo"  # the heading of the next image
@@ -212,7 +212,7 @@ def test_a_finger_and_a_screen_reader_get_there_too(review):
     assert shown(review) == before
 
 
-def test_a_digit_answers_the_class_of_that_name(open_review):
+def test_a_digit_selects_the_class_of_that_name(open_review):
     page = open_review([str(digit) for digit in range(10)])
     assert page.locator("#choices kbd").all_inner_texts() == [str(digit) for digit in range(10)]
     assert page.locator("#none kbd").inner_text() == "-"

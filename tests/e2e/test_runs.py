@@ -1,4 +1,4 @@
-"""Runs on a real server with a real worker: by the API, the UI, a schedule, an event; and hindered.
+"""Runs on a real server and worker: by API, UI, schedule and event, and interrupted runs.
 
 python -m pytest tests/e2e
 """
@@ -18,13 +18,13 @@ from serving import PROGRAM, environment
 
 pytest_plugins = ["e2e_fixtures"]
 
-# A shard of 20 images of batch size 1 is a twentieth of a second: many runs can be hindered.
+# A shard of 20 images of batch size 1 takes a twentieth of a second: slow enough to interrupt.
 SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "engine": "torch"}
 
 
 @pytest.fixture(scope="module")
 def whole(server, trained, tmp_path_factory) -> bytes:
-    """predictions.csv of the many images, scored in one go and without Prefect."""
+    """predictions.csv of the many images, scored in one run without Prefect."""
     from visionflows.scoring.local_run import score_folder
     from visionflows.scoring.settings import ScoreSettings
 
@@ -52,8 +52,8 @@ def test_a_run_through_the_api_leaves_its_csv_and_its_artifacts(server):
     assert "### Timings" in summary
 
 
-def test_what_lies_where_the_worker_works_is_never_imported(server):
-    """A `tasks/` and `flows/` of the user's: relative places begin there, modules do not."""
+def test_files_in_the_workers_folder_are_never_imported(server):
+    """The user's `tasks/` and `flows/`: relative paths start there, imports do not."""
     assert all((server.folder / name).read_text().startswith("raise") for name in OWN)
     run = server.start("score", input="inbox", model="shapes", output="scores/own")
     server.wait(run, "Completed")
@@ -76,7 +76,7 @@ def test_a_run_through_the_form_of_the_ui(server, page):
     field("Max Error Rate (Optional)").get_by_role("spinbutton").fill("0.5")
     page.get_by_role("button", name="Submit").click()
     run = wait_until(lambda: _by_parameter(server, "output", "ui"))
-    page.goto(f"{server.url}/runs/flow-run/{run['id']}")  # the toasts of the form never lie still
+    page.goto(f"{server.url}/runs/flow-run/{run['id']}")  # the toasts of the form keep moving
     page.get_by_text("Completed", exact=True).first.wait_for()
     page.get_by_text("Artifacts", exact=True).click()
     page.get_by_text("Scoring summary").first.wait_for()
@@ -84,7 +84,7 @@ def test_a_run_through_the_form_of_the_ui(server, page):
 
 
 def test_a_schedule_starts_a_run(server):
-    """The schedule is made as the UI makes it; the file's own is at night."""
+    """The schedule is created like in the UI; that of the file is at night."""
     deployment = server.deployment("score")
     nightly = {schedule["slug"]: schedule for schedule in deployment["schedules"]}["nightly"]
     assert nightly["active"]
@@ -104,7 +104,7 @@ def test_a_schedule_starts_a_run(server):
     assert len(rows(server.folder / "scores/scheduled/predictions.csv")) == 6
 
 
-def test_promoting_a_model_starts_a_scoring(server, trained):
+def test_promoting_a_model_starts_a_scoring_run(server, trained):
     command_line(server, "models", "promote", "shapes@latest", "--store", trained.store)
     run = wait_until(lambda: _by_parameter(server, "model", "shapes@production"))
     assert server.wait(run["id"], "Completed")["created_by"]["type"] == "AUTOMATION"
@@ -113,7 +113,7 @@ def test_promoting_a_model_starts_a_scoring(server, trained):
 
 
 def test_an_announced_batch_is_scored(server, trained):
-    """With the model of the deployment: its default is changed here to the one there is."""
+    """With the deployment's model, whose default is changed to the existing one."""
     patch = {"parameters": {**server.deployment("score")["parameters"], "model": "shapes"}}
     server.api.patch(f"/deployments/{server.deployment('score')['id']}", json=patch)
     resource = {"prefect.resource.id": "visionflows.batch.monday"}
@@ -125,28 +125,28 @@ def test_an_announced_batch_is_scored(server, trained):
     server.wait(second["id"], "Completed")
     assert len(rows(server.folder / "scores/monday/predictions.csv")) == 6
     own = list(Path(trained.store).glob("scores/*/predictions.csv"))
-    assert [len(rows(path)) for path in own] == [1500]  # no output was named: a folder of its own
+    assert [len(rows(path)) for path in own] == [1500]  # no output was named: a new folder
 
 
 @pytest.mark.parametrize("payload", [{}, {"location": None, "output": None}])
-def test_an_announced_batch_without_a_place_is_a_failed_run_that_says_why(server, payload):
+def test_an_announced_batch_without_a_location_is_a_failed_run_with_a_reason(server, payload):
     before = {run["id"] for run in server.runs("score")}
     announce(server, {"prefect.resource.id": "visionflows.batch.nowhere"}, payload)
     run = wait_until(lambda: {run["id"] for run in server.runs("score")} - before).pop()
     message = server.wait(run, "Failed")["state"]["message"]
     assert "input: empty; name a folder (the `location` of an announced batch)" in message
-    hears_of(server, run)
+    assert_failure_reported(server, run)
 
 
-def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
+def test_a_wrong_setting_fails_before_any_work_with_a_reason(server):
     run = server.start("score", input="inbox", model="no-such", output="scores/wrong")
     state = server.wait(run, "Failed")["state"]
     assert "no-such: no such model" in state["message"]
-    # A run sends its last lines a moment after its state.
+    # A run sends its last log lines a moment after its state.
     wait_until(lambda: "no-such: no such model" in server.logs(run))
     assert "Traceback" not in server.logs(run)
 
-    hears_of(server, run)
+    assert_failure_reported(server, run)
     refused = server.api.post(
         f"/deployments/{server.deployment('score')['id']}/create_flow_run",
         json={"parameters": {"input": "inbox", "model": "m", "settings": {"shard_size": 0}}},
@@ -156,7 +156,7 @@ def test_a_wrong_setting_fails_before_any_work_and_says_so(server):
 
 
 def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(server, page, whole):
-    page.goto(server.url)  # the page's scripts are there before the run begins
+    page.goto(server.url)  # load the page's scripts before the run starts
     run, parts = start_slow(server, "scores/cancelled")
     page.goto(f"{server.url}/runs/flow-run/{run}")
     page.get_by_role("button", name="Cancel").click()
@@ -165,20 +165,20 @@ def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(serv
     server.wait(run, "Cancelled")
     assert time.monotonic() - asked < 20
     wait_until(lambda: not turns(server))
-    resumes(server, "scores/cancelled", parts, whole)
+    assert_resumes(server, "scores/cancelled", parts, whole)
 
 
-def test_a_run_that_is_cancelled_gives_its_turn_back_once(server):
-    """It would again when its lease runs out, while the turn is another run's."""
+def test_a_cancelled_run_releases_its_slot_once(server):
+    """Otherwise it would again when its lease expires, while another run has the slot."""
     run, _ = start_slow(server, "scores/turn")
     assert len(turns(server)) == 1
-    asked = {"state": {"type": "CANCELLING"}, "force": True}  # as the UI asks
+    asked = {"state": {"type": "CANCELLING"}, "force": True}  # like the UI
     server.api.post(f"/flow_runs/{run}/set_state", json=asked).raise_for_status()
     server.wait(run, "Cancelled")
     wait_until(lambda: not turns(server))
 
 
-def test_a_worker_that_is_killed_crashes_its_run_and_a_retry_resumes(server, page, whole):
+def test_a_killed_worker_crashes_its_run_and_a_retry_resumes(server, page, whole):
     run, parts = start_slow(server, "scores/killed")
     for pid in server.pids("worker start"):
         os.kill(pid, signal.SIGKILL)
@@ -191,20 +191,20 @@ def test_a_worker_that_is_killed_crashes_its_run_and_a_retry_resumes(server, pag
         wait_until(lambda: server.run(run)["state"]["name"] != "Crashed")
         return run
 
-    resumes(server, "scores/killed", parts, whole, retry)
+    assert_resumes(server, "scores/killed", parts, whole, retry)
 
 
-def test_a_machine_that_falls_silent_crashes_its_run_and_the_next_resumes(server, whole):
-    """Worker and run die at once, as with the power: 90 s without a heartbeat tell the server."""
+def test_a_dead_machine_crashes_its_run_and_the_next_resumes(server, whole):
+    """Worker and run die at once, like in a power cut: after 90 s without heartbeat it crashes."""
     run, parts = start_slow(server, "scores/silent")
     for pid in (*server.pids("worker start"), *server.pids("prefect engine")):
         os.kill(pid, signal.SIGKILL)
     assert "heartbeat" in server.wait(run, "Crashed", seconds=200)["state"]["message"]
-    hears_of(server, run)
-    resumes(server, "scores/silent", parts, whole)
+    assert_failure_reported(server, run)
+    assert_resumes(server, "scores/silent", parts, whole)
 
 
-def test_of_two_scorings_of_one_output_one_waits_and_both_end_right(server, whole):
+def test_of_two_runs_into_one_output_one_waits_and_both_complete(server, whole):
     both = [
         server.start("score", input="many", model="shapes", output="scores/two", settings=SLOW)
         for _ in range(2)
@@ -216,12 +216,12 @@ def test_of_two_scorings_of_one_output_one_waits_and_both_end_right(server, whol
 
 
 def turns(server) -> list[Path]:
-    """The leases of the limit that all runs here share."""
+    """The leases of the shared concurrency limit."""
     return list((server.folder / "state/concurrency_leases").glob("*-*.json"))
 
 
-def hears_of(server, run: str) -> None:
-    """The event and the webhook tell of a run that failed or crashed, once each."""
+def assert_failure_reported(server, run: str) -> None:
+    """The event and the webhook of a failed or crashed run are sent once each."""
 
     def events() -> list[str]:
         return [event["payload"]["run_id"] for event in server.events("visionflows.run.failed")]
@@ -234,15 +234,15 @@ def hears_of(server, run: str) -> None:
 
 
 def start_slow(server, output: str) -> tuple[str, set[str]]:
-    """A run in the middle of its work, and the parts it has finished by now."""
+    """Start a slow run; return it with its finished parts."""
     run = server.start("score", input="many", model="shapes", output=output, settings=SLOW)
     parts = server.folder / output / "parts"
     wait_until(lambda: len(list(parts.glob("*.json"))) >= 5)
     return run, {path.name for path in parts.glob("part-*.json")}
 
 
-def resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> None:
-    """The next run into the output does what was left, and the bytes are those of a whole run."""
+def assert_resumes(server, output: str, parts: set[str], whole: bytes, again=None) -> None:
+    """The next run into the output scores the rest, and the bytes equal an uninterrupted run."""
     folder = server.folder / output
     assert not (folder / "run.json").exists()
     before = {name: (folder / "parts" / name).stat().st_mtime_ns for name in parts}
@@ -262,7 +262,7 @@ def command_line(server, *arguments) -> None:
 
 
 def announce(server, resource: dict, payload: dict) -> None:
-    """The event as any program sends it: one POST."""
+    """Send the event with one POST."""
     event = {
         "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
         "id": str(uuid.uuid4()),
@@ -274,7 +274,7 @@ def announce(server, resource: dict, payload: dict) -> None:
 
 
 def wait_until(found, seconds: float = 120):
-    """What `found` returns once it is true; on an idle machine none of these waits is long."""
+    """Wait until `found` returns a true value, and return it."""
     deadline = time.monotonic() + seconds
     while not (result := found()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -288,7 +288,7 @@ def _by_parameter(server, name: str, value: str) -> dict | None:
 
 
 def _begun(server, output: str) -> dict | None:
-    """A run into the output that is no longer in the future."""
+    """A started run into the output."""
     runs = (run for run in server.runs("score") if run["parameters"].get("output") == output)
     return next((run for run in runs if run["state"]["name"] not in ("Scheduled", "Late")), None)
 

@@ -75,7 +75,7 @@ def test_a_failed_run_logs_one_line(trained, tmp_path):
 
 
 def _soon(read):
-    """What `read` gives once it gives anything: logs reach the server a moment later."""
+    """Wait until `read` returns something: logs reach the server a moment later."""
     deadline = time.monotonic() + 20
     while not (found := read()) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -83,7 +83,7 @@ def _soon(read):
 
 
 def test_a_thousand_shards_are_a_hundred_task_runs(trained, tmp_path):
-    """With a file a shard, so that a thousand files do; those done before are not done again."""
+    """One file per shard, so that a thousand files are enough; finished shards are not repeated."""
     write_shapes(tmp_path / "in", each=2)
     for number in range(1000 - 6):
         os.link(tmp_path / "in/circle/0000.png", tmp_path / f"in/circle/link-{number:04d}.png")
@@ -108,7 +108,7 @@ def test_a_thousand_shards_are_a_hundred_task_runs(trained, tmp_path):
 
 
 def _task_runs(state) -> set[str]:
-    """The names of a flow run's task runs; each has ended well, and none is there twice."""
+    """The names of a flow run's task runs; all completed, and no name is repeated."""
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(flow_run_filter=chosen, limit=200)

@@ -20,7 +20,7 @@ TINY = TrainSettings(
 
 
 def everything() -> dict[str, str]:
-    """All that the server tells of runs, as text."""
+    """Everything that the server stores about runs, as text."""
     with get_client(sync_client=True) as client:
         kinds = ("flow_runs", "task_runs", "logs", "artifacts", "events")
         return {kind: client.request("POST", f"/{kind}/filter", json={}).text for kind in kinds}

@@ -1,4 +1,4 @@
-"""`up` answers its own pages only, by its own name; its state lets in its owner only."""
+"""`up` accepts only its own host and origin; its state folder is private."""
 
 import contextlib
 import http.server
@@ -12,7 +12,7 @@ from visionflows.serve.api import api_client
 
 pytest_plugins = ["e2e_fixtures"]
 FILTER = "/api/flows/filter"
-# What a page from elsewhere can try: a form that needs no preflight, JSON, reading, a websocket.
+# What a page of another origin can try: a form without preflight, JSON, reading, a websocket.
 ATTACK = """<script>
 async function tried(what) {
   try { return await what() } catch (error) { return String(error) }
@@ -50,7 +50,7 @@ def test_another_host_is_refused(server):
         assert answer.status_code == 200, host
 
 
-def test_another_origin_is_refused_whatever_it_sends(server):
+def test_every_request_of_another_origin_is_refused(server):
     for origin in ("http://evil.example", "null", "http://localhost:1", f"{server.url}.evil"):
         headers = {"origin": origin, "access-control-request-method": "POST"}
         for method, path in (("OPTIONS", FILTER), ("POST", FILTER), ("GET", "/api/admin/version")):
@@ -72,16 +72,16 @@ def test_changes_need_prefects_token(server):
         assert client.post("/flows/filter", json={}, headers=own).status_code == 200
 
 
-def test_a_page_from_elsewhere_in_the_same_browser_gets_nothing(server, page):
+def test_a_page_of_another_origin_in_the_same_browser_gets_nothing(server, page):
     with elsewhere(ATTACK) as url:
         page.goto(url)
         page.evaluate(f"window.SERVER = '{server.url}'")
         form, json, read, socket = page.evaluate("attack()")
-    assert form == "opaque0"  # how it was answered, no page can see: 403, as above
+    assert form == "opaque0"  # the page cannot see the status, which is 403 as above
     assert "TypeError" in json
     assert "TypeError" in read
     assert socket == "refused"
-    page.goto(server.url)  # and the server's own page works, its websocket too
+    page.goto(server.url)  # the server's own page works, also its websocket
     opened = page.evaluate(
         """() => new Promise(done => {
           const it = new WebSocket(`ws://${location.host}/api/events/out`, ["prefect"]);
@@ -93,7 +93,7 @@ def test_a_page_from_elsewhere_in_the_same_browser_gets_nothing(server, page):
     page.get_by_text("Flow Runs").first.wait_for()
 
 
-def test_only_its_owner_enters_the_state(server):
+def test_only_the_owner_can_enter_the_state_folder(server):
     state = server.folder / "state"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     for file in state.glob("prefect.db*"):
@@ -102,7 +102,7 @@ def test_only_its_owner_enters_the_state(server):
 
 @contextlib.contextmanager
 def elsewhere(html: str) -> Iterator[str]:
-    """The page of somebody else, on another port of the same machine."""
+    """A page of another origin, on another port of the same machine."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

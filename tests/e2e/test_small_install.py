@@ -1,4 +1,4 @@
-"""An install that only scores: no torch, no fastai, and a line where they would be needed."""
+"""An install without torch and fastai scores, and says what to install for training."""
 
 import os
 import subprocess
@@ -33,10 +33,10 @@ def run(python: Path, *words) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
-def test_it_scores_predicts_and_examines_itself(small, trained, tmp_path):
+def test_score_predict_and_doctor_work(small, trained, tmp_path):
     code = f"from importlib.util import find_spec; print([n for n in {HEAVY} if find_spec(n)])"
-    told = subprocess.run([small, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "[]\n"
+    done = subprocess.run([small, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
     named = ("--model", "shapes", "--store", trained.store)
     done = run(small, "score", trained.dataset, *named, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_it_scores_predicts_and_examines_itself(small, trained, tmp_path):
 
 
 @pytest.mark.parametrize("words", [("train", "digits", "--name", "d"), ("demo",)])
-def test_what_trains_says_what_it_lacks_in_one_line(small, words, tmp_path):
+def test_training_commands_name_the_missing_packages_in_one_line(small, words, tmp_path):
     done = run(small, *words)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
@@ -60,7 +60,7 @@ def test_what_trains_says_what_it_lacks_in_one_line(small, words, tmp_path):
     assert "pip install 'visionflows[train]'" in done.stderr
 
 
-def test_nothing_of_what_trains_is_required():
+def test_no_training_package_is_required():
     needs = [Requirement(line) for line in metadata.requires("visionflows") or []]
     base = {need.name for need in needs if not need.marker or need.marker.evaluate({"extra": ""})}
     assert not base & {*HEAVY, "scikit-learn", "onnxscript", "onnxruntime", "nncf"}

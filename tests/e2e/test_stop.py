@@ -1,4 +1,4 @@
-"""`visionflows up` that is stopped or killed in the middle of a run: marked, gone, and resumed."""
+"""`visionflows up` stopped or killed during a run: the run is marked and resumed."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ from e2e_fixtures import fill
 from serving import Served, served
 
 pytest_plugins = ["e2e_fixtures"]
-# A shard of 20 images of batch size 1 is a twentieth of a second: a run can be hindered.
+# A shard of 20 images of batch size 1 takes a twentieth of a second: slow enough to interrupt.
 SLOW = {"batch_size": 1, "workers": 1, "shard_size": 20, "engine": "torch"}
 JOB = {"input": "many", "model": "shapes", "output": "scores", "settings": SLOW}
 
 
 @contextlib.contextmanager
 def in_mid_run(folder: Path, store: Path) -> Iterator[tuple[Served, str]]:
-    """A server with a run that has scored a little more than it had."""
+    """A server with a run in the middle of scoring."""
     with served(folder, store) as server:
         before = parts(folder)
         run = server.start("score", **JOB)
@@ -35,7 +35,7 @@ def parts(folder: Path) -> dict[str, int]:
 
 
 def ended(server: Served, family: list[int]) -> float:
-    """Seconds until the process and all of its family have ended."""
+    """Seconds until the process and all its descendants have ended."""
     begun = time.monotonic()
     server.process.wait(timeout=20)
     while [pid for pid in family if Path(f"/proc/{pid}").exists()]:
@@ -51,11 +51,11 @@ def test_runs_are_marked_at_the_stop_and_the_next_one_resumes(trained, tmp_path)
     for number, all_at_once in ((signal.SIGHUP, 0), (signal.SIGKILL, 0), (signal.SIGKILL, 1)):
         with in_mid_run(tmp_path, trained.store) as (server, run):
             family = server.pids("")
-            assert len(family) >= 4  # what works, server, worker, run
+            assert len(family) >= 4  # supervisor, server, worker, run
             os.killpg(server.process.pid, number)
-            for pid in family if all_at_once else ():  # as with the power
+            for pid in family if all_at_once else ():  # like a power cut
                 os.kill(pid, number)
-            assert ended(server, family) < 15  # ten, and five for a machine that others use
+            assert ended(server, family) < 15  # ten, and five more for a busy machine
             runs[number, all_at_once] = run
             assert {name: parts(tmp_path)[name] for name in done} == done  # none scored again
             done = parts(tmp_path)

@@ -56,7 +56,7 @@ def test_an_archive_becomes_a_published_model_with_artifacts(where, tmp_path):
 
 
 def _check_traces(run_id) -> None:
-    """What the run left in the server: names of tasks, artifacts, and the steps' own log lines."""
+    """Check the run on the server: task names, artifacts, and log lines of the steps."""
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(run_id)
         assert re.fullmatch(r"train shapes from .*shapes\.tgz", run.name)

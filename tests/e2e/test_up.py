@@ -1,4 +1,4 @@
-"""`visionflows up` itself: PostgreSQL, a password, what already runs, Ctrl-C, its deployments."""
+"""`visionflows up`: PostgreSQL, password, a server that already runs, Ctrl-C, deployments."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_pa
             for path in ("/admin/version", "/csrf-token?client=x", "/flows/count"):
                 assert httpx.get(url + path, auth=auth).status_code == 401
             changed = httpx.post(f"{url}/flows/filter", json={}, auth=auth)
-            assert changed.status_code == 403  # no token, which only a password gives
+            assert changed.status_code == 403  # no token: only a password gives one
         run = server.start("score", input="inbox", model="shapes", output="scores/a")
         server.wait(run, "Completed")
         family = server.pids("prefect")
@@ -33,10 +33,10 @@ def test_on_postgresql_with_a_password_beyond_loopback(trained, postgres, tmp_pa
     assert "no secret" not in output
     assert family
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
-    assert not (tmp_path / "state/prefect.db").exists()  # PostgreSQL has it all
+    assert not (tmp_path / "state/prefect.db").exists()  # everything is in PostgreSQL
 
 
-def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
+def test_a_running_server_is_reported_and_state_is_kept(trained, tmp_path):
     with served(tmp_path, trained.store) as server:
         port, state = server.url.rpartition(":")[2], tmp_path / "state"
         output = up(tmp_path, "--port", port, "--state", tmp_path / "other")
@@ -45,7 +45,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
         assert f"{state}: visionflows is up with this state already" in output
         assert server.process.poll() is None
         before = snapshot(server.api)
-        # As by hand on a server of one's own; a third time when it is up again.
+        # As by hand on another server; a third time after a restart.
         apply(server)
         assert snapshot(server.api) == before
         for rule in server.api.post("/automations/filter", json={}).json():
@@ -53,7 +53,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
         server.stop()
     with served(tmp_path, trained.store) as server:
         rules = server.api.post("/automations/filter", json={}).json()
-        assert [rule["enabled"] for rule in rules] == [False] * 4  # as they were switched
+        assert [rule["enabled"] for rule in rules] == [False] * 4  # unchanged
         for rule in rules:
             server.api.patch(f"/automations/{rule['id']}", json={"enabled": True})
         assert snapshot(server.api) == before
@@ -62,7 +62,7 @@ def test_what_runs_already_is_said_and_state_is_kept(trained, tmp_path):
 
 
 def up(folder: Path, *options) -> str:
-    """What a second `up` says; it must end by itself."""
+    """The output of a second `up`, which must exit."""
     command = [sys.executable, "-m", "visionflows.cli", "up", *map(str, options)]
     ended = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
@@ -82,7 +82,7 @@ def apply(server) -> None:
 
 
 def snapshot(api: httpx.Client) -> dict[str, list]:
-    """All that the file makes on a server, with its ids; without when it was last touched."""
+    """Everything that the file creates on a server, with IDs but without update times."""
     kinds = ("deployments", "automations", "v2/concurrency_limits", "work_pools")
     found = {kind: api.post(f"/{kind}/filter", json={}).json() for kind in kinds}
     return _without(found, ("updated", "last_polled", "status", "active_slots"))
@@ -93,6 +93,6 @@ def _without(value, keys: tuple[str, ...]):
         return {key: _without(item, keys) for key, item in value.items() if key not in keys}
     if isinstance(value, list):
         items = [_without(item, keys) for item in value]
-        # What a rule expects is a set, whose order means nothing.
+        # The expected events of a rule are an unordered set.
         return sorted(items) if all(isinstance(item, str) for item in items) else items
     return value

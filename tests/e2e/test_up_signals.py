@@ -11,7 +11,7 @@ from stopping import descendants
 
 
 def test_a_signal_during_the_start_leaves_no_process(tmp_path):
-    """Ctrl-C while the server makes its database."""
+    """Ctrl-C while the server creates its database."""
     process = started(tmp_path)
     family = descendants(process.pid)
     process.send_signal(signal.SIGINT)
@@ -22,7 +22,7 @@ def test_a_signal_during_the_start_leaves_no_process(tmp_path):
 
 
 def test_nohup_ignores_hangup(tmp_path):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as what is started inherits it
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # child processes inherit it
     try:
         process = started(tmp_path)
     finally:
@@ -31,11 +31,11 @@ def test_nohup_ignores_hangup(tmp_path):
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=60)[1]
-    assert process.returncode == 143, output  # the first that was heard
+    assert process.returncode == 143, output  # the first received signal
 
 
 def started(folder: Path) -> subprocess.Popen[str]:
-    """`visionflows up`, once it has begun to start its server."""
+    """`visionflows up`, while it starts its server."""
     words = ("up", "--port", "0", "--state", str(folder / "s"))
     process = subprocess.Popen(
         [sys.executable, "-m", "visionflows.cli", *words],

@@ -1,4 +1,4 @@
-"""Calibration: the fitted temperature is right, changes no label, makes none certain."""
+"""Calibration: the temperature is correct, changes no label, and gives no certainty."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from visionflows.training.evidence.fit_calibration import (
 
 
 def drawn(count: int, too_sure: float, classes: int = 3, seed: int = 1):
-    """Logits whose softmax is the truth, the answers of a network that is too sure, and targets."""
+    """Logits whose softmax is the truth, overconfident logits, and targets."""
     draws = np.random.default_rng(seed)
     logits = draws.normal(0, 1.5, (count, classes))
     truth = softmax(logits, 1)
@@ -38,7 +38,7 @@ def test_the_true_temperature_is_found(too_sure):
 
 def test_labels_and_sums_stay_and_rows_are_independent():
     _, answers, _ = drawn(1000, 3.0, classes=40)
-    answers[:, 5] = 0  # underflown
+    answers[:, 5] = 0  # underflow
     answers /= answers.sum(1, keepdims=True)
     found = apply_temperature(answers, 2.3)
     assert found.dtype == np.float32
@@ -50,7 +50,7 @@ def test_labels_and_sums_stay_and_rows_are_independent():
 
 
 def test_a_network_that_is_always_right_is_not_made_certain():
-    """Without a word on temperatures beforehand, the likeliest is none: every answer would be 1."""
+    """Without a prior the most likely temperature is 0, with every probability 1."""
     targets = np.arange(200) % 2
     answers = np.where(np.eye(2)[targets] == 1, 0.8, 0.2).astype(np.float32)
     sure = apply_temperature(answers, fit_temperature(answers, targets)).max()
@@ -59,7 +59,7 @@ def test_a_network_that_is_always_right_is_not_made_certain():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_few_images_move_a_temperature_a_little(seed):
-    """One surely wrong answer among fifty is no reason to believe none of the others."""
+    """One confident error among fifty must not make all probabilities small."""
     sure = np.random.default_rng(seed).uniform(0.9, 0.999, 50)
     answers = np.stack([sure, 1 - sure], 1).astype(np.float32)
     assert 0.5 < fit_temperature(answers, np.zeros(50, int)) < 1
@@ -87,11 +87,11 @@ def test_calibration_is_tested_on_images_it_was_not_fitted_on():
     assert found["ece"] < 0.5 * found["ece_raw"]
     half = holdout_half(sha256s(4000))
     swapped = targets.copy()
-    swapped[half] = (targets[half] + 1) % 3  # what one half says, the other is judged by
+    swapped[half] = (targets[half] + 1) % 3  # fitted on one half, evaluated on the other
     worse = fit_calibration(answers, swapped, sha256s(4000))
     assert worse["ece"] > found["ece_raw"]
     again = fit_calibration(answers[::-1], targets[::-1], sha256s(4000)[::-1])
-    assert again["temperature"] == found["temperature"]  # a half follows from contents alone
+    assert again["temperature"] == found["temperature"]  # the half depends only on the contents
 
 
 def test_names_of_every_kind_come_back_from_validation_csv():

@@ -29,7 +29,7 @@ def disagreeing(labels: list[str], share: float) -> tuple[list[str], set[int]]:
     return [other[label] if at in wrong else label for at, label in enumerate(labels)], wrong
 
 
-def test_wrong_labels_are_found_with_the_right_ones():
+def test_wrong_labels_are_found_with_their_correct_class():
     features, labels = clouds()
     given, wrong = disagreeing(labels, 0.1)
     found = rank_label_issues(features, given, CLASSES)
@@ -43,7 +43,7 @@ def test_wrong_labels_are_found_with_the_right_ones():
     assert found.confidence.between(0, 1).all()
 
 
-def test_the_worst_come_first():
+def test_issues_are_sorted_by_severity():
     features, labels = clouds()
     given, wrong = disagreeing(labels, 0.1)
     first = rank_label_issues(features, given, CLASSES)["index"][: len(wrong) // 2]
@@ -71,15 +71,15 @@ def test_a_single_class_has_no_issue(labels):
 
 
 def test_the_confident_joint_by_hand():
-    """Northcutt et al. (2021), equation 1: usual are the mean self-confidences, 0.6 and 0.7."""
+    """Northcutt et al. (2021), equation 1: thresholds are mean self-confidences: 0.6, 0.7."""
     probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.35, 0.65], [0.25, 0.75]])
     given = np.array([0, 0, 0, 1, 1])
-    # The fourth is as sure of no class as is usual: it stays what it is.
+    # The fourth is below all thresholds, so its label stays.
     assert confident_labels(probabilities, given).tolist() == [0, 1, 0, 1, 1]
 
 
-def test_a_probability_is_of_a_fold_that_has_not_seen_the_image():
-    """Noise that is learnt by heart tells nothing of an image that was left out."""
+def test_probabilities_are_out_of_fold():
+    """Memorized noise does not help with an image that was left out."""
     features = np.random.default_rng(4).normal(size=(200, 128))
     given = np.random.default_rng(5).integers(0, 2, 200)
     probabilities = out_of_fold_probabilities(features, given)

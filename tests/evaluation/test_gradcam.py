@@ -1,4 +1,4 @@
-"""Grad-CAM without torch: the gradients are those of torch."""
+"""Grad-CAM without torch gives the gradients of torch."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def parts(trained):
 
 
 def by_torch(head, features: torch.Tensor, class_: int) -> np.ndarray:
-    """Grad-CAM as its paper has it, by autograd."""
+    """Grad-CAM as in its paper, with autograd."""
     features = features.clone().requires_grad_(True)
     logits = head(features[None])[0]
     others = torch.cat([logits[:class_], logits[class_ + 1 :]])
@@ -42,7 +42,7 @@ def test_gradients_are_those_of_torch(parts, class_):
         assert np.abs(ours - by_torch(head, one, class_)).max() < 1e-3
 
 
-@pytest.mark.parametrize("class_", [0, 1])  # nothing in these images speaks for the third
+@pytest.mark.parametrize("class_", [0, 1])  # no positive evidence for the third class
 def test_the_hottest_part_has_the_heat_one(parts, class_):
     head, features = parts
     weights = {f"1.{name}": one.numpy() for name, one in head.state_dict().items()}
@@ -53,6 +53,6 @@ def test_a_body_that_pools_by_itself_has_no_heat_map(parts):
     head, features = parts
     weights = {f"1.{name}": one.numpy() for name, one in head.state_dict().items()}
     assert heat_maps(features.numpy().mean((2, 3)), weights, [0] * 3) is None
-    assert heat_maps(features.numpy()[:, :, :2, :2], weights, [0] * 3) is None  # hardly a place
+    assert heat_maps(features.numpy()[:, :, :2, :2], weights, [0] * 3) is None  # one position
     assert heat_maps(features.numpy()[:, :5], weights, [0] * 3) is None
     assert heat_maps(features.numpy(), {}, [0] * 3) is None

@@ -1,4 +1,4 @@
-"""Outlier detection: the distance of the paper, independent of the batch, with few false alarms."""
+"""Outlier detection: the distance of the paper, independent of the batch, few false alarms."""
 
 import dataclasses
 
@@ -18,23 +18,23 @@ from visionflows.models.registry import find_model
 
 
 def drawn(count: int, seed: int, features: int = 96, inner: int = 12) -> np.ndarray:
-    """Features that differ in few directions, and a little in all."""
+    """Features with large variance in few directions and little in all others."""
     ways = np.random.default_rng(0).normal(size=(inner, features))
     draws = np.random.default_rng(seed)
     found = 3 + draws.normal(size=(count, inner)) @ ways + draws.normal(0, 0.3, (count, features))
     return found.astype(np.float32)
 
 
-def test_the_distance_is_that_of_the_kth_nearest_between_features_of_length_one():
+def test_the_distance_is_that_of_the_kth_nearest_normalized_features():
     images, others = drawn(300, 1), drawn(50, 2)
-    bank = fit_detector(images, k=7, components=96)  # all there are
+    bank = fit_detector(images, k=7, components=96)  # all components
     units, ours = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (images, others))
     expected = np.sort(np.linalg.norm(ours[:, None] - units[None], axis=2), axis=1)[:, 6]
     assert [bank.outlier_score(one) for one in others] == pytest.approx(expected, rel=0.01)
     assert [bank.outlier_score(one * 5) for one in others] == pytest.approx(expected, rel=0.01)
 
 
-def test_few_components_see_what_lies_in_none_of_them():
+def test_the_residual_detects_outliers_outside_the_components():
     images, other = drawn(500, 1), np.random.default_rng(3).normal(3, 3, (50, 96))
     asked = [*drawn(50, 2), *other.astype(np.float32)]
     few, all_ = (fit_detector(images, components=number) for number in (12, 96))
@@ -47,13 +47,13 @@ def test_a_score_does_not_depend_on_the_batch():
     alone = [bank.outlier_score(one.copy()) for one in images]
     assert alone == [bank.outlier_score(one) for one in images]
     assert alone == [bank.outlier_score(one) for one in np.asfortranarray(images)]
-    shifted = np.zeros(64 * 96 + 1, np.float32)[1:].reshape(64, 96)  # at another address
+    shifted = np.zeros(64 * 96 + 1, np.float32)[1:].reshape(64, 96)  # at another memory address
     shifted[:] = images
     assert alone == [bank.outlier_score(one) for one in shifted]
 
 
 @pytest.mark.parametrize("wanted", [0.02, 0.05])
-def test_false_alarms_are_as_rare_as_wanted(wanted):
+def test_false_alarms_are_as_rare_as_requested(wanted):
     alarms = []
     for seed in range(200):
         draws = np.random.default_rng(seed)
@@ -86,8 +86,8 @@ def test_a_loaded_detector_gives_the_same_scores():
     ]
 
 
-def test_the_published_detector_is_read(telling):
-    model = load_model(find_model("telling", telling))
+def test_the_published_detector_is_read(outlier_store):
+    model = load_model(find_model("outlier-model", outlier_store))
     bank = read_detector(model)
     assert bank.threshold == model.info.outliers.threshold
     assert len(bank.images) == model.info.outliers.images == 135
@@ -96,10 +96,10 @@ def test_the_published_detector_is_read(telling):
 
 
 @pytest.mark.parametrize("what", ["another file", "rows missing", "no such tensor"])
-def test_an_invalid_detector_is_refused_in_one_line(telling, what, tmp_path):
+def test_an_invalid_detector_is_refused_in_one_line(outlier_store, what, tmp_path):
     from visionflows.storage import open_storage
 
-    model = load_model(find_model("telling", telling))
+    model = load_model(find_model("outlier-model", outlier_store))
     bank = read_detector(model)
     tensors = {
         "another file": b"PK no tensors",

@@ -14,7 +14,7 @@ from visionflows.evaluation.thresholds import (
 
 
 def predictions(count: int, seed: int, classes: int = 2) -> Predictions:
-    """Answers that are right as often as they are sure."""
+    """Predictions that are right as often as their confidence."""
     draws = np.random.default_rng(seed)
     confidence = 1 - 0.5 * draws.random(count) ** 4
     right = draws.random(count) < confidence
@@ -27,14 +27,14 @@ def test_the_bound_is_that_of_clopper_and_pearson(images, wrong):
     assert is_rate_below(wrong, images, 1 - 0.98, 0.95) == (lower >= 0.98)
 
 
-def test_so_many_images_are_needed():
+def test_the_number_of_needed_images():
     assert images_needed(0.98) == 149
     assert is_rate_below(0, 149, 1 - 0.98, 0.95)
     assert not is_rate_below(0, 148, 1 - 0.98, 0.95)
 
 
 def test_unreviewed_labels_have_the_wanted_precision():
-    """The promise may fail of one sample in twenty: of 100 at most eleven (0.6 % by chance)."""
+    """The bound may fail for one sample in twenty: for at most 11 of 100 (0.6 % by chance)."""
     kept, truth = [], predictions(50_000, seed=999)
     for seed in range(100):
         found = fit_thresholds(predictions(1500, seed), ["a", "b"], 0.95)
@@ -73,7 +73,7 @@ def test_all_rows_need_review_if_nothing_can_be_shown():
 
 
 def test_a_wrong_label_among_the_most_confident_does_not_end_the_search():
-    """As labels of people are: one in a hundred is wrong, wherever it is."""
+    """As with human labels: one in a hundred is wrong, at any confidence."""
     right = np.ones(2000, bool)
     right[3::100] = False
     some = Predictions(np.zeros(2000, int), np.linspace(1, 0.5, 2000), right)

@@ -1,9 +1,9 @@
-"""model.json, self-checks and aliases with any content: one line, and nothing written outside."""
+"""model.json, self-checks and aliases with any content: an error of one line, no file outside."""
 
 import json
 
 from conftest import encoded, picture
-from fuzzing import HOSTILE, TEXTS, Outside, documents, fuzz, pieces, told
+from fuzzing import HOSTILE, TEXTS, Outside, documents, fuzz, one_line_errors, pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from visionflows.storage.local import LocalStorage
 
 
 class Bucket:
-    """Files by key, whatever their names are: what a bundle in a bucket is to whoever loads it."""
+    """Files by key with any name, like a model in a bucket."""
 
     def __init__(self, files: dict[str, bytes]):
         self.files = files
@@ -33,7 +33,7 @@ class Bucket:
 
 
 def bundle_files() -> dict[str, bytes]:
-    """A small bundle whose network nobody asks."""
+    """A small model whose network is never run."""
     files = {
         "weights.safetensors": b"weights",
         "files.csv": b"path,label,is_valid,sha256\r\n",
@@ -65,13 +65,13 @@ def test_a_model_json(tmp_path, monkeypatch):
 
     @given(documents(json.loads(real["model.json"])))
     def one(data):
-        # Whatever it lists is there: a name that went through would be written.
+        # Every listed file exists: an accepted name would be written.
         names = dict.fromkeys(HOSTILE, b"outside")
-        with told():
+        with one_line_errors():
             read_selfcheck(load_model(Bucket({**names, **real, "model.json": data})))
         store.write("models/pets/20260101/model.json", data)
         list_models(str(store))
-        with told():
+        with one_line_errors():
             load_model(find_model("pets@20260101", str(store)))
         outside.check()
 
@@ -93,7 +93,7 @@ def test_a_self_check_and_an_alias(tmp_path):
         store.write("models/pets/20260101/selfcheck/expected.csv", expected)
         store.write("models/pets/20260101/model.json", json.dumps(info).encode())
         store.write("models/pets/aliases/latest", alias.encode(errors="replace"))
-        with told():
+        with one_line_errors():
             read_selfcheck(load_model(find_model("pets", str(store))))
         list_models(str(store))
         outside.check()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import TEXTS, Outside, documents, fuzz, pieces, told
+from fuzzing import TEXTS, Outside, documents, fuzz, one_line_errors, pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ from visionflows.storage.name_encoding import decode_name, encode_name
 
 @pytest.fixture
 def scored(tmp_path) -> tuple[Outside, Path, RunInputs, Source]:
-    """An input of four files and its result in two parts, whose rows nobody computed."""
+    """An input of four files and a result in two parts with invented rows."""
     outside = Outside(tmp_path)
     folder, output = tmp_path / "inside/in", LocalStorage(tmp_path / "inside/out")
     for number in range(4):
@@ -79,7 +79,7 @@ def test_the_files_of_a_part(scored, name):
 def _fuzz_run(
     outside: Outside, output: Path, work: RunInputs, source: Source, name: str, data
 ) -> None:
-    """Read everything of an output of which one file is another; what is believed is what was."""
+    """Read an output with one changed file; accepted data equals the original."""
     where, real = LocalStorage(output), {path: path.read_bytes() for path in _files(output)}
     rows = {
         row[0]: row for path in output.glob("parts/*.csv") for row in csv_rows(path.read_bytes())
@@ -101,16 +101,16 @@ def _fuzz_run(
             assert (output / f"{shard.part}.csv").read_bytes() == parts[shard.part[6:]]
         has_rows(where)
         read_result(where)
-        with told():
+        with one_line_errors():
             Merge(where, work.job, work.listing).count()
         for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
-            with told():
+            with one_line_errors():
                 found = start_work_list(source, where, work.job, [work.backend], settings_).finish()
                 for shard in found.listing.shards:
                     for entry, reused, _ in found.listing.files(shard):
                         assert reused is None or reused.cells == rows[encode_name(entry.name)]
         for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
-            with told():
+            with one_line_errors():
                 list(prepare_output(where, RunInputs(*what, work.backend, settings_)))
         outside.check()
 
@@ -131,7 +131,7 @@ def test_lists(tmp_path):
     @given(files, st.sampled_from(["l.csv", "l.txt"]))
     def one(data, name):
         (inside / name).write_bytes(data)
-        with told():
+        with one_line_errors():
             for entry in read_list(str(inside / name))[1]:
                 assert invalid_name_reason(entry.name) is None
                 assert decode_name(encode_name(entry.name)) == entry.name
@@ -155,8 +155,8 @@ def test_names(tmp_path):
         assert here.path(name).is_relative_to(here.root)
         assert decode_name(encode_name(name)) == name
         csv.reader([encode_name(name).encode().decode()])
-        with told():
-            here.write(name, b"x")  # where the disk cannot hold it, that is told
+        with one_line_errors():
+            here.write(name, b"x")  # a name that the disk does not support is an error
             assert here.read(name) == b"x"
         outside.check()
 

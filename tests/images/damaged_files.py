@@ -1,4 +1,4 @@
-"""Pictures with metadata of every kind, and where in their bytes it lies.
+"""Images with metadata of every kind, and the byte ranges of the metadata.
 
 from damaged_files import METADATA
 data, spans = METADATA["JPEG"](picture())
@@ -19,7 +19,7 @@ ICC = bytes(range(256)) * 3
 
 
 def exif() -> bytes:
-    """An EXIF block with texts and a nested block; upright, so that no damage turns it by much."""
+    """An EXIF block with texts and a nested block, and upright orientation."""
     block = Image.Exif()
     block[0x010F], block[0x0110], block[0x0112] = "A Maker of Cameras", "A Model", 1
     block[0x0132] = "2026:01:02 03:04:05"
@@ -32,7 +32,7 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def jpeg(image: Image.Image, **options) -> tuple[bytes, list[Span]]:
-    """EXIF with a thumbnail, XMP, a profile, Photoshop's resources, a comment: contents alone."""
+    """The contents of EXIF with a thumbnail, XMP, a profile, Photoshop resources and a comment."""
     data = encoded(image, "JPEG", quality=92, **options)
     thumbnail = encoded(image.resize((16, 16)), "JPEG")
     bodies = [
@@ -54,7 +54,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(image: Image.Image) -> tuple[bytes, list[Span]]:
-    """Texts of three kinds, a profile, EXIF, sizes, a gamma, a time: contents and checksums."""
+    """The contents and checksums of texts, a profile, EXIF, sizes, gamma and time."""
     data = encoded(image, "PNG")
     chunks = [
         chunk(b"tEXt", b"Comment\0made by hand"),
@@ -84,7 +84,7 @@ def gif(image: Image.Image) -> tuple[bytes, list[Span]]:
 
 
 def tiff(image: Image.Image) -> tuple[bytes, list[Span]]:
-    """Texts and a profile, and their entries in the directory, but for the tags themselves."""
+    """Texts and a profile, and their directory entries without the tags."""
     tags = {270: "a description", 305: "a program", 306: "2026:01:02 03:04:05", 700: XMP}
     data = encoded(
         image, "TIFF", tiffinfo=tags, icc_profile=ICC, compression="tiff_lzw", dpi=(72,) * 2
@@ -100,7 +100,7 @@ def tiff(image: Image.Image) -> tuple[bytes, list[Span]]:
 
 def avif(image: Image.Image) -> tuple[bytes, list[Span]]:
     data = encoded(image, "AVIF", exif=exif(), xmp=XMP)
-    at = data.index(b"MM\0*\0\0\0\x08")  # without orientation, an entry, which AVIF has itself
+    at = data.index(b"MM\0*\0\0\0\x08")  # without orientation, which AVIF stores itself
     return data, [(at, at + len(exif()) - 6 - 12), found(data, XMP)]
 
 

@@ -1,4 +1,4 @@
-"""Files for the tests of images, and how one is refused."""
+"""Files for the image tests, and the errors of unreadable ones."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ from visionflows.images.open import open_decoded, open_image
 
 
 def refused(source, **options) -> tuple[str, str]:
-    """The status and reason of a source that cannot be shown."""
+    """The status and error of a source that cannot be opened."""
     with pytest.raises(BadImage) as caught:
         open_image(source, **options)
     assert caught.value.reason == str(caught.value)
@@ -18,7 +18,7 @@ def refused(source, **options) -> tuple[str, str]:
 
 
 def size_of(source, **options) -> tuple[int, int]:
-    """Width and height of the whole picture, upright, which was decoded."""
+    """Width and height of the full upright image."""
     with open_decoded(source, **options) as picture:
         return picture.size
 

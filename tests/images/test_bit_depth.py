@@ -1,4 +1,4 @@
-"""Deep pictures: what a file says of its values is obeyed, and no single pixel decides."""
+"""Images of more than 8 bits: the declared range is used, and single pixels have no effect."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ GREY = np.linspace(0, 1, 64 * 64).reshape(64, 64)  # from black to white
 
 @pytest.fixture
 def tif(tmp_path):
-    """The file of values, as tifffile writes it."""
+    """A TIFF of the values, written by tifffile."""
 
     def write(values: np.ndarray, photometric: str = "minisblack", **options) -> bytes:
         tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, **options)
@@ -64,7 +64,7 @@ def test_twelve_bits():
     assert_shows(twelve_bits((GREY * 4095).astype(np.uint16)))
 
 
-def test_the_range_that_a_file_gives_its_samples(tif):
+def test_the_declared_sample_range_is_used(tif):
     tags = [(340, "H", 1, 0, True), (341, "H", 1, 4095, True)]
     assert_shows(tif((GREY * 4095).astype(np.uint16), extratags=tags))
     tags = [(340, "f", 1, -2.0, True), (341, "f", 1, 6.0, True)]
@@ -77,14 +77,14 @@ def test_the_range_that_a_file_gives_its_samples(tif):
 def test_signed_samples(tif, order):
     assert_shows(tif((GREY * 65_535 - 32_768).astype(np.int16), byteorder=order))
     assert_shows(tif((GREY * 255 - 128).astype(np.int8), byteorder=order))
-    half = (GREY * 32_767).astype(np.int16)  # nothing is below 0, but for one pixel
+    half = (GREY * 32_767).astype(np.int16)  # only one pixel is below 0
     half[0, 0] = -3
     assert_shows(tif(half, byteorder=order))
 
 
 @pytest.mark.parametrize("white", [1.0, 255.0, 65_535.0])
 @pytest.mark.parametrize("over", [1.02, 1.5, 300.0, np.inf, np.nan, -9999.0])
-def test_no_float_pixel_decides_for_all(tif, white, over):
+def test_single_float_pixels_do_not_set_the_range(tif, white, over):
     values = (GREY * white).astype(np.float32)
     values[0, 1:4] = over * white
     expected = GREY.copy()
@@ -95,7 +95,7 @@ def test_no_float_pixel_decides_for_all(tif, white, over):
         assert (seen[0, 1:4] == 255).all()
 
 
-def test_more_than_overshoot_is_another_white(tif):
+def test_values_beyond_overshoot_set_another_white(tif):
     values = GREY.astype(np.float32)
     values[:1] = 200  # one row of 64
     seen = np.asarray(open_image(tif(values)))[..., 0]
@@ -104,7 +104,7 @@ def test_more_than_overshoot_is_another_white(tif):
 
 
 def test_a_dark_16_bit_pgm_stays_dark():
-    """Pillow opens it in mode I, as it does what has 32 bits."""
+    """Pillow opens it in mode I, like 32-bit images."""
     dark = np.full((8, 8), 200, np.uint16)
     assert np.asarray(open_image(encoded(Image.fromarray(dark), "PPM"))).max() == 1
 
@@ -121,7 +121,7 @@ def test_an_assumed_range_is_logged_once(tif, caplog):
 
 
 @pytest.mark.parametrize("least, most", [(0.0, math.inf), (-1e308, 1e308), (0.0, math.nan)])
-def test_a_range_that_is_none_is_not_obeyed(least, most):
+def test_an_invalid_range_is_ignored(least, most):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[340], tags[341] = least, most
     deep = Image.fromarray(np.linspace(0, 65_535, 1600).reshape(40, 40).astype(np.uint16))

@@ -1,4 +1,4 @@
-"""Copies of large photos: the same pixels, never a torn one, and no more room than there is."""
+"""Downscaled copies of large photos: equal pixels, no incomplete copies, limited disk use."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def age(copies: DownscaledCache, number: int, seconds: float) -> None:
     os.utime(copies.path(SHA256S[number]), (then, then))
 
 
-def test_a_copy_is_the_picture_to_the_bit(copies):
+def test_a_copy_has_exactly_the_same_pixels(copies):
     assert copies.get(SHA256S[0]) is None
     CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     copy = copies.get(SHA256S[0])
@@ -42,7 +42,7 @@ def test_a_copy_is_the_picture_to_the_bit(copies):
 
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "byte", "empty", "header", "longer", "other"])
-def test_a_copy_that_is_not_whole_is_ignored_and_replaced(copies, damage):
+def test_an_incomplete_copy_is_ignored_and_replaced(copies, damage):
     CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     path = copies.path(SHA256S[0])
     data = path.read_bytes()
@@ -62,7 +62,7 @@ def test_a_copy_that_is_not_whole_is_ignored_and_replaced(copies, damage):
     assert path.read_bytes() == data
 
 
-def test_what_decodes_otherwise_has_copies_of_its_own(copies):
+def test_other_decode_options_have_separate_copies(copies):
     CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     for decode_options in (
         DecodeOptions(side=17),
@@ -71,7 +71,7 @@ def test_what_decodes_otherwise_has_copies_of_its_own(copies):
         assert DownscaledCache(copies.folder, decode_options).get(SHA256S[0]) is None
 
 
-def test_copies_of_other_trainings_make_room_the_oldest_first(copies):
+def test_the_oldest_copies_of_other_trainings_are_removed_first(copies):
     for number in (0, 1, 2):
         CacheWriter(copies).write(SHA256S[number], IMAGES[number])
         age(copies, number, seconds=1000 - number)
@@ -105,7 +105,7 @@ def test_half_of_the_disk_stays_free(caplog, tmp_path):
     assert len(caplog.messages) == 1
 
 
-def test_older_copies_make_room_on_a_disk_that_others_have_filled(tmp_path):
+def test_older_copies_are_removed_if_the_disk_is_filled_by_others(tmp_path):
     with small_disk(tmp_path / "disk", "2m") as disk:
         copies = DownscaledCache(disk / "photos", DecodeOptions(side=16))
         for number in range(4):
@@ -137,7 +137,7 @@ def test_a_cache_that_cannot_be_created_is_a_warning(tmp_path, caplog):
     assert "photos: no room for copies" in caplog.text
 
 
-def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
+def test_a_copy_removed_by_another_training_is_not_an_error(copies):
     class Fleeting(DownscaledCache):
         def get(self, sha256):
             image = super().get(sha256)
@@ -149,12 +149,10 @@ def test_a_copy_that_another_training_takes_away_meanwhile_is_no_fault(copies):
     assert kept(copies) == set()
 
 
-def test_temporary_files_that_vanish_are_ignored(copies, caplog):
+def test_temporary_files_that_disappear_are_ignored(copies, caplog):
     copies.own_folder.mkdir(parents=True)
     for number in range(3):
-        (copies.own_folder / f".gone-{number}").symlink_to(
-            "renamed"
-        )  # listed, and not there to be asked
+        (copies.own_folder / f".gone-{number}").symlink_to("renamed")  # listed, but missing
     writer = CacheWriter(copies)
     writer.write(SHA256S[0], IMAGES[0])
     assert kept(copies) == {0}
@@ -163,14 +161,14 @@ def test_temporary_files_that_vanish_are_ignored(copies, caplog):
 
 def test_a_temporary_file_of_another_training_stays(copies):
     CacheWriter(copies).write(SHA256S[0], IMAGES[0])
-    draft = copies.own_folder / ".of-another"
-    draft.write_bytes(bytes(ONE))
+    temporary = copies.own_folder / ".of-another"
+    temporary.write_bytes(bytes(ONE))
     CacheWriter(copies, max_bytes=ONE).write(SHA256S[1], IMAGES[1])
     assert kept(copies) == {1}
-    assert draft.exists()
+    assert temporary.exists()
 
 
-def test_another_version_of_this_program_has_copies_of_its_own(copies, monkeypatch):
+def test_another_version_has_separate_copies(copies, monkeypatch):
     before = copies.own_folder
     real = metadata.version
     monkeypatch.setattr(

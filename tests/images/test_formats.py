@@ -1,4 +1,4 @@
-"""A file is what its first bytes say: pictures under any name, and what others are, said."""
+"""Formats are detected by the first bytes; the error of other files names their kind."""
 
 import io
 import os
@@ -27,13 +27,13 @@ def refusal(data: bytes) -> str:
     "format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "MPO"]
 )
 @pytest.mark.parametrize("name", ["IMG_1.jpg_large", "picture", "a.bin", "a.heic", "b.tga"])
-def test_a_picture_is_one_under_any_name(format, name):
+def test_an_image_may_have_any_name(format, name):
     data = encoded(picture(), format)
     assert is_image_file(name, lambda: data[:HEAD])
     assert open_image(data).size == (48, 40)
 
 
-def test_a_known_ending_saves_the_look():
+def test_files_with_a_known_extension_are_not_read():
     def looked() -> bytes:
         raise AssertionError("looked into")
 
@@ -68,7 +68,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("says", [*REFUSED, *OTHERS])
-def test_what_is_not_decoded_is_named(says):
+def test_the_error_names_unsupported_formats(says):
     data = {**REFUSED, **OTHERS}[says]
     assert refusal(data).startswith(says)
     assert is_image_file("what", lambda: data[:HEAD]) == (says in REFUSED)
@@ -83,13 +83,13 @@ def test_an_unknown_format_is_no_image(data):
 
 
 def dng() -> bytes:
-    """A preview in a file that says, as DNG does, that the picture lies further in."""
+    """A file like DNG, whose first image is a preview."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[50706] = b"\1\4\0\0"
     return encoded(picture(), "TIFF", tiffinfo=tags)
 
 
-def test_the_preview_of_a_camera_raw_is_not_shown_for_its_picture():
+def test_the_preview_of_a_camera_raw_is_not_used():
     assert refusal(dng()).startswith("camera raw")
 
 
@@ -127,7 +127,7 @@ def test_a_file_without_signature_may_be_a_tga():
     assert open_image(data).size == (48, 40)
 
 
-def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
+def test_other_files_are_counted_by_extension(tmp_path):
     (tmp_path / "x.jpg_large").write_bytes(encoded(picture()))
     (tmp_path / "c").write_bytes(b"no picture")
     pictures = ImageFilter(LocalStorage(tmp_path).head)
@@ -151,13 +151,13 @@ def test_what_is_no_picture_is_counted_by_its_ending(tmp_path):
         (b"%PDF-1.7\n", "a PDF, not an image"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path, text, reason):
+def test_files_that_are_not_images_are_refused(tmp_path, text, reason):
     (tmp_path / "text.jpg").write_bytes(text)
     assert refused(tmp_path / "text.jpg") == ("unreadable", reason)
 
 
 def test_postscript_is_refused_without_a_program_being_run(tmp_path, monkeypatch):
-    """Pillow hands EPS, whatever the file is called, to the `gs` it finds."""
+    """Pillow runs `gs` for EPS content under any file name."""
     program, ran = tmp_path / "gs", tmp_path / "ran"
     program.write_text(f"#!/bin/sh\ntouch {ran}\n")
     program.chmod(0o755)
@@ -172,7 +172,7 @@ def test_postscript_is_refused_without_a_program_being_run(tmp_path, monkeypatch
 
 
 def test_a_huge_image_inside_an_icon_is_not_decoded():
-    """An ICO tells at most 256×256, and Pillow decodes what it holds in order to open it."""
+    """An ICO declares at most 256×256, but Pillow decodes its contents on opening."""
     inner = png(20_000, 20_000, zlib.compress(bytes(20_000 * 2_501), 1))
     entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(inner), 22)
     assert refused(struct.pack("<HHH", 0, 1, 1) + entry + inner)[0] == "unreadable"

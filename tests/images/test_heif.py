@@ -1,4 +1,4 @@
-"""HEIC and HEIF, decoded by libheif, turned once."""
+"""HEIC and HEIF, decoded by libheif and rotated once."""
 
 import io
 
@@ -27,8 +27,8 @@ def test_heic_is_decoded():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_its_own_orientation_turns_it_once(orientation):
-    """pillow-heif writes a picture's orientation as the file's own and as EXIF, as phones do."""
+def test_the_orientation_is_applied_once(orientation):
+    """pillow-heif stores the orientation both in the file and in EXIF, like phones."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = picture()
@@ -52,7 +52,7 @@ def test_transparent_parts_are_white():
     assert abs(shown[10, 10].astype(int) - (200, 30, 30)).max() < 12
 
 
-def test_a_cut_heic_is_a_row():
+def test_a_truncated_heic_is_a_row():
     data = encoded(picture(size=(200, 160)), "HEIF")
     for kept in (20, len(data) // 2, len(data) - 20):
         with pytest.raises(BadImage) as caught:
@@ -60,12 +60,12 @@ def test_a_cut_heic_is_a_row():
         assert caught.value.status == "unreadable"
 
 
-def test_limits_hold():
+def test_limits_apply():
     with pytest.raises(BadImage, match="more than the limit"):
         open_image(encoded(picture(), "HEIF"), max_pixels=100)
 
 
-def test_a_large_one_is_reduced():
+def test_a_large_image_is_downscaled():
     data = encoded(picture(size=(640, 480)), "HEIF", quality=95)
     whole, scaled = (
         pixels(data, 32, "crop", decode_options=DecodeOptions(side=side)) for side in (None, 32)

@@ -1,4 +1,4 @@
-"""What decoding takes in bytes: estimated from the header, bounded, and shared by all decoders."""
+"""Memory of decoding: estimated from the header, limited, and shared by all decoders."""
 
 import multiprocessing
 import random
@@ -34,7 +34,7 @@ def peak():
 Image.init()
 for path in sys.argv[1:]:
     data = open(path, "rb").read()
-    open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+    open("/proc/self/clear_refs", "w").write("5")  # resets the peak
     before = peak()
     pixels(data, 224, "crop", 100_000_000)
     print(peak() - before)
@@ -48,11 +48,11 @@ def peaks(*paths) -> list[int]:
 
 @pytest.fixture
 def small_machine(monkeypatch):
-    """Makes this machine one of so many bytes."""
+    """Limit the memory of this machine."""
     return lambda size: monkeypatch.setattr(memory_limits, "memory_bytes", lambda: size)
 
 
-def test_a_deep_picture_takes_a_few_times_its_rgb(tmp_path):
+def test_images_of_high_bit_depth_need_a_few_times_their_rgb(tmp_path):
     deep = Image.fromarray(np.zeros((5000, 5000), np.uint16))
     (tmp_path / "deep.png").write_bytes(encoded(deep, "PNG"))
     assert (tmp_path / "deep.png").stat().st_size < 60_000
@@ -78,7 +78,7 @@ KINDS = {
 }
 
 
-def test_the_estimate_is_what_decoding_takes_or_more(tmp_path):
+def test_the_estimate_is_an_upper_bound(tmp_path):
     noise = np.random.default_rng(0).integers(0, 40, (2000, 2000, 3), np.uint8)
     for name, (mode, options) in KINDS.items():
         Image.fromarray(noise).convert(mode).save(tmp_path / name, **options)
@@ -90,11 +90,11 @@ def test_the_estimate_is_what_decoding_takes_or_more(tmp_path):
         assert estimate <= memory_limits.COSTLIEST * 4_000_000, name
 
 
-def test_what_would_take_more_than_the_limit_is_refused_before_it_is_decoded(small_machine):
+def test_images_over_the_limit_are_refused_before_decoding(small_machine):
     data = encoded(picture(size=(2000, 1000), mode="RGBA"), "PNG")
     small_machine(40_000_000)
     with pytest.raises(BadImage) as caught:
-        open_image(data[:-1000], memory=MemoryLimits())  # cut: decoding would say so
+        open_image(data[:-1000], memory=MemoryLimits())  # truncated: decoding would fail
     assert (caught.value.status, caught.value.reason) == (
         "too_large",
         "2000×1000 pixels (PNG, RGBA) take 24 MB to decode, more than the limit of 20 MB",
@@ -112,7 +112,7 @@ def test_machines_with_enough_memory_have_one_limit(small_machine):
     assert MemoryLimits(max_pixels=10**9).decoded == 28 * 10**9, "--max-pixels alone decides"
 
 
-def test_every_picture_within_max_pixels_passes_where_there_is_memory():
+def test_every_image_within_max_pixels_passes_with_enough_memory():
     for name, (mode, options) in KINDS.items():
         format = Image.registered_extensions()[name[1:]]
         data = encoded(Image.new(mode, (40, 50)), format, **options)
@@ -120,7 +120,7 @@ def test_every_picture_within_max_pixels_passes_where_there_is_memory():
 
 
 @pytest.mark.parametrize("kind", [threading, multiprocessing.get_context("fork")])
-def test_pictures_at_once_never_take_more_than_there_is(kind):
+def test_images_decoded_at_once_stay_within_the_memory(kind):
     room = memory_limits._SharedMemory(10 * memory_limits.UNIT, kind)
     held, most, lock = [], [], threading.Lock()
 
@@ -144,8 +144,8 @@ def test_pictures_at_once_never_take_more_than_there_is(kind):
     assert max(most) > 5, "they take turns only where they must"
 
 
-def test_room_comes_back_from_a_picture_that_fails(small_machine):
-    small_machine(2 * memory_limits.UNIT)  # room for one
+def test_memory_of_a_failed_image_is_released(small_machine):
+    small_machine(2 * memory_limits.UNIT)  # memory for one
     shared = MemoryLimits()
     for _ in range(3):
         with pytest.raises(BadImage):
@@ -153,7 +153,7 @@ def test_room_comes_back_from_a_picture_that_fails(small_machine):
     assert open_image(encoded(picture(), "PNG"), memory=shared).size == (48, 40)
 
 
-def test_an_address_space_too_small_is_a_row_not_an_end(tmp_path):
+def test_a_too_small_address_space_gives_a_row(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (9_000, 9_000)), "PNG"))
     code = (
         "import sys; from visionflows.images.open import open_image\n"
@@ -183,7 +183,7 @@ def test_strips_show_nothing(monkeypatch, strip):
         assert resize.resize_image(picture(size=size), 32, "pad").tobytes() == square.tobytes()
 
 
-def test_a_panorama_is_reflected_without_its_square(tmp_path):
+def test_a_panorama_is_padded_without_decoding_its_square(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (15_000, 40), "red"), "PNG"))
     code = PEAK.replace('"crop"', '"pad"')
     taken = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "a.png")])
@@ -191,7 +191,7 @@ def test_a_panorama_is_reflected_without_its_square(tmp_path):
     assert pixels((tmp_path / "a.png").read_bytes(), 8, "pad").tolist() == [[[255, 0, 0]] * 8] * 8
 
 
-def test_a_line_that_no_square_can_hold_is_too_large():
+def test_an_extremely_long_line_is_too_large():
     line = encoded(Image.new("RGB", (1, 90_000)), "PNG")
     with pytest.raises(BadImage, match="reflected to 90000×90000 pixels") as caught:
         pixels(line, 8, "pad")

@@ -1,4 +1,4 @@
-"""Every mode and depth of a picture becomes 8-bit RGB, scaled rather than clipped."""
+"""Images of every mode and bit depth become 8-bit RGB, scaled and not clipped."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pictures that look alike are found, others are not, however many there are."""
+"""Near-duplicates are found, and different images are not."""
 
 import io
 import tarfile
@@ -22,7 +22,7 @@ from visionflows.images.open import open_image
 
 
 def scene(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """A picture of smooth patches, as few others look."""
+    """An image of smooth patches that resembles no other seed."""
     colours = np.random.default_rng(seed).integers(0, 256, (9, 12, 3)).astype(np.uint8)
     return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
 
@@ -51,14 +51,14 @@ def arrays(images) -> np.ndarray:
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_copies_are_found_and_other_pictures_are_not(copy):
+def test_copies_are_found_and_other_images_are_not(copy):
     originals = [scene(seed) for seed in range(40)]
     found = first_duplicate(arrays([*originals, *map(COPIES[copy], originals)]))
     assert (found[:40] == -1).all()
     assert found[40:].tolist() == [*range(40)]
 
 
-def test_decoding_a_large_photo_smaller_changes_nothing_that_is_seen():
+def test_downscaled_decoding_gives_the_same_signature():
     data = encoded(scene(1, (2400, 1800)), quality=90)
     whole, small = open_image(data), open_image(data, decode_options=DecodeOptions(side=128))
     assert small.width < whole.width
@@ -66,7 +66,7 @@ def test_decoding_a_large_photo_smaller_changes_nothing_that_is_seen():
 
 
 @pytest.mark.parametrize("colour", ["black", "white", (90, 20, 160)])
-def test_a_picture_of_one_colour_looks_like_no_other(colour):
+def test_an_image_of_one_colour_has_no_near_duplicates(colour):
     flat = Image.new("RGB", (60, 40), colour)
     assert signature(flat) == b""
     assert first_duplicate(arrays([flat, flat, scene(1), flat, scene(1)])).tolist() == [-1] * 4 + [
@@ -74,7 +74,7 @@ def test_a_picture_of_one_colour_looks_like_no_other(colour):
     ]
 
 
-def test_the_same_shape_in_another_colour_is_another_picture():
+def test_the_same_shape_in_another_colour_is_not_a_duplicate():
     red, green, blue = scene(3).split()
     images = [Image.merge("RGB", bands) for bands in ((red, green, blue), (blue, green, red))]
     assert first_duplicate(arrays(images)).tolist() == [-1, -1]
@@ -83,14 +83,14 @@ def test_the_same_shape_in_another_colour_is_another_picture():
     ]
 
 
-def test_handwritten_digits_are_not_taken_for_each_other():
+def test_handwritten_digits_are_rarely_duplicates():
     digits = load_digits()
     greys = (Image.fromarray((grey * 15.9).astype(np.uint8)) for grey in digits.images)
     images = [grey.resize((32, 32), Image.Resampling.BICUBIC).convert("RGB") for grey in greys]
     found = group_duplicates(arrays(images))
-    alike = found != np.arange(len(found))
-    assert alike.sum() < 10
-    assert (digits.target[found[alike]] == digits.target[alike]).all()
+    duplicates = found != np.arange(len(found))
+    assert duplicates.sum() < 10
+    assert (digits.target[found[duplicates]] == digits.target[duplicates]).all()
 
 
 def test_photos_of_cats_and_dogs(shared_data):
@@ -105,20 +105,20 @@ def test_photos_of_cats_and_dogs(shared_data):
     assert (of_copies >= 0).mean() > 0.93
 
 
-def test_a_group_is_a_chain_of_look_alikes():
+def test_a_group_is_a_chain_of_near_duplicates():
     steps = [cut(scene(5, (900, 700)), share) for share in (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)]
     array = arrays([scene(6), *steps])
     assert group_duplicates(array).tolist() == [0, 1, 1, 1, 1, 1, 1]
     assert first_duplicate(array)[-1] not in (-1, 1), "the last is too far from the first"
 
 
-def test_with_those_known_only_they_are_looked_for():
+def test_with_known_signatures_only_those_are_compared():
     array = arrays([scene(1), scene(1), scene(2), scene(1), scene(3), scene(3), scene(2)])
     assert first_duplicate(array, known=3).tolist() == [-1, -1, -1, 0, -1, -1, 2]
     assert first_duplicate(array).tolist() == [-1, 0, -1, 0, -1, 4, 2]
 
 
-def test_what_is_no_signature_counts_for_none():
+def test_invalid_signatures_are_ignored():
     assert signature_array(["", "abcd", "ff" * BYTES]).any(1).tolist() == [False, False, True]
     assert (
         first_duplicate(signature_array([])).tolist()
@@ -127,10 +127,10 @@ def test_what_is_no_signature_counts_for_none():
     )
 
 
-def test_thirty_thousand_pictures_of_which_many_are_one():
+def test_thirty_thousand_images_with_one_large_group():
     draws = np.random.default_rng(1)
     array = draws.integers(0, 256, (30_000, BYTES), np.uint8)
-    array[::2] = array[0]  # a camera that looks at a wall
+    array[::2] = array[0]  # a camera that films a wall
     began = time.perf_counter()
     found = group_duplicates(array)
     assert (found[::2] == 0).all()

@@ -1,4 +1,4 @@
-"""One way from file to pixels: frames, EXIF orientation, every kind of damage, the limit."""
+"""Opening images: frames, EXIF orientation, damage, limits."""
 
 import random
 import zlib
@@ -57,7 +57,7 @@ def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
     [("PNG", "RGB"), ("PNG", "I;16"), ("TIFF", "RGB"), ("TIFF", "I;16"), ("WEBP", "RGB")],
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_upright(orientation, format, mode):
+def test_every_orientation_becomes_upright(orientation, format, mode):
     upright = np.asarray(picture(size=(31, 20)))
     if mode == "I;16":
         upright = upright[..., 0].astype(np.uint16) * 257
@@ -80,12 +80,12 @@ EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0
         *(EXIF.replace(b"\0\x06\0\0", b"\0\x09\0\0"), EXIF.replace(b"\0\x03", b"\0\x02")),
     ],
 )
-def test_a_damaged_exif_block_is_no_reason_to_refuse_a_picture(format, exif):
+def test_an_image_with_damaged_exif_is_opened(format, exif):
     assert open_image(encoded(picture(), format, exif=exif)).size == picture().size
     assert open_image(encoded(picture(), format, exif=EXIF)).size == picture().size[::-1]
 
 
-# What cannot be shown
+# Unreadable files
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"])
@@ -97,7 +97,7 @@ def test_a_truncated_file_is_refused(format, kept):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_jpeg_that_lacks_its_last_lines_is_refused(options):
+def test_a_jpeg_without_its_last_lines_is_refused(options):
     data = encoded(picture(size=(640, 480)), "JPEG", **options)
     status, reason = refused(data[:-100])
     assert status == "unreadable"
@@ -115,13 +115,13 @@ def test_more_pixels_than_the_limit_are_refused_before_one_is_decoded():
     assert refused(png(20_000, 20_000, b"no rows at all")) == too_large
 
 
-def test_the_limit_is_the_last_size_that_passes():
+def test_the_limit_itself_passes():
     data = encoded(picture(size=(30, 20)), "PNG")
     assert open_image(data, max_pixels=600).size == (30, 20)
     assert refused(data, max_pixels=599)[0] == "too_large"
 
 
-def test_a_file_that_may_not_be_read_is_refused():
+def test_a_file_without_permission_is_refused():
     def attempt() -> str:
         try:
             open_image(closed)
@@ -136,7 +136,7 @@ def test_a_file_that_may_not_be_read_is_refused():
         assert unprivileged(attempt) == "unreadable: cannot be read: Permission denied"
 
 
-def test_a_file_that_vanished_is_missing(tmp_path):
+def test_a_deleted_file_is_missing(tmp_path):
     (tmp_path / "link.jpg").symlink_to("vanished.jpg")
     for name in ("vanished.jpg", "link.jpg"):
         assert refused(tmp_path / name) == ("missing", "the file was gone when it was read")

@@ -1,4 +1,4 @@
-"""Pillow's limit on pixels stays the process's own."""
+"""Pillow's pixel limit of the process is not changed."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from visionflows.images.resize import resize_image
 
 @pytest.fixture
 def low_limit(monkeypatch) -> bytes:
-    """A picture that Pillow's limit, as the process has it, refuses."""
+    """An image over the process's Pillow limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     return encoded(picture(), "PNG")
 
@@ -92,7 +92,7 @@ def test_max_pixels_is_checked_before_an_image_is_decoded():
 
 
 def test_scikit_learn_runs_after_an_image_was_opened():
-    """It copies the filters of warnings to its threads."""
+    """It copies the warning filters to its threads."""
     from sklearn.utils.parallel import Parallel, delayed
 
     open_image(encoded(picture(1), "PNG"))

@@ -1,4 +1,4 @@
-"""Resizing is fastai's own, to the byte; and `pixels` are what a network is shown."""
+"""Resizing equals fastai's exactly, and `pixels` is the input of the network."""
 
 from itertools import product
 
@@ -14,7 +14,7 @@ from visionflows.images.resize import resize_image
 
 @pytest.fixture(scope="module")
 def fastai_resized():
-    """fastai's own `Resize(size, method)`, on the validation side."""
+    """fastai's `Resize(size, method)` for validation."""
     from fastai.vision.augment import Resize
     from fastai.vision.core import PILImage
 
@@ -32,7 +32,7 @@ ODD_SIZES = [
 
 
 @pytest.mark.parametrize("method", ["crop", "squish", "pad"])
-def test_resized_is_fastais_own_resize_to_the_byte(fastai_resized, method):
+def test_resizing_equals_fastais_exactly(fastai_resized, method):
     rng = np.random.default_rng(0)
     for width, height in ODD_SIZES:
         image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -45,14 +45,14 @@ def test_resized_is_fastais_own_resize_to_the_byte(fastai_resized, method):
             assert actual.tobytes() == expected.tobytes(), (width, height, size)
 
 
-def test_a_line_that_fastai_rounds_to_nothing_is_shown(fastai_resized):
+def test_an_image_that_fastai_rounds_to_zero_pixels_is_resized(fastai_resized):
     line = Image.new("RGB", (1, 90), "red")
     assert int(1 / 49 * 49) == 0
     assert fastai_resized(line, 49, "crop").getcolors() == [(49 * 49, (0, 0, 0))]
     assert resize_image(line, 49, "crop").getcolors() == [(49 * 49, (255, 0, 0))]
 
 
-def test_pixels_are_what_a_network_is_shown():
+def test_pixels_are_the_input_of_the_network():
     data = encoded(picture(size=(50, 30)), "PNG")
     shown = pixels(data, 16, "squish", 10_000)
     assert (shown.shape, shown.dtype) == ((16, 16, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Large pictures decoded smaller: no smaller than twice the network's side, and alike."""
+"""Large images are decoded downscaled: at least twice the network's side, with similar pixels."""
 
 import io
 
@@ -22,7 +22,7 @@ SCALED = DecodeOptions(side=32)
 
 
 def photo(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
-    """Smooth at the scale of a network's pixel, as a photo is, and no two corners alike."""
+    """An image as smooth as a photo, with four different corners."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC).convert(mode)
@@ -44,7 +44,7 @@ def test_a_jpeg_keeps_twice_the_networks_side(size, decoded):
 
 
 @pytest.mark.parametrize("mode, format", [("RGB", "PNG"), ("RGBA", "WEBP"), ("P", "GIF")])
-def test_other_formats_are_reduced_by_whole_factors(mode, format):
+def test_other_formats_are_downscaled_by_integer_factors(mode, format):
     data = encoded(photo((640, 481), mode), format)
     shown = open_image(data, decode_options=SCALED)
     assert shown.size == (128, 96)
@@ -60,7 +60,7 @@ MODES = ["RGB", "L", "P", "RGBA", "LA", "1", "I;16", "F", "CMYK"]
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("strip", [1, 2000, 1 << 18])
-def test_every_mode_is_reduced_as_its_rgb_would_be(mode, strip, monkeypatch):
+def test_every_mode_is_downscaled_like_its_rgb(mode, strip, monkeypatch):
     if mode == "I;16":
         image = Image.fromarray(np.asarray(photo((330, 250), "L")).astype(np.uint16) * 257)
     else:
@@ -77,7 +77,7 @@ def test_every_mode_is_reduced_as_its_rgb_would_be(mode, strip, monkeypatch):
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF", "MPO"])
 @pytest.mark.parametrize("method", ["crop", "squish", "pad"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_the_network_is_shown_nearly_the_same(format, method, orientation):
+def test_the_networks_input_is_nearly_the_same(format, method, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(photo((1201, 902)), format, quality=95, exif=exif)
@@ -89,7 +89,7 @@ def test_the_network_is_shown_nearly_the_same(format, method, orientation):
     assert size_of(data, decode_options=SCALED) == open_image(data).size
 
 
-def test_a_small_picture_is_the_same_to_the_byte():
+def test_a_small_image_is_unchanged():
     data = encoded(photo((127, 250)), "JPEG")
     whole, scaled = (
         pixels(data, 32, "crop", decode_options=DecodeOptions(side=side)) for side in (None, 32)
@@ -97,7 +97,7 @@ def test_a_small_picture_is_the_same_to_the_byte():
     np.testing.assert_array_equal(whole, scaled)
 
 
-def test_full_decoding_is_what_it_was():
+def test_full_decoding_is_unchanged():
     """`--decode full`."""
     data = encoded(photo((900, 700)), "JPEG")
     with Image.open(io.BytesIO(data)) as image:
@@ -105,7 +105,7 @@ def test_full_decoding_is_what_it_was():
     assert open_image(data, decode_options=DecodeOptions()).tobytes() == expected
 
 
-def test_a_108_megapixel_jpeg_passes_where_it_costs_little():
+def test_a_108_megapixel_jpeg_passes_if_decoded_downscaled():
     data = encoded(Image.new("L", (12_000, 9_000), 128), "JPEG")
     with pytest.raises(BadImage, match="more than the limit of 100,000,000"):
         open_image(data)
@@ -116,8 +116,8 @@ def test_a_108_megapixel_jpeg_passes_where_it_costs_little():
 
 
 @pytest.mark.parametrize("settings", [TrainSettings, ScoreSettings])
-def test_the_help_says_what_max_pixels_counts(settings):
-    """Of a JPEG the pixels that it is decoded to, of any other picture all that it has."""
+def test_the_help_explains_max_pixels(settings):
+    """For a JPEG the decoded pixels, for other formats all pixels."""
     jpeg, png = (encoded(photo((900, 700)), format) for format in ("JPEG", "PNG"))
     assert size_of(jpeg, max_pixels=300_000, decode_options=SCALED) == (900, 700)
     for data, decode_options in ((jpeg, DecodeOptions()), (png, SCALED)):
@@ -129,7 +129,7 @@ def test_the_help_says_what_max_pixels_counts(settings):
     assert message.endswith(", unless `decode` is full.")
 
 
-def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):
+def test_the_memory_of_a_progressive_jpeg_is_counted(monkeypatch):
     monkeypatch.setattr("visionflows.images.memory_limits.memory_bytes", lambda: 60_000_000)
     plain, progressive = (
         encoded(photo((3000, 2000)), "JPEG", progressive=progressive, quality=30)
@@ -142,7 +142,7 @@ def test_what_a_progressive_jpeg_holds_is_counted(monkeypatch):
 
 
 def claiming(data: bytes, side: int) -> bytes:
-    """A JPEG whose header says that it is a square of `side`; its pixels are not there."""
+    """A JPEG whose header declares a square of `side`, without pixel data."""
     at = data.index(b"\xff\xc0") + 5
     return data[:at] + side.to_bytes(2) * 2 + data[at + 4 :]
 
@@ -150,7 +150,7 @@ def claiming(data: bytes, side: int) -> bytes:
 def test_a_jpeg_in_many_scans_is_counted_as_a_progressive_one():
     data = claiming(encoded(photo((64, 64)), "JPEG"), 65_000)
     at = data.index(b"\xff\xda")
-    first = b"\xff\xda\0\x08\1\1\0\0\x3f\0"  # of the first component alone
+    first = b"\xff\xda\0\x08\1\1\0\0\x3f\0"  # of the first component only
     status, reason = refused(data[:at] + first + data[at + 14 :], decode_options=SCALED)
     assert status == "too_large"
     assert "to decode, more than the limit" in reason
@@ -163,7 +163,7 @@ def test_a_jpeg_without_its_end_is_refused_within_the_limits():
     assert "truncated" in reason
 
 
-def test_the_estimate_follows_the_draft():
+def test_the_estimate_uses_the_draft_size():
     with Image.open(io.BytesIO(encoded(photo((4000, 3000)), "JPEG"))) as image:
         whole = decoding_bytes(image)
         image.draft(None, (400, 300))

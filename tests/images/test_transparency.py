@@ -1,4 +1,4 @@
-"""Transparent parts lie on white; models from before keep the colours that lie unseen."""
+"""Transparent parts become white; older models keep the hidden colours."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from visionflows.images.open import open_image
 
 
 def logo() -> Image.Image:
-    """Dark on nothing: what lies unseen is black."""
+    """Dark on a transparent background, whose hidden colour is black."""
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     image.paste((60, 70, 80, 255), (10, 10, 30, 30))
     image.paste((0, 0, 0, 128), (0, 0, 10, 10))
@@ -30,7 +30,7 @@ def seen(image: Image.Image | bytes, **options) -> np.ndarray:
     [("PNG", {}), ("TIFF", {}), ("TGA", {}), ("JPEG2000", {}), ("AVIF", {"quality": 100})]
     + [("WEBP", {"lossless": True, "exact": exact}) for exact in (True, False)],
 )
-def test_a_logo_lies_on_white(format, options):
+def test_a_logo_gets_a_white_background(format, options):
     shown = seen(encoded(logo(), format, **options))
     assert shown[35, 35].tolist() == [255] * 3
     assert abs(shown[20, 20] - (60, 70, 80)).max() <= 3
@@ -44,7 +44,7 @@ def test_grey_with_alpha():
 
 
 def test_premultiplied_alpha_is_undone_once():
-    """A TIFF whose ExtraSamples says 1: its colours are already multiplied."""
+    """A TIFF with ExtraSamples 1: its colours are premultiplied."""
     premultiplied = logo().convert("RGBa")
     shown = np.asarray(to_rgb(premultiplied))
     np.testing.assert_allclose(shown.astype(int), seen(logo()), atol=1)
@@ -74,7 +74,7 @@ def test_palette_with_alpha():
 
 
 def png(bits: int, colour: int, rows: bytes, clear: bytes) -> bytes:
-    """A PNG of 2×1 pixels with a transparent colour, as tRNS has it: in the file's own depth."""
+    """A PNG of 2×1 pixels with a transparent colour in tRNS, in the bit depth of the file."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         crc = zlib.crc32(kind + data)

@@ -46,7 +46,7 @@ def test_decode_processes_return_batches_in_order(engine, tmp_path):
 
 
 def stream_of(engine, files):
-    """A stream that has given one batch, and its processes, which fill the next ones."""
+    """A stream after its first batch, and its decode processes."""
     before = set(torch.multiprocessing.active_children())
     stream = decoded_batches(engine.decoder, files, batches(files.root, 1), engine.workers)
     next(stream)
@@ -81,7 +81,7 @@ def test_a_decode_process_that_dies_during_other_work_is_an_error(engine, tmp_pa
 
 
 class Dying(LocalStorage):
-    """Whose fifth file ends the process as the kernel does: first its socket, a while later it."""
+    """Its fifth file kills the process like the kernel: first the socket, then the process."""
 
     def read_many(self, entries, most=None):
         entries = list(entries)

@@ -21,13 +21,13 @@ from visionflows.storage.local import LocalStorage
 
 @pytest.fixture
 def model(trained):
-    """A model that was trained on images decoded full."""
+    """A model trained on fully decoded images."""
     return load_model(find_model("shapes", trained.store))
 
 
 @pytest.fixture
 def scaled(model):
-    """The same, as if trained on large images decoded scaled."""
+    """The same model, as if trained on downscaled images."""
     return dataclasses.replace(model, info=model.info.model_copy(update={"decode": "scaled"}))
 
 

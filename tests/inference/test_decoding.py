@@ -40,7 +40,7 @@ def engine(trained) -> Engine:
 
 @pytest.fixture
 def inbox(tmp_path) -> Path:
-    """Eight pictures, and between them a file of a terabyte that takes no room on the disk."""
+    """Eight images, and a sparse file of a terabyte between them."""
     (tmp_path / "inbox").mkdir()
     for number in range(8):
         (tmp_path / f"inbox/{number}.png").write_bytes(encoded(picture(number), "PNG"))
@@ -72,7 +72,7 @@ def test_a_file_of_a_terabyte_is_a_row(engine, inbox, listed):
 def test_a_large_object_is_a_row_and_is_not_downloaded(
     engine, s3, inbox, monkeypatch, listed, asked
 ):
-    """A tenth of a gigabyte here: the server of these tests reads a file to know its ETag."""
+    """A tenth of a gigabyte: the test server reads a file to compute its ETag."""
     os.truncate(inbox / "3a.jpg", 100 << 20)
     if asked == "through boto3":
         monkeypatch.setattr(bulk_read, "_usable", False)
@@ -136,7 +136,7 @@ def test_any_error_of_decoding_or_resizing_is_a_row(engine, inbox, monkeypatch, 
             raise error("two\nlines")
         return real(image, *options, **more)
 
-    first = picture(5).getpixel((4, 0))  # of the square that is cut
+    first = picture(5).getpixel((4, 0))  # for the cropped square
     monkeypatch.setattr(Image.Image, "resize", resize)
     found = rows(engine, open_storage(inbox), [f"{number}.png" for number in range(8)])
     bad = [row for row in found if row[1] != "ok"]
@@ -145,7 +145,7 @@ def test_any_error_of_decoding_or_resizing_is_a_row(engine, inbox, monkeypatch, 
 
 
 def test_running_out_of_memory_while_reading_is_a_row(engine, inbox, monkeypatch):
-    monkeypatch.setattr(engine.decoder.memory, "ahead", TERABYTE)  # as if there were so much
+    monkeypatch.setattr(engine.decoder.memory, "ahead", TERABYTE)  # pretend there is this much
     (found,) = rows(engine, open_storage(inbox), ["3a.jpg"])
     assert found[1:] == ("too_large", "not enough memory to read it")
 
@@ -168,7 +168,7 @@ def test_little_memory_limits_the_number_of_decoders(many_cores, trained):
 
 
 class Counted(LocalStorage):
-    """A folder that counts the batches of which reading has begun."""
+    """A folder that counts the batches being read."""
 
     begun = 0
 
@@ -192,7 +192,7 @@ def test_prefetching_stops_at_its_memory_limit(engine, tmp_path):
 
 
 def test_decoders_share_the_memory_of_their_engine(engine, tmp_path, monkeypatch):
-    """Two pictures, each of which takes more than half of it, are decoded one after the other."""
+    """Two images that each need more than half of it are decoded one after the other."""
     monkeypatch.setattr(memory_limits, "memory_bytes", lambda: 4 * memory_limits.UNIT)
     engine.decoder.memory = memory_limits.MemoryLimits()
     engine.decoder.memory.encoded = 64 << 20

@@ -67,7 +67,7 @@ def test_an_output_does_not_depend_on_the_batch(model, precision, together):
 
 
 def test_streams_do_not_wait_for_each_other(trained, model, monkeypatch):
-    """Making a request of OpenVINO waits for an inference that runs: none is made in a stream."""
+    """Creating an OpenVINO request waits for running inferences, so streams create none."""
     made, compiled = [], import_openvino().CompiledModel
     monkeypatch.setattr(
         compiled,
@@ -154,7 +154,7 @@ os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def test_a_signal_after_engines_are_freed_does_not_crash(trained):
-    """Of two cores, the one that ends last gives back a stack that the other has freed."""
+    """With two OpenVINO cores, the last one to end restores a stack that the other has freed."""
     command = [sys.executable, "-c", SIGNALLED, trained.store]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "handled\n")
@@ -166,7 +166,7 @@ def test_scoring_imports_nothing_heavy_and_sends_no_telemetry(trained, tmp_path)
     home = os.environ | {"HOME": str(tmp_path)}
     result = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == f"{len(trained.table)} [] []"
-    assert not (tmp_path / "intel").exists()  # where its telemetry would keep who we are
+    assert not (tmp_path / "intel").exists()  # where its telemetry would store a user ID
 
 
 def test_openvino_is_only_imported_without_telemetry():
@@ -177,7 +177,7 @@ def test_openvino_is_only_imported_without_telemetry():
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """What a file imports when it runs: what only type checkers read is left out."""
+    """The runtime imports of a file, without those for type checkers."""
     found = set()
     for node in tree.body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

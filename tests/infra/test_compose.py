@@ -1,4 +1,4 @@
-"""compose.yaml and the image it runs, as far as they show without a container engine."""
+"""compose.yaml and its image, as far as they can be tested without a container engine."""
 
 import re
 import subprocess
@@ -21,14 +21,14 @@ def compose() -> dict:
     return yaml.safe_load((INFRA / "compose.yaml").read_text())
 
 
-def test_it_is_what_the_compose_specification_says():
+def test_compose_yaml_is_valid():
     pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     result = subprocess.run([*command, INFRA / "compose.yaml"], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
 
-def test_every_service_is_pinned_and_what_it_waits_for_exists_and_says_it_is_healthy():
+def test_every_service_is_pinned_and_waits_for_services_with_health_checks():
     services = compose()["services"]
     for name, service in services.items():
         assert re.search(r":[A-Z]*[.\d]*\d", service["image"]), name
@@ -47,7 +47,7 @@ def test_every_secret_is_required_and_named_in_the_example():
     assert required == used - {"VISIONFLOWS_WEBHOOK"}
 
 
-def test_git_passes_over_the_passwords_and_not_the_example():
+def test_git_ignores_the_passwords_but_not_the_example():
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone")
     for name, ignored in ((".env", 0), ("compose.env.example", 1)):
@@ -55,8 +55,8 @@ def test_git_passes_over_the_passwords_and_not_the_example():
         assert subprocess.run(asked, cwd=ROOT, check=False).returncode == ignored, name
 
 
-def test_the_user_of_the_image_is_served_a_ui():
-    """Prefect serves a copy of its pages: beside itself, where only root may write, by default."""
+def test_the_user_of_the_image_can_serve_the_ui():
+    """By default Prefect copies its pages next to itself, where only root may write."""
     env = compose()["services"]["server"]["environment"]
     where = Path(env["PREFECT_SERVER_UI_STATIC_DIRECTORY"])
     assert f"chmod 0777 {where.parent}\n" in (INFRA / "Dockerfile").read_text().replace(" \\", "")
@@ -89,8 +89,8 @@ def test_the_profiles_share_the_worker_and_the_gpu_one_asks_for_gpus():
     assert gpu["build"]["args"]["TORCH_BACKEND"].startswith("cu")
 
 
-def test_each_worker_has_its_own_rights_and_takes_the_runs_that_need_no_more():
-    """Nobody but what makes the users knows the root's password; scoring goes to its own worker."""
+def test_each_worker_has_its_own_permissions_and_work_queue():
+    """Only the service that creates users has the root password; scoring has its own worker."""
     services = compose()["services"]
     for name, service in services.items():
         knows = "S3_ROOT_PASSWORD" in str(service.get("environment"))
@@ -110,7 +110,7 @@ def test_each_worker_has_its_own_rights_and_takes_the_runs_that_need_no_more():
     }
 
 
-def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
+def test_the_image_is_built_from_existing_files_and_does_not_run_as_root():
     lines = (INFRA / "Dockerfile").read_text().splitlines()
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     for line in (line for line in lines if line.startswith("COPY ") and "--from" not in line):
@@ -121,7 +121,7 @@ def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
     names = {words[-1] for words in stages if "AS" in words}
     assert names == {"source", "small", "whole", "worker", "scoring"}
     assert all(words[1] in {"${PYTHON_IMAGE}", *names} for words in stages)
-    assert stages[-1] == ["FROM", "worker"]  # what is built where no target is named
+    assert stages[-1] == ["FROM", "worker"]  # the default build target
     assert any(line.strip() == "HOME=/home/visionflows \\" for line in lines)
     assert any("chmod 0777 /home/visionflows" in line for line in lines)
     user = next(index for index, line in enumerate(lines) if line.startswith("USER "))
@@ -130,13 +130,13 @@ def test_the_image_is_built_of_what_exists_and_does_not_run_as_root():
     assert "curl" not in "".join(lines)
 
 
-def test_the_image_can_do_what_the_documents_say_of_its_runs():
-    """Every extra that is one of the users', and not for who works on visionflows."""
+def test_the_image_has_the_documented_extras():
+    """Every extra for users, and none for developers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     small, whole = (
         set(extras.split(","))
         for extras in re.findall(r"'\.\[(.*?)\]'", (INFRA / "Dockerfile").read_text())
     )
     users = project["optional-dependencies"].keys() - {"docs", "test", "dev"}
-    assert whole | {"train"} == users  # timm brings train
+    assert whole | {"train"} == users  # timm includes train
     assert small == users - {"train", "timm", "int8"}

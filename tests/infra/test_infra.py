@@ -1,4 +1,4 @@
-"""What holds for all of infra/: versions, and what the bucket and its role may do."""
+"""All of infra/: versions, and the permissions of the bucket and its role."""
 
 import contextlib
 import re
@@ -32,7 +32,7 @@ def test_versions_are_the_same_everywhere():
     assert set(re.findall(r"prefect-version: (\S+)", text)) == {pinned("prefect")}
 
 
-def test_the_bucket_is_versioned_encrypted_closed_and_the_role_may_not_do_everything():
+def test_the_bucket_is_versioned_encrypted_and_private_and_the_role_is_restricted():
     hcl2 = pytest.importorskip("hcl2", reason="python-hcl2 is not installed")
     text = (INFRA / "terraform" / "main.tf").read_text()
     kinds = {kind.strip('"') for block in hcl2.loads(text)["resource"] for kind in block}
@@ -49,8 +49,8 @@ KEYS = SCORES | MODELS | {"inbox/a.jpg"}
 
 
 @pytest.mark.parametrize("role", ["train", "score"])
-def test_a_role_may_read_all_and_write_only_what_it_makes(tmp_path, role):
-    """By an S3 server that obeys policies: what scores cannot write, nor delete, a model."""
+def test_a_role_can_read_all_and_write_only_its_own_results(tmp_path, role):
+    """On an S3 server with policies: the scoring role cannot write or delete a model."""
     import boto3
     from botocore.exceptions import ClientError
 
@@ -88,5 +88,5 @@ def test_a_role_may_read_all_and_write_only_what_it_makes(tmp_path, role):
 
 
 def obey(url: str) -> None:
-    """From now on the server asks whether a user may."""
+    """Enable permission checks on the server."""
     httpx.post(f"{url}/moto-api/reset-auth", content="0").raise_for_status()

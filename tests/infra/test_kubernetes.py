@@ -34,10 +34,10 @@ def resources() -> dict[str, dict]:
 
 
 def prepared(configuration: type, base: dict, variables: dict):
-    """A run's job, as the worker makes it out of a template and the deployment's variables."""
+    """The job of a run, created by the worker from the template and the job variables."""
     from prefect.client.orchestration import PrefectClient
 
-    # Asked only for blocks, of which the template names none.
+    # Used only for blocks; the template has none.
     nobody = PrefectClient("http://127.0.0.1:1/api")
     made = configuration.from_template_and_values(base, variables, client=nobody)
     job, flow = asyncio.run(made), Flow(id=uuid.uuid4(), name="score")
@@ -47,7 +47,7 @@ def prepared(configuration: type, base: dict, variables: dict):
 
 @pytest.fixture
 def pod() -> dict:
-    """The pod of a run on Kubernetes, made by Prefect's worker."""
+    """The pod of a run, created by Prefect's Kubernetes worker."""
     worker = pytest.importorskip(
         "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
     )
@@ -69,7 +69,7 @@ def test_the_worker_makes_a_pod_with_gpu_shared_memory_store_and_secret(pod):
     assert container["args"] == asked("kubernetes")["command"].split()
 
 
-def test_no_password_stands_in_the_manifest_that_the_cluster_is_given(monkeypatch, cluster):
+def test_no_password_is_in_the_manifest_sent_to_the_cluster(monkeypatch, cluster):
     """Prefect's worker, with the environment of worker-values.yaml, creates a Job over HTTP."""
     worker = pytest.importorskip(
         "prefect_kubernetes.worker", reason="prefect-kubernetes is not installed"
@@ -104,7 +104,7 @@ def containers_of(job: dict) -> list[dict]:
 
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, list[dict]]]:
-    """A cluster's API as far as a Job is concerned: its URL, and what was sent to it."""
+    """The parts of a cluster's API for a Job: its URL, and the received requests."""
     came: list[dict] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -121,7 +121,7 @@ def cluster() -> Iterator[tuple[str, list[dict]]]:
         server.shutdown()
 
 
-def test_scoring_runs_with_an_account_and_a_secret_of_its_own():
+def test_scoring_runs_with_a_separate_account_and_secret():
     scoring, others = asked("kubernetes_score"), asked("kubernetes")
     accounts = {
         one["metadata"]["name"]
@@ -129,7 +129,7 @@ def test_scoring_runs_with_an_account_and_a_secret_of_its_own():
         if one["kind"] == "ServiceAccount"
     }
     assert accounts == {"visionflows", scoring["service_account_name"]}
-    assert "service_account_name" not in others  # the template's own
+    assert "service_account_name" not in others  # from the template
     assert scoring["secret"] != template()["variables"]["properties"]["secret"]["default"]
     assert {key: scoring[key] for key in others} == others
 
@@ -150,7 +150,7 @@ def test_notify_asks_for_no_gpu_and_little_memory():
     assert "*docker_notify, or *kubernetes_notify" in text[text.index("- name: notify\n") :]
 
 
-def test_a_run_may_ask_the_head_of_a_ray_cluster_as_kuberay_marks_it():
+def test_a_run_can_connect_to_the_ray_head_with_kuberays_labels():
     (rule,) = (
         one
         for one in resources()["NetworkPolicy"]["spec"]["egress"]
@@ -161,14 +161,14 @@ def test_a_run_may_ask_the_head_of_a_ray_cluster_as_kuberay_marks_it():
     ]
 
 
-def test_the_network_policy_is_about_the_pods_of_runs(pod):
-    """Prefect's worker replaces labels of the template by its own, app.kubernetes.io/name too."""
+def test_the_network_policy_selects_the_pods_of_runs(pod):
+    """Prefect's worker replaces labels of the template, also app.kubernetes.io/name."""
     policy = resources()["NetworkPolicy"]["spec"]
     assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     assert policy["ingress"] == []
 
 
-def test_what_the_pod_names_is_in_the_resources(pod):
+def test_everything_the_pod_refers_to_is_in_the_resources(pod):
     claim = next(one for one in pod["spec"]["volumes"] if one["name"] == "data")
     name = claim["persistentVolumeClaim"]["claimName"]
     assert resources()["PersistentVolumeClaim"]["metadata"]["name"] == name

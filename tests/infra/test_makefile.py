@@ -1,4 +1,4 @@
-"""The Makefile's own Python: one that is too old is refused, and a .venv of one is made anew."""
+"""The Makefile refuses a too old Python and recreates an unusable .venv."""
 
 import shlex
 import shutil
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make on thi
 
 
 def python_of(version: str, path: Path) -> Path:
-    """A Python that takes itself for this version, and says no more when it is asked for that."""
+    """A fake Python that reports this version."""
     code = f"import sys; sys.version_info = {version}; "
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
@@ -30,7 +30,7 @@ def venv(folder: Path, python: Path | str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("version", [(3, 10, 13), (3, 11, 2), (3, 11, 3)])
-def test_a_python_that_is_too_old_is_refused_before_anything_is_made(version, tmp_path):
+def test_a_too_old_python_is_refused_before_any_work(version, tmp_path):
     done = venv(tmp_path, python_of(version, tmp_path / "old/python"))
     assert done.returncode != 0
     assert done.stderr.startswith(
@@ -40,7 +40,7 @@ def test_a_python_that_is_too_old_is_refused_before_anything_is_made(version, tm
 
 
 @pytest.mark.parametrize("before", ["none", "old", "gone", "torn"])
-def test_a_venv_that_cannot_be_used_is_made_anew(before, tmp_path):
+def test_an_unusable_venv_is_recreated(before, tmp_path):
     inside = tmp_path / ".venv/bin/python"
     if before == "old":
         python_of((3, 11, 2), inside)
@@ -56,7 +56,7 @@ def test_a_venv_that_cannot_be_used_is_made_anew(before, tmp_path):
     assert found == str(sys.version_info[:3])
 
 
-def test_a_venv_that_can_be_used_stays(tmp_path):
+def test_a_usable_venv_stays(tmp_path):
     assert venv(tmp_path, sys.executable).returncode == 0
     (tmp_path / ".venv/mine").touch()
     assert venv(tmp_path, sys.executable).returncode == 0

@@ -24,7 +24,7 @@ from visionflows.storage import open_storage
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """The model of the shapes, published anew; `folder` is its place as the disk has it."""
+    """The model of the shapes, published again; `folder` is its local folder."""
 
     store: str
     version: str
@@ -60,7 +60,7 @@ def test_an_artifact_holds_its_files(published):
 
 
 def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
-    """A thousand classes in model.json were seven megabytes of zeros, read by every list."""
+    """With a thousand classes, model.json would have seven megabytes of zeros."""
     info = json.loads((Path(trained.storage) / "model.json").read_text())
     assert "confusion" not in info["metrics"]
     assert info["metrics"]["by_class"]
@@ -71,9 +71,7 @@ def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
     matrix = trained.metrics["confusion"]
     images = {(row["actual"], row["predicted"]): int(row["images"]) for row in rows}
     assert matrix == [[images.get((a, p), 0) for p in CLASSES] for a in CLASSES]
-    assert (
-        published.folder / "confusion.csv"
-    ).read_bytes() == data  # of a draft that was published
+    assert (published.folder / "confusion.csv").read_bytes() == data  # of the published checkpoint
 
 
 def test_names_aliases_versions_and_locations_find_the_same_artifact(published):
@@ -127,7 +125,7 @@ def test_latest_never_goes_back(where, tmp_path):
 
 
 def test_an_incomplete_artifact_is_not_found(published):
-    """What a publisher that was killed before the last file leaves behind."""
+    """As left by a publisher that was killed before the last file."""
     newer = published.folder.with_name("99990101T000000000Z-00000000")
     shutil.copytree(published.folder, newer)
     (newer / "model.json").unlink()
@@ -188,13 +186,13 @@ def test_a_damaged_artifact_is_refused_in_one_line(trained, where, tmp_path, cha
 
 
 def changed(where: Path, **keys) -> None:
-    """Write a bundle's model.json with other values."""
+    """Write a model.json with other values."""
     info = json.loads((where / "model.json").read_text())
     (where / "model.json").write_text(json.dumps(info | keys))
 
 
 def republished(where: Path, expected: str) -> None:
-    """Give a bundle another expected.csv, of which its model.json knows."""
+    """Replace expected.csv, with its new digest in model.json."""
     (where / "selfcheck/expected.csv").write_text(expected)
     files = json.loads((where / "model.json").read_text())["files"]
     changed(where, files=files | {"selfcheck/expected.csv": sha256_of(expected.encode())})
@@ -247,7 +245,7 @@ def test_an_artifact_of_a_newer_visionflows_is_refused(trained, where, tmp_path)
 
 
 def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
-    """Python's own audit of every class that an unpickler looks up, while a folder is scored."""
+    """Python's audit events of unpickling, while a folder is scored."""
     looked_up, listening = [], True
 
     def hook(event, arguments):
@@ -265,7 +263,7 @@ def test_nothing_is_unpickled_to_score(trained, where, tmp_path):
 
 
 def test_export_pkl_opens_without_visionflows(trained, tmp_path):
-    """fastai's load_learner, in another process and folder, with none of our rooms importable."""
+    """fastai's load_learner, in another process and folder, without our packages."""
     image = sorted(trained.dataset.glob("circle/*.png"))[0]
     script = f"""
 import importlib.abc, sys, warnings

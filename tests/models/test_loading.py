@@ -32,7 +32,7 @@ def test_a_network_with_other_predictions_fails_the_self_check(trained, where, t
     (copy / "model.json").write_text(json.dumps(info))
     with pytest.raises(ModelError, match="fails its self-check"):
         make_engine(load_model(open_storage(where(copy))), EngineSettings(engine="torch"))
-    # A model.onnx has its normalisation inside; these are the answers of another network.
+    # model.onnx includes the normalisation; these are the predictions of another network.
     expected = (copy / "selfcheck/expected.csv").read_text().splitlines()
     swapped = [",".join([row.split(",")[0], *row.split(",")[:0:-1]]) for row in expected]
     text = "\n".join([expected[0], *swapped[1:]]).encode()

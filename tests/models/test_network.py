@@ -1,4 +1,4 @@
-"""build() must make the very network that fastai's vision_learner made, for every kind of cut."""
+"""build() creates the same network as fastai's vision_learner, for every kind of cut."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ KINDS = [
     "resnet18",  # fastai's own cut
     "squeezenet1_1",
     "shufflenet_v2_x0_5",  # cut before its last pooling
-    "mnasnet0_5",  # cannot be cut: all of it but its last linear layer
+    "mnasnet0_5",  # cannot be cut: everything except its last linear layer
     "googlenet",
     "test_efficientnet",  # timm, pooled by fastai
     "test_vit",  # timm, pools itself
@@ -23,11 +23,11 @@ KINDS = [
 
 
 @pytest.mark.parametrize("architecture", KINDS)
-def test_build_makes_what_fastai_trains(trained, architecture):
+def test_build_creates_the_network_that_fastai_trains(trained, architecture):
     settings = TrainSettings(
         architecture=architecture, pretrained="none", image_size=64, workers=0, batch_size=8
     )
-    if architecture == "test_vit":  # this one takes no other size
+    if architecture == "test_vit":  # this network accepts no other size
         settings = settings.model_copy(update={"image_size": 160})
     theirs = make_learner(trained.table, trained.dataset, settings).model.cpu().eval()
     ours = network.build(architecture, 3, settings.image_size)
@@ -101,7 +101,7 @@ def test_missing_weights_are_refused(trained, tmp_path):
         make_learner(trained.table, trained.dataset, settings_for(tmp_path / "none.pth"))
 
 
-def test_an_error_of_fetching_weights_says_what_to_do(trained, monkeypatch, tmp_path):
+def test_the_error_of_a_failed_weights_download_says_what_to_do(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing downloaded before is found
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(TrainError, match="--pretrained none, or --pretrained PATH_OR_URI"):
@@ -117,5 +117,5 @@ def test_building_a_network_does_not_import_the_compiler():
         "roi_align = importlib.import_module('torchvision.ops.roi_align'); "
         "print(roi_align.is_compile_supported('cpu'), 'torch._dynamo' in sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["False", "True", "True"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]

@@ -15,14 +15,14 @@ from visionflows.storage import open_storage
 
 
 def versions(store: str, count: int = 2) -> list[str]:
-    """Published versions of `pets`, as far as aliases look: a model.json each."""
+    """Published versions of `pets`, each with only a model.json."""
     names = [f"2026010{number}" for number in range(1, count + 1)]
     for name in names:
         open_storage(store).write(f"models/pets/{name}/model.json", b"{}")
     return names
 
 
-def test_a_promotion_is_kept_with_who_and_when_and_a_roll_back_too(where, tmp_path):
+def test_promotions_and_rollbacks_are_recorded_with_user_and_time(where, tmp_path):
     store = where(tmp_path)
     old, new = versions(store)
     before = datetime.datetime.now(datetime.UTC)
@@ -41,7 +41,7 @@ def test_a_promotion_is_kept_with_who_and_when_and_a_roll_back_too(where, tmp_pa
     assert find_unapplied([back, by_run, first], registry.read_aliases("pets", store)) == []
 
 
-def test_a_record_holds_no_more_of_the_machine_than_its_name(tmp_path):
+def test_a_record_has_only_the_name_of_the_machine(tmp_path):
     (version,) = versions(str(tmp_path), 1)
     registry.set_alias(tmp_path, "pets", "production", version)
     (path,) = (tmp_path / "models/pets/promotions").iterdir()
@@ -49,7 +49,7 @@ def test_a_record_holds_no_more_of_the_machine_than_its_name(tmp_path):
     assert record.keys() == {"schema_version", "name", "alias", "version", "before", "when", "by"}
 
 
-def test_a_user_without_a_name_is_a_number(monkeypatch, tmp_path):
+def test_a_user_without_a_name_is_recorded_by_number(monkeypatch, tmp_path):
     def nobody():
         raise KeyError("uid not found")
 
@@ -60,7 +60,7 @@ def test_a_user_without_a_name_is_a_number(monkeypatch, tmp_path):
 
 
 def promoted_by_many(store: str) -> None:
-    """Nine promotions, four at once; the newest record is what production means."""
+    """Nine promotions, four at once; the newest record is the production version."""
     names = versions(store, 9)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         done = [
@@ -69,7 +69,7 @@ def promoted_by_many(store: str) -> None:
     assert [one.exception() for one in done] == [None] * len(names)
     found = read_promotions("pets", store)
     assert sorted(one.version for one in found) == sorted(names)
-    # Each has found what the one before has left: none is lost, and none is out of order.
+    # Each promotion has seen the previous one: none is lost or out of order.
     assert [one.before for one in found] == [*[one.version for one in found[1:]], ""]
     assert registry.resolve_alias("pets", "production", store) == found[0].version
 
@@ -110,7 +110,7 @@ def test_a_promotion_that_fails_leaves_no_record(tmp_path):
 
 
 def test_a_promotion_that_was_killed_is_reported(where, tmp_path):
-    """Its record is there, and the alias is what it was."""
+    """Its record exists, and the alias is unchanged."""
     store = where(tmp_path)
     old, new = versions(store)
     registry.set_alias(store, "pets", "production", old)

@@ -28,7 +28,7 @@ LIVE = (
 
 
 def shown(markdown: str) -> tuple[str, str]:
-    """HTML as CommonMark with tables and bare links shows it, and the text in it."""
+    """The HTML that CommonMark with tables and bare links renders, and its text."""
     made = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(markdown)
     return made, html.unescape(re.sub(r"<[^>]+>", "", made))
 
@@ -39,8 +39,8 @@ def test_a_label_has_no_effect_in_markdown(text):
     page, rendered = shown(markdown)
     assert set(re.findall(r"<(\w+)", page)) <= {"table", "thead", "tbody", "tr", "th", "td"}
     assert " ".join(text.split()) in " ".join(rendered.split())
-    assert page.count("<tr>") == 3  # the head and two rows: no cell has opened another
-    assert not re.search(r"https?://|www\.\w|\w@\w", markdown)  # no bare link to be made of
+    assert page.count("<tr>") == 3  # the header and two rows: no cell adds another
+    assert not re.search(r"https?://|www\.\w|\w@\w", markdown)  # creates no bare link
 
 
 @pytest.mark.parametrize("text", [*LIVE, "`", "``a`` b", "`<img src=x>`"])
@@ -62,9 +62,7 @@ def test_a_file_in_a_served_store_is_linked(monkeypatch):
 
 def test_the_training_summary_has_the_confusion_matrix(trained):
     info = load_model(find_model("shapes", trained.store)).info
-    assert "Confusion" not in artifacts._describe_training(
-        info, trained.storage
-    )  # a file of its own
+    assert "Confusion" not in artifacts._describe_training(info, trained.storage)  # a separate file
     metrics = info.metrics.model_copy(update={"confusion": ((6, 1, 0), (0, 5, 0), (0, 0, 6))})
     matrix = {"metrics": metrics, "classes": ["a|b", "<i>", "c"]}
     summary = artifacts._describe_training(info.model_copy(update=matrix), trained.storage)

@@ -1,4 +1,4 @@
-"""Errors of the system and of libraries, each really raised: one line that says what to do."""
+"""Errors of the system and of libraries become one line with a fix."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ NOBODY_THERE = "http://me:pa55word@127.0.0.1:9/api"
 
 
 def line_of(function) -> str:
-    """The error that this raises, translated to one line."""
+    """The raised error, translated to one line."""
     with pytest.raises(VisionflowsError) as caught:
         translate_errors(function)()
     line = str(caught.value)

@@ -1,4 +1,4 @@
-"""A promotion as the server hears of it, and which one the rule of prefect.yaml is about."""
+"""The promotion event, and the rule of prefect.yaml that it triggers."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""What is looked at before anything waits: proxies, folders, the server that is named."""
+"""Preflight checks: proxies, folders, the configured server."""
 
 import http.server
 import os
@@ -20,7 +20,7 @@ from visionflows.orchestration import preflight, server
 
 @pytest.fixture
 def answering() -> Iterator[str]:
-    """A server on loopback that says 401 to who has no password, and a version to who has."""
+    """A server on loopback that returns 401 without a password, and its version with one."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -53,12 +53,12 @@ def test_loopback_bypasses_proxies(monkeypatch, answering, before):
     words = os.environ["NO_PROXY"].split(",")
     assert words == os.environ["no_proxy"].split(",")
     assert set(words) == {"127.0.0.1", "localhost", "::1", *(["lan"] if before else [])}
-    with pytest.raises(httpx.ConnectError):  # others are reached as they were
+    with pytest.raises(httpx.ConnectError):  # other hosts are unchanged
         httpx.get("http://192.0.2.1")
 
 
 def error_text(function: Callable[[], None]) -> str:
-    """What the error says that it raises, if any."""
+    """The message of the raised error, if any."""
     try:
         function()
     except VisionflowsError as error:

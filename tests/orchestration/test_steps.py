@@ -17,7 +17,7 @@ FLOWS = ("train", "score", "retrain", "demo")
 
 
 def fresh(code: str, home: Path, **env: str) -> str:
-    """What a new process prints that runs this code, with a home and no server but by `env`."""
+    """The output of a new process that runs this code, with an empty home and no server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is secret in a URL is in no name of a run, and not in the database, logs and webhook."""
+"""Secrets of URLs are redacted in run names, database, logs and webhook."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The run history: its charts, their descriptions, its tables, and what it shows of few runs."""
+"""The run history: charts, their descriptions, tables, and a page of few runs."""
 
 import re
 
@@ -33,7 +33,7 @@ def records() -> list[RunRecord]:
     return found
 
 
-def test_it_shows_the_runs_and_their_drift_warnings(records):
+def test_the_page_shows_the_runs_and_their_drift_warnings(records):
     page = render_history("scores/<night>", records)
     seen = Checked(page)
     assert {*seen.loaded} == {
@@ -58,11 +58,11 @@ def test_it_shows_the_runs_and_their_drift_warnings(records):
     )
 
 
-def test_a_failed_run_is_linked_where_its_pages_lie(records):
+def test_a_failed_run_links_to_its_pages(records):
     failed = records[-1].model_copy(update={"status": "failed"})
     links = Checked(render_history("out", [*records[:-1], failed])).loaded
     assert {"failed/report.html", "failed/review.html", "failed/predictions.csv"} <= {*links}
-    links = Checked(render_history("out", [failed])).loaded  # no result to keep
+    links = Checked(render_history("out", [failed])).loaded  # without a result
     assert {"report.html", "review.html", "predictions.csv"} <= {*links}
     links = Checked(render_history("out", records, is_output=False)).loaded
     assert {*links} == {"../store/models/pets/1/report.html"}
@@ -71,7 +71,7 @@ def test_a_failed_run_is_linked_where_its_pages_lie(records):
 def test_each_run_is_at_its_position(records):
     page = render_history("scores/night", records)
     assert page.count('class="warned"') == 2  # the shares of both labels, in one run
-    assert page.count('class="dash"') == 7  # one in each chart
+    assert page.count('class="dash"') == 7  # one for each chart
     assert page.count('class="interval"') == 3
     files = page[page.index("Files of 12") :]
     path = re.search(r'<path class="line line-1" d="M52 [0-9.]+((?:L[0-9.]+ [0-9.]+)+)"/>', files)
@@ -84,7 +84,7 @@ def test_each_run_is_at_its_position(records):
 
 
 def test_only_the_chart_of_the_audits_has_their_intervals():
-    """Also if another figure of the run is the same number."""
+    """Also if another value of the run is the same number."""
     audit = Audit(accuracy=1.0, low=0.91, high=1.0, images=40)
     runs = [run_record(day, {"dog": 300}, audit=audit) for day in (1, 2, 3)]
     assert render_history("out", runs).count('class="interval"') == 3
@@ -124,7 +124,7 @@ def test_a_run_without_a_label_breaks_the_line():
     assert "–" in page
 
 
-def test_no_run_is_a_sentence():
+def test_without_runs_the_page_has_a_sentence():
     assert "No run is recorded yet" in render_history("out", [])
 
 

@@ -17,10 +17,10 @@ from visionflows.reports.links import link_to_model, relative_address
         ("/data/caf\udce9.png", "/data", "caf%E9.png"),
     ],
 )
-def test_an_address_is_relative_where_both_are_in_one_place(location, folder, address):
+def test_a_link_within_one_storage_is_relative(location, folder, address):
     assert relative_address(location, folder) == address
 
 
-def test_a_model_elsewhere_is_named_by_its_location():
+def test_a_model_in_another_storage_is_named_by_its_location():
     link = link_to_model("s3://bucket/models/pets/1", "/data/scores")
     assert (link.address, link.location) == ("", "s3://bucket/models/pets/1/report.html")

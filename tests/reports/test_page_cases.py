@@ -1,4 +1,4 @@
-"""No page goes unopened: tests/e2e/test_pages.py opens those of CASES, in a real browser."""
+"""Every page has a case in CASES, which tests/e2e/test_pages.py opens in a real browser."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_every_page_has_a_case():
     assert pages(REPORTS) == CASES.keys()
 
 
-def test_a_page_without_a_case_is_seen(tmp_path):
+def test_a_page_without_a_case_is_reported(tmp_path):
     (tmp_path / "new.html").write_text('{% extends "page.html" %}\n{% block body %}{% endblock %}')
     (tmp_path / "parts.html").write_text("{% macro part() %}{% endmacro %}")
     assert pages(tmp_path) == {"new.html"}

@@ -1,4 +1,4 @@
-"""The pages are complete, escaped and self-contained, and show what the run and the model hold."""
+"""The pages are complete, escaped and self-contained, and show the run and the model."""
 
 import html.parser
 import re
@@ -19,7 +19,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Checked(html.parser.HTMLParser):
-    """Fails on a tag that is not closed, and keeps what is shown and what is loaded."""
+    """A parser that fails on unclosed tags, and keeps the text and the loaded resources."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -98,7 +98,7 @@ def test_samples_are_chosen_by_class_and_certainty(scored):
     assert len(samples.failures) == 5
 
 
-def test_a_file_that_is_gone_by_now_is_left_out_of_the_pictures(scored):
+def test_a_deleted_file_is_left_out_of_the_images(scored):
     folder, output, run = scored
     gone = collect_samples(run, open_storage(folder), open_storage(output)).least_certain[0]
     data = (folder / gone.path).read_bytes()
@@ -108,7 +108,7 @@ def test_a_file_that_is_gone_by_now_is_left_out_of_the_pictures(scored):
     assert gone.path not in {sample.path for sample in left}
 
 
-def test_a_training_report_shows_every_picture_and_figure(trained):
+def test_a_training_report_shows_every_plot_and_figure(trained):
     pictures = {path.stem: path.read_bytes() for path in trained.export.parent.glob("pictures/*")}
     page = render_training_report(described(trained), pictures, trained.record["summary"])
     seen = Checked(page)

@@ -55,7 +55,7 @@ def test_a_run_leaves_one_file_that_escapes_every_name(scored):
     assert f"<code>{run.job}</code>" in page  # the seed
 
 
-def test_what_is_saved_names_the_content_that_is_shown(scored):
+def test_saved_rows_have_the_digest_of_the_shown_image(scored):
     folder, output, run = scored
     review = build_review(run, open_storage(folder), open_storage(output))
     with (output / "predictions.csv").open(newline="") as file:
@@ -72,7 +72,7 @@ def test_what_is_saved_names_the_content_that_is_shown(scored):
         assert row.drawn == (100 if row.why == "audit" else 0)
 
 
-def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
+def test_images_are_small_and_missing_ones_are_counted(trained, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(3):
@@ -91,8 +91,8 @@ def test_the_pictures_are_small_and_what_is_gone_is_counted(trained, tmp_path):
     assert "2 more images of the sample can no longer be read" in page
 
 
-def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_path, monkeypatch):
-    """Cut short as it is, the rest of it would be no harm to the picture."""
+def test_a_file_that_grew_over_the_size_limit_is_not_read(trained, where, tmp_path, monkeypatch):
+    """Even though the image could be decoded without the extra bytes."""
     monkeypatch.setattr(shared_memory_limits(MAX_PIXELS), "encoded", 1 << 20)
     (tmp_path / "in").mkdir()
     for number in range(2):
@@ -109,7 +109,7 @@ def test_a_file_grown_beyond_what_a_run_reads_is_not_read(trained, where, tmp_pa
     assert [bool(read_thumbnail(source, f"{number}.jpg")) for number in range(2)] == [False, True]
 
 
-def test_a_run_of_nothing_asks_nothing(trained, tmp_path):
+def test_an_empty_run_has_no_questions(trained, tmp_path):
     (tmp_path / "in").mkdir()
     score_folder(str(tmp_path / "in"), "shapes", str(tmp_path / "out"), trained.store)
     page = (tmp_path / "out/review.html").read_text()

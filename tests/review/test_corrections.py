@@ -25,7 +25,7 @@ def test_written_rows_are_read_again(where, tmp_path):
     there = open_storage(where(tmp_path))
     there.write("corrections.csv", format_corrections(rows))
     found = read_corrections([f"{str(there).rstrip('/')}/corrections.csv"])
-    assert [one[:-1] for one in found] == [one[:-1] for one in rows]
+    assert [row[:-1] for row in found] == [row[:-1] for row in rows]
     assert format_corrections(found) == format_corrections(rows)
     assert format_corrections(rows).decode().splitlines()[0] == ",".join(COLUMNS)
 
@@ -45,9 +45,9 @@ def test_an_output_is_read_in_order_and_a_folder_too(where, tmp_path):
     assert read_corrections([output]) == []
     for name, label in (("20261126-b", "dog"), ("20261125-a", "cat")):
         there.write(f"corrections/{name}.csv", f"path,sha256,label\na,{A},{label}\n".encode())
-    assert [one.label for one in read_corrections([output])] == ["cat", "dog"]
+    assert [row.label for row in read_corrections([output])] == ["cat", "dog"]
     inside = f"{output.rstrip('/')}/corrections"
-    assert [one.label for one in read_corrections([inside])] == ["cat", "dog"]
+    assert [row.label for row in read_corrections([inside])] == ["cat", "dog"]
     with pytest.raises(StorageError, match="no such"):
         read_corrections([f"{output.rstrip('/')}/nowhere.csv"])
 

@@ -20,7 +20,7 @@ ROWS = [
 
 
 def annotated(task: dict, *choices: str, **more) -> dict:
-    """A task as an export has it: labelstud.io/guide/task_format."""
+    """A task in the export format: labelstud.io/guide/task_format."""
     made = [
         {
             "id": number,
@@ -38,13 +38,13 @@ def annotated(task: dict, *choices: str, **more) -> dict:
 
 
 def test_tasks_have_a_url_and_the_prediction():
-    one = json.loads(json.dumps(to_tasks(ROWS, "s3://inbox/")))[0]
-    assert one["data"]["image"] == "s3://inbox/a.jpg"
-    assert one["data"]["sha256"] == "a" * 64
-    (said,) = one["predictions"]
-    assert (said["model_version"], said["score"]) == ("pets@1", 0.9)
+    task = json.loads(json.dumps(to_tasks(ROWS, "s3://inbox/")))[0]
+    assert task["data"]["image"] == "s3://inbox/a.jpg"
+    assert task["data"]["sha256"] == "a" * 64
+    (prediction,) = task["predictions"]
+    assert (prediction["model_version"], prediction["score"]) == ("pets@1", 0.9)
     interface = ElementTree.fromstring(labeling_config(["cat", 'a "dog" & more']))
-    (result,) = said["result"]
+    (result,) = prediction["result"]
     control, shown = interface.find("Choices"), interface.find("Image")
     assert (result["from_name"], result["to_name"]) == (control.get("name"), shown.get("name"))
     assert control.get("toName") == shown.get("name")
@@ -77,7 +77,7 @@ def test_annotations_become_corrections():
         annotated(made[4]),
     ]
     found = parse_export("export.json", json.dumps(exported).encode())
-    assert [(one.path, one.label, one.answer) for one in found] == [
+    assert [(row.path, row.label, row.answer) for row in found] == [
         ("a.jpg", "cat", "right"),
         ("b.jpg", "dog", "other"),
         ("c.jpg", "", "none"),

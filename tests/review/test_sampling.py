@@ -15,7 +15,7 @@ def row(number: int, confidence: float, *more: str) -> list[str]:
 
 def kinds(sample) -> dict[str, list]:
     return {
-        why: [one for one in sample.rows if one.why == why]
+        why: [row for row in sample.rows if row.why == why]
         for why in ("audit", "outlier", "uncertain")
     }
 
@@ -31,20 +31,20 @@ def test_few_of_many_rows_are_sampled_and_each_once():
         "uncertain": UNCERTAIN,
     }
     assert sample.audited == AUDIT
-    paths = [one.path for one in sample.rows]
+    paths = [row.path for row in sample.rows]
     assert len(paths) == len({*paths})
-    assert all(int(one.path[:6]) % 50 == 0 for one in found["outlier"])
-    audited = {one.path for one in found["audit"]}
+    assert all(int(row.path[:6]) % 50 == 0 for row in found["outlier"])
+    audited = {row.path for row in found["audit"]}
     least = sorted((float(cells[3]), cells[0]) for cells in rows if cells[0] not in audited)
-    odd = {one.path for one in found["outlier"]}
-    expected = [path for _, path in least if path not in odd][:UNCERTAIN]
-    assert [one.path for one in found["uncertain"]] == expected
+    outliers = {row.path for row in found["outlier"]}
+    expected = [path for _, path in least if path not in outliers][:UNCERTAIN]
+    assert [row.path for row in found["uncertain"]] == expected
 
 
 def test_rows_marked_for_review_come_before_the_least_confident():
     rows = [row(number, 0.5 + number / 1000, str(number >= 390)) for number in range(400)]
     found = kinds(sample_rows([[*HEADER, "review"], *rows], CLASSES, "seed"))
-    first = [int(one.path[:6]) for one in found["uncertain"]]
+    first = [int(row.path[:6]) for row in found["uncertain"]]
     marked = [number for number in first if number >= 390]
     assert marked
     assert first[: len(marked)] == marked == sorted(marked)
@@ -54,8 +54,8 @@ def test_the_audit_does_not_depend_on_confidence():
     rows = [row(number, 0.5 + number / 2000) for number in range(1000)]
     times = [0] * 1000
     for seed in range(200):
-        for one in sample_rows([HEADER, *rows], CLASSES, f"seed {seed}").rows:
-            times[int(one.path[:6])] += one.why == "audit"
+        for sampled in sample_rows([HEADER, *rows], CLASSES, f"seed {seed}").rows:
+            times[int(sampled.path[:6])] += sampled.why == "audit"
     assert sum(times) == 200 * AUDIT
     # Each is drawn 20 times of 200 (deviation 4.2); tenths of the confidence 2,000 times (40).
     assert min(times) > 0
@@ -66,10 +66,10 @@ def test_the_audit_does_not_depend_on_confidence():
 
 def test_the_same_seed_samples_the_same_rows_in_any_order():
     rows = [row(number, 0.9) for number in range(500)]
-    one = sample_rows([HEADER, *rows], CLASSES, "a")
-    assert one == sample_rows([HEADER, *rows], CLASSES, "a")
-    assert one != sample_rows([HEADER, *rows], CLASSES, "b")
-    audit = [picked.path for picked in kinds(one)["audit"]]
+    sample = sample_rows([HEADER, *rows], CLASSES, "a")
+    assert sample == sample_rows([HEADER, *rows], CLASSES, "a")
+    assert sample != sample_rows([HEADER, *rows], CLASSES, "b")
+    audit = [picked.path for picked in kinds(sample)["audit"]]
     assert audit != sorted(audit)
 
 
@@ -78,9 +78,9 @@ def test_a_row_without_a_label_is_sampled_only_as_an_outlier():
     rejected = ["receipt.jpg", "outlier", "", "", "unlike the rest", "", "", "True"]
     rows = [row(1, 0.9, "False"), failed, rejected]
     found = kinds(sample_rows([[*HEADER, "outlier"], *rows], CLASSES, "seed"))
-    assert [(one.path, one.label, one.guesses) for one in found["outlier"]] == [
+    assert [(row.path, row.label, row.guesses) for row in found["outlier"]] == [
         ("receipt.jpg", "", [])
     ]
-    assert [one.path for one in found["audit"]] == ["000001.jpg"]
+    assert [row.path for row in found["audit"]] == ["000001.jpg"]
     assert found["audit"][0].guesses == [("cat", 0.9), ("dog", 0.1)]
     assert sample_rows([HEADER], CLASSES, "seed").rows == []

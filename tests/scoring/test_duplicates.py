@@ -1,4 +1,4 @@
-"""--find-duplicates: which pictures the model has seen, and which are in the run before."""
+"""--find-duplicates: images that were in training, and duplicates within a run."""
 
 import csv
 import io
@@ -45,7 +45,7 @@ def photos(tmp_path) -> Path:
 AGAIN = {
     "b.jpg": "a.png",
     "z.png": "a.png",
-    "flat 2.png": "flat 1.png",  # of one colour, only the same bytes are the same picture
+    "flat 2.png": "flat 1.png",  # of one colour: only equal bytes are duplicates
 }
 SEEN = {"circle, larger.jpg": "circle/0003.png", "stripes.png": "stripes/0007.png"}
 
@@ -64,7 +64,7 @@ def scored(trained: Trained, where, folder: Path, output: Path, **changes: objec
     return score_folder(*arguments, where(trained.store), settings)
 
 
-def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_path):
+def test_rows_name_their_duplicates(trained, where, photos, tmp_path):
     run = scored(trained, where, photos, tmp_path / "out", spreadsheet=True, top=1, exif=True)
     assert columns(tmp_path / "out") == (SEEN, AGAIN)
     assert run["duplicates"] == {"seen_in_training": 2, "duplicates": 3}
@@ -81,7 +81,7 @@ def test_rows_name_what_their_pictures_are_again(trained, where, photos, tmp_pat
     assert {path: first for path, first in there.items() if first} == AGAIN
 
 
-def test_a_killed_run_continues_to_the_same_bytes(trained, where, photos, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(trained, where, photos, tmp_path):
     scored(trained, where, photos, tmp_path / "out")
     whole = (tmp_path / "out/predictions.csv").read_bytes()
     for name in ("parts/part-00001.json", "run.json"):
@@ -102,16 +102,16 @@ def test_reused_rows_are_compared_with_new_ones(trained, where, photos, tmp_path
     assert columns(tmp_path / "out") == (SEEN, expected)
 
 
-def test_what_failed_is_compared_when_it_is_retried(trained, where, photos, tmp_path):
+def test_failed_files_are_compared_when_they_are_retried(trained, where, photos, tmp_path):
     scored(trained, where, photos, tmp_path / "out")
     (photos / "broken.jpg").write_bytes(encoded(scene(2), quality=50))
-    where(photos)  # until a server has seen it
+    where(photos)  # wait until the server sees it
     scored(trained, where, photos, tmp_path / "out", retry_failed=True)
     seen, again = columns(tmp_path / "out")
     assert (seen, again) == (SEEN, {**AGAIN, "other.png": "broken.jpg"})
 
 
-def test_without_it_the_rows_and_the_job_are_what_they_were(trained, photos, tmp_path):
+def test_without_the_option_rows_and_job_are_unchanged(trained, photos, tmp_path):
     run = scored(trained, str, photos, tmp_path / "out", find_duplicates=False)
     assert "duplicate_of" not in (tmp_path / "out/predictions.csv").read_text()
     assert run["duplicates"] is None
@@ -119,7 +119,7 @@ def test_without_it_the_rows_and_the_job_are_what_they_were(trained, photos, tmp
     assert "find_duplicates" not in plan["settings"]
 
 
-def test_many_rows_of_a_few_pictures(trained, tmp_path):
+def test_many_rows_of_a_few_images(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=20, first_seed=9000)
     for at in range(30):
         shutil.copy(folder / "circle/9000.png", folder / f"{at:02}.png")

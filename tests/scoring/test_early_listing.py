@@ -21,11 +21,11 @@ from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 
 SETTINGS = ScoreSettings(shard_size=10, batch_size=5)
-WAIT = 60.0  # seconds for what is to happen while the listing stands still
+WAIT = 60.0  # timeout in seconds while the listing is paused
 
 
 @pytest.fixture(autouse=True)
-def few_are_listed_first(monkeypatch):
+def start_scoring_after_10_files(monkeypatch):
     monkeypatch.setattr("visionflows.scoring.run.LISTED_FIRST", 10)
 
 
@@ -39,8 +39,8 @@ def scored(trained, where, folder: Path, output: Path, settings=SETTINGS) -> dic
     return score_folder(*what, settings)
 
 
-def whole(trained, folder: Path, output: Path) -> bytes:
-    """The result of a run that lists all before it scores any."""
+def complete_result(trained, folder: Path, output: Path) -> bytes:
+    """The CSV of a run that lists all files before it scores any."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("visionflows.scoring.run.LISTED_FIRST", 10**9)
         score_folder(str(folder), "shapes", str(output), trained.store, SETTINGS)
@@ -52,7 +52,7 @@ def plan_of(output: Path) -> dict:
 
 
 def listing(monkeypatch, at: int, then) -> None:
-    """Have `then` called when so many files are listed."""
+    """Call `then` when `at` files are listed."""
     entries = Source.entries
 
     def gated(self, *how):
@@ -64,8 +64,8 @@ def listing(monkeypatch, at: int, then) -> None:
     monkeypatch.setattr(Source, "entries", gated)
 
 
-def until_there_is_a_part(output: str) -> list[str]:
-    """What lies in `parts`, when there is the first of them."""
+def wait_for_first_part(output: str) -> list[str]:
+    """Wait for the first part, and return the names in `parts`."""
     until = time.monotonic() + WAIT
     while "part-00000.json" not in (names := open_storage(output).names("parts")):
         assert time.monotonic() < until, names
@@ -73,21 +73,21 @@ def until_there_is_a_part(output: str) -> list[str]:
     return names
 
 
-def breaks_off(monkeypatch, at: int, output: str) -> None:
-    """Have the listing of so many files break off, as soon as there is a part."""
+def fail_listing(monkeypatch, at: int, output: str) -> None:
+    """Let the listing fail after `at` files, once there is a part."""
 
     def broken():
-        until_there_is_a_part(output)
+        wait_for_first_part(output)
         raise StorageError("the listing broke off")
 
     listing(monkeypatch, at, broken)
 
 
 def test_shards_are_written_before_the_listing_ends(trained, where, folder, monkeypatch, tmp_path):
-    expected, seen = whole(trained, folder, tmp_path / "whole"), []
+    expected, seen = complete_result(trained, folder, tmp_path / "whole"), []
 
     def look():
-        until_there_is_a_part(where(tmp_path / "out"))
+        wait_for_first_part(where(tmp_path / "out"))
         seen.append(plan_of(tmp_path / "out"))
 
     listing(monkeypatch, 55, look)
@@ -105,16 +105,16 @@ def test_a_run_killed_while_listing_continues_with_the_new_listing(
     trained, where, folder, monkeypatch, tmp_path
 ):
     with monkeypatch.context() as patch:
-        breaks_off(patch, 55, where(tmp_path / "out"))
+        fail_listing(patch, 55, where(tmp_path / "out"))
         with pytest.raises(StorageError, match="broke off"):
             scored(trained, where, folder, tmp_path / "out")
     there = {path.name for path in (tmp_path / "out/parts").glob("*.json")} - {"plan.json"}
     assert there <= {f"part-{number:05d}.json" for number in range(5)}
     assert there
-    (folder / "stripes/0019.png").unlink()  # only the last shard is another now
+    (folder / "stripes/0019.png").unlink()  # only the last shard changes
     run = scored(trained, where, folder, tmp_path / "out")
     assert run["timings"]["scored"] == 59 - 10 * len(there)
-    expected = whole(trained, folder, tmp_path / "whole")
+    expected = complete_result(trained, folder, tmp_path / "whole")
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
 
 
@@ -123,7 +123,7 @@ def test_added_and_removed_files_change_their_shards(
     trained, where, folder, settings, monkeypatch, tmp_path
 ):
     with monkeypatch.context() as patch:
-        breaks_off(patch, 59, where(tmp_path / "out"))
+        fail_listing(patch, 59, where(tmp_path / "out"))
         with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     shape("circle", 99).save(folder / "circle/0000a.png")  # all names after it move by one
@@ -131,7 +131,7 @@ def test_added_and_removed_files_change_their_shards(
         (folder / f"stripes/{number:04d}.png").unlink()
     run = scored(trained, where, folder, tmp_path / "out", settings)
     assert run["counts"]["found"] == 51
-    expected = whole(trained, folder, tmp_path / "whole")
+    expected = complete_result(trained, folder, tmp_path / "whole")
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
     parts = {path.name for path in (tmp_path / "out/parts").glob("part-*.csv")}
     assert parts == {f"part-{number:05d}.csv" for number in range(6)}
@@ -139,7 +139,7 @@ def test_added_and_removed_files_change_their_shards(
 
 def test_another_job_is_refused_with_the_difference(trained, where, folder, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        breaks_off(patch, 55, where(tmp_path / "out"))
+        fail_listing(patch, 55, where(tmp_path / "out"))
         with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     other = SETTINGS.model_copy(update={"shard_size": 20})
@@ -151,7 +151,7 @@ def test_escaped_names_are_rows_in_order(trained, where, folder, tmp_path):
     r"""S3 lists `\a` before `\x41`; as text the second is `\\x41`, and comes first."""
     for name in (r"zz\a.png", r"zz\x41.png"):
         shape("circle", 5).save(folder / name)
-    expected = whole(trained, folder, tmp_path / "whole")
+    expected = complete_result(trained, folder, tmp_path / "whole")
     run = scored(trained, where, folder, tmp_path / "out")
     assert (tmp_path / "out/predictions.csv").read_bytes() == expected
     assert run["counts"]["found"] == 62
@@ -164,7 +164,7 @@ def test_a_failed_run_stops_listing(trained, folder, name, monkeypatch, tmp_path
 
     def without_end(self, keep):
         yield from entries(self, keep)
-        while keep(name):  # as a place asks of every name
+        while keep(name):  # storages call this for every name
             yield Entry(name, 1, "")
 
     def broken(*_):
@@ -184,7 +184,7 @@ def test_a_listing_that_fails_early_keeps_existing_parts(
     trained, where, folder, monkeypatch, tmp_path
 ):
     with monkeypatch.context() as patch:
-        breaks_off(patch, 59, where(tmp_path / "out"))
+        fail_listing(patch, 59, where(tmp_path / "out"))
         with pytest.raises(StorageError):
             scored(trained, where, folder, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out/parts").glob("part-*")}

@@ -1,4 +1,4 @@
-"""Calibrated probabilities in the CSV, and the column `review`, through whole runs."""
+"""Calibrated probabilities in the CSV, and the column `review`, in complete runs."""
 
 import logging
 
@@ -52,8 +52,8 @@ def test_probabilities_are_calibrated_unless_raw_ones_are_wanted(store, inbox, t
     assert np.abs(apply_temperature(raw, 2.0) - ours).max() < 2e-3  # of six decimals, one of 1e-6
     assert np.abs(raw - ours).max() > 0.05
     rows = rows_of(tmp_path / "calibrated")
-    told = np.array([float(row["confidence"]) for row in rows])
-    assert (told == ours.max(1)).all()
+    confidence = np.array([float(row["confidence"]) for row in rows])
+    assert (confidence == ours.max(1)).all()
     engine = open_engine("shapes@1-sure", store, EngineSettings(workers=1, batch_size=1))
     (answer,) = predict([str(inbox / rows[0]["path"])], engine)
     assert [*answer.probabilities.values()] == pytest.approx(ours[0], abs=2e-6)
@@ -100,10 +100,10 @@ def test_flags_of_existing_parts_are_counted(store, inbox, tmp_path):
 
 def test_predictions_of_validation_images_are_published(trained):
     storage = find_model("shapes", trained.store)
-    told = storage.read("validation.csv").decode().splitlines()
-    assert told[0] + "\n" == HEADER
+    lines = storage.read("validation.csv").decode().splitlines()
+    assert lines[0] + "\n" == HEADER
     valid = trained.table[trained.table.is_valid]
-    rows = [line.split(",") for line in told[1:]]
+    rows = [line.split(",") for line in lines[1:]]
     assert sorted((row[0], row[1]) for row in rows) == sorted(
         zip(valid.path, valid.label, strict=True)
     )

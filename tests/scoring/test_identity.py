@@ -1,4 +1,4 @@
-"""A row belongs to one content, one input, one model, and what computed it."""
+"""A row is reused only for the same content, input, model and backend."""
 
 import os
 import shutil
@@ -26,8 +26,8 @@ def forwarded(trained, folder: Path, output: Path, settings: ScoreSettings = SMA
     return scored(trained, folder, output, settings)["timings"]["forwarded"]
 
 
-def another_picture(path: Path) -> None:
-    """Another content under the same name, of the same size and with the same time of content."""
+def replace_image(path: Path) -> None:
+    """Replace the content, but keep name, size and modification time."""
     before, data = path.stat(), bytearray(path.read_bytes())
     shape("stripes", 77).save(path)
     data[-200:-100] = os.urandom(100)
@@ -39,7 +39,7 @@ def another_picture(path: Path) -> None:
 
 @pytest.fixture
 def bitmaps(tmp_path) -> Path:
-    """Ten pictures whose sizes say nothing of what is in them."""
+    """Ten images of equal file size."""
     (tmp_path / "in").mkdir()
     for seed in range(10):
         (tmp_path / f"in/{seed}.bmp").write_bytes(encoded(shape("circle", seed), "BMP"))
@@ -47,14 +47,14 @@ def bitmaps(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("settings", [SMALL, NEW])
-def test_another_picture_of_the_same_name_size_and_time_is_scored(
+def test_another_image_of_the_same_name_size_and_time_is_scored(
     trained, bitmaps, settings, tmp_path
 ):
     scored(trained, bitmaps, tmp_path / "out", settings)
-    another_picture(bitmaps / "3.bmp")
+    replace_image(bitmaps / "3.bmp")
     assert forwarded(trained, bitmaps, tmp_path / "out", settings) == (1 if settings == NEW else 5)
-    scored(trained, bitmaps, tmp_path / "anew")
-    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "anew")
+    scored(trained, bitmaps, tmp_path / "fresh")
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
 
 
 def test_the_same_bytes_under_another_time_or_inode_are_not_scored_again(
@@ -95,19 +95,17 @@ def test_a_folder_whose_files_changed_is_the_same_input(trained, tmp_path, monke
 def test_rows_of_another_input_are_reused_only_for_the_same_content(trained, bitmaps, tmp_path):
     scored(trained, bitmaps, tmp_path / "out")
     shutil.copytree(bitmaps, tmp_path / "two")
-    another_picture(tmp_path / "two/3.bmp")
+    replace_image(tmp_path / "two/3.bmp")
     for path in bitmaps.iterdir():
         stat = path.stat()
         os.utime(tmp_path / "two" / path.name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     meant = NEW.model_copy(update={"replace": True})
     assert forwarded(trained, tmp_path / "two", tmp_path / "out", meant) == 1
-    scored(trained, tmp_path / "two", tmp_path / "anew")
-    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "anew")
+    scored(trained, tmp_path / "two", tmp_path / "fresh")
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "fresh")
 
 
-def test_failures_for_other_reasons_than_the_bytes_are_retried(
-    trained, bitmaps, tmp_path, monkeypatch
-):
+def test_failures_that_may_be_temporary_are_retried(trained, bitmaps, tmp_path, monkeypatch):
     from visionflows.images import open as opening
 
     (bitmaps / "bad.png").write_bytes(b"no picture")
@@ -126,11 +124,11 @@ def test_failures_for_other_reasons_than_the_bytes_are_retried(
     first = scored(trained, bitmaps, tmp_path / "out", NEW)
     assert first["counts"]["by_status"] == {"missing": 1, "ok": 10, "too_large": 1, "unreadable": 1}
     second = scored(trained, bitmaps, tmp_path / "out", NEW)
-    assert second["timings"]["scored"] == 2  # the picture that had no memory, and what was gone
+    assert second["timings"]["scored"] == 2  # the image without memory, and the missing one
     assert second["counts"]["by_status"] == {"missing": 1, "ok": 11, "unreadable": 1}
     monkeypatch.setattr(engines, "engine_versions", lambda libraries: {"pillow": "99"})
     third = scored(trained, bitmaps, tmp_path / "out", NEW)
-    assert third["timings"]["scored"] == 2  # what another decoder refused, too
+    assert third["timings"]["scored"] == 2  # also what another decoder refused
 
 
 def test_files_refused_for_short_memory_are_scored_again(trained, bitmaps, tmp_path, monkeypatch):
@@ -143,13 +141,13 @@ def test_files_refused_for_short_memory_are_scored_again(trained, bitmaps, tmp_p
     assert scored(trained, bitmaps, tmp_path / "out", NEW)["counts"]["by_status"] == {"ok": 12}
 
 
-def test_a_result_of_several_machines_names_them(trained, bitmaps, tmp_path, monkeypatch):
+def test_run_json_names_all_machines_of_a_result(trained, bitmaps, tmp_path, monkeypatch):
     whole = scored(trained, bitmaps, tmp_path / "out")
     (alone,) = whole["backends"]
     assert (alone["files"], alone["parts"]) == (10, "0-1")
     assert alone["precision"] == "float32"
     assert {"openvino", "pillow", "numpy"} <= alone["versions"].keys()
-    (tmp_path / "out/parts/part-00001.json").unlink()  # and it goes on elsewhere
+    (tmp_path / "out/parts/part-00001.json").unlink()  # and it resumes on another machine
     monkeypatch.setattr(engines, "engine_versions", lambda libraries: {"torch": "99"})
     mixed = scored(trained, bitmaps, tmp_path / "out")
     assert [one["parts"] for one in mixed["backends"]] == ["0", "1"]

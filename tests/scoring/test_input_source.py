@@ -19,11 +19,11 @@ def listed(where: str) -> list[str]:
 def test_a_text_file_has_a_path_per_line(where, tmp_path):
     (tmp_path / "batch.txt").write_bytes(b"\xef\xbb\xbfb.jpg\r\n\n./a/1.png\nb.jpg\n")
     assert listed(where(tmp_path / "batch.txt")) == ["a/1.png", "b.jpg"]
-    (tmp_path / "bytes.txt").write_bytes(b"caf\\xe9.jpg")  # as a CSV of ours writes it
+    (tmp_path / "bytes.txt").write_bytes(b"caf\\xe9.jpg")  # as written to our CSV
     assert listed(str(tmp_path / "bytes.txt")) == ["caf\udce9.jpg"]
 
 
-def test_a_folder_may_have_the_ending_of_a_list(tmp_path):
+def test_a_folder_name_may_end_like_a_list(tmp_path):
     (tmp_path / "a.txt").mkdir()
     (tmp_path / "a.txt/1.png").write_bytes(b"x")
     source = Source(str(tmp_path / "a.txt"))
@@ -54,8 +54,8 @@ def test_an_invalid_line_is_one_error_with_its_number(name, data, says, tmp_path
     assert str(caught.value).isprintable()
 
 
-def test_keys_that_are_no_paths_are_valid_in_a_list(s3, tmp_path):
-    """rclone holds no such key: a list is asked alone, and its names stay what they are."""
+def test_keys_that_are_not_paths_are_valid_in_a_list(s3, tmp_path):
+    """rclone supports no such key, so only the list is read: its names are unchanged."""
     (tmp_path / "keys.csv").write_text("path\na//b.png\n../c.png\n")
     assert listed(s3.uri(tmp_path / "keys.csv")) == ["../c.png", "a//b.png"]
 

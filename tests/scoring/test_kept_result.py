@@ -1,4 +1,4 @@
-"""A result is replaced only by a whole one of the same input; a missing input is no empty one."""
+"""A result is replaced only by a complete one of the same input; a missing input is an error."""
 
 import json
 import os
@@ -21,12 +21,12 @@ RESULT = ("predictions.csv", "report.html", "review.html", "run.json")
 
 
 def files_of(output: Path) -> dict[str, bytes]:
-    """The files of a result; history.html is of all nights."""
+    """The files of a result, without history.html, which covers all runs."""
     files = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
     return {name: data for name, data in files.items() if name != "history.html"}
 
 
-def test_an_input_that_had_files_and_has_none_is_refused(trained, where, tmp_path):
+def test_an_input_that_became_empty_is_refused(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     arguments = (where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
@@ -40,12 +40,12 @@ def test_an_input_that_had_files_and_has_none_is_refused(trained, where, tmp_pat
         ):
             score_folder(*arguments, settings)
     assert files_of(tmp_path / "out") == before
-    meant = SMALL.model_copy(update={"allow_empty": True})
-    assert score_folder(*arguments, meant)["counts"]["found"] == 0
+    allowed = SMALL.model_copy(update={"allow_empty": True})
+    assert score_folder(*arguments, allowed)["counts"]["found"] == 0
     assert rows_of(tmp_path / "out") == []
 
 
-def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
+def test_a_missing_input_keeps_the_result(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
@@ -58,12 +58,12 @@ def test_an_input_that_is_gone_leaves_the_result(trained, tmp_path):
 
 
 @pytest.mark.parametrize("comes_back_as", ["nothing", "an empty folder"])
-def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, comes_back_as):
+def test_a_root_that_disappears_during_a_run_stops_it_resumably(trained, tmp_path, comes_back_as):
     folder = write_shapes(tmp_path / "in", each=6)
     arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
-    (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # another night: a run begins anew
+    (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # changes the job: a new run starts
     engine = make_engine(load_model(find_model("shapes", trained.store)), SMALL)
     with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
         first, *left = [*scoring.pending_shards()]
@@ -81,23 +81,23 @@ def test_a_root_that_goes_away_in_mid_run_stops_it_resumable(trained, tmp_path, 
     assert (run["timings"]["scored"], run["counts"]["ok"]) == (13, 19)
 
 
-def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
+def test_a_failed_run_keeps_the_last_good_result(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=7)
     arguments = (where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
     before = files_of(tmp_path / "out")
     for path in sorted(folder.rglob("*.png"))[:5]:
         path.write_bytes(b"no picture")
-    where(folder)  # until a server has seen it
-    for _ in range(2):  # the second one finds that nothing is left to do
+    where(folder)  # wait until the server sees it
+    for _ in range(2):  # the second run has nothing left to score
         with pytest.raises(TooManyBadError, match=r"5 of 21 .*out/failed/failures\.csv"):
             score_folder(*arguments, SMALL)
         assert files_of(tmp_path / "out") == before
-        told = files_of(tmp_path / "out/failed")
-        assert set(told) == {*RESULT, "failures.csv"}
-        assert json.loads(told["run.json"])["status"] == "failed"
+        failed = files_of(tmp_path / "out/failed")
+        assert set(failed) == {*RESULT, "failures.csv"}
+        assert json.loads(failed["run.json"])["status"] == "failed"
         assert len(rows_of(tmp_path / "out/failed")) == 21
-    (folder / "extra.png").write_bytes(b"no picture")  # the next night is another job
+    (folder / "extra.png").write_bytes(b"no picture")  # changes the job of the next run
     where(folder)
     with pytest.raises(TooManyBadError, match="6 of 22"):
         score_folder(*arguments, SMALL)
@@ -111,8 +111,8 @@ def test_a_run_that_fails_leaves_the_last_good_result(trained, where, tmp_path):
     assert not (tmp_path / "out/failed").exists()
 
 
-def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
-    """Its version is what it was: but a row that it is missing says nothing of its bytes."""
+def test_a_row_of_a_missing_file_is_not_reused(trained, tmp_path):
+    """The file's version is unchanged, but a row with status missing is not reusable."""
     folder = write_shapes(tmp_path / "in", each=2)
     arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     engine = make_engine(load_model(find_model("shapes", trained.store)), SMALL)
@@ -125,7 +125,7 @@ def test_a_row_of_a_file_that_was_away_is_not_kept(trained, tmp_path):
     assert score_folder(*arguments, SMALL)["counts"]["by_status"] == {"ok": 6}
 
 
-def test_a_run_clears_the_drafts_of_one_that_was_killed(trained, tmp_path):
+def test_a_run_removes_the_temporary_files_of_a_killed_run(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     for name in ("", "parts", "failed", "previous/000001"):
         (tmp_path / "out" / name).mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def test_only_new_files_are_scored_and_other_rows_reused(trained, where, tmp_pat
     first = score_new(trained, where, folder, tmp_path / "out")
     assert first["timings"]["forwarded"] == 45
     (folder / "circle/4000.png").unlink()
-    os.utime(folder / "circle/4001.png", (1, 1))  # another time, the same bytes
+    os.utime(folder / "circle/4001.png", (1, 1))  # another modification time, the same bytes
     shape("stripes", 1).save(folder / "circle/4002.png")  # the same name, other bytes
     for seed in range(5):
         shape("square", 100 + seed).save(folder / f"new-{seed}.png")
@@ -34,29 +34,29 @@ def test_only_new_files_are_scored_and_other_rows_reused(trained, where, tmp_pat
     counts = second["counts"]
     assert (counts["found"], counts["reused"]) == (49, 43)
     assert (counts["changed"], counts["vanished"]) == (1, 1)
-    score_folder(where(folder), "shapes", where(tmp_path / "anew"), where(trained.store))
-    anew = (tmp_path / "anew/predictions.csv").read_bytes()
-    assert (tmp_path / "out/predictions.csv").read_bytes() == anew
+    score_folder(where(folder), "shapes", where(tmp_path / "fresh"), where(trained.store))
+    fresh = (tmp_path / "fresh/predictions.csv").read_bytes()
+    assert (tmp_path / "out/predictions.csv").read_bytes() == fresh
     assert not (tmp_path / "out/previous").exists()
 
 
 def test_a_killed_only_new_run_still_has_its_reused_rows(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=15, first_seed=4000)
     score_new(trained, where, folder, tmp_path / "out")
-    for seed in range(20):  # sorted before the rest: every shard is another one now
+    for seed in range(20):  # sorted before the rest: every shard changes
         shape("square", 100 + seed).save(folder / f"a-{seed:02d}.png")
     engine = make_engine(load_model(find_model("shapes", where(trained.store))), ONLY_NEW)
     run = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW)
     with run.lock_output() as scoring:
         for shard in [*scoring.pending_shards()][:3]:
-            scoring.score(shard)  # and here it dies
+            scoring.score(shard)  # the run is killed here
     assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["found"] == 45  # the last
     (folder / "z.png").write_bytes((folder / "a-00.png").read_bytes())  # and the folder goes on
     run = score_new(trained, where, folder, tmp_path / "out")
     assert run["timings"]["forwarded"] == 1
-    score_folder(where(folder), "shapes", where(tmp_path / "anew"), where(trained.store))
-    anew = (tmp_path / "anew/predictions.csv").read_bytes()
-    assert (tmp_path / "out/predictions.csv").read_bytes() == anew
+    score_folder(where(folder), "shapes", where(tmp_path / "fresh"), where(trained.store))
+    fresh = (tmp_path / "fresh/predictions.csv").read_bytes()
+    assert (tmp_path / "out/predictions.csv").read_bytes() == fresh
 
 
 def test_another_model_scores_everything_again_and_logs_why(trained, where, tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""Outliers in a scoring run: two columns, or a status of their own; books and resume."""
+"""Outliers in a scoring run: two columns or a rejected status, counts, and resume."""
 
 import csv
 import json
@@ -18,29 +18,29 @@ from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage import open_storage
 
-ODD = 12
+OUTLIERS = 12
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """60 shapes, twelve pictures of one colour and of hard noise, and a bad file of every kind."""
+    """60 shapes, twelve images of one colour or of noise, and a bad file of every kind."""
     folder = write_shapes(tmp_path_factory.mktemp("mixed") / "in", each=20, first_seed=9000)
     draws = np.random.default_rng(1)
-    for at in range(ODD):
+    for at in range(OUTLIERS):
         colour = (255 - 5 * at, 0, 0) if at % 4 else (0, 255 - 5 * at, 0)
         pixels = draws.choice([0, 255], (40, 40, 3)) if at % 2 else np.full((40, 40, 3), colour)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"odd{at}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"outlier{at}.png")
     bad_files(folder / "bad")
     return folder
 
 
 def scored(mixed, output, store, **settings):
-    told = ScoreSettings(**{"device": "cpu", "max_error_rate": 1, "shard_size": 20} | settings)
-    return score_folder(str(mixed), "telling", str(output), store, told)
+    options = {"device": "cpu", "max_error_rate": 1, "shard_size": 20} | settings
+    return score_folder(str(mixed), "outlier-model", str(output), store, ScoreSettings(**options))
 
 
-def test_outliers_are_flagged(telling, mixed, tmp_path):
-    run = scored(mixed, tmp_path / "out", telling)
+def test_outliers_are_flagged(outlier_store, mixed, tmp_path):
+    run = scored(mixed, tmp_path / "out", outlier_store)
     rows = rows_of(tmp_path / "out")
     assert list(rows[0])[-2:] == ["outlier_score", "outlier"]
     seen = [row for row in rows if row["status"] == "ok"]
@@ -49,33 +49,33 @@ def test_outliers_are_flagged(telling, mixed, tmp_path):
     flagged = {row["path"] for row in seen if row["outlier"] == "True"}
     assert 4 < len(flagged) < 60
     assert run["counts"]["flags"] == {"outlier": len(flagged)}
-    assert run["counts"]["ok"] == 60 + ODD
+    assert run["counts"]["ok"] == 60 + OUTLIERS
     page = (tmp_path / "out/report.html").read_text()
-    assert f"{len(flagged)} of {60 + ODD} images are unlike the training data" in page
+    assert f"{len(flagged)} of {60 + OUTLIERS} images are unlike the training data" in page
     assert page.index("Outliers (out of distribution)</h2>") < page.index(
         '<h2 id="labels">Predicted labels</h2>'
     )
 
 
-def test_the_outlier_score_does_not_depend_on_other_files(telling, mixed, tmp_path):
-    engine = make_engine(load_model(find_model("telling", telling)), EngineSettings(device="cpu"))
-    names = sorted(path.name for path in mixed.glob("odd*.png"))
-    together = [
-        row for rows in engine.predict_batches(open_storage(mixed), [names]) for row in rows
-    ]
-    alone = [
+def test_the_outlier_score_does_not_depend_on_other_files(outlier_store, mixed, tmp_path):
+    engine = make_engine(
+        load_model(find_model("outlier-model", outlier_store)), EngineSettings(device="cpu")
+    )
+    names = sorted(path.name for path in mixed.glob("outlier*.png"))
+    batch = [row for rows in engine.predict_batches(open_storage(mixed), [names]) for row in rows]
+    separate = [
         row
         for rows in engine.predict_batches(open_storage(mixed), [[name] for name in names])
         for row in rows
     ]
-    assert [row.outlier_score for row in alone] == [row.outlier_score for row in together]
-    assert {row.features is None for row in together} == {True}
+    assert [row.outlier_score for row in separate] == [row.outlier_score for row in batch]
+    assert {row.features is None for row in batch} == {True}
 
 
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"engine": "torch"}])
-def test_engines_agree_on_the_outlier_score(telling, mixed, settings):
+def test_engines_agree_on_the_outlier_score(outlier_store, mixed, settings):
     model, names = (
-        load_model(find_model("telling", telling)),
+        load_model(find_model("outlier-model", outlier_store)),
         sorted(path.name for path in mixed.glob("*.png")),
     )
     ours, theirs = (
@@ -92,26 +92,26 @@ def test_engines_agree_on_the_outlier_score(telling, mixed, settings):
     assert theirs == pytest.approx(ours, rel=near)
 
 
-def test_rejected_they_have_no_label_and_are_no_failure(telling, mixed, tmp_path):
-    kept = rows_of_run(mixed, tmp_path / "kept", telling)
-    run = scored(mixed, tmp_path / "out", telling, reject_outliers=True, top=2, exif=True)
+def test_rejected_outliers_have_no_label_and_are_not_failures(outlier_store, mixed, tmp_path):
+    kept = rows_of_run(mixed, tmp_path / "kept", outlier_store)
+    run = scored(mixed, tmp_path / "out", outlier_store, reject_outliers=True, top=2, exif=True)
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
-    odd = [path for path, row in kept.items() if row["outlier"] == "True"]
-    for path in odd:
+    outliers = [path for path, row in kept.items() if row["outlier"] == "True"]
+    for path in outliers:
         row = rows[path]
         assert (row["status"], row["label"], row["confidence"]) == ("outlier", "", "")
         assert {row[name] for name in row if name.startswith(("p_", "top_"))} == {""}
         assert row["error"].startswith("an outlier: its outlier_score is ")
         assert (row["outlier_score"], row["outlier"]) == (kept[path]["outlier_score"], "True")
         assert row["width"] == "40"
-    same = [path for path in kept if path not in odd]
+    same = [path for path in kept if path not in outliers]
     assert [rows[path]["label"] for path in same] == [kept[path]["label"] for path in same]
     counts = run["counts"]
-    assert counts["rejected"] == counts["by_status"]["outlier"] == len(odd)
+    assert counts["rejected"] == counts["by_status"]["outlier"] == len(outliers)
     assert counts["found"] == counts["ok"] + counts["failed"] + counts["rejected"]
     with (tmp_path / "out/failures.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == counts["failed"] == 6
-    assert f"{len(odd)} rejected as outliers" in (tmp_path / "out/report.html").read_text()
+    assert f"{len(outliers)} rejected as outliers" in (tmp_path / "out/report.html").read_text()
 
 
 def rows_of_run(mixed, output, store, **settings):
@@ -119,43 +119,43 @@ def rows_of_run(mixed, output, store, **settings):
     return {row["path"]: row for row in rows_of(output)}
 
 
-def test_a_folder_of_nothing_but_outliers_is_no_failed_run(telling, mixed, tmp_path):
+def test_a_run_with_only_outliers_does_not_fail(outlier_store, mixed, tmp_path):
     (tmp_path / "in").mkdir()
-    rows = rows_of_run(mixed, tmp_path / "all", telling)
-    odd = [path for path, row in rows.items() if row["outlier"] == "True"]
-    for path in odd:
+    rows = rows_of_run(mixed, tmp_path / "all", outlier_store)
+    outliers = [path for path, row in rows.items() if row["outlier"] == "True"]
+    for path in outliers:
         for copy in range(5):
             shutil.copy(mixed / path, tmp_path / f"in/{copy}-{path.replace('/', '-')}")
     settings = {"reject_outliers": True, "max_error_rate": 0}
-    run = scored(tmp_path / "in", tmp_path / "out", telling, **settings)
+    run = scored(tmp_path / "in", tmp_path / "out", outlier_store, **settings)
     assert run["status"] == "done"
-    assert run["counts"]["rejected"] == run["counts"]["found"] == 5 * len(odd)
+    assert run["counts"]["rejected"] == run["counts"]["found"] == 5 * len(outliers)
 
 
-def test_rejected_rows_are_reused_and_not_retried(telling, mixed, tmp_path):
-    first = scored(mixed, tmp_path / "out", telling, reject_outliers=True)
+def test_rejected_rows_are_reused_and_not_retried(outlier_store, mixed, tmp_path):
+    first = scored(mixed, tmp_path / "out", outlier_store, reject_outliers=True)
     before = (tmp_path / "out/predictions.csv").read_bytes()
     for again in ({"only_new": True}, {"retry_failed": True}):
-        run = scored(mixed, tmp_path / "out", telling, reject_outliers=True, **again)
+        run = scored(mixed, tmp_path / "out", outlier_store, reject_outliers=True, **again)
         assert (tmp_path / "out/predictions.csv").read_bytes() == before
         assert run["counts"]["rejected"] == first["counts"]["rejected"] > 0
         assert run["timings"]["forwarded"] == 0
     with pytest.raises(OtherRunError, match="reject_outliers"):
-        scored(mixed, tmp_path / "out", telling, retry_failed=True)
+        scored(mixed, tmp_path / "out", outlier_store, retry_failed=True)
 
 
-def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_path):
-    model = load_model(find_model("telling", telling))
-    draft = shutil.copytree(model.storage.root, tmp_path / "draft")
+def test_outliers_are_for_review_at_any_confidence(outlier_store, mixed, tmp_path):
+    model = load_model(find_model("outlier-model", outlier_store))
+    checkpoint = shutil.copytree(model.storage.root, tmp_path / "checkpoint")
     lines = "".join(f"{at}.png,circle,circle,0.600000,0.600000\n" for at in range(200))
-    (draft / "validation.csv").write_text("path,label,predicted,confidence,raw\n" + lines)
+    (checkpoint / "validation.csv").write_text("path,label,predicted,confidence,raw\n" + lines)
     import pandas as pd
 
     from visionflows.models import registry
 
     info = model.info.model_copy(update={"files": {}})
     table = pd.DataFrame(columns=["path", "label", "is_valid", "sha256", "status", "signature"])
-    registry.publish(draft, tmp_path / "store", info, table)
+    registry.publish(checkpoint, tmp_path / "store", info, table)
     rows = rows_of_run(mixed, tmp_path / "out", tmp_path / "store", min_precision=0.9)
     assert list(next(iter(rows.values())))[-3:] == ["outlier_score", "outlier", "review"]
     assert {row["review"] for row in rows.values() if row["outlier"] == "True"} == {"True"}
@@ -164,9 +164,9 @@ def test_an_outlier_is_for_people_whatever_its_confidence(telling, mixed, tmp_pa
     assert run["counts"]["flags"]["review"] >= run["counts"]["rejected"] > 0
 
 
-def test_models_that_tell_none_are_scored_as_ever(trained, mixed, tmp_path):
-    told = ScoreSettings(device="cpu", max_error_rate=1)
-    run = score_folder(str(mixed), "shapes", str(tmp_path / "out"), trained.store, told)
+def test_models_without_a_detector_have_no_outlier_columns(trained, mixed, tmp_path):
+    settings = ScoreSettings(device="cpu", max_error_rate=1)
+    run = score_folder(str(mixed), "shapes", str(tmp_path / "out"), trained.store, settings)
     assert list(rows_of(tmp_path / "out")[0])[-1].startswith("p_")
     assert run["counts"]["flags"] == {}
     plan = json.loads((tmp_path / "out/parts/plan.json").read_text())

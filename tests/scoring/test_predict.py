@@ -1,4 +1,4 @@
-"""A few images by their places: one answer each, in order."""
+"""Predict a few images by path or URI: one row each, in order."""
 
 import pytest
 from conftest import shape
@@ -10,7 +10,7 @@ from visionflows.scoring.predict import predict
 from visionflows.storage import open_storage
 
 
-def test_images_of_a_disk_and_a_bucket_are_answered_in_order(trained, s3, tmp_path):
+def test_images_on_a_disk_and_in_a_bucket_are_predicted_in_order(trained, s3, tmp_path):
     for name, kind in (("a.png", "square"), ("b.png", "stripes")):
         shape(kind, 7).save(tmp_path / name)
     here, there = str(tmp_path / "a.png"), s3.uri(tmp_path / "b.png")

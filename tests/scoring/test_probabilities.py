@@ -1,4 +1,4 @@
-"""What a row says of a picture, compared with fastai's own answers."""
+"""The probabilities and columns of a row, compared with fastai."""
 
 import csv
 import shutil
@@ -53,7 +53,7 @@ def test_rows_do_not_depend_on_how_they_are_computed(trained, inbox, tmp_path):
         assert np.abs(probabilities(rows_of(output)) - reference).max() < 1e-5
 
 
-def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, where, inbox, tmp_path):
+def test_bytes_do_not_depend_on_shards_and_neighbours(trained, where, inbox, tmp_path):
     score_folder(where(inbox), "shapes", where(tmp_path / "a"), where(trained.store))
     score_folder(
         where(inbox),
@@ -71,7 +71,7 @@ def test_same_bytes_twice_whatever_the_shards_and_neighbours(trained, where, inb
     assert few[1:] == [line for line in whole.splitlines() if line.startswith(b"odd/")]
 
 
-def test_a_picture_of_the_shape_is_labelled_so(trained, tmp_path):
+def test_shapes_get_their_labels(trained, tmp_path):
     for seed in range(5000, 5010):
         shape("stripes", seed).save(tmp_path / f"{seed}.png")
     score_folder(str(tmp_path), "shapes", str(tmp_path / "out"), trained.store)
@@ -93,10 +93,10 @@ def test_top_adds_the_best_classes_in_order(trained, where, tmp_path):
         assert row["top_2_p"] == row[f"p_{ranked[1]}"]
 
 
-def test_of_more_than_there_are_top_has_all(telling, tmp_path):
+def test_top_is_limited_to_the_number_of_classes(outlier_store, tmp_path):
     folder = write_shapes(tmp_path / "in", each=3)
     settings = ScoreSettings(top=9, exif=True)
-    where = str(folder), "telling", str(tmp_path / "out"), telling
+    where = str(folder), "outlier-model", str(tmp_path / "out"), outlier_store
     assert score_folder(*where, settings)["timings"]["scored"] == 9
     with (tmp_path / "out/predictions.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
@@ -106,7 +106,7 @@ def test_of_more_than_there_are_top_has_all(telling, tmp_path):
     assert score_folder(*where, settings)["timings"]["scored"] == 0
 
 
-def test_columns_of_what_photos_say_come_if_they_are_asked_for(trained, where, tmp_path):
+def test_exif_columns_are_added_on_request(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = "EOS, R5"
@@ -118,9 +118,9 @@ def test_columns_of_what_photos_say_come_if_they_are_asked_for(trained, where, t
     plain = rows_of(tmp_path / "out")
     score_folder(*arguments, ScoreSettings(exif=True, only_new=True))
     rows = rows_of(tmp_path / "out")
-    told = [[row.pop(name) for name in COLUMNS] for row in rows]
-    assert rows == plain  # and beside them:
-    assert told[:2] == [["2026-01-31T18:05:09", "EOS, R5", "", "", "40", "40"], [""] * 6]
-    assert told[2:] == [["", "", "", "", "40", "40"]] * 3
+    exif = [[row.pop(name) for name in COLUMNS] for row in rows]
+    assert rows == plain  # and next to them:
+    assert exif[:2] == [["2026-01-31T18:05:09", "EOS, R5", "", "", "40", "40"], [""] * 6]
+    assert exif[2:] == [["", "", "", "", "40", "40"]] * 3
     again = score_folder(*arguments, ScoreSettings(exif=True, only_new=True))
     assert again["timings"]["scored"] == 0

@@ -1,4 +1,4 @@
-"""Killed, damaged, or met by another run: what was finished stays, and nothing is mixed."""
+"""Resuming killed or damaged runs, and runs into an output that another run uses."""
 
 import threading
 import time
@@ -43,8 +43,8 @@ def test_a_resumed_run_keeps_finished_shards_and_redoes_damaged_ones(
     whole = (tmp_path / "predictions.csv").read_bytes()
     assert run["timings"]["scored"] == 90
     (tmp_path / "run.json").unlink()
-    (tmp_path / "parts/part-00003.json").unlink()  # killed between the part and its record
-    (tmp_path / "parts/part-00005.csv").write_text("cut")  # damaged since
+    (tmp_path / "parts/part-00003.json").unlink()  # killed between part and record
+    (tmp_path / "parts/part-00005.csv").write_text("cut")  # damaged afterwards
     again = score_folder(where(inbox), "shapes", where(tmp_path), where(trained.store), settings)
     assert again["timings"]["scored"] == 20
     assert (tmp_path / "predictions.csv").read_bytes() == whole
@@ -79,7 +79,7 @@ def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tm
     assert not (tmp_path / "run.json").exists()
 
 
-def test_a_part_is_written_only_if_every_file_has_its_own_row(where, tmp_path):
+def test_a_part_is_written_only_if_every_file_has_a_row(where, tmp_path):
     job = Job("in", "0", 2, "m", ("a", "b"), SETTINGS)
     shard = Shard(0, 2, 0, 0, digest_names(["1.jpg", "2.jpg"]))
     files = [File(Entry(name, 1, "1")) for name in ("1.jpg", "2.jpg")]

@@ -1,4 +1,4 @@
-"""--retry-failed: what failed is scored again, and its rows are merged into the result."""
+"""--retry-failed: failed files are scored again and merged into the result."""
 
 from pathlib import Path
 
@@ -30,11 +30,11 @@ def statuses(output: Path) -> list[str]:
 def test_failed_files_are_scored_again_and_merged_repeatedly(trained, where, inbox_, tmp_path):
     arguments = (where(inbox_), "shapes", where(tmp_path / "out"), where(trained.store))
     score_folder(*arguments, SMALL)
-    shape("circle", 5).save(inbox_ / "new.png")  # which a retry leaves for the next run
+    shape("circle", 5).save(inbox_ / "new.png")  # a retry leaves it for the next run
     left = ["bad-1.png", "bad-2.png", "square/bad-3.png"]
     for name, scored in (("bad-1.png", 3), ("square/bad-3.png", 2), ("bad-2.png", 1)):
         (inbox_ / name).write_bytes(encoded(picture(1), "PNG"))
-        where(inbox_)  # until a server has seen it
+        where(inbox_)  # wait until the server sees it
         run = score_folder(*arguments, RETRY)
         left.remove(name)
         assert statuses(tmp_path / "out") == left
@@ -44,14 +44,14 @@ def test_failed_files_are_scored_again_and_merged_repeatedly(trained, where, inb
     assert score_folder(*arguments, RETRY)["timings"]["scored"] == 0
     (inbox_ / "new.png").unlink()
     where(inbox_)
-    score_folder(*arguments[:2], where(tmp_path / "anew"), arguments[3], SMALL)
-    anew = (tmp_path / "anew/predictions.csv").read_bytes()
-    assert (tmp_path / "out/predictions.csv").read_bytes() == anew
+    score_folder(*arguments[:2], where(tmp_path / "fresh"), arguments[3], SMALL)
+    fresh = (tmp_path / "fresh/predictions.csv").read_bytes()
+    assert (tmp_path / "out/predictions.csv").read_bytes() == fresh
     again = SMALL.model_copy(update={"only_new": True})
-    assert score_folder(*arguments, again)["timings"]["scored"] == 0  # they are the bytes of then
+    assert score_folder(*arguments, again)["timings"]["scored"] == 0  # the bytes of the first run
 
 
-def test_a_killed_retry_continues(trained, inbox_, tmp_path, monkeypatch):
+def test_a_killed_retry_resumes(trained, inbox_, tmp_path, monkeypatch):
     arguments = (str(inbox_), "shapes", str(tmp_path / "out"), trained.store)
     score_folder(*arguments, SMALL)
     before = (tmp_path / "out/predictions.csv").read_bytes()

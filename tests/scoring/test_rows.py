@@ -26,7 +26,7 @@ def test_one_row_for_every_file(trained, where, tmp_path):
     folder = tmp_path / "in"
     bad, good = bad_files(folder), good_files(folder)
     (folder / "notes.txt").write_text("not an image")
-    if where is not str:  # rclone shows no link that leads nowhere; a key is UTF-8, in one line
+    if where is not str:  # rclone lists no dangling links; keys are UTF-8 on one line
         bad.pop("gone.jpg")
         for name in ("two\nlines.jpg", os.fsdecode(b"caf\xe9.jpg")):
             (folder / name).unlink()
@@ -48,7 +48,7 @@ def test_one_row_for_every_file(trained, where, tmp_path):
         assert row["status"] == "ok", row
         assert row["label"] in CLASSES
         assert sum(float(row[f"p_{label}"]) for label in CLASSES) == pytest.approx(1, abs=1e-5)
-    # The same picture under many names has the same answer under each.
+    # The same image has the same row under each name.
     same = [rows[encode_name(name)]["p_circle"] for name in good if name.endswith("jpg")][1:]
     assert len(set(same)) == 1
     counts = run["counts"]
@@ -64,7 +64,7 @@ def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, where, tm
     shutil.copytree(clean, dirty)
     bad = bad_files(dirty / "circle")
     if where is not str:
-        bad.pop("gone.jpg")  # rclone shows no link that leads nowhere
+        bad.pop("gone.jpg")  # rclone lists no dangling links
     store = where(trained.store)
     score_folder(where(clean), "shapes", where(tmp_path / "a"), store)
     score_folder(where(dirty), "shapes", where(tmp_path / "b"), store)
@@ -75,7 +75,7 @@ def test_good_rows_among_bad_files_equal_those_of_a_clean_run(trained, where, tm
     assert len(lines) == len(expected) + len(bad)
 
 
-def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_path):
+def test_a_file_that_disappears_after_the_listing_is_missing(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=4)
     settings = ScoreSettings(batch_size=2, workers=1)
     engine = make_engine(load_model(find_model("shapes", where(trained.store))), settings)
@@ -90,7 +90,7 @@ def test_a_file_that_vanishes_after_the_listing_is_missing(trained, where, tmp_p
     assert rows_of(tmp_path / "out")[-1]["status"] == "missing"
 
 
-def test_unreadable_by_permission_is_a_row(trained, tmp_path):
+def test_a_file_without_permission_is_a_row(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     closed = folder / "circle/0000.png"
     closed.chmod(0)
@@ -104,7 +104,7 @@ def test_unreadable_by_permission_is_a_row(trained, tmp_path):
 
 
 def _row_as_nobody(path: Path) -> str:
-    """The status a user without rights gets: root reads every file, so a child gives up root."""
+    """The status for an unprivileged user: root can read every file, so a child drops root."""
     import multiprocessing
 
     from visionflows.inference.decoding import Decoder
@@ -125,7 +125,7 @@ def _row_as_nobody(path: Path) -> str:
     return ours.recv()
 
 
-def test_what_is_no_picture_is_counted_by_its_ending(trained, where, tmp_path):
+def test_other_files_are_counted_by_extension(trained, where, tmp_path):
     folder = write_shapes(tmp_path / "in", each=1)
     (folder / "saved.jpg_large").write_bytes(encoded(picture()))
     (folder / "no ending").write_bytes(encoded(picture(), "WEBP"))
@@ -154,7 +154,7 @@ def test_an_empty_folder_has_a_header_and_counts_of_zero(trained, where, tmp_pat
     assert (run["counts"]["found"], run["counts"]["ok"], run["counts"]["failed"]) == (0, 0, 0)
 
 
-def test_a_missing_input_and_a_closed_output_fail_before_any_work(trained, tmp_path):
+def test_a_missing_input_and_an_unwritable_output_fail_before_any_work(trained, tmp_path):
     with pytest.raises(StorageError, match="no such folder"):
         score_folder(str(tmp_path / "nowhere"), "shapes", str(tmp_path / "out"), trained.store)
     (tmp_path / "in").mkdir()
@@ -187,16 +187,16 @@ def test_failed_files_can_be_scored_again_from_failures_csv(trained, where, tmp_
     folder = write_shapes(tmp_path / "in", each=9)
     bad = bad_files(folder / "bad, ones")
     if where is not str:
-        bad.pop("gone.jpg")  # rclone shows no link that leads nowhere
+        bad.pop("gone.jpg")  # rclone lists no dangling links
     count = len(bad)
     with pytest.raises(TooManyBadError, match=rf"{count} of {27 + count} .*failures\.csv"):
         score_folder(where(folder), "shapes", where(tmp_path / "out"), where(trained.store))
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["status"] == "failed"
     assert len(rows_of(tmp_path / "out")) == 27 + count
-    (folder / "bad, ones/empty.jpg").write_bytes(encoded(picture(1)))  # mended
+    (folder / "bad, ones/empty.jpg").write_bytes(encoded(picture(1)))  # repaired
     failures = tmp_path / "out/failures.csv"
     again = score_folder(where(failures), "shapes", where(tmp_path / "again"), where(trained.store))
     assert {row["path"] for row in rows_of(tmp_path / "again")} == {f"bad, ones/{n}" for n in bad}
     assert again["counts"]["by_status"]["ok"] == 1
-    assert again["status"] == "done"  # 5 of 6 failed, but of fewer than 20 that says little
+    assert again["status"] == "done"  # 5 of 6 failed, but fewer than 20 files do not fail a run

@@ -1,4 +1,4 @@
-"""The report of a run has heat maps, if they cost little."""
+"""The report of a run has heat maps if they are cheap."""
 
 import dataclasses
 import io
@@ -19,14 +19,14 @@ from visionflows.storage import open_storage
 
 @pytest.fixture(scope="module")
 def model(trained):
-    """The model, shown images large enough that its features have places: 4 × 4."""
+    """The model with images large enough for a 4 × 4 feature map."""
     found = load_model(open_storage(trained.storage))
     return dataclasses.replace(found, info=found.info.model_copy(update={"image_size": 128}))
 
 
 @pytest.fixture(scope="module")
 def scored(trained, tmp_path_factory):
-    """The run of just enough pictures, and where it lies."""
+    """A run of just enough images, its input and output."""
     root = tmp_path_factory.mktemp("why")
     write_shapes(root / "in", each=MIN_FILES_FOR_HEAT_MAPS // 3 + 1, first_seed=500)
     score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store)
@@ -68,14 +68,14 @@ def test_few_files_no_onnx_and_a_small_network_have_no_heat_maps(trained, scored
     few = run.model_copy(
         update={"counts": run.counts.model_copy(update={"ok": MIN_FILES_FOR_HEAT_MAPS - 1})}
     )
-    small = load_model(open_storage(trained.storage))  # of 32 pixels: its features are of one place
-    for told in ((few, model), (run, without_onnx(model)), (run, small)):
-        least = explain_samples(*told, source, output).least_certain
+    small = load_model(open_storage(trained.storage))  # 32 pixels: a 1 × 1 feature map
+    for arguments in ((few, model), (run, without_onnx(model)), (run, small)):
+        least = explain_samples(*arguments, source, output).least_certain
         assert len(least) == 12
         assert not any(sample.heat_map for sample in least)
 
 
-def test_a_missing_file_costs_no_other_its_heat_map(scored, model):
+def test_a_missing_file_does_not_affect_other_heat_maps(scored, model):
     run, source, output = scored
     path = explain_samples(run, model, source, output).least_certain[0].path
     data = source.read(path)

@@ -1,4 +1,4 @@
-"""Files of an output are untrusted input: a part that is cut, empty or forged is scored again."""
+"""Files of an output are untrusted: a truncated, empty or forged part is scored again."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ JUNK = [b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": 99}'
 
 @pytest.fixture(scope="module")
 def finished(trained, tmp_path_factory) -> Path:
-    """An input of 15 pictures, `in`, and its result in three parts, `out`."""
+    """An input of 15 images, `in`, and its result in three parts, `out`."""
     root = tmp_path_factory.mktemp("state")
     write_shapes(root / "in", each=5, first_seed=600)
     score_folder(str(root / "in"), "shapes", str(root / "out"), trained.store, SMALL)
@@ -31,7 +31,7 @@ def output(finished, tmp_path) -> Path:
 
 
 def scored_again(trained, finished, output: Path, **settings) -> int:
-    """How many files another run into the output scores; its bytes are those of the first."""
+    """Run again, check that the CSV is unchanged, and return the number of scored files."""
     chosen = SMALL.model_copy(update=settings)
     run = score_folder(str(finished / "in"), "shapes", str(output), trained.store, chosen)
     expected = (finished / "out/predictions.csv").read_bytes()
@@ -76,22 +76,22 @@ def test_a_predictions_csv_without_run_json_is_not_replaced(trained, finished, o
 
 
 def forged(output: Path, csv: bytes | None = None, marks: bytes | None = None, **keys) -> None:
-    """Write a part anew with a record that agrees with it, and other words in the record."""
+    """Rewrite a part with a matching record, and change other keys of the record."""
     part = output / "parts/part-00001"
     csv = part.with_suffix(".csv").read_bytes() if csv is None else csv
     marks = part.with_suffix(".files").read_bytes() if marks is None else marks
     part.with_suffix(".csv").write_bytes(csv)
     part.with_suffix(".files").write_bytes(marks)
     record = json.loads(part.with_suffix(".json").read_text())
-    told = {"bytes": len(csv), "sha256": sha256_of(csv), "files": sha256_of(marks)}
-    part.with_suffix(".json").write_text(json.dumps(record | told | keys))
+    digests = {"bytes": len(csv), "sha256": sha256_of(csv), "files": sha256_of(marks)}
+    part.with_suffix(".json").write_text(json.dumps(record | digests | keys))
 
 
 def test_rows_that_do_not_match_the_job_are_scored_again(trained, finished, output):
     whole = (output / "parts/part-00001.csv").read_bytes()
     header, first, *rest = whole.splitlines(keepends=True)
     for csv in (
-        header + b"".join(rest),  # a row less
+        header + b"".join(rest),  # one row fewer
         header + b"".join([*rest, first]),  # in another order
         whole.replace(b",ok,", b",OK,", 1),
         whole.replace(b",ok,", b",missing,", 1),
@@ -143,7 +143,7 @@ def test_a_plan_with_a_wrong_digest_is_ignored(trained, finished, output):
 
 
 def test_parts_of_another_job_are_not_reused(trained, finished, output):
-    """A stray part of another job stands beside those of this one."""
+    """A part of another job is in the folder."""
     for kind in ("csv", "files", "json"):
         shutil.copy(output / f"parts/part-00000.{kind}", output / f"parts/part-00009.{kind}")
     record = json.loads((output / "parts/part-00009.json").read_text())

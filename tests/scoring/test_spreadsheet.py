@@ -1,4 +1,4 @@
-"""spreadsheet.csv: every row, and no cell that is a formula; predictions.csv stays as it is."""
+"""spreadsheet.csv has every row and no formulas; predictions.csv is unchanged."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ TEXTS = ["a=1.png", "1-2.png", "'1.png", "b/=1.png", "käse.png"]
 
 
 @pytest.mark.parametrize("cell", FORMULAS)
-def test_what_begins_as_a_formula_is_made_a_text(cell):
+def test_cells_that_begin_like_a_formula_become_text(cell):
     assert escape_formula(cell) == f"'{cell}"
 
 
@@ -32,20 +32,20 @@ def test_what_begins_as_a_formula_is_made_a_text(cell):
     "cell",
     ["x;=1+1;.png", "x; +1", "x|@SUM(A1)", "x\t=1", "x\r\n-2", 'x;"=1"', "\t=1.png", "x;＝1"],
 )
-def test_what_others_separators_would_make_a_formula_is_none(cell):
-    """Excel parts cells by `;` where a comma is in numbers, and csv quotes none of these."""
-    told = escape_formula(cell)
-    assert told.replace("'", "") == cell
-    for part in re.split(r'[;|\t\r\n"]', told):
+def test_other_separators_create_no_formula(cell):
+    """Excel separates cells by `;` in locales with decimal commas, and csv quotes none of these."""
+    escaped = escape_formula(cell)
+    assert escaped.replace("'", "") == cell
+    for part in re.split(r'[;|\t\r\n"]', escaped):
         assert not part.lstrip(" ").startswith(("=", "+", "-", "@", "＝"))
 
 
 @pytest.mark.parametrize("cell", ["", "0.5", "-33.856917", *TEXTS])
-def test_other_cells_stay(cell):
+def test_other_cells_are_unchanged(cell):
     assert escape_formula(cell) == cell
 
 
-def test_a_copy_for_spreadsheets_beside_the_result(trained, where, tmp_path):
+def test_spreadsheet_csv_is_written_beside_the_result(trained, where, tmp_path):
     for number, name in enumerate([*FORMULAS, *TEXTS]):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A file that is no prefect.yaml is refused; what applying one does is in tests/e2e."""
+"""An invalid prefect.yaml is refused; tests/e2e applies a valid one."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from visionflows.serve.settings import UpError
 
 
 @pytest.mark.parametrize("text", [b"deployments: [", b"name: \xff"])
-def test_a_file_that_is_not_yaml_is_named_before_the_server_is_asked(tmp_path, text):
+def test_a_file_that_is_not_yaml_is_refused_before_any_request(tmp_path, text):
     file = tmp_path / "mine.yaml"
     file.write_bytes(text)
     with pytest.raises(UpError, match=f"^{file}: not YAML .*; correct it$"):

@@ -1,4 +1,4 @@
-"""What the doctor finds, and what a failed run tells others."""
+"""The checks of the doctor, and the webhook of failed runs."""
 
 import http.server
 import json
@@ -66,7 +66,7 @@ def test_unwritable_folders_fail_with_a_fix(monkeypatch, tmp_path):
 
 @pytest.fixture
 def webhook():
-    """A URL that takes POSTs, and the list of what came."""
+    """A URL that accepts POSTs, and the list of received ones."""
     came = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

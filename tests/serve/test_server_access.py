@@ -10,7 +10,7 @@ from visionflows.serve.settings import UpSettings
 
 
 def status(host: str, asked: str, url: str = "") -> int:
-    """The status of a request with this Host to a server that listens on `host`."""
+    """The status of a request with this Host header to a server on `host`."""
 
     async def app(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

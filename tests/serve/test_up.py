@@ -1,6 +1,6 @@
-"""`visionflows up` refuses what it cannot serve before anything starts, and stops what it started.
+"""`visionflows up` refuses invalid settings before anything starts, and stops its child processes.
 
-What it serves is in tests/e2e.
+Tests of a running server are in tests/e2e.
 """
 
 import os
@@ -21,7 +21,7 @@ from visionflows.storage.local import LocalStorage
 
 
 def refused(state: Path, **settings) -> str:
-    """The line with which `up` refuses; nothing may have been started, nor a database be made."""
+    """The error message of `up`; it must not have started a process or created a database."""
     with pytest.raises((SettingsError, UpError)) as caught:
         up(UpSettings(state=state, **settings))
     assert not (state / "prefect.db").exists()
@@ -106,14 +106,14 @@ def test_a_port_in_use_is_named(tmp_path):
 
 @pytest.mark.parametrize("lock", ["up.lock", "server.lock"])
 def test_a_state_folder_in_use_is_named(tmp_path, lock):
-    """By another `up`, or by a server that one has left behind."""
+    """In use by another `up`, or by a server that a killed one left."""
     with LocalStorage(tmp_path).lock(lock):
         line = refused(tmp_path, port=0)
     assert line.startswith(f"{tmp_path}: visionflows is up with this state already; stop it")
 
 
 def test_children_are_stopped_with_their_descendants(tmp_path):
-    """A worker gives every run a session; one that ignores SIGTERM is killed in the end."""
+    """A worker gives every run a session; one that ignores SIGTERM is killed after a while."""
     run = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(99)"
     code = f"""
 import subprocess, sys, time

@@ -1,4 +1,4 @@
-"""What only a disk can do: names of any bytes, links, rights, drafts, disks that are full."""
+"""Local storage: names of any bytes, links, permissions, temporary files, full disks."""
 
 import errno
 import fcntl
@@ -42,7 +42,7 @@ def line_of(call) -> str:
 
 
 def random_names(count: int) -> list[str]:
-    """Names of one to eight pieces, from among those that a CSV or an escape could trip over."""
+    """Names of one to eight pieces that are difficult in a CSV or an escape."""
     pieces = [
         b"a",
         b"x41",
@@ -72,7 +72,7 @@ def random_names(count: int) -> list[str]:
     return [os.fsdecode(b"".join(rng.choices(pieces, k=rng.randint(1, 8)))) for _ in range(count)]
 
 
-def test_text_of_a_name_is_utf8_and_comes_back_as_the_name():
+def test_the_text_of_a_name_is_utf8_and_decodes_to_the_name():
     for name in random_names(3000):
         text = encode_name(name)
         text.encode()
@@ -89,7 +89,7 @@ def test_texts_of_different_names_differ():
     "name",
     ["a b.jpg", "a,b.jpg", 'say "hi".jpg', "two\nlines.jpg", "=1+1.jpg", "Zoë/犬.jpg", "a\\b.jpg"],
 )
-def test_ordinary_names_are_their_own_text(name):
+def test_ordinary_names_are_unchanged(name):
     assert encode_name(name) == name
 
 
@@ -101,7 +101,7 @@ def test_bytes_that_are_not_utf8_are_written_as_hex():
 # Listings
 
 
-def test_walk_is_in_the_order_of_whole_texts(tmp_path):
+def test_walk_is_sorted_by_the_full_path(tmp_path):
     make(
         tmp_path, "a/z.jpg", "a.jpg", "a-b.jpg", "a0.jpg", "B.JPG", "é.jpg", "é/1.jpg", "a/b/1.png"
     )
@@ -113,7 +113,7 @@ def test_walk_is_in_the_order_of_whole_texts(tmp_path):
     assert found == sorted(found)
 
 
-def test_walk_follows_links_but_no_loop_of_them(tmp_path):
+def test_walk_follows_links_without_loops(tmp_path):
     make(tmp_path, "data/cats/1.jpg", "elsewhere/2.jpg")
     (tmp_path / "data/cats/up").symlink_to("..")
     (tmp_path / "data/self").symlink_to(".")
@@ -122,13 +122,13 @@ def test_walk_follows_links_but_no_loop_of_them(tmp_path):
     assert names(tmp_path / "data") == ["cats/1.jpg", "here.jpg", "other/2.jpg"]
 
 
-def test_walk_marks_a_link_that_leads_nowhere(tmp_path):
+def test_walk_marks_a_dangling_link(tmp_path):
     (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
     (entry,) = LocalStorage(tmp_path).walk(is_image_name)
     assert (entry.name, entry.size, entry.version) == ("gone.jpg", 0, MISSING)
 
 
-def test_walk_leaves_out_what_has_no_end(tmp_path):
+def test_walk_leaves_out_pipes_and_devices(tmp_path):
     make(tmp_path, "a.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
@@ -145,21 +145,21 @@ def test_walk_refuses_a_folder_it_cannot_list():
     assert "\n" not in message
 
 
-def test_walk_of_no_folder_is_one_line(tmp_path):
+def test_walk_of_a_missing_folder_is_an_error_of_one_line(tmp_path):
     with pytest.raises(StorageError, match=r"nowhere: no such folder; name the folder"):
         names(tmp_path / "nowhere")
 
 
-# Whole writes
+# Atomic writes
 
 
-def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path):
+def test_a_written_file_has_the_permissions_of_the_umask(tmp_path):
     LocalStorage(tmp_path).write("a", b"x")
     make(tmp_path, "b")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_name_that_a_folder_has_is_one_line_and_leaves_no_temporary_file(tmp_path):
+def test_writing_to_the_name_of_a_folder_is_one_line_and_leaves_no_temporary_file(tmp_path):
     make(tmp_path, "taken/file")
     with pytest.raises(StorageError, match="taken: cannot be written"):
         LocalStorage(tmp_path).write("taken", b"x")
@@ -233,7 +233,7 @@ def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
 
 
 @pytest.mark.parametrize("lacks", [errno.EINVAL, errno.ENOTSUP])
-def test_a_share_that_syncs_no_folders_takes_files_all_the_same(tmp_path, monkeypatch, lacks):
+def test_files_are_written_to_a_share_that_cannot_sync_folders(tmp_path, monkeypatch, lacks):
     real, failing = os.fsync, lacks
 
     def fsync(descriptor):
@@ -253,7 +253,7 @@ def test_free_bytes_of_a_folder_to_be_made(tmp_path):
     assert LocalStorage(tmp_path / "not" / "yet").free_bytes() > 0
 
 
-# Places by name
+# Storages by name
 
 
 def test_open_storage_of_a_local_path(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Locks and drafts of a folder: held alone, let go with the process, and nothing left behind."""
+"""Locks and temporary files of a folder: exclusive, released with the process, removed."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ with LocalStorage(Path(sys.argv[1])).lock(".lock"):
 """
 
 
-def test_a_dead_runs_lock_is_free_though_what_it_forked_lives_on(tmp_path):
+def test_the_lock_of_a_dead_run_is_free_while_its_fork_lives(tmp_path):
     command = [sys.executable, "-c", FORKING, str(tmp_path)]
     holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     child = int(holder.stdout.readline())
@@ -41,7 +41,7 @@ def test_a_dead_runs_lock_is_free_though_what_it_forked_lives_on(tmp_path):
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_fork_does_not_let_its_parents_lock_go(tmp_path):
+def test_a_fork_does_not_release_its_parents_lock(tmp_path):
     here = LocalStorage(tmp_path / "here")
     with here.lock(".lock"):
         child = os.fork()
@@ -67,7 +67,7 @@ def test_a_lock_leaves_no_file(tmp_path):
     assert os.listdir(tmp_path / "a/b") == ["kept"]
 
 
-def test_of_many_that_take_a_lock_and_its_file_away_one_holds_it(tmp_path):
+def test_only_one_process_holds_a_lock_whose_file_is_removed(tmp_path):
     inside, most, here = [], [], LocalStorage(tmp_path / "here")
 
     def work():

@@ -1,4 +1,4 @@
-"""The one rule for names: what reaches a file of a place, and what never does."""
+"""The rule for valid names in a storage."""
 
 import os
 
@@ -15,7 +15,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_no_such_name_reaches_a_file(name, tmp_path):
+def test_invalid_names_are_refused(name, tmp_path):
     (tmp_path / "x").write_bytes(b"outside")
     here = LocalStorage(tmp_path / "here")
     here.write("a", b"inside")
@@ -42,7 +42,7 @@ def test_no_such_name_reaches_a_file(name, tmp_path):
 
 
 @pytest.mark.parametrize("call", ["read", "write", "rename"])
-def test_the_empty_name_is_no_file(call, tmp_path):
+def test_the_empty_name_is_not_a_file(call, tmp_path):
     here = LocalStorage(tmp_path / "here")
     here.write("a", b"x")
     with pytest.raises(StorageError, match="an empty name"):
@@ -55,11 +55,11 @@ def test_the_empty_name_is_no_file(call, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a", "a b/c", "...", "..a", ".a", "caf\udce9", "two\nlines"])
-def test_other_names_are_names(name):
+def test_other_names_are_valid(name):
     assert validate_name(name) == name
 
 
-def test_a_name_that_none_could_be_is_that_files_trouble_among_many(tmp_path):
+def test_an_invalid_name_is_an_error_of_that_file_only(tmp_path):
     here = LocalStorage(tmp_path)
     here.write("a", b"x")
     some = [Entry(name, 0, "") for name in ("a", "../a", "a")]

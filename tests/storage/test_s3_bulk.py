@@ -1,4 +1,4 @@
-"""Many objects at once: what obstore reads, what is never taken, and when boto3 reads instead."""
+"""Reading many objects: obstore, refused responses, and the fallback to boto3."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ NAMES += ["[1]{2}|^`.jpg", "back\\slash.jpg", '"quoted"?#.jpg', "..a/b../.c", "x
 
 @pytest.fixture
 def proxy(s3, monkeypatch):
-    """A proxy before the server, which does as it is told and says who asked."""
+    """A proxy before the server that makes faults and records the requests."""
     with faulty(s3.url, rate=0) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         yield proxy
@@ -47,7 +47,7 @@ def test_names_of_every_kind_are_read_through_obstore(bucket, proxy):
 
 
 def test_names_that_obstore_refuses_are_read_through_boto3(tmp_path, monkeypatch):
-    """The server lists such a name under another one once it looks at its folder again."""
+    """The server lists such a name differently after a refresh."""
     (tmp_path / "buckets/b-names").mkdir(parents=True)
     with (
         rclone(tmp_path / "buckets", tmp_path / "log", look_again="1h") as server,
@@ -61,7 +61,7 @@ def test_names_that_obstore_refuses_are_read_through_boto3(tmp_path, monkeypatch
         assert proxy.readers == {BOTO3}
 
 
-def test_a_key_is_never_taken_for_another(strict):
+def test_a_key_never_returns_another_object(strict):
     names = ["lead", "/lead", "a/b", "a//b", "a/./b", "a/../b", "../b", "b", "a/b/"]
     for name in names:
         strict.write(name, name.encode())
@@ -70,7 +70,7 @@ def test_a_key_is_never_taken_for_another(strict):
     assert list(strict.read_many(entries)) == [name.encode() for name in names]
 
 
-def test_the_version_that_was_listed_is_asked_for(strict, monkeypatch):
+def test_the_listed_version_is_requested(strict, monkeypatch):
     with faulty(os.environ["AWS_ENDPOINT_URL_S3"], rate=0) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         strict.write("a", b"a")
@@ -81,7 +81,7 @@ def test_the_version_that_was_listed_is_asked_for(strict, monkeypatch):
     assert asked.header("if-match").strip(b'"').decode() == hashlib.md5(b"a").hexdigest()
 
 
-def test_what_was_put_by_parts_is_read_by_boto3(strict, monkeypatch):
+def test_multipart_objects_are_read_by_boto3(strict, monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.objects.PART", 5 << 20)
     strict.write("large", bytes(6 << 20))
     with faulty(os.environ["AWS_ENDPOINT_URL_S3"], rate=0) as proxy:
@@ -90,12 +90,12 @@ def test_what_was_put_by_parts_is_read_by_boto3(strict, monkeypatch):
     assert proxy.readers == {BOTO3}
 
 
-# What is never taken
+# Refused responses
 
 
 @contextlib.contextmanager
 def answering(*answers: bytes):
-    """A server that gives each connection's requests these answers, and then hangs up."""
+    """A server that sends these responses on each connection, and then closes it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -118,8 +118,8 @@ HEAD = (
 WHOLE = HEAD + b"Content-Length: 3\r\n\r\nabc"
 
 
-def test_a_whole_answer_is_taken(s3, monkeypatch):
-    with answering(WHOLE, WHOLE) as url:  # and hangs up, which is no fault
+def test_a_complete_response_is_accepted(s3, monkeypatch):
+    with answering(WHOLE, WHOLE) as url:  # closing the connection is not a fault
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         assert [reader("lab").read_with_obstore("a", TAG) for _ in range(5)] == [b"abc"] * 5
 
@@ -137,18 +137,18 @@ def test_a_whole_answer_is_taken(s3, monkeypatch):
         b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_not_a_whole_answer_is_never_taken(s3, monkeypatch, answer):
+def test_incomplete_responses_are_refused(s3, monkeypatch, answer):
     with answering(answer) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         assert reader("lab").read_with_obstore("a", TAG) is None
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "lost", "cut", "flip", "stall"])
-def test_what_a_fault_took_boto3_brings(bucket, proxy, monkeypatch, fault):
+def test_boto3_reads_what_a_fault_interrupted(bucket, proxy, monkeypatch, fault):
     monkeypatch.setenv("VISIONFLOWS_S3_TIMEOUT", "1")
     bucket.write("a", b"the whole of it" * 1000)
     (entry,) = bucket.walk()
-    proxy.faults, proxy.rate, proxy.most = (fault,), 1, 2  # obstore's two tries
+    proxy.faults, proxy.rate, proxy.most = (fault,), 1, 2  # obstore tries twice
     assert list(bucket.read_many([entry])) == [b"the whole of it" * 1000]
     assert proxy.readers == {OBSTORE, BOTO3}
 
@@ -170,7 +170,7 @@ def test_after_a_fault_boto3_reads_for_a_while(bucket, proxy, monkeypatch):
     assert proxy.readers == {OBSTORE}
 
 
-def test_one_object_that_is_refused_is_no_fault_of_the_server(bucket, proxy):
+def test_one_refused_object_is_not_a_server_fault(bucket, proxy):
     for name in ("1", "two", "3"):
         bucket.write(name, name.encode())
     entries = list(bucket.walk())
@@ -181,7 +181,7 @@ def test_one_object_that_is_refused_is_no_fault_of_the_server(bucket, proxy):
     assert proxy.readers == {OBSTORE}
 
 
-def test_etags_of_kms_are_found_out_once(s3, monkeypatch):
+def test_etags_of_kms_are_detected_once(s3, monkeypatch):
     other = hashlib.md5(b"of what is encrypted").hexdigest()
     headers = b"x-amz-server-side-encryption: aws:kms\r\nConnection: close\r\nContent-Length"
     answer = WHOLE.replace(TAG.encode(), other.encode()).replace(b"Content-Length", headers)
@@ -193,12 +193,12 @@ def test_etags_of_kms_are_found_out_once(s3, monkeypatch):
             assert proxy.readers == readers
 
 
-# The way there
+# Connection settings
 
 
-def test_a_proxy_of_the_environment_is_used_or_not(bucket, s3, monkeypatch):
+def test_proxy_variables_are_respected(bucket, s3, monkeypatch):
     bucket.write("a", b"a")
-    for name in ("NO_PROXY", "no_proxy"):  # which a command in this process may have set
+    for name in ("NO_PROXY", "no_proxy"):  # a command in this process may have set it
         monkeypatch.delenv(name, raising=False)
     with faulty(s3.url, rate=0) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -210,7 +210,7 @@ def test_a_proxy_of_the_environment_is_used_or_not(bucket, s3, monkeypatch):
     assert proxy.seen == []
 
 
-def test_the_credentials_are_the_blocks_whatever_obstores_variables_say(bucket, proxy, monkeypatch):
+def test_the_blocks_credentials_override_obstores_variables(bucket, proxy, monkeypatch):
     import boto3
 
     bucket.write("a", b"a")
@@ -258,7 +258,7 @@ print("parent", list(here.read_many(entries)))
 """
 
 
-def test_a_fork_reads_whatever_its_parent_has_read(bucket, proxy):
+def test_a_fork_can_read_after_its_parent_did(bucket, proxy):
     bucket.write("a", b"a")
     command = [sys.executable, "-c", FORKS, str(bucket)]
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a bucket's server refuses, reported in one line; what concerns one object stays with it."""
+"""Errors of a bucket are one line; an error of one object is its row."""
 
 import pytest
 from conftest import write_shapes
@@ -68,7 +68,7 @@ def test_each_missing_permission_is_reported(bucket, s3, monkeypatch):
     assert all("allow s3:" in advice for _, _, advice in found)
 
 
-def test_a_probe_tries_all_and_leaves_nothing(bucket):
+def test_the_access_check_tries_everything_and_leaves_nothing(bucket):
     assert check_access(str(bucket)) == [
         (what, True, "") for what in ("list", "write", "read", "delete")
     ]
@@ -88,7 +88,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("answer", REFUSALS)
-def test_an_object_that_is_refused_is_its_own_row(bucket, s3, monkeypatch, answer):
+def test_a_refused_object_is_a_row(bucket, s3, monkeypatch, answer):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "2")
     for name in ("1.jpg", "two.jpg", "three.jpg"):
         bucket.write(name, name.encode())
@@ -113,7 +113,9 @@ def test_an_object_that_is_refused_is_its_own_row(bucket, s3, monkeypatch, answe
         ("SignatureDoesNotMatch", "secret key is wrong"),
     ],
 )
-def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatch, code, message):
+def test_an_error_of_the_bucket_ends_the_run_and_names_the_key(
+    bucket, s3, monkeypatch, code, message
+):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "2")
     bucket.write("two.jpg", b"two")
     entries = list(bucket.walk())
@@ -125,7 +127,7 @@ def test_what_concerns_all_ends_the_run_and_names_the_key(bucket, s3, monkeypatc
     assert message in line
 
 
-def test_a_run_goes_on_past_an_object_that_is_archived(trained, s3, tmp_path, monkeypatch):
+def test_a_run_continues_after_an_archived_object(trained, s3, tmp_path, monkeypatch):
     folder = write_shapes(tmp_path / "in", each=2)
     place_of = s3.uri
     with faulty(s3.url, rate=0, answer=(403, "InvalidObjectState"), only=b"square/0001") as proxy:
@@ -140,7 +142,7 @@ def test_a_run_goes_on_past_an_object_that_is_archived(trained, s3, tmp_path, mo
     assert "InvalidObjectState" in row
 
 
-# Who we are
+# Credentials
 
 
 def profiled(monkeypatch, folder, *lines: str) -> None:
@@ -170,7 +172,7 @@ def test_a_credential_process_that_fails_is_reported_with_its_cause(
 
 
 def test_a_missing_sso_login_is_reported(bucket, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))  # of which botocore reads the logins
+    monkeypatch.setenv("HOME", str(tmp_path))  # where botocore reads the logins
     profiled(
         *(monkeypatch, tmp_path, "sso_session = corp", "sso_account_id = 111122223333"),
         *("sso_role_name = reader", "[sso-session corp]", "sso_region = us-east-1"),

@@ -1,4 +1,4 @@
-"""Entries in the order of their names: many, out of order, with one file open."""
+"""External sort of entries by name, with one open file."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from visionflows.storage.base import Entry
 from visionflows.storage.s3.external_sort import sort_entries
 
 
-def test_entries_are_in_order_though_many_and_out_of_order(monkeypatch):
+def test_many_unordered_entries_are_sorted(monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 100)
     names = [f"{(number * 7919) % 1009:05d}" for number in range(1009)]
     found = [entry.name for entry in sort_entries(Entry(name, 1, "é\n") for name in names)]
@@ -28,7 +28,7 @@ def test_one_file_is_open_however_many_entries_there_are(monkeypatch):
 
 
 def open_files() -> int:
-    """How many of this process's descriptors are files that have no name any more."""
+    """The number of open files that were deleted."""
     found = 0
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
@@ -37,7 +37,7 @@ def open_files() -> int:
     return found
 
 
-def test_names_longer_than_a_block_are_whole(monkeypatch):
+def test_names_longer_than_a_block_are_complete(monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 2)
     names = ["é" * length for length in (20_000, 5, 40_000, 1)]
     assert [len(entry.name) for entry in sort_entries(Entry(name, 1, "") for name in names)] == [

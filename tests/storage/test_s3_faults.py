@@ -1,4 +1,4 @@
-"""Runs and large files under the faults of networks and servers; models kept here; secrets kept."""
+"""Runs and large files with network and server faults; cached models; no secrets in logs."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def test_a_loaded_model_is_cached_by_digest_and_copied_again_if_damaged(trained,
     assert artifact.load_model(model.storage).digest == model.digest
 
 
-def test_an_archive_that_is_in_no_bucket_is_reported(s3, tmp_path):
+def test_a_missing_archive_in_a_bucket_is_reported(s3, tmp_path):
     with pytest.raises(StorageError, match=r"nowhere\.tgz: no such archive"):
         fetch(s3.uri(tmp_path / "nowhere.tgz"), tmp_path / "store")
 
@@ -54,12 +54,12 @@ def test_a_run_under_faults_has_the_same_bytes(trained, s3, tmp_path, monkeypatc
     assert len(made) >= 5, made
 
 
-def test_a_large_file_comes_and_goes_whole_under_faults(bucket, s3, monkeypatch):
+def test_a_large_file_is_complete_under_faults(bucket, s3, monkeypatch):
     data = os.urandom(20_000_000)
     monkeypatch.setenv("VISIONFLOWS_S3_TIMEOUT", "1")
     monkeypatch.setattr("visionflows.storage.s3.objects.PART", 1 << 20)
     monkeypatch.setattr("visionflows.storage.s3.objects.CHUNK", 1 << 20)
-    # No bytes are flipped: rclone, alone among servers, takes no part a second time.
+    # No flipped bytes: rclone, unlike other servers, does not accept a part twice.
     faults = ("500", "503", "reset", "cut", "stall")
     with faulty(s3.url, rate=0.1, faults=faults) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)

@@ -1,4 +1,4 @@
-"""Locks by claims, in a bucket: of the dead, of other machines, lost, and unreadable."""
+"""Leases in a bucket: of dead runs, of other machines, lost, and unreadable."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ def test_a_lock_is_renewed(bucket, monkeypatch):
             pass
 
 
-def test_a_claim_that_cannot_be_read_is_held_and_stays(bucket, monkeypatch):
+def test_an_unreadable_lease_counts_as_held_and_stays(bucket, monkeypatch):
     monkeypatch.setattr(lease, "EXPIRY_SECONDS", 0)
     for content in (b"{", b"[]", b'{"host": "there"}', b"\xff"):
         bucket.write(".lock/0123", content)
@@ -48,14 +48,14 @@ def test_a_claim_that_cannot_be_read_is_held_and_stays(bucket, monkeypatch):
         pass
 
 
-def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
+def test_a_holder_that_lost_its_lease_writes_no_more(bucket, monkeypatch):
     monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.2)
     out, beside = bucket.sub("out"), bucket.sub("beside")
     with out.lock(".lock"):
         out.write("parts/1", b"mine")
         (claim,) = out.names(".lock")
         call("delete_object", out.bucket, Key=f"{out.prefix}.lock/{claim}")
-        time.sleep(0.5)  # it is not renewed into being again
+        time.sleep(0.5)  # renewing does not create it again
         for change in (
             lambda: out.write("run.json", b"stale"),
             lambda: out.sub("parts").write("2", b"stale"),
@@ -76,7 +76,7 @@ def test_a_holder_that_was_taken_for_dead_writes_no_more(bucket, monkeypatch):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_server_that_fails_as_a_lock_is_let_go_fails_no_run_and_hides_no_error(
+def test_a_server_error_on_release_fails_no_run_and_hides_no_error(
     bucket, monkeypatch, caplog, fails
 ):
     monkeypatch.setenv("VISIONFLOWS_S3_ATTEMPTS", "1")

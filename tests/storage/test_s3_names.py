@@ -1,4 +1,4 @@
-"""Names and listings of a bucket: odd keys, many pages, and what changed since."""
+"""Names and listings of a bucket: unusual keys, many pages, changed objects."""
 
 import concurrent.futures
 import time
@@ -26,7 +26,7 @@ def test_s3_uris():
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///a", "s3://AKIAKEY:secret@lab/a", "s3://a b/c"])
-def test_what_names_no_bucket_is_refused_and_not_repeated(text):
+def test_a_uri_without_a_bucket_is_refused_and_not_printed(text):
     with pytest.raises(SettingsError, match="no bucket's name follows") as caught:
         open_storage(text)
     assert "secret" not in str(caught.value)
@@ -50,7 +50,7 @@ def test_every_key_is_a_name_and_never_a_path(strict, trained, tmp_path, monkeyp
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_listing_of_pages_is_whole(strict):
+def test_a_listing_of_many_pages_is_complete(strict):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: strict.write(f"{n:05d}.png", b"x"), range(1203)))
     assert [entry.name for entry in strict.walk()] == [f"{n:05d}.png" for n in range(1203)]

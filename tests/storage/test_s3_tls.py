@@ -1,4 +1,4 @@
-"""Buckets over TLS, with a certificate of one's own: AWS_CA_BUNDLE, and the line without it."""
+"""Buckets over TLS with a private certificate: AWS_CA_BUNDLE, and the error without it."""
 
 import datetime
 import ipaddress
@@ -14,7 +14,7 @@ from visionflows.storage.s3.bulk_read import reader
 
 
 def signed(name: str, key, issuer=None, signer=None):
-    """A certificate for a name and this machine: an authority's own, or signed by one."""
+    """A certificate for a name and this machine, self-signed or signed by an authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -37,7 +37,7 @@ def signed(name: str, key, issuer=None, signer=None):
 
 @pytest.fixture(scope="module")
 def tls_server(tmp_path_factory):
-    """A server that speaks TLS, and the certificates of who signed its own, or of itself alone."""
+    """A TLS server, and the certificate to trust: of its authority, or its own."""
     pytest.importorskip("cryptography", reason="cryptography is not installed")
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""What is written into a bucket: conditions, headers, encryption, and uploads left behind."""
+"""Writing to a bucket: conditional writes, headers, encryption, abandoned uploads."""
 
 import concurrent.futures
 
@@ -29,7 +29,7 @@ def test_a_report_opens_and_a_table_is_saved(strict):
     assert "ContentDisposition" not in heads["weights.safetensors"]
 
 
-def test_what_is_written_is_encrypted_with_the_key_of_the_settings(strict, monkeypatch):
+def test_objects_are_encrypted_with_the_key_of_the_settings(strict, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_S3_KMS_KEY", "a-key")
     monkeypatch.setattr("visionflows.storage.s3.objects.PART", 5 << 20)
     contents = {"small": b"x", "large": bytes(12 << 20)}
@@ -48,7 +48,7 @@ def uploads(here) -> list[str]:
     return sorted(upload["Key"] for upload in found.get("Uploads", []))
 
 
-@pytest.mark.parametrize("server", ["bucket", "strict"])  # moto says of every upload: from 2010
+@pytest.mark.parametrize("server", ["bucket", "strict"])  # moto dates every upload 2010
 def test_uploads_of_a_killed_run_are_aborted_and_no_others(request, server):
     here = request.getfixturevalue(server).sub("in")
     above = here.prefix.removesuffix("in/")

@@ -1,4 +1,4 @@
-"""What a walk passes over, on a disk and in a bucket alike, and what it says of it."""
+"""Files that a walk skips and counts, on a disk and in a bucket."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def here(where, tmp_path):
     return open_storage(where(tmp_path / "here"))
 
 
-def test_what_systems_leave_is_passed_over_and_counted(here):
+def test_system_files_are_skipped_and_counted(here):
     for name in (*PICTURES, *LEFT_BEHIND):
         here.write(name, b"x")
     skipped = SkippedFiles()
@@ -49,7 +49,7 @@ def test_what_systems_leave_is_passed_over_and_counted(here):
 @pytest.mark.parametrize(
     "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "..", ""]
 )
-def test_what_only_resembles_it_is_not_hidden(name):
+def test_similar_names_are_not_skipped(name):
     assert not hidden_kind(name)
 
 
@@ -67,7 +67,7 @@ def test_a_folder_without_permission_is_skipped():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"x")
         (folder / "z/to").unlink()
-        (folder / "z/to").symlink_to("../private/2.jpg")  # as closed as what it leads to
+        (folder / "z/to").symlink_to("../private/2.jpg")  # unreadable like its target
         for name in ("private", "z/deep"):
             (folder / name).chmod(0)
 
@@ -86,7 +86,7 @@ def test_a_folder_without_permission_is_skipped():
 
 
 def test_a_folder_that_fails_for_another_reason_ends_the_walk(tmp_path, monkeypatch):
-    # A path of over 4,096 bytes stands for a share that is gone: not closed, and not to be listed.
+    # A path of over 4,096 bytes fails like a missing share: not with a permission error.
     monkeypatch.chdir(tmp_path)
     for _ in range(21):
         os.mkdir("x" * 200)

@@ -1,6 +1,6 @@
-"""What every place does alike, on a disk and in a bucket: one test, run over both.
+"""The interface of every storage, tested on a disk and in a bucket.
 
-What lies in a bucket lies on the disk too, where the server keeps it: `tmp_path / "here"`.
+The server keeps the objects of the bucket on the disk: `tmp_path / "here"`.
 """
 
 import os
@@ -27,7 +27,7 @@ def here(where, tmp_path):
     return open_storage(where(tmp_path / "here"))
 
 
-def test_what_is_written_is_read_and_leaves_nothing_else(here, tmp_path):
+def test_a_written_file_is_read_and_no_other_file_is_left(here, tmp_path):
     here.write("deep/file.bin", b"first")
     here.write("deep/file.bin", b"second")
     assert here.read("deep/file.bin") == b"second"
@@ -54,7 +54,7 @@ def test_names_of_every_kind_are_written_listed_and_read(here, name):
     assert not here.exists(name)
 
 
-def test_a_walk_is_in_the_order_of_texts_and_skips_what_is_hidden(here):
+def test_a_walk_is_sorted_and_skips_hidden_files(here):
     names = ["a/z.jpg", "a.jpg", "a-b.jpg", "a0.jpg", "B.JPG", "é.jpg", "é/1.jpg", "a/b/1.png"]
     names += ["a\\b.jpg", "a\\x41.jpg"]
     hidden = [".hidden.jpg", "._a.jpg", ".git/c.jpg", "__MACOSX/d.jpg", "__MACOSX/._a.jpg"]
@@ -65,14 +65,14 @@ def test_a_walk_is_in_the_order_of_texts_and_skips_what_is_hidden(here):
     assert [entry.name for entry in here.walk(is_image_name)] == sorted(names, key=encode_name)
 
 
-def test_a_walk_keeps_pictures_by_their_ending_in_any_case(here):
+def test_a_walk_filters_images_by_extension_in_any_case(here):
     for name in ("a.JPG", "b.jPeG", "c.txt", "d", "e.webp", "jpg", "x.jpg/y.jpg", "x.jpg/z.txt"):
         here.write(name, b"x")
     found = [entry.name for entry in here.walk(is_image_name)]
     assert found == ["a.JPG", "b.jPeG", "e.webp", "x.jpg/y.jpg"]
 
 
-def test_a_file_is_no_folder(here):
+def test_a_file_is_not_a_folder(here):
     here.write("a.png", b"x")
     with pytest.raises(StorageError, match=r"is (a file|an object), not a folder"):
         list(here.sub("a.png").walk())
@@ -106,7 +106,7 @@ def test_names_of_a_folder(here):
     assert here.names("nowhere") == []
 
 
-def test_what_is_not_there(here):
+def test_missing_files_and_folders(here):
     with pytest.raises(FileNotFoundError):
         here.entry("nowhere")
     with pytest.raises(FileNotFoundError):
@@ -128,7 +128,7 @@ def test_many_are_read_in_order_and_errors_are_in_their_positions(here):
 
 
 @pytest.mark.parametrize("size", [0, 100, 40_000_000])
-def test_a_stream_is_written_whole_and_read_whole(here, size):
+def test_a_stream_is_written_and_read_completely(here, size):
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     with here.open_write("stream.csv") as file:
         for at in range(0, size, 1_000_000):
@@ -157,7 +157,7 @@ def test_an_error_inside_the_block_leaves_the_old_file(here, tmp_path, size, err
 
 
 def child(code: str, where: str) -> subprocess.Popen:
-    """Another Python that runs `code`; it is back once that has printed `ready`."""
+    """A Python process that runs `code`; returns once it has printed `ready`."""
     head = "import sys, time\nfrom visionflows.storage import open_storage\n"
     code = f"{head}out = open_storage(sys.argv[1])\n{code}"
     process = subprocess.Popen(
@@ -172,7 +172,7 @@ def kill(process: subprocess.Popen) -> None:
     process.communicate()
 
 
-def test_a_process_killed_in_mid_write_leaves_no_file_under_the_name(here):
+def test_a_process_killed_while_writing_leaves_no_file_under_the_name(here):
     writing = """
 with out.open_write("weights") as file:
     file.write(b"half" * 10_000_000)
@@ -185,7 +185,7 @@ with out.open_write("weights") as file:
     assert list(here.walk()) == []
 
 
-def test_a_lock_held_by_another_process_is_refused_and_dies_with_it(here):
+def test_a_lock_of_another_process_is_refused_until_it_dies(here):
     holder = child(
         'with out.lock(".lock"):\n print("ready", flush=True)\n time.sleep(60)', str(here)
     )
@@ -197,7 +197,7 @@ def test_a_lock_held_by_another_process_is_refused_and_dies_with_it(here):
     assert here.names(".lock") == []
 
 
-def test_a_folder_is_renamed_and_what_had_the_name_is_gone(here):
+def test_a_renamed_folder_replaces_the_target(here):
     for name in ("parts/1", "parts/plan", "previous/1/old", "parts_too/1"):
         here.write(name, name.encode())
     here.rename("parts", "previous/1")
@@ -207,7 +207,7 @@ def test_a_folder_is_renamed_and_what_had_the_name_is_gone(here):
     assert here.read("previous/1/plan") == b"parts/plan"
 
 
-def test_a_probe_leaves_nothing(here, tmp_path):
+def test_the_access_check_leaves_nothing(here, tmp_path):
     here.check_writable()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -219,7 +219,7 @@ def test_an_update_makes_and_changes_a_file(here):
     assert here.read("deep/count") == b"12"
 
 
-def test_a_lock_is_refused_to_others_and_can_be_taken_again(here):
+def test_a_held_lock_is_refused_and_a_released_one_is_free(here):
     for _ in range(2):
         with here.lock(".lock"):
             with pytest.raises(LockedError, match="another run"), here.lock(".lock"):
@@ -247,7 +247,7 @@ def test_a_lock_is_waited_for(here):
     assert got >= ended[0]
 
 
-def test_a_lock_is_held_by_one_of_many_at_a_time(here):
+def test_a_lock_is_held_by_one_thread_at_a_time(here):
     inside, most = [], []
 
     def work():

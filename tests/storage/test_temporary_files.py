@@ -1,4 +1,4 @@
-"""What a writer that is stopped leaves behind: nothing."""
+"""A stopped writer leaves no temporary files."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 from visionflows.storage.local import LocalStorage
 
-# A thread writes, and never ends; the program is stopped meanwhile.
+# A thread writes endlessly, and the program is stopped.
 STOPPED = """
 import signal, sys, threading, time
 from pathlib import Path
@@ -29,7 +29,7 @@ program.end(signal.SIGTERM)
 """
 
 
-def test_stopped_right_after_the_temporary_file_was_created(tmp_path, monkeypatch):
+def test_a_stop_right_after_creating_the_temporary_file_leaves_nothing(tmp_path, monkeypatch):
     real = Path.open
 
     def then_stopped(path: Path, *words):
@@ -42,7 +42,7 @@ def test_stopped_right_after_the_temporary_file_was_created(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_that_is_stopped_takes_what_its_threads_are_writing(tmp_path):
+def test_a_stopped_program_removes_the_files_its_threads_are_writing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", STOPPED, tmp_path], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Freed memory is kept during a training and returned to the system after it."""
+"""Freed memory is kept during training and returned to the system afterwards."""
 
 import json
 import platform
@@ -19,7 +19,7 @@ SIZE = 256 << 20
 
 
 def faults() -> int:
-    """How many pages the system gives for an array that is made, filled and freed."""
+    """The number of page faults for an array that is created, filled and freed."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(SIZE, np.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -31,7 +31,7 @@ def resident() -> int:
 
 
 def print_page_faults() -> None:
-    """Prints, as JSON, the pages of an array outside and within, and what stays after each."""
+    """Print, as JSON, the page faults outside and inside the block, and the remaining memory."""
     before = resident()
     outside = [faults() for _ in range(3)]
     with keep_freed_memory():
@@ -44,11 +44,11 @@ def print_page_faults() -> None:
 
 
 def test_freed_memory_is_kept_inside_the_block_and_returned_after_it():
-    """In a process of its own: a thread whose allocation ever failed has another arena since."""
+    """In a subprocess: a thread whose allocation once failed uses another arena."""
     program = "from test_allocator_settings import print_page_faults; print_page_faults()"
     run = [sys.executable, "-c", program]
-    told = subprocess.run(run, cwd=Path(__file__).parent, check=True, capture_output=True)
-    seen, afterwards = map(json.loads, told.stdout.splitlines())
+    done = subprocess.run(run, cwd=Path(__file__).parent, check=True, capture_output=True)
+    seen, afterwards = map(json.loads, done.stdout.splitlines())
     assert max(seen["inside"]) < min(seen["outside"]) / 4
     assert seen["kept"] > SIZE / 2
     assert seen["left"] < SIZE / 2
@@ -56,7 +56,7 @@ def test_freed_memory_is_kept_inside_the_block_and_returned_after_it():
 
 
 def test_a_dataloader_process_keeps_no_freed_memory(trained):
-    """Each item stands for what it cost: how many pages, when it was made a second time."""
+    """Each item is the number of page faults of creating it a second time."""
     settings = TrainSettings(
         architecture="test_resnet", pretrained="none", image_size=32, augment=False, workers=1
     )

@@ -30,11 +30,11 @@ def dataset(tmp_path) -> Path:
 
 @pytest.fixture
 def inbox(tmp_path) -> Path:
-    """Photos that were scored: none of them is in the dataset."""
+    """Scored photos that are not in the dataset."""
     return write_shapes(tmp_path / "in", each=6, first_seed=500)
 
 
-def said(root: Path, path: str, label: str, answer: str = "other") -> Correction:
+def correction(root: Path, path: str, label: str, answer: str = "other") -> Correction:
     sha256 = sha256_of((root / path).read_bytes())
     return Correction(path, sha256, label, answer if label else "none", root=str(root))
 
@@ -51,15 +51,17 @@ def row_of(files, path: str):
 def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_path):
     files = build_table(dataset, "folder")
     valid = files[files.is_valid].path.tolist()
-    shutil.copy(dataset / valid[0], dataset / "circle/copy.png")  # the same content, elsewhere
+    shutil.copy(
+        dataset / valid[0], dataset / "circle/copy.png"
+    )  # the same content under another name
     files = build_table(dataset, "folder")
     changed, confirmed, none = valid[0], valid[1], valid[2]
     other = next(name for name in CLASSES if name not in changed)
     storage = saved(
         tmp_path,
-        said(dataset, changed, other),
-        said(dataset, confirmed, confirmed.partition("/")[0], "right"),
-        said(dataset, none, ""),
+        correction(dataset, changed, other),
+        correction(dataset, confirmed, confirmed.partition("/")[0], "right"),
+        correction(dataset, none, ""),
     )
     found = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY)
     assert found.folder == dataset
@@ -69,8 +71,8 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     assert not row_of(found.files, confirmed).is_valid
     left_out = row_of(found.files, none)
     assert (left_out.status, left_out.label, left_out.error) == ("unlabelled", "", NONE)
-    told = found.files.attrs["corrections"]
-    assert (told["taken"], told["changed"], told["left_out"], told["lost"]) == (2, 1, 1, 0)
+    counts = found.files.attrs["corrections"]
+    assert (counts["taken"], counts["changed"], counts["left_out"], counts["lost"]) == (2, 1, 1, 0)
     assert fingerprint(found.files) != fingerprint(files)
     assert any("2 labels from people" in note for note in table_notes(found.files))
     others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
@@ -85,14 +87,14 @@ def test_a_scored_photo_is_imported(dataset, inbox, where, tmp_path, monkeypatch
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
     files, store = build_table(dataset, "folder"), where(tmp_path / "store")
     paths = [f"{name}/{500 + number:04d}.png" for name in CLASSES for number in range(3)]
-    rows = [said(inbox, path, CLASSES[at % 3]) for at, path in enumerate(paths)]
+    rows = [correction(inbox, path, CLASSES[at % 3]) for at, path in enumerate(paths)]
     rows = [row._replace(root=where(inbox)) for row in rows]
-    (inbox / paths[0]).unlink()  # gone by now
+    (inbox / paths[0]).unlink()  # deleted after scoring
     (inbox / paths[1]).write_bytes(b"another content")
     storage = saved(tmp_path, *rows)
     found = apply_corrections(files, dataset, [storage], store, TINY)
-    told = found.files.attrs["corrections"]
-    assert (told["taken"], told["imported"], told["lost"]) == (7, 7, 2)
+    counts = found.files.attrs["corrections"]
+    assert (counts["taken"], counts["imported"], counts["lost"]) == (7, 7, 2)
     assert any(f"not trained on: 2, {paths[0]}" in note for note in table_notes(found.files))
     new = found.files[found.files.path.str.startswith("corrections/")]
     assert {*zip(new.sha256, new.label, strict=True)} == {
@@ -100,11 +102,11 @@ def test_a_scored_photo_is_imported(dataset, inbox, where, tmp_path, monkeypatch
     }
     assert not new.is_valid.any()
     assert list(found.files.columns) == COLUMNS
-    for row in found.files.itertuples():  # all that is named is there, with its content
+    for row in found.files.itertuples():  # every listed file exists, with its content
         assert sha256_of((found.folder / row.path).read_bytes()) == row.sha256
-    assert sorted(path.name for path in dataset.iterdir()) == sorted(CLASSES)  # left as it was
+    assert sorted(path.name for path in dataset.iterdir()) == sorted(CLASSES)  # unchanged
 
-    shutil.rmtree(inbox)  # the inbox is emptied: what was brought is still there
+    shutil.rmtree(inbox)  # imported images stay when the inbox is emptied
     again = apply_corrections(files, dataset, [storage], store, TINY)
     assert again.folder == found.folder
     assert again.files.equals(found.files)
@@ -113,7 +115,7 @@ def test_a_scored_photo_is_imported(dataset, inbox, where, tmp_path, monkeypatch
 
 
 def test_a_photo_beside_its_corrections_is_found(dataset, inbox, tmp_path):
-    row = said(inbox, "square/0500.png", "square")._replace(root="/nowhere")
+    row = correction(inbox, "square/0500.png", "square")._replace(root="/nowhere")
     found = apply_corrections(
         build_table(dataset, "folder"), dataset, [saved(inbox, row)], tmp_path / "store", TINY
     )
@@ -121,7 +123,7 @@ def test_a_photo_beside_its_corrections_is_found(dataset, inbox, tmp_path):
 
 
 def test_photos_that_are_all_missing_are_an_error(dataset, inbox, tmp_path):
-    storage = saved(tmp_path, said(inbox, "square/0500.png", "square"))
+    storage = saved(tmp_path, correction(inbox, "square/0500.png", "square"))
     shutil.rmtree(inbox)
     with pytest.raises(TableError, match=r"none of 1 images was found .*square/0500\.png; put"):
         apply_corrections(
@@ -131,8 +133,8 @@ def test_photos_that_are_all_missing_are_an_error(dataset, inbox, tmp_path):
 
 def test_the_later_file_wins_and_is_logged(dataset, tmp_path, caplog):
     caplog.set_level("INFO")
-    one = saved(tmp_path, said(dataset, "circle/0000.png", "square"), name="1.csv")
-    two = saved(tmp_path, said(dataset, "circle/0000.png", "stripes"), name="2.csv")
+    one = saved(tmp_path, correction(dataset, "circle/0000.png", "square"), name="1.csv")
+    two = saved(tmp_path, correction(dataset, "circle/0000.png", "stripes"), name="2.csv")
     files = build_table(dataset, "folder")
     for locations, label in (([one, two], "stripes"), ([two, one], "square")):
         found = apply_corrections(files, dataset, locations, tmp_path / "store", TINY)
@@ -143,12 +145,12 @@ def test_the_later_file_wins_and_is_logged(dataset, tmp_path, caplog):
 def test_a_new_class_needs_ten_images(dataset, inbox, tmp_path):
     files, store = build_table(dataset, "folder"), tmp_path / "store"
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))
-    few = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:9]))
+    few = saved(tmp_path, *(correction(inbox, path, "wolf") for path in paths[:9]))
     with pytest.raises(
         TableError, match="wolf is not a class of the dataset, and only 9 images have it"
     ):
         apply_corrections(files, dataset, [few], store, TINY)
-    enough = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths[:10]))
+    enough = saved(tmp_path, *(correction(inbox, path, "wolf") for path in paths[:10]))
     found = apply_corrections(files, dataset, [enough], store, TINY).files
     assert {*found[found.status == "ok"].label} == {*CLASSES, "wolf"}
     assert any("never evaluated: wolf" in note for note in table_notes(found))
@@ -156,7 +158,7 @@ def test_a_new_class_needs_ten_images(dataset, inbox, tmp_path):
 
 def test_only_images_that_are_found_count_for_a_new_class(dataset, inbox, tmp_path):
     paths = sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*.png"))[:12]
-    storage = saved(tmp_path, *(said(inbox, path, "wolf") for path in paths))
+    storage = saved(tmp_path, *(correction(inbox, path, "wolf") for path in paths))
     for path in paths[9:]:
         (inbox / path).unlink()
     why = "and only 9 images have it .*needs 10; 3 corrected images were not found"
@@ -167,7 +169,7 @@ def test_only_images_that_are_found_count_for_a_new_class(dataset, inbox, tmp_pa
 
 
 def test_imported_images_are_on_the_side_of_their_near_duplicates(dataset, tmp_path):
-    """Else a network is judged by what it has learnt."""
+    """Otherwise a network would be validated on training images."""
     files = build_table(dataset, "folder", seed=3)
     inbox = tmp_path / "in"
     inbox.mkdir()
@@ -175,7 +177,7 @@ def test_imported_images_are_on_the_side_of_their_near_duplicates(dataset, tmp_p
     for number, row in enumerate(files.itertuples()):
         with Image.open(dataset / row.path) as image:
             image.resize((38, 38)).save(inbox / f"{number}.png")
-        rows.append(said(inbox, f"{number}.png", row.label))
+        rows.append(correction(inbox, f"{number}.png", row.label))
     storage = saved(tmp_path, *rows)
     found = apply_corrections(
         files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.5
@@ -184,7 +186,7 @@ def test_imported_images_are_on_the_side_of_their_near_duplicates(dataset, tmp_p
     valid = {*usable.sha256[usable.is_valid]}
     groups = group_near_duplicates(usable)
     assert sum(map(len, groups)) > len(files)
-    assert not [one for one in groups if 0 < len(valid.intersection(one)) < len(one)]
+    assert not [group for group in groups if 0 < len(valid.intersection(group)) < len(group)]
     assert {*files.sha256[files.is_valid]} <= valid
 
 
@@ -194,7 +196,7 @@ def test_near_duplicate_notes_use_the_corrected_labels(dataset, tmp_path):
     files = build_table(dataset, "folder")
     beside = "near-duplicates under different labels"
     assert [note for note in table_notes(files) if note.startswith(beside)]
-    storage = saved(tmp_path, said(dataset, "square/small.png", "circle"))
+    storage = saved(tmp_path, correction(dataset, "square/small.png", "circle"))
     found = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY).files
     assert not [note for note in table_notes(found) if note.startswith(beside)]
     assert [note for note in table_notes(found) if note.startswith("near-duplicates: 2 images")]
@@ -203,7 +205,9 @@ def test_near_duplicate_notes_use_the_corrected_labels(dataset, tmp_path):
 def test_corrections_that_leave_no_validation_images_are_refused(dataset, tmp_path):
     files = build_table(dataset, "folder")
     valid = files[files.is_valid].path
-    storage = saved(tmp_path, *(said(dataset, path, path.partition("/")[0]) for path in valid))
+    storage = saved(
+        tmp_path, *(correction(dataset, path, path.partition("/")[0]) for path in valid)
+    )
     with pytest.raises(TableError, match="to train on and 0 to validate on; add images"):
         apply_corrections(files, dataset, [storage], tmp_path / "store", TINY)
 
@@ -218,7 +222,7 @@ def test_no_corrections_yet_change_nothing(dataset, tmp_path):
 
 def test_a_model_is_trained_with_corrections_and_can_be_compared(trained, dataset, inbox, tmp_path):
     paths = [f"{name}/050{at}.png" for name in CLASSES for at in range(4)]
-    rows = [said(inbox, path, path.partition("/")[0], "right") for path in paths]
+    rows = [correction(inbox, path, path.partition("/")[0], "right") for path in paths]
     storage, store = saved(tmp_path, *rows), str(tmp_path / "store")
     published = train(
         str(dataset),
@@ -229,15 +233,20 @@ def test_a_model_is_trained_with_corrections_and_can_be_compared(trained, datase
         corrections_in_validation=True,
     )
     model = load_model(find_model(published, store))
-    told = model.info.dataset.corrections
-    assert (told.taken, told.imported, told.in_validation, told.files) == (12, 12, True, [storage])
+    counts = model.info.dataset.corrections
+    assert (counts.taken, counts.imported, counts.in_validation, counts.files) == (
+        12,
+        12,
+        True,
+        [storage],
+    )
     assert "12 labels from people" in model.storage.read("report.html").decode()
     assert model.info.dataset.train + model.info.dataset.valid == 48
     listed = csv.DictReader(model.storage.read("files.csv").decode().splitlines())
     there = [row for row in listed if row["path"].startswith("corrections/")]
     assert {row["sha256"] for row in there} == {row.sha256 for row in rows}
-    judged = sum(row["is_valid"] == "True" for row in there)
-    assert judged
+    validated = sum(row["is_valid"] == "True" for row in there)
+    assert validated
     pairs = pair_predictions(published, trained.storage, dataset, store)
-    assert pairs.rows.index.str.startswith("corrections/").sum() == judged
+    assert pairs.rows.index.str.startswith("corrections/").sum() == validated
     assert pairs.gone == 0

@@ -26,7 +26,7 @@ def test_a_thread_loads_the_same_batches_as_processes(trained):
     by_thread, by_processes = loaders_of(trained, workers=0), loaders_of(trained, workers=2)
     assert len(list(by_thread.train)) == len(by_thread.train) > 1
     for here, there in zip(by_thread.valid, by_processes.valid, strict=True):
-        assert all(bool((one == other).all()) for one, other in zip(here, there, strict=True))
+        assert all(bool((batch == other).all()) for batch, other in zip(here, there, strict=True))
 
 
 def test_one_thread_loads_in_order_and_the_next_batch_while_one_trains(trained):
@@ -68,7 +68,7 @@ def test_a_loader_restarts_after_a_partial_pass(trained):
 
 @pytest.mark.parametrize("pause", [0.0, 0.5])
 def test_crops_do_not_depend_on_unused_batches(tmp_path, pause):
-    """A batch taken alone, a pass that is left: how far the thread came then is chance."""
+    """After one batch or a partial pass, the progress of the loading thread is random."""
     write_oblong(tmp_path)
     table = build_table(tmp_path, "folder", valid_pct=0.25)
     settings = SETTINGS.model_copy(update={"batch_size": 4, "image_size": 24, "workers": 0})
@@ -80,7 +80,7 @@ def test_crops_do_not_depend_on_unused_batches(tmp_path, pause):
         time.sleep(wait)
         shown.append([batch[0] for batch in loader] + [batch[0] for batch in loader])
     first, second = shown
-    assert all(bool((one == other).all()) for one, other in zip(first, second, strict=True))
+    assert all(bool((batch == other).all()) for batch, other in zip(first, second, strict=True))
     assert not bool((first[0] == first[len(first) // 2]).all())  # another epoch, other crops
 
 
@@ -120,11 +120,11 @@ def test_an_image_lost_during_training_is_an_error_of_one_line(tmp_path, workers
     assert len(list(loader)) == 4
     for file in folder.rglob("*.png"):
         file.unlink() if lost == "gone" else file.write_bytes(file.read_bytes()[:-60])
-    with pytest.raises(TrainError) as told:
+    with pytest.raises(TrainError) as error:
         list(loader)
     why = "the file was gone when it was read" if lost == "gone" else "image file is truncated"
     assert re.fullmatch(
         rf"{folder}/\w+/\d+\.png: (OSError: )?{why}, but it was readable when "
         "training began; do not change the dataset while it trains, and run again",
-        str(told.value),
+        str(error.value),
     )

@@ -20,7 +20,7 @@ from visionflows.training.settings import TrainSettings
 
 
 def write(folder, size: tuple[int, int] = (400, 300)) -> None:
-    """Large pictures of two classes, photos and logos on nothing."""
+    """Write large images of two classes: photos, and logos on a transparent background."""
     for kind in ("jpg", "png"):
         (folder / kind).mkdir()
         for seed in range(6):
@@ -33,7 +33,7 @@ def write(folder, size: tuple[int, int] = (400, 300)) -> None:
 
 
 @pytest.mark.parametrize("decode, side", [("auto", 32), ("scaled", 32), ("full", None)])
-def test_training_sees_what_scoring_sees(tmp_path, decode, side):
+def test_training_and_scoring_decode_the_same_pixels(tmp_path, decode, side):
     write(tmp_path)
     settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
     assert settings.decode_options == DecodeOptions(side)

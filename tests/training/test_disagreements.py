@@ -19,14 +19,14 @@ from visionflows.storage import open_storage
 from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
 from visionflows.training.comparison.promotion_test import run_promotion_test
 
-TURNED = ["square", "stripes", "circle"]  # what the other version calls circle, square, stripes
+TURNED = ["square", "stripes", "circle"]  # the other version's names of circle, square, stripes
 
 
 @pytest.fixture
 def two(trained, tmp_path) -> tuple[str, str]:
-    """The trained model, and one that gives its labels other names; all 72 images are new to both.
+    """The trained model, and one with renamed labels; all 72 images are new to both.
 
-    The dataset is the folder that it was trained on.
+    The dataset is the folder of the training.
     """
     files = (Path(trained.storage) / "files.csv").read_text().replace("False", "True")
     names = tuple(another(trained, tmp_path, name, files_csv=files) for name in ("2-new", "1-old"))
@@ -43,12 +43,12 @@ def set_source(store: Path, version: str, source: str) -> None:
 
 
 def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
-    """What a model says of each image, asked by itself."""
+    """The label that a model gives each image."""
     found = load_model(find_model(model, str(store)))
     answers = make_engine(found, EngineSettings()).predict_files(
         open_storage(trained.dataset), [*trained.table.path]
     )
-    return {path: found.classes[int(said.argmax())] for path, said in answers.items()}
+    return {path: found.classes[int(row.argmax())] for path, row in answers.items()}
 
 
 def test_each_image_counts_once_with_the_models_own_labels(trained, two, where, tmp_path):
@@ -92,12 +92,14 @@ def test_compare_and_retrain_run_the_same_test(trained, two, tmp_path):
 
 
 def test_the_page_is_one_file_with_samples_and_all_counts(trained, two, tmp_path):
-    name = "<i>a & b"  # a class, as a folder might be called
+    name = "<i>a & b"  # a class name that is valid as a folder name
     renamed(tmp_path, "2-new", [name, *CLASSES[1:]])
     found, images = compare_versions(*two, str(tmp_path))
     page = render_comparison(found, images)
     assert set(re.findall(r'src="([a-z/:]+)', page)) == {"data:image/jpeg"}
-    addresses = {one for one in re.findall(r'href="([^"]+)', page) if not one.startswith("#")}
+    addresses = {
+        address for address in re.findall(r'href="([^"]+)', page) if not address.startswith("#")
+    }
     assert {address.rpartition("/models/")[2] for address in addresses} == {
         f"{model.replace('@', '/')}/report.html" for model in two
     }
@@ -128,12 +130,12 @@ def test_the_samples_cover_every_kind_of_disagreement(two, tmp_path):
 
 def test_the_json_has_every_disagreement(two, tmp_path):
     found, _ = compare_versions(*two, str(tmp_path))
-    told = json.loads(json.dumps(comparison_dict(found)))
-    assert (told["a"], told["b"]) == two
-    assert len(told["disagreements"]) == len(found.disagreements)
-    whole = ("both_right", "only_a_right", "only_b_right", "both_wrong_alike", "both_wrong_apart")
-    assert sum(told[name] for name in whole) == told["images"] == 72
-    assert (told["better"], told["gone"]) == ("a", 0)
+    comparison = json.loads(json.dumps(comparison_dict(found)))
+    assert (comparison["a"], comparison["b"]) == two
+    assert len(comparison["disagreements"]) == len(found.disagreements)
+    kinds = ("both_right", "only_a_right", "only_b_right", "both_wrong_alike", "both_wrong_apart")
+    assert sum(comparison[name] for name in kinds) == comparison["images"] == 72
+    assert (comparison["better"], comparison["gone"]) == ("a", 0)
 
 
 def test_changed_images_are_skipped_and_a_moved_dataset_is_found_by_data(

@@ -1,4 +1,4 @@
-"""The distributed context, as far as one process on the CPU can test it."""
+"""The parts of the distributed context that one CPU process can test."""
 
 import copy
 import sys
@@ -29,7 +29,7 @@ def timm_network(name="tf_efficientnet_lite0"):
 
 
 def settled(network):
-    """The network with statistics that batch norm cannot ignore, as it answers."""
+    """The network in evaluation mode, with batch norm statistics that affect the output."""
     torch.manual_seed(0)
     network.train()
     for _ in range(3):
@@ -52,7 +52,7 @@ def test_synchronised_batch_norm_keeps_outputs_and_names(make):
 
 
 @torch.no_grad()
-def test_without_timm_torch_converts(monkeypatch):
+def test_torch_converts_batch_norm_without_timm(monkeypatch):
     network = settled(torchvision_network())
     before = network(torch.ones(1, 3, 64, 64))
     monkeypatch.setitem(sys.modules, "timm", None)

@@ -23,12 +23,12 @@ from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
 
 
-def test_a_step_of_fewer_than_two_images_for_each_is_refused(tmp_path):
+def test_fewer_than_two_images_per_worker_and_step_are_refused(tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, epochs=1, gpus=4)
     with pytest.raises(TrainError, match=r"gpus 4: . images a step are fewer than two for each"):
-        fine_tune(table, folder, tmp_path / "draft", settings)
+        fine_tune(table, folder, tmp_path / "checkpoint", settings)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
@@ -45,7 +45,7 @@ def test_more_gpus_than_available_are_refused_unless_on_the_cpu(monkeypatch):
         check_gpus(2)
 
 
-def test_the_cpu_is_refused_where_there_are_gpus(monkeypatch):
+def test_the_cpu_is_refused_if_there_are_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     with pytest.raises(SettingsError, match=r"torch finds 4 .*; unset it, or hide them: CUDA_VIS"):
@@ -61,7 +61,7 @@ def test_a_batch_without_memory_is_halved_down_to_two_images_a_gpu(tmp_path, mon
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, gpus=2)
     with pytest.raises(TrainError, match="GPU memory does not hold a batch of two images"):
-        fine_tune(table, folder, tmp_path / "draft", settings)
+        fine_tune(table, folder, tmp_path / "checkpoint", settings)
 
 
 def test_workers_find_the_first_gpu_empty_and_the_learner_works_afterwards(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def reason(exit_codes: list[int], errors: dict[int, tuple[str, str]], first: int
     return launch.failure_error(workers[first], workers)
 
 
-def test_why_workers_failed():
+def test_the_error_says_why_workers_failed():
     killed = str(reason([0, -signal.SIGKILL], {}, 1))
     assert "worker 1 of 2: ended by SIGKILL; nothing was published: memory may be short" in killed
     ended = str(reason([0, -signal.SIGSEGV], {}, 1))

@@ -41,7 +41,7 @@ def test_the_published_weights_are_those_of_the_best_epoch(trained):
     assert trained.metrics["error_rate"] == pytest.approx(best)
 
 
-def test_same_seed_same_metrics_and_another_seed_others(tmp_path):
+def test_metrics_depend_only_on_the_seed(tmp_path):
     folder = write_shapes(tmp_path / "in", each=8)
     table = build_table(folder, "folder", valid_pct=0.25)
     figures = []
@@ -58,30 +58,30 @@ def test_a_nan_loss_stops_the_training(tmp_path):
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=3, batch_size=8, lr=1e30)
     with pytest.raises(TrainError, match="give a smaller --lr"):
-        fine_tune(table, folder, tmp_path / "draft", settings)
-    assert not (tmp_path / "draft").exists()
+        fine_tune(table, folder, tmp_path / "checkpoint", settings)
+    assert not (tmp_path / "checkpoint").exists()
 
 
-def test_frozen_epochs_come_first_and_patience_ends_early(tmp_path):
+def test_frozen_epochs_come_first_and_patience_stops_early(tmp_path):
     folder = write_shapes(tmp_path / "in", each=8)
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=20, freeze_epochs=1, patience=1, batch_size=8, lr=1e-9)
-    told = []
+    shares = []
     history = fine_tune(
-        table, folder, tmp_path / "draft", settings, lambda share, _: told.append(share)
+        table, folder, tmp_path / "checkpoint", settings, lambda share, _: shares.append(share)
     )["history"]
     assert history[0]["phase"] == "frozen"
     assert {row["phase"] for row in history[1:]} == {"unfrozen"}
     assert len(history) < 21
-    assert told == sorted(told)
-    assert max(told) <= 1
+    assert shares == sorted(shares)
+    assert max(shares) <= 1
 
 
 def test_lr_find_gives_a_usable_rate(tmp_path):
     folder = write_shapes(tmp_path / "in", each=8)
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, lr="find")
-    record = fine_tune(table, folder, tmp_path / "draft", settings)
+    record = fine_tune(table, folder, tmp_path / "checkpoint", settings)
     assert 0 < record["base_lr"] < 1
     assert math.isfinite(record["history"][0]["valid_loss"])
 
@@ -125,12 +125,12 @@ def test_metrics_of_known_answers():
     assert metrics["by_class"][2] == {"class": "c", "precision": None, "recall": None, "count": 0}
 
 
-def test_evaluate_draws_every_picture(trained, tmp_path):
+def test_evaluate_draws_every_plot(trained, tmp_path):
     import shutil
     from pathlib import Path
 
-    checkpoint = tmp_path / "draft"
-    shutil.copytree(Path(trained.store).parent / "draft", checkpoint)
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(Path(trained.store).parent / "checkpoint", checkpoint)
     shutil.rmtree(checkpoint / "pictures")
     metrics = evaluate_checkpoint(trained.table, trained.dataset, checkpoint)
     assert metrics == trained.metrics

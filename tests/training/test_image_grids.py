@@ -39,9 +39,9 @@ NAMES = [
 
 
 def table_of(folder, names: list[str], valid: int) -> pd.DataFrame:
-    """A picture of every name to train on, and of the first ones another to validate on.
+    """A training image of every class, and a validation image of the first classes.
 
-    By a csv, for no folder can have all of these names.
+    The labels come from a CSV, because not every name is valid for a folder.
     """
     folder.mkdir()
     rows = [(name, False) for name in names] + [(name, True) for name in names[:valid]]
@@ -56,7 +56,7 @@ def table_of(folder, names: list[str], valid: int) -> pd.DataFrame:
 def checkpointed(
     table: pd.DataFrame, folder, checkpoint, epochs: int = 3, know_nothing: bool = False
 ) -> dict:
-    """A draft of a network that was never trained; one that knows nothing says all is as likely."""
+    """A checkpoint of an untrained network, optionally with equal probabilities."""
     learn = make_learner(table, folder, SETTINGS)
     if know_nothing:
         learn.model[1][-1].weight.data.zero_()
@@ -85,11 +85,13 @@ def pictures_in(checkpoint) -> list[str]:
 
 def test_class_names_of_any_kind_are_shown_literally(tmp_path, recwarn):
     table = table_of(tmp_path / "in", NAMES, valid=len(NAMES))
-    record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft", export_fastai=True)
-    assert pictures_in(tmp_path / "draft") == PICTURES
+    record = checkpointed(table, tmp_path / "in", tmp_path / "checkpoint")
+    metrics = evaluate_checkpoint(
+        table, tmp_path / "in", tmp_path / "checkpoint", export_fastai=True
+    )
+    assert pictures_in(tmp_path / "checkpoint") == PICTURES
     assert "skipped_plots" not in metrics
-    top_losses = read_top_losses(LocalStorage(tmp_path / "draft"))
+    top_losses = read_top_losses(LocalStorage(tmp_path / "checkpoint"))
     assert 0 < len(top_losses) == min(round(metrics["error_rate"] * len(NAMES)), 12)
     assert all(
         top_loss.predicted != top_loss.label and {top_loss.predicted, top_loss.label} <= {*NAMES}
@@ -100,16 +102,14 @@ def test_class_names_of_any_kind_are_shown_literally(tmp_path, recwarn):
     assert all(
         Image.open(io.BytesIO(top_loss.picture)).size == (160, 160) for top_loss in top_losses
     )
-    assert not any(
-        top_loss.heat_map for top_loss in top_losses
-    )  # of 32 pixels the features have one place
-    assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and nowhere shortened
-    heading = (tmp_path / "draft/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
+    assert not any(top_loss.heat_map for top_loss in top_losses)  # 32 pixels: a 1 × 1 feature map
+    assert [row["class"] for row in metrics["by_class"]] == sorted(NAMES)  # and never shortened
+    heading = (tmp_path / "checkpoint/selfcheck/expected.csv").read_text().partition("\n0.png")[0]
     assert "n" * 200 in heading
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
-    data = Dataset("odd", tmp_path / "in", "in", None)
-    info = build_model_info("odd", "folder", 0.5, data, table, record, metrics)
-    drawn = {"top_losses": (tmp_path / "draft/pictures/top_losses.png").read_bytes()}
+    data = Dataset("shapes", tmp_path / "in", "in", None)
+    info = build_model_info("shapes", "folder", 0.5, data, table, record, metrics)
+    drawn = {"top_losses": (tmp_path / "checkpoint/pictures/top_losses.png").read_bytes()}
     page = render_training_report(info, drawn, "", top_losses)
     assert page.count("data:image") == len(top_losses)
     assert f"actual class {html.escape(top_losses[0].label)}" in page
@@ -120,12 +120,12 @@ def test_class_names_of_any_kind_are_shown_literally(tmp_path, recwarn):
 def test_top_losses_are_shown_with_heat_maps(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"image_size": 96}))
     table = table_of(tmp_path / "in", ["a", "b", "c", "d"], valid=4)
-    checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
-    top_losses = read_top_losses(LocalStorage(tmp_path / "draft"))
+    checkpointed(table, tmp_path / "in", tmp_path / "checkpoint")
+    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "checkpoint")
+    top_losses = read_top_losses(LocalStorage(tmp_path / "checkpoint"))
     assert len(top_losses) == round(metrics["error_rate"] * 4)
     for top_loss in top_losses:
-        plain, heat = (np.asarray(Image.open(io.BytesIO(one)), float) for one in top_loss[4:])
+        plain, heat = (np.asarray(Image.open(io.BytesIO(image)), float) for image in top_loss[4:])
         assert plain.shape == heat.shape == (160, 160, 3)
         assert np.abs(plain - heat).max() > 30
 
@@ -133,24 +133,24 @@ def test_top_losses_are_shown_with_heat_maps(tmp_path, monkeypatch):
 @pytest.mark.parametrize("know_nothing", [False, True])
 def test_one_image_and_an_untrained_network_are_drawn(tmp_path, know_nothing):
     table = table_of(tmp_path / "in", ["a", "b"], valid=1)
-    checkpointed(table, tmp_path / "in", tmp_path / "draft", 1, know_nothing)
-    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
-    assert pictures_in(tmp_path / "draft") == PICTURES
+    checkpointed(table, tmp_path / "in", tmp_path / "checkpoint", 1, know_nothing)
+    metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "checkpoint")
+    assert pictures_in(tmp_path / "checkpoint") == PICTURES
     assert metrics["accuracy"] in (0.0, 1.0)
 
 
 def test_many_classes_are_drawn(tmp_path):
     table = table_of(tmp_path / "in", [f"class {number}" for number in range(150)], valid=12)
-    checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
-    assert pictures_in(tmp_path / "draft") == PICTURES
+    checkpointed(table, tmp_path / "in", tmp_path / "checkpoint")
+    evaluate_checkpoint(table, tmp_path / "in", tmp_path / "checkpoint")
+    assert pictures_in(tmp_path / "checkpoint") == PICTURES
 
 
 def test_a_plot_that_fails_is_skipped_and_reported(tmp_path, caplog):
     table = table_of(tmp_path / "in", ["a", "b"], valid=1)
-    record = checkpointed(table, tmp_path / "in", tmp_path / "draft")
-    shutil.copytree(tmp_path / "draft", tmp_path / "torn")
-    complete = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "draft")
+    record = checkpointed(table, tmp_path / "in", tmp_path / "checkpoint")
+    shutil.copytree(tmp_path / "checkpoint", tmp_path / "torn")
+    complete = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "checkpoint")
     (tmp_path / "in/1.png").unlink()  # one of two training images
     metrics = evaluate_checkpoint(table, tmp_path / "in", tmp_path / "torn")
     assert pictures_in(tmp_path / "torn") == ["results", "top_losses"]
@@ -159,21 +159,29 @@ def test_a_plot_that_fails_is_skipped_and_reported(tmp_path, caplog):
     assert (name, "1.png" in reason) == ("batch", True)
     assert note in caplog.text
     info = build_model_info(
-        *("odd", "folder", 0.5, Dataset("odd", tmp_path / "in", "in", None), table, record, metrics)
+        *(
+            "shapes",
+            "folder",
+            0.5,
+            Dataset("shapes", tmp_path / "in", "in", None),
+            table,
+            record,
+            metrics,
+        )
     )
     assert info.notes[-1] == note
     assert "skipped_plots" not in info.metrics.model_dump()
     assert html.escape(note, quote=False) in html.unescape(render_training_report(info, {}, ""))
     assert (
         Metrics.model_validate(
-            {name: one for name, one in complete.items() if name != "calibration"}, strict=False
+            {name: value for name, value in complete.items() if name != "calibration"}, strict=False
         )
         == info.metrics
-    )  # it costs the plot and nothing else
+    )  # only the plot is missing
 
 
 def test_missing_images_are_left_out_of_top_losses_and_selfcheck(tmp_path, caplog):
-    folder, checkpoint = tmp_path / "in", LocalStorage(tmp_path / "draft")
+    folder, checkpoint = tmp_path / "in", LocalStorage(tmp_path / "checkpoint")
     table = table_of(folder, ["a", "b", "c"], valid=3)
     learn = make_learner(table, folder, SETTINGS)
     paths = list(learn.dls.valid.items.path)
@@ -190,7 +198,7 @@ def test_missing_images_are_left_out_of_top_losses_and_selfcheck(tmp_path, caplo
 
 @pytest.mark.parametrize("first", ["heic", "escaped"])
 def test_the_fastai_export_needs_no_image_that_pillow_cannot_open(tmp_path, first):
-    folder, checkpoint = tmp_path / "in", tmp_path / "draft"
+    folder, checkpoint = tmp_path / "in", tmp_path / "checkpoint"
     for number in range(6):
         file = folder / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

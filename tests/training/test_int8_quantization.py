@@ -31,11 +31,11 @@ needs_nncf = pytest.mark.skipif(
 def test_an_int8_network_is_published_with_its_agreement(trained, checkpoint, tmp_path):
     info = load_model(find_model("shapes", trained.store)).info
     found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
-    # 54 images train in batches of 16: one calibrates, two judge, and none of these is evidence.
+    # 54 training images in batches of 16: one calibrates, two control, none counts as evidence.
     assert (found["precision"], found["images"], found["trained_on"]) == ("int8", 24, 6)
     assert found["speed"] > 0
     assert found["kernel"] == native_kernels()["int8"]
-    assert found["auto"] == "float32"  # 24 images show nothing
+    assert found["auto"] == "float32"  # 24 images are too few
     enough = found | {"auto": "int8", "images": 598, "disagreements": 0}
     publish(checkpoint, tmp_path / "store", info.with_agreement(enough, "int8"), trained.table)
     model = load_model(find_model("shapes", tmp_path / "store"))
@@ -104,13 +104,13 @@ def test_int8_without_an_int8_network_is_refused(trained):
 def test_nncf_sends_no_telemetry(tmp_path):
     code = """
 import sys
-told = []
+events = []
 watched = ("socket.connect", "os.fork", "os.posix_spawn")
-sys.addaudithook(lambda event, args: told.append((event, args)) if event in watched else None)
+sys.addaudithook(lambda event, args: events.append((event, args)) if event in watched else None)
 from visionflows.training.evidence.int8_quantization import _nncf
 nncf = _nncf()
 nncf.telemetry.telemetry.send_event("a", "b", "c")
-print(told)
+print(events)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -120,10 +120,10 @@ print(told)
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]", "a message, or a process that sends it"
-    assert not (tmp_path / "intel").exists()  # where its telemetry would keep who we are
+    assert not (tmp_path / "intel").exists()  # where its telemetry would store a user ID
 
 
-def test_openvino_gives_our_core_inside_the_block():
+def test_openvino_uses_our_core_inside_the_block():
     openvino = import_openvino()
     with shared_core():
         assert openvino.Core() is openvino_core()

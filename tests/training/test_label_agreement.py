@@ -40,7 +40,7 @@ def test_agreeing_labels_and_near_ties_support_the_faster_precision():
     assert "why" not in found
 
 
-def test_many_disagreements_or_a_far_one_do_not_support_it():
+def test_many_disagreements_or_a_large_one_do_not_support_it():
     many = compare_probabilities(rows(*[0.9] * 98, 0.51, 0.51), rows(*[0.9] * 98, 0.49, 0.49))
     assert (many["labels"], many["auto"]) == (0.98, "float32")
     far = compare_probabilities(rows(*[0.9] * 1999, 0.8), rows(*[0.9] * 1999, 0.4))
@@ -75,11 +75,11 @@ def test_the_bound_is_that_of_clopper_and_pearson():
             for images in (least - 1, least)
         ]
         assert bounds[0] > 0.005 >= bounds[1]
-    assert images_needed(2000) > 400_000  # told at once, however many differ
+    assert images_needed(2000) > 400_000  # computed fast for any number
 
 
-def told(found: dict, name: str = "agreement") -> ModelInfo:
-    """A model.json with this evidence in it."""
+def info_with(found: dict, name: str = "agreement") -> ModelInfo:
+    """A model.json with this evidence."""
     return model_info().with_agreement(found, name)
 
 
@@ -90,16 +90,16 @@ KERNELS = ("openvino avx512_bf16", "openvino amx_bf16", "torch amx_bf16", "cuda 
 @pytest.mark.parametrize("measured", KERNELS)
 @pytest.mark.parametrize("here", [*KERNELS, ""])
 def test_evidence_counts_only_for_its_kernel(measured, here, precision):
-    def says(**other) -> bool:
+    def supported(**other) -> bool:
         found = {"auto": precision, "images": 700, "disagreements": 0, "kernel": measured} | other
         name = {"bfloat16": "agreement", "int8": "int8"}[precision]
-        return is_supported(told(found, name), precision, here)
+        return is_supported(info_with(found, name), precision, here)
 
-    assert says() is (measured == here)
-    assert not says(images=3)
-    assert not says(auto="float32")
-    assert not says(images=10**400)  # nobody measured that
-    assert not says(kernel="")
+    assert supported() is (measured == here)
+    assert not supported(images=3)
+    assert not supported(auto="float32")
+    assert not supported(images=10**400)  # implausible
+    assert not supported(kernel="")
 
 
 def test_the_fastest_supported_precision_is_used():
@@ -107,12 +107,12 @@ def test_the_fastest_supported_precision_is_used():
     enough = {"images": 700, "disagreements": 0}
     half = enough | {"auto": "bfloat16", "kernel": kernels["bfloat16"]}
     eighth = enough | {"auto": "int8", "kernel": kernels["int8"]}
-    both = told(half).with_agreement(eighth, "int8")
+    both = info_with(half).with_agreement(eighth, "int8")
     assert choose_precision(both, "auto", kernels) == "int8"
     assert choose_precision(both, "auto", kernels | {"int8": ""}) == "bfloat16"
-    assert choose_precision(told(half), "auto", kernels) == "bfloat16"
+    assert choose_precision(info_with(half), "auto", kernels) == "bfloat16"
     assert choose_precision(both, "auto", {}) == "float32"
-    assert choose_precision(told({"auto": "float32"}), "int8", kernels) == "int8"
+    assert choose_precision(info_with({"auto": "float32"}), "int8", kernels) == "int8"
 
 
 def test_training_images_are_used_without_enough_validation_images():
@@ -123,13 +123,13 @@ def test_training_images_are_used_without_enough_validation_images():
         return made.assign(path=made.index.astype(str))
 
     some = sample_images(table(100, 500))
-    assert (len(some), int(some.is_valid.sum())) == (600, 100)  # each bytes once, all of them
+    assert (len(some), int(some.is_valid.sum())) == (600, 100)  # all images, each content once
     assert some.is_valid.iloc[:100].all()
     assert len(sample_images(table(700, 5000))) == MAX_IMAGES
     assert sample_images(table(2500, 100)).is_valid.all()
 
 
-def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
+def test_a_real_network_is_measured_with_native_bfloat16(trained):
     model = load_model(find_model("shapes", trained.store))
     valid = trained.table[trained.table.is_valid]
     found = label_agreement(model, trained.dataset, list(valid.path))
@@ -142,8 +142,8 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
     assert found["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
     library = "torch" if torch.cuda.is_available() else "openvino"
     assert found["library"] == f"{library} {metadata.version(library)}"
-    assert found["auto"] == "float32"  # eighteen images show nothing
-    # `auto` takes what model.json has evidence for, and nothing else.
+    assert found["auto"] == "float32"  # eighteen images are too few
+    # `auto` uses only a precision that model.json has evidence for.
     assert make_engine(model, EngineSettings()).precision == "float32"
     enough = found | {"auto": "bfloat16", "images": 598, "disagreements": 0}
     model = dataclasses.replace(model, info=model.info.with_agreement(enough))
@@ -155,7 +155,7 @@ def test_a_real_network_is_measured_where_bfloat16_is_native(trained):
 
 
 def test_the_agreement_of_a_checkpoint_counts_training_images(trained):
-    checkpoint = trained.store.parent / "draft"
+    checkpoint = trained.store.parent / "checkpoint"
     found = measure_label_agreement(
         checkpoint,
         load_model(find_model("shapes", trained.store)).info,

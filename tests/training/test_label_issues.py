@@ -25,7 +25,7 @@ def noise(seed: int, brightness: int) -> Image.Image:
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
-    """Three classes that any network tells apart by their brightness, a picture of each wrong."""
+    """Three classes of different brightness, with one wrong label in each."""
     for at, (name, brightness) in enumerate(BRIGHTNESS.items()):
         (tmp_path / "noise" / name).mkdir(parents=True)
         for seed in range(20):
@@ -36,9 +36,9 @@ def dataset(tmp_path) -> Path:
 
 
 @pytest.fixture
-def own(trained, tmp_path) -> Path:
-    """The draft of `trained`, as evaluate has left it."""
-    return Path(shutil.copytree(trained.store.parent / "draft", tmp_path / "own"))
+def checkpoint_copy(trained, tmp_path) -> Path:
+    """A copy of the checkpoint of `trained`, after evaluate."""
+    return Path(shutil.copytree(trained.store.parent / "checkpoint", tmp_path / "checkpoint"))
 
 
 def rows_of(checkpoint: Path) -> list[dict[str, str]]:
@@ -47,10 +47,10 @@ def rows_of(checkpoint: Path) -> list[dict[str, str]]:
     )
 
 
-def test_wrong_labels_are_listed_in_the_form_of_corrections(trained, own, dataset):
+def test_wrong_labels_are_listed_in_the_form_of_corrections(trained, checkpoint_copy, dataset):
     table = build_table(dataset, "folder")
-    found = find_label_issues(own, table, dataset)
-    rows = rows_of(own)
+    found = find_label_issues(checkpoint_copy, table, dataset)
+    rows = rows_of(checkpoint_copy)
     assert tuple(rows[0]) == COLUMNS
     assert found == {"images": 63, "found": len(rows), "features": "fine-tuned"}
     named = {row["path"]: row for row in rows}
@@ -62,20 +62,22 @@ def test_wrong_labels_are_listed_in_the_form_of_corrections(trained, own, datase
         assert row["sha256"] == table.sha256[table.path == path].item()
     assert {row["why"] for row in rows} == {"label issue"}
     assert all(row["label"] != row["was"] for row in rows)
-    worst = read_label_issues(own)
-    assert [one.path for one in worst] == [row["path"] for row in rows][:24]
-    assert all(one.picture.startswith(b"\xff\xd8") for one in worst)
+    worst = read_label_issues(checkpoint_copy)
+    assert [issue.path for issue in worst] == [row["path"] for row in rows][:24]
+    assert all(issue.picture.startswith(b"\xff\xd8") for issue in worst)
     info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
     page = render_training_report(info.updated(label_issues=found), {}, "", label_issues=worst)
     assert "Label issues" in page
-    assert all(f'<span class="path">{one.path}</span>' in page for one in worst)
+    assert all(f'<span class="path">{issue.path}</span>' in page for issue in worst)
 
 
-def test_the_same_bytes_are_examined_once(own, dataset):
+def test_the_same_bytes_are_examined_once(checkpoint_copy, dataset):
     for at in range(5):
         shutil.copy(dataset / "dark/01.png", dataset / f"dark/copy{at}.png")
-    assert find_label_issues(own, build_table(dataset, "folder"), dataset)["images"] == 63
+    assert (
+        find_label_issues(checkpoint_copy, build_table(dataset, "folder"), dataset)["images"] == 63
+    )
 
 
-def test_a_checkpoint_without_the_file_has_no_label_issues(own):
-    assert read_label_issues(own) == []
+def test_a_checkpoint_without_the_file_has_no_label_issues(checkpoint_copy):
+    assert read_label_issues(checkpoint_copy) == []

@@ -20,7 +20,7 @@ SETTINGS = TrainSettings(
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Large pictures of every class, one that is small, one that is turned; and an empty cache."""
+    """Large images of every class, one small and one rotated image; and an empty cache."""
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "photos"
     for kind in CLASSES:
@@ -60,15 +60,15 @@ def test_full_decoding_makes_no_copies(photos, tmp_path):
 
 def test_epochs_and_plots_use_the_copies(photos, tmp_path):
     table = table_of(photos)
-    for row in table.itertuples():  # who opens a large one from here on fails
+    for row in table.itertuples():  # opening a large one fails from here on
         if row.path != "circle/small.jpg" and not row.is_valid:
             (photos / row.path).unlink()
     settings = SETTINGS.model_copy(update={"lr": "find"})
-    fine_tune(table, photos, tmp_path / "draft", settings)
-    assert "skipped_plots" not in evaluate_checkpoint(table, photos, tmp_path / "draft")
+    fine_tune(table, photos, tmp_path / "checkpoint", settings)
+    assert "skipped_plots" not in evaluate_checkpoint(table, photos, tmp_path / "checkpoint")
 
 
-def test_with_copies_it_is_the_same_training(photos, tmp_path):
+def test_training_with_copies_gives_the_same_result(photos, tmp_path):
     table = table_of(photos)
     fine_tune(table, photos, tmp_path / "a", SETTINGS)
     shutil.rmtree(tmp_path / "cache")  # at any time

@@ -13,12 +13,12 @@ from visionflows.training.settings import TrainSettings
 CPU = torch.device("cpu")
 native = pytest.mark.skipif(
     torch.cuda.is_available() or not bfloat16_kernel(CPU),
-    reason="a GPU, or a processor without bfloat16 of its own",
+    reason="a GPU, or a processor without native bfloat16",
 )
 
 
 def types_of(learn, layer: int) -> list[torch.dtype]:
-    """What the first convolution of a learner has given in its next epochs, and the losses."""
+    """The output types of the first convolution in the next epochs, and the losses."""
     seen = []
     first = next(part for part in learn.model.modules() if isinstance(part, torch.nn.Conv2d))
     hook = first.register_forward_hook(lambda part, given, answer: seen.append(answer.dtype))
@@ -59,7 +59,7 @@ def test_depthwise_convolutions_compute_in_float32_during_training_only(
         learn.fit(1)
     assert given[True] == {(torch.float32, False)}
     assert all(autocast for _, autocast in given[False])
-    assert answers == {torch.bfloat16}  # what follows computes in it
+    assert answers == {torch.bfloat16}  # the next layers compute in it
     assert len(hooks) == len(layers)
     assert not any("forward" in vars(layer) for layer in layers)
 

@@ -47,10 +47,10 @@ def test_the_documented_code_gives_fastais_probabilities(trained):
     expected = fastai_probabilities(trained.export, files)
     for photo, answer in zip(files, expected, strict=True):
         names = {"model": trained.storage, "photo": photo}
-        with contextlib.redirect_stdout(io.StringIO()) as told:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(lines, names)
         assert np.abs(names["probabilities"][0] - answer).max() < 1e-4
-        assert told.getvalue().split()[0] == trained.record["classes"][answer.argmax()]
+        assert output.getvalue().split()[0] == trained.record["classes"][answer.argmax()]
 
 
 @pytest.mark.parametrize("architecture, side", [("resnet18", 32), ("mobilenet_v2", 64)])
@@ -79,14 +79,14 @@ def test_the_file_names_no_path_of_this_machine(trained):
 
 
 def test_model_json_has_the_difference_from_fastai(trained):
-    told = json.loads((Path(trained.storage) / "model.json").read_text())
-    assert told["onnx"]["opset"] == 18
-    assert 0 <= told["onnx"]["largest_difference"] < 1e-4
-    assert "model.onnx" in told["files"]
+    info = json.loads((Path(trained.storage) / "model.json").read_text())
+    assert info["onnx"]["opset"] == 18
+    assert 0 <= info["onnx"]["largest_difference"] < 1e-4
+    assert "model.onnx" in info["files"]
 
 
 class Undecided(nn.Module):
-    """A body that looks at its data before it answers, which no ONNX graph does."""
+    """A body with data-dependent control flow, which ONNX cannot express."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum().item() > 0 else -x
@@ -94,9 +94,9 @@ class Undecided(nn.Module):
 
 def test_a_network_with_data_dependent_branches_is_not_exportable():
     body, head = build("resnet18", 2, 32).eval()
-    with pytest.raises(NotExportable) as told:
+    with pytest.raises(NotExportable) as error:
         onnx_bytes(nn.Sequential(nn.Sequential(Undecided(), body), head), info_of(32))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_failed_export_is_recorded_and_leaves_no_file(trained, checkpoint, monkeypatch):
@@ -115,8 +115,8 @@ def test_a_failed_export_is_recorded_and_leaves_no_file(trained, checkpoint, mon
 def test_probabilities_that_differ_from_fastais_leave_no_file(trained, checkpoint):
     model = load_model(find_model("shapes", trained.store))
     normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
-    told = export_onnx(checkpoint, model.info.model_copy(update={"normalise": normalise}))
-    assert "fails its self-check" in told["why"]
+    result = export_onnx(checkpoint, model.info.model_copy(update={"normalise": normalise}))
+    assert "fails its self-check" in result["why"]
     assert not (checkpoint / "model.onnx").exists()
 
 

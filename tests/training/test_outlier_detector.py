@@ -16,8 +16,8 @@ from visionflows.training.evidence import outlier_detector
 from visionflows.training.evidence.fit_calibration import holdout_half
 
 
-def test_false_alarms_are_measured_on_held_out_images(telling):
-    found = load_model(find_model("telling", telling)).info.outliers
+def test_false_alarms_are_measured_on_held_out_images(outlier_store):
+    found = load_model(find_model("outlier-model", outlier_store)).info.outliers
     assert (found.images, found.k, found.wanted) == (135, K, 0.02)
     assert found.fitted + found.tested == 135
     assert min(found.fitted, found.tested) >= 50
@@ -25,10 +25,10 @@ def test_false_alarms_are_measured_on_held_out_images(telling):
     assert not found.why
 
 
-def test_the_artifact_holds_the_bank(telling):
-    storage = find_model("telling", telling)
-    told = json.loads(storage.read("model.json"))
-    assert OUTLIERS in told["files"]
+def test_the_artifact_holds_the_bank(outlier_store):
+    storage = find_model("outlier-model", outlier_store)
+    info = json.loads(storage.read("model.json"))
+    assert OUTLIERS in info["files"]
     place_of_bundle = load_model(storage)
     assert place_of_bundle.has(OUTLIERS)
 
@@ -52,20 +52,20 @@ def test_every_class_has_its_images_in_the_bank(tmp_path, monkeypatch, most):
     assert chosen == outlier_detector.sample_bank(trained.sample(frac=1, random_state=1))
 
 
-def test_half_of_the_validation_images_are_held_out(telling):
-    with (Path(f"{find_model('telling', telling)}") / "files.csv").open() as file:
+def test_half_of_the_validation_images_are_held_out(outlier_store):
+    with (Path(f"{find_model('outlier-model', outlier_store)}") / "files.csv").open() as file:
         sha256s = [row["sha256"] for row in csv.DictReader(file) if row["is_valid"] == "True"]
     assert holdout_half(sha256s).sum() == pytest.approx(len(sha256s) / 2, abs=30)
 
 
-def test_the_same_checkpoint_gives_the_same_detector(telling, tmp_path):
-    model = load_model(find_model("telling", telling))
-    checkpoint = Path(shutil.copytree(model.storage.root, tmp_path / "draft"))
+def test_the_same_checkpoint_gives_the_same_detector(outlier_store, tmp_path):
+    model = load_model(find_model("outlier-model", outlier_store))
+    checkpoint = Path(shutil.copytree(model.storage.root, tmp_path / "checkpoint"))
     before = (checkpoint / OUTLIERS).read_bytes()
     dataset = write_shapes(tmp_path / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
     info = model.info.model_copy(update={"outliers": None})
     found = outlier_detector.fit_outlier_detector(checkpoint, info, table, dataset)
-    found |= {"threshold": 0.85 * found["threshold"]}  # as `telling` has it
+    found |= {"threshold": 0.85 * found["threshold"]}  # as in `outlier_store`
     assert info.updated(outliers=found).outliers == model.info.outliers
     assert (checkpoint / OUTLIERS).read_bytes() == before

@@ -30,7 +30,7 @@ def test_a_model_is_not_better_than_itself(trained, where, tmp_path):
 
 def test_a_model_with_fewer_errors_is_better(trained, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
-    # The old one calls every square stripes, and stripes circles: its classes are swapped.
+    # The old model has swapped classes: it labels squares stripes, and stripes circles.
     old = another(trained, tmp_path, "1-old")
     renamed(tmp_path, "1-old", ["square", "stripes", "circle"])
     found = run_promotion_test(new, old, trained.dataset, where(tmp_path))
@@ -41,7 +41,7 @@ def test_a_model_with_fewer_errors_is_better(trained, where, tmp_path):
 
 
 def always_right(trained: Trained, store: Path, version: str, images: int) -> str:
-    """The trained model, validated on so many images, each labelled as it labels them itself."""
+    """The trained model, validated on images that have its own labels."""
     valid = trained.table[trained.table.is_valid][:images]
     model = load_model(find_model("shapes", trained.store))
     answers = make_engine(model, EngineSettings()).predict_files(

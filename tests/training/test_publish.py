@@ -18,26 +18,26 @@ from pathlib import Path
 import pandas as pd
 from visionflows.models.schema import ModelInfo
 from visionflows.training.publish import publish_model
-draft, store, info, table = sys.argv[1:]
+checkpoint, store, info, table = sys.argv[1:]
 table = pd.read_csv(table).assign(status="ok")
-publish_model(Path(draft), store, ModelInfo.read(Path(info).read_bytes()), table, "")
+publish_model(Path(checkpoint), store, ModelInfo.read(Path(info).read_bytes()), table, "")
 """
 
 
-def as_draft(trained, folder):
-    """A draft as evaluate leaves it, and model.json as describe makes it, but of a new version."""
-    checkpoint = folder / "draft"
-    shutil.copytree(trained.store.parent / "draft", checkpoint)
+def evaluated_checkpoint(trained, folder):
+    """A checkpoint after evaluate, and its model.json with a new version."""
+    checkpoint = folder / "checkpoint"
+    shutil.copytree(trained.store.parent / "checkpoint", checkpoint)
     info = load_model(find_model("shapes", trained.store)).info
     return checkpoint, info.model_copy(update={"version": new_version(), "files": {}})
 
 
-def test_the_next_publishing_removes_what_a_killed_one_left(trained, where, tmp_path):
-    checkpoint, info = as_draft(trained, tmp_path)
+def test_publishing_removes_the_files_of_a_killed_attempt(trained, where, tmp_path):
+    checkpoint, info = evaluated_checkpoint(trained, tmp_path)
     (tmp_path / "info.json").write_bytes(info.text())
     trained.table.to_csv(tmp_path / "table.csv")
     with (checkpoint / "selfcheck/large.npy").open("wb") as file:
-        file.truncate(64 << 20)  # so that there is time to be killed in
+        file.truncate(64 << 20)  # slow enough to be killed
     models, store = tmp_path / "store/models/shapes", where(tmp_path / "store")
     words = [checkpoint, store, tmp_path / "info.json", tmp_path / "table.csv"]
     process = subprocess.Popen([sys.executable, "-c", PUBLISH, *map(str, words)])
@@ -58,16 +58,16 @@ def test_the_next_publishing_removes_what_a_killed_one_left(trained, where, tmp_
 
 
 def test_an_earlier_version_of_the_checkpoint_is_kept(trained, tmp_path):
-    checkpoint, info = as_draft(trained, tmp_path)
+    checkpoint, info = evaluated_checkpoint(trained, tmp_path)
     second = info.model_copy(update={"version": new_version()})
-    for one in (info, second):
-        publish_model(checkpoint, str(tmp_path / "store"), one, trained.table, "")
+    for version in (info, second):
+        publish_model(checkpoint, str(tmp_path / "store"), version, trained.table, "")
     versions = os.listdir(tmp_path / "store/models/shapes")
     assert sorted(versions) == sorted([info.version, second.version, "aliases"])
 
 
 def test_an_invalid_version_note_removes_nothing(trained, tmp_path):
-    checkpoint, info = as_draft(trained, tmp_path)
+    checkpoint, info = evaluated_checkpoint(trained, tmp_path)
     (tmp_path / "store/models/shapes").mkdir(parents=True)
     (tmp_path / "store/models/other").mkdir()
     (checkpoint / PUBLISHING).write_text("../other")

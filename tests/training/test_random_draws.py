@@ -1,4 +1,4 @@
-"""The same seed gives the same weights, whatever other threads draw and train."""
+"""The same seed gives the same weights, independent of other threads."""
 
 import concurrent.futures
 import contextlib
@@ -22,13 +22,13 @@ SMALL = TrainSettings(
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Callable[[int], bytes]:
-    """Trains with so many loader processes, on pictures of which a crop is shown."""
+    """A function that trains with a number of loader processes, on random crops."""
     folder = tmp_path_factory.mktemp("draws")
     write_oblong(folder / "in")
     table = build_table(folder / "in", "folder", valid_pct=0.25)
 
     def train(workers: int) -> bytes:
-        checkpoint = Path(tmp_path_factory.mktemp("draft"))
+        checkpoint = Path(tmp_path_factory.mktemp("checkpoint"))
         fine_tune(table, folder / "in", checkpoint, SMALL.model_copy(update={"workers": workers}))
         return (checkpoint / "weights.safetensors").read_bytes()
 
@@ -36,14 +36,14 @@ def weights(tmp_path_factory) -> Callable[[int], bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(weights) -> bytes:
-    """The weights of a training beside which nothing runs."""
+def expected(weights) -> bytes:
+    """The weights of a training without other threads."""
     return weights(0)
 
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """A thread that draws from the process's generators, as Prefect's websocket does at times."""
+    """A thread that draws from the global random generators, as Prefect's websocket does."""
     ended = threading.Event()
 
     def draw() -> None:
@@ -60,9 +60,9 @@ def drawing() -> Iterator[None]:
         thread.join()
 
 
-def test_a_thread_that_draws_random_numbers_does_not_change_the_training(weights, alone):
+def test_a_thread_that_draws_random_numbers_does_not_change_the_training(weights, expected):
     with drawing():
-        assert weights(0) == alone
+        assert weights(0) == expected
 
 
 def test_a_thread_that_draws_random_numbers_does_not_change_loader_processes(weights):
@@ -71,6 +71,6 @@ def test_a_thread_that_draws_random_numbers_does_not_change_loader_processes(wei
         assert weights(2) == undisturbed
 
 
-def test_two_trainings_in_one_process_do_not_affect_each_other(weights, alone):
+def test_two_trainings_in_one_process_do_not_affect_each_other(weights, expected):
     with concurrent.futures.ThreadPoolExecutor(2) as both:
-        assert list(both.map(weights, (0, 0))) == [alone, alone]
+        assert list(both.map(weights, (0, 0))) == [expected, expected]
