@@ -11,16 +11,13 @@ from visionflows.orchestration import (
 )
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.scoring_runs import ShardBatch
-from visionflows.orchestration.steps import step
+from visionflows.orchestration.steps import Step, step
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
 
 
-@step(
-    task_run_name="load {model}",
-    description="Load a model artifact, here or on a cluster, and verify its self-check.",
-)
+@step(task_run_name="load {model}")
 def load(model: str, store: str | Path, settings: ScoreSettings) -> Engine | ActorPool:
     """This machine's engine, or the actors of the connected cluster."""
     if settings.on == "local":
@@ -28,20 +25,12 @@ def load(model: str, store: str | Path, settings: ScoreSettings) -> Engine | Act
     return open_pool(model, store, settings)
 
 
-list_input = step(
-    ScoringRun.prepare,
-    name="list",
-    description="List the input, or start to, and find the shards that are already scored.",
-)
+list_input = Step(ScoringRun.prepare, name="list")
 
 
-@step(
-    name="shards",
-    task_run_name="shards (while listing)",
-    description="Score the files of a large input while it is still being listed.",
-)
+@step(name="shards", task_run_name="shards (while listing)")
 def score_while_listing(run: ScoringRun, progress: Progress) -> int:
-    """The number of files scored."""
+    """Score files of a large input while it is being listed; returns how many were scored."""
     scored = 0
     for shard in run.shards_while_listing():
         progress.set_total(run.remaining)
@@ -49,25 +38,18 @@ def score_while_listing(run: ScoringRun, progress: Progress) -> int:
     return scored
 
 
-@step(
-    name="shards",
-    task_run_name="{shards}",
-    description="Score the files of a few shards, and write a part for each.",
-)
+@step(name="shards", task_run_name="{shards}")
 def score_shards(run: ScoringRun, shards: ShardBatch, progress: Progress) -> int:
-    """The number of files scored."""
+    """Score a few shards, and write a part for each; returns the number of files scored."""
     return sum(run.score(shard, progress.advance) for shard in shards)
 
 
-merge = step(
-    ScoringRun.merge,
-    description="Join the parts into predictions.csv, and check that every file is accounted for.",
-)
+merge = Step(ScoringRun.merge)
 
 
-@step(description="Write report.html, and run.json last.")
+@step()
 def report(run: ScoringRun, result: RunResult) -> None:
-    """Write the pages and run.json, the Prefect artifacts, and the drift event."""
+    """Write the pages and, last, run.json; create the Prefect artifacts; send the drift event."""
     run.report(result)
     artifacts.create_score_summary(result)
     if run.history.record:

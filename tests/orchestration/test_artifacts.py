@@ -2,6 +2,7 @@
 
 import html
 import re
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
@@ -33,13 +34,40 @@ def shown(markdown: str) -> tuple[str, str]:
     return made, html.unescape(re.sub(r"<[^>]+>", "", made))
 
 
+@pytest.fixture
+def created(monkeypatch):
+    """The contents of the artifacts that are created, by their keys."""
+    found = {}
+    monkeypatch.setattr(
+        artifacts, "_create", lambda kind, content, key, description: found.update({key: content})
+    )
+    return found
+
+
+def run_with(label: str) -> SimpleNamespace:
+    """As much of a RunResult as its summary shows, with files of this label."""
+    counts = {"found": 8, "ok": 7, "rejected": 0, "failed": 1}
+    tables = {"by_label": {label: 3, "cat": 4}, "by_status": {"ok": 7, "missing": 1}}
+    timings = {"seconds": 1.0, "images_per_second": 8, "bottleneck": "decoding is the slowest"}
+    return SimpleNamespace(
+        **{"input": "in", "output": "out", "folder": "", "files": {"predictions.csv": None}},
+        **{"device": "cpu", "mixed": "", "drift": None},
+        model=SimpleNamespace(name="pets", version="1"),
+        counts=SimpleNamespace(**counts, **tables),
+        timings=SimpleNamespace(**timings, seconds_per_1000={"read": 2.0}),
+    )
+
+
 @pytest.mark.parametrize("text", LIVE)
-def test_a_label_has_no_effect_in_markdown(text):
-    markdown = "\n".join(artifacts._table(("label", "files"), [(text, 3), ("cat", 4)]))
+def test_a_label_has_no_effect_in_markdown(text, created):
+    artifacts.create_score_summary(run_with(label=text))
+    markdown = created["score-summary"]
     page, rendered = shown(markdown)
-    assert set(re.findall(r"<(\w+)", page)) <= {"table", "thead", "tbody", "tr", "th", "td"}
-    assert " ".join(text.split()) in " ".join(rendered.split())
-    assert page.count("<tr>") == 3  # the header and two rows: no cell adds another
+    tags = {"h2", "h3", "p", "ul", "li", "code", "table", "thead", "tbody", "tr", "th", "td"}
+    assert set(re.findall(r"<(\w+)", page)) <= tags
+    assert f"{' '.join(text.split())} 3 cat 4 not scored" in " ".join(rendered.split())
+    assert page.count("<tr>") == 7  # three tables with headers: no cell adds another
+    markdown = markdown.replace("pets@1", "")
     assert not re.search(r"https?://|www\.\w|\w@\w", markdown)  # creates no bare link
 
 
@@ -60,13 +88,14 @@ def test_a_file_in_a_served_store_is_linked(monkeypatch):
     )
 
 
-def test_the_training_summary_has_the_confusion_matrix(trained):
+def test_the_training_summary_has_the_confusion_matrix(trained, created):
     info = load_model(find_model("shapes", trained.store)).info
-    assert "Confusion" not in artifacts._describe_training(info, trained.storage)  # a separate file
+    artifacts.create_training_summary(info, trained.storage)
+    assert "Confusion" not in created["train-summary"]  # a separate file
     metrics = info.metrics.model_copy(update={"confusion": ((6, 1, 0), (0, 5, 0), (0, 0, 6))})
     matrix = {"metrics": metrics, "classes": ["a|b", "<i>", "c"]}
-    summary = artifacts._describe_training(info.model_copy(update=matrix), trained.storage)
-    page, text = shown(summary)
+    artifacts.create_training_summary(info.model_copy(update=matrix), trained.storage)
+    page, text = shown(created["train-summary"])
     assert page.count("<tr>") == 4
     assert "<i>" not in page
     assert " ".join(text.split()).endswith(

@@ -11,9 +11,9 @@ from rich.text import Text
 from visionflows.cli.terminal import Rows, clean, facts, heading
 from visionflows.models.promotion_history import Promotion
 from visionflows.models.registry import ListedModel
-from visionflows.models.schema import Corrections, ModelInfo
+from visionflows.models.schema import ModelInfo
 from visionflows.reports.comparison import Comparison
-from visionflows.reports.rendering import format_percent
+from visionflows.reports.rendering import format_percent, render
 from visionflows.reports.training import describe_agreement, describe_outliers
 
 MAX_CLASSES = 40  # rows; the report has all classes
@@ -64,95 +64,21 @@ def trained_at(info: ModelInfo) -> str:
 
 def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[RenderableType]:
     """The metrics, data, lineage, settings, evidence, classes and files of a model."""
-    names = f"  ({', '.join(aliases)})" if aliases else ""
-    return [
-        Text(f"{info.name}@{info.version}{names}", style="bold"),
-        facts("Metrics", _metrics(info)),
-        facts("Data", _data(info)),
-        facts("Lineage", _lineage(info)),
-        facts("Settings", _settings(info)),
-        facts("Evidence", _evidence(info)),
-        *([facts("Notes", [("–", note) for note in info.notes])] if info.notes else []),
-        *_classes(info),
-        facts("Files", [("artifact", location), ("report", f"{location}/report.html")]),
-    ]
+    helpers = {
+        **{"clean": clean, "rate": _rate},
+        **{"describe_agreement": describe_agreement, "describe_outliers": describe_outliers},
+    }
+    values = {"aliases": aliases, "location": location, "trained": trained_at(info)}
+    title, *sections = render("model.txt", info=info, **values, **helpers).split("\n# ")
+    *pages, files = map(_parse_facts, sections)
+    return [Text(title.strip(), style="bold"), *pages, *_classes(info), files]
 
 
-def _metrics(info: ModelInfo) -> list[tuple[str, str]]:
-    rate = _rate(info.metrics.error_rate)
-    return [
-        ("error rate", f"{rate} of {info.dataset.valid:,} validation images"),
-        ("accuracy", _rate(info.metrics.accuracy)),
-        ("validation loss", _rate(info.metrics.valid_loss)),
-    ]
-
-
-def _data(info: ModelInfo) -> list[tuple[str, str]]:
-    data = info.dataset
-    images = f"{data.train:,} training, {data.valid:,} validation, {data.skipped:,} skipped"
-    return [
-        ("dataset", data.name),
-        ("source", data.source),
-        ("images", images),
-        ("corrections", _corrections(data.corrections) if data.corrections else ""),
-        ("classes", f"{len(info.classes):,}"),
-        ("labels", info.labels),
-        ("split", f"seed {info.split.seed}, share {info.split.valid_pct}"),
-        ("fingerprint", data.fingerprint),
-        ("archive sha256", data.sha256 or ""),
-    ]
-
-
-def _corrections(counts: Corrections) -> str:
-    return (
-        f"{counts.taken:,} corrected labels, {counts.changed:,} of them changed, "
-        f"{counts.imported:,} on imported images"
-    )
-
-
-def _lineage(info: ModelInfo) -> list[tuple[str, str]]:
-    parent = info.lineage.parent
-    return [
-        ("trained", trained_at(info).replace("T", " ")),
-        ("parent", f"{info.name}@{parent}" if parent else "none"),
-        ("flow run", info.lineage.flow_run or "none"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
-    ]
-
-
-def _settings(info: ModelInfo) -> list[tuple[str, str]]:
-    training = info.training
-    pixels = f"{info.image_size} × {info.image_size} pixels, {info.resize}"
-    epochs = f"{training.freeze_epochs} frozen and {training.epochs} unfrozen"
-    return [
-        ("architecture", info.architecture),
-        ("pretrained", info.pretrained),
-        ("images", f"{pixels}; large photos decoded {info.decode}"),
-        ("epochs", f"{epochs}, keeping {training.keep}"),
-        ("learning", f"base rate {training.base_lr:.3g}, batches of {training.batch_size}"),
-        ("augmentation", "yes" if training.augment else "no"),
-        ("trained on", training.device),
-        ("mixed precision", info.precision.trained),
-        ("training time", f"{training.seconds:,.0f} s"),
-    ]
-
-
-def _evidence(info: ModelInfo) -> list[tuple[str, str]]:
-    precision, decode, onnx = info.precision, info.decode_agreement, info.onnx
-    lines = [
-        (found.precision or "float32", describe_agreement(found))
-        for found in (precision.agreement, precision.int8)
-        if found
-    ]
-    if decode and decode.images:
-        line = f"{decode.disagreements} of {decode.images:,} labels differ from full decoding"
-        lines.append(("decoding", line))
-    if info.outliers:
-        lines.append(("outliers", describe_outliers(info.outliers)))
-    if onnx:
-        difference = f"opset {onnx.opset}, within {onnx.largest_difference:.2g} of fastai's output"
-        lines.append(("model.onnx", f"none: {onnx.why}" if onnx.why else difference))
-    return lines or [("", "none")]
+def _parse_facts(section: str) -> RenderableType:
+    """A title, and below it `name: value` lines."""
+    title, *lines = section.splitlines()
+    cells = [line.partition(": ") for line in lines if line]
+    return facts(title, [(name, value) for name, _, value in cells] or [("", "none")])
 
 
 def _classes(info: ModelInfo) -> list[RenderableType]:

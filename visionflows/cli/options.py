@@ -1,8 +1,8 @@
 """Options that several commands share, and options made from the fields of a settings class."""
 
 import functools
-import importlib
 import os
+import pkgutil
 from collections.abc import Mapping
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -39,24 +39,18 @@ def settings_command(settings: str, only: tuple[str, ...] = ()) -> type[TyperCom
     class SettingsCommand(TyperCommand):
         def get_params(self, ctx: "Context") -> "list[Option]":
             own = {option.name for option in self.params}
-            names = {*(only or _load(settings).model_fields)} - own
+            names = {*(only or pkgutil.resolve_name(settings).model_fields)} - own
             added = [option for option in _make_options(settings) if option.name in names]
             *declared, help_option = super().get_params(ctx)
             return [*declared, *added, help_option]
 
         def invoke(self, ctx: "Context") -> Any:
-            ctx.obj = make_settings(_load(settings), ctx.params)
+            ctx.obj = make_settings(pkgutil.resolve_name(settings), ctx.params)
             own = {option.name for option in self.params}
             ctx.params = {name: value for name, value in ctx.params.items() if name in own}
             return super().invoke(ctx)
 
     return SettingsCommand
-
-
-def _load(settings: str) -> "type[BaseModel]":
-    module, _, name = settings.partition(":")
-    loaded: type[BaseModel] = getattr(importlib.import_module(module), name)
-    return loaded
 
 
 @functools.cache
@@ -68,7 +62,7 @@ def _make_options(settings: str) -> "list[Option]":
 
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, field))
-        for name, field in _load(settings).model_fields.items()
+        for name, field in pkgutil.resolve_name(settings).model_fields.items()
     ]
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}

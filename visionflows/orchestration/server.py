@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import httpx
 
@@ -46,10 +47,9 @@ def read_version() -> str:
     if not url():
         return ""
     try:
-        with _client() as client:
-            answer = client.get("/admin/version")
-            if answer.status_code == 404:  # Prefect Cloud has no such page
-                answer = client.get("/health")
+        answer = _get("/admin/version")
+        if answer.status_code == 404:  # Prefect Cloud has no such page
+            answer = _get("/health")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise unreachable(str(error) or type(error).__name__) from error
     if answer.status_code in (401, 403):
@@ -88,21 +88,16 @@ def _setting() -> str:
     return f"PREFECT_API_URL={redact(url())}"
 
 
-def _client() -> httpx.Client:
-    """A client with the credentials and certificates of Prefect's settings."""
-    import ssl
+def _get(path: Literal["/admin/version", "/health"]) -> httpx.Response:
+    """The answer to one request, without retries."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import temporary_settings
 
-    from prefect.settings import get_current_settings
-
-    api = get_current_settings().api
-    headers = dict(get_current_settings().client.custom_headers)
-    auth = None
-    if api.auth_string:
-        user, _, password = api.auth_string.get_secret_value().partition(":")
-        auth = httpx.BasicAuth(user, password)
-    elif api.key:
-        headers["Authorization"] = f"Bearer {api.key.get_secret_value()}"
-    verify: ssl.SSLContext | bool = not api.tls_insecure_skip_verify
-    if verify and api.ssl_cert_file:
-        verify = ssl.create_default_context(cafile=api.ssl_cert_file)
-    return httpx.Client(base_url=url(), auth=auth, headers=headers, verify=verify, timeout=TIMEOUT)
+    with (
+        temporary_settings({"client.max_retries": 0}),
+        get_client({"timeout": TIMEOUT}, sync_client=True) as client,
+    ):
+        try:
+            return client.request("GET", path)
+        except httpx.HTTPStatusError as error:
+            return error.response

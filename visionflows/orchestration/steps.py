@@ -8,7 +8,7 @@ import functools
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from visionflows.errors import SettingsError
 from visionflows.orchestration import server
@@ -26,17 +26,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@overload
-def step(function: Callable[P, R], **options: Any) -> "Step[P, R]": ...
-@overload
-def step(**options: Any) -> Callable[[Callable[P, R]], "Step[P, R]"]: ...
-def step(function: Callable[P, R] | None = None, **options: Any) -> Any:
-    """Make a function a step; `options` are those of Prefect's `task`.
-
-    A step has the name of its function, and its task runs have the name of the step, unless the
-    options give others.
-    """
-    return Step(function, options) if function else functools.partial(step, **options)
+def step(**options: Any) -> "Callable[[Callable[P, R]], Step[P, R]]":
+    """Make a function a step; `options` are those of Prefect's `task`."""
+    return lambda function: Step(function, **options)
 
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], "Flow[P, R]"]:
@@ -45,9 +37,13 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "Flow[P, R]"]:
 
 
 class Step(Generic[P, R]):
-    """A function that is a task run inside a flow run, and a plain call elsewhere."""
+    """A function that is a task run inside a flow run, and a plain call elsewhere.
 
-    def __init__(self, function: Callable[P, R], options: dict[str, Any]):
+    It has the name of its function, and its task runs have its name, unless the options give
+    others.
+    """
+
+    def __init__(self, function: Callable[P, R], **options: Any):
         functools.update_wrapper(self, function)
         name = options.get("name", function.__name__)
         self.function = translate_errors(function)

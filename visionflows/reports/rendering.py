@@ -16,7 +16,7 @@ _FOLDER = Path(__file__).parent
 
 
 def render(template: str, **values: Any) -> str:
-    """The HTML of a template. Values are escaped; a missing value raises jinja2.UndefinedError."""
+    """A template with its values, escaped in HTML. Without one: jinja2.UndefinedError."""
     return _load_template(template).render(values)
 
 
@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> str:
 def _load_template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),  # of HTML
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

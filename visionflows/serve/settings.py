@@ -39,7 +39,8 @@ class UpSettings(BaseModel):
         None, description="File with the password; by default VISIONFLOWS_PASSWORD."
     )
     deployments: Path = Field(
-        DEPLOYMENTS, description="Your changed copy of deployments/prefect.yaml."
+        DEPLOYMENTS,
+        description="Your changed copy of deployments/prefect.yaml; by default the installed one.",
     )
     store: str = Field(
         "store",
