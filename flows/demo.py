@@ -12,7 +12,6 @@ from visionflows.training.demo import DEMO_SETTINGS, clear_demo_folder, copy_val
 
 
 @flow(
-    name="demo",
     flow_run_name="demo",
     description="Train on the embedded digits, then score the digits held out of training.",
 )

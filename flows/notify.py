@@ -7,14 +7,12 @@ deployments/prefect.yaml starts this flow instead, on any worker.
 from uuid import UUID
 
 from visionflows.orchestration import notifications
-from visionflows.orchestration.flow_runs import run_name
 from visionflows.orchestration.heartbeat import TAG
 from visionflows.orchestration.steps import flow
 
 
 @flow(
-    name="notify",
-    flow_run_name=run_name("notify of {run}"),
+    flow_run_name="notify of {run}",
     description="Send visionflows.run.failed, and call the webhook, for a run that crashed.",
 )
 def notify(run: str) -> bool:

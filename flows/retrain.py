@@ -13,7 +13,6 @@ from flows.train import train
 from tasks import promotion
 from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts
-from visionflows.orchestration.flow_runs import run_name
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.training.comparison.disagreements import dataset_folder
@@ -23,8 +22,7 @@ DEFAULTS = TrainSettings()
 
 
 @flow(
-    name="retrain",
-    flow_run_name=run_name("retrain {name} from {dataset}"),
+    flow_run_name="retrain {name} from {dataset}",
     description="Train, compare with production, promote if better, score an inbox.",
     on_failure=[report_failure],
     on_crashed=[report_failure],

@@ -6,7 +6,7 @@ from typing import Any
 from tasks import scoring
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find_model
-from visionflows.orchestration.flow_runs import default_output, run_name
+from visionflows.orchestration.flow_runs import default_output
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.scoring_runs import batch_shards, connect, make_run
@@ -18,8 +18,7 @@ DEFAULTS = ScoreSettings()
 
 
 @flow(
-    name="score",
-    flow_run_name=run_name("score {input} with {model}"),
+    flow_run_name="score {input} with {model}",
     description="Score every image in a location into predictions.csv: one row for every file.",
     on_failure=[report_failure],
     on_crashed=[report_failure],

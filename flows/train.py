@@ -8,7 +8,7 @@ from tasks import data, training
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, resolve_alias
-from visionflows.orchestration.flow_runs import flow_run_id, run_name
+from visionflows.orchestration.flow_runs import flow_run_id
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.training import check_installed
@@ -22,8 +22,7 @@ DEFAULTS = TrainSettings()
 
 
 @flow(
-    name="train",
-    flow_run_name=run_name("train {name} from {dataset}"),
+    flow_run_name="train {name} from {dataset}",
     description="Fine-tune an image classifier on a dataset and publish it as a model artifact.",
     on_failure=[report_failure],
     on_crashed=[report_failure],

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_TIMEOUT = 7.0  # seconds for a stopped command to release what it holds
-EXIT_TIMEOUT = 15.0  # seconds for the exit handlers of libraries
+EXIT_TIMEOUT = 15.0  # seconds for the exit handlers of libraries: Prefect's wait for its server
 UNEXPECTED = "unexpected: run `visionflows --debug …` and report the traceback"
 
 _received = 0  # the first signal
@@ -34,15 +34,15 @@ def run(command: Callable[[], object]) -> NoReturn:
     _handle_signals()
     try:
         status = status_of(command)
-    except BaseException as error:
+    except BaseException:
         if not _received:
             raise
-        del error
-        end(_received)
     _is_done = True
     if _received:
         end(_received)
-    threading.Thread(target=_exit_late, args=(status,), daemon=True).start()
+    timer = threading.Timer(EXIT_TIMEOUT, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
     sys.exit(status)
 
 
@@ -124,12 +124,6 @@ def _end_after_timeout(reader: int) -> None:
             if number in SIGNALS:
                 time.sleep(STOP_TIMEOUT)
                 end(_received or number)
-
-
-def _exit_late(status: int) -> None:
-    """End in time: Prefect's exit handlers wait for its server."""
-    time.sleep(EXIT_TIMEOUT)
-    os._exit(status)
 
 
 def _reset_signals_in_child() -> None:

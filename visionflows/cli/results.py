@@ -2,44 +2,17 @@
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visionflows.cli.terminal import Rows, facts, print_parts
-
-if TYPE_CHECKING:
-    from visionflows.scoring.schema import RunResult
+from visionflows.reports.rendering import render
+from visionflows.scoring.schema import RunResult
 
 
 def summary_lines(run: dict[str, Any]) -> list[str]:
     """The counts, warnings and files of a scoring run, one line each; `run` is its run.json."""
-    from visionflows.scoring.schema import RunResult
-
     result = RunResult.model_validate(run, strict=False)
-    counts = result.counts
-    rejected = f", {counts.rejected} rejected" if counts.rejected else ""
-    lines = [f"{counts.found} files found: {counts.ok} ok{rejected}, {counts.failed} failed"]
-    if not counts.found:
-        lines = [f"{result.input}: no images found; the CSV has a header and no rows"]
-    lines += [f"  {count:>8}  {name}" for name, count in _count_rows(result)]
-    lines += [result.mixed] if result.mixed else []
-    lines += [f"drift: {line}" for line in (result.drift.warnings if result.drift else ())]
-    ignored = counts.ignored_by_ending.items()
-    lines += [f"  {count:>8}  {ending}: not an image" for ending, count in ignored]
-    pages = (f"{result.folder}{name}" for name in ("report.html", "review.html", "run.json"))
-    return [*lines, *(f"{result.output}/{name}" for name in (*result.files, *pages))]
-
-
-def _count_rows(result: "RunResult") -> list[tuple[str, int]]:
-    """How many files have each label, status and flag."""
-    counts, duplicates = result.counts, result.duplicates
-    statuses = [item for item in counts.by_status.items() if item[0] != "ok"]
-    flags = [item for item in counts.flags.items() if item[0] not in counts.by_status]
-    rows = [*counts.by_label.items(), *statuses]
-    rows += [(f"rows with {name}", count) for name, count in flags]
-    if duplicates:
-        rows.append(("seen in training", duplicates.seen_in_training))
-        rows.append(("duplicates of an earlier file", duplicates.duplicates))
-    return rows
+    return render("run.txt", run=result).splitlines()
 
 
 def print_demo(folder: Path, result: dict[str, Any]) -> float:

@@ -6,6 +6,7 @@ Texts come from file names and models, so control characters in them are replace
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pydantic_core
@@ -35,14 +36,13 @@ def print_json(content: Any) -> None:
     _print(pydantic_core.to_json(content, indent=2, inf_nan_mode="null").decode())
 
 
+@dataclass
 class Rows:
     """A table with a header; a list per row on a terminal that is too narrow."""
 
-    def __init__(
-        self, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
-    ):
-        """`numbers` names the right-aligned columns."""
-        self.columns, self.rows, self.numbers = columns, [*rows], numbers
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: Sequence[str] = ()  # the right-aligned columns
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

@@ -101,7 +101,8 @@ class Flow(Generic[P, R]):
                 result: R = function(*map(reveal, args), **revealed)
             return result
 
-        options: Any = self.options | {"version": version("visionflows")}
+        name = run_name(self.options["flow_run_name"])
+        options: Any = self.options | {"flow_run_name": name, "version": version("visionflows")}
         made: PrefectFlow[P, R] = flow(call, **options)
         return made
 
