@@ -83,18 +83,10 @@ def import_label_studio(
     export: Annotated[str, typer.Argument(help="JSON export of Label Studio.")],
 ) -> None:
     """Print the annotations of a Label Studio export as corrections.csv."""
-    from visionflows.errors import StorageError
-    from visionflows.review.corrections import format_corrections
+    from visionflows.review.corrections import format_corrections, read_file
     from visionflows.review.label_studio import parse_export
-    from visionflows.storage import split_location
 
-    folder, name = split_location(export)
-    try:
-        data = folder.read(name)
-    except OSError as error:
-        raise StorageError(
-            f"{export}: cannot be read ({error.strerror}); check its path"
-        ) from error
+    _, data = read_file(export)
     typer.echo(format_corrections(parse_export(export, data)), nl=False)
 
 

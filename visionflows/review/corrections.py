@@ -125,14 +125,19 @@ def _invalid_answer(answer: str, label: str) -> str:
 def _read_location(location: str) -> Iterator[Correction]:
     is_file = location.lower().endswith(".csv")
     for file in [location] if is_file else _files_in(location):
-        folder, name = split_location(file)
-        try:
-            data = folder.read(name)
-        except FileNotFoundError as error:
-            raise StorageError(f"{file}: no such file; check its name") from error
-        except OSError as error:
-            raise StorageError(f"{file}: cannot be read ({error.strerror or error})") from error
+        folder, data = read_file(file)
         yield from parse_corrections(file, data, location_text(folder))
+
+
+def read_file(location: str) -> tuple[Storage, bytes]:
+    """The folder and the content of a file. Raises StorageError."""
+    folder, name = split_location(location)
+    try:
+        return folder, folder.read(name)
+    except FileNotFoundError as error:
+        raise StorageError(f"{location}: no such file; check its name") from error
+    except OSError as error:
+        raise StorageError(f"{location}: cannot be read ({error.strerror or error})") from error
 
 
 def _files_in(location: str) -> list[str]:

@@ -10,8 +10,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
 from visionflows.orchestration.heartbeat import HEARTBEAT, TAG
@@ -94,10 +93,8 @@ def _content(rule: AutomationCore) -> dict[str, Any]:
 
 
 def _event_rule(rule: dict[str, Any], deployment: UUID) -> AutomationCore:
-    trigger = EventTrigger.model_validate(
-        {"posture": "Reactive", "threshold": 1, "within": 0}
-        | {key: rule[key] for key in ("expect", "match")}
-    )
+    trigger = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}
+    trigger |= {key: rule[key] for key in ("expect", "match")}
     run = {"type": "run-deployment", "deployment_id": deployment, "parameters": rule["parameters"]}
     names = {key: rule[key] for key in ("name", "description")}
     return AutomationCore.model_validate({**names, "trigger": trigger, "actions": [run]})
@@ -110,18 +107,14 @@ def zombie_rule() -> AutomationCore:
     heartbeats of others have other intervals.
     """
     tag = f"prefect.tag.{TAG}"
-    trigger = EventTrigger(
-        after={"prefect.flow-run.heartbeat"},
-        expect={f"prefect.flow-run.{event}" for event in EVENTS},
-        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-        match_related=ResourceSpecification(
-            {"prefect.resource.role": ["tag"], "prefect.resource.id": [tag]}
-        ),
-        for_each={"prefect.resource.id"},
-        posture=Posture.Proactive,
-        threshold=1,
-        within=SILENCE,
-    )
+    trigger = {
+        **{"type": "event", "posture": "Proactive", "threshold": 1, "within": SILENCE},
+        "after": ["prefect.flow-run.heartbeat"],
+        "expect": [f"prefect.flow-run.{event}" for event in EVENTS],
+        "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
+        "match_related": {"prefect.resource.role": ["tag"], "prefect.resource.id": [tag]},
+        "for_each": ["prefect.resource.id"],
+    }
     description = "Their process or machine is gone; the next run into the same output resumes."
     crash = {"type": "change-flow-run-state", "state": "CRASHED", "message": ZOMBIE_MESSAGE}
     return AutomationCore.model_validate(
