@@ -11,7 +11,7 @@ from visionflows.cli.corrections import corrections_app
 from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
 from visionflows.cli.options import Store, prepare_prefect, quiet_prefect, settings_command
-from visionflows.cli.program import release_signals, set_stop_hint
+from visionflows.cli.program import set_stop_hint
 
 app = typer.Typer(
     name="visionflows",
@@ -81,9 +81,7 @@ Version = Annotated[
 def _options(ctx: typer.Context, debug: Debug = False, version: Version = False) -> None:
     """Options before the command."""
     os.environ["VISIONFLOWS_DEBUG"] = "1" if debug else ""
-    if ctx.invoked_subcommand == "up":
-        release_signals()
-    elif os.environ.get("VISIONFLOWS_S3_BLOCK"):
+    if ctx.invoked_subcommand != "up" and os.environ.get("VISIONFLOWS_S3_BLOCK"):
         quiet_prefect()  # any command may load the block
 
 

@@ -67,18 +67,6 @@ def set_stop_hint(hint: str) -> None:
     _hint = f"; {hint}"
 
 
-def release_signals() -> None:
-    """Restore Python's signal handlers: `visionflows up` installs its own.
-
-    A signal that was ignored from the start, as by nohup, stays ignored.
-    """
-    signal.set_wakeup_fd(-1)
-    for number in SIGNALS:
-        if signal.getsignal(number) is _stop:
-            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, default)
-
-
 def end(number: int) -> NoReturn:
     """Kill child processes, report the stop and end at once, without exit handlers."""
     multiprocessing = sys.modules.get("multiprocessing")

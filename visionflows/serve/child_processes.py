@@ -140,6 +140,7 @@ def supervised() -> Iterator[None]:
     """
     signals = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # none is lost before the handlers are set
+    signal.set_wakeup_fd(-1)  # the command line ends a stopped command soon; stopping takes longer
     adopt_orphans()
     sys.stdout.flush()
     sys.stderr.flush()
