@@ -1,12 +1,15 @@
 """Review sampling: which rows of predictions.csv people should review, chosen in one pass."""
 
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from visionflows.hashing import sha256_of
 
 AUDIT, OUTLIERS, UNCERTAIN = 100, 40, 60  # rows of each reason, at most
+_SIZES = {"audit": AUDIT, "outlier": OUTLIERS, "uncertain": UNCERTAIN}
+_ORDER = ("outlier", "uncertain", "audit")  # of the sampled rows
 GUESSES = 5  # classes that are listed first for a row
 
 Row = TypeVar("Row")
@@ -40,28 +43,23 @@ def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: st
     """
     lines = iter(lines)
     header = _Header(next(lines), classes)
-    audit = Smallest[Sequence[str]](AUDIT)
-    outliers = Smallest[Sequence[str]](OUTLIERS + AUDIT)
-    uncertain = Smallest[Sequence[str]](UNCERTAIN + OUTLIERS + AUDIT)
+    sizes = itertools.accumulate(_SIZES.values())  # rows of earlier reasons are left out later
+    smallest = {why: Smallest[Sequence[str]](size) for why, size in zip(_SIZES, sizes, strict=True)}
     for cells in lines:
         path, status = cells[0], cells[1]
-        is_outlier = header.is_true(cells, "outlier")
-        if status != "ok" and not is_outlier:
-            continue
         random_key = int(sha256_of(f"{seed}:{path}".encode())[:16], 16)
-        if is_outlier:
-            outliers.add(random_key, path, cells)
+        if header.is_true(cells, "outlier"):
+            smallest["outlier"].add(random_key, path, cells)
         if status == "ok":
-            audit.add(random_key, path, cells)
-            uncertain.add(float(cells[3]) - header.is_true(cells, "review"), path, cells)
+            smallest["audit"].add(random_key, path, cells)
+            confidence = float(cells[3]) - header.is_true(cells, "review")
+            smallest["uncertain"].add(confidence, path, cells)
     taken: dict[str, SampledRow] = {}
-    smallest = {"audit": audit, "outlier": outliers, "uncertain": uncertain}
-    for (why, kept), most in zip(smallest.items(), (AUDIT, OUTLIERS, UNCERTAIN), strict=True):
-        free = [cells for cells in kept.rows() if cells[0] not in taken]
+    for why, most in _SIZES.items():
+        free = [cells for cells in smallest[why].rows() if cells[0] not in taken]
         taken |= {cells[0]: header.row(cells, why) for cells in free[:most]}
-    groups = {why: [row for row in taken.values() if row.why == why] for why in smallest}
-    rows = [*groups["outlier"], *groups["uncertain"], *groups["audit"]]
-    return Sample(seed, len(groups["audit"]), rows)
+    rows = sorted(taken.values(), key=lambda row: _ORDER.index(row.why))
+    return Sample(seed, sum(row.why == "audit" for row in rows), rows)
 
 
 class _Header:
