@@ -15,8 +15,7 @@ import pytest
 from visionflows.errors import SettingsError, StorageError
 from visionflows.serve.child_processes import ChildProcesses
 from visionflows.serve.environment import server_environment, worker_environment
-from visionflows.serve.state_folder import lock_state
-from visionflows.serve.up import UpError, UpSettings, up
+from visionflows.serve.up import UpError, UpSettings, lock_state, up
 from visionflows.storage.local import LocalStorage
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from visionflows.cli.terminal import Rows, clean, facts, heading
+from visionflows.cli.terminal import Rows, clean, heading, parse_facts
 from visionflows.models.promotion_history import Promotion
 from visionflows.models.registry import ListedModel
 from visionflows.models.schema import ModelInfo
@@ -70,15 +70,8 @@ def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[Rende
     }
     values = {"aliases": aliases, "location": location, "trained": trained_at(info)}
     title, *sections = render("model.txt", info=info, **values, **helpers).split("\n# ")
-    *pages, files = map(_parse_facts, sections)
+    *pages, files = map(parse_facts, sections)
     return [Text(title.strip(), style="bold"), *pages, *_classes(info), files]
-
-
-def _parse_facts(section: str) -> RenderableType:
-    """A title, and below it `name: value` lines."""
-    title, *lines = section.splitlines()
-    cells = [line.partition(": ") for line in lines if line]
-    return facts(title, [(name, value) for name, _, value in cells] or [("", "none")])
 
 
 def _classes(info: ModelInfo) -> list[RenderableType]:

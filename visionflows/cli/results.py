@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from visionflows.cli.terminal import Rows, facts, print_parts
+from visionflows.cli.terminal import Rows, parse_facts, print_parts
 from visionflows.reports.rendering import render
 from visionflows.scoring.schema import RunResult
 
@@ -17,31 +17,16 @@ def summary_lines(run: dict[str, Any]) -> list[str]:
 
 def print_demo(folder: Path, result: dict[str, Any]) -> float:
     """Print the result of the demo; the accuracy on the held-out digits is returned."""
-    with (folder / "scores/predictions.csv").open(newline="", encoding="utf-8") as file:
+    scores, expected = folder / "scores", result["expected"]
+    with (scores / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    expected, found = result["expected"], result["run"]["counts"]["found"]
     labels = {row["path"]: row["label"] for row in rows}
     correct = {path: labels.get(path) == label for path, label in expected.items()}
     accuracy: float = sum(correct.values()) / len(expected)
-    failed = [row for row in rows if row["status"] != "ok"]
-    print_parts(
-        _accuracy_table(correct, expected),
-        f"accuracy {accuracy:.4f} on {len(expected)} held-out digits",
-        f"{found} files, {len(rows)} rows, {len(failed)} failed:",
-        *(f"  {row['path']}: {row['status']}: {row['error']}" for row in failed),
-        facts("Open these:", _demo_pages(folder / "scores", result["model"])),
-    )
+    page = render("demo.txt", accuracy=accuracy, rows=rows, scores=scores, **result)
+    counts, pages = page.split("\n# ")
+    print_parts(_accuracy_table(correct, expected), counts, parse_facts(pages))
     return accuracy
-
-
-def _demo_pages(scores: Path, model: str) -> list[tuple[str, str]]:
-    return [
-        ("training report", f"{model}/report.html"),
-        ("scoring report", f"{scores}/report.html"),
-        ("review page", f"{scores}/review.html"),
-        ("run history", f"{scores}/history.html"),
-        ("predictions", f"{scores}/predictions.csv"),
-    ]
 
 
 def _accuracy_table(correct: dict[str, bool], expected: dict[str, str]) -> Rows:

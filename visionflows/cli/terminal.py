@@ -73,6 +73,13 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> RenderableType:
     return Group(heading(title), Padding.indent(grid, 2))
 
 
+def parse_facts(text: str) -> RenderableType:
+    """The same from a text: a line with the heading, and `name: value` lines."""
+    title, *lines = text.splitlines()
+    cells = [line.partition(": ") for line in lines if line]
+    return facts(title, [(name, value) for name, _, value in cells] or [("", "none")])
+
+
 def heading(title: str) -> Text:
     """A title after an empty line."""
     return Text(f"\n{clean(title)}", style="bold", overflow="fold")

@@ -6,7 +6,6 @@ made in the UI (schedules, parameters, limits) stay.
 
 import hashlib
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -42,14 +41,16 @@ def apply(file: Path, env: Mapping[str, str], output: Path) -> None:
             log.info("%s is unchanged; changes made in the UI stay", file)
             return
         log.info("applying %s; it overrides changes made in the UI", file)
+        _create_pool(server)
         _deploy(file, env, output)
         _write_applied(server, applied)
 
 
 def _deploy(file: Path, env: Mapping[str, str], output: Path) -> None:
+    arguments = ("--no-prompt", "deploy", "--all", "--prefect-file", file.name)
     with output.open("wb") as log_file:
         ended = subprocess.run(
-            [sys.executable, "-P", "-m", "visionflows.serve.deploy", file.name],
+            [sys.executable, "-P", "-m", "visionflows.cli.prefect", *arguments],
             env=dict(env),
             cwd=file.absolute().parent,  # Prefect looks for the file in its own folder
             stdin=subprocess.DEVNULL,
@@ -60,31 +61,16 @@ def _deploy(file: Path, env: Mapping[str, str], output: Path) -> None:
         raise UpError(last_line(output, "the deployments were not applied"))
 
 
+def _create_pool(server: httpx.Client) -> None:
+    """Create the work pool, unless there is one of any type; the worker adds its job template."""
+    answer = server.post("/work_pools/", json={"name": POOL, "type": "process"})
+    if answer.status_code != 409:
+        answer.raise_for_status()
+
+
 def _write_applied(server: httpx.Client, applied: str) -> None:
     body = {"name": VARIABLE, "value": applied, "tags": ["visionflows"]}
     answer = server.patch(f"/variables/name/{VARIABLE}", json=body)
     if answer.status_code == 404:
         answer = server.post("/variables/", json=body)
     answer.raise_for_status()
-
-
-def _main(name: str) -> None:
-    """Create the work pool, unless there is one of any type, and let Prefect deploy the file."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectNotFound
-    from prefect.workers.process import ProcessWorker
-
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(POOL)
-        except ObjectNotFound:
-            template = ProcessWorker.get_default_base_job_template()
-            pool = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
-            client.create_work_pool(pool)
-    command = ("--no-prompt", "deploy", "--all", "--prefect-file", name)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "visionflows.cli.prefect", *command])
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

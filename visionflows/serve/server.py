@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from visionflows.serve.address import is_any
 from visionflows.serve.child_processes import end_with_parent
-from visionflows.serve.state_folder import SERVER
+from visionflows.serve.settings import SERVER_LOCK
 from visionflows.storage.local import LocalStorage
 
 _UNKNOWN_HOST = "unknown host name; add it with `visionflows up --url`"
@@ -117,7 +117,7 @@ def serve(host: str, port: int, url: str = "") -> None:
         "timeout_graceful_shutdown": 1,  # browsers keep connections open
     }
     _keep_lease_of_forced_states()
-    with LocalStorage(Path(settings.home)).lock(SERVER):
+    with LocalStorage(Path(settings.home)).lock(SERVER_LOCK):
         app = HostCheck(create_app(final=True), host, url)
         uvicorn.run(app, host=host, port=port, **options)
 

@@ -10,6 +10,7 @@ from visionflows.errors import VisionflowsError
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
 POOL = "visionflows"
 USER = "admin"
+UP_LOCK, SERVER_LOCK = "up.lock", "server.lock"  # in the state folder: one server at a time
 
 
 class UpError(VisionflowsError):

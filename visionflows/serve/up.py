@@ -4,19 +4,26 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 
-from visionflows.errors import SettingsError
+from visionflows.errors import LockedError, SettingsError
 from visionflows.orchestration import preflight
 from visionflows.serve import address, deploy, interrupted_runs
 from visionflows.serve.child_processes import ChildProcesses, last_line, supervised
 from visionflows.serve.environment import read_password, server_environment, worker_environment
-from visionflows.serve.settings import POOL, USER, UpError, UpSettings
-from visionflows.serve.state_folder import lock_state
+from visionflows.serve.settings import POOL, SERVER_LOCK, UP_LOCK, USER, UpError, UpSettings
+from visionflows.storage.local import LocalStorage
 
 log = logging.getLogger("visionflows.up")
 
+# Names that `up`, and Prefect in its PREFECT_HOME, create there.
+_OWN_NAMES = (
+    *("up.lock", "server.lock", "logs", "ui", "prefect.db", "storage", "profiles.toml"),
+    *("memo_store.toml", "concurrency", "encryption", "events", "workers", "."),
+)
 _DATABASES = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
 _START_TIMEOUT = 120.0  # seconds; the first start also creates the database's tables
 _SLEEP = 600.0  # seconds of wall clock beyond the monotonic clock: the machine was suspended
@@ -126,3 +133,41 @@ def _check(settings: UpSettings) -> None:
         raise SettingsError("--database: use the form postgresql+asyncpg://user@host/name")
     if settings.url and not settings.url.startswith(("http://", "https://")):
         raise SettingsError(f"--url {settings.url}: use the form https://photos.example.com")
+
+
+@contextlib.contextmanager
+def lock_state(state: Path) -> Iterator[None]:
+    """Lock the state folder: two servers on one database would both start its runs.
+
+    Raises UpError while another `up`, or a server that one has left, holds it.
+    """
+    with contextlib.ExitStack() as locks:
+        try:
+            locks.enter_context(LocalStorage(state).lock(UP_LOCK))
+            with LocalStorage(state).lock(SERVER_LOCK):
+                pass
+        except LockedError as error:
+            raise UpError(
+                f"{state}: visionflows is up with this state already; stop it, or give another "
+                "--state"
+            ) from error
+        _restrict_access(state)
+        yield
+
+
+def _restrict_access(state: Path) -> None:
+    """Let only the owner read the database and its key: they hold the secrets of blocks.
+
+    A folder that also has other files keeps its permissions, with a warning.
+    """
+    others = [path.name for path in state.iterdir() if not path.name.startswith(_OWN_NAMES)]
+    try:
+        if not others:
+            state.chmod(0o700)
+        elif state.stat().st_mode & 0o077:
+            reason = f"permissions are kept because of other files ({min(others)})"
+            log.warning("%s: other users can read it; %s", state, reason)
+        for database in state.glob("prefect.db*"):
+            database.chmod(0o600)
+    except OSError as error:
+        raise UpError(f"{state}: {error.strerror}; it must belong to the current user") from error
