@@ -34,7 +34,7 @@ from visionflows.errors import VisionflowsError
 from visionflows.serve.child_processes import ChildProcesses, supervised
 folder = Path(sys.argv[1])
 try:
-    with supervised(), ChildProcesses(folder, patience=1) as children:
+    with supervised(), ChildProcesses(folder) as children:
         command = [sys.executable, "-c", {WORKER!r}, str(folder / "runs")]
         children.start("worker", command, dict(os.environ))
         time.sleep(99)

@@ -118,7 +118,7 @@ def test_children_are_stopped_with_their_descendants(tmp_path):
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", {run!r}], start_new_session=True)
 time.sleep(99)"""
-    with ChildProcesses(tmp_path, patience=2) as children:
+    with ChildProcesses(tmp_path) as children:
         children.start("worker", [sys.executable, "-c", code], dict(os.environ))
         worker = children.running["worker"]
         wait_until(lambda: len(worker.children(recursive=True)) == 1)

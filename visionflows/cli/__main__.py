@@ -5,13 +5,13 @@ from visionflows.cli.program import run
 
 def main() -> None:
     """Run the command that the arguments name; ends the process with its exit status."""
-    run(_run_command)
 
+    def command() -> None:
+        from visionflows.cli.main import run_command
 
-def _run_command() -> None:
-    from visionflows.cli.main import run_command
+        run_command()
 
-    run_command()
+    run(command)
 
 
 if __name__ == "__main__":

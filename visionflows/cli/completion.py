@@ -20,7 +20,7 @@ _WORD_BREAKS = re.compile("[@:=]+")  # where bash ends a word
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Candidates for `--model`: model names; after an @ the aliases and versions of a model."""
+    """Candidates for a model: model names; after an @ the aliases and versions of a model."""
     from visionflows.errors import VisionflowsError
     from visionflows.models.model_names import is_name
     from visionflows.models.registry import default_store, read_aliases
@@ -38,11 +38,6 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
         return [f"{name}@{one}" for one in [*read_aliases(name, store), *reversed(versions)]]
     except (VisionflowsError, OSError):
         return []
-
-
-def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Candidates for `--name`: model names."""
-    return complete_model(ctx, incomplete.partition("@")[0])
 
 
 def complete_for_shell(app: Callable[[], object]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visionflows.cli.completion import VARIABLE, complete_for_shell, complete_model, complete_name
+from visionflows.cli.completion import VARIABLE, complete_for_shell, complete_model
 from visionflows.cli.corrections import corrections_app
 from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
@@ -45,7 +45,7 @@ ModelName = Annotated[
         autocompletion=complete_model,
     ),
 ]
-NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_name)]
+NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_model)]
 Labels = Annotated[
     str,
     typer.Option(

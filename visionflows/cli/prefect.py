@@ -30,12 +30,11 @@ def main() -> None:
         os.environ.setdefault(FOLDER, os.getcwd())
     for name in ("notify", "retrain", "score", "train"):
         importlib.import_module(f"flows.{name}")
-    if not is_engine:
-        runpy.run_module("prefect", run_name="__main__", alter_sys=True)
-        return
-    del sys.argv[1]  # the id of the run is in the environment
-    sys.modules.pop("prefect.engine", None)  # imported by the flows; it runs as a program
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    if is_engine:
+        del sys.argv[1]  # the id of the run is in the environment
+        sys.modules.pop("prefect.engine", None)  # imported by the flows; it runs as a program
+    program = "prefect.engine" if is_engine else "prefect"
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -178,8 +178,7 @@ class InFlightTasks:
         self._retries: collections.deque[ShardTask] = collections.deque()
         self._free: collections.deque[Any] = collections.deque()
         self._in_flight: dict[Any, tuple[Any, ShardTask | None]] = {}  # None: it is starting
-        self._deaths: collections.Counter[int] = collections.Counter()
-        self._failed_starts: collections.Counter[Any] = collections.Counter()
+        self._deaths: collections.Counter[Any] = collections.Counter()  # by shard or actor
         self._last_error = ""
         self._starting: set[Any] = set()
         for actor in actors:
@@ -233,9 +232,9 @@ class InFlightTasks:
         self._free = collections.deque(free for free in self._free if free is not actor)
         if task is None:
             self._last_error = why
-            self._failed_starts[actor] += 1
+            self._deaths[actor] += 1
             log.warning("an actor does not start (%s)", why)
-            if self._failed_starts[actor] < MAX_DEATHS:
+            if self._deaths[actor] < MAX_DEATHS:
                 self._wait_until_ready(actor)
             return
         if actor not in self._starting:

@@ -76,12 +76,12 @@ def unreachable(reason: str) -> ServerError:
 def _has_settings() -> bool:
     if any(os.environ.get(name) for name in _VARIABLES):
         return True
-    for name, word in _SETTINGS.items():
+    home = os.environ.get("PREFECT_HOME") or os.path.expanduser("~/.prefect")
+    for name, word in {**_SETTINGS, f"{home}/profiles.toml": ""}.items():
         with contextlib.suppress(OSError):
             if word in Path(name).read_text(encoding="utf-8", errors="replace"):
                 return True
-    home = os.environ.get("PREFECT_HOME") or os.path.expanduser("~/.prefect")
-    return os.path.exists(os.path.join(home, "profiles.toml"))
+    return False
 
 
 def _setting() -> str:

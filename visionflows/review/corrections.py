@@ -14,7 +14,6 @@ from visionflows.storage.base import Storage
 log = logging.getLogger("visionflows.corrections")
 
 FOLDER = "corrections"  # in the output of a scoring run
-_ANSWERS = ("", "right", "other", "none")
 
 
 class Correction(NamedTuple):
@@ -105,8 +104,8 @@ def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
     path = one_line(ascii(cells["path"]))
     if not re.fullmatch("[0-9a-fA-F]{64}", cells["sha256"]):
         raise TableError(f"{name}: {path} has no sha256 of 64 hex digits; remove that line")
-    if answer not in _ANSWERS or (answer and (answer == "none") == bool(label)):
-        raise TableError(f"{name}: {path} has {_invalid_answer(answer, label)}")
+    if reason := _invalid_answer(answer, label):
+        raise TableError(f"{name}: {path} has {reason}")
     if drawn and not drawn.isdecimal():
         raise TableError(f"{name}: drawn is {one_line(drawn)!r}; write a number, or nothing")
     root = cells["root"] or beside
@@ -115,11 +114,13 @@ def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
 
 
 def _invalid_answer(answer: str, label: str) -> str:
-    if answer not in _ANSWERS:
+    if answer not in ("", "right", "other", "none"):
         return f"the answer {one_line(answer)!r}; write right, other, none or nothing"
-    if answer == "none":
+    if answer == "none" and label:
         return f"the answer none and the label {one_line(label)!r}; empty one of them"
-    return f"the answer {answer} and no label; write one, or the answer none"
+    if answer in ("right", "other") and not label:
+        return f"the answer {answer} and no label; write one, or the answer none"
+    return ""
 
 
 def _read_location(location: str) -> Iterator[Correction]:

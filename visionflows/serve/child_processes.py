@@ -27,8 +27,8 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 class ChildProcesses:
     """Running programs by name; leaving the context stops them in reverse order."""
 
-    def __init__(self, logs: Path, patience: float = 3.0):
-        self.logs, self.patience = logs, patience
+    def __init__(self, logs: Path):
+        self.logs = logs
         self.running: dict[str, psutil.Popen] = {}
 
     def __enter__(self) -> "ChildProcesses":
@@ -63,14 +63,14 @@ class ChildProcesses:
         """The names of the programs that have exited."""
         return [name for name, child in self.running.items() if child.poll() is not None]
 
-    def stop(self, name: str, patience: float = 0.0) -> set[int]:
+    def stop(self, name: str, patience: float = 3.0) -> set[int]:
         """Terminate a program and its descendants, then kill them; their ids are returned."""
         child = self.running.pop(name)
         family = [child, *_descendants(child)]
         _send(signal.SIGTERM, [child])
         time.sleep(0.5)  # the worker accepts no new run; then its runs are terminated
         _send(signal.SIGTERM, family[1:])
-        _, alive = psutil.wait_procs(family, patience or self.patience)
+        _, alive = psutil.wait_procs(family, patience)
         if alive:
             family += [below for process in alive for below in _descendants(process)]
             _send(signal.SIGKILL, family)
