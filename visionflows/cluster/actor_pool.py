@@ -64,7 +64,10 @@ class ActorPool:
         check_nodes(self.nodes, local_paths(model.storage, "model.json"))
         size = choose_size(self.nodes, settings)
         counts = [size.count_on(node) for node in self.nodes]
-        self._actors = _create_actors(model, settings, size, counts)
+        options = {"num_cpus": size.cores, "num_gpus": size.gpus, "max_restarts": -1}
+        actor = import_ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
+        arguments = location_text(model.storage), settings, (size.cores, max(counts))
+        self._actors = [actor.remote(*arguments) for _ in range(sum(counts))]
         info = wait_for_actor(self._actors[0].info.options(max_task_retries=-1).remote())
         nodes = sum(count > 0 for count in counts)
         device = f"Ray: {len(self._actors)} actors on {nodes} nodes, {info.device_name}"
@@ -96,15 +99,6 @@ def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPo
     info = pool.info
     log.info("%s on %s, %s", pool.model.name, info.device_name, info.backend.precision)
     return pool
-
-
-def _create_actors(
-    model: Model, settings: ScoreSettings, size: ActorSize, counts: list[int]
-) -> list[Any]:
-    options = {"num_cpus": size.cores, "num_gpus": size.gpus, "max_restarts": -1}
-    actor = import_ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
-    arguments = location_text(model.storage), settings, (size.cores, max(counts))
-    return [actor.remote(*arguments) for _ in range(sum(counts))]
 
 
 def local_paths(storage: Storage, *names: str) -> list[list[str]]:

@@ -26,18 +26,19 @@ def report_failure(flow: Any, flow_run: "FlowRun", state: "State[Any]") -> None:
 
     if flow_run.parent_task_run_id:  # its parent run reports
         return
-    payload = {"flow": flow.name, "run": flow_run.name, "run_id": str(flow_run.id)}
-    event = make_event({**payload, "state": state.name or "", "message": state.message or ""})
+    event = make_event(flow.name, flow_run.name, str(flow_run.id), state.name, state.message)
     emit_event(**event)
     call_webhook(event["payload"])
 
 
-def make_event(payload: dict[str, str]) -> dict[str, Any]:
+def make_event(
+    flow: str, run: str, run_id: str, state: str | None, message: str | None
+) -> dict[str, Any]:
     """The event of a failed run, by Prefect's names; its payload is also the webhook's."""
-    payload |= {key: redact(payload[key].strip()) for key in ("run", "message")}
-    resource = f"visionflows.run.{payload['run_id']}"
-    ids = {"prefect.resource.id": resource, "prefect.resource.name": payload["run"]}
-    return {"event": EVENT, "resource": ids, "payload": payload}
+    name, reason = redact(run.strip()), redact((message or "").strip())
+    ids = {"prefect.resource.id": f"visionflows.run.{run_id}", "prefect.resource.name": name}
+    about = {"flow": flow, "run": name, "run_id": run_id, "state": state or "", "message": reason}
+    return {"event": EVENT, "resource": ids, "payload": about}
 
 
 def call_webhook(payload: dict[str, str], timeout: float = 10.0) -> None:

@@ -124,10 +124,6 @@ class Flow(Generic[P, R]):
             raise AttributeError(name)
         return getattr(self.flow, name)
 
-    @property
+    @property  # type: ignore[misc]  # nothing sets it
     def __class__(self) -> type:
         return type(self.flow) if "prefect.flows" in sys.modules else type(self)
-
-    @__class__.setter
-    def __class__(self, kind: type) -> None:
-        raise TypeError("the class of a flow cannot be changed")

@@ -207,9 +207,7 @@ def _count_workers() -> int:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
-    with get_client(sync_client=True) as client:
-        try:
-            pool = client.read_workers_for_work_pool(POOL)
-        except PrefectHTTPStatusError:  # there is no such pool
-            return 0
-    return sum(worker.status.value == "ONLINE" for worker in pool)
+    with get_client(sync_client=True) as client, contextlib.suppress(PrefectHTTPStatusError):
+        workers = client.read_workers_for_work_pool(POOL)
+        return sum(worker.status.value == "ONLINE" for worker in workers)
+    return 0  # there is no such pool

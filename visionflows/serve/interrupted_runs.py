@@ -52,8 +52,7 @@ def _has_ended(pid: str | None, pids: set[int] | None) -> bool:
 def _report_crash(server: httpx.Client, run: dict[str, Any]) -> None:
     """Report the run as its hook would; briefly, since this machine may be shutting down."""
     flow = server.get(f"/flows/{run['flow_id']}").json()["name"]
-    payload = {"flow": flow, "run": run["name"], "run_id": run["id"]}
-    event = notifications.make_event({**payload, "state": "Crashed", "message": _INTERRUPTED})
+    event = notifications.make_event(flow, run["name"], run["id"], "Crashed", _INTERRUPTED)
     occurred = datetime.datetime.now(datetime.UTC).isoformat()
     body = [{**event, "id": str(uuid.uuid4()), "occurred": occurred}]
     server.post("/events", json=body).raise_for_status()
