@@ -40,7 +40,7 @@ class RayRun(ScoringRun):
         """Files of an input on a disk, the first of each shard."""
         for shard in self.listing.shards if self.source.is_local else ():
             entry = self.listing.files(shard)[0].entry
-            path = self.source.local_path(entry.name)
+            path = self.source.path(entry.name)
             if path and entry.version != MISSING and os.path.exists(path):
                 yield entry.name
 

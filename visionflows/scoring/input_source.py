@@ -49,7 +49,7 @@ class Source:
 
     def _find_identity(self) -> tuple[int, int] | None:
         """Device and inode of a folder on this machine; None if it is gone, or in a bucket."""
-        path = self.storage.local_path()
+        path = self.storage.path()
         with contextlib.suppress(OSError):
             if path and (status := path.stat()):
                 return status.st_dev, status.st_ino
@@ -59,7 +59,7 @@ class Source:
 def _is_list(location: str) -> bool:
     if not location.lower().endswith((".csv", ".txt")):
         return False
-    path = open_storage(location).local_path()
+    path = open_storage(location).path()
     return path is None or not path.is_dir()
 
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import StorageError, one_line
 from visionflows.storage.name_encoding import encode_name
 
 MISSING = "missing"  # the version of an entry that vanished before its size was read
 LISTED = "listed"  # the version of an entry named in a list, which was not looked up
+Keep = Callable[[str], bool] | None  # filters by a file's own name
 _INVALID_PARTS = frozenset(("", ".", ".."))
 # Left among images by macOS, Synology, QNAP, Windows, ext4, and Lightroom (previews are images).
 _HIDDEN = {
@@ -40,26 +40,12 @@ class Entry(NamedTuple):
 
 
 def identifies_content(version: str) -> bool:
-    """Whether two files of this version have the same content; a time alone (`@…`) does not say."""
+    """Whether two files of this version have the same content; a time (`@…`) does not say."""
     return version not in ("", LISTED) and not version.startswith("@")
 
 
 class ReadFailed(OSError):
     """A file that could not be transferred, or is not the one that was listed."""
-
-
-def read_or_error(
-    entry: Entry, max_bytes: int | None, read: Callable[[], bytes]
-) -> bytes | OSError:
-    """What `read` returns, or its OSError; TooLarge, unread, for an entry over `max_bytes`."""
-    if max_bytes is not None and entry.size > max_bytes:
-        return TooLarge(entry.size)
-    try:
-        return read()
-    except OSError as error:
-        return error
-    except MemoryError:
-        return out_of_memory()
 
 
 def hidden_kind(part: str) -> str:
@@ -144,15 +130,11 @@ class Storage(Protocol):
 
     is_local: bool  # whether it is a folder on this machine
 
-    def local_path(self, name: str = "") -> Path | None: ...
+    def path(self, name: str = "") -> Path | None: ...
     def absolute(self) -> str: ...
     def name_inside(self, other: "Storage") -> str | None: ...
     def invalid_name_reason(self, name: str) -> str | None: ...
-    def walk(
-        self,
-        keep: Callable[[str], bool] | None = None,
-        skipped: SkippedFiles | None = None,
-    ) -> Iterator[Entry]: ...
+    def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]: ...
     def entry(self, name: str) -> Entry: ...
     def read(self, name: str) -> bytes: ...
     def head(self, name: str, size: int) -> bytes: ...

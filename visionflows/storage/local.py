@@ -16,6 +16,7 @@ from visionflows.bounded_read import open_regular, read_bounded
 from visionflows.errors import LockedError, StorageError
 from visionflows.storage.base import (
     Entry,
+    Keep,
     SkippedFiles,
     Storage,
     invalid_name_reason,
@@ -45,12 +46,11 @@ class LocalStorage:
         return str(self.root)
 
     def path(self, name: str = "") -> Path:
-        """The path of a file, or of the folder itself. Raises StorageError for an invalid name."""
-        return self.root / validate_name(name) if name else self.root
+        """The path of a file, or of the folder itself; None for a location that is not local.
 
-    def local_path(self, name: str = "") -> Path:
-        """The path of a file, or of the folder itself; None for a location that is not local."""
-        return self.path(name)
+        Raises StorageError for an invalid name.
+        """
+        return self.root / validate_name(name) if name else self.root
 
     def absolute(self) -> str:
         """The location as text that means the same from any working directory."""
@@ -58,7 +58,7 @@ class LocalStorage:
 
     def name_inside(self, other: Storage) -> str | None:
         """The name that another location has in this one; None if it is not inside."""
-        path = other.local_path()
+        path = other.path()
         root, inside = self.root.resolve(), path.resolve() if path else None
         if inside is None or inside == root or not inside.is_relative_to(root):
             return None
@@ -72,11 +72,7 @@ class LocalStorage:
         """The storage location of a folder in this one."""
         return LocalStorage(self.path(name))
 
-    def walk(
-        self,
-        keep: Callable[[str], bool] | None = None,
-        skipped: SkippedFiles | None = None,
-    ) -> Iterator[Entry]:
+    def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]:
         """Every file below that is not hidden, sorted by the encoded text of its whole name.
 
         `keep` filters by the file's own name; `skipped` collects what is skipped. Only one

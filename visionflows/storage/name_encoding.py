@@ -7,6 +7,7 @@ decode_name(r"caf\xe9.jpg") == "caf\udce9.jpg"     # as Python holds it: with su
 import re
 
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
+_NEEDS_ESCAPES = re.compile(rf"[\udc80-\udcff]|{_ESCAPED.pattern}")
 
 
 def encode_name(name: str) -> str:
@@ -21,17 +22,10 @@ def encode_name(name: str) -> str:
 
 
 def _encode_part(part: str) -> str:
-    try:
-        part.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        if not _ESCAPED.search(part):
-            return part
+    if not _NEEDS_ESCAPES.search(part):
+        return part
     doubled = part.replace("\\", "\\\\")
-    return "".join(
-        f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in doubled
-    )
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", doubled)
 
 
 def decode_name(text: str) -> str:

@@ -1,15 +1,21 @@
-"""What a bucket holds: pages of a listing, and the files in them."""
+"""What a bucket holds: pages of a listing, the files in them, and these sorted by name."""
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import Any
+import heapq
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import Entry, SkippedFiles
+from visionflows.storage.base import Entry, Keep, SkippedFiles
+from visionflows.storage.name_encoding import encode_name
 from visionflows.storage.s3.client import Response, call, log
 from visionflows.storage.s3.objects import etag
 
-Keep = Callable[[str], bool] | None
+RUN = 20_000  # entries sorted at once; about 10 MB
+BLOCK = 1 << 14  # bytes of a run that are read at once
 
 
 def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
@@ -36,7 +42,7 @@ def walk(bucket: str, prefix: str, keep: Keep, skipped: SkippedFiles) -> Iterato
     objects = keys(bucket, prefix)
     found, key = next(objects, None), prefix.removesuffix("/")
     if found is not None:
-        yield from _files(chain([found], objects), prefix, keep, skipped)
+        yield from _files(itertools.chain([found], objects), prefix, keep, skipped)
     elif prefix and first(bucket, key) == key:
         raise StorageError(
             f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of objects"
@@ -57,3 +63,50 @@ def _files(
             log.warning("s3: %r is skipped: a name with a zero byte", found["Key"])
             continue
         yield Entry(name, found["Size"], etag(found) or f"@{found['LastModified'].isoformat()}")
+
+
+def sort_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries by the encoded text of their names, sorted on disk if there are many.
+
+    One temporary file holds all sorted runs, so that only one descriptor is open. Raises
+    StorageError if the disk is full.
+    """
+    entries = iter(entries)
+    run = sorted(itertools.islice(entries, RUN), key=_key)
+    if len(run) < RUN:
+        yield from run
+        return
+    runs = []
+    try:
+        with tempfile.TemporaryFile(prefix="visionflows-") as file:
+            while run:
+                runs.append(_write_run(file, run))
+                run = sorted(itertools.islice(entries, RUN), key=_key)
+            yield from heapq.merge(*(_read_run(file, *span) for span in runs), key=_key)
+    except OSError as error:
+        raise StorageError(
+            f"{tempfile.gettempdir()}: a listing cannot be sorted there ({error.strerror}); free "
+            "some space, or set TMPDIR to another folder"
+        ) from error
+
+
+def _key(entry: Entry) -> str:
+    return encode_name(entry.name)
+
+
+def _write_run(file: BinaryIO, run: list[Entry]) -> tuple[int, int]:
+    """Write a run of entries; its start and end in the file."""
+    start = file.tell()
+    file.writelines(f"{json.dumps(entry)}\n".encode() for entry in run)
+    file.flush()
+    return start, file.tell()
+
+
+def _read_run(file: BinaryIO, at: int, end: int) -> Iterator[Entry]:
+    rest = b""
+    while at < end:
+        block = os.pread(file.fileno(), min(BLOCK, end - at), at)
+        at += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            yield Entry(*json.loads(line))

@@ -5,21 +5,20 @@ A prefix ends at its slash: `a/` never means `a_test/`. No key ever becomes a lo
 
 import contextlib
 import datetime
-import functools
 import io
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
+from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import DeniedError, SettingsError, StorageError
-from visionflows.storage.base import Entry, ReadFailed, SkippedFiles, Storage, read_or_error
+from visionflows.storage.base import Entry, Keep, ReadFailed, SkippedFiles, Storage
 from visionflows.storage.prefetch import prefetch, run_all
 from visionflows.storage.s3 import listing
 from visionflows.storage.s3.bulk_read import reader
 from visionflows.storage.s3.client import call, log, number
 from visionflows.storage.s3.error_messages import ChangedError, FailingError, RefusedError
-from visionflows.storage.s3.external_sort import sort_entries
 from visionflows.storage.s3.lease import check, hold
 from visionflows.storage.s3.objects import (
     ChunkReader,
@@ -40,8 +39,6 @@ class S3Storage:
 
     is_local = False
 
-    is_local = False
-
     def __init__(self, bucket: str, prefix: str):
         self.bucket, self.prefix = bucket, prefix
 
@@ -58,7 +55,7 @@ class S3Storage:
         prefix = self.prefix if self.prefix.endswith("//") else self.prefix.removesuffix("/")
         return f"s3://{self.bucket}/{prefix}" if prefix else f"s3://{self.bucket}"
 
-    def local_path(self, name: str = "") -> None:
+    def path(self, name: str = "") -> None:
         return None
 
     def absolute(self) -> str:
@@ -80,13 +77,9 @@ class S3Storage:
     def _below(self, name: str) -> str:
         return f"{self.prefix}{name}/" if name else self.prefix
 
-    def walk(
-        self,
-        keep: Callable[[str], bool] | None = None,
-        skipped: SkippedFiles | None = None,
-    ) -> Iterator[Entry]:
+    def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]:
         found = listing.walk(self.bucket, self.prefix, keep, skipped or SkippedFiles())
-        return sort_entries(found)
+        return listing.sort_entries(found)
 
     def entry(self, name: str) -> Entry:
         head = call("head_object", self.bucket, Key=self.prefix + name)
@@ -110,9 +103,14 @@ class S3Storage:
         bulk = reader(self.bucket)
 
         def content(entry: Entry) -> bytes | OSError:
-            key = self.prefix + entry.name
-            read = functools.partial(bulk.read, key, entry.version, max_bytes)
-            return read_or_error(entry, max_bytes, read)
+            if max_bytes is not None and entry.size > max_bytes:
+                return TooLarge(entry.size)
+            try:
+                return bulk.read(self.prefix + entry.name, entry.version, max_bytes)
+            except OSError as error:
+                return error
+            except MemoryError:
+                return out_of_memory()
 
         return prefetch(content, entries, number("CONNECTIONS"))
 
@@ -218,10 +216,8 @@ class S3Storage:
     def free_bytes(self) -> None:
         return None  # unlimited
 
-    @contextlib.contextmanager
-    def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
-        with hold(self, name, wait):
-            yield
+    def lock(self, name: str, wait: float = 0.0) -> contextlib.AbstractContextManager[None]:
+        return hold(self, name, wait)
 
     def last_modified(self, name: str) -> dict[str, datetime.datetime]:
         """When the files of a folder were written, by the server's clock."""

@@ -9,18 +9,18 @@ from small_disk import small_disk
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
-from visionflows.storage.s3.external_sort import sort_entries
+from visionflows.storage.s3.listing import sort_entries
 
 
 def test_many_unordered_entries_are_sorted(monkeypatch):
-    monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 100)
+    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 100)
     names = [f"{(number * 7919) % 1009:05d}" for number in range(1009)]
     found = [entry.name for entry in sort_entries(Entry(name, 1, "é\n") for name in names)]
     assert found == sorted(names)
 
 
 def test_one_file_is_open_however_many_entries_there_are(monkeypatch):
-    monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 10)
+    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 10)
     entries = sort_entries(Entry(f"{number:05d}", 1, "") for number in range(5000))
     before = open_files()
     assert [open_files() - before for _ in entries] == [1] * 5000
@@ -38,7 +38,7 @@ def open_files() -> int:
 
 
 def test_names_longer_than_a_block_are_complete(monkeypatch):
-    monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 2)
+    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 2)
     names = ["é" * length for length in (20_000, 5, 40_000, 1)]
     assert [len(entry.name) for entry in sort_entries(Entry(name, 1, "") for name in names)] == [
         *(1, 5, 20_000, 40_000)
@@ -46,7 +46,7 @@ def test_names_longer_than_a_block_are_complete(monkeypatch):
 
 
 def test_a_full_disk_is_reported_with_its_folder(monkeypatch, tmp_path):
-    monkeypatch.setattr("visionflows.storage.s3.external_sort.RUN", 1000)
+    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 1000)
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
         raises = pytest.raises(StorageError, match=rf"^{disk}: .*No space left.*set TMPDIR")
