@@ -10,32 +10,19 @@ A notebook needs these names only; each is imported when it is first used:
 
 from typing import TYPE_CHECKING
 
-__all__ = [
-    "ScoreSettings",
-    "TrainSettings",
-    "build_table",
-    "fetch",
-    "find_model",
-    "fine_tune",
-    "load_model",
-    "make_engine",
-    "open_storage",
-    "predict",
-    "score",
-    "train",
-]
-
 if TYPE_CHECKING:
-    from visionflows.api import predict, score, train
-    from visionflows.datasets.fetch import fetch
-    from visionflows.datasets.file_table import build_table
-    from visionflows.inference import make_engine
-    from visionflows.models.artifact import load_model
-    from visionflows.models.registry import find_model
-    from visionflows.scoring.settings import ScoreSettings
-    from visionflows.storage import open_storage
-    from visionflows.training.fine_tune import fine_tune
-    from visionflows.training.settings import TrainSettings
+    from visionflows.api import predict as predict
+    from visionflows.api import score as score
+    from visionflows.api import train as train
+    from visionflows.datasets.fetch import fetch as fetch
+    from visionflows.datasets.file_table import build_table as build_table
+    from visionflows.inference import make_engine as make_engine
+    from visionflows.models.artifact import load_model as load_model
+    from visionflows.models.registry import find_model as find_model
+    from visionflows.scoring.settings import ScoreSettings as ScoreSettings
+    from visionflows.storage import open_storage as open_storage
+    from visionflows.training.fine_tune import fine_tune as fine_tune
+    from visionflows.training.settings import TrainSettings as TrainSettings
 else:
     _MODULES = {
         "ScoreSettings": "visionflows.scoring.settings",
@@ -51,6 +38,7 @@ else:
         "score": "visionflows.api",
         "train": "visionflows.api",
     }
+    __all__ = [*_MODULES]
 
     def __getattr__(name: str) -> object:
         """A public name, imported from its module (PEP 562)."""

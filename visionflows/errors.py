@@ -1,21 +1,5 @@
 """The errors visionflows raises on purpose.
 
-    VisionflowsError          one line: the thing, what is wrong, what to do
-    ├── SettingsError         a setting that cannot be used; found before any work (exit status 2)
-    ├── StorageError          a folder, file or bucket that is missing, full or not accessible
-    │   └── DeniedError       … because this user or these credentials lack a permission
-    ├── ServerError           a Prefect server that does not answer, or denies access
-    ├── FetchError            a download that fails
-    │   └── ChecksumError     … or has another SHA-256 than was given
-    ├── ArchiveError          an archive that is damaged, hostile or too large to unpack
-    ├── TableError            images and labels that cannot make a training set
-    ├── TrainError            a training that cannot start or continue
-    ├── ModelError            a model artifact that is missing, incomplete or changed
-    └── RunError              a scoring run whose result cannot be trusted
-        ├── LockedError       … because another run is writing to the same output
-        ├── OtherRunError     … because the output holds parts of a different job
-        └── TooManyBadError   … because more files failed than --max-error-rate allows
-
 A bad image is a row, not an error: `images.BadImage` carries its status and reason to that row.
 """
 
@@ -23,24 +7,24 @@ MAX_LINE = 200  # characters
 
 
 class VisionflowsError(Exception):
-    """What went wrong, in one line that tells the user what to do."""
+    """What went wrong, in one line: the thing, what is wrong, what to do."""
 
     exit_status = 1
     logged = False  # whether it was logged already
 
 
 class SettingsError(VisionflowsError):
-    """A setting that cannot be used, found before any work."""
+    """A setting that cannot be used, found before any work (exit status 2)."""
 
     exit_status = 2
 
 
 class StorageError(VisionflowsError):
-    """A storage location that is missing, full or not accessible."""
+    """A folder, file or bucket that is missing, full or not accessible."""
 
 
 class DeniedError(StorageError):
-    """A storage location for which a permission is missing."""
+    """A storage location for which this user or these credentials lack a permission."""
 
 
 class ServerError(VisionflowsError):
@@ -56,7 +40,7 @@ class ChecksumError(FetchError):
 
 
 class ArchiveError(VisionflowsError):
-    """An archive that cannot or must not be unpacked."""
+    """An archive that is damaged, hostile or too large to unpack."""
 
 
 class TableError(VisionflowsError):
@@ -84,7 +68,7 @@ class OtherRunError(RunError):
 
 
 class TooManyBadError(RunError):
-    """More files failed than the run allows; its CSV is complete nevertheless."""
+    """More files failed than --max-error-rate allows; the CSV is complete nevertheless."""
 
 
 def one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Digests of bytes, of files, and of what is being written."""
+"""Digests of bytes and of files."""
 
 import hashlib
 from typing import BinaryIO
@@ -18,19 +18,3 @@ def sha256_of_file(file: BinaryIO) -> str:
     """The SHA-256 of the rest of a file, 64 hex digits, in constant memory."""
     # typing's BinaryIO lacks readinto, which every binary file has.
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-class HashingWriter:
-    """A file to write to that counts the bytes and computes their SHA-256."""
-
-    def __init__(self, target: BinaryIO):
-        self.target, self._hash, self.size = target, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> None:
-        self.target.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()

@@ -57,18 +57,17 @@ def decoder_count(bytes_each: int = DECODER_BYTES) -> int:
 
 def processor_name() -> str:
     """The processor's name, such as `AMD EPYC 9354`; `unknown` if the system does not say."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+    return _cpu_info("model name") or platform.processor() or "unknown"
 
 
 def cpu_features() -> set[str]:
     """The processor's features, such as `avx512_bf16`; empty if the system does not say."""
-    names = ("flags", "Features")  # on x86, and on ARM
+    return set(_cpu_info("flags", "Features").split())  # on x86, and on ARM
+
+
+def _cpu_info(*names: str) -> str:
     found = (line.partition(":") for line in _lines(Path("/proc/cpuinfo")))
-    return next((set(rest.split()) for name, _, rest in found if name.strip() in names), set())
+    return next((value.strip() for name, _, value in found if name.strip() in names), "")
 
 
 def library_versions() -> dict[str, str]:
@@ -88,16 +87,13 @@ def engine_versions(libraries: Iterable[str]) -> dict[str, str]:
 
 def _quotas() -> Iterator[float]:
     """The CPU quota, in cores, of each cgroup around this process that has one."""
-    for folder in _cgroups(""):
-        yield from _quota(_words(folder / "cpu.max"))  # "200000 100000", or "max 100000"
+    files = [[folder / "cpu.max"] for folder in _cgroups("")]  # "200000 100000", "max 100000"
     for folder in _cgroups("cpu"):
-        quota, period = (_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-        yield from _quota([*quota, *period])
-
-
-def _quota(words: list[str]) -> Iterator[float]:
-    if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]):
-        yield int(words[0]) / int(words[1])
+        files.append([folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"])
+    for pair in files:
+        words = [word for file in pair for word in _words(file)]
+        if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]):
+            yield int(words[0]) / int(words[1])
 
 
 def _memory_limits() -> Iterator[int]:

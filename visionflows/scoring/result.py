@@ -1,5 +1,6 @@
 """The result of a run: predictions.csv and failures.csv joined from the parts, and run.json."""
 
+import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +8,6 @@ from typing import TypeVar
 
 from visionflows.errors import RunError
 from visionflows.evaluation.thresholds import model_thresholds
-from visionflows.hashing import HashingWriter
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.backend import Backend
 from visionflows.models.artifact import Model
@@ -174,11 +174,13 @@ def write_run_json(output: Storage, run: schema.RunResult) -> None:
 
 
 def _write(output: Storage, name: str, lines: Iterable[bytes]) -> schema.WrittenFile:
+    digest, size = hashlib.sha256(), 0
     with output.open_write(name) as target:
-        file = HashingWriter(target)
         for data in lines:
-            file.write(data)
-    return schema.WrittenFile(bytes=file.size, sha256=file.sha256)
+            target.write(data)
+            digest.update(data)
+            size += len(data)
+    return schema.WrittenFile(bytes=size, sha256=digest.hexdigest())
 
 
 def _format_ranges(numbers: list[int]) -> str:
