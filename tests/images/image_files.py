@@ -4,8 +4,11 @@ import struct
 import zlib
 
 import pytest
+from PIL import Image
 
+from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.open import open_decoded, open_image
 
 
@@ -17,10 +20,18 @@ def refused(source, **options) -> tuple[str, str]:
     return caught.value.status, caught.value.reason
 
 
-def size_of(source, **options) -> tuple[int, int]:
+def size_of(source, max_pixels=MAX_PIXELS, decode_options=WHOLE) -> tuple[int, int]:
     """Width and height of the full upright image."""
-    with open_decoded(source, **options) as picture:
+    with open_decoded(source, MemoryLimits(max_pixels), decode_options) as picture:
         return picture.size
+
+
+def decoded_within(
+    memory: MemoryLimits, source, decode_options: DecodeOptions = WHOLE
+) -> Image.Image:
+    """The image, decoded within these limits."""
+    with open_decoded(source, memory, decode_options) as picture:
+        return picture.image.copy()
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:

@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import IFDRational
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.exif import COLUMNS, metadata_row
 from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.open import open_decoded
 
 pillow_heif.register_heif_opener()
@@ -48,7 +49,7 @@ CANON = {Base.Make: "Canon\0", Base.Model: "Canon EOS R5", Base.Orientation: 6}
 
 
 def columns(data: bytes, **options) -> dict[str, str]:
-    with open_decoded(data, **options) as found:
+    with open_decoded(data, MemoryLimits(), **options) as found:
         return dict(zip(COLUMNS, metadata_row(found.exif, found.size), strict=True))
 
 
@@ -147,9 +148,8 @@ def test_an_item_of_an_invalid_type_does_not_crash(broken):
 
 
 def test_a_camera_name_of_many_megabytes_is_not_loaded():
-    with open_decoded(
-        encoded(picture(), "PNG", exif=exif_of({Base.Make: "x" * 5_000_000}).tobytes())
-    ) as found:
+    exif = exif_of({Base.Make: "x" * 5_000_000}).tobytes()
+    with open_decoded(encoded(picture(), "PNG", exif=exif), MemoryLimits()) as found:
         found.exif()
         tracemalloc.start()
         camera = metadata_row(found.exif, found.size)[1]

@@ -12,12 +12,13 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import encoded, picture
+from image_files import decoded_within
 from PIL import Image
 
 from visionflows.images import bit_depth, memory_limits, resize
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits, decoding_bytes
-from visionflows.images.open import open_image, pixels
+from visionflows.images.open import pixels
 
 pillow_heif.register_heif_opener()
 GIB = 1 << 30
@@ -94,13 +95,13 @@ def test_images_over_the_limit_are_refused_before_decoding(small_machine):
     data = encoded(picture(size=(2000, 1000), mode="RGBA"), "PNG")
     small_machine(40_000_000)
     with pytest.raises(BadImage) as caught:
-        open_image(data[:-1000], memory=MemoryLimits())  # truncated: decoding would fail
+        decoded_within(MemoryLimits(), data[:-1000])  # truncated: decoding would fail
     assert (caught.value.status, caught.value.reason) == (
         "too_large",
         "2000×1000 pixels (PNG, RGBA) take 24 MB to decode, more than the limit of 20 MB",
     )
     small_machine(50_000_000)
-    assert open_image(data, memory=MemoryLimits()).size == (2000, 1000)
+    assert decoded_within(MemoryLimits(), data).size == (2000, 1000)
 
 
 def test_machines_with_enough_memory_have_one_limit(small_machine):
@@ -116,7 +117,7 @@ def test_every_image_within_max_pixels_passes_with_enough_memory():
     for name, (mode, options) in KINDS.items():
         format = Image.registered_extensions()[name[1:]]
         data = encoded(Image.new(mode, (40, 50)), format, **options)
-        assert open_image(data, 2_000, MemoryLimits(2_000)).size == (40, 50), name
+        assert decoded_within(MemoryLimits(2_000), data).size == (40, 50), name
 
 
 @pytest.mark.parametrize("kind", [threading, multiprocessing.get_context("fork")])
@@ -149,8 +150,8 @@ def test_memory_of_a_failed_image_is_released(small_machine):
     shared = MemoryLimits()
     for _ in range(3):
         with pytest.raises(BadImage):
-            open_image(encoded(picture(), "PNG")[:-40], memory=shared)
-    assert open_image(encoded(picture(), "PNG"), memory=shared).size == (48, 40)
+            decoded_within(shared, encoded(picture(), "PNG")[:-40])
+    assert decoded_within(shared, encoded(picture(), "PNG")).size == (48, 40)
 
 
 def test_a_too_small_address_space_gives_a_row(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import encoded
-from image_files import refused, size_of
+from image_files import decoded_within, refused, size_of
 from PIL import Image
 
 from visionflows.images import bit_depth
@@ -135,9 +135,9 @@ def test_the_memory_of_a_progressive_jpeg_is_counted(monkeypatch):
         encoded(photo((3000, 2000)), "JPEG", progressive=progressive, quality=30)
         for progressive in (False, True)
     )
-    assert open_image(plain, memory=MemoryLimits(), decode_options=SCALED).size == (375, 250)
+    assert decoded_within(MemoryLimits(), plain, SCALED).size == (375, 250)
     with pytest.raises(BadImage, match="3000×2000 pixels") as caught:
-        open_image(progressive, memory=MemoryLimits(), decode_options=SCALED)
+        decoded_within(MemoryLimits(), progressive, SCALED)
     assert caught.value.status == "too_large"
 
 

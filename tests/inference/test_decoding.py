@@ -106,7 +106,7 @@ def test_pipes_and_devices_behind_a_name_are_rows(engine, tmp_path):
 
 def test_training_does_not_read_a_terabyte(inbox, tmp_path):
     with pytest.raises(BadImage, match=r"1,099,511,627,776 bytes, more than") as caught:
-        read_image_file(inbox / "3a.jpg")
+        read_image_file(inbox / "3a.jpg", memory_limits.MAX_FILE_BYTES)
     assert caught.value.status == "too_large"
 
 

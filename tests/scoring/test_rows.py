@@ -13,6 +13,7 @@ from scored_runs import bad_files, good_files, rows_of
 
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.image_status import STATUSES
+from visionflows.images.memory_limits import MemoryLimits
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
@@ -115,7 +116,7 @@ def _row_as_nobody(path: Path) -> str:
 
     def child(pipe):
         os.setuid(65534)
-        decoded = Decoder(1, 32, "crop", 10**8)(open_storage(path.parent), [path.name])
+        decoded = Decoder(1, 32, "crop", MemoryLimits())(open_storage(path.parent), [path.name])
         pipe.send(decoded.rows[0].status)
 
     ours, theirs = multiprocessing.Pipe()

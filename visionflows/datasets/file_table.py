@@ -128,7 +128,7 @@ def inspect_images(
     cache = CacheWriter(downscaled_cache(decode_options))
 
     def decode(data: bytes, sha256: str) -> _ImageInfo:
-        with open_decoded(data, max_pixels, memory, decode_options) as decoded:
+        with open_decoded(data, memory, decode_options) as decoded:
             if decoded.image.size != decoded.size:
                 cache.write(sha256, decoded.image)
             return _ImageInfo(sha256, *decoded.size, signature(decoded.image).hex())
@@ -144,7 +144,7 @@ def inspect_images(
             except OSError as error:
                 raise as_bad_image(error, memory.encoded) from error
             with memory.reserve_file(size):
-                data = read_image_file(file, memory)
+                data = read_image_file(file, memory.encoded)
                 sha256 = sha256_of(data)
                 return decode(data, sha256)
         except BadImage as bad:

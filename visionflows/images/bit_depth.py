@@ -8,15 +8,16 @@ import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from visionflows.images import tiff
-from visionflows.images.transparency import on_white
 
 log = logging.getLogger("visionflows.images")
 
 STRIP = 1 << 18  # pixels converted at once: as float64 they take 2 MB
 OVERSHOOT = 0.01  # of the pixels may lie outside an assumed range; they are clipped
+# Pillow's raw mode of a PNG: the factor from its own grey values, as in tRNS, to 8 bits.
+_FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
 ConvertStrip = Callable[[Image.Image], Image.Image]
 
 
@@ -38,17 +39,42 @@ def to_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
     return rgb
 
 
+def scale_transparent_color(image: Image.Image) -> None:
+    """Scale the transparent colour of an opened PNG to 8 bits, in place.
+
+    Pillow scales pixels of 1, 2, 4 and 16 bits to 8, but not the colour that tRNS names.
+    """
+    value = image.info.get("transparency")
+    if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
+        return
+    rawmode = image.tile[0].args
+    if rawmode == "RGB;16B" and isinstance(value, tuple):
+        image.info["transparency"] = tuple(part >> 8 for part in value)
+    elif isinstance(value, int) and rawmode in _FACTORS:
+        image.info["transparency"] = value * _FACTORS[str(rawmode)]
+
+
 def _converter(image: Image.Image) -> ConvertStrip | None:
     """What makes RGB of a strip of the image; None if the image is RGB already."""
     if image.mode == "F" or image.mode.startswith("I"):
         transparent = image.info.get("transparency")
         return functools.partial(_deep_to_rgb, range=_range(image), transparent=transparent)
     if image.has_transparency_data:
-        return on_white
+        return _on_white
     tags = tiff.grey_tags(image) if image.mode == "L" else None
     if tags and tags.sample_format == tiff.SIGNED:  # Pillow takes the bytes as unsigned
         return lambda strip: strip.point(lambda value: value ^ 128).convert("RGB")
     return None if image.mode == "RGB" else lambda strip: strip.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The image in mode RGB, laid on white."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    background = Image.new("RGB", image.size, "white")
+    background.paste(image, mask=image)
+    return background
 
 
 def _deep_to_rgb(

@@ -60,67 +60,57 @@ def _decoded(name: str) -> FileFormat:
 JPEG, TIFF = _decoded("JPEG"), _decoded("TIFF")
 HEIF, AVIF = _decoded("HEIF"), _decoded("AVIF")
 CAMERA_RAW = FileFormat("camera raw (CR2, CR3, NEF, ARW, DNG or such)", is_image=True)
-_JXL, _ICO = FileFormat("JPEG XL", is_image=True), FileFormat("icon (ICO)", is_image=True)
-_VIDEO, _SVG, _PAGE = FileFormat("a video"), FileFormat("an SVG"), FileFormat("a web page")
-_MAGIC: tuple[tuple[int, bytes, FileFormat], ...] = (
-    (0, b"\xff\xd8\xff", JPEG),
-    (0, b"\x89PNG\r\n\x1a\n", _decoded("PNG")),
-    (0, b"GIF87a", _decoded("GIF")),
-    (0, b"GIF89a", _decoded("GIF")),
-    (8, b"WEBP", _decoded("WEBP")),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", _decoded("JPEG2000")),
-    (0, b"\xff\x4f\xff\x51", _decoded("JPEG2000")),
-    (0, b"\xff\x0a", _JXL),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", _JXL),
-    (8, b"CR\x02\0", CAMERA_RAW),
-    *((0, magic, CAMERA_RAW) for magic in (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM")),
-    *((0, magic, CAMERA_RAW) for magic in (b"FUJIFILMCCD-RAW", b"FOVb")),
-    (6, b"HEAPCCDR", CAMERA_RAW),
-    *((0, magic, TIFF) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    (0, b"II\xbc", FileFormat("JPEG XR", is_image=True)),
-    (128, b"DICM", FileFormat("DICOM", is_image=True)),
-    (0, b"8BPS", FileFormat("Photoshop (PSD)", is_image=True)),
-    (0, b"\x76\x2f\x31\x01", FileFormat("OpenEXR", is_image=True)),
-    (0, b"#?RADIANCE", FileFormat("Radiance (HDR)", is_image=True)),
-    (0, b"qoif", FileFormat("QOI", is_image=True)),
-    (0, b"DDS ", FileFormat("DDS", is_image=True)),
-    (0, b"SIMPLE  =", FileFormat("FITS", is_image=True)),
-    (0, b"%PDF-", FileFormat("a PDF")),
-    (0, b"%!PS", FileFormat("PostScript (EPS)")),
-    (0, b"\xc5\xd0\xd3\xc6", FileFormat("PostScript (EPS)")),
-    (0, b"PK\x03\x04", FileFormat("a zip archive")),
-    (0, b"\x1f\x8b", FileFormat("a gzip archive")),
-    (0, b"Rar!", FileFormat("a RAR archive")),
-    (0, b"7z\xbc\xaf", FileFormat("a 7z archive")),
-    (0, b"\x1a\x45\xdf\xa3", _VIDEO),
-    (8, b"AVI ", _VIDEO),
-    (0, b"\0\x05\x16\x07", FileFormat("AppleDouble metadata of a Mac")),
-    (0, b"\xd0\xcf\x11\xe0", FileFormat("an Office or thumbnail database")),
-    (0, b"version https://git-lfs", FileFormat("a Git LFS pointer (run `git lfs pull`)")),
-)
+_VIDEO = FileFormat("a video")
+# How a file of each format begins; the first that matches counts.
+_SIGNATURES = [
+    (format, re.compile(pattern, re.DOTALL))
+    for format, pattern in (
+        (JPEG, rb"\xff\xd8\xff"),
+        (_decoded("PNG"), rb"\x89PNG\r\n\x1a\n"),
+        (_decoded("GIF"), rb"GIF8[79]a"),
+        (_decoded("WEBP"), rb".{8}WEBP"),
+        (_decoded("JPEG2000"), rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+        (FileFormat("JPEG XL", is_image=True), rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+        (CAMERA_RAW, rb".{8}CR\x02\0|IIR[OS]|IIU\0|MMOR|\0MRM|FUJIFILMCCD-RAW|FOVb|.{6}HEAPCCDR"),
+        (TIFF, rb"II[*+]\0|MM\0[*+]"),
+        (FileFormat("JPEG XR", is_image=True), rb"II\xbc"),
+        (FileFormat("DICOM", is_image=True), rb".{128}DICM"),
+        (FileFormat("Photoshop (PSD)", is_image=True), rb"8BPS"),
+        (FileFormat("OpenEXR", is_image=True), rb"\x76\x2f\x31\x01"),
+        (FileFormat("Radiance (HDR)", is_image=True), rb"#\?RADIANCE"),
+        (FileFormat("QOI", is_image=True), rb"qoif"),
+        (FileFormat("DDS", is_image=True), rb"DDS "),
+        (FileFormat("FITS", is_image=True), rb"SIMPLE  ="),
+        (FileFormat("a PDF"), rb"%PDF-"),
+        (FileFormat("PostScript (EPS)"), rb"%!PS|\xc5\xd0\xd3\xc6"),
+        (FileFormat("a zip archive"), rb"PK\x03\x04"),
+        (FileFormat("a gzip archive"), rb"\x1f\x8b"),
+        (FileFormat("a RAR archive"), rb"Rar!"),
+        (FileFormat("a 7z archive"), rb"7z\xbc\xaf"),
+        (_VIDEO, rb"\x1a\x45\xdf\xa3|.{8}AVI "),
+        (FileFormat("AppleDouble metadata of a Mac"), rb"\0\x05\x16\x07"),
+        (FileFormat("an Office or thumbnail database"), rb"\xd0\xcf\x11\xe0"),
+        (FileFormat("a Git LFS pointer (run `git lfs pull`)"), rb"version https://git-lfs"),
+        (_decoded("BMP"), rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
+        (_decoded("PPM"), rb"P[1-7fF][\s#]"),
+        (FileFormat("icon (ICO)", is_image=True), rb"\0\0\x01\0(?!\0\0).{5}\0"),
+    )
+]
 # Brands of the box `ftyp`, which HEIC shares with videos: ISO/IEC 23008-12, Annex B.
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIF),
     **{b"avif": AVIF, b"avis": AVIF, b"crx ": CAMERA_RAW},
 }
-_BMP = re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)
-_PNM = re.compile(rb"P[1-7fF][\s#]")
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|!doctype|svg|html|head|body)", re.IGNORECASE)
 
 
 def detect_format(head: bytes) -> FileFormat | None:
     """The format of a file from its first HEAD bytes; None if unknown (it may still be a TGA)."""
-    for offset, magic, format in _MAGIC:
-        if head.startswith(magic, offset):
+    for format, signature in _SIGNATURES:
+        if signature.match(head):
             return format
     if head[4:8] == b"ftyp":
         return _brand(head)
-    if _BMP.match(head):
-        return _decoded("BMP")
-    if _PNM.match(head):
-        return _decoded("PPM")
-    if head.startswith(b"\0\0\1\0") and head[4:6] != b"\0\0" and head[9:10] == b"\0":
-        return _ICO
     return _markup(head) if _XML.match(head) else None
 
 
@@ -134,26 +124,14 @@ def _brand(head: bytes) -> FileFormat:
 def _markup(head: bytes) -> FileFormat:
     text = head.lower()
     if b"<svg" in text or b"!doctype svg" in text:
-        return _SVG
-    return _PAGE if b"html" in text or b"<head" in text or b"<body" in text else FileFormat("XML")
+        return FileFormat("an SVG")
+    is_page = b"html" in text or b"<head" in text or b"<body" in text
+    return FileFormat("a web page" if is_page else "XML")
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file name has an image's extension, in any case."""
     return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def is_image_file(name: str, read_head: Callable[[], bytes]) -> bool:
-    """Whether a file is an image: by its extension if known, else by its first bytes.
-
-    `read_head` returns the first HEAD bytes; it is called only if the extension is unknown.
-    """
-    if is_image_name(name):
-        return True
-    if name.lower().endswith(_OTHER_SUFFIXES):
-        return False
-    format = detect_format(read_head())
-    return format is not None and format.is_image
 
 
 class ImageFilter:
@@ -169,7 +147,7 @@ class ImageFilter:
     def __call__(self, name: str) -> bool:
         extension = _extension(name)
         try:
-            is_image = is_image_file(name, lambda: self._read_head(name, HEAD))
+            is_image = self._is_image(name)
         except FileNotFoundError:  # deleted since it was listed
             is_image = False
         except OSError:  # it may be an image, but cannot be read
@@ -177,6 +155,13 @@ class ImageFilter:
         if not is_image:
             self.others[extension] += 1
         return is_image
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a file is an image: by its extension if known, else by its first bytes."""
+        if is_image_name(name) or name.lower().endswith(_OTHER_SUFFIXES):
+            return is_image_name(name)
+        format = detect_format(self._read_head(name, HEAD))
+        return format is not None and format.is_image
 
     def by_extension(self) -> dict[str, int]:
         """How many files are no images, by extension; the rarer ones are counted together."""

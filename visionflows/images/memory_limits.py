@@ -1,6 +1,6 @@
-"""How much memory images may take: each alone, and all that are decoded at once.
+"""How much memory images may take: each of them, and all that are decoded at once.
 
-Decoding takes 8 to 28 bytes a pixel, by mode and format, so a limit on pixels alone is not enough.
+Decoding takes 8 to 28 bytes a pixel, by mode and format, so a limit on pixels is not enough.
 Images share half of the machine's memory; a large one waits until there is room.
 """
 
@@ -27,14 +27,6 @@ _OTHER_DECODERS = 4
 COSTLIEST = 28  # bytes a pixel: JPEG 2000 with four bands
 
 
-def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Raise BadImage, `too_large`, for more than `max_pixels`."""
-    width, height = size
-    if width * height > max_pixels:
-        reason = f"{width}×{height} pixels, more than the limit of {max_pixels:,}"
-        raise BadImage("too_large", reason)
-
-
 def decoding_bytes(image: Image.Image) -> int:
     """The most bytes that an opened image takes until it is network input.
 
@@ -59,16 +51,17 @@ def _draft_scale(image: Image.Image) -> int:
 
 
 class MemoryLimits:
-    """Limits of one file (`encoded` bytes) and one image (`decoded` bytes), and of all at once.
+    """Limits of one file (`encoded` bytes) and one image (`max_pixels`, and `decoded` bytes).
 
     `decoded` is half of the machine's memory, or what the costliest image of `max_pixels` takes if
-    that is less, so that all machines with enough memory have the same limit. Larger files than
-    `ahead` are read only when it is their turn. `locks` makes the locks: the module `threading`,
-    or a multiprocessing context for processes forked from this one.
+    that is less, so that all machines with enough memory have the same limit. All images at once
+    take at most half of the memory, all files an eighth. Larger files than `ahead` are read only
+    when it is their turn. `locks` makes the locks: the module `threading`, or a multiprocessing
+    context for processes forked from this one.
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, decoders: int = 1, locks: Any = threading):
-        total = memory_bytes()
+        total, self.max_pixels = memory_bytes(), max_pixels
         self.encoded = min(total // 16, MAX_FILE_BYTES)
         self.decoded = min(total // 2, COSTLIEST * max_pixels)
         self.ahead = min(max(total // 128 // decoders, 4 << 20), 64 << 20, self.encoded)
@@ -76,8 +69,15 @@ class MemoryLimits:
         self._images = _SharedMemory(total // 2, locks)
         self._files = _SharedMemory(total // 8, locks)
 
-    def check(self, image: Image.Image) -> None:
-        """Raise BadImage, `too_large`, for an opened image that takes too much to decode."""
+    def reserve_image(self, image: Image.Image) -> contextlib.AbstractContextManager[None]:
+        """Reserve memory to decode an opened image, for the block; waits until there is room.
+
+        Raises BadImage, `too_large`, if the image has too many pixels or takes too much to decode.
+        """
+        width, height = image.size
+        if width * height > self.max_pixels:
+            reason = f"{width}×{height} pixels, more than the limit of {self.max_pixels:,}"
+            raise BadImage("too_large", reason)
         needed = decoding_bytes(image)
         if needed > self.decoded:
             width, height = (_draft_scale(image) * side for side in image.size)
@@ -86,18 +86,16 @@ class MemoryLimits:
                 f"{_megabytes(needed)} to decode, more than the limit of {_megabytes(self.decoded)}"
             )
             raise BadImage("too_large", reason)
-
-    def reserve_image(self, image: Image.Image) -> contextlib.AbstractContextManager[None]:
-        """Reserve memory to decode an opened image, for the block; waits until there is room."""
-        return self._images.reserve(decoding_bytes(image))
+        return self._images.reserve(needed)
 
     def reserve_file(self, size: int) -> contextlib.AbstractContextManager[None]:
         """Reserve memory for the bytes of a large file, for the block."""
         return self._files.reserve(size)
 
     def limits(self) -> dict[str, int]:
-        """The limits in bytes, as run.json records them."""
-        return {"max_file_bytes": self.encoded, "max_decoding_bytes": self.decoded}
+        """The limits of an image, as run.json records them."""
+        in_bytes = {"max_file_bytes": self.encoded, "max_decoding_bytes": self.decoded}
+        return {"max_pixels": self.max_pixels, **in_bytes}
 
 
 @functools.cache

@@ -115,9 +115,8 @@ def _candidates(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _key(signs: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """The 16 drawn signs of each image as a number."""
-    key = np.zeros(len(signs), np.uint16)
-    for at in drawn.tolist():
-        key = (key << 1) | ((signs[:, at // 8] >> (7 - at % 8)) & 1)
+    bits = signs[:, drawn // 8] >> (7 - drawn % 8).astype(np.uint8) & 1
+    key: np.ndarray = bits @ (1 << np.arange(16, dtype=np.uint16))
     return key
 
 

@@ -3,8 +3,8 @@
     from visionflows.images.open import open_image
     open_image("photo.jpg")                          # what the network sees, before resizing
 
-Every image: first frame, transparent parts on white, EXIF orientation applied (fastai alone does
-not), 8-bit RGB with deep grey values scaled rather than clipped. Truncated files are refused.
+Every image: first frame, transparent parts on white, EXIF orientation applied (fastai does not),
+8-bit RGB with deep grey values scaled rather than clipped. Truncated files are refused.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
 from visionflows.images import tiff
-from visionflows.images.bit_depth import to_rgb
+from visionflows.images.bit_depth import scale_transparent_color, to_rgb
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.formats import (
     CAMERA_RAW,
@@ -33,16 +33,10 @@ from visionflows.images.formats import (
     detect_format,
 )
 from visionflows.images.image_status import BadImage
-from visionflows.images.memory_limits import (
-    MAX_PIXELS,
-    MemoryLimits,
-    check_pixels,
-    shared_memory_limits,
-)
+from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates, has_many_scans, hide_unknown_items
 from visionflows.images.resize import ResizeMethod, resize_image
-from visionflows.images.transparency import scale_transparent_color
 
 MAX_REASON = 300  # characters of a decoder's error
 _TRANSPOSES: dict[object, Image.Transpose] = {  # EXIF orientation: what makes it upright
@@ -60,15 +54,13 @@ _SWAPS_SIDES = tuple(_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 def open_image(
     source: str | os.PathLike[str] | bytes,
     max_pixels: int = MAX_PIXELS,
-    memory: MemoryLimits | None = None,
     decode_options: DecodeOptions = WHOLE,
 ) -> Image.Image:
     """The image in a file, or in its bytes: upright, mode RGB, 8 bits a channel.
 
-    `memory` is shared with other decoders, by default with all of this process. Raises BadImage
-    with a status and a reason, and no other error, for any bytes.
+    Raises BadImage with a status and a reason, and no other error, for any bytes.
     """
-    with open_decoded(source, max_pixels, memory, decode_options) as decoded:
+    with open_decoded(source, shared_memory_limits(max_pixels), decode_options) as decoded:
         image = decoded.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
 
@@ -78,12 +70,11 @@ def pixels(
     size: int,
     method: ResizeMethod,
     max_pixels: int = MAX_PIXELS,
-    memory: MemoryLimits | None = None,
     decode_options: DecodeOptions = WHOLE,
 ) -> np.ndarray:
     """The uint8 array (size, size, 3) of network input. Raises BadImage, as open_image does."""
-    with open_decoded(source, max_pixels, memory, decode_options) as decoded:
-        return decoded.pixels(size, method)
+    with open_decoded(source, shared_memory_limits(max_pixels), decode_options) as decoded:
+        return np.asarray(resize_image(decoded.image, size, method))
 
 
 class DecodedImage(NamedTuple):
@@ -93,22 +84,16 @@ class DecodedImage(NamedTuple):
     size: tuple[int, int]
     exif: Callable[[], Image.Exif]
 
-    def pixels(self, size: int, method: ResizeMethod) -> np.ndarray:
-        """The uint8 array (size, size, 3) of network input."""
-        return np.asarray(resize_image(self.image, size, method))
-
 
 @contextlib.contextmanager
 def open_decoded(
     source: str | os.PathLike[str] | bytes,
-    max_pixels: int = MAX_PIXELS,
-    memory: MemoryLimits | None = None,
+    memory: MemoryLimits,
     decode_options: DecodeOptions = WHOLE,
 ) -> Iterator[DecodedImage]:
     """The image of open_image; its memory is reserved for the block. Raises BadImage."""
-    memory = memory or shared_memory_limits(max_pixels)
     with _bad_image_errors():
-        data = source if isinstance(source, bytes) else read_image_file(source, memory)
+        data = source if isinstance(source, bytes) else read_image_file(source, memory.encoded)
         if not data:
             raise BadImage("unreadable", "empty file (0 bytes)")
         format = detect_format(data[:HEAD])
@@ -117,9 +102,8 @@ def open_decoded(
         first_error: Exception | None = None
         for candidate in candidates(data, format.decoder if format else ""):
             with no_pixel_limit(), contextlib.ExitStack() as reserved:
-                limits = max_pixels, memory
                 try:
-                    image = _decode(candidate, format, decode_options, limits, reserved)
+                    image = _decode(candidate, format, decode_options, memory, reserved)
                 except (BadImage, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 (raised if no other candidate is left)
@@ -142,11 +126,10 @@ def _decode(
     data: bytes,
     format: FileFormat | None,
     decode_options: DecodeOptions,
-    limits: tuple[int, MemoryLimits],
+    memory: MemoryLimits,
     reserved: contextlib.ExitStack,
 ) -> DecodedImage:
     """The image in a file's bytes; the memory that it takes is held by `reserved`."""
-    max_pixels, memory = limits
     file = reserved.enter_context(_open_file(data, format))
     size = file.size
     if isinstance(file, JpegImageFile):
@@ -154,8 +137,6 @@ def _decode(
             file.info["progressive"] = 1  # its decoder holds as much
         if decode_options.side:
             file.draft(None, (ENOUGH * decode_options.side,) * 2)
-    check_pixels(file.size, max_pixels)
-    memory.check(file)
     reserved.enter_context(memory.reserve_image(file))
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", CAMERA_RAW.refusal)
@@ -183,9 +164,8 @@ def _open_file(data: bytes, format: FileFormat | None) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-def read_image_file(path: str | os.PathLike[str], memory: MemoryLimits | None = None) -> bytes:
+def read_image_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """A file's bytes. Raises BadImage, as as_bad_image describes."""
-    max_bytes = (memory or shared_memory_limits(MAX_PIXELS)).encoded
     try:
         return read_bounded(path, max_bytes)
     except OSError as error:

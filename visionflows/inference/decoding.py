@@ -18,7 +18,7 @@ from visionflows.images.image_status import BadImage, Status
 from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.near_duplicates import signature
 from visionflows.images.open import as_bad_image, open_decoded
-from visionflows.images.resize import ResizeMethod
+from visionflows.images.resize import ResizeMethod, resize_image
 from visionflows.storage.base import Entry, ReadFailed, Storage
 
 Batch = list[Entry] | list[str]  # files as they were listed, or their names
@@ -65,12 +65,10 @@ class Decoder:
         batch_size: int,
         side: int,
         resize: ResizeMethod,
-        max_pixels: int,
-        memory: MemoryLimits | None = None,
+        memory: MemoryLimits,
         decode_options: DecodeOptions = WHOLE,
     ):
-        self.batch_size, self.side, self.resize = batch_size, side, resize
-        self.max_pixels, self.memory = max_pixels, memory or MemoryLimits(max_pixels)
+        self.batch_size, self.side, self.resize, self.memory = batch_size, side, resize, memory
         self.decode_options, self.exif, self.find_duplicates = decode_options, False, False
 
     def __call__(self, storage: Storage, files: Batch) -> DecodedBatch:
@@ -103,13 +101,12 @@ class Decoder:
 
     def _decode(self, name: str, content: bytes | OSError, pixels: np.ndarray, at: int) -> Row:
         sha256, cells = "", ()  # type: str, tuple[str, ...]
-        options = self.max_pixels, self.memory, self.decode_options
         try:
             if isinstance(content, OSError):
                 raise _bad_image(content, self.memory.encoded) from content
             sha256 = sha256_of(content)
-            with open_decoded(content, *options) as picture:
-                pixels[at] = picture.pixels(self.side, self.resize)
+            with open_decoded(content, self.memory, self.decode_options) as picture:
+                pixels[at] = np.asarray(resize_image(picture.image, self.side, self.resize))
                 if self.exif:
                     cells = metadata_row(picture.exif, picture.size)
                 if self.find_duplicates:

@@ -20,8 +20,7 @@ from visionflows.evaluation.calibration import apply_temperature
 from visionflows.evaluation.outliers import read_detector
 from visionflows.images.decode_options import Decoding
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
-from visionflows.images.open import open_image
-from visionflows.images.resize import resize_image
+from visionflows.images.open import pixels as read_pixels
 from visionflows.inference.backend import Backend, EngineInfo
 from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
 from visionflows.models.artifact import Model, read_selfcheck
@@ -130,9 +129,7 @@ class Engine(abc.ABC):
         memory = MemoryLimits(settings.max_pixels, self.workers, self.locks)
         shape = model.info.image_size, model.info.resize
         self.decode_options = model.info.decode_options(settings.decode)
-        self.decoder = Decoder(
-            self.batch_size, *shape, settings.max_pixels, memory, self.decode_options
-        )
+        self.decoder = Decoder(self.batch_size, *shape, memory, self.decode_options)
         self.decoder.exif, self.decoder.find_duplicates = settings.exif, settings.find_duplicates
         self.outlier_detector = read_detector(model)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
@@ -151,7 +148,7 @@ class Engine(abc.ABC):
             backend=backend,
             device_name=self.device_name,
             batch_size=self.batch_size,
-            limits={"max_pixels": self.settings.max_pixels, **self.decoder.memory.limits()},
+            limits=self.decoder.memory.limits(),
             overrides_decoding=self.decode_options != self.model.info.decode_options(),
         )
 
@@ -189,7 +186,7 @@ class Engine(abc.ABC):
         """The largest difference from the published probabilities. Raises ModelError if large."""
         images, expected = read_selfcheck(self.model)
         shape = self.decoder.side, self.decoder.resize
-        pixels = np.stack([np.asarray(resize_image(open_image(one), *shape)) for one in images])
+        pixels = np.stack([read_pixels(one, *shape) for one in images])
         difference = float(np.abs(self.probabilities(pixels) - expected).max())
         if not difference <= TOLERANCES[self.precision]:
             raise ModelError(
