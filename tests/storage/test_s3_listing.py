@@ -37,7 +37,7 @@ def open_files() -> int:
     return found
 
 
-def test_names_longer_than_a_block_are_complete(monkeypatch):
+def test_long_names_are_complete(monkeypatch):
     monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 2)
     names = ["é" * length for length in (20_000, 5, 40_000, 1)]
     assert [len(entry.name) for entry in sort_entries(Entry(name, 1, "") for name in names)] == [

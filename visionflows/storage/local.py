@@ -14,27 +14,21 @@ from typing import BinaryIO
 
 from visionflows.bounded_read import open_regular, read_bounded
 from visionflows.errors import LockedError, StorageError
-from visionflows.storage.base import (
-    Entry,
-    Keep,
-    SkippedFiles,
-    Storage,
-    invalid_name_reason,
-    validate_name,
-)
-from visionflows.storage.local_errors import describe_error, storage_errors
+from visionflows.storage.base import Entry, Keep, SkippedFiles, Storage, validate_name
 from visionflows.storage.walk import version_of, walk
 
 # Errors of writing a file's content; any other error in the caller's block is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+# Errors of file systems without locks, such as NFS without lockd, Lustre without `-o flock`.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 TEMPORARY = ".writing-"  # prefix of a file that is not complete
 _held: set[int] = set()  # descriptors of this process's locks
 _temporaries: set[Path] = set()  # files that this process is writing
 
 
-class LocalStorage:
+class LocalStorage(Storage):
     """A folder on this machine."""
 
     is_local = True
@@ -46,14 +40,10 @@ class LocalStorage:
         return str(self.root)
 
     def path(self, name: str = "") -> Path:
-        """The path of a file, or of the folder itself; None for a location that is not local.
-
-        Raises StorageError for an invalid name.
-        """
+        """The path of a file, or of the folder itself. Raises StorageError for an invalid name."""
         return self.root / validate_name(name) if name else self.root
 
     def absolute(self) -> str:
-        """The location as text that means the same from any working directory."""
         return os.path.abspath(self.root)
 
     def name_inside(self, other: Storage) -> str | None:
@@ -63,10 +53,6 @@ class LocalStorage:
         if inside is None or inside == root or not inside.is_relative_to(root):
             return None
         return inside.relative_to(root).as_posix()
-
-    def invalid_name_reason(self, name: str) -> str | None:
-        """Why a name cannot be that of a file here; None if it can."""
-        return invalid_name_reason(name)
 
     def sub(self, name: str) -> "LocalStorage":
         """The storage location of a folder in this one."""
@@ -124,11 +110,6 @@ class LocalStorage:
         """The file, open for reading bytes. Raises as read does."""
         return open_regular(self._file(name))
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically: it appears complete or not at all."""
-        with self.open_write(name) as file:
-            file.write(data)
-
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to write; it appears as `name` if the block succeeds, else not at all."""
@@ -136,14 +117,14 @@ class LocalStorage:
         temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         _temporaries.add(temporary)
         try:  # before the file exists: a signal may arrive right after it is created
-            with storage_errors(target):
+            with _storage_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = temporary.open("x+b")
-            with storage_errors(target, only=_WRITE_FAILED), file:
+            with _storage_errors(target, only=_WRITE_FAILED), file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with storage_errors(target):
+            with _storage_errors(target):
                 os.replace(temporary, target)
                 _sync_folder(target.parent)
         except BaseException:
@@ -183,7 +164,6 @@ class LocalStorage:
             target.unlink(missing_ok=True)
 
     def remove_if_empty(self) -> None:
-        """Delete the folder if nothing was written into it."""
         with contextlib.suppress(OSError):
             self.root.rmdir()
 
@@ -193,12 +173,9 @@ class LocalStorage:
         self.path(to).parent.mkdir(parents=True, exist_ok=True)
         self.path(validate_name(name)).rename(self.path(to))
 
-    def check_readable(self, names: list[str]) -> None:
-        """Raise StorageError if credentials may not read any of the files; nothing for a folder."""
-
     def check_writable(self) -> None:
         """Create the folder and a temporary file in it. Raises StorageError if that fails."""
-        with storage_errors(self.root):
+        with _storage_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
 
@@ -212,7 +189,6 @@ class LocalStorage:
                 temporary.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
-        """Bytes free on the disk that holds this folder, or will hold it."""
         folder = self.root.absolute()
         while not folder.exists():
             folder = folder.parent
@@ -242,7 +218,7 @@ class LocalStorage:
 
 def _try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock of a file; None if another process holds it."""
-    with storage_errors(path):
+    with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     _held.add(descriptor)
@@ -253,7 +229,7 @@ def _try_lock(path: Path) -> int | None:
     except (BlockingIOError, FileNotFoundError):
         pass  # held, or released and deleted between the two calls
     except OSError as error:
-        raise StorageError(describe_error(path, error)) from error
+        raise StorageError(_describe_error(path, error)) from error
     finally:
         if not locked:
             _held.discard(descriptor)
@@ -289,3 +265,26 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
+    """Translate OSErrors, or those with `only` these numbers, into StorageErrors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if only and error.errno not in only:
+            raise
+        raise StorageError(_describe_error(path, error)) from error
+
+
+def _describe_error(path: Path, error: OSError) -> str:
+    """What went wrong with writing a path, and what to do, in one line."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: no space left on its disk; free some, or name another location"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path}: this user may not write there; name a folder that it may write"
+    if error.errno in _NO_LOCKS:
+        reason = f"its file system has no locks ({error.strerror})"
+        return f"{path}: {reason}; mount it with flock, or name another location"
+    return f"{path}: cannot be written ({error.strerror}); name another location"

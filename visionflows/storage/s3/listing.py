@@ -15,7 +15,7 @@ from visionflows.storage.s3.client import Response, call, log
 from visionflows.storage.s3.objects import etag
 
 RUN = 20_000  # entries sorted at once; about 10 MB
-BLOCK = 1 << 14  # bytes of a run that are read at once
+BLOCK = 200  # entries of a run that are read at once
 
 
 def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
@@ -66,47 +66,40 @@ def _files(
 
 
 def sort_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries by the encoded text of their names, sorted on disk if there are many.
+    """The entries by the encoded text of their names; many are sorted in one temporary file.
 
-    One temporary file holds all sorted runs, so that only one descriptor is open. Raises
-    StorageError if the disk is full.
+    Raises StorageError if the disk is full.
     """
-    entries = iter(entries)
-    run = sorted(itertools.islice(entries, RUN), key=_key)
-    if len(run) < RUN:
-        yield from run
+    remaining = iter(entries)
+    runs = iter(lambda: sorted(itertools.islice(remaining, RUN), key=_key), [])
+    first = next(runs, [])
+    if len(first) < RUN:
+        yield from first
         return
-    runs = []
     try:
         with tempfile.TemporaryFile(prefix="visionflows-") as file:
-            while run:
-                runs.append(_write_run(file, run))
-                run = sorted(itertools.islice(entries, RUN), key=_key)
-            yield from heapq.merge(*(_read_run(file, *span) for span in runs), key=_key)
+            written = [_write_run(file, run) for run in itertools.chain([first], runs)]
+            yield from heapq.merge(*(_read_run(file, blocks) for blocks in written), key=_key)
     except OSError as error:
-        raise StorageError(
-            f"{tempfile.gettempdir()}: a listing cannot be sorted there ({error.strerror}); free "
-            "some space, or set TMPDIR to another folder"
-        ) from error
+        folder, reason = tempfile.gettempdir(), f"cannot be sorted there ({error.strerror})"
+        todo = "free some space, or set TMPDIR to another folder"
+        raise StorageError(f"{folder}: a listing {reason}; {todo}") from error
 
 
 def _key(entry: Entry) -> str:
     return encode_name(entry.name)
 
 
-def _write_run(file: BinaryIO, run: list[Entry]) -> tuple[int, int]:
-    """Write a run of entries; its start and end in the file."""
-    start = file.tell()
-    file.writelines(f"{json.dumps(entry)}\n".encode() for entry in run)
+def _write_run(file: BinaryIO, run: list[Entry]) -> list[tuple[int, int]]:
+    """Write sorted entries in blocks; where each is in the file, and how many bytes it takes."""
+    blocks = []
+    for at in range(0, len(run), BLOCK):
+        data = json.dumps(run[at : at + BLOCK]).encode()
+        blocks.append((file.tell(), file.write(data)))
     file.flush()
-    return start, file.tell()
+    return blocks
 
 
-def _read_run(file: BinaryIO, at: int, end: int) -> Iterator[Entry]:
-    rest = b""
-    while at < end:
-        block = os.pread(file.fileno(), min(BLOCK, end - at), at)
-        at += len(block)
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            yield Entry(*json.loads(line))
+def _read_run(file: BinaryIO, blocks: list[tuple[int, int]]) -> Iterator[Entry]:
+    for at, size in blocks:
+        yield from itertools.starmap(Entry, json.loads(os.pread(file.fileno(), size, at)))

@@ -34,7 +34,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _MAX_CONFLICTS = 20  # concurrent updates that one update meets before it gives up
 
 
-class S3Storage:
+class S3Storage(Storage):
     """A prefix in a bucket; LocalStorage documents each method."""
 
     is_local = False
@@ -54,12 +54,6 @@ class S3Storage:
     def __str__(self) -> str:
         prefix = self.prefix if self.prefix.endswith("//") else self.prefix.removesuffix("/")
         return f"s3://{self.bucket}/{prefix}" if prefix else f"s3://{self.bucket}"
-
-    def path(self, name: str = "") -> None:
-        return None
-
-    def absolute(self) -> str:
-        return str(self)
 
     def name_inside(self, other: Storage) -> str | None:
         folder, inside = f"{self}".rstrip("/") + "/", f"{other}".rstrip("/")
@@ -119,10 +113,6 @@ class S3Storage:
         head = call("head_object", self.bucket, Key=key)
         return io.BufferedReader(ChunkReader(chunks(self.bucket, key, head)), 1 << 20)
 
-    def write(self, name: str, data: bytes) -> None:
-        with self.open_write(name) as file:
-            file.write(data)
-
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to write; it appears if the block succeeds and the locks still hold."""
@@ -171,9 +161,6 @@ class S3Storage:
         check(self, name)
         self._delete(list(self._keys(name)))
 
-    def remove_if_empty(self) -> None:
-        """Nothing: a prefix without objects does not exist."""
-
     def rename(self, name: str, to: str) -> None:
         """As LocalStorage.rename; the files have both names until all are copied."""
         self.remove(to)
@@ -194,7 +181,6 @@ class S3Storage:
         run_all(delete, keys[-1:], 1)  # after all others
 
     def check_readable(self, names: list[str]) -> None:
-        """Raise DeniedError if these credentials may read none of the files."""
         denied = None
         for name in names:
             try:
@@ -212,9 +198,6 @@ class S3Storage:
         probe = f"{self.prefix}.probe-{secrets.token_hex(8)}"
         put(self.bucket, probe, b"visionflows writes here")
         call("delete_object", self.bucket, Key=probe)
-
-    def free_bytes(self) -> None:
-        return None  # unlimited
 
     def lock(self, name: str, wait: float = 0.0) -> contextlib.AbstractContextManager[None]:
         return hold(self, name, wait)
