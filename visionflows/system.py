@@ -115,9 +115,8 @@ def _cgroups(controller: str) -> Iterator[Path]:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controller in controllers.split(","):
             for root in (CGROUP, CGROUP / "unified", CGROUP / controller, CGROUP / controllers):
-                parts = [part for part in path.split("/") if part]
-                for depth in range(len(parts) + 1):
-                    yield root.joinpath(*parts[:depth])
+                folder = root / path.strip("/")
+                yield from (folder, *folder.parents)
 
 
 def _words(file: Path) -> list[str]:

@@ -38,6 +38,7 @@ from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates, has_many_scans, hide_unknown_items
 from visionflows.images.resize import ResizeMethod, resize_image
 
+Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
 _TRANSPOSES: dict[object, Image.Transpose] = {  # EXIF orientation: what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,9 +53,7 @@ _SWAPS_SIDES = tuple(_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
 def open_image(
-    source: str | os.PathLike[str] | bytes,
-    max_pixels: int = MAX_PIXELS,
-    decode_options: DecodeOptions = WHOLE,
+    source: Source, max_pixels: int = MAX_PIXELS, decode_options: DecodeOptions = WHOLE
 ) -> Image.Image:
     """The image in a file, or in its bytes: upright, mode RGB, 8 bits a channel.
 
@@ -66,7 +65,7 @@ def open_image(
 
 
 def pixels(
-    source: str | os.PathLike[str] | bytes,
+    source: Source,
     size: int,
     method: ResizeMethod,
     max_pixels: int = MAX_PIXELS,
@@ -87,18 +86,12 @@ class DecodedImage(NamedTuple):
 
 @contextlib.contextmanager
 def open_decoded(
-    source: str | os.PathLike[str] | bytes,
-    memory: MemoryLimits,
-    decode_options: DecodeOptions = WHOLE,
+    source: Source, memory: MemoryLimits, decode_options: DecodeOptions = WHOLE
 ) -> Iterator[DecodedImage]:
     """The image of open_image; its memory is reserved for the block. Raises BadImage."""
     with _bad_image_errors():
         data = source if isinstance(source, bytes) else read_image_file(source, memory.encoded)
-        if not data:
-            raise BadImage("unreadable", "empty file (0 bytes)")
-        format = detect_format(data[:HEAD])
-        if format and not format.decoder:
-            raise BadImage("unreadable", format.refusal)
+        format = _decodable_format(data)
         first_error: Exception | None = None
         for candidate in candidates(data, format.decoder if format else ""):
             with no_pixel_limit(), contextlib.ExitStack() as reserved:
@@ -112,6 +105,16 @@ def open_decoded(
                 yield image
                 return
         raise _refusal(data, format, first_error)
+
+
+def _decodable_format(data: bytes) -> FileFormat | None:
+    """The format of a file, None if it has no signature. Raises BadImage if it is not decoded."""
+    if not data:
+        raise BadImage("unreadable", "empty file (0 bytes)")
+    format = detect_format(data[:HEAD])
+    if format and not format.decoder:
+        raise BadImage("unreadable", format.refusal)
+    return format
 
 
 def _refusal(data: bytes, format: FileFormat | None, error: Exception | None) -> Exception:
