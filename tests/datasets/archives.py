@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visionflows.datasets.archive_entries import UnpackLimits
+from visionflows.datasets import archive_entries
 from visionflows.datasets.unpack import unpack
 from visionflows.errors import ArchiveError
 
@@ -70,8 +70,11 @@ def refused(tmp_path: Path, archive: bytes, name: str = "bad.tgz", **limits) -> 
     inside.mkdir()
     (inside / name).write_bytes(archive)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ArchiveError) as error:
-        unpack(inside / name, inside / "out", UnpackLimits(**limits))
+    with pytest.MonkeyPatch.context() as patch:
+        for limit, value in limits.items():
+            patch.setattr(archive_entries, limit, value)
+        with pytest.raises(ArchiveError) as error:
+            unpack(inside / name, inside / "out")
     assert sorted(tmp_path.rglob("*")) == before
     line = str(error.value)
     assert name in line

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from archives import FILES, PHOTO, link, refused, special, tar_of, zip_of
 
-from visionflows.datasets.archive_entries import UnpackLimits
+from visionflows.datasets import archive_entries
 from visionflows.datasets.unpack import unpack
 from visionflows.errors import ArchiveError
 
@@ -113,16 +113,18 @@ def test_a_zip_bomb_is_refused_before_it_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
-def test_limits_on_files_and_bytes_are_enforced(tmp_path, pack):
+def test_limits_on_files_and_bytes_are_enforced(tmp_path, pack, monkeypatch):
     archive = pack(*FILES.items())
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
     assert "'pets/empty.jpg' is over the limit of 2 files" in refused(
-        tmp_path / "1", archive, files=2
+        tmp_path / "1", archive, MAX_FILES=2
     )
-    assert "passes the limit of 9,999 bytes" in refused(tmp_path / "2", archive, bytes=9_999)
+    assert "passes the limit of 9,999 bytes" in refused(tmp_path / "2", archive, MAX_BYTES=9_999)
     (tmp_path / "a").write_bytes(archive)
-    unpack(tmp_path / "a", tmp_path / "out", UnpackLimits(files=3, bytes=10_000))
+    monkeypatch.setattr(archive_entries, "MAX_FILES", 3)
+    monkeypatch.setattr(archive_entries, "MAX_BYTES", 10_000)
+    unpack(tmp_path / "a", tmp_path / "out")
 
 
 @pytest.mark.parametrize("left", [0, 1, 300, 5_000, -5_000, -9, -1])

@@ -1,5 +1,6 @@
 """Downloads over connections that break, from servers that refuse or change the file."""
 
+import contextlib
 import logging
 import os
 import pty
@@ -17,13 +18,20 @@ import pytest
 from file_server import serving
 from small_disk import small_disk
 
-from visionflows.datasets.download import RemoteVersion, RetryPolicy, download, public_url
+from visionflows.datasets import download as downloading
+from visionflows.datasets.download import RemoteVersion, download, public_url
 from visionflows.errors import FetchError, SettingsError, StorageError
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
-HASTY = RetryPolicy(attempts=3, first_delay=0.01)
 DOWNLOAD = "import sys; from visionflows.datasets.download import download; download(*sys.argv[1:])"
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch):
+    """A few attempts without a long pause."""
+    monkeypatch.setattr(downloading, "ATTEMPTS", 3)
+    monkeypatch.setattr(downloading, "FIRST_DELAY", 0.01)
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def test_an_empty_file_is_downloaded(target):
 
 def test_a_download_resumes_after_two_broken_connections(target):
     with serving(CONTENT, cuts=[100_001, 200_002]) as server:
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert target.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100001-", "bytes=200002-"]
     assert server.sent == len(CONTENT)
@@ -54,8 +62,8 @@ def test_a_download_resumes_after_two_broken_connections(target):
 
 def test_retries_start_again_whenever_bytes_arrive(target):
     with serving(CONTENT, cuts=list(range(50_000, 300_000, 50_000))) as server:
-        download(server.url(), target, retries=HASTY)
-    assert len(server.ranges) == 6 > HASTY.attempts
+        download(server.url(), target)
+    assert len(server.ranges) == 6 > downloading.ATTEMPTS
     assert server.sent == len(CONTENT)
 
 
@@ -81,7 +89,7 @@ def test_a_run_resumes_the_download_of_a_killed_run(target):
 def test_a_download_fails_after_its_retries_and_resumes_in_the_next_run(target):
     with serving(CONTENT, cuts=[100_000, *[0] * 10]) as server:
         with pytest.raises(FetchError, match=r"3 times in a row; .* at 100,000 bytes$"):
-            download(server.url(), target, retries=HASTY)
+            download(server.url(), target)
         assert not target.exists()
         server.cuts.clear()
         download(server.url(), target)
@@ -92,7 +100,7 @@ def test_a_download_fails_after_its_retries_and_resumes_in_the_next_run(target):
 def test_a_changed_file_is_downloaded_from_the_start(target):
     with serving(CONTENT, cuts=[100_000, *[100_000] * 2]) as server:
         with pytest.raises(FetchError):
-            download(server.url(), target, retries=HASTY)
+            download(server.url(), target)
         server.content, server.tag = OTHER, '"v2"'
         server.cuts.clear()
         download(server.url(), target)
@@ -104,7 +112,7 @@ def test_a_range_of_another_version_is_refused(target):
     wrong = (206, {"Content-Range": "bytes 100000-299999/300000", "ETag": '"v2"'})
     with serving(CONTENT, cuts=[100_000]) as server:
         server.before_piece = lambda offset: server.answers.append(wrong) if offset == 0 else None
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert target.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100000-", None]
 
@@ -119,7 +127,7 @@ def test_a_range_of_another_version_is_refused(target):
 )
 def test_a_server_without_ranges_sends_the_file_from_the_start(target, how):
     with serving(CONTENT, cuts=[100_000], **how) as server:
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert target.read_bytes() == CONTENT
     assert server.sent == 100_000 + len(CONTENT)
 
@@ -127,7 +135,7 @@ def test_a_server_without_ranges_sends_the_file_from_the_start(target, how):
 def test_last_modified_is_used_without_an_etag(target):
     date = "Mon, 01 Jan 2024 00:00:00 GMT"
     with serving(CONTENT, tag="", modified=date, cuts=[100_000]) as server:
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert target.read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
 
@@ -135,7 +143,7 @@ def test_last_modified_is_used_without_an_etag(target):
 def test_a_complete_part_of_a_killed_run_is_not_downloaded_again(target):
     with serving(CONTENT, cuts=[299_999] * 3) as server:
         with pytest.raises(FetchError):
-            download(server.url(), target, retries=HASTY)
+            download(server.url(), target)
         with target.with_name("pets.tgz.part").open("ab") as part:
             part.write(CONTENT[-1:])
         asked = len(server.ranges)
@@ -148,7 +156,7 @@ def test_a_complete_part_of_a_killed_run_is_not_downloaded_again(target):
 def test_a_refusal_is_not_retried(target, status):
     refusal = pytest.raises(FetchError, match=rf"pets.tgz: .*HTTP {status}\); ")
     with serving(CONTENT, answers=[(status, {})] * 9) as server, refusal as error:
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert "\n" not in str(error.value)
     assert len(server.ranges) == 1
     assert os.listdir(target.parent) == []
@@ -157,14 +165,14 @@ def test_a_refusal_is_not_retried(target, status):
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_temporary_error_is_retried(target, status):
     with serving(CONTENT, answers=[(status, {})] * 2) as server:
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert target.read_bytes() == CONTENT
 
 
 def test_a_lasting_error_is_raised_after_the_retries(target):
     refusal = pytest.raises(FetchError, match="HTTP 503, 3 times in a row")
     with serving(CONTENT, answers=[(503, {})] * 9) as server, refusal:
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert len(server.ranges) == 3
 
 
@@ -178,7 +186,7 @@ def test_a_lasting_error_is_raised_after_the_retries(target):
 def test_retry_after_is_respected(target, asked):
     with serving(CONTENT, answers=[(429, {"Retry-After": asked()})]) as server:
         start = time.monotonic()
-        download(server.url(), target, retries=HASTY)
+        download(server.url(), target)
     assert time.monotonic() - start > 0.9
 
 
@@ -186,16 +194,16 @@ def test_a_missing_server_is_an_error_of_one_line(target):
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with pytest.raises(FetchError, match=r"the connection failed \(ConnectError") as error:
-        download(f"http://127.0.0.1:{port}/x.tgz", target, retries=HASTY)
+        download(f"http://127.0.0.1:{port}/x.tgz", target)
     assert "\n" not in str(error.value)
 
 
-def test_a_silent_server_times_out(target):
-    retries = RetryPolicy(attempts=2, first_delay=0.01, read_timeout=0.2)
+def test_a_silent_server_times_out(target, monkeypatch):
+    monkeypatch.setattr(downloading, "READ_TIMEOUT", 0.2)
     with serving(CONTENT) as server:
         server.before_piece = lambda offset: offset < 150_000 or time.sleep(0.4)
         with pytest.raises(FetchError, match="ReadTimeout"):
-            download(server.url(), target, retries=retries)
+            download(server.url(), target)
 
 
 def test_a_redirect_is_followed(target):
@@ -225,10 +233,11 @@ def test_secrets_in_a_url_are_not_in_the_error(target):
     assert "abc" not in str(error.value)
 
 
-def test_a_download_larger_than_the_disk_does_not_start(target):
+def test_a_download_larger_than_the_disk_does_not_start(target, monkeypatch):
+    monkeypatch.setattr(downloading, "DISK_FACTOR", 10**12)
     refusal = pytest.raises(StorageError, match=r"bytes free, .* takes .*; make room")
     with serving(CONTENT) as server, refusal:
-        download(server.url(), target, disk_factor=1e12)
+        download(server.url(), target)
     assert not target.with_name("pets.tgz.part").exists()
 
 
@@ -244,10 +253,12 @@ def test_a_full_disk_keeps_the_downloaded_part(tmp_path):
     assert len(kept) > 500_000
 
 
-def test_progress_is_reported_to_a_callback(target):
+def test_progress_is_reported_to_the_bar(target, monkeypatch):
     steps = []
+    bar = contextlib.nullcontext(lambda *step: steps.append(step))
+    monkeypatch.setattr(downloading, "progress_bar", lambda name: bar)
     with serving(CONTENT, cuts=[100_000]) as server:
-        download(server.url(), target, retries=HASTY, on_progress=lambda *step: steps.append(step))
+        download(server.url(), target)
     assert steps[0] == (0, 300_000)
     assert (100_000, 300_000) in steps
     assert steps[-1] == (300_000, 300_000)

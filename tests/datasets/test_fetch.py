@@ -19,7 +19,6 @@ from file_server import serving
 from pet_archives import ARCHIVE, PETS, SHA256, files_of, pending, pets, tgz, visible
 from small_disk import small_disk
 
-from visionflows.datasets.archive_entries import UnpackLimits
 from visionflows.datasets.fetch import Dataset, fetch, find_dataset
 from visionflows.errors import ArchiveError, ChecksumError, FetchError, StorageError
 from visionflows.images.formats import is_image_name
@@ -182,12 +181,6 @@ def test_a_bad_archive_is_refused_and_downloaded_again_next_time(store, home, co
         assert visible(home) == pending(home) == []
         server.content = ARCHIVE
         assert files_of(fetch(server.url(), store).folder) == PETS
-
-
-def test_limits_apply_to_unpacking(store, where, tmp_path):
-    (tmp_path / "a.tgz").write_bytes(ARCHIVE)
-    with pytest.raises(ArchiveError, match="limit of 3 files"):
-        fetch(where(tmp_path / "a.tgz"), store, limits=UnpackLimits(files=3))
 
 
 def test_a_disk_without_space_is_an_error_before_the_download(tmp_path):

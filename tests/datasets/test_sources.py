@@ -8,6 +8,7 @@ import logging
 import pytest
 from file_server import serving
 from pet_archives import ARCHIVE, PETS, SHA256, files_of, pets, tgz, visible
+from unprivileged import reachable_folder, unprivileged
 
 from visionflows.datasets.fetch import Dataset, fetch
 from visionflows.datasets.sources import fastai_url
@@ -99,6 +100,19 @@ def test_an_invalid_source_is_an_error_before_any_work(store, home, dataset, lin
         fetch(dataset, store)
     assert "\n" not in str(error.value)
     assert not home.exists()
+
+
+def test_an_unreadable_archive_is_an_error():
+    with reachable_folder() as folder:
+        (folder / "a.tgz").write_bytes(ARCHIVE)
+        (folder / "a.tgz").chmod(0)
+
+        def read() -> str:
+            with pytest.raises(StorageError) as error:
+                fetch(folder / "a.tgz", folder / "store")
+            return str(error.value)
+
+        assert "a.tgz: cannot be read (Permission denied); give" in unprivileged(read)
 
 
 @pytest.mark.parametrize(

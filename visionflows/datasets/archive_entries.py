@@ -32,6 +32,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+# How much an archive may unpack to before it counts as a bomb.
+MAX_FILES = 2_000_000  # folders and links count too; ImageNet-1k has 1.4 million files
+MAX_BYTES = 1 << 40
+MAX_RATIO = 100  # unpacked size over packed size; photos stay near 1
 RATIO_FREE_BYTES = 64 << 20  # the ratio limit starts here: this much harms no disk
 MAX_DEPTH = 50  # each level costs a folder on the disk, next to nothing in the archive
 MAX_HEADER_BYTES = 1 << 20  # tarfile reads a header, such as a name, into memory in one piece
@@ -80,18 +84,6 @@ _BROKEN = (
 )
 
 
-@dataclass(frozen=True)
-class UnpackLimits:
-    """How much an archive may unpack to before it counts as a bomb."""
-
-    files: int = 2_000_000  # folders and links count too; ImageNet-1k has 1.4 million files
-    bytes: int = 1 << 40
-    ratio: float = 100.0  # unpacked size over packed size; photos stay near 1
-
-
-LIMITS = UnpackLimits()
-
-
 class Entry(NamedTuple):
     """One entry as a tar describes it, and the function that opens a file's content."""
 
@@ -107,18 +99,13 @@ class Entries:
     Errors call the archive `text`, by default its path.
     """
 
-    def __init__(self, archive: str | Path, root: Path, limits: UnpackLimits, text: str):
-        self.archive, self.root, self.limits = Path(archive), root, limits
+    def __init__(self, archive: str | Path, root: Path, text: str):
+        self.archive, self.root = Path(archive), root
         self.text = text or encode_name(str(archive))
-        try:
-            self.packed = self.archive.stat().st_size
-            with self.archive.open("rb") as file:
-                self.head = file.read(HEAD_BYTES)
-        except OSError as error:
-            raise StorageError(
-                f"{self.text}: cannot be read ({error.strerror}); name an archive that can"
-            ) from error
-        self.max_unpacked = max(RATIO_FREE_BYTES, limits.ratio * self.packed)
+        self.packed = self.archive.stat().st_size
+        with self.archive.open("rb") as file:
+            self.head = file.read(HEAD_BYTES)
+        self.max_unpacked = max(RATIO_FREE_BYTES, MAX_RATIO * self.packed)
         self.count = self.files = self.bytes = 0  # so far: entries, regular files, their bytes
 
     def __iter__(self) -> Iterator[Entry]:
@@ -178,18 +165,17 @@ class Entries:
         return info
 
     def _check_limits(self, info: tarfile.TarInfo) -> None:
-        if self.count > self.limits.files:
-            raise entry_error(self.text, info, f"is over the limit of {self.limits.files:,} files")
-        if self.bytes > self.limits.bytes:
-            raise entry_error(self.text, info, f"passes the limit of {self.limits.bytes:,} bytes")
+        if self.count > MAX_FILES:
+            raise entry_error(self.text, info, f"is over the limit of {MAX_FILES:,} files")
+        if self.bytes > MAX_BYTES:
+            raise entry_error(self.text, info, f"passes the limit of {MAX_BYTES:,} bytes")
         self.check_ratio(self.bytes)
 
     def check_ratio(self, unpacked: int) -> None:
         """Raise ArchiveError if far more bytes come out than went in."""
         if unpacked > self.max_unpacked:
             raise ArchiveError(
-                f"{self.text}: unpacks to over {self.limits.ratio:g} times its size, as bombs do; "
-                f"{_ADVICE}"
+                f"{self.text}: unpacks to over {MAX_RATIO} times its size, as bombs do; {_ADVICE}"
             )
 
     def _check_space(self, needed: int) -> None:

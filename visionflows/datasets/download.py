@@ -20,7 +20,12 @@ from visionflows.errors import FetchError, SettingsError, StorageError
 from visionflows.progress_bar import Report, progress_bar
 from visionflows.storage.local import LocalStorage
 
+ATTEMPTS = 5  # in a row without one new byte
+FIRST_DELAY = 1.0  # seconds; doubles with each such attempt
+MAX_DELAY = 60.0  # seconds
 MAX_RETRY_AFTER = 600.0  # seconds; a server may ask for a longer pause
+READ_TIMEOUT = 30.0  # seconds
+DISK_FACTOR = 2  # the archive, and its content beside it
 _REFUSALS = {401: "not allowed", 403: "not allowed", 404: "not found", 410: "gone for good"}
 _IDENTITY = {"Accept-Encoding": "identity"}  # sizes and ranges are those of the file itself
 
@@ -39,49 +44,24 @@ class RemoteVersion(NamedTuple):
         return bool(self.tag) and not self.tag.startswith("W/")
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long a download puts up with a broken network; times in seconds."""
-
-    attempts: int = 5  # in a row without one new byte
-    first_delay: float = 1.0  # doubles with each such attempt
-    max_delay: float = 60.0
-    read_timeout: float = 30.0
-
-    def delay(self, count: int) -> float:
-        """The pause after `count` failures in a row; half of it random, to spread many clients."""
-        return min(self.first_delay * 2.0 ** (count - 1), self.max_delay) * random.uniform(0.5, 1)
-
-
-RETRIES = RetryPolicy()
-
-
-def download(
-    url: str,
-    target: str | Path,
-    *,
-    on_progress: Report | None = None,
-    retries: RetryPolicy = RETRIES,
-    disk_factor: float = 1.0,
-) -> RemoteVersion:
+def download(url: str, target: str | Path) -> RemoteVersion:
     """The version of the file that `url` names, once `target` has it. One caller at a time.
 
-    The disk must have `disk_factor` times the file's size free. A partial file is kept as
+    The disk must have DISK_FACTOR times the file's size free. A partial file is kept as
     `<target>.part`. Raises SettingsError for an invalid URL, FetchError for a refusal (4xx) or a
     network that stays broken, StorageError for a full disk.
     """
     check_url(url)
     part = _PartialFile(Path(target))
     part.storage.check_writable()
-    name = public_url(url)
-    client = httpx.Client(follow_redirects=True, timeout=retries.read_timeout)
-    with client, progress_bar(name) as bar:
-        _Download(client, url, name, part, on_progress or bar, disk_factor).run(retries)
+    name, client = public_url(url), httpx.Client(follow_redirects=True, timeout=READ_TIMEOUT)
+    with client, progress_bar(name) as report:
+        _Download(client, url, name, part, report).run()
     return part.finish()
 
 
 def remote_version(url: str) -> RemoteVersion:
-    """The version that a server has now, from headers alone. Raises FetchError without an answer.
+    """The version that a server has now, from headers only. Raises FetchError without an answer.
 
     Where HEAD is refused, as by URLs signed for GET, the headers of a GET are read.
     """
@@ -176,10 +156,9 @@ class _Download:
     url: str
     name: str  # as logs and errors show it
     part: _PartialFile
-    on_progress: Report
-    disk_factor: float
+    report: Report
 
-    def run(self, retries: RetryPolicy) -> None:
+    def run(self) -> None:
         """Try until the part is complete. Raises FetchError when nothing new arrives any more."""
         failures, furthest = 0, self.part.size
         while not self.part.is_complete():
@@ -190,12 +169,12 @@ class _Download:
                 size = self.part.size
                 failures = 1 if size > furthest else failures + 1
                 furthest = max(furthest, size)
-                if failures >= retries.attempts:
+                if failures >= ATTEMPTS:
                     raise FetchError(
                         f"{self.name}: {error}, {failures} times in a row; check the network and "
                         f"run it again: it resumes at {size:,} bytes"
                     ) from error
-                delay = max(retries.delay(failures), min(error.retry_after, MAX_RETRY_AFTER))
+                delay = max(_delay(failures), min(error.retry_after, MAX_RETRY_AFTER))
                 logger.info("%s: %s; resuming at %d bytes in %.1f s", self.name, error, size, delay)
                 time.sleep(delay)
 
@@ -229,18 +208,18 @@ class _Download:
 
     def _save(self, response: httpx.Response) -> None:
         done, total = self.part.size, self.part.version.size or None
-        needed = int((total or 0) * self.disk_factor) - done
+        needed = (total or 0) * DISK_FACTOR - done
         free = self.part.storage.free_bytes()
         if free < needed:
             raise StorageError(
                 f"{self.part.storage}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
         with _disk_errors(self.part.path), self.part.path.open("ab") as file:
-            self.on_progress(done, total)
+            self.report(done, total)
             for data in response.iter_raw():
                 file.write(data)
                 done += len(data)
-                self.on_progress(done, total)
+                self.report(done, total)
         if total and done != total:
             raise _Interrupted(f"{done:,} of {total:,} bytes came")
 
@@ -251,6 +230,11 @@ def _parse_version(headers: Mapping[str, str]) -> RemoteVersion:
     if not tag or tag.startswith("W/"):
         tag = headers.get("last-modified") or tag
     return RemoteVersion(tag, int(length) if length.isdecimal() else 0)
+
+
+def _delay(failures: int) -> float:
+    """The pause after failures in a row; half of it random, to spread many clients."""
+    return min(FIRST_DELAY * 2.0 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1)
 
 
 def _retry_after(value: str) -> float:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from visionflows.datasets.archive_entries import LIMITS, UnpackLimits
 from visionflows.datasets.download import RemoteVersion
 from visionflows.datasets.sources import Source, find_source
 from visionflows.datasets.unpack import unpack
@@ -45,13 +44,7 @@ class Dataset:
     sha256: str | None  # of the archive; None for a folder
 
 
-def fetch(
-    dataset: str | Path,
-    store: str | Path,
-    *,
-    sha256: str | None = None,
-    limits: UnpackLimits = LIMITS,
-) -> Dataset:
+def fetch(dataset: str | Path, store: str | Path, *, sha256: str | None = None) -> Dataset:
     """The dataset, its images in a folder of the store; a local folder is used where it is.
 
     `dataset` is a fastai name in any case (`PETS`), an http(s) URL, `s3://bucket/archive`, a local
@@ -68,7 +61,7 @@ def fetch(
         if expected:
             raise SettingsError(f"{dataset}: a folder has no sha256; leave it out")
         return Dataset(source.name, source.path, source.text, None)
-    fetcher = _Fetcher(datasets_storage(store), source, expected, limits)
+    fetcher = _Fetcher(datasets_storage(store), source, expected)
     fetcher.datasets.check_writable()
     return fetcher.unpack(source.path) if source.path else fetcher.fetch()
 
@@ -102,7 +95,6 @@ class _Fetcher:
     datasets: LocalStorage
     source: Source
     expected: str | None  # the sha256 that the archive must have
-    limits: UnpackLimits
 
     def fetch(self) -> Dataset:
         """The source's dataset: reused from the store, or downloaded and unpacked."""
@@ -132,8 +124,8 @@ class _Fetcher:
 
     def _download(self, key: str) -> Dataset:
         archive = f".archives/{key}"
-        version = self._download_archive(archive)
         try:
+            version = self._download_archive(archive)
             dataset = self.unpack(self.datasets.path(archive))
         except (ArchiveError, ChecksumError):
             self._remove_archive(archive)  # else the next run would use it
@@ -187,7 +179,23 @@ class _Fetcher:
 
     def unpack(self, archive: Path) -> Dataset:
         """The dataset of a local archive, unpacked unless its folder is complete already."""
-        text = self.source.text
+        text, sha256 = self.source.text, self._sha256(archive)
+        name = f"{self.source.name}-{sha256[:8]}"
+        folder = self.datasets.path(name)
+        with self._lock(name):
+            if _is_complete(self.datasets, name, sha256):
+                logger.info("%s: already in %s", text, folder)
+            else:
+                self.datasets.remove(name)
+                files, size = unpack(archive, folder, text)
+                record = {"source": text, "sha256": sha256, "files": files, "bytes": size}
+                _write_json(self.datasets, f".records/{name}.json", record)
+                counts = f"{files:,} files, {size:,} bytes"
+                logger.info("%s: %s, in %s", text, counts, folder)
+        return Dataset(self.source.name, folder, text, sha256)
+
+    def _sha256(self, archive: Path) -> str:
+        """The sha256 of an archive, which must be the expected one."""
         try:
             with archive.open("rb") as file:
                 sha256 = sha256_of_file(file)
@@ -197,21 +205,10 @@ class _Fetcher:
             ) from error
         if self.expected not in (None, sha256):
             raise ChecksumError(
-                f"{text}: its sha256 is {sha256}, not {self.expected}; check address and sum"
+                f"{self.source.text}: its sha256 is {sha256}, not {self.expected}; check address "
+                "and sum"
             )
-        name = f"{self.source.name}-{sha256[:8]}"
-        folder = self.datasets.path(name)
-        with self._lock(name):
-            if _is_complete(self.datasets, name, sha256):
-                logger.info("%s: already in %s", text, folder)
-            else:
-                self.datasets.remove(name)
-                files, size = unpack(archive, folder, self.limits, text)
-                record = {"source": text, "sha256": sha256, "files": files, "bytes": size}
-                _write_json(self.datasets, f".records/{name}.json", record)
-                counts = f"{files:,} files, {size:,} bytes"
-                logger.info("%s: %s, in %s", text, counts, folder)
-        return Dataset(self.source.name, folder, text, sha256)
+        return sha256
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:

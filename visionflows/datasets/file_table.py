@@ -56,7 +56,6 @@ def build_table(
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
     decode_options: DecodeOptions = WHOLE,
-    workers: int | None = None,
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row per image, columns COLUMNS, sorted by path.
 
@@ -69,8 +68,6 @@ def build_table(
     rule = parse_label_rule(labels)
     if not 0 < valid_pct < 1:
         raise SettingsError(f"--valid-pct {valid_pct}: give a share between 0 and 1, such as 0.2")
-    if workers is not None and workers < 1:
-        raise SettingsError(f"{workers} workers: give one or more")
     images = LocalStorage(Path(folder))
     skipped, is_image = SkippedFiles(), ImageFilter(images.head)
     names = (entry.name for entry in images.walk(None, skipped))
@@ -78,7 +75,7 @@ def build_table(
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, label_notes = label_rows(rule, images.root, paths)
-    table = inspect_images(pd.DataFrame(rows), images, max_pixels, decode_options, workers)
+    table = inspect_images(pd.DataFrame(rows), images, max_pixels, decode_options)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     duplicates = split.group_near_duplicates(usable)

@@ -136,9 +136,9 @@ class Layout:
         return Folder(role, "", "", f"in no class folder of {format_name(below[0])}")
 
 
-def apply_split(rows: list[Row], sides: list[tuple[str, str]]) -> None:
-    """Put is_valid on the rows if one has a validation role, and reasons for a missing label."""
-    is_given = VALID in {role for role, _ in sides}
+def apply_split(rows: list[Row], sides: list[tuple[str, str]], is_given: bool = False) -> None:
+    """Put reasons for a missing label on the rows; and is_valid if that is given, or one's role."""
+    is_given = is_given or VALID in {role for role, _ in sides}
     for row, (role, why) in zip(rows, sides, strict=True):
         if why:
             row["label"], row["why"] = "", why

@@ -48,25 +48,24 @@ class _Line(NamedTuple):
     split: str
 
 
-def read_label_csv(
-    location: str, named: tuple[str, ...], folder: Path, paths: list[str]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of the images (`paths` in `folder`) that the CSV lists, sorted by path; and notes.
-
-    Columns are the `named` ones, `path` and `label`, or the only ones of FILE_COLUMNS and
-    LABEL_COLUMNS. A row has is_valid if the CSV or else the folders give a split. Raises
-    StorageError if there is no such CSV, and TableError if it does not fit the folder.
-    """
-    return _LabelCsv(location, named, folder).rows(paths)
-
-
 @dataclass(frozen=True)
-class _LabelCsv:
+class LabelCsv:
+    """The CSV at a location, with labels of images in a folder.
+
+    Its columns are the `named` ones, `path` and `label`, or the only ones of FILE_COLUMNS and
+    LABEL_COLUMNS.
+    """
+
     location: str
-    named: tuple[str, ...]  # columns
+    named: tuple[str, ...]
     folder: Path
 
     def rows(self, paths: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+        """The rows of the images (`paths` in the folder) that it lists, sorted by path; and notes.
+
+        A row has is_valid if the CSV or else the folders give a split. Raises StorageError if there
+        is no such CSV, and TableError if it does not fit the folder.
+        """
         text, csv_folder = self._read()
         columns, lines = self._parse(text)
         roles, notes = self._roles(columns, lines)
@@ -78,10 +77,8 @@ class _LabelCsv:
         if not roles:
             return rows, [*notes, *Layout(paths, classes=False).split(rows, is_listed=True)]
         why = f"a test image by the column {format_name(columns.split_name)}"
-        apply_split(rows, [(role, why if role == TEST else "") for role in sides])
-        if columns.split_name == IS_VALID:  # it counts even with nothing to validate on
-            for row, role in zip(rows, sides, strict=True):
-                row["is_valid"] = role == VALID
+        is_given = columns.split_name == IS_VALID  # it counts even with nothing to validate on
+        apply_split(rows, [(role, why if role == TEST else "") for role in sides], is_given)
         return rows, notes
 
     def _read(self) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, class_notes, nfc
 from visionflows.datasets.format_names import format_names
-from visionflows.datasets.label_csv import read_label_csv
+from visionflows.datasets.label_csv import LabelCsv
 from visionflows.datasets.masks import MASK, find_masks
 from visionflows.errors import SettingsError, TableError
 from visionflows.storage.local import LocalStorage
@@ -76,7 +76,7 @@ def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> tuple[list[Ro
     masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in masks]
     if rule.kind == "csv":
-        rows, notes = read_label_csv(rule.value, rule.columns, folder, paths)
+        rows, notes = LabelCsv(rule.value, rule.columns, folder).rows(paths)
     elif rule.kind == "folder":
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()

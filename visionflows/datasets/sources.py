@@ -21,7 +21,7 @@ from visionflows.datasets.download import (
     public_url,
     remote_version,
 )
-from visionflows.errors import ArchiveError, FetchError, SettingsError, StorageError
+from visionflows.errors import FetchError, SettingsError, StorageError
 from visionflows.storage import open_storage, split_location
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import encode_name
@@ -34,7 +34,8 @@ class Source(NamedTuple):
     text: str  # as logs and errors show it
     path: Path | None = None
     key: str = ""  # differs from every other source's; only its hash is written down
-    download: Callable[[Path], RemoteVersion] | None = None  # writes the archive to a path
+    # Writes the archive to a path; after an ArchiveError the file must be removed.
+    download: Callable[[Path], RemoteVersion] | None = None
     # The version that the source has now, or FetchError or StorageError; None: it never changes.
     version: Callable[[], RemoteVersion] | None = None
 
@@ -103,12 +104,8 @@ def _url_source(url: str, name: str = "") -> Source:
     check_url(url)
 
     def fetch(path: Path) -> RemoteVersion:
-        version = download(url, path, disk_factor=2)  # the archive, and its content beside it
-        try:
-            check_download(public_url(url), path)
-        except ArchiveError:
-            path.unlink()  # else the next run would use it
-            raise
+        version = download(url, path)
+        check_download(public_url(url), path)
         return version
 
     return Source(

@@ -4,7 +4,7 @@ import logging
 
 import pandas as pd
 
-from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.format_names import first_three, format_name, format_names
 from visionflows.datasets.label_rules import LabelRule
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
@@ -91,9 +91,9 @@ def format_groups(groups: list[pd.DataFrame], sign: str) -> str:
             f"{format_name(str(row.path))} ({format_name(str(row.label))})"
             for row in group[:3].itertuples()
         )
-        for group in groups[:3]
+        for group in groups[:4]
     ]
-    return ", ".join(examples) + (", …" if len(groups) > 3 else "")
+    return first_three(examples)
 
 
 def random_key(seed: int, sha256: str) -> str:

@@ -20,10 +20,8 @@ from typing import Any
 
 from visionflows.datasets.archive_entries import (
     LEADS_OUT,
-    LIMITS,
     Entries,
     Entry,
-    UnpackLimits,
     archive_errors,
     entry_error,
 )
@@ -38,9 +36,7 @@ _NAME_ERRORS = (  # that a name causes on any disk
 logger = logging.getLogger("visionflows.archive")
 
 
-def unpack(
-    archive: str | Path, target: str | Path, limits: UnpackLimits = LIMITS, text: str = ""
-) -> tuple[int, int]:
+def unpack(archive: str | Path, target: str | Path, text: str = "") -> tuple[int, int]:
     """The number of regular files unpacked into the new folder `target`, and their bytes.
 
     Modes, owners and times are the current user's. A link to nothing is left out with a warning.
@@ -53,7 +49,7 @@ def unpack(
         raise StorageError(f"{target}: is there already; name a new folder")
     staging = target.with_name(f".unpacking-{target.name}")
     shutil.rmtree(staging, ignore_errors=True)  # left by a killed run
-    entries = Entries(archive, staging, limits, text)
+    entries = Entries(archive, staging, text)
     writer = _Writer(entries.text, staging)
     try:
         writer.write(entries)
