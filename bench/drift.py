@@ -23,7 +23,7 @@ from visionflows.models.registry import find_model
 from visionflows.monitoring.drift import ALPHA, WINDOW
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.new_rows import NewRows, NewRowsByRun
+from visionflows.scoring.new_rows import NewRows
 from visionflows.scoring.parts import read_parts
 from visionflows.scoring.run_history import RunHistory
 from visionflows.scoring.schema import RunResult
@@ -60,12 +60,11 @@ class Runs:
         """The history with a run of these rows, which is not saved yet."""
         self.count += 1
         began = f"2026-01-01T00:00:00.{self.count:06d}+00:00"
-        rows_of_run, gathered = NewRows(self.header), NewRowsByRun()
+        rows_of_run = NewRows(self.header)
         for cells, size, sha256 in rows:
             rows_of_run.add(cells, size, sha256)
-        gathered.add(rows_of_run.summary(began))
         history = RunHistory(open_storage(output), model)
-        history.with_drift(self.run, began, gathered)
+        history.with_drift(self.run, began, {began: rows_of_run.summary(began)})
         return history
 
     def _one(self, kind: str) -> Row:

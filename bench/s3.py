@@ -120,8 +120,10 @@ def _engine(options: argparse.Namespace):
 
 def _score(source: str, output: str, engine, settings) -> int:
     from visionflows.scoring.local_run import LocalRun
+    from visionflows.scoring.run import lock_output
 
-    with LocalRun(source, output, engine, settings).lock_output() as scoring:
+    run = LocalRun(source, output, engine, settings)
+    with lock_output(output, 0), contextlib.closing(run) as scoring:
         for shard in scoring.pending_shards():
             scoring.score(shard)
         return scoring.merge().counts.found

@@ -170,6 +170,7 @@ def full(options, photos):
 def engine(options, photos, decode=""):
     from visionflows.inference import open_engine
     from visionflows.scoring.local_run import LocalRun
+    from visionflows.scoring.run import lock_output
     from visionflows.scoring.settings import ScoreSettings
 
     settings = ScoreSettings(precision=options.precision, decode=decode or options.decode)
@@ -177,7 +178,7 @@ def engine(options, photos, decode=""):
 
     def score(folder, output):
         run = LocalRun(folder, output, loaded, settings)
-        with run.lock_output():
+        with lock_output(output, 0), contextlib.closing(run):
             for shard in run.pending_shards():
                 run.score(shard)
             return run.merge().as_dict()

@@ -23,10 +23,11 @@ from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
 from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, render_comparison
 from visionflows.reports.history import render_history
+from visionflows.reports.scoring import render_scoring_report
 from visionflows.reports.thumbnails import encode_pixels
 from visionflows.reports.training import TopLoss, render_training_report
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.run_report import render_report
+from visionflows.scoring.run_report import explain_samples
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
 
@@ -41,7 +42,8 @@ def scoring(trained: Trained, folder: Path) -> str:
     model = load_model(open_storage(trained.storage))
     info = model.info.model_copy(update={"image_size": 128})  # large enough for a feature map
     model = dataclasses.replace(model, info=info)
-    return render_report(run, model, open_storage(folder / "in"), open_storage(output))
+    source, storage = open_storage(folder / "in"), open_storage(output)
+    return render_scoring_report(run, explain_samples(run, model, source, storage))
 
 
 def review(trained: Trained, folder: Path) -> str:

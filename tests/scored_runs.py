@@ -1,13 +1,39 @@
 """Shared by the scoring tests: files of every kind, and the rows of a result."""
 
+import contextlib
 import csv
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from conftest import CLASSES, encoded, picture
 from PIL import Image
+
+from visionflows.scoring.job import Job
+from visionflows.scoring.run import ScoringRun, lock_output
+from visionflows.scoring.schema import JobSettings
+
+
+def job_of(settings: JobSettings, input: str = "in", listing: str = "", files: int = 0) -> Job:
+    """The job of a model with two classes."""
+    return Job(
+        schema_version=Job.VERSION,
+        input=input,
+        listing=listing,
+        files=files,
+        model="m",
+        classes=("a", "b"),
+        settings=settings,
+    )
+
+
+@contextlib.contextmanager
+def locked(run: ScoringRun) -> Iterator[ScoringRun]:
+    """The run, with its output locked for the block."""
+    with lock_output(str(run.output), 0), contextlib.closing(run):
+        yield run
 
 
 def rows_of(output: Path) -> list[dict]:

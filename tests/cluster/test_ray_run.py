@@ -4,6 +4,7 @@ import itertools
 import time
 
 from conftest import write_shapes
+from scored_runs import locked
 
 from visionflows.cluster.actor_pool import ActorPool
 from visionflows.cluster.ray_run import RayRun
@@ -16,7 +17,7 @@ from visionflows.scoring.job import make_job
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run import lock_output
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import RUN_MARKER, RunInputs, prepare_output
+from visionflows.scoring.shards import RUN_MARKER, prepare_output
 from visionflows.scoring.work_list import start_work_list
 from visionflows.storage import open_storage
 
@@ -49,11 +50,9 @@ def test_the_marker_of_a_killed_run_is_removed_by_the_next(trained, inbox, where
     engine = open_engine("shapes", trained.store, SETTINGS)
     job = make_job(engine, source.text, SETTINGS)
     for number in range(2):
-        with lock_output(output, 0):
-            work = start_work_list(source, output, job, [], SETTINGS).finish()
-            backend = engine.info.backend
-            inputs = RunInputs(work.job, work.listing, source.storage, backend, SETTINGS)
-            pending = [*prepare_output(output, inputs)]
+        with lock_output(str(output), 0):
+            work = start_work_list(source, output, job, [engine.info.backend], SETTINGS).finish()
+            pending = [*prepare_output(output, work)]
         assert len(pending) == 18
         assert not any(output.exists(f"parts/{RUN_MARKER}{earlier}") for earlier in range(number))
         assert output.names("parts") == ["plan.json"]
@@ -66,14 +65,14 @@ def test_shards_are_scored_once_while_the_input_is_listed(trained, monkeypatch, 
     monkeypatch.setattr("visionflows.scoring.run.LISTED_FIRST", 10)
     entries, pool = Source.entries, OneActorPool("shapes", trained.store)
 
-    def slow(self, keep):
-        for number, entry in enumerate(entries(self, keep)):
+    def slow(self):
+        for number, entry in enumerate(entries(self)):
             while number == 55 and not (tmp_path / "out/parts/part-00000.json").exists():
                 time.sleep(0.01)  # all but the last shards are listed, and the first is scored
             yield entry
 
     monkeypatch.setattr(Source, "entries", slow)
-    with RayRun(str(folder), str(tmp_path / "out"), pool, SETTINGS).lock_output() as run:
+    with locked(RayRun(str(folder), str(tmp_path / "out"), pool, SETTINGS)) as run:
         for shard in run.pending_shards():
             run.score(shard)
         result = run.merge()

@@ -1,7 +1,6 @@
 """The scoring actor without Ray: it checks its node, and writes for one run only."""
 
 import csv
-import dataclasses
 import io
 from importlib import metadata
 
@@ -43,7 +42,7 @@ def actor(trained) -> ScoringActor:
 def work(trained, inbox, tmp_path) -> ShardTask:
     output, source = open_storage(str(tmp_path / "out")), Source(str(inbox))
     engine = open_engine("shapes", trained.store, SETTINGS)
-    with lock_output(output, 0):
+    with lock_output(str(output), 0):
         job = make_job(engine, source.text, SETTINGS)
         found = start_work_list(source, output, job, [], SETTINGS).finish()
     output.write(f"parts/{RUN_MARKER}1", b"")
@@ -113,7 +112,7 @@ def test_it_computes_in_the_precision_of_the_job(trained, work):
         str(find_model("shapes", trained.store)), ScoreSettings(precision="auto"), (1, 1)
     )
     settings = work.job.settings.model_copy(update={"precision": "bfloat16"})
-    auto.score(work._replace(job=dataclasses.replace(work.job, settings=settings)))
+    auto.score(work._replace(job=work.job.model_copy(update={"settings": settings})))
     assert auto._engine.info.backend.precision == "bfloat16"
 
 

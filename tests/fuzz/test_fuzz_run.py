@@ -1,6 +1,7 @@
 """Invalid plans, records, parts, lists and names give an error of one line, or are ignored."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from fuzzing import TEXTS, Outside, documents, fuzz, one_line_errors, pieces
 from hypothesis import given
 from hypothesis import strategies as st
+from scored_runs import job_of
 
 from visionflows.errors import VisionflowsError
 from visionflows.hashing import sha256_of
@@ -16,20 +18,19 @@ from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.input_source import Source, read_list
-from visionflows.scoring.job import Job
 from visionflows.scoring.parts import write_part
 from visionflows.scoring.result import Merge, read_result
 from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import PendingShards, RunInputs, has_rows, prepare_output
-from visionflows.scoring.work_list import start_work_list
+from visionflows.scoring.shards import PendingShards, has_rows, prepare_output
+from visionflows.scoring.work_list import WorkList, start_work_list
 from visionflows.storage.base import Entry, invalid_name_reason
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
 
 
 @pytest.fixture
-def scored(tmp_path) -> tuple[Outside, Path, RunInputs, Source]:
+def scored(tmp_path) -> tuple[Outside, Path, WorkList, Source]:
     """An input of four files and a result in two parts with invented rows."""
     outside = Outside(tmp_path)
     folder, output = tmp_path / "inside/in", LocalStorage(tmp_path / "inside/out")
@@ -38,16 +39,15 @@ def scored(tmp_path) -> tuple[Outside, Path, RunInputs, Source]:
     source = Source(str(folder))
     backend = Backend(device="cpu", precision="", kernel="", versions={})
     told_ = JobSettings(precision="float32", batch_size=1, max_pixels=9, top=0, shard_size=2)
-    job = Job(source.text, "", 0, "m", ("a", "b"), told_)
+    job = job_of(told_, source.text)
     chosen = ScoreSettings(shard_size=2)
-    found = start_work_list(source, output, job, [backend], chosen).finish()
-    work = RunInputs(found.job, found.listing, source.storage, backend, chosen)
+    work = start_work_list(source, output, job, [backend], chosen).finish()
     for shard in prepare_output(output, work):
-        files = found.listing.files(shard)
+        files = work.listing.files(shard)
         rows = [_row(entry) for entry, *_ in files]
-        write_part(output, found.job, shard, files, rows, [backend])
+        write_part(output, work.job, shard, files, rows, [backend])
     run = json.loads((Path(__file__).parent / "run.json").read_text())
-    named = {"input": source.text, "root": source.root, "job": found.job.digest}
+    named = {"input": source.text, "root": source.root, "job": work.job.digest}
     run["settings"], run["model"]["digest"] = told_.model_dump(), "m"
     predictions = b"".join(path.read_bytes() for path in sorted(output.root.glob("parts/*.csv")))
     output.write("predictions.csv", predictions)
@@ -77,7 +77,7 @@ def test_the_files_of_a_part(scored, name):
 
 
 def _fuzz_run(
-    outside: Outside, output: Path, work: RunInputs, source: Source, name: str, data
+    outside: Outside, output: Path, work: WorkList, source: Source, name: str, data
 ) -> None:
     """Read an output with one changed file; accepted data equals the original."""
     where, real = LocalStorage(output), {path: path.read_bytes() for path in _files(output)}
@@ -85,8 +85,6 @@ def _fuzz_run(
         row[0]: row for path in output.glob("parts/*.csv") for row in csv_rows(path.read_bytes())
     }
     parts = {path.stem: path.read_bytes() for path in output.glob("parts/*.csv")}
-
-    what = work.job, work.listing, work.source
 
     @given(data)
     def one(changed):
@@ -96,7 +94,7 @@ def _fuzz_run(
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(real[path])
         (output / name).write_bytes(changed)
-        left = [*PendingShards(where, work, where.names("parts"))]
+        left = [*PendingShards(where, work)]
         for shard in set(work.listing.shards) - set(left):
             assert (output / f"{shard.part}.csv").read_bytes() == parts[shard.part[6:]]
         has_rows(where)
@@ -105,13 +103,14 @@ def _fuzz_run(
             Merge(where, work.job, work.listing).count()
         for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
             with one_line_errors():
-                found = start_work_list(source, where, work.job, [work.backend], settings_).finish()
+                backends = work.backends[:1]
+                found = start_work_list(source, where, work.job, backends, settings_).finish()
                 for shard in found.listing.shards:
                     for entry, reused, _ in found.listing.files(shard):
                         assert reused is None or reused.cells == rows[encode_name(entry.name)]
         for settings_ in (ScoreSettings(), ScoreSettings(replace=True)):
             with one_line_errors():
-                list(prepare_output(where, RunInputs(*what, work.backend, settings_)))
+                list(prepare_output(where, dataclasses.replace(work, settings=settings_)))
         outside.check()
 
     fuzz(one)

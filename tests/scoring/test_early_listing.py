@@ -1,17 +1,17 @@
 """A large input is scored while it is still being listed."""
 
 import json
+import logging
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from conftest import shape, write_shapes
-from scored_runs import rows_of
+from scored_runs import job_of, rows_of
 
 from visionflows.errors import OtherRunError, StorageError
 from visionflows.scoring.input_source import Source
-from visionflows.scoring.job import Job
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import JobSettings
@@ -55,8 +55,8 @@ def listing(monkeypatch, at: int, then) -> None:
     """Call `then` when `at` files are listed."""
     entries = Source.entries
 
-    def gated(self, *how):
-        for number, entry in enumerate(entries(self, *how)):
+    def gated(self):
+        for number, entry in enumerate(entries(self)):
             if number == at:
                 then()
             yield entry
@@ -162,9 +162,9 @@ def test_escaped_names_are_rows_in_order(trained, where, folder, tmp_path):
 def test_a_failed_run_stops_listing(trained, folder, name, monkeypatch, tmp_path):
     entries = Source.entries
 
-    def without_end(self, keep):
-        yield from entries(self, keep)
-        while keep(name):  # storages call this for every name
+    def without_end(self):
+        yield from entries(self)
+        while True:
             yield Entry(name, 1, "")
 
     def broken(*_):
@@ -217,12 +217,20 @@ def test_ignored_and_skipped_files_are_counted(trained, folder, tmp_path):
     assert sum(run["skipped"].values()) == 1
 
 
+@pytest.mark.parametrize("size, shards", [(60, "1 shard"), (30, "2 shards")])
+def test_the_log_counts_images_and_shards(trained, folder, size, shards, caplog, tmp_path):
+    caplog.set_level(logging.INFO, "visionflows")
+    settings = SETTINGS.model_copy(update={"shard_size": size})
+    scored(trained, str, folder, tmp_path / "out", settings)
+    assert f"{folder}: 60 images in {shards}" in caplog.messages
+
+
 def test_disk_space_is_needed_for_missing_parts_only(tmp_path, monkeypatch):
     output = open_storage(str(tmp_path))
     for number in range(100):
         output.write(f"parts/part-{number:05d}.csv", b"")
     settings = {"precision": "float32", "batch_size": 1, "max_pixels": 1, "top": 0}
-    job = Job("in", "", 0, "m", ("a", "b"), JobSettings(shard_size=1000, **settings))
+    job = job_of(JobSettings(shard_size=1000, **settings))
     row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * 2
     monkeypatch.setattr(type(output), "free_bytes", lambda self: (20 << 20) + row * 100_000)
     check_disk_space(output, job, 100_000)

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from conftest import CLASSES
-from scored_runs import probabilities, rows_of
+from scored_runs import locked, probabilities, rows_of
 from versions import another, changed
 
 from visionflows.evaluation.calibration import apply_temperature
@@ -88,7 +88,7 @@ def test_flags_of_existing_parts_are_counted(store, inbox, tmp_path):
     from visionflows.scoring.local_run import LocalRun
 
     settings = ScoreSettings(workers=1, min_precision=0.9, shard_size=20)
-    with LocalRun(str(inbox), str(tmp_path / "out"), engine, settings).lock_output() as run:
+    with locked(LocalRun(str(inbox), str(tmp_path / "out"), engine, settings)) as run:
         for _, shard in zip(range(2), run.pending_shards(), strict=False):
             run.score(shard)
     again = scored(store, inbox, tmp_path / "out", min_precision=0.9, shard_size=20)

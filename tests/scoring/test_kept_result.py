@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import encoded, picture, write_shapes
-from scored_runs import rows_of
+from scored_runs import locked, rows_of
 
 from visionflows.errors import LockedError, ModelError, RunError, StorageError, TooManyBadError
 from visionflows.inference import make_engine
@@ -65,7 +65,7 @@ def test_a_root_that_disappears_during_a_run_stops_it_resumably(trained, tmp_pat
     before = files_of(tmp_path / "out")
     (folder / "a.png").write_bytes(encoded(picture(1), "PNG"))  # changes the job: a new run starts
     engine = make_engine(load_model(find_model("shapes", trained.store)), SMALL)
-    with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
+    with locked(LocalRun(arguments[0], arguments[2], engine, SMALL)) as scoring:
         first, *left = [*scoring.pending_shards()]
         scoring.score(first)
         folder.rename(tmp_path / "away")
@@ -116,7 +116,7 @@ def test_a_row_of_a_missing_file_is_not_reused(trained, tmp_path):
     folder = write_shapes(tmp_path / "in", each=2)
     arguments = (str(folder), "shapes", str(tmp_path / "out"), trained.store)
     engine = make_engine(load_model(find_model("shapes", trained.store)), SMALL)
-    with LocalRun(arguments[0], arguments[2], engine, SMALL).lock_output() as scoring:
+    with locked(LocalRun(arguments[0], arguments[2], engine, SMALL)) as scoring:
         (shard,) = scoring.pending_shards()
         hidden = folder / "circle/0000.png"
         hidden.rename(tmp_path / "away")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from conftest import shape, write_shapes
+from scored_runs import locked
 
 from visionflows.inference import make_engine
 from visionflows.models.artifact import load_model
@@ -47,7 +48,7 @@ def test_a_killed_only_new_run_still_has_its_reused_rows(trained, where, tmp_pat
         shape("square", 100 + seed).save(folder / f"a-{seed:02d}.png")
     engine = make_engine(load_model(find_model("shapes", where(trained.store))), ONLY_NEW)
     run = LocalRun(where(folder), where(tmp_path / "out"), engine, ONLY_NEW)
-    with run.lock_output() as scoring:
+    with locked(run) as scoring:
         for shard in [*scoring.pending_shards()][:3]:
             scoring.score(shard)  # the run is killed here
     assert json.loads((tmp_path / "out/run.json").read_text())["counts"]["found"] == 45  # the last

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from conftest import write_shapes
+from scored_runs import job_of, locked
 
 from visionflows.errors import LockedError, OtherRunError, RunError
 from visionflows.inference import make_engine
@@ -13,7 +14,6 @@ from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, digest_names
 from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.parts import write_part
@@ -68,7 +68,7 @@ def test_an_unfinished_run_of_another_job_is_not_mixed_with_this_one(
 def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tmp_path):
     settings = ScoreSettings(shard_size=30)
     engine = make_engine(load_model(find_model("shapes", where(trained.store))), settings)
-    with LocalRun(where(inbox), where(tmp_path), engine, settings).lock_output() as scoring:
+    with locked(LocalRun(where(inbox), where(tmp_path), engine, settings)) as scoring:
         for shard in scoring.pending_shards():
             scoring.score(shard)
         part = tmp_path / "parts/part-00001.csv"
@@ -80,7 +80,7 @@ def test_a_part_changed_before_the_merge_stops_the_run(trained, where, inbox, tm
 
 
 def test_a_part_is_written_only_if_every_file_has_a_row(where, tmp_path):
-    job = Job("in", "0", 2, "m", ("a", "b"), SETTINGS)
+    job = job_of(SETTINGS, listing="0", files=2)
     shard = Shard(0, 2, 0, 0, digest_names(["1.jpg", "2.jpg"]))
     files = [File(Entry(name, 1, "1")) for name in ("1.jpg", "2.jpg")]
     rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]

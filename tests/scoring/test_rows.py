@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, encoded, picture, write_shapes
-from scored_runs import bad_files, good_files, rows_of
+from scored_runs import bad_files, good_files, locked, rows_of
 
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.image_status import STATUSES
@@ -81,7 +81,7 @@ def test_a_file_that_disappears_after_the_listing_is_missing(trained, where, tmp
     settings = ScoreSettings(batch_size=2, workers=1)
     engine = make_engine(load_model(find_model("shapes", where(trained.store))), settings)
     run = LocalRun(where(folder), where(tmp_path / "out"), engine, settings)
-    with run.lock_output() as scoring:
+    with locked(run) as scoring:
         left = [*scoring.pending_shards()]
         (folder / "stripes/0003.png").unlink()
         for shard in left:

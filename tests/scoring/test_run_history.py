@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, shape
+from scored_runs import locked
 
 from visionflows.errors import TooManyBadError
 from visionflows.inference import make_engine
@@ -85,7 +86,7 @@ def test_a_killed_run_has_one_record_of_all_rows(trained, score_inbox, tmp_path)
     folder = add(tmp_path / "in", 0, each=20)
     settings = ScoreSettings(**NEW)
     engine = make_engine(load_model(find_model("shapes", trained.store)), settings)
-    with LocalRun(str(folder), str(tmp_path / "out"), engine, settings).lock_output() as run:
+    with locked(LocalRun(str(folder), str(tmp_path / "out"), engine, settings)) as run:
         for shard in [*run.pending_shards()][:2]:
             run.score(shard)  # the run is killed here
     (run_record,) = score_inbox()
@@ -104,7 +105,7 @@ def test_a_run_killed_between_record_and_result_writes_its_record_again(
     engine = make_engine(load_model(find_model("shapes", trained.store)), settings)
 
     def run_until_record() -> RunRecord:
-        with LocalRun(str(folder), str(tmp_path / "out"), engine, settings).lock_output() as run:
+        with locked(LocalRun(str(folder), str(tmp_path / "out"), engine, settings)) as run:
             for shard in run.pending_shards():
                 run.score(shard)
             result = run.merge()

@@ -11,8 +11,9 @@ from PIL import Image
 
 from visionflows.inference.openvino import feature_maps
 from visionflows.models.artifact import ONNX, load_model, load_network
+from visionflows.reports.scoring import render_scoring_report
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.run_report import MIN_FILES_FOR_HEAT_MAPS, explain_samples, render_report
+from visionflows.scoring.run_report import MIN_FILES_FOR_HEAT_MAPS, explain_samples
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import open_storage
 
@@ -58,7 +59,7 @@ def test_the_least_certain_have_heat_maps(scored, model):
         plain, heat = (Image.open(io.BytesIO(one)) for one in (sample.thumbnail, sample.heat_map))
         assert heat.size == (160, 160)
         assert np.abs(np.asarray(plain.resize(heat.size), float) - np.asarray(heat)).max() > 50
-    page = render_report(run, model, source, output)
+    page = render_scoring_report(run, explain_samples(run, model, source, output))
     assert page.count("Grad-CAM heat map of the same photo for") == 12
     assert "Grad-CAM" in page
 

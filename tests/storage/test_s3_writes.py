@@ -68,5 +68,5 @@ def test_uploads_of_a_killed_run_are_aborted_and_no_others(request, server):
     with here.lock(".lock"):
         pass
     assert len([key for key in uploads(here) if key.startswith(above)]) == len(mine + keys)
-    with lock_output(here, 0):
+    with lock_output(str(here), 0):
         assert [key for key in uploads(here) if key.startswith(above)] == keys

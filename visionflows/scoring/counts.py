@@ -3,11 +3,9 @@
 import collections
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
-from visionflows.errors import RunError
-from visionflows.images.image_status import SCORED_STATUSES, STATUSES
-from visionflows.scoring.new_rows import NewRowsByRun
+from visionflows.images.image_status import SCORED_STATUSES
+from visionflows.monitoring.run_records import NewRowCounts
+from visionflows.scoring.new_rows import combine
 from visionflows.scoring.schema import HISTOGRAM_BINS, Counts, PartRecord
 
 
@@ -21,15 +19,7 @@ class RunCounter:
         self.by_label: collections.Counter[str] = collections.Counter()
         self.histogram = [0] * HISTOGRAM_BINS
         self.reused = 0
-        self.new_rows = NewRowsByRun()
-
-    @property
-    def found(self) -> int:
-        return sum(self.by_status.values())
-
-    @property
-    def failed(self) -> int:
-        return sum(self.by_status[status] for status in STATUSES if status not in SCORED_STATUSES)
+        self.new_rows: dict[str, NewRowCounts] = {}  # by the run that scored them
 
     def add(self, cells: list[str], reused: bool = False) -> None:
         """Count the row of a file."""
@@ -50,29 +40,21 @@ class RunCounter:
         self.flags.update(record.counts.flags)
         self.reused += record.counts.reused
         self.histogram = [a + b for a, b in zip(self.histogram, record.histogram, strict=True)]
-        if record.new_rows:
-            self.new_rows.add(record.new_rows)
+        if new := record.new_rows:
+            known = self.new_rows.get(new.run)
+            self.new_rows[new.run] = combine([known, new], new.run) if known else new
 
     def counts(self) -> Counts:
-        """The counts. Raises RunError if they do not account for every file."""
-        try:
-            return Counts(
-                found=self.found,
-                ok=self.by_status["ok"],
-                failed=self.failed,
-                rejected=self.by_status["outlier"],
-                reused=self.reused,
-                by_status=dict(sorted(self.by_status.items())),  # type: ignore[arg-type]
-                by_label=dict(sorted(self.by_label.items())),
-                flags=dict(sorted(self.flags.items())),
-            )
-        except ValidationError as error:
-            raise self.mismatch(self.found) from error
-
-    def mismatch(self, found: int) -> RunError:
-        """The error that these counts do not add up to the files found."""
-        return RunError(
-            f"the counts do not account for every file: {found} files found, "
-            f"{self.by_status['ok']} ok, {self.by_status['outlier']} rejected and {self.failed} "
-            "failed; nothing was published, please report this"
+        """The counts of all that was added."""
+        found = self.by_status.total()
+        ok, rejected = self.by_status["ok"], self.by_status["outlier"]
+        return Counts(
+            found=found,
+            ok=ok,
+            failed=found - ok - rejected,
+            rejected=rejected,
+            reused=self.reused,
+            by_status=dict(sorted(self.by_status.items())),  # type: ignore[arg-type]
+            by_label=dict(sorted(self.by_label.items())),
+            flags=dict(sorted(self.flags.items())),
         )

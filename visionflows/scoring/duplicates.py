@@ -22,7 +22,8 @@ class DuplicateFinder:
         self._columns = [header.index(name) for name in DUPLICATE_COLUMNS]
         files = [*csv.DictReader(io.StringIO(model.files.read("files.csv").decode(), newline=""))]
         self._training_paths = [file["path"] for file in files]
-        self._training_contents = _digests(file["sha256"] for file in files)
+        contents = b"".join(bytes.fromhex(file["sha256"])[:_DIGEST] for file in files)
+        self._training_contents = np.frombuffer(contents, f"S{_DIGEST}")
         self._training_signatures = signature_array(file["signature"] for file in files)
         self._signatures, self._contents = bytearray(), bytearray()
 
@@ -70,11 +71,6 @@ class DuplicateFinder:
         same, similar = _first_same(contents), first_duplicate(signatures)
         first = np.where(similar < 0, same, np.minimum(similar, same))
         return seen, np.where(first == np.arange(len(first)), -1, first)
-
-
-def _digests(sha256s: Iterable[str]) -> np.ndarray:
-    data = b"".join(bytes.fromhex(sha256)[:_DIGEST] for sha256 in sha256s)
-    return np.frombuffer(data, f"S{_DIGEST}")
 
 
 def _first_same(contents: np.ndarray) -> np.ndarray:

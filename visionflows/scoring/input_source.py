@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from visionflows.errors import RunError, StorageError, one_line
 from visionflows.scoring.schema import RunResult
@@ -30,9 +30,9 @@ class Source:
         self.root = location_text(self.storage)
         self._identity = self._find_identity()
 
-    def entries(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
-        """The files sorted by the text of their names: those that `keep` accepts, or the list."""
-        return iter(self._list) if self.is_list else self.storage.walk(keep, self.skipped)
+    def entries(self) -> Iterator[Entry]:
+        """The files, sorted by the text of their names."""
+        return iter(self._list) if self.is_list else self.storage.walk(None, self.skipped)
 
     def check_exists(self) -> None:
         """Raise StorageError if the root is a missing folder."""

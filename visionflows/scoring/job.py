@@ -1,10 +1,11 @@
 """The job of a scoring run: input, model and settings. Runs of one job write the same rows."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
+
+from pydantic import Field
 
 from visionflows.errors import SettingsError
 from visionflows.evaluation.thresholds import describe_thresholds, model_thresholds
@@ -12,8 +13,9 @@ from visionflows.hashing import sha256_of
 from visionflows.inference.backend import EngineInfo
 from visionflows.models.artifact import Model
 from visionflows.scoring import columns
-from visionflows.scoring.schema import JobSettings, Plan
+from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.versioned_json import Count, SchemaError, VersionedJson
 
 log = logging.getLogger("visionflows.job")
 
@@ -29,39 +31,37 @@ class AnyEngine(Protocol):
     def info(self) -> EngineInfo: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """An input, the digest of its file names, a model, and the settings that change rows."""
+class Job(VersionedJson):
+    """parts/plan.json: an input, its files, a model, and the settings that change rows."""
+
+    VERSION = 1
 
     input: str
-    listing: str
-    files: int
-    model: str
+    listing: str = Field(description="Digest of the file names; empty until all are listed")
+    files: Count
+    model: str = Field(description="Digest of the model")
     classes: tuple[str, ...]
     settings: JobSettings
-    run: str = dataclasses.field(default="", compare=False)  # when a run of the job began
+    job: str = Field("", description="Digest of all other keys")
+    run: str = Field("", exclude=True, description="When a run of the job began")
 
     @classmethod
-    def from_plan(cls, plan: Plan) -> "Job":
-        """The job of a plan.json. Raises ValueError if the plan's digest is not the job's."""
-        job = cls(**{name: value for name, value in plan if name not in ("schema_version", "job")})
-        if job.digest != plan.job:
-            raise ValueError("its digest does not match its content")
+    def read(cls, data: bytes) -> Self:
+        """The job of a plan.json. Raises SchemaError."""
+        job = super().read(data)
+        if job.job != job.digest:
+            raise SchemaError("its digest does not match its content")
         return job
 
     @property
     def digest(self) -> str:
-        return sha256_of(json.dumps(self._as_dict(), sort_keys=True).encode())
-
-    @property
-    def without_files(self) -> "Job":
-        """The job before its input is listed."""
-        return dataclasses.replace(self, listing="", files=0)
+        content = self.model_dump(exclude={"schema_version", "job"}, exclude_none=True)
+        return sha256_of(json.dumps(content, sort_keys=True).encode())
 
     @property
     def row_digest(self) -> str:
         """The digest in the record of each part: all that decides a row, without other files."""
-        return self.without_files.digest
+        return self.model_copy(update={"listing": "", "files": 0}).digest
 
     @property
     def header(self) -> list[str]:
@@ -72,18 +72,13 @@ class Job:
         """The index of each column that is True or False."""
         return {name: self.header.index(name) for name in columns.flag_columns(self.settings)}
 
-    def as_plan(self) -> Plan:
+    def plan(self) -> bytes:
         """The content of plan.json."""
-        content = {"schema_version": Plan.VERSION, **self._as_dict(), "job": self.digest}
-        return Plan.model_validate(content, strict=False)
+        return self.model_copy(update={"job": self.digest}).text()
 
     def continues(self, other: "Job") -> bool:
         """Whether `other` is this job, with or without its files listed."""
-        return other in (self, self.without_files)
-
-    def _as_dict(self) -> dict[str, Any]:
-        values = {name: value for name, value in vars(self).items() if name != "run"}
-        return {**values, "settings": self.settings.model_dump(exclude_none=True)}
+        return other.digest in (self.digest, self.row_digest)
 
     def row_difference(self, other: "Job") -> str | None:
         """Why rows of another job are not rows of this one; None if they are."""
@@ -110,6 +105,7 @@ def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str =
     """The job of an engine's model and settings on an input that is not listed yet."""
     info, model = engine.info, engine.model
     return Job(
+        schema_version=Job.VERSION,
         input=source,
         listing="",
         files=0,

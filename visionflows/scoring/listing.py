@@ -1,7 +1,6 @@
 """The files of a run in order, cut into shards while they are still being listed."""
 
 import concurrent.futures
-import contextlib
 import contextvars
 import dataclasses
 import itertools
@@ -10,11 +9,13 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from visionflows.hashing import sha256_of
 from visionflows.storage.base import Entry
+
+Item = TypeVar("Item")
 
 
 class ReusedRow(NamedTuple):
@@ -47,10 +48,6 @@ class Shard:
     def part(self) -> str:
         """The name of the shard's part, without an ending."""
         return f"parts/part-{self.index:05d}"
-
-
-class _ClosedError(Exception):
-    """The listing is closed."""
 
 
 class Listing:
@@ -109,11 +106,9 @@ class Listing:
         """Stop listing at the next name."""
         self._closed = True
 
-    def check_open(self, _: str = "") -> bool:
-        """True for every name; raises in the thread of a closed listing."""
-        if self._closed:
-            raise _ClosedError
-        return True
+    def until_closed(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, until the listing is closed."""
+        return itertools.takewhile(lambda _: not self._closed, items)
 
     def start(self, files: Iterable[File]) -> None:
         """Take sorted files in a thread."""
@@ -124,10 +119,9 @@ class Listing:
 
     def _fill(self, files: Iterable[File]) -> None:
         try:
-            with contextlib.suppress(_ClosedError):
-                remaining = (file for file in files if self.check_open())
-                while pending := [*itertools.islice(remaining, self._shard_size)]:
-                    self._add_shard(pending)
+            remaining = iter(files)
+            while pending := [*itertools.islice(remaining, self._shard_size)]:
+                self._add_shard(pending)
             self._filling.set_result(None)
         except BaseException as error:  # noqa: BLE001 (raised where the listing is waited for)
             self._filling.set_exception(error)

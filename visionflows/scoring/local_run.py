@@ -55,7 +55,7 @@ class LocalRun(ScoringRun):
         """What a run would do, without writing: counts, bytes, settings, estimated seconds."""
         self._start_listing()
         self._work_list.finish()
-        self._pending = PendingShards(self.output, self._inputs(), self.output.names("parts"))
+        self._pending = PendingShards(self.output, self._work_list)
         pending = [*self._pending]
         return {
             "input": self.input,

@@ -1,7 +1,7 @@
 """Statistics of the rows that are new in a run, in memory that does not grow with its files."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 from visionflows.hashing import sha256_of
 from visionflows.images.formats import IMAGE_SUFFIXES
@@ -43,30 +43,12 @@ class NewRows:
         )
 
 
-class NewRowsByRun:
-    """The new rows of all parts, by the run that scored them."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[run_records.HistogramCounter, int]] = {}
-
-    def add(self, new_rows: run_records.NewRowCounts) -> None:
-        """Count the new rows of a part."""
-        counting, contents = self._found.get(new_rows.run, (run_records.HistogramCounter(), 0))
-        counting.add_all(new_rows.histograms)
-        self._found[new_rows.run] = counting, (contents + int(new_rows.contents, 16)) % _MODULUS
-
-    @property
-    def runs(self) -> list[str]:
-        """The runs that scored parts."""
-        return sorted(self._found)
-
-    def excluding(
-        self, recorded: Collection[str], model: str
-    ) -> tuple[run_records.Histograms, str]:
-        """The histograms of runs that no record counts, and a digest of their files and model."""
-        total, contents = run_records.HistogramCounter(), 0
-        for run, (counting, run_contents) in self._found.items():
-            if run not in recorded:
-                total.add_all(counting.histograms())
-                contents += run_contents
-        return total.histograms(), sha256_of(f"{model} {contents % _MODULUS:064x}".encode())
+def combine(several: Iterable[run_records.NewRowCounts], run: str) -> run_records.NewRowCounts:
+    """The statistics of several parts, or of several runs, as those of one run."""
+    total, contents = run_records.HistogramCounter(), 0
+    for new_rows in several:
+        total.add_all(new_rows.histograms)
+        contents += int(new_rows.contents, 16)
+    return run_records.NewRowCounts(
+        run=run, contents=f"{contents % _MODULUS:064x}", histograms=total.histograms()
+    )

@@ -99,7 +99,10 @@ def belongs_to(part: Part, job: Job) -> bool:
         return False
     try:
         for cells, file in zip([*csv_rows(part.data)], part.files, strict=True):
-            if not _is_valid_row(cells, file, job, len(header)):
+            path, status, label, *_ = cells
+            labels = job.classes if status == "ok" else ("",)
+            known = path == encode_name(file.name) and status in STATUSES and label in labels
+            if not known or len(cells) != len(header):
                 return False
             counter.add(cells)
     except (ValueError, IndexError, OverflowError, csv.Error):
@@ -109,15 +112,8 @@ def belongs_to(part: Part, job: Job) -> bool:
     return found == recorded and counter.histogram == part.record.histogram
 
 
-def _is_valid_row(cells: list[str], file: ScoredFile, job: Job, columns: int) -> bool:
-    path, status, label, *_ = cells
-    labels = job.classes if status == "ok" else ("",)
-    known = path == encode_name(file.name) and status in STATUSES and label in labels
-    return known and len(cells) == columns
-
-
 def depends_on_bytes(cells: list[str], file: ScoredFile, by: Backend, current: Backend) -> bool:
-    """Whether a row of backend `by` depends on the file's bytes alone, so `current` would agree."""
+    """Whether a row of backend `by` depends only on the file's bytes, so `current` would agree."""
     _, status, _, _, error, *_ = cells
     if status in SCORED_STATUSES or not file.sha256:
         return bool(file.sha256)

@@ -42,6 +42,11 @@ def read_result(output: Storage, folder: str = "") -> schema.RunResult | None:
     return read_if_valid(output, f"{folder}run.json", schema.RunResult.read)
 
 
+def read_plan(output: Storage, folder: str = "parts") -> Job | None:
+    """The job that fills a folder; None if there is no plan, or an invalid one."""
+    return read_if_valid(output, f"{folder}/plan.json", Job.read)
+
+
 def finished_result(output: Storage, job: Job) -> schema.RunResult | None:
     """The result of a job, also of a failed run; None if the job has not finished."""
     results = (read_result(output, folder) for folder in (schema.FAILED, ""))
@@ -56,7 +61,7 @@ class Merge:
         self.duplicates: DuplicateFinder | None = None
 
     def count(self) -> tuple[RunCounter, list[schema.BackendShare]]:
-        """The counts of all parts, and their backends. Raises RunError if a part is missing."""
+        """The counts of all parts, and their backends. Raises RunError if a file has no row."""
         counter = RunCounter()
         found: dict[str, tuple[Backend, list[int], list[int]]] = {}
         for shard, part in self._parts():
@@ -65,14 +70,21 @@ class Merge:
                 _, counts, parts = found.setdefault(backend.description, (backend, [], []))
                 counts.append(sum(file.backend == index for file in part.files))
                 parts.append(shard.index)
-        if self.listing.found != counter.counts().found:
-            raise counter.mismatch(self.listing.found)
+        self._check_counts(counter.counts())
         return counter, [
             schema.BackendShare(
                 **backend.model_dump(), files=sum(counts), parts=_format_ranges(parts)
             )
             for backend, counts, parts in found.values()
         ]
+
+    def _check_counts(self, counts: schema.Counts) -> None:
+        if self.listing.found != counts.found:
+            raise RunError(
+                f"the counts do not account for every file: {self.listing.found} files found, "
+                f"{counts.ok} ok, {counts.rejected} rejected and {counts.failed} failed; "
+                "nothing was published, please report this"
+            )
 
     def find_duplicates(self, model: Model) -> None:
         """Find the duplicates among all rows, if the job has columns of them."""
@@ -82,12 +94,12 @@ class Merge:
                 self.duplicates.add(csv_rows(part.data), (file.sha256 for file in part.files))
 
     def write(
-        self, folder: str, counter: RunCounter, spreadsheet: bool
+        self, folder: str, counts: schema.Counts, spreadsheet: bool
     ) -> dict[str, schema.WrittenFile]:
         """Write the files and remove those no longer due. Raises RunError if a part changed."""
         contents = {
-            "predictions.csv": self._predictions(counter),
-            "failures.csv": self._failures() if counter.failed else None,
+            "predictions.csv": self._predictions(counts),
+            "failures.csv": self._failures() if counts.failed else None,
             "spreadsheet.csv": (
                 spreadsheet_lines(self.job.header, self._rows()) if spreadsheet else None
             ),
@@ -100,7 +112,7 @@ class Merge:
                 files[f"{folder}{name}"] = _write(self.output, f"{folder}{name}", lines)
         return files
 
-    def _predictions(self, counter: RunCounter) -> Iterator[bytes]:
+    def _predictions(self, counts: schema.Counts) -> Iterator[bytes]:
         again, header = RunCounter(), csv_line(self.job.header)
         yield header
         fill = self.duplicates.filler() if self.duplicates else None
@@ -110,7 +122,7 @@ class Merge:
                 yield from (csv_line(fill(row)) for row in csv_rows(part.data))
             else:
                 yield part.data[len(header) :]
-        if again.counts() != counter.counts():
+        if again.counts() != counts:
             raise self._changed("parts")
 
     def _failures(self) -> Iterator[bytes]:

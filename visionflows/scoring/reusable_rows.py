@@ -14,7 +14,7 @@ from visionflows.scoring import parts
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, ReusedRow
-from visionflows.scoring.shards import read_plan
+from visionflows.scoring.result import read_plan
 from visionflows.storage.base import MISSING, Entry, Storage
 from visionflows.storage.name_encoding import encode_name
 

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 from visionflows.errors import LockedError, RunError, StorageError, TableError
 from visionflows.hashing import sha256_of
+from visionflows.models.artifact import Model
 from visionflows.monitoring.run_records import Audit, RunRecord, read_run_records, save_run_record
 from visionflows.reports.review import build_review, render_review
-from visionflows.reports.scoring import insert_audits
+from visionflows.reports.scoring import insert_audits, render_scoring_report
 from visionflows.review.audit import Estimate, estimate_accuracy
 from visionflows.review.corrections import FOLDER, Correction, format_corrections, read_corrections
 from visionflows.scoring.result import read_result
 from visionflows.scoring.run_history import write_history
+from visionflows.scoring.run_report import explain_samples
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.storage import open_location, open_storage
 from visionflows.storage.base import Storage
@@ -20,8 +22,9 @@ from visionflows.storage.base import Storage
 log = logging.getLogger("visionflows.corrections")
 
 
-def write_pages(run: RunResult, report: str, source: Storage, output: Storage) -> None:
+def write_pages(run: RunResult, model: Model, source: Storage, output: Storage) -> None:
     """Write report.html with the audits of earlier runs, and review.html."""
+    report = render_scoring_report(run, explain_samples(run, model, source, output))
     report = insert_audits(report, read_audits(output))
     review = render_review(build_review(run, source, output))
     output.write(f"{run.folder}report.html", report.encode())

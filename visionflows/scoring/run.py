@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.formats import format_counts
 from visionflows.scoring import result, review_results, shards
-from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import AnyEngine, make_job
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run_history import RunHistory
-from visionflows.scoring.run_report import render_report
-from visionflows.scoring.schema import NodeTimings, RunCounts, RunResult, Timings
+from visionflows.scoring.schema import Counts, NodeTimings, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import check_disk_space, start_work_list
 from visionflows.storage import open_storage
-from visionflows.storage.base import Storage
 from visionflows.system import library_versions
 
 log = logging.getLogger("visionflows.scoring")
@@ -49,12 +46,6 @@ class ScoringRun(abc.ABC):
         self._clock = time.perf_counter()
         self._list_seconds = self._write_seconds = 0.0
 
-    @contextlib.contextmanager
-    def lock_output(self) -> Iterator["ScoringRun"]:
-        """Lock the output for the block, and then close the run."""
-        with lock_output(self.output, self.settings.wait), contextlib.closing(self):
-            yield self
-
     def close(self) -> None:
         """Stop listing."""
         if hasattr(self, "listing"):
@@ -73,7 +64,7 @@ class ScoringRun(abc.ABC):
         if self.listing.ended:
             self.listing.wait()  # raises the error that ended it
         check_disk_space(self.output, self.job, self.listing.found)
-        self._pending, self._given = shards.prepare_output(self.output, self._inputs()), 0
+        self._pending, self._given = shards.prepare_output(self.output, self._work_list), 0
         self._start_scoring(self._pending)
         if self.is_listed:
             self._log_counts()
@@ -95,7 +86,7 @@ class ScoringRun(abc.ABC):
             self._finish_listing()
             self._list_seconds += time.perf_counter() - started
             check_disk_space(self.output, self.job, self.listing.found)
-            shards.complete_plan(self.output, self._inputs())
+            shards.write_plan(self.output, self._work_list)
             self._log_counts()
         return [*self._pending][self._given :]
 
@@ -117,11 +108,12 @@ class ScoringRun(abc.ABC):
         started = time.perf_counter()
         merge = result.Merge(self.output, self.job, self.listing)
         counter, backends = merge.count()
-        too_many = counter.failed > self.settings.max_error_rate * counter.found
-        failed = too_many and counter.found >= MIN_FILES_FOR_ERROR_RATE
+        counts = counter.counts()
+        too_many = counts.failed > self.settings.max_error_rate * counts.found
+        failed = too_many and counts.found >= MIN_FILES_FOR_ERROR_RATE
         folder = result.result_folder(self.output, failed)
         merge.find_duplicates(self.engine.model)
-        files = merge.write(folder, counter, self.settings.spreadsheet)
+        files = merge.write(folder, counts, self.settings.spreadsheet)
         self._write_seconds += time.perf_counter() - started
         model, settings = self.engine.model, self.job.settings
         run = RunResult(
@@ -138,7 +130,7 @@ class ScoringRun(abc.ABC):
             limits=self.engine.info.limits,
             skipped=dict(self._source.skipped.hidden),
             backends=backends,
-            counts=self._counts(counter),
+            counts=self._counts(counts),
             review=result.describe_review(model, settings),
             confidence_histogram=counter.histogram,
             timings=self._timings(),
@@ -155,18 +147,17 @@ class ScoringRun(abc.ABC):
     def _nodes(self) -> dict[str, NodeTimings]:
         return {}
 
-    def _counts(self, counter: RunCounter) -> RunCounts:
-        work, counts = self._work_list, counter.counts().model_dump()
-        counts |= {"ignored": work.ignored, "ignored_by_ending": work.ignored_by_ending}
+    def _counts(self, counts: Counts) -> RunCounts:
+        work, found = self._work_list, counts.model_dump()
+        found |= {"ignored": work.ignored, "ignored_by_ending": work.ignored_by_ending}
         if work.reusable:
-            counts |= {"changed": work.reusable.changed, "vanished": work.reusable.vanished}
-        return RunCounts(**counts)
+            found |= {"changed": work.reusable.changed, "vanished": work.reusable.vanished}
+        return RunCounts(**found)
 
     def report(self, run: RunResult) -> None:
         """Write the run record, the pages, and run.json last."""
         self.history.save()
-        page = render_report(run, self.engine.model, self.source, self.output)
-        review_results.write_pages(run, page, self.source, self.output)
+        review_results.write_pages(run, self.engine.model, self.source, self.output)
         result.write_run_json(self.output, run)
         if run.mixed:
             log.warning("%s: %s", self.output, run.mixed)
@@ -199,15 +190,11 @@ class ScoringRun(abc.ABC):
             files = self.listing.files(shard)
             self.source.check_readable([file.entry.name for file in (files[0], files[-1])])
 
-    def _inputs(self) -> shards.RunInputs:
-        return shards.RunInputs(
-            self.job, self.listing, self.source, self.backends[0], self.settings
-        )
-
     def _log_counts(self) -> None:
         listing, work = self.listing, self._work_list
-        line = f"{self.input}: {listing.found} images in {len(listing.shards)} shards"
-        if done := len(listing.shards) - len([*self._pending]):
+        count = len(listing.shards)
+        line = f"{self.input}: {listing.found} images in {count} shard{'' if count == 1 else 's'}"
+        if done := count - len([*self._pending]):
             line += f", {done} of them already done"
         if work.reusable:
             line += f"; {listing.reused} rows reused, {work.reusable.changed} files changed"
@@ -239,9 +226,9 @@ def find_bottleneck(stages: dict[str, float], seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def lock_output(output: str | Storage, wait: float) -> Iterator[None]:
+def lock_output(output: str, wait: float) -> Iterator[None]:
     """Lock an output for the block. Raises LockedError after `wait` seconds, and StorageError."""
-    storage = open_storage(output) if isinstance(output, str) else output
+    storage = open_storage(output)
     existed = storage.exists()
     try:
         with storage.lock(".lock", wait):

@@ -1,13 +1,15 @@
 """The run history of an output: a record of each run with new rows, and whether it drifted."""
 
 import logging
+from collections.abc import Mapping
 
+from visionflows.hashing import sha256_of
 from visionflows.models.artifact import Model
 from visionflows.monitoring import run_records
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.validation_baseline import read_validation_baseline
 from visionflows.reports.history import HISTORY_PAGE, render_history
-from visionflows.scoring.new_rows import NewRowsByRun
+from visionflows.scoring.new_rows import combine
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.storage.base import Storage
@@ -25,12 +27,17 @@ class RunHistory:
         self.record: run_records.RunRecord | None = None
         self._replaced: run_records.RunRecord | None = None
 
-    def with_drift(self, run: RunResult, began: str, new_rows: NewRowsByRun) -> RunResult:
-        """The run with its drift. `began` is its start time; empty if it adds no record."""
+    def with_drift(
+        self, run: RunResult, began: str, new_rows: Mapping[str, run_records.NewRowCounts]
+    ) -> RunResult:
+        """The run with its drift. `began` is its start time; empty if it adds no record.
+
+        `new_rows` are those in its parts, by the run that scored them.
+        """
         orphan = self._orphaned_record()
         recorded = {run for record in self.records if record is not orphan for run in record.runs}
-        histograms, contents = new_rows.excluding(recorded, run.model.digest)
-        if not (began and histograms.total):
+        found = combine((rows for key, rows in new_rows.items() if key not in recorded), began)
+        if not (began and found.histograms.total):
             if self._last and self._last.model.digest == run.model.digest:
                 return run.model_copy(update={"drift": self._last.drift})
             return run
@@ -38,11 +45,12 @@ class RunHistory:
         names = ("raw", "reject_outliers")
         settings = [name for name in names if getattr(run.settings, name)]
         # A repeated run replaces its record, and so does one that continues an interrupted run.
-        continues = orphan and {*orphan.runs}.difference(recorded).intersection(new_rows.runs)
+        continues = orphan and {*orphan.runs}.difference(recorded).intersection(new_rows)
+        contents = sha256_of(f"{run.model.digest} {found.contents}".encode())
         key = contents, settings
         repeated = (one for one in self.records if (one.contents, one.settings) == key)
         self._replaced = next(repeated, orphan if continues else None)
-        record = self._make_record(run, began, settings, histograms, contents, new_rows.runs)
+        record = self._make_record(run, found, settings, contents, sorted(new_rows))
         earlier = [one for one in self.records if one.started < record.started]
         baseline = read_validation_baseline(self.model, bool(run.settings.raw))
         drift = detect_drift(record, earlier, baseline)
@@ -54,16 +62,15 @@ class RunHistory:
     def _make_record(
         self,
         run: RunResult,
-        began: str,
+        found: run_records.NewRowCounts,
         settings: list[str],
-        histograms: run_records.Histograms,
         contents: str,
         runs: list[str],
     ) -> run_records.RunRecord:
         replaced, recorded = self._replaced, set(run_records.RecordedModel.model_fields)
         return run_records.RunRecord(
             schema_version=run_records.RunRecord.VERSION,
-            started=replaced.started if replaced else began,
+            started=replaced.started if replaced else found.run,
             ended=run.ended,
             status=run.status,
             input=run.input,
@@ -71,7 +78,7 @@ class RunHistory:
             settings=settings,
             contents=contents,
             runs=runs,
-            histograms=histograms,
+            histograms=found.histograms,
             seconds=run.timings.seconds,
             audit=replaced.audit if replaced else None,
         )

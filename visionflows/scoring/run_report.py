@@ -1,4 +1,4 @@
-"""The report of a run, with Grad-CAM heat maps of the least certain labels."""
+"""Grad-CAM heat maps of the least certain labels, for the report of a run."""
 
 import dataclasses
 
@@ -9,17 +9,12 @@ from visionflows.images.image_status import BadImage
 from visionflows.images.open import pixels
 from visionflows.inference.openvino import feature_maps
 from visionflows.models.artifact import Model
-from visionflows.reports.scoring import Sample, Samples, collect_samples, render_scoring_report
+from visionflows.reports.scoring import Sample, Samples, collect_samples
 from visionflows.reports.thumbnails import draw_heat_map, read_content
 from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
 MIN_FILES_FOR_HEAT_MAPS = 100  # for fewer files, heat maps would take much of the run's time
-
-
-def render_report(run: RunResult, model: Model, source: Storage, output: Storage) -> str:
-    """The HTML report of a run that was merged into `output`, with images from its source."""
-    return render_scoring_report(run, explain_samples(run, model, source, output))
 
 
 def explain_samples(run: RunResult, model: Model, source: Storage, output: Storage) -> Samples:

@@ -1,4 +1,4 @@
-"""Files of a scoring run: parts/plan.json, the record of a part, and run.json."""
+"""Files of a scoring run: the record of a part, and run.json. job.Job is parts/plan.json."""
 
 from typing import Annotated, Literal, Self
 
@@ -29,20 +29,6 @@ class JobSettings(JsonObject):
     find_duplicates: bool | None = Field(None, description="Whether rows have duplicate columns")
     outliers: bool | None = Field(None, description="Whether rows have outlier columns")
     reject_outliers: bool | None = Field(None, description="Whether outliers have no label")
-
-
-class Plan(VersionedJson):
-    """parts/plan.json: the job that fills an output; without files until all are listed."""
-
-    VERSION = 1
-
-    input: str
-    listing: str
-    files: Count
-    model: str
-    classes: tuple[str, ...]
-    settings: JobSettings
-    job: Sha256 = Field(description="Digest of all other keys")
 
 
 class Counts(JsonObject):

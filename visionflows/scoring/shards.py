@@ -1,26 +1,20 @@
 """Which shards of a run still need scoring, and whether the run may write into an output."""
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
-from visionflows.inference.backend import Backend
 from visionflows.scoring import parts
 from visionflows.scoring.job import Job
-from visionflows.scoring.listing import Listing, Shard
-from visionflows.scoring.result import finished_result, read_if_valid, read_result
-from visionflows.scoring.schema import FAILED, Plan
+from visionflows.scoring.listing import Shard
+from visionflows.scoring.result import finished_result, read_plan, read_result
+from visionflows.scoring.schema import FAILED
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.scoring.work_list import WorkList
 from visionflows.storage.base import Storage
 
 # Prefix of a file in `parts` while a run on a cluster owns the output: without it no actor writes.
 RUN_MARKER = "run-"  # no leading dot, because `Storage.names` leaves out hidden files
-
-
-def read_plan(output: Storage, folder: str = "parts") -> Job | None:
-    """The job that fills a folder; None if there is no plan, or an invalid one."""
-    return read_if_valid(output, f"{folder}/plan.json", lambda data: Job.from_plan(Plan.read(data)))
 
 
 def has_rows(output: Storage) -> bool:
@@ -32,22 +26,11 @@ def has_rows(output: Storage) -> bool:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class RunInputs:
-    """What decides which shards of a run need scoring."""
-
-    job: Job
-    listing: Listing
-    source: Storage
-    backend: Backend
-    settings: ScoreSettings
-
-
 class PendingShards:
     """The shards without a valid part, as they are listed. Can be iterated again."""
 
-    def __init__(self, output: Storage, inputs: RunInputs, names: list[str]):
-        self._output, self._inputs, self._names = output, inputs, set(names)
+    def __init__(self, output: Storage, work: WorkList):
+        self._output, self._work, self._names = output, work, {*output.names("parts")}
         plan = read_plan(output)
         self._retries = plan is not None and finished_result(output, plan) is not None
         self._valid: dict[int, bool] = {}
@@ -57,13 +40,13 @@ class PendingShards:
     def __iter__(self) -> Iterator[Shard]:
         for index in itertools.count():
             while len(self._pending) <= index:
-                if (shard := self._inputs.listing.shard(self._checked)) is None:
+                if (shard := self._work.listing.shard(self._checked)) is None:
                     return
                 self._add(shard)
             yield self._pending[index]
 
     def _add(self, shard: Shard) -> None:
-        listing = self._inputs.listing
+        listing = self._work.listing
         self._checked += 1
         if shard.index not in self._valid:
             # Check many parts at once if possible: reading from a bucket takes time.
@@ -82,21 +65,21 @@ class PendingShards:
 
     def _is_valid(self, part: parts.Part, shard: Shard) -> bool:
         """Whether a part is the shard's. After a finished run, its failures are scored again."""
-        inputs, record = self._inputs, part.record
-        same = record.job == inputs.job.row_digest and record.shard == shard.names
-        if not same or not parts.belongs_to(part, inputs.job):
+        work, record = self._work, part.record
+        same = record.job == work.job.row_digest and record.shard == shard.names
+        if not same or not parts.belongs_to(part, work.job):
             return False
-        files = inputs.listing.files(shard)
-        if inputs.settings.retry_failed and any(file.reused is None for file in files):
+        files = work.listing.files(shard)
+        if work.settings.retry_failed and any(file.reused is None for file in files):
             return False
-        if self._retries and not parts.has_no_failure_to_retry(part, files, inputs.backend):
+        if self._retries and not parts.has_no_failure_to_retry(part, files, work.backends[0]):
             return False
-        return parts.is_up_to_date(part, files, inputs.source)
+        return parts.is_up_to_date(part, files, work.source.storage)
 
 
-def prepare_output(output: Storage, inputs: RunInputs) -> PendingShards:
+def prepare_output(output: Storage, work: WorkList) -> PendingShards:
     """Write the plan, and return the shards to score. Raises OtherRunError as `check_output`."""
-    plan, job, settings = read_plan(output), inputs.job, inputs.settings
+    plan, job, settings = read_plan(output), work.job, work.settings
     check_output(output, job, plan, settings)
     # A run that died while it listed may have left parts that overlap those of an earlier listing.
     unlisted = settings.only_new and plan and not plan.listing
@@ -104,29 +87,24 @@ def prepare_output(output: Storage, inputs: RunInputs) -> PendingShards:
         _clear_parts(output, settings)
     elif settings.restart:
         output.remove("parts")
-    names = output.names("parts")
-    for name in names:
+    for name in output.names("parts"):
         if name.startswith(RUN_MARKER):
             output.remove(f"parts/{name}")
-    pending = PendingShards(output, inputs, names)
-    if plan and not plan.listing:
-        _remove_extra_parts(output, inputs.listing, names)
-    output.write("parts/plan.json", job.as_plan().text())
+    pending = PendingShards(output, work)
+    write_plan(output, work)
     return pending
 
 
-def complete_plan(output: Storage, inputs: RunInputs) -> None:
-    """Write the plan again when all files are listed."""
-    _remove_extra_parts(output, inputs.listing, output.names("parts"))
-    output.write("parts/plan.json", inputs.job.as_plan().text())
+def write_plan(output: Storage, work: WorkList) -> None:
+    """Write the plan; when all files are listed, also remove the parts beyond them.
 
-
-def _remove_extra_parts(output: Storage, listing: Listing, names: list[str]) -> None:
-    """Remove parts beyond the listing, from a run that was killed while it listed more files."""
-    for name in names if listing.is_complete else ():
+    A run that was killed while it listed more files may have left such parts.
+    """
+    for name in output.names("parts") if work.listing.is_complete else ():
         number = name.removeprefix("part-").partition(".")[0]
-        if number.isdecimal() and int(number) >= len(listing.shards):
+        if number.isdecimal() and int(number) >= len(work.listing.shards):
             output.remove(f"parts/{name}")
+    output.write("parts/plan.json", work.job.plan())
 
 
 def can_score_early(output: Storage, job: Job, settings: ScoreSettings) -> bool:

@@ -13,11 +13,10 @@ from visionflows.inference.backend import Backend
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Listing
-from visionflows.scoring.result import finished_result, read_result
+from visionflows.scoring.result import finished_result, read_plan, read_result
 from visionflows.scoring.reusable_rows import ReusableRows
 from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import read_plan
 from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.name_encoding import decode_name
 
@@ -32,6 +31,8 @@ class WorkList:
     source: Source
     listing: Listing
     job: Job
+    backends: list[Backend]  # this run's, and then those of reused rows
+    settings: ScoreSettings
     reusable: ReusableRows | None = None
     images: ImageFilter | None = None
     ignored: int = 0
@@ -46,7 +47,8 @@ class WorkList:
         if self.images:
             self.ignored = self.images.others.total()
             self.ignored_by_ending = self.images.by_extension()
-        self.job = dataclasses.replace(self.job, listing=listing.digest, files=listing.found)
+        files = {"listing": listing.digest, "files": listing.found}
+        self.job = self.job.model_copy(update=files)
         return self
 
 
@@ -57,10 +59,10 @@ def start_work_list(
     if settings.retry_failed or source.is_list:  # a walk of a folder checks that it exists
         source.check_exists()
     if settings.retry_failed:
-        return _start_retry(source, output, job, backends)
+        return _start_retry(source, output, job, backends, settings)
     reusable = ReusableRows(output, source.storage, job, backends) if settings.only_new else None
     listing = Listing(settings.shard_size)
-    images, entries = ImageFilter(source.storage.head), source.entries(listing.check_open)
+    images, entries = ImageFilter(source.storage.head), listing.until_closed(source.entries())
     if not source.is_list:
         own = source.storage.name_inside(output)
         entries = (
@@ -69,7 +71,7 @@ def start_work_list(
             if not (own and entry.name.startswith(f"{own}/")) and images(entry.name)
         )
     listing.start(map(reusable.find if reusable else File, entries))
-    return WorkList(source, listing, job, reusable, images)
+    return WorkList(source, listing, job, backends, settings, reusable, images)
 
 
 def check_disk_space(output: Storage, job: Job, files: int) -> None:
@@ -89,16 +91,19 @@ def check_disk_space(output: Storage, job: Job, files: int) -> None:
         )
 
 
-def _start_retry(source: Source, output: Storage, job: Job, backends: list[Backend]) -> WorkList:
+def _start_retry(
+    source: Source, output: Storage, job: Job, backends: list[Backend], settings: ScoreSettings
+) -> WorkList:
     """The files of the result in the output, with the rows of those that were scored."""
     result = _result_to_retry(output, job)
-    job = dataclasses.replace(job, settings=result.settings)
+    job = job.model_copy(update={"settings": result.settings})
     reusable = ReusableRows(output, source.storage, job, backends)
     listing, counts = Listing(result.settings.shard_size), result.counts
-    listing.start(
-        reusable.find_to_retry(Entry(name, 0, LISTED)) for name in _result_names(output, result)
-    )
-    return WorkList(source, listing, job, None, None, counts.ignored, counts.ignored_by_ending)
+    names = listing.until_closed(_result_names(output, result))
+    listing.start(reusable.find_to_retry(Entry(name, 0, LISTED)) for name in names)
+    work = WorkList(source, listing, job, backends, settings)
+    work.ignored, work.ignored_by_ending = counts.ignored, counts.ignored_by_ending
+    return work
 
 
 def _result_to_retry(output: Storage, job: Job) -> RunResult:
