@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
@@ -21,7 +22,7 @@ from visionflows.models.metrics_schema import Calibration
 from visionflows.models.schema import ModelInfo
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
-from visionflows.reports.comparison import ClassCounts, Comparison, Disagreement, render_comparison
+from visionflows.reports.comparison import Comparison, render_comparison
 from visionflows.reports.history import render_history
 from visionflows.reports.scoring import render_scoring_report
 from visionflows.reports.thumbnails import encode_pixels
@@ -120,27 +121,20 @@ def training(trained: Trained, folder: Path) -> str:
 
 def comparison(trained: Trained, folder: Path) -> str:
     """The comparison of two versions with many disagreements."""
-    info = ModelInfo.read((Path(trained.storage) / "model.json").read_bytes())
-    info = info.model_copy(update={"version": "v" * 100})
+    model = load_model(open_storage(trained.storage))
+    info = model.info.model_copy(update={"version": "v" * 100, "classes": [LONG, *CLASSES]})
+    a, b = dataclasses.replace(model, info=info), dataclasses.replace(model, info=model.info)
     folder = write_shapes(folder / "in", each=4)
     paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
-    disagreements = [Disagreement(path, LONG, LONG, 0.99, CLASSES[0], 0.5) for path in paths]
-    disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[2], 0.5) for path in paths]
-    disagreements += [Disagreement(path, CLASSES[1], LONG, 0.99, CLASSES[1], 0.5) for path in paths]
-    found = Comparison(
-        **{
-            "a": info,
-            "b": info,
-            "a_location": trained.storage,
-            "b_location": "s3://bucket/models/1",
-        },
-        **{"same_validation_images": False, "images": 900, "a_errors": 24, "b_errors": 24},
-        **{"both_wrong_alike": 3, "p_value": 0.5, "p_value_of_b": 0.6, "alpha": 0.05, "better": ""},
-        **{"not_compared": 4, "gone": 1, "only_a_knows": [LONG], "only_b_knows": []},
-        classes=[ClassCounts(name, 300, 290, 280, 12, 2) for name in (LONG, *CLASSES)],
-        disagreements=disagreements,
+    predictions = [(LONG, LONG, CLASSES[0]), (CLASSES[1], LONG, CLASSES[2])]
+    predictions += [(CLASSES[1], LONG, CLASSES[1]), (CLASSES[0], CLASSES[1], CLASSES[1])]
+    table = pd.DataFrame(
+        [(path, label, a, 0.99, b, 0.5) for path in paths for label, a, b in predictions],
+        columns=["path", "label", "a", "a_probability", "b", "b_probability"],
     )
-    return render_comparison(found, open_storage(folder))
+    rows = table.set_index("path")
+    found = Comparison(a, b, open_storage(folder), rows, 4, 1, same_validation_images=False)
+    return render_comparison(found)
 
 
 CASES: dict[str, Callable[[Trained, Path], str]] = {

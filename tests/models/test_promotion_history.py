@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from visionflows.errors import ModelError, StorageError
-from visionflows.models import promotion_history, registry
-from visionflows.models.promotion_history import find_unapplied, read_promotions
+from visionflows.models import registry
+from visionflows.models.promotion_history import Promotion, find_unapplied, read_promotions
 from visionflows.storage import open_storage
 
 
@@ -114,7 +114,7 @@ def test_a_promotion_that_was_killed_is_reported(where, tmp_path):
     store = where(tmp_path)
     old, new = versions(store)
     registry.set_alias(store, "pets", "production", old)
-    killed = promotion_history.new_promotion("pets", "production", new)
+    killed = Promotion(schema_version=1, name="pets", alias="production", version=new)
     open_storage(store).write("models/pets/promotions/20990101T000000000000Z-0.json", killed.text())
     (line,) = find_unapplied(read_promotions("pets", store), registry.read_aliases("pets", store))
     assert line.startswith(f"pets@production is {old}")

@@ -52,7 +52,7 @@ def labels(trained: Trained, model: str, store: Path) -> dict[str, str]:
 
 
 def test_each_image_counts_once_with_the_models_own_labels(trained, two, where, tmp_path):
-    found, images = compare_versions(*two, where(tmp_path))
+    found = compare_versions(*two, where(tmp_path))
     is_ = dict(zip(trained.table.path, trained.table.label, strict=True))
     a, b = (labels(trained, model, tmp_path) for model in two)
     right = [(a[path] == is_[path], b[path] == is_[path]) for path in is_]
@@ -70,23 +70,23 @@ def test_each_image_counts_once_with_the_models_own_labels(trained, two, where, 
     assert sum(row.images for row in found.classes) == 72
     assert [row.name for row in found.classes] == list(CLASSES)
     assert sum(row.only_a_right for row in found.classes) == len(found.only_a_right)
-    assert str(images) == str(trained.dataset)
+    assert str(found.source) == str(trained.dataset)
 
 
 def test_compare_and_retrain_run_the_same_test(trained, two, tmp_path):
-    found, _ = compare_versions(*two, str(tmp_path))
+    found = compare_versions(*two, str(tmp_path))
     asked = run_promotion_test(*two, trained.dataset, tmp_path)
     assert found.p_value == asked["p_value"]
     assert (found.better, asked["better"]) == ("a", True)
     assert "A is better than B on 72 images unseen by both" in found.headline
     assert "retrain promotes A" in found.test
-    turned, _ = compare_versions(*reversed(two), str(tmp_path))
+    turned = compare_versions(*reversed(two), str(tmp_path))
     assert (turned.p_value, turned.p_value_of_b) == (found.p_value_of_b, found.p_value)
     assert turned.better == "b"
     assert "retrain does not promote A" in turned.test
     assert "validated on the same images" in found.validation
     assert "72 images" in found.validation
-    itself, _ = compare_versions(two[0], two[0], str(tmp_path))
+    itself = compare_versions(two[0], two[0], str(tmp_path))
     assert (itself.disagreements, itself.better, itself.p_value) == ([], "", 1.0)
     assert "No evidence" in itself.headline
 
@@ -94,8 +94,8 @@ def test_compare_and_retrain_run_the_same_test(trained, two, tmp_path):
 def test_the_page_is_one_file_with_samples_and_all_counts(trained, two, tmp_path):
     name = "<i>a & b"  # a class name that is valid as a folder name
     renamed(tmp_path, "2-new", [name, *CLASSES[1:]])
-    found, images = compare_versions(*two, str(tmp_path))
-    page = render_comparison(found, images)
+    found = compare_versions(*two, str(tmp_path))
+    page = render_comparison(found)
     assert set(re.findall(r'src="([a-z/:]+)', page)) == {"data:image/jpeg"}
     addresses = {
         address for address in re.findall(r'href="([^"]+)', page) if not address.startswith("#")
@@ -117,8 +117,8 @@ def test_the_page_is_one_file_with_samples_and_all_counts(trained, two, tmp_path
 
 
 def test_the_samples_cover_every_kind_of_disagreement(two, tmp_path):
-    found, images = compare_versions(*two, str(tmp_path))
-    page = render_comparison(found, images)
+    found = compare_versions(*two, str(tmp_path))
+    page = render_comparison(found)
     shown = [
         disagreement for disagreement in found.only_a_right if f'alt="{disagreement.path}, ' in page
     ]
@@ -129,7 +129,7 @@ def test_the_samples_cover_every_kind_of_disagreement(two, tmp_path):
 
 
 def test_the_json_has_every_disagreement(two, tmp_path):
-    found, _ = compare_versions(*two, str(tmp_path))
+    found = compare_versions(*two, str(tmp_path))
     comparison = json.loads(json.dumps(comparison_dict(found)))
     assert (comparison["a"], comparison["b"]) == two
     assert len(comparison["disagreements"]) == len(found.disagreements)
@@ -144,10 +144,10 @@ def test_changed_images_are_skipped_and_a_moved_dataset_is_found_by_data(
     moved = shutil.copytree(trained.dataset, tmp_path / "moved")
     (moved / "circle/0000.png").unlink()
     shutil.copyfile(moved / "square/0001.png", moved / "square/0000.png")
-    found, images = compare_versions(*two, str(tmp_path), data=where(moved))
+    found = compare_versions(*two, str(tmp_path), data=where(moved))
     assert (found.images, found.gone) == (70, 2)
     assert any("2 images skipped: missing, or changed" in line for line in found.skipped)
-    assert '<img src="data:' in render_comparison(found, images)
+    assert '<img src="data:' in render_comparison(found)
 
 
 @pytest.mark.parametrize("data", ["", "empty"])

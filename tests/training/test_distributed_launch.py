@@ -88,10 +88,14 @@ def test_workers_find_the_first_gpu_empty_and_the_learner_works_afterwards(tmp_p
         assert learn.validate()[0] == pytest.approx(loss)
 
 
-def reason(exit_codes: list[int], errors: dict[int, tuple[str, str]], first: int = 0) -> Exception:
+def reason(exit_codes: list[int], errors: dict[int, object], first: int = 0) -> Exception:
     """The error that is raised for workers with these exit codes and reported errors."""
     workers = [
-        SimpleNamespace(exit_code=code, error=errors.get(number), label=f"worker {number} of 2")
+        SimpleNamespace(
+            process=SimpleNamespace(exitcode=code),
+            error=errors.get(number, ""),
+            label=f"worker {number} of 2",
+        )
         for number, code in enumerate(exit_codes)
     ]
     return launch.failure_error(workers[first], workers)
@@ -105,11 +109,11 @@ def test_the_error_says_why_workers_failed():
     assert "memory" not in ended
     silent = str(reason([1, 0], {}))
     assert "worker 0 of 2: exit code 1 without a message; a script that trains needs" in silent
-    other = reason([1, 1], {1: ("ValueError", "no")})
+    other = reason([1, 1], {1: "ValueError: no"})
     assert "worker 1 of 2: ValueError: no; nothing was published" in str(other)
-    ours = reason([1, 1], {0: ("TrainError", "give a smaller --lr")})
+    ours = reason([1, 1], {0: TrainError("give a smaller --lr")})
     assert (type(ours), str(ours)) == (TrainError, "give a smaller --lr")
-    memory = reason([1, 1], {0: ("OutOfMemoryError", "CUDA out of memory")})
+    memory = reason([1, 1], {0: torch.cuda.OutOfMemoryError("CUDA out of memory")})
     assert type(memory) is torch.cuda.OutOfMemoryError
 
 

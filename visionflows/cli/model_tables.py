@@ -103,8 +103,8 @@ def promotion_table(promotions: Sequence[Promotion]) -> Rows:
 def comparison_page(found: Comparison) -> list[RenderableType]:
     """The errors of both versions, the classes on which they disagree, and the test."""
     versions = [
-        [letter, f"{info.name}@{info.version}", f"{wrong:,}", format_percent(wrong / found.images)]
-        for letter, info, wrong in (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
+        [letter, model.name, f"{wrong:,}", format_percent(wrong / found.images)]
+        for letter, model, wrong in (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
     ]
     outcomes = {
         "both right": found.both_right,

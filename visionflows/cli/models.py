@@ -95,9 +95,9 @@ def compare_models(
     folder, name = split_location(page or ".")
     if page:
         folder.check_writable()  # fails before the work, not after it
-    comparison, images = compare_versions(a, b, store, data)
+    comparison = compare_versions(a, b, store, data)
     if page:
-        folder.write(name, render_comparison(comparison, images, str(folder)).encode())
+        folder.write(name, render_comparison(comparison, str(folder)).encode())
     if json:
         print_json(comparison_dict(comparison))
     else:

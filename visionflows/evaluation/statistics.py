@@ -90,17 +90,17 @@ def student_t(t: float, degrees: float) -> float:
     return _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
 
 
-def binomial_cdf(count: int, total: int, rate: float) -> float:
-    """The probability of `count` or fewer in a binomial sample of `total` with this rate."""
-    return _incomplete_beta(1 - rate, total - count, count + 1) if count < total else 1.0
-
-
 def is_rate_below(count: int, total: int, rate: float, confidence: float) -> bool:
     """Whether `count` in a sample of `total` shows, with this confidence, a rate below `rate`.
 
     The exact upper bound of C. J. Clopper and E. S. Pearson (Biometrika 26, 1934), one-sided.
     """
-    return binomial_cdf(count, total, rate) <= 1 - confidence
+    return count < total and _incomplete_beta(1 - rate, total - count, count + 1) <= 1 - confidence
+
+
+def sign_test(more: int, fewer: int) -> float:
+    """P(X >= more) for X ~ Binomial(more + fewer, 0.5): the exact sign test, one-sided."""
+    return _incomplete_beta(0.5, more, fewer + 1) if more else 1.0
 
 
 def _incomplete_beta(x: float, a: float, b: float) -> float:

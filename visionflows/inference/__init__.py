@@ -70,7 +70,7 @@ def _engine_class(
             raise SettingsError(f"{openvino}: {reason}; leave it at auto, or choose another")
         log.info("%s: scoring with torch: %s", model.name, reason)
     _check_torch(model)
-    from visionflows.inference.torch_cpu import TorchCpuEngine
+    from visionflows.inference.torch_network import TorchCpuEngine
 
     return TorchCpuEngine
 

@@ -33,10 +33,10 @@ class _Pending(NamedTuple):
 class StreamsEngine(Engine):
     """A model on the cores of this machine."""
 
-    def __init__(self, model: Model, settings: EngineSettings, precision: str):
+    def __init__(self, model: Model, settings: EngineSettings):
         forward = FORWARD * (settings.batch_size or BATCH) * model.info.image_size**2
         workers = decoder_count(max(DECODER_BYTES, forward))
-        super().__init__(model, settings, precision, BATCH, workers)
+        super().__init__(model, settings, BATCH, workers)
         self.timing_batches = 2 * self.workers
         self.device_name = f"cpu: {processor_name()}, {cores()} cores"
 

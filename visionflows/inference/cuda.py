@@ -16,7 +16,6 @@ import numpy as np
 from visionflows.inference.decode_processes import decode_process_count, decoded_batches
 from visionflows.inference.decoding import Batch, DecodedBatch, Row
 from visionflows.inference.engine import Engine, EngineSettings, Outputs
-from visionflows.inference.precision_policy import choose_precision
 from visionflows.inference.torch_network import LIBRARIES, TorchNetwork, bfloat16_kernel
 from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
@@ -48,9 +47,10 @@ class GpuEngine(Engine):
         device = torch.device("cuda")
         processes = decode_process_count(settings.batch_size or BATCH, model.info.image_size)
         self.kernels = {"bfloat16": bfloat16_kernel(device)}
-        precision = choose_precision(model.info, settings.precision, self.kernels)
-        super().__init__(model, settings, precision, BATCH, processes)
-        self.network = TorchNetwork(model, device, precision, self.batch_size, settings.compile)
+        super().__init__(model, settings, BATCH, processes)
+        self.network = TorchNetwork(
+            model, device, self.precision, self.batch_size, settings.compile
+        )
         self.kernel = self.network.kernel
         self.device_name = f"cuda: {torch.cuda.get_device_name(device)}"
 

@@ -1,4 +1,4 @@
-"""Processes that decode images for the GPU: a DataLoader of torch with shared uint8 batches."""
+"""Processes that decode images for the GPU: torch's DataLoader, uint8 batches in shared memory."""
 
 import contextlib
 import multiprocessing
@@ -26,13 +26,6 @@ def decode_process_count(batch_size: int, side: int) -> int:
     """How many decode processes: one per core, less one for the device, as memory allows."""
     waiting = BATCHES * batch_size * side * side * 3
     return min(decoder_count(max(DECODER_BYTES, waiting)), max(cores() - 1, 1))
-
-
-def decoded_batches(
-    decoder: Decoder, storage: Storage, batches: Iterable[Batch], processes: int
-) -> Iterator[DecodedBatch]:
-    """The decoded batches, in order. Raises RunError if a decode process dies."""
-    return _iterate(_loader(decoder, storage, batches, processes))
 
 
 def _loader(
@@ -65,15 +58,14 @@ class _Files:
         # The loader shares and pins tensors.
         return decoded._replace(pixels=cast(np.ndarray, torch.from_numpy(decoded.pixels)))
 
-    def __len__(self) -> int:
-        raise TypeError("a stream of batches has no length")
 
-
-def _iterate(loader: "DataLoader[DecodedBatch]") -> Iterator[DecodedBatch]:
-    """The batches of a loader. Raises RunError if one of its processes dies."""
+def decoded_batches(
+    decoder: Decoder, storage: Storage, batches: Iterable[Batch], processes: int
+) -> Iterator[DecodedBatch]:
+    """The decoded batches, in order. Raises RunError if a decode process dies."""
     before = set(multiprocessing.active_children())
-    iterator = iter(loader)
-    processes = set(multiprocessing.active_children()) - before
+    iterator = iter(_loader(decoder, storage, batches, processes))
+    started = set(multiprocessing.active_children()) - before
     with _default_sigchld():
         while True:
             try:
@@ -82,7 +74,7 @@ def _iterate(loader: "DataLoader[DecodedBatch]") -> Iterator[DecodedBatch]:
                 return
             # The loader reports a dead process, or its queue fails to read the memory of one.
             except (RuntimeError, OSError, EOFError) as error:
-                if not _has_died(processes):
+                if not _has_died(started):
                     raise
                 raise RunError(
                     f"a decode process died ({str(error).splitlines()[0]}); run again to resume "

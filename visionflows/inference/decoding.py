@@ -4,6 +4,7 @@ It imports neither torch nor a model, so that decode processes stay small.
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -57,19 +58,17 @@ class DecodedBatch(NamedTuple):
     decode_seconds: float
 
 
+@dataclasses.dataclass
 class Decoder:
     """Turns names in a storage into a DecodedBatch; it can be sent to another process."""
 
-    def __init__(
-        self,
-        batch_size: int,
-        side: int,
-        resize: ResizeMethod,
-        memory: MemoryLimits,
-        decode_options: DecodeOptions = WHOLE,
-    ):
-        self.batch_size, self.side, self.resize, self.memory = batch_size, side, resize, memory
-        self.decode_options, self.exif, self.find_duplicates = decode_options, False, False
+    batch_size: int
+    side: int
+    resize: ResizeMethod
+    memory: MemoryLimits
+    decode_options: DecodeOptions = WHOLE
+    exif: bool = False
+    find_duplicates: bool = False
 
     def __call__(self, storage: Storage, files: Batch) -> DecodedBatch:
         return self.decode(storage, files, self.prefetch(storage, files))

@@ -20,9 +20,10 @@ from visionflows.evaluation.calibration import apply_temperature
 from visionflows.evaluation.outliers import read_detector
 from visionflows.images.decode_options import Decoding
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
-from visionflows.images.open import pixels as read_pixels
+from visionflows.images.resize import resize_image
 from visionflows.inference.backend import Backend, EngineInfo
 from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
+from visionflows.inference.precision_policy import choose_precision
 from visionflows.models.artifact import Model, read_selfcheck
 from visionflows.storage.base import Storage
 from visionflows.system import engine_versions
@@ -41,7 +42,7 @@ class EngineSettings(BaseModel):
 
     Precision, batch size, device and engine change rows by rounding only. `max_pixels` decides
     which files are `too_large`, `decode` how large photos are decoded, and `exif` and
-    `find_duplicates` add columns. The other settings change the speed alone.
+    `find_duplicates` add columns. The other settings change only the speed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,17 +121,21 @@ class Engine(abc.ABC):
     kernel: str  # whose convolutions run: others round otherwise
     libraries: tuple[str, ...]  # that compute
 
-    def __init__(
-        self, model: Model, settings: EngineSettings, precision: str, batch_size: int, workers: int
-    ):
-        self.model, self.settings, self.precision = model, settings, precision
+    def __init__(self, model: Model, settings: EngineSettings, batch_size: int, workers: int):
+        self.model, self.settings = model, settings
+        self.precision = choose_precision(model.info, settings.precision, self.kernels)
         self.batch_size = settings.batch_size or batch_size
         self.workers = settings.workers or workers
         memory = MemoryLimits(settings.max_pixels, self.workers, self.locks)
-        shape = model.info.image_size, model.info.resize
-        self.decode_options = model.info.decode_options(settings.decode)
-        self.decoder = Decoder(self.batch_size, *shape, memory, self.decode_options)
-        self.decoder.exif, self.decoder.find_duplicates = settings.exif, settings.find_duplicates
+        self.decoder = Decoder(
+            batch_size=self.batch_size,
+            side=model.info.image_size,
+            resize=model.info.resize,
+            memory=memory,
+            decode_options=model.info.decode_options(settings.decode),
+            exif=settings.exif,
+            find_duplicates=settings.find_duplicates,
+        )
         self.outlier_detector = read_detector(model)
         self.seconds = dict.fromkeys(("read", "decode", "transfer", "forward"), 0.0)
         self.forwarded = 0
@@ -149,7 +154,7 @@ class Engine(abc.ABC):
             device_name=self.device_name,
             batch_size=self.batch_size,
             limits=self.decoder.memory.limits(),
-            overrides_decoding=self.decode_options != self.model.info.decode_options(),
+            overrides_decoding=self.decoder.decode_options != self.model.info.decode_options(),
         )
 
     @property
@@ -186,7 +191,7 @@ class Engine(abc.ABC):
         """The largest difference from the published probabilities. Raises ModelError if large."""
         images, expected = read_selfcheck(self.model)
         shape = self.decoder.side, self.decoder.resize
-        pixels = np.stack([read_pixels(one, *shape) for one in images])
+        pixels = np.stack([np.asarray(resize_image(one, *shape)) for one in images])
         difference = float(np.abs(self.probabilities(pixels) - expected).max())
         if not difference <= TOLERANCES[self.precision]:
             raise ModelError(

@@ -20,7 +20,6 @@ import numpy as np
 from visionflows.errors import ModelError, one_line
 from visionflows.inference.cpu_streams import StreamsEngine, pad_batch
 from visionflows.inference.engine import EngineSettings, Outputs, log
-from visionflows.inference.precision_policy import choose_precision
 from visionflows.models.artifact import INT8, ONNX, Model
 from visionflows.system import cpu_features
 
@@ -102,8 +101,7 @@ class OpenVinoEngine(StreamsEngine):
 
     def __init__(self, model: Model, settings: EngineSettings):
         self.kernels = native_kernels()
-        precision = choose_precision(model.info, settings.precision, self.kernels)
-        super().__init__(model, settings, precision)
+        super().__init__(model, settings)
         most = REQUEST_PIXELS // model.info.image_size**2
         self._request_size = min(max(most, 1), self.batch_size)
         compiled = self._compile()

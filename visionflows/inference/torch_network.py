@@ -1,11 +1,15 @@
-"""A network computed by torch, on a CPU or a GPU, in float32 or bfloat16."""
+"""A network computed by torch, on a CPU or a GPU, in float32 or bfloat16; and the CPU's engine.
+
+The engine is for models without model.onnx, and for machines without OpenVINO.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from visionflows.inference.engine import Outputs, log
+from visionflows.inference.cpu_streams import StreamsEngine, pad_batch
+from visionflows.inference.engine import EngineSettings, Outputs, log
 from visionflows.models.artifact import Model, load_network
 from visionflows.models.network import fold_batch_norm, split_pooling
 from visionflows.models.schema import Normalise
@@ -95,6 +99,32 @@ class TorchNetwork:
             cast("nn.Sequential", head.to(self.device).requires_grad_(False))
         )
         self._body, self._pool, self._head = body, pool, head
+
+
+class TorchCpuEngine(StreamsEngine):
+    """A model computed by torch on the cores of this machine."""
+
+    libraries = LIBRARIES
+
+    def __init__(self, model: Model, settings: EngineSettings):
+        import torch
+
+        cpu = torch.device("cpu")
+        self.kernels = {"bfloat16": bfloat16_kernel(cpu)}
+        super().__init__(model, settings)
+        self._network = TorchNetwork(model, cpu, self.precision, self.batch_size, settings.compile)
+        self.kernel = self._network.kernel
+
+    def forward(self, pixels: np.ndarray) -> Outputs:
+        """The network's outputs: see Engine.forward."""
+        full = pad_batch(pixels, self.batch_size)
+        return self._network.predict(full, self.needs_features).head(len(pixels))
+
+    def init_thread(self) -> None:
+        """Let torch compute in the stream's own thread."""
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def _normalisation(

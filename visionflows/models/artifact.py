@@ -27,6 +27,7 @@ from visionflows.versioned_json import NewerVersionError, SchemaError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
     from torch import nn
 
 log = logging.getLogger("visionflows.models")
@@ -149,8 +150,8 @@ def load_network(model: Model) -> "nn.Module":
     return network.eval()
 
 
-def read_selfcheck(model: Model) -> tuple[list[bytes], "np.ndarray"]:
-    """The images of the self-check (PNG bytes) and their expected probabilities.
+def read_selfcheck(model: Model) -> tuple[list["Image.Image"], "np.ndarray"]:
+    """The images of the self-check and their expected probabilities.
 
     Raises ModelError if expected.csv, or an image it names, cannot be used.
     """
@@ -168,16 +169,14 @@ def read_selfcheck(model: Model) -> tuple[list[bytes], "np.ndarray"]:
     # A checkpoint (without digest) lists its files when it is published.
     if model.digest and not model.info.files.keys() >= set(names):
         raise _selfcheck_error(model, "names an image that model.json lacks")
-    return [_read_image(model, name) for name in names], expected
+    return [_open_image(model, name) for name in names], expected
 
 
-def _read_image(model: Model, name: str) -> bytes:
-    data = model.files.read(name)
+def _open_image(model: Model, name: str) -> "Image.Image":
     try:
-        open_image(data)
+        return open_image(model.files.read(name))
     except BadImage as bad:
         raise _selfcheck_error(model, f"{name}: {bad}") from bad
-    return data
 
 
 def _selfcheck_error(model: Model, why: str) -> ModelError:

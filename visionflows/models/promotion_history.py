@@ -53,23 +53,13 @@ class Promotion(VersionedJson):
         return f"flow run {self.flow_run}" if self.flow_run else self.by
 
 
-def new_promotion(
-    name: str, alias: str, version: str, flow_run: str = "", why: str = ""
-) -> Promotion:
-    """A promotion to record, by the flow run or by the user of this process."""
-    by = {"flow_run": flow_run} if flow_run else {"by": _user()}
-    fields = {"name": name, "alias": alias, "version": version, **by}
-    fields |= {"why": why} if why else {}
-    return Promotion.model_validate({"schema_version": Promotion.VERSION, **fields})
-
-
-def record_promotion(models: Storage, promotion: Promotion) -> None:
-    """Move an alias to a version and record it; `models` is the model's folder.
+def record_promotion(models: Storage, **fields: str) -> None:
+    """Move an alias of `models`, the model's folder, and record it with the fields of `Promotion`.
 
     Of two at once, each sees what the other has done. Raises StorageError if either file cannot be
     written; the alias is then unchanged, and no record is left.
     """
-    record = ""
+    promotion, record = Promotion(schema_version=Promotion.VERSION, **fields), ""
 
     def change(content: bytes | None) -> bytes:
         nonlocal record
@@ -125,7 +115,7 @@ def find_unapplied(history: Iterable[Promotion], aliases: dict[str, str]) -> lis
     ]
 
 
-def _user() -> str:
+def current_user() -> str:
     """The user of this process: user@host."""
     try:
         user = getpass.getuser()

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from visionflows.errors import ModelError, SettingsError, one_line
 from visionflows.hashing import sha256_of
-from visionflows.models import promotion_history
 from visionflows.models.artifact import load_model, read_info
 from visionflows.models.model_names import is_name, parse_alias
+from visionflows.models.promotion_history import current_user, record_promotion
 from visionflows.models.schema import ModelInfo
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
@@ -57,7 +57,9 @@ def publish(checkpoint: Path, store: str | Path, info: ModelInfo, table: "pd.Dat
     """
     target = open_storage(store).sub(f"models/{info.name}/{info.version}")
     source = open_storage(checkpoint)
-    target.write("files.csv", _files_csv(table))
+    columns = ["path", "label", "is_valid", "sha256", "signature"]
+    files_csv = table.loc[table.status == "ok", columns].to_csv(index=False, lineterminator="\r\n")
+    target.write("files.csv", files_csv.encode())
     for entry in source.walk():
         if entry.name.startswith(_PUBLISHED):
             target.write(entry.name, source.read(entry.name))
@@ -89,8 +91,9 @@ def set_alias(
         raise ModelError(
             f"{name}@{version}: no such version to promote; `visionflows models list` names them"
         )
-    promotion = promotion_history.new_promotion(name, alias, version, flow_run, why)
-    promotion_history.record_promotion(models, promotion)
+    fields = {"flow_run": flow_run} if flow_run else {"by": current_user()}
+    fields |= {"why": why} if why else {}
+    record_promotion(models, name=name, alias=alias, version=version, **fields)
 
 
 def promote(
@@ -135,18 +138,15 @@ def list_models(store: str | Path) -> list[ListedModel]:
     for name in filter(is_name, models.names()):
         aliases = read_aliases(name, store)
         for version in filter(is_name, reversed(models.names(name))):
+            location = models.sub(f"{name}/{version}")
+            if not location.exists("model.json"):
+                continue
             named = sorted(alias for alias, target in aliases.items() if target == version)
-            if models.exists(f"{name}/{version}/model.json"):
-                found += _listed(models.sub(f"{name}/{version}"), named)
+            try:
+                found.append(ListedModel(read_info(location), named))
+            except ModelError as error:
+                log.warning("%s", error)
     return found
-
-
-def _listed(location: Storage, aliases: list[str]) -> list[ListedModel]:
-    try:
-        return [ListedModel(read_info(location), aliases)]
-    except ModelError as error:
-        log.warning("%s", error)
-        return []
 
 
 def find_model(model: str, store: str | Path) -> Storage:
@@ -177,12 +177,6 @@ def find_model(model: str, store: str | Path) -> Storage:
             f"{models}/{name}/aliases/{reference}: holds no version; promote one to it again"
         )
     return models.sub(f"{name}/{version}")
-
-
-def _files_csv(table: "pd.DataFrame") -> bytes:
-    usable = table[table.status == "ok"]
-    columns = ["path", "label", "is_valid", "sha256", "signature"]
-    return usable[columns].to_csv(index=False, lineterminator="\r\n").encode()
 
 
 def default_store() -> str:

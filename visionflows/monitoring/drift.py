@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from visionflows.evaluation.statistics import holm
-from visionflows.monitoring import drift_quantities
+from visionflows.monitoring.drift_quantities import (
+    MIN_FILES,
+    NEVER,
+    QUANTITIES,
+    DriftTest,
+    Quantity,
+    drift_test,
+)
 from visionflows.monitoring.run_records import Drift, Finding, Histograms, RunRecord
 
 ALPHA = 1 / 400  # the probability that an ordinary run warns, at most
@@ -19,10 +26,10 @@ LEARNT = 5  # runs after which a warning is trusted: earlier ones may have been 
 class _Comparison(NamedTuple):
     """A drift test, the runs it compares with (0: validation), and its effect that warns."""
 
-    quantity: drift_quantities.Quantity
+    quantity: Quantity
     runs: int
     files: int
-    test: drift_quantities.DriftTest
+    test: DriftTest
     threshold: float
 
 
@@ -32,10 +39,7 @@ def detect_drift(
     """The drift of a run against earlier runs (oldest first) and against validation."""
     key = record.model.version, record.settings
     comparable = [one for one in earlier if (one.model.version, one.settings) == key]
-    comparisons: list[_Comparison] = []
-    if record.histograms.total >= drift_quantities.MIN_FILES:
-        comparisons += _with_history(record, comparable)
-        comparisons += _with_validation(record, comparable, validation)
+    comparisons = [*_comparisons(record, comparable, validation)]
     p_values = holm([one.test.p_value for one in comparisons])
     findings = [_finding(*both, comparable) for both in zip(comparisons, p_values, strict=True)]
     notes = [*_notes(record, earlier, comparable, validation)]
@@ -60,32 +64,31 @@ def baseline_runs(quantity: str, comparable: Sequence[RunRecord]) -> list[RunRec
 
 
 def _can_be_baseline(record: RunRecord) -> bool:
-    return record.status == "done" and record.histograms.total >= drift_quantities.MIN_FILES
+    return record.status == "done" and record.histograms.total >= MIN_FILES
 
 
-def _with_history(record: RunRecord, comparable: Sequence[RunRecord]) -> Iterator[_Comparison]:
-    for quantity in drift_quantities.QUANTITIES:
-        runs = baseline_runs(quantity.name, comparable)
-        baseline = [one.histograms[quantity.field] for one in runs]
-        test = drift_quantities.drift_test(quantity, record.histograms[quantity.field], baseline)
-        if test:
-            files = sum(sum(counts.values()) for counts in baseline)
-            yield _Comparison(quantity, len(runs), files, test, quantity.matters)
-
-
-def _with_validation(
+def _comparisons(
     record: RunRecord, comparable: Sequence[RunRecord], validation: Histograms | None
 ) -> Iterator[_Comparison]:
-    """Reported for every run; only the first run of a version may warn: it has no history."""
-    if validation is None:
-        return
-    first = not any(map(_can_be_baseline, comparable))
-    for quantity in drift_quantities.QUANTITIES:
-        baseline = validation[quantity.field]
-        test = drift_quantities.drift_test(quantity, record.histograms[quantity.field], [baseline])
-        if test:
-            threshold = quantity.on_validation if first else drift_quantities.NEVER
-            yield _Comparison(quantity, 0, sum(baseline.values()), test, threshold)
+    """Each quantity against earlier runs, then against validation.
+
+    Of the latter only the first run of a version may warn: it has no history.
+    """
+    is_first = not any(map(_can_be_baseline, comparable))
+    baselines = [
+        (one, [run.histograms for run in baseline_runs(one.name, comparable)], one.matters)
+        for one in QUANTITIES
+    ]
+    if validation:
+        baselines += [
+            (one, [validation], one.on_validation if is_first else NEVER) for one in QUANTITIES
+        ]
+    for quantity, histograms, threshold in baselines:
+        baseline = [one[quantity.field] for one in histograms]
+        if test := drift_test(quantity, record.histograms[quantity.field], baseline):
+            runs = sum(one is not validation for one in histograms)
+            files = sum(sum(counts.values()) for counts in baseline)
+            yield _Comparison(quantity, runs, files, test, threshold)
 
 
 def _finding(one: _Comparison, p_value: float, comparable: Sequence[RunRecord]) -> Finding:
@@ -100,7 +103,7 @@ def _finding(one: _Comparison, p_value: float, comparable: Sequence[RunRecord]) 
         runs=one.runs,
         files=one.files,
         effect=round(one.test.effect, 6),
-        threshold=None if one.threshold == drift_quantities.NEVER else one.threshold,
+        threshold=None if one.threshold == NEVER else one.threshold,
         p_value=p_value,
         warns=warns,
         resets_baseline=warns and one.runs > 0 and _has_lasted(name, comparable),
@@ -122,7 +125,7 @@ def _notes(
     comparable: Sequence[RunRecord],
     validation: Histograms | None,
 ) -> Iterator[str]:
-    found, needed = record.histograms.total, drift_quantities.MIN_FILES
+    found, needed = record.histograms.total, MIN_FILES
     if found < needed:
         yield f"{found} new files are too few to test; {needed} are needed"
     if earlier and not comparable:

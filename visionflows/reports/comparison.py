@@ -1,15 +1,20 @@
 """The comparison of two model versions on the same images, with photos of their disagreements."""
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from visionflows.models.schema import ModelInfo
+from visionflows.evaluation.statistics import sign_test
+from visionflows.models.artifact import Model
 from visionflows.reports.links import link_to_model
 from visionflows.reports.rendering import format_count, render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.base import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAMPLES = 20  # photos of each kind of disagreement
 CHANGES, CLASSES = 30, 200  # rows of tables
@@ -39,33 +44,42 @@ class ClassCounts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two versions on the same images, which neither was trained on.
+    """Two versions and their predictions for images in `source` that neither was trained on.
 
-    `p_value` is the one-sided p-value of McNemar's exact test that A is better, `p_value_of_b` that
-    B is; `better` is `a`, `b`, or empty if neither p-value is at most `alpha`. `disagreements` are
-    sorted by the probability of the wrong label, the highest first. `not_compared` and `gone` count
-    skipped images. `same_validation_images`: both versions were validated on the same images.
+    `rows` are indexed by path and have the columns of `Disagreement`. `not_compared` counts images
+    of classes that B does not know. `gone` counts images that are missing, have changed since the
+    training, or cannot be decoded. `same_validation_images`: both versions were validated on the
+    same images.
     """
 
-    a: ModelInfo
-    b: ModelInfo
-    a_location: str
-    b_location: str
-    images: int
-    same_validation_images: bool
-    a_errors: int
-    b_errors: int
-    both_wrong_alike: int
-    p_value: float
-    p_value_of_b: float
-    alpha: float
-    better: str
+    alpha: ClassVar[float] = 0.05  # the probability of promoting a candidate that is no better
+
+    a: Model
+    b: Model
+    source: Storage
+    rows: "pd.DataFrame"
     not_compared: int
     gone: int
-    only_a_knows: list[str]
-    only_b_knows: list[str]
-    classes: list[ClassCounts]
-    disagreements: list[Disagreement]
+    same_validation_images: bool
+
+    @property
+    def images(self) -> int:
+        """The number of images that were compared."""
+        return len(self.rows)
+
+    @property
+    def a_errors(self) -> int:
+        return int((self.rows.a != self.rows.label).sum())
+
+    @property
+    def b_errors(self) -> int:
+        return int((self.rows.b != self.rows.label).sum())
+
+    @functools.cached_property
+    def disagreements(self) -> list[Disagreement]:
+        """The images with different labels, those with the most confident wrong label first."""
+        rows = self.rows[self.rows.a != self.rows.b]
+        return sorted(map(Disagreement._make, rows.itertuples()), key=_most_confident_error_first)
 
     @property
     def only_a_right(self) -> list[Disagreement]:
@@ -80,9 +94,49 @@ class Comparison:
         return [one for one in self.disagreements if one.label not in (one.a, one.b)]
 
     @property
+    def both_wrong_alike(self) -> int:
+        """The number of images for which both predict the same wrong label."""
+        return self.a_errors - len(self.only_b_right) - len(self.both_wrong_apart)
+
+    @property
     def both_right(self) -> int:
         """The number of images that both predict correctly."""
-        return self.images - len(self.disagreements) - self.both_wrong_alike
+        return self.images - self.a_errors - len(self.only_a_right)
+
+    @property
+    def p_value(self) -> float:
+        """The one-sided p-value of McNemar's exact test that A is better."""
+        return sign_test(len(self.only_a_right), len(self.only_b_right))
+
+    @property
+    def p_value_of_b(self) -> float:
+        """The one-sided p-value that B is better."""
+        return sign_test(len(self.only_b_right), len(self.only_a_right))
+
+    @property
+    def better(self) -> str:
+        """`a`, `b`, or empty if neither p-value is at most `alpha`."""
+        if self.p_value <= self.alpha:
+            return "a"
+        return "b" if self.p_value_of_b <= self.alpha else ""
+
+    @property
+    def only_a_knows(self) -> list[str]:
+        return sorted({*self.a.classes} - {*self.b.classes})
+
+    @property
+    def only_b_knows(self) -> list[str]:
+        return sorted({*self.b.classes} - {*self.a.classes})
+
+    @property
+    def classes(self) -> list[ClassCounts]:
+        """The counts of each class that was compared, in the order of A's classes."""
+        label = self.rows.label
+        a, b = self.rows.a == label, self.rows.b == label
+        masks = (label == label, a, b, a & ~b, b & ~a)
+        counts = [mask.groupby(label).sum() for mask in masks]
+        known = (name for name in self.a.classes if name in counts[0])
+        return [ClassCounts(name, *(int(one[name]) for one in counts)) for name in known]
 
     @property
     def headline(self) -> str:
@@ -136,8 +190,14 @@ def _skipped(count: int, reason: str) -> list[str]:
     return [f"{format_count(count, 'image')} skipped: {reason}."] if count else []
 
 
-def render_comparison(comparison: Comparison, source: Storage, folder: str = ".") -> str:
-    """The HTML page of a comparison, with photos from `source`; it lies in `folder`."""
+def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
+    predictions = ((row.a, row.a_probability), (row.b, row.b_probability))
+    wrong = [probability for label, probability in predictions if label != row.label]
+    return -max(wrong), row.path
+
+
+def render_comparison(comparison: Comparison, folder: str = ".") -> str:
+    """The HTML page of a comparison, with photos; it lies in `folder`."""
     groups = (
         ("only-a", "Only A is correct", comparison.only_a_right),
         ("only-b", "Only B is correct", comparison.only_b_right),
@@ -147,13 +207,13 @@ def render_comparison(comparison: Comparison, source: Storage, folder: str = "."
     return render(
         "comparison.html",
         comparison=comparison,
-        versions=[("A", comparison.a), ("B", comparison.b)],
+        versions=[("A", comparison.a.info), ("B", comparison.b.info)],
         links=[
-            link_to_model(comparison.a_location, folder, "Training report of A"),
-            link_to_model(comparison.b_location, folder, "Training report of B"),
+            link_to_model(str(comparison.a.storage), folder, "Training report of A"),
+            link_to_model(str(comparison.b.storage), folder, "Training report of B"),
         ],
         groups=[
-            (key, title, len(disagreements), _read_photos(disagreements, source))
+            (key, title, len(disagreements), _read_photos(disagreements, comparison.source))
             for key, title, disagreements in groups
         ],
         classes=sorted(comparison.classes, key=lambda row: -(row.only_a_right + row.only_b_right)),

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from visionflows.datasets.format_names import format_names
+from visionflows.evaluation.statistics import sign_test
+from visionflows.reports.comparison import Comparison
 from visionflows.storage import open_storage
-from visionflows.training.comparison.paired_predictions import PairedPredictions, pair_predictions
+from visionflows.training.comparison.paired_predictions import pair_predictions
 
 log = logging.getLogger("visionflows.compare")
-
-ALPHA = 0.05  # probability of promoting a candidate that is no better
 
 
 def decide_promotion(
@@ -34,62 +34,42 @@ def run_promotion_test(
 ) -> dict[str, Any]:
     """Compare two models on the images of the candidate's dataset in `folder`.
 
-    Keys of the result: candidate and production (as name@version), those of `count_errors` and of
-    `mcnemar_test`, new_classes and lost_classes (known to the candidate only, to production only),
-    and why (a sentence). Raises ModelError.
+    Keys of the result: candidate and production (as name@version), counts of images (compared,
+    errors of each, those that only one has right, not_compared because production does not know
+    their class, gone), new_classes and lost_classes (known to the candidate only, to production
+    only), p_value, alpha, needed, better, and why (a sentence). Raises ModelError.
     """
-    predictions = pair_predictions(candidate, production, folder, store)
-    counts = count_errors(predictions)
+    found = pair_predictions(candidate, production, folder, store)
+    only_production_right = len(found.only_b_right)
     result: dict[str, Any] = {
-        "candidate": predictions.candidate.name,
-        "production": predictions.production.name,
-        **counts,
-        "new_classes": predictions.new_classes,
-        "lost_classes": predictions.lost_classes,
-        **mcnemar_test(counts["only_candidate_right"], counts["only_production_right"]),
+        "candidate": found.a.name,
+        "production": found.b.name,
+        "images": found.images,
+        "candidate_errors": found.a_errors,
+        "production_errors": found.b_errors,
+        "only_candidate_right": len(found.only_a_right),
+        "only_production_right": only_production_right,
+        "not_compared": found.not_compared,
+        "gone": found.gone,
+        "new_classes": found.only_a_knows,
+        "lost_classes": found.only_b_knows,
+        "p_value": found.p_value,
+        "alpha": found.alpha,
+        "needed": images_needed(only_production_right),
+        "better": found.better == "a",
     }
     result["why"] = "; ".join([_outcome(result), *_limits(result)])
     log.info("%s against %s: %s", result["candidate"], result["production"], result["why"])
     return result
 
 
-def count_errors(predictions: PairedPredictions) -> dict[str, int]:
-    """Return how many images were compared, and how many each model has right and wrong.
+def images_needed(production: int) -> int:
+    """Return how many images only the candidate must have right to be better.
 
-    not_compared counts images of classes that production does not know; gone counts images that
-    are missing or have changed.
+    `production` is how many only production has right.
     """
-    candidate, production = predictions.candidate_is_right, predictions.production_is_right
-    return {
-        "images": len(predictions.rows),
-        "candidate_errors": int((~candidate).sum()),
-        "production_errors": int((~production).sum()),
-        "only_candidate_right": int((candidate & ~production).sum()),
-        "only_production_right": int((production & ~candidate).sum()),
-        "not_compared": predictions.not_compared,
-        "gone": predictions.gone,
-    }
-
-
-def mcnemar_test(candidate: int, production: int) -> dict[str, Any]:
-    """Return the exact one-sided McNemar test for the images that only one model has right.
-
-    Keys: p_value, alpha, better, and needed: how many images only the candidate would need to have
-    right, against as many of production's, to be better.
-    """
-    p_value = _p_value(candidate, production)
-    enough = (
-        count for count in itertools.count(production) if _p_value(count, production) <= ALPHA
-    )
-    better = p_value <= ALPHA
-    return {"p_value": p_value, "alpha": ALPHA, "needed": next(enough), "better": better}
-
-
-def _p_value(candidate: int, production: int) -> float:
-    """Return P(X >= candidate) for X ~ Binomial(candidate + production, 0.5)."""
-    from scipy.stats import binom
-
-    return float(binom.sf(candidate - 1, candidate + production, 0.5))
+    counts = itertools.count(production)
+    return next(count for count in counts if sign_test(count, production) <= Comparison.alpha)
 
 
 def _outcome(result: dict[str, Any]) -> str:
@@ -103,10 +83,10 @@ def _outcome(result: dict[str, Any]) -> str:
         f"p = {result['p_value']:.2g}"
     )
     if result["better"]:
-        return f"{counts}, at most {ALPHA} needed)"
+        return f"{counts}, at most {Comparison.alpha} needed)"
     return (
-        f"{counts}, more than {ALPHA}: no evidence that it is better; against {production} the "
-        f"candidate would need {result['needed']}, in all {result['needed'] + production} images "
+        f"{counts}, more than {Comparison.alpha}: no evidence that it is better; against "
+        f"{production} the candidate would need {result['needed']}, in all {result['needed'] + production} images "
         "on which they differ)"
     )
 

@@ -19,7 +19,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionflows import errors
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed.worker import WEIGHTS, TrainingJob, run_worker
 from visionflows.training.epochs import OnProgress
@@ -135,12 +134,8 @@ class _Worker:
         self.process = context.Process(target=run_worker, args=(number, job, self._sender))
         self.label = f"worker {number} of {job.settings.gpus}"
         self.history: list[dict[str, Any]] = []
-        self.error: tuple[str, str] | None = None  # name of the class, message
+        self.error: Exception | str = ""  # to be raised as it is, or described
         self._on_progress = on_progress
-
-    @property
-    def exit_code(self) -> int | None:
-        return self.process.exitcode
 
     def start(self) -> None:
         self.process.start()
@@ -162,7 +157,7 @@ class _Worker:
             elif kind == "history":
                 (self.history,) = values
             elif kind == "error":
-                self.error = values[0], values[1]
+                (self.error,) = values
 
     def _received(self) -> Iterator[tuple[Any, ...]]:
         try:
@@ -177,11 +172,11 @@ def _wait_for_failure(workers: Sequence[_Worker]) -> _Worker | None:
     running = list(workers)
     while running:
         wait([worker.process.sentinel for worker in running], POLL_SECONDS)
-        ended = [worker for worker in running if worker.exit_code is not None]
+        ended = [worker for worker in running if worker.process.exitcode is not None]
         for worker in workers:
             worker.handle_messages()
         for worker in ended:
-            if worker.exit_code:
+            if worker.process.exitcode:
                 return worker
             running.remove(worker)
     return None
@@ -200,29 +195,20 @@ def failure_error(failed: _Worker, workers: Sequence[_Worker]) -> Exception:
     When a worker dies the others lose their connection to it, and may be seen to fail first.
     """
     ordered = [failed, *(worker for worker in workers if worker is not failed)]
-    known = _known_errors()
     for worker in ordered:
-        if worker.error and worker.error[0] in known:
-            return known[worker.error[0]](worker.error[1])
+        if isinstance(worker.error, Exception):
+            return worker.error
     for worker in ordered:
-        if worker.exit_code and worker.exit_code < 0:
-            return _unpublished(worker, f"ended by {signal.Signals(-worker.exit_code).name}")
+        code = worker.process.exitcode
+        if code and code < 0:
+            return _unpublished(worker, f"ended by {signal.Signals(-code).name}")
     worker = next((worker for worker in ordered if worker.error), failed)
-    if worker.error:
-        return _unpublished(worker, ": ".join(worker.error))
-    return _unpublished(worker, f"exit code {worker.exit_code} without a message; {GUARD_ADVICE}")
+    silent = f"exit code {worker.process.exitcode} without a message; {GUARD_ADVICE}"
+    return _unpublished(worker, str(worker.error or silent))
 
 
 def _unpublished(worker: _Worker, reason: str) -> TrainError:
     advice = "run again; --gpus 1 may report more"
-    if worker.exit_code == -signal.SIGKILL:  # the system sends it when memory is short
+    if worker.process.exitcode == -signal.SIGKILL:  # the system sends it when memory is short
         advice = "memory may be short; run again with smaller batches or fewer --gpus"
     return TrainError(f"{worker.label}: {reason}; nothing was published: {advice}")
-
-
-def _known_errors() -> dict[str, type[Exception]]:
-    """Return the errors that are raised here as a worker raised them, by name."""
-    import torch
-
-    own = [value for value in vars(errors).values() if isinstance(value, type)]
-    return {error.__name__: error for error in (*own, torch.cuda.OutOfMemoryError)}

@@ -48,12 +48,21 @@ def run_worker(number: int, job: TrainingJob, messages: Connection) -> None:
         with keep_freed_memory(), process_group(number, job):
             _train(number, job, messages)
     except Exception as error:  # noqa: BLE001 (the parent raises it)
-        own = isinstance(error, VisionflowsError)
-        text = str(error) if own else one_line(str(error).strip().partition("\n")[0])
-        messages.send(("error", type(error).__name__, text))
+        messages.send(("error", _to_send(error)))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)  # a normal exit closes NCCL, which may wait for the other workers
+
+
+def _to_send(error: Exception) -> Exception | str:
+    """An error that the parent raises as it is, or the text of another."""
+    import torch
+
+    if isinstance(error, VisionflowsError):
+        return error
+    text = one_line(str(error).strip().partition("\n")[0])
+    kind = type(error)
+    return kind(text) if kind is torch.cuda.OutOfMemoryError else f"{kind.__name__}: {text}"
 
 
 def _exit_with_parent() -> None:
