@@ -23,7 +23,7 @@ from visionflows.cluster.actor_pool import ActorPool, local_paths
 from visionflows.cluster.nodes import check_nodes, import_ray, list_nodes
 from visionflows.cluster.ray_run import RayRun
 from visionflows.cluster.scoring_actor import ScoredShard, ScoringActor, ShardTask
-from visionflows.inference.backend import EngineInfo
+from visionflows.inference.engine import EngineInfo
 from visionflows.models.artifact import Model, load_model
 from visionflows.models.registry import find_model
 from visionflows.orchestration.logs import log_to_run

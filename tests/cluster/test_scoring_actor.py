@@ -12,7 +12,7 @@ from visionflows.cluster.nodes import Node
 from visionflows.cluster.scoring_actor import RunPaths, ScoringActor, ShardTask
 from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
-from visionflows.inference.backend import Backend
+from visionflows.inference.engine import Backend
 from visionflows.models.registry import find_model
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import make_job

@@ -14,8 +14,8 @@ from scored_runs import job_of
 
 from visionflows.errors import VisionflowsError
 from visionflows.hashing import sha256_of
-from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
+from visionflows.inference.engine import Backend
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.input_source import Source, read_list
 from visionflows.scoring.parts import write_part

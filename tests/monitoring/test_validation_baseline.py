@@ -7,7 +7,7 @@ from versions import another
 
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.monitoring.validation_baseline import read_validation_baseline
+from visionflows.monitoring.drift import read_validation_baseline
 
 CSV = "path,label,predicted,confidence\r\na.png,circle,circle,0.99\r\nb.png,square,circle,1.0\r\n"
 

@@ -10,8 +10,8 @@ from scored_runs import job_of, locked
 
 from visionflows.errors import LockedError, OtherRunError, RunError
 from visionflows.inference import make_engine
-from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
+from visionflows.inference.engine import Backend
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.scoring.listing import File, Shard, digest_names

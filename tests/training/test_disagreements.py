@@ -16,7 +16,7 @@ from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import SAMPLES, render_comparison
 from visionflows.storage import open_storage
-from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
+from visionflows.training.comparison.paired_predictions import compare_versions
 from visionflows.training.comparison.promotion_test import run_promotion_test
 
 TURNED = ["square", "stripes", "circle"]  # the other version's names of circle, square, stripes
@@ -130,7 +130,7 @@ def test_the_samples_cover_every_kind_of_disagreement(two, tmp_path):
 
 def test_the_json_has_every_disagreement(two, tmp_path):
     found = compare_versions(*two, str(tmp_path))
-    comparison = json.loads(json.dumps(comparison_dict(found)))
+    comparison = json.loads(json.dumps(found.as_dict()))
     assert (comparison["a"], comparison["b"]) == two
     assert len(comparison["disagreements"]) == len(found.disagreements)
     kinds = ("both_right", "only_a_right", "only_b_right", "both_wrong_alike", "both_wrong_apart")

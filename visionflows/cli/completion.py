@@ -22,8 +22,8 @@ _WORD_BREAKS = re.compile("[@:=]+")  # where bash ends a word
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
     """Candidates for a model: model names; after an @ the aliases and versions of a model."""
     from visionflows.errors import VisionflowsError
-    from visionflows.models.model_names import is_name
     from visionflows.models.registry import default_store, read_aliases
+    from visionflows.models.schema import is_name
     from visionflows.storage import open_storage
 
     store = str(ctx.params.get("store") or default_store())

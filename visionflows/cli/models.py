@@ -89,7 +89,7 @@ def compare_models(
     from visionflows.cli.terminal import print_json, print_parts
     from visionflows.reports.comparison import render_comparison
     from visionflows.storage import split_location
-    from visionflows.training.comparison.disagreements import compare_versions, comparison_dict
+    from visionflows.training.comparison.paired_predictions import compare_versions
 
     page = output or ("" if json else "compare.html")
     folder, name = split_location(page or ".")
@@ -99,7 +99,7 @@ def compare_models(
     if page:
         folder.write(name, render_comparison(comparison, str(folder)).encode())
     if json:
-        print_json(comparison_dict(comparison))
+        print_json(comparison.as_dict())
     else:
         print_parts(*comparison_page(comparison), "", f"page  {page}")
 

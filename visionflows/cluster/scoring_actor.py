@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
-from visionflows.inference.backend import Backend, EngineInfo
-from visionflows.inference.engine import Engine
+from visionflows.inference.engine import Backend, Engine, EngineInfo
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard

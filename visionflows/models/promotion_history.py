@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from visionflows.models.model_names import Name, is_name, parse_alias
+from visionflows.models.schema import Name, is_name, parse_alias
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.versioned_json import SchemaError, VersionedJson

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from visionflows.errors import ModelError, SettingsError, one_line
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load_model, read_info
-from visionflows.models.model_names import is_name, parse_alias
 from visionflows.models.promotion_history import current_user, record_promotion
-from visionflows.models.schema import ModelInfo
+from visionflows.models.schema import ModelInfo, is_name, parse_alias
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 

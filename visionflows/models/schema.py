@@ -4,6 +4,7 @@ Unknown fields are kept. A change in the meaning of a field raises the version.
 """
 
 import math
+import re
 from collections import Counter
 from typing import Annotated, Any, Self
 
@@ -21,9 +22,22 @@ from visionflows.models.metrics_schema import (
     Outliers,
     Precision,
 )
-from visionflows.models.model_names import Name
 from visionflows.storage.base import invalid_name_reason
 from visionflows.versioned_json import Count, SchemaError, Sha256, VersionedJson
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a model, a version or an alias: no path, nothing hidden."""
+    return re.fullmatch(_NAME, text) is not None
+
+
+def parse_alias(content: bytes | None) -> str:
+    """The version in an alias file; empty if it holds none."""
+    version = (content or b"").decode("ascii", "replace").strip()
+    return version if is_name(version) else ""
 
 
 def _check_file_name(name: str) -> str:

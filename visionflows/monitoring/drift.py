@@ -4,10 +4,15 @@ A warning needs a difference that matters and a small p-value (`visionflows.eval
 corrected for the values within a quantity (Bonferroni) and for the quantities of a run (Holm).
 """
 
+import csv
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from visionflows.errors import StorageError
 from visionflows.evaluation.statistics import holm
+from visionflows.evaluation.thresholds import read_validation
+from visionflows.models.artifact import VALIDATION, Model
 from visionflows.monitoring.drift_quantities import (
     MIN_FILES,
     NEVER,
@@ -16,7 +21,16 @@ from visionflows.monitoring.drift_quantities import (
     Quantity,
     drift_test,
 )
-from visionflows.monitoring.run_records import Drift, Finding, Histograms, RunRecord
+from visionflows.monitoring.run_records import (
+    Drift,
+    Finding,
+    HistogramCounter,
+    Histograms,
+    RunRecord,
+    confidence_bin,
+)
+
+log = logging.getLogger("visionflows.history")
 
 ALPHA = 1 / 400  # the probability that an ordinary run warns, at most
 WINDOW, NEW_NORMAL = 28, 3  # runs compared with; warnings in a row until values are the baseline
@@ -31,6 +45,19 @@ class _Comparison(NamedTuple):
     files: int
     test: DriftTest
     threshold: float
+
+
+def read_validation_baseline(model: Model, raw: bool = False) -> Histograms | None:
+    """Histograms of labels and confidence (uncalibrated if `raw`) in validation.csv, if any."""
+    try:
+        found = read_validation(model.files.read(VALIDATION), model.classes, raw)
+    except (OSError, KeyError, TypeError, ValueError, csv.Error, StorageError) as error:
+        log.warning("%s: its validation predictions cannot be read: %s", model.storage, error)
+        return None
+    counter = HistogramCounter()
+    for at, confidence in zip(found.predicted.tolist(), found.confidence.tolist(), strict=True):
+        counter.add(labels=model.classes[at], confidence=confidence_bin(confidence))
+    return counter.histograms() if len(found.predicted) else None
 
 
 def detect_drift(

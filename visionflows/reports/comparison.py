@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from visionflows.evaluation.statistics import sign_test
 from visionflows.models.artifact import Model
@@ -184,6 +184,25 @@ class Comparison:
         counts = Counter((one.label, one.a, one.b) for one in self.disagreements)
         order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [(*labels, count) for labels, count in order]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison for JSON: counts, the test, the classes, every disagreement."""
+        counts = ("images", "a_errors", "b_errors", "both_right", "both_wrong_alike")
+        test = ("p_value", "p_value_of_b", "alpha", "not_compared", "gone")
+        return {
+            "a": self.a.name,
+            "b": self.b.name,
+            **{name: getattr(self, name) for name in counts},
+            "only_a_right": len(self.only_a_right),
+            "only_b_right": len(self.only_b_right),
+            "both_wrong_apart": len(self.both_wrong_apart),
+            "better": self.better or None,
+            **{name: getattr(self, name) for name in test},
+            "only_a_knows": self.only_a_knows,
+            "only_b_knows": self.only_b_knows,
+            "classes": [row._asdict() for row in self.classes],
+            "disagreements": [disagreement._asdict() for disagreement in self.disagreements],
+        }
 
 
 def _skipped(count: int, reason: str) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from visionflows.errors import SettingsError
 from visionflows.evaluation.thresholds import describe_thresholds, model_thresholds
 from visionflows.hashing import sha256_of
-from visionflows.inference.backend import EngineInfo
+from visionflows.inference.engine import EngineInfo
 from visionflows.models.artifact import Model
 from visionflows.scoring import columns
 from visionflows.scoring.schema import JobSettings

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from visionflows.errors import RunError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES, STATUSES
-from visionflows.inference.backend import Backend
 from visionflows.inference.decoding import Row
+from visionflows.inference.engine import Backend
 from visionflows.scoring.columns import csv_line, csv_rows, format_row
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.job import Job

@@ -9,7 +9,7 @@ from typing import TypeVar
 from visionflows.errors import RunError
 from visionflows.evaluation.thresholds import model_thresholds
 from visionflows.images.image_status import SCORED_STATUSES
-from visionflows.inference.backend import Backend
+from visionflows.inference.engine import Backend
 from visionflows.models.artifact import Model
 from visionflows.scoring import schema
 from visionflows.scoring.columns import csv_line, csv_rows

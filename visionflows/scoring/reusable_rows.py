@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
-from visionflows.inference.backend import Backend
+from visionflows.inference.engine import Backend
 from visionflows.scoring import parts
 from visionflows.scoring.columns import csv_rows
 from visionflows.scoring.job import Job

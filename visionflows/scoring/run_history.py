@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import Model
 from visionflows.monitoring import run_records
-from visionflows.monitoring.drift import detect_drift
-from visionflows.monitoring.validation_baseline import read_validation_baseline
+from visionflows.monitoring.drift import detect_drift, read_validation_baseline
 from visionflows.reports.history import HISTORY_PAGE, render_history
 from visionflows.scoring.new_rows import combine
 from visionflows.scoring.result import read_result

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from visionflows.images.image_status import Status
-from visionflows.inference.backend import Backend
+from visionflows.inference.engine import Backend
 from visionflows.monitoring.run_records import Drift, NewRowCounts
 from visionflows.versioned_json import Count, JsonObject, Sha256, VersionedJson
 

@@ -9,7 +9,7 @@ from visionflows.errors import OtherRunError, RunError, StorageError
 from visionflows.hashing import sha256_of_file
 from visionflows.images.formats import ImageFilter
 from visionflows.images.near_duplicates import BYTES
-from visionflows.inference.backend import Backend
+from visionflows.inference.engine import Backend
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Listing

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 from visionflows.datasets import file_table
 from visionflows.evaluation.thresholds import fit_thresholds, read_validation
 from visionflows.models.artifact import VALIDATION
-from visionflows.models.model_names import is_name
 from visionflows.models.registry import new_version, publish
-from visionflows.models.schema import ModelInfo
+from visionflows.models.schema import ModelInfo, is_name
 from visionflows.reports.training import render_training_report
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionflows.datasets.fetch import find_dataset
+from visionflows.errors import ModelError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import Model, load_model
+from visionflows.models.artifact import Model, load_model, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison
 from visionflows.storage import open_storage
@@ -22,6 +24,44 @@ from visionflows.training.imported_images import images_folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def compare_versions(a: str, b: str, store: str, data: str = "") -> Comparison:
+    """Compare two versions on the images of A's dataset that neither was trained on.
+
+    A takes the role of `retrain`'s candidate, B that of production. `data` is the location of the
+    dataset if it is no longer in the store or has moved. Raises StorageError if its images are
+    gone, and ModelError if no image can be compared.
+    """
+    folder = data or dataset_folder(a, store)
+    found = pair_predictions(a, b, folder, store)
+    if not found.images and found.gone:
+        raise StorageError(
+            f"{folder}: has none of the {found.gone} images of {found.a.name} unchanged; "
+            "name their location with --data"
+        )
+    if not found.images:
+        raise ModelError(
+            f"{found.a.name} and {found.b.name}: no image of the first one's dataset is new to "
+            "both, and of a class that both know; try them the other way round"
+        )
+    return found
+
+
+def dataset_folder(model: str, store: str) -> str:
+    """Return the folder of a model's dataset. Raises StorageError if it is gone."""
+    storage = find_model(model, store)
+    info = read_info(storage)
+    dataset = info.dataset
+    if not dataset.source:
+        raise StorageError(
+            f"{info.name}@{info.version}: does not name its dataset; name the location of its "
+            "images with --data"
+        )
+    try:
+        return str(find_dataset(dataset.name, dataset.source, dataset.sha256, store))
+    except StorageError as error:
+        raise StorageError(f"{error} with --data") from error
 
 
 def pair_predictions(

@@ -84,10 +84,11 @@ def _outcome(result: dict[str, Any]) -> str:
     )
     if result["better"]:
         return f"{counts}, at most {Comparison.alpha} needed)"
+    needed = result["needed"]
     return (
         f"{counts}, more than {Comparison.alpha}: no evidence that it is better; against "
-        f"{production} the candidate would need {result['needed']}, in all {result['needed'] + production} images "
-        "on which they differ)"
+        f"{production} the candidate would need {needed}, in all {needed + production} images on "
+        "which they differ)"
     )
 
 
