@@ -7,7 +7,7 @@ from pydantic import Field
 from tasks import data, training
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.models.network import check_trainable
-from visionflows.models.registry import check_name, default_store, resolve_alias
+from visionflows.models.registry import check_name, default_store, read_aliases
 from visionflows.orchestration.flow_runs import flow_run_id
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
@@ -86,7 +86,7 @@ def train(
         record = training.fine_tune(files, folder, checkpoint, settings)
         metrics = training.evaluate(files, folder, checkpoint, export_fastai)
         info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
-        parent = resolve_alias(name, "production", store)
+        parent = read_aliases(name, store).get("production", "")
         info = info.updated(lineage={"parent": parent, "flow_run": flow_run_id()})
         info = info.updated(label_issues=training.find_label_issues(checkpoint, files, folder))
         info = info.updated(onnx=training.export_onnx(checkpoint, info))

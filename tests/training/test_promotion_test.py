@@ -7,11 +7,10 @@ import pytest
 from conftest import Trained
 from versions import another, renamed
 
-from visionflows.evaluation.statistics import sign_test
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.reports.comparison import Comparison
+from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.storage import open_storage
 from visionflows.training.comparison.promotion_test import images_needed, run_promotion_test
 
@@ -78,7 +77,7 @@ def test_four_images_are_no_evidence_and_five_are(trained, tmp_path, images, bet
     ],
 )
 def test_mcnemars_test(candidate, production, p_value, needed):
-    assert sign_test(candidate, production) == pytest.approx(p_value, rel=1e-4)
+    assert mcnemar_test(candidate, production) == pytest.approx(p_value, rel=1e-4)
     assert images_needed(production) == needed
     assert (p_value <= Comparison.alpha) is (candidate >= needed)
 

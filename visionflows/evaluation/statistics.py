@@ -62,7 +62,8 @@ def p_value(now: Proportion, before: Sequence[Proportion], only_more: bool = Fal
     p = student_t(effect / math.sqrt(variance), PRIOR_RUNS + len(before) - 1)
     p = p / 2 if only_more else p
     if count * now.total / total < MIN_EXPECTED and difference > 0:
-        p = max(p, fisher_exact(now.part, now.total, count, total))
+        # The exact test of two rare rates (J. Przyborowski, H. Wilenski, Biometrika 31, 1940).
+        p = max(p, binomial_tail(now.part, count, now.total / total))
     return p
 
 
@@ -90,17 +91,17 @@ def student_t(t: float, degrees: float) -> float:
     return _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
 
 
+def binomial_tail(count: int, total: int, rate: float) -> float:
+    """The probability of `count` or more in a binomial sample of `total` with this rate."""
+    return _incomplete_beta(rate, count, total - count + 1) if count > 0 else 1.0
+
+
 def is_rate_below(count: int, total: int, rate: float, confidence: float) -> bool:
     """Whether `count` in a sample of `total` shows, with this confidence, a rate below `rate`.
 
     The exact upper bound of C. J. Clopper and E. S. Pearson (Biometrika 26, 1934), one-sided.
     """
-    return count < total and _incomplete_beta(1 - rate, total - count, count + 1) <= 1 - confidence
-
-
-def sign_test(more: int, fewer: int) -> float:
-    """P(X >= more) for X ~ Binomial(more + fewer, 0.5): the exact sign test, one-sided."""
-    return _incomplete_beta(0.5, more, fewer + 1) if more else 1.0
+    return binomial_tail(total - count, total, 1 - rate) <= 1 - confidence
 
 
 def _incomplete_beta(x: float, a: float, b: float) -> float:
@@ -123,21 +124,6 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
         if abs(above * below - 1) < 1e-14:
             break
     return front / fraction
-
-
-def fisher_exact(count: int, drawn: int, marked: int, total: int) -> float:
-    """Fisher's exact test, one-sided: `count` or more marked ones among `drawn` of `total`."""
-
-    def log_ways(n: int, k: int) -> float:
-        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-    p = 0.0
-    for k in range(max(count, drawn + marked - total), min(drawn, marked) + 1):
-        ways = log_ways(marked, k) + log_ways(total - marked, drawn - k) - log_ways(total, drawn)
-        p += (term := math.exp(ways))
-        if term < 1e-17 * p:
-            break
-    return min(p, 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

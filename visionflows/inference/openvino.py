@@ -132,14 +132,10 @@ class OpenVinoEngine(StreamsEngine):
             self._requests.put(request)
         return outputs
 
-    def _files(self) -> tuple[bytes, ...]:
-        read = self.model.files.read
-        return tuple(read(name) for name in (INT8 if self.precision == "int8" else (ONNX,)))
-
     def _compile(self) -> Any:
-        side = self.decoder.side
+        side, names = self.decoder.side, INT8 if self.precision == "int8" else (ONNX,)
         try:
-            network = openvino_core().read_model(*self._files())
+            network = openvino_core().read_model(*map(self.model.files.read, names))
             network.reshape([self._request_size, side, side, 3])
             return openvino_core().compile_model(
                 network,

@@ -3,7 +3,6 @@
 The engine is for models without model.onnx, and for machines without OpenVINO.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -25,9 +24,6 @@ class TorchNetwork:
     """A model's network on a device; `kernel` names whose convolutions run."""
 
     kernel = "eager"
-    _body: "Callable[[torch.Tensor], torch.Tensor]"
-    _pool: "Callable[[torch.Tensor], torch.Tensor]"
-    _head: "Callable[[torch.Tensor], torch.Tensor]"
 
     def __init__(
         self,

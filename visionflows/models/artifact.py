@@ -75,17 +75,13 @@ def load_model(location: Storage) -> Model:
     if not location.exists("model.json"):
         raise ModelError(f"{location}: not a model artifact (no model.json); name a published one")
     text = _read(location, "model.json")
-    return _checked(Model(location, _parse_info(location, text), sha256_of(text)), text)
+    return _checked(Model(location, read_info(location, text), sha256_of(text)), text)
 
 
-def read_info(location: Storage) -> ModelInfo:
-    """The model.json of an artifact. Raises ModelError if it cannot be used."""
-    return _parse_info(location, _read(location, "model.json"))
-
-
-def _parse_info(location: Storage, text: bytes) -> ModelInfo:
+def read_info(location: Storage, text: bytes | None = None) -> ModelInfo:
+    """The model.json of an artifact (`text`, if read already). Raises ModelError if unusable."""
     try:
-        return ModelInfo.read(text)
+        return ModelInfo.read(_read(location, "model.json") if text is None else text)
     except NewerVersionError as error:
         raise ModelError(f"{location}: {error}") from error
     except SchemaError as error:

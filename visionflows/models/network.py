@@ -45,7 +45,7 @@ def check_architecture(name: str) -> None:
     if is_torchvision(name):
         return
     if importlib.util.find_spec("timm") is None:
-        names, extra = _names(), "; for timm's, pip install 'visionflows[timm]'"
+        names, extra = torchvision_names(), "; for timm's, pip install 'visionflows[timm]'"
     else:
         import timm
 
@@ -78,7 +78,13 @@ def check_trainable(architecture: str, image_size: int) -> None:
 
 def is_torchvision(name: str) -> bool:
     """Whether torchvision has a classification network of that name."""
-    return name in _names()
+    return name in torchvision_names()
+
+
+def torchvision_names() -> list[str]:
+    """The names of torchvision's classification networks."""
+    models = import_torchvision_models()
+    return cast("list[str]", models.list_models(module=models))
 
 
 def import_torchvision_models() -> ModuleType:
@@ -100,12 +106,6 @@ def import_torchvision_models() -> ModuleType:
         del sys.modules[_DYNAMO]
 
 
-def _names() -> list[str]:
-    models = import_torchvision_models()
-    names: list[str] = models.list_models(module=models)
-    return names
-
-
 def backbone(architecture: str, image_size: int, weights: str | None = None) -> "nn.Module":
     """A torchvision network with its own classifier; `weights` is None or "DEFAULT"."""
     models = import_torchvision_models()
@@ -119,8 +119,7 @@ def backbone(architecture: str, image_size: int, weights: str | None = None) -> 
     model: Any = models.get_model(architecture, weights=weights, **options)
     if architecture in _AUXILIARY:
         model.transform_input = True  # as their pretrained weights expect
-    network: nn.Module = model
-    return network
+    return cast("nn.Module", model)
 
 
 def body_cut(architecture: str) -> "int | Callable[[nn.Module], nn.Module] | None":
@@ -200,8 +199,8 @@ def _channels(body: "nn.Module", image_size: int) -> int:
 
     with torch.inference_mode():
         body.eval()
-        features: torch.Tensor = body(torch.zeros(1, 3, max(image_size, 64), max(image_size, 64)))
-        return features.shape[1]
+        side = max(image_size, 64)
+        return cast("torch.Tensor", body(torch.zeros(1, 3, side, side))).shape[1]
 
 
 def _head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
@@ -244,15 +243,11 @@ def _timm_body(architecture: str) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
-            self.model: Any = model
-            self.needs_pool: bool = model.default_cfg.get("pool_size") is not None
+            self.model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+            self.needs_pool: bool = self.model.default_cfg.get("pool_size") is not None
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features: torch.Tensor = (
-                self.model.forward_features(x) if self.needs_pool else self.model(x)
-            )
-            return features
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.model.forward_features(x) if self.needs_pool else self.model(x)
 
     return TimmBody()
 

@@ -117,13 +117,6 @@ def read_aliases(name: str, store: str | Path) -> dict[str, str]:
     }
 
 
-def resolve_alias(name: str, alias: str, store: str | Path) -> str:
-    """The version of `name@alias`; empty if it has none."""
-    models = open_storage(store).sub(f"models/{name}")
-    file = f"aliases/{alias}"
-    return parse_alias(models.read(file)) if models.exists(file) else ""
-
-
 class ListedModel(NamedTuple):
     """A published version and its aliases."""
 
@@ -168,10 +161,11 @@ def find_model(model: str, store: str | Path) -> Storage:
         raise ModelError(f"{name}: no such model in {store}; there is {known}")
     if models.exists(f"{name}/{reference}/model.json"):
         return models.sub(f"{name}/{reference}")
-    if reference not in (aliases := models.names(f"{name}/aliases")):
+    aliases = read_aliases(name, store)
+    if reference not in aliases:
         known = ", ".join(aliases)
         raise ModelError(f"{model}: no such version or alias; {name} has the aliases {known}")
-    if not (version := resolve_alias(name, reference, store)):
+    if not (version := aliases[reference]):
         raise ModelError(
             f"{models}/{name}/aliases/{reference}: holds no version; promote one to it again"
         )

@@ -111,8 +111,10 @@ def _comparisons(
             (one, [validation], one.on_validation if is_first else NEVER) for one in QUANTITIES
         ]
     for quantity, histograms, threshold in baselines:
-        baseline = [one[quantity.field] for one in histograms]
-        if test := drift_test(quantity, record.histograms[quantity.field], baseline):
+        current, *baseline = (
+            getattr(one, quantity.field) for one in (record.histograms, *histograms)
+        )
+        if test := drift_test(quantity, current, baseline):
             runs = sum(one is not validation for one in histograms)
             files = sum(sum(counts.values()) for counts in baseline)
             yield _Comparison(quantity, runs, files, test, threshold)

@@ -37,10 +37,6 @@ class Histograms(JsonObject):
     endings: Counts = Field(default_factory=dict)
     outliers: Counts = Field(default_factory=dict)
 
-    def __getitem__(self, quantity: str) -> Counts:
-        counts: Counts = getattr(self, quantity)
-        return counts
-
     @property
     def total(self) -> int:
         """How many files there are."""
@@ -99,9 +95,9 @@ class Drift(JsonObject):
         """A line for each finding that warns."""
         return [finding.description for finding in self.findings if finding.warns]
 
-    def finding(self, quantity: str, against: str = "history") -> Finding | None:
-        """The finding of a quantity; None if it was not tested."""
-        named = (f for f in self.findings if (f.quantity, f.against) == (quantity, against))
+    def finding(self, quantity: str) -> Finding | None:
+        """The finding of a quantity against earlier runs; None if it was not tested."""
+        named = (f for f in self.findings if (f.quantity, f.against) == (quantity, "history"))
         return next(named, None)
 
 

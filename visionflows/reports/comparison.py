@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from visionflows.evaluation.statistics import sign_test
+from visionflows.evaluation.statistics import binomial_tail
 from visionflows.models.artifact import Model
 from visionflows.reports.links import link_to_model
 from visionflows.reports.rendering import format_count, render
@@ -40,6 +40,11 @@ class ClassCounts(NamedTuple):
     b_right: int
     only_a_right: int
     only_b_right: int
+
+
+def mcnemar_test(more: int, fewer: int) -> float:
+    """The p-value of McNemar's exact test, one-sided, of the images that only one has right."""
+    return binomial_tail(more, more + fewer, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +111,12 @@ class Comparison:
     @property
     def p_value(self) -> float:
         """The one-sided p-value of McNemar's exact test that A is better."""
-        return sign_test(len(self.only_a_right), len(self.only_b_right))
+        return mcnemar_test(len(self.only_a_right), len(self.only_b_right))
 
     @property
     def p_value_of_b(self) -> float:
         """The one-sided p-value that B is better."""
-        return sign_test(len(self.only_b_right), len(self.only_a_right))
+        return mcnemar_test(len(self.only_b_right), len(self.only_a_right))
 
     @property
     def better(self) -> str:

@@ -37,7 +37,7 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
 
     `is_output`: the page lies in the output of the runs, and links to the pages of the last one.
     """
-    shares = share_measures(most_frequent_labels(records), records)
+    shares = share_measures(records)
     warnings = [
         (record, line) for record in records if record.drift for line in record.drift.warnings
     ]
@@ -73,20 +73,14 @@ def _result_links(records: Sequence[RunRecord]) -> list[Link]:
     ]
 
 
-def most_frequent_labels(records: Sequence[RunRecord]) -> list[str]:
-    """The most frequent labels over all runs, at most LABELS."""
+def share_measures(records: Sequence[RunRecord]) -> list[Measure]:
+    """A measure of the share of each of the most frequent labels, and of OTHERS if there are any."""
     counts: Counter[str] = Counter()
     for record in records:
         counts.update(record.histograms.labels)
-    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [label for label, _ in order[:LABELS]]
-
-
-def share_measures(labels: Sequence[str], records: Sequence[RunRecord]) -> list[Measure]:
-    """A measure for each label's share, and one for OTHERS if there are any."""
-    has_others = any(record.histograms.labels.keys() - set(labels) for record in records)
-    names = [*labels, *([OTHERS] if has_others else [])]
-    return [measure_share(label, labels) for label in names]
+    order = sorted(counts, key=lambda label: (-counts[label], label))
+    labels, others = order[:LABELS], order[LABELS:]
+    return [measure_share(name, labels) for name in [*labels, *([OTHERS] if others else [])]]
 
 
 def measure_share(label: str, labels: Sequence[str]) -> Measure:

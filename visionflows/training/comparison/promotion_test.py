@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from visionflows.datasets.format_names import format_names
-from visionflows.evaluation.statistics import sign_test
-from visionflows.reports.comparison import Comparison
+from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.storage import open_storage
 from visionflows.training.comparison.paired_predictions import pair_predictions
 
@@ -69,7 +68,7 @@ def images_needed(production: int) -> int:
     `production` is how many only production has right.
     """
     counts = itertools.count(production)
-    return next(count for count in counts if sign_test(count, production) <= Comparison.alpha)
+    return next(count for count in counts if mcnemar_test(count, production) <= Comparison.alpha)
 
 
 def _outcome(result: dict[str, Any]) -> str:

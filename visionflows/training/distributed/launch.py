@@ -9,6 +9,7 @@ publishing stay in this process.
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import signal
 import tempfile
@@ -115,8 +116,7 @@ def run_workers(job: TrainingJob, on_progress: OnProgress | None) -> list[dict[s
     try:
         for worker in workers:
             worker.start()
-        if failed := _wait_for_failure(workers):
-            _wait_for_end(workers)
+        if failed := _wait_for_workers(workers):
             raise failure_error(failed, workers)
         return workers[0].history
     finally:
@@ -167,26 +167,21 @@ class _Worker:
             return  # it has ended, or was killed while sending
 
 
-def _wait_for_failure(workers: Sequence[_Worker]) -> _Worker | None:
-    """Return the first worker that is seen to fail; None once all have succeeded."""
-    running = list(workers)
-    while running:
-        wait([worker.process.sentinel for worker in running], POLL_SECONDS)
-        ended = [worker for worker in running if worker.process.exitcode is not None]
+def _wait_for_workers(workers: Sequence[_Worker]) -> _Worker | None:
+    """Wait until all have ended, or GRACE_SECONDS after the first failure; return that worker."""
+    failed: _Worker | None = None
+    deadline = math.inf
+    while time.monotonic() < deadline:
+        running = [worker for worker in workers if worker.process.exitcode is None]
         for worker in workers:
             worker.handle_messages()
-        for worker in ended:
-            if worker.process.exitcode:
-                return worker
-            running.remove(worker)
-    return None
-
-
-def _wait_for_end(workers: Sequence[_Worker]) -> None:
-    deadline = time.monotonic() + GRACE_SECONDS
-    for worker in workers:
-        worker.process.join(max(deadline - time.monotonic(), 0))
-        worker.handle_messages()
+        ended_badly = (worker for worker in workers if worker.process.exitcode)
+        if not failed and (failed := next(ended_badly, None)):
+            deadline = time.monotonic() + GRACE_SECONDS
+        if not running:
+            break
+        wait([worker.process.sentinel for worker in running], POLL_SECONDS)
+    return failed
 
 
 def failure_error(failed: _Worker, workers: Sequence[_Worker]) -> Exception:
