@@ -15,7 +15,7 @@ from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
-from visionflows.training.comparison.paired_predictions import dataset_folder
+from visionflows.training.comparison import dataset_folder
 from visionflows.training.settings import TrainSettings
 
 DEFAULTS = TrainSettings()

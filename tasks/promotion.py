@@ -2,7 +2,7 @@
 
 from visionflows.orchestration import events
 from visionflows.orchestration.steps import Step
-from visionflows.training.comparison.promotion_test import decide_promotion
+from visionflows.training.comparison import decide_promotion
 
 compare = Step(decide_promotion, name="compare", task_run_name="compare {candidate}")
 promote = Step(events.promote, task_run_name="promote {model}")

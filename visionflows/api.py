@@ -66,7 +66,7 @@ class TrainedModel:
         """
         import pandas as pd
 
-        from visionflows.training.comparison.paired_predictions import dataset_folder
+        from visionflows.training.comparison import dataset_folder
         from visionflows.training.evidence.evaluate import load_trained_learner
         from visionflows.training.imported_images import images_folder
 

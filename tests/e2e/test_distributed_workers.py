@@ -21,8 +21,7 @@ from safetensors.torch import load_file
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.training.dataloaders import make_dataloaders
-from visionflows.training.distributed.context import distributed_training
-from visionflows.training.distributed.worker import TrainingJob, process_group
+from visionflows.training.distributed.worker import TrainingJob, distributed_training, process_group
 from visionflows.training.epochs import train_epochs
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune

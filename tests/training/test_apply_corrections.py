@@ -17,7 +17,7 @@ from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.review.corrections import Correction, format_corrections
 from visionflows.training.apply_corrections import NONE, apply_corrections
-from visionflows.training.comparison.paired_predictions import pair_predictions
+from visionflows.training.comparison import pair_predictions
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(**SMALL, epochs=1, precision="float32")

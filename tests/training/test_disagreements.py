@@ -16,8 +16,7 @@ from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import SAMPLES, render_comparison
 from visionflows.storage import open_storage
-from visionflows.training.comparison.paired_predictions import compare_versions
-from visionflows.training.comparison.promotion_test import run_promotion_test
+from visionflows.training.comparison import compare_versions, run_promotion_test
 
 TURNED = ["square", "stripes", "circle"]  # the other version's names of circle, square, stripes
 

@@ -12,7 +12,7 @@ from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.storage import open_storage
-from visionflows.training.comparison.promotion_test import images_needed, run_promotion_test
+from visionflows.training.comparison import images_needed, run_promotion_test
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def compare_models(
     from visionflows.cli.terminal import print_json, print_parts
     from visionflows.reports.comparison import render_comparison
     from visionflows.storage import split_location
-    from visionflows.training.comparison.paired_predictions import compare_versions
+    from visionflows.training.comparison import compare_versions
 
     page = output or ("" if json else "compare.html")
     folder, name = split_location(page or ".")

@@ -1,4 +1,4 @@
-"""The parts of the distributed context that one CPU process can test."""
+"""A distributed worker, as far as a single process on the CPU can test it."""
 
 import copy
 import sys
@@ -9,7 +9,7 @@ from conftest import SMALL, write_shapes
 
 from visionflows.datasets.file_table import build_table
 from visionflows.training.dataloaders import make_dataloaders
-from visionflows.training.distributed.context import (
+from visionflows.training.distributed.worker import (
     sharded_loader_class,
     synchronise_batch_norm,
 )
@@ -56,7 +56,7 @@ def test_torch_converts_batch_norm_without_timm(monkeypatch):
     network = settled(torchvision_network())
     before = network(torch.ones(1, 3, 64, 64))
     monkeypatch.setitem(sys.modules, "timm", None)
-    monkeypatch.setattr("visionflows.training.distributed.context.find_spec", lambda _: None)
+    monkeypatch.setattr("visionflows.training.distributed.worker.find_spec", lambda _: None)
     assert torch.equal(synchronise_batch_norm(network)(torch.ones(1, 3, 64, 64)), before)
 
 

@@ -1,22 +1,29 @@
-"""Predictions of two models for the same images, none of which either was trained on.
+"""Compare two versions on images that neither was trained on, and test whether one is better.
 
 Published error rates are not comparable: each was measured on its own model's validation images,
 and a dataset that grew is split again. Here both models score the candidate's validation images,
 without those that production was trained on and those of classes that only one of them knows.
+
+McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and exact: if both models were
+equally good, each image that only one of them has right would be the candidate's with
+probability 0.5.
 """
 
 import io
+import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets.fetch import find_dataset
+from visionflows.datasets.format_names import format_names
 from visionflows.errors import ModelError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model, load_model, read_info
 from visionflows.models.registry import find_model
-from visionflows.reports.comparison import Comparison
+from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -24,6 +31,8 @@ from visionflows.training.imported_images import images_folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("visionflows.compare")
 
 
 def compare_versions(a: str, b: str, store: str, data: str = "") -> Comparison:
@@ -64,6 +73,93 @@ def dataset_folder(model: str, store: str) -> str:
         raise StorageError(f"{error} with --data") from error
 
 
+def decide_promotion(
+    candidate: str, production: str, folder: str | Path, store: str | Path
+) -> dict[str, Any]:
+    """Return the result of `run_promotion_test`; `better` if there is no production yet."""
+    name, _, alias = production.partition("@")
+    if not open_storage(store).exists(f"models/{name}/aliases/{alias}"):
+        return {"better": True, "why": f"there is no {production} yet"}
+    return run_promotion_test(candidate, production, folder, store)
+
+
+def run_promotion_test(
+    candidate: str, production: str, folder: str | Path, store: str | Path
+) -> dict[str, Any]:
+    """Compare two models on the images of the candidate's dataset in `folder`.
+
+    Keys of the result: candidate and production (as name@version), counts of images (compared,
+    errors of each, those that only one has right, not_compared because production does not know
+    their class, gone), new_classes and lost_classes (known to the candidate only, to production
+    only), p_value, alpha, needed, better, and why (a sentence). Raises ModelError.
+    """
+    found = pair_predictions(candidate, production, folder, store)
+    only_production_right = len(found.only_b_right)
+    result: dict[str, Any] = {
+        "candidate": found.a.name,
+        "production": found.b.name,
+        "images": found.images,
+        "candidate_errors": found.a_errors,
+        "production_errors": found.b_errors,
+        "only_candidate_right": len(found.only_a_right),
+        "only_production_right": only_production_right,
+        "not_compared": found.not_compared,
+        "gone": found.gone,
+        "new_classes": found.only_a_knows,
+        "lost_classes": found.only_b_knows,
+        "p_value": found.p_value,
+        "alpha": found.alpha,
+        "needed": images_needed(only_production_right),
+        "better": found.better == "a",
+    }
+    result["why"] = "; ".join([_outcome(result), *_limits(result)])
+    log.info("%s against %s: %s", result["candidate"], result["production"], result["why"])
+    return result
+
+
+def images_needed(production: int) -> int:
+    """Return how many images only the candidate must have right to be better.
+
+    `production` is how many only production has right.
+    """
+    counts = itertools.count(production)
+    return next(count for count in counts if mcnemar_test(count, production) <= Comparison.alpha)
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if not result["images"]:
+        return "there is no validation image that production was not trained on"
+    candidate, production = result["only_candidate_right"], result["only_production_right"]
+    counts = (
+        f"{result['candidate_errors']} errors against {result['production_errors']} on the same "
+        f"{result['images']} images, which neither was trained on: only the candidate is right "
+        f"about {candidate}, only production about {production} (exact McNemar test, one-sided: "
+        f"p = {result['p_value']:.2g}"
+    )
+    if result["better"]:
+        return f"{counts}, at most {Comparison.alpha} needed)"
+    needed = result["needed"]
+    return (
+        f"{counts}, more than {Comparison.alpha}: no evidence that it is better; against "
+        f"{production} the candidate would need {needed}, in all {needed + production} images on "
+        "which they differ)"
+    )
+
+
+def _limits(result: dict[str, Any]) -> list[str]:
+    """Return what the two could not be compared on."""
+    lines = []
+    if result["new_classes"]:
+        lines.append(f"the candidate also knows {format_names(result['new_classes'])}")
+    if result["lost_classes"]:
+        lines.append(f"the candidate does not know {format_names(result['lost_classes'])}")
+    if result["not_compared"]:
+        lines.append(f"{result['not_compared']} images of classes that production does not know")
+    if result["gone"]:
+        lines.append(f"{result['gone']} images that are missing or changed since the training")
+    return lines
+
+
 def pair_predictions(
     candidate: str, production: str, folder: str | Path, store: str | Path
 ) -> Comparison:
@@ -82,9 +178,8 @@ def pair_predictions(
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
     rows = known.loc[paths, ["label"]]
     for name, model in (("a", a), ("b", b)):
-        predictions = _predict(model, source, paths)
-        predictions.columns = [name, f"{name}_probability"]
-        rows = rows.join(predictions, how="inner")
+        columns = [name, f"{name}_probability"]
+        rows = rows.join(_predict(model, source, paths, columns), how="inner")
     not_compared, gone = len(unseen) - len(known), len(known) - len(rows)
     same_images = {*valid.sha256} == {*b_valid.sha256}
     return Comparison(a, b, source, rows, not_compared, gone, same_images)
@@ -106,7 +201,7 @@ def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
             yield path
 
 
-def _predict(model: Model, source: Storage, paths: list[str]) -> "pd.DataFrame":
+def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> "pd.DataFrame":
     """Return a model's label and probability by path, without images that cannot be decoded."""
     import pandas as pd
 
@@ -116,4 +211,4 @@ def _predict(model: Model, source: Storage, paths: list[str]) -> "pd.DataFrame":
         (model.classes[int(probabilities.argmax())], float(probabilities.max()))
         for probabilities in answers.values()
     ]
-    return pd.DataFrame(rows, [encode_name(name) for name in answers], ["label", "probability"])
+    return pd.DataFrame(rows, [encode_name(name) for name in answers], columns)

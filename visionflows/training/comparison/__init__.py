@@ -1,1 +1,0 @@
-"""Comparison of two model versions on the same images."""
