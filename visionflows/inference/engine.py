@@ -206,6 +206,10 @@ class Engine(abc.ABC):
     def forward(self, pixels: np.ndarray) -> Outputs:
         """The network's outputs, not calibrated, for uint8 pixels (n, side, side, 3)."""
 
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """The network's float32 (n, classes), not calibrated, for uint8 (n, side, side, 3)."""
+        return self.forward(pixels).probabilities
+
     @abc.abstractmethod
     def predict_batches(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch of files, in order, computed a few batches ahead."""
@@ -222,7 +226,7 @@ class Engine(abc.ABC):
         images, expected = read_selfcheck(self.model)
         shape = self.decoder.side, self.decoder.resize
         pixels = np.stack([np.asarray(resize_image(one, *shape)) for one in images])
-        difference = float(np.abs(self.forward(pixels).probabilities - expected).max())
+        difference = float(np.abs(self.probabilities(pixels) - expected).max())
         if not difference <= TOLERANCES[self.precision]:
             raise ModelError(
                 f"{self.model.storage}: fails its self-check in {self.precision} (probabilities "

@@ -90,7 +90,7 @@ def _write_quantized(storage: LocalStorage, model: Model, images: "_TrainingImag
         _save(storage, _quantize(model, images, accuracy_control=False))
     engine = make_engine(model, EngineSettings(precision="int8"), False)
     share, _ = _label_agreement_measure(images.float32_engine.probabilities)(
-        lambda batch: [engine.forward(batch).probabilities], images.control
+        lambda batch: [engine.probabilities(batch)], images.control
     )
     if share < MIN_AGREEMENT:
         log.info("int8: %.2f %% of labels agree; reverting layers to float32", 100 * share)
@@ -120,7 +120,7 @@ def _with_speed(
 def _seconds(engine: Engine, batches: list[np.ndarray]) -> float:
     started = time.perf_counter()
     for batch in batches:
-        engine.forward(batch)
+        engine.probabilities(batch)
     return time.perf_counter() - started
 
 
