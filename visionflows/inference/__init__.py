@@ -1,8 +1,4 @@
-"""Inference: engines that turn files into rows, on a CPU (OpenVINO or torch) or a GPU.
-
-from visionflows.inference import make_engine
-make_engine(load_model(find_model("pets", "store")), EngineSettings())
-"""
+"""Inference: engines that turn files into rows, on a CPU (OpenVINO or torch) or a GPU."""
 
 import importlib.util
 from collections.abc import Callable

@@ -91,13 +91,10 @@ def read_info(location: Storage, text: bytes | None = None) -> ModelInfo:
 def _read(location: Storage, name: str) -> bytes:
     try:
         return location.read(name)
-    except FileNotFoundError as error:
-        raise ModelError(f"{location}/{name}: missing; publish the model again") from error
     except OSError as error:
-        why = error.strerror or str(error)
-        raise ModelError(
-            f"{location}/{name}: cannot be read ({why}); publish the model again"
-        ) from error
+        is_missing = isinstance(error, FileNotFoundError)
+        why = "missing" if is_missing else f"cannot be read ({error.strerror or error})"
+        raise ModelError(f"{location}/{name}: {why}; publish the model again") from error
 
 
 def _checked(model: Model, text: bytes) -> Model:

@@ -68,7 +68,7 @@ def _test_failures(field: str, current: Counts, baseline: Sequence[Counts]) -> D
 
 def _test_shares(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:
     """The effect is the share of the files that have another value (total variation)."""
-    pooled = _pool(baseline)
+    pooled = sum(map(Counter, baseline), Counter[str]())
     pairs = [
         (_share(current, values), [_share(counts, values) for counts in baseline])
         for values in _groups(current, pooled)
@@ -83,7 +83,7 @@ def _test_shares(field: str, current: Counts, baseline: Sequence[Counts]) -> Dri
 
 def _test_steps(field: str, current: Counts, baseline: Sequence[Counts]) -> DriftTest:
     """The effect is the largest difference of the cumulative shares (Kolmogorov-Smirnov)."""
-    steps = sorted({int(value) for value in (*current, *_pool(baseline))})[1:]
+    steps = sorted({int(value) for value in {*current}.union(*baseline)})[1:]
     pairs = [(_below(current, step), [_below(one, step) for one in baseline]) for step in steps]
     if not pairs:
         return DriftTest(0.0, 1.0, "all in one bin", "the same")
@@ -95,16 +95,9 @@ def _test_steps(field: str, current: Counts, baseline: Sequence[Counts]) -> Drif
     return DriftTest(effects[widest], min(p, 1.0), text, _percent(_pool_shares(earlier)))
 
 
-def _pool(baseline: Sequence[Counts]) -> Counter[str]:
-    pooled: Counter[str] = Counter()
-    for counts in baseline:
-        pooled.update(counts)
-    return pooled
-
-
 def _groups(current: Counts, pooled: Counts) -> list[set[str]]:
     """The values that both sides are expected to have; all rare ones are one group."""
-    both = _pool([current, pooled])
+    both = Counter(current) + Counter(pooled)
     part = min(sum(current.values()), sum(pooled.values())) / both.total()
     large = [{value} for value, count in both.items() if count * part >= MIN_EXPECTED]
     rest = both.keys() - set().union(*large)
