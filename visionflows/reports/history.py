@@ -74,7 +74,7 @@ def _result_links(records: Sequence[RunRecord]) -> list[Link]:
 
 
 def share_measures(records: Sequence[RunRecord]) -> list[Measure]:
-    """A measure of the share of each of the most frequent labels, and of OTHERS if there are any."""
+    """A measure of the share of each frequent label, and one for OTHERS if there are any."""
     counts = sum((Counter(record.histograms.labels) for record in records), Counter[str]())
     order = sorted(counts, key=lambda label: (-counts[label], label))
     labels, others = order[:LABELS], order[LABELS:]
