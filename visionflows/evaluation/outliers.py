@@ -12,7 +12,6 @@ bits of a score with the batch.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -70,8 +69,8 @@ def fit_detector(features: np.ndarray, k: int = K, components: int = COMPONENTS)
     centred = units - centre
     axes = np.linalg.svd(centred, full_matrices=False)[2][:components]
     tensors = (centre, axes, centred @ axes.T, (centred**2).sum(1))
-    halves = [one.astype(np.float16) for one in tensors]
-    return _detector(halves, min(k, -(-len(features) // 3)), 1.0)
+    exact = OutlierDetector(*tensors, k=min(k, -(-len(features) // 3)))
+    return load_detector(exact.to_bytes(), exact.k, exact.threshold)
 
 
 def load_detector(data: bytes, k: int, threshold: float) -> OutlierDetector:
@@ -81,7 +80,8 @@ def load_detector(data: bytes, k: int, threshold: float) -> OutlierDetector:
 
     try:
         tensors = load(data)
-        detector = _detector([tensors[name] for name in _TENSORS], k, threshold)
+        arrays = [tensors[name].astype(np.float32, "C") for name in _TENSORS]
+        detector = OutlierDetector(*arrays, k, threshold)
         (d, features), (n, width) = detector.components.shape, detector.images.shape
     except (SafetensorError, KeyError) as error:
         raise ValueError("not an outlier detector") from error
@@ -114,11 +114,6 @@ def conformal_threshold(scores: np.ndarray, false_alarms: float) -> float:
     """
     rank = math.ceil((len(scores) + 1) * (1 - false_alarms))
     return float(np.sort(scores)[min(rank, len(scores)) - 1])
-
-
-def _detector(halves: Sequence[np.ndarray], k: int, threshold: float) -> OutlierDetector:
-    centre, components, images, lengths = (one.astype(np.float32, "C") for one in halves)
-    return OutlierDetector(centre, components, images, lengths, k, threshold)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

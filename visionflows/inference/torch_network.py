@@ -37,7 +37,8 @@ class TorchNetwork:
 
         self.device, self.chunk = device, batch_size
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-        self._scale, self._shift = _normalisation(model.info.normalise, device)
+        constants = scale_and_shift(model.info.normalise)
+        self._scale, self._shift = (one.to(device) for one in constants)
         self._prepare(cast("nn.Sequential", load_network(model)), compiled)
 
     def predict(self, pixels: np.ndarray, features: bool = False) -> Outputs:
@@ -123,15 +124,12 @@ class TorchCpuEngine(StreamsEngine):
         torch.set_num_threads(1)
 
 
-def _normalisation(
-    normalise: Normalise, device: "torch.device"
-) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Scale and shift of a pixel value from 0 to 255, for each channel."""
+def scale_and_shift(normalise: Normalise) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """What normalises a pixel value from 0 to 255, for each channel: (1, 3, 1, 1) each."""
     import torch
 
     mean, deviation = (
-        torch.tensor(values, device=device).view(1, 3, 1, 1)
-        for values in (normalise.mean, normalise.std)
+        torch.tensor(values).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
     )
     return 1 / (255 * deviation), -mean / deviation
 

@@ -186,12 +186,9 @@ def _cut_index(architecture: str, model: "nn.Module") -> int:
     cut = body_cut(architecture)
     if isinstance(cut, int):
         return cut
-    return max(at for at, child in enumerate(model.children()) if _has_pooling(child))
-
-
-def _has_pooling(module: "nn.Module") -> bool:
-    names = (type(part).__name__ for part in module.modules())
-    return any(name.endswith(("Pool1d", "Pool2d", "Pool3d")) for name in names)
+    kinds = [{type(part).__name__ for part in child.modules()} for child in model.children()]
+    pooling = ("Pool1d", "Pool2d", "Pool3d")
+    return max(at for at, names in enumerate(kinds) if any(one.endswith(pooling) for one in names))
 
 
 def _channels(body: "nn.Module", image_size: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from visionflows.errors import ModelError, one_line
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.openvino import unavailable_reason
+from visionflows.inference.torch_network import scale_and_shift
 from visionflows.models.artifact import ONNX, Model, load_network
 from visionflows.models.network import split_pooling
 from visionflows.models.schema import ModelInfo, Normalise
@@ -94,9 +95,7 @@ def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Mo
 
     body, head = network
     pool, rest = split_pooling(cast("nn.Sequential", head))
-    mean, std = (
-        torch.tensor(values).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
-    )
+    scale, shift = scale_and_shift(normalise)
 
     class PixelNetwork(nn.Module):
         scale: torch.Tensor
@@ -105,8 +104,8 @@ def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Mo
         def __init__(self) -> None:
             super().__init__()
             self.body, self.pool, self.head = body, pool, rest
-            self.register_buffer("scale", 1 / (255 * std))
-            self.register_buffer("shift", -mean / std)
+            self.register_buffer("scale", scale)
+            self.register_buffer("shift", shift)
 
         def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
             images = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
