@@ -240,8 +240,9 @@ def _timm_body(architecture: str) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
-            self.needs_pool: bool = self.model.default_cfg.get("pool_size") is not None
+            model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+            self.model: Any = model
+            self.needs_pool: bool = model.default_cfg.get("pool_size") is not None
 
         def forward(self, x: torch.Tensor) -> Any:
             return self.model.forward_features(x) if self.needs_pool else self.model(x)

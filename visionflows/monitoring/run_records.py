@@ -95,9 +95,9 @@ class Drift(JsonObject):
         """A line for each finding that warns."""
         return [finding.description for finding in self.findings if finding.warns]
 
-    def finding(self, quantity: str) -> Finding | None:
-        """The finding of a quantity against earlier runs; None if it was not tested."""
-        named = (f for f in self.findings if (f.quantity, f.against) == (quantity, "history"))
+    def finding(self, quantity: str, against: str = "history") -> Finding | None:
+        """The finding of a quantity; None if it was not tested."""
+        named = (f for f in self.findings if (f.quantity, f.against) == (quantity, against))
         return next(named, None)
 
 
