@@ -22,7 +22,7 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     """
     if temperature == 1.0:
         return probabilities
-    # In float64, so that a row is the same to the bit whatever the batch around it.
+    # In float64, so that a row is the same to the bit in every batch.
     powers = np.power(probabilities.astype(np.float64), 1 / temperature)
     scaled: np.ndarray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     return scaled

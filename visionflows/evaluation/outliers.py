@@ -80,8 +80,8 @@ def load_detector(data: bytes, k: int, threshold: float) -> OutlierDetector:
 
     try:
         tensors = load(data)
-        arrays = [tensors[name].astype(np.float32, "C") for name in _TENSORS]
-        detector = OutlierDetector(*arrays, k, threshold)
+        arrays = {name: tensors[name].astype(np.float32, "C") for name in _TENSORS}
+        detector = OutlierDetector(**arrays, k=k, threshold=threshold)
         (d, features), (n, width) = detector.components.shape, detector.images.shape
     except (SafetensorError, KeyError) as error:
         raise ValueError("not an outlier detector") from error

@@ -30,7 +30,7 @@ from visionflows.versioned_json import JsonObject
 
 log = logging.getLogger("visionflows.inference")
 
-# Rounding alone: other kernels, batch norm folded. Seen: 2e-6 on CPUs, 1e-5 on GPUs.
+# Only rounding: other kernels, batch norm folded. Seen: 2e-6 on CPUs, 1e-5 on GPUs.
 FLOAT32_TOLERANCE = 1e-4
 # Differences above these mean other weights or versions; smaller ones are rounding. A bfloat16 has
 # 8 bits of precision, about 0.02 after a resnet34; int8 has steps that its calibration chose.
