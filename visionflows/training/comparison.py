@@ -148,16 +148,14 @@ def _outcome(result: dict[str, Any]) -> str:
 
 def _limits(result: dict[str, Any]) -> list[str]:
     """Return what the two could not be compared on."""
-    lines = []
-    if result["new_classes"]:
-        lines.append(f"the candidate also knows {format_names(result['new_classes'])}")
-    if result["lost_classes"]:
-        lines.append(f"the candidate does not know {format_names(result['lost_classes'])}")
-    if result["not_compared"]:
-        lines.append(f"{result['not_compared']} images of classes that production does not know")
-    if result["gone"]:
-        lines.append(f"{result['gone']} images that are missing or changed since the training")
-    return lines
+    new, lost = (format_names(result[name]) for name in ("new_classes", "lost_classes"))
+    limits = {
+        "new_classes": f"the candidate also knows {new}",
+        "lost_classes": f"the candidate does not know {lost}",
+        "not_compared": f"{result['not_compared']} images of classes that production does not know",
+        "gone": f"{result['gone']} images that are missing or changed since the training",
+    }
+    return [line for name, line in limits.items() if result[name]]
 
 
 def pair_predictions(
