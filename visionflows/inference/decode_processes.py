@@ -67,20 +67,16 @@ def decoded_batches(
     iterator = iter(_loader(decoder, storage, batches, processes))
     started = set(multiprocessing.active_children()) - before
     with _default_sigchld():
-        while True:
-            try:
-                decoded = next(iterator)
-            except StopIteration:
-                return
-            # The loader reports a dead process, or its queue fails to read the memory of one.
-            except (RuntimeError, OSError, EOFError) as error:
-                if not _has_died(started):
-                    raise
-                raise RunError(
-                    f"a decode process died ({str(error).splitlines()[0]}); run again to resume "
-                    "after the last finished shard, with fewer --workers if memory ran out"
-                ) from error
-            yield decoded
+        try:
+            yield from iterator
+        # The loader reports a dead process, or its queue fails to read the memory of one.
+        except (RuntimeError, OSError, EOFError) as error:
+            if not _has_died(started):
+                raise
+            raise RunError(
+                f"a decode process died ({str(error).splitlines()[0]}); run again to resume "
+                "after the last finished shard, with fewer --workers if memory ran out"
+            ) from error
 
 
 @contextlib.contextmanager

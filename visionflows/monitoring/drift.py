@@ -97,10 +97,8 @@ def _can_be_baseline(record: RunRecord) -> bool:
 def _comparisons(
     record: RunRecord, comparable: Sequence[RunRecord], validation: Histograms | None
 ) -> Iterator[_Comparison]:
-    """Each quantity against earlier runs, then against validation.
-
-    Of the latter only the first run of a version may warn: it has no history.
-    """
+    """Each quantity against earlier runs, then against validation."""
+    # Only the first run of a version may warn of the latter: it has no history.
     is_first = not any(map(_can_be_baseline, comparable))
     baselines = [
         (one, [run.histograms for run in baseline_runs(one.name, comparable)], one.matters)
@@ -111,12 +109,10 @@ def _comparisons(
             (one, [validation], one.on_validation if is_first else NEVER) for one in QUANTITIES
         ]
     for quantity, histograms, threshold in baselines:
-        current, *baseline = (
-            getattr(one, quantity.field) for one in (record.histograms, *histograms)
-        )
-        if test := drift_test(quantity, current, baseline):
+        counts = [getattr(one, quantity.field) for one in (record.histograms, *histograms)]
+        if test := drift_test(quantity, counts[0], counts[1:]):
             runs = sum(one is not validation for one in histograms)
-            files = sum(sum(counts.values()) for counts in baseline)
+            files = sum(sum(one.values()) for one in counts[1:])
             yield _Comparison(quantity, runs, files, test, threshold)
 
 
