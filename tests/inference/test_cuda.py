@@ -14,7 +14,7 @@ from conftest import write_shapes
 
 from visionflows.errors import RunError
 from visionflows.inference import Engine, EngineSettings, make_engine
-from visionflows.inference.decode_processes import decoded_batches
+from visionflows.inference.cuda import decoded_batches
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.storage import open_storage

@@ -15,7 +15,7 @@ from visionflows.images import memory_limits
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import read_image_file
 from visionflows.inference import Engine, EngineSettings, make_engine
-from visionflows.inference.decode_processes import decode_process_count
+from visionflows.inference.cuda import decode_process_count
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import score_folder
