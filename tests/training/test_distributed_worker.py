@@ -1,4 +1,4 @@
-"""A distributed worker, as far as a single process on the CPU can test it."""
+"""The parts of a distributed worker that one CPU process can test."""
 
 import copy
 import sys
