@@ -108,7 +108,6 @@ def _row_as_nobody(path: Path) -> str:
     """The status for an unprivileged user: root can read every file, so a child drops root."""
     import multiprocessing
 
-    from visionflows.images.memory_limits import MemoryLimits
     from visionflows.inference.decoding import Decoder
 
     for folder in path.parents:
