@@ -1,13 +1,12 @@
 """The command line: help, exit statuses, errors of one line."""
 
 import os
-import re
 import subprocess
 import sys
 
 import pytest
 import typer
-from conftest import shape, write_shapes
+from conftest import write_shapes
 
 from visionflows.cli import main as cli
 from visionflows.cli import program
@@ -128,35 +127,6 @@ def test_the_version_is_printed():
     from importlib.metadata import version
 
     assert run("--version").stdout == f"visionflows {version('visionflows')}\n"
-
-
-def test_output_of_score_predict_and_models(trained, tmp_path):
-    folder = write_shapes(tmp_path / "in", each=3)
-    (folder / "empty.jpg").write_bytes(b"")
-    store = ("--store", trained.store)
-    dry = run("score", folder, "--model", "shapes", *store, "--output", tmp_path / "o", "--dry-run")
-    assert dry.returncode == 0, dry.stderr
-    assert re.search(r"left +10\n", dry.stdout)
-    assert not (tmp_path / "o").exists()
-    scored = run("score", folder, "--model", "shapes", *store, "--output", tmp_path / "o")
-    assert scored.returncode == 0, scored.stderr
-    assert scored.stdout.splitlines()[0] == "10 files found: 9 ok, 1 failed"
-    assert scored.stdout.splitlines()[-1] == f"{tmp_path}/o/run.json"
-    shape("square", 7).save(tmp_path / "a.png")
-    both = run("predict", tmp_path / "a.png", tmp_path / "gone.png", "--model", "shapes", *store)
-    assert both.returncode == 1
-    first, second = both.stdout.splitlines()
-    assert re.fullmatch(r".*a\.png: \('\w+', \d, \[.*\]\)", first)
-    assert "gone.png: missing" in second
-    asked = ("predict", tmp_path / "a.png", "--model", "shapes", *store, "--engine")
-    by_torch, by_openvino = run(*asked, "torch"), run(*asked, "openvino")
-    assert by_torch.stdout.split(",")[:2] == by_openvino.stdout.split(",")[:2]
-    assert re.match(r".*a\.png: \('", by_torch.stdout)  # also for a single image
-    assert "engine" in run(*asked, "fast").stderr
-    listed = run("models", "list", *store).stdout.splitlines()[-1]
-    assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +test_resnet ", listed)
-    shown = run("models", "show", "shapes", "--json", *store)
-    assert '"architecture": "test_resnet"' in shown.stdout
 
 
 @pytest.mark.parametrize("command", ["train", "retrain"])

@@ -6,18 +6,13 @@ import logging
 from pathlib import Path
 
 import pytest
-from conftest import write_shapes
 from file_server import serving
 from pet_archives import ARCHIVE, PETS, SHA256, files_of, pending, pets, tgz, visible
 from small_disk import small_disk
 
-from flows.retrain import retrain
 from visionflows.datasets.fetch import fetch
 from visionflows.errors import StorageError
-from visionflows.models.artifact import load_model
-from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
-from visionflows.training.settings import TrainSettings
 
 pytest_plugins = ["pet_archives"]
 NEWER = tgz(pets(seed=50))
@@ -155,25 +150,3 @@ def test_an_archive_that_did_not_fit_is_downloaded_again_if_it_changed(tmp_path)
         assert files_of(dataset.folder) == pets(2)
         assert dataset.sha256 == hashlib.sha256(small).hexdigest()
         assert pending(disk / "datasets") == []
-
-
-def test_retrain_uses_the_current_archive(tmp_path):
-    """The comparison uses the images of the first training, which are no longer at the URL."""
-    tiny = TrainSettings(
-        architecture="resnet18", pretrained="none", image_size=32, epochs=1, batch_size=16
-    )
-    archives = []
-    for at in range(2):
-        folder = write_shapes(tmp_path / f"shapes{at}", each=8, first_seed=100 * at)
-        files = {f"{path.parent.name}/{path.name}": path for path in folder.glob("*/*")}
-        archives.append(tgz({name: path.read_bytes() for name, path in files.items()}))
-    with serving(archives[0]) as server:
-        retrain(server.url("shapes.tgz"), "shapes", settings=tiny, store=str(tmp_path / "store"))
-        server.content, server.tag = archives[1], '"v2"'
-        again = retrain(
-            server.url("shapes.tgz"), "shapes", settings=tiny, store=str(tmp_path / "store")
-        )
-    info = load_model(find_model(again["model"], str(tmp_path / "store"))).info
-    assert info.dataset.sha256 == hashlib.sha256(archives[1]).hexdigest()
-    assert again["images"] > 0
-    assert again["gone"] == 0

@@ -10,7 +10,7 @@ from visionflows.models.registry import find_model
 from visionflows.training.settings import TrainSettings
 
 TINY = TrainSettings(
-    architecture="resnet18", pretrained="none", image_size=32, epochs=1, lr=3e-3, batch_size=16
+    architecture="test_resnet", pretrained="none", image_size=32, epochs=1, lr=3e-3, batch_size=16
 )
 
 
