@@ -1,15 +1,24 @@
 """Retraining on an archive at a URL that has changed."""
 
 import hashlib
+import io
+import tarfile
+from pathlib import Path
 
 from conftest import write_shapes
 from file_server import serving
-from pet_archives import tgz
 
 from flows.retrain import retrain
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.training.settings import TrainSettings
+
+
+def archive_of(folder: Path) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        tar.add(folder, "shapes")
+    return content.getvalue()
 
 
 def test_retrain_uses_the_current_archive(tmp_path):
@@ -20,8 +29,7 @@ def test_retrain_uses_the_current_archive(tmp_path):
     archives = []
     for at in range(2):
         folder = write_shapes(tmp_path / f"shapes{at}", each=8, first_seed=100 * at)
-        files = {f"{path.parent.name}/{path.name}": path for path in folder.glob("*/*")}
-        archives.append(tgz({name: path.read_bytes() for name, path in files.items()}))
+        archives.append(archive_of(folder))
     with serving(archives[0]) as server:
         retrain(server.url("shapes.tgz"), "shapes", settings=tiny, store=str(tmp_path / "store"))
         server.content, server.tag = archives[1], '"v2"'

@@ -38,6 +38,6 @@ def test_output_of_score_predict_and_models(trained, tmp_path):
     assert re.match(r".*a\.png: \('", by_torch.stdout)  # also for a single image
     assert "engine" in run(*asked, "fast").stderr
     listed = run("models", "list", *store).stdout.splitlines()[-1]
-    assert re.match(r"shapes@\S+ +latest +[\d.]+ +\d+ +test_resnet ", listed)
+    assert re.match(r"shapes@\S+ +latest.* +[\d.]+ +\d+ +test_resnet ", listed)
     shown = run("models", "show", "shapes", "--json", *store)
     assert '"architecture": "test_resnet"' in shown.stdout

@@ -86,7 +86,7 @@ def test_a_stopped_scoring_run_reports_it_and_leaves_only_its_parts(
 
 
 def test_a_signal_during_the_start_is_one_line_too(trained, many, tmp_path):
-    words = ("score", many, "--model", "shapes", "--store", trained.store, "--output", "out")
+    words = ("score", many, "--model", "shapes", "--store", trained.store, "--output", "out", *SLOW)
     for wait in (0.4, 1.5):
         with started(*words, env=environment(), cwd=tmp_path) as command:
             time.sleep(wait)

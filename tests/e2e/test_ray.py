@@ -110,6 +110,7 @@ def test_shards_of_killed_processes_are_scored_elsewhere(
     assert (tmp_path / "out/predictions.csv").read_bytes() == whole
     if killed == "raylet":
         end(cluster.nodes.pop())
+        cluster.wait_for(1)  # the head has noticed
         cluster.add()
         cluster.wait_for(2)
 

@@ -82,10 +82,14 @@ def apply(server) -> None:
 
 
 def snapshot(api: httpx.Client) -> dict[str, list]:
-    """Everything that the file creates on a server, with IDs but without update times."""
+    """Everything that the file creates on a server, with IDs but without update times.
+
+    A worker fills in the template of its pool.
+    """
     kinds = ("deployments", "automations", "v2/concurrency_limits", "work_pools")
     found = {kind: api.post(f"/{kind}/filter", json={}).json() for kind in kinds}
-    return _without(found, ("updated", "last_polled", "status", "active_slots"))
+    changing = ("updated", "last_polled", "status", "active_slots", "base_job_template")
+    return _without(found, changing)
 
 
 def _without(value, keys: tuple[str, ...]):
