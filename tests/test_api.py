@@ -63,7 +63,7 @@ def test_steps_of_a_training_take_text_and_paths(tmp_path):
 def model(tmp_path_factory):
     root = tmp_path_factory.mktemp("api")
     folder = write_shapes(root / "shapes", each=12)
-    settings = vf.TrainSettings(**SMALL | LEARNING)
+    settings = vf.TrainSettings(**SMALL | LEARNING | {"epochs": 10})
     return vf.train(folder, "shapes", store=root / "store", settings=settings, valid_pct=0.25)
 
 

@@ -173,18 +173,18 @@ def test_damaged_pixel_chunks_of_a_png_are_an_error():
 @pytest.mark.parametrize(
     "data",
     [
-        b"\xff\xd8\xff\xe1\0\1" + b"\xff" * 20_000_000,
-        b"\xff\xd8\xff\xe1\0\1" + b"\xff\xe1\0\4ab" * 3_000_000,
-        b"\xff\xd8" + b"\xff\xe1\0\2" * 5_000_000,
-        b"\xff\xd8" + b"\xff\xe1\xff\xff\xff\xd8\xff\xdb" * 2_000_000,
-        b"\xff\xd8" + (b"\xff\xe0\0\0" + b"\xff\xc0\0\x0b" + bytes(9)) * 1_000_000,
+        b"\xff\xd8\xff\xe1\0\1" + b"\xff" * 8_000_000,
+        b"\xff\xd8\xff\xe1\0\1" + b"\xff\xe1\0\4ab" * 1_200_000,
+        b"\xff\xd8" + b"\xff\xe1\0\2" * 2_000_000,
+        b"\xff\xd8" + b"\xff\xe1\xff\xff\xff\xd8\xff\xdb" * 800_000,
+        b"\xff\xd8" + (b"\xff\xe0\0\0" + b"\xff\xc0\0\x0b" + bytes(9)) * 400_000,
     ],
 )
 def test_a_hostile_jpeg_is_refused_in_time(data):
     began = time.process_time()
     assert len(list(candidates(data, "JPEG"))) <= 3
     assert refused(data)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("one", [chunk(b"tEXt", b""), chunk(b"tEXt", b"")[:-1] + b"?", bytes(12)])

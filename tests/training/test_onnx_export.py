@@ -53,7 +53,7 @@ def test_the_documented_code_gives_fastais_probabilities(trained):
         assert output.getvalue().split()[0] == trained.record["classes"][answer.argmax()]
 
 
-@pytest.mark.parametrize("architecture, side", [("resnet18", 32), ("mobilenet_v2", 64)])
+@pytest.mark.parametrize("architecture, side", [("resnet18", 32), ("test_vit", 160)])
 def test_a_batch_of_any_size_and_three_outputs(architecture, side):
     network = build(architecture, 2, side).eval()
     session = onnxruntime.InferenceSession(onnx_bytes(network, info_of(side)))
