@@ -22,8 +22,8 @@ from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.monitoring.drift import ALPHA, WINDOW
 from visionflows.scoring.columns import csv_rows
+from visionflows.scoring.counts import NewRows
 from visionflows.scoring.local_run import score_folder
-from visionflows.scoring.new_rows import NewRows
 from visionflows.scoring.parts import read_parts
 from visionflows.scoring.run_history import RunHistory
 from visionflows.scoring.schema import RunResult

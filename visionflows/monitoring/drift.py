@@ -6,6 +6,7 @@ corrected for the values within a quantity (Bonferroni) and for the quantities o
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,6 @@ from visionflows.monitoring.drift_quantities import (
 from visionflows.monitoring.run_records import (
     Drift,
     Finding,
-    HistogramCounter,
     Histograms,
     RunRecord,
     confidence_bin,
@@ -54,10 +54,9 @@ def read_validation_baseline(model: Model, raw: bool = False) -> Histograms | No
     except (OSError, KeyError, TypeError, ValueError, csv.Error, StorageError) as error:
         log.warning("%s: its validation predictions cannot be read: %s", model.storage, error)
         return None
-    counter = HistogramCounter()
-    for at, confidence in zip(found.predicted.tolist(), found.confidence.tolist(), strict=True):
-        counter.add(labels=model.classes[at], confidence=confidence_bin(confidence))
-    return counter.histograms() if len(found.predicted) else None
+    labels = Counter(model.classes[at] for at in found.predicted.tolist())
+    confidence = Counter(map(confidence_bin, found.confidence.tolist()))
+    return Histograms(labels=labels, confidence=confidence) if labels else None
 
 
 def detect_drift(

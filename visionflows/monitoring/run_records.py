@@ -6,7 +6,6 @@ earlier record counts.
 
 import logging
 import re
-from collections import Counter
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -153,28 +152,6 @@ class RunRecord(VersionedJson):
         """The file's name in the history."""
         time = re.sub(r"[-:.]|\+.*", "", self.started)
         return f"{time}Z-{self.contents[:12]}.json"
-
-
-class HistogramCounter:
-    """Counts files into histograms."""
-
-    def __init__(self) -> None:
-        self._counters = {name: Counter[str]() for name in Histograms.model_fields}
-
-    def add(self, **values: str) -> None:
-        """Count a file by its value of each quantity; an empty value is unknown."""
-        for name, value in values.items():
-            if value:
-                self._counters[name][value] += 1
-
-    def add_all(self, histograms: Histograms) -> None:
-        """Add the counts of other histograms."""
-        for name, counts in histograms:
-            self._counters[name].update(counts)
-
-    def histograms(self) -> Histograms:
-        """The counts, in a fixed order."""
-        return Histograms(**{name: dict(sorted(of.items())) for name, of in self._counters.items()})
 
 
 def confidence_bin(confidence: float) -> str:

@@ -15,10 +15,9 @@ from visionflows.images.image_status import SCORED_STATUSES, STATUSES
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Backend
 from visionflows.scoring.columns import csv_line, csv_rows, format_row
-from visionflows.scoring.counts import RunCounter
+from visionflows.scoring.counts import NewRows, RunCounter
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, Shard, digest_names
-from visionflows.scoring.new_rows import NewRows
 from visionflows.scoring.schema import PartRecord
 from visionflows.storage.base import LISTED, MISSING, Entry, Storage, identifies_content
 from visionflows.storage.name_encoding import encode_name

@@ -8,7 +8,7 @@ from visionflows.models.artifact import Model
 from visionflows.monitoring import run_records
 from visionflows.monitoring.drift import detect_drift, read_validation_baseline
 from visionflows.reports.history import HISTORY_PAGE, render_history
-from visionflows.scoring.new_rows import combine
+from visionflows.scoring.counts import NewRows
 from visionflows.scoring.result import read_result
 from visionflows.scoring.schema import FAILED, RunResult
 from visionflows.storage.base import Storage
@@ -35,7 +35,8 @@ class RunHistory:
         """
         orphan = self._orphaned_record()
         recorded = {run for record in self.records if record is not orphan for run in record.runs}
-        found = combine((rows for key, rows in new_rows.items() if key not in recorded), began)
+        unrecorded = (rows for key, rows in new_rows.items() if key not in recorded)
+        found = NewRows.combine(unrecorded, began)
         if not (began and found.histograms.total):
             if self._last and self._last.model.digest == run.model.digest:
                 return run.model_copy(update={"drift": self._last.drift})
