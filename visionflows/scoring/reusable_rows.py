@@ -4,8 +4,9 @@ import heapq
 import itertools
 import logging
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
@@ -39,16 +40,25 @@ class ReusableRows:
         self.source, self.job, self.backends = source, job, backends
         self.vanished = self.changed = 0
         usable, self._difference = self._usable_plans(output)
-        runs = (self._read_rows(output, *run, age) for age, run in enumerate(usable))
-        merged = heapq.merge(*runs, key=lambda row: (row.path, row.age))
-        self._rows = (next(same) for _, same in itertools.groupby(merged, key=lambda row: row.path))
-        self._next = next(self._rows, None)
+        self._runs = [self._read_rows(output, *run, age) for age, run in enumerate(usable)]
 
-    def find(self, entry: Entry) -> File:
-        """A file, with its reused row if an earlier run scored the same content."""
-        earlier = self._earlier_row(encode_name(entry.name))
-        if earlier is None:
-            return File(entry)
+    def find(self, entries: Iterable[Entry]) -> Iterator[File]:
+        """The files, each with its reused row if an earlier run scored the same content."""
+        for entry, earlier in self._pairs(entries):
+            yield self._reuse(entry, earlier) if earlier else File(entry)
+        if self._difference:
+            log.info("no rows are reused: %s, so all files are scored", self._difference)
+
+    def find_to_retry(self, entries: Iterable[Entry]) -> Iterator[File]:
+        """Files of a finished result: with their rows if scored, without them if they failed."""
+        for entry, earlier in self._pairs(entries):
+            if earlier and earlier.row.cells[1] in SCORED_STATUSES and earlier.file.sha256:
+                yield File(Entry(*earlier.file[:3]), earlier.row)
+            else:
+                yield File(entry)
+
+    def _reuse(self, entry: Entry, earlier: _EarlierRow) -> File:
+        """A file, with its earlier row if that is of the same content."""
         row = earlier.row
         backend, current = self.backends[row.backend], self.backends[0]
         of_bytes = parts.depends_on_bytes(row.cells, earlier.file, backend, current)
@@ -57,19 +67,16 @@ class ReusableRows:
         self.changed += 1
         return File(entry, last_failure="" if of_bytes else row.cells[1])
 
-    def find_to_retry(self, entry: Entry) -> File:
-        """A file of a finished result: with its row if it was scored, without it if it failed."""
-        earlier = self._earlier_row(encode_name(entry.name))
-        if earlier is None or earlier.row.cells[1] not in SCORED_STATUSES:
-            return File(entry)
-        return File(Entry(*earlier.file[:3]), earlier.row) if earlier.file.sha256 else File(entry)
-
-    def end(self) -> None:
-        """Count the remaining rows as vanished, and log why no rows are reused."""
-        while self._next is not None:
-            self._skip()
-        if self._difference:
-            log.info("no rows are reused: %s, so all files are scored", self._difference)
+    def _pairs(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, _EarlierRow | None]]:
+        """Sorted files, each with the newest earlier row of its path; other rows vanished."""
+        files = ((encode_name(entry.name), -1, entry) for entry in entries)
+        merged: Iterator[Any] = heapq.merge(files, *self._runs, key=itemgetter(0, 1))
+        for _, same_path in itertools.groupby(merged, key=itemgetter(0)):
+            first, *rows = same_path
+            if isinstance(first, _EarlierRow):
+                self.vanished += 1
+            else:
+                yield first[2], next(iter(rows), None)
 
     def _usable_plans(self, output: Storage) -> tuple[list[tuple[str, Job]], str | None]:
         """The folders with rows of this job, newest first; if there are none, why."""
@@ -78,19 +85,6 @@ class ReusableRows:
         found = [(folder, plan, self.job.row_difference(plan)) for folder, plan in plans if plan]
         usable = [(folder, plan) for folder, plan, difference in found if difference is None]
         return usable, None if usable or not found else found[0][2]
-
-    def _earlier_row(self, path: str) -> _EarlierRow | None:
-        """The row of a path; files that sort before it have vanished."""
-        while self._next is not None and self._next.path < path:
-            self._skip()
-        if self._next is None or self._next.path != path:
-            return None
-        row, self._next = self._next, next(self._rows, None)
-        return row
-
-    def _skip(self) -> None:
-        self.vanished += 1
-        self._next = next(self._rows, None)
 
     def _is_unchanged(self, entry: Entry, row: _EarlierRow) -> bool:
         """Whether size and version are the same, or the SHA-256 if they do not decide."""

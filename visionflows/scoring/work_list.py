@@ -42,8 +42,6 @@ class WorkList:
         """Wait until all files are listed. Raises the error of listing, and RunError."""
         listing = self.listing.wait()
         self.source.check_unchanged()
-        if self.reusable:
-            self.reusable.end()
         if self.images:
             self.ignored = self.images.others.total()
             self.ignored_by_ending = self.images.by_extension()
@@ -70,7 +68,7 @@ def start_work_list(
             for entry in entries
             if not (own and entry.name.startswith(f"{own}/")) and images(entry.name)
         )
-    listing.start(map(reusable.find if reusable else File, entries))
+    listing.start(reusable.find(entries) if reusable else map(File, entries))
     return WorkList(source, listing, job, backends, settings, reusable, images)
 
 
@@ -100,7 +98,7 @@ def _start_retry(
     reusable = ReusableRows(output, source.storage, job, backends)
     listing, counts = Listing(result.settings.shard_size), result.counts
     names = listing.until_closed(_result_names(output, result))
-    listing.start(reusable.find_to_retry(Entry(name, 0, LISTED)) for name in names)
+    listing.start(reusable.find_to_retry(Entry(name, 0, LISTED) for name in names))
     work = WorkList(source, listing, job, backends, settings)
     work.ignored, work.ignored_by_ending = counts.ignored, counts.ignored_by_ending
     return work
