@@ -101,11 +101,9 @@ def open_pool(model: str, store: str | Path, settings: ScoreSettings) -> ActorPo
     return pool
 
 
-def local_paths(storage: Storage, *names: str) -> list[list[str]]:
-    """The paths of files on a disk, as one list for `check_nodes`; empty for S3."""
-    if not (storage.is_local and names):
-        return []
-    return [[os.path.join(location_text(storage), name) for name in names]]
+def local_paths(storage: Storage, *names: str) -> list[str]:
+    """The paths of files on a disk; none for S3, which all nodes see."""
+    return [os.path.join(location_text(storage), name) for name in names if storage.is_local]
 
 
 def wait_for_actor(reference: Any) -> Any:

@@ -81,10 +81,14 @@ def list_nodes() -> list[Node]:
     return nodes
 
 
-def check_nodes(nodes: list[Node], paths: list[list[str]]) -> None:
-    """Raise SettingsError for a node with another version, StorageError if it lacks the paths."""
+def check_nodes(nodes: list[Node], *paths: list[str]) -> None:
+    """Raise SettingsError for a node with another version.
+
+    Raises StorageError for a node that sees no path of one of the lists, unless that is empty.
+    """
     version = metadata.version("visionflows")
-    for node, (found, missing) in zip(nodes, _inspect(nodes, paths), strict=True):
+    given = [some for some in paths if some]
+    for node, (found, missing) in zip(nodes, _inspect(nodes, given), strict=True):
         if found != version:
             has = f"has visionflows {found}" if found else "has no visionflows"
             raise SettingsError(

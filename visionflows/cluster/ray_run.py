@@ -32,7 +32,7 @@ class RayRun(ScoringRun):
         probe = f".seen-{uuid.uuid4().hex}"  # nodes prove by this file that they see the output
         self.output.write(probe, b"")
         try:
-            check_nodes(self.engine.nodes, [*self._sample, *local_paths(self.output, probe)])
+            check_nodes(self.engine.nodes, self._sample, local_paths(self.output, probe))
         finally:
             self.output.remove(probe)
 
@@ -53,7 +53,7 @@ class RayRun(ScoringRun):
     def _tasks(self, pending: Iterable[Shard]) -> Iterator[ShardTask]:
         paths = RunPaths(
             root=self._source.root,
-            sample=[*itertools.chain.from_iterable(self._sample)],
+            sample=self._sample,
             output=location_text(self.output),
             marker=self._marker,
             version=metadata.version("visionflows"),
@@ -64,7 +64,11 @@ class RayRun(ScoringRun):
     def merge(self) -> RunResult:
         """Write predictions.csv from the parts. From now on no actor writes parts."""
         self.output.remove(self._marker)
-        return super().merge()
+        nodes = {
+            node: NodeTimings(files=files, seconds=round(seconds, 3))
+            for node, (files, seconds) in sorted(self.engine.by_node.items())
+        }
+        return super().merge().model_copy(update={"nodes": nodes})
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
         """Wait for a shard's part; returns the number of files scored."""
@@ -76,9 +80,3 @@ class RayRun(ScoringRun):
             if on_batch:
                 on_batch(scored.files)
         return self._files_by_shard.pop(shard.index)
-
-    def _nodes(self) -> dict[str, NodeTimings]:
-        return {
-            node: NodeTimings(files=files, seconds=round(seconds, 3))
-            for node, (files, seconds) in sorted(self.engine.by_node.items())
-        }

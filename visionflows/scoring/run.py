@@ -16,7 +16,7 @@ from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import AnyEngine, make_job
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run_history import RunHistory
-from visionflows.scoring.schema import Counts, NodeTimings, RunCounts, RunResult, Timings
+from visionflows.scoring.schema import Counts, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import check_disk_space, start_work_list
 from visionflows.storage import open_storage
@@ -64,7 +64,8 @@ class ScoringRun(abc.ABC):
         if self.listing.ended:
             self.listing.wait()  # raises the error that ended it
         check_disk_space(self.output, self.job, self.listing.found)
-        self._pending, self._given = shards.prepare_output(self.output, self._work_list), 0
+        self._pending = shards.prepare_output(self.output, self._work_list)
+        self._todo = iter(self._pending)
         self._start_scoring(self._pending)
         if self.is_listed:
             self._log_counts()
@@ -74,9 +75,7 @@ class ScoringRun(abc.ABC):
 
     def shards_while_listing(self) -> Iterator[Shard]:
         """Shards that need scoring, until the listing has ended."""
-        pending = iter(self._pending)
-        while not self.is_listed and not self.listing.ended and (shard := next(pending, None)):
-            self._given += 1
+        while not self.is_listed and not self.listing.ended and (shard := next(self._todo, None)):
             yield shard
 
     def shards_after_listing(self) -> list[Shard]:
@@ -88,7 +87,7 @@ class ScoringRun(abc.ABC):
             check_disk_space(self.output, self.job, self.listing.found)
             shards.write_plan(self.output, self._work_list)
             self._log_counts()
-        return [*self._pending][self._given :]
+        return [*self._todo]
 
     @property
     def remaining(self) -> int:
@@ -135,7 +134,7 @@ class ScoringRun(abc.ABC):
             confidence_histogram=counter.histogram,
             timings=self._timings(),
             duplicates=merge.duplicates.counts() if merge.duplicates else None,
-            nodes=self._nodes(),
+            nodes={},
             started=self.started.isoformat(timespec="seconds"),
             ended=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             files=files,
@@ -143,9 +142,6 @@ class ScoringRun(abc.ABC):
         )
         self.history = RunHistory(self.output, model)
         return self.history.with_drift(run, self.job.run, counter.new_rows)
-
-    def _nodes(self) -> dict[str, NodeTimings]:
-        return {}
 
     def _counts(self, counts: Counts) -> RunCounts:
         work, found = self._work_list, counts.model_dump()
