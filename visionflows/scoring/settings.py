@@ -1,6 +1,6 @@
 """The settings of a scoring run: options of `visionflows score`, and fields of the run form."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from visionflows.inference.engine import EngineSettings
 
@@ -8,22 +8,16 @@ from visionflows.inference.engine import EngineSettings
 class ScoreSettings(EngineSettings):
     """How to score a folder, prefix or list."""
 
-    on: str = Field(
-        "local",
-        pattern=r"^(local|ray(://[^/\s]+)?)$",
-        description="Where to score: `local`, `ray` (starts Ray here), or ray://HOST:10001.",
-    )
-    actor_cores: int | None = Field(
-        None,
-        ge=1,
-        description="On Ray, CPU cores per actor; by default the cores of the smallest node.",
-    )
-    shard_size: int = Field(
-        1000, ge=1, le=1_000_000, description="Files per shard, the unit of resuming."
-    )
-    top: int = Field(
-        0, ge=0, le=1000, description="Add columns with this many most probable classes, in order."
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    on: str = Field("local", pattern=r"^(local|ray(://[^/\s]+)?)$")
+    """Where to score: `local`, `ray` (starts Ray here), or ray://HOST:10001."""
+    actor_cores: int | None = Field(None, ge=1)
+    """On Ray, CPU cores per actor; by default the cores of the smallest node."""
+    shard_size: int = Field(1000, ge=1, le=1_000_000)
+    """Files per shard, the unit of resuming."""
+    top: int = Field(0, ge=0, le=1000)
+    """Add columns with this many most probable classes, in order."""
     min_precision: float | None = Field(
         None,
         gt=0.5,
@@ -31,37 +25,21 @@ class ScoreSettings(EngineSettings):
         description="Mark rows for review (column `review`), so that at least this share of the "
         "other labels is correct.",
     )
-    reject_outliers: bool = Field(
-        False,
-        description="Leave out-of-distribution images without a label (status `outlier`).",
-    )
-    only_new: bool = Field(
-        False,
-        description="Score new and changed files; reuse other rows of the same model and settings.",
-    )
-    retry_failed: bool = Field(
-        False, description="Score only the files that failed in the last run."
-    )
-    restart: bool = Field(
-        False,
-        description="Discard an unfinished run of another input, model or settings.",
-    )
-    replace: bool = Field(
-        False, description="Replace results in the output that came from another input."
-    )
-    allow_empty: bool = Field(
-        False, description="Accept an empty input although earlier runs found images in it."
-    )
-    max_error_rate: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Fail the run if more than this share of files cannot be scored (from 20 on).",
-    )
-    spreadsheet: bool = Field(
-        False,
-        description="Also write spreadsheet.csv, which Excel opens without running formulas.",
-    )
-    wait: float = Field(
-        0, ge=0, description="Seconds to wait for another run that writes into the output."
-    )
+    reject_outliers: bool = False
+    """Leave out-of-distribution images without a label (status `outlier`)."""
+    only_new: bool = False
+    """Score new and changed files; reuse other rows of the same model and settings."""
+    retry_failed: bool = False
+    """Score only the files that failed in the last run."""
+    restart: bool = False
+    """Discard an unfinished run of another input, model or settings."""
+    replace: bool = False
+    """Replace results in the output that came from another input."""
+    allow_empty: bool = False
+    """Accept an empty input although earlier runs found images in it."""
+    max_error_rate: float = Field(0.05, ge=0, le=1)
+    """Fail the run if more than this share of files cannot be scored (from 20 on)."""
+    spreadsheet: bool = False
+    """Also write spreadsheet.csv, which Excel opens without running formulas."""
+    wait: float = Field(0, ge=0)
+    """Seconds to wait for another run that writes into the output."""

@@ -20,31 +20,21 @@ class UpError(VisionflowsError):
 class UpSettings(BaseModel):
     """How to serve this machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    host: Annotated[str, AfterValidator(str.lower)] = Field(  # as browsers and clients send it
-        "127.0.0.1", description="Address to listen on; other machines' access needs a password."
-    )
-    port: int = Field(4200, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    url: str = Field("", description="Public URL, if a reverse proxy serves the UI.")
-    state: Path = Field(
-        Path("~/.visionflows"),
-        description="Folder of the database and the logs; by default ~/.visionflows.",
-    )
-    database: str | None = Field(
-        None,
-        description="postgresql+asyncpg://user:password@host/name; by default SQLite in STATE.",
-        json_schema_extra={"envvar": "VISIONFLOWS_DATABASE"},
-    )
-    password_file: Path | None = Field(
-        None, description="File with the password; by default VISIONFLOWS_PASSWORD."
-    )
-    deployments: Path = Field(
-        DEPLOYMENTS,
-        description="Your changed copy of deployments/prefect.yaml; by default the installed one.",
-    )
-    store: str = Field(
-        "store",
-        description="Folder or s3:// URI of models, datasets and scores.",
-        json_schema_extra={"envvar": "VISIONFLOWS_STORE"},
-    )
+    host: Annotated[str, AfterValidator(str.lower)] = "127.0.0.1"  # as browsers and clients send it
+    """Address to listen on; other machines' access needs a password."""
+    port: int = Field(4200, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+    url: str = ""
+    """Public URL, if a reverse proxy serves the UI."""
+    state: Path = Path("~/.visionflows")
+    """Folder of the database and the logs; by default ~/.visionflows."""
+    database: str | None = Field(None, json_schema_extra={"envvar": "VISIONFLOWS_DATABASE"})
+    """postgresql+asyncpg://user:password@host/name; by default SQLite in STATE."""
+    password_file: Path | None = None
+    """File with the password; by default VISIONFLOWS_PASSWORD."""
+    deployments: Path = DEPLOYMENTS
+    """Your changed copy of deployments/prefect.yaml; by default the installed one."""
+    store: str = Field("store", json_schema_extra={"envvar": "VISIONFLOWS_STORE"})
+    """Folder or s3:// URI of models, datasets and scores."""
