@@ -145,7 +145,7 @@ class ImageFilter:
         self.others: Counter[str] = Counter()
 
     def __call__(self, name: str) -> bool:
-        extension = _extension(name)
+        extension = os.path.splitext(name.rpartition("/")[2])[1].lower() or "no extension"
         try:
             is_image = self._is_image(name)
         except FileNotFoundError:  # deleted since it was listed
@@ -177,7 +177,3 @@ class ImageFilter:
 def format_counts(by_extension: dict[str, int]) -> str:
     """The counts as text, such as `2 .csv, 1 no extension`."""
     return ", ".join(f"{count} {extension}" for extension, count in by_extension.items())
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name.rpartition("/")[2])[1].lower() or "no extension"

@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from visionflows.hashing import sha256_of
@@ -42,41 +42,33 @@ def sample_rows(lines: Iterable[Sequence[str]], classes: Sequence[str], seed: st
     in the column `review`, then the least confident. No row is sampled twice.
     """
     lines = iter(lines)
-    header = _Header(next(lines), classes)
+    at = {name: index for index, name in enumerate(next(lines))}
+    probabilities = {name: at[f"p_{name}"] for name in classes}
     sizes = itertools.accumulate(_SIZES.values())  # rows of earlier reasons are left out later
     smallest = {why: Smallest[Sequence[str]](size) for why, size in zip(_SIZES, sizes, strict=True)}
     for cells in lines:
         path, status = cells[0], cells[1]
         random_key = int(sha256_of(f"{seed}:{path}".encode())[:16], 16)
-        if header.is_true(cells, "outlier"):
+        flags = {name: cells[at[name]] == "True" for name in ("outlier", "review") if name in at}
+        if flags.get("outlier"):
             smallest["outlier"].add(random_key, path, cells)
         if status == "ok":
             smallest["audit"].add(random_key, path, cells)
-            confidence = float(cells[3]) - header.is_true(cells, "review")
+            confidence = float(cells[3]) - flags.get("review", False)
             smallest["uncertain"].add(confidence, path, cells)
     taken: dict[str, SampledRow] = {}
     for why, most in _SIZES.items():
         free = [cells for cells in smallest[why].rows() if cells[0] not in taken]
-        taken |= {cells[0]: header.row(cells, why) for cells in free[:most]}
+        taken |= {cells[0]: _sampled(cells, why, probabilities) for cells in free[:most]}
     rows = sorted(taken.values(), key=lambda row: _ORDER.index(row.why))
     return Sample(seed, sum(row.why == "audit" for row in rows), rows)
 
 
-class _Header:
-    """The columns of a predictions.csv."""
-
-    def __init__(self, names: Sequence[str], classes: Sequence[str]):
-        self._at = {name: at for at, name in enumerate(names)}
-        self._classes = [(name, self._at[f"p_{name}"]) for name in classes]
-
-    def is_true(self, cells: Sequence[str], column: str) -> bool:
-        at = self._at.get(column)
-        return at is not None and cells[at] == "True"
-
-    def row(self, cells: Sequence[str], why: str) -> SampledRow:
-        probabilities = [(name, float(cells[at])) for name, at in self._classes if cells[at]]
-        guesses = heapq.nlargest(GUESSES, probabilities, key=lambda guess: guess[1])
-        return SampledRow(cells[0], cells[2], float(cells[3] or 0), why, guesses)
+def _sampled(cells: Sequence[str], why: str, columns: Mapping[str, int]) -> SampledRow:
+    """A row to review; `columns` are those of the probabilities, by class."""
+    probabilities = [(name, float(cells[at])) for name, at in columns.items() if cells[at]]
+    guesses = heapq.nlargest(GUESSES, probabilities, key=lambda guess: guess[1])
+    return SampledRow(cells[0], cells[2], float(cells[3] or 0), why, guesses)
 
 
 class Smallest(Generic[Row]):

@@ -125,34 +125,33 @@ def make_job(engine: AnyEngine, source: str, settings: ScoreSettings, run: str =
 
 def _optional_settings(engine: AnyEngine, settings: ScoreSettings) -> dict[str, Any]:
     """The settings that a job names only if they are on."""
-    model = engine.model
-    on: dict[str, Any] = {
-        name: True for name in ("exif", "find_duplicates") if getattr(settings, name)
+    model, calibration = engine.model, engine.model.info.calibration
+    values: dict[str, Any] = {
+        "exif": settings.exif,
+        "find_duplicates": settings.find_duplicates,
+        "decode": engine.info.overrides_decoding and settings.decode,
+        "raw": settings.raw and calibration is not None and calibration.temperature != 1,
+        "outliers": _detects_outliers(model, settings.reject_outliers),
+        "reject_outliers": settings.reject_outliers,
     }
-    on |= {"decode": settings.decode} if engine.info.overrides_decoding else {}
-    calibration = model.info.calibration
-    if settings.raw and calibration and calibration.temperature != 1:
-        on |= {"raw": True}
-    on |= _outlier_settings(model, settings.reject_outliers)
     if settings.min_precision:
         found = model_thresholds(model, settings.min_precision, settings.raw)
-        outliers = "; outliers are reviewed as well" if on.get("outliers") else ""
+        outliers = "; outliers are reviewed as well" if values["outliers"] else ""
         log.info("review: %s%s", describe_thresholds(found, settings.min_precision), outliers)
-        on |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
-    return on
+        values |= {"min_precision": settings.min_precision, "thresholds": found.by_class}
+    return {name: value for name, value in values.items() if value}
 
 
-def _outlier_settings(model: Model, reject: bool) -> dict[str, bool]:
-    """The settings of outliers. Raises SettingsError if the model cannot detect them."""
+def _detects_outliers(model: Model, needed: bool) -> bool:
+    """Whether a model detects outliers. Raises SettingsError if it does not and it is needed."""
     found = model.info.outliers
-    if found and found.threshold is not None:
-        return {"outliers": True} | ({"reject_outliers": True} if reject else {})
-    if reject:
+    detects = found is not None and found.threshold is not None
+    if needed and not detects:
         why = f" ({found.why})" if found else ""
         raise SettingsError(
             f"reject_outliers: {model.name} detects no outliers{why}; train it again"
         )
-    return {}
+    return detects
 
 
 def _short(value: object) -> str:
