@@ -1,14 +1,15 @@
 """A scoring run whose shards are scored by the actors of a Ray cluster."""
 
+import functools
 import itertools
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 
 from visionflows.cluster.actor_pool import ActorPool, local_paths
 from visionflows.cluster.nodes import check_nodes
-from visionflows.cluster.scoring_actor import RunPaths, ShardTask
+from visionflows.cluster.scoring_actor import RunPaths, ScoredShard, ShardTask
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import NodeTimings, RunResult
@@ -27,6 +28,8 @@ class RayRun(ScoringRun):
 
     def _check_input(self) -> None:
         super()._check_input()
+        self._marker = f"parts/{RUN_MARKER}{uuid.uuid4().hex}"
+        self._files_by_shard: dict[int, int] = {}
         existing = itertools.islice(self._existing_files(), SAMPLE_FILES)
         self._sample = local_paths(self.source, *existing)
         probe = f".seen-{uuid.uuid4().hex}"  # nodes prove by this file that they see the output
@@ -44,13 +47,13 @@ class RayRun(ScoringRun):
             if path and entry.version != MISSING and os.path.exists(path):
                 yield entry.name
 
-    def _start_scoring(self, pending: Iterable[Shard]) -> None:
-        self._marker = f"parts/{RUN_MARKER}{uuid.uuid4().hex}"
+    @functools.cached_property
+    def _results(self) -> Iterator[ScoredShard]:
+        """The scored shards as they end; until they are merged, this run owns the output."""
         self.output.write(self._marker, b"")
-        self._results = self.engine.score(self._tasks(pending))
-        self._files_by_shard: dict[int, int] = {}
+        return self.engine.score(self._tasks())
 
-    def _tasks(self, pending: Iterable[Shard]) -> Iterator[ShardTask]:
+    def _tasks(self) -> Iterator[ShardTask]:
         paths = RunPaths(
             root=self._source.root,
             sample=self._sample,
@@ -58,7 +61,7 @@ class RayRun(ScoringRun):
             marker=self._marker,
             version=metadata.version("visionflows"),
         )
-        for shard in pending:
+        for shard in self._pending:
             yield ShardTask(shard, self.listing.files(shard), self.job, self.backends, paths)
 
     def merge(self) -> RunResult:

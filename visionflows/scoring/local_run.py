@@ -1,6 +1,7 @@
 """A scoring run on this machine, and `score_folder` for notebooks."""
 
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 from visionflows.errors import SettingsError
 from visionflows.inference import open_engine
+from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
 from visionflows.models.registry import find_model
 from visionflows.scoring import parts
@@ -32,8 +34,10 @@ class LocalRun(ScoringRun):
             )
         super().__init__(source, output, engine, settings)
 
-    def _start_scoring(self, pending: Iterable[Shard]) -> None:
-        self._rows = self.engine.predict_batches(self.source, self._batches(pending))
+    @functools.cached_property
+    def _rows(self) -> Iterator[list[Row]]:
+        """The rows of all batches that need scoring, computed a few batches ahead."""
+        return self.engine.predict_batches(self.source, self._batches(self._pending))
 
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:
         """Score a shard and write its part; returns the number of files scored."""

@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.formats import format_counts
@@ -66,7 +66,6 @@ class ScoringRun(abc.ABC):
         check_disk_space(self.output, self.job, self.listing.found)
         self._pending = shards.prepare_output(self.output, self._work_list)
         self._todo = iter(self._pending)
-        self._start_scoring(self._pending)
         if self.is_listed:
             self._log_counts()
         else:
@@ -93,10 +92,6 @@ class ScoringRun(abc.ABC):
     def remaining(self) -> int:
         """Files that had no row when the run began, as far as they are listed."""
         return self.listing.found - self.listing.reused - self._pending.done
-
-    @abc.abstractmethod
-    def _start_scoring(self, pending: Iterable[Shard]) -> None:
-        """Start computing the files of these shards, in order."""
 
     @abc.abstractmethod
     def score(self, shard: Shard, on_batch: Callable[[int], None] | None = None) -> int:

@@ -33,35 +33,29 @@ class PendingShards:
         self._output, self._work, self._names = output, work, {*output.names("parts")}
         plan = read_plan(output)
         self._retries = plan is not None and finished_result(output, plan) is not None
-        self._valid: dict[int, bool] = {}
-        self._pending: list[Shard] = []
-        self._checked = self.done = 0  # shards; files in valid parts, without reused rows
+        self._valid: dict[int, bool] = {}  # by index; a part that this run writes is not counted
+        self.done = 0  # files in valid parts, without reused rows
 
     def __iter__(self) -> Iterator[Shard]:
-        for index in itertools.count():
-            while len(self._pending) <= index:
-                if (shard := self._work.listing.shard(self._checked)) is None:
-                    return
-                self._add(shard)
-            yield self._pending[index]
-
-    def _add(self, shard: Shard) -> None:
         listing = self._work.listing
-        self._checked += 1
-        if shard.index not in self._valid:
-            # Check many parts at once if possible: reading from a bucket takes time.
-            self._check(listing.shards[shard.index :] if listing.is_complete else [shard])
-        if self._valid[shard.index]:
-            self.done += sum(file.reused is None for file in listing.files(shard))
-        else:
-            self._pending.append(shard)
+        for index in itertools.count():
+            if (shard := listing.shard(index)) is None:
+                return
+            if index not in self._valid:
+                # Check many parts at once if possible: reading from a bucket takes time.
+                self._check(listing.shards[index:] if listing.is_complete else [shard])
+            if not self._valid[index]:
+                yield shard
 
     def _check(self, shards: list[Shard]) -> None:
         existing = [shard for shard in shards if f"{shard.part[6:]}.json" in self._names]
         self._valid |= {shard.index: False for shard in shards}
         found = parts.read_parts(self._output, [shard.part for shard in existing])
         for shard, part in zip(existing, found, strict=True):
-            self._valid[shard.index] = part is not None and self._is_valid(part, shard)
+            if part is not None and self._is_valid(part, shard):
+                self._valid[shard.index] = True
+                files = self._work.listing.files(shard)
+                self.done += sum(file.reused is None for file in files)
 
     def _is_valid(self, part: parts.Part, shard: Shard) -> bool:
         """Whether a part is the shard's. After a finished run, its failures are scored again."""
