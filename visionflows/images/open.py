@@ -20,18 +20,9 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
-from visionflows.images import tiff
+from visionflows.images import formats, tiff
 from visionflows.images.bit_depth import scale_transparent_color, to_rgb
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
-from visionflows.images.formats import (
-    CAMERA_RAW,
-    HEAD,
-    HEIF,
-    TIFF,
-    WITHOUT_SIGNATURE,
-    FileFormat,
-    detect_format,
-)
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
 from visionflows.images.pillow import no_pixel_limit
@@ -107,27 +98,27 @@ def open_decoded(
         raise _refusal(data, format, first_error)
 
 
-def _decodable_format(data: bytes) -> FileFormat | None:
+def _decodable_format(data: bytes) -> formats.FileFormat | None:
     """The format of a file, None if it has no signature. Raises BadImage if it is not decoded."""
     if not data:
         raise BadImage("unreadable", "empty file (0 bytes)")
-    format = detect_format(data[:HEAD])
+    format = formats.detect_format(data[: formats.HEAD])
     if format and not format.decoder:
         raise BadImage("unreadable", format.refusal)
     return format
 
 
-def _refusal(data: bytes, format: FileFormat | None, error: Exception | None) -> Exception:
+def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
     """The error of a file of which no candidate could be decoded."""
     if format and isinstance(error, UnidentifiedImageError):
         header = f"{format.name}: its header cannot be read"
-        return BadImage("unreadable", tiff.refusal(data) if format is TIFF else header)
+        return BadImage("unreadable", tiff.refusal(data) if format is formats.TIFF else header)
     return error or OSError("image file is truncated")
 
 
 def _decode(
     data: bytes,
-    format: FileFormat | None,
+    format: formats.FileFormat | None,
     decode_options: DecodeOptions,
     memory: MemoryLimits,
     reserved: contextlib.ExitStack,
@@ -142,7 +133,7 @@ def _decode(
             file.draft(None, (ENOUGH * decode_options.side,) * 2)
     reserved.enter_context(memory.reserve_image(file))
     if tiff.is_camera_raw(file):
-        raise BadImage("unreadable", CAMERA_RAW.refusal)
+        raise BadImage("unreadable", formats.CAMERA_RAW.refusal)
     scale_transparent_color(file)
     file.load()
     factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
@@ -156,15 +147,15 @@ def _decode(
     return DecodedImage(image.transpose(transpose), upright_size, file.getexif)
 
 
-def _open_file(data: bytes, format: FileFormat | None) -> Image.Image:
+def _open_file(data: bytes, format: formats.FileFormat | None) -> Image.Image:
     """The file, opened by the decoder of its format, or by those of formats without signature."""
-    if format is HEIF:
+    if format is formats.HEIF:
         from pi_heif import HeifImageFile  # applies the orientation, and resets it in the EXIF
 
         heif: Image.Image = HeifImageFile(io.BytesIO(hide_unknown_items(data)))
         return heif
-    formats = (format.decoder,) if format else WITHOUT_SIGNATURE
-    return Image.open(io.BytesIO(data), formats=formats)
+    decoders = (format.decoder,) if format else formats.WITHOUT_SIGNATURE
+    return Image.open(io.BytesIO(data), formats=decoders)
 
 
 def read_image_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:

@@ -15,20 +15,11 @@ from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import DeniedError, SettingsError, StorageError
 from visionflows.storage.base import Entry, Keep, ReadFailed, SkippedFiles, Storage
 from visionflows.storage.prefetch import prefetch, run_all
-from visionflows.storage.s3 import listing
+from visionflows.storage.s3 import listing, objects
 from visionflows.storage.s3.bulk_read import reader
 from visionflows.storage.s3.client import call, log, number
 from visionflows.storage.s3.error_messages import ChangedError, FailingError, RefusedError
 from visionflows.storage.s3.lease import check, hold
-from visionflows.storage.s3.objects import (
-    ChunkReader,
-    Upload,
-    abort_upload,
-    chunks,
-    etag,
-    get,
-    put,
-)
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _MAX_CONFLICTS = 20  # concurrent updates that one update meets before it gives up
@@ -77,15 +68,15 @@ class S3Storage(Storage):
 
     def entry(self, name: str) -> Entry:
         head = call("head_object", self.bucket, Key=self.prefix + name)
-        version = etag(head) or f"@{head['LastModified'].isoformat()}"
+        version = objects.etag(head) or f"@{head['LastModified'].isoformat()}"
         return Entry(name, head["ContentLength"], version)
 
     def read(self, name: str) -> bytes:
-        return get(self.bucket, self.prefix + name)[0]
+        return objects.get(self.bucket, self.prefix + name)[0]
 
     def head(self, name: str, size: int) -> bytes:
         try:
-            return get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
+            return objects.get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
         except ReadFailed as error:
             if "InvalidRange" in str(error):  # the object is empty
                 return b""
@@ -111,12 +102,13 @@ class S3Storage(Storage):
     def open_read(self, name: str) -> BinaryIO:
         key = self.prefix + name
         head = call("head_object", self.bucket, Key=key)
-        return io.BufferedReader(ChunkReader(chunks(self.bucket, key, head)), 1 << 20)
+        chunks = objects.chunks(self.bucket, key, head)
+        return io.BufferedReader(objects.ChunkReader(chunks), 1 << 20)
 
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:
         """A file to write; it appears if the block succeeds and the locks still hold."""
-        upload = Upload(self.bucket, self.prefix + name)
+        upload = objects.Upload(self.bucket, self.prefix + name)
         try:
             yield cast(BinaryIO, upload)
             check(self, name)
@@ -130,14 +122,14 @@ class S3Storage(Storage):
         key = self.prefix + name
         for _ in range(_MAX_CONFLICTS):
             try:
-                data, tag = get(self.bucket, key)
+                data, tag = objects.get(self.bucket, key)
                 condition = {"IfMatch": f'"{tag}"'}
             except FileNotFoundError:
                 data, condition = None, {"IfNoneMatch": "*"}
             if (content := change(data)) is None:
                 return
             with contextlib.suppress(ChangedError, FileNotFoundError):  # a concurrent update won
-                put(self.bucket, key, content, **condition)
+                objects.put(self.bucket, key, content, **condition)
                 return
         raise StorageError(f"{self}/{name}: changes all the time; try again later")
 
@@ -196,7 +188,7 @@ class S3Storage(Storage):
     def check_writable(self) -> None:
         """Write an object and delete it. Raises StorageError if that fails."""
         probe = f"{self.prefix}.probe-{secrets.token_hex(8)}"
-        put(self.bucket, probe, b"visionflows writes here")
+        objects.put(self.bucket, probe, b"visionflows writes here")
         call("delete_object", self.bucket, Key=probe)
 
     def lock(self, name: str, wait: float = 0.0) -> contextlib.AbstractContextManager[None]:
@@ -218,4 +210,4 @@ class S3Storage(Storage):
         for upload in found.get("Uploads", ()):
             folder, slash, name = upload["Key"].rpartition("/")
             if folder + slash in prefixes and is_own(name):
-                abort_upload(self.bucket, upload["Key"], upload["UploadId"])
+                objects.abort_upload(self.bucket, upload["Key"], upload["UploadId"])
