@@ -8,7 +8,6 @@ import random
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -52,12 +51,12 @@ def download(url: str, target: str | Path) -> RemoteVersion:
     network that stays broken, StorageError for a full disk.
     """
     check_url(url)
-    part = _PartialFile(Path(target))
-    part.storage.check_writable()
-    name, client = public_url(url), httpx.Client(follow_redirects=True, timeout=READ_TIMEOUT)
-    with client, progress_bar(name) as report:
-        _Download(client, url, name, part, report).run()
-    return part.finish()
+    attempts = _Download(url, Path(target))
+    attempts.storage.check_writable()
+    client = httpx.Client(follow_redirects=True, timeout=READ_TIMEOUT)
+    with client, progress_bar(attempts.name) as report:
+        attempts.run(client, report)
+    return attempts.finish()
 
 
 def remote_version(url: str) -> RemoteVersion:
@@ -98,12 +97,15 @@ class _Interrupted(Exception):
         self.retry_after = retry_after
 
 
-class _PartialFile:
-    """The bytes downloaded so far, and the version of the file they belong to."""
+class _Download:
+    """The attempts to download one URL into `<target>.part`.
 
-    def __init__(self, target: Path):
-        self.target = target
-        self.path = target.with_name(f"{target.name}.part")
+    `version` is that of the file to which the bytes so far belong.
+    """
+
+    def __init__(self, url: str, target: Path):
+        self.url, self.name = url, public_url(url)  # the name is what logs and errors show
+        self.target, self.path = target, target.with_name(f"{target.name}.part")
         self.storage, self.note = LocalStorage(target.parent), f"{target.name}.part.json"
         self.version = RemoteVersion()
         if self.storage.exists(self.note):
@@ -147,26 +149,15 @@ class _PartialFile:
         self.storage.remove(self.note)
         return self.version
 
-
-@dataclass
-class _Download:
-    """The attempts to download one URL into one partial file."""
-
-    client: httpx.Client
-    url: str
-    name: str  # as logs and errors show it
-    part: _PartialFile
-    report: Report
-
-    def run(self) -> None:
+    def run(self, client: httpx.Client, report: Report) -> None:
         """Try until the part is complete. Raises FetchError when nothing new arrives any more."""
-        failures, furthest = 0, self.part.size
-        while not self.part.is_complete():
+        failures, furthest = 0, self.size
+        while not self.is_complete():
             try:
-                self._attempt()
+                self._attempt(client, report)
                 return
             except _Interrupted as error:
-                size = self.part.size
+                size = self.size
                 failures = 1 if size > furthest else failures + 1
                 furthest = max(furthest, size)
                 if failures >= ATTEMPTS:
@@ -178,14 +169,14 @@ class _Download:
                 logger.info("%s: %s; resuming at %d bytes in %.1f s", self.name, error, size, delay)
                 time.sleep(delay)
 
-    def _attempt(self) -> None:
+    def _attempt(self, client: httpx.Client, report: Report) -> None:
         headers = _IDENTITY
-        if size := self.part.size:
-            headers = {**headers, "Range": f"bytes={size}-", "If-Range": self.part.version.tag}
+        if size := self.size:
+            headers = {**headers, "Range": f"bytes={size}-", "If-Range": self.version.tag}
         try:
-            with self.client.stream("GET", self.url, headers=headers) as response:
+            with client.stream("GET", self.url, headers=headers) as response:
                 self._check(response)
-                self._save(response)
+                self._save(response, report)
         except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
             raise FetchError(f"{self.name}: {error}; check the address") from error
         except httpx.TransportError as error:
@@ -195,9 +186,9 @@ class _Download:
         """Prepare the part for the response's bytes; raise if there will be none."""
         status = response.status_code
         if status == 200:
-            self.part.start(response.headers)
-        elif status == 416 or (status == 206 and not self.part.continues(response.headers)):
-            self.part.reset()
+            self.start(response.headers)
+        elif status == 416 or (status == 206 and not self.continues(response.headers)):
+            self.reset()
             raise _Interrupted("the file on the server has changed")
         elif status >= 500 or status in (408, 425, 429):  # about the moment, not the request
             pause = _retry_after(response.headers.get("retry-after", ""))
@@ -206,20 +197,20 @@ class _Download:
             reason = _REFUSALS.get(status, "cannot be fetched")
             raise FetchError(f"{self.name}: {reason} (HTTP {status}); check the address")
 
-    def _save(self, response: httpx.Response) -> None:
-        done, total = self.part.size, self.part.version.size or None
+    def _save(self, response: httpx.Response, report: Report) -> None:
+        done, total = self.size, self.version.size or None
         needed = (total or 0) * DISK_FACTOR - done
-        free = self.part.storage.free_bytes()
+        free = self.storage.free_bytes()
         if free < needed:
             raise StorageError(
-                f"{self.part.storage}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
+                f"{self.storage}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
-        with _disk_errors(self.part.path), self.part.path.open("ab") as file:
-            self.report(done, total)
+        with _disk_errors(self.path), self.path.open("ab") as file:
+            report(done, total)
             for data in response.iter_raw():
                 file.write(data)
                 done += len(data)
-                self.report(done, total)
+                report(done, total)
         if total and done != total:
             raise _Interrupted(f"{done:,} of {total:,} bytes came")
 
