@@ -91,15 +91,12 @@ def import_label_studio(
 
 
 def _print_estimates(estimates: "list[Estimate]", json: bool) -> None:
-    from visionflows.cli.terminal import Rows, print_json, print_parts
+    from visionflows.cli.terminal import Rows, print_result
 
-    if json:
-        print_json([one.as_dict() for one in estimates])
-    elif estimates:
-        rows = [
-            (one.scored or "–", one.model or "–", f"{one.reviewed} of {one.drawn}", one.description)
-            for one in estimates
-        ]
-        print_parts(Rows(("run ended", "model", "reviewed", "audit"), rows))
-    else:
-        print_parts("no image of an audit sample was reviewed yet: see Audit in review.html")
+    rows = [
+        (one.scored or "–", one.model or "–", f"{one.reviewed} of {one.drawn}", one.description)
+        for one in estimates
+    ]
+    none = "no image of an audit sample was reviewed yet: see Audit in review.html"
+    table = Rows(("run ended", "model", "reviewed", "audit"), rows) if rows else none
+    print_result(json, [one.as_dict() for one in estimates], table)

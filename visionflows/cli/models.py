@@ -25,16 +25,13 @@ Model = Annotated[
 def list_models(json: Json = False, store: Store = "store") -> None:
     """List every published version, newest first, with its aliases and error rate."""
     from visionflows.cli.model_tables import version_record, version_table
-    from visionflows.cli.terminal import print_json, print_parts
+    from visionflows.cli.terminal import print_result
     from visionflows.models.registry import list_models
 
     versions = list_models(store)
-    if json:
-        print_json([version_record(one) for one in versions])
-    elif versions:
-        print_parts(version_table(versions))
-    else:
-        print_parts(f"no models in {store} yet; `visionflows train` makes one")
+    none = f"no models in {store} yet; `visionflows train` makes one"
+    table = version_table(versions) if versions else none
+    print_result(json, [version_record(one) for one in versions], table)
 
 
 @models_app.command("show", epilog="Example: visionflows models show pets@latest")
@@ -86,7 +83,7 @@ def compare_models(
 ) -> None:
     """Compare the labels of two versions on images that neither was trained on."""
     from visionflows.cli.model_tables import comparison_page
-    from visionflows.cli.terminal import print_json, print_parts
+    from visionflows.cli.terminal import print_result
     from visionflows.reports.comparison import render_comparison
     from visionflows.storage import split_location
     from visionflows.training.comparison import compare_versions
@@ -98,10 +95,8 @@ def compare_models(
     comparison = compare_versions(a, b, store, data)
     if page:
         folder.write(name, render_comparison(comparison, str(folder)).encode())
-    if json:
-        print_json(comparison.as_dict())
-    else:
-        print_parts(*comparison_page(comparison), "", f"page  {page}")
+    parts = [*comparison_page(comparison), "", f"page  {page}"]
+    print_result(json, comparison.as_dict(), *parts)
 
 
 @models_app.command("promote", epilog="Example: visionflows models promote pets@latest")
@@ -129,18 +124,14 @@ def promote_model(
 def show_promotions(model: Model, json: Json = False, store: Store = "store") -> None:
     """List promotions, newest first: what was promoted, by whom, when and why."""
     from visionflows.cli.model_tables import promotion_table
-    from visionflows.cli.terminal import print_json, print_parts
+    from visionflows.cli.terminal import print_result
     from visionflows.models.promotion_history import find_unapplied, read_promotions
     from visionflows.models.registry import find_model, read_aliases
 
     name = model.partition("@")[0]
     find_model(name, store)  # raises for an unknown name
     found = read_promotions(name, store)
-    if json:
-        print_json([one.as_dict() for one in found])
-    elif found:
-        print_parts(promotion_table(found), *find_unapplied(found, read_aliases(name, store)))
-    else:
-        print_parts(
-            f"{name}: no promotion yet; `visionflows models promote {name}@latest` makes one"
-        )
+    none = f"{name}: no promotion yet; `visionflows models promote {name}@latest` makes one"
+    table = promotion_table(found) if found else none
+    unapplied = find_unapplied(found, read_aliases(name, store))
+    print_result(json, [one.as_dict() for one in found], table, *unapplied)

@@ -31,6 +31,14 @@ def print_parts(*parts: RenderableType) -> None:
     _print("\n".join(line.rstrip() if width else line for line in lines))
 
 
+def print_result(json: bool, content: Any, *parts: RenderableType) -> None:
+    """Print the content as JSON, or else the parts that show it."""
+    if json:
+        print_json(content)
+    else:
+        print_parts(*parts)
+
+
 def print_json(content: Any) -> None:
     """Print JSON; NaN and infinity become null."""
     _print(pydantic_core.to_json(content, indent=2, inf_nan_mode="null").decode())

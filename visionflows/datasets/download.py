@@ -20,7 +20,7 @@ from visionflows.progress_bar import Report, progress_bar
 from visionflows.storage.local import LocalStorage
 
 ATTEMPTS = 5  # in a row without one new byte
-FIRST_DELAY = 1.0  # seconds; doubles with each such attempt
+FIRST_DELAY = 1.0  # seconds; doubles with each such attempt; half is random, to spread clients
 MAX_DELAY = 60.0  # seconds
 MAX_RETRY_AFTER = 600.0  # seconds; a server may ask for a longer pause
 READ_TIMEOUT = 30.0  # seconds
@@ -165,7 +165,8 @@ class _Download:
                         f"{self.name}: {error}, {failures} times in a row; check the network and "
                         f"run it again: it resumes at {size:,} bytes"
                     ) from error
-                delay = max(_delay(failures), min(error.retry_after, MAX_RETRY_AFTER))
+                delay = min(FIRST_DELAY * 2.0 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1)
+                delay = max(delay, min(error.retry_after, MAX_RETRY_AFTER))
                 logger.info("%s: %s; resuming at %d bytes in %.1f s", self.name, error, size, delay)
                 time.sleep(delay)
 
@@ -221,11 +222,6 @@ def _parse_version(headers: Mapping[str, str]) -> RemoteVersion:
     if not tag or tag.startswith("W/"):
         tag = headers.get("last-modified") or tag
     return RemoteVersion(tag, int(length) if length.isdecimal() else 0)
-
-
-def _delay(failures: int) -> float:
-    """The pause after failures in a row; half of it random, to spread many clients."""
-    return min(FIRST_DELAY * 2.0 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1)
 
 
 def _retry_after(value: str) -> float:
