@@ -61,7 +61,7 @@ def test_each_missing_permission_is_reported(bucket, s3, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         assert "may not write there" in line_of(bucket.check_writable)
         assert "may not read there" in line_of(lambda: bucket.check_readable(["a", "b"]))
-        found = check_access(str(bucket))
+        found = [*check_access(str(bucket))]
     assert [(what, ok) for what, ok, _ in found] == [
         *(("list", False), ("write", False), ("read", False), ("delete", False))
     ]
@@ -69,7 +69,7 @@ def test_each_missing_permission_is_reported(bucket, s3, monkeypatch):
 
 
 def test_the_access_check_tries_everything_and_leaves_nothing(bucket):
-    assert check_access(str(bucket)) == [
+    assert [*check_access(str(bucket))] == [
         (what, True, "") for what in ("list", "write", "read", "delete")
     ]
     assert list(bucket.walk()) == []

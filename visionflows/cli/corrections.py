@@ -52,11 +52,7 @@ def audit(
 def export_label_studio(
     output: ScoringOutput,
     prefix: Annotated[
-        str,
-        typer.Option(
-            help="Prefix of image paths in the tasks [default: the input and a /]",
-            show_default=False,
-        ),
+        str, typer.Option(help="Prefix of image paths in the tasks [default: the input and a /]")
     ] = "",
     labelling: Annotated[
         bool, typer.Option("--labelling", help="Print the project's labelling interface instead.")

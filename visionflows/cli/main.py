@@ -55,11 +55,7 @@ Labels = Annotated[
 ]
 ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[
-    str,
-    typer.Option(
-        help="Folder or s3:// URI of the results [default: STORE/scores/<time>]",
-        show_default=False,
-    ),
+    str, typer.Option(help="Folder or s3:// URI of the results [default: STORE/scores/<time>]")
 ]
 Int8 = Annotated[bool, typer.Option("--int8", help="Also export an int8 network, for CPUs.")]
 Corrections = Annotated[

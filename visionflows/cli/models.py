@@ -74,8 +74,7 @@ def compare_models(
     output: Annotated[
         str,
         typer.Option(
-            help="Path or s3:// URI of the page [default: compare.html; with --json none]",
-            show_default=False,
+            help="Path or s3:// URI of the page [default: compare.html; with --json none]"
         ),
     ] = "",
     json: Json = False,

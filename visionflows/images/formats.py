@@ -61,6 +61,7 @@ JPEG, TIFF = _decoded("JPEG"), _decoded("TIFF")
 HEIF, AVIF = _decoded("HEIF"), _decoded("AVIF")
 CAMERA_RAW = FileFormat("camera raw (CR2, CR3, NEF, ARW, DNG or such)", is_image=True)
 _VIDEO = FileFormat("a video")
+_XML = rb"(?=(?:\xef\xbb\xbf)?\s*<(?i:\?xml|!--|!doctype|svg|html|head|body))"
 # How a file of each format begins; the first that matches counts.
 _SIGNATURES = [
     (format, re.compile(pattern, re.DOTALL))
@@ -94,6 +95,9 @@ _SIGNATURES = [
         (_decoded("BMP"), rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
         (_decoded("PPM"), rb"P[1-7fF][\s#]"),
         (FileFormat("icon (ICO)", is_image=True), rb"\0\0\x01\0(?!\0\0).{5}\0"),
+        (FileFormat("an SVG"), _XML + rb".*(?i:<svg|!doctype svg)"),
+        (FileFormat("a web page"), _XML + rb".*(?i:html|<head|<body)"),
+        (FileFormat("XML"), _XML),
     )
 ]
 # Brands of the box `ftyp`, which HEIC shares with videos: ISO/IEC 23008-12, Annex B.
@@ -101,7 +105,6 @@ _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIF),
     **{b"avif": AVIF, b"avis": AVIF, b"crx ": CAMERA_RAW},
 }
-_XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|!doctype|svg|html|head|body)", re.IGNORECASE)
 
 
 def detect_format(head: bytes) -> FileFormat | None:
@@ -109,9 +112,7 @@ def detect_format(head: bytes) -> FileFormat | None:
     for format, signature in _SIGNATURES:
         if signature.match(head):
             return format
-    if head[4:8] == b"ftyp":
-        return _brand(head)
-    return _markup(head) if _XML.match(head) else None
+    return _brand(head) if head[4:8] == b"ftyp" else None
 
 
 def _brand(head: bytes) -> FileFormat:
@@ -119,14 +120,6 @@ def _brand(head: bytes) -> FileFormat:
     if brand in (b"mif1", b"msf1") and b"avif" in others:
         return AVIF
     return _BRANDS.get(brand, _VIDEO)
-
-
-def _markup(head: bytes) -> FileFormat:
-    text = head.lower()
-    if b"<svg" in text or b"!doctype svg" in text:
-        return FileFormat("an SVG")
-    is_page = b"html" in text or b"<head" in text or b"<body" in text
-    return FileFormat("a web page" if is_page else "XML")
 
 
 def is_image_name(name: str) -> bool:

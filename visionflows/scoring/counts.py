@@ -32,8 +32,7 @@ class RunCounter:
         self.reused += reused
         if status == "ok":
             self.by_label[label] += 1
-            bin_ = min(int(float(confidence) * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
-            self.histogram[bin_] += 1
+            self.histogram[int(confidence_bin(float(confidence)))] += 1
         if status in SCORED_STATUSES:
             self.flags.update(name for name, at in self._columns.items() if cells[at] == "True")
 

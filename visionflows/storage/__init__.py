@@ -10,7 +10,7 @@ downscaled photos. It may be deleted at any time.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from visionflows.errors import DeniedError, SettingsError, VisionflowsError
@@ -83,7 +83,7 @@ def open_local_or_cache(location: str | Path) -> LocalStorage:
     return storage if isinstance(storage, LocalStorage) else open_cache()
 
 
-def check_access(location: str) -> list[tuple[str, bool, str]]:
+def check_access(location: str) -> Iterator[tuple[str, bool, str]]:
     """For list, write, read and delete: the step, whether it works, and the reason if not.
 
     Writes a small file, reads it and deletes it. An error that concerns every step (no credentials,
@@ -96,16 +96,15 @@ def check_access(location: str) -> list[tuple[str, bool, str]]:
         "read": lambda: storage.read(name),
         "delete": lambda: storage.remove(name),
     }
-    results: list[tuple[str, bool, str]] = []
     for step, run in steps.items():
         try:
             run()
         except FileNotFoundError:
-            results.append((step, False, "nothing to read, as nothing could be written"))
+            yield step, False, "nothing to read, as nothing could be written"
         except (DeniedError, ReadFailed) as error:
-            results.append((step, False, getattr(error, "strerror", None) or str(error)))
+            yield step, False, getattr(error, "strerror", None) or str(error)
         except VisionflowsError as error:
-            return [*results, (step, False, str(error))]
+            yield step, False, str(error)
+            return
         else:
-            results.append((step, True, ""))
-    return results
+            yield step, True, ""
