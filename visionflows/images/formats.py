@@ -13,22 +13,17 @@ HEAD = 512  # bytes of a file in which its format shows
 MAX_EXTENSIONS = 20  # that are listed by name
 UNREADABLE = "cannot be read"  # in place of an extension
 # Extensions of images, whether or not they can be decoded here: each file gets a row.
-IMAGE_SUFFIXES = tuple(
-    f".{suffix}"
-    for suffix in (
-        *("avif", "bmp", "dib", "gif", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg"),
-        *("jpg", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
-    )
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe"),
+    *(".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
 # Other common extensions next to images, so that those files need not be opened.
-_OTHER_SUFFIXES = tuple(
-    f".{suffix}"
-    for suffix in (
-        *("csv", "tsv", "txt", "md", "json", "jsonl", "xml", "xmp", "html", "htm", "log", "yaml"),
-        *("yml", "ini", "toml", "py", "ipynb", "db", "pdf", "svg", "doc", "docx", "xls", "xlsx"),
-        *("zip", "tar", "gz", "tgz", "7z", "rar", "zst", "npy", "npz", "pkl", "pt", "pth", "onnx"),
-        *("safetensors", "parquet", "mp3", "mp4", "mov", "avi", "mkv", "webm", "wav", "aae"),
-    )
+_OTHER_SUFFIXES = (
+    *(".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".xml", ".xmp", ".html", ".htm", ".log"),
+    *(".yaml", ".yml", ".ini", ".toml", ".py", ".ipynb", ".db", ".pdf", ".svg", ".doc", ".docx"),
+    *(".xls", ".xlsx", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".zst", ".npy", ".npz"),
+    *(".pkl", ".pt", ".pth", ".onnx", ".safetensors", ".parquet", ".mp3", ".mp4", ".mov", ".avi"),
+    *(".mkv", ".webm", ".wav", ".aae"),
 )
 # Decoders that are tried on files of unknown signature; TGA has none.
 WITHOUT_SIGNATURE = ("BMP", "DIB", "PPM", "TGA")
