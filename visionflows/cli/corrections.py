@@ -4,15 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionflows.cli.options import Json
+from visionflows.cli.options import Json, command_group
 
 if TYPE_CHECKING:
     from visionflows.review.audit import Estimate
 
-corrections_app = typer.Typer(
-    help="Corrected labels of scored images: add, audit, exchange with Label Studio.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+corrections_app = command_group(
+    "Corrected labels of scored images: add, audit, exchange with Label Studio."
 )
 ScoringOutput = Annotated[str, typer.Argument(help="Output of a scoring run.")]
 

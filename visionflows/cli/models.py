@@ -5,13 +5,9 @@ from typing import Annotated
 import typer
 
 from visionflows.cli.completion import complete_model
-from visionflows.cli.options import Json, Store, prepare_prefect
+from visionflows.cli.options import Json, Store, command_group, prepare_prefect
 
-models_app = typer.Typer(
-    help="Models in the store: list, show, compare, promote, history.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+models_app = command_group("Models in the store: list, show, compare, promote, history.")
 Model = Annotated[
     str,
     typer.Argument(

@@ -27,6 +27,11 @@ Store = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def command_group(help: str) -> typer.Typer:
+    """A group of commands. Plain help takes a third of the time of rich help."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
+
+
 def settings_command(settings: str, only: tuple[str, ...] = ()) -> type[TyperCommand]:
     """A command class that adds an option for each field of a settings class.
 

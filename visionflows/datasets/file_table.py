@@ -16,7 +16,7 @@ from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
-from visionflows.images.formats import ImageFilter
+from visionflows.images.formats import ImageFilter, format_counts
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.near_duplicates import signature
@@ -87,7 +87,7 @@ def build_table(
     table = table[COLUMNS]
     table.attrs["notes"] = [*skipped.lines(), *label_notes]
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
-    _log(table, is_image.lines())
+    _log(table, is_image.by_extension())
     return table
 
 
@@ -183,7 +183,7 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
         )
 
 
-def _log(table: pd.DataFrame, skipped: list[str]) -> None:
+def _log(table: pd.DataFrame, skipped: dict[str, int]) -> None:
     usable = table[table.status == "ok"]
     valid = usable.is_valid.sum()
     log.info(
@@ -191,8 +191,8 @@ def _log(table: pd.DataFrame, skipped: list[str]) -> None:
         *(len(usable), usable.label.nunique(), len(usable) - valid, valid),
         len(table) - len(usable),
     )
-    for line in skipped:
-        log.info("%s", line)
+    if skipped:
+        log.info("not images: %s", format_counts(skipped))
     sides = usable.groupby("label").is_valid.agg(["size", "sum"])
     counts = [f"{format_name(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
     if (more := len(counts) - MAX_CLASSES_LOGGED) > 0:

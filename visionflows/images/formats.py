@@ -157,10 +157,6 @@ class ImageFilter:
         rest = self.others.total() - sum(counts.values())
         return counts | ({"other extensions": rest} if rest else {})
 
-    def lines(self) -> list[str]:
-        """The same as a log line; none if all files are images."""
-        return [f"not images: {format_counts(self.by_extension())}"] if self.others else []
-
 
 def format_counts(by_extension: dict[str, int]) -> str:
     """The counts as text, such as `2 .csv, 1 no extension`."""
