@@ -141,10 +141,9 @@ def _decode(
     transpose = _orientation_transpose(file)
     if image is not file:
         file.close()  # its pixels are no longer needed
-    if transpose is None:
-        return DecodedImage(image, size, file.getexif)
+    upright = image if transpose is None else image.transpose(transpose)
     upright_size = size[::-1] if transpose in _SWAPS_SIDES else size
-    return DecodedImage(image.transpose(transpose), upright_size, file.getexif)
+    return DecodedImage(upright, upright_size, file.getexif)
 
 
 def _open_file(data: bytes, format: formats.FileFormat | None) -> Image.Image:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from pydantic import ValidationError, validate_call
+
 from visionflows.errors import SettingsError
 from visionflows.orchestration import server
 from visionflows.orchestration.error_translation import translate_errors
@@ -108,8 +110,6 @@ class Flow(Generic[P, R]):
 
     def call_without_server(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function with arguments validated against its annotations, as Prefect does."""
-        from pydantic import ValidationError, validate_call
-
         try:
             return validate_call(self.function)(*args, **kwargs)
         except ValidationError as error:

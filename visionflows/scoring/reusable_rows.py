@@ -106,14 +106,11 @@ class ReusableRows:
         names = [name for name in output.names(folder) if re.fullmatch(r"part-.*\.json", name)]
         last = ""
         for part in parts.read_parts(output, (f"{folder}/{name[:-5]}" for name in names)):
-            if (
-                part is None
-                or part.record.job != plan.row_digest
-                or not parts.belongs_to(part, self.job)
-            ):
+            if part is None or part.record.job != plan.row_digest:
                 continue
             # Names of two runs may overlap if the first one died while it listed its input.
-            if part.files and encode_name(part.files[0].name) <= last:
+            overlaps = part.files and encode_name(part.files[0].name) <= last
+            if overlaps or not parts.belongs_to(part, self.job):
                 continue
             last = encode_name(part.files[-1].name) if part.files else last
             backends = part.record.backends

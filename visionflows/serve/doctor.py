@@ -20,7 +20,7 @@ from visionflows.inference.openvino import native_kernels, unavailable_reason
 from visionflows.orchestration import server
 from visionflows.orchestration.preflight import bypass_proxies, check_folders
 from visionflows.serve.settings import POOL
-from visionflows.storage import open_storage
+from visionflows.storage import check_access, open_storage
 from visionflows.system import cores, memory_bytes
 
 _NEEDED_SHM = 1 << 30  # bytes; a loader worker's batch of 64 photos is 38 MB, several wait
@@ -159,8 +159,6 @@ def _driver() -> str:
 
 def check_location(location: str) -> Iterator[Finding]:
     """Whether a location can be listed, read, written and cleared."""
-    from visionflows.storage import check_access
-
     fix = ""
     try:
         folder = open_storage(location)
