@@ -11,6 +11,8 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import tenacity
+
 from visionflows.errors import ServerError, SettingsError, StorageError, one_line
 
 _LOCAL = "ray"  # start Ray on this machine; it ends with the run
@@ -40,8 +42,6 @@ def import_ray() -> ModuleType:
 @contextlib.contextmanager
 def connected(on: str) -> Iterator[None]:
     """Connect to a cluster for the block; the actors end with it. Raises ServerError."""
-    import tenacity
-
     ray = import_ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     options |= {"include_dashboard": False} if on == _LOCAL else {}

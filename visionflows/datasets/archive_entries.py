@@ -13,10 +13,10 @@ import posixpath
 import struct
 import sys
 import tarfile
+import types
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Self
@@ -107,6 +107,7 @@ class Entries:
             self.head = file.read(HEAD_BYTES)
         self.max_unpacked = max(RATIO_FREE_BYTES, MAX_RATIO * self.packed)
         self.count = self.files = self.bytes = 0  # so far: entries, regular files, their bytes
+        self.decompressed = 0  # bytes of a tar, so far
 
     def __iter__(self) -> Iterator[Entry]:
         with archive_errors(self.text):
@@ -134,7 +135,7 @@ class Entries:
         self._check_space(self.packed)  # a tar has no index; photos take about the archive's size
         openers = (opener for magic, opener in _OPENERS.items() if self.head.startswith(magic))
         with next(openers, open)(self.archive, "rb") as stream:
-            reader = _LimitedReader(self, stream)
+            reader = types.SimpleNamespace(read=partial(self._read, stream))
             with tarfile.open(  # type: ignore[call-overload]  # it needs no more than read()
                 fileobj=reader, mode="r|", bufsize=1 << 16, tarinfo=_StrictHeader
             ) as tar:
@@ -145,6 +146,13 @@ class Entries:
             while reader.read(1 << 20):
                 pass  # to the end, where the checksum is
 
+    def _read(self, stream: io.BufferedIOBase, size: int) -> bytes:
+        """Bytes of a decompressed stream, which stops at the ratio limit."""
+        data = stream.read(size)
+        self.decompressed += len(data)
+        self._check_ratio(self.decompressed)
+        return data
+
     def _checked(self, info: tarfile.TarInfo) -> tarfile.TarInfo:
         """The entry, counted and its name normalised. Raises ArchiveError if it is refused."""
         # tar -P writes absolute paths. The filter cuts the slash off names, not off hard links.
@@ -153,10 +161,10 @@ class Entries:
         try:
             info = tarfile.data_filter(info, str(self.root))
         except tarfile.FilterError as error:
-            raise entry_error(self.text, info, _REASONS.get(type(error), str(error))) from error
+            raise self.error(info, _REASONS.get(type(error), str(error))) from error
         info.name = posixpath.normpath(info.name)
         if info.name.count("/") > MAX_DEPTH:
-            raise entry_error(self.text, info, f"lies more than {MAX_DEPTH} folders deep")
+            raise self.error(info, f"lies more than {MAX_DEPTH} folders deep")
         self.count += 1
         if info.isreg():
             self.files += 1
@@ -166,17 +174,22 @@ class Entries:
 
     def _check_limits(self, info: tarfile.TarInfo) -> None:
         if self.count > MAX_FILES:
-            raise entry_error(self.text, info, f"is over the limit of {MAX_FILES:,} files")
+            raise self.error(info, f"is over the limit of {MAX_FILES:,} files")
         if self.bytes > MAX_BYTES:
-            raise entry_error(self.text, info, f"passes the limit of {MAX_BYTES:,} bytes")
-        self.check_ratio(self.bytes)
+            raise self.error(info, f"passes the limit of {MAX_BYTES:,} bytes")
+        self._check_ratio(self.bytes)
 
-    def check_ratio(self, unpacked: int) -> None:
+    def _check_ratio(self, unpacked: int) -> None:
         """Raise ArchiveError if far more bytes come out than went in."""
         if unpacked > self.max_unpacked:
             raise ArchiveError(
                 f"{self.text}: unpacks to over {MAX_RATIO} times its size, as bombs do; {_ADVICE}"
             )
+
+    def error(self, info: tarfile.TarInfo, reason: str) -> ArchiveError:
+        """The error for an entry that must not be unpacked."""
+        name = encode_name(info.name)
+        return ArchiveError(f"{self.text}: the entry {name!r} {reason}; {_ADVICE}")
 
     def _check_space(self, needed: int) -> None:
         free = LocalStorage(self.root.parent).free_bytes()
@@ -185,11 +198,6 @@ class Entries:
                 f"{self.root.parent}: {free:,} bytes are free, but unpacking {self.text} takes "
                 f"{needed:,}; free some, or choose another disk"
             )
-
-
-def entry_error(archive: str, info: tarfile.TarInfo, reason: str) -> ArchiveError:
-    """The error for an entry that must not be unpacked."""
-    return ArchiveError(f"{archive}: the entry {encode_name(info.name)!r} {reason}; {_ADVICE}")
 
 
 @contextlib.contextmanager
@@ -201,21 +209,6 @@ def archive_errors(archive: str) -> Iterator[None]:
         raise ArchiveError(
             f"{archive}: broken, cut short, or no .tgz, .tar.* or .zip ({error}); fetch it again"
         ) from error
-
-
-@dataclass
-class _LimitedReader:
-    """A decompressed stream that stops at the ratio limit."""
-
-    entries: Entries
-    stream: io.BufferedIOBase
-    count: int = 0
-
-    def read(self, size: int) -> bytes:
-        data = self.stream.read(size)
-        self.count += len(data)
-        self.entries.check_ratio(self.count)
-        return data
 
 
 class _StrictHeader(tarfile.TarInfo):

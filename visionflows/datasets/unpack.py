@@ -18,13 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from visionflows.datasets.archive_entries import (
-    LEADS_OUT,
-    Entries,
-    Entry,
-    archive_errors,
-    entry_error,
-)
+from visionflows.datasets.archive_entries import LEADS_OUT, Entries, Entry, archive_errors
 from visionflows.errors import StorageError
 from visionflows.storage.name_encoding import encode_name
 
@@ -50,9 +44,9 @@ def unpack(archive: str | Path, target: str | Path, text: str = "") -> tuple[int
     staging = target.with_name(f".unpacking-{target.name}")
     shutil.rmtree(staging, ignore_errors=True)  # left by a killed run
     entries = Entries(archive, staging, text)
-    writer = _Writer(entries.text, staging)
+    writer = _Writer(entries, staging)
     try:
-        writer.write(entries)
+        writer.write()
         with writer.disk_errors():
             sync_disk(staging)
             staging.rename(target)
@@ -84,14 +78,14 @@ _syncfs: Any = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 @dataclasses.dataclass(frozen=True)
 class _Writer:
-    archive: str  # as errors call it
+    entries: Entries
     root: Path
 
-    def write(self, entries: Entries) -> None:
+    def write(self) -> None:
         with self.disk_errors():
             self.root.mkdir(parents=True)
         links = []
-        for entry in entries:
+        for entry in self.entries:
             if entry.info.issym():
                 links.append(entry.info)
                 continue
@@ -112,20 +106,20 @@ class _Writer:
             self._write_hard_link(entry.info, path)
 
     def _write_file(self, entry: Entry, path: Path) -> None:
-        with archive_errors(self.archive):
+        with archive_errors(self.entries.text):
             source = entry.open()
-        read = archive_errors(self.archive)(partial(source.read, 1 << 20))
+        read = archive_errors(self.entries.text)(partial(source.read, 1 << 20))
         with source, path.open("xb") as file:
             written = sum(map(file.write, iter(read, b"")))
         if written != entry.info.size:
             reason = f"holds {written:,} of its {entry.info.size:,} bytes"
-            raise entry_error(self.archive, entry.info, reason)
+            raise self.entries.error(entry.info, reason)
 
     def _write_hard_link(self, info: tarfile.TarInfo, path: Path) -> None:
         other = self.root / posixpath.normpath(info.linkname)
         if not other.is_file():
             reason = f"is a link to {encode_name(info.linkname)!r}, which did not come before it"
-            raise entry_error(self.archive, info, reason)
+            raise self.entries.error(info, reason)
         path.hardlink_to(other)
 
     def _write_links(self, links: list[tarfile.TarInfo]) -> None:
@@ -148,11 +142,11 @@ class _Writer:
             end = os.path.realpath(path, strict=True)
         except OSError:
             name = encode_name(info.name)
-            logger.warning("%s: the link %r leads nowhere; left out", self.archive, name)
+            logger.warning("%s: the link %r leads nowhere; left out", self.entries.text, name)
             path.unlink()
             return
         if not Path(end).is_relative_to(os.path.realpath(self.root)):
-            raise entry_error(self.archive, info, LEADS_OUT)
+            raise self.entries.error(info, LEADS_OUT)
 
     @contextlib.contextmanager
     def disk_errors(self, info: tarfile.TarInfo | None = None) -> Iterator[None]:
@@ -161,8 +155,8 @@ class _Writer:
         except OSError as error:
             if info and error.errno in _NAME_ERRORS:
                 reason = f"cannot be made ({error.strerror})"
-                raise entry_error(self.archive, info, reason) from error
+                raise self.entries.error(info, reason) from error
             raise StorageError(
-                f"{self.root.parent}: unpacking {self.archive} stopped ({error.strerror}); "
+                f"{self.root.parent}: unpacking {self.entries.text} stopped ({error.strerror}); "
                 "free some space, or choose another disk"
             ) from error
