@@ -1,6 +1,7 @@
 """The command line: a command runs the steps of its flow, on a server if one is configured."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,8 +31,6 @@ TRAIN_SETTINGS = "visionflows.training.settings:TrainSettings"
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
         typer.echo(f"visionflows {version('visionflows')}")
         raise typer.Exit
 

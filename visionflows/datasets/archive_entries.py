@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, Self
+from typing import IO, Any, Literal, NamedTuple, Self
 
 from visionflows.datasets.content_sniffing import HEAD_BYTES, sniff
 from visionflows.datasets.zip_entries import zip_entries
@@ -136,9 +136,10 @@ class Entries:
         openers = (opener for magic, opener in _OPENERS.items() if self.head.startswith(magic))
         with next(openers, open)(self.archive, "rb") as stream:
             reader = types.SimpleNamespace(read=partial(self._read, stream))
-            with tarfile.open(  # type: ignore[call-overload]  # it needs no more than read()
+            with tarfile.open(  # it needs no more than read()
                 fileobj=reader, mode="r|", bufsize=1 << 16, tarinfo=_StrictHeader
-            ) as tar:
+            ) as opened:
+                tar: Any = opened  # typeshed lacks its members
                 while (info := tar.next()) is not None:
                     tar.members.clear()  # else tarfile keeps every entry, to find links by name
                     info = self._checked(info)

@@ -28,11 +28,10 @@ def check_folders(prefect_home: Path | None = None) -> None:
         raise StorageError(
             f"HOME is not set, and user {os.getuid()} has no account; set HOME to a writable folder"
         ) from error
-    prefect = os.environ.get("PREFECT_HOME", "")
-    if prefect_home:
-        _check_writable(prefect_home.expanduser(), "--state")
-    elif prefect:
-        _check_writable(Path(prefect).expanduser(), "PREFECT_HOME")
+    prefect = prefect_home or os.environ.get("PREFECT_HOME")
+    if prefect:
+        setting = "--state" if prefect_home else "PREFECT_HOME"
+        _check_writable(Path(prefect).expanduser(), setting)
     else:
         _check_writable(home / ".prefect", "HOME or PREFECT_HOME", "Prefect's folder")
     if temporary := os.environ.get("TMPDIR"):

@@ -78,8 +78,7 @@ def invalid_name_reason(name: str) -> str | None:
 
 def validate_name(name: str) -> str:
     """The name itself. Raises StorageError if it is empty, absolute or has an invalid part."""
-    reason = invalid_name_reason(name)
-    if reason:
+    if reason := invalid_name_reason(name):
         raise StorageError(
             f"{one_line(ascii(name))}: not the name of a file ({reason}); give another"
         )
