@@ -111,6 +111,8 @@ class Entries:
 
     def __iter__(self) -> Iterator[Entry]:
         with archive_errors(self.text):
+            if not self.head:
+                raise EOFError("an empty file, 0 bytes")
             if self.head.startswith(_ZIP_MAGIC):
                 yield from self._zip()
             else:
@@ -126,8 +128,6 @@ class Entries:
             yield from entries
 
     def _tar(self) -> Iterator[Entry]:
-        if not self.head:
-            raise EOFError("an empty file, 0 bytes")
         if content := sniff(self.head):
             raise ArchiveError(
                 f"{self.text}: {content.name}, no .tgz, .tar.* or .zip; {content.advice}"
