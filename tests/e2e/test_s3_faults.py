@@ -1,5 +1,6 @@
-"""Runs and large files in a bucket behind a proxy that makes network and server faults."""
+"""Buckets: runs and large files under network and server faults, and listings of many pages."""
 
+import concurrent.futures
 import os
 
 import pytest
@@ -45,3 +46,11 @@ def test_a_large_file_is_complete_under_faults(bucket, s3, monkeypatch):
         with bucket.open_read("large") as file:
             assert file.read() == data
     assert sum(proxy.done[fault] for fault in faults) >= 2
+
+
+def test_a_listing_of_many_pages_is_complete(strict):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: strict.write(f"{n:05d}.png", b"x"), range(1203)))
+    assert [entry.name for entry in strict.walk()] == [f"{n:05d}.png" for n in range(1203)]
+    strict.remove("")
+    assert not strict.exists()

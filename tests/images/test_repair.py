@@ -190,8 +190,8 @@ def test_a_hostile_jpeg_is_refused_in_time(data):
 @pytest.mark.parametrize("one", [chunk(b"tEXt", b""), chunk(b"tEXt", b"")[:-1] + b"?", bytes(12)])
 def test_a_hostile_png_is_refused_in_time(one):
     began = time.process_time()
-    assert strip_png(b"\x89PNG\r\n\x1a\n" + one * 2_000_000) is None
-    assert time.process_time() - began < 10
+    assert strip_png(b"\x89PNG\r\n\x1a\n" + one * 800_000) is None
+    assert time.process_time() - began < 5
 
 
 def test_a_heif_item_of_an_invalid_type_does_not_crash():
