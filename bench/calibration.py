@@ -79,7 +79,8 @@ def _error(rows: list[dict], truth: dict[str, str]) -> float:
     classes = [name[2:] for name in rows[0] if name.startswith("p_")]
     probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
     targets = np.array([classes.index(truth[row["path"]]) for row in rows])
-    return expected_calibration_error(reliability_bins(probabilities, targets))
+    correct = probabilities.argmax(1) == targets
+    return expected_calibration_error(reliability_bins(probabilities.max(1), correct))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _export(name: str) -> dict:
     from visionflows.inference.openvino import openvino_core
     from visionflows.models.network import build, check_trainable
     from visionflows.models.schema import ModelInfo, Normalise
-    from visionflows.training.evidence.onnx_export import NotExportable, onnx_bytes
+    from visionflows.training.onnx_graph import NotExportable, onnx_bytes
 
     normalise = Normalise(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     info = ModelInfo.model_construct(image_size=SIDE, normalise=normalise)

@@ -32,7 +32,7 @@ def main() -> None:
         pretrained="none",
         image_size=112,
         epochs=options.epochs,
-        augment=False,
+        augment="none",
         keep="last",  # confident, like a network trained for many epochs
     )
     with tempfile.TemporaryDirectory() as folder:
