@@ -11,6 +11,7 @@ A notebook needs these names only; each is imported when it is first used:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from visionflows.api import evaluate as evaluate
     from visionflows.api import predict as predict
     from visionflows.api import score as score
     from visionflows.api import train as train
@@ -28,6 +29,7 @@ else:
         "ScoreSettings": "visionflows.scoring.settings",
         "TrainSettings": "visionflows.training.settings",
         "build_table": "visionflows.datasets.file_table",
+        "evaluate": "visionflows.api",
         "fetch": "visionflows.datasets.fetch",
         "find_model": "visionflows.models.registry",
         "fine_tune": "visionflows.training.fine_tune",

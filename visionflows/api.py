@@ -1,4 +1,4 @@
-"""Train, score and predict from Python: the steps of the flows, without Prefect."""
+"""Train, score, evaluate and predict from Python: the steps of the flows, without Prefect."""
 
 import functools
 import io
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from visionflows.errors import SettingsError
 from visionflows.inference import Engine, EngineSettings, open_engine
 from visionflows.models.artifact import read_info
-from visionflows.models.metrics_schema import Metrics
+from visionflows.models.metrics_schema import EvaluationResult, Metrics
 from visionflows.models.registry import default_store
 from visionflows.models.schema import ModelInfo
 from visionflows.scoring import predict as predicting
@@ -74,7 +74,7 @@ class TrainedModel:
         table = pd.read_csv(io.BytesIO(storage.read("files.csv")), dtype={"label": str})
         dataset = dataset_folder(self.location, self.store)
         folder = images_folder(dataset, self.info.dataset.fingerprint, self.store)
-        record = {"settings": self.settings.model_dump()}
+        record = {"settings": self.settings.resolved().model_dump()}
         return load_trained_learner(table.assign(status="ok"), folder, storage, record)
 
 
@@ -167,6 +167,31 @@ def score(
     content = flow.call_without_server(str(input), str(model), str(output), _store(store), settings)
     run = RunResult.model_validate(content, strict=False)
     return ScoreResult(run.output, run)
+
+
+def evaluate(
+    model: str | Path,
+    dataset: str | Path,
+    labels: str = "folder",
+    output: str | Path = "",
+    *,
+    store: str | Path | None = None,
+    sha256: str = "",
+    settings: EngineSettings | None = None,
+    **options: Any,
+) -> EvaluationResult:
+    """The metrics of a model on labelled images, as by `visionflows evaluate`.
+
+    `options` are fields of EngineSettings and override `settings`. Raises SettingsError before any
+    work, ModelError if no image can be evaluated, else another VisionflowsError.
+    """
+    from flows.evaluate import evaluate as flow
+
+    settings = _with_options(settings or EngineSettings(), options)
+    content = flow.call_without_server(
+        *(str(model), str(dataset), labels, str(output), _store(store), sha256), settings
+    )
+    return EvaluationResult.model_validate(content, strict=False)
 
 
 def predict(

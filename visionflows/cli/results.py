@@ -15,6 +15,11 @@ def summary_lines(run: dict[str, Any]) -> list[str]:
     return render("run.txt", run=result).splitlines()
 
 
+def evaluation_lines(result: dict[str, Any]) -> list[str]:
+    """The metrics, counts and files of an evaluation, one line each."""
+    return render("evaluation.txt", **result).splitlines()
+
+
 def print_demo(folder: Path, result: dict[str, Any]) -> float:
     """Print the result of the demo; the accuracy on the held-out digits is returned."""
     scores, expected = folder / "scores", result["expected"]

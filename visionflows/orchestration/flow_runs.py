@@ -44,7 +44,7 @@ def run_name(template: str) -> Callable[..., str]:
     return name
 
 
-def default_output(store: str) -> str:
+def default_output(store: str, folder: str = "scores") -> str:
     """A new location in the store for a run's output; a retried flow run gets the same one."""
     created, suffix = datetime.now(UTC), secrets.token_hex(4)
     if in_run():
@@ -53,7 +53,7 @@ def default_output(store: str) -> str:
         context = FlowRunContext.get()
         if context and context.flow_run and context.flow_run.created:
             created, suffix = context.flow_run.created, context.flow_run.id.hex[-8:]
-    return f"{store.rstrip('/')}/scores/{created:%Y%m%dT%H%M%SZ}-{suffix}"
+    return f"{store.rstrip('/')}/{folder}/{created:%Y%m%dT%H%M%SZ}-{suffix}"
 
 
 def update_ui(name: str, update: Callable[[], object], warn: bool = True) -> bool:

@@ -1,0 +1,45 @@
+"""`visionflows evaluate`: the metrics of a model on labelled images."""
+
+from typing import Annotated
+
+import typer
+
+from visionflows.cli.options import (
+    ENGINE_SETTINGS,
+    Labels,
+    Store,
+    prepare_prefect,
+    settings_command,
+)
+
+evaluate_app = typer.Typer(rich_markup_mode=None)
+
+
+@evaluate_app.command(
+    cls=settings_command(
+        ENGINE_SETTINGS, ("precision", "device", "engine", "max_pixels", "decode")
+    ),
+    epilog="Example: visionflows evaluate pets labelled-photos --labels folder",
+)
+def evaluate(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model, as for --model of score.")],
+    dataset: Annotated[str, typer.Argument(help="Labelled images, as the dataset of train.")],
+    labels: Labels = "folder",
+    output: Annotated[
+        str,
+        typer.Option(
+            help="Folder or s3:// URI of the results [default: STORE/evaluations/<time>]",
+            show_default=False,
+        ),
+    ] = "",
+    sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the archive.")] = "",
+    store: Store = "store",
+) -> None:
+    """Evaluate a model on labelled images that it was not trained on."""
+    prepare_prefect()
+    from flows.evaluate import evaluate as evaluate_flow
+    from visionflows.cli.results import evaluation_lines
+
+    result = evaluate_flow(**ctx.params, settings=ctx.obj)
+    typer.echo("\n".join(evaluation_lines(result)))

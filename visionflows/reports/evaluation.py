@@ -1,0 +1,44 @@
+"""The page of an evaluation: a model on labelled images that it was not trained on."""
+
+from collections.abc import Sequence
+
+from visionflows.models.metrics_schema import EvaluationResult
+from visionflows.reports.links import Link, link_to_model
+from visionflows.reports.metrics import confusion_values
+from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.training import TopLoss
+
+LEFT_OUT = {  # reasons by status
+    "unlabelled": "the label rule gives them no label",
+    "unknown_class": "the model does not know their class",
+    "trained_on": "the model was trained on them or on near-duplicates",
+    "unreadable": "they cannot be decoded",
+    "too_large": "they have more pixels than allowed",
+    "missing": "they disappeared",
+    "fetch_failed": "they could not be read from their storage",
+}
+
+
+def render_evaluation(
+    result: EvaluationResult,
+    classes: Sequence[str],
+    top_losses: Sequence[TopLoss],
+    artifact: str,
+    folder: str,
+) -> str:
+    """The HTML page of an evaluation; it lies in `folder`, and the model is at `artifact`."""
+    metrics = result.metrics
+    links = [Link(name, name) for name in ("evaluation.csv", "confusion.csv", "evaluation.json")]
+    images = format_count(result.counts["ok"], "image")
+    return render(
+        "evaluation.html",
+        result=result,
+        metrics=metrics,
+        classes=classes,
+        top_losses=top_losses,
+        left_out={name: count for name, count in result.counts.items() if name != "ok"},
+        reasons=LEFT_OUT,
+        links=[link_to_model(artifact, folder), *links],
+        headline=f"{format_percent(metrics.accuracy)} accuracy on {images}",
+        **confusion_values(metrics.confusion, classes),
+    )

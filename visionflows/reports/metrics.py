@@ -1,0 +1,36 @@
+"""Values of metrics.html: the confusion matrix and the most confused classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+CONFUSED_PAIRS = 20
+MATRIX_CLASSES = 40  # of a larger matrix only the most frequent confusions are shown
+
+Confusion = Sequence[Sequence[int]]
+
+
+def confusion_values(confusion: Confusion, classes: Sequence[str]) -> dict[str, Any]:
+    """The values `matrix` and `confused` of a page; `confusion` has a row per actual class."""
+    matrix = {
+        "counts": confusion,
+        "is_shown": bool(confusion) and len(classes) <= MATRIX_CLASSES,
+        "is_upright": len(classes) > 8 and max(map(len, classes)) > 3,
+    }
+    return {"matrix": matrix, "confused": _confused_pairs(confusion, classes)}
+
+
+def _confused_pairs(
+    confusion: Confusion, classes: Sequence[str]
+) -> list[tuple[str, str, int, float]]:
+    """Actual class, predicted class, images, and their share of the actual class; most first.
+
+    Empty for two classes: the matrix shows both pairs.
+    """
+    rows = confusion if len(classes) > 2 else ()
+    found = [
+        (classes[actual], classes[predicted], count, count / sum(row))
+        for actual, row in enumerate(rows)
+        for predicted, count in enumerate(row)
+        if count and predicted != actual
+    ]
+    return sorted(found, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
