@@ -7,6 +7,7 @@ from conftest import CLASSES, shape
 
 from visionflows.evaluation.gradcam import heat_maps
 from visionflows.models.artifact import load_model, load_network
+from visionflows.models.network import linear_head
 from visionflows.storage import open_storage
 
 
@@ -38,6 +39,17 @@ def test_gradients_are_those_of_torch(parts, class_):
     weights = {f"1.{name}": one.numpy() for name, one in head.state_dict().items()}
     maps = heat_maps(features.numpy(), weights, [class_] * 3)
     assert maps.shape == (3, 5, 5)
+    for ours, one in zip(maps, features, strict=True):
+        assert np.abs(ours - by_torch(head, one, class_)).max() < 1e-3
+
+
+@pytest.mark.parametrize("class_", range(3))
+def test_a_linear_head_has_heat_maps_too(parts, class_):
+    _, features = parts
+    torch.manual_seed(0)
+    head = linear_head(features.shape[1], 3, pool=True)
+    weights = {f"1.{name}": one.detach().numpy() for name, one in head.state_dict().items()}
+    maps = heat_maps(features.numpy(), weights, [class_] * 3)
     for ours, one in zip(maps, features, strict=True):
         assert np.abs(ours - by_torch(head, one, class_)).max() < 1e-3
 

@@ -1,9 +1,12 @@
 """Calibration: of predictions with 90 % confidence, 90 % should be right.
 
 Temperature scaling (C. Guo, G. Pleiss, Y. Sun, K. Weinberger, On Calibration of Modern Neural
-Networks, ICML 2017) divides logits by one number, so that no label changes.
+Networks, ICML 2017) divides logits by one number. A network that was trained with class weights
+also gets a bias for each class, so that confidence holds for the frequencies of the classes as they
+are. Labels are those of the network itself, in both cases.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +15,22 @@ BINS = 15  # of equal width, as in the paper
 _MAX_LOG = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond help
 # Prior of the log of a temperature: its standard deviation around 0. The paper finds temperatures
 # from 1 to 3. The prior weighs no more than a few wrong labels.
-_PRIOR_STD = 0.5
+_PRIOR_STD = 0.5  # of a bias too, around the one that undoes the class weights
 
 
-def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The float32 (n, classes) of a softmax whose logits are divided by the temperature.
+def calibrate(
+    probabilities: np.ndarray, temperature: float, bias: Sequence[float] = ()
+) -> np.ndarray:
+    """The float32 (n, classes) of a softmax of logits / temperature + bias.
 
     Logits are the logarithms of probabilities plus a constant for each row.
     """
-    if temperature == 1.0:
+    if temperature == 1.0 and not len(bias):
         return probabilities
     # In float64, so that a row is the same to the bit in every batch.
     powers = np.power(probabilities.astype(np.float64), 1 / temperature)
+    if len(bias):
+        powers *= np.exp(np.asarray(bias))
     scaled: np.ndarray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     return scaled
 
@@ -35,21 +42,53 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
+    logits = _logits(probabilities)
 
     def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        scaled -= scaled.max(1, keepdims=True)
-        log_likelihood = scaled[np.arange(len(targets)), targets] - np.log(np.exp(scaled).sum(1))
-        return float((log_temperature / _PRIOR_STD) ** 2 / 2 - log_likelihood.sum())
+        log_likelihood = _log_likelihood(logits / np.exp(log_temperature), targets)
+        return (log_temperature / _PRIOR_STD) ** 2 / 2 - log_likelihood
 
     found = minimize_scalar(loss, bounds=(-_MAX_LOG, _MAX_LOG), method="bounded")
     return round(float(np.exp(found.x)), 4)
 
 
-def reliability_bins(probabilities: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]]:
-    """The bins of a reliability diagram: count, mean confidence and accuracy of each."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == targets
+def fit_temperature_and_bias(
+    probabilities: np.ndarray, targets: np.ndarray, class_weights: Sequence[float]
+) -> tuple[float, list[float]]:
+    """The most likely temperature and bias of each class, for a network trained with class weights.
+
+    The prior of a bias is minus the logarithm of the class weight, which is right for a network
+    that learned the weighted frequencies exactly; classes with few images stay near it.
+    """
+    from scipy.optimize import minimize
+
+    logits, prior = _logits(probabilities), -np.log(np.asarray(class_weights, float))
+
+    def loss(values: np.ndarray) -> float:
+        log_temperature, bias = values[0], values[1:]
+        distance = (log_temperature**2 + ((bias - prior) ** 2).sum()) / _PRIOR_STD**2 / 2
+        return float(distance) - _log_likelihood(logits / np.exp(log_temperature) + bias, targets)
+
+    bounds = [(-_MAX_LOG, _MAX_LOG), *[(None, None)] * len(prior)]
+    found = minimize(loss, np.concatenate([[0.0], prior]), method="L-BFGS-B", bounds=bounds).x
+    return round(float(np.exp(found[0])), 4), [round(value, 4) for value in found[1:].tolist()]
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    return np.asarray(np.log(np.maximum(probabilities.astype(np.float64), 1e-30)))
+
+
+def _log_likelihood(logits: np.ndarray, targets: np.ndarray) -> float:
+    shifted = logits - logits.max(1, keepdims=True)
+    of_targets = shifted[np.arange(len(targets)), targets]
+    return float((of_targets - np.log(np.exp(shifted).sum(1))).sum())
+
+
+def reliability_bins(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    """The bins of a reliability diagram: count, mean confidence and accuracy of each.
+
+    `confidence` (n,) are the probabilities of labels, `right` (n,) whether each is the class.
+    """
     at = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         {

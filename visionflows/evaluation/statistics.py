@@ -20,6 +20,10 @@ from typing import NamedTuple
 PRIOR_SPREAD, PRIOR_RUNS = 0.05, 6
 MIN_EXPECTED = 5  # expected files below which a proportion is not normal (Cochran, 1954)
 
+# Wilson's score interval (E. B. Wilson, JASA 22, 1927), which L. Brown, T. Cai and A. DasGupta
+# (Statistical Science 16, 2001) recommend for small and large samples, also near 100 %.
+Z = 1.959963984540054  # standard deviations around the mean that hold 95 %
+
 
 class Proportion(NamedTuple):
     """A number of files, and of all files."""
@@ -134,3 +138,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
         most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
         corrected[at] = most
     return corrected
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion, for a sample of one or more."""
+    share, per = right / total, Z * Z / total
+    middle = share + per / 2
+    spread = Z * math.sqrt(share * (1 - share) / total + per / (4 * total))
+    return max((middle - spread) / (1 + per), 0.0), min((middle + spread) / (1 + per), 1.0)

@@ -28,6 +28,8 @@ Batch = list[Entry] | list[str]  # files as they were listed, or their names
 class Row(NamedTuple):
     """The result of one file: status, error if not ok, probabilities by class.
 
+    `label` is the index of the predicted class, -1 if there is none. It is the network's choice,
+    which class weights of the training may have moved from the most probable class.
     `extra_cells` are its EXIF data and its near-duplicate cells, with the settings `exif` and
     `find_duplicates`. `features` are the pooled inputs of the network's head, if requested. An
     `outlier_score` over 1 is an outlier; None if the model detects none.
@@ -41,6 +43,7 @@ class Row(NamedTuple):
     extra_cells: tuple[str, ...] = ()
     features: np.ndarray | None = None
     outlier_score: float | None = None
+    label: int = -1
 
 
 class DecodedBatch(NamedTuple):

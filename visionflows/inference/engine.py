@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionflows.errors import ModelError
-from visionflows.evaluation.calibration import apply_temperature
+from visionflows.evaluation.calibration import calibrate
 from visionflows.evaluation.outliers import read_detector
 from visionflows.images.decode_options import Decoding
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
@@ -24,6 +24,7 @@ from visionflows.images.resize import resize_image
 from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
 from visionflows.inference.precision_policy import choose_precision
 from visionflows.models.artifact import Model, read_selfcheck
+from visionflows.models.metrics_schema import Calibration
 from visionflows.storage.base import Storage
 from visionflows.system import engine_versions
 from visionflows.versioned_json import JsonObject
@@ -192,10 +193,10 @@ class Engine(abc.ABC):
         )
 
     @property
-    def temperature(self) -> float:
-        """The temperature of the model's calibration; 1 changes nothing."""
+    def calibration(self) -> Calibration:
+        """The model's calibration; a temperature of 1 without bias changes nothing."""
         calibration = None if self.settings.raw else self.model.info.calibration
-        return calibration.temperature if calibration else 1.0
+        return calibration or Calibration()
 
     @property
     def needs_features(self) -> bool:
@@ -214,11 +215,15 @@ class Engine(abc.ABC):
     def predict_batches(self, storage: Storage, batches: Iterable[Batch]) -> Iterator[list[Row]]:
         """The rows of every batch of files, in order, computed a few batches ahead."""
 
-    def predict_files(self, storage: Storage, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The probabilities of each file by its name; unreadable files are left out."""
+    def predict_rows(self, storage: Storage, names: Sequence[str]) -> Iterator[Row]:
+        """The row of each file, in order."""
         size = self.batch_size
         batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-        rows = (row for batch in self.predict_batches(storage, batches) for row in batch)
+        return (row for batch in self.predict_batches(storage, batches) for row in batch)
+
+    def predict_files(self, storage: Storage, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The probabilities of each file by its name; unreadable files are left out."""
+        rows = self.predict_rows(storage, names)
         return {row.name: row.probabilities for row in rows if row.probabilities is not None}
 
     def self_check(self) -> float:
@@ -248,9 +253,10 @@ class Engine(abc.ABC):
 
     def _row_values(self, outputs: Outputs) -> Iterator[dict[str, Any]]:
         """The fields of `Row` that come from the network, for each image."""
-        probabilities = apply_temperature(outputs.probabilities, self.temperature)
+        raw, calibration = outputs.probabilities, self.calibration
+        probabilities = calibrate(raw, calibration.temperature, calibration.bias)
         for at, one in enumerate(probabilities):
-            values: dict[str, Any] = {"probabilities": one}
+            values: dict[str, Any] = {"probabilities": one, "label": int(raw[at].argmax())}
             if outputs.features is not None:
                 features = outputs.features[at]
                 if self.features:

@@ -190,12 +190,10 @@ def feature_maps(model: Model, pixels: np.ndarray) -> np.ndarray | None:
 
 
 def _body(network: "Graph") -> "Graph | None":
-    """The network up to the features that fastai's head pools by maximum and by mean."""
-    pooled: dict[str, dict[object, object]] = {"ReduceMax": {}, "ReduceMean": {}}
-    for node in network.get_ordered_ops():
-        if node.get_type_name() in pooled:
-            source = node.input_value(0)
-            key = source.get_node().get_friendly_name(), source.get_index()
-            pooled[node.get_type_name()][key] = source
-    both = [pooled["ReduceMax"][key] for key in pooled["ReduceMean"] if key in pooled["ReduceMax"]]
-    return import_openvino().Model([both[-1]], network.get_parameters()) if both else None
+    """The network up to the feature maps that its head pools; None if its body pools."""
+    node = network.output("features").get_node().input_value(0).get_node()
+    while node.get_type_name() in ("Reshape", "Squeeze", "Concat"):  # of maxima and means
+        node = node.input_value(0).get_node()
+    if node.get_type_name() not in ("ReduceMax", "ReduceMean"):
+        return None
+    return import_openvino().Model([node.input_value(0)], network.get_parameters())

@@ -9,12 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from visionflows.evaluation.statistics import Z
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import BadImage
 from visionflows.reports.links import folder_of, link_to_run, relative_address
 from visionflows.reports.rendering import render
 from visionflows.reports.thumbnails import read_contents, shrink_to_jpeg
-from visionflows.review.audit import Z
 from visionflows.review.corrections import COLUMNS, Correction
 from visionflows.review.sampling import Sample, SampledRow, sample_rows
 from visionflows.scoring.schema import RunResult

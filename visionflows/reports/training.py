@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from visionflows.models.metrics_schema import Agreement, Outliers
-from visionflows.models.schema import Epoch, ModelInfo
+from visionflows.models.schema import Epoch, ModelInfo, Training
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link
+from visionflows.reports.metrics import confusion_values
 from visionflows.reports.rendering import format_count, format_percent, render
 
-CONFUSED_PAIRS = 20
-MATRIX_CLASSES = 40  # of a larger matrix only the most frequent confusions are shown
 _CURVES = (
     ("Loss", ("train_loss", "valid_loss"), (0.0,)),
     ("Error rate and accuracy", ("error_rate", "accuracy"), (0.0, 1.0)),
@@ -57,10 +56,9 @@ def render_training_report(
         review_shares=review_shares,
         top_losses=top_losses,
         label_issues=label_issues,
-        confused=_confused_pairs(model),
-        has_upright_names=len(model.classes) > 8 and max(map(len, model.classes)) > 3,
-        has_matrix=bool(metrics.confusion) and len(model.classes) <= MATRIX_CLASSES,
         curves=draw_curves(model),
+        recipe=describe_recipe(model.training),
+        selection=model.training.selection,
         outliers=describe_outliers(model.outliers) if model.outliers else "",
         agreements=[describe_agreement(found) for found in agreements],
         links=_links(model),
@@ -69,6 +67,7 @@ def render_training_report(
             f"{format_count(model.dataset.valid, 'validation image')} of "
             f"{format_count(len(model.classes), 'class', 'classes')}"
         ),
+        **confusion_values(metrics.confusion, model.classes),
     )
 
 
@@ -112,21 +111,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _confused_pairs(model: ModelInfo) -> list[tuple[str, str, int, float]]:
-    """Actual class, predicted class, images, and their share of the actual class; most first.
-
-    Empty for two classes: the matrix shows both pairs.
-    """
-    rows = model.metrics.confusion if len(model.classes) > 2 else ()
-    found = [
-        (model.classes[actual], model.classes[predicted], count, count / sum(row))
-        for actual, row in enumerate(rows)
-        for predicted, count in enumerate(row)
-        if count and predicted != actual
-    ]
-    return sorted(found, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
-
-
 def describe_agreement(found: Agreement) -> str:
     """The default precision of scoring and why, and how a faster one compares with float32."""
     if found.labels is None:
@@ -149,6 +133,20 @@ def describe_agreement(found: Agreement) -> str:
     if found.kernel:
         compared += f" Measured with {found.kernel}, {found.library}."
     return f"Default precision is {found.auto}{scope}{reason}. {compared}"
+
+
+def describe_recipe(training: Training) -> str:
+    """How a model was trained, as one or two sentences."""
+    unfrozen = format_count(training.epochs, "unfrozen epoch")
+    rate = f"base learning rate {training.base_lr:.3g}"
+    if training.recipe == "fastai":
+        frozen = format_count(training.freeze_epochs, "frozen epoch")
+        return f"Trained with fastai's fine_tune: {frozen} and {unfrozen}, {rate}."
+    probe = "A linear probe: logistic regression on the features of the pretrained network."
+    if not training.history:
+        return probe
+    done = format_count(len(training.history), "epoch")
+    return f"Fine-tuned from a linear probe: {done} of a one-cycle of {training.epochs}, {rate}."
 
 
 def describe_outliers(found: Outliers) -> str:

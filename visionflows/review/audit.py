@@ -1,14 +1,10 @@
 """Audits: the accuracy of a model on the images it scores, from a reviewed random sample."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from visionflows.evaluation.statistics import wilson_interval
 from visionflows.review.corrections import Correction
-
-# Wilson's score interval (E. B. Wilson, JASA 22, 1927), which L. Brown, T. Cai and A. DasGupta
-# (Statistical Science 16, 2001) recommend for small and large samples, also near 100 %.
-Z = 1.959963984540054  # standard deviations around the mean that hold 95 %
 
 
 class Estimate(NamedTuple):
@@ -40,14 +36,6 @@ class Estimate(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         low, high = self.interval
         return {**self._asdict(), "accuracy": self.share, "low": low, "high": high}
-
-
-def wilson_interval(right: int, reviewed: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion, for a sample of one or more."""
-    share, per = right / reviewed, Z * Z / reviewed
-    middle = share + per / 2
-    spread = Z * math.sqrt(share * (1 - share) / reviewed + per / (4 * reviewed))
-    return max((middle - spread) / (1 + per), 0.0), min((middle + spread) / (1 + per), 1.0)
 
 
 def estimate_accuracy(corrections: Iterable[Correction]) -> list[Estimate]:

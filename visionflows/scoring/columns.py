@@ -40,7 +40,7 @@ def format_row(row: Row, classes: Sequence[str], settings: JobSettings) -> list[
     if row.status != "ok" or row.probabilities is None:
         return [path, row.status, "", "", row.error, *[""] * (columns - len(COLUMNS))]
     values = row.probabilities
-    best = int(values.argmax())
+    best = row.label
     probabilities = [f"{value:.6f}" for value in values.tolist()]  # float32 has seven digits
     order = (-values).argsort(kind="stable")[: settings.top]
     top = [cell for index in order for cell in (classes[index], probabilities[index])]

@@ -29,6 +29,6 @@ def predict(images: Iterable[str | Path], engine: Engine) -> Iterator[Prediction
         for row in itertools.chain.from_iterable(engine.predict_batches(storage, [[name]])):
             values = [] if row.probabilities is None else row.probabilities.tolist()
             probabilities = dict(zip(engine.model.classes, values, strict=False))
-            label = max(probabilities, key=probabilities.__getitem__, default="")
+            label = engine.model.classes[row.label] if values else ""
             confidence, score = probabilities.get(label), row.outlier_score
             yield Prediction(image, row.status, row.error, label, confidence, probabilities, score)
