@@ -67,6 +67,7 @@ def train(
     check_name(name)
     parse_label_rule(labels)
     check_corrections(corrections, corrections_in_validation)
+    settings = settings.resolved()
     check_gpus(settings.gpus)
     check_trainable(settings.architecture, settings.image_size)
     found = data.fetch(dataset, store, sha256=sha256 or None)

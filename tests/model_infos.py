@@ -20,7 +20,7 @@ REQUIRED = {
     },
     "split": {"seed": 42, "valid_pct": 0.25},
     "training": {
-        **{"epochs": 1, "augment": False, "keep": "best", "patience": 0, "base_lr": 0.002},
+        **{"epochs": 1, "augment": "none", "keep": "best", "patience": 0, "base_lr": 0.002},
         **{"freeze_epochs": 1, "batch_size": 16, "device": "cpu", "mixed_precision": "none"},
         **{"history": (), "seconds": 1.0},
     },

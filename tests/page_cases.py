@@ -17,12 +17,14 @@ import pytest
 from conftest import CLASSES, Trained, shape, write_shapes
 
 from visionflows.errors import TooManyBadError
+from visionflows.evaluation.metrics import compute_metrics
 from visionflows.models.artifact import load_model
-from visionflows.models.metrics_schema import Calibration
-from visionflows.models.schema import ModelInfo
+from visionflows.models.metrics_schema import Calibration, EvaluationResult
+from visionflows.models.schema import ModelInfo, Selection
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
 from visionflows.reports.comparison import Comparison, render_comparison
+from visionflows.reports.evaluation import LEFT_OUT, render_evaluation
 from visionflows.reports.history import render_history
 from visionflows.reports.scoring import render_scoring_report
 from visionflows.reports.thumbnails import encode_pixels
@@ -110,6 +112,11 @@ def training(trained: Trained, folder: Path) -> str:
     bins = ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15
     sure = {"tested": 600, "ece_raw": 0.1, "ece": 0.01, "bins": bins, "bins_raw": bins}
     values["calibration"] = Calibration.model_validate(sure, strict=False)
+    rates = {"error_rate": 0.1, "balanced_accuracy": 0.9, "macro_f1": 0.9, "log_loss": 0.3}
+    candidates = [{"name": name, **rates} for name in ("linear probe", "epoch 1", "epoch 2")]
+    found = {"metric": "macro_f1", "images": 400, "candidates": candidates, "why": LONG}
+    selection = Selection.model_validate(found | {"published": "epoch 1"}, strict=False)
+    values["training"] = info.training.model_copy(update={"selection": selection})
     pictures = {path.stem: path.read_bytes() for path in Path(trained.storage).glob("pictures/*")}
     jpeg = encode_pixels(np.asarray(shape("circle", 1)))
     top_losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]
@@ -137,8 +144,29 @@ def comparison(trained: Trained, folder: Path) -> str:
     return render_comparison(found)
 
 
+def evaluation(trained: Trained, folder: Path) -> str:
+    """An evaluation with images of every status that is left out."""
+    classes = [LONG, *CLASSES]
+    predicted, targets = np.array([0, 1, 2, 3, 3] * 20), np.array([0, 1, 2, 3, 1] * 20)
+    result = EvaluationResult.model_validate(
+        {
+            "schema_version": EvaluationResult.VERSION,
+            **{"model": f"shapes@{LONG}", "digest": "0" * 64, "source": LONG, "labels": "folder"},
+            **{"evaluated": "2026-01-01T00:00:00+00:00", "ece": 0.02},
+            "counts": {"ok": 100, **dict.fromkeys(LEFT_OUT, 3)},
+            "metrics": compute_metrics(predicted, targets, classes),
+            "bins": ({"count": 40, "confidence": 0.7, "accuracy": 0.6},) * 15,
+        },
+        strict=False,
+    )
+    jpeg = encode_pixels(np.asarray(shape("circle", 1)))
+    losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, b"") for name in CLASSES]
+    return render_evaluation(result, classes, losses, trained.storage, str(folder))
+
+
 CASES: dict[str, Callable[[Trained, Path], str]] = {
     "comparison.html": comparison,
+    "evaluation.html": evaluation,
     "history.html": history,
     "review.html": review,
     "scoring.html": scoring,

@@ -79,8 +79,8 @@ def test_every_setting_is_an_option_with_its_description(name, settings):
 
 
 def test_an_omitted_option_keeps_the_default_setting():
-    given = {"lr": "find", "epochs": None, "augment": False, "name": "pets"}
-    assert make_settings(TrainSettings, given) == TrainSettings(lr="find", augment=False)
+    given = {"lr": "find", "epochs": None, "augment": "none", "name": "pets"}
+    assert make_settings(TrainSettings, given) == TrainSettings(lr="find", augment="none")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def _row(entry: Entry) -> Row:
     content = entry.name.removesuffix(".png").encode()
     if entry.name == "3.png":
         return Row(entry.name, "unreadable", "no picture", None, sha256_of(content))
-    return Row(entry.name, "ok", "", np.array([0.25, 0.75]), sha256_of(content))
+    return Row(entry.name, "ok", "", np.array([0.25, 0.75]), sha256_of(content), label=1)
 
 
 @pytest.mark.parametrize("name", ["parts/plan.json", "parts/part-00001.json", "run.json"])

@@ -22,15 +22,17 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("head", ["fastai", "linear"])
 @pytest.mark.parametrize("architecture", KINDS)
-def test_build_creates_the_network_that_fastai_trains(trained, architecture):
+def test_build_creates_the_network_that_is_trained(trained, architecture, head):
     settings = TrainSettings(
-        architecture=architecture, pretrained="none", image_size=64, workers=0, batch_size=8
+        **{"architecture": architecture, "pretrained": "none", "image_size": 64},
+        **{"recipe": "fastai" if head == "fastai" else "probe", "workers": 0, "batch_size": 8},
     )
     if architecture == "test_vit":  # this network accepts no other size
         settings = settings.model_copy(update={"image_size": 160})
     theirs = make_learner(trained.table, trained.dataset, settings).model.cpu().eval()
-    ours = network.build(architecture, 3, settings.image_size)
+    ours = network.build(architecture, 3, settings.image_size, head)
     ours.load_state_dict(theirs.state_dict())
     images = torch.rand(2, 3, settings.image_size, settings.image_size)
     with torch.inference_mode():
@@ -57,7 +59,8 @@ def test_unknown_architectures_are_refused_with_the_closest_names():
 
 def settings_for(storage) -> TrainSettings:
     return TrainSettings(
-        architecture="resnet18", pretrained=str(storage), image_size=32, workers=0, batch_size=8
+        **{"architecture": "resnet18", "pretrained": str(storage), "image_size": 32},
+        **{"recipe": "fastai", "workers": 0, "batch_size": 8},
     )
 
 

@@ -8,7 +8,7 @@ from conftest import CLASSES
 from scored_runs import locked, probabilities, rows_of
 from versions import another, changed
 
-from visionflows.evaluation.calibration import apply_temperature
+from visionflows.evaluation.calibration import calibrate
 from visionflows.inference import open_engine
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.registry import find_model
@@ -49,7 +49,7 @@ def test_probabilities_are_calibrated_unless_raw_ones_are_wanted(store, inbox, t
         probabilities(rows_of(tmp_path / name)) for name in ("old", "raw", "calibrated")
     )
     assert (old == raw).all()
-    assert np.abs(apply_temperature(raw, 2.0) - ours).max() < 2e-3  # of six decimals, one of 1e-6
+    assert np.abs(calibrate(raw, 2.0) - ours).max() < 2e-3  # of six decimals, one of 1e-6
     assert np.abs(raw - ours).max() > 0.05
     rows = rows_of(tmp_path / "calibrated")
     confidence = np.array([float(row["confidence"]) for row in rows])

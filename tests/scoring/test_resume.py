@@ -83,7 +83,7 @@ def test_a_part_is_written_only_if_every_file_has_a_row(where, tmp_path):
     job = job_of(SETTINGS, listing="0", files=2)
     shard = Shard(0, 2, 0, 0, digest_names(["1.jpg", "2.jpg"]))
     files = [File(Entry(name, 1, "1")) for name in ("1.jpg", "2.jpg")]
-    rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "") for name in ("1.jpg", "2.jpg")]
+    rows = [Row(name, "ok", "", np.array([0.25, 0.75]), "", label=1) for name in ("1.jpg", "2.jpg")]
     for wrong in ([], rows[:1], rows[::-1], [*rows, rows[0]]):
         with pytest.raises(RunError, match="nothing written"):
             write_part(open_storage(where(tmp_path)), job, shard, files, wrong, [BACKEND])

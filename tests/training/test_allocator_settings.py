@@ -58,7 +58,7 @@ def test_freed_memory_is_kept_inside_the_block_and_returned_after_it():
 def test_a_dataloader_process_keeps_no_freed_memory(trained):
     """Each item is the number of page faults of creating it a second time."""
     settings = TrainSettings(
-        architecture="test_resnet", pretrained="none", image_size=32, augment=False, workers=1
+        architecture="test_resnet", pretrained="none", image_size=32, augment="none", workers=1
     )
     with keep_freed_memory():
         loader = make_dataloaders(trained.table, trained.dataset, settings).valid

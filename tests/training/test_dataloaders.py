@@ -14,7 +14,7 @@ from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
-    architecture="test_resnet", pretrained="none", image_size=32, batch_size=8, augment=False
+    architecture="test_resnet", pretrained="none", image_size=32, batch_size=8, augment="none"
 )
 
 
@@ -128,3 +128,19 @@ def test_an_image_lost_during_training_is_an_error_of_one_line(tmp_path, workers
         "training began; do not change the dataset while it trains, and run again",
         str(error.value),
     )
+
+
+def augmentation_of(trained, **settings) -> tuple[int, bool, float]:
+    """How many affine transforms a training batch gets, whether it is warped, and its light."""
+    transforms = loaders_of(trained, workers=0, **settings).train.after_batch.fs
+    affine = next(one for one in transforms if hasattr(one, "aff_fs"))
+    light = next(one.max_lighting for one in transforms if hasattr(one, "max_lighting"))
+    return len(affine.aff_fs), bool(affine.coord_fs), float(light)
+
+
+def test_augmentation_is_as_strong_as_asked(trained):
+    plain = [type(one).__name__ for one in loaders_of(trained, workers=0).train.after_batch.fs]
+    assert plain == ["IntToFloatTensor", "Normalize"]
+    found = [augmentation_of(trained, augment=name) for name in ("light", "default", "strong")]
+    assert found == [(3, False, 0.1), (3, True, 0.2), (3, True, 0.4)]
+    assert augmentation_of(trained, augment="default", flip=False) == (2, True, 0.2)

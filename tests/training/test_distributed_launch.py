@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SMALL, write_shapes
+from conftest import CLASSES, SMALL, write_shapes
 from safetensors.torch import save_file
 
 from visionflows.datasets.file_table import build_table
@@ -17,7 +17,7 @@ from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed import launch
 from visionflows.training.distributed.launch import check_gpus
 from visionflows.training.distributed.worker import WEIGHTS, TrainingJob
-from visionflows.training.epochs import train_epochs
+from visionflows.training.epochs import Schedule, train_epochs
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
 from visionflows.training.settings import TrainSettings
@@ -56,7 +56,7 @@ def test_a_batch_without_memory_is_halved_down_to_two_images_a_gpu(tmp_path, mon
     def no_memory(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("visionflows.training.fine_tune.train_on_workers", no_memory)
+    monkeypatch.setattr("visionflows.training.trainer.train_on_workers", no_memory)
     folder = write_shapes(tmp_path / "in", each=4)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, gpus=2)
@@ -70,7 +70,7 @@ def test_workers_find_the_first_gpu_empty_and_the_learner_works_afterwards(tmp_p
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, gpus=2)
     learn = make_learner(table, folder, settings)
     with learn.no_bar(), learn.no_logging():
-        train_epochs(learn, settings, 1e-3, None)
+        train_epochs(learn, Schedule(settings, 1e-3), None)
         loss = learn.validate()[0]
         emptied, seen = [], []
 
@@ -81,7 +81,8 @@ def test_workers_find_the_first_gpu_empty_and_the_learner_works_afterwards(tmp_p
 
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(seen)))
         monkeypatch.setattr(launch, "run_workers", run_workers)
-        launch.train_on_workers(learn, TrainingJob(table, str(folder), settings, 1e-3), None)
+        job = TrainingJob(table, str(folder), CLASSES, Schedule(settings, 1e-3))
+        launch.train_on_workers(learn, job, None)
         assert emptied == [0]
         assert seen[0][0] is None
         assert not any(one is not None for one in seen[0][1])
@@ -118,7 +119,7 @@ def test_the_error_says_why_workers_failed():
 
 
 def two_workers(folder: Path) -> TrainingJob:
-    return TrainingJob(None, "", TrainSettings(**SMALL, gpus=2), 1e-3, str(folder))
+    return TrainingJob(None, "", (), Schedule(TrainSettings(**SMALL, gpus=2), 1e-3), str(folder))
 
 
 def test_a_worker_killed_before_the_process_group_forms_ends_all(tmp_path):

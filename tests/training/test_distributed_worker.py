@@ -64,7 +64,7 @@ def test_torch_converts_batch_norm_without_timm(monkeypatch):
 def test_the_length_of_a_sharded_loader_is_its_number_of_steps(tmp_path, monkeypatch, each):
     folder = write_shapes(tmp_path / "in", each=9)
     table = build_table(folder, "folder", valid_pct=0.3)
-    settings = TrainSettings(**SMALL, batch_size=each, augment=False)
+    settings = TrainSettings(**SMALL, batch_size=each, augment="none")
     shared = sharded_loader_class()
     monkeypatch.setattr(shared, "_broadcast", lambda _, order, rank: order)
     for loader in make_dataloaders(table, folder, settings).loaders:

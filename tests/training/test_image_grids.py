@@ -186,8 +186,8 @@ def test_missing_images_are_left_out_of_top_losses_and_selfcheck(tmp_path, caplo
     learn = make_learner(table, folder, SETTINGS)
     paths = list(learn.dls.valid.items.path)
     (folder / paths[1]).unlink()
-    answers = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    write_top_losses(learn, folder, answers, np.array([0, 1, 2]), checkpoint)
+    predicted, targets = np.array([1, 2, 0]), np.array([0, 1, 2])
+    write_top_losses(learn, folder, predicted, np.ones(3), targets, checkpoint)
     assert [(top_loss.path, top_loss.predicted) for top_loss in read_top_losses(checkpoint)] == [
         *((paths[0], "b"), (paths[2], "a"))
     ]

@@ -86,4 +86,4 @@ def test_the_record_has_the_precision_and_the_error_is_within_noise(trained, tmp
         record = fine_tune(trained.table, trained.dataset, tmp_path / precision, settings)
         errors[record["mixed_precision"]] = min(row["error_rate"] for row in record["history"])
     assert set(errors) == {"bfloat16", "none"}
-    assert abs(errors["bfloat16"] - errors["none"]) <= 3 / 18
+    assert abs(errors["bfloat16"] - errors["none"]) <= 3.01 / 18

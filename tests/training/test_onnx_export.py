@@ -22,12 +22,8 @@ from visionflows.models.artifact import load_model
 from visionflows.models.network import build
 from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
-from visionflows.training.evidence.onnx_export import (
-    OUTPUTS,
-    NotExportable,
-    export_onnx,
-    onnx_bytes,
-)
+from visionflows.training.evidence.onnx_export import export_onnx
+from visionflows.training.onnx_graph import OUTPUTS, NotExportable, onnx_bytes
 
 DOCUMENT = Path(__file__).parents[2] / "docs/how-to/use-the-onnx-model.md"
 

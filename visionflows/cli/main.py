@@ -9,9 +9,17 @@ import typer
 
 from visionflows.cli.completion import VARIABLE, complete_for_shell, complete_model
 from visionflows.cli.corrections import corrections_app
+from visionflows.cli.evaluation import evaluate_app
 from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
-from visionflows.cli.options import Store, prepare_prefect, quiet_prefect, settings_command
+from visionflows.cli.options import (
+    ENGINE_SETTINGS,
+    Labels,
+    Store,
+    prepare_prefect,
+    quiet_prefect,
+    settings_command,
+)
 from visionflows.cli.program import set_stop_hint
 
 app = typer.Typer(
@@ -23,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(corrections_app, name="corrections")
+app.add_typer(evaluate_app)
 app.add_typer(history_app)
 
 RESUMES = "run the same command again to resume"
@@ -45,13 +54,6 @@ ModelName = Annotated[
     ),
 ]
 NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_model)]
-Labels = Annotated[
-    str,
-    typer.Option(
-        help="folder (the parent folder), uppercase (a capital first letter, as in PETS), "
-        "regex:PATTERN (its one group, on the file name), or csv:PATH_OR_URI[#path,label]."
-    ),
-]
 ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[
     str, typer.Option(help="Folder or s3:// URI of the results [default: STORE/scores/<time>]")
@@ -207,9 +209,7 @@ def _preview(input: str, model: str, output: str, store: str, settings: Any) -> 
 
 
 @app.command(
-    cls=settings_command(
-        "visionflows.inference.engine:EngineSettings", ("engine", "max_pixels", "decode", "raw")
-    ),
+    cls=settings_command(ENGINE_SETTINGS, ("engine", "max_pixels", "decode", "raw")),
     epilog="Example: visionflows predict a.jpg b.jpg --model pets",
 )
 def predict(

@@ -14,7 +14,7 @@ from visionflows.models.registry import ListedModel
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.rendering import format_percent, render
-from visionflows.reports.training import describe_agreement, describe_outliers
+from visionflows.reports.training import describe_agreement, describe_outliers, describe_recipe
 
 MAX_CLASSES = 40  # rows; the report has all classes
 _RECORD = {"name", "version", "architecture", "lineage"}  # of model.json, in the JSON of a list
@@ -67,6 +67,7 @@ def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[Rende
     helpers = {
         **{"clean": clean, "rate": _rate},
         **{"describe_agreement": describe_agreement, "describe_outliers": describe_outliers},
+        "describe_recipe": describe_recipe,
     }
     values = {"aliases": aliases, "location": location, "trained": trained_at(info)}
     title, *sections = render("model.txt", info=info, **values, **helpers).split("\n# ")
@@ -83,7 +84,12 @@ def _classes(info: ModelInfo) -> list[RenderableType]:
         rows = tuple(by_recall[:MAX_CLASSES])
     numbers = ("images", "precision", "recall")
     cells = [
-        [row.class_, f"{row.count:,}", _rate(row.precision), _rate(row.recall)] for row in rows
+        [
+            *(row.class_, f"{row.count:,}"),
+            _rate(row.precision, row.precision_interval),
+            _rate(row.recall, row.recall_interval),
+        ]
+        for row in rows
     ]
     return [heading(title), Rows(("class", *numbers), cells, numbers)]
 
@@ -136,5 +142,7 @@ def _disagreements(found: Comparison) -> list[RenderableType]:
     return ["", Rows(("class", *numbers), cells, numbers)]
 
 
-def _rate(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+def _rate(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")

@@ -24,6 +24,14 @@ Store = Annotated[
         envvar="VISIONFLOWS_STORE", help="Folder or s3:// URI of models, datasets and scores."
     ),
 ]
+ENGINE_SETTINGS = "visionflows.inference.engine:EngineSettings"
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="folder (the parent folder), uppercase (a capital first letter, as in PETS), "
+        "regex:PATTERN (its one group, on the file name), or csv:PATH_OR_URI[#path,label]."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

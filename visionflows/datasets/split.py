@@ -16,9 +16,15 @@ log = logging.getLogger("visionflows.table")
 def group_near_duplicates(usable: pd.DataFrame) -> list[list[str]]:
     """Groups of near-duplicates: the sorted sha256 of their different contents."""
     contents = usable.drop_duplicates("sha256")
-    group_ids = group_duplicates(signature_array(contents.signature))
-    groups = contents.groupby(group_ids).sha256
+    groups = contents.groupby(near_duplicate_ids(contents)).sha256
     return [sorted(group) for _, group in groups if len(group) > 1]
+
+
+def near_duplicate_ids(usable: pd.DataFrame) -> pd.Series:
+    """A number for each row: the same for copies and near-duplicates, which count as one image."""
+    contents = usable.drop_duplicates("sha256")
+    ids = group_duplicates(signature_array(contents.signature))
+    return usable.sha256.map(dict(zip(contents.sha256, ids.tolist(), strict=True)))
 
 
 def split_randomly(

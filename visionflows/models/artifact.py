@@ -132,7 +132,7 @@ def load_network(model: Model) -> "nn.Module":
     info = model.info
     check_architecture(info.architecture)
     try:
-        network = build(info.architecture, len(model.classes), info.image_size)
+        network = build(info.architecture, len(model.classes), info.image_size, info.head)
         network.load_state_dict(load_tensors(model.files.read("weights.safetensors")))
     # torchvision and timm raise these for a network of another shape or an impossible size.
     except (RuntimeError, ValueError, AssertionError, SafetensorError) as error:

@@ -1,10 +1,11 @@
 """Metrics in model.json: accuracy, calibration, outlier detection, and precision."""
 
+import math
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, FiniteFloat
 
-from visionflows.versioned_json import Count, JsonObject
+from visionflows.versioned_json import Count, JsonObject, VersionedJson
 
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -64,14 +65,16 @@ class Precision(ExtensibleObject):
 
 
 class ClassMetrics(ExtensibleObject):
-    """Metrics of a class.
+    """Metrics of a class, with Wilson's 95 % intervals.
 
     Precision is None if nothing was predicted as it, recall if it has no validation image.
     """
 
     class_: str = Field(alias="class")
     precision: float | None
+    precision_interval: tuple[float, float] | None = None
     recall: float | None
+    recall_interval: tuple[float, float] | None = None
     count: Count
 
 
@@ -84,13 +87,15 @@ class Bin(ExtensibleObject):
 
 
 class Calibration(ExtensibleObject):
-    """Calibration: `temperature` divides the logits, and was fitted on `fitted` validation images.
+    """Calibration: `temperature` divides the logits, and `bias` is then added to them.
 
-    Expected calibration errors and bins are of `tested` images, each with a temperature fitted on
+    They were fitted on `fitted` validation images. Without class weights there is no bias.
+    Expected calibration errors and bins are of `tested` images, each with a calibration fitted on
     others. `why` says why there is no calibration.
     """
 
     temperature: Deviation = 1.0
+    bias: tuple[FiniteFloat, ...] = ()  # by class
     fitted: Count = 0
     tested: Count = 0
     ece_raw: float | None = None
@@ -129,6 +134,29 @@ class Metrics(ExtensibleObject):
 
     error_rate: float
     accuracy: float
+    interval: tuple[float, float] | None = None  # Wilson's 95 % interval of the accuracy
+    balanced_accuracy: float = math.nan
+    macro_f1: float = math.nan
     by_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[Count, ...], ...] = Field((), exclude=True)
     valid_loss: float | None = None
+
+
+class EvaluationResult(VersionedJson):
+    """evaluation.json: a model's metrics on labelled images that it was not trained on.
+
+    `counts` are images by status; only those that are `ok` are evaluated. `ece` and `bins` are the
+    calibration of their confidence.
+    """
+
+    VERSION = 1
+
+    model: str
+    digest: str
+    source: str
+    labels: str
+    evaluated: str  # ISO 8601
+    counts: dict[str, Count]
+    metrics: Metrics
+    ece: float
+    bins: tuple[Bin, ...]

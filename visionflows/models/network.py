@@ -1,9 +1,10 @@
 """A network by the name of its architecture, the same for training and for scoring.
 
-fastai's `vision_learner` cuts an architecture before its pooling and adds its own head. `build`
-makes the same layers without importing fastai (20 seconds), so that weights trained there load
-here. The artifact's self-check verifies that both give the same probabilities. Names are
-torchvision's, and timm's if timm is installed.
+fastai's `vision_learner` cuts an architecture before its pooling and adds its own head, which the
+recipes `auto` and `probe` replace by one linear layer. `build` makes the same layers without
+importing fastai (20 seconds), so that weights trained there load here. The artifact's self-check
+verifies that both give the same probabilities. Names are torchvision's, and timm's if timm is
+installed.
 """
 
 import difflib
@@ -12,12 +13,15 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from visionflows.errors import SettingsError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
+
+# `fastai`: its create_head, with a hidden layer. `linear`: mean pooling and one linear layer.
+Head = Literal["fastai", "linear"]
 
 _DYNAMO = "torch._dynamo.utils"
 # How many of an architecture's children are its body: fastai's model_meta (fastai.vision.learner).
@@ -139,8 +143,10 @@ def uncut_features(architecture: str, image_size: int) -> int:
     return _last_linear(backbone(architecture, image_size))[2].in_features
 
 
-def build(architecture: str, classes: int, image_size: int) -> "nn.Sequential":
-    """The network fastai trains for this architecture, weights still random.
+def build(
+    architecture: str, classes: int, image_size: int, head: Head = "fastai"
+) -> "nn.Sequential":
+    """The network that is trained for this architecture, weights still random.
 
     Input (batch, 3, image_size, image_size), output logits (batch, classes).
     """
@@ -150,12 +156,15 @@ def build(architecture: str, classes: int, image_size: int) -> "nn.Sequential":
         model = backbone(architecture, image_size)
         if pools_itself(architecture):
             features = _last_linear(model)[2].in_features
-            return nn.Sequential(_without_last_linear(model), _head(features, classes, pool=False))
-        body = nn.Sequential(*list(model.children())[: _cut_index(architecture, model)])
-        return nn.Sequential(body, _head(_channels(body, image_size), classes, pool=True))
-    timm_body = _timm_body(architecture)
-    features = timm_body.model.num_features
-    return nn.Sequential(timm_body, _head(features, classes, pool=timm_body.needs_pool))
+            body, pool = _without_last_linear(model), False
+        else:
+            body = nn.Sequential(*list(model.children())[: _cut_index(architecture, model)])
+            features, pool = _channels(body, image_size), True
+    else:
+        body = _timm_body(architecture)
+        features, pool = body.model.num_features, body.needs_pool
+    make = linear_head if head == "linear" else _fastai_head
+    return nn.Sequential(body, make(features, classes, pool=pool))
 
 
 def split_pooling(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]":
@@ -163,8 +172,17 @@ def split_pooling(head: "nn.Sequential") -> "tuple[nn.Sequential, nn.Sequential]
     from torch import nn
 
     layers = list(head)
-    pooled = next(at for at, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm1d))
+    after = nn.BatchNorm1d, nn.Linear
+    pooled = next(at for at, layer in enumerate(layers) if isinstance(layer, after))
     return nn.Sequential(*layers[:pooled]), nn.Sequential(*layers[pooled:])
+
+
+def linear_head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
+    """The head of a linear probe: the mean of every feature, and one linear layer."""
+    from torch import nn
+
+    pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if pool else []
+    return nn.Sequential(*pooling, nn.Linear(features, classes))
 
 
 def fold_batch_norm(network: "nn.Module") -> "nn.Module":
@@ -200,7 +218,7 @@ def _channels(body: "nn.Module", image_size: int) -> int:
         return cast("torch.Tensor", body(torch.zeros(1, 3, side, side))).shape[1]
 
 
-def _head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
+def _fastai_head(features: int, classes: int, *, pool: bool) -> "nn.Sequential":
     """fastai's `create_head` with its defaults: 512 hidden units, dropout 0.25 and 0.5."""
     from torch import nn
 

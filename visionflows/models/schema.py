@@ -22,6 +22,7 @@ from visionflows.models.metrics_schema import (
     Outliers,
     Precision,
 )
+from visionflows.models.network import Head
 from visionflows.storage.base import invalid_name_reason
 from visionflows.versioned_json import Count, SchemaError, Sha256, VersionedJson
 
@@ -120,14 +121,43 @@ class Epoch(ExtensibleObject):
     valid_loss: float = math.nan
     error_rate: float = math.nan
     accuracy: float = math.nan
+    balanced_accuracy: float = math.nan
+    macro_f1: float = math.nan
     seconds: float = 0.0
+
+
+class CandidateMetrics(ExtensibleObject):
+    """A candidate of a training, such as `linear probe` or `epoch 3`, on the selection images."""
+
+    name: str
+    error_rate: float
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float
+
+
+class Selection(ExtensibleObject):
+    """The candidates of a training, and which of them was published, chosen by `metric`.
+
+    They are compared on `images` training images that they were not trained on.
+    """
+
+    metric: str
+    images: Count
+    candidates: tuple[CandidateMetrics, ...]
+    published: str
+    why: str
 
 
 class Training(ExtensibleObject):
     """How a model was trained."""
 
+    recipe: str = "fastai"
+    metric: str = "error_rate"
+    balance: str = "none"
+    selection: Selection | None = None
     epochs: Count
-    augment: bool
+    augment: str
     keep: str
     patience: Count
     base_lr: float
@@ -139,8 +169,8 @@ class Training(ExtensibleObject):
     seconds: float
 
 
-class ModelInfo(VersionedJson):
-    """model.json. A checkpoint's info has no `files` yet, nor what later steps measure."""
+class NetworkInfo(VersionedJson):
+    """The part of model.json that engines need: the network, its input and its outputs."""
 
     model_config = ConfigDict(extra="allow")
     VERSION = 1
@@ -148,45 +178,21 @@ class ModelInfo(VersionedJson):
     name: Name
     version: Name
     architecture: str
-    pretrained: str
+    head: Head = "fastai"
     classes: list[str] = Field(min_length=1)
     image_size: int = Field(ge=1, le=4096)
     resize: ResizeMethod
     decode: Decode
-    decode_agreement: DecodeAgreement | None = None
-    onnx: Onnx | None = None
     normalise: Normalise
-    labels: str
+    onnx: Onnx | None = None
     precision: Precision = Precision()
-    dataset: DatasetInfo
-    label_issues: LabelIssues | None = None
-    split: Split
-    lineage: Lineage = Lineage()
-    training: Training
-    metrics: Metrics
     calibration: Calibration | None = None
     outliers: Outliers | None = None
-    versions: dict[str, str]
-    notes: list[str] = Field(default_factory=list)
-    files: dict[FileName, Sha256] = Field(default_factory=dict)
-
-    @classmethod
-    def read(cls, data: bytes) -> Self:
-        """The content of a published model.json. Raises SchemaError."""
-        info = super().read(data)
-        if "files" not in info.model_fields_set:
-            raise SchemaError("lacks files")
-        return info
 
     def updated(self, **fields: Any) -> Self:
         """A copy with these fields replaced, and validated."""
         valid = self.model_validate({**self.as_dict(), **fields}, strict=False)
         return self.model_copy(update={name: getattr(valid, name) for name in fields})
-
-    def with_agreement(self, agreement: dict[str, Any], name: str = "agreement") -> Self:
-        """A copy with the label agreement of a faster precision: bfloat16, or `int8` by name."""
-        precision = self.precision.model_dump(exclude_unset=True)
-        return self.updated(precision={**precision, name: agreement})
 
     def decode_options(self, decoding: Decoding = "auto") -> DecodeOptions:
         """How files become pixels; `decoding` overrides how large ones are decoded."""
@@ -200,3 +206,33 @@ class ModelInfo(VersionedJson):
         if count > 1:
             raise ValueError(f"{name!r} is there {count} times")
         return classes
+
+
+class ModelInfo(NetworkInfo):
+    """model.json. A checkpoint's info has no `files` yet, nor what later steps measure."""
+
+    pretrained: str
+    decode_agreement: DecodeAgreement | None = None
+    labels: str
+    dataset: DatasetInfo
+    label_issues: LabelIssues | None = None
+    split: Split
+    lineage: Lineage = Lineage()
+    training: Training
+    metrics: Metrics
+    versions: dict[str, str]
+    notes: list[str] = Field(default_factory=list)
+    files: dict[FileName, Sha256] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """The content of a published model.json. Raises SchemaError."""
+        info = super().read(data)
+        if "files" not in info.model_fields_set:
+            raise SchemaError("lacks files")
+        return info
+
+    def with_agreement(self, agreement: dict[str, Any], name: str = "agreement") -> Self:
+        """A copy with the label agreement of a faster precision: bfloat16, or `int8` by name."""
+        precision = self.precision.model_dump(exclude_unset=True)
+        return self.updated(precision={**precision, name: agreement})

@@ -27,6 +27,7 @@ from visionflows.storage.local import LocalStorage
 from visionflows.storage.local_cache import fetch_local_file
 from visionflows.system import library_versions
 from visionflows.training.epochs import OnProgress
+from visionflows.training.features import FEATURES
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
 
@@ -100,7 +101,8 @@ def resume_or_fine_tune(
     if record is None:
         LocalStorage(checkpoint).remove("")  # an incomplete one
         return fine_tune(table, folder, checkpoint, settings, on_progress)
-    for name in set(os.listdir(checkpoint)) - {"weights.safetensors", "training.json", PUBLISHING}:
+    kept = {"weights.safetensors", "training.json", FEATURES, PUBLISHING}
+    for name in set(os.listdir(checkpoint)) - kept:
         LocalStorage(checkpoint).remove(name)  # results of steps that may be incomplete
     log.info("resuming from the checkpoint of an earlier run: %s", checkpoint)
     return record

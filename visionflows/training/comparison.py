@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets.fetch import find_dataset
 from visionflows.datasets.format_names import format_names
+from visionflows.datasets.split import near_duplicate_ids
 from visionflows.errors import ModelError, StorageError
+from visionflows.evaluation.paired_test import randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model, load_model, read_info
@@ -91,7 +93,9 @@ def run_promotion_test(
     Keys of the result: candidate and production (as name@version), counts of images (compared,
     errors of each, those that only one has right, not_compared because production does not know
     their class, gone), new_classes and lost_classes (known to the candidate only, to production
-    only), p_value, alpha, needed, better, and why (a sentence). Raises ModelError.
+    only), p_value, alpha, needed, better, and why (a sentence). A candidate that was trained for
+    another metric than the error rate is tested by it: then also metric, and the values of both.
+    Raises ModelError.
     """
     found = pair_predictions(candidate, production, folder, store)
     only_production_right = len(found.only_b_right)
@@ -112,9 +116,24 @@ def run_promotion_test(
         "needed": images_needed(only_production_right),
         "better": found.better == "a",
     }
+    if (metric := found.a.info.training.metric) != "error_rate" and found.images:
+        result |= _test_metric(found, metric)
     result["why"] = "; ".join([_outcome(result), *_limits(result)])
     log.info("%s against %s: %s", result["candidate"], result["production"], result["why"])
     return result
+
+
+def _test_metric(found: Comparison, metric: str) -> dict[str, Any]:
+    """Return the values of a metric and the result of the paired randomization test."""
+    labels, a, b = (found.rows[name] for name in ("label", "a", "b"))
+    classes = sorted({*labels, *a, *b})
+    index = {name: at for at, name in enumerate(classes)}
+    targets, candidate, production = (each.map(index).to_numpy() for each in (labels, a, b))
+    of_a, of_b, p_value = randomization_test(candidate, production, targets, len(classes), metric)
+    return {
+        **{"metric": metric, "candidate_metric": of_a, "production_metric": of_b},
+        **{"p_value": p_value, "better": p_value <= Comparison.alpha},
+    }
 
 
 def images_needed(production: int) -> int:
@@ -129,6 +148,8 @@ def images_needed(production: int) -> int:
 def _outcome(result: dict[str, Any]) -> str:
     if not result["images"]:
         return "there is no validation image that production was not trained on"
+    if "metric" in result:
+        return _metric_outcome(result)
     candidate, production = result["only_candidate_right"], result["only_production_right"]
     counts = (
         f"{result['candidate_errors']} errors against {result['production_errors']} on the same "
@@ -143,6 +164,16 @@ def _outcome(result: dict[str, Any]) -> str:
         f"{counts}, more than {Comparison.alpha}: no evidence that it is better; against "
         f"{production} the candidate would need {needed}, in all {needed + production} images on "
         "which they differ)"
+    )
+
+
+def _metric_outcome(result: dict[str, Any]) -> str:
+    evidence = "at most" if result["better"] else "no evidence that it is better: more than"
+    return (
+        f"{result['metric'].replace('_', ' ')} {result['candidate_metric']:.4f} against "
+        f"{result['production_metric']:.4f} on the same {result['images']} images, which neither "
+        f"was trained on (paired randomization test, one-sided: p = {result['p_value']:.2g}, "
+        f"{evidence} {Comparison.alpha})"
     )
 
 
@@ -163,14 +194,14 @@ def pair_predictions(
 ) -> Comparison:
     """Return both models' predictions for the images in `folder` that neither was trained on.
 
-    A is the candidate, B production. Files with the same bytes are one image. Raises ModelError,
-    and StorageError if there is no such folder.
+    A is the candidate, B production. Copies and near-duplicates are one image, and one that B was
+    trained on in another form is left out. Raises ModelError, and StorageError if there is no such
+    folder.
     """
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
     files, b_files = _read_files_csv(a), _read_files_csv(b)
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
-    unseen = valid[~valid.sha256.isin(b_files.sha256[b_files.is_valid != "True"])]
-    unseen = unseen.drop_duplicates("sha256", keep="last").set_index("path")
+    unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"]).set_index("path")
     known = unseen[unseen.label.isin(b.classes)]
     source = open_storage(images_folder(folder, a.info.dataset.fingerprint, store))
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
@@ -181,6 +212,17 @@ def pair_predictions(
     not_compared, gone = len(unseen) - len(known), len(known) - len(rows)
     same_images = {*valid.sha256} == {*b_valid.sha256}
     return Comparison(a, b, source, rows, not_compared, gone, same_images)
+
+
+def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> "pd.DataFrame":
+    """Return one image of each group of near-duplicates, and none of which one was trained on."""
+    import pandas as pd
+
+    unseen = valid[~valid.sha256.isin(trained.sha256)].drop_duplicates("sha256", keep="last")
+    both = pd.concat([trained, unseen]).drop_duplicates("sha256")
+    group_of = dict(zip(both.sha256, near_duplicate_ids(both), strict=True))
+    groups, known = unseen.sha256.map(group_of), set(trained.sha256.map(group_of))
+    return unseen[~groups.isin(known) & ~groups.duplicated(keep="last")]
 
 
 def _read_files_csv(model: Model) -> "pd.DataFrame":
@@ -204,9 +246,10 @@ def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]
     import pandas as pd
 
     names = [decode_name(path) for path in paths]
-    answers = make_engine(model, EngineSettings()).predict_files(source, names) if names else {}
-    rows = [
-        (model.classes[int(probabilities.argmax())], float(probabilities.max()))
-        for probabilities in answers.values()
-    ]
-    return pd.DataFrame(rows, [encode_name(name) for name in answers], columns)
+    found = make_engine(model, EngineSettings()).predict_rows(source, names) if names else ()
+    rows = {
+        encode_name(row.name): (model.classes[row.label], float(row.probabilities[row.label]))
+        for row in found
+        if row.probabilities is not None
+    }
+    return pd.DataFrame([*rows.values()], [*rows], columns)

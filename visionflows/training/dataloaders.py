@@ -4,7 +4,7 @@ import functools
 import itertools
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 # torchvision's pretrained weights were all trained on pixels normalised with these.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Options of fastai's aug_transforms: degrees of rotation, and shares of zoom, light and warp.
+AUGMENTATIONS: dict[str, dict[str, float]] = {
+    "light": {"max_rotate": 5.0, "max_zoom": 1.05, "max_lighting": 0.1, "max_warp": 0.0},
+    "default": {},
+    "strong": {"max_rotate": 20.0, "max_zoom": 1.3, "max_lighting": 0.4, "max_warp": 0.3},
+}
 # One thread decodes and crops 490 photos of 500 pixels a second, or 200 downscaled copies of
 # larger ones; one core trains on 8 to 30 a second.
 MAX_CORES_OF_THREAD = 4
@@ -36,19 +42,21 @@ PREFETCHED_BATCHES = 2  # by the thread
 
 
 def make_dataloaders(
-    table: "pd.DataFrame", folder: str | Path, settings: TrainSettings
+    table: "pd.DataFrame",
+    folder: str | Path,
+    settings: TrainSettings,
+    classes: Sequence[str] | None = None,
 ) -> "DataLoaders":
     """Return fastai DataLoaders over the usable rows of a table, images decoded as for scoring.
 
-    The classes are the sorted labels. Augmentation is fastai's `aug_transforms` without vertical
-    flips. The order of the images depends on the seed alone, whatever other threads draw.
+    The classes are by default the sorted labels. Augmentation is fastai's `aug_transforms` without
+    vertical flips. The order of the images depends on the seed alone, whatever other threads draw.
     """
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
-    from fastai.vision.augment import aug_transforms
 
     usable = table[table.status == "ok"].reset_index(drop=True)
-    augmentations = aug_transforms() if settings.augment else []
+    augmentations = _augmentations(settings)
     resize = resize_transform(settings)
     copies = downscaled_cache(settings.decode_options)
     open_row = functools.partial(
@@ -57,7 +65,7 @@ def make_dataloaders(
     block = DataBlock(
         blocks=(
             TransformBlock(type_tfms=open_row, batch_tfms=IntToFloatTensor),
-            CategoryBlock(vocab=sorted(usable.label.unique())),
+            CategoryBlock(vocab=list(classes or sorted(usable.label.unique()))),
         ),
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
@@ -72,6 +80,15 @@ def make_dataloaders(
     )
     _seed_generators(settings.seed, loaders, resize)
     return loaders
+
+
+def _augmentations(settings: TrainSettings) -> list[Any]:
+    from fastai.vision.augment import aug_transforms
+
+    if settings.augment == "none":
+        return []
+    options = AUGMENTATIONS[settings.augment]
+    return list(aug_transforms(do_flip=settings.flip, **options))
 
 
 def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

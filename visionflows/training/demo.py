@@ -16,7 +16,7 @@ DEMO_SETTINGS = TrainSettings(
     image_size=32,
     epochs=8,
     lr=4e-3,
-    augment=False,
+    augment="none",
 )
 MARKER = ".visionflows-demo"  # a folder with this file may be deleted by the next demo
 

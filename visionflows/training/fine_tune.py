@@ -1,8 +1,7 @@
-"""Fine-tune a network on a labelled file table: fastai's `learn.fine_tune`, as a batch job."""
+"""Train a network on a labelled file table, and write its checkpoint."""
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,12 @@ from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
 from visionflows.training.allocator_settings import keep_freed_memory
 from visionflows.training.dataloaders import normalisation
-from visionflows.training.distributed.launch import images_per_worker, train_on_workers
-from visionflows.training.distributed.worker import TrainingJob
-from visionflows.training.epochs import OnProgress, train_epochs
-from visionflows.training.learner import make_learner, torch_random_lock
-from visionflows.training.mixed_precision import enable_mixed_precision
+from visionflows.training.distributed.launch import images_per_worker
+from visionflows.training.epochs import OnProgress
+from visionflows.training.learner import torch_random_lock
+from visionflows.training.recipes import train_by_recipe
 from visionflows.training.settings import TrainSettings
+from visionflows.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +43,12 @@ def fine_tune(
     Raises TrainError if a batch of two does not fit into GPU memory, if the loss is not finite,
     or if a worker process of a distributed training dies.
     """
-    started = time.monotonic()
+    started, settings = time.monotonic(), settings.resolved()
     while True:
         try:
             with torch_random_lock, keep_freed_memory():
-                learn, record = _train(table, folder, settings, on_progress)
+                trainer = Trainer(table, folder, checkpoint, settings, on_progress)
+                learn, record = _train(trainer)
             break
         except _out_of_memory_error() as error:
             settings = _halve_batch(settings, error)
@@ -57,56 +57,27 @@ def fine_tune(
     return record
 
 
-def _train(
-    table: "pd.DataFrame",
-    folder: str | Path,
-    settings: TrainSettings,
-    on_progress: OnProgress | None,
-) -> tuple["Learner", dict[str, Any]]:
-    gpus = settings.gpus
-    learn = make_learner(table, folder, settings)
-    precision = enable_mixed_precision(learn, settings)
+def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
+    settings, trained = trainer.settings, train_by_recipe(trainer)
+    learn = trained.learn
     with learn.no_bar(), learn.no_logging():
         learn.freeze_to(-1)
         summary = str(learn.summary())
-        per_worker = images_per_worker(learn.dls.bs, gpus)
-        rate = find_learning_rate(learn, gpus) if settings.lr == "find" else float(settings.lr)
-        if gpus == 1:
-            history = train_epochs(learn, settings, rate, on_progress)
-        else:
-            job = TrainingJob(table, os.fspath(folder), settings, rate)
-            history = train_on_workers(learn, job, on_progress)
     mean, std = normalisation(settings.architecture)
+    gpus = settings.gpus if trained.history else 1  # a probe is no distributed training
     return learn, {
         "settings": settings.model_dump(),
         "classes": list(learn.dls.vocab),
         "normalise": {"mean": list(mean), "std": list(std)},
-        "base_lr": rate,
-        "freeze_epochs": settings.frozen_epochs,
-        "batch_size": per_worker * gpus,
+        "base_lr": trained.rate,
+        "freeze_epochs": settings.freeze_epochs,
+        "batch_size": images_per_worker(learn.dls.bs, gpus) * gpus,
         "device": describe_device(learn.dls.device, gpus),
-        "mixed_precision": precision,
-        "history": history,
+        "mixed_precision": learn.mixed_precision,
+        "history": trained.history,
+        "selection": trained.selection,
         "summary": summary,
     }
-
-
-def find_learning_rate(learn: "Learner", gpus: int) -> float:
-    """Return the rate of fastai's lr_find (its default, the valley rule).
-
-    For several GPUs one GPU does the search here: it accumulates each step from one worker's
-    share at a time, so the rate fits the whole step and the memory fits a share.
-    """
-    from fastai.callback.training import GradientAccumulation
-
-    loader, batch_size = learn.dls.train, learn.dls.bs
-    loader.bs = images_per_worker(batch_size, gpus)
-    accumulation = [GradientAccumulation(loader.bs * gpus)] if gpus > 1 else []
-    with learn.added_cbs(accumulation):
-        rate = float(learn.lr_find(show_plot=False, num_it=100 * gpus).valley)
-    loader.bs = batch_size
-    log.info("lr_find: base learning rate %.2g", rate)
-    return rate
 
 
 def _out_of_memory_error() -> type[Exception]:

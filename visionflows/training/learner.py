@@ -2,11 +2,14 @@
 
 import functools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows.models import network
+from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import make_dataloaders
+from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.pretrained_weights import (
     explain_download_errors,
     timm_overlay,
@@ -23,30 +26,76 @@ if TYPE_CHECKING:
 torch_random_lock = threading.RLock()
 
 
-def make_learner(table: "pd.DataFrame", folder: str | Path, settings: TrainSettings) -> "Learner":
-    """Return fastai's `vision_learner` for a table, seeded, with error_rate and accuracy.
+def make_learner(
+    table: "pd.DataFrame",
+    folder: str | Path,
+    settings: TrainSettings,
+    classes: Sequence[str] | None = None,
+) -> "Learner":
+    """Return fastai's `vision_learner` for a table, seeded, with the head of the settings.
 
-    Raises SettingsError for an unknown architecture and TrainError if its pretrained weights
-    cannot be downloaded.
+    `classes` are by default those of the table. Raises SettingsError for an unknown architecture
+    and TrainError if its pretrained weights cannot be downloaded.
     """
     from fastai.callback import fp16, schedule  # noqa: F401 (they give Learner fine_tune, to_fp16)
-    from fastai.metrics import accuracy, error_rate
     from fastai.torch_core import set_seed
     from fastai.vision.learner import vision_learner
 
     network.check_architecture(settings.architecture)
-    loaders = make_dataloaders(table, folder, settings)
+    loaders = make_dataloaders(table, folder, settings, classes)
     set_seed(settings.seed, reproducible=True)
     with explain_download_errors(settings):
         learn = vision_learner(
             loaders,
             normalize=False,  # make_dataloaders normalises
             pretrained=settings.pretrained != "none",
-            metrics=[error_rate, accuracy],
+            metrics=epoch_metrics(),
             **_architecture_options(settings, len(loaders.vocab)),
         )
     learn.settings = settings
+    if settings.head == "linear":
+        _use_linear_head(learn)
     return learn
+
+
+def epoch_metrics() -> list[Any]:
+    """fastai's metrics that every epoch is measured with."""
+    from fastai.metrics import BalancedAccuracy, F1Score, accuracy, error_rate
+
+    return [error_rate, accuracy, BalancedAccuracy(), F1Score(average="macro")]
+
+
+def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
+    """Give a learner the loss, the weight decay and the callbacks of the settings.
+
+    `learn.mixed_precision` then names its precision.
+    """
+    import torch
+    from fastai.callback.mixup import MixUp
+    from fastai.losses import CrossEntropyLossFlat
+
+    labels = learn.dls.train.items.label
+    counts = labels.value_counts().reindex(list(learn.dls.vocab), fill_value=0).to_numpy(float)
+    weights = torch.tensor(class_weights(counts, settings.balance), dtype=torch.float32)
+    options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
+    learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing, **options)
+    learn.wd = settings.weight_decay
+    if settings.mixup:
+        learn.add_cb(MixUp(settings.mixup))
+    learn.mixed_precision = enable_mixed_precision(learn, settings)
+
+
+def _use_linear_head(learn: "Learner") -> None:
+    from fastai.layers import AdaptiveConcatPool2d
+    from torch.nn import BatchNorm1d
+
+    head = learn.model[1]
+    inputs = next(layer.num_features for layer in head if isinstance(layer, BatchNorm1d))
+    pool = isinstance(head[0], AdaptiveConcatPool2d)
+    features = inputs // 2 if pool else inputs  # fastai's head gets their maxima and their means
+    learn.model[1] = network.linear_head(features, len(learn.dls.vocab), pool=pool)
+    learn.model.to(learn.dls.device)
+    learn.opt = None  # of the other head's weights; fastai makes a new one when it needs one
 
 
 def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, Any]:

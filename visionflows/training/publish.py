@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from visionflows.datasets.fetch import Dataset
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # the report gives the share below their thresholds
+_SETTINGS = ("recipe", "metric", "balance", "epochs", "augment", "keep", "patience")
 _NOT_METRICS = ("skipped_plots", "calibration")
 _NOT_TRAINING = ("settings", "classes", "normalise", "summary")
 
@@ -39,7 +40,7 @@ def build_model_info(
     metrics: dict[str, Any],
 ) -> ModelInfo:
     """Return model.json without the digests of files, which publishing adds."""
-    settings = record["settings"]
+    settings = TrainSettings(**record["settings"]).resolved()
     usable = files[files.status == "ok"]
     valid = int(usable.is_valid.sum())
     skipped = metrics.get("skipped_plots", {})
@@ -47,12 +48,13 @@ def build_model_info(
         "schema_version": ModelInfo.VERSION,
         "name": name,
         "version": new_version(),
-        "architecture": settings["architecture"],
-        "pretrained": settings["pretrained"],
+        "architecture": settings.architecture,
+        "head": settings.head,
+        "pretrained": settings.pretrained,
         "classes": record["classes"],
-        "image_size": settings["image_size"],
-        "resize": settings["resize"],
-        "decode": "scaled" if TrainSettings(**settings).decode_options.side else "full",
+        "image_size": settings.image_size,
+        "resize": settings.resize,
+        "decode": "scaled" if settings.decode_options.side else "full",
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},
@@ -67,9 +69,9 @@ def build_model_info(
             "skipped": len(files) - len(usable),
             **corrections_summary(files),
         },
-        "split": {"seed": settings["seed"], "valid_pct": valid_pct},
+        "split": {"seed": settings.seed, "valid_pct": valid_pct},
         "training": {
-            **{key: settings[key] for key in ("epochs", "augment", "keep", "patience")},
+            **settings.model_dump(include=set(_SETTINGS)),
             **{key: value for key, value in record.items() if key not in _NOT_TRAINING},
         },
         "metrics": {key: value for key, value in metrics.items() if key not in _NOT_METRICS},

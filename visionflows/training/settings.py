@@ -1,16 +1,24 @@
 """Training settings: options of `visionflows train`, fields of the run form, part of model.json."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from visionflows.errors import SettingsError
 from visionflows.images.decode_options import DecodeOptions, Decoding
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.resize import ResizeMethod
+from visionflows.models.network import Head
+
+Recipe = Literal["auto", "probe", "fastai"]
+Metric = Literal["error_rate", "balanced_accuracy", "macro_f1"]
+Balance = Literal["none", "sqrt", "full"]
+Augment = Literal["none", "light", "default", "strong"]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainSettings(BaseModel):
-    """How to fine-tune; the defaults are those of the fastai tutorial."""
+    """How to train. Fields that are not given get the defaults of their recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,19 +28,43 @@ class TrainSettings(BaseModel):
         description="`default` downloads the pretrained weights, `none` starts from random "
         "weights; anything else is the PATH_OR_URI of a state dict (.safetensors or .pth).",
     )
+    recipe: Recipe | None = Field(
+        None,
+        description="`auto`: a linear probe, then fine-tuning from it, and the better of both is "
+        "published. `probe`: only the linear probe. `fastai`: fine_tune, as in fastai's tutorial. "
+        "Default: auto with pretrained weights, else fastai.",
+    )
+    metric: Metric = Field(
+        "error_rate",
+        description="Decides which candidate of a training is published, and whether a retrained "
+        "model is promoted.",
+    )
+    balance: Balance = Field(
+        "none",
+        description="Weigh images of rare classes more: `full` gives every class the same weight, "
+        "`sqrt` is between.",
+    )
     image_size: int = Field(
         224, ge=8, le=2048, description="Side in pixels of the square image the network gets."
     )
     resize: ResizeMethod = Field("crop", description="How an image becomes a square.")
-    epochs: int = Field(1, ge=1, le=1000, description="Epochs after the body is unfrozen.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Epochs after the body is unfrozen; default 4 with recipe auto, else 1.",
+    )
     freeze_epochs: int | None = Field(
         None,
         ge=0,
         le=1000,
-        description="Epochs with a frozen body; default 1, or 0 without pretrained weights.",
+        description="Epochs with a frozen body (recipe fastai); default 1, or 0 without pretrained "
+        "weights.",
     )
-    lr: float | Literal["find"] = Field(
-        2e-3, description="Base learning rate; `find` uses fastai's lr_find."
+    lr: Rate | Literal["find"] | None = Field(
+        None,
+        description="Base learning rate; `find` uses fastai's lr_find. Default 0.0003 with recipe "
+        "auto, else 0.002.",
     )
     batch_size: int = Field(
         64, ge=2, le=4096, description="Images per step; halved when GPU memory runs out."
@@ -40,16 +72,27 @@ class TrainSettings(BaseModel):
     gpus: int = Field(
         1, ge=1, le=64, description="GPUs of this machine to train on; they share each batch."
     )
-    augment: bool = Field(
-        True, description="Flip, rotate, zoom and light changes (fastai's aug_transforms)."
+    augment: Augment = Field(
+        "default",
+        description="How strongly images are rotated, zoomed, warped and lit at random; `default` "
+        "is that of fastai's aug_transforms.",
     )
+    flip: bool = Field(True, description="Also mirror images at random, left and right.")
+    label_smoothing: float = Field(
+        0, ge=0, lt=1, description="Share of each label that is spread over all classes."
+    )
+    mixup: float = Field(
+        0, ge=0, le=10, description="Blend pairs of images (fastai's MixUp, its alpha); 0: never."
+    )
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Decoupled weight decay of Adam.")
     seed: int = Field(42, ge=0, description="Seed of split, weights, image order and augmentation.")
     patience: int = Field(
-        0, ge=0, description="Stop after this many epochs without a lower error rate; 0: never."
+        0, ge=0, description="Stop after this many epochs without improvement; 0: never."
     )
-    keep: Literal["best", "last"] = Field(
-        "best",
-        description="Publish the weights of the epoch with the lowest error rate, or of the last.",
+    keep: Literal["best", "last"] | None = Field(
+        None,
+        description="Publish the weights of the best epoch, chosen on a part of the training "
+        "images, or of the last. Default: best with recipe auto, else last.",
     )
     precision: Literal["auto", "float32"] = Field(
         "auto",
@@ -79,13 +122,44 @@ class TrainSettings(BaseModel):
         return DecodeOptions(side=None if self.decode == "full" else self.image_size)
 
     @property
-    def frozen_epochs(self) -> int:
-        """Epochs with a frozen body; none by default for random weights."""
-        if self.freeze_epochs is not None:
-            return self.freeze_epochs
-        return 0 if self.pretrained == "none" else 1
+    def head(self) -> Head:
+        """The network's head: fastai's, or the linear layer of the probe."""
+        return "fastai" if self._recipe == "fastai" else "linear"
+
+    @property
+    def _recipe(self) -> Recipe:
+        return self.recipe or ("fastai" if self.pretrained == "none" else "auto")
 
     @property
     def lr_mult(self) -> float:
         """How many times slower the first layers learn: fastai's 100; 1 without pretrained."""
         return 1 if self.pretrained == "none" else 100
+
+    def resolved(self) -> Self:
+        """These settings with the defaults of their recipe instead of None.
+
+        Raises SettingsError if they contradict each other.
+        """
+        from_scratch, recipe = self.pretrained == "none", self._recipe
+        if recipe != "fastai" and from_scratch:
+            raise SettingsError(f"recipe {recipe}: needs pretrained weights; give recipe fastai")
+        if self.keep == "last" and (recipe == "auto" or self.patience):
+            reason = "recipe auto" if recipe == "auto" else "--patience"
+            raise SettingsError(
+                f"keep last: {reason} chooses the best epoch; leave one of them out"
+            )
+        if recipe != "fastai" and self.freeze_epochs:
+            raise SettingsError(
+                f"freeze_epochs {self.freeze_epochs}: only recipe fastai has frozen epochs, and "
+                f"this is {recipe}; leave one of them out"
+            )
+        defaults = {
+            "recipe": recipe,
+            "epochs": 4 if recipe == "auto" else 1,
+            "freeze_epochs": 1 if recipe == "fastai" and not from_scratch else 0,
+            "lr": 3e-4 if recipe == "auto" else 2e-3,
+            # Stopping early chooses too.
+            "keep": "best" if recipe == "auto" or self.patience else "last",
+        }
+        missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
+        return self.model_copy(update=missing)

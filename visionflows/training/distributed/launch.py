@@ -8,6 +8,7 @@ publishing stay in this process.
 """
 
 import contextlib
+import dataclasses
 import logging
 import math
 import multiprocessing
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import SettingsError, TrainError
-from visionflows.training.distributed.worker import WEIGHTS, TrainingJob, run_worker
+from visionflows.training.distributed.worker import INITIAL, WEIGHTS, TrainingJob, run_worker
 from visionflows.training.epochs import OnProgress
 
 if TYPE_CHECKING:
@@ -81,18 +82,20 @@ def images_per_worker(images: int, gpus: int) -> int:
 def train_on_workers(
     learn: "Learner", job: TrainingJob, on_progress: OnProgress | None
 ) -> list[dict[str, Any]]:
-    """Train with `settings.gpus` workers, load their weights into `learn`, return the history.
+    """Train with `settings.gpus` workers from the weights of `learn`, and load the result into it.
 
-    Sets `job.settings.batch_size` and `job.shared_folder`. Raises TrainError if a worker dies,
-    and the visionflows error that a worker raised.
+    Returns the history. Sets the batch size of the job and its shared folder. Raises TrainError if
+    a worker dies, and the visionflows error that a worker raised.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file, save_file
 
-    settings = job.settings
-    per_worker = images_per_worker(learn.dls.bs, settings.gpus)
-    settings = settings.model_copy(update={"batch_size": per_worker})
+    per_worker = images_per_worker(learn.dls.bs, job.settings.gpus)
+    settings = job.settings.model_copy(update={"batch_size": per_worker})
+    job = job._replace(schedule=dataclasses.replace(job.schedule, settings=settings))
     with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _off_gpu(learn):
-        history = run_workers(job._replace(settings=settings, shared_folder=folder), on_progress)
+        state = {name: value.contiguous() for name, value in learn.model.state_dict().items()}
+        save_file(state, Path(folder, INITIAL))
+        history = run_workers(job._replace(shared_folder=folder), on_progress)
         learn.model.load_state_dict(load_file(Path(folder, WEIGHTS)))
     return history
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.system import cores, set_share
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.epochs import train_epochs
-from visionflows.training.learner import make_learner
-from visionflows.training.mixed_precision import enable_mixed_precision
+from visionflows.training.epochs import Schedule, train_epochs
+from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -36,17 +35,25 @@ if TYPE_CHECKING:
     from fastai.distributed import DistributedDL
     from fastai.learner import Learner
 
+INITIAL = "initial.safetensors"  # in the shared folder: the weights that the training starts from
 WEIGHTS = "weights.safetensors"  # in the shared folder; worker 0 writes it last
 
 
 class TrainingJob(NamedTuple):
-    """What the workers train: `settings.batch_size` is each worker's own."""
+    """What the workers train, from the weights in the shared folder.
+
+    The batch size of the schedule's settings is each worker's own.
+    """
 
     table: "pd.DataFrame"
     image_folder: str
-    settings: TrainSettings
-    rate: float
+    classes: Sequence[str]
+    schedule: Schedule
     shared_folder: str = ""
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.schedule.settings
 
 
 def run_worker(number: int, job: TrainingJob, messages: Connection) -> None:
@@ -178,11 +185,12 @@ def sharded_loader_class() -> "type[DistributedDL]":
 
 def _train(number: int, job: TrainingJob, messages: Connection) -> None:
     from fastai.torch_core import set_seed
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     settings = job.settings
-    learn = make_learner(job.table, job.image_folder, settings)
-    enable_mixed_precision(learn, settings)
+    learn = make_learner(job.table, job.image_folder, settings, job.classes)
+    learn.model.load_state_dict(load_file(Path(job.shared_folder, INITIAL)))
+    prepare_training(learn, settings)
     logging.getLogger("visionflows").propagate = False  # the parent logs, once
     reporter = _Reporter(messages) if number == 0 else None
     # Weights and image order are those of worker 0; augmentation must differ between workers.
@@ -190,7 +198,7 @@ def _train(number: int, job: TrainingJob, messages: Connection) -> None:
     learn.dls.train.rng = random.Random(f"{settings.seed} {number}")
     with learn.no_bar(), learn.no_logging(), distributed_training(learn):
         on_progress = reporter.report_progress if reporter else None
-        history = train_epochs(learn, settings, job.rate, on_progress)
+        history = train_epochs(learn, job.schedule, on_progress)
     if reporter:
         state = {name: value.cpu().contiguous() for name, value in learn.model.state_dict().items()}
         save_file(state, Path(job.shared_folder, WEIGHTS))

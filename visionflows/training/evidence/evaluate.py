@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.evaluation.calibration import apply_temperature
+from visionflows.datasets.split import near_duplicate_ids
+from visionflows.evaluation.calibration import calibrate
+from visionflows.evaluation.metrics import compute_metrics, confusion_csv
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
 from visionflows.images.resize import resize_image
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
+from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import normalisation
 from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
 from visionflows.training.evidence.image_grids import draw_image_grids
@@ -41,9 +44,8 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Return the metrics of a checkpoint's network on the validation images (evaluation.json).
 
-    Keys: error_rate, accuracy, valid_loss, by_class (precision, recall and count of each),
-    confusion (rows: actual, columns: predicted, in the order of the classes), calibration (see
-    `fit_calibration`), and skipped_plots (reasons by name) if a plot could not be drawn.
+    Keys: those of `compute_metrics`, valid_loss, calibration (see `fit_calibration`), and
+    skipped_plots (reasons by name) if a plot could not be drawn.
 
     `export_fastai` also writes `export.pkl`, which fastai's load_learner opens without
     visionflows; it opens images as fastai does, without their EXIF orientation.
@@ -55,16 +57,19 @@ def evaluate_checkpoint(
         with learn.no_bar(), learn.no_logging():
             predictions, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
             probabilities, targets = predictions.numpy(), targets.numpy()
-            metrics = compute_metrics(probabilities, targets, list(learn.dls.vocab))
+            predicted = probabilities.argmax(1)
+            metrics = compute_metrics(predicted, targets, list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
-            metrics["calibration"] = _calibrate(learn, probabilities, targets, storage)
+            metrics["calibration"] = _fit_calibration(learn, probabilities, targets, storage)
             plots, skipped = draw_image_grids(learn)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
-            confusion = _confusion_csv(metrics["confusion"], list(learn.dls.vocab))
+            confusion = confusion_csv(metrics["confusion"], list(learn.dls.vocab))
             storage.write("confusion.csv", confusion)
-            confidences = apply_temperature(probabilities, metrics["calibration"]["temperature"])
-            write_top_losses(learn, folder, confidences, targets, storage)
+            calibration = metrics["calibration"]
+            calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
+            confidence = calibrated[np.arange(len(predicted)), predicted]
+            write_top_losses(learn, folder, predicted, confidence, targets, storage)
             write_selfcheck(learn, table, folder, storage)
         if skipped:
             metrics["skipped_plots"] = skipped
@@ -84,60 +89,27 @@ def load_trained_learner(
     """Return the learner of a checkpoint with its weights, in float32."""
     from safetensors.torch import load
 
-    learn = make_learner(
-        table, folder, TrainSettings(**record["settings"] | {"pretrained": "none"})
-    )
+    settings = TrainSettings(**record["settings"]).model_copy(update={"pretrained": "none"})
+    learn = make_learner(table, folder, settings)
     learn.model.load_state_dict(load(storage.read("weights.safetensors")))
     return learn
 
 
-def _calibrate(
+def _fit_calibration(
     learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
 ) -> dict[str, Any]:
-    """Fit the calibration and write validation.csv; each content counts once."""
+    """Fit the calibration and write validation.csv; near-duplicates count as one image."""
     valid = learn.dls.valid.items
-    first = ~valid.sha256.duplicated().to_numpy()
+    first = ~near_duplicate_ids(valid).duplicated().to_numpy()
     valid, targets, probabilities = valid[first], targets[first], probabilities[first]
-    calibration = fit_calibration(probabilities, targets, list(valid.sha256))
-    classes, temperature = list(learn.dls.vocab), calibration["temperature"]
-    rows = validation_csv(list(valid.path), classes, targets, probabilities, temperature)
+    classes = list(learn.dls.vocab)
+    counts = learn.dls.train.items.label.value_counts().reindex(classes, fill_value=0)
+    weights = class_weights(counts.to_numpy(float), learn.settings.balance)
+    calibration = fit_calibration(probabilities, targets, list(valid.sha256), weights)
+    calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
+    rows = validation_csv(list(valid.path), classes, targets, probabilities, calibrated)
     storage.write("validation.csv", rows)
     return calibration
-
-
-def compute_metrics(
-    probabilities: np.ndarray, targets: np.ndarray, classes: list[str]
-) -> dict[str, Any]:
-    """Return error_rate, accuracy, by_class and confusion of (images, classes) probabilities."""
-    confusion = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(confusion, (targets, probabilities.argmax(1)), 1)
-    right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    accuracy = float(right.sum() / max(len(targets), 1))
-    return {
-        "error_rate": 1 - accuracy,
-        "accuracy": accuracy,
-        "by_class": [
-            {
-                "class": name,
-                "precision": float(right[at] / predicted[at]) if predicted[at] else None,
-                "recall": float(right[at] / actual[at]) if actual[at] else None,
-                "count": int(actual[at]),
-            }
-            for at, name in enumerate(classes)
-        ],
-        "confusion": confusion.tolist(),
-    }
-
-
-def _confusion_csv(confusion: list[list[int]], classes: list[str]) -> bytes:
-    """Return the confusion matrix as rows of actual class, predicted class, images; no zeros."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["actual", "predicted", "images"])
-    for actual, counts in zip(classes, confusion, strict=True):
-        rows = zip(classes, counts, strict=True)
-        writer.writerows([actual, predicted, count] for predicted, count in rows if count)
-    return text.getvalue().encode()
 
 
 def write_selfcheck(

@@ -1,7 +1,7 @@
-"""Fit the temperature of a network on its validation images, and measure its calibration error.
+"""Fit the calibration of a network on its validation images, and measure its calibration error.
 
-The published temperature is fitted on all of them. The error of each half is measured with the
-temperature of the other half. An image's content decides its half, so copies stay together.
+The published calibration is fitted on all of them. The error of each half is measured with the
+calibration of the other half. An image's content decides its half, so copies stay together.
 """
 
 import csv
@@ -11,35 +11,53 @@ from typing import Any
 import numpy as np
 
 from visionflows.evaluation.calibration import (
-    apply_temperature,
+    calibrate,
     expected_calibration_error,
     fit_temperature,
+    fit_temperature_and_bias,
     reliability_bins,
 )
 
+LEAST_WEIGHT = 1e-3  # of a class without training images
 MIN_IMAGES = 50  # images per half; fewer are too few to fit or to measure
 
 
 def fit_calibration(
-    probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str]
+    probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str], class_weights: np.ndarray
 ) -> dict[str, Any]:
     """Return `calibration` of model.json.
 
-    `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes.
-    Keys: temperature, fitted and tested (image counts), ece_raw and ece (expected calibration
-    error before and after), bins_raw and bins. With too few images only temperature (1) and why.
+    `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes, and
+    `class_weights` (classes,) those of the training, all 1 without any.
+    Keys: temperature, bias, fitted and tested (image counts), ece_raw and ece (expected calibration
+    error before and after), bins_raw and bins. With too few images only temperature (1), bias and
+    why.
     """
     half = holdout_half(sha256s)
+    weighted = bool((class_weights != 1).any())
     if min(half.sum(), (~half).sum()) < MIN_IMAGES:
         why = f"{len(half)} validation images are too few to calibrate on"
-        return {"temperature": 1.0, "why": why}
+        bias = (-np.log(np.maximum(class_weights, LEAST_WEIGHT))).tolist() if weighted else []
+        return {"temperature": 1.0, "bias": bias, "why": why}
+
+    def fit(rows: np.ndarray) -> tuple[float, list[float]]:
+        if not weighted:
+            return fit_temperature(probabilities[rows], targets[rows]), []
+        weights = np.maximum(class_weights, LEAST_WEIGHT)
+        return fit_temperature_and_bias(probabilities[rows], targets[rows], weights)
+
     cross_fitted = np.empty_like(probabilities)
     for rows in (half, ~half):
-        temperature = fit_temperature(probabilities[~rows], targets[~rows])
-        cross_fitted[rows] = apply_temperature(probabilities[rows], temperature)
-    before, after = (reliability_bins(values, targets) for values in (probabilities, cross_fitted))
+        cross_fitted[rows] = calibrate(probabilities[rows], *fit(~rows))
+    predicted, index = probabilities.argmax(1), np.arange(len(targets))
+    before, after = (
+        reliability_bins(values[index, predicted], predicted == targets)
+        for values in (probabilities, cross_fitted)
+    )
+    temperature, bias = fit(np.ones(len(half), bool))
     return {
-        "temperature": fit_temperature(probabilities, targets),
+        "temperature": temperature,
+        "bias": bias,
         "fitted": len(half),
         "tested": len(half),
         "ece_raw": expected_calibration_error(before),
@@ -59,15 +77,14 @@ def validation_csv(
     classes: list[str],
     targets: np.ndarray,
     probabilities: np.ndarray,
-    temperature: float,
+    calibrated: np.ndarray,
 ) -> bytes:
     """Return validation.csv: the label and the prediction of each validation image."""
-    confidence = apply_temperature(probabilities, temperature).max(1)
-    predicted, raw = probabilities.argmax(1), probabilities.max(1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["path", "label", "predicted", "confidence", "raw"])
     for row, path in enumerate(paths):
-        label, prediction = classes[targets[row]], classes[predicted[row]]
-        writer.writerow([path, label, prediction, f"{confidence[row]:.6f}", f"{raw[row]:.6f}"])
+        best = int(probabilities[row].argmax())
+        shares = (f"{values[row, best]:.6f}" for values in (calibrated, probabilities))
+        writer.writerow([path, classes[targets[row]], classes[best], *shares])
     return text.getvalue().encode()

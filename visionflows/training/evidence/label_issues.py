@@ -22,6 +22,7 @@ from visionflows.evaluation.confident_learning import rank_label_issues
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import load_trained_learner
+from visionflows.training.features import FEATURES, read_features
 from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
@@ -57,9 +58,12 @@ def find_label_issues(
     storage = LocalStorage(checkpoint)
     usable = table[table.status == "ok"].sort_values("sha256").drop_duplicates("sha256")
     usable = usable.head(MAX_IMAGES).sort_values("path").reset_index(drop=True)
-    with torch_random_lock:
-        learn, network = _feature_learner(table, folder, storage)
-        features = extract_features(learn, usable)
+    if storage.exists(FEATURES):
+        features, network = read_features(storage, usable), "pretrained"
+    else:
+        with torch_random_lock:
+            learn, network = _feature_learner(table, folder, storage)
+            features = extract_features(learn, usable)
     classes = sorted(usable.label.unique())
     issues = rank_label_issues(features, list(usable.label), classes)
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)

@@ -6,7 +6,6 @@ float32 and in the precision that scoring uses by default.
 
 import dataclasses
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,11 @@ from visionflows.evaluation.outliers import (
     fit_detector,
     load_detector,
 )
-from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence.fit_calibration import MIN_IMAGES, holdout_half
+from visionflows.training.features import FeatureExtractor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,19 +50,19 @@ def fit_outlier_detector(
     held_out = holdout_half(list(valid.sha256))
     if min(held_out.sum(), (~held_out).sum()) < MIN_IMAGES:
         return {"why": f"{len(valid)} validation images are too few to fit a threshold"}
-    extractor = _FeatureExtractor(Model(storage, info, digest=""), LocalStorage(Path(folder)))
-    features = extractor.features(sample_bank(usable[~is_valid]))
+    extractor = FeatureExtractor(Model(storage, info, digest=""), folder)
+    features = _stack(extractor.features(sample_bank(usable[~is_valid])))
     if not np.isfinite(features).all():
         return {"why": "the network's features are not finite"}
     fitted = fit_detector(features)
     storage.write(OUTLIERS, saved := fitted.to_bytes())
     bank = load_detector(saved, fitted.k, threshold=1.0)  # rounded, as scoring reads it
-    scores = _outlier_scores(bank, extractor.features(valid.path[~held_out]))
+    scores = _outlier_scores(bank, _stack(extractor.features(valid.path[~held_out])))
     threshold = max(round(conformal_threshold(scores, FALSE_ALARMS), 6), 1e-6)
     bank = dataclasses.replace(bank, threshold=threshold)
     false_alarms = {}
     for precision in dict.fromkeys(("float32", extractor.default_precision)):
-        held_out_features = extractor.features(valid.path[held_out], precision)
+        held_out_features = _stack(extractor.features(valid.path[held_out], precision=precision))
         false_alarms[precision] = float((_outlier_scores(bank, held_out_features) > 1).mean())
     shares = ", ".join(f"{100 * share:.1f} % in {name}" for name, share in false_alarms.items())
     log.info("false alarms among %d validation images: %s", held_out.sum(), shares)
@@ -89,27 +87,9 @@ def sample_bank(trained: "pd.DataFrame") -> list[str]:
     return list(ordered.path.head(max(BANK_IMAGES, ordered.label.nunique())))
 
 
+def _stack(features: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack([*features.values()])
+
+
 def _outlier_scores(bank: OutlierDetector, features: np.ndarray) -> np.ndarray:
     return np.array([bank.outlier_score(one) for one in features])
-
-
-class _FeatureExtractor:
-    """Extracts the features of images in a folder with a checkpoint's network."""
-
-    def __init__(self, model: Model, folder: LocalStorage):
-        self._model, self._folder = model, folder
-
-    @property
-    def default_precision(self) -> str:
-        """The precision that scoring uses by default on this machine."""
-        return make_engine(self._model, EngineSettings(), False).precision
-
-    def features(self, paths: Iterable[str], precision: str = "float32") -> np.ndarray:
-        """Return the features, (n, features); images that cannot be decoded are left out."""
-        settings = EngineSettings.model_validate({"precision": precision})
-        engine = make_engine(self._model, settings, False)
-        engine.features = True
-        names, size = [decode_name(path) for path in paths], engine.batch_size
-        batches = ([*names[start : start + size]] for start in range(0, len(names), size))
-        rows = (row for batch in engine.predict_batches(self._folder, batches) for row in batch)
-        return np.stack([row.features for row in rows if row.features is not None])

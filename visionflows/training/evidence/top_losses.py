@@ -32,17 +32,17 @@ _JSON = "top_losses/top_losses.json"
 def write_top_losses(
     learn: "Learner",
     folder: str | Path,
-    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
     targets: np.ndarray,
     checkpoint: LocalStorage,
 ) -> None:
     """Write the images with wrong labels to top_losses/, most confident first, 12 at most.
 
-    `probabilities` (n, classes) and `targets` (n,) are those of the learner's validation images in
-    `folder`. Images that can no longer be read are left out.
+    `predicted` classes, their `confidence` and the `targets`, each (n,), are those of the learner's
+    validation images in `folder`. Images that can no longer be read are left out.
     """
     paths, vocab = list(learn.dls.valid.items.path), learn.dls.vocab
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
     wrong = order[predicted[order] != targets[order]][:MAX_IMAGES].tolist()
     images = {}

@@ -1,0 +1,19 @@
+"""Class weights: how much an image counts in training, by the number of images of its class."""
+
+import numpy as np
+
+from visionflows.training.settings import Balance
+
+# Powers of the inverse frequency. With 1 every class weighs the same; the square root is between.
+_POWERS = {"none": 0.0, "sqrt": 0.5, "full": 1.0}
+
+
+def class_weights(counts: np.ndarray, balance: Balance) -> np.ndarray:
+    """Return the weight of each class, float (classes,), for numbers of training images (classes,).
+
+    The mean over all images is 1. A class without images has weight 0.
+    """
+    known = counts > 0
+    weights = np.zeros(len(counts))
+    weights[known] = counts[known] ** -_POWERS[balance]
+    return np.asarray(weights * counts.sum() / (weights * counts).sum())

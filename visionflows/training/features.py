@@ -1,0 +1,122 @@
+"""Pooled features of images: the inputs of a network's head, as scoring computes them."""
+
+import io
+import logging
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from visionflows.errors import TrainError
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.openvino import unavailable_reason
+from visionflows.models.artifact import ONNX, Model
+from visionflows.models.schema import ModelInfo, NetworkInfo
+from visionflows.storage.base import Storage
+from visionflows.storage.local import LocalStorage
+from visionflows.storage.name_encoding import decode_name
+from visionflows.training.dataloaders import normalisation
+from visionflows.training.onnx_graph import NotExportable, onnx_bytes
+from visionflows.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastai.learner import Learner
+
+log = logging.getLogger("visionflows.features")
+
+FEATURES = "features.npz"  # of a checkpoint: pooled features of the pretrained network
+
+
+class FeatureExtractor:
+    """Extracts features of the images in a folder with the network of a checkpoint."""
+
+    def __init__(self, model: Model, folder: str | Path):
+        self._model, self._folder = model, LocalStorage(Path(folder))
+
+    @property
+    def default_precision(self) -> str:
+        """The precision that scoring uses by default on this machine."""
+        return make_engine(self._model, EngineSettings(), False).precision
+
+    def features(self, paths: Iterable[str], **settings: Any) -> dict[str, np.ndarray]:
+        """Return the features of each image by its path, float32 (features,).
+
+        `settings` are those of the engine; images that cannot be decoded are left out.
+        """
+        engine_settings = EngineSettings(**{"precision": "float32"} | settings)
+        engine = make_engine(self._model, engine_settings, False)
+        engine.features = True
+        names, size = {decode_name(path): path for path in paths}, engine.batch_size
+        ordered = [*names]
+        batches = (ordered[start : start + size] for start in range(0, len(ordered), size))
+        rows = (row for batch in engine.predict_batches(self._folder, batches) for row in batch)
+        return {names[row.name]: row.features for row in rows if row.features is not None}
+
+
+def write_features(storage: Storage, images: "pd.DataFrame", features: np.ndarray) -> None:
+    """Write the features (n, features) of images into a checkpoint, for its evidence."""
+    data = io.BytesIO()
+    np.savez(data, features=features, sha256=images.sha256.to_numpy("U64"))
+    storage.write(FEATURES, data.getvalue())
+
+
+def read_features(storage: Storage, images: "pd.DataFrame") -> np.ndarray:
+    """Return the features (n, features) of images as they were written into a checkpoint."""
+    with np.load(io.BytesIO(storage.read(FEATURES)), allow_pickle=False) as arrays:
+        row_of = {sha256: at for at, sha256 in enumerate(arrays["sha256"].tolist())}
+        return np.asarray(arrays["features"][[row_of[sha256] for sha256 in images.sha256]])
+
+
+def frozen_features(
+    learn: "Learner", images: "pd.DataFrame", folder: str | Path, settings: TrainSettings
+) -> np.ndarray:
+    """Return the features of images (rows of the file table), float32 (n, features).
+
+    OpenVINO computes them on a CPU if it can run the network, else torch. Raises TrainError if an
+    image can no longer be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="visionflows-") as temporary:
+        extractor = FeatureExtractor(_as_model(learn, settings, Path(temporary)), folder)
+        by_path = extractor.features(images.path, max_pixels=settings.max_pixels)
+    lost = [path for path in images.path if path not in by_path]
+    if lost:
+        raise TrainError(
+            f"{lost[0]}: readable when training began, and no longer; do not change the dataset "
+            "while it trains, and run again"
+        )
+    return np.stack([by_path[path] for path in images.path])
+
+
+def _as_model(learn: "Learner", settings: TrainSettings, folder: Path) -> Model:
+    """Return the learner's network as a model without evidence, written into a folder."""
+    from safetensors.torch import save
+
+    storage, network = LocalStorage(folder), learn.model.cpu().eval()
+    mean, std = normalisation(settings.architecture)
+    info = NetworkInfo.model_validate(
+        {
+            "schema_version": NetworkInfo.VERSION,
+            "name": "frozen",
+            "version": "0",
+            "architecture": settings.architecture,
+            "head": settings.head,
+            "classes": list(learn.dls.vocab),
+            "image_size": settings.image_size,
+            "resize": settings.resize,
+            "decode": "scaled" if settings.decode_options.side else "full",
+            "normalise": {"mean": mean, "std": std},
+        },
+        strict=False,
+    )
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    storage.write("weights.safetensors", save(state))
+    if not unavailable_reason():
+        try:
+            storage.write(ONNX, onnx_bytes(network, info))
+        except NotExportable as error:
+            log.info("torch computes the features: %s", error)
+    learn.model.to(learn.dls.device)
+    return Model(storage, cast(ModelInfo, info), digest="")

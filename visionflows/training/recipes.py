@@ -1,0 +1,157 @@
+"""Recipes: the ways to train a network.
+
+auto     a linear probe, then fine-tuning from its head; the better of both is published. Kumar et
+         al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution,
+         ICLR 2022 (LP-FT)
+probe    the linear probe
+fastai   fastai's fine_tune, as in its tutorial
+"""
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionflows.datasets.split import near_duplicate_ids
+from visionflows.storage.local import LocalStorage
+from visionflows.training.class_weights import class_weights
+from visionflows.training.epochs import Schedule
+from visionflows.training.features import frozen_features, write_features
+from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
+from visionflows.training.selection import Candidate, Selection, split_for_selection
+from visionflows.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastai.learner import Learner
+
+log = logging.getLogger("visionflows.recipes")
+
+# With fewer errors of the probe on the selection images no candidate can be shown to be better:
+# 5 against 0 has p = 0.03 in the exact one-sided McNemar test, 4 against 0 has 0.06.
+MIN_ERRORS = 5
+# A fine-tuned candidate is trained again on all training images if it lacked more than this share.
+MAX_LACKING = 0.05
+PROBE = "linear probe"
+
+
+@dataclasses.dataclass
+class Trained:
+    """A learner with its final weights, and the record of how it got them."""
+
+    learn: "Learner"
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rate: float = 0.0
+    selection: dict[str, Any] | None = None
+
+
+def train_by_recipe(trainer: Trainer) -> Trained:
+    """Train by the recipe of the settings. Raises TrainError."""
+    recipes = {"fastai": _fastai, "probe": _probe, "auto": _auto}
+    return recipes[str(trainer.settings.recipe)](trainer)
+
+
+def _fastai(trainer: Trainer) -> Trained:
+    """fastai's fine_tune. If it chooses an epoch, then on a part of the training images."""
+    settings, table = trainer.settings, trainer.table
+    chooses = settings.keep == "best"
+    if chooses:
+        table = split_for_selection(table, settings.seed)
+    learn = trainer.learner(table)
+    learn.freeze_to(-1)
+    rate = trainer.base_rate(learn)
+    history = trainer.fit(learn, table, Schedule(settings, rate, keep_best=chooses))
+    if not chooses:
+        return Trained(learn, history, rate)
+    candidates = [Candidate.of_epoch(row) for row in history if row["phase"] == "unfrozen"]
+    selection = Selection(settings.metric, int(table.is_valid.sum()), candidates)
+    selection.why = f"{selection.best.name} is the best unfrozen epoch"
+    return Trained(learn, history, rate, selection.as_dict())
+
+
+def _probe(trainer: Trainer) -> Trained:
+    learn = trainer.learner()
+    sample = _training_sample(trainer, learn)
+    strength = choose_strength(sample)
+    log.info("linear probe: C %g, chosen by cross-validation", strength)
+    _set_head(learn, fit_probe(sample, strength, len(trainer.classes)))
+    return Trained(learn)
+
+
+def _auto(trainer: Trainer) -> Trained:
+    """Fit the probe, fine-tune from it if it leaves something to gain, publish the better one."""
+    settings = trainer.settings
+    learn = trainer.learner()
+    parts = split_for_selection(trainer.table, settings.seed)
+    sample, is_selection = _training_sample(trainer, learn), parts.is_valid.to_numpy()
+    fitting, held_out = sample.at(~is_selection), sample.at(is_selection)
+    strength = choose_strength(fitting)
+    classes = len(trainer.classes)
+    probe = fit_probe(fitting, strength, classes)
+    candidate = Candidate.of_logits(PROBE, probe.logits(held_out.features), held_out.targets)
+    selection = Selection(settings.metric, len(held_out.targets), [candidate])
+    log.info("linear probe (C %g): %s", strength, selection.describe(candidate))
+    final = fit_probe(sample, strength, classes)
+    errors = round(candidate.metrics["error_rate"] * selection.images)
+    if errors < MIN_ERRORS:
+        selection.why = (
+            f"the linear probe has {errors} errors on {selection.images} selection images; "
+            f"fine-tuning can be shown to be better only if there are {MIN_ERRORS} or more"
+        )
+        return _with_probe(learn, final, selection)
+    tuned = _fine_tune(trainer, parts, probe)
+    selection.candidates += [Candidate.of_epoch(row) for row in tuned.history]
+    if selection.best is candidate:
+        selection.why = "no epoch of the fine-tuning is better than the linear probe"
+        return _with_probe(learn, final, selection)
+    selection.why = f"{selection.best.name} of the fine-tuning is better than the linear probe"
+    if is_selection.mean() > MAX_LACKING:
+        epoch = selection.candidates.index(selection.best)
+        log.info("fine-tuning again, on all training images, for %d epochs", epoch)
+        tuned = _fine_tune(trainer, trainer.table, final, epoch)
+    log.info("%s", selection.why)
+    return dataclasses.replace(tuned, selection=selection.as_dict())
+
+
+def _with_probe(learn: "Learner", probe: LinearProbe, selection: Selection) -> Trained:
+    log.info("%s", selection.why)
+    _set_head(learn, probe)
+    return Trained(learn, selection=selection.as_dict())
+
+
+def _fine_tune(
+    trainer: Trainer, table: "pd.DataFrame", probe: LinearProbe, stop_after: int = 0
+) -> Trained:
+    """Fine-tune all layers from a probe's head; the best epoch stays, or the last that is run."""
+    learn = trainer.learner(table)
+    _set_head(learn, probe)
+    rate = trainer.base_rate(learn)
+    schedule = Schedule(trainer.settings, rate, keep_best=not stop_after, stop_after=stop_after)
+    return Trained(learn, trainer.fit(learn, table, schedule), rate)
+
+
+def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
+    """Return the features of the training images, in the order of the table.
+
+    Those of all images go into the checkpoint: the search for label issues uses them.
+    """
+    table = trainer.table
+    images = table[table.status == "ok"].reset_index(drop=True)
+    features = frozen_features(learn, images, trainer.folder, trainer.settings)
+    write_features(LocalStorage(trainer.checkpoint), images, features)
+    index = {name: at for at, name in enumerate(trainer.classes)}
+    targets = images.label.map(index).to_numpy()
+    groups, is_train = near_duplicate_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
+    counts = np.bincount(targets[is_train], minlength=len(trainer.classes))
+    weights = class_weights(counts.astype(float), trainer.settings.balance)[targets]
+    return Sample(features, targets, groups, weights).at(is_train)
+
+
+def _set_head(learn: "Learner", probe: LinearProbe) -> None:
+    import torch
+
+    layer = learn.model[1][-1]
+    with torch.no_grad():
+        for tensor, values in ((layer.weight, probe.weight), (layer.bias, probe.bias)):
+            tensor.copy_(torch.from_numpy(values.astype(np.float32)))

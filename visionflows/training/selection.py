@@ -1,0 +1,96 @@
+"""Selection: training images held out to choose between the candidates of a training.
+
+A candidate is the linear probe or an epoch of the fine-tuning. Candidates are compared on the
+selection images. The validation images judge the one that is chosen, and choose nothing.
+"""
+
+import dataclasses
+import warnings
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from visionflows.datasets.split import near_duplicate_ids
+from visionflows.evaluation.metrics import confusion_matrix, summary_metrics
+from visionflows.training.linear_probe import log_losses
+from visionflows.training.settings import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = get_args(Metric)
+PARTS = 5  # of the training images; one is the selection part
+MAX_IMAGES = 2000  # in it: more would tell candidates apart that hardly differ
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A candidate with its metrics on the selection images, by name."""
+
+    name: str
+    metrics: dict[str, float]
+
+    @classmethod
+    def of_logits(cls, name: str, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
+        """The candidate with these logits (n, classes) for images of these classes (n,)."""
+        confusion = confusion_matrix(logits.argmax(1), targets, logits.shape[1])
+        loss = float(log_losses(logits, targets).mean()) if len(targets) else 0.0
+        return cls(name, {**summary_metrics(confusion), "log_loss": loss})
+
+    @classmethod
+    def of_epoch(cls, row: dict[str, Any]) -> "Candidate":
+        """The candidate of an epoch, by its row of the history."""
+        metrics = {name: row[name] for name in METRICS}
+        return cls(f"epoch {row['epoch'] + 1}", {**metrics, "log_loss": row["valid_loss"]})
+
+    def loss(self, metric: Metric) -> tuple[float, float]:
+        """Return what to minimize: the error by this metric; the log loss breaks ties."""
+        value = self.metrics[metric]
+        return value if metric == "error_rate" else 1 - value, self.metrics["log_loss"]
+
+
+@dataclasses.dataclass
+class Selection:
+    """The candidates of a training, compared by a metric on so many images."""
+
+    metric: Metric
+    images: int
+    candidates: list[Candidate]
+    why: str = ""
+
+    @property
+    def best(self) -> Candidate:
+        """The best candidate; the first of equal ones."""
+        return min(self.candidates, key=lambda one: one.loss(self.metric))
+
+    def describe(self, candidate: Candidate) -> str:
+        """Return a candidate's metrics in words."""
+        values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in METRICS)
+        return f"{values} on {self.images} selection images"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return `selection` of model.json."""
+        candidates = [{"name": one.name, **one.metrics} for one in self.candidates]
+        return {
+            **{"metric": self.metric, "images": self.images, "candidates": candidates},
+            **{"published": self.best.name, "why": self.why},
+        }
+
+
+def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+    """Return the usable training rows of a file table; `is_valid` marks the selection images.
+
+    A fifth of every class, about 2,000 images at most; near-duplicates stay on one side. A class
+    with one image, or one group of near-duplicates, is only trained on.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    usable = table[(table.status == "ok") & ~table.is_valid.astype(bool)].reset_index(drop=True)
+    parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(usable.label.value_counts().max()))
+    chosen = np.zeros(len(usable), bool)
+    if parts > 1:
+        folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts
+            chosen[next(folds.split(usable, usable.label, near_duplicate_ids(usable)))[1]] = True
+    return usable.assign(is_valid=chosen & usable.label.isin(set(usable.label[~chosen])))
