@@ -73,7 +73,7 @@ def candidate(name: str, error: float, balanced: float, loss: float) -> Candidat
 )
 def test_the_metric_decides_and_the_log_loss_breaks_ties(metric, best):
     candidates = [
-        candidate("linear probe", 0.10, 0.80, 0.5),
+        candidate("linear probe", 0.10, 0.80, 0.1),
         candidate("epoch 1", 0.08, 0.90, 0.5),
         candidate("epoch 2", 0.05, 0.85, 0.3),
         candidate("epoch 3", 0.05, 0.85, 0.4),
@@ -81,3 +81,8 @@ def test_the_metric_decides_and_the_log_loss_breaks_ties(metric, best):
     selection = Selection(metric, 100, candidates)
     assert selection.best.name == best
     assert selection.as_dict()["published"] == best
+
+
+def test_the_probe_wins_a_tie():
+    candidates = [candidate("linear probe", 0.05, 0.9, 0.5), candidate("epoch 1", 0.05, 0.9, 0.1)]
+    assert Selection("error_rate", 100, candidates).best.name == "linear probe"

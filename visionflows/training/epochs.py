@@ -114,7 +114,7 @@ def _monitor_class() -> "type[Callback]":
             self.total = schedule.total
             self.history: list[dict[str, Any]] = []
             self.best_state: dict[str, torch.Tensor] | None = None
-            self.best, self.since_best = (math.inf, math.inf), 0
+            self.best, self.since_best = (math.inf, True, math.inf), 0
 
         def before_epoch(self) -> None:
             self.epoch_started = time.monotonic()
@@ -147,7 +147,7 @@ def _monitor_class() -> "type[Callback]":
             return {
                 "epoch": len(self.history),
                 "phase": "frozen" if self.opt.frozen_idx > 0 else "unfrozen",
-                **{_METRIC_NAMES.get(name, name): value for name, value in row.items()},
+                **row,
                 "seconds": round(time.monotonic() - self.epoch_started, 1),
             }
 
@@ -163,10 +163,6 @@ def _monitor_class() -> "type[Callback]":
                     self.best_state = {key: value.cpu().clone() for key, value in state.items()}
 
     return EpochMonitor
-
-
-# fastai's names of scikit-learn's metrics
-_METRIC_NAMES = {"balanced_accuracy_score": "balanced_accuracy", "f1_score": "macro_f1"}
 
 
 def _format_row(row: dict[str, Any], total: int) -> str:

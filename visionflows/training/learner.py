@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from visionflows.evaluation.metrics import confusion_matrix, summary_metrics
 from visionflows.models import network
 from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import make_dataloaders
@@ -19,6 +22,7 @@ from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from fastai.learner import Learner
 
 # torch's generators belong to the process: hold this lock while making or training a learner, so
@@ -60,9 +64,21 @@ def make_learner(
 
 def epoch_metrics() -> list[Any]:
     """fastai's metrics that every epoch is measured with."""
-    from fastai.metrics import BalancedAccuracy, F1Score, accuracy, error_rate
+    from fastai.metrics import AccumMetric, accuracy, error_rate
 
-    return [error_rate, accuracy, BalancedAccuracy(), F1Score(average="macro")]
+    def balanced_accuracy(predicted: "torch.Tensor", targets: "torch.Tensor") -> float:
+        return _of_tensors(predicted, targets)["balanced_accuracy"]
+
+    def macro_f1(predicted: "torch.Tensor", targets: "torch.Tensor") -> float:
+        return _of_tensors(predicted, targets)["macro_f1"]
+
+    own = [AccumMetric(metric, dim_argmax=-1) for metric in (balanced_accuracy, macro_f1)]
+    return [error_rate, accuracy, *own]
+
+
+def _of_tensors(predicted: "torch.Tensor", targets: "torch.Tensor") -> dict[str, float]:
+    arrays = predicted.cpu().numpy(), targets.cpu().numpy()
+    return summary_metrics(confusion_matrix(*arrays, int(max(map(np.max, arrays))) + 1))
 
 
 def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
@@ -78,7 +94,7 @@ def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
     counts = labels.value_counts().reindex(list(learn.dls.vocab), fill_value=0).to_numpy(float)
     weights = torch.tensor(class_weights(counts, settings.balance), dtype=torch.float32)
     options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
-    learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing, **options)
+    learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing or 0, **options)
     learn.wd = settings.weight_decay
     if settings.mixup:
         learn.add_cb(MixUp(settings.mixup))

@@ -19,7 +19,7 @@ from visionflows.training.class_weights import class_weights
 from visionflows.training.epochs import Schedule
 from visionflows.training.features import frozen_features, write_features
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
-from visionflows.training.selection import Candidate, Selection, split_for_selection
+from visionflows.training.selection import PROBE, Candidate, Selection, split_for_selection
 from visionflows.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ log = logging.getLogger("visionflows.recipes")
 MIN_ERRORS = 5
 # A fine-tuned candidate is trained again on all training images if it lacked more than this share.
 MAX_LACKING = 0.05
-PROBE = "linear probe"
 
 
 @dataclasses.dataclass

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = get_args(Metric)
+PROBE = "linear probe"
 PARTS = 5  # of the training images; one is the selection part
 MAX_IMAGES = 2000  # in it: more would tell candidates apart that hardly differ
 
@@ -43,10 +44,14 @@ class Candidate:
         metrics = {name: row[name] for name in METRICS}
         return cls(f"epoch {row['epoch'] + 1}", {**metrics, "log_loss": row["valid_loss"]})
 
-    def loss(self, metric: Metric) -> tuple[float, float]:
-        """Return what to minimize: the error by this metric; the log loss breaks ties."""
+    def loss(self, metric: Metric) -> tuple[float, bool, float]:
+        """Return what to minimize: the error by this metric.
+
+        In a tie the probe is better than an epoch, and of two epochs the one with less log loss.
+        """
         value = self.metrics[metric]
-        return value if metric == "error_rate" else 1 - value, self.metrics["log_loss"]
+        error = value if metric == "error_rate" else 1 - value
+        return error, self.name != PROBE, self.metrics["log_loss"]
 
 
 @dataclasses.dataclass
@@ -60,7 +65,7 @@ class Selection:
 
     @property
     def best(self) -> Candidate:
-        """The best candidate; the first of equal ones."""
+        """The best candidate by the metric."""
         return min(self.candidates, key=lambda one: one.loss(self.metric))
 
     def describe(self, candidate: Candidate) -> str:

@@ -78,8 +78,12 @@ class TrainSettings(BaseModel):
         "is that of fastai's aug_transforms.",
     )
     flip: bool = Field(True, description="Also mirror images at random, left and right.")
-    label_smoothing: float = Field(
-        0, ge=0, lt=1, description="Share of each label that is spread over all classes."
+    label_smoothing: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of each label that is spread over all classes. Default 0.1 with recipe "
+        "auto, else 0.",
     )
     mixup: float = Field(
         0, ge=0, le=10, description="Blend pairs of images (fastai's MixUp, its alpha); 0: never."
@@ -158,6 +162,7 @@ class TrainSettings(BaseModel):
             "epochs": 4 if recipe == "auto" else 1,
             "freeze_epochs": 1 if recipe == "fastai" and not from_scratch else 0,
             "lr": 3e-4 if recipe == "auto" else 2e-3,
+            "label_smoothing": 0.1 if recipe == "auto" else 0.0,
             # Stopping early chooses too.
             "keep": "best" if recipe == "auto" or self.patience else "last",
         }
