@@ -8,6 +8,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from visionflows.evaluation.metrics import log_losses
 from visionflows.training.linear_probe import (
     DEFAULT,
     FOLDS,
@@ -15,7 +16,6 @@ from visionflows.training.linear_probe import (
     Sample,
     choose_strength,
     fit_probe,
-    log_losses,
 )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from visionflows.evaluation.metrics import log_losses
+
 BINS = 15  # of equal width, as in the paper
 _MAX_LOG = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond help
 # Prior of the log of a temperature: its standard deviation around 0. The paper finds temperatures
@@ -45,8 +47,8 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     logits = _logits(probabilities)
 
     def loss(log_temperature: float) -> float:
-        log_likelihood = _log_likelihood(logits / np.exp(log_temperature), targets)
-        return (log_temperature / _PRIOR_STD) ** 2 / 2 - log_likelihood
+        losses = log_losses(logits / np.exp(log_temperature), targets)
+        return float((log_temperature / _PRIOR_STD) ** 2 / 2 + losses.sum())
 
     found = minimize_scalar(loss, bounds=(-_MAX_LOG, _MAX_LOG), method="bounded")
     return round(float(np.exp(found.x)), 4)
@@ -67,7 +69,8 @@ def fit_temperature_and_bias(
     def loss(values: np.ndarray) -> float:
         log_temperature, bias = values[0], values[1:]
         distance = (log_temperature**2 + ((bias - prior) ** 2).sum()) / _PRIOR_STD**2 / 2
-        return float(distance) - _log_likelihood(logits / np.exp(log_temperature) + bias, targets)
+        losses = log_losses(logits / np.exp(log_temperature) + bias, targets)
+        return float(distance + losses.sum())
 
     bounds = [(-_MAX_LOG, _MAX_LOG), *[(None, None)] * len(prior)]
     found = minimize(loss, np.concatenate([[0.0], prior]), method="L-BFGS-B", bounds=bounds).x
@@ -76,12 +79,6 @@ def fit_temperature_and_bias(
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(probabilities.astype(np.float64), 1e-30)))
-
-
-def _log_likelihood(logits: np.ndarray, targets: np.ndarray) -> float:
-    shifted = logits - logits.max(1, keepdims=True)
-    of_targets = shifted[np.arange(len(targets)), targets]
-    return float((of_targets - np.log(np.exp(shifted).sum(1))).sum())
 
 
 def reliability_bins(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:

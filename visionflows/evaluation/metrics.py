@@ -36,6 +36,12 @@ def summary_metrics(confusion: np.ndarray) -> dict[str, float]:
     }
 
 
+def log_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """-log of the probability of each image's class, float (n,), for logits (n, classes)."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return np.asarray(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets])
+
+
 def compute_metrics(
     predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:

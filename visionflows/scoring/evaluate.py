@@ -83,10 +83,7 @@ def evaluate(engine: Engine, folder: Path, images: Sequence[Labelled]) -> list[E
     """
     engine.decoder.find_duplicates = True  # rows then have the signature of their image
     names = [decode_name(image.path) for image in images]
-    size = engine.batch_size
-    batches = ([*names[at : at + size]] for at in range(0, len(names), size))
-    storage = LocalStorage(folder)
-    rows = [row for batch in engine.predict_batches(storage, batches) for row in batch]
+    rows = [*engine.predict_rows(LocalStorage(folder), names)]
     trained_on = _trained_on(engine.model, rows)
     return [
         Evaluated(image, row, *_status(engine.model, image, row, trained))
@@ -109,16 +106,13 @@ def _status(model: Model, image: Labelled, row: Row, trained_on: bool) -> tuple[
 def _trained_on(model: Model, rows: Sequence[Row]) -> list[bool]:
     """Whether the model was trained on each image, or on a near-duplicate of it."""
     text = model.files.read("files.csv").decode()
-    files = [row for row in csv.DictReader(io.StringIO(text, newline="")) if not _is_valid(row)]
+    files = [*csv.DictReader(io.StringIO(text, newline=""))]
+    files = [row for row in files if row["is_valid"] != "True"]
     known = {row["sha256"] for row in files}
     signatures = [row["signature"] for row in files]
     signatures += [row.extra_cells[-1] if row.extra_cells else "" for row in rows]
     similar = first_duplicate(signature_array(signatures), len(files))[len(files) :]
     return [row.sha256 in known or near >= 0 for row, near in zip(rows, similar, strict=True)]
-
-
-def _is_valid(row: dict[str, str]) -> bool:
-    return row["is_valid"] == "True"
 
 
 def write_evaluation(

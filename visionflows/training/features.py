@@ -49,10 +49,8 @@ class FeatureExtractor:
         engine_settings = EngineSettings(**{"precision": "float32"} | settings)
         engine = make_engine(self._model, engine_settings, False)
         engine.features = True
-        names, size = {decode_name(path): path for path in paths}, engine.batch_size
-        ordered = [*names]
-        batches = (ordered[start : start + size] for start in range(0, len(ordered), size))
-        rows = (row for batch in engine.predict_batches(self._folder, batches) for row in batch)
+        names = {decode_name(path): path for path in paths}
+        rows = engine.predict_rows(self._folder, [*names])
         return {names[row.name]: row.features for row in rows if row.features is not None}
 
 

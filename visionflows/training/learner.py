@@ -10,7 +10,7 @@ import numpy as np
 
 from visionflows.evaluation.metrics import confusion_matrix, summary_metrics
 from visionflows.models import network
-from visionflows.training.class_weights import class_weights
+from visionflows.training.class_weights import label_weights
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.pretrained_weights import (
@@ -90,9 +90,8 @@ def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
     from fastai.callback.mixup import MixUp
     from fastai.losses import CrossEntropyLossFlat
 
-    labels = learn.dls.train.items.label
-    counts = labels.value_counts().reindex(list(learn.dls.vocab), fill_value=0).to_numpy(float)
-    weights = torch.tensor(class_weights(counts, settings.balance), dtype=torch.float32)
+    of_classes = label_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
+    weights = torch.tensor(of_classes, dtype=torch.float32)
     options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
     learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing or 0, **options)
     learn.wd = settings.weight_decay

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from visionflows.evaluation.metrics import log_losses
+
 # scikit-learn's C: the smaller, the stronger the regularisation. On features of ImageNet networks
 # and 500 to 2,000 images the best ones are from 0.001 to 0.1 (bench/results, recipes).
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -18,12 +20,6 @@ FOLDS = 4
 MAX_IMAGES = 20_000  # that choose the strength; the fit uses all
 MAX_ITERATIONS = 200
 UNKNOWN = 10.0  # by how much the logit of a class without training images is lower
-
-
-def log_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return -log of the probability of each image's class, float (n,), for logits (n, classes)."""
-    shifted = logits - logits.max(1, keepdims=True)
-    return np.asarray(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from visionflows.datasets.split import near_duplicate_ids
 from visionflows.storage.local import LocalStorage
-from visionflows.training.class_weights import class_weights
+from visionflows.training.class_weights import label_weights
 from visionflows.training.epochs import Schedule
 from visionflows.training.features import frozen_features, write_features
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
@@ -142,9 +142,8 @@ def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()
     groups, is_train = near_duplicate_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
-    counts = np.bincount(targets[is_train], minlength=len(trainer.classes))
-    weights = class_weights(counts.astype(float), trainer.settings.balance)[targets]
-    return Sample(features, targets, groups, weights).at(is_train)
+    weights = label_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
+    return Sample(features, targets, groups, weights[targets]).at(is_train)
 
 
 def _set_head(learn: "Learner", probe: LinearProbe) -> None:

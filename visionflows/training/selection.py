@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from visionflows.datasets.split import near_duplicate_ids
-from visionflows.evaluation.metrics import confusion_matrix, summary_metrics
-from visionflows.training.linear_probe import log_losses
+from visionflows.evaluation.metrics import confusion_matrix, log_losses, summary_metrics
 from visionflows.training.settings import Metric
 
 if TYPE_CHECKING:

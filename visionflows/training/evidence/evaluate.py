@@ -22,7 +22,7 @@ from visionflows.images.resize import resize_image
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.class_weights import class_weights
+from visionflows.training.class_weights import label_weights
 from visionflows.training.dataloaders import normalisation
 from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
 from visionflows.training.evidence.image_grids import draw_image_grids
@@ -103,8 +103,7 @@ def _fit_calibration(
     first = ~near_duplicate_ids(valid).duplicated().to_numpy()
     valid, targets, probabilities = valid[first], targets[first], probabilities[first]
     classes = list(learn.dls.vocab)
-    counts = learn.dls.train.items.label.value_counts().reindex(classes, fill_value=0)
-    weights = class_weights(counts.to_numpy(float), learn.settings.balance)
+    weights = label_weights(learn.dls.train.items.label, classes, learn.settings.balance)
     calibration = fit_calibration(probabilities, targets, list(valid.sha256), weights)
     calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
     rows = validation_csv(list(valid.path), classes, targets, probabilities, calibrated)
