@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, Trained, write_shapes
+from playwright.sync_api import expect
 
 from flows.train import train
 from visionflows.hashing import sha256_of
@@ -134,10 +135,12 @@ def test_a_key_that_is_held_answers_once(review):
 
 
 def test_answers_survive_a_reload(review):
+    answered = expect(review.locator("#answered"))  # waits: a busy machine is behind the browser
     review.keyboard.press("0")
+    answered.to_have_text("1")
     before = shown(review)
     review.reload()
-    assert review.locator("#answered").inner_text() == "1"
+    answered.to_have_text("1")
     assert shown(review) == before  # continues there
     assert review.locator("#save").inner_text() == "Save corrections.csv (1)"
 
