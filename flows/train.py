@@ -42,7 +42,7 @@ def train(
 ) -> str:
     """The location of the published model artifact, which becomes the latest version of `name`.
 
-    A run after one that was killed or failed resumes from its fine-tuning. Raises a
+    A run after one that was killed or failed resumes after its last epoch. Raises a
     VisionflowsError; settings are checked before any work. The run form shows the descriptions
     below.
 
@@ -84,7 +84,7 @@ def train(
         share = valid_pct if corrections_in_validation else 0
         files, folder = data.correct(files, folder, corrections, store, settings, share)
     with open_checkpoint(store, checkpoint_key(files, settings, labels, valid_pct)) as checkpoint:
-        record = training.fine_tune(files, folder, checkpoint, settings)
+        record = training.fine_tune(files, folder, checkpoint, settings, store)
         metrics = training.evaluate(files, folder, checkpoint, export_fastai)
         info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
         parent = read_aliases(name, store).get("production", "")

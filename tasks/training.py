@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 
 @step(task_run_name="fine_tune {settings.architecture}")
 def fine_tune(
-    files: "pd.DataFrame", folder: Path, checkpoint: Path, settings: TrainSettings
+    files: "pd.DataFrame",
+    folder: Path,
+    checkpoint: Path,
+    settings: TrainSettings,
+    store: str,
 ) -> dict[str, Any]:
     """fastai's fine_tune; returns the training record, and the UI gets its epochs as a table."""
     with Progress("fine-tuning", total=1) as progress:
-        record = resume_or_fine_tune(files, folder, checkpoint, settings, progress.update)
+        record = resume_or_fine_tune(files, folder, checkpoint, settings, progress.update, store)
     artifacts.create_epoch_table(record["history"])
     return record
 

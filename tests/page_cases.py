@@ -20,7 +20,7 @@ from visionflows.errors import TooManyBadError
 from visionflows.evaluation.metrics import compute_metrics
 from visionflows.models.artifact import load_model
 from visionflows.models.metrics_schema import Calibration, EvaluationResult
-from visionflows.models.schema import ModelInfo, Selection
+from visionflows.models.schema import LearningRates, ModelInfo, Selection
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
 from visionflows.reports.comparison import Comparison, render_comparison
@@ -116,7 +116,11 @@ def training(trained: Trained, folder: Path) -> str:
     candidates = [{"name": name, **rates} for name in ("linear probe", "epoch 1", "epoch 2")]
     found = {"metric": "macro_f1", "images": 400, "candidates": candidates, "why": LONG}
     selection = Selection.model_validate(found | {"published": "epoch 1"}, strict=False)
-    values["training"] = info.training.model_copy(update={"selection": selection})
+    rates = [10 ** (at / 10 - 7) for at in range(60)]
+    curve = {"rates": rates, "losses": [1 + (at - 40) ** 2 / 1e3 for at in range(60)]}
+    curve = LearningRates.model_validate(curve | {"suggested": 1e-4}, strict=False)
+    trained_by = {"selection": selection, "lr_find": curve}
+    values["training"] = info.training.model_copy(update=trained_by)
     pictures = {path.stem: path.read_bytes() for path in Path(trained.storage).glob("pictures/*")}
     jpeg = encode_pixels(np.asarray(shape("circle", 1)))
     top_losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]

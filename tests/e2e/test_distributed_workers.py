@@ -22,10 +22,11 @@ from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.distributed.worker import TrainingJob, distributed_training, process_group
-from visionflows.training.epochs import Schedule, train_epochs
+from visionflows.training.epochs import train_epochs
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import epoch_metrics, make_learner
+from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def test_workers_end_with_the_command(training, number):
 SCRIPT = """
 import atexit, sys, time
 from visionflows.training.distributed import launch, worker
-from visionflows.training.epochs import Schedule
+from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
 def no_memory(number, job, messages):

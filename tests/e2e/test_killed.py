@@ -56,6 +56,34 @@ def test_runs_killed_at_random_moments_resume_to_the_same_bytes(trained, where, 
     assert sum(0 < shards_kept < 15 for shards_kept in kept) >= rounds // 7
 
 
+@pytest.mark.timeout(1200)
+def test_a_training_killed_at_random_moments_loses_at_most_an_epoch(where, tmp_path):
+    rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or 2)
+    dataset = write_shapes(tmp_path / "in", each=40)
+    settings = TINY.model_copy(update={"architecture": "test_resnet", "epochs": 5})
+    result = subprocess.run(
+        [
+            *(sys.executable, Path(__file__).with_name("kill_training.py")),
+            *(str(dataset), where(tmp_path / "stores"), settings.model_dump_json(), str(rounds)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    runs = json.loads(result.stdout.splitlines()[-1])
+    assert len(runs) == rounds
+    for ended, trained_again in runs:
+        assert trained_again <= 5 - max(ended - 1, 0)
+    stores = tmp_path / "stores"
+    whole = load_model(find_model("shapes", str(stores / "whole"))).info
+    for number in range(rounds):
+        assert not list(stores.glob(f"{number}/.checkpoints/*/*"))
+        info = load_model(find_model("shapes", str(stores / str(number)))).info
+        assert info.files["weights.safetensors"] == whole.files["weights.safetensors"]
+        assert info.metrics.model_dump() == whole.metrics.model_dump()
+
+
 def unfinished_uploads(where: str) -> list[dict]:
     storage = open_storage(where)
     if storage.is_local:

@@ -18,6 +18,7 @@ from visionflows.training.checkpoint import (
     open_checkpoint,
     read_record,
     resume_or_fine_tune,
+    snapshots_location,
 )
 from visionflows.training.settings import TrainSettings
 
@@ -143,9 +144,26 @@ def test_a_second_run_of_the_same_training_waits(tmp_path, caplog, killed):
     assert left(tmp_path / "store/.checkpoints") == []
 
 
-def test_checkpoints_of_a_store_in_a_bucket_are_in_the_cache(s3, tmp_path):
-    with open_checkpoint("s3://bucket/store", KEY) as checkpoint:
-        assert checkpoint.parent == tmp_path / "cache/.checkpoints"
+def test_of_a_store_in_a_bucket_only_snapshots_are_in_the_bucket(bucket, tmp_path):
+    snapshots = tmp_path / ".checkpoints"
+    for key in (KEY, OTHER, "mine"):
+        (snapshots / key).mkdir(parents=True)
+        (snapshots / key / "final.snapshot").write_bytes(b"0")
+    eight_days_ago = time.time() - 8 * 24 * 3600
+    os.utime(snapshots / OTHER / "final.snapshot", (eight_days_ago, eight_days_ago))
+    with open_checkpoint(str(bucket), KEY) as checkpoint:
+        assert checkpoint == tmp_path / "cache/.checkpoints" / KEY
+        assert snapshots_location(str(bucket), checkpoint) == f"{bucket}/.checkpoints/{KEY}"
+        assert bucket.names(".checkpoints") == [KEY, "mine"]
+    assert bucket.names(".checkpoints") == ["mine"]
+
+
+def test_a_stopped_training_keeps_the_snapshots_of_its_epochs(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, KEY) as checkpoint:
+        checkpoint.mkdir()
+        (checkpoint / "final.snapshot").write_bytes(b"0")
+        raise KeyboardInterrupt
+    assert left(tmp_path / ".checkpoints") == [KEY]
 
 
 def test_different_trainings_have_different_keys(tmp_path, monkeypatch):

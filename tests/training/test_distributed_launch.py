@@ -17,9 +17,10 @@ from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed import launch
 from visionflows.training.distributed.launch import check_gpus
 from visionflows.training.distributed.worker import WEIGHTS, TrainingJob
-from visionflows.training.epochs import Schedule, train_epochs
+from visionflows.training.epochs import train_epochs
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
+from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
 

@@ -104,7 +104,7 @@ def test_lr_find_for_several_gpus_accumulates_whole_steps(tmp_path):
 
     learn.add_cb(Seen())
     with learn.no_bar(), learn.no_logging():
-        assert 0 < find_learning_rate(learn, 2) < 1
+        assert 0 < find_learning_rate(learn, 2)["suggested"] < 1
     assert {*shown} == {4}
     assert stepped == [*range(2, 2 * len(stepped) + 1, 2)]
     assert learn.dls.bs == 8

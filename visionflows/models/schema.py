@@ -149,6 +149,14 @@ class Selection(ExtensibleObject):
     why: str
 
 
+class LearningRates(ExtensibleObject):
+    """The curve of fastai's lr_find: the loss at each rate, and the rate that it suggests."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggested: float
+
+
 class Training(ExtensibleObject):
     """How a model was trained."""
 
@@ -161,6 +169,7 @@ class Training(ExtensibleObject):
     keep: str
     patience: Count
     base_lr: float
+    lr_find: LearningRates | None = None
     freeze_epochs: Count
     batch_size: Count
     device: str

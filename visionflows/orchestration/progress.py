@@ -1,6 +1,7 @@
 """Progress of a run: a bar on a terminal or in a notebook, in a flow run a progress artifact."""
 
 import functools
+import logging
 import sys
 import time
 from typing import Any
@@ -12,10 +13,13 @@ from rich.console import Console
 from visionflows.orchestration.flow_runs import in_run, update_ui
 from visionflows.progress_bar import in_notebook, notebook_bar
 
+log = logging.getLogger("visionflows.progress")
+
 # Between two updates of the artifact, so that a long run sends no more of them than a short one.
 INTERVAL, STEP = 5.0, 0.01  # seconds, and a fraction of the total
 # After a failed update the server is left alone for a while, so that the work does not wait.
 RETRIES, PAUSE = 1, 300.0  # retries of an update, and seconds
+LOG_INTERVAL = 60.0  # seconds between two log lines where there is no terminal
 
 
 class Progress:
@@ -25,6 +29,7 @@ class Progress:
         self.name, self.total, self.done = name, max(total, 1), 0.0
         self._in_run, self._has_failed = in_run(), False
         self._artifact: UUID | None = None
+        self._began_at = self._logged_at = time.monotonic()
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
             *(_Rate(), rich_progress.TimeRemainingColumn()),
@@ -60,9 +65,18 @@ class Progress:
         self._bar.update(self._line, completed=self.done, description=description or self.name)
         if self._notebook_bar:
             self._notebook_bar(self.done, self.total)
+        elif time.monotonic() - self._logged_at >= LOG_INTERVAL and not sys.stderr.isatty():
+            self._log(fraction, description)
         has_moved = abs(fraction - self._sent_fraction) >= STEP
         if has_moved and time.monotonic() - self._sent_at >= INTERVAL:
             self._send(fraction)
+
+    def _log(self, fraction: float, description: str) -> None:
+        """Log a line with the time left, which assumes that the rest is as fast."""
+        self._logged_at = time.monotonic()
+        left = (self._logged_at - self._began_at) * (1 - fraction) / max(fraction, 1e-3)
+        name = f"{self.name}, {description}" if description else self.name
+        log.info("%s: %.0f %%, about %s left", name, 100 * fraction, _minutes(left))
 
     def _send(self, fraction: float) -> None:
         self._sent_at, self._sent_fraction = time.monotonic(), fraction
@@ -90,6 +104,10 @@ class Progress:
                 return
             made: Any = create_progress_artifact(percent, description=self.name)
             self._artifact = UUID(str(made))  # no coroutine outside an event loop
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class _Rate(rich_progress.ProgressColumn):

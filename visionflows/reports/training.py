@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from visionflows.models.metrics_schema import Agreement, Outliers
-from visionflows.models.schema import Epoch, ModelInfo, Training
+from visionflows.models.schema import Epoch, LearningRates, ModelInfo, Training
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link
 from visionflows.reports.metrics import confusion_values
@@ -15,6 +15,7 @@ _CURVES = (
     ("Loss", ("train_loss", "valid_loss"), (0.0,)),
     ("Error rate and accuracy", ("error_rate", "accuracy"), (0.0, 1.0)),
 )
+_SKIPPED = 5  # points at the end of lr_find, where the loss diverges; fastai's plot skips them too
 
 
 class TopLoss(NamedTuple):
@@ -84,7 +85,7 @@ def _links(model: ModelInfo) -> list[Link]:
 
 
 def draw_curves(model: ModelInfo) -> list[LineChart]:
-    """The charts of losses and of metrics by epoch; none of a training of one or two epochs."""
+    """The charts of losses and of metrics by epoch, if there are three or more, and of lr_find."""
     epochs = model.training.history
     unfrozen = [at for at, epoch in enumerate(epochs) if epoch.phase != "frozen"]
     charts = [
@@ -94,12 +95,31 @@ def draw_curves(model: ModelInfo) -> list[LineChart]:
             ("epoch 1", f"epoch {len(epochs)}"),
             lambda value: f"{value:.3g}",
             bounds,
+            note="dashed: the first unfrozen epoch" if any(unfrozen[:1]) else "",
             description=_describe_curves(title, epochs, names),
             dashes=[at for at in unfrozen[:1] if at],
         )
         for title, names, bounds in _CURVES
     ]
+    if model.training.lr_find:
+        charts.append(_draw_learning_rates(model.training.lr_find))
     return [chart for chart in charts if chart.is_worth_drawing]
+
+
+def _draw_learning_rates(found: LearningRates) -> LineChart:
+    """The curve of lr_find; its rates grow by the same factor from point to point."""
+    losses = [_finite(loss) for loss in found.losses[:-_SKIPPED]]
+    distances = [abs(math.log(rate / found.suggested)) for rate in found.rates[:-_SKIPPED]]
+    suggested = f"{found.suggested:.2g}"
+    return LineChart(
+        "Learning rate finder",
+        {"loss": losses},
+        (f"{found.rates[0]:.0e}", f"{found.rates[len(losses) - 1]:.0e}"),
+        lambda value: f"{value:.3g}",
+        note=f"dashed: the rate it suggests, {suggested}",
+        description=f"Loss by learning rate; suggested: {suggested}",
+        dashes=[distances.index(min(distances))],
+    )
 
 
 def _describe_curves(title: str, epochs: Sequence[Epoch], names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """A folder on this machine as a storage location."""
 
 import contextlib
+import datetime
 import errno
 import fcntl
 import os
@@ -154,6 +155,15 @@ class LocalStorage(Storage):
         if not folder.is_dir():
             return []
         return sorted(entry for entry in os.listdir(folder) if not entry.startswith("."))
+
+    def last_modified(self, name: str) -> dict[str, datetime.datetime]:
+        """When the files directly inside a folder were written, by name from here."""
+        times = {}
+        for entry in self.names(name):
+            with contextlib.suppress(FileNotFoundError):  # a temporary file that is gone
+                seconds = self.path(f"{name}/{entry}").stat().st_mtime
+                times[f"{name}/{entry}"] = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        return times
 
     def remove(self, name: str) -> None:
         """Delete a file or a folder with its content, if it exists."""

@@ -1,19 +1,19 @@
 """The checkpoint of a training: its weights outlive the process until the model is published.
 
-    <store>/.checkpoints/<key>/        weights.safetensors, training.json, results of later steps
+    <store>/.checkpoints/<key>/        weights.safetensors, training.json, results of later steps,
+                                       and a snapshot of each epoch before (training.snapshots)
     <store>/.checkpoints/<key>.lock    held by the one run that uses it
 
-A run that fails after fine-tuning leaves its checkpoint, and the same command resumes from it.
-Checkpoints of a store in a bucket are in the local cache.
+A run that ends without a model leaves its checkpoint, and the same command resumes from it.
+Checkpoints of a store in a bucket are in the local cache, but snapshots are in the bucket.
 """
 
 import contextlib
+import datetime
 import json
 import logging
 import math
-import os
 import re
-import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError
 from visionflows.hashing import sha256_of, sha256_of_file
-from visionflows.storage import open_local_or_cache
+from visionflows.storage import open_local_or_cache, open_storage
+from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.local_cache import fetch_local_file
 from visionflows.system import library_versions
@@ -30,6 +31,7 @@ from visionflows.training.epochs import OnProgress
 from visionflows.training.features import FEATURES
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.settings import TrainSettings
+from visionflows.training.snapshots import SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,21 +74,23 @@ def _weights_sha256(pretrained: str) -> str:
 def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
     """Lock a training's checkpoint and yield its folder; remove it when the block succeeds.
 
-    Waits for another run of the same training. A block that fails keeps the checkpoint if its
-    fine-tuning is done. Abandoned checkpoints are removed if they hold no weights or are a week
+    Waits for another run of the same training. A block that fails keeps the checkpoint if an epoch
+    or the fine-tuning is done. Abandoned checkpoints are removed if they hold neither or are a week
     old. Raises StorageError.
     """
     checkpoints = open_local_or_cache(store).sub(".checkpoints")
     checkpoint = checkpoints.path(key)
-    _remove_abandoned(checkpoints)
+    _remove_abandoned(store)
     with _wait_for_lock(checkpoints, key):
         published = False
         try:
             yield checkpoint
             published = True
         finally:
-            if published or not (checkpoint / "training.json").exists():
+            if published or not _last_written(checkpoints, key):
                 checkpoints.remove(key)
+            if published:
+                open_storage(snapshots_location(store, checkpoint)).remove("")
 
 
 def resume_or_fine_tune(
@@ -95,17 +99,27 @@ def resume_or_fine_tune(
     checkpoint: Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
+    store: str | Path = "",
 ) -> dict[str, Any]:
-    """Return the training record of a complete checkpoint; without one, fine-tune."""
-    record = read_record(checkpoint)
+    """Return the training record of a complete checkpoint; without one, fine-tune.
+
+    Snapshots are in `store`, by default in the checkpoint.
+    """
+    record, storage = read_record(checkpoint), LocalStorage(checkpoint)
+    kept = {"weights.safetensors", "training.json", PUBLISHING} if record else set()
+    for name in storage.names():  # results of steps that may be incomplete
+        if name not in kept | {FEATURES} and not name.endswith(SUFFIXES):
+            storage.remove(name)
     if record is None:
-        LocalStorage(checkpoint).remove("")  # an incomplete one
-        return fine_tune(table, folder, checkpoint, settings, on_progress)
-    kept = {"weights.safetensors", "training.json", FEATURES, PUBLISHING}
-    for name in set(os.listdir(checkpoint)) - kept:
-        LocalStorage(checkpoint).remove(name)  # results of steps that may be incomplete
+        snapshots = snapshots_location(store, checkpoint) if store else checkpoint
+        return fine_tune(table, folder, checkpoint, settings, on_progress, snapshots)
     log.info("resuming from the checkpoint of an earlier run: %s", checkpoint)
     return record
+
+
+def snapshots_location(store: str | Path, checkpoint: Path) -> str:
+    """The location in the store of a checkpoint's snapshots."""
+    return str(open_storage(store).sub(f".checkpoints/{checkpoint.name}"))
 
 
 def read_record(checkpoint: Path) -> dict[str, Any] | None:
@@ -131,10 +145,27 @@ def _wait_for_lock(checkpoints: LocalStorage, key: str) -> Iterator[None]:
         yield
 
 
-def _remove_abandoned(checkpoints: LocalStorage) -> None:
-    for key in {name.partition(".")[0] for name in checkpoints.names()}:
-        record = checkpoints.path(f"{key}/training.json")
-        is_kept = record.exists() and time.time() - record.stat().st_mtime < MAX_AGE
-        if _KEY.fullmatch(key) and not is_kept:
-            with contextlib.suppress(LockedError), checkpoints.lock(f"{key}.lock"):
-                checkpoints.remove(key)
+def _remove_abandoned(store: str | Path) -> None:
+    local, own = open_local_or_cache(store).sub(".checkpoints"), open_storage(store)
+    for key in {name.partition(".")[0] for name in local.names()}:
+        if _KEY.fullmatch(key) and _is_abandoned(local, key):
+            with contextlib.suppress(LockedError), local.lock(f"{key}.lock"):
+                local.remove(key)
+    if not own.is_local:
+        snapshots = own.sub(".checkpoints")
+        for key in filter(_KEY.fullmatch, snapshots.names()):
+            if _is_abandoned(snapshots, key):
+                snapshots.remove(key)
+
+
+def _is_abandoned(checkpoints: Storage, key: str) -> bool:
+    now = datetime.datetime.now(datetime.UTC)
+    last = _last_written(checkpoints, key)
+    return last is None or (now - last).total_seconds() > MAX_AGE
+
+
+def _last_written(checkpoints: Storage, key: str) -> datetime.datetime | None:
+    """When a checkpoint's record or one of its snapshots was last written, if it has any."""
+    written = checkpoints.last_modified(key)
+    kept = ("training.json", *SUFFIXES)
+    return max((when for name, when in written.items() if name.endswith(kept)), default=None)

@@ -1,16 +1,17 @@
-"""The epochs of a training: fastai's one-cycle with logging, the best weights, early stopping."""
+"""The epochs of a training: logging, snapshots to resume from, the best weights, early stopping."""
 
-import dataclasses
 import functools
 import logging
 import math
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import TrainError
+from visionflows.training.schedule import Schedule
 from visionflows.training.selection import Candidate
-from visionflows.training.settings import TrainSettings
+from visionflows.training.snapshots import BEST, NETWORK, Snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -23,144 +24,143 @@ log = logging.getLogger("visionflows.fine_tune")
 OnProgress = Callable[[float, str], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """How epochs are trained; with `stop_after` the one-cycle ends early, after so many epochs."""
-
-    settings: TrainSettings
-    rate: float
-    keep_best: bool = False
-    stop_after: int = 0
-
-    @property
-    def frozen_epochs(self) -> int:
-        return self.settings.freeze_epochs or 0
-
-    @property
-    def unfrozen_epochs(self) -> int:
-        return self.settings.epochs or 1
-
-    @property
-    def total(self) -> int:
-        """The epochs that are trained, if none is stopped early by patience."""
-        return self.stop_after or self.frozen_epochs + self.unfrozen_epochs
-
-    def run(self, learn: "Learner") -> None:
-        """Train: freeze, one cycle, unfreeze, one cycle; or only the latter."""
-        settings = self.settings
-        if self.frozen_epochs:
-            learn.fine_tune(
-                *(self.unfrozen_epochs, self.rate),
-                freeze_epochs=self.frozen_epochs,
-                lr_mult=settings.lr_mult,
-            )
-            return
-        learn.unfreeze()
-        rates = slice(self.rate / settings.lr_mult, self.rate)
-        if settings.head == "fastai":  # its fine_tune without the frozen half
-            learn.fit_one_cycle(self.unfrozen_epochs, rates, div=5.0)
-        else:
-            learn.fit_one_cycle(self.unfrozen_epochs, rates, cbs=_frozen_batch_norm_class()())
-
-
 def train_epochs(
     learn: "Learner", schedule: Schedule, on_progress: OnProgress | None
 ) -> list[dict[str, Any]]:
     """Train as scheduled; return the history, one row per epoch.
 
-    Raises TrainError if the validation loss is not finite.
+    Resumes from the schedule's snapshot if there is one. Raises TrainError if the validation loss
+    is not finite.
     """
-    monitor = _monitor_class()(schedule, on_progress)
-    learn.add_cb(monitor)
-    schedule.run(learn)
-    learn.remove_cb(monitor)
+    snapshot = schedule.snapshots.read() if schedule.snapshots else None
+    monitor = _monitor_class()(schedule, on_progress, snapshot)
+    monitor.loader = learn.dls.train  # now: for several GPUs a callback wraps it
+    done = len(monitor.history)
+    if snapshot:
+        log.info("resuming after epoch %d of %d", done, schedule.total)
+    if snapshot and snapshot.is_finished:
+        learn.model.load_state_dict(snapshot.below(NETWORK))
+    else:
+        learn.add_cb(monitor)
+        schedule.run(learn, done)
+        learn.remove_cb(monitor)
     history: list[dict[str, Any]] = monitor.history
     loss = history[-1]["valid_loss"]
     if not math.isfinite(loss):
         raise TrainError(
             f"epoch {len(history)}: the validation loss is {loss}; give a smaller --lr"
         )
-    if monitor.best_state is not None:
+    if monitor.best_state:
         learn.model.load_state_dict(monitor.best_state)
     return history
 
 
 @functools.cache
-def _frozen_batch_norm_class() -> "type[Callback]":
-    """Return a fastai callback: batch norm keeps the statistics of the pretrained network."""
-    from fastai.callback.core import Callback
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    class FrozenBatchNorm(Callback):  # type: ignore[misc]  # fastai has no types
-        def before_train(self) -> None:
-            for layer in self.learn.model.modules():
-                if isinstance(layer, _BatchNorm):
-                    layer.eval()
-
-    return FrozenBatchNorm
-
-
-@functools.cache
 def _monitor_class() -> "type[Callback]":
-    """Return a fastai callback: history and log of each epoch, best weights, early stopping."""
+    """Return a fastai callback: history, log and snapshot of each epoch, best weights, stopping."""
     from fastai.callback.core import Callback, CancelFitException
-    from fastai.torch_core import get_model
+    from fastai.torch_core import get_model, rank_distrib, set_seed
 
     class EpochMonitor(Callback):  # type: ignore[misc]  # fastai has no types
         order = 65  # after the recorder (50) has the epoch's metrics, as fastai's own trackers
 
-        def __init__(self, schedule: Schedule, on_progress: OnProgress | None):
-            self.schedule, self.on_progress = schedule, on_progress
+        def __init__(
+            self, schedule: Schedule, on_progress: OnProgress | None, snapshot: Snapshot | None
+        ):
+            self.schedule, self.on_progress, self.snapshot = schedule, on_progress, snapshot
             self.total = schedule.total
             self.history: list[dict[str, Any]] = []
-            self.best_state: dict[str, torch.Tensor] | None = None
+            self.best_state: dict[str, torch.Tensor] = {}
             self.best, self.since_best = (math.inf, True, math.inf), 0
+            for row in snapshot.history if snapshot else ():
+                self.history.append(row)
+                self._track_best(row)
+            if snapshot and schedule.keep_best:
+                self.best_state = snapshot.below(BEST)
 
         def before_epoch(self) -> None:
             self.epoch_started = time.monotonic()
+            self.number = self.epoch + (0 if self._is_frozen else self.schedule.frozen_epochs)
+            if self.snapshot and self.number == len(self.history):
+                # A one-cycle begins with a new optimizer state.
+                self.snapshot.restore(self.learn, only_weights=self.epoch == 0)
+                self.snapshot = None
+            self._seed()
+
+        def _seed(self) -> None:
+            """Make the random draws of an epoch those of its number, also after a resume.
+
+            Several workers augment differently; the order of the images is that of worker 0.
+            """
+            draw = random.Random(f"{self.schedule.settings.seed} {rank_distrib()} {self.number}")
+            set_seed(draw.getrandbits(32), reproducible=True)
+            self.loader.rng = draw
 
         def after_batch(self) -> None:
             if self.training and self.iter % max(self.n_iter // 10, 1) == 0:
                 self._report(len(self.history) + (self.iter + 1) / self.n_iter * 0.9)
 
         def after_epoch(self) -> None:
+            if self.number < len(self.history):
+                return  # skipped: an earlier run trained it
             row = self._row()
             self.history.append(row)
             log.info("%s", _format_row(row, self.total))
-            self._report(len(self.history))
-            self._track_best(row)
-            patience = self.schedule.settings.patience
-            if not math.isfinite(row["valid_loss"]) or row["epoch"] + 1 == self.schedule.stop_after:
+            if self._track_best(row) and self.schedule.keep_best:
+                state = get_model(self.learn.model).state_dict()  # without DDP's wrapper
+                self.best_state = {key: value.cpu().clone() for key, value in state.items()}
+            if not math.isfinite(row["valid_loss"]):
                 raise CancelFitException
+            stops = self._stops(row)
+            self._write_snapshot(stops)
+            self._report(len(self.history))
+            if stops:
+                raise CancelFitException
+
+        def _stops(self, row: dict[str, Any]) -> bool:
+            patience = self.schedule.settings.patience
+            if len(self.history) == self.total:
+                return True
             if patience and row["phase"] == "unfrozen" and self.since_best >= patience:
                 log.info("stopped early: no improvement in the last %d epochs", patience)
-                raise CancelFitException
+                return True
+            return False
+
+        def _write_snapshot(self, is_finished: bool) -> None:
+            if self.schedule.snapshots and not rank_distrib():
+                snapshot = Snapshot.take(self.learn, self.history, is_finished)
+                best = {BEST + name: value for name, value in self.best_state.items()}
+                snapshot.tensors |= {name: value.contiguous() for name, value in best.items()}
+                self.schedule.snapshots.write(snapshot)
 
         def _report(self, epochs: float) -> None:
             if self.on_progress:
                 line = f"epoch {min(int(epochs) + 1, self.total)} of {self.total}"
                 self.on_progress(min(epochs / self.total, 1.0), line)
 
+        @property
+        def _is_frozen(self) -> bool:
+            return bool(self.opt.frozen_idx > 0)
+
         def _row(self) -> dict[str, Any]:
             names, values = self.recorder.metric_names[1:-1], self.learn.final_record
             row = {name: float(value) for name, value in zip(names, values, strict=True)}
             return {
                 "epoch": len(self.history),
-                "phase": "frozen" if self.opt.frozen_idx > 0 else "unfrozen",
+                "phase": "frozen" if self._is_frozen else "unfrozen",
                 **row,
                 "seconds": round(time.monotonic() - self.epoch_started, 1),
             }
 
-        def _track_best(self, row: dict[str, Any]) -> None:
-            if row["phase"] == "frozen":  # an epoch of the head only is never published
-                return
+        def _track_best(self, row: dict[str, Any]) -> bool:
+            """Whether an epoch is the best so far; one of the head only never is."""
+            if row["phase"] == "frozen":
+                return False
             loss = Candidate.of_epoch(row).loss(self.schedule.settings.metric)
-            self.since_best = 0 if loss < self.best else self.since_best + 1
-            if loss < self.best:
-                self.best = loss
-                if self.schedule.keep_best:
-                    state = get_model(self.learn.model).state_dict()  # without DDP's wrapper
-                    self.best_state = {key: value.cpu().clone() for key, value in state.items()}
+            is_best = loss < self.best
+            self.since_best = 0 if is_best else self.since_best + 1
+            self.best = loss if is_best else self.best
+            return is_best
 
     return EpochMonitor
 

@@ -3,7 +3,7 @@
 import io
 import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,46 +46,74 @@ class FeatureExtractor:
 
         `settings` are those of the engine; images that cannot be decoded are left out.
         """
+        paths = [*paths]
+        found = zip(paths, self.iterate(paths, **settings), strict=True)
+        return {path: features for path, features in found if features is not None}
+
+    def iterate(self, paths: Sequence[str], **settings: Any) -> Iterator[np.ndarray | None]:
+        """Yield the features of each image in order; None if it cannot be decoded."""
         engine_settings = EngineSettings(**{"precision": "float32"} | settings)
         engine = make_engine(self._model, engine_settings, False)
         engine.features = True
-        names = {decode_name(path): path for path in paths}
-        rows = engine.predict_rows(self._folder, [*names])
-        return {names[row.name]: row.features for row in rows if row.features is not None}
+        rows = engine.predict_rows(self._folder, [decode_name(path) for path in paths])
+        return (row.features for row in rows)
 
 
-def write_features(storage: Storage, images: "pd.DataFrame", features: np.ndarray) -> None:
-    """Write the features (n, features) of images into a checkpoint, for its evidence."""
-    data = io.BytesIO()
-    np.savez(data, features=features, sha256=images.sha256.to_numpy("U64"))
-    storage.write(FEATURES, data.getvalue())
+def write_features(
+    storage: Storage, images: "pd.DataFrame", features: np.ndarray, settings: TrainSettings
+) -> None:
+    """Write the features (n, features) of images into a checkpoint, with the settings they need."""
+    with storage.open_write(FEATURES) as file:
+        sha256 = images.sha256.to_numpy("U64")
+        np.savez(file, features=features, sha256=sha256, settings=settings.model_dump_json())
 
 
-def read_features(storage: Storage, images: "pd.DataFrame") -> np.ndarray:
-    """Return the features (n, features) of images as they were written into a checkpoint."""
+def read_features(
+    storage: Storage, images: "pd.DataFrame", settings: TrainSettings
+) -> np.ndarray | None:
+    """Return the features (n, features) of images that are in a checkpoint.
+
+    None if it has none, or those of other images or settings.
+    """
+    if not storage.exists(FEATURES):
+        return None
     with np.load(io.BytesIO(storage.read(FEATURES)), allow_pickle=False) as arrays:
         row_of = {sha256: at for at, sha256 in enumerate(arrays["sha256"].tolist())}
+        is_complete = row_of.keys() >= {*images.sha256}
+        if arrays["settings"] != settings.model_dump_json() or not is_complete:
+            return None
         return np.asarray(arrays["features"][[row_of[sha256] for sha256 in images.sha256]])
 
 
 def frozen_features(
-    learn: "Learner", images: "pd.DataFrame", folder: str | Path, settings: TrainSettings
+    learn: "Learner",
+    images: "pd.DataFrame",
+    folder: str | Path,
+    settings: TrainSettings,
+    on_image: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
     """Return the features of images (rows of the file table), float32 (n, features).
 
-    OpenVINO computes them on a CPU if it can run the network, else torch. Raises TrainError if an
-    image can no longer be read.
+    4 bytes a feature are in memory at once, so 5 GB of a million images with 1,280 features.
+    `on_image` is called with the number of images that are done. OpenVINO computes them on a CPU
+    if it can run the network, else torch. Raises TrainError if an image can no longer be read.
     """
+    found = np.empty((0, 0), np.float32)
+    paths = list(images.path)
     with tempfile.TemporaryDirectory(prefix="visionflows-") as temporary:
         extractor = FeatureExtractor(_as_model(learn, settings, Path(temporary)), folder)
-        by_path = extractor.features(images.path, max_pixels=settings.max_pixels)
-    lost = [path for path in images.path if path not in by_path]
-    if lost:
-        raise TrainError(
-            f"{lost[0]}: readable when training began, and no longer; do not change the dataset "
-            "while it trains, and run again"
-        )
-    return np.stack([by_path[path] for path in images.path])
+        features = extractor.iterate(paths, max_pixels=settings.max_pixels)
+        for done, (path, one) in enumerate(zip(paths, features, strict=True)):
+            if one is None:
+                raise TrainError(
+                    f"{path}: readable when training began, and no longer; do not change the "
+                    "dataset while it trains, and run again"
+                )
+            if not done:
+                found = np.empty((len(paths), len(one)), np.float32)
+            found[done] = one
+            on_image(done + 1)
+    return found
 
 
 def _as_model(learn: "Learner", settings: TrainSettings, folder: Path) -> Model:

@@ -33,9 +33,12 @@ def fine_tune(
     checkpoint: str | Path,
     settings: TrainSettings,
     on_progress: OnProgress | None = None,
+    snapshots: str | Path = "",
 ) -> dict[str, Any]:
     """Train, write weights.safetensors and training.json into `checkpoint`, return the latter.
 
+    After each epoch a snapshot goes into `snapshots` (a folder or an s3:// URI; by default the
+    checkpoint), and a training that finds its own resumes from it.
     Uses a GPU if there is one, or `settings.gpus` of them; halves the batch and starts again when
     GPU memory runs out. The same seed gives the same weights, whatever other threads draw from
     Python's and numpy's generators. Two trainings in one process run one after the other.
@@ -47,7 +50,8 @@ def fine_tune(
     while True:
         try:
             with torch_random_lock, keep_freed_memory():
-                trainer = Trainer(table, folder, checkpoint, settings, on_progress)
+                at = snapshots or checkpoint
+                trainer = Trainer(table, folder, checkpoint, settings, at, on_progress)
                 learn, record = _train(trainer)
             break
         except _out_of_memory_error() as error:
@@ -64,17 +68,19 @@ def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
         learn.freeze_to(-1)
         summary = str(learn.summary())
     mean, std = normalisation(settings.architecture)
-    gpus = settings.gpus if trained.history else 1  # a probe is no distributed training
+    fit = trained.fit
+    gpus = settings.gpus if fit.history else 1  # a probe is no distributed training
     return learn, {
         "settings": settings.model_dump(),
         "classes": list(learn.dls.vocab),
         "normalise": {"mean": list(mean), "std": list(std)},
-        "base_lr": trained.rate,
+        "base_lr": fit.rate,
+        "lr_find": fit.curve,
         "freeze_epochs": settings.freeze_epochs,
         "batch_size": images_per_worker(learn.dls.bs, gpus) * gpus,
         "device": describe_device(learn.dls.device, gpus),
         "mixed_precision": learn.mixed_precision,
-        "history": trained.history,
+        "history": fit.history,
         "selection": trained.selection,
         "summary": summary,
     }

@@ -9,6 +9,8 @@ fastai   fastai's fine_tune, as in its tutorial
 
 import dataclasses
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +18,10 @@ import numpy as np
 from visionflows.datasets.split import near_duplicate_ids
 from visionflows.storage.local import LocalStorage
 from visionflows.training.class_weights import label_weights
-from visionflows.training.epochs import Schedule
-from visionflows.training.features import frozen_features, write_features
+from visionflows.training.features import frozen_features, read_features, write_features
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
 from visionflows.training.selection import PROBE, Candidate, Selection, split_for_selection
-from visionflows.training.trainer import Trainer
+from visionflows.training.trainer import Fit, Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,11 @@ log = logging.getLogger("visionflows.recipes")
 MIN_ERRORS = 5
 # A fine-tuned candidate is trained again on all training images if it lacked more than this share.
 MAX_LACKING = 0.05
+# Shares of the work of recipe auto, for its progress: after the features, and after the selection.
+FEATURES_DONE, SELECTION_DONE = 0.1, 0.6
+
+
+NO_FIT = Fit([], 0.0, None)
 
 
 @dataclasses.dataclass
@@ -40,8 +46,7 @@ class Trained:
     """A learner with its final weights, and the record of how it got them."""
 
     learn: "Learner"
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    rate: float = 0.0
+    fit: Fit = NO_FIT
     selection: dict[str, Any] | None = None
 
 
@@ -59,14 +64,13 @@ def _fastai(trainer: Trainer) -> Trained:
         table = split_for_selection(table, settings.seed)
     learn = trainer.learner(table)
     learn.freeze_to(-1)
-    rate = trainer.base_rate(learn)
-    history = trainer.fit(learn, table, Schedule(settings, rate, keep_best=chooses))
+    fit = trainer.fit(learn, table, "final", keep_best=chooses)
     if not chooses:
-        return Trained(learn, history, rate)
-    candidates = [Candidate.of_epoch(row) for row in history if row["phase"] == "unfrozen"]
+        return Trained(learn, fit)
+    candidates = [Candidate.of_epoch(row) for row in fit.history if row["phase"] == "unfrozen"]
     selection = Selection(settings.metric, int(table.is_valid.sum()), candidates)
     selection.why = f"{selection.best.name} is the best unfrozen epoch"
-    return Trained(learn, history, rate, selection.as_dict())
+    return Trained(learn, fit, selection.as_dict())
 
 
 def _probe(trainer: Trainer) -> Trained:
@@ -83,7 +87,8 @@ def _auto(trainer: Trainer) -> Trained:
     settings = trainer.settings
     learn = trainer.learner()
     parts = split_for_selection(trainer.table, settings.seed)
-    sample, is_selection = _training_sample(trainer, learn), parts.is_valid.to_numpy()
+    sample = _training_sample(trainer.stage(0, FEATURES_DONE), learn)
+    is_selection = parts.is_valid.to_numpy()
     fitting, held_out = sample.at(~is_selection), sample.at(is_selection)
     strength = choose_strength(fitting)
     classes = len(trainer.classes)
@@ -99,8 +104,8 @@ def _auto(trainer: Trainer) -> Trained:
             f"fine-tuning can be shown to be better only if there are {MIN_ERRORS} or more"
         )
         return _with_probe(learn, final, selection)
-    tuned = _fine_tune(trainer, parts, probe)
-    selection.candidates += [Candidate.of_epoch(row) for row in tuned.history]
+    tuned = _fine_tune(trainer.stage(FEATURES_DONE, SELECTION_DONE), parts, probe)
+    selection.candidates += [Candidate.of_epoch(row) for row in tuned.fit.history]
     if selection.best is candidate:
         selection.why = "no epoch of the fine-tuning is better than the linear probe"
         return _with_probe(learn, final, selection)
@@ -108,7 +113,7 @@ def _auto(trainer: Trainer) -> Trained:
     if is_selection.mean() > MAX_LACKING:
         epoch = selection.candidates.index(selection.best)
         log.info("fine-tuning again, on all training images, for %d epochs", epoch)
-        tuned = _fine_tune(trainer, trainer.table, final, epoch)
+        tuned = _fine_tune(trainer.stage(SELECTION_DONE, 1), trainer.table, final, epoch)
     log.info("%s", selection.why)
     return dataclasses.replace(tuned, selection=selection.as_dict())
 
@@ -125,25 +130,37 @@ def _fine_tune(
     """Fine-tune all layers from a probe's head; the best epoch stays, or the last that is run."""
     learn = trainer.learner(table)
     _set_head(learn, probe)
-    rate = trainer.base_rate(learn)
-    schedule = Schedule(trainer.settings, rate, keep_best=not stop_after, stop_after=stop_after)
-    return Trained(learn, trainer.fit(learn, table, schedule), rate)
+    name = "final" if stop_after else "selection"
+    return Trained(learn, trainer.fit(learn, table, name, not stop_after, stop_after))
 
 
 def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
     """Return the features of the training images, in the order of the table.
 
-    Those of all images go into the checkpoint: the search for label issues uses them.
+    Those of all images are in the checkpoint: the search for label issues uses them, and so does a
+    training that resumes.
     """
     table = trainer.table
     images = table[table.status == "ok"].reset_index(drop=True)
-    features = frozen_features(learn, images, trainer.folder, trainer.settings)
-    write_features(LocalStorage(trainer.checkpoint), images, features)
+    checkpoint = LocalStorage(Path(trainer.checkpoint))
+    features = read_features(checkpoint, images, trainer.settings)
+    if features is None:
+        report = _report_features(trainer, len(images))
+        features = frozen_features(learn, images, trainer.folder, trainer.settings, report)
+        write_features(checkpoint, images, features, trainer.settings)
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()
     groups, is_train = near_duplicate_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
     weights = label_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
     return Sample(features, targets, groups, weights[targets]).at(is_train)
+
+
+def _report_features(trainer: Trainer, images: int) -> Callable[[int], None]:
+    def report(done: int) -> None:
+        if trainer.on_progress and done % 64 == 0:
+            trainer.on_progress(done / images, f"features of {done:,} of {images:,} images")
+
+    return report
 
 
 def _set_head(learn: "Learner", probe: LinearProbe) -> None:

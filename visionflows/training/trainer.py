@@ -2,16 +2,20 @@
 
 import dataclasses
 import functools
+import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
-from visionflows.training.epochs import OnProgress, Schedule, train_epochs
+from visionflows.training.epochs import OnProgress, train_epochs
 from visionflows.training.learner import make_learner, prepare_training
+from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
+from visionflows.training.snapshots import SnapshotFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,20 +24,41 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.fine_tune")
 
 
+class Fit(NamedTuple):
+    """The history of a training, a row per epoch; its base rate; the curve that gave it."""
+
+    history: list[dict[str, Any]]
+    rate: float
+    curve: dict[str, Any] | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """What is trained and how; makes learners and trains them. `checkpoint` is a folder."""
+    """What is trained and how; makes learners and trains them.
+
+    `checkpoint` is a folder, `snapshots` a folder or an s3:// URI.
+    """
 
     table: "pd.DataFrame"
     folder: str | Path
     checkpoint: str | Path
     settings: TrainSettings
+    snapshots: str | Path
     on_progress: OnProgress | None = None
 
     @functools.cached_property
     def classes(self) -> list[str]:
         """The sorted labels of the usable images."""
         return sorted(self.table[self.table.status == "ok"].label.unique())
+
+    def stage(self, start: float, end: float) -> "Trainer":
+        """The same trainer, whose progress is a part of the whole, between two shares."""
+
+        def report(share: float, line: str) -> None:
+            if self.on_progress:
+                self.on_progress(start + share * (end - start), line)
+
+        return dataclasses.replace(self, on_progress=report)
 
     def learner(self, table: "pd.DataFrame | None" = None) -> "Learner":
         """Return a new learner of the table, or of another one, with the initial weights."""
@@ -43,25 +68,39 @@ class Trainer:
         return learn
 
     def fit(
-        self, learn: "Learner", table: "pd.DataFrame", schedule: Schedule
-    ) -> list[dict[str, Any]]:
-        """Train the learner of a table as scheduled; return the history, a row per epoch."""
+        self,
+        learn: "Learner",
+        table: "pd.DataFrame",
+        name: str,
+        keep_best: bool = False,
+        stop_after: int = 0,
+    ) -> Fit:
+        """Train the learner of a table; `name` is that of its snapshots, see Schedule."""
+        parts = [self.settings.model_dump(), keep_best, stop_after, len(table)]
+        key = sha256_of(json.dumps(parts, sort_keys=True).encode())
+        snapshots = SnapshotFile(os.fspath(self.snapshots), name, key)
         with learn.no_bar(), learn.no_logging():
+            curve = self._learning_rates(learn, snapshots)
+            rate = curve["suggested"] if curve else float(self.settings.lr or 0)
+            schedule = Schedule(self.settings, rate, keep_best, stop_after, snapshots)
             if self.settings.gpus == 1:
-                return train_epochs(learn, schedule, self.on_progress)
+                return Fit(train_epochs(learn, schedule, self.on_progress), rate, curve)
             job = TrainingJob(table, os.fspath(self.folder), self.classes, schedule)
-            return train_on_workers(learn, job, self.on_progress)
+            return Fit(train_on_workers(learn, job, self.on_progress), rate, curve)
 
-    def base_rate(self, learn: "Learner") -> float:
-        """Return the base learning rate; the settings may ask to find it."""
+    def _learning_rates(self, learn: "Learner", snapshots: SnapshotFile) -> dict[str, Any] | None:
+        """The curve of the learning rate finder, if the settings ask for it."""
         if self.settings.lr != "find":
-            return float(self.settings.lr or 0)
-        with learn.no_bar(), learn.no_logging():
-            return find_learning_rate(learn, self.settings.gpus)
+            return None
+        curve = snapshots.read_curve()
+        if curve is None:
+            curve = find_learning_rate(learn, self.settings.gpus)
+            snapshots.write_curve(curve)
+        return curve
 
 
-def find_learning_rate(learn: "Learner", gpus: int) -> float:
-    """Return the rate of fastai's lr_find (its default, the valley rule).
+def find_learning_rate(learn: "Learner", gpus: int) -> dict[str, Any]:
+    """Return fastai's lr_find: its `rates`, their `losses`, and the rate `suggested` by `valley`.
 
     For several GPUs one GPU does the search here: it accumulates each step from one worker's
     share at a time, so the rate fits the whole step and the memory fits a share.
@@ -75,4 +114,9 @@ def find_learning_rate(learn: "Learner", gpus: int) -> float:
         rate = float(learn.lr_find(show_plot=False, num_it=100 * gpus).valley)
     loader.bs = batch_size
     log.info("lr_find: base learning rate %.2g", rate)
-    return rate
+    rates, losses = (learn.recorder.lrs, learn.recorder.losses)
+    return {
+        "rates": [float(one) for one in rates],
+        "losses": [float(one) for one in losses],
+        "suggested": rate,
+    }

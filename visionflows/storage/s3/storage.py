@@ -195,7 +195,7 @@ class S3Storage(Storage):
         return hold(self, name, wait)
 
     def last_modified(self, name: str) -> dict[str, datetime.datetime]:
-        """When the files of a folder were written, by the server's clock."""
+        """When the files of a folder were written, by the server's clock; by name from here."""
         found = listing.keys(self.bucket, self._below(name))
         return {item["Key"].removeprefix(self.prefix): item["LastModified"] for item in found}
 

@@ -10,7 +10,6 @@ import logging
 import math
 import multiprocessing
 import os
-import random
 import signal
 import sys
 import threading
@@ -24,8 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.system import cores, set_share
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.epochs import Schedule, train_epochs
+from visionflows.training.epochs import train_epochs
 from visionflows.training.learner import make_learner, prepare_training
+from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -184,7 +184,6 @@ def sharded_loader_class() -> "type[DistributedDL]":
 
 
 def _train(number: int, job: TrainingJob, messages: Connection) -> None:
-    from fastai.torch_core import set_seed
     from safetensors.torch import load_file, save_file
 
     settings = job.settings
@@ -193,9 +192,6 @@ def _train(number: int, job: TrainingJob, messages: Connection) -> None:
     prepare_training(learn, settings)
     logging.getLogger("visionflows").propagate = False  # the parent logs, once
     reporter = _Reporter(messages) if number == 0 else None
-    # Weights and image order are those of worker 0; augmentation must differ between workers.
-    set_seed(settings.seed + number, reproducible=True)
-    learn.dls.train.rng = random.Random(f"{settings.seed} {number}")
     with learn.no_bar(), learn.no_logging(), distributed_training(learn):
         on_progress = reporter.report_progress if reporter else None
         history = train_epochs(learn, job.schedule, on_progress)

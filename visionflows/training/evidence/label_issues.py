@@ -22,7 +22,7 @@ from visionflows.evaluation.confident_learning import rank_label_issues
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import load_trained_learner
-from visionflows.training.features import FEATURES, read_features
+from visionflows.training.features import read_features
 from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
@@ -58,11 +58,12 @@ def find_label_issues(
     storage = LocalStorage(checkpoint)
     usable = table[table.status == "ok"].sort_values("sha256").drop_duplicates("sha256")
     usable = usable.head(MAX_IMAGES).sort_values("path").reset_index(drop=True)
-    if storage.exists(FEATURES):
-        features, network = read_features(storage, usable), "pretrained"
-    else:
+    record = json.loads(storage.read("training.json"))
+    settings, network = TrainSettings(**record["settings"]), "pretrained"
+    features = read_features(storage, usable, settings)
+    if features is None:
         with torch_random_lock:
-            learn, network = _feature_learner(table, folder, storage)
+            learn, network = _feature_learner(table, folder, storage, record)
             features = extract_features(learn, usable)
     classes = sorted(usable.label.unique())
     issues = rank_label_issues(features, list(usable.label), classes)
@@ -107,10 +108,9 @@ def extract_features(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
 
 
 def _feature_learner(
-    table: "pd.DataFrame", folder: str | Path, storage: LocalStorage
+    table: "pd.DataFrame", folder: str | Path, storage: LocalStorage, record: dict[str, Any]
 ) -> tuple["Learner", str]:
     """Return the learner with the pretrained weights if there are some, else the trained one."""
-    record = json.loads(storage.read("training.json"))
     settings = TrainSettings(**record["settings"])
     if settings.pretrained != "none":
         try:

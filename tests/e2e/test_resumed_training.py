@@ -1,0 +1,26 @@
+"""Trainings by every recipe, stopped after each epoch; and one resumed on another machine."""
+
+import pytest
+from stopped_training import RECIPES, Stopped, Training, assert_undisturbed, settings
+
+from visionflows.training import recipes
+
+pytest_plugins = ["stopped_training"]
+
+
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"fastai"}))
+def test_a_stopped_training_ends_as_if_undisturbed(shapes, weights, tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(recipes, "MIN_ERRORS", 0)
+    assert_undisturbed(Training(*shapes, settings(weights, **RECIPES[recipe])), tmp_path)
+
+
+def test_snapshots_are_in_the_store_of_another_machine(shapes, weights, tmp_path, bucket):
+    training = Training(*shapes, settings(weights, **RECIPES["fastai"]))
+    expected = training.run(tmp_path / "undisturbed")
+    location = f"{bucket}/.checkpoints/key"
+    with pytest.raises(Stopped):
+        training.run(tmp_path / "one", stop_after=2, snapshots=location)
+    assert not (tmp_path / "one").exists() or not any((tmp_path / "one").glob("*.snapshot"))
+    found = training.run(tmp_path / "other", snapshots=location)
+    assert training.epochs == 1, "the first two were not trained again"
+    assert found == expected
