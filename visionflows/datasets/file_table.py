@@ -217,7 +217,10 @@ def _imbalance(usable: pd.DataFrame) -> list[str]:
         return []
     most, fewest = (format_name(str(name)) for name in (counts.idxmax(), counts.idxmin()))
     images = f"{counts.max()} images of {most}, {counts.min()} of {fewest}"
-    return [f"classes far out of balance: {images}"]
+    return [
+        f"classes far out of balance: {images}; add photos of the rare classes, or train with "
+        "--balance sqrt (or full) and --metric balanced_accuracy"
+    ]
 
 
 def _one_sided(usable: pd.DataFrame) -> list[str]:
