@@ -49,7 +49,7 @@ def retrain(
         dataset: The current dataset: a fastai name (PETS), an archive, a folder, or digits.
         name: Name of the model; the new version is compared with its production version.
         labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label).
+            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
         valid_pct: Share of the images to validate on.
         inbox: Images to score afterwards with the production version. Leave it empty if the
             promotion's event starts a scoring, as the score deployment does.

@@ -51,7 +51,7 @@ def train(
             digits.
         name: Name of the model: letters, digits, '.', '_' and '-'.
         labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label).
+            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
         valid_pct: Share of the images to validate on.
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         sha256: Expected SHA-256 of the archive; empty to accept any.

@@ -14,8 +14,10 @@ from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
     ENGINE_SETTINGS,
+    ClassNames,
     Labels,
     Store,
+    name_classes,
     prepare_prefect,
     quiet_prefect,
     settings_command,
@@ -111,6 +113,7 @@ def train(
     ],
     name: NewName,
     labels: Labels = "folder",
+    class_names: ClassNames = "",
     valid_pct: ValidPct = 0.2,
     sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the archive.")] = "",
     export_fastai: Annotated[
@@ -139,6 +142,7 @@ def retrain(
     dataset: Annotated[str, typer.Argument(help="The current dataset, as for train.")],
     name: NewName,
     labels: Labels = "folder",
+    class_names: ClassNames = "",
     valid_pct: ValidPct = 0.2,
     inbox: Annotated[
         str, typer.Option(help="Images to score afterwards with the production version.")
@@ -162,7 +166,7 @@ def retrain(
 
 def _training_arguments(ctx: typer.Context) -> dict[str, Any]:
     corrections = tuple(ctx.params["corrections"] or ())
-    return ctx.params | {"corrections": corrections, "settings": ctx.obj}
+    return name_classes(ctx.params) | {"corrections": corrections, "settings": ctx.obj}
 
 
 @app.command(
