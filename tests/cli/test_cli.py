@@ -89,6 +89,7 @@ def test_an_omitted_option_keeps_the_default_setting():
         (["train", "nowhere.tgz", "--name", "x"], 1, "nowhere.tgz: no such file or folder"),
         (["train", "digits", "--name", "x", "--epochs", "0"], 2, "--epochs 0:"),
         (["train", "digits", "--name", "x", "--labels", "regex:("], 2, "regex:("),
+        (["train", "digits", "--name", "x", "--group", "column:site"], 2, "--group column:site: "),
         (["train", "digits", "--name", "x", "--class-names", "a,b"], 2, "--class-names a,b: "),
         (
             ["evaluate", "x", "digits", "--labels", "uppercase", "--class-names", "a"],

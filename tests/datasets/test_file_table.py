@@ -242,7 +242,8 @@ def test_the_fingerprint_depends_on_the_training_data(tmp_path):
     assert fingerprint(table.sample(frac=1, random_state=1)) == fingerprint(table)
     (tmp_path / "cat/broken.png").touch()
     assert fingerprint(build_table(tmp_path, "folder")) == fingerprint(table)
-    for column, value in {"path": "x", "label": "y", "sha256": "0", "is_valid": None}.items():
+    columns = {"path": "x", "label": "y", "sha256": "0", "group": "z", "is_valid": None}
+    for column, value in columns.items():
         changed = table.copy()
         changed.loc[3, column] = (not table.is_valid[3]) if value is None else value
         assert fingerprint(changed) != fingerprint(table), column

@@ -56,6 +56,14 @@ ModelName = Annotated[
     ),
 ]
 NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_model)]
+Group = Annotated[
+    str,
+    typer.Option(
+        help="Images to keep on one side of the split, such as those of a camera: folder, "
+        "regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.",
+        show_default=False,
+    ),
+]
 ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[
     str, typer.Option(help="Folder or s3:// URI of the results [default: STORE/scores/<time>]")
@@ -114,6 +122,7 @@ def train(
     name: NewName,
     labels: Labels = "folder",
     class_names: ClassNames = "",
+    group: Group = "",
     valid_pct: ValidPct = 0.2,
     sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the archive.")] = "",
     export_fastai: Annotated[
@@ -143,6 +152,7 @@ def retrain(
     name: NewName,
     labels: Labels = "folder",
     class_names: ClassNames = "",
+    group: Group = "",
     valid_pct: ValidPct = 0.2,
     inbox: Annotated[
         str, typer.Option(help="Images to score afterwards with the production version.")

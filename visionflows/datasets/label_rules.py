@@ -85,18 +85,20 @@ def _class_names(text: str, value: str) -> str:
     return ",".join(names)
 
 
-def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> tuple[list[Row], list[str]]:
+def label_rows(
+    rule: LabelRule, folder: Path, paths: list[str], group_column: str = ""
+) -> tuple[list[Row], list[str]]:
     """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
     The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
-    test images and masks. A CSV gives rows for the images that it lists only. Rows have is_valid if
-    the CSV or the folders give a split. Raises TableError if no image gets a label or the CSV does
-    not fit the folder; StorageError if there is no such CSV.
+    test images and masks. A CSV gives rows for the images that it lists only, with their group.
+    Rows have is_valid if the CSV or the folders give a split. Raises TableError if no image gets a
+    label or the CSV does not fit the folder; StorageError if there is no such CSV.
     """
     masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in masks]
     if rule.kind == "csv":
-        rows, notes = LabelCsv(rule.value, rule.columns, folder).rows(paths)
+        rows, notes = LabelCsv(rule.value, rule.columns, folder, group_column).rows(paths)
     elif rule.kind == "folder":
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()

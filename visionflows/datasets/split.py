@@ -15,9 +15,12 @@ log = logging.getLogger("visionflows.table")
 
 def group_near_duplicates(usable: pd.DataFrame) -> list[list[str]]:
     """Groups of near-duplicates: the sorted sha256 of their different contents."""
-    contents = usable.drop_duplicates("sha256")
-    groups = contents.groupby(near_duplicate_ids(contents)).sha256
-    return [sorted(group) for _, group in groups if len(group) > 1]
+    return _contents(usable, near_duplicate_ids(usable))
+
+
+def group_same_side(usable: pd.DataFrame) -> list[list[str]]:
+    """What `same_side_ids` joins: the sorted sha256 of the different contents."""
+    return _contents(usable, same_side_ids(usable))
 
 
 def near_duplicate_ids(usable: pd.DataFrame) -> pd.Series:
@@ -25,6 +28,20 @@ def near_duplicate_ids(usable: pd.DataFrame) -> pd.Series:
     contents = usable.drop_duplicates("sha256")
     ids = group_duplicates(signature_array(contents.signature))
     return usable.sha256.map(dict(zip(contents.sha256, ids.tolist(), strict=True)))
+
+
+def same_side_ids(usable: pd.DataFrame) -> pd.Series:
+    """A number for each row: the same for images that every drawn split keeps on one side.
+
+    They are copies, near-duplicates, or of the same group, or linked by such images.
+    """
+    ids = near_duplicate_ids(usable)
+    while True:
+        of_groups = ids.groupby(usable.group).transform("min").where(usable.group != "", ids)
+        merged = of_groups.groupby(ids).transform("min")
+        if merged.equals(ids):
+            return ids
+        ids = merged
 
 
 def split_randomly(
@@ -105,6 +122,11 @@ def format_groups(groups: list[pd.DataFrame], sign: str) -> str:
 def random_key(seed: int, sha256: str) -> str:
     """64 hex digits that order contents at random, the same for the same seed."""
     return sha256_of(f"{seed}:{sha256}".encode())
+
+
+def _contents(usable: pd.DataFrame, ids: pd.Series) -> list[list[str]]:
+    groups = usable.drop_duplicates("sha256").groupby(ids).sha256
+    return [sorted(group) for _, group in groups if len(group) > 1]
 
 
 def _check_split(valid: set[str], single: list[str], too_few: list[str]) -> None:
