@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
+from visionflows.images.exif import camera_and_time
 from visionflows.images.formats import ImageFilter, format_counts
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
@@ -49,6 +51,8 @@ class _ImageInfo(NamedTuple):
     signature: str = ""
     status: str = "ok"
     error: str = ""
+    camera: str = ""
+    taken: float = math.nan  # seconds
 
 
 def build_table(
@@ -94,9 +98,10 @@ def build_table(
     else:
         valid = split.split_randomly(usable, valid_pct, seed, duplicates)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
+    bursts = split.burst_notes(table[table.status == "ok"])
     table = table[COLUMNS]
     table.attrs["group"] = str(group_rule)
-    table.attrs["notes"] = [*skipped.lines(), *label_notes]
+    table.attrs["notes"] = [*skipped.lines(), *label_notes, *bursts]
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
     _log(table, is_image.by_extension())
     return table
@@ -140,7 +145,10 @@ def inspect_images(
         with open_decoded(data, memory, decode_options) as decoded:
             if decoded.image.size != decoded.size:
                 cache.write(sha256, decoded.image)
-            return _ImageInfo(sha256, *decoded.size, signature(decoded.image).hex())
+            digits = signature(decoded.image).hex()
+            return _ImageInfo(
+                sha256, *decoded.size, digits, "ok", "", *camera_and_time(decoded.exif)
+            )
 
     def inspect(path: str, label: str, why: str) -> _ImageInfo:
         if not label:
