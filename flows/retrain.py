@@ -31,6 +31,7 @@ def retrain(
     dataset: str,
     name: str,
     labels: str = "folder",
+    group: str = "",
     valid_pct: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     inbox: str = "",
     output: str = "",
@@ -49,7 +50,9 @@ def retrain(
         dataset: The current dataset: a fastai name (PETS), an archive, a folder, or digits.
         name: Name of the model; the new version is compared with its production version.
         labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label).
+            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
+        group: Images to keep on one side of the split, such as those of a camera: folder,
+            regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.
         valid_pct: Share of the images to validate on.
         inbox: Images to score afterwards with the production version. Leave it empty if the
             promotion's event starts a scoring, as the score deployment does.
@@ -66,6 +69,7 @@ def retrain(
         dataset=dataset,
         name=name,
         labels=labels,
+        group=group,
         settings=settings,
         valid_pct=valid_pct,
         store=store,

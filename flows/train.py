@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks import data, training
+from visionflows.datasets.group_rules import parse_group_rule
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, read_aliases
@@ -31,6 +32,7 @@ def train(
     dataset: str,
     name: str,
     labels: str = "folder",
+    group: str = "",
     valid_pct: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     store: str = "",
     sha256: str = "",
@@ -51,7 +53,9 @@ def train(
             digits.
         name: Name of the model: letters, digits, '.', '_' and '-'.
         labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label).
+            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
+        group: Images to keep on one side of the split, such as those of a camera: folder,
+            regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.
         valid_pct: Share of the images to validate on.
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         sha256: Expected SHA-256 of the archive; empty to accept any.
@@ -65,7 +69,7 @@ def train(
     check_installed(int8)
     store = store or default_store()
     check_name(name)
-    parse_label_rule(labels)
+    parse_group_rule(group, parse_label_rule(labels))
     check_corrections(corrections, corrections_in_validation)
     settings = settings.resolved()
     check_gpus(settings.gpus)
@@ -74,6 +78,7 @@ def train(
     files = data.build_table(
         found.folder,
         labels,
+        group=group,
         valid_pct=valid_pct,
         seed=settings.seed,
         max_pixels=settings.max_pixels,

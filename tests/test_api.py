@@ -64,7 +64,8 @@ def model(tmp_path_factory):
     root = tmp_path_factory.mktemp("api")
     folder = write_shapes(root / "shapes", each=12)
     settings = vf.TrainSettings(**SMALL | LEARNING | {"epochs": 10})
-    return vf.train(folder, "shapes", store=root / "store", settings=settings, valid_pct=0.25)
+    options = {"settings": settings, "valid_pct": 0.25, "group": r"regex:(\d)\.png"}
+    return vf.train(folder, "shapes", store=root / "store", **options)
 
 
 def test_train_publishes_a_model_with_its_learner(model):
@@ -72,6 +73,9 @@ def test_train_publishes_a_model_with_its_learner(model):
     assert model.location == f"{model.store}/models/shapes/{model.version}"
     assert Path(model.report).is_file()
     assert vf.load_model(vf.find_model("shapes", model.store)).info.version == model.version
+    assert model.info.split.group == r"regex:(\d)\.png"
+    files = pd.read_csv(f"{model.location}/files.csv", dtype={"group": str})
+    assert files.groupby("group").is_valid.nunique().tolist() == [1] * 10
     assert list(model.learner.dls.vocab) == list(CLASSES)
     assert len(model.learner.dls.valid_ds) == model.info.dataset.valid
     with model.learner.no_bar(), model.learner.no_logging():

@@ -13,6 +13,7 @@ import yaml
 
 from visionflows.cli import main as cli
 from visionflows.images.image_status import STATUSES
+from visionflows.models.registry import FILES
 from visionflows.monitoring.run_records import Histograms
 from visionflows.review.corrections import COLUMNS as CORRECTIONS
 from visionflows.scoring.columns import COLUMNS, header
@@ -199,6 +200,8 @@ def test_keys_of_json_files_are_those_of_the_schemas():
     assert {
         name for cell, _ in table(text, "### history/") for name in names_in(cell)
     } == Histograms.model_fields.keys()
+    files = [name for cell, _ in table(text, "### files.csv") for name in names_in(cell)]
+    assert files == FILES
     corrections = [name for cell, _ in table(text, "## corrections.csv") for name in names_in(cell)]
     assert sorted(corrections) == sorted(CORRECTIONS)
     assert f"    {','.join(CORRECTIONS)}\n" in text

@@ -89,6 +89,12 @@ def test_an_omitted_option_keeps_the_default_setting():
         (["train", "nowhere.tgz", "--name", "x"], 1, "nowhere.tgz: no such file or folder"),
         (["train", "digits", "--name", "x", "--epochs", "0"], 2, "--epochs 0:"),
         (["train", "digits", "--name", "x", "--labels", "regex:("], 2, "regex:("),
+        (["train", "digits", "--name", "x", "--group", "column:site"], 2, "--group column:site: "),
+        (["train", "digits", "--name", "x", "--class-names", "a,b"], 2, "--class-names a,b: "),
+        (
+            ["evaluate", "x", "digits", "--labels", "uppercase", "--class-names", "a"],
+            *(2, "--labels uppercase:a: name the two classes"),
+        ),
         (["retrain", "digits", "--name", "x", "--batch-size", "1"], 2, "--batch-size 1:"),
         (["train", "digits", "--name", "x", "--arch", "resnet19"], 2, "resnet19"),
         (["score", "nowhere", "--model", "cats", "--store", "no"], 1, "cats: no such model"),

@@ -230,7 +230,10 @@ def test_a_table_without_problems_has_no_notes(tmp_path):
 
 def test_imbalanced_classes_are_noted(tmp_path):
     table = build_table(pets(tmp_path, 21, 2), "folder")
-    assert table_notes(table) == ["classes far out of balance: 21 images of cat, 2 of dog"]
+    assert table_notes(table) == [
+        "classes far out of balance: 21 images of cat, 2 of dog; add photos of the rare classes, "
+        "or train with --balance sqrt (or full) and --metric balanced_accuracy"
+    ]
 
 
 def test_the_fingerprint_depends_on_the_training_data(tmp_path):
@@ -239,7 +242,8 @@ def test_the_fingerprint_depends_on_the_training_data(tmp_path):
     assert fingerprint(table.sample(frac=1, random_state=1)) == fingerprint(table)
     (tmp_path / "cat/broken.png").touch()
     assert fingerprint(build_table(tmp_path, "folder")) == fingerprint(table)
-    for column, value in {"path": "x", "label": "y", "sha256": "0", "is_valid": None}.items():
+    columns = {"path": "x", "label": "y", "sha256": "0", "group": "z", "is_valid": None}
+    for column, value in columns.items():
         changed = table.copy()
         changed.loc[3, column] = (not table.is_valid[3]) if value is None else value
         assert fingerprint(changed) != fingerprint(table), column

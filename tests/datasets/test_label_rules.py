@@ -26,6 +26,11 @@ from visionflows.errors import SettingsError, StorageError
         ("regex:", "has 0 groups"),
         (r"regex:^\w+_", "has 0 groups; put one"),
         (r"regex:(\w+)_(\d+)", "has 2 groups"),
+        ("uppercase:", "name the two classes"),
+        ("uppercase:dog", "name the two classes"),
+        ("uppercase:dog,", "name the two classes"),
+        ("uppercase:dog,dog", "name the two classes"),
+        ("uppercase:dog,cat,owl", "name the two classes"),
     ],
 )
 def test_an_invalid_rule_is_refused_before_any_work(tmp_path, text, says):
@@ -33,7 +38,9 @@ def test_an_invalid_rule_is_refused_before_any_work(tmp_path, text, says):
         build_table(tmp_path / "nowhere", text)
 
 
-@pytest.mark.parametrize("text", ["folder", "uppercase", "csv:s3://b/l.csv", "regex:^([a-z]+):"])
+@pytest.mark.parametrize(
+    "text", ["folder", "uppercase", "uppercase:dog,cat", "csv:s3://b/l.csv", "regex:^([a-z]+):"]
+)
 def test_a_rule_is_printed_as_it_was_written(text):
     assert str(parse_label_rule(text)) == text
 
@@ -59,6 +66,16 @@ def test_uppercase_is_the_tutorials_rule(tmp_path):
         "images/Tom_1.png": "True",
         "images/rex_1.png": "False",
         "images/Élan.png": "True",
+    }
+
+
+def test_the_classes_of_uppercase_can_be_named(tmp_path):
+    make(tmp_path, "Tom_1.png", "Kit_2.png", "rex_1.png", "ace_2.png")
+    assert labels_of(build_table(tmp_path, "uppercase: dog, cat")) == {
+        "Kit_2.png": "cat",
+        "Tom_1.png": "cat",
+        "ace_2.png": "dog",
+        "rex_1.png": "dog",
     }
 
 

@@ -70,6 +70,28 @@ def test_a_single_class_has_no_issue(labels):
     assert rank_label_issues(features, labels, ["cat", "dog"]).empty
 
 
+def test_images_of_a_group_do_not_predict_each_other():
+    """With them, a group whose images all have the same wrong label hides it."""
+    draws = np.random.default_rng(6)
+    groups = np.repeat(np.arange(40), 5)
+    features = draws.normal(size=(40, 128))[groups] + 0.01 * draws.normal(size=(200, 128))
+    given = draws.integers(0, 2, 40)[groups]
+    leaked, honest = (
+        (out_of_fold_probabilities(features, given, each).argmax(1) == given).mean()
+        for each in (None, groups)
+    )
+    assert leaked > 0.9
+    assert 0.3 < honest < 0.7
+
+
+def test_a_class_of_too_few_groups_is_left_out():
+    features, labels = clouds()
+    groups = np.arange(len(labels))
+    groups[np.array(labels) == CLASSES[0]] = 0
+    found = rank_label_issues(features, labels, CLASSES, groups)
+    assert CLASSES[0] not in {*found.label, *found.was}
+
+
 def test_the_confident_joint_by_hand():
     """Northcutt et al. (2021), equation 1: thresholds are mean self-confidences: 0.6, 0.7."""
     probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.35, 0.65], [0.25, 0.75]])

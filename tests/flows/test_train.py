@@ -16,6 +16,7 @@ TINY = TrainSettings(
     [
         ({"labels": "colour"}, SettingsError, "colour"),
         ({"labels": "regex:("}, SettingsError, r"regex"),
+        ({"group": "camera"}, SettingsError, "--group camera: no such rule"),
         ({"name": "../x"}, SettingsError, "cannot name a model"),
         ({"corrections": ("nowhere.csv",)}, StorageError, "nowhere.csv: no such file"),
         (

@@ -154,7 +154,9 @@ def test_outliers_are_for_review_at_any_confidence(outlier_store, mixed, tmp_pat
     from visionflows.models import registry
 
     info = model.info.model_copy(update={"files": {}})
-    table = pd.DataFrame(columns=["path", "label", "is_valid", "sha256", "status", "signature"])
+    table = pd.DataFrame(
+        columns=["path", "label", "group", "is_valid", "sha256", "status", "signature"]
+    )
     registry.publish(checkpoint, tmp_path / "store", info, table)
     rows = rows_of_run(mixed, tmp_path / "out", tmp_path / "store", min_precision=0.9)
     assert list(next(iter(rows.values())))[-3:] == ["outlier_score", "outlier", "review"]

@@ -190,6 +190,23 @@ def test_imported_images_are_on_the_side_of_their_near_duplicates(dataset, tmp_p
     assert {*files.sha256[files.is_valid]} <= valid
 
 
+def test_a_corrected_image_takes_its_group_to_training(dataset, tmp_path):
+    files = build_table(dataset, "folder", group=r"regex:(\d)\.png", valid_pct=0.4)
+    first = files[files.is_valid].iloc[0]
+    group = files.group == first.group
+    assert files.is_valid[group].all()
+    storage = saved(tmp_path, correction(dataset, first.path, "circle"))
+    found = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY)
+    assert found.files.is_valid.equals(files.is_valid & ~group)
+    note = f"; {group.sum() - 1} others moved to training, as near-duplicates or of a group"
+    assert any(line.endswith(note) for line in table_notes(found.files))
+    kept = apply_corrections(files, dataset, [storage], tmp_path / "store", TINY, valid_pct=0.2)
+    assert kept.files.is_valid.equals(files.is_valid)
+    cut = files.assign(group=files.group.where(files.is_valid, first.group))  # by a given split
+    found = apply_corrections(cut, dataset, [storage], tmp_path / "store", TINY)
+    assert found.files.is_valid.equals(files.is_valid & (files.path != first.path))
+
+
 def test_near_duplicate_notes_use_the_corrected_labels(dataset, tmp_path):
     with Image.open(dataset / "circle/0000.png") as image:
         image.resize((38, 38)).save(dataset / "square/small.png")

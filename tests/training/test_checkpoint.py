@@ -25,7 +25,7 @@ from visionflows.training.settings import TrainSettings
 KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"
 TABLE = pd.DataFrame(
     {"path": ["a", "b"], "label": ["x", "y"], "is_valid": [True, False], "sha256": ["1", "2"]}
-).assign(status="ok")
+).assign(status="ok", group="")
 SETTINGS = TrainSettings(**SMALL)
 
 

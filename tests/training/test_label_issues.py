@@ -81,3 +81,9 @@ def test_the_same_bytes_are_examined_once(checkpoint_copy, dataset):
 
 def test_a_checkpoint_without_the_file_has_no_label_issues(checkpoint_copy):
     assert read_label_issues(checkpoint_copy) == []
+
+
+def test_classes_of_few_groups_have_no_label_issues(checkpoint_copy, dataset):
+    """Folds of whole groups would leave none of the class to learn it from."""
+    table = build_table(dataset, "folder", group=r"regex:(\d)\d\.png")
+    assert find_label_issues(checkpoint_copy, table, dataset)["found"] == 0

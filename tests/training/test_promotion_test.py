@@ -108,6 +108,25 @@ def test_the_same_bytes_are_one_image(trained, files_csv, tmp_path):
     assert found["images"] == int(trained.table.is_valid.sum())
 
 
+@pytest.mark.parametrize("of_a, of_b", [(True, True), (True, False), (False, True)])
+def test_images_of_a_group_that_production_was_trained_on_are_not_compared(
+    trained, tmp_path, of_a, of_b
+):
+    table = trained.table
+    valid = table.path[table.is_valid].tolist()
+    cameras = dict.fromkeys(valid[:5], "seen") | dict.fromkeys(valid[5:8], "new")
+    grouped = table.assign(group=table.path.map(cameras).fillna(""))
+    versions = []
+    for version, has_groups in (("2-new", of_a), ("1-old", of_b)):
+        files = grouped if has_groups else table
+        if version == "1-old":  # production was trained on one of five
+            files = files.assign(is_valid=files.is_valid & (files.path != valid[0]))
+        versions.append(another(trained, tmp_path, version, files_csv=files.to_csv(index=False)))
+    found = run_promotion_test(*versions, trained.dataset, tmp_path)
+    assert (found["same_group"], found["images"]) == (4, len(valid) - 5)
+    assert "4 images of groups that production was trained on" in found["why"]
+
+
 def test_training_images_of_production_are_not_compared(trained, files_csv, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
     old = another(trained, tmp_path, "1-old", files_csv=files_csv.replace("True", "False"))

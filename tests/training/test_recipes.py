@@ -55,6 +55,17 @@ def test_the_probe_trains_the_head_only(shapes, weights, tmp_path):
     assert metrics["accuracy"] > 0.5
 
 
+def test_a_group_is_in_one_fold_of_the_probe(shapes, weights, tmp_path, monkeypatch):
+    _, folder = shapes
+    table = build_table(folder, "folder", group=r"regex:(\d)\.png", valid_pct=0.25)
+    samples: list[Sample] = []
+    monkeypatch.setattr(recipes, "choose_strength", lambda sample: samples.append(sample) or 1e-2)
+    fine_tune(table, folder, tmp_path, settings(weights, recipe="probe"))
+    train = table[~table.is_valid]
+    assert len(samples[0].groups) == len(train)
+    assert len(np.unique(samples[0].groups)) == train.group.nunique() < 10
+
+
 def test_features_of_all_images_stay_for_the_evidence(shapes, weights, tmp_path):
     table, folder = shapes
     fine_tune(table, folder, tmp_path, settings(weights, recipe="probe"))

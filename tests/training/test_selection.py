@@ -12,11 +12,11 @@ def table(counts: dict[str, int], valid: int = 4) -> pd.DataFrame:
     """A file table with so many usable images of each class, the first ones to validate on."""
     rng = np.random.default_rng(0)
     rows = [
-        {"path": f"{label}/{at}.png", "label": label, "is_valid": at < valid, "status": "ok"}
+        {"path": f"{label}/{at}.png", "label": label, "is_valid": at < valid}
         for label, count in counts.items()
         for at in range(count)
     ]
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows).assign(status="ok", group="")
     found["sha256"] = [f"{at:064x}" for at in range(len(found))]
     found["signature"] = [rng.bytes(BYTES).hex() for _ in rows]
     return found
@@ -37,6 +37,19 @@ def test_near_duplicates_are_on_one_side():
     files.loc[burst, "signature"] = files.signature[10]
     parts = split_for_selection(files, seed=1)
     assert parts[parts.path.isin(files.path[burst])].is_valid.nunique() == 1
+
+
+def test_groups_are_on_one_side():
+    files = table({"cat": 54, "dog": 54})
+    files["group"] = [f"camera {at % 10}" for at in range(len(files))]
+    parts = split_for_selection(files, seed=1)
+    assert parts.groupby("group").is_valid.nunique().eq(1).all()
+    assert parts.groupby("label").is_valid.sum().between(8, 12).all()
+
+
+def test_training_images_of_one_group_have_no_selection_part():
+    files = table({"cat": 54, "dog": 54}).assign(group="camera")
+    assert not split_for_selection(files, seed=1).is_valid.any()
 
 
 def test_another_seed_draws_others_and_the_same_seed_the_same():

@@ -6,8 +6,10 @@ import typer
 
 from visionflows.cli.options import (
     ENGINE_SETTINGS,
+    ClassNames,
     Labels,
     Store,
+    name_classes,
     prepare_prefect,
     settings_command,
 )
@@ -26,6 +28,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Model, as for --model of score.")],
     dataset: Annotated[str, typer.Argument(help="Labelled images, as the dataset of train.")],
     labels: Labels = "folder",
+    class_names: ClassNames = "",
     output: Annotated[
         str,
         typer.Option(
@@ -41,5 +44,5 @@ def evaluate(
     from flows.evaluate import evaluate as evaluate_flow
     from visionflows.cli.results import evaluation_lines
 
-    result = evaluate_flow(**ctx.params, settings=ctx.obj)
+    result = evaluate_flow(**name_classes(ctx.params), settings=ctx.obj)
     typer.echo("\n".join(evaluation_lines(result)))

@@ -14,8 +14,10 @@ from visionflows.cli.history import history_app
 from visionflows.cli.models import models_app
 from visionflows.cli.options import (
     ENGINE_SETTINGS,
+    ClassNames,
     Labels,
     Store,
+    name_classes,
     prepare_prefect,
     quiet_prefect,
     settings_command,
@@ -54,6 +56,14 @@ ModelName = Annotated[
     ),
 ]
 NewName = Annotated[str, typer.Option(help="Name of the model.", autocompletion=complete_model)]
+Group = Annotated[
+    str,
+    typer.Option(
+        help="Images to keep on one side of the split, such as those of a camera: folder, "
+        "regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.",
+        show_default=False,
+    ),
+]
 ValidPct = Annotated[float, typer.Option(help="Share of the images to validate on.")]
 Output = Annotated[
     str, typer.Option(help="Folder or s3:// URI of the results [default: STORE/scores/<time>]")
@@ -111,6 +121,8 @@ def train(
     ],
     name: NewName,
     labels: Labels = "folder",
+    class_names: ClassNames = "",
+    group: Group = "",
     valid_pct: ValidPct = 0.2,
     sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the archive.")] = "",
     export_fastai: Annotated[
@@ -139,6 +151,8 @@ def retrain(
     dataset: Annotated[str, typer.Argument(help="The current dataset, as for train.")],
     name: NewName,
     labels: Labels = "folder",
+    class_names: ClassNames = "",
+    group: Group = "",
     valid_pct: ValidPct = 0.2,
     inbox: Annotated[
         str, typer.Option(help="Images to score afterwards with the production version.")
@@ -162,7 +176,7 @@ def retrain(
 
 def _training_arguments(ctx: typer.Context) -> dict[str, Any]:
     corrections = tuple(ctx.params["corrections"] or ())
-    return ctx.params | {"corrections": corrections, "settings": ctx.obj}
+    return name_classes(ctx.params) | {"corrections": corrections, "settings": ctx.obj}
 
 
 @app.command(

@@ -32,6 +32,14 @@ Labels = Annotated[
         "regex:PATTERN (its one group, on the file name), or csv:PATH_OR_URI[#path,label]."
     ),
 ]
+ClassNames = Annotated[
+    str,
+    typer.Option(
+        help="Names of the two classes of --labels uppercase instead of False,True: first that of "
+        "small first letters, such as dog,cat.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -107,6 +115,20 @@ def _option(name: str, field: "FieldInfo") -> Any:
 
 def _option_name(name: str) -> str:
     return {"architecture": "arch"}.get(name, name).replace("_", "-")
+
+
+def name_classes(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a command with its --class-names as part of its --labels.
+
+    Raises SettingsError if the labels are not `uppercase`.
+    """
+    from visionflows.errors import SettingsError
+
+    names, labels = params["class_names"], params["labels"]
+    if names and labels != "uppercase":
+        raise SettingsError(f"--class-names {names}: needs --labels uppercase, not {labels}")
+    rest = {name: value for name, value in params.items() if name != "class_names"}
+    return rest | {"labels": f"uppercase:{names}"} if names else rest
 
 
 def make_settings(kind: type[Settings], options: Mapping[str, Any]) -> Settings:

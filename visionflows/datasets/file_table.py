@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,11 +12,14 @@ import pandas as pd
 from visionflows.datasets import split
 from visionflows.datasets.content_sniffing import is_archive_name
 from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.group_rules import parse_group_rule
+from visionflows.datasets.group_split import groups_on_both_sides, split_by_group
 from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
+from visionflows.images.exif import camera_and_time
 from visionflows.images.formats import ImageFilter, format_counts
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
@@ -30,7 +34,8 @@ from visionflows.system import decoder_count
 log = logging.getLogger("visionflows.table")
 
 COLUMNS = [
-    *("path", "label", "is_valid", "sha256", "width", "height", "signature", "status", "error"),
+    *("path", "label", "group", "is_valid", "sha256", "width", "height", "signature"),
+    *("status", "error"),
 ]
 UNLABELLED = "unlabelled"  # a status beside those of images.image_status; never opened
 MAX_IMBALANCE = 10  # largest class over smallest, above which a note says so
@@ -46,12 +51,15 @@ class _ImageInfo(NamedTuple):
     signature: str = ""
     status: str = "ok"
     error: str = ""
+    camera: str = ""
+    taken: float = math.nan  # seconds
 
 
 def build_table(
     folder: str | Path,
     labels: str,
     *,
+    group: str = "",
     valid_pct: float = 0.2,
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
@@ -59,13 +67,15 @@ def build_table(
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row per image, columns COLUMNS, sorted by path.
 
-    `path` is relative to the folder, as encoded by storage.name_encoding; `width` and `height` are
-    pixels of the upright image; `signature` is the perceptual hash of images.near_duplicates as hex
-    digits. `status` is `ok`, `unreadable`, `too_large`, `missing` or `unlabelled`; if it is not ok,
-    `error` says why and is_valid is False. Large images leave a downscaled copy in the cache.
-    Raises SettingsError, StorageError, and TableError if there is no training set in the folder.
+    `path` is relative to the folder, as encoded by storage.name_encoding; `group` is empty for an
+    image on its own; `width` and `height` are pixels of the upright image; `signature` is the
+    perceptual hash of images.near_duplicates as hex digits. `status` is `ok`, `unreadable`,
+    `too_large`, `missing` or `unlabelled`; if it is not ok, `error` says why and is_valid is False.
+    Large images leave a downscaled copy in the cache. Raises SettingsError, StorageError, and
+    TableError if there is no training set in the folder.
     """
     rule = parse_label_rule(labels)
+    group_rule = parse_group_rule(group, rule)
     if not 0 < valid_pct < 1:
         raise SettingsError(f"--valid-pct {valid_pct}: give a share between 0 and 1, such as 0.2")
     images = LocalStorage(Path(folder))
@@ -74,18 +84,24 @@ def build_table(
     paths = [encode_name(name) for name in names if is_image(name)]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
-    rows, label_notes = label_rows(rule, images.root, paths)
+    rows, label_notes = label_rows(rule, images.root, paths, group_rule.column)
+    label_notes += group_rule.apply(rows)
     table = inspect_images(pd.DataFrame(rows), images, max_pixels, decode_options)
     usable = table[table.status == "ok"]
     _check_classes(table, usable, rule)
     duplicates = split.group_near_duplicates(usable)
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
+        label_notes += groups_on_both_sides(usable, valid, group_rule)
+    elif group:
+        valid = split_by_group(usable, valid_pct, seed, group_rule, rule)
     else:
         valid = split.split_randomly(usable, valid_pct, seed, duplicates)
     table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
+    bursts = split.burst_notes(table[table.status == "ok"])
     table = table[COLUMNS]
-    table.attrs["notes"] = [*skipped.lines(), *label_notes]
+    table.attrs["group"] = str(group_rule)
+    table.attrs["notes"] = [*skipped.lines(), *label_notes, *bursts]
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
     _log(table, is_image.by_extension())
     return table
@@ -107,10 +123,11 @@ def table_notes(table: pd.DataFrame) -> list[str]:
 
 
 def fingerprint(table: pd.DataFrame) -> str:
-    """The sha256 (hex) of what is trained and validated on: path, label, side and content."""
-    usable = table[table.status == "ok"].sort_values("path")
-    columns = usable.astype({"is_valid": bool})[["path", "label", "is_valid", "sha256"]]
-    return sha256_of(json.dumps(columns.to_numpy(dtype=object).tolist()).encode())
+    """The sha256 (hex) of what is trained and validated on: path, label, side, content, group."""
+    usable = table[table.status == "ok"].sort_values("path").astype({"is_valid": bool})
+    columns = ["path", "label", "is_valid", "sha256"]
+    columns += ["group"] if (usable.group != "").any() else []
+    return sha256_of(json.dumps(usable[columns].to_numpy(dtype=object).tolist()).encode())
 
 
 def inspect_images(
@@ -128,7 +145,10 @@ def inspect_images(
         with open_decoded(data, memory, decode_options) as decoded:
             if decoded.image.size != decoded.size:
                 cache.write(sha256, decoded.image)
-            return _ImageInfo(sha256, *decoded.size, signature(decoded.image).hex())
+            digits = signature(decoded.image).hex()
+            return _ImageInfo(
+                sha256, *decoded.size, digits, "ok", "", *camera_and_time(decoded.exif)
+            )
 
     def inspect(path: str, label: str, why: str) -> _ImageInfo:
         if not label:
@@ -217,7 +237,10 @@ def _imbalance(usable: pd.DataFrame) -> list[str]:
         return []
     most, fewest = (format_name(str(name)) for name in (counts.idxmax(), counts.idxmin()))
     images = f"{counts.max()} images of {most}, {counts.min()} of {fewest}"
-    return [f"classes far out of balance: {images}"]
+    return [
+        f"classes far out of balance: {images}; add photos of the rare classes, or train with "
+        "--balance sqrt (or full) and --metric balanced_accuracy"
+    ]
 
 
 def _one_sided(usable: pd.DataFrame) -> list[str]:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from visionflows.datasets.folder_layout import TEST, TRAIN, VALID, Layout, apply_split, split_role
+from visionflows.datasets.folder_layout import (
+    TEST,
+    TRAIN,
+    VALID,
+    Layout,
+    apply_split,
+    nfc,
+    split_role,
+)
 from visionflows.datasets.format_names import first_three, format_name, format_names
 from visionflows.datasets.path_matching import PathMatcher
 from visionflows.errors import StorageError, TableError
@@ -31,11 +39,12 @@ _BOOLS = {
 
 
 class _Columns(NamedTuple):
-    """The positions of the columns; `split` is negative if there is none."""
+    """The positions of the columns; `split` and `group` are negative if there is none."""
 
     path: int
     label: int
     split: int
+    group: int
     split_name: str
 
 
@@ -46,6 +55,7 @@ class _Line(NamedTuple):
     path: str
     label: str
     split: str
+    group: str
 
 
 @dataclass(frozen=True)
@@ -59,12 +69,13 @@ class LabelCsv:
     location: str
     named: tuple[str, ...]
     folder: Path
+    group: str = ""  # the column of groups
 
     def rows(self, paths: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
         """The rows of the images (`paths` in the folder) that it lists, sorted by path; and notes.
 
-        A row has is_valid if the CSV or else the folders give a split. Raises StorageError if there
-        is no such CSV, and TableError if it does not fit the folder.
+        A row has a group, perhaps empty, and is_valid if the CSV or else the folders give a split.
+        Raises StorageError if there is no such CSV, and TableError if it does not fit the folder.
         """
         text, csv_folder = self._read()
         columns, lines = self._parse(text)
@@ -118,8 +129,8 @@ class LabelCsv:
                         columns = self._columns([cell.strip() for cell in cells])
                     else:
                         by_position = dict(enumerate(cells))
-                        path, label, split = (by_position.get(at, "") for at in columns[:3])
-                        lines.append(_Line(number, path, label.strip(), split.strip()))
+                        path, *others = (by_position.get(at, "") for at in columns[:4])
+                        lines.append(_Line(number, path, *(cell.strip() for cell in others)))
                 number = reader.line_num + first
         except csv.Error as error:
             last = reader.line_num + first - 1
@@ -155,7 +166,18 @@ class LabelCsv:
         (path,), (label,) = found
         splits = (names.index(name) for name in SPLIT_COLUMNS if name in names)
         split = next((at for at in splits if at not in (path, label)), -1)
-        return _Columns(path, label, split, names[split] if split >= 0 else "")
+        group = self._group_column(header)
+        return _Columns(path, label, split, group, names[split] if split >= 0 else "")
+
+    def _group_column(self, header: list[str]) -> int:
+        """The position of the column of groups, negative if none is wanted."""
+        found = [at for at, name in enumerate(header) if name.casefold() == self.group.casefold()]
+        if self.group and len(found) != 1:
+            self._fail(
+                f"has {len(found) or 'no'} columns {format_name(self.group)}, of --group "
+                f"column:{self.group}; its first line says {format_names(header)}"
+            )
+        return found[0] if self.group else -1
 
     def _advice(self, header: list[str]) -> str:
         """What to do about a first line that lacks a column."""
@@ -205,7 +227,7 @@ class LabelCsv:
                 if role != TEST:  # test images are often elsewhere
                     unmatched.append((line, found))
                 continue
-            row = {"path": found[0], "label": line.label, "role": role}
+            row = {"path": found[0], "label": line.label, "role": role, "group": nfc(line.group)}
             first, number = rows.setdefault(found[0], (row, line.number))
             if first != row:
                 self._fail(

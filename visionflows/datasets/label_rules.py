@@ -20,7 +20,7 @@ class LabelRule:
     """Where labels come from."""
 
     kind: str  # folder, uppercase, regex or csv
-    value: str = ""  # the regex's pattern, or the CSV's location
+    value: str = ""  # the class names, the regex's pattern, or the CSV's location
     columns: tuple[str, ...] = ()  # of the CSV: path and label, if they are named
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class LabelRule:
         """The label in a file's name, folders aside; empty if there is none."""
         name = nfc(posixpath.basename(path))
         if self.kind == "uppercase":  # fastai's tutorial: is_cat(x) is x[0].isupper()
-            return str(name[0].isupper())
+            return (self.value or "False,True").split(",")[name[0].isupper()]
         match = re.search(nfc(self.value), name)  # as fastai's RegexLabeller does by default
         return (match and match[1]) or ""
 
@@ -39,11 +39,15 @@ class LabelRule:
 def parse_label_rule(text: str) -> LabelRule:
     """The rule for `folder`, `uppercase`, `regex:PATTERN` or `csv:LOCATION[#path,label]`.
 
-    Raises SettingsError for any other, and for a pattern without exactly one group.
+    `uppercase:dog,cat` names its classes: for small first letters, and for capitals.
+    Raises SettingsError for any other, for class names that are not two different ones, and for a
+    pattern without exactly one group.
     """
     kind, colon, value = text.partition(":")
     if kind in ("folder", "uppercase") and not colon:
         return LabelRule(kind)
+    if kind == "uppercase":
+        return LabelRule(kind, _class_names(text, value))
     if kind == "csv" and value:
         match = _CSV.fullmatch(value)
         location, *columns = match.groups() if match else [value]
@@ -53,30 +57,48 @@ def parse_label_rule(text: str) -> LabelRule:
             f"--labels {text}: no such rule; give folder, uppercase, regex:<pattern with one group>"
             " or csv:<path or URI>, with #PATH,LABEL to name its columns"
         )
-    try:
-        groups = re.compile(value).groups
-    except re.error as error:
-        raise SettingsError(f"--labels {text}: not a regular expression: {error}") from error
-    if groups != 1:
-        raise SettingsError(
-            f"--labels {text}: has {groups} groups; put one (…) around the label, and write "
-            "other groups as (?:…)"
-        )
+    check_pattern(f"--labels {text}", value, "the label")
     return LabelRule("regex", value)
 
 
-def label_rows(rule: LabelRule, folder: Path, paths: list[str]) -> tuple[list[Row], list[str]]:
+def check_pattern(option: str, pattern: str, wanted: str) -> None:
+    """Raise SettingsError if a pattern does not have exactly one group, for what is `wanted`."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise SettingsError(f"{option}: not a regular expression: {error}") from error
+    if groups != 1:
+        raise SettingsError(
+            f"{option}: has {groups} groups; put one (…) around {wanted}, and write "
+            "other groups as (?:…)"
+        )
+
+
+def _class_names(text: str, value: str) -> str:
+    """The names of the classes of `uppercase`, parted by a comma. Raises SettingsError."""
+    names = [nfc(name.strip()) for name in value.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise SettingsError(
+            f"--labels {text}: name the two classes, small first letters before capitals, such as "
+            "dog,cat"
+        )
+    return ",".join(names)
+
+
+def label_rows(
+    rule: LabelRule, folder: Path, paths: list[str], group_column: str = ""
+) -> tuple[list[Row], list[str]]:
     """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
     The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
-    test images and masks. A CSV gives rows for the images that it lists only. Rows have is_valid if
-    the CSV or the folders give a split. Raises TableError if no image gets a label or the CSV does
-    not fit the folder; StorageError if there is no such CSV.
+    test images and masks. A CSV gives rows for the images that it lists only, with their group.
+    Rows have is_valid if the CSV or the folders give a split. Raises TableError if no image gets a
+    label or the CSV does not fit the folder; StorageError if there is no such CSV.
     """
     masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in masks]
     if rule.kind == "csv":
-        rows, notes = LabelCsv(rule.value, rule.columns, folder).rows(paths)
+        rows, notes = LabelCsv(rule.value, rule.columns, folder, group_column).rows(paths)
     elif rule.kind == "folder":
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()

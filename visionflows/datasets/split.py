@@ -12,12 +12,17 @@ from visionflows.images.near_duplicates import group_duplicates, signature_array
 
 log = logging.getLogger("visionflows.table")
 
+BURST_SECONDS = 60  # at most, from one photo of a burst to the next
+
 
 def group_near_duplicates(usable: pd.DataFrame) -> list[list[str]]:
     """Groups of near-duplicates: the sorted sha256 of their different contents."""
-    contents = usable.drop_duplicates("sha256")
-    groups = contents.groupby(near_duplicate_ids(contents)).sha256
-    return [sorted(group) for _, group in groups if len(group) > 1]
+    return _contents(usable, near_duplicate_ids(usable))
+
+
+def group_same_side(usable: pd.DataFrame) -> list[list[str]]:
+    """What `same_side_ids` joins: the sorted sha256 of the different contents."""
+    return _contents(usable, same_side_ids(usable))
 
 
 def near_duplicate_ids(usable: pd.DataFrame) -> pd.Series:
@@ -25,6 +30,20 @@ def near_duplicate_ids(usable: pd.DataFrame) -> pd.Series:
     contents = usable.drop_duplicates("sha256")
     ids = group_duplicates(signature_array(contents.signature))
     return usable.sha256.map(dict(zip(contents.sha256, ids.tolist(), strict=True)))
+
+
+def same_side_ids(usable: pd.DataFrame) -> pd.Series:
+    """A number for each row: the same for images that every drawn split keeps on one side.
+
+    They are copies, near-duplicates, or of the same group, or linked by such images.
+    """
+    ids = near_duplicate_ids(usable)
+    while True:
+        of_groups = ids.groupby(usable.group).transform("min").where(usable.group != "", ids)
+        merged = of_groups.groupby(ids).transform("min")
+        if merged.equals(ids):
+            return ids
+        ids = merged
 
 
 def split_randomly(
@@ -90,6 +109,24 @@ def near_duplicate_notes(
     ]
 
 
+def burst_notes(usable: pd.DataFrame) -> list[str]:
+    """A note on bursts on both sides: photos of one `camera`, each `taken` soon after another."""
+    photos = usable[usable.camera != ""].sort_values(["camera", "taken", "path"])
+    starts = (photos.camera != photos.camera.shift()) | ~(photos.taken.diff() <= BURST_SECONDS)
+    bursts = starts.cumsum()
+    is_across = photos.is_valid.groupby(bursts).transform("nunique") > 1
+    across = [burst for _, burst in photos[is_across].groupby(bursts)]
+    if not across:
+        return []
+    count = f"{sum(map(len, across))} images in {len(across)} burst{'s' if across[1:] else ''}"
+    examples = format_groups([burst.groupby("is_valid").head(1) for burst in across[:4]], " ≈ ")
+    return [
+        f"photos that one camera took within a minute, in training and in validation: {count}, "
+        f"{examples}; the error rate may be too low: keep each burst on one side, with --group or "
+        "in the split that you give"
+    ]
+
+
 def format_groups(groups: list[pd.DataFrame], sign: str) -> str:
     """Up to three groups of rows, and up to three images of each with their labels."""
     examples = [
@@ -105,6 +142,11 @@ def format_groups(groups: list[pd.DataFrame], sign: str) -> str:
 def random_key(seed: int, sha256: str) -> str:
     """64 hex digits that order contents at random, the same for the same seed."""
     return sha256_of(f"{seed}:{sha256}".encode())
+
+
+def _contents(usable: pd.DataFrame, ids: pd.Series) -> list[list[str]]:
+    groups = usable.drop_duplicates("sha256").groupby(ids).sha256
+    return [sorted(group) for _, group in groups if len(group) > 1]
 
 
 def _check_split(valid: set[str], single: list[str], too_few: list[str]) -> None:

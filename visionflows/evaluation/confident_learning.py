@@ -20,23 +20,29 @@ COMPONENTS = 128  # of the features: with more, the regression learns single ima
 
 
 def rank_label_issues(
-    features: np.ndarray, labels: Sequence[str], classes: Sequence[str]
+    features: np.ndarray,
+    labels: Sequence[str],
+    classes: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> "pd.DataFrame":
     """The images whose label is probably wrong: index (of `features`), label, was, confidence.
 
     `features` are float (n, any), with one of `labels` each. `label` is the suggested label, `was`
     the given one, and `confidence` the probability of the suggested one. The least likely given
-    labels come first. Classes with fewer images than FOLDS are left out.
+    labels come first. Images with the same number in `groups` (n,) are in one fold. Classes with
+    fewer images, or groups, than FOLDS are left out.
     """
     import pandas as pd
 
-    counts = Counter(labels)
+    names = range(len(labels)) if groups is None else groups.tolist()
+    counts = Counter(label for label, _ in {*zip(labels, names, strict=True)})
     known = [name for name in classes if counts[name] >= FOLDS]
     usable = np.flatnonzero(np.isin(np.array(labels, dtype=object), known))
     if len(known) < 2:
         return pd.DataFrame(columns=["index", "label", "was", "confidence"])
     given = np.array([known.index(labels[at]) for at in usable.tolist()])
-    probabilities = out_of_fold_probabilities(features[usable], given)
+    folds_of = None if groups is None else groups[usable]
+    probabilities = out_of_fold_probabilities(features[usable], given, folds_of)
     suggested = confident_labels(probabilities, given)
     issues = np.flatnonzero(suggested != given)
     confidence = probabilities[issues, suggested[issues]]
@@ -52,11 +58,16 @@ def rank_label_issues(
     )
 
 
-def out_of_fold_probabilities(features: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """The probability of each class, float (n, classes), of images not seen in training."""
+def out_of_fold_probabilities(
+    features: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """The probability of each class, float (n, classes), of images not seen in training.
+
+    Nor was another image with the same number in `groups` (n,).
+    """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
     from sklearn.preprocessing import StandardScaler
 
     scaled = StandardScaler().fit_transform(features.astype(np.float32))
@@ -65,10 +76,11 @@ def out_of_fold_probabilities(features: np.ndarray, given: np.ndarray) -> np.nda
     # Scaled to a mean square length of 1, so that C means the same for every network. Ten times
     # more or less C found fewer wrong labels.
     reduced /= max(float(np.sqrt((reduced**2).sum(1).mean())), 1e-12)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = kind(FOLDS, shuffle=True, random_state=0)
     model = LogisticRegression(C=1.0, max_iter=300)
     probabilities: np.ndarray = cross_val_predict(
-        model, reduced, given, cv=folds, method="predict_proba"
+        model, reduced, given, groups=groups, cv=folds, method="predict_proba"
     )
     return probabilities
 

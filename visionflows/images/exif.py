@@ -35,6 +35,23 @@ def metadata_row(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple
     return taken_at, camera, latitude, longitude, *map(str, size)
 
 
+def camera_and_time(exif: Callable[[], Image.Exif]) -> tuple[str, float]:
+    """The camera (make, model, serial number) and the second when it took a photo, by its clock.
+
+    The second counts from 1970. Empty and NaN if the photo does not record both.
+    """
+    base = _read(exif, {})
+    details = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
+    try:
+        taken = _clock(details, _BASE.DateTimeOriginal)
+    except ValueError:
+        return "", math.nan
+    camera = _read(lambda: _camera(base), "")
+    serial = _text(details.get(_BASE.BodySerialNumber, ""))
+    seconds = (taken - datetime.datetime(1970, 1, 1)).total_seconds()
+    return (f"{camera} {serial}", seconds) if camera else ("", math.nan)
+
+
 def _read(read: Callable[[], Any], default: Any) -> Any:
     try:
         return read()
@@ -46,9 +63,7 @@ def _taken_at(details: _Tags) -> str:
     """ISO 8601, with the offset from UTC if the camera recorded it."""
     for time_tag, offset_tag in _TIMES:
         try:
-            taken = datetime.datetime.strptime(
-                _text(details.get(time_tag, "")), "%Y:%m:%d %H:%M:%S"
-            )
+            taken = _clock(details, time_tag)
         except ValueError:  # none, or of a camera without a clock: 0000:00:00, or spaces
             continue
         try:
@@ -57,6 +72,11 @@ def _taken_at(details: _Tags) -> str:
             zone = None
         return taken.replace(tzinfo=zone).isoformat()
     return ""
+
+
+def _clock(details: _Tags, tag: int) -> datetime.datetime:
+    """The time in a tag. Raises ValueError if it has none."""
+    return datetime.datetime.strptime(_text(details.get(tag, "")), "%Y:%m:%d %H:%M:%S")
 
 
 def _camera(base: _Tags) -> str:

@@ -61,7 +61,8 @@ class Corrections(ExtensibleObject):
     """How corrections changed a dataset, in images with different content.
 
     `taken` have the label that a person gave, `changed` of them another than in the dataset, and
-    `imported` are not in it. `left_out` are none of the classes, and `lost` were not found.
+    `imported` are not in it. `left_out` are none of the classes, and `lost` were not found. `moved`
+    were not corrected, but are trained on as near-duplicates or of the group of ones that were.
     """
 
     files: list[str]
@@ -70,6 +71,7 @@ class Corrections(ExtensibleObject):
     imported: Count
     left_out: Count
     lost: Count
+    moved: Count = 0
     in_validation: bool
 
 
@@ -103,6 +105,7 @@ class Split(ExtensibleObject):
 
     seed: int
     valid_pct: float
+    group: str = ""  # the rule of --group
 
 
 class Lineage(ExtensibleObject):

@@ -52,9 +52,9 @@ class Comparison:
     """Two versions and their predictions for images in `source` that neither was trained on.
 
     `rows` are indexed by path and have the columns of `Disagreement`. `not_compared` counts images
-    of classes that B does not know. `gone` counts images that are missing, have changed since the
-    training, or cannot be decoded. `same_validation_images`: both versions were validated on the
-    same images.
+    of classes that B does not know, and `same_group` those of groups that B was trained on. `gone`
+    counts images that are missing, have changed since the training, or cannot be decoded.
+    `same_validation_images`: both versions were validated on the same images.
     """
 
     alpha: ClassVar[float] = 0.05  # the probability of promoting a candidate that is no better
@@ -66,6 +66,7 @@ class Comparison:
     not_compared: int
     gone: int
     same_validation_images: bool
+    same_group: int = 0
 
     @property
     def images(self) -> int:
@@ -179,6 +180,7 @@ class Comparison:
         """What was not compared, a sentence each."""
         return [
             *_skipped(self.not_compared, "its class is unknown to B"),
+            *_skipped(self.same_group, "B was trained on images of its group"),
             *_skipped(self.gone, "missing, or changed since the training"),
             *([f"Only A knows {', '.join(self.only_a_knows)}."] if self.only_a_knows else []),
             *([f"Only B knows {', '.join(self.only_b_knows)}."] if self.only_b_knows else []),
@@ -193,7 +195,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """The comparison for JSON: counts, the test, the classes, every disagreement."""
         counts = ("images", "a_errors", "b_errors", "both_right", "both_wrong_alike")
-        test = ("p_value", "p_value_of_b", "alpha", "not_compared", "gone")
+        test = ("p_value", "p_value_of_b", "alpha", "not_compared", "same_group", "gone")
         return {
             "a": self.a.name,
             "b": self.b.name,

@@ -85,15 +85,19 @@ def apply_corrections(
         prefix = f"{unused_folder_name(folder)}/"
         rows = _imported_rows(names, imported, prefix, store, settings)
         usable = rows.status == "ok"
+        rows["group"] = ""
         rows["is_valid"] = usable & (rows.sha256.map(_random_share(settings.seed)) < valid_pct)
         summary["imported"] = int(usable.sum())
         summary["taken"] += summary["imported"]
         table = _concatenate(table, rows)
     duplicates = split.group_near_duplicates(table[table.status == "ok"])
-    _follow_near_duplicates(table, {*imported}, duplicates)
-    if not valid_pct:  # near-duplicates of corrected images are trained on as well
-        groups = [group for group in duplicates if not latest.keys().isdisjoint(group)]
-        table.loc[table.sha256.isin({*itertools.chain(*groups)}), "is_valid"] = False
+    together = [*duplicates, *_one_sided_groups(table, files)]
+    _follow_near_duplicates(table, {*imported}, together)
+    if not valid_pct:  # near-duplicates and groups of corrected images are trained on as well
+        groups = [group for group in together if not latest.keys().isdisjoint(group)]
+        moved = table.is_valid.astype(bool) & table.sha256.isin({*itertools.chain(*groups)})
+        table.loc[moved, "is_valid"] = False
+        summary["moved"] = int(moved.sum())
     lost = sorted(correction.path for correction in wanted if correction.sha256 not in names)
     summary |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
     notes = split.near_duplicate_notes(*_usable_and_valid(table), duplicates)
@@ -124,7 +128,7 @@ def _relabel(
     table.loc[none if keep_split else corrected, "is_valid"] = False
     counts = {"taken": corrected & ~none, "changed": changed, "left_out": none}
     summary = {name: int(table[rows].sha256.nunique()) for name, rows in counts.items()}
-    return table, {**summary, "imported": 0}
+    return table, {**summary, "imported": 0, "moved": 0}
 
 
 def _imported_rows(
@@ -163,7 +167,7 @@ def _random_share(seed: int) -> Any:
 def _follow_near_duplicates(
     table: "pd.DataFrame", imported: set[str], duplicates: list[list[str]]
 ) -> None:
-    """Put imported images on the same side of the split as their near-duplicates.
+    """Put imported images on the same side of the split as their near-duplicates and group.
 
     That is training if those of the dataset are on both sides; without any in the dataset it is
     the side that the first one drew.
@@ -173,6 +177,14 @@ def _follow_near_duplicates(
         if new := imported.intersection(group):
             leading = [sha256 for sha256 in group if sha256 not in new] or group[:1]
             table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
+
+
+def _one_sided_groups(table: "pd.DataFrame", files: "pd.DataFrame") -> list[list[str]]:
+    """Return the groups that are on one side of the dataset's split; a given one may cut some."""
+    groups = split.group_same_side(table[table.status == "ok"])
+    usable, valid = _usable_and_valid(files)
+    both = {*usable.sha256} - valid, valid
+    return [group for group in groups if any(side.isdisjoint(group) for side in both)]
 
 
 def _usable_and_valid(table: "pd.DataFrame") -> tuple["pd.DataFrame", set[str]]:
@@ -218,7 +230,8 @@ def _check_result(
     if classes < 2 or not valid or not train:
         raise TableError(
             f"corrections: they leave {classes} classes, {train} images to train on and "
-            f"{len(usable) - train} to validate on; add images, or remove some corrections"
+            f"{len(usable) - train} to validate on; add images, remove some corrections, or use "
+            "--corrections-in-validation"
         )
     found = [latest[sha256] for sha256 in latest.keys() & {*usable.sha256}]
     for label, paths in _new_classes(found, files, len(lost)).items():
@@ -232,6 +245,10 @@ def _add_notes(table: "pd.DataFrame", lost: list[str]) -> None:
         f"the label of the dataset, {summary['imported']} are of imported images; "
         f"{summary['left_out']} images left out as none of the classes"
     ]
+    if summary["moved"]:
+        lines[0] += (
+            f"; {summary['moved']} others moved to training, as near-duplicates or of a group"
+        )
     log.info("%s", lines[0])
     if lost:
         lines.append(

@@ -2,7 +2,8 @@
 
 Published error rates are not comparable: each was measured on its own model's validation images,
 and a dataset that grew is split again. Here both models score the candidate's validation images,
-without those that production was trained on and those of classes that only one of them knows.
+without those that production was trained on, those of groups that it was trained on, and those of
+classes that only one of them knows.
 
 McNemar's test (Q. McNemar, Psychometrika 12, 1947), one-sided and exact: if both models were
 equally good, each image that only one of them has right would be the candidate's with
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets.fetch import find_dataset
 from visionflows.datasets.format_names import format_names
-from visionflows.datasets.split import near_duplicate_ids
+from visionflows.datasets.split import near_duplicate_ids, same_side_ids
 from visionflows.errors import ModelError, StorageError
 from visionflows.evaluation.paired_test import randomization_test
 from visionflows.hashing import sha256_of
@@ -92,10 +93,10 @@ def run_promotion_test(
 
     Keys of the result: candidate and production (as name@version), counts of images (compared,
     errors of each, those that only one has right, not_compared because production does not know
-    their class, gone), new_classes and lost_classes (known to the candidate only, to production
-    only), p_value, alpha, needed, better, and why (a sentence). A candidate that was trained for
-    another metric than the error rate is tested by it: then also metric, and the values of both.
-    Raises ModelError.
+    their class, same_group because production was trained on their group, gone), new_classes and
+    lost_classes (known to the candidate only, to production only), p_value, alpha, needed, better,
+    and why (a sentence). A candidate that was trained for another metric than the error rate is
+    tested by it: then also metric, and the values of both. Raises ModelError.
     """
     found = pair_predictions(candidate, production, folder, store)
     only_production_right = len(found.only_b_right)
@@ -108,6 +109,7 @@ def run_promotion_test(
         "only_candidate_right": len(found.only_a_right),
         "only_production_right": only_production_right,
         "not_compared": found.not_compared,
+        "same_group": found.same_group,
         "gone": found.gone,
         "new_classes": found.only_a_knows,
         "lost_classes": found.only_b_knows,
@@ -184,6 +186,7 @@ def _limits(result: dict[str, Any]) -> list[str]:
         "new_classes": f"the candidate also knows {new}",
         "lost_classes": f"the candidate does not know {lost}",
         "not_compared": f"{result['not_compared']} images of classes that production does not know",
+        "same_group": f"{result['same_group']} images of groups that production was trained on",
         "gone": f"{result['gone']} images that are missing or changed since the training",
     }
     return [line for name, line in limits.items() if result[name]]
@@ -194,14 +197,16 @@ def pair_predictions(
 ) -> Comparison:
     """Return both models' predictions for the images in `folder` that neither was trained on.
 
-    A is the candidate, B production. Copies and near-duplicates are one image, and one that B was
-    trained on in another form is left out. Raises ModelError, and StorageError if there is no such
-    folder.
+    A is the candidate, B production. Copies and near-duplicates are one image. Left out are images
+    that B was trained on in another form, and images of groups that it was trained on. Raises
+    ModelError, and StorageError if there is no such folder.
     """
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
     files, b_files = _read_files_csv(a), _read_files_csv(b)
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
-    unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"]).set_index("path")
+    unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"])
+    new = _without_trained_groups(unseen, files, b_files)
+    unseen, same_group = new.set_index("path"), len(unseen) - len(new)
     known = unseen[unseen.label.isin(b.classes)]
     source = open_storage(images_folder(folder, a.info.dataset.fingerprint, store))
     paths = [*_unchanged_paths(source, known.sha256.to_dict())] if len(known) else []
@@ -211,7 +216,7 @@ def pair_predictions(
         rows = rows.join(_predict(model, source, paths, columns), how="inner")
     not_compared, gone = len(unseen) - len(known), len(known) - len(rows)
     same_images = {*valid.sha256} == {*b_valid.sha256}
-    return Comparison(a, b, source, rows, not_compared, gone, same_images)
+    return Comparison(a, b, source, rows, not_compared, gone, same_images, same_group)
 
 
 def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> "pd.DataFrame":
@@ -223,6 +228,20 @@ def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> 
     group_of = dict(zip(both.sha256, near_duplicate_ids(both), strict=True))
     groups, known = unseen.sha256.map(group_of), set(trained.sha256.map(group_of))
     return unseen[~groups.isin(known) & ~groups.duplicated(keep="last")]
+
+
+def _without_trained_groups(
+    unseen: "pd.DataFrame", files: "pd.DataFrame", b_files: "pd.DataFrame"
+) -> "pd.DataFrame":
+    """Return the images of whose group B was trained on none, by the groups of A and of B."""
+    import pandas as pd
+
+    if not (files.group != "").any() and not (b_files.group != "").any():
+        return unseen
+    both = pd.concat([files, b_files], ignore_index=True)
+    ids = dict(zip(both.sha256, same_side_ids(both), strict=True))
+    trained = {*b_files.sha256[b_files.is_valid != "True"].map(ids)}
+    return unseen[~unseen.sha256.map(ids).isin(trained)]
 
 
 def _read_files_csv(model: Model) -> "pd.DataFrame":

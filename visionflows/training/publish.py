@@ -69,7 +69,11 @@ def build_model_info(
             "skipped": len(files) - len(usable),
             **corrections_summary(files),
         },
-        "split": {"seed": settings.seed, "valid_pct": valid_pct},
+        "split": {
+            "seed": settings.seed,
+            "valid_pct": valid_pct,
+            "group": files.attrs.get("group", ""),
+        },
         "training": {
             **settings.model_dump(include=set(_SETTINGS)),
             **{key: value for key, value in record.items() if key not in _NOT_TRAINING},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.datasets.split import near_duplicate_ids
+from visionflows.datasets.split import same_side_ids
 from visionflows.storage.local import LocalStorage
 from visionflows.training.class_weights import label_weights
 from visionflows.training.features import frozen_features, read_features, write_features
@@ -150,7 +150,7 @@ def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
         write_features(checkpoint, images, features, trainer.settings)
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()
-    groups, is_train = near_duplicate_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
+    groups, is_train = same_side_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
     weights = label_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
     return Sample(features, targets, groups, weights[targets]).at(is_train)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
 from visionflows.evaluation.metrics import confusion_matrix, log_losses, summary_metrics
 from visionflows.training.settings import Metric
@@ -84,15 +85,17 @@ class Selection:
 def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
     """Return the usable training rows of a file table; `is_valid` marks the selection images.
 
-    A fifth of every class, about 2,000 images at most; near-duplicates stay on one side. A class
-    with one image, or one group of near-duplicates, is only trained on.
+    A fifth of every class, about 2,000 images at most; near-duplicates and groups stay on one side.
+    A class with one image, or one group, is only trained on.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     usable = table[(table.status == "ok") & ~table.is_valid.astype(bool)].reset_index(drop=True)
     parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(usable.label.value_counts().max()))
     chosen = np.zeros(len(usable), bool)
-    if parts > 1:
+    if (usable.group != "").any():
+        chosen = draw_groups(usable, 1 / parts, seed).to_numpy()
+    elif parts > 1:
         folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
 from visionflows.evaluation.confident_learning import rank_label_issues
 from visionflows.reports.thumbnails import read_thumbnail
@@ -56,7 +57,10 @@ def find_label_issues(
     Keys: images (that were examined), found, and features: `pretrained` or `fine-tuned`.
     """
     storage = LocalStorage(checkpoint)
-    usable = table[table.status == "ok"].sort_values("sha256").drop_duplicates("sha256")
+    usable = table[table.status == "ok"]
+    if (usable.group != "").any():
+        usable = usable.assign(side=same_side_ids(usable))
+    usable = usable.sort_values("sha256").drop_duplicates("sha256")
     usable = usable.head(MAX_IMAGES).sort_values("path").reset_index(drop=True)
     record = json.loads(storage.read("training.json"))
     settings, network = TrainSettings(**record["settings"]), "pretrained"
@@ -66,7 +70,8 @@ def find_label_issues(
             learn, network = _feature_learner(table, folder, storage, record)
             features = extract_features(learn, usable)
     classes = sorted(usable.label.unique())
-    issues = rank_label_issues(features, list(usable.label), classes)
+    groups = usable.side.to_numpy() if "side" in usable else None
+    issues = rank_label_issues(features, list(usable.label), classes, groups)
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
     rows = rows.assign(why="label issue")[list(COLUMNS)]
