@@ -191,6 +191,7 @@ def evaluate(
     content = flow.call_without_server(
         *(str(model), str(dataset), labels, str(output), _store(store), sha256), settings
     )
+    content.pop("output")
     return EvaluationResult.model_validate(content, strict=False)
 
 
