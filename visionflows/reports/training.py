@@ -138,6 +138,9 @@ def describe_agreement(found: Agreement) -> str:
 def describe_recipe(training: Training) -> str:
     """How a model was trained, as one or two sentences."""
     unfrozen = format_count(training.epochs, "unfrozen epoch")
+    ran = sum(epoch.phase != "frozen" for epoch in training.history)
+    if 0 < ran < training.epochs:
+        unfrozen = f"{ran} of {unfrozen} (stopped early)"
     rate = f"base learning rate {training.base_lr:.3g}"
     if training.recipe == "fastai":
         frozen = format_count(training.freeze_epochs, "frozen epoch")
