@@ -9,7 +9,6 @@ equally good, each image that only one of them has right would be the candidate'
 probability 0.5.
 """
 
-import io
 import itertools
 import logging
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from visionflows.errors import ModelError, StorageError
 from visionflows.evaluation.paired_test import randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import Model, load_model, read_info
+from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.storage import open_storage
@@ -198,8 +197,10 @@ def pair_predictions(
     trained on in another form is left out. Raises ModelError, and StorageError if there is no such
     folder.
     """
+    import pandas as pd
+
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
-    files, b_files = _read_files_csv(a), _read_files_csv(b)
+    files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
     unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"]).set_index("path")
     known = unseen[unseen.label.isin(b.classes)]
@@ -223,13 +224,6 @@ def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> 
     group_of = dict(zip(both.sha256, near_duplicate_ids(both), strict=True))
     groups, known = unseen.sha256.map(group_of), set(trained.sha256.map(group_of))
     return unseen[~groups.isin(known) & ~groups.duplicated(keep="last")]
-
-
-def _read_files_csv(model: Model) -> "pd.DataFrame":
-    import pandas as pd
-
-    content = io.BytesIO(model.storage.read("files.csv"))
-    return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
 def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
