@@ -22,8 +22,6 @@ The ninth kind, crops of real photographs, is reported separately.
 """
 
 import argparse
-import csv
-import io
 import time
 from pathlib import Path
 
@@ -33,7 +31,7 @@ from record import hardware, versions, write_result
 
 from visionflows.evaluation.outliers import conformal_threshold, fit_detector, read_detector
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import load_model, load_network
+from visionflows.models.artifact import load_model, load_network, read_files_csv
 from visionflows.models.network import split_pooling
 from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
@@ -186,7 +184,7 @@ def main() -> None:
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     model = load_model(find_model(options.model, options.store))
-    files = [*csv.DictReader(io.StringIO(model.files.read("files.csv").decode(), newline=""))]
+    files = read_files_csv(model.files)
     files.sort(key=lambda row: row["sha256"])
     trained = [row for row in files if row["is_valid"] == "False"]
     valid = [row for row in files if row["is_valid"] == "True"]

@@ -1,4 +1,7 @@
-"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish."""
+"""The train flow: fetch -> table -> fine_tune -> evaluate -> export -> evidence -> publish.
+
+Before it is published, the model is evaluated on the test images of the dataset, if it has some.
+"""
 
 from typing import Annotated
 
@@ -16,6 +19,7 @@ from visionflows.training import check_installed
 from visionflows.training.apply_corrections import check_corrections
 from visionflows.training.checkpoint import checkpoint_key, open_checkpoint
 from visionflows.training.distributed.launch import check_gpus
+from visionflows.training.evidence.test_images import has_test_images
 from visionflows.training.publish import build_model_info
 from visionflows.training.settings import TrainSettings
 
@@ -106,4 +110,6 @@ def train(
             decode_agreement=training.measure_decode_agreement(checkpoint, info, files, folder)
         )
         info = info.updated(outliers=training.fit_outlier_detector(checkpoint, info, files, folder))
+        if has_test_images(files):
+            info = info.updated(test=training.evaluate_test(checkpoint, info, files, folder))
         return training.publish(checkpoint, store, info, files, record["summary"])

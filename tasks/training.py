@@ -15,6 +15,7 @@ from visionflows.training.evidence import (
     label_issues,
     onnx_export,
     outlier_detector,
+    test_images,
 )
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.publish import publish_model
@@ -46,6 +47,7 @@ measure_label_agreement = Step(label_agreement.measure_label_agreement)
 quantize_int8 = Step(int8_quantization.quantize_int8)
 measure_decode_agreement = Step(decode_agreement.measure_decode_agreement)
 fit_outlier_detector = Step(outlier_detector.fit_outlier_detector)
+evaluate_test = Step(test_images.evaluate_test)
 
 
 @step(task_run_name="publish {info.name}")

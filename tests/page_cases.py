@@ -19,13 +19,14 @@ from conftest import CLASSES, Trained, shape, write_shapes
 from visionflows.errors import TooManyBadError
 from visionflows.evaluation.metrics import compute_metrics
 from visionflows.models.artifact import load_model
-from visionflows.models.metrics_schema import Calibration, EvaluationResult
+from visionflows.models.metrics_schema import Calibration, EvaluationResult, TestMetrics
 from visionflows.models.schema import LearningRates, ModelInfo, Selection
 from visionflows.monitoring.drift import detect_drift
 from visionflows.monitoring.run_records import Audit, read_run_records
 from visionflows.reports.comparison import Comparison, render_comparison
-from visionflows.reports.evaluation import LEFT_OUT, render_evaluation
+from visionflows.reports.evaluation import render_evaluation
 from visionflows.reports.history import render_history
+from visionflows.reports.metrics import LEFT_OUT
 from visionflows.reports.scoring import render_scoring_report
 from visionflows.reports.thumbnails import encode_pixels
 from visionflows.reports.training import TopLoss, render_training_report
@@ -121,6 +122,9 @@ def training(trained: Trained, folder: Path) -> str:
     curve = LearningRates.model_validate(curve | {"suggested": 1e-4}, strict=False)
     trained_by = {"selection": selection, "lr_find": curve}
     values["training"] = info.training.model_copy(update=trained_by)
+    counts = {"ok": 600, **dict.fromkeys(LEFT_OUT, 3)}
+    tests = {"counts": counts, "metrics": values["metrics"], "ece": 0.1, "bins": bins}
+    values["test"] = TestMetrics.model_validate(tests, strict=False)
     pictures = {path.stem: path.read_bytes() for path in Path(trained.storage).glob("pictures/*")}
     jpeg = encode_pixels(np.asarray(shape("circle", 1)))
     top_losses = [TopLoss(f"{LONG}/{LONG}.png", LONG, name, 0.99, jpeg, jpeg) for name in CLASSES]

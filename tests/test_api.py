@@ -142,3 +142,11 @@ def test_predict_gives_label_and_confidence(tmp_path, trained):
         vf.ScoreSettings(**SCORING, batch_size=1),
     )
     assert vf.predict(str(image), engine)[0].label == good.label
+
+
+def test_evaluate_returns_the_metrics_and_counts(tmp_path, trained):
+    labelled = write_shapes(tmp_path / "labelled", each=2, first_seed=500)
+    result = vf.evaluate("shapes", labelled, output=tmp_path / "out", store=trained.store)
+    assert result.counts == {"ok": 6}
+    assert result.metrics.accuracy == 1 - result.metrics.error_rate
+    assert (tmp_path / "out/evaluation.json").exists()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from visionflows.errors import SettingsError
 from visionflows.inference import Engine, EngineSettings, open_engine
-from visionflows.models.artifact import read_info
+from visionflows.models.artifact import read_files_csv, read_info
 from visionflows.models.metrics_schema import EvaluationResult, Metrics
 from visionflows.models.registry import default_store
 from visionflows.models.schema import ModelInfo
@@ -71,7 +71,8 @@ class TrainedModel:
         from visionflows.training.imported_images import images_folder
 
         storage = open_storage(self.location)
-        table = pd.read_csv(io.BytesIO(storage.read("files.csv")), dtype={"label": str})
+        table = pd.DataFrame(read_files_csv(storage))
+        table["is_valid"] = table.is_valid == "True"
         dataset = dataset_folder(self.location, self.store)
         folder = images_folder(dataset, self.info.dataset.fingerprint, self.store)
         record = {"settings": self.settings.resolved().model_dump()}
@@ -193,6 +194,7 @@ def evaluate(
     content = flow.call_without_server(
         *(str(model), str(dataset), labels, str(output), _store(store), sha256), settings
     )
+    content.pop("output")
     return EvaluationResult.model_validate(content, strict=False)
 
 

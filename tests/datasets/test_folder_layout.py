@@ -63,14 +63,23 @@ def test_train_and_valid_folders_are_the_split(tmp_path, above, train, valid):
 
 
 @pytest.mark.parametrize("test", ["test", "Test", "testing", "test1", "test_images", "testset"])
-def test_test_folders_are_left_out_and_noted(tmp_path, test):
+def test_images_of_test_folders_are_test_images_and_those_in_no_class_folder_are_noted(
+    tmp_path, test
+):
     make(tmp_path, *each("set/train/cat", "set/train/dog"), *each("set/val/cat", "set/val/dog"))
-    make(tmp_path, *each(f"set/{test}"), *each(f"set/{test}/cat"))
+    make(tmp_path, *each(f"set/{test}"), *each(f"set/{test}/cat"), f"set/{test}/owl/1.png")
     table = build_table(tmp_path, "folder")
     assert sides_of(table) == {"cat": (3, 3), "dog": (3, 3)}
-    left_out = table[table.status == "unlabelled"]
-    assert len(left_out) == 6
-    assert set(left_out.error) == {f"in the test folder set/{test}"}
+    tests = table[table.is_test].set_index("status")
+    assert tests.index.value_counts().to_dict() == {"test": 3, "unlabelled": 3, "unknown_class": 1}
+    assert not tests.is_valid.any()
+    assert {*tests.label["test"]} == {"cat"}
+    assert tests.sha256["test"].all()
+    # A folder of photos without labels, or of other classes, is not opened.
+    assert not tests.sha256["unlabelled"].any()
+    assert tests.sha256["unknown_class"] == ""
+    assert tests.label["unknown_class"] == "owl"
+    assert {*tests.error[["test", "unlabelled"]]} == {f"in the test folder set/{test}"}
     assert any(f"(in the test folder set/{test})" in line for line in table_notes(table))
 
 
@@ -84,7 +93,8 @@ def test_with_only_a_test_folder_the_rest_is_split_at_random(tmp_path, train, te
     )
     table = build_table(tmp_path, "folder")
     assert sides_of(table) == {"cat": (8, 2), "dog": (8, 2)}
-    assert (table.status == "unlabelled").sum() == 6
+    assert (table.status == "unlabelled").sum() == 3
+    assert set(table.label[table.status == "test"]) == {"cat"}
 
 
 def test_files_outside_the_split_are_left_out_and_noted(tmp_path):

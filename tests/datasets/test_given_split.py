@@ -29,6 +29,14 @@ def left_out(table) -> dict[str, str]:
     return dict(zip(rest.path, rest.error, strict=True))
 
 
+def labels_of_tests(table) -> dict[str, str]:
+    """The labels of the test images."""
+    tests = table[table.status == "test"]
+    assert set(tests.path) == set(table.path[table.is_test])
+    assert not tests.is_valid.any()
+    return dict(zip(tests.path, tests.label, strict=True))
+
+
 # Folders
 
 
@@ -39,9 +47,9 @@ def test_a_name_rule_uses_the_split_of_the_folders(tmp_path, rule, above):
     make(tmp_path, *(path for paths in parts.values() for path in paths), f"{above}Cover.png")
     table = build_table(tmp_path, rule)
     assert sides(table) == {path: path in parts["val"] for path in parts["train"] + parts["val"]}
-    out = left_out(table)
-    assert {out.pop(path) for path in parts["test"]} == {f"in the test folder {above}test"}
-    assert out == {f"{above}Cover.png": out[f"{above}Cover.png"]}
+    assert set(labels_of_tests(table)) == set(parts["test"])
+    assert set(labels_of_tests(table).values()) == set(table.label[table.status == "ok"])
+    assert set(left_out(table)) == {f"{above}Cover.png"}
     assert (
         f"the split is that of the folders: {above}train to train on, {above}val to validate on"
         in table_notes(table)
@@ -56,7 +64,7 @@ def test_a_csv_without_a_split_uses_that_of_the_folders(tmp_path):
     assert sides(table) == {
         path: path in kinds("val") for path in named if path not in kinds("test")
     }
-    assert set(left_out(table)) == set(kinds("test"))
+    assert labels_of_tests(table) == {path: path[5:8] for path in kinds("test")}
     assert any("the split is that of the folders" in line for line in table_notes(table))
 
 
@@ -65,7 +73,7 @@ def test_with_only_a_test_folder_a_name_rule_splits_the_rest_at_random(tmp_path,
     make(tmp_path, *kinds("train", 10), *kinds("test1"))
     table = build_table(tmp_path, rule)
     assert sum(sides(table).values()) == 4
-    assert set(left_out(table)) == set(kinds("test1"))
+    assert set(labels_of_tests(table)) == set(kinds("test1"))
 
 
 def test_if_only_one_part_has_labels_it_is_split_at_random(tmp_path):
@@ -99,12 +107,12 @@ def test_a_split_column_is_used(tmp_path, head, words):
     lines.append(f"nowhere.png,cat,{words[2]}")  # a test's pictures may be elsewhere
     table = build_table(tmp_path, csv_of(tmp_path, f"path,label,{head}", *lines))
     assert sides(table) == {path: at % 3 == 1 for at, path in enumerate(paths) if at % 3 < 2}
-    assert left_out(table) == dict.fromkeys(
-        paths[2::3], f"a test image by the column {head.lower()}"
-    )
+    assert labels_of_tests(table) == {path: path[7:10] for path in paths[2::3]}
+    assert set(table.error[table.is_test]) == {f"a test image by the column {head.lower()}"}
+    assert table.attrs["split_given_by"] == "csv"
     assert (
         f"the split is that of the column {head.lower()}: "
-        "4 to train on, 4 to validate on, 5 test images left out" in table_notes(table)
+        "4 to train on, 4 to validate on, 5 test images" in table_notes(table)
     )
 
 
@@ -115,8 +123,23 @@ def test_a_column_of_train_and_test_splits_the_training_rows_at_random(tmp_path)
         for at, path in enumerate(kinds("images", 10))
     ]
     table = build_table(tmp_path, csv_of(tmp_path, "path,label,split", *lines))
-    assert len(left_out(table)) == 4
+    assert len(labels_of_tests(table)) == 4
+    assert table.attrs["split_given_by"] == ""
     assert 0 < sum(sides(table).values()) < 16
+
+
+def test_test_images_without_a_label_in_the_table_are_not_opened(tmp_path):
+    paths = kinds("images", 6)
+    make(tmp_path, *paths)
+    (tmp_path / paths[2]).write_bytes(b"\x89PNG but no more")
+    words = ("train", "valid", "test")
+    lines = [
+        f"{path},{'' if at % 3 == 2 else path[7:10]},{words[at % 3]}"
+        for at, path in enumerate(paths)
+    ]
+    table = build_table(tmp_path, csv_of(tmp_path, "path,label,split", *lines))
+    assert left_out(table) == dict.fromkeys(paths[2::3], "a test image by the column split")
+    assert set(table.path[table.is_test]) == set(paths[2::3])
 
 
 @pytest.mark.parametrize("word", ["holdout", "", "tset"])

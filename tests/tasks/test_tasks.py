@@ -41,6 +41,7 @@ def test_each_file_holds_the_tasks_of_its_topic():
         "training": {
             *("fine_tune", "evaluate", "find_label_issues", "export_onnx", "quantize_int8"),
             *("measure_label_agreement", "measure_decode_agreement", "fit_outlier_detector"),
+            "evaluate_test",
             "publish",
         },
         "scoring": {"load", "list", "shards", "merge", "report"},

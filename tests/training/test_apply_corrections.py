@@ -83,6 +83,23 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     assert not row_of(kept.files, none).is_valid
 
 
+def test_a_corrected_test_image_keeps_its_label_and_is_not_trained_on(tmp_path):
+    folder = tmp_path / "shapes"
+    for at, part in enumerate(("train", "val", "test")):
+        write_shapes(folder / part, each=4, first_seed=100 * at)
+    files = build_table(folder, "folder")
+    test, train_image = "test/circle/0200.png", "train/circle/0000.png"
+    rows = [correction(folder, path, "square") for path in (test, train_image)]
+    storage = saved(tmp_path, *rows)
+    found = apply_corrections(files, folder, [storage], tmp_path / "store", TINY).files
+    assert row_of(found, train_image).label == "square"
+    assert row_of(found, test).equals(row_of(files, test))
+    assert found.attrs["corrections"]["imported"] == 0
+    assert any(
+        f"keep their label and are not trained on: 1, {test}" in n for n in table_notes(found)
+    )
+
+
 def test_a_scored_photo_is_imported(dataset, inbox, where, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "cache"))
     files, store = build_table(dataset, "folder"), where(tmp_path / "store")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import SMALL
 
+from visionflows.storage.local import LocalStorage
 from visionflows.training import checkpoint as checkpoint_module
 from visionflows.training.checkpoint import (
     checkpoint_key,
@@ -159,9 +160,9 @@ def test_of_a_store_in_a_bucket_only_snapshots_are_in_the_bucket(bucket, tmp_pat
 
 
 def test_a_stopped_training_keeps_the_snapshots_of_its_epochs(tmp_path):
-    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, KEY) as checkpoint:
-        checkpoint.mkdir()
-        (checkpoint / "final.snapshot").write_bytes(b"0")
+    snapshot = tmp_path / ".checkpoints" / KEY / "final.snapshot"
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, KEY):
+        LocalStorage(snapshot.parent).write(snapshot.name, b"0")
         raise KeyboardInterrupt
     assert left(tmp_path / ".checkpoints") == [KEY]
 

@@ -10,6 +10,8 @@ from fastai.callback.core import Callback
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.evaluation.metrics import compute_metrics
+from visionflows.models.schema import Training
+from visionflows.reports.training import describe_recipe
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
@@ -70,9 +72,13 @@ def test_frozen_epochs_come_first_and_patience_stops_early(tmp_path):
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=20, freeze_epochs=1, patience=1, batch_size=8, lr=1e-9)
     shares = []
-    history = fine_tune(
+    record = fine_tune(
         table, folder, tmp_path / "checkpoint", settings, lambda share, _: shares.append(share)
-    )["history"]
+    )
+    history = record["history"]
+    training = Training.model_validate(record["settings"] | record, strict=False)
+    ran = f"1 frozen epoch and {len(history) - 1} of 20 unfrozen epochs (stopped early), base"
+    assert ran in describe_recipe(training)
     assert history[0]["phase"] == "frozen"
     assert {row["phase"] for row in history[1:]} == {"unfrozen"}
     assert len(history) < 21

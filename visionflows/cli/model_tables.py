@@ -14,7 +14,13 @@ from visionflows.models.registry import ListedModel
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.rendering import format_percent, render
-from visionflows.reports.training import describe_agreement, describe_outliers, describe_recipe
+from visionflows.reports.training import (
+    describe_agreement,
+    describe_outliers,
+    describe_recipe,
+    describe_split,
+    describe_test,
+)
 
 MAX_CLASSES = 40  # rows; the report has all classes
 _RECORD = {"name", "version", "architecture", "lineage"}  # of model.json, in the JSON of a list
@@ -67,7 +73,8 @@ def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[Rende
     helpers = {
         **{"clean": clean, "rate": _rate},
         **{"describe_agreement": describe_agreement, "describe_outliers": describe_outliers},
-        "describe_recipe": describe_recipe,
+        **{"describe_recipe": describe_recipe, "describe_split": describe_split},
+        "describe_test": describe_test,
     }
     values = {"aliases": aliases, "location": location, "trained": trained_at(info)}
     title, *sections = render("model.txt", info=info, **values, **helpers).split("\n# ")

@@ -35,9 +35,10 @@ log = logging.getLogger("visionflows.table")
 
 COLUMNS = [
     *("path", "label", "group", "is_valid", "sha256", "width", "height", "signature"),
-    *("status", "error"),
+    *("status", "error", "is_test"),
 ]
-UNLABELLED = "unlabelled"  # a status beside those of images.image_status; never opened
+# Statuses beside those of images.image_status; only test images are opened.
+UNLABELLED, TEST, UNKNOWN_CLASS = "unlabelled", "test", "unknown_class"
 MAX_IMBALANCE = 10  # largest class over smallest, above which a note says so
 MAX_CLASSES_LOGGED = 200
 
@@ -71,8 +72,9 @@ def build_table(
     image on its own; `width` and `height` are pixels of the upright image; `signature` is the
     perceptual hash of images.near_duplicates as hex digits. `status` is `ok`, `unreadable`,
     `too_large`, `missing` or `unlabelled`; if it is not ok, `error` says why and is_valid is False.
-    Large images leave a downscaled copy in the cache. Raises SettingsError, StorageError, and
-    TableError if there is no training set in the folder.
+    Labelled images of the test part (is_test) are never `ok` but `test`, or `unknown_class` if no
+    other image has their label. Large images leave a downscaled copy in the cache. Raises
+    SettingsError, StorageError, and TableError if there is no training set in the folder.
     """
     rule = parse_label_rule(labels)
     group_rule = parse_group_rule(group, rule)
@@ -86,9 +88,9 @@ def build_table(
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, label_notes = label_rows(rule, images.root, paths, group_rule.column)
     label_notes += group_rule.apply(rows)
-    table = inspect_images(pd.DataFrame(rows), images, max_pixels, decode_options)
+    table = _inspect_rows(pd.DataFrame(rows), images, max_pixels, decode_options)
     usable = table[table.status == "ok"]
-    _check_classes(table, usable, rule)
+    _check_classes(table[~table.is_test], usable, rule)
     duplicates = split.group_near_duplicates(usable)
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
@@ -101,6 +103,7 @@ def build_table(
     bursts = split.burst_notes(table[table.status == "ok"])
     table = table[COLUMNS]
     table.attrs["group"] = str(group_rule)
+    table.attrs["split_given_by"] = next(filter(None, (row.get("given_by") for row in rows)), "")
     table.attrs["notes"] = [*skipped.lines(), *label_notes, *bursts]
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
     _log(table, is_image.by_extension())
@@ -128,6 +131,19 @@ def fingerprint(table: pd.DataFrame) -> str:
     columns = ["path", "label", "is_valid", "sha256"]
     columns += ["group"] if (usable.group != "").any() else []
     return sha256_of(json.dumps(usable[columns].to_numpy(dtype=object).tolist()).encode())
+
+
+def _inspect_rows(
+    rows: pd.DataFrame, images: LocalStorage, max_pixels: int, decode_options: DecodeOptions
+) -> pd.DataFrame:
+    """The table of labelled rows; test images of unknown classes are not opened."""
+    unknown = rows.is_test & ~rows.label.isin({"", *rows.label[~rows.is_test]})
+    opened = rows.assign(label=rows.label.mask(unknown, ""))
+    table = inspect_images(opened, images, max_pixels, decode_options).assign(label=rows.label)
+    table.loc[unknown, ["status", "error"]] = UNKNOWN_CLASS, "only test images are of its class"
+    is_test = table.is_test & (table.status == "ok")
+    table.loc[is_test, "status"], table.loc[is_test, "error"] = TEST, table.why
+    return table
 
 
 def inspect_images(
@@ -204,12 +220,12 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
 
 
 def _log(table: pd.DataFrame, skipped: dict[str, int]) -> None:
-    usable = table[table.status == "ok"]
+    usable, tests = table[table.status == "ok"], int((table.status == TEST).sum())
     valid = usable.is_valid.sum()
     log.info(
-        "%d images of %d classes: %d to train on, %d to validate on; %d left out",
+        "%d images of %d classes: %d to train on, %d to validate on; %s%d left out",
         *(len(usable), usable.label.nunique(), len(usable) - valid, valid),
-        len(table) - len(usable),
+        *(f"{tests} to test on; " if tests else "", len(table) - len(usable) - tests),
     )
     if skipped:
         log.info("not images: %s", format_counts(skipped))
@@ -223,7 +239,7 @@ def _log(table: pd.DataFrame, skipped: dict[str, int]) -> None:
 
 
 def _left_out(table: pd.DataFrame) -> list[str]:
-    bad = table[table.status != "ok"]
+    bad = table[~table.status.isin(["ok", TEST])]
     reason = bad.error.where(bad.status == UNLABELLED, "")  # one line per reason of these
     return [
         f"left out as {status}: {len(rows)}, {format_names([*rows.path], [*rows.error])}"

@@ -20,7 +20,8 @@ _ROLES = {
 _STOP_WORDS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures"}
 NO_LABEL = "the label rule gives it no label"
 OUTSIDE_SPLIT = "beside the folders of the split, in none of them"
-Row = dict[str, Any]  # of an image: path, label, why it has none, perhaps is_valid
+# Of an image: path, label, why it has none; is_test if it is one; is_valid and given_by of a split.
+Row = dict[str, Any]
 _Splits = dict[str, dict[str, str]]  # by the folder that holds it, the role of each folder in it
 
 
@@ -48,7 +49,7 @@ class Layout:
         self.folders = {name: self._folder(name) for name in names}
 
     def rows(self) -> list[Row]:
-        """A row of path, label and why it has none per image; is_valid if a split is given.
+        """A row per image: see `Row`.
 
         Raises TableError if the folders are the parts of a split and hold no classes.
         """
@@ -57,27 +58,28 @@ class Layout:
             {"path": path, "label": folder.label, "why": folder.why}
             for path, folder in zip(self.paths, folders, strict=True)
         ]
-        classes = {row["label"] for row in rows} - {""}
+        labels = zip(rows, folders, strict=True)
+        classes = {row["label"] for row, folder in labels if folder.role != TEST} - {""}
         if classes and all(map(split_role, classes)):
             raise TableError(
                 f"--labels folder: no classes, only parts of a split "
                 f"({format_names(sorted(classes))}); "
                 "give --labels regex:<pattern with one group> or csv:<path or URI>"
             )
-        apply_split(rows, [(folder.role, "") for folder in folders])
+        apply_split(rows, [(each.role, each.why) for each in folders])
         return rows
 
     def split(self, rows: list[Row], is_listed: bool = False) -> list[str]:
         """Put the folders' split, if the labelled rows have one, on rows of path and label; notes.
 
-        Images in a test folder lose their label, and without `is_listed` those beside the split.
+        Without `is_listed` images beside the split lose their label.
         """
         folders = [self.folders[posixpath.dirname(row["path"])] for row in rows]
         roles = {folder.role for folder, row in zip(folders, rows, strict=True) if row["label"]}
         if not _is_split(roles):
             return []
-        excluded = {TEST} if is_listed else {TEST, ""}
-        sides = [(each.role, each.why if each.role in excluded else "") for each in folders]
+        explained = {TEST} if is_listed else {TEST, ""}
+        sides = [(each.role, each.why if each.role in explained else "") for each in folders]
         apply_split(rows, sides)
         return self._split_notes() if VALID in roles else []
 
@@ -86,7 +88,7 @@ class Layout:
         parents, spellings = defaultdict(set), defaultdict(set)
         depths: dict[int, str] = {}
         for name, folder in self.folders.items():
-            if folder.label:
+            if folder.label and folder.role != TEST:
                 parents[nfc(folder.label)].add(folder.parent or ".")
                 spellings[nfc(folder.label)].add(folder.label)
                 depths.setdefault(folder.parent.count("/") + bool(folder.parent), name)
@@ -125,25 +127,32 @@ class Layout:
     def _folder_in_split(self, head: str, below: list[str]) -> Folder:
         """The folder at the parts `below` a folder `head` that holds a split."""
         role = self.splits[head].get(below[0], "") if below else ""
-        if role == TEST:
-            name = format_name(posixpath.join(head, below[0]))
-            return Folder(TEST, "", "", f"in the test folder {name}")
         if not role:
             return Folder("", "", "", OUTSIDE_SPLIT)
+        test_folder = format_name(posixpath.join(head, below[0]))
+        why = f"in the test folder {test_folder}" if role == TEST else ""
         if below[1:] or head in self.class_splits:
             parent, label = posixpath.split(posixpath.join(head, *below[1:]))
-            return Folder(role, label, parent)
-        return Folder(role, "", "", f"in no class folder of {format_name(below[0])}")
+            return Folder(role, label, parent, why)
+        return Folder(role, "", "", why or f"in no class folder of {format_name(below[0])}")
 
 
-def apply_split(rows: list[Row], sides: list[tuple[str, str]], is_given: bool = False) -> None:
-    """Put reasons for a missing label on the rows; and is_valid if that is given, or one's role."""
+def apply_split(
+    rows: list[Row], sides: list[tuple[str, str]], given_by: str = "folders", is_given: bool = False
+) -> None:
+    """Put each row's role on it, and the reason why it is not used, of `sides`.
+
+    Test images keep their label. Rows have is_valid and given_by if the split is given, or a role
+    is that of validation.
+    """
     is_given = is_given or VALID in {role for role, _ in sides}
     for row, (role, why) in zip(rows, sides, strict=True):
-        if why:
+        if role == TEST:
+            row |= {"is_test": True, "why": why}
+        elif why:
             row["label"], row["why"] = "", why
         if is_given:
-            row["is_valid"] = role == VALID
+            row |= {"is_valid": role == VALID, "given_by": given_by}
 
 
 def _find_splits(names: list[str], classes: bool) -> tuple[_Splits, set[str]]:

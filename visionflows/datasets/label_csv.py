@@ -74,7 +74,7 @@ class LabelCsv:
     def rows(self, paths: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
         """The rows of the images (`paths` in the folder) that it lists, sorted by path; and notes.
 
-        A row has a group, perhaps empty, and is_valid if the CSV or else the folders give a split.
+        A row has a group, perhaps empty. The split is that of the CSV, else that of the folders.
         Raises StorageError if there is no such CSV, and TableError if it does not fit the folder.
         """
         text, csv_folder = self._read()
@@ -89,7 +89,7 @@ class LabelCsv:
             return rows, [*notes, *Layout(paths, classes=False).split(rows, is_listed=True)]
         why = f"a test image by the column {format_name(columns.split_name)}"
         is_given = columns.split_name == IS_VALID  # it counts even with nothing to validate on
-        apply_split(rows, [(role, why if role == TEST else "") for role in sides], is_given)
+        apply_split(rows, [(role, why if role == TEST else "") for role in sides], "csv", is_given)
         return rows, notes
 
     def _read(self) -> tuple[str, str]:
@@ -203,7 +203,7 @@ class LabelCsv:
             note = f"the column {name} is not used as a split: it says {values}"
             return [], [note] if known and {*roles} != {TRAIN} else []
         self._check_roles(lines, roles, name, "train, valid or test")
-        texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images left out"}
+        texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images"}
         counts = [f"{roles.count(role)} {text}" for role, text in texts.items() if role in roles]
         return roles, [f"the split is that of the column {name}: {', '.join(counts)}"]
 

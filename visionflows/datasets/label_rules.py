@@ -91,9 +91,10 @@ def label_rows(
     """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
     The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
-    test images and masks. A CSV gives rows for the images that it lists only, with their group.
-    Rows have is_valid if the CSV or the folders give a split. Raises TableError if no image gets a
-    label or the CSV does not fit the folder; StorageError if there is no such CSV.
+    masks. A CSV gives rows for the images that it lists only, with their group. `is_test` marks
+    test images. Rows have is_valid, and given_by (folders or csv), if the CSV or the folders give a
+    split. Raises TableError if only test images get a label, or none, or the CSV does not fit the
+    folder; StorageError if there is no such CSV.
     """
     masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in masks]
@@ -105,13 +106,14 @@ def label_rows(
     else:
         rows = [{"path": path, "label": rule.label(path)} for path in paths]
         notes = Layout(paths, classes=False).split(rows)
-    if not any(row["label"] for row in rows):
-        name = format_names([posixpath.basename(path) for path in paths[:1]])
-        seen = f"sees only the name of a file, {name}, and " if rule.kind == "regex" else ""
-        raise TableError(f"--labels {rule}: {seen}matches no file, such as {format_names(paths)}")
+    rows += [{"path": path, "label": "", "why": MASK} for path in masks]
     for row in rows:
         row["label"] = nfc(row["label"])
         row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
-    rows += [{"path": path, "label": "", "why": MASK} for path in masks]
+        row.setdefault("is_test", False)
+    if not any(row["label"] and not row["is_test"] for row in rows):
+        name = format_names([posixpath.basename(path) for path in paths[:1]])
+        seen = f"sees only the name of a file, {name}, and " if rule.kind == "regex" else ""
+        raise TableError(f"--labels {rule}: {seen}matches no file, such as {format_names(paths)}")
     rows.sort(key=lambda row: row["path"])
-    return rows, [*notes, *class_notes({row["label"] for row in rows} - {""})]
+    return rows, [*notes, *class_notes({row["label"] for row in rows if not row["is_test"]} - {""})]

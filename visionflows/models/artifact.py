@@ -122,6 +122,13 @@ def _checked(model: Model, text: bytes) -> Model:
     return dataclasses.replace(model, copy=files)
 
 
+def read_files_csv(storage: Storage) -> list[dict[str, str]]:
+    """The rows of an artifact's files.csv that are trained or validated on: no test images."""
+    text = storage.read("files.csv").decode()
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [row for row in rows if row.get("status", "ok") == "ok"]
+
+
 def load_network(model: Model) -> "nn.Module":
     """The model's network on the CPU in float32, ready to score. Raises ModelError."""
     from safetensors import SafetensorError

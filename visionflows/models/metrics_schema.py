@@ -142,6 +142,20 @@ class Metrics(ExtensibleObject):
     valid_loss: float | None = None
 
 
+class TestMetrics(ExtensibleObject):
+    """Metrics of the test images: nothing was trained, validated or chosen on them.
+
+    `counts` are images by status; only those that are `ok` are evaluated. `ece` and `bins` are the
+    calibration of their confidence. If none is evaluated, there are only `counts` and `why`.
+    """
+
+    counts: dict[str, Count]
+    metrics: Metrics | None = None
+    ece: float | None = None
+    bins: tuple[Bin, ...] = ()
+    why: str = ""
+
+
 class EvaluationResult(VersionedJson):
     """evaluation.json: a model's metrics on labelled images that it was not trained on.
 

@@ -57,13 +57,14 @@ def publish(checkpoint: Path, store: str | Path, info: ModelInfo, table: "pd.Dat
     """
     target = open_storage(store).sub(f"models/{info.name}/{info.version}")
     source = open_storage(checkpoint)
-    files_csv = table.loc[table.status == "ok", FILES].to_csv(index=False, lineterminator="\r\n")
-    target.write("files.csv", files_csv.encode())
+    columns = [*FILES, *(["status"] if (table.status == "test").any() else [])]
+    files = table.loc[table.status.isin(["ok", "test"]), columns]
+    target.write("files.csv", files.to_csv(index=False, lineterminator="\r\n").encode())
     for entry in source.walk():
         if entry.name.startswith(_PUBLISHED):
             target.write(entry.name, source.read(entry.name))
-    files = {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()}
-    target.write("model.json", info.model_copy(update={"files": files}).text())
+    digests = {entry.name: sha256_of(target.read(entry.name)) for entry in target.walk()}
+    target.write("model.json", info.model_copy(update={"files": digests}).text())
     _move_latest(store, info.name, info.version)
     log.info("published %s@%s", info.name, info.version)
     return str(target)

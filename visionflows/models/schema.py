@@ -6,7 +6,7 @@ Unknown fields are kept. A change in the meaning of a field raises the version.
 import math
 import re
 from collections import Counter
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, field_validator
 
@@ -21,6 +21,7 @@ from visionflows.models.metrics_schema import (
     Onnx,
     Outliers,
     Precision,
+    TestMetrics,
 )
 from visionflows.models.network import Head
 from visionflows.storage.base import invalid_name_reason
@@ -87,7 +88,10 @@ class LabelIssues(ExtensibleObject):
 
 
 class DatasetInfo(ExtensibleObject):
-    """The images of a training; `sha256` is that of their archive, None for a folder."""
+    """The images of a training; `sha256` is that of their archive, None for a folder.
+
+    Test images (`test`) are those with a label that could be opened.
+    """
 
     name: str
     source: str
@@ -96,15 +100,17 @@ class DatasetInfo(ExtensibleObject):
     images: Count
     train: Count
     valid: Count
+    test: Count = 0
     skipped: Count
     corrections: Corrections | None = None
 
 
 class Split(ExtensibleObject):
-    """The split into training and validation images."""
+    """The split into training and validation images: as given, or drawn with seed and share."""
 
-    seed: int
-    valid_pct: float
+    given_by: Literal["", "folders", "csv"] = ""
+    seed: int | None = None
+    valid_pct: float | None = None
     group: str = ""  # the rule of --group
 
 
@@ -232,6 +238,7 @@ class ModelInfo(NetworkInfo):
     lineage: Lineage = Lineage()
     training: Training
     metrics: Metrics
+    test: TestMetrics | None = None
     versions: dict[str, str]
     notes: list[str] = Field(default_factory=list)
     files: dict[FileName, Sha256] = Field(default_factory=dict)

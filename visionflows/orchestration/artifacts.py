@@ -13,6 +13,7 @@ from visionflows.models.registry import default_store
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration.flow_runs import in_run, update_ui
 from visionflows.reports.rendering import render
+from visionflows.reports.training import describe_test
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import absolute
 
@@ -35,7 +36,7 @@ def create_training_summary(info: ModelInfo, location: str) -> None:
         for row in info.as_dict()["metrics"]["by_class"]
     ]
     _create("table", rows, "metrics-by-class", "Metrics by class (validation)")
-    page = {"info": info, "location": absolute(location)}
+    page = {"info": info, "location": absolute(location), "describe_test": describe_test}
     _create_page("train-summary", "Training summary", **page)
 
 

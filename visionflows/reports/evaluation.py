@@ -4,19 +4,9 @@ from collections.abc import Sequence
 
 from visionflows.models.metrics_schema import EvaluationResult
 from visionflows.reports.links import Link, link_to_model
-from visionflows.reports.metrics import confusion_values
+from visionflows.reports.metrics import LEFT_OUT, confusion_values
 from visionflows.reports.rendering import format_count, format_percent, render
 from visionflows.reports.training import TopLoss
-
-LEFT_OUT = {  # reasons by status
-    "unlabelled": "the label rule gives them no label",
-    "unknown_class": "the model does not know their class",
-    "trained_on": "the model was trained on them or on near-duplicates",
-    "unreadable": "they cannot be decoded",
-    "too_large": "they have more pixels than allowed",
-    "missing": "they disappeared",
-    "fetch_failed": "they could not be read from their storage",
-}
 
 
 def render_evaluation(

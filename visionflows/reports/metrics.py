@@ -1,10 +1,20 @@
-"""Values of metrics.html: the confusion matrix and the most confused classes."""
+"""Values of metrics.html: the confusion matrix, the most confused classes, images left out."""
 
 from collections.abc import Sequence
 from typing import Any
 
 CONFUSED_PAIRS = 20
 MATRIX_CLASSES = 40  # of a larger matrix only the most frequent confusions are shown
+
+LEFT_OUT = {  # reasons why images are not evaluated, by status
+    "unlabelled": "the label rule gives them no label",
+    "unknown_class": "the model does not know their class",
+    "trained_on": "the model was trained on them or on near-duplicates",
+    "unreadable": "they cannot be decoded",
+    "too_large": "they have more pixels than allowed",
+    "missing": "they disappeared",
+    "fetch_failed": "they could not be read from their storage",
+}
 
 Confusion = Sequence[Sequence[int]]
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visionflows.models.metrics_schema import Agreement, Outliers
-from visionflows.models.schema import Epoch, LearningRates, ModelInfo, Training
+from visionflows.models.metrics_schema import Agreement, Outliers, TestMetrics
+from visionflows.models.schema import Epoch, LearningRates, ModelInfo, Split, Training
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link
-from visionflows.reports.metrics import confusion_values
+from visionflows.reports.metrics import LEFT_OUT, confusion_values
 from visionflows.reports.rendering import format_count, format_percent, render
 
 _CURVES = (
@@ -59,6 +59,8 @@ def render_training_report(
         label_issues=label_issues,
         curves=draw_curves(model),
         recipe=describe_recipe(model.training),
+        split=describe_split(model.split),
+        test=describe_test(model.test) if model.test else "",
         selection=model.training.selection,
         outliers=describe_outliers(model.outliers) if model.outliers else "",
         agreements=[describe_agreement(found) for found in agreements],
@@ -155,9 +157,42 @@ def describe_agreement(found: Agreement) -> str:
     return f"Default precision is {found.auto}{scope}{reason}. {compared}"
 
 
+def describe_split(split: Split) -> str:
+    """How images were chosen to validate on, without a full stop."""
+    if split.given_by:
+        return f"given by the {'CSV' if split.given_by == 'csv' else split.given_by}"
+    groups = f" and groups ({split.group})" if split.group else ""
+    return (
+        f"seed {split.seed}, validation share {split.valid_pct}, stratified; near-duplicates"
+        f"{groups} stay on one side"
+    )
+
+
+def describe_test(test: TestMetrics) -> str:
+    """The metrics of the test images and how many were left out, without a full stop."""
+    found, metrics = test.why, test.metrics
+    if metrics:
+        low, high = metrics.interval or (0.0, 1.0)
+        found = (
+            f"error rate {metrics.error_rate:.4f}, accuracy {metrics.accuracy:.4f} (95 % interval "
+            f"{low:.4f} to {high:.4f}), balanced accuracy {metrics.balanced_accuracy:.4f}, macro "
+            f"F1 {metrics.macro_f1:.4f}, calibration error {test.ece:.4f} on "
+            f"{format_count(test.counts['ok'], 'test image')}"
+        )
+    left_out = [
+        f"{count:,} because {LEFT_OUT.get(status, status)}"
+        for status, count in test.counts.items()
+        if status != "ok"
+    ]
+    return found + (f"; left out: {', '.join(left_out)}" if left_out else "")
+
+
 def describe_recipe(training: Training) -> str:
     """How a model was trained, as one or two sentences."""
     unfrozen = format_count(training.epochs, "unfrozen epoch")
+    ran = sum(epoch.phase != "frozen" for epoch in training.history)
+    if 0 < ran < training.epochs:
+        unfrozen = f"{ran} of {unfrozen} (stopped early)"
     rate = f"base learning rate {training.base_lr:.3g}"
     if training.recipe == "fastai":
         frozen = format_count(training.freeze_epochs, "frozen epoch")

@@ -1,14 +1,12 @@
 """--find-duplicates: rows whose image is in the training data, or in an earlier row."""
 
-import csv
 import functools
-import io
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from visionflows.images.near_duplicates import BYTES, first_duplicate, signature_array
-from visionflows.models.artifact import Model
+from visionflows.models.artifact import Model, read_files_csv
 from visionflows.scoring.columns import DUPLICATE_COLUMNS
 from visionflows.scoring.schema import DuplicateCounts
 
@@ -20,7 +18,7 @@ class DuplicateFinder:
 
     def __init__(self, header: Sequence[str], model: Model):
         self._columns = [header.index(name) for name in DUPLICATE_COLUMNS]
-        files = [*csv.DictReader(io.StringIO(model.files.read("files.csv").decode(), newline=""))]
+        files = read_files_csv(model.files)
         self._training_paths = [file["path"] for file in files]
         contents = b"".join(bytes.fromhex(file["sha256"])[:_DIGEST] for file in files)
         self._training_contents = np.frombuffer(contents, f"S{_DIGEST}")

@@ -103,7 +103,7 @@ def apply_corrections(
     notes = split.near_duplicate_notes(*_usable_and_valid(table), duplicates)
     table.attrs = {**files.attrs, "near_duplicates": notes, _SUMMARY: summary}
     _check_result(table, latest, files, lost)
-    _add_notes(table, lost)
+    _add_notes(table, lost, [*table.path[table.is_test & table.sha256.isin({*latest})]])
     if names:
         folder = link_folder(folder, names.values(), fingerprint(table), store)
     return Corrected(table, Path(folder))
@@ -149,8 +149,7 @@ def _imported_rows(
         settings.decode_options,
         settings.workers or None,
     )
-    table["path"] = prefix + table.path
-    return table
+    return table.assign(path=prefix + table.path, is_test=False)
 
 
 def _concatenate(table: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -238,7 +237,7 @@ def _check_result(
         log.info("corrections: new class %s with %d images", format_name(label), len(paths))
 
 
-def _add_notes(table: "pd.DataFrame", lost: list[str]) -> None:
+def _add_notes(table: "pd.DataFrame", lost: list[str], tests: list[str]) -> None:
     summary = table.attrs[_SUMMARY]
     lines = [
         f"corrections: {summary['taken']} labels from people, {summary['changed']} of them changed "
@@ -255,5 +254,11 @@ def _add_notes(table: "pd.DataFrame", lost: list[str]) -> None:
             f"corrected images that were not found with their content, so not trained on: "
             f"{len(lost)}, {format_names(lost)}"
         )
-        log.warning("%s", lines[1])
+        log.warning("%s", lines[-1])
+    if tests:
+        lines.append(
+            f"corrected test images, which keep their label and are not trained on: {len(tests)}, "
+            f"{format_names(tests)}"
+        )
+        log.warning("%s", lines[-1])
     table.attrs["notes"] = [*table.attrs.get("notes", []), *lines]

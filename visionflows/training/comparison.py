@@ -10,7 +10,6 @@ equally good, each image that only one of them has right would be the candidate'
 probability 0.5.
 """
 
-import io
 import itertools
 import logging
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from visionflows.errors import ModelError, StorageError
 from visionflows.evaluation.paired_test import randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
-from visionflows.models.artifact import Model, load_model, read_info
+from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.storage import open_storage
@@ -201,8 +200,10 @@ def pair_predictions(
     that B was trained on in another form, and images of groups that it was trained on. Raises
     ModelError, and StorageError if there is no such folder.
     """
+    import pandas as pd
+
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
-    files, b_files = _read_files_csv(a), _read_files_csv(b)
+    files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
     unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"])
     new = _without_trained_groups(unseen, files, b_files)
@@ -242,13 +243,6 @@ def _without_trained_groups(
     ids = dict(zip(both.sha256, same_side_ids(both), strict=True))
     trained = {*b_files.sha256[b_files.is_valid != "True"].map(ids)}
     return unseen[~unseen.sha256.map(ids).isin(trained)]
-
-
-def _read_files_csv(model: Model) -> "pd.DataFrame":
-    import pandas as pd
-
-    content = io.BytesIO(model.storage.read("files.csv"))
-    return pd.read_csv(content, dtype=str, keep_default_na=False)
 
 
 def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:

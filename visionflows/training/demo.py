@@ -1,11 +1,10 @@
 """Settings of the demo, and its inbox: validation images that the network has not seen."""
 
-import csv
 import shutil
 from pathlib import Path
 
 from visionflows.errors import StorageError
-from visionflows.models.artifact import load_model
+from visionflows.models.artifact import load_model, read_files_csv
 from visionflows.storage.local import LocalStorage
 from visionflows.training.settings import TrainSettings
 
@@ -43,7 +42,7 @@ def copy_validation_images(artifact: str, folder: Path) -> tuple[Path, dict[str,
     dataset = next((folder / "store" / "datasets").glob(f"{name}-*"))
     inbox, labels = folder / "inbox", {}
     inbox.mkdir()
-    for row in csv.DictReader(storage.read("files.csv").decode().splitlines()):
+    for row in read_files_csv(storage):
         if row["is_valid"] == "True":
             source = dataset / row["path"]
             shutil.copyfile(source, inbox / source.name)

@@ -42,7 +42,8 @@ def build_model_info(
     """Return model.json without the digests of files, which publishing adds."""
     settings = TrainSettings(**record["settings"]).resolved()
     usable = files[files.status == "ok"]
-    valid = int(usable.is_valid.sum())
+    valid, tests = int(usable.is_valid.sum()), int((files.status == file_table.TEST).sum())
+    given_by = files.attrs.get("split_given_by")
     skipped = metrics.get("skipped_plots", {})
     info = {
         "schema_version": ModelInfo.VERSION,
@@ -66,14 +67,14 @@ def build_model_info(
             "images": len(files),
             "train": len(usable) - valid,
             "valid": valid,
-            "skipped": len(files) - len(usable),
+            **({"test": tests} if tests else {}),
+            "skipped": len(files) - len(usable) - tests,
             **corrections_summary(files),
         },
-        "split": {
-            "seed": settings.seed,
-            "valid_pct": valid_pct,
-            "group": files.attrs.get("group", ""),
-        },
+        "split": (
+            {"given_by": given_by} if given_by else {"seed": settings.seed, "valid_pct": valid_pct}
+        )
+        | {"group": files.attrs.get("group", "")},
         "training": {
             **settings.model_dump(include=set(_SETTINGS)),
             **{key: value for key, value in record.items() if key not in _NOT_TRAINING},

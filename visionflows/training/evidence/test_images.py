@@ -1,0 +1,63 @@
+"""Evaluate the network of a checkpoint on the test images of its dataset, as it will be published.
+
+Nothing is trained, validated or chosen on test images. Those that the network was trained on, or
+near-duplicates of these, are left out.
+"""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionflows.datasets.file_table import TEST, UNKNOWN_CLASS
+from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure
+from visionflows.models.artifact import Model
+from visionflows.models.schema import ModelInfo
+from visionflows.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("visionflows.evaluate")
+
+
+def has_test_images(files: "pd.DataFrame") -> bool:
+    """Return whether a file table has test images with a label."""
+    return bool((files.is_test & (files.label != "")).any())
+
+
+def evaluate_test(
+    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
+) -> dict[str, Any]:
+    """Return `test` of model.json: counts of the test images by status, and those of `measure`.
+
+    If no test image can be evaluated, only counts and why.
+    """
+    model = Model(LocalStorage(checkpoint), info, digest="")
+    tests = files[files.is_test]
+    labelled = tests.status.isin([TEST, UNKNOWN_CLASS])
+    known = labelled & tests.label.isin(model.classes)
+    counts = Counter(tests.status.mask(labelled, UNKNOWN_CLASS)[~known])
+    results = _evaluate(model, files, tests[known], folder) if known.any() else []
+    counts.update(result.status for result in results)
+    if not counts["ok"]:
+        why = "no test image can be evaluated"
+        log.warning("%s: %s", why, ", ".join(f"{count} {name}" for name, count in counts.items()))
+        return {"counts": dict(counts), "why": why}
+    measured = measure(model, [result for result in results if result.status == "ok"])
+    metrics = measured["metrics"]
+    log.info(
+        "test: error rate %.4f, accuracy %.4f (95 %% interval %.4f to %.4f) on %d images",
+        *(metrics["error_rate"], metrics["accuracy"], *metrics["interval"], counts["ok"]),
+    )
+    return {"counts": dict(counts), **measured}
+
+
+def _evaluate(
+    model: Model, files: "pd.DataFrame", tests: "pd.DataFrame", folder: Path
+) -> list[Evaluated]:
+    trained = files[(files.status == "ok") & ~files.is_valid.astype(bool)]
+    images = [Labelled(str(row.path), str(row.label), "") for row in tests.itertuples()]
+    trained_on = [*zip(trained.sha256, trained.signature, strict=True)]
+    return evaluate(make_engine(model, EngineSettings()), folder, images, trained_on)
