@@ -55,7 +55,7 @@ def test_an_artifact_holds_its_files(published):
     pictures = {path.stem for path in (where / "pictures").glob("*.png")}
     assert pictures == {"batch", "results", "top_losses"}
     header = (where / "files.csv").read_text().splitlines()[0]
-    assert header == "path,label,group,is_valid,sha256,signature"
+    assert header == "path,label,group,is_valid,sha256,signature,status"
 
 
 def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):

@@ -152,7 +152,9 @@ def test_without_test_images_nothing_is_written_of_them(trained, tmp_path):
     }
     assert written["split"] == {"seed": 42, "valid_pct": 0.2}
     assert (
-        (model / "files.csv").read_bytes().startswith(b"path,label,is_valid,sha256,signature\r\n")
+        (model / "files.csv")
+        .read_bytes()
+        .startswith(b"path,label,group,is_valid,sha256,signature,status\r\n")
     )
     page = (model / "report.html").read_text()
     assert 'id="test"' not in page

@@ -126,7 +126,7 @@ def read_files_csv(storage: Storage) -> list[dict[str, str]]:
     """The rows of an artifact's files.csv that are trained or validated on: no test images."""
     text = storage.read("files.csv").decode()
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    return [row for row in rows if row.get("status", "ok") == "ok"]
+    return [row for row in rows if row["status"] == "ok"]
 
 
 def load_network(model: Model) -> "nn.Module":

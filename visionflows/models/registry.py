@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.models")
 
-FILES = ["path", "label", "group", "is_valid", "sha256", "signature"]  # the columns of files.csv
+FILES = ["path", "label", "group", "is_valid", "sha256", "signature", "status"]  # of files.csv
 _PUBLISHED = (  # files of a checkpoint that are published, by the start of their names
     *("weights", "model.onnx", "model.int8.", "selfcheck/", "pictures/", "report.html"),
     *("export.pkl", "confusion.csv", "validation.csv", "outliers.safetensors", "label_issues.csv"),
@@ -57,8 +57,7 @@ def publish(checkpoint: Path, store: str | Path, info: ModelInfo, table: "pd.Dat
     """
     target = open_storage(store).sub(f"models/{info.name}/{info.version}")
     source = open_storage(checkpoint)
-    columns = [*FILES, *(["status"] if (table.status == "test").any() else [])]
-    files = table.loc[table.status.isin(["ok", "test"]), columns]
+    files = table.loc[table.status.isin(["ok", "test"]), FILES]
     target.write("files.csv", files.to_csv(index=False, lineterminator="\r\n").encode())
     for entry in source.walk():
         if entry.name.startswith(_PUBLISHED):

@@ -43,7 +43,6 @@ def build_model_info(
     settings = TrainSettings(**record["settings"]).resolved()
     usable = files[files.status == "ok"]
     valid, tests = int(usable.is_valid.sum()), int((files.status == file_table.TEST).sum())
-    given_by = files.attrs.get("split_given_by")
     skipped = metrics.get("skipped_plots", {})
     info = {
         "schema_version": ModelInfo.VERSION,
@@ -71,10 +70,7 @@ def build_model_info(
             "skipped": len(files) - len(usable) - tests,
             **corrections_summary(files),
         },
-        "split": (
-            {"given_by": given_by} if given_by else {"seed": settings.seed, "valid_pct": valid_pct}
-        )
-        | {"group": files.attrs.get("group", "")},
+        "split": _split(files, settings, valid_pct),
         "training": {
             **settings.model_dump(include=set(_SETTINGS)),
             **{key: value for key, value in record.items() if key not in _NOT_TRAINING},
@@ -88,6 +84,13 @@ def build_model_info(
         ],
     }
     return ModelInfo.model_validate(info, strict=False)
+
+
+def _split(files: "pd.DataFrame", settings: TrainSettings, valid_pct: float) -> dict[str, Any]:
+    group, given_by = (files.attrs.get(name, "") for name in ("group", "split_given_by"))
+    drawn = {"seed": settings.seed, "valid_pct": valid_pct}
+    split = {"given_by": given_by} if given_by else drawn
+    return {**split, "group": group} if group else split
 
 
 def publish_model(
