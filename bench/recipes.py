@@ -1,9 +1,10 @@
 """Recipes beside fastai's own and a linear probe: errors and seconds on the same photos.
 
-    python bench/recipes.py --data ../shared/data --sets cats-dogs=5 trashnet=3 scenes=3
+    python bench/recipes.py --data ../shared/data --sets cats-dogs=1,2,3,4,5 trashnet=1,2,3
 
-Every side is a process of its own, one after another, and trains and validates on the same images
-from the same ImageNet weights. Seconds are those of the whole process. The sides:
+A set is followed by its seeds; `--continue RESULT.json` adds to an earlier result. Every side is a
+process of its own, one after another, and trains and validates on the same images from the same
+ImageNet weights. Seconds are those of the whole process. The sides:
 
     fine_tune(1), fine_tune(4)    fastai as in its tutorial, with its own loaders
     scikit-learn                  logistic regression on pooled features, C by cross-validation
@@ -38,7 +39,8 @@ def label_rule(name: str, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--sets", nargs="+", default=["cats-dogs=5", "trashnet=3", "scenes=3"])
+    parser.add_argument("--sets", nargs="+", default=["cats-dogs=1,2,3", "trashnet=1", "scenes=1"])
+    parser.add_argument("--continue", dest="earlier", type=Path, help="a result to add to")
     parser.add_argument("--sides", nargs="+", default=list(SIDES))
     parser.add_argument("--options", nargs="*", default=[], help="more words of visionflows train")
     parser.add_argument("--results", default="bench/results")
@@ -48,18 +50,25 @@ def main() -> None:
         print(json.dumps(run_one(**json.loads(options.one))))
         return
     result: dict = {"hardware": hardware(), "versions": versions(), "options": options.options}
+    if options.earlier:
+        result |= json.loads(options.earlier.read_text())
     with tempfile.TemporaryDirectory() as folder:
         for entry in options.sets:
             name, _, seeds = entry.partition("=")
-            result[name] = compare(name, int(seeds or 3), options, Path(folder))
+            runs = result.get(name, {}).get("runs", {})
+            for side, found in compare(name, seeds.split(","), options, Path(folder)).items():
+                runs[side] = runs.get(side, []) + found
+            result[name] = {"summary": {side: summary(runs[side]) for side in runs}, "runs": runs}
             print(json.dumps({name: result[name]["summary"]}, indent=2), flush=True)
     write_result(result, options.results, "recipes")
 
 
-def compare(name: str, seeds: int, options: argparse.Namespace, work: Path) -> dict:
-    """The figures of each side over the seeds, and their means and spreads."""
+def compare(
+    name: str, seeds: list[str], options: argparse.Namespace, work: Path
+) -> dict[str, list[dict]]:
+    """The figures of each side for each seed."""
     runs: dict[str, list[dict]] = {side: [] for side in options.sides}
-    for seed in range(1, seeds + 1):
+    for seed in map(int, seeds):
         table = prepare(name, seed, options.data, work)
         for side in options.sides:
             arguments = {"name": name, "side": side, "seed": seed, "data": str(options.data)}
@@ -73,16 +82,16 @@ def compare(name: str, seeds: int, options: argparse.Namespace, work: Path) -> d
                 text=True,
             )
             figures = json.loads(done.stdout.splitlines()[-1])
-            figures["seconds"] = round(time.monotonic() - began, 1)
+            figures |= {"seed": seed, "seconds": round(time.monotonic() - began, 1)}
             print(name, seed, side, figures, file=sys.stderr, flush=True)
             runs[side].append(figures)
-    return {"summary": {side: summary(each) for side, each in runs.items()}, "runs": runs}
+    return runs
 
 
 def summary(runs: list[dict]) -> dict:
     """The mean of each figure and its standard deviation over the seeds."""
-    numbers = [key for key, value in runs[0].items() if isinstance(value, int | float)]
-    found = {}
+    numbers = [key for key, value in runs[0].items() if isinstance(value, float)]
+    found: dict = {"seeds": len(runs)}
     for key in numbers:
         values = [run[key] for run in runs]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
