@@ -21,6 +21,7 @@ from halves import options, training, visionflows, write_with_settings
 
 from visionflows.datasets.fetch import fetch
 from visionflows.datasets.file_table import build_table
+from visionflows.storage.name_encoding import decode_name
 
 CHOICES = ("none", "sqrt", "full")
 
@@ -68,8 +69,9 @@ def link(photos: Path, files: dict[str, list[str]], folder: Path) -> None:
     """Make a folder of class folders with links to the photos."""
     for label, paths in files.items():
         (folder / label).mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            (folder / label / Path(path).name).symlink_to(photos / path)
+        for number, path in enumerate(paths):
+            photo = photos / decode_name(path)
+            (folder / label / f"{number}{photo.suffix}").symlink_to(photo)
 
 
 def measure(
@@ -98,7 +100,7 @@ def averages(runs: list[dict]) -> dict:
     return {
         name: [
             round(statistics.mean(run[name] for run in runs), 4),
-            round(statistics.stdev(run[name] for run in runs), 4),
+            round(statistics.stdev(run[name] for run in runs), 4) if len(runs) > 1 else 0.0,
         ]
         for name in runs[0]
     }

@@ -5,9 +5,9 @@
 Each pair is two linear probes of the handwritten digits of scikit-learn, trained alike: on as many
 images, drawn from the same set. Both predict the same validation images, and the tests of `retrain`
 decide: McNemar's for the error rate, the randomization test for balanced accuracy and macro F1.
-Models that are trained alike are not equally good: of two small sets one is the luckier. So a third
-part of the images, which no test sees, tells how many promotions were of a candidate that is no
-better there. As a control, one series has candidates with five times the training images.
+Models that are trained alike are not equally good, least of all with few images. So a third part of
+the images, which no test sees, tells how many promotions were of a candidate that is no better
+there. As a control, one series has candidates with five times the training images.
 """
 
 import argparse

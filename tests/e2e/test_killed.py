@@ -75,6 +75,9 @@ def test_a_training_killed_at_random_moments_loses_at_most_an_epoch(where, tmp_p
     assert len(runs) == rounds
     for ended, trained_again in runs:
         assert trained_again <= 5 - max(ended - 1, 0)
+    # The kills were in the middle of the work.
+    assert any(ended > 0 and trained_again < 5 for ended, trained_again in runs)
+    assert unfinished_uploads(where(tmp_path)) == []
     stores = tmp_path / "stores"
     whole = load_model(find_model("shapes", str(stores / "whole"))).info
     for number in range(rounds):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from visionflows.errors import TrainError
 from visionflows.images.near_duplicates import BYTES
 from visionflows.training.selection import MAX_IMAGES, Candidate, Selection, split_for_selection
 
@@ -47,9 +48,16 @@ def test_groups_are_on_one_side():
     assert parts.groupby("label").is_valid.sum().between(8, 12).all()
 
 
-def test_training_images_of_one_group_have_no_selection_part():
+def test_training_images_of_one_group_are_separated_and_the_log_says_so(caplog):
     files = table({"cat": 54, "dog": 54}).assign(group="camera")
-    assert not split_for_selection(files, seed=1).is_valid.any()
+    assert split_for_selection(files, seed=1).is_valid.sum() == 20
+    assert "selection images share groups with training images" in caplog.text
+
+
+@pytest.mark.parametrize("counts", [{"cat": 5, "dog": 5}, {"cat": 5}])
+def test_too_few_images_to_hold_some_out_are_an_error(counts):
+    with pytest.raises(TrainError, match="too few to hold some out"):
+        split_for_selection(table(counts), seed=1)
 
 
 def test_another_seed_draws_others_and_the_same_seed_the_same():

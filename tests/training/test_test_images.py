@@ -126,6 +126,18 @@ def test_test_images_that_cannot_count_are_left_out_and_counted(tested):
     assert info["split"] == {"given_by": "folders"}
 
 
+def test_test_images_of_trained_groups_are_left_out(trained, tmp_path):
+    folder = write_split(tmp_path / "shapes", train=10, test=12)
+    table = build_table(folder, "folder", group=r"regex:(\d\d)\.png$")
+    of_training = {*table.group[table.status == "ok"]}
+    tests = table[table.status == "test"]
+    expected = int(tests.group.isin(of_training).sum())
+    assert 0 < expected < len(tests)
+    found = evaluate_test(Path(trained.storage), info_of(trained, table), table, folder)
+    assert found["counts"]["same_group"] == expected
+    assert found["counts"].get("ok", 0) == len(tests) - expected
+
+
 def test_test_images_change_no_weight(tested, tmp_path):
     """A training without them, and with a folder of unlabelled ones, gives the same weights."""
     dataset, model = tested

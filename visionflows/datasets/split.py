@@ -46,6 +46,11 @@ def same_side_ids(usable: pd.DataFrame) -> pd.Series:
         ids = merged
 
 
+def same_side_keys(usable: pd.DataFrame) -> list[str]:
+    """The smallest sha256 of the images that stay on one side with each row."""
+    return list(usable.sha256.groupby(same_side_ids(usable)).transform("min"))
+
+
 def split_randomly(
     usable: pd.DataFrame, valid_pct: float, seed: int, duplicates: list[list[str]]
 ) -> set[str]:
@@ -121,7 +126,8 @@ def burst_notes(usable: pd.DataFrame) -> list[str]:
     count = f"{sum(map(len, across))} images in {len(across)} burst{'s' if across[1:] else ''}"
     examples = format_groups([burst.groupby("is_valid").head(1) for burst in across[:4]], " ≈ ")
     return [
-        f"photos that one camera took within a minute, in training and in validation: {count}, "
+        "series of photos of one camera, at most a minute from one to the next, in training and in "
+        f"validation: {count}, "
         f"{examples}; the error rate may be too low: keep each burst on one side, with --group or "
         "in the split that you give"
     ]

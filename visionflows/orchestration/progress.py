@@ -30,6 +30,7 @@ class Progress:
         self._in_run, self._has_failed = in_run(), False
         self._artifact: UUID | None = None
         self._began_at = self._logged_at = time.monotonic()
+        self._first = -1.0  # the fraction of the first update
         self._bar = rich_progress.Progress(
             *("{task.description}", rich_progress.BarColumn(), "{task.percentage:>3.0f} %"),
             *(_Rate(), rich_progress.TimeRemainingColumn()),
@@ -62,6 +63,7 @@ class Progress:
     def update(self, fraction: float, description: str = "") -> None:
         """Set the fraction that is done, 0 to 1."""
         self.done = max(self.done, fraction * self.total)
+        self._first = fraction if self._first < 0 else self._first
         self._bar.update(self._line, completed=self.done, description=description or self.name)
         if self._notebook_bar:
             self._notebook_bar(self.done, self.total)
@@ -74,7 +76,8 @@ class Progress:
     def _log(self, fraction: float, description: str) -> None:
         """Log a line with the time left, which assumes that the rest is as fast."""
         self._logged_at = time.monotonic()
-        left = (self._logged_at - self._began_at) * (1 - fraction) / max(fraction, 1e-3)
+        done = max(fraction - self._first, 1e-3)  # by this run, which may resume an earlier one
+        left = (self._logged_at - self._began_at) * (1 - fraction) / done
         name = f"{self.name}, {description}" if description else self.name
         log.info("%s: %.0f %%, about %s left", name, 100 * fraction, _minutes(left))
 

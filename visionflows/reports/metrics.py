@@ -10,6 +10,7 @@ LEFT_OUT = {  # reasons why images are not evaluated, by status
     "unlabelled": "the label rule gives them no label",
     "unknown_class": "the model does not know their class",
     "trained_on": "the model was trained on them or on near-duplicates",
+    "same_group": "the model was trained or validated on images of their groups",
     "unreadable": "they cannot be decoded",
     "too_large": "they have more pixels than allowed",
     "missing": "they disappeared",

@@ -103,7 +103,7 @@ def draw_curves(model: ModelInfo) -> list[LineChart]:
         )
         for title, names, bounds in _CURVES
     ]
-    if model.training.lr_find:
+    if model.training.lr_find and len(model.training.lr_find.losses) > _SKIPPED:
         charts.append(_draw_learning_rates(model.training.lr_find))
     return [chart for chart in charts if chart.is_worth_drawing]
 

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets.file_table import fingerprint
-from visionflows.errors import LockedError
+from visionflows.errors import LockedError, StorageError
 from visionflows.hashing import sha256_of, sha256_of_file
 from visionflows.storage import open_local_or_cache, open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
-from visionflows.storage.local_cache import fetch_local_file
 from visionflows.system import library_versions
 from visionflows.training.epochs import OnProgress
-from visionflows.training.features import FEATURES
+from visionflows.training.features import FEATURES, FROZEN
 from visionflows.training.fine_tune import fine_tune
+from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import SUFFIXES
+from visionflows.training.snapshots import FILES, SNAPSHOT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,32 +55,24 @@ def checkpoint_key(
     with contextlib.suppress(metadata.PackageNotFoundError):
         versions["timm"] = metadata.version("timm")
     parts = [fingerprint(files), labels, valid_pct, settings.model_dump(), versions]
-    parts.append(_weights_sha256(settings.pretrained))
+    parts.append(weights_sha256(settings.pretrained))
     return sha256_of(json.dumps(parts, sort_keys=True).encode())[:32]
-
-
-def _weights_sha256(pretrained: str) -> str:
-    """Return the sha256 of the initial weights; empty if they are not a file."""
-    if pretrained in ("default", "none"):
-        return ""
-    path = Path(fetch_local_file(pretrained))
-    if not path.is_file():
-        return ""  # make_learner raises the error
-    with path.open("rb") as file:
-        return sha256_of_file(file)
 
 
 @contextlib.contextmanager
 def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
     """Lock a training's checkpoint and yield its folder; remove it when the block succeeds.
 
-    Waits for another run of the same training. A block that fails keeps the checkpoint if an epoch
-    or the fine-tuning is done. Abandoned checkpoints are removed if they hold neither or are a week
-    old. Raises StorageError.
+    Waits for another run of the same training on this machine; two machines may do the same work.
+    A block that fails keeps the checkpoint if features, an epoch or the fine-tuning are done.
+    Abandoned checkpoints are removed if they hold none of these or are a week old. Raises
+    StorageError.
     """
     checkpoints = open_local_or_cache(store).sub(".checkpoints")
     checkpoint = checkpoints.path(key)
-    _remove_abandoned(store)
+    snapshots = open_storage(snapshots_location(store, checkpoint))
+    _remove_abandoned(store, key)
+    snapshots.clear_temporary([""], lambda name: True)
     with _wait_for_lock(checkpoints, key):
         published = False
         try:
@@ -90,7 +82,8 @@ def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
             if published or not _last_written(checkpoints, key):
                 checkpoints.remove(key)
             if published:
-                open_storage(snapshots_location(store, checkpoint)).remove("")
+                with _as_warning():
+                    snapshots.remove("")
 
 
 def resume_or_fine_tune(
@@ -108,7 +101,7 @@ def resume_or_fine_tune(
     record, storage = read_record(checkpoint), LocalStorage(checkpoint)
     kept = {"weights.safetensors", "training.json", PUBLISHING} if record else set()
     for name in storage.names():  # results of steps that may be incomplete
-        if name not in kept | {FEATURES} and not name.endswith(SUFFIXES):
+        if name not in kept | {FEATURES, FROZEN} and not name.endswith(FILES):
             storage.remove(name)
     if record is None:
         snapshots = snapshots_location(store, checkpoint) if store else checkpoint
@@ -145,17 +138,29 @@ def _wait_for_lock(checkpoints: LocalStorage, key: str) -> Iterator[None]:
         yield
 
 
-def _remove_abandoned(store: str | Path) -> None:
+def _remove_abandoned(store: str | Path, key: str) -> None:
+    """Remove checkpoints that nobody resumed, but not the one of this key."""
     local, own = open_local_or_cache(store).sub(".checkpoints"), open_storage(store)
-    for key in {name.partition(".")[0] for name in local.names()}:
-        if _KEY.fullmatch(key) and _is_abandoned(local, key):
-            with contextlib.suppress(LockedError), local.lock(f"{key}.lock"):
-                local.remove(key)
+    keys = {name.partition(".")[0] for name in local.names()} - {key}
+    for abandoned in filter(_KEY.fullmatch, keys):
+        if _is_abandoned(local, abandoned):
+            with contextlib.suppress(LockedError), local.lock(f"{abandoned}.lock"):
+                local.remove(abandoned)
     if not own.is_local:
-        snapshots = own.sub(".checkpoints")
-        for key in filter(_KEY.fullmatch, snapshots.names()):
-            if _is_abandoned(snapshots, key):
-                snapshots.remove(key)
+        with _as_warning():
+            snapshots = own.sub(".checkpoints")
+            for abandoned in filter(_KEY.fullmatch, {*snapshots.names()} - {key}):
+                if _is_abandoned(snapshots, abandoned):
+                    snapshots.remove(abandoned)
+
+
+@contextlib.contextmanager
+def _as_warning() -> Iterator[None]:
+    """Log a StorageError: what remains in a bucket costs a little money, but no model."""
+    try:
+        yield
+    except StorageError as error:
+        log.warning("snapshots of a training remain: %s", error)
 
 
 def _is_abandoned(checkpoints: Storage, key: str) -> bool:
@@ -165,7 +170,7 @@ def _is_abandoned(checkpoints: Storage, key: str) -> bool:
 
 
 def _last_written(checkpoints: Storage, key: str) -> datetime.datetime | None:
-    """When a checkpoint's record or one of its snapshots was last written, if it has any."""
+    """When a checkpoint's record, features or snapshot was last written, if it has any."""
     written = checkpoints.last_modified(key)
-    kept = ("training.json", *SUFFIXES)
+    kept = ("training.json", FEATURES, SNAPSHOT)
     return max((when for name, when in written.items() if name.endswith(kept)), default=None)

@@ -206,6 +206,9 @@ def pair_predictions(
     files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
     unseen = _without_near_duplicates(valid, b_files[b_files.is_valid != "True"])
+    if a.info.split.group != b.info.split.group:  # the same name may be of another thing
+        for each, table in (("a", files), ("b", b_files)):
+            table["group"] = table.group.where(table.group == "", f"{each} " + table.group)
     new = _without_trained_groups(unseen, files, b_files)
     unseen, same_group = new.set_index("path"), len(unseen) - len(new)
     known = unseen[unseen.label.isin(b.classes)]

@@ -39,7 +39,7 @@ def train_epochs(
     if snapshot:
         log.info("resuming after epoch %d of %d", done, schedule.total)
     if snapshot and snapshot.is_finished:
-        learn.model.load_state_dict(snapshot.below(NETWORK))
+        learn.model.load_state_dict(snapshot.tensors_of(NETWORK))
     else:
         learn.add_cb(monitor)
         schedule.run(learn, done)
@@ -76,7 +76,7 @@ def _monitor_class() -> "type[Callback]":
                 self.history.append(row)
                 self._track_best(row)
             if snapshot and schedule.keep_best:
-                self.best_state = snapshot.below(BEST)
+                self.best_state = snapshot.tensors_of(BEST)
 
         def before_epoch(self) -> None:
             self.epoch_started = time.monotonic()

@@ -1,9 +1,9 @@
 """Pooled features of images: the inputs of a network's head, as scoring computes them."""
 
 import io
+import json
 import logging
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.dataloaders import normalisation
 from visionflows.training.onnx_graph import NotExportable, onnx_bytes
+from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.features")
 
 FEATURES = "features.npz"  # of a checkpoint: pooled features of the pretrained network
+FROZEN = "frozen"  # of a checkpoint: the network that they are of
 
 
 class FeatureExtractor:
     """Extracts features of the images in a folder with the network of a checkpoint."""
 
-    def __init__(self, model: Model, folder: str | Path):
-        self._model, self._folder = model, LocalStorage(Path(folder))
+    def __init__(
+        self, model: Model, folder: str | Path, known: Mapping[str, np.ndarray] | None = None
+    ):
+        self._model, self._folder, self._known = model, LocalStorage(Path(folder)), known or {}
 
     @property
     def default_precision(self) -> str:
@@ -44,9 +48,12 @@ class FeatureExtractor:
     def features(self, paths: Iterable[str], **settings: Any) -> dict[str, np.ndarray]:
         """Return the features of each image by its path, float32 (features,).
 
-        `settings` are those of the engine; images that cannot be decoded are left out.
+        `settings` are those of the engine; images that cannot be decoded are left out. In float32
+        the `known` features are returned if they are of all images.
         """
         paths = [*paths]
+        if not settings and self._known.keys() >= {*paths}:
+            return {path: self._known[path] for path in paths}
         found = zip(paths, self.iterate(paths, **settings), strict=True)
         return {path: features for path, features in found if features is not None}
 
@@ -65,7 +72,7 @@ def write_features(
     """Write the features (n, features) of images into a checkpoint, with the settings they need."""
     with storage.open_write(FEATURES) as file:
         sha256 = images.sha256.to_numpy("U64")
-        np.savez(file, features=features, sha256=sha256, settings=settings.model_dump_json())
+        np.savez(file, features=features, sha256=sha256, settings=_relevant(settings))
 
 
 def read_features(
@@ -80,47 +87,73 @@ def read_features(
     with np.load(io.BytesIO(storage.read(FEATURES)), allow_pickle=False) as arrays:
         row_of = {sha256: at for at, sha256 in enumerate(arrays["sha256"].tolist())}
         is_complete = row_of.keys() >= {*images.sha256}
-        if arrays["settings"] != settings.model_dump_json() or not is_complete:
+        if arrays["settings"] != _relevant(settings) or not is_complete:
             return None
         return np.asarray(arrays["features"][[row_of[sha256] for sha256 in images.sha256]])
+
+
+def published_features(storage: Storage, images: "pd.DataFrame") -> dict[str, np.ndarray]:
+    """Return the features of images by path if those of the checkpoint's network are known.
+
+    They are if it is a linear probe. Else empty.
+    """
+    if not is_probe(storage):
+        return {}
+    record = json.loads(storage.read("training.json"))
+    features = read_features(storage, images, TrainSettings(**record["settings"]))
+    return {} if features is None else dict(zip(images.path, features, strict=True))
+
+
+def is_probe(storage: Storage) -> bool:
+    """Return whether a checkpoint's network is the frozen one with the head of a linear probe."""
+    if not storage.exists("training.json"):
+        return False
+    return not json.loads(storage.read("training.json"))["history"]
+
+
+def _relevant(settings: TrainSettings) -> str:
+    """The settings that features depend on, as text."""
+    names = ("architecture", "pretrained", "image_size", "resize", "decode", "max_pixels")
+    found = {name: getattr(settings, name) for name in names}
+    return json.dumps([found, weights_sha256(settings.pretrained)])
 
 
 def frozen_features(
     learn: "Learner",
     images: "pd.DataFrame",
     folder: str | Path,
+    storage: LocalStorage,
     settings: TrainSettings,
     on_image: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
     """Return the features of images (rows of the file table), float32 (n, features).
 
-    4 bytes a feature are in memory at once, so 5 GB of a million images with 1,280 features.
-    `on_image` is called with the number of images that are done. OpenVINO computes them on a CPU
-    if it can run the network, else torch. Raises TrainError if an image can no longer be read.
+    The network is written into `frozen/` of the checkpoint `storage`. 4 bytes a feature are in
+    memory at once, so 5 GB of a million images with 1,280 features. `on_image` is called with the
+    number of images that are done. OpenVINO computes them on a CPU if it can run the network, else
+    torch. Raises TrainError if an image can no longer be read.
     """
-    found = np.empty((0, 0), np.float32)
-    paths = list(images.path)
-    with tempfile.TemporaryDirectory(prefix="visionflows-") as temporary:
-        extractor = FeatureExtractor(_as_model(learn, settings, Path(temporary)), folder)
-        features = extractor.iterate(paths, max_pixels=settings.max_pixels)
-        for done, (path, one) in enumerate(zip(paths, features, strict=True)):
-            if one is None:
-                raise TrainError(
-                    f"{path}: readable when training began, and no longer; do not change the "
-                    "dataset while it trains, and run again"
-                )
-            if not done:
-                found = np.empty((len(paths), len(one)), np.float32)
-            found[done] = one
-            on_image(done + 1)
+    found, paths = np.empty((0, 0), np.float32), list(images.path)
+    extractor = FeatureExtractor(_as_model(learn, settings, storage.sub(FROZEN)), folder)
+    features = extractor.iterate(paths, max_pixels=settings.max_pixels)
+    for done, (path, one) in enumerate(zip(paths, features, strict=True)):
+        if one is None:
+            raise TrainError(
+                f"{path}: readable when training began, and no longer; do not change the "
+                "dataset while it trains, and run again"
+            )
+        if not done:
+            found = np.empty((len(paths), len(one)), np.float32)
+        found[done] = one
+        on_image(done + 1)
     return found
 
 
-def _as_model(learn: "Learner", settings: TrainSettings, folder: Path) -> Model:
-    """Return the learner's network as a model without evidence, written into a folder."""
+def _as_model(learn: "Learner", settings: TrainSettings, storage: LocalStorage) -> Model:
+    """Return the learner's network as a model without evidence, written into a storage."""
     from safetensors.torch import save
 
-    storage, network = LocalStorage(folder), learn.model.cpu().eval()
+    network = learn.model.cpu().eval()
     mean, std = normalisation(settings.architecture)
     info = NetworkInfo.model_validate(
         {

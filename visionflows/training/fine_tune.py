@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
 from visionflows.storage.local import LocalStorage
@@ -17,6 +19,7 @@ from visionflows.training.epochs import OnProgress
 from visionflows.training.learner import torch_random_lock
 from visionflows.training.recipes import train_by_recipe
 from visionflows.training.settings import TrainSettings
+from visionflows.training.snapshots import Note
 from visionflows.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -40,25 +43,36 @@ def fine_tune(
     After each epoch a snapshot goes into `snapshots` (a folder or an s3:// URI; by default the
     checkpoint), and a training that finds its own resumes from it.
     Uses a GPU if there is one, or `settings.gpus` of them; halves the batch and starts again when
-    GPU memory runs out. The same seed gives the same weights, whatever other threads draw from
+    GPU memory runs out. The same seed gives the same weights, even if other threads draw from
     Python's and numpy's generators. Two trainings in one process run one after the other.
 
     Raises TrainError if a batch of two does not fit into GPU memory, if the loss is not finite,
     or if a worker process of a distributed training dies.
     """
     started, settings = time.monotonic(), settings.resolved()
+    snapshots = snapshots or checkpoint
+    fitting = _fitting_batch(table, settings, snapshots)
+    settings = settings.model_copy(update={"batch_size": fitting.read() or settings.batch_size})
     while True:
         try:
             with torch_random_lock, keep_freed_memory():
-                at = snapshots or checkpoint
-                trainer = Trainer(table, folder, checkpoint, settings, at, on_progress)
+                trainer = Trainer(table, folder, checkpoint, settings, snapshots, on_progress)
                 learn, record = _train(trainer)
             break
         except _out_of_memory_error() as error:
             settings = _halve_batch(settings, error)
-    record |= {"seconds": round(time.monotonic() - started, 1)}
+            fitting.write(settings.batch_size)
+    # An earlier run may have trained the first epochs.
+    seconds = max(time.monotonic() - started, sum(row["seconds"] for row in record["history"]))
+    record |= {"seconds": round(seconds, 1)}
     write_checkpoint(LocalStorage(checkpoint), learn, record)
     return record
+
+
+def _fitting_batch(table: "pd.DataFrame", settings: TrainSettings, snapshots: str | Path) -> Note:
+    """Return the note on the batch that an earlier run found to fit into GPU memory."""
+    key = sha256_of(f"{fingerprint(table)} {settings.model_dump_json()}".encode())
+    return Note(os.fspath(snapshots), "batch_size", key)
 
 
 def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:

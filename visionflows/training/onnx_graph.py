@@ -10,6 +10,7 @@ from visionflows.training.learner import torch_random_lock
 
 if TYPE_CHECKING:
     import onnx
+    import torch
     from torch import nn
 
 OPSET = 18
@@ -52,6 +53,25 @@ def onnx_bytes(network: "nn.Sequential", info: NetworkInfo) -> bytes:
     except Exception as error:
         raise NotExportable(_root_cause(error)) from error
     return data
+
+
+def with_head(data: bytes, head: "dict[str, torch.Tensor]") -> bytes | None:
+    """Return an ONNX model with other weights of its head, by the names in the head's state dict.
+
+    None if the exporter has folded them into others.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(data)
+    initializers = {one.name: one for one in model.graph.initializer}
+    for name, value in head.items():
+        initializer = initializers.get(f"head.{name}")
+        if initializer is None or [*initializer.dims] != [*value.shape]:
+            return None
+        initializer.CopyFrom(numpy_helper.from_array(value.float().numpy(), initializer.name))
+    changed: bytes = model.SerializeToString(deterministic=True)
+    return changed
 
 
 def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionflows.errors import SettingsError, TrainError
+from visionflows.hashing import sha256_of_file
 from visionflows.models import network
 from visionflows.storage.local_cache import fetch_local_file
 from visionflows.training.settings import TrainSettings
@@ -104,3 +105,14 @@ def _weights_file(location: str) -> str:
             ".safetensors or .pth file"
         )
     return file
+
+
+def weights_sha256(pretrained: str) -> str:
+    """Return the sha256 of the initial weights; empty if they are not a file."""
+    if pretrained in ("default", "none"):
+        return ""
+    path = Path(fetch_local_file(pretrained))
+    if not path.is_file():
+        return ""  # make_learner raises the error
+    with path.open("rb") as file:
+        return sha256_of_file(file)

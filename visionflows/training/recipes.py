@@ -146,7 +146,8 @@ def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
     features = read_features(checkpoint, images, trainer.settings)
     if features is None:
         report = _report_features(trainer, len(images))
-        features = frozen_features(learn, images, trainer.folder, trainer.settings, report)
+        of_images = (images, trainer.folder, checkpoint, trainer.settings, report)
+        features = frozen_features(learn, *of_images)
         write_features(checkpoint, images, features, trainer.settings)
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()

@@ -5,6 +5,7 @@ selection images. The validation images judge the one that is chosen, and choose
 """
 
 import dataclasses
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,11 +13,14 @@ import numpy as np
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
+from visionflows.errors import TrainError
 from visionflows.evaluation.metrics import confusion_matrix, log_losses, summary_metrics
 from visionflows.training.settings import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("visionflows.recipes")
 
 METRICS = get_args(Metric)
 PROBE = "linear probe"
@@ -86,7 +90,8 @@ def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
     """Return the usable training rows of a file table; `is_valid` marks the selection images.
 
     A fifth of every class, about 2,000 images at most; near-duplicates and groups stay on one side.
-    A class with one image, or one group, is only trained on.
+    A class with one image, or one group, is only trained on. If no group can be held out, they are
+    separated. Raises TrainError if no image can be held out.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -94,10 +99,18 @@ def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
     parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(usable.label.value_counts().max()))
     chosen = np.zeros(len(usable), bool)
     if (usable.group != "").any():
-        chosen = draw_groups(usable, 1 / parts, seed).to_numpy()
-    elif parts > 1:
+        chosen = draw_groups(usable, 1 / parts, seed).to_numpy().copy()
+        if not chosen.any():
+            log.warning("note: selection images share groups with training images: all are in one")
+    if parts > 1 and not chosen.any():
         folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts
             chosen[next(folds.split(usable, usable.label, near_duplicate_ids(usable)))[1]] = True
-    return usable.assign(is_valid=chosen & usable.label.isin(set(usable.label[~chosen])))
+    chosen &= usable.label.isin(set(usable.label[~chosen])).to_numpy()
+    if not chosen.any():
+        raise TrainError(
+            f"{len(usable)} training images are too few to hold some out and choose a candidate; "
+            "add images, or train with --recipe probe or --recipe fastai --keep last"
+        )
+    return usable.assign(is_valid=chosen)

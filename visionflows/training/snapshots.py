@@ -2,9 +2,10 @@
 
     <store>/.checkpoints/<key>/<name>.snapshot     weights, optimizer state and history
     <store>/.checkpoints/<key>/<name>.lr_find      the curve of the learning rate finder
+    <store>/.checkpoints/<key>/batch_size          a batch that fits into GPU memory
 
-A snapshot is one safetensors file; what is no tensor is JSON in its header. Snapshots are in the
-store itself, so that another machine can resume from a bucket.
+A snapshot is one safetensors file, with everything but the tensors as JSON in its header. Snapshots
+are in the store itself, so that another machine can resume from a bucket.
 """
 
 import dataclasses
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.checkpoint")
 
-SUFFIXES = (".snapshot", ".lr_find")
+SNAPSHOT = ".snapshot"
+FILES = (SNAPSHOT, ".lr_find", "batch_size")  # suffixes
 NETWORK, BEST, OPTIMIZER = "network.", "best.", "optimizer."  # prefixes of tensors
 
 
@@ -58,7 +60,7 @@ class Snapshot:
         tensors = {name: value.detach().cpu().contiguous() for name, value in found.items()}
         return cls(tensors, [*history], state, is_finished)
 
-    def below(self, prefix: str) -> "dict[str, torch.Tensor]":
+    def tensors_of(self, prefix: str) -> "dict[str, torch.Tensor]":
         """The tensors whose names begin with a prefix, by the rest of their names."""
         names = (name for name in self.tensors if name.startswith(prefix))
         return {name.removeprefix(prefix): self.tensors[name] for name in names}
@@ -68,17 +70,17 @@ class Snapshot:
         import torch
         from fastai.torch_core import get_model
 
-        get_model(learn.model).load_state_dict(self.below(NETWORK))
+        get_model(learn.model).load_state_dict(self.tensors_of(NETWORK))
         if only_weights:
             return
         for at, (parameter, *_) in enumerate(learn.opt.all_params()):
-            tensors = self.below(f"{OPTIMIZER}{at}.")
+            tensors = self.tensors_of(f"{OPTIMIZER}{at}.")
             on_device = {name: value.to(parameter.device) for name, value in tensors.items()}
             learn.opt.state[parameter] = {**self.state["optimizer"][at], **on_device}
         smooth = learn.recorder.smooth_loss
         smooth.count, value = self.state["smooth_loss"]
         smooth.val = torch.tensor(value)
-        if self.state["scaler"]:
+        if self.state["scaler"] and hasattr(learn, "scaler"):  # another device may need none
             learn.scaler.load_state_dict(self.state["scaler"])
 
 
@@ -86,53 +88,81 @@ class Snapshot:
 class SnapshotFile:
     """Where a training keeps its snapshot: a folder or an s3:// URI, and a name in it.
 
-    `settings` identify the training: a snapshot of other settings is not read.
+    `key` identifies the training: a snapshot of another one is not read.
     """
 
     location: str
     name: str
-    settings: str
+    key: str
 
     def read(self) -> Snapshot | None:
-        """The snapshot; None if there is none, or only a damaged one or one of other settings."""
+        """The snapshot; None if there is none, or a damaged one, or one of another training.
+
+        Raises StorageError if it cannot be read.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
+        data = _read(self.location, f"{self.name}.snapshot")
+        if data is None:
+            return None
         try:
-            data = open_storage(self.location).read(f"{self.name}.snapshot")
             length = int.from_bytes(data[:8], "little")
             header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["training"])
-            if header.pop("settings") != self.settings:
-                return None
-            return Snapshot(load(data), **header)
-        except FileNotFoundError:
-            return None
+            return Snapshot(load(data), **header) if header.pop("key") == self.key else None
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("%s/%s.snapshot: damaged, not used: %s", self.location, self.name, error)
             return None
 
     def write(self, snapshot: Snapshot) -> None:
-        """Replace the snapshot, in one rename or one put; where that fails, only a log line."""
+        """Replace the snapshot, in one rename or one put. A failure is logged, not raised."""
         from safetensors.torch import save
 
         fields = ("history", "state", "is_finished")
-        header = {"settings": self.settings, **{name: getattr(snapshot, name) for name in fields}}
+        header = {"key": self.key, **{name: getattr(snapshot, name) for name in fields}}
         data = save(snapshot.tensors, {"training": json.dumps(header)})
-        try:
-            open_storage(self.location).write(f"{self.name}.snapshot", data)
-        except StorageError as error:  # it only saves time after a crash
-            log.warning("no snapshot of this epoch: %s", error)
+        _write(self.location, f"{self.name}.snapshot", data)
 
-    def read_curve(self) -> dict[str, Any] | None:
-        """What `write_curve` wrote; None if there is nothing."""
+    def copy(self, location: str) -> "SnapshotFile":
+        """Copy the snapshot, if there is one, to another location; return it there."""
+        data = _read(self.location, f"{self.name}.snapshot")
+        if data is not None:
+            _write(location, f"{self.name}.snapshot", data)
+        return dataclasses.replace(self, location=location)
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A JSON value beside the snapshots, such as the curve of lr_find, of the training `key`."""
+
+    location: str
+    name: str
+    key: str
+
+    def read(self) -> Any:
+        """The value; None if there is none, or one of another training. Raises StorageError."""
         try:
-            curve: dict[str, Any] = json.loads(
-                open_storage(self.location).read(f"{self.name}.lr_find")
-            )
-        except FileNotFoundError:
+            found = json.loads(_read(self.location, self.name) or b"{}")
+        except ValueError:  # damaged
             return None
-        return curve
+        return found.get("value") if found.get("key") == self.key else None
 
-    def write_curve(self, curve: dict[str, Any]) -> None:
-        """Keep the curve of the learning rate finder, so that a resumed training has its rate."""
-        open_storage(self.location).write(f"{self.name}.lr_find", json.dumps(curve).encode())
+    def write(self, value: Any) -> None:
+        """Replace the value. A failure is logged, not raised."""
+        _write(self.location, self.name, json.dumps({"key": self.key, "value": value}).encode())
+
+
+def _read(location: str, name: str) -> bytes | None:
+    try:
+        return open_storage(location).read(name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # starting again would waste what the snapshot has
+        raise StorageError(f"{location}/{name}: cannot be read ({error}); run again") from error
+
+
+def _write(location: str, name: str, data: bytes) -> None:
+    try:
+        open_storage(location).write(name, data)
+    except (StorageError, OSError) as error:  # snapshots only save time after a kill
+        log.warning("a kill would lose this epoch: %s/%s: %s", location, name, error)

@@ -8,14 +8,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
 from visionflows.training.epochs import OnProgress, train_epochs
 from visionflows.training.learner import make_learner, prepare_training
+from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import SnapshotFile
+from visionflows.training.snapshots import Note, SnapshotFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +78,8 @@ class Trainer:
         stop_after: int = 0,
     ) -> Fit:
         """Train the learner of a table; `name` is that of its snapshots, see Schedule."""
-        parts = [self.settings.model_dump(), keep_best, stop_after, len(table)]
+        parts = [self.settings.model_dump(), keep_best, stop_after, fingerprint(table)]
+        parts += [self.classes, weights_sha256(self.settings.pretrained)]
         key = sha256_of(json.dumps(parts, sort_keys=True).encode())
         snapshots = SnapshotFile(os.fspath(self.snapshots), name, key)
         with learn.no_bar(), learn.no_logging():
@@ -92,10 +95,11 @@ class Trainer:
         """The curve of the learning rate finder, if the settings ask for it."""
         if self.settings.lr != "find":
             return None
-        curve = snapshots.read_curve()
+        note = Note(snapshots.location, f"{snapshots.name}.lr_find", snapshots.key)
+        curve: dict[str, Any] | None = note.read()
         if curve is None:
             curve = find_learning_rate(learn, self.settings.gpus)
-            snapshots.write_curve(curve)
+            note.write(curve)
         return curve
 
 

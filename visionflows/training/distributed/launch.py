@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed.worker import INITIAL, WEIGHTS, TrainingJob, run_worker
 from visionflows.training.epochs import OnProgress
+from visionflows.training.snapshots import SNAPSHOT
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -95,9 +96,41 @@ def train_on_workers(
     with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _off_gpu(learn):
         state = {name: value.contiguous() for name, value in learn.model.state_dict().items()}
         save_file(state, Path(folder, INITIAL))
-        history = run_workers(job._replace(shared_folder=folder), on_progress)
+        with _shared_snapshots(job, folder, on_progress) as (job, report):
+            history = run_workers(job._replace(shared_folder=folder), report)
         learn.model.load_state_dict(load_file(Path(folder, WEIGHTS)))
     return history
+
+
+@contextlib.contextmanager
+def _shared_snapshots(
+    job: TrainingJob, folder: str, on_progress: OnProgress | None
+) -> Iterator[tuple[TrainingJob, OnProgress | None]]:
+    """Inside the block the workers' snapshots are in their shared folder.
+
+    This process copies each new one to the store, whose credentials the workers may not have.
+    """
+    stored = job.schedule.snapshots
+    if stored is None:
+        yield job, on_progress
+        return
+    shared = stored.copy(folder)
+    path = Path(folder, f"{shared.name}{SNAPSHOT}")
+    copied = path.stat().st_mtime_ns if path.exists() else 0
+
+    def store() -> None:
+        nonlocal copied
+        if path.exists() and path.stat().st_mtime_ns != copied:
+            copied = path.stat().st_mtime_ns
+            shared.copy(stored.location)
+
+    def report(share: float, line: str) -> None:
+        store()
+        if on_progress:
+            on_progress(share, line)
+
+    yield job._replace(schedule=dataclasses.replace(job.schedule, snapshots=shared)), report
+    store()
 
 
 @contextlib.contextmanager

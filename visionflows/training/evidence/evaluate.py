@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.datasets.split import near_duplicate_ids
+from visionflows.datasets.split import near_duplicate_ids, same_side_keys
 from visionflows.evaluation.calibration import calibrate
 from visionflows.evaluation.metrics import compute_metrics, confusion_csv
 from visionflows.images.image_status import BadImage
@@ -61,7 +61,7 @@ def evaluate_checkpoint(
             metrics = compute_metrics(predicted, targets, list(learn.dls.vocab))
             metrics["valid_loss"] = float(losses.mean())
             metrics["calibration"] = _fit_calibration(learn, probabilities, targets, storage)
-            plots, skipped = draw_image_grids(learn)
+            plots, skipped = draw_image_grids(learn, losses)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
             confusion = confusion_csv(metrics["confusion"], list(learn.dls.vocab))
@@ -87,11 +87,13 @@ def load_trained_learner(
     table: "pd.DataFrame", folder: str | Path, storage: Storage, record: dict[str, Any]
 ) -> "Learner":
     """Return the learner of a checkpoint with its weights, in float32."""
+    import torch
     from safetensors.torch import load
 
     settings = TrainSettings(**record["settings"]).model_copy(update={"pretrained": "none"})
     learn = make_learner(table, folder, settings)
     learn.model.load_state_dict(load(storage.read("weights.safetensors")))
+    learn.model.to(memory_format=torch.channels_last)  # oneDNN's convolutions are faster
     return learn
 
 
@@ -104,7 +106,7 @@ def _fit_calibration(
     valid, targets, probabilities = valid[first], targets[first], probabilities[first]
     classes = list(learn.dls.vocab)
     weights = label_weights(learn.dls.train.items.label, classes, learn.settings.balance)
-    calibration = fit_calibration(probabilities, targets, list(valid.sha256), weights)
+    calibration = fit_calibration(probabilities, targets, same_side_keys(valid), weights)
     calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
     rows = validation_csv(list(valid.path), classes, targets, probabilities, calibrated)
     storage.write("validation.csv", rows)

@@ -68,7 +68,10 @@ def fit_calibration(
 
 
 def holdout_half(sha256s: list[str]) -> np.ndarray:
-    """Return which validation images are held out to measure: (n,) of bool, by their content."""
+    """Return which validation images are held out to measure: (n,) of bool, by their content.
+
+    Images of a group are in one half if they have the sha256 of `same_side_keys`.
+    """
     return np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
 
 

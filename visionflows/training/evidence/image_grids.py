@@ -15,6 +15,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.evaluate")
@@ -25,10 +26,13 @@ MAX_LINE = 25  # characters of a line above an image
 TEXT, TITLES = "#76808e", {"green": "#2f9e5b", "red": "#d9534f"}
 
 
-def draw_image_grids(learn: "Learner") -> tuple[dict[str, bytes], dict[str, str]]:
+def draw_image_grids(
+    learn: "Learner", losses: "torch.Tensor"
+) -> tuple[dict[str, bytes], dict[str, str]]:
     """Return PNG bytes by name (batch, results, top_losses) and what is missing.
 
-    The second dict has the reason for each plot that could not be drawn.
+    `losses` (n,) are those of the validation images. The second dict has the reason for each plot
+    that could not be drawn.
     """
     import matplotlib as mpl
 
@@ -38,7 +42,7 @@ def draw_image_grids(learn: "Learner") -> tuple[dict[str, bytes], dict[str, str]
     plots: dict[str, bytes] = {}
     skipped: dict[str, str] = {}
     with _literal_text(), _short_class_names(learn):
-        for name, draw in _drawings(learn).items():
+        for name, draw in _drawings(learn, losses).items():
             try:
                 draw()
                 plots[name] = _current_png()
@@ -52,16 +56,16 @@ def draw_image_grids(learn: "Learner") -> tuple[dict[str, bytes], dict[str, str]
     return plots, skipped
 
 
-def _drawings(learn: "Learner") -> dict[str, Callable[[], object]]:
+def _drawings(learn: "Learner", losses: "torch.Tensor") -> dict[str, Callable[[], object]]:
     from fastai.interpret import Interpretation
 
     count = min(9, len(learn.dls.valid_ds))
     columns = {"ncols": min(3, count)}
-    interpretation = Interpretation.from_learner
+    interpretation = Interpretation(learn, learn.dls.valid, losses)
     return {
         "batch": lambda: _fit_titles(learn.dls.train.show_batch(max_n=9, ncols=3)),
         "results": lambda: _fit_titles(learn.show_results(max_n=9, **columns)),
-        "top_losses": lambda: _fit_titles(interpretation(learn).plot_top_losses(count)),
+        "top_losses": lambda: _fit_titles(interpretation.plot_top_losses(count)),
     }
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from visionflows.inference.precision_policy import (
     images_needed,
     supports,
 )
-from visionflows.models.artifact import Model
+from visionflows.models.artifact import Model, load_network
+from visionflows.models.network import split_pooling
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
+from visionflows.training.features import published_features
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
 log = logging.getLogger("visionflows.agreement")
 
@@ -51,10 +54,24 @@ def measure_label_agreement(
     """
     sample = sample_images(files[~files.sha256.isin(list(exclude))])
     model = Model(LocalStorage(checkpoint), info, digest="")
-    result = label_agreement(model, folder, list(sample.path), precision)
+    exact = _known_probabilities(model, sample)
+    result = label_agreement(model, folder, list(sample.path), precision, exact)
     if "images" in result:
         result["trained_on"] = int((~sample.is_valid.astype(bool)).sum())
     return result
+
+
+def _known_probabilities(model: Model, sample: "pd.DataFrame") -> dict[str, np.ndarray]:
+    """Return the float32 probabilities by file name if the features of all images are known."""
+    import torch
+
+    features = published_features(model.storage, sample)
+    if not features:
+        return {}
+    head = split_pooling(cast("nn.Sequential", cast("nn.Sequential", load_network(model))[1]))[1]
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(np.stack([*features.values()])))
+    return dict(zip(map(decode_name, features), logits.softmax(1).numpy(), strict=True))
 
 
 def sample_images(files: "pd.DataFrame") -> "pd.DataFrame":
@@ -72,8 +89,11 @@ def label_agreement(
     folder: str | Path,
     paths: list[str],
     precision: FastPrecision = "bfloat16",
+    exact: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Score images in float32 and in a faster precision on this machine, and compare.
+
+    `exact` are the probabilities in float32 by file name, if they are known.
 
     Keys: those of `compare_probabilities`, and device (cpu or cuda), kernel and library that were
     measured. Without native support only auto (float32) and why.
@@ -86,7 +106,8 @@ def label_agreement(
         return {"auto": "float32", "why": f"published without native {precision}: no evidence"}
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
     names, storage = [decode_name(path) for path in paths], LocalStorage(Path(folder))
-    exact, fast = (engine.predict_files(storage, names) for engine in (exact_engine, fast_engine))
+    exact = exact or exact_engine.predict_files(storage, names)
+    fast = fast_engine.predict_files(storage, names)
     _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
     result = {
         **compare_probabilities(exact_rows, fast_rows, precision),

@@ -58,9 +58,9 @@ def find_label_issues(
     """
     storage = LocalStorage(checkpoint)
     usable = table[table.status == "ok"]
-    if (usable.group != "").any():
-        usable = usable.assign(side=same_side_ids(usable))
-    usable = usable.sort_values("sha256").drop_duplicates("sha256")
+    usable = (
+        usable.assign(side=same_side_ids(usable)).sort_values("sha256").drop_duplicates("sha256")
+    )
     usable = usable.head(MAX_IMAGES).sort_values("path").reset_index(drop=True)
     record = json.loads(storage.read("training.json"))
     settings, network = TrainSettings(**record["settings"]), "pretrained"
@@ -70,8 +70,7 @@ def find_label_issues(
             learn, network = _feature_learner(table, folder, storage, record)
             features = extract_features(learn, usable)
     classes = sorted(usable.label.unique())
-    groups = usable.side.to_numpy() if "side" in usable else None
-    issues = rank_label_issues(features, list(usable.label), classes, groups)
+    issues = rank_label_issues(features, list(usable.label), classes, usable.side.to_numpy())
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
     rows = rows.assign(why="label issue")[list(COLUMNS)]

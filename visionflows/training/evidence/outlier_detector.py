@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visionflows.datasets.split import same_side_keys
 from visionflows.evaluation.outliers import (
     OutlierDetector,
     conformal_threshold,
@@ -21,7 +22,7 @@ from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.fit_calibration import MIN_IMAGES, holdout_half
-from visionflows.training.features import FeatureExtractor
+from visionflows.training.features import FeatureExtractor, published_features
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,10 +48,11 @@ def fit_outlier_detector(
     usable = files[files.status == "ok"].drop_duplicates("sha256")
     is_valid = usable.is_valid.astype(bool)
     valid = usable[is_valid].sort_values("sha256").head(MAX_VALIDATION)
-    held_out = holdout_half(list(valid.sha256))
+    held_out = holdout_half(same_side_keys(valid))
     if min(held_out.sum(), (~held_out).sum()) < MIN_IMAGES:
         return {"why": f"{len(valid)} validation images are too few to fit a threshold"}
-    extractor = FeatureExtractor(Model(storage, info, digest=""), folder)
+    known = published_features(storage, usable)
+    extractor = FeatureExtractor(Model(storage, info, digest=""), folder, known)
     features = _stack(extractor.features(sample_bank(usable[~is_valid])))
     if not np.isfinite(features).all():
         return {"why": "the network's features are not finite"}

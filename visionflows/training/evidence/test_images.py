@@ -1,7 +1,7 @@
 """Evaluate the network of a checkpoint on the test images of its dataset, as it will be published.
 
-Nothing is trained, validated or chosen on test images. Those that the network was trained on, or
-near-duplicates of these, are left out.
+Nothing is trained, validated or chosen on test images. Those that the network was trained on,
+near-duplicates of these, and images of groups that it was trained or validated on are left out.
 """
 
 import logging
@@ -39,6 +39,11 @@ def evaluate_test(
     labelled = tests.status.isin([TEST, UNKNOWN_CLASS])
     known = labelled & tests.label.isin(model.classes)
     counts = Counter(tests.status.mask(labelled, UNKNOWN_CLASS)[~known])
+    trained_groups = set(files.group[files.status == "ok"]) - {""}
+    is_new = ~tests.group.isin(trained_groups)
+    if same_group := int((known & ~is_new).sum()):
+        counts["same_group"] = same_group
+    known &= is_new
     results = _evaluate(model, files, tests[known], folder) if known.any() else []
     counts.update(result.status for result in results)
     if not counts["ok"]:
