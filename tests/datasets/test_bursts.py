@@ -39,6 +39,7 @@ def test_a_burst_on_both_sides_is_noted(tmp_path, taken, serial, is_burst):
     notes = [note for note in table_notes(build_table(tmp_path, "folder")) if "camera" in note]
     assert notes == is_burst * [
         "series of photos of one camera, at most a minute from one to the next, in training and in "
-        "validation: 2 images in 1 burst, train/cat/a.jpg (cat) ≈ val/cat/b.jpg (cat); the error rate "
-        "may be too low: keep each burst on one side, with --group or in the split that you give"
+        "validation: 2 images in 1 burst, train/cat/a.jpg (cat) ≈ val/cat/b.jpg (cat); the error "
+        "rate may be too low: keep each burst on one side, with --group or in the split that you "
+        "give"
     ]

@@ -1,6 +1,8 @@
 """Trainings by every recipe, stopped after each epoch; and one resumed on another machine."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from stopped_training import RECIPES, Stopped, Training, assert_undisturbed, settings
 
 from visionflows.training import recipes
@@ -24,3 +26,19 @@ def test_snapshots_are_in_the_store_of_another_machine(shapes, weights, tmp_path
     found = training.run(tmp_path / "other", snapshots=location)
     assert training.epochs == 1, "the first two were not trained again"
     assert found == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs, which workers take")
+def test_workers_resume_from_the_snapshot_that_their_parent_stored(shapes, weights, tmp_path):
+    training = Training(*shapes, settings(weights, **RECIPES["fastai"], gpus=2))
+    expected = training.run(tmp_path / "undisturbed")
+    store = tmp_path / "store"
+    with pytest.raises(Stopped):
+        training.run(tmp_path / "stopped", stop_after=2, snapshots=store)
+    assert [path.name for path in store.iterdir()] == ["final.snapshot"]
+    found = training.run(tmp_path / "other", snapshots=store)
+    assert training.epochs == 1, "the first two were not trained again"
+    assert found == expected
+    paths = (tmp_path / name / "weights.safetensors" for name in ("undisturbed", "other"))
+    one, other = map(load_file, paths)
+    assert all(torch.equal(one[name], other[name]) for name in one)

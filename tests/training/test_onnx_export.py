@@ -19,11 +19,11 @@ from torch import nn
 from visionflows.errors import SettingsError
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load_model
-from visionflows.models.network import build
+from visionflows.models.network import build, split_pooling
 from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
 from visionflows.training.evidence.onnx_export import export_onnx
-from visionflows.training.onnx_graph import OUTPUTS, NotExportable, onnx_bytes
+from visionflows.training.onnx_graph import OUTPUTS, NotExportable, onnx_bytes, with_head
 
 DOCUMENT = Path(__file__).parents[2] / "docs/how-to/use-the-onnx-model.md"
 
@@ -47,6 +47,24 @@ def test_the_documented_code_gives_fastais_probabilities(trained):
             exec(lines, names)
         assert np.abs(names["probabilities"][0] - answer).max() < 1e-4
         assert output.getvalue().split()[0] == trained.record["classes"][answer.argmax()]
+
+
+def test_another_head_in_a_model_is_the_network_with_that_head():
+    network = build("test_resnet", 3, 32, "linear").eval()
+    frozen = onnx_bytes(network, info_of(32))
+    head = split_pooling(network[1])[1]
+    torch.nn.init.normal_(head[0].weight)
+    torch.nn.init.normal_(head[0].bias)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    outputs = [
+        onnxruntime.InferenceSession(data).run(list(OUTPUTS), {"pixels": pixels})
+        for data in (with_head(frozen, head.state_dict()), onnx_bytes(network, info_of(32)), frozen)
+    ]
+    for changed, expected in zip(*outputs[:2], strict=True):
+        assert np.abs(changed - expected).max() < 1e-5
+    assert np.abs(outputs[0][1] - outputs[2][1]).max() > 0.1
+    other = build("test_resnet", 4, 32, "linear")[1]
+    assert with_head(frozen, split_pooling(other)[1].state_dict()) is None
 
 
 @pytest.mark.parametrize("architecture, side", [("resnet18", 32), ("test_vit", 160)])
