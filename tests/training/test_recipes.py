@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from visionflows.datasets.file_table import build_table
-from visionflows.errors import SettingsError
+from visionflows.errors import SettingsError, TrainError
 from visionflows.training import recipes
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
@@ -91,6 +91,18 @@ def test_auto_publishes_the_probe_if_it_leaves_nothing_to_gain(
     assert {name: value.shape for name, value in both[0].items()} == {
         name: value.shape for name, value in both[1].items()
     }
+
+
+def test_too_few_images_to_compare_candidates(shapes, weights, tmp_path, caplog):
+    table, folder = shapes
+    one_each = table[~table.is_valid].groupby("label").head(1)
+    files = pd.concat([table[table.is_valid], one_each]).reset_index(drop=True)
+    record = fine_tune(files, folder, tmp_path / "auto", settings(weights))
+    assert (record["selection"], record["history"]) == (None, [])
+    assert "only a linear probe" in caplog.text
+    given = settings(weights, recipe="fastai", keep="best")
+    with pytest.raises(TrainError, match="3 training images are too few to hold some out"):
+        fine_tune(files, folder, tmp_path / "fastai", given)
 
 
 def knows_nothing(sample: Sample, strength: float, classes: int) -> LinearProbe:

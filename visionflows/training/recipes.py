@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionflows.datasets.split import same_side_ids
+from visionflows.errors import TrainError
 from visionflows.storage.local import LocalStorage
 from visionflows.training.class_weights import label_weights
 from visionflows.training.features import frozen_features, read_features, write_features
@@ -62,6 +63,11 @@ def _fastai(trainer: Trainer) -> Trained:
     chooses = settings.keep == "best"
     if chooses:
         table = split_for_selection(table, settings.seed)
+        if not table.is_valid.any():
+            raise TrainError(
+                f"{len(table)} training images are too few to hold some out and choose an epoch; "
+                "add images, or leave out --keep best and --patience"
+            )
     learn = trainer.learner(table)
     learn.freeze_to(-1)
     fit = trainer.fit(learn, table, "final", keep_best=chooses)
@@ -85,8 +91,11 @@ def _probe(trainer: Trainer) -> Trained:
 def _auto(trainer: Trainer) -> Trained:
     """Fit the probe, fine-tune from it if it leaves something to gain, publish the better one."""
     settings = trainer.settings
-    learn = trainer.learner()
     parts = split_for_selection(trainer.table, settings.seed)
+    if not parts.is_valid.any():
+        log.warning("too few training images to hold some out and compare: only a linear probe")
+        return _probe(trainer)
+    learn = trainer.learner()
     sample = _training_sample(trainer.stage(0, FEATURES_DONE), learn)
     is_selection = parts.is_valid.to_numpy()
     fitting, held_out = sample.at(~is_selection), sample.at(is_selection)

@@ -13,7 +13,6 @@ import numpy as np
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
-from visionflows.errors import TrainError
 from visionflows.evaluation.metrics import confusion_matrix, log_losses, summary_metrics
 from visionflows.training.settings import Metric
 
@@ -91,7 +90,7 @@ def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
 
     A fifth of every class, about 2,000 images at most; near-duplicates and groups stay on one side.
     A class with one image, or one group, is only trained on. If no group can be held out, they are
-    separated. Raises TrainError if no image can be held out.
+    separated. Of too few images none is held out.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -107,10 +106,4 @@ def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts
             chosen[next(folds.split(usable, usable.label, near_duplicate_ids(usable)))[1]] = True
-    chosen &= usable.label.isin(set(usable.label[~chosen])).to_numpy()
-    if not chosen.any():
-        raise TrainError(
-            f"{len(usable)} training images are too few to hold some out and choose a candidate; "
-            "add images, or train with --recipe probe or --recipe fastai --keep last"
-        )
-    return usable.assign(is_valid=chosen)
+    return usable.assign(is_valid=chosen & usable.label.isin(set(usable.label[~chosen])))
