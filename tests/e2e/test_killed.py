@@ -91,8 +91,10 @@ def unfinished_uploads(where: str) -> list[dict]:
     storage = open_storage(where)
     if storage.is_local:
         return []
-    bucket = storage.bucket
-    return call("list_multipart_uploads", bucket, Prefix="").get("Uploads", [])
+    try:
+        return call("list_multipart_uploads", storage.bucket, Prefix="").get("Uploads", [])
+    except FileNotFoundError:  # rclone: not found, if there is none
+        return []
 
 
 @pytest.fixture(scope="module")
