@@ -2,9 +2,9 @@
 
     python tests/e2e/kill_training.py DATASET STORES SETTINGS_AS_JSON ROUNDS
 
-Prints, as JSON, the epochs that each killed run had ended and those that the next one trained. The
-runs are forks of one process that has imported torch but never used it. Another machine has
-another cache.
+Prints, as JSON, the epochs that each killed run had ended and those that the next one trained. A
+kill after the model began to be published is repeated earlier. The runs are forks of one process
+that has imported torch but never used it. Another machine has another cache.
 """
 
 import json
@@ -21,6 +21,7 @@ from pathlib import Path
 import fastai.vision.all  # noqa: F401 (imported once for all forks)
 
 from flows.train import train
+from visionflows.storage import open_storage
 from visionflows.training.settings import TrainSettings
 
 EPOCH = re.compile(r"epoch \d+/\d+ ")
@@ -32,16 +33,20 @@ def main(dataset: str, stores: str, settings: str, rounds: str) -> None:
     began = time.monotonic()
     _wait(_fork(dataset, f"{stores}/whole", chosen))
     seconds = time.monotonic() - began
-    for number in range(int(rounds)):
-        store = f"{stores}/{number}"
+    while len(found) < int(rounds):
+        store = f"{stores}/{len(found)}"
         child, killed = _fork(dataset, store, chosen)
         time.sleep(rng.uniform(0.1, 0.9) * seconds)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        ended = len(EPOCH.findall(killed.read_text()))
+        log = killed.read_text() if killed.exists() else ""
+        if open_storage(f"{store}/models").exists():  # the kill was too late: it was published
+            open_storage(store).remove("")
+            seconds *= 0.9
+            continue
         again = _fork(dataset, store, chosen)
         _wait(again)
-        found.append([ended, len(EPOCH.findall(again[1].read_text()))])
+        found.append([len(EPOCH.findall(log)), len(EPOCH.findall(again[1].read_text()))])
     print(json.dumps(found))
 
 

@@ -58,7 +58,7 @@ def test_two_workers_give_the_result_of_one_process(trained, tmp_path, caplog):
     assert ours[-1] == pytest.approx(theirs[-1], rel=0.5)
     assert ours[-1] < 0.75 * ours[0]
     metrics = evaluate_checkpoint(trained.table, trained.dataset, tmp_path / "checkpoint")
-    assert metrics["error_rate"] == pytest.approx(trained.metrics["error_rate"], abs=0.17)
+    assert metrics["error_rate"] <= trained.metrics["error_rate"] + 0.17  # 3 of 18 images
     # The published weights are those of the last epoch, on the images of both workers.
     last = record["history"][-1]["error_rate"]
     assert metrics["error_rate"] == pytest.approx(last, abs=0.01)
