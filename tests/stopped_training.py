@@ -20,6 +20,7 @@ class Stopped(BaseException):
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> str:
+    """A state dict of timm's test network, its weights random."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
     save_file(timm.create_model("test_resnet").state_dict(), path)

@@ -29,24 +29,22 @@ TINY = TrainSettings(
 )
 
 
+def run_script(name: str, *arguments: str) -> list:
+    """Run a script of this folder in a process of its own; the JSON of its last line."""
+    command = [sys.executable, str(Path(__file__).with_name(name)), *arguments]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_runs_killed_at_random_moments_resume_to_the_same_bytes(trained, where, tmp_path):
     rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or (20 if where is str else 2))
     folder = write_shapes(tmp_path / "in", each=40, first_seed=3000)
     settings = ScoreSettings(shard_size=8, batch_size=4)
     score_folder(str(folder), "shapes", str(tmp_path / "whole"), trained.store, settings)
     expected = (tmp_path / "whole/predictions.csv").read_bytes()
-    result = subprocess.run(
-        [
-            *(sys.executable, Path(__file__).with_name("kill_and_resume.py")),
-            *(where(folder), where(tmp_path / "outputs"), where(trained.store)),
-            *(settings.model_dump_json(), str(rounds)),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    kept = json.loads(result.stdout.splitlines()[-1])
+    locations = (where(folder), where(tmp_path / "outputs"), where(trained.store))
+    kept = run_script("kill_and_resume.py", *locations, settings.model_dump_json(), str(rounds))
     assert len(kept) == rounds
     assert unfinished_uploads(where(tmp_path)) == []
     for output in (tmp_path / "outputs").iterdir():
@@ -61,17 +59,8 @@ def test_a_training_killed_at_random_moments_loses_at_most_an_epoch(where, tmp_p
     rounds = int(os.environ.get("VISIONFLOWS_TEST_KILLS") or 2)
     dataset = write_shapes(tmp_path / "in", each=40)
     settings = TINY.model_copy(update={"architecture": "test_resnet", "epochs": 5})
-    result = subprocess.run(
-        [
-            *(sys.executable, Path(__file__).with_name("kill_training.py")),
-            *(str(dataset), where(tmp_path / "stores"), settings.model_dump_json(), str(rounds)),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    runs = json.loads(result.stdout.splitlines()[-1])
+    locations = (str(dataset), where(tmp_path / "stores"))
+    runs = run_script("kill_training.py", *locations, settings.model_dump_json(), str(rounds))
     assert len(runs) == rounds
     for ended, trained_again in runs:
         assert trained_again <= 5 - max(ended - 1, 0)

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 from conftest import CLASSES, write_shapes
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from visionflows.datasets.file_table import build_table
 from visionflows.errors import SettingsError, TrainError
@@ -19,14 +18,7 @@ from visionflows.training.fine_tune import fine_tune
 from visionflows.training.linear_probe import LinearProbe, Sample
 from visionflows.training.settings import TrainSettings
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> str:
-    """A state dict of timm's test network, its weights random."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
-    save_file(timm.create_model("test_resnet").state_dict(), path)
-    return str(path)
+pytest_plugins = ["stopped_training"]  # the fixture weights
 
 
 @pytest.fixture(scope="module")
