@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 from record import versions, write_result
 
-from visionflows.evaluation.paired_test import randomization_test
+from visionflows.evaluation.paired_test import ALPHA, randomization_test
 from visionflows.reports.comparison import Comparison, mcnemar_test
 from visionflows.training.linear_probe import Sample, fit_probe
 
@@ -61,7 +61,10 @@ def compare(rng: np.random.Generator, tested: int, counts: tuple[int, int]) -> d
     for metric in ("balanced_accuracy", "macro_f1"):
         each = (one[:tested] for one in (candidate, production, targets[both]))
         p_values[metric] = randomization_test(*each, CLASSES, metric)[2]
-    promoted = {metric: p_value <= Comparison.alpha for metric, p_value in p_values.items()}
+    promoted = {
+        metric: p_value <= (Comparison.alpha if metric == "error_rate" else ALPHA)
+        for metric, p_value in p_values.items()
+    }
     return promoted | {
         f"{name}, no better": one and not is_better for name, one in promoted.items()
     }

@@ -3,9 +3,11 @@
 python -m pytest tests/e2e
 """
 
+import contextlib
 import csv
 import datetime
 import os
+import re
 import signal
 import subprocess
 import time
@@ -74,8 +76,7 @@ def test_a_run_through_the_form_of_the_ui(server, page):
     page.get_by_role("button", name="Submit").click()
     page.get_by_text("2 is greater than the maximum of 1").first.wait_for()
     field("Max Error Rate (Optional)").get_by_role("spinbutton").fill("0.5")
-    page.get_by_role("button", name="Submit").click()
-    run = wait_until(lambda: _by_parameter(server, "output", "ui"))
+    run = _submitted(server, page)
     page.goto(f"{server.url}/runs/flow-run/{run['id']}")  # the toasts of the form keep moving
     page.get_by_text("Completed", exact=True).first.wait_for()
     page.get_by_text("Artifacts", exact=True).click()
@@ -156,12 +157,13 @@ def test_a_wrong_setting_fails_before_any_work_with_a_reason(server):
 
 
 def test_cancelling_in_the_ui_stops_within_seconds_and_the_next_run_resumes(server, page, whole):
-    page.goto(server.url)  # load the page's scripts before the run starts
     run, parts = start_slow(server, "scores/cancelled")
-    page.goto(f"{server.url}/runs/flow-run/{run}")
-    page.get_by_role("button", name="Cancel").click()
+    with suspended(server):  # however long the page takes
+        page.goto(f"{server.url}/runs/flow-run/{run}")
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Confirm").click()
+        wait_until(lambda: server.run(run)["state"]["name"] == "Cancelling")
     asked = time.monotonic()
-    page.get_by_role("button", name="Confirm").click()
     server.wait(run, "Cancelled")
     assert time.monotonic() - asked < 20
     wait_until(lambda: not turns(server))
@@ -213,6 +215,23 @@ def test_of_two_runs_into_one_output_one_waits_and_both_complete(server, whole):
     for run in both:
         server.wait(run, "Completed")
     assert (server.folder / "scores/two/predictions.csv").read_bytes() == whole
+
+
+@contextlib.contextmanager
+def suspended(server):
+    """Stop the process of the run inside the block, until the signal to end waits for it."""
+    (engine,) = server.pids("prefect engine")
+    os.kill(engine, signal.SIGSTOP)
+    yield
+    wait_until(lambda: signal.SIGTERM in pending_signals(engine))
+    os.kill(engine, signal.SIGCONT)
+
+
+def pending_signals(pid: int) -> set[int]:
+    """The signals that a stopped process gets when it goes on."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)
+    return {number for number in range(1, 65) if any(int(m, 16) >> number - 1 & 1 for m in masks)}
 
 
 def turns(server) -> list[Path]:
@@ -280,6 +299,20 @@ def wait_until(found, seconds: float = 120):
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.1)
     return result
+
+
+def _submitted(server, page) -> dict:
+    """The run of the filled form; a click while the form is still being checked is lost."""
+    submit, clicked = page.get_by_role("button", name="Submit"), 0.0
+
+    def run() -> dict | None:
+        nonlocal clicked
+        if submit.is_visible() and time.monotonic() > clicked + 10:
+            submit.click()
+            clicked = time.monotonic()
+        return _by_parameter(server, "output", "ui")
+
+    return wait_until(run)
 
 
 def _by_parameter(server, name: str, value: str) -> dict | None:

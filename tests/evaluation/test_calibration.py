@@ -133,6 +133,25 @@ def test_a_bias_brings_back_the_natural_frequencies(wrong):
     assert calibration["ece_raw"] > 0.05
 
 
+@pytest.mark.parametrize("learned", [0.4, 1.0])
+def test_a_few_images_tell_how_much_of_the_class_weights_was_learned(learned):
+    rng = np.random.default_rng(1)
+    shares = np.array([0.85, 0.12, 0.03])
+    logits = rng.normal(size=(4000, 3)) + np.log(shares)
+    truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    targets = np.array([rng.choice(3, p=row) for row in truth])
+    weights = 1 / shares / 3
+    weighted = truth * weights**learned
+    weighted /= weighted.sum(1, keepdims=True)
+    few = fit_calibration(weighted[:60], targets[:60], sha256s(60), weights)
+    assert "too few" in few["why"]
+    found = calibrate(weighted.astype(np.float32), few["temperature"], few["bias"])
+    undone = calibrate(weighted.astype(np.float32), 1.0, -np.log(weights))
+    error, undone_error = (np.abs(each - truth).mean() for each in (found, undone))
+    assert error < 0.05
+    assert learned == 1 or error < 0.5 * undone_error  # what was published before
+
+
 def test_without_class_weights_there_is_no_bias():
     _, answers, targets = drawn(4000, 2.0)
     assert fit_calibration(answers, targets, sha256s(4000), EVEN)["bias"] == []

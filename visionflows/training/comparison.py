@@ -20,7 +20,7 @@ from visionflows.datasets.fetch import find_dataset
 from visionflows.datasets.format_names import format_names
 from visionflows.datasets.split import near_duplicate_ids, same_side_ids
 from visionflows.errors import ModelError, StorageError
-from visionflows.evaluation.paired_test import randomization_test
+from visionflows.evaluation.paired_test import ALPHA, randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
@@ -133,7 +133,7 @@ def _test_metric(found: Comparison, metric: str) -> dict[str, Any]:
     of_a, of_b, p_value = randomization_test(candidate, production, targets, len(classes), metric)
     return {
         **{"metric": metric, "candidate_metric": of_a, "production_metric": of_b},
-        **{"p_value": p_value, "better": p_value <= Comparison.alpha},
+        **{"p_value": p_value, "alpha": ALPHA, "better": p_value <= ALPHA},
     }
 
 
@@ -174,7 +174,7 @@ def _metric_outcome(result: dict[str, Any]) -> str:
         f"{result['metric'].replace('_', ' ')} {result['candidate_metric']:.4f} against "
         f"{result['production_metric']:.4f} on the same {result['images']} images, which neither "
         f"was trained on (paired randomization test, one-sided: p = {result['p_value']:.2g}, "
-        f"{evidence} {Comparison.alpha})"
+        f"{evidence} {result['alpha']})"
     )
 
 

@@ -30,21 +30,23 @@ def fit_calibration(
     `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes, and
     `class_weights` (classes,) those of the training, all 1 without any.
     Keys: temperature, bias, fitted and tested (image counts), ece_raw and ece (expected calibration
-    error before and after), bins_raw and bins. With too few images only temperature (1), bias and
-    why.
+    error before and after), bins_raw and bins. With too few images only temperature (1 without
+    class weights), bias and why.
     """
-    half = holdout_half(sha256s)
-    weighted = bool((class_weights != 1).any())
-    if min(half.sum(), (~half).sum()) < MIN_IMAGES:
-        why = f"{len(half)} validation images are too few to calibrate on"
-        bias = (-np.log(np.maximum(class_weights, LEAST_WEIGHT))).tolist() if weighted else []
-        return {"temperature": 1.0, "bias": bias, "why": why}
+    half, weighted = holdout_half(sha256s), bool((class_weights != 1).any())
 
     def fit(rows: np.ndarray) -> tuple[float, list[float]]:
         if not weighted:
             return fit_temperature(probabilities[rows], targets[rows]), []
         weights = np.maximum(class_weights, LEAST_WEIGHT)
         return fit_temperature_and_bias(probabilities[rows], targets[rows], weights)
+
+    everything = np.ones(len(half), bool)
+    if min(half.sum(), (~half).sum()) < MIN_IMAGES:
+        why = f"{len(half)} validation images are too few to calibrate on"
+        # A few images do for the bias: it has a prior. A temperature alone does more harm.
+        temperature, bias = fit(everything) if weighted else (1.0, [])
+        return {"temperature": temperature, "bias": bias, "why": why}
 
     cross_fitted = np.empty_like(probabilities)
     for rows in (half, ~half):
@@ -54,7 +56,7 @@ def fit_calibration(
         reliability_bins(values[index, predicted], predicted == targets)
         for values in (probabilities, cross_fitted)
     )
-    temperature, bias = fit(np.ones(len(half), bool))
+    temperature, bias = fit(everything)
     return {
         "temperature": temperature,
         "bias": bias,
