@@ -114,7 +114,7 @@ def test_a_stopped_flow_run_is_marked_on_its_server(trained, many, tmp_path):
     with started(*words, "--output", output, env=env, cwd=tmp_path) as command:
         command.when(lambda: parts(output) >= 3)
         command.signal_group(signal.SIGTERM)
-        assert command.ended() == 143
+        assert command.ended() == 143, command.text
         assert command.lines == [GOES_ON]
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(limit=200)

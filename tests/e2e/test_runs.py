@@ -229,7 +229,7 @@ def suspended(server):
 
 def pending_signals(pid: int) -> set[int]:
     """The signals that a stopped process gets when it goes on."""
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)
     return {number for number in range(1, 65) if any(int(m, 16) >> number - 1 & 1 for m in masks)}
 
