@@ -1,6 +1,6 @@
 # make demo    the whole job on the embedded digits: no network, no server
-# make test    every test but those of make e2e, in two processes
-# make e2e     real server, worker, browser, PostgreSQL, Ray, killed programs: half an hour on two cores
+# make test    every test but those of make e2e, in two processes: five minutes
+# make e2e     slow tests, and a real server, worker, browser, PostgreSQL, Ray: half an hour
 # make bench   speed against fastai, peers and the limit; needs photos and minutes
 # make lint    ruff, mypy, and the website built strictly
 # make docs    the website, into build/site
@@ -25,9 +25,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		--ignore=tests/e2e $(ARGS)
+		-m "not slow" --ignore=tests/e2e $(ARGS)
 
 e2e: install
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow --ignore=tests/e2e
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e $(ARGS)
 
 bench: install

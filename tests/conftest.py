@@ -259,7 +259,7 @@ def strict(moto_url, monkeypatch, tmp_path):
     return open_storage(f"s3://{name}/in")
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.slow)])
 def where(request) -> Callable[[Path], str]:
     """The location of a path, once on the disk and once in S3."""
     return str if request.param == "disk" else request.getfixturevalue("s3").uri

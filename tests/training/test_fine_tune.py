@@ -95,6 +95,7 @@ def test_lr_find_gives_a_usable_rate(tmp_path):
     assert math.isfinite(record["history"][0]["valid_loss"])
 
 
+@pytest.mark.slow
 def test_lr_find_for_several_gpus_accumulates_whole_steps(tmp_path):
     folder = write_shapes(tmp_path / "in", each=12)
     table = build_table(folder, "folder", valid_pct=0.25)

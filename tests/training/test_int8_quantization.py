@@ -101,6 +101,7 @@ def test_int8_without_an_int8_network_is_refused(trained):
 
 
 @needs_nncf
+@pytest.mark.slow
 def test_nncf_sends_no_telemetry(tmp_path):
     code = """
 import sys

@@ -79,6 +79,7 @@ def test_a_processor_without_bfloat16_trains_in_float32(trained, monkeypatch):
 
 
 @native
+@pytest.mark.slow
 def test_the_record_has_the_precision_and_the_error_is_within_noise(trained, tmp_path):
     errors = {}
     for precision in ("auto", "float32"):

@@ -49,6 +49,7 @@ def test_the_documented_code_gives_fastais_probabilities(trained):
         assert output.getvalue().split()[0] == trained.record["classes"][answer.argmax()]
 
 
+@pytest.mark.slow
 def test_another_head_in_a_model_is_the_network_with_that_head():
     network = build("test_resnet", 3, 32, "linear").eval()
     frozen = onnx_bytes(network, info_of(32))

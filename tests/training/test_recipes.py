@@ -101,6 +101,7 @@ def knows_nothing(sample: Sample, strength: float, classes: int) -> LinearProbe:
     return LinearProbe(np.zeros((classes, sample.features.shape[1])), np.zeros(classes))
 
 
+@pytest.mark.slow
 def test_auto_publishes_the_best_candidate(shapes, weights, tmp_path, monkeypatch):
     table, folder = shapes
     monkeypatch.setattr(recipes, "fit_probe", knows_nothing)
@@ -119,6 +120,7 @@ def test_auto_publishes_the_best_candidate(shapes, weights, tmp_path, monkeypatc
     assert metrics["error_rate"] < errors["linear probe"]
 
 
+@pytest.mark.slow
 def test_validation_images_choose_nothing(shapes, weights, tmp_path, monkeypatch):
     """Wrong labels of all validation images change what is measured, not what is published."""
     table, folder = shapes
