@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from stopping import environment
 pytestmark = pytest.mark.timeout(900)  # each trains two networks
 
 ROOT = Path(__file__).parents[2]
+LIMIT = 400  # seconds of a command; each trains one network at most
 # CI runs `make`, and test_up.py runs `visionflows up`; `source` is the shell's.
 NOT_RUN = ("make ", "source ", "visionflows up")
 
@@ -48,14 +50,25 @@ def shell(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-    env = environment(PATH=path, TORCH_HOME=str(tmp_path / "torch"))
+    env = environment(PATH=path, TORCH_HOME=str(tmp_path / "torch"), PYTHONFAULTHANDLER="1")
 
     def run(line: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=work, env=env, capture_output=True, text=True, check=False
+        started = subprocess.Popen(
+            ["bash", "-c", line],
+            cwd=work,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        try:
+            printed, _ = started.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGABRT)  # Python then prints where every thread is
+            pytest.fail(f"{line}: not within {LIMIT} s\n{started.communicate()[0]}")
+        assert started.returncode == 0, f"{line}\n{printed}"
+        return printed
 
     run.folder = work
     return run
