@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
     learn = trained.learn
     with learn.no_bar(), learn.no_logging():
         learn.freeze_to(-1)
-        summary = str(learn.summary())
+        # Where a function lies in memory is no part of the record.
+        summary = re.sub(r" at 0x[0-9a-f]+", "", str(learn.summary()))
     mean, std = normalisation(settings.architecture)
     fit = trained.fit
     gpus = settings.gpus if fit.history else 1  # a probe is no distributed training
