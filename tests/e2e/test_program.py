@@ -168,3 +168,16 @@ def test_a_closed_output_pipe_is_not_an_error(trained, tmp_path):
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_native_library_that_hangs_at_exit_does_not_hold_the_program(tmp_path):
+    """Its destructors run after Python has ended; C's `pause` stands for one that waits."""
+    code = (
+        "import ctypes; from visionflows.cli import program; libc = ctypes.CDLL(None);"
+        "program.run(lambda: print('done', libc.__cxa_atexit(libc.pause, None, None)))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 0\n", "")

@@ -4,6 +4,7 @@ INT, TERM and HUP raise `Stopped`, so that a command releases what it holds. Aft
 seconds the process ends in any case: a library may be busy, a server silent.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -21,7 +22,7 @@ UNEXPECTED = "unexpected: run `visionflows --debug …` and report the traceback
 
 _received = 0  # the first signal
 _hint = ""  # printed when the command is stopped
-_is_done = False  # the command has ended; only exit handlers are left
+_status: int | None = None  # of the command that has ended; only exit handlers are left
 
 
 class Stopped(KeyboardInterrupt):
@@ -30,20 +31,29 @@ class Stopped(KeyboardInterrupt):
 
 def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and end the process with its exit status."""
-    global _is_done
+    global _status
     _handle_signals()
+    atexit.register(_end_now)  # the first one registered is the last one called
     try:
-        status = status_of(command)
+        _status = status_of(command)
     except BaseException:
         if not _received:
             raise
-    _is_done = True
     if _received:
         end(_received)
-    timer = threading.Timer(EXIT_TIMEOUT, os._exit, (status,))
+    timer = threading.Timer(EXIT_TIMEOUT, os._exit, (_status,))
     timer.daemon = True
     timer.start()
-    sys.exit(status)
+    sys.exit(_status)
+
+
+def _end_now() -> None:
+    """End here, after Python's exit handlers: destructors of native libraries may hang for ever."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    if _status is not None:
+        os._exit(_status)
 
 
 def status_of(command: Callable[[], object]) -> int:
@@ -98,7 +108,7 @@ def _handle_signals() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     global _received
-    if _is_done:
+    if _status is not None:
         end(number)
     if not _received:
         _received = number
