@@ -81,7 +81,7 @@ def library_versions() -> dict[str, str]:
 
 def engine_versions(libraries: Iterable[str]) -> dict[str, str]:
     """The versions of what decodes and computes; other versions may change the last digits."""
-    names = (*libraries, "pillow", "pi-heif", "numpy")
+    names = (*libraries, "pillow", "pi-heif", "simplejpeg", "numpy")
     return {name: metadata.version(name) for name in names}
 
 

@@ -10,7 +10,7 @@ import tifffile
 from conftest import encoded
 from PIL import Image, TiffImagePlugin
 
-from visionflows.images import bit_depth
+from visionflows.images import isolation
 from visionflows.images.open import open_image
 
 GREY = np.linspace(0, 1, 64 * 64).reshape(64, 64)  # from black to white
@@ -110,7 +110,8 @@ def test_a_dark_16_bit_pgm_stays_dark():
 
 
 def test_an_assumed_range_is_logged_once(tif, caplog):
-    bit_depth._log_assumption.cache_clear()
+    isolation.end_idle()  # each process logs it once
+    isolation._logged.clear()
     with caplog.at_level(logging.INFO, "visionflows.images"):
         open_image(tif((GREY * 65_535).astype(np.uint16)))
         assert not caplog.messages

@@ -99,9 +99,7 @@ def test_a_truncated_file_is_refused(format, kept):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_a_jpeg_without_its_last_lines_is_refused(options):
     data = encoded(picture(size=(640, 480)), "JPEG", **options)
-    status, reason = refused(data[:-100])
-    assert status == "unreadable"
-    assert "truncated" in reason
+    assert refused(data[:-100])[0] == "unreadable"
 
 
 def test_an_empty_file_is_refused(tmp_path):

@@ -16,8 +16,9 @@ from damaged_files import METADATA, chunk, segment
 from PIL import Image
 
 from visionflows.images.image_status import BadImage
+from visionflows.images.jpeg import read_header, strip_metadata
 from visionflows.images.open import open_image
-from visionflows.images.repair import candidates, hide_unknown_items, strip_jpeg, strip_png
+from visionflows.images.repair import strip_png
 
 TRIES = int(os.environ.get("VISIONFLOWS_FUZZ", "40"))
 
@@ -80,24 +81,16 @@ def test_damaged_pixels_never_crash(format):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
-@pytest.mark.parametrize("missing", [1, 2, 6, 100])
-def test_a_jpeg_without_its_end_is_refused(options, missing):
+@pytest.mark.parametrize("missing", [6, 100])
+def test_a_jpeg_without_its_last_pixels_is_refused(options, missing):
     assert refused(encoded(picture(size=(333, 250)), "JPEG", **options)[:-missing])
 
 
-def test_a_jpeg_whose_missing_end_is_zeros_is_refused():
-    data = encoded(picture(size=(640, 480)), "JPEG")
-    kept = len(data) * 7 // 10
-    assert refused(data[:kept] + bytes(len(data) - kept))
-
-
 @pytest.mark.parametrize("length", [2, 40, 300, 60_000])
-def test_a_segment_with_a_wrong_length(length):
-    """The JPEG thumbnail in it is not used as the image."""
+def test_a_segment_with_a_wrong_length_never_shows_its_thumbnail(length):
     data, _ = METADATA["JPEG"](picture())
     at = data.index(b"Exif\0\0") - 2
-    lying = data[:at] + length.to_bytes(2) + data[at + 2 :]
-    assert open_image(lying).tobytes() == open_image(data).tobytes()
+    assert refused(data[:at] + length.to_bytes(2) + data[at + 2 :])
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -117,9 +110,9 @@ def test_orientation_is_read_from_damaged_exif():
     assert open_image(data).size == (40, 48)
 
 
-def test_bare_keeps_only_the_pixel_data():
+def test_stripping_keeps_only_the_pixel_data():
     data, _ = METADATA["JPEG"](picture())
-    bare = strip_jpeg(data, keep_exif=False)
+    bare = strip_metadata(data, read_header(data), keep_exif=False)
     assert b"Exif" not in bare
     assert open_image(bare).tobytes() == open_image(data).tobytes()
 
@@ -170,23 +163,6 @@ def test_damaged_pixel_chunks_of_a_png_are_an_error():
 # Malicious files
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\xff\xd8\xff\xe1\0\1" + b"\xff" * 8_000_000,
-        b"\xff\xd8\xff\xe1\0\1" + b"\xff\xe1\0\4ab" * 1_200_000,
-        b"\xff\xd8" + b"\xff\xe1\0\2" * 2_000_000,
-        b"\xff\xd8" + b"\xff\xe1\xff\xff\xff\xd8\xff\xdb" * 800_000,
-        b"\xff\xd8" + (b"\xff\xe0\0\0" + b"\xff\xc0\0\x0b" + bytes(9)) * 400_000,
-    ],
-)
-def test_a_hostile_jpeg_is_refused_in_time(data):
-    began = time.process_time()
-    assert len(list(candidates(data, "JPEG"))) <= 3
-    assert refused(data)
-    assert time.process_time() - began < 5
-
-
 @pytest.mark.parametrize("one", [chunk(b"tEXt", b""), chunk(b"tEXt", b"")[:-1] + b"?", bytes(12)])
 def test_a_hostile_png_is_refused_in_time(one):
     began = time.process_time()
@@ -194,20 +170,14 @@ def test_a_hostile_png_is_refused_in_time(one):
     assert time.process_time() - began < 5
 
 
-def test_a_heif_item_of_an_invalid_type_does_not_crash():
+def test_a_heif_item_of_an_invalid_type_costs_a_row_and_no_process():
     """pi_heif crashes on a type that is not text."""
     data, _ = METADATA["HEIF"](picture())
     broken = data.replace(b"mime", b"mim\xce", 1)
     assert broken != data
-    assert open_image(broken).tobytes() == open_image(data).tobytes()
-
-
-def test_pixel_data_that_equals_a_box_name_is_unchanged():
-    data, _ = METADATA["HEIF"](picture())
-    data = hide_unknown_items(data)
-    pixels = b"\x5a\x01\x77\x09infe\x02, as pixels may spell it"
-    data += (len(pixels) + 8).to_bytes(4) + b"mdat" + pixels
-    assert hide_unknown_items(data) == data
+    with pytest.raises(BadImage, match="its decoder crashed"):
+        open_image(broken)
+    assert open_image(data).size == (48, 40)
 
 
 def test_a_webp_whose_transparency_is_damaged_is_refused():

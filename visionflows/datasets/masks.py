@@ -5,8 +5,9 @@ import re
 from collections import defaultdict
 
 from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
 from visionflows.images.open import open_image
-from visionflows.storage.base import Storage
+from visionflows.storage.base import Entry, Storage
 from visionflows.storage.name_encoding import decode_name
 
 MASK = "a mask: few colours, beside a picture of the same name"
@@ -60,7 +61,11 @@ def _have_few_colours(paths: list[str], images: Storage) -> bool:
 
 def _has_few_colours(path: str, images: Storage) -> bool | None:
     """Whether a picture has few colours; None if it cannot be opened."""
+    limit = shared_memory_limits(MAX_PIXELS).encoded
+    (content,) = images.read_many([Entry(decode_name(path), 0, "")], limit)
+    if isinstance(content, OSError):
+        return None
     try:
-        return open_image(images.read(decode_name(path))).getcolors(_MAX_COLOURS) is not None
-    except (BadImage, OSError):
+        return open_image(content).getcolors(_MAX_COLOURS) is not None
+    except BadImage:
         return None

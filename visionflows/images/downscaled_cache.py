@@ -43,7 +43,7 @@ class DownscaledCache:
     @functools.cached_property  # read for every image of every epoch; versions are read from files
     def own_folder(self) -> Path:
         """The folder of these options and versions."""
-        names = ("pillow", "pi-heif", "visionflows")
+        names = ("pillow", "pi-heif", "simplejpeg", "visionflows")
         versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
         return self.folder / sha256_of(f"{self.decode_options}, {versions}".encode())[:16]
 

@@ -52,8 +52,9 @@ def _decoded(name: str) -> FileFormat:
     return FileFormat(name, name, True)
 
 
-JPEG, TIFF = _decoded("JPEG"), _decoded("TIFF")
+JPEG, TIFF, JPEG2000 = _decoded("JPEG"), _decoded("TIFF"), _decoded("JPEG2000")
 HEIF, AVIF = _decoded("HEIF"), _decoded("AVIF")
+ISOLATED = (TIFF, JPEG2000, HEIF, AVIF)  # their decoders read all at once: images.isolation
 CAMERA_RAW = FileFormat("camera raw (CR2, CR3, NEF, ARW, DNG or such)", is_image=True)
 _VIDEO = FileFormat("a video")
 _XML = rb"(?=(?:\xef\xbb\xbf)?\s*<(?i:\?xml|!--|!doctype|svg|html|head|body))"
@@ -65,7 +66,7 @@ _SIGNATURES = [
         (_decoded("PNG"), rb"\x89PNG\r\n\x1a\n"),
         (_decoded("GIF"), rb"GIF8[79]a"),
         (_decoded("WEBP"), rb".{8}WEBP"),
-        (_decoded("JPEG2000"), rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+        (JPEG2000, rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
         (FileFormat("JPEG XL", is_image=True), rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
         (CAMERA_RAW, rb".{8}CR\x02\0|IIR[OS]|IIU\0|MMOR|\0MRM|FUJIFILMCCD-RAW|FOVb|.{6}HEAPCCDR"),
         (TIFF, rb"II[*+]\0|MM\0[*+]"),

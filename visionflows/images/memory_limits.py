@@ -70,7 +70,15 @@ class MemoryLimits:
         self._files = _SharedMemory(total // 8, locks)
 
     def reserve_image(self, image: Image.Image) -> contextlib.AbstractContextManager[None]:
-        """Reserve memory to decode an opened image, for the block; waits until there is room.
+        """Reserve memory to decode an opened image, for the block. Raises BadImage, as `needed`."""
+        return self.reserve(self.needed(image))
+
+    def reserve(self, size: int) -> contextlib.AbstractContextManager[None]:
+        """Reserve bytes for the block; waits until there is room."""
+        return self._images.reserve(size)
+
+    def needed(self, image: Image.Image) -> int:
+        """The bytes to decode an opened image.
 
         Raises BadImage, `too_large`, if the image has too many pixels or takes too much to decode.
         """
@@ -86,7 +94,7 @@ class MemoryLimits:
                 f"{_megabytes(needed)} to decode, more than the limit of {_megabytes(self.decoded)}"
             )
             raise BadImage("too_large", reason)
-        return self._images.reserve(needed)
+        return needed
 
     def reserve_file(self, size: int) -> contextlib.AbstractContextManager[None]:
         """Reserve memory for the bytes of a large file, for the block."""

@@ -4,12 +4,12 @@
     open_image("photo.jpg")                          # what the network sees, before resizing
 
 Every image: first frame, transparent parts on white, EXIF orientation applied (fastai does not),
-8-bit RGB with deep grey values scaled rather than clipped. Truncated files are refused.
+8-bit RGB with deep grey values scaled rather than clipped. Damaged pixels are refused, and files
+that take more time than images.time_budget allows.
 """
 
 import contextlib
 import errno
-import io
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -20,14 +20,16 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
-from visionflows.images import formats, tiff
+from visionflows.images import formats, jpeg, tiff
 from visionflows.images.bit_depth import scale_transparent_color, to_rgb
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.image_status import BadImage
+from visionflows.images.isolation import decode_isolated
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
 from visionflows.images.pillow import no_pixel_limit
-from visionflows.images.repair import candidates, has_many_scans, hide_unknown_items
+from visionflows.images.repair import candidates
 from visionflows.images.resize import ResizeMethod, resize_image
+from visionflows.images.time_budget import Clock, ClockedFile
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
@@ -83,11 +85,27 @@ def open_decoded(
     with _bad_image_errors():
         data = source if isinstance(source, bytes) else read_image_file(source, memory.encoded)
         format = _decodable_format(data)
+        if format not in formats.ISOLATED:
+            with decode_here(data, memory, decode_options) as decoded:
+                yield decoded
+        else:
+            with decode_isolated(data, decode_options, memory) as answer:
+                yield DecodedImage(answer.image(), answer.size, answer.exif)
+
+
+@contextlib.contextmanager
+def decode_here(
+    data: bytes, memory: MemoryLimits, decode_options: DecodeOptions
+) -> Iterator[DecodedImage]:
+    """The image of open_decoded, decoded in this process."""
+    with _bad_image_errors():
+        format, clock = _decodable_format(data), Clock(len(data))
         first_error: Exception | None = None
         for candidate in candidates(data, format.decoder if format else ""):
             with no_pixel_limit(), contextlib.ExitStack() as reserved:
                 try:
-                    image = _decode(candidate, format, decode_options, memory, reserved)
+                    file = reserved.enter_context(_open_file(candidate, format, clock))
+                    image = _decode(file, candidate, decode_options, memory, reserved)
                 except (BadImage, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 (raised if no other candidate is left)
@@ -117,17 +135,16 @@ def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | 
 
 
 def _decode(
+    file: Image.Image,
     data: bytes,
-    format: formats.FileFormat | None,
     decode_options: DecodeOptions,
     memory: MemoryLimits,
     reserved: contextlib.ExitStack,
 ) -> DecodedImage:
-    """The image in a file's bytes; the memory that it takes is held by `reserved`."""
-    file = reserved.enter_context(_open_file(data, format))
+    """The image in an opened file; the memory that it takes is held by `reserved`."""
     size = file.size
     if isinstance(file, JpegImageFile):
-        if has_many_scans(data):
+        if jpeg.read_header(data).has_many_scans:
             file.info["progressive"] = 1  # its decoder holds as much
         if decode_options.side:
             file.draft(None, (ENOUGH * decode_options.side,) * 2)
@@ -135,6 +152,8 @@ def _decode(
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", formats.CAMERA_RAW.refusal)
     scale_transparent_color(file)
+    if isinstance(file, JpegImageFile):
+        jpeg.load_strictly(file, data)
     file.load()
     factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
     image = to_rgb(file, factor)
@@ -146,15 +165,18 @@ def _decode(
     return DecodedImage(upright, upright_size, file.getexif)
 
 
-def _open_file(data: bytes, format: formats.FileFormat | None) -> Image.Image:
+def _open_file(data: bytes, format: formats.FileFormat | None, clock: Clock) -> Image.Image:
     """The file, opened by the decoder of its format, or by those of formats without signature."""
+    source = ClockedFile(data, clock)
     if format is formats.HEIF:
         from pi_heif import HeifImageFile  # applies the orientation, and resets it in the EXIF
 
-        heif: Image.Image = HeifImageFile(io.BytesIO(hide_unknown_items(data)))
-        return heif
-    decoders = (format.decoder,) if format else formats.WITHOUT_SIGNATURE
-    return Image.open(io.BytesIO(data), formats=decoders)
+        file: Image.Image = HeifImageFile(source)
+    else:
+        decoders = (format.decoder,) if format else formats.WITHOUT_SIGNATURE
+        file = Image.open(source, formats=decoders)
+    clock.add_pixels(file.width * file.height)
+    return file
 
 
 def read_image_file(path: str | os.PathLike[str], max_bytes: int) -> bytes:

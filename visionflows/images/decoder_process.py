@@ -1,0 +1,139 @@
+"""The process of images.isolation: python -m visionflows.images.decoder_process.
+
+It reads jobs from its standard input and writes answers to its standard output. For every file, CPU
+time, memory and time on the clock are limited; the kernel ends a process that goes beyond.
+"""
+
+import contextlib
+import logging
+import os
+import pickle
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from visionflows.images.image_status import BadImage
+from visionflows.images.isolation import Decoded, Job, Refusal, Reserve
+from visionflows.images.memory_limits import MemoryLimits
+from visionflows.images.open import decode_here
+from visionflows.images.time_budget import seconds
+
+OPENING = 256 << 20  # bytes beside four times the file, until its size is known
+DECODING = 1 << 30  # bytes beside twice the estimate: above all, stacks of threads
+PATIENCE = 20  # seconds on the clock for each of CPU time
+_MAX_VALUE = 65_535  # bytes of an EXIF value
+_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+Ask = Callable[[object], Any]
+
+
+class _Limits(MemoryLimits):
+    """The limits of one job. The process that asked for the image reserves its memory."""
+
+    def __init__(self, job: Job, ask: Ask):
+        super().__init__(job.max_pixels)
+        self.decoded, self._job, self._ask = job.max_bytes, job, ask
+        limit_cpu(seconds(len(job.data)))
+        limit_memory(OPENING + 4 * len(job.data))
+
+    @contextlib.contextmanager
+    def reserve_image(self, image: Image.Image) -> Iterator[None]:
+        """Reserve memory, and let the kernel allow that and the time of the pixels."""
+        needed = self.needed(image)
+        self._ask(Reserve(needed))
+        limit_cpu(seconds(len(self._job.data), image.width * image.height))
+        limit_memory(DECODING + 2 * needed)
+        yield
+
+
+def limit_cpu(allowed: float) -> None:
+    """Let the kernel end this process after so many more seconds of CPU time."""
+    signal.setitimer(signal.ITIMER_PROF, allowed)
+    signal.alarm(int(PATIENCE * allowed) + 1)  # threads that wait for one another take none
+
+
+def limit_memory(more: int) -> None:
+    """Let allocations of more bytes than these fail. Without /proc, nothing is limited."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[5])
+        _set_data_limit(pages * resource.getpagesize() + more)
+
+
+def _set_data_limit(size: int | None) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if size is None or size > hard != resource.RLIM_INFINITY:
+        size = hard
+    resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
+
+
+class _Lines(logging.Handler):
+    """Keeps the lines that decoding logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record's line."""
+        self.lines.append(record.getMessage())
+
+
+def main() -> None:
+    """Answer jobs until the input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the end of the parent ends the input
+        signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    lines = _Lines()
+    logging.getLogger("visionflows.images").addHandler(lines)
+    logging.getLogger("visionflows.images").setLevel(logging.INFO)
+
+    def ask(answer: object) -> Any:
+        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.alarm(0)
+        _set_data_limit(None)
+        answers.flush()
+        return pickle.load(sys.stdin.buffer)
+
+    with contextlib.suppress(EOFError):
+        job = pickle.load(sys.stdin.buffer)
+        while True:
+            job = ask(_answer(job, ask, lines.lines))
+
+
+def _answer(job: Job, ask: Ask, lines: list[str]) -> Decoded | Refusal:
+    try:
+        with decode_here(job.data, _Limits(job, ask), job.decode_options) as decoded:
+            image = decoded.image
+            exif = _read_exif(decoded.exif)
+            return Decoded(image.size, image.tobytes(), decoded.size, exif, lines)
+    except BadImage as bad:
+        return Refusal(bad.status, bad.reason)
+    except MemoryError:
+        return Refusal("too_large", "not enough memory to decode it")
+
+
+def _read_exif(read: Callable[[], Image.Exif]) -> dict[int, dict[int, Any]]:
+    """The tags of an image by directory (0 is the first), without damaged and large ones."""
+    directories: dict[int, dict[int, Any]] = {}
+    for directory in (0, *_IFDS):
+        with contextlib.suppress(Exception):  # damaged tags raise anything
+            tags = read() if directory == 0 else read().get_ifd(directory)
+            directories[directory] = dict(_sound_tags(tags))
+    return directories
+
+
+def _sound_tags(tags: Any) -> Iterator[tuple[int, Any]]:
+    for tag in {*tags}.difference(_IFDS):  # whose values are offsets in the file
+        with contextlib.suppress(Exception):  # as above
+            if len(pickle.dumps(tags[tag])) <= _MAX_VALUE:
+                yield tag, tags[tag]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Decoding in a process that the kernel limits, for formats whose decoders cannot be interrupted.
+
+A file that takes too much CPU time or memory, or crashes its decoder, costs a row and a process. A
+process that is done waits for the next file of any thread.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from visionflows.images import time_budget
+from visionflows.images.decode_options import DecodeOptions
+from visionflows.images.image_status import BadImage, Status
+from visionflows.images.memory_limits import MemoryLimits
+
+log = logging.getLogger("visionflows.images")
+
+PROGRAM = ("-P", "-m", "visionflows.images.decoder_process")  # nothing of the working folder
+_idle: list[subprocess.Popen[bytes]] = []
+_logged: set[str] = set()
+os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
+
+
+class Job(NamedTuple):
+    """What a process is to decode, and how."""
+
+    data: bytes
+    decode_options: DecodeOptions
+    max_pixels: int
+    max_bytes: int  # that decoding may take
+
+
+class Reserve(NamedTuple):
+    """A process asks for memory before it decodes, and waits for an answer."""
+
+    size: int
+
+
+class Refusal(NamedTuple):
+    """The row of a file that cannot be decoded."""
+
+    status: Status
+    reason: str
+
+
+class Decoded(NamedTuple):
+    """An RGB image as bytes, its size in the file, its EXIF by directory, and lines to log once."""
+
+    image_size: tuple[int, int]
+    pixels: bytes
+    size: tuple[int, int]
+    directories: dict[int, dict[int, Any]]  # the first directory is 0
+    log: list[str]
+
+    def image(self) -> Image.Image:
+        """The pixels as an image."""
+        return Image.frombytes("RGB", self.image_size, self.pixels)
+
+    def exif(self) -> Image.Exif:
+        """The tags as Pillow has them."""
+        exif = Image.Exif()
+        for directory, tags in self.directories.items():
+            (exif.get_ifd(directory) if directory else exif).update(tags)
+        return exif
+
+
+@contextlib.contextmanager
+def decode_isolated(
+    data: bytes, decode_options: DecodeOptions, memory: MemoryLimits
+) -> Iterator[Decoded]:
+    """The decoded image; its memory is reserved for the block. Raises BadImage."""
+    process = _take_process()
+    with contextlib.ExitStack() as reserved:
+        try:
+            job = Job(data, decode_options, memory.max_pixels, memory.decoded)
+            answer = _ask(process, job)
+            if isinstance(answer, Reserve):
+                reserved.enter_context(memory.reserve(answer.size))
+                answer = _ask(process, None)
+        except BaseException:
+            _end(process)
+            raise
+        _idle.append(process)
+        if isinstance(answer, Refusal):
+            raise BadImage(*answer)
+        for line in {*answer.log} - _logged:
+            _logged.add(line)
+            log.info("%s", line)
+        yield answer
+
+
+def _take_process() -> "subprocess.Popen[bytes]":
+    with contextlib.suppress(IndexError):
+        while True:
+            process = _idle.pop()
+            if process.poll() is None:
+                return process
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, *PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        pipesize=1 << 20,
+    )
+
+
+def _ask(process: "subprocess.Popen[bytes]", question: object) -> Any:
+    """The answer of a process. Raises BadImage if it ends instead."""
+    assert process.stdin
+    assert process.stdout
+    try:
+        pickle.dump(question, process.stdin, pickle.HIGHEST_PROTOCOL)
+        process.stdin.flush()
+        return pickle.load(process.stdout)
+    except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+        raise _death(-process.wait()) from error
+
+
+def _death(number: int) -> BadImage:
+    """The error of a file whose process was ended by a signal."""
+    if number in (signal.SIGPROF, signal.SIGALRM):
+        return BadImage("unreadable", time_budget.TOOK_TOO_LONG)
+    if number == signal.SIGKILL:  # by the kernel, where it has no memory
+        return BadImage("too_large", "not enough memory to decode it")
+    names = {each.value: each.name for each in signal.Signals}
+    return BadImage("unreadable", f"its decoder crashed ({names.get(number, f'exit {-number}')})")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with process:  # closes the pipes, and waits
+        pass
+
+
+@atexit.register
+def end_idle() -> None:
+    """End the processes that wait for files."""
+    while _idle:
+        _end(_idle.pop())
