@@ -67,6 +67,7 @@ def test_other_decode_options_have_separate_copies(copies):
     for decode_options in (
         DecodeOptions(side=17),
         DecodeOptions(),
+        DecodeOptions(side=16, color_profiles="convert"),
     ):
         assert DownscaledCache(copies.folder, decode_options).get(SHA256S[0]) is None
 

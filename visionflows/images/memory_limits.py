@@ -76,7 +76,10 @@ class MemoryLimits:
         """
         width, height = image.size
         if width * height > self.max_pixels:
-            reason = f"{width}×{height} pixels, more than the limit of {self.max_pixels:,}"
+            reason = (
+                f"{width}×{height} pixels, more than the limit of {self.max_pixels:,}; "
+                f"--max-pixels {width * height} raises it"
+            )
             raise BadImage("too_large", reason)
         needed = decoding_bytes(image)
         if needed > self.decoded:

@@ -15,32 +15,26 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
-from visionflows.images import formats, tiff
-from visionflows.images.bit_depth import scale_transparent_color, to_rgb
+from visionflows.images import formats, refusals, tiff
+from visionflows.images.bit_depth import to_rgb
+from visionflows.images.color_profiles import convert_to_srgb, srgb_transform
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.image_status import BadImage
+from visionflows.images.load_pixels import load_pixels
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
+from visionflows.images.orientation import SWAPS_SIDES, upright_transpose
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates, has_many_scans, hide_unknown_items
 from visionflows.images.resize import ResizeMethod, resize_image
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
-_TRANSPOSES: dict[object, Image.Transpose] = {  # EXIF orientation: what makes it upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SWAPS_SIDES = tuple(_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
 def open_image(
@@ -110,6 +104,8 @@ def _decodable_format(data: bytes) -> formats.FileFormat | None:
 
 def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
     """The error of a file of which no candidate could be decoded."""
+    if reason := refusals.refusal(data, format, error):
+        return BadImage("unreadable", reason)
     if format and isinstance(error, UnidentifiedImageError):
         header = f"{format.name}: its header cannot be read"
         return BadImage("unreadable", tiff.refusal(data) if format is formats.TIFF else header)
@@ -125,6 +121,7 @@ def _decode(
 ) -> DecodedImage:
     """The image in a file's bytes; the memory that it takes is held by `reserved`."""
     file = reserved.enter_context(_open_file(data, format))
+    file.info.pop("xmp", None)  # in which Pillow looks for the orientation of a TIFF
     size = file.size
     if isinstance(file, JpegImageFile):
         if has_many_scans(data):
@@ -134,25 +131,31 @@ def _decode(
     reserved.enter_context(memory.reserve_image(file))
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", formats.CAMERA_RAW.refusal)
-    scale_transparent_color(file)
-    file.load()
+    transform = srgb_transform(file, data) if decode_options.color_profiles == "convert" else None
+    loaded = load_pixels(file, data)
     factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
-    image = to_rgb(file, factor)
-    transpose = _orientation_transpose(file)
+    image = to_rgb(loaded, factor, transform.apply if transform else None)
+    if transform and transform.input_mode != "CMYK":
+        image = convert_to_srgb(image, transform)
+    transpose = upright_transpose(file)
     if image is not file:
         file.close()  # its pixels are no longer needed
     upright = image if transpose is None else image.transpose(transpose)
-    upright_size = size[::-1] if transpose in _SWAPS_SIDES else size
+    upright_size = size[::-1] if transpose in SWAPS_SIDES else size
     return DecodedImage(upright, upright_size, file.getexif)
 
 
-def _open_file(data: bytes, format: formats.FileFormat | None) -> Image.Image:
+def _open_file(data: bytes, format: formats.FileFormat | None) -> ImageFile:
     """The file, opened by the decoder of its format, or by those of formats without signature."""
+    if format is formats.AVIF:  # Pillow asks only the major brand
+        return AvifImageFile(io.BytesIO(data))
     if format is formats.HEIF:
         from pi_heif import HeifImageFile  # applies the orientation, and resets it in the EXIF
 
-        heif: Image.Image = HeifImageFile(io.BytesIO(hide_unknown_items(data)))
+        heif: ImageFile = HeifImageFile(io.BytesIO(hide_unknown_items(data)))
         return heif
+    if format is formats.TIFF:
+        data = tiff.without_bigtiff(data)
     decoders = (format.decoder,) if format else formats.WITHOUT_SIGNATURE
     return Image.open(io.BytesIO(data), formats=decoders)
 
@@ -174,15 +177,6 @@ def as_bad_image(error: OSError, max_bytes: int) -> BadImage:
     if error.errno == errno.ENOMEM:
         return BadImage("too_large", "not enough memory to read it")
     return BadImage("unreadable", f"cannot be read: {error.strerror or error}")
-
-
-def _orientation_transpose(file: Image.Image) -> Image.Transpose | None:
-    """What turns an image upright by its EXIF; None where it is upright or the EXIF is damaged."""
-    try:
-        orientation = file.getexif().get(ExifTags.Base.Orientation)
-    except SyntaxError:  # Pillow's error for an EXIF block without its header
-        orientation = None
-    return _TRANSPOSES.get(orientation)
 
 
 @contextlib.contextmanager
