@@ -5,11 +5,13 @@ import shutil
 import time
 from importlib import metadata
 
+import icc_files
 import numpy as np
 import pytest
 from conftest import picture
 from small_disk import small_disk
 
+from visionflows.images.color_profiles import attach_profile, attached_profile
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
 
@@ -60,6 +62,15 @@ def test_an_incomplete_copy_is_ignored_and_replaced(copies, damage):
     assert copies.get(SHA256S[0]) is None
     CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     assert path.read_bytes() == data
+
+
+def test_a_copy_keeps_the_profile_of_its_photo(copies):
+    image = IMAGES[0].copy()
+    attach_profile(image, icc_files.SWAPPED)
+    CacheWriter(copies).write(SHA256S[0], image)
+    copy = copies.get(SHA256S[0])
+    assert attached_profile(copy) == icc_files.SWAPPED
+    assert copy.tobytes() == image.tobytes()
 
 
 def test_other_decode_options_have_separate_copies(copies):

