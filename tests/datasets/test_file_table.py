@@ -209,7 +209,10 @@ def test_a_class_with_only_broken_images_is_an_error(tmp_path):
     pets(tmp_path, 5, 0)
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog/1.png").write_bytes(b"x")
-    assert stopped(tmp_path) == "no image of dog can be used; mend them or take the class out"
+    assert stopped(tmp_path) == (
+        "no image of dog can be used, such as dog/1.png: not an image in a format that can be "
+        "read; mend them or take the class out"
+    )
 
 
 def test_only_broken_images_are_an_error(tmp_path):

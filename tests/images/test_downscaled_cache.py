@@ -5,11 +5,13 @@ import shutil
 import time
 from importlib import metadata
 
+import icc_files
 import numpy as np
 import pytest
 from conftest import picture
 from small_disk import small_disk
 
+from visionflows.images.color_profiles import attach_profile, attached_profile
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
 
@@ -62,11 +64,21 @@ def test_an_incomplete_copy_is_ignored_and_replaced(copies, damage):
     assert path.read_bytes() == data
 
 
+def test_a_copy_keeps_the_profile_of_its_photo(copies):
+    image = IMAGES[0].copy()
+    attach_profile(image, icc_files.SWAPPED)
+    CacheWriter(copies).write(SHA256S[0], image)
+    copy = copies.get(SHA256S[0])
+    assert attached_profile(copy) == icc_files.SWAPPED
+    assert copy.tobytes() == image.tobytes()
+
+
 def test_other_decode_options_have_separate_copies(copies):
     CacheWriter(copies).write(SHA256S[0], IMAGES[0])
     for decode_options in (
         DecodeOptions(side=17),
         DecodeOptions(),
+        DecodeOptions(side=16, color_profiles="convert"),
     ):
         assert DownscaledCache(copies.folder, decode_options).get(SHA256S[0]) is None
 

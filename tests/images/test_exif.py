@@ -13,7 +13,7 @@ from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.exif import COLUMNS, metadata_row
+from visionflows.images.exif import COLUMNS, _position, camera_and_time, metadata_row
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.open import open_decoded
@@ -100,6 +100,72 @@ def test_an_invalid_time_is_empty(shot, taken_at):
 
 
 @pytest.mark.parametrize(
+    "written, taken_at",
+    [
+        ("2012-12-22 10:37:28", "2012-12-22T10:37:28"),
+        ("2012/12/22 10:37:28", "2012-12-22T10:37:28"),
+        ("2018-01-20T11:46:00", "2018-01-20T11:46:00"),
+        ("2018-01-20T11:46:00Z", "2018-01-20T11:46:00+00:00"),
+        ("2018:01:20 11:46:00+0200", "2018-01-20T11:46:00+02:00"),
+        ("2018:01:20 11:46:00.123-05:30", "2018-01-20T11:46:00-05:30"),
+        ("2016:05:17 24:05:00", "2016-05-18T00:05:00"),
+        ("2016:12:31 23:59:60", "2017-01-01T00:00:00"),
+        ("2003: 1: 2  3: 4: 5", "2003-01-02T03:04:05"),
+        ("2016:05:17 10:05", "2016-05-17T10:05:00"),
+        ("2016:05:17", "2016-05-17"),
+        ("1904:01:01 00:00:00", ""),
+        ("2016:05:17 25:00:00", ""),
+        ("9999:12:31 24:00:00", ""),
+        ("2016:05:17 10:05:59 or so", ""),
+        ("1" * 30, ""),
+    ],
+)
+def test_times_are_read_in_every_form(written, taken_at):
+    data = encoded(picture(), exif=exif_of(CANON, {Base.DateTimeOriginal: written}).tobytes())
+    assert columns(data)["taken_at"] == taken_at
+    with open_decoded(data, MemoryLimits()) as found:
+        assert (camera_and_time(found.exif)[0] == "") == (len(taken_at) < 19)
+
+
+def test_the_time_of_the_photo_may_be_in_the_first_directory():
+    exif = exif_of({**CANON, Base.DateTimeOriginal: "2011:01:02 03:04:05"}, {})
+    assert columns(encoded(picture(), exif=exif.tobytes()))["taken_at"] == "2011-01-02T03:04:05"
+    exif = exif_of({**CANON, Base.DateTime: "2011:01:02 03:04:05"}, {})  # of the last change
+    assert columns(encoded(picture(), exif=exif.tobytes()))["taken_at"] == ""
+
+
+NOT_A_NUMBER = IFDRational(0, 0)
+
+
+@pytest.mark.parametrize(
+    "storage, position",
+    [
+        ({2: (33.0, 30.0, NOT_A_NUMBER)}, ("-33.500000", "151.211111")),
+        ({2: (33.5, NOT_A_NUMBER, NOT_A_NUMBER)}, ("-33.500000", "151.211111")),
+        ({2: (33.0, 30.25)}, ("-33.504167", "151.211111")),
+        ({4: (151.5,)}, ("-33.856917", "151.500000")),
+        ({4: 151.5}, ("-33.856917", "151.500000")),
+        ({1: "South", 3: "e"}, ("-33.856917", "151.211111")),
+        ({1: "N"}, ("33.856917", "151.211111")),
+        ({2: (0.0, 0.0, 0.0)}, ("0.000000", "151.211111")),
+        ({2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)}, ("", "")),
+        ({2: (33.0, 30.0, 3600.0)}, ("-34.500000", "151.211111")),
+    ],
+)
+def test_positions_are_read_in_every_form(storage, position):
+    exif = exif_of(CANON, storage=LOCATION | storage)
+    found = columns(encoded(picture(), exif=exif.tobytes()))
+    assert (found["latitude"], found["longitude"]) == position
+
+
+def test_signed_degrees_and_degrees_as_text():
+    south_west = {1: "S", 2: (-33.0, 30.0, 0.0), 3: "E", 4: (-70.0, 15.0, 0.0)}
+    assert _position(south_west) == ("-33.500000", "-70.250000")
+    as_text = {1: "N", 2: "48/1,30/1,15/1", 3: "E", 4: "11/1,15/1,12/1"}
+    assert _position(as_text) == ("48.504167", "11.253333")
+
+
+@pytest.mark.parametrize(
     "storage",
     [
         {},
@@ -108,7 +174,7 @@ def test_an_invalid_time_is_empty(shot, taken_at):
         {**LOCATION, 3: ""},
         {**LOCATION, 1: "X"},
         {key: LOCATION[key] for key in (1, 2)},
-        {**LOCATION, 4: (151.0,)},
+        {**LOCATION, 4: (1.0, 2.0, 3.0, 4.0)},
     ],
 )
 def test_an_invalid_position_is_empty(storage):

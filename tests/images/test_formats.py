@@ -5,7 +5,10 @@ import os
 import struct
 import zlib
 
+import numpy as np
+import pillow_heif
 import pytest
+import tifffile
 from conftest import encoded, picture
 from image_files import png, refused
 from PIL import Image, TiffImagePlugin
@@ -14,6 +17,7 @@ from visionflows.images.formats import ImageFilter, detect_format
 from visionflows.images.open import open_image
 from visionflows.storage.local import LocalStorage
 
+pillow_heif.register_heif_opener()
 UNKNOWN = "not an image in a format that can be read"
 
 
@@ -116,6 +120,103 @@ def test_the_reason_names_the_kind_of_tiff():
         "TIFF: 1 band of 64-bit float, compression 1: not decoded here; save it as PNG"
     )
     assert refusal(data[:9]).startswith("TIFF or camera raw")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_tiff_of_either_size_and_byte_order(tmp_path, order, bigtiff):
+    values = np.asarray(picture())
+    tifffile.imwrite(tmp_path / "a", values, photometric="rgb", byteorder=order, bigtiff=bigtiff)
+    data = (tmp_path / "a").read_bytes()
+    assert is_image_file("what", data)
+    np.testing.assert_array_equal(np.asarray(open_image(data)), values)
+
+
+@pytest.mark.parametrize(
+    "format, major", [("AVIF", b"miaf"), ("AVIF", b"mif1"), ("HEIF", b"miaf"), ("HEIF", b"isom")]
+)
+def test_compatible_brands_count(format, major):
+    data = encoded(picture(), format)
+    size = int.from_bytes(data[:4])
+    brands = major + data[12:16] + b"".join((b"miaf", data[8:12], data[16:size]))
+    renamed = struct.pack(">I", len(brands) + 8) + b"ftyp" + brands + data[size:]
+    shift = len(brands) + 8 - size
+    renamed = moved(renamed, shift)
+    assert is_image_file("what", renamed)
+    assert open_image(renamed).tobytes() == open_image(data).tobytes()
+
+
+def moved(data: bytes, shift: int) -> bytes:
+    """The HEIF with offsets of its first item (iloc, construction method 0) moved."""
+    at = data.index(b"mdat") + 4  # where the items began in the original, less the shift
+    made, old = bytearray(data), struct.pack(">I", at - shift)
+    found = data.find(old, data.index(b"iloc"), at)
+    assert found > 0
+    made[found : found + 4] = struct.pack(">I", at)
+    return bytes(made)
+
+
+def jpeg_frame(marker: int, bits: int = 8) -> bytes:
+    """A JPEG of a process that libjpeg has no decoder of, behind a thumbnail of the usual one."""
+    data = encoded(picture())
+    at = data.index(b"\xff\xc0")
+    frame = bytes([0xFF, marker]) + data[at + 2 : at + 4] + bytes([bits]) + data[at + 5 :]
+    thumbnail = encoded(picture(size=(8, 8)))
+    return (
+        data[:2]
+        + b"\xff\xe1"
+        + struct.pack(">H", len(thumbnail) + 2)
+        + thumbnail
+        + (data[2:at] + frame)
+    )
+
+
+def cgbi() -> bytes:
+    data = encoded(picture(), "PNG")
+    return (
+        data[:8]
+        + b"\0\0\0\4CgBI\x50\0\x20\2"
+        + struct.pack(">I", zlib.crc32(b"CgBI\x50\0\x20\2"))
+        + data[8:]
+    )
+
+
+def bmp_masks(*masks: int) -> bytes:
+    data = bytearray(encoded(picture(mode="RGBA"), "BMP"))
+    (at,) = struct.unpack_from("<I", data, 10)
+    data[30:34] = struct.pack("<I", 3)
+    return bytes(data[:at] + struct.pack("<III", *masks) + data[at:])
+
+
+def tga_run() -> bytes:
+    """A TGA of 4 × 4 pixels as one run."""
+    head = struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 4, 4, 24, 0x20)
+    return head + bytes([0x8F, 1, 2, 3])
+
+
+UNUSUAL = {
+    "12-bit JPEG": jpeg_frame(0xC1, 12),
+    "lossless JPEG": jpeg_frame(0xC3),
+    "hierarchical JPEG": jpeg_frame(0xC5),
+    "JPEG-LS": jpeg_frame(0xF7),
+    "PNG packed for iOS (CgBI)": cgbi(),
+    "BMP with unusual masks of its channels": bmp_masks(0x3FF00000, 0xFFC00, 0x3FF),
+    "TGA with runs across lines, or damaged": tga_run(),
+    "PAM (Netpbm with any number of channels)": b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nENDHDR\n\0",
+    "PFM in colour": b"PF\n1 1\n-1.0\n" + bytes(12),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_error_names_unusual_kinds(name):
+    reason = refusal(UNUSUAL[name])
+    assert reason.startswith(f"{name}: not decoded here; save it as ")
+
+
+def test_the_error_names_old_style_jpeg_in_a_tiff():
+    assert refusal(tiff(bits=8, kind=1, compression=6)).startswith(
+        "TIFF with old-style JPEG (compression 6): not decoded here"
+    )
 
 
 def test_a_broken_header_names_the_format_and_is_not_tried_as_another():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import icc_files
 import numpy as np
 import pytest
 from conftest import encoded, picture
@@ -56,6 +57,19 @@ def expected(inbox: LocalStorage, decode_options: DecodeOptions) -> np.ndarray:
 def test_a_model_sees_images_as_it_was_trained_on_them(model, inbox):
     np.testing.assert_array_equal(shown(model, inbox), expected(inbox, DecodeOptions()))
     assert shown(model, inbox)[0].max() == 255
+
+
+def test_a_model_converts_colours_as_it_was_trained(model, tmp_path):
+    photo = Image.new("RGB", (64, 48), (205, 25, 25))
+    (tmp_path / "1.jpg").write_bytes(encoded(photo, icc_profile=icc_files.SWAPPED))
+    for conversion, is_blue in (("convert", True), ("ignore", False)):
+        info = model.info.model_copy(update={"color_profiles": conversion})
+        engine = make_engine(dataclasses.replace(model, info=info), EngineSettings())
+        seen = engine.decoder(LocalStorage(tmp_path), ["1.jpg"]).pixels[0]
+        options = DecodeOptions(color_profiles=conversion)
+        trained = pixels(tmp_path / "1.jpg", 32, "crop", decode_options=options)
+        np.testing.assert_array_equal(seen, trained)
+        assert (seen[..., 2].mean() > seen[..., 0].mean()) == is_blue
 
 
 def test_the_setting_overrides_how_the_model_was_trained(scaled, inbox):

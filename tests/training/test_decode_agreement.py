@@ -1,5 +1,6 @@
 """Training decodes images as scoring does; the agreement of full and downscaled decoding."""
 
+import icc_files
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,7 +29,7 @@ def write(folder, size: tuple[int, int] = (400, 300)) -> None:
             if kind == "png":
                 image.putalpha(Image.fromarray(np.asarray(picture(seed + 9, size, "L"))))
             (folder / kind / f"{seed}.{kind}").write_bytes(
-                encoded(image, "JPEG" if kind == "jpg" else "PNG")
+                encoded(image, "JPEG" if kind == "jpg" else "PNG", icc_profile=icc_files.SWAPPED)
             )
 
 
@@ -36,7 +37,7 @@ def write(folder, size: tuple[int, int] = (400, 300)) -> None:
 def test_training_and_scoring_decode_the_same_pixels(tmp_path, decode, side):
     write(tmp_path)
     settings = TrainSettings(image_size=32, decode=decode, workers=0, batch_size=4)
-    assert settings.decode_options == DecodeOptions(side)
+    assert settings.decode_options == DecodeOptions(side, "convert")
     table = build_table(tmp_path, "folder", decode_options=settings.decode_options)
     assert set(zip(table.width, table.height, strict=True)) == {(400, 300)}
     valid = make_dataloaders(table, tmp_path, settings).valid_ds

@@ -209,8 +209,10 @@ def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -
         )
     lost = sorted(set(table.label) - set(usable.label) - {""})
     if lost:
+        first = table[table.label == lost[0]].iloc[0]
         raise TableError(
-            f"no image of {format_names(lost)} can be used; mend them or take the class out"
+            f"no image of {format_names(lost)} can be used, such as {format_name(first.path)}: "
+            f"{first.error}; mend them or take the class out"
         )
     if usable.label.nunique() == 1:
         raise TableError(

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from visionflows.images import tiff
 
@@ -16,42 +16,30 @@ log = logging.getLogger("visionflows.images")
 
 STRIP = 1 << 18  # pixels converted at once: as float64 they take 2 MB
 OVERSHOOT = 0.01  # of the pixels may lie outside an assumed range; they are clipped
-# Pillow's raw mode of a PNG: the factor from its own grey values, as in tRNS, to 8 bits.
-_FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
 ConvertStrip = Callable[[Image.Image], Image.Image]
 
 
-def to_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
+def to_rgb(
+    image: Image.Image, factor: int = 1, from_cmyk: ConvertStrip | None = None
+) -> Image.Image:
     """The image in mode RGB; deep grey values are scaled rather than clipped.
 
     `factor` pixels become one in each direction, by their mean (Pillow's Image.reduce). The
-    remainder is cut from both sides, so that the middle stays the middle.
+    remainder is cut from both sides, so that the middle stays the middle. `from_cmyk` makes RGB of
+    a strip in CMYK; by default Pillow does, without a profile.
     """
     convert, size = _converter(image), (image.width // factor, image.height // factor)
+    if from_cmyk and image.mode == "CMYK":
+        convert = from_cmyk
     left, top = image.width % factor // 2, image.height % factor // 2
     box = (left, top, left + factor * size[0], top + factor * size[1])
     if convert is None:
         return image if factor == 1 else image.reduce(factor, box)
     rgb = Image.new("RGB", size)
-    for top, strip in _strips(image, box, factor):
+    for top, strip in strips(image, box, factor):
         strip = convert(strip)
         rgb.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
     return rgb
-
-
-def scale_transparent_color(image: Image.Image) -> None:
-    """Scale the transparent colour of an opened PNG to 8 bits, in place.
-
-    Pillow scales pixels of 1, 2, 4 and 16 bits to 8, but not the colour that tRNS names.
-    """
-    value = image.info.get("transparency")
-    if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
-        return
-    rawmode = image.tile[0].args
-    if rawmode == "RGB;16B" and isinstance(value, tuple):
-        image.info["transparency"] = tuple(part >> 8 for part in value)
-    elif isinstance(value, int) and rawmode in _FACTORS:
-        image.info["transparency"] = value * _FACTORS[str(rawmode)]
 
 
 def _converter(image: Image.Image) -> ConvertStrip | None:
@@ -100,8 +88,9 @@ def _range(image: Image.Image) -> tuple[float, float]:
     """
     tags = tiff.grey_tags(image)
     if tags is None:
-        deep = image.mode.startswith("I;16") or image.format == "PPM"
-        return 0.0, 65_535.0 if deep else _assumed_white(image)
+        if image.format == "PPM":
+            return 0.0, 1.0 if image.mode == "F" else 65_535.0  # a PFM is 0..1
+        return 0.0, 65_535.0 if image.mode.startswith("I;16") else _assumed_white(image)
     if tags.range:
         black, white = tags.range
     elif tags.sample_format == tiff.UNSIGNED and tags.bits <= 16:
@@ -142,10 +131,10 @@ def _log_assumption() -> None:
 
 
 def _values(image: Image.Image) -> Iterator[np.ndarray]:
-    return (np.asarray(strip) for _, strip in _strips(image, (0, 0, *image.size)))
+    return (np.asarray(strip) for _, strip in strips(image, (0, 0, *image.size)))
 
 
-def _strips(
+def strips(
     image: Image.Image, box: tuple[int, int, int, int], factor: int = 1
 ) -> Iterator[tuple[int, Image.Image]]:
     """The content of a box in strips of a multiple of `factor` rows, each with its first row."""

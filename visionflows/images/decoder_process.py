@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from visionflows.images.color_profiles import attached_profile
 from visionflows.images.image_status import BadImage
 from visionflows.images.isolation import Decoded, Job, Refusal, Reserve
 from visionflows.images.memory_limits import MemoryLimits
@@ -111,7 +112,8 @@ def _answer(job: Job, ask: Ask, lines: list[str]) -> Decoded | Refusal:
         with decode_here(job.data, _Limits(job, ask), job.decode_options) as decoded:
             image = decoded.image
             exif = _read_exif(decoded.exif)
-            return Decoded(image.size, image.tobytes(), decoded.size, exif, lines)
+            profile = attached_profile(image)
+            return Decoded(image.size, image.tobytes(), profile, decoded.size, exif, lines)
     except BadImage as bad:
         return Refusal(bad.status, bad.reason)
     except MemoryError:

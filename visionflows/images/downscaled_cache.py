@@ -24,13 +24,14 @@ from pathlib import Path
 from PIL import Image
 
 from visionflows.hashing import sha256_of
+from visionflows.images.color_profiles import attach_profile, attached_profile
 from visionflows.images.decode_options import DecodeOptions
 
 log = logging.getLogger("visionflows.downscaled_cache")
 
 MAX_BYTES = 64 << 30  # of all copies, for all trainings
 STALE_SECONDS = 3600.0  # after which a temporary file is that of a killed writer
-_HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")
+_HEADER = re.compile(rb"P6\n# crc32 ([0-9a-f]{8})\n(\d{1,6}) (\d{1,6})\n255\n")  # a profile last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +62,11 @@ class DownscaledCache:
         if not header:
             return None
         width, height, pixels = int(header[2]), int(header[3]), memoryview(data)[header.end() :]
-        if len(pixels) != 3 * width * height or zlib.crc32(pixels) != int(header[1], 16):
+        if len(pixels) < 3 * width * height or zlib.crc32(pixels) != int(header[1], 16):
             return None
-        return Image.frombytes("RGB", (width, height), pixels)
+        image = Image.frombytes("RGB", (width, height), pixels[: 3 * width * height])
+        attach_profile(image, bytes(pixels[3 * width * height :]))
+        return image
 
 
 class CacheWriter:
@@ -90,7 +93,7 @@ class CacheWriter:
             with contextlib.suppress(OSError):  # another training's, or deleted by now
                 os.utime(path)
             return
-        pixels = image.tobytes()
+        pixels = image.tobytes() + (attached_profile(image) or b"")
         header = b"P6\n# crc32 %08x\n%d %d\n255\n" % (zlib.crc32(pixels), *image.size)
         try:
             if self._make_room(len(header) + len(pixels)):

@@ -8,7 +8,8 @@ Tags have Pillow's names, which are those of Exif 3.0. Damaged or senseless valu
 
 import datetime
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -18,6 +19,12 @@ MAX_CAMERA = 100  # characters of a camera's name
 _MAX_TAG = 65_535  # bytes of a tag that are read: what a JPEG can hold
 _Tags = Mapping[int, Any]
 _BASE, _GPS = ExifTags.Base, ExifTags.GPS
+_QUICKTIME_ZERO = datetime.datetime(1904, 1, 1)  # of a clock that was never set
+_TIME = re.compile(  # with any separators, spaces for zeros, and what programs write behind it
+    r"(\d{4})[:/.-] ?(\d\d?)[:/.-] ?(\d\d?)"
+    r"(?:[ T]?(\d\d?): ?(\d\d?)(?:: ?(\d\d?)(?:[.,]\d*)?)?)? ?(Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
+)
 _TIMES = (  # in this order, with the tag of the offset from UTC
     (_BASE.DateTimeOriginal, _BASE.OffsetTimeOriginal),
     (_BASE.DateTimeDigitized, _BASE.OffsetTimeDigitized),
@@ -29,7 +36,7 @@ def metadata_row(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple
     base = _read(exif, {})
     details = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
     gps = _read(lambda: base.get_ifd(ExifTags.IFD.GPSInfo), {})
-    taken_at = _read(lambda: _taken_at(details), "")
+    taken_at = _read(lambda: _taken_at(base, details), "")
     camera = _read(lambda: _camera(base), "")
     latitude, longitude = _read(lambda: _position(gps), ("", ""))
     return taken_at, camera, latitude, longitude, *map(str, size)
@@ -43,13 +50,13 @@ def camera_and_time(exif: Callable[[], Image.Exif]) -> tuple[str, float]:
     base = _read(exif, {})
     details = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
     try:
-        taken = _clock(details, _BASE.DateTimeOriginal)
-    except ValueError:
+        taken, _, is_day = _parse_time(_text(details.get(_BASE.DateTimeOriginal)))
+    except (ValueError, OverflowError):
         return "", math.nan
     camera = _read(lambda: _camera(base), "")
     serial = _text(details.get(_BASE.BodySerialNumber, ""))
     seconds = (taken - datetime.datetime(1970, 1, 1)).total_seconds()
-    return (f"{camera} {serial}", seconds) if camera else ("", math.nan)
+    return (f"{camera} {serial}", seconds) if camera and not is_day else ("", math.nan)
 
 
 def _read(read: Callable[[], Any], default: Any) -> Any:
@@ -59,24 +66,44 @@ def _read(read: Callable[[], Any], default: Any) -> Any:
         return default
 
 
-def _taken_at(details: _Tags) -> str:
-    """ISO 8601, with the offset from UTC if the camera recorded it."""
+def _taken_at(base: _Tags, details: _Tags) -> str:
+    """ISO 8601, with the offset from UTC if the camera recorded it; a day alone without time."""
     for time_tag, offset_tag in _TIMES:
         try:
-            taken = _clock(details, time_tag)
-        except ValueError:  # none, or of a camera without a clock: 0000:00:00, or spaces
+            taken, zone, is_day = _parse_time(_text(details.get(time_tag) or base.get(time_tag)))
+        except (ValueError, OverflowError):  # none, or of a camera without a clock
             continue
-        try:
-            zone = datetime.datetime.strptime(_text(details.get(offset_tag, "")), "%z").tzinfo
-        except ValueError:
-            zone = None
+        if is_day:
+            return taken.date().isoformat()
+        zone = zone or _parse_zone(_text(details.get(offset_tag, "")))
         return taken.replace(tzinfo=zone).isoformat()
     return ""
 
 
-def _clock(details: _Tags, tag: int) -> datetime.datetime:
-    """The time in a tag. Raises ValueError if it has none."""
-    return datetime.datetime.strptime(_text(details.get(tag, "")), "%Y:%m:%d %H:%M:%S")
+def _parse_time(text: str) -> tuple[datetime.datetime, datetime.tzinfo | None, bool]:
+    """The time in a tag, its offset if it is there too, and whether it is a day without a time.
+
+    An hour of 24 is the next day, and a second of 60 the next minute. Raises ValueError or
+    OverflowError if the text is no time.
+    """
+    match = _TIME.fullmatch(text)
+    if not match:
+        raise ValueError(text)
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    if hour > 24 or minute > 59 or second > 60:
+        raise ValueError(text)
+    clock = datetime.timedelta(hours=hour, minutes=minute, seconds=second)
+    taken = datetime.datetime(year, month, day) + clock
+    if taken == _QUICKTIME_ZERO:
+        raise ValueError(text)
+    return taken, _parse_zone(match[7] or ""), match[4] is None
+
+
+def _parse_zone(text: str) -> datetime.tzinfo | None:
+    try:
+        return datetime.datetime.strptime(text, "%z").tzinfo
+    except ValueError:
+        return None
 
 
 def _camera(base: _Tags) -> str:
@@ -87,19 +114,33 @@ def _camera(base: _Tags) -> str:
 
 
 def _position(gps: _Tags) -> tuple[str, str]:
-    """Degrees north and east, to a tenth of a metre. Raises if one of them is missing."""
+    """Degrees north and east, to a tenth of a metre. Raises if one of them is missing.
+
+    Both are zero where a camera had no reception.
+    """
     north = _degrees(gps[_GPS.GPSLatitude], gps[_GPS.GPSLatitudeRef], "NS", 90)
     east = _degrees(gps[_GPS.GPSLongitude], gps[_GPS.GPSLongitudeRef], "EW", 180)
+    if north == east == 0:
+        raise ValueError("0 degrees")
     return f"{round(north, 6) + 0.0:.6f}", f"{round(east, 6) + 0.0:.6f}"  # + 0.0: no "-0.000000"
 
 
-def _degrees(parts: tuple[Any, ...], side: Any, sides: str, limit: int) -> float:
-    """Degrees from degrees, minutes and seconds, negative on the second of two sides."""
-    degrees, minutes, seconds = (float(part) for part in parts)
-    value = degrees + minutes / 60 + seconds / 3600
-    if not (math.isfinite(value) and 0 <= value <= limit):
+def _degrees(parts: Any, side: Any, sides: str, limit: int) -> float:
+    """Degrees from degrees, minutes and seconds, negative on the second of two sides.
+
+    The last parts may be missing or 0/0, and the first may be negative or have all decimals.
+    """
+    if isinstance(parts, str | bytes):
+        fractions = (part.partition("/") for part in _text(parts).split(","))
+        parts = [float(above) / float(below or 1) for above, _, below in fractions]
+    numbers = [float(part) for part in (parts if isinstance(parts, Sequence) else [parts])]
+    degrees, minutes, seconds = numbers + [math.nan] * (3 - len(numbers))
+    rest = sum(abs(part) / unit for part, unit in ((minutes, 60), (seconds, 3600)) if part == part)
+    value = abs(degrees) + rest
+    if not 0 <= value <= limit:
         raise ValueError(f"{value} degrees")
-    return value if sides.index(_text(side).upper()[:1] or "?") == 0 else -value
+    is_second = sides.index(_text(side).upper()[:1] or "?") == 1
+    return -value if is_second or degrees < 0 else value
 
 
 def _text(value: Any) -> str:

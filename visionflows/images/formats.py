@@ -63,6 +63,7 @@ _SIGNATURES = [
     (format, re.compile(pattern, re.DOTALL))
     for format, pattern in (
         (JPEG, rb"\xff\xd8\xff"),
+        (FileFormat("PNG packed for iOS (CgBI)", is_image=True), rb"\x89PNG.{8}CgBI"),
         (_decoded("PNG"), rb"\x89PNG\r\n\x1a\n"),
         (_decoded("GIF"), rb"GIF8[79]a"),
         (_decoded("WEBP"), rb".{8}WEBP"),
@@ -89,18 +90,20 @@ _SIGNATURES = [
         (FileFormat("an Office or thumbnail database"), rb"\xd0\xcf\x11\xe0"),
         (FileFormat("a Git LFS pointer (run `git lfs pull`)"), rb"version https://git-lfs"),
         (_decoded("BMP"), rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
-        (_decoded("PPM"), rb"P[1-7fF][\s#]"),
+        (FileFormat("PAM (Netpbm with any number of channels)", is_image=True), rb"P7[\s#]"),
+        (FileFormat("PFM in colour", is_image=True), rb"PF[\s#]"),
+        (_decoded("PPM"), rb"P[1-6f][\s#]"),
         (FileFormat("icon (ICO)", is_image=True), rb"\0\0\x01\0(?!\0\0).{5}\0"),
         (FileFormat("an SVG"), _XML + rb".*(?i:<svg|!doctype svg)"),
         (FileFormat("a web page"), _XML + rb".*(?i:html|<head|<body)"),
         (FileFormat("XML"), _XML),
     )
 ]
-# Brands of the box `ftyp`, which HEIC shares with videos: ISO/IEC 23008-12, Annex B.
-_BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIF),
-    **{b"avif": AVIF, b"avis": AVIF, b"crx ": CAMERA_RAW},
-}
+# Brands of the box `ftyp`, which HEIC shares with videos: ISO/IEC 23008-12, Annex B. Those of a
+# codec count before those of the container.
+_HEVC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_CODECS = {**dict.fromkeys(_HEVC, HEIF), b"avif": AVIF, b"avis": AVIF, b"crx ": CAMERA_RAW}
+_CONTAINERS = dict.fromkeys((b"mif1", b"mif2", b"msf1", b"miaf"), HEIF)
 
 
 def detect_format(head: bytes) -> FileFormat | None:
@@ -112,10 +115,14 @@ def detect_format(head: bytes) -> FileFormat | None:
 
 
 def _brand(head: bytes) -> FileFormat:
-    brand, others = head[8:12], head[16 : int.from_bytes(head[:4])]
-    if brand in (b"mif1", b"msf1") and b"avif" in others:
-        return AVIF
-    return _BRANDS.get(brand, _VIDEO)
+    """The format by the major brand, else by the first compatible one that is known."""
+    end = min(int.from_bytes(head[:4]), HEAD)
+    brands = [head[at : at + 4] for at in (8, *range(16, end, 4))]
+    for known in (_CODECS, _CONTAINERS):
+        for brand in brands:
+            if brand in known:
+                return known[brand]
+    return _VIDEO
 
 
 def is_image_name(name: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from visionflows.images import time_budget
+from visionflows.images.color_profiles import attach_profile
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.image_status import BadImage, Status
 from visionflows.images.memory_limits import MemoryLimits
@@ -53,17 +54,23 @@ class Refusal(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """An RGB image as bytes, its size in the file, its EXIF by directory, and lines to log once."""
+    """An RGB image as bytes, what converts its colours, its size in the file, its EXIF, log lines.
+
+    EXIF is by directory, the first is 0. Lines are logged once.
+    """
 
     image_size: tuple[int, int]
     pixels: bytes
+    profile: bytes | None
     size: tuple[int, int]
-    directories: dict[int, dict[int, Any]]  # the first directory is 0
+    directories: dict[int, dict[int, Any]]
     log: list[str]
 
     def image(self) -> Image.Image:
         """The pixels as an image."""
-        return Image.frombytes("RGB", self.image_size, self.pixels)
+        image = Image.frombytes("RGB", self.image_size, self.pixels)
+        attach_profile(image, self.profile)
+        return image
 
     def exif(self) -> Image.Exif:
         """The tags as Pillow has them."""

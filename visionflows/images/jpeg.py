@@ -5,7 +5,7 @@ Markers are those of ITU-T T.81, Annex B. Walks are linear in the size of the fi
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import simplejpeg
@@ -14,9 +14,16 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.images.image_status import BadImage
 
-_EOI, _SOS, _EXIF = 0xD9, 0xDA, 0xE1
+_EOI, _SOS, EXIF, ICC = 0xD9, 0xDA, 0xE1, 0xE2
+METADATA = (EXIF, ICC)  # of pixels: their orientation and their colours
 _END, _SCAN = b"\xff\xd9", b"\xff\xda"
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# Frames that libjpeg does not decode (also T.87), by their markers.
+_NOT_DECODED = {
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless JPEG"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical JPEG"),
+    0xF7: "JPEG-LS",
+}
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _MAKES_PIXELS = {*_FRAMES, 0xC4, 0xCC, _SOS, 0xDB, 0xDD}  # with tables and the restart interval
 _KNOWN = bytes([*_MAKES_PIXELS, *range(0xE0, 0xF0), 0xFE])
@@ -28,6 +35,7 @@ MAX_SCANS = 300  # of one file; encoders write 10, and some up to 64
 MIN_SCANS = 12  # that are allowed for any number of pixels
 MAX_SCANNED = 4_000_000_000  # pixels times scans, of files with more scans
 MAX_EXIF = 1 << 17  # bytes of EXIF that are parsed; a segment holds half of that
+_SIGNATURES = {EXIF: b"Exif\0\0", ICC: b"ICC_PROFILE\0"}
 _COLORS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes in simplejpeg
 _OF_METADATA = ("JFIF", "Adobe", "ICC")  # in libjpeg's warnings
 
@@ -64,10 +72,13 @@ def read_header(data: bytes) -> Header:
         padding += len(found[1])
         at = end
         _check_count(len(segments))
-    exif = sum(end - start for marker, start, end in segments if marker == _EXIF)
+    exif = sum(end - start for marker, start, end in segments if marker == EXIF)
     frame = next((each for each in segments if each.marker in _FRAMES), None)
     if frame is None or frame.end < frame.start + 10:
         raise BadImage("unreadable", "JPEG: no frame before its first scan")
+    bits = data[frame.start + 4]
+    if kind := _NOT_DECODED.get(frame.marker, "" if bits == 8 else f"{bits}-bit JPEG"):
+        raise BadImage("unreadable", f"{kind}: not decoded here; save it as PNG")
     height, width, components = struct.unpack_from(">HHB", data, frame.start + 5)
     is_progressive = frame.marker in _PROGRESSIVE
     has_many_scans = is_progressive or data[segments[-1].start + 4] < components
@@ -124,16 +135,16 @@ def _is_complete(scans: list[bytes]) -> bool:
     return not any(missing.values()) and all((brightness, each) in missing for each in range(64))
 
 
-def strip_metadata(data: bytes, header: Header, keep_exif: bool) -> bytes:
-    """The JPEG without padding and metadata, but for its EXIF if asked.
+def strip_metadata(data: bytes, header: Header, keep: Collection[int]) -> bytes:
+    """The JPEG without padding and metadata, but for what to `keep` of METADATA.
 
     The segments of JFIF and Adobe stay, because they say what the colours mean.
     """
     kept = [data[:2]]
     for marker, start, end in header.segments[:-1]:
         content = data[start + 4 : end]
-        is_exif = marker == _EXIF and content.startswith(b"Exif\0\0")
-        if marker in _MAKES_PIXELS or (is_exif and keep_exif):
+        is_kept = marker in keep and content.startswith(_SIGNATURES[marker])
+        if marker in _MAKES_PIXELS or is_kept:
             kept.append(data[start:end])
         elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 14:
             kept.append(data[start : start + 9] + b"\1" + data[start + 10 : end])  # its version

@@ -17,8 +17,8 @@ from PIL import Image
 from visionflows.images.image_status import BadImage
 from visionflows.system import memory_bytes
 
-MAX_PIXELS = 100_000_000  # those of a 100-megapixel camera; decoded, 300 MB
-MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits a channel take 600 MB
+MAX_PIXELS = 200_000_000  # those of the largest phones; decoded, 600 MB
+MAX_FILE_BYTES = 1 << 30  # 150 million pixels of 16 bits a channel take 900 MB
 UNIT = 16 << 20  # bytes in which memory is reserved
 # Bytes a pixel that a decoder holds besides the image; measured with each format.
 _JPEG2000, _PROGRESSIVE = 6, 2  # for each band
@@ -84,7 +84,10 @@ class MemoryLimits:
         """
         width, height = image.size
         if width * height > self.max_pixels:
-            reason = f"{width}×{height} pixels, more than the limit of {self.max_pixels:,}"
+            reason = (
+                f"{width}×{height} pixels, more than the limit of {self.max_pixels:,}; "
+                f"--max-pixels {width * height} raises it"
+            )
             raise BadImage("too_large", reason)
         needed = decoding_bytes(image)
         if needed > self.decoded:

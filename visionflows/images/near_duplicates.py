@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
+from visionflows.images.color_profiles import attached_profile, convert_to_srgb
+
 SIDE, FREQUENCIES = 64, 16  # pixels a side, and cosines in each direction: those of PDQ
 LUMA, CHROMA = 6, 2  # pixels a side of the thumbnail
 SIGNS = FREQUENCIES**2 // 8  # bytes
@@ -39,8 +41,9 @@ def signature(image: Image.Image) -> bytes:
 
     Without contrast, the signs would be those of rounding errors.
     """
-    small = image.resize((SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr")
-    luma, *colours = small.split()
+    small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    convert_to_srgb(small, attached_profile(image))
+    luma, *colours = small.convert("YCbCr").split()
     grey = np.asarray(luma, np.float64)
     if grey.std() < FLAT:
         return b""

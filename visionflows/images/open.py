@@ -15,17 +15,27 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
-from visionflows.images import formats, jpeg, tiff
-from visionflows.images.bit_depth import scale_transparent_color, to_rgb
+from visionflows.images import formats, jpeg, refusals, tiff
+from visionflows.images.bit_depth import to_rgb
+from visionflows.images.color_profiles import (
+    attach_profile,
+    attached_profile,
+    color_profile,
+    convert_cmyk,
+    convert_to_srgb,
+)
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.isolation import decode_isolated
+from visionflows.images.load_pixels import load_pixels
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
+from visionflows.images.orientation import SWAPS_SIDES, upright_transpose
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates
 from visionflows.images.resize import ResizeMethod, resize_image
@@ -33,16 +43,6 @@ from visionflows.images.time_budget import Clock, ClockedFile
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
-_TRANSPOSES: dict[object, Image.Transpose] = {  # EXIF orientation: what makes it upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SWAPS_SIDES = tuple(_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
 def open_image(
@@ -52,6 +52,15 @@ def open_image(
 
     Raises BadImage with a status and a reason, and no other error, for any bytes.
     """
+    image = open_with_profile(source, max_pixels, decode_options)
+    convert_to_srgb(image, attached_profile(image))
+    return image
+
+
+def open_with_profile(
+    source: Source, max_pixels: int = MAX_PIXELS, decode_options: DecodeOptions = WHOLE
+) -> Image.Image:
+    """The image of open_image, whose colours resize_image still has to convert."""
     with open_decoded(source, shared_memory_limits(max_pixels), decode_options) as decoded:
         image = decoded.image
         return image.copy() if isinstance(image, ImageFile) else image  # without the file's bytes
@@ -70,7 +79,7 @@ def pixels(
 
 
 class DecodedImage(NamedTuple):
-    """An image as open_image returns it, its upright size in the file, and a reader of its EXIF."""
+    """An image of open_with_profile, its upright size in the file, and a reader of its EXIF."""
 
     image: Image.Image
     size: tuple[int, int]
@@ -128,6 +137,8 @@ def _decodable_format(data: bytes) -> formats.FileFormat | None:
 
 def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
     """The error of a file of which no candidate could be decoded."""
+    if reason := refusals.refusal(data, format, error):
+        return BadImage("unreadable", reason)
     if format and isinstance(error, UnidentifiedImageError):
         header = f"{format.name}: its header cannot be read"
         return BadImage("unreadable", tiff.refusal(data) if format is formats.TIFF else header)
@@ -135,13 +146,14 @@ def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | 
 
 
 def _decode(
-    file: Image.Image,
+    file: ImageFile,
     data: bytes,
     decode_options: DecodeOptions,
     memory: MemoryLimits,
     reserved: contextlib.ExitStack,
 ) -> DecodedImage:
     """The image in an opened file; the memory that it takes is held by `reserved`."""
+    file.info.pop("xmp", None)  # in which Pillow looks for the orientation of a TIFF
     size = file.size
     if isinstance(file, JpegImageFile):
         if jpeg.read_header(data).has_many_scans:
@@ -151,27 +163,32 @@ def _decode(
     reserved.enter_context(memory.reserve_image(file))
     if tiff.is_camera_raw(file):
         raise BadImage("unreadable", formats.CAMERA_RAW.refusal)
-    scale_transparent_color(file)
+    profile = color_profile(file, data) if decode_options.color_profiles == "convert" else None
     if isinstance(file, JpegImageFile):
         jpeg.load_strictly(file, data)
-    file.load()
+    loaded = load_pixels(file, data)
     factor = 1 if isinstance(file, JpegImageFile) else decode_options.factor(file.size)
-    image = to_rgb(file, factor)
-    transpose = _orientation_transpose(file)
+    image = to_rgb(loaded, factor, convert_cmyk(profile))
+    attach_profile(image, profile)
+    transpose = upright_transpose(file)
     if image is not file:
         file.close()  # its pixels are no longer needed
     upright = image if transpose is None else image.transpose(transpose)
-    upright_size = size[::-1] if transpose in _SWAPS_SIDES else size
+    upright_size = size[::-1] if transpose in SWAPS_SIDES else size
     return DecodedImage(upright, upright_size, file.getexif)
 
 
-def _open_file(data: bytes, format: formats.FileFormat | None, clock: Clock) -> Image.Image:
+def _open_file(data: bytes, format: formats.FileFormat | None, clock: Clock) -> ImageFile:
     """The file, opened by the decoder of its format, or by those of formats without signature."""
+    if format is formats.TIFF:
+        data = tiff.without_bigtiff(data)
     source = ClockedFile(data, clock)
-    if format is formats.HEIF:
+    if format is formats.AVIF:  # Pillow asks only the major brand
+        file: ImageFile = AvifImageFile(source)
+    elif format is formats.HEIF:
         from pi_heif import HeifImageFile  # applies the orientation, and resets it in the EXIF
 
-        file: Image.Image = HeifImageFile(source)
+        file = HeifImageFile(source)
     else:
         decoders = (format.decoder,) if format else formats.WITHOUT_SIGNATURE
         file = Image.open(source, formats=decoders)
@@ -196,15 +213,6 @@ def as_bad_image(error: OSError, max_bytes: int) -> BadImage:
     if error.errno == errno.ENOMEM:
         return BadImage("too_large", "not enough memory to read it")
     return BadImage("unreadable", f"cannot be read: {error.strerror or error}")
-
-
-def _orientation_transpose(file: Image.Image) -> Image.Transpose | None:
-    """What turns an image upright by its EXIF; None where it is upright or the EXIF is damaged."""
-    try:
-        orientation = file.getexif().get(ExifTags.Base.Orientation)
-    except SyntaxError:  # Pillow's error for an EXIF block without its header
-        orientation = None
-    return _TRANSPOSES.get(orientation)
 
 
 @contextlib.contextmanager

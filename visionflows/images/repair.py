@@ -22,10 +22,11 @@ def candidates(data: bytes, decoder: str) -> Iterator[bytes]:
     if decoder == "JPEG":
         header = jpeg.read_header(data)
         jpeg.check_scans(data, header)
-        if not header.padding and header.exif <= jpeg.MAX_EXIF:
+        has_sound_exif = header.exif <= jpeg.MAX_EXIF
+        if not header.padding and has_sound_exif:
             yield data
-        for keep_exif in (header.exif <= jpeg.MAX_EXIF, False):
-            yield jpeg.strip_metadata(data, header, keep_exif)
+        for keep in (jpeg.METADATA, (jpeg.EXIF,), ()) if has_sound_exif else ((jpeg.ICC,), ()):
+            yield jpeg.strip_metadata(data, header, keep)
 
 
 def strip_png(data: bytes) -> bytes | None:

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from visionflows.images.color_profiles import attached_profile, convert_to_srgb
 from visionflows.images.image_status import BadImage
 from visionflows.images.pillow import no_pixel_limit
 
@@ -17,9 +18,16 @@ def resize_image(image: Image.Image, size: int, method: ResizeMethod) -> Image.I
     """The image at size × size, as fastai's `Resize(size, method)` makes it for validation.
 
     `crop` cuts the middle, `squish` changes the shape, `pad` reflects the edges. Order (crop, then
-    bilinear resize) and rounding are those of fastai.vision.augment.Resize and CropPad. Raises
-    BadImage if the reflected square would be too large.
+    bilinear resize) and rounding are those of fastai.vision.augment.Resize and CropPad. Colours of
+    an image that was opened with a profile are then converted to sRGB. Raises BadImage if the
+    reflected square would be too large.
     """
+    resized = _resized(image, size, method)
+    convert_to_srgb(resized, attached_profile(image))
+    return resized
+
+
+def _resized(image: Image.Image, size: int, method: ResizeMethod) -> Image.Image:
     width, height = image.size
     if method == "squish":
         return image.resize((size, size), Image.Resampling.BILINEAR)

@@ -3,8 +3,10 @@
 import dataclasses
 import io
 import math
+import struct
 from typing import Any
 
+import numpy as np
 from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -13,6 +15,16 @@ from visionflows.images.formats import CAMERA_RAW
 # Tags, by their numbers in TIFF 6.0 and the DNG specification.
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 258, 259, 262, 277
 _SUB_IFDS, _SAMPLE_FORMAT, _SMALLEST, _LARGEST, _DNG = 330, 339, 340, 341, 50706
+_OLD_JPEG = 6
+_NESTED = (_SUB_IFDS, 34_665, 34_853)  # directories: smaller images, EXIF, GPS
+_MAX_TAGS = 1000  # of a directory; real ones have a hundred at most
+_LONG8 = (16, 17, 18)
+_TYPE_BYTES = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, *_LONG8), 8),
+}
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # SampleFormat
 _FORMAT_NAMES = {UNSIGNED: "unsigned", SIGNED: "signed", FLOAT: "float"}
 
@@ -67,10 +79,51 @@ def refusal(data: bytes) -> str:
     return f"TIFF: {samples}, compression {compression}: not decoded here; save it as PNG"
 
 
+def old_jpeg(data: bytes) -> str:
+    """The kind of a TIFF whose JPEG is of the obsolete form of TIFF 6.0; else empty."""
+    is_old = _first(_tags(data), _COMPRESSION, 1) == _OLD_JPEG
+    return "TIFF with old-style JPEG (compression 6)" if is_old else ""
+
+
+def without_bigtiff(data: bytes) -> bytes:
+    """A big-endian BigTIFF, as ImageJ and Bio-Formats write it, as a TIFF of before; else the data.
+
+    Pillow reads only little-endian ones. The first directory is written anew behind the data,
+    without the directories in it (EXIF, smaller images). Raises struct.error or ValueError.
+    """
+    if not data.startswith(b"MM\0+"):
+        return data
+    (start,) = struct.unpack_from(">Q", data, 8)
+    (count,) = struct.unpack_from(">Q", data, start)
+    left, entries = len(data), []
+    for at in range(start + 8, start + 8 + 20 * min(count, _MAX_TAGS), 20):
+        tag, kind, number, place = struct.unpack_from(">HHQQ", data, at)
+        size = _TYPE_BYTES.get(kind, 0) * number
+        value = data[place : place + size] if size > 8 else data[at + 12 : at + 12 + size]
+        if (left := left - size) < 0 or len(value) < size:
+            raise ValueError(f"tag {tag}: beyond the end of the file")
+        if kind in _LONG8:
+            kind, value = 4, np.frombuffer(value, ">u8").astype(">u4").tobytes()
+        if value and tag not in _NESTED:
+            entries.append((tag, kind, number, value))
+    directory = len(data) + len(data) % 2
+    values, table = directory + 2 + 12 * len(entries) + 4, struct.pack(">H", len(entries))
+    behind = b""
+    for tag, kind, number, value in entries:
+        place = (
+            value.ljust(4, b"\0") if len(value) <= 4 else struct.pack(">I", values + len(behind))
+        )
+        behind += b"" if len(value) <= 4 else value + bytes(len(value) % 2)
+        table += struct.pack(">HHI", tag, kind, number) + place
+    head = b"MM\0*" + struct.pack(">I", directory)
+    return b"".join((head, data[8:].ljust(directory - 8, b"\0"), table, bytes(4), behind))
+
+
 def _tags(data: bytes) -> Any:
     """The tags of a TIFF's first directory, by number; none if it is damaged."""
     try:
-        header = 16 if data[2:4] in (b"+\0", b"\0+") else 8
+        data = without_bigtiff(data)
+        header = 16 if data[2:3] == b"+" else 8
         tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[:header])
         file = io.BytesIO(data)
         file.seek(tags.next)

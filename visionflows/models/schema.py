@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, field_validator
 
-from visionflows.images.decode_options import Decode, DecodeOptions, Decoding
+from visionflows.images.decode_options import ColorProfiles, Decode, DecodeOptions, Decoding
 from visionflows.images.resize import ResizeMethod
 from visionflows.models.metrics_schema import (
     Calibration,
@@ -201,6 +201,7 @@ class NetworkInfo(VersionedJson):
     image_size: int = Field(ge=1, le=4096)
     resize: ResizeMethod
     decode: Decode
+    color_profiles: ColorProfiles = "ignore"
     normalise: Normalise
     onnx: Onnx | None = None
     precision: Precision = Precision()
@@ -215,7 +216,8 @@ class NetworkInfo(VersionedJson):
     def decode_options(self, decoding: Decoding = "auto") -> DecodeOptions:
         """How files become pixels; `decoding` overrides how large ones are decoded."""
         decode = self.decode if decoding == "auto" else decoding
-        return DecodeOptions(side=self.image_size if decode == "scaled" else None)
+        side = self.image_size if decode == "scaled" else None
+        return DecodeOptions(side, self.color_profiles)
 
     @field_validator("classes")
     @classmethod

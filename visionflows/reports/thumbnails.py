@@ -43,7 +43,7 @@ def read_contents(source: Storage, paths: Iterable[str]) -> Iterator[bytes | OSE
 def shrink_to_jpeg(data: bytes, side: int = THUMBNAIL) -> bytes:
     """A JPEG of an encoded image with at most `side` pixels a side. Raises BadImage."""
     # JPEG photos are decoded at a reduced size.
-    small = open_image(data, decode_options=DecodeOptions(side=side // 2)).convert("RGB")
+    small = open_image(data, decode_options=DecodeOptions(side // 2, color_profiles="convert"))
     small.thumbnail((side, side))
     return _encode_jpeg(small)
 

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from visionflows.datasets.file_table import downscaled_cache
 from visionflows.errors import TrainError, one_line
+from visionflows.images.color_profiles import attached_profile, convert_to_srgb
 from visionflows.images.downscaled_cache import DownscaledCache
 from visionflows.images.image_status import BadImage
-from visionflows.images.open import open_image
+from visionflows.images.open import open_with_profile
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.models import network
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -186,7 +189,7 @@ def _seed_generators(seed: int, loaders: "DataLoaders", resize: "Transform") -> 
 
 
 def resize_transform(settings: TrainSettings) -> "Transform":
-    """Return fastai's `Resize` with its own generator for random crops.
+    """Return fastai's `Resize` with its own generator for random crops; it converts colours too.
 
     Pillow's own pixel limit does not apply to images that `max_pixels` allows.
     """
@@ -196,9 +199,11 @@ def resize_transform(settings: TrainSettings) -> "Transform":
     class SeededResize(Resize):  # type: ignore[misc]  # fastai has no types
         generator = random.Random()
 
-        def __call__(self, *args: Any, **options: Any) -> Any:
+        def __call__(self, item: Any, *args: Any, **options: Any) -> Any:
             with no_pixel_limit():
-                return super().__call__(*args, **options)
+                resized = super().__call__(item, *args, **options)
+            _convert_colors(item, resized)
+            return resized
 
         def before_call(self, b: Any, split_idx: int | None) -> None:
             super().before_call(b, split_idx)
@@ -207,6 +212,15 @@ def resize_transform(settings: TrainSettings) -> "Transform":
                 self.pcts = self.generator.random(), self.generator.random()
 
     return SeededResize(settings.image_size, method=settings.resize)
+
+
+def _convert_colors(item: Any, resized: Any) -> None:
+    """Convert the images of a resized item to sRGB in place, as resize_image does."""
+    if isinstance(item, tuple):
+        for one, other in zip(item, resized, strict=True):
+            _convert_colors(one, other)
+    elif isinstance(item, Image.Image):
+        convert_to_srgb(resized, attached_profile(item))
 
 
 def open_for_fastai(
@@ -221,7 +235,7 @@ def open_for_fastai(
     path, options = os.path.join(folder, decode_name(row.path)), copies.decode_options
     copy = copies.get(row.sha256) if hasattr(row, "sha256") else None
     try:
-        return PILImage(copy or open_image(path, settings.max_pixels, decode_options=options))
+        return PILImage(copy or open_with_profile(path, settings.max_pixels, options))
     except BadImage as bad:
         advice = "do not change the dataset while it trains"
         if bad.status == "too_large":  # memory is short

@@ -115,6 +115,7 @@ def _relevant(settings: TrainSettings) -> str:
     """The settings that features depend on, as text."""
     names = ("architecture", "pretrained", "image_size", "resize", "decode", "max_pixels")
     found = {name: getattr(settings, name) for name in names}
+    found["color_profiles"] = settings.color_conversion
     return json.dumps([found, weights_sha256(settings.pretrained)])
 
 
@@ -166,6 +167,7 @@ def _as_model(learn: "Learner", settings: TrainSettings, storage: LocalStorage) 
             "image_size": settings.image_size,
             "resize": settings.resize,
             "decode": "scaled" if settings.decode_options.side else "full",
+            "color_profiles": settings.color_conversion,
             "normalise": {"mean": mean, "std": std},
         },
         strict=False,

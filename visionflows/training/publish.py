@@ -55,6 +55,7 @@ def build_model_info(
         "image_size": settings.image_size,
         "resize": settings.resize,
         "decode": "scaled" if settings.decode_options.side else "full",
+        "color_profiles": settings.color_conversion,
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from visionflows.errors import SettingsError
-from visionflows.images.decode_options import DecodeOptions, Decoding
+from visionflows.images.decode_options import ColorProfiles, DecodeOptions, Decoding
 from visionflows.images.memory_limits import MAX_PIXELS
 from visionflows.images.resize import ResizeMethod
 from visionflows.models.network import Head
@@ -113,6 +113,11 @@ class TrainSettings(BaseModel):
         "auto",
         description="Decode large photos downscaled (faster) or in full; `auto` is downscaled.",
     )
+    color_profiles: Literal["auto", "convert", "ignore"] = Field(
+        "auto",
+        description="`convert` photos that declare another colour space, such as Display P3, to "
+        "sRGB, or `ignore` that; `auto` converts, but not with recipe fastai, as fastai does not.",
+    )
     workers: int | None = Field(
         None,
         ge=0,
@@ -123,7 +128,15 @@ class TrainSettings(BaseModel):
     @property
     def decode_options(self) -> DecodeOptions:
         """How files are decoded to pixels, in training and wherever the model is used."""
-        return DecodeOptions(side=None if self.decode == "full" else self.image_size)
+        side = None if self.decode == "full" else self.image_size
+        return DecodeOptions(side, self.color_conversion)
+
+    @property
+    def color_conversion(self) -> ColorProfiles:
+        """Whether colours are converted; the recipe counts as given, as it may be a default."""
+        if self.color_profiles == "auto":
+            return "ignore" if self.recipe == "fastai" else "convert"
+        return self.color_profiles
 
     @property
     def head(self) -> Head:
@@ -167,4 +180,4 @@ class TrainSettings(BaseModel):
             "keep": "best" if recipe == "auto" or self.patience else "last",
         }
         missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
-        return self.model_copy(update=missing)
+        return self.model_copy(update={**missing, "color_profiles": self.color_conversion})

@@ -1,0 +1,75 @@
+"""An opened image's pixels as its format means them, where Pillow takes them otherwise."""
+
+import io
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import COLORMAP, TiffImageFile
+
+from visionflows.images.bit_depth import strips
+
+# Pillow's raw mode of a PNG: the factor from its own grey values, as in tRNS, to 8 bits.
+_FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
+_DEEP = "RGB;16B"  # 16 bits a channel, of which Pillow keeps the first 8
+_UNSURE_ALPHA = ("BMP", "DIB", "TGA")  # whose fourth byte is often unused, and 0
+
+
+def load_pixels(file: ImageFile, data: bytes) -> Image.Image:
+    """Decode an opened file; `data` is its content. The image is the file itself if it can be.
+
+    - PNG: the transparent colour of tRNS, which Pillow does not scale to 8 bits as the pixels.
+    - TIFF: a palette whose values are all below 256 has values of 8 bits, as libtiff says.
+    - GIF: what the first frame does not cover is transparent.
+    - BMP and TGA: an alpha channel that is 0 everywhere is none.
+    """
+    key = _deep_transparent_color(file)
+    _scale_transparent_color(file)
+    if isinstance(file, TiffImageFile) and file.mode in ("P", "PA"):
+        values = file.tag_v2[COLORMAP]
+        if file.palette and max(values) < 256:
+            file.palette.palette = bytes(values)
+    extent = file.tile[0][1] if isinstance(file, GifImageFile) and file.tile else None
+    file.load()
+    if key:
+        _clear_deep_color(file, data, key)
+    if extent and extent != (0, 0, *file.size):
+        screen = Image.new("RGBA", file.size)
+        screen.paste(file.crop(extent).convert("RGBA"), extent)
+        return screen
+    if file.format in _UNSURE_ALPHA and file.mode == "RGBA" and file.getextrema()[-1] == (0, 0):
+        return file.convert("RGB")
+    return file
+
+
+def _scale_transparent_color(file: ImageFile) -> None:
+    """Scale a transparent grey of 1, 2 or 4 bits to 8 bits, in place."""
+    value = file.info.get("transparency")
+    if isinstance(file, PngImagePlugin.PngImageFile) and isinstance(value, int) and file.tile:
+        file.info["transparency"] = value * _FACTORS.get(str(file.tile[0].args), 1)
+
+
+def _deep_transparent_color(file: ImageFile) -> tuple[int, ...]:
+    """The transparent colour of 16 bits a channel, removed from the image; else empty."""
+    value = file.info.get("transparency")
+    if not isinstance(file, PngImagePlugin.PngImageFile) or not isinstance(value, tuple):
+        return ()
+    is_deep = bool(file.tile) and file.tile[0].args == _DEEP
+    return file.info.pop("transparency") if is_deep else ()
+
+
+def _clear_deep_color(file: Image.Image, data: bytes, key: tuple[int, ...]) -> None:
+    """Make the pixels of a colour of 16 bits a channel white, in place.
+
+    Their second bytes are read by decoding the file again, as if in the other byte order.
+    """
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as second:
+        second.tile = [second.tile[0]._replace(args="RGB;16L")]
+        second.load()
+        high, low = np.array(key) >> 8, np.array(key) & 255
+        whole = (0, 0, *file.size)
+        for (top, one), (_, other) in zip(strips(file, whole), strips(second, whole), strict=True):
+            is_key = (np.asarray(one) == high) & (np.asarray(other) == low)
+            mask = Image.fromarray(is_key.all(-1))
+            file.paste("white", (0, top, file.width, top + one.height), mask)
