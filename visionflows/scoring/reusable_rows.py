@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.engine import Backend
 from visionflows.scoring import parts
@@ -92,20 +91,17 @@ class ReusableRows:
             return True
         if parts.other_size(entry, row.file):
             return False
-        try:
-            content = self.source.read(entry.name)
-        except OSError:
-            return False  # it is scored, and its row has the error
-        return sha256_of(content) == row.file.sha256
+        return parts.has_content(self.source, [(entry, row.file)])
 
     def _read_rows(
         self, output: Storage, folder: str, plan: Job, age: int
     ) -> Iterator[_EarlierRow]:
         """The rows of the complete parts in a folder, in order."""
         same_input = plan.input == self.job.input
-        names = [name for name in output.names(folder) if re.fullmatch(r"part-.*\.json", name)]
+        found = (re.fullmatch(r"part-(\d+)\.json", name) for name in output.names(folder))
+        numbers = sorted((int(name[1]), name[0][:-5]) for name in found if name)
         last = ""
-        for part in parts.read_parts(output, (f"{folder}/{name[:-5]}" for name in names)):
+        for part in parts.read_parts(output, (f"{folder}/{name}" for _, name in numbers)):
             if part is None or part.record.job != plan.row_digest:
                 continue
             # Names of two runs may overlap if the first one died while it listed its input.
