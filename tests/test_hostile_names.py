@@ -106,12 +106,12 @@ FOR_PEOPLE = {
 
 
 @pytest.mark.parametrize("sink", FOR_PEOPLE)
-@pytest.mark.parametrize("text", HOSTILE)
-def test_what_people_read_is_one_printable_line(sink, text, capsys):
-    shown = FOR_PEOPLE[sink](text, capsys)
-    shown.encode()
-    assert shown == printable(shown)
-    assert "\n" not in shown
+def test_what_people_read_is_one_printable_line(sink, capsys):
+    for text in HOSTILE:
+        shown = FOR_PEOPLE[sink](text, capsys)
+        shown.encode()
+        assert shown == printable(shown)
+        assert "\n" not in shown
 
 
 def through_csv(text: str) -> str:
@@ -148,18 +148,16 @@ FOR_PROGRAMS = {
 
 
 @pytest.mark.parametrize("sink", FOR_PROGRAMS)
-@pytest.mark.parametrize("text", HOSTILE)
-def test_what_programs_read_is_the_name(sink, text):
-    assert FOR_PROGRAMS[sink](text) == text
+def test_what_programs_read_is_the_name(sink):
+    assert [FOR_PROGRAMS[sink](text) for text in HOSTILE] == HOSTILE
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_what_was_not_encoded_before_is_utf8_nevertheless(text):
-    assert Plan.read(Plan(schema_version=1, name=text).text()).name == utf8(text).decode()
-    assert csv_line([text]) == csv_line([utf8(text).decode()])
-    url_redaction.hide(text).encode()
-    page = render("audit.html", estimates=[]) + render("demo.txt", **demo(text))
-    page.encode()
+def test_what_was_not_encoded_before_is_utf8_nevertheless():
+    for text in HOSTILE:
+        assert Plan.read(Plan(schema_version=1, name=text).text()).name == utf8(text).decode()
+        assert csv_line([text]) == csv_line([utf8(text).decode()])
+        url_redaction.hide(text).encode()
+        render("demo.txt", **demo(text)).encode()
 
 
 def demo(text: str) -> dict:
@@ -168,13 +166,17 @@ def demo(text: str) -> dict:
     return {"accuracy": 1, "expected": {}, "rows": rows, "run": run, "scores": text, "model": text}
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_class_names_are_printable_and_valid_in_xml(text, tmp_path):
-    (tmp_path / "labels.csv").write_bytes(csv_line(["path", "label"]) + csv_line(["1.png", text]))
-    (row,), _ = label_rows(parse_label_rule(f"csv:{tmp_path}/labels.csv"), tmp_path, ["1.png"])
-    assert row["label"] == printable(row["label"])
-    choices = ElementTree.fromstring(labeling_config([row["label"]])).iter("Choice")
-    assert next(choices).get("value") == row["label"]
+def test_class_names_are_printable_and_valid_in_xml(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(
+        csv_line(["path", "label"])
+        + b"".join(csv_line([f"{at}.png", text]) for at, text in enumerate(HOSTILE))
+    )
+    paths = [f"{at}.png" for at in range(len(HOSTILE))]
+    rows, _ = label_rows(parse_label_rule(f"csv:{tmp_path}/labels.csv"), tmp_path, paths)
+    labels = [row["label"] for row in rows]
+    assert labels == [*map(printable, labels)]
+    choices = ElementTree.fromstring(labeling_config(labels)).iter("Choice")
+    assert [choice.get("value") for choice in choices][:-1] == labels
 
 
 @pytest.fixture
@@ -185,7 +187,8 @@ def inbox(tmp_path) -> Path:
     for number, name in enumerate(HOSTILE):
         name = name.replace("/", "_")
         (folder / name).write_bytes(encoded(shape("circle", number), "PNG"))
-        (folder / f"{number}.{name[:100]}").write_bytes(b"no picture")
+        if not name.endswith(".jpg"):
+            (folder / f"{number}.{name}").write_bytes(b"no picture")
     return folder
 
 
