@@ -165,8 +165,8 @@ def test_of_two_runs_that_begin_at_once_one_goes_on(shared, monkeypatch):
     both, write = threading.Barrier(2), lease.Lease._write
 
     def written(self, tag=""):
+        both.wait(10)  # both looked, and saw no other
         write(self, tag)
-        both.wait(10)
 
     monkeypatch.setattr(lease.Lease, "_write", written)
     two = [lease.Lease(shared, ".lock") for _ in range(2)]

@@ -46,4 +46,4 @@ def evaluate(
     from visionflows.cli.terminal import print_summary
 
     result = evaluate_flow(**name_classes(ctx.params), settings=ctx.obj)
-    print_summary("\n".join(evaluation_lines(result)))
+    print_summary(*evaluation_lines(result))

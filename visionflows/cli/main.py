@@ -23,7 +23,6 @@ from visionflows.cli.options import (
     settings_command,
 )
 from visionflows.cli.program import set_stop_hint
-from visionflows.escaping import printable
 
 app = typer.Typer(
     name="visionflows",
@@ -141,7 +140,7 @@ def train(
     from visionflows.cli.terminal import print_summary
 
     model = train_flow(**_training_arguments(ctx))
-    print_summary(f"model   {printable(model)}\nreport  {printable(model)}/report.html")
+    print_summary(f"model   {model}", f"report  {model}/report.html")
 
 
 @app.command(
@@ -174,7 +173,7 @@ def retrain(
     result = retrain_flow(**_training_arguments(ctx))
     kept = f"not promoted, production stays {result.get('production')}"
     outcome = "promoted" if result["promoted"] else kept
-    print_summary(printable(f"{result['model']}: {outcome}: {result['why']}"))
+    print_summary(f"{result['model']}: {outcome}: {result['why']}")
 
 
 def _training_arguments(ctx: typer.Context) -> dict[str, Any]:
@@ -214,18 +213,17 @@ def score(
     output_used = output or default_output(store)
     set_stop_hint(RESUMES if output else f"to resume, add --output {output_used}")
     result = score_flow(input, model, output=output_used, store=store, settings=ctx.obj)
-    print_summary("\n".join(summary_lines(result)))
+    print_summary(*summary_lines(result))
 
 
 def _preview(input: str, model: str, output: str, store: str, settings: Any) -> None:
-    from visionflows.cli.terminal import print_text
+    from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.local_run import LocalRun
 
     run = LocalRun(input, output, open_engine(model, store, settings), settings, store)
     for name, value in run.preview().items():
-        text = f"{value:,}" if isinstance(value, int) else printable(f"{value}")
-        print_text(f"{name:10} {text}")
+        print_lines(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
 
 
 @app.command(
@@ -239,7 +237,7 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images, as fastai's learn.predict gives them."""
-    from visionflows.cli.terminal import print_text
+    from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.predict import predict as predict_rows
 
@@ -248,13 +246,13 @@ def predict(
     for row in predict_rows(images, open_engine(model, store, settings)):
         if row.status != "ok":
             has_failed = True
-            print_text(printable(f"{row.path}: {row.status}: {row.error}"))
+            print_lines(f"{row.path}: {row.status}: {row.error}")
             continue
         index = [*row.probabilities].index(row.label)
         rounded = [round(value, 4) for value in row.probabilities.values()]
         is_outlier = row.outlier_score is not None and row.outlier_score > 1
         suffix = f" outlier (score {row.outlier_score:.2f})" if is_outlier else ""
-        print_text(printable(f"{row.path}: {(row.label, index, rounded)}{suffix}"))
+        print_lines(f"{row.path}: {(row.label, index, rounded)}{suffix}")
     raise typer.Exit(int(has_failed))
 
 
@@ -279,15 +277,14 @@ def doctor(
     store: Store = "store",
 ) -> None:
     """Check versions, GPU and driver, storage and Prefect server; say what to do about each."""
-    from visionflows.cli.terminal import print_text
+    from visionflows.cli.terminal import print_lines
     from visionflows.serve.doctor import examine
 
     has_failed = False
     for finding in examine([store, *(locations or [])]):
         has_failed |= finding.status == "FAIL"
-        print_text(printable(f"{finding.status:4}  {finding.subject}: {finding.message}"))
-        if finding.fix:
-            print_text(printable(f"      do: {finding.fix}"))
+        advice = [f"      do: {finding.fix}"] if finding.fix else []
+        print_lines(f"{finding.status:4}  {finding.subject}: {finding.message}", *advice)
     raise typer.Exit(int(has_failed))
 
 

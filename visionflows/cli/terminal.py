@@ -111,9 +111,14 @@ def print_text(text: str) -> None:
         raise StorageError(f"stdout: cannot be written ({error.strerror})") from error
 
 
-def print_summary(text: str) -> None:
+def print_lines(*lines: str) -> None:
+    """Print lines that hold texts from outside. Raises StorageError."""
+    print_text("\n".join(map(printable, lines)))
+
+
+def print_summary(*lines: str) -> None:
     """Print what a command did; its result is complete, so a failure to print is only logged."""
     try:
-        print_text(text)
+        print_lines(*lines)
     except StorageError as error:
         log.warning("%s; the result is complete", error)

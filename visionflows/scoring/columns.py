@@ -72,6 +72,12 @@ def csv_line(cells: Iterable[str]) -> bytes:
     return utf8(text.getvalue())
 
 
+def csv_cells(line: str) -> list[str]:
+    """The cells of one line of CSV."""
+    (cells,) = csv.reader(io.StringIO(line, newline=""))
+    return cells
+
+
 def csv_rows(data: bytes) -> Iterator[list[str]]:
     """The rows of a part or of predictions.csv, without the header."""
     # Decoded as it is read: a thousand rows of ten thousand classes are 90 MB.

@@ -81,8 +81,11 @@ class LocalStorage(Storage):
         return Entry(name, status.st_size, version_of(status))
 
     def _file(self, name: str) -> str:
-        validate_name(name.removesuffix("/"))  # with it: a folder that a walk could not list
-        return os.path.join(self.root, name)
+        return os.path.join(self.root, validate_name(name))
+
+    def _entry_file(self, name: str) -> str:
+        """The path of an entry; with a slash at its end a folder that could not be listed."""
+        return os.path.join(self.root, validate_name(name.removesuffix("/")))
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OSError, and StorageError for an invalid name."""
@@ -92,7 +95,7 @@ class LocalStorage(Storage):
         """The first `size` bytes of files, or fewer if they are shorter; as `read_many` does."""
         for name in names:
             try:
-                with open_regular(self._file(name)) as file:
+                with open_regular(self._entry_file(name)) as file:
                     yield file.read(size)
             except OSError as error:
                 yield error
@@ -107,7 +110,7 @@ class LocalStorage(Storage):
         """
         for entry in entries:
             try:
-                yield read_bounded(self._file(entry.name), max_bytes)
+                yield read_bounded(self._entry_file(entry.name), max_bytes)
             except OSError as error:
                 yield error
             except StorageError as error:  # an invalid name

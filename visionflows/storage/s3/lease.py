@@ -26,16 +26,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from visionflows.errors import LockedError, StorageError
 from visionflows.storage.base import ReadFailed
 from visionflows.storage.s3 import objects
 from visionflows.storage.s3.client import call
 from visionflows.storage.s3.error_messages import ChangedError
-
-if TYPE_CHECKING:
-    from visionflows.storage.s3.storage import S3Storage
 
 log = logging.getLogger("visionflows.lease")
 
@@ -45,13 +42,21 @@ DOUBT_SECONDS = 40.0  # by the holder's clock; what it wrote before has until EX
 WITHDRAWAL_SECONDS = 3.0  # for another run that began in the same second to withdraw
 MAX_PAUSE = 15.0  # seconds between two looks at a lock that is held
 
+
+class Location(Protocol):
+    """A prefix in a bucket."""
+
+    bucket: str
+    prefix: str
+
+
 _held: list["Lease"] = []  # by this process
 
 
 class Lease:
     """A lease of this process on the lock of a name in a storage."""
 
-    def __init__(self, storage: "S3Storage", name: str):
+    def __init__(self, storage: Location, name: str):
         self.storage, self.folder = storage, f"{storage.prefix}{name}/"
         self.key = f"{self.folder}{secrets.token_hex(8)}"
         self.renewed, self.is_lost, self._tag = _Moment.now(), False, ""
@@ -107,7 +112,7 @@ class Lease:
                 "a minute; wait for it to end"
             )
 
-    def covers(self, storage: "S3Storage", name: str) -> bool:
+    def covers(self, storage: Location, name: str) -> bool:
         """Whether a file is in the locked location."""
         return f"{storage}/{name}".startswith(f"{self.storage}/")
 
@@ -174,7 +179,7 @@ class _Moment(NamedTuple):
 
 
 @contextlib.contextmanager
-def hold(storage: "S3Storage", name: str, wait: float = 0.0) -> Iterator[None]:
+def hold(storage: Location, name: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of that name for the block. Raises LockedError, and StorageError."""
     deadline, pause = time.monotonic() + wait, 1.0
     lease = Lease(storage, name)
@@ -182,6 +187,8 @@ def hold(storage: "S3Storage", name: str, wait: float = 0.0) -> Iterator[None]:
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockedError(f"{storage}: {reason}")
+        if pause == 1:
+            log.info("%s: waiting for up to %.0f s: %s", storage, wait, reason)
         time.sleep(min(random.uniform(0.5, 1) * pause, left))
         pause = min(pause * 1.5, MAX_PAUSE)
     ended = threading.Event()
@@ -200,7 +207,7 @@ def hold(storage: "S3Storage", name: str, wait: float = 0.0) -> Iterator[None]:
             log.warning("%s: its lock could not be removed, and expires: %s", storage, error)
 
 
-def check(storage: "S3Storage", name: str) -> None:
+def check(storage: Location, name: str) -> None:
     """Raise LockedError if a lock of this process over a file is no longer its own."""
     for lease in list(_held):
         if lease.covers(storage, name):

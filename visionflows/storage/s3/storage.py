@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import DeniedError, SettingsError, StorageError
+from visionflows.escaping import utf8
 from visionflows.storage.base import Entry, Keep, SkippedFiles, Storage
 from visionflows.storage.prefetch import prefetch, run_all
 from visionflows.storage.s3 import listing, objects
@@ -37,6 +38,8 @@ class S3Storage(Storage):
     def parse(cls, text: str) -> "S3Storage":
         """The location at `s3://bucket/prefix`. Raises SettingsError."""
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not prefix.isascii() and utf8(prefix).decode() != prefix:
+            raise SettingsError(f"{text}: is no UTF-8, as all keys are; give another prefix")
         if not _BUCKET.fullmatch(bucket):  # not quoted: it might be a key and its secret
             todo = "write s3://bucket/prefix; boto3 finds the credentials (AWS_PROFILE …)"
             raise SettingsError(f"s3://…: no bucket's name follows; {todo}")
