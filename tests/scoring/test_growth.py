@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_listed_is_a_row(trained, tmp_path, monkeypatch)
     (row,) = [row for row in rows_of(tmp_path / "out") if row["status"] != "ok"]
     assert (row["path"], row["error"]) == (
         "square/",
-        "a folder that could not be listed, or no file",
+        "cannot be read: Is a directory",
     )
     failures = [
         str(tmp_path / "out/failures.csv"),

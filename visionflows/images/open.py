@@ -173,8 +173,6 @@ def as_bad_image(error: OSError, max_bytes: int) -> BadImage:
         return BadImage("missing", "the file was gone when it was read")
     if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
         return BadImage("missing", f"its link leads nowhere ({error.strerror})")
-    if isinstance(error, IsADirectoryError):
-        return BadImage("unreadable", "a folder that could not be listed, or no file")
     if error.errno == errno.ENOMEM:
         return BadImage("too_large", "not enough memory to read it")
     return BadImage("unreadable", f"cannot be read: {error.strerror or error}")

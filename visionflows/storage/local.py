@@ -77,7 +77,7 @@ class LocalStorage(Storage):
 
     def entry(self, name: str) -> Entry:
         """The entry of one file, as walk yields it. Raises OSError, and StorageError."""
-        status = os.stat(self._file(name))
+        status = os.stat(self._entry_file(name))
         return Entry(name, status.st_size, version_of(status))
 
     def _file(self, name: str) -> str:
