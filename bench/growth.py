@@ -104,9 +104,9 @@ def _list(options) -> dict:
     for _ in range(3):
         began = time.perf_counter()
         storage = open_storage(options.folder)
-        is_image = ImageFilter(storage.head)  # as a run does
+        is_image = ImageFilter(storage.heads)  # as a run does
         listing = Listing(1000)
-        listing.start(File(entry) for entry in storage.walk() if is_image(entry.name))
+        listing.start(map(File, is_image(storage.walk())))
         listing.wait()
         seconds.append(time.perf_counter() - began)
     assert listing.found == sum(len(files) for _, _, files in os.walk(options.folder))

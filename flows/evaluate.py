@@ -52,5 +52,5 @@ def evaluate(
     open_storage(output).check_writable()
     found = data.fetch(dataset, store, sha256=sha256 or None)
     engine = evaluation.load(model, store, settings)
-    result = evaluation.evaluate(engine, found, labels, output)
+    result = evaluation.evaluate(engine, found, labels, output, store)
     return {**result.as_dict(), "output": output}

@@ -51,7 +51,7 @@ def score(
     # The model is loaded after the lock, so that a waiting run uses no memory for it.
     with lock_output(output, settings.wait), connect(settings):
         engine = scoring.load(model, store, settings)
-        with contextlib.closing(make_run(input, output, engine, settings)) as run:
+        with contextlib.closing(make_run(input, output, engine, settings, store)) as run:
             scoring.list_input(run)
             with Progress("scoring", total=run.remaining) as progress:
                 if not run.is_listed:

@@ -87,6 +87,7 @@ def train(
         seed=settings.seed,
         max_pixels=settings.max_pixels,
         decode_options=settings.decode_options,
+        store=store,
     )
     folder = found.folder
     if corrections:

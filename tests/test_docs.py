@@ -42,6 +42,7 @@ DIALECT = (
     r"pictures of another kind|as people|as ever|such as it is|judged|mottos?|drafts?|alike|fleet"
 )
 # Read from the environment, but set only by visionflows itself.
+S3_NUMBERS = ("CONNECTIONS", "ATTEMPTS", "TIMEOUT", "PATIENCE")  # after VISIONFLOWS_S3_
 INTERNAL = {"VISIONFLOWS_UP"}
 
 
@@ -220,8 +221,8 @@ def test_environment_variables_are_those_of_the_code():
     pattern = r"\bVISIONFLOWS_[A-Z0-9_]*[A-Z0-9]\b"
     code = source()
     read = set(re.findall(pattern, code)) - INTERNAL
-    read |= {f"VISIONFLOWS_S3_{name}" for name in ("CONNECTIONS", "ATTEMPTS", "TIMEOUT")}
-    for name in ("CONNECTIONS", "ATTEMPTS", "TIMEOUT"):
+    read |= {f"VISIONFLOWS_S3_{name}" for name in S3_NUMBERS}
+    for name in S3_NUMBERS:
         assert f'"{name}"' in text_of("visionflows/storage/s3/client.py")
     text = text_of("docs/reference/environment.md")
     documented = set(re.findall(rf"^\| `({pattern})`", text, re.MULTILINE))

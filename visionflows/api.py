@@ -20,7 +20,7 @@ from visionflows.scoring import predict as predicting
 from visionflows.scoring.predict import Prediction
 from visionflows.scoring.schema import RunCounts, RunResult
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.storage import open_storage
+from visionflows.storage import open_location, open_storage
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class ScoreResult:
         """The rows of predictions.csv: numbers as floats, all other columns as text."""
         import pandas as pd
 
-        data = open_storage(self.output).read("predictions.csv")
+        data = open_location(self.output).read("predictions.csv")
         rows = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
         numbers = [column for column in map(str, rows) if _NUMBERS.fullmatch(column)]
         return rows.assign(**{column: pd.to_numeric(rows[column]) for column in numbers})

@@ -3,6 +3,8 @@
 A bad image is a row, not an error: `images.BadImage` carries its status and reason to that row.
 """
 
+from visionflows.escaping import printable
+
 MAX_LINE = 200  # characters
 
 
@@ -73,5 +75,5 @@ class TooManyBadError(RunError):
 
 def one_line(text: str) -> str:
     """A text as one printable line of at most MAX_LINE characters."""
-    line = "".join(char if char.isprintable() else " " for char in text)
+    line = printable(" ".join(text.split()))
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"

@@ -18,6 +18,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionflows.errors import one_line
+from visionflows.escaping import utf8
 
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,7 +65,7 @@ class VersionedJson(JsonObject):
 
     def text(self, indent: int | None = 2) -> bytes:
         """The file, as JSON in UTF-8."""
-        return json.dumps(self.as_dict(), indent=indent, ensure_ascii=False).encode()
+        return utf8(json.dumps(self.as_dict(), indent=indent, ensure_ascii=False), "\\\\")
 
 
 def _describe(error: ValidationError) -> str:

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from visionflows.cli.terminal import Rows, clean, facts, print_json, print_parts
+from visionflows.cli.terminal import Rows, facts, print_json, print_parts
 
 LONG = "a-name-of-a-dataset-that-is-as-long-as-some-are-" * 4
 ROWS = [["pets@20261123T081500123Z-1a2b3c4d", "latest, production", "0.0123", LONG]]
@@ -47,7 +47,6 @@ def test_control_characters_in_names_have_no_effect(capsys):
     assert "\x1b" not in output
     assert "\x07" not in output
     assert output.count("[bold]x[/bold] :smile:") == 3
-    assert clean("caf\u00e9 \u732b") == "caf\u00e9 \u732b"
 
 
 def test_nan_and_infinity_become_null_in_json(capsys):
@@ -58,12 +57,34 @@ def test_nan_and_infinity_become_null_in_json(capsys):
     assert "\u732b" in output
 
 
-def test_characters_missing_in_the_encoding_become_question_marks():
+def output_of(code: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess:
+    command = f'exec "$0" -c "$1" {shell}'
+    env = os.environ | environment
+    return subprocess.run(["sh", "-c", command, sys.executable, code], capture_output=True, env=env)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict"])
+def test_characters_missing_in_the_encoding_become_escapes(encoding):
     code = "from visionflows.cli import terminal as t; t.print_parts('a – b'); t.print_json('–')"
-    output = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
-        check=True,
-    )
-    assert output.stdout == b'a ? b\n"?"\n'
+    done = output_of(code, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stdout) == (0, b'a \\u2013 b\n"\\u2013"\n')
+
+
+def test_a_summary_that_cannot_be_printed_fails_no_command_and_a_table_does():
+    code = "from visionflows.cli import terminal as t; t.print_summary('done')"
+    done = output_of(code, ">/dev/full")
+    assert done.returncode == 0
+    assert b"stdout: cannot be written (No space left on device); the result is" in done.stderr
+    done = output_of(code.replace("summary", "text"), ">/dev/full")
+    assert done.returncode == 1
+    assert b"StorageError: stdout: cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_cost_no_command(closed, tmp_path):
+    """And no file that is opened later gets their numbers."""
+    code = "import os, sys; from visionflows.cli import program; "
+    code += "program.run(lambda: (sys.stderr.write('x'), print('y'), "
+    code += f"open({str(tmp_path / 'seen')!r}, 'w').write(str(os.open(os.devnull, 0) > 2))))"
+    assert output_of(code, closed).returncode == 0
+    assert (tmp_path / "seen").read_text() == "True"

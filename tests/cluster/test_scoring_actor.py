@@ -14,6 +14,7 @@ from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
 from visionflows.inference.engine import Backend
 from visionflows.models.registry import find_model
+from visionflows.scoring.columns import csv_line
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import make_job
 from visionflows.scoring.listing import ReusedRow
@@ -123,7 +124,9 @@ def test_reused_rows_keep_their_backends(actor, work):
     other = Backend(device="cpu: another", precision="float32", kernel="openvino", versions={})
     rows = list(csv.reader(io.StringIO(first.data.decode(), newline="")))[1:]
     taken = [
-        file._replace(reused=ReusedRow(cells, mark.sha256, backend=at % 2)) if at < 4 else file
+        file._replace(reused=ReusedRow(csv_line(cells).decode(), mark.sha256, backend=at % 2))
+        if at < 4
+        else file
         for at, (file, cells, mark) in enumerate(zip(work.files, rows, first.files, strict=True))
     ]
     for made in ([other, ours], [ours, other]):

@@ -21,7 +21,7 @@ def test_thumbnail_folders_are_not_classes(tmp_path):
     write(tmp_path, *PETS, *(f"{name.replace('/', '/@eaDir/')}/THUMB_M.png" for name in PETS))
     table = build_table(tmp_path, "folder")
     assert set(table.label) == {"cat", "dog"}
-    assert table_notes(table) == ["skipped, as hidden or left by a system: 2 @eaDir"]
+    assert table_notes(table) == ["skipped: 2 @eaDir"]
 
 
 def test_other_files_are_noted_by_extension_and_images_may_have_any_extension(tmp_path, caplog):

@@ -1,5 +1,6 @@
 """Formats are detected by the first bytes; the error of other files names their kind."""
 
+import errno
 import io
 import os
 import struct
@@ -15,6 +16,7 @@ from PIL import Image, TiffImagePlugin
 
 from visionflows.images.formats import ImageFilter, detect_format
 from visionflows.images.open import open_image
+from visionflows.storage.base import Entry
 from visionflows.storage.local import LocalStorage
 
 pillow_heif.register_heif_opener()
@@ -22,7 +24,12 @@ UNKNOWN = "not an image in a format that can be read"
 
 
 def is_image_file(name: str, data: bytes) -> bool:
-    return ImageFilter(lambda name, size: data[:size])(name)
+    images = ImageFilter(lambda names, size: (data[:size] for _ in names))
+    return bool([*images([Entry(name, 0, "")])])
+
+
+def chosen(images: ImageFilter, *names: str) -> list[str]:
+    return [entry.name for entry in images(Entry(name, 0, "") for name in names)]
 
 
 def refusal(data: bytes) -> str:
@@ -42,13 +49,9 @@ def test_an_image_may_have_any_name(format, name):
 
 
 def test_files_with_a_known_extension_are_not_read():
-    def looked(name: str, size: int) -> bytes:
-        raise AssertionError("looked into")
-
-    is_image = ImageFilter(looked)
-    assert is_image("a/IMG_0001.JPG")
-    assert is_image("a.HEIC")
-    assert not is_image("a/labels.CSV")
+    images = ImageFilter(lambda names, size: iter(names))  # none may be looked into
+    names = ("a/IMG_0001.JPG", "a.HEIC", "a/labels.CSV")
+    assert chosen(images, *names) == ["a/IMG_0001.JPG", "a.HEIC"]
 
 
 BOX = struct.Struct(">I4s4sI")
@@ -236,15 +239,12 @@ def test_a_file_without_signature_may_be_a_tga():
 def test_other_files_are_counted_by_extension(tmp_path):
     (tmp_path / "x.jpg_large").write_bytes(encoded(picture()))
     (tmp_path / "c").write_bytes(b"no picture")
-    pictures = ImageFilter(LocalStorage(tmp_path).head)
+    images = ImageFilter(LocalStorage(tmp_path).heads)
     names = ("a/b.CSV", "c", "Thumbs.db", "x.jpg_large", "gone.jpg", "gone", "d.csv")
-    assert [name for name in names if pictures(name)] == ["x.jpg_large", "gone.jpg"]
-    assert pictures.by_extension() == {".csv": 2, "no extension": 2, ".db": 1}
-    (tmp_path / "folder").mkdir()
-    assert not pictures("folder")
-    assert pictures.by_extension()["cannot be read"] == 1  # its format is unknown
-    many = ImageFilter(lambda name, size: b"")
-    assert not any(many(f"a.{number:03}") for number in range(100))
+    assert chosen(images, *names) == ["x.jpg_large", "gone.jpg"]
+    assert images.by_extension() == {".csv": 2, "no extension": 2, ".db": 1}
+    many = ImageFilter(lambda names, size: (b"" for _ in names))
+    assert chosen(many, *(f"a.{number:03}" for number in range(100))) == []
     assert len(many.by_extension()) == 21
     assert sum(many.by_extension().values()) == many.others.total() == 100
 
@@ -282,3 +282,18 @@ def test_a_huge_image_inside_an_icon_is_not_decoded():
     inner = png(20_000, 20_000, zlib.compress(bytes(20_000 * 2_501), 1))
     entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(inner), 22)
     assert refused(struct.pack("<HHH", 0, 1, 1) + entry + inner)[0] == "unreadable"
+
+
+def test_a_file_that_may_be_an_image_but_cannot_be_read_is_one():
+    def heads(names: list[str], size: int) -> list[OSError]:
+        return [OSError(errno.EIO, os.strerror(errno.EIO)) for _ in names]
+
+    images = ImageFilter(heads)
+    assert chosen(images, "IMG_0001", "a.csv", "b.xyz") == ["IMG_0001", "b.xyz"]
+    assert images.by_extension() == {".csv": 1}
+
+
+def test_an_ending_that_is_not_utf8_is_counted_as_text():
+    images = ImageFilter(lambda names, size: (b"" for _ in names))
+    assert chosen(images, os.fsdecode(b"notes.ann\xe9e"), "a.\x1b[31m\n") == []
+    assert images.by_extension() == {r".ann\xe9e": 1, r".\x1b[31m\n": 1}

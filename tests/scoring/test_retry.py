@@ -86,7 +86,7 @@ def test_a_retry_of_something_else_is_refused(trained, inbox_, tmp_path):
     with pytest.raises(OtherRunError, match="was scored with top 0, not 2"):
         score_folder(*arguments, RETRY.model_copy(update={"top": 2}))
     failures = str(tmp_path / "out/failures.csv")
-    with pytest.raises(OtherRunError, match="--retry-failed to score its failed files again"):
+    with pytest.raises(OtherRunError, match="with --retry-failed to score its failed files again"):
         score_folder(failures, *arguments[1:], SMALL)
     assert len(rows_of(tmp_path / "out")) == 15
     with (tmp_path / "out/predictions.csv").open("a") as file:

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import shape
 
-from visionflows.scoring.exports.spreadsheet import escape_formula
+from visionflows.escaping import escape_formula
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
 

@@ -13,7 +13,7 @@ from unprivileged import reachable_folder, unprivileged
 
 from visionflows.errors import SettingsError, StorageError
 from visionflows.images.formats import is_image_name
-from visionflows.storage import local, open_storage
+from visionflows.storage import file_lock, open_storage
 from visionflows.storage.base import MISSING
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -221,7 +221,7 @@ def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
         raise OSError(lacks, os.strerror(lacks))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    before = len(os.listdir("/proc/self/fd")), set(local._held)
+    before = len(os.listdir("/proc/self/fd")), set(file_lock._held)
     lock = LocalStorage(tmp_path).lock(".lock")
     with pytest.raises(StorageError) as caught:
         lock.__enter__()
@@ -229,7 +229,7 @@ def test_a_file_system_without_locks_is_one_line_and_nothing_stays_open(
         f"{tmp_path}/.lock: its file system has no locks ({os.strerror(lacks)}); mount it with "
         "flock, or name another location"
     )
-    assert (len(os.listdir("/proc/self/fd")), set(local._held)) == before
+    assert (len(os.listdir("/proc/self/fd")), set(file_lock._held)) == before
 
 
 @pytest.mark.parametrize("lacks", [errno.EINVAL, errno.ENOTSUP])

@@ -9,6 +9,7 @@ from small_disk import small_disk
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
+from visionflows.storage.s3 import listing
 from visionflows.storage.s3.listing import sort_entries
 
 
@@ -52,3 +53,19 @@ def test_a_full_disk_is_reported_with_its_folder(monkeypatch, tmp_path):
         raises = pytest.raises(StorageError, match=rf"^{disk}: .*No space left.*set TMPDIR")
         with raises:
             list(sort_entries(Entry(f"{number:0900d}", 1, "") for number in range(10_000)))
+
+
+@pytest.mark.parametrize(
+    "tokens, fault",
+    [(("t1", "t2", "t1"), "the same token twice"), (("t1", None), "without a token")],
+)
+def test_a_listing_that_never_ends_is_reported(monkeypatch, tokens, fault):
+    answers = iter(tokens)
+
+    def call(operation, bucket, **parameters):
+        page = {"Contents": [{"Key": "a.jpg"}], "IsTruncated": True}
+        return page | {"NextContinuationToken": token} if (token := next(answers)) else page
+
+    monkeypatch.setattr(listing, "call", call)
+    with pytest.raises(StorageError, match=f"^s3://lab/in/: cannot be listed: .*{fault}"):
+        list(listing.keys("lab", "in/"))

@@ -57,13 +57,13 @@ def export_label_studio(
     ] = False,
 ) -> None:
     """Print the images of review.html as tasks to import into Label Studio."""
-    from visionflows.cli.terminal import print_json
+    from visionflows.cli.terminal import print_json, print_text
     from visionflows.review import label_studio
     from visionflows.scoring.review_results import review_questions
 
     run, rows = review_questions(output)
     if labelling:
-        typer.echo(label_studio.labeling_config(run.model.classes), nl=False)
+        print_text(label_studio.labeling_config(run.model.classes).rstrip("\n"))
     else:
         root = f"{(run.root or run.input).rstrip('/')}/"
         print_json(label_studio.to_tasks(rows, prefix or root))
@@ -81,7 +81,7 @@ def import_label_studio(
     from visionflows.review.label_studio import parse_export
 
     _, data = read_file(export)
-    typer.echo(format_corrections(parse_export(export, data)), nl=False)
+    typer.echo(format_corrections(parse_export(export, data)), nl=False)  # bytes: UTF-8
 
 
 def _print_estimates(estimates: "list[Estimate]", json: bool) -> None:

@@ -43,6 +43,7 @@ def evaluate(
     prepare_prefect()
     from flows.evaluate import evaluate as evaluate_flow
     from visionflows.cli.results import evaluation_lines
+    from visionflows.cli.terminal import print_summary
 
     result = evaluate_flow(**name_classes(ctx.params), settings=ctx.obj)
-    typer.echo("\n".join(evaluation_lines(result)))
+    print_summary(*evaluation_lines(result))

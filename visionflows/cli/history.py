@@ -22,8 +22,9 @@ def history(
     json: Json = False,
 ) -> None:
     """Show all runs into an output: a table, warnings, and a page of charts (history.html)."""
-    from visionflows.cli.terminal import clean, print_json, print_parts
-    from visionflows.errors import StorageError
+    from visionflows.cli.terminal import print_json, print_parts
+    from visionflows.errors import LockedError, StorageError
+    from visionflows.escaping import printable
     from visionflows.monitoring.run_records import FOLDER, find_run_records
     from visionflows.reports.history import HISTORY_PAGE, render_history
     from visionflows.storage import open_storage
@@ -36,14 +37,19 @@ def history(
         print_json([record.as_dict() for record in records])
         return
     is_output = storage.exists(FOLDER)  # and not a folder of outputs
-    storage.write(HISTORY_PAGE, render_history(output, records, is_output).encode())
+    page = render_history(output, records, is_output).encode()
     warnings = [
-        f"drift  {record.started[:10]}  {clean(line)}"
+        f"drift  {record.started[:10]}  {printable(line)}"
         for record in records
         for line in (record.drift.warnings if record.drift else ())
     ]
-    page = f"page  {output.rstrip('/')}/{HISTORY_PAGE}"
-    print_parts(_table(records), *(["", *warnings] if warnings else []), "", page)
+    try:
+        with storage.lock(".lock"):  # a run that starts clears what others are writing
+            storage.write(HISTORY_PAGE, page)
+        line = f"page  {output.rstrip('/')}/{HISTORY_PAGE}"
+    except (LockedError, StorageError) as error:
+        line = f"page  not written: {error}"
+    print_parts(_table(records), *(["", *warnings] if warnings else []), "", printable(line))
 
 
 def _table(records: "list[RunRecord]") -> "Rows":

@@ -137,9 +137,10 @@ def train(
     prepare_prefect()
     set_stop_hint(RESUMES)
     from flows.train import train as train_flow
+    from visionflows.cli.terminal import print_summary
 
     model = train_flow(**_training_arguments(ctx))
-    typer.echo(f"model   {model}\nreport  {model}/report.html")
+    print_summary(f"model   {model}", f"report  {model}/report.html")
 
 
 @app.command(
@@ -167,11 +168,12 @@ def retrain(
     prepare_prefect()
     set_stop_hint("run the same command again; finished downloads are reused")
     from flows.retrain import retrain as retrain_flow
+    from visionflows.cli.terminal import print_summary
 
     result = retrain_flow(**_training_arguments(ctx))
     kept = f"not promoted, production stays {result.get('production')}"
     outcome = "promoted" if result["promoted"] else kept
-    typer.echo(f"{result['model']}: {outcome}: {result['why']}")
+    print_summary(f"{result['model']}: {outcome}: {result['why']}")
 
 
 def _training_arguments(ctx: typer.Context) -> dict[str, Any]:
@@ -205,21 +207,23 @@ def score(
         return
     from flows.score import score as score_flow
     from visionflows.cli.results import summary_lines
+    from visionflows.cli.terminal import print_summary
     from visionflows.orchestration.flow_runs import default_output
 
     output_used = output or default_output(store)
     set_stop_hint(RESUMES if output else f"to resume, add --output {output_used}")
     result = score_flow(input, model, output=output_used, store=store, settings=ctx.obj)
-    typer.echo("\n".join(summary_lines(result)))
+    print_summary(*summary_lines(result))
 
 
 def _preview(input: str, model: str, output: str, store: str, settings: Any) -> None:
+    from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.local_run import LocalRun
 
-    run = LocalRun(input, output, open_engine(model, store, settings), settings)
+    run = LocalRun(input, output, open_engine(model, store, settings), settings, store)
     for name, value in run.preview().items():
-        typer.echo(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
+        print_lines(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
 
 
 @app.command(
@@ -233,6 +237,7 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Label, index and probabilities of a few images, as fastai's learn.predict gives them."""
+    from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.predict import predict as predict_rows
 
@@ -241,13 +246,13 @@ def predict(
     for row in predict_rows(images, open_engine(model, store, settings)):
         if row.status != "ok":
             has_failed = True
-            typer.echo(f"{row.path}: {row.status}: {row.error}")
+            print_lines(f"{row.path}: {row.status}: {row.error}")
             continue
         index = [*row.probabilities].index(row.label)
         rounded = [round(value, 4) for value in row.probabilities.values()]
         is_outlier = row.outlier_score is not None and row.outlier_score > 1
         suffix = f" outlier (score {row.outlier_score:.2f})" if is_outlier else ""
-        typer.echo(f"{row.path}: {(row.label, index, rounded)}{suffix}")
+        print_lines(f"{row.path}: {(row.label, index, rounded)}{suffix}")
     raise typer.Exit(int(has_failed))
 
 
@@ -272,14 +277,14 @@ def doctor(
     store: Store = "store",
 ) -> None:
     """Check versions, GPU and driver, storage and Prefect server; say what to do about each."""
+    from visionflows.cli.terminal import print_lines
     from visionflows.serve.doctor import examine
 
     has_failed = False
     for finding in examine([store, *(locations or [])]):
         has_failed |= finding.status == "FAIL"
-        typer.echo(f"{finding.status:4}  {finding.subject}: {finding.message}")
-        if finding.fix:
-            typer.echo(f"      do: {finding.fix}")
+        advice = [f"      do: {finding.fix}"] if finding.fix else []
+        print_lines(f"{finding.status:4}  {finding.subject}: {finding.message}", *advice)
     raise typer.Exit(int(has_failed))
 
 

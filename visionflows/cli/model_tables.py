@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from visionflows.cli.terminal import Rows, clean, heading, parse_facts
+from visionflows.cli.terminal import Rows, heading, parse_facts
+from visionflows.escaping import printable
 from visionflows.models.promotion_history import Promotion
 from visionflows.models.registry import ListedModel
 from visionflows.models.schema import ModelInfo
@@ -71,7 +72,7 @@ def trained_at(info: ModelInfo) -> str:
 def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[RenderableType]:
     """The metrics, data, lineage, settings, evidence, classes and files of a model."""
     helpers = {
-        **{"clean": clean, "rate": _rate},
+        "rate": _rate,
         **{"describe_agreement": describe_agreement, "describe_outliers": describe_outliers},
         **{"describe_recipe": describe_recipe, "describe_split": describe_split},
         "describe_test": describe_test,
@@ -135,7 +136,7 @@ def comparison_page(found: Comparison) -> list[RenderableType]:
         Rows(("outcome", "images"), cells, ("images",)),
         *_disagreements(found),
         "",
-        *(found.test, found.validation, *map(clean, found.skipped)),
+        *(found.test, found.validation, *map(printable, found.skipped)),
     ]
 
 

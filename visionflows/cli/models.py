@@ -37,7 +37,7 @@ def show_model(model: Model, json: Json = False, store: Store = "store") -> None
     --json prints its model.json.
     """
     from visionflows.cli.model_tables import model_page, promotion_table
-    from visionflows.cli.terminal import heading, print_parts
+    from visionflows.cli.terminal import heading, print_parts, print_text
     from visionflows.models.artifact import load_model
     from visionflows.models.promotion_history import read_promotions
     from visionflows.models.registry import find_model, read_aliases
@@ -45,7 +45,7 @@ def show_model(model: Model, json: Json = False, store: Store = "store") -> None
     found = load_model(find_model(model, store))
     info = found.info
     if json:
-        typer.echo(info.text().decode())
+        print_text(info.text().decode())
         return
     aliases = read_aliases(info.name, store).items()
     names = [alias for alias, version in aliases if version == info.version]

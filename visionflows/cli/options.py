@@ -146,7 +146,8 @@ def make_settings(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         option = _option_name(str(first["loc"][0]))
-        raise SettingsError(f"--{option} {first['input']}: {first['msg'].lower()}") from error
+        reason = first["msg"].lower().removeprefix("value error, ")
+        raise SettingsError(f"--{option} {first['input']}: {reason}") from error
 
 
 def prepare_prefect() -> None:

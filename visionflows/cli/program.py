@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from visionflows.escaping import printable
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_TIMEOUT = 7.0  # seconds for a stopped command to release what it holds
 EXIT_TIMEOUT = 15.0  # seconds for the exit handlers of libraries: Prefect's wait for its server
@@ -32,6 +34,7 @@ class Stopped(KeyboardInterrupt):
 def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and end the process with its exit status."""
     global _status
+    _open_streams()
     _handle_signals()
     atexit.register(_end_now)  # the first one registered is the last one called
     try:
@@ -54,6 +57,16 @@ def _end_now() -> None:
             stream.flush()
     if _status is not None:
         os._exit(_status)
+
+
+def _open_streams() -> None:
+    """Open the streams that the caller has closed, so that no file of ours gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def status_of(command: Callable[[], object]) -> int:
@@ -90,7 +103,7 @@ def end(number: int) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        os.write(2, cursor + f"visionflows: stopped{_hint}\n".encode())
+        os.write(2, cursor + f"visionflows: stopped{printable(_hint)}\n".encode())
     os._exit(128 + number)
 
 
@@ -144,5 +157,5 @@ def _print_error(error: Exception) -> int:
         traceback.print_exception(error)
     line = str(translated or f"{type(error).__name__}: {error} ({UNEXPECTED})")
     with contextlib.suppress(OSError):
-        print(f"visionflows: {redact(line)}", file=sys.stderr)
+        print(f"visionflows: {printable(redact(line))}", file=sys.stderr)
     return translated.exit_status if translated else 1

@@ -1,9 +1,11 @@
 """Tables and facts on a terminal and in a log; nothing is cut off in either.
 
-Texts come from file names and models, so control characters in them are replaced.
+Texts come from file names and models, so what is printed of them is `printable`.
 """
 
 import io
+import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from visionflows.errors import StorageError
+from visionflows.escaping import printable
+
+log = logging.getLogger("visionflows.terminal")
 WIDE = 1000  # columns where the output is not a terminal
 
 
@@ -28,7 +34,7 @@ def print_parts(*parts: RenderableType) -> None:
         for part in parts:
             console.print(part)
     lines = capture.get().splitlines()
-    _print("\n".join(line.rstrip() if width else line for line in lines))
+    print_text("\n".join(line.rstrip() if width else line for line in lines))
 
 
 def print_result(json: bool, content: Any, *parts: RenderableType) -> None:
@@ -41,7 +47,7 @@ def print_result(json: bool, content: Any, *parts: RenderableType) -> None:
 
 def print_json(content: Any) -> None:
     """Print JSON; NaN and infinity become null."""
-    _print(pydantic_core.to_json(content, indent=2, inf_nan_mode="null").decode())
+    print_text(pydantic_core.to_json(content, indent=2, inf_nan_mode="null").decode())
 
 
 @dataclass
@@ -61,7 +67,7 @@ class Rows:
             justify = "right" if column in self.numbers else "left"
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for row in self.rows:
-            table.add_row(*(Text(clean(cell)) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         width = Measurement.get(console, options.update(max_width=WIDE), table).maximum
         if width <= options.max_width:
             yield table
@@ -77,7 +83,7 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> RenderableType:
     grid.add_column(overflow="fold")
     for name, value in rows:
         if value:
-            grid.add_row(Text(name, style="dim"), Text(clean(value)))
+            grid.add_row(Text(name, style="dim"), Text(printable(value)))
     return Group(heading(title), Padding.indent(grid, 2))
 
 
@@ -90,16 +96,29 @@ def parse_facts(text: str) -> RenderableType:
 
 def heading(title: str) -> Text:
     """A title after an empty line."""
-    return Text(f"\n{clean(title)}", style="bold", overflow="fold")
+    return Text(f"\n{printable(title)}", style="bold", overflow="fold")
 
 
-def clean(text: str) -> str:
-    """The text on one line, with control characters replaced."""
-    return "".join(char if char.isprintable() else "�" for char in text)
-
-
-def _print(text: str) -> None:
-    """Print a text, with ? for characters that the terminal's encoding lacks."""
+def print_text(text: str) -> None:
+    """Print a text; characters that the encoding lacks as escapes. Raises StorageError."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    print(text)
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Else the rest of its buffer fails again when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise StorageError(f"stdout: cannot be written ({error.strerror})") from error
+
+
+def print_lines(*lines: str) -> None:
+    """Print lines that hold texts from outside. Raises StorageError."""
+    print_text("\n".join(map(printable, lines)))
+
+
+def print_summary(*lines: str) -> None:
+    """Print what a command did; its result is complete, so a failure to print is only logged."""
+    try:
+        print_lines(*lines)
+    except StorageError as error:
+        log.warning("%s; the result is complete", error)

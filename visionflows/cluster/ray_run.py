@@ -43,8 +43,8 @@ class RayRun(ScoringRun):
         """Files of an input on a disk, the first of each shard."""
         for shard in self.listing.shards if self.source.is_local else ():
             entry = self.listing.files(shard)[0].entry
-            path = self.source.path(entry.name)
-            if path and entry.version != MISSING and os.path.exists(path):
+            is_file = entry.version not in ("", MISSING)  # and no folder that was not listed
+            if is_file and (path := self.source.path(entry.name)) and os.path.exists(path):
                 yield entry.name
 
     @functools.cached_property

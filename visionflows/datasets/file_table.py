@@ -25,7 +25,7 @@ from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.near_duplicates import signature
 from visionflows.images.open import as_bad_image, open_decoded, read_image_file
-from visionflows.storage import open_cache
+from visionflows.storage import open_cache, own_locations
 from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
@@ -65,8 +65,11 @@ def build_table(
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
     decode_options: DecodeOptions = WHOLE,
+    store: str | Path = "",
 ) -> pd.DataFrame:
     """The labelled file table of a folder: a row per image, columns COLUMNS, sorted by path.
+
+    A `store` in the folder is no data, nor is the cache.
 
     `path` is relative to the folder, as encoded by storage.name_encoding; `group` is empty for an
     image on its own; `width` and `height` are pixels of the upright image; `signature` is the
@@ -81,9 +84,8 @@ def build_table(
     if not 0 < valid_pct < 1:
         raise SettingsError(f"--valid-pct {valid_pct}: give a share between 0 and 1, such as 0.2")
     images = LocalStorage(Path(folder))
-    skipped, is_image = SkippedFiles(), ImageFilter(images.head)
-    names = (entry.name for entry in images.walk(None, skipped))
-    paths = [encode_name(name) for name in names if is_image(name)]
+    skipped, is_image = SkippedFiles(own=own_locations(store)), ImageFilter(images.heads)
+    paths = [encode_name(entry.name) for entry in is_image(images.walk(None, skipped))]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
     rows, label_notes = label_rows(rule, images.root, paths, group_rule.column)

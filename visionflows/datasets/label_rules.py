@@ -10,6 +10,7 @@ from visionflows.datasets.format_names import format_names
 from visionflows.datasets.label_csv import LabelCsv
 from visionflows.datasets.masks import MASK, find_masks
 from visionflows.errors import SettingsError, TableError
+from visionflows.escaping import printable
 from visionflows.storage.local import LocalStorage
 
 _CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
@@ -90,11 +91,11 @@ def label_rows(
 ) -> tuple[list[Row], list[str]]:
     """The images (`paths` in `folder`) as rows of path, label and why, sorted; and notes.
 
-    The label, in Unicode form NFC, is empty and `why` the reason if the rule gives none, and for
-    masks. A CSV gives rows for the images that it lists only, with their group. `is_test` marks
-    test images. Rows have is_valid, and given_by (folders or csv), if the CSV or the folders give a
-    split. Raises TableError if only test images get a label, or none, or the CSV does not fit the
-    folder; StorageError if there is no such CSV.
+    The label, printable and in Unicode form NFC, is empty and `why` the reason if the rule gives
+    none, and for masks. A CSV gives rows for the images that it lists only, with their group.
+    `is_test` marks test images. Rows have is_valid, and given_by (folders or csv), if the CSV or
+    the folders give a split. Raises TableError if only test images get a label, or none, or the CSV
+    does not fit the folder; StorageError if there is no such CSV.
     """
     masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
     paths = [path for path in paths if path not in masks]
@@ -108,7 +109,7 @@ def label_rows(
         notes = Layout(paths, classes=False).split(rows)
     rows += [{"path": path, "label": "", "why": MASK} for path in masks]
     for row in rows:
-        row["label"] = nfc(row["label"])
+        row["label"] = printable(nfc(row["label"]))
         row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
         row.setdefault("is_test", False)
     if not any(row["label"] and not row["is_test"] for row in rows):

@@ -3,15 +3,28 @@
 Signatures are those of the formats' own specifications, and of file(1).
 """
 
+import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
+
+from visionflows.escaping import printable
+
+
+class Named(Protocol):
+    """A file with a name, such as an entry of a storage location."""
+
+    @property
+    def name(self) -> str: ...
+
+
+File = TypeVar("File", bound=Named)
 
 HEAD = 512  # bytes of a file in which its format shows
 MAX_EXTENSIONS = 20  # that are listed by name
-UNREADABLE = "cannot be read"  # in place of an extension
+BATCH = 1000  # files of which those without a known extension are read at once
 # Extensions of images, whether or not they can be decoded here: each file gets a row.
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe"),
@@ -25,6 +38,7 @@ _OTHER_SUFFIXES = (
     *(".pkl", ".pt", ".pth", ".onnx", ".safetensors", ".parquet", ".mp3", ".mp4", ".mov", ".avi"),
     *(".mkv", ".webm", ".wav", ".aae"),
 )
+_SUFFIXES = (*IMAGE_SUFFIXES, *_OTHER_SUFFIXES)
 # Decoders that are tried on files of unknown signature; TGA has none.
 WITHOUT_SIGNATURE = ("BMP", "DIB", "PPM", "TGA")
 
@@ -133,37 +147,47 @@ def is_image_name(name: str) -> bool:
 class ImageFilter:
     """Which files of a storage location are images; `others` counts the rest, by extension.
 
-    `read_head` returns the first bytes of a file, as Storage.head does.
+    `read_heads` returns the first bytes of files, as Storage.heads does.
     """
 
-    def __init__(self, read_head: Callable[[str, int], bytes]):
-        self._read_head = read_head
+    def __init__(self, read_heads: Callable[[Iterable[str], int], Iterable[bytes | OSError]]):
+        self._read_heads = read_heads
         self.others: Counter[str] = Counter()
 
-    def __call__(self, name: str) -> bool:
-        extension = os.path.splitext(name.rpartition("/")[2])[1].lower() or "no extension"
-        try:
-            is_image = self._is_image(name)
-        except FileNotFoundError:  # deleted since it was listed
-            is_image = False
-        except OSError:  # it may be an image, but cannot be read
-            is_image, extension = False, UNREADABLE
-        if not is_image:
-            self.others[extension] += 1
-        return is_image
+    def __call__(self, files: Iterable[File]) -> Iterator[File]:
+        """The images among files, in order: by extension if known, else by their first bytes.
 
-    def _is_image(self, name: str) -> bool:
-        """Whether a file is an image: by its extension if known, else by its first bytes."""
-        if is_image_name(name) or name.lower().endswith(_OTHER_SUFFIXES):
-            return is_image_name(name)
-        format = detect_format(self._read_head(name, HEAD))
-        return format is not None and format.is_image
+        A file that may be an image but cannot be read counts as one, so that it gets a row.
+        """
+        remaining = iter(files)
+        for file in remaining:
+            unknown = not _is_known(file)
+            batch = [file, *itertools.islice(remaining, BATCH - 1)] if unknown else [file]
+            names = [one.name for one in batch if not _is_known(one)]
+            heads = dict(zip(names, self._read_heads(names, HEAD) if names else (), strict=True))
+            for one in batch:
+                if _is_image(heads[one.name]) if one.name in heads else is_image_name(one.name):
+                    yield one
+                else:
+                    extension = os.path.splitext(one.name.rpartition("/")[2])[1].lower()
+                    self.others[printable(extension) or "no extension"] += 1
 
     def by_extension(self) -> dict[str, int]:
         """How many files are no images, by extension; the rarer ones are counted together."""
         counts = dict(self.others.most_common(MAX_EXTENSIONS))
         rest = self.others.total() - sum(counts.values())
         return counts | ({"other extensions": rest} if rest else {})
+
+
+def _is_known(file: Named) -> bool:
+    return file.name.lower().endswith(_SUFFIXES)
+
+
+def _is_image(head: bytes | OSError) -> bool:
+    if isinstance(head, OSError):
+        return not isinstance(head, FileNotFoundError)  # deleted since it was listed
+    format = detect_format(head)
+    return format is not None and format.is_image
 
 
 def format_counts(by_extension: dict[str, int]) -> str:

@@ -210,6 +210,8 @@ def as_bad_image(error: OSError, max_bytes: int) -> BadImage:
         return BadImage("too_large", f"{error.size:,} bytes, more than the limit of {max_bytes:,}")
     if isinstance(error, FileNotFoundError):
         return BadImage("missing", "the file was gone when it was read")
+    if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        return BadImage("missing", f"its link leads nowhere ({error.strerror})")
     if error.errno == errno.ENOMEM:
         return BadImage("too_large", "not enough memory to read it")
     return BadImage("unreadable", f"cannot be read: {error.strerror or error}")

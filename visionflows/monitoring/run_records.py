@@ -24,7 +24,7 @@ class Histograms(JsonObject):
     """Numbers of files by value, for each quantity.
 
     `confidence` is in twentieths from 0 (`19` is 0.95 and more). `sizes` and `pixels` are in powers
-    of two: `20` is 2**19 to 2**20 - 1 bytes or pixels. Sizes of files named by a list, and pixels
+    of two: `20` is 2**19 to 2**20 - 1 bytes or pixels. Sizes of objects named by a list, and pixels
     without --exif, are unknown and not counted. `outliers` is empty for models that detect none.
     """
 

@@ -9,6 +9,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+from visionflows.escaping import printable
 from visionflows.models.registry import default_store
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration.flow_runs import in_run, update_ui
@@ -71,12 +72,12 @@ def _text(text: str) -> str:
 
     CommonMark then renders no tag, link, emphasis or table cell, and no bare URL.
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(" ".join(str(text).split())))
 
 
 def _code(text: str) -> str:
     """Untrusted text as a code span, fenced by more backticks than it contains."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if len(fence) > 1 else f"`{line}`"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from visionflows.escaping import printable
 from visionflows.orchestration.url_redaction import redact
 
 log = logging.getLogger("visionflows.server")
@@ -39,7 +40,7 @@ def run_name(template: str) -> Callable[..., str]:
             from prefect.runtime import flow_run
 
             parameters = flow_run.parameters
-        return redact(template.format(**parameters))
+        return printable(redact(template.format(**parameters)))
 
     return name
 

@@ -5,13 +5,14 @@ import sys
 import warnings
 
 from visionflows.errors import VisionflowsError
+from visionflows.escaping import printable
 from visionflows.orchestration.flow_runs import in_run
 from visionflows.orchestration.url_redaction import redact
 
 
-def redact_line(record: logging.LogRecord) -> bool:
-    """A filter that redacts the secrets of URLs in every line."""
-    record.msg, record.args = redact(record.getMessage()), ()
+def clean_line(record: logging.LogRecord) -> bool:
+    """A filter that redacts the secrets of URLs in every line, and makes it printable."""
+    record.msg, record.args = printable(redact(record.getMessage())), ()
     return True
 
 
@@ -48,11 +49,11 @@ def log_to_run() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs with their tokens
     if not any(isinstance(handler, RunLogHandler) for handler in logger.handlers):
         logger.addHandler(RunLogHandler())
-        logger.handlers[-1].addFilter(redact_line)
+        logger.handlers[-1].addFilter(clean_line)
     for name in ("flow_runs", "task_runs", "flow_engine", "task_engine"):
         engine = logging.getLogger(f"prefect.{name}")
         engine.addFilter(log_error_once)  # once, however often it is called
-        engine.addFilter(redact_line)
+        engine.addFilter(clean_line)
 
 
 def log_to_terminal(debug: bool = False) -> None:
@@ -61,7 +62,7 @@ def log_to_terminal(debug: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.set_name("visionflows.terminal")
-    handler.addFilter(redact_line)
+    handler.addFilter(clean_line)
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from visionflows.escaping import printable
 from visionflows.orchestration.url_redaction import redact
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def make_event(
     flow: str, run: str, run_id: str, state: str | None, message: str | None
 ) -> dict[str, Any]:
     """The event of a failed run, by Prefect's names; its payload is also the webhook's."""
-    name, reason = redact(run.strip()), redact((message or "").strip())
+    name, reason = (printable(redact(text.strip())) for text in (run, message or ""))
     ids = {"prefect.resource.id": f"visionflows.run.{run_id}", "prefect.resource.name": name}
     about = {"flow": flow, "run": name, "run_id": run_id, "state": state or "", "message": reason}
     return {"event": EVENT, "resource": ids, "payload": about}

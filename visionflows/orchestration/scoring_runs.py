@@ -21,12 +21,12 @@ def connect(settings: ScoreSettings) -> contextlib.AbstractContextManager[None]:
 
 
 def make_run(
-    source: str, output: str, engine: Engine | ActorPool, settings: ScoreSettings
+    source: str, output: str, engine: Engine | ActorPool, settings: ScoreSettings, store: str
 ) -> ScoringRun:
     """A run that computes on this engine, or on these actors."""
     if isinstance(engine, ActorPool):
-        return RayRun(source, output, engine, settings)
-    return LocalRun(source, output, engine, settings)
+        return RayRun(source, output, engine, settings, store)
+    return LocalRun(source, output, engine, settings, store)
 
 
 class ShardBatch(tuple[Shard, ...]):

@@ -8,6 +8,7 @@ import re
 from typing import TypeVar
 
 from visionflows.datasets.download import public_url
+from visionflows.escaping import utf8
 
 T = TypeVar("T")
 
@@ -22,8 +23,8 @@ def redact(text: str) -> str:
 
 
 def hide(value: T) -> T:
-    """The redacted form of a text with secrets; any other value unchanged."""
-    if not isinstance(value, str) or (redacted := redact(value)) == value:
+    """The redacted form of a text with secrets, or that is no UTF-8; other values unchanged."""
+    if not isinstance(value, str) or (redacted := utf8(redact(value)).decode()) == value:
         return value
     _hidden[redacted] = value
     return redacted  # type: ignore[return-value]  # str for str

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from visionflows.scoring.schema import RunResult
-from visionflows.storage import split_bucket
+from visionflows.storage import open_location, split_bucket
 
 
 class Link(NamedTuple):
@@ -36,7 +36,7 @@ def link_to_model(artifact: str, folder: str, title: str = "Training report") ->
 
 def folder_of(run: RunResult) -> str:
     """The location of the folder in which the pages of a run lie."""
-    return f"{run.output.rstrip('/')}/{run.folder}"
+    return f"{str(open_location(run.output)).rstrip('/')}/{run.folder}"
 
 
 def link_to_run(run: RunResult, current: str) -> list[Link]:
@@ -47,6 +47,6 @@ def link_to_run(run: RunResult, current: str) -> list[Link]:
         Link("Review", "review.html"),
         *([Link("Run history", f"{up}history.html")] if run.drift else []),
         *(Link(name, up + quote(name)) for name in run.files if name.endswith(".csv")),
-        link_to_model(run.model.storage, folder_of(run)),
+        link_to_model(str(open_location(run.model.storage)), folder_of(run)),
     ]
     return [link for link in pages if link.address != current]

@@ -12,12 +12,14 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from visionflows.escaping import printable, utf8
+
 _FOLDER = Path(__file__).parent
 
 
 def render(template: str, **values: Any) -> str:
     """A template with its values, escaped in HTML. Without one: jinja2.UndefinedError."""
-    return _load_template(template).render(values)
+    return utf8(_load_template(template).render(values)).decode()
 
 
 @functools.cache
@@ -26,6 +28,8 @@ def _load_template(name: str) -> jinja2.Template:
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=jinja2.select_autoescape(),  # of HTML
         undefined=jinja2.StrictUndefined,
+        # In markdown macros return text of several lines; `text` and `code` of artifacts do it.
+        finalize=None if name.endswith(".md") else _printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -42,6 +46,11 @@ def _load_template(name: str) -> jinja2.Template:
         "picture": _embed_picture,
     }
     return environment.get_template(name)
+
+
+def _printable(value: Any) -> Any:
+    """A value of a template as it is shown; markup is our own."""
+    return printable(value) if type(value) is str else value
 
 
 def _find_headings(body: str) -> list[tuple[str, Markup]]:

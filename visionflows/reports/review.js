@@ -108,7 +108,12 @@
       : `Audit: 0 of ${data.sampled} reviewed.`;
   }
 
-  const quote = (value) => /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
+  // As visionflows.escaping.escape_formula: no cell is a formula for a spreadsheet.
+  const FORMULA = "=+\\-@＝＋－＠";
+  const within = new RegExp(`([;|\t\r\n][ "]*)(?='*[${FORMULA}])`, "g");
+  const beginning = new RegExp(`^(?='* *'*[${FORMULA}\t\r\n])`);
+  const harmless = (value) => String(value).replace(within, "$1'").replace(beginning, "'");
+  const quote = (value) => /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
 
   function offerFile(done) {
     URL.revokeObjectURL(address);
@@ -122,7 +127,7 @@
       const label = answers.get(row.path);
       const kind = label === null ? "none" : isConfirmed(row) ? "right" : "other";
       const line = { ...row, label: label ?? "", answer: kind, drawn: row.drawn || "" };
-      return data.columns.map((name) => quote(line[name])).join(",");
+      return data.columns.map((name) => quote(harmless(line[name]))).join(",");
     });
     const text = [data.columns.join(","), ...lines, ""].join("\r\n");
     address = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));

@@ -18,6 +18,7 @@ from visionflows.reports.thumbnails import read_contents, shrink_to_jpeg
 from visionflows.review.corrections import COLUMNS, Correction
 from visionflows.review.sampling import Sample, SampledRow, sample_rows
 from visionflows.scoring.schema import RunResult
+from visionflows.storage import open_location
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.storage.prefetch import prefetch
@@ -107,7 +108,7 @@ def render_review(review: Review) -> str:
 def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
     """The JSON that review.js reads; its rows are in the order of the page."""
     digest = sha256_of(" ".join(item.sha256 for item in items).encode())
-    run, root = review.run, review.run.root.rstrip("/")
+    run, root = review.run, str(open_location(review.run.root)).rstrip("/")
     return {
         "key": f"visionflows-review {digest}",  # by content: cameras use file names again
         "columns": COLUMNS,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from visionflows.errors import StorageError, TableError, one_line
+from visionflows.escaping import escape_formula, unescape_formula, utf8
 from visionflows.storage import location_text, open_location, open_storage, split_location
 from visionflows.storage.base import Storage
 
@@ -63,12 +64,12 @@ def read_corrections(locations: Iterable[str]) -> list[Correction]:
 
 
 def format_corrections(rows: Iterable[Correction]) -> bytes:
-    """The content of a corrections.csv."""
+    """The content of a corrections.csv; no cell is a formula for a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerows([*row[:-1]] for row in rows)
-    return text.getvalue().encode()
+    writer.writerows([escape_formula(str(cell)) for cell in row[:-1]] for row in rows)
+    return utf8(text.getvalue())
 
 
 def latest_corrections(rows: Sequence[Correction]) -> tuple[dict[str, Correction], list[str]]:
@@ -99,7 +100,7 @@ def parse_corrections(name: str, data: bytes, beside: str = "") -> list[Correcti
 
 
 def _parse_line(name: str, line: dict[str, str], beside: str) -> Correction:
-    cells = {column: line.get(column) or "" for column in COLUMNS}
+    cells = {column: unescape_formula(line.get(column) or "") for column in COLUMNS}
     answer, label, drawn = cells["answer"], cells["label"], cells["drawn"]
     path = one_line(ascii(cells["path"]))
     if not re.fullmatch("[0-9a-fA-F]{64}", cells["sha256"]):

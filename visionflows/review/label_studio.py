@@ -11,6 +11,7 @@ from xml.sax.saxutils import quoteattr
 
 from visionflows.errors import TableError
 from visionflows.review.corrections import COLUMNS, Correction
+from visionflows.storage.name_encoding import decode_name
 
 _URL_SCHEMES = ("", "http", "https")  # Label Studio takes the keys of all others unquoted
 CONTROL, OBJECT = "choice", "image"  # as in its template for image classification
@@ -33,7 +34,11 @@ def to_tasks(rows: Iterable[Correction], prefix: str) -> list[dict[str, Any]]:
     The image of a task is `prefix` and path; the path is quoted if the prefix is a URL.
     """
     is_url = urlsplit(prefix).scheme in _URL_SCHEMES
-    return [_task(row, f"{prefix}{quote(row.path) if is_url else row.path}") for row in rows]
+    return [_task(row, f"{prefix}{_address(row) if is_url else row.path}") for row in rows]
+
+
+def _address(row: Correction) -> str:
+    return quote(decode_name(row.path), errors="surrogateescape")
 
 
 def _task(row: Correction, image: str) -> dict[str, Any]:

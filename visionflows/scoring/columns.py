@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
+from visionflows.escaping import printable, utf8
 from visionflows.images import exif
 from visionflows.inference.decoding import Row
 from visionflows.scoring.schema import JobSettings
@@ -38,7 +39,7 @@ def format_row(row: Row, classes: Sequence[str], settings: JobSettings) -> list[
     """A row as text, a cell for each column."""
     path, columns = encode_name(row.name), len(header(classes, settings))
     if row.status != "ok" or row.probabilities is None:
-        return [path, row.status, "", "", row.error, *[""] * (columns - len(COLUMNS))]
+        return [path, row.status, "", "", printable(row.error), *[""] * (columns - len(COLUMNS))]
     values = row.probabilities
     best = row.label
     probabilities = [f"{value:.6f}" for value in values.tolist()]  # float32 has seven digits
@@ -68,11 +69,18 @@ def csv_line(cells: Iterable[str]) -> bytes:
     """A row as a line of CSV (RFC 4180)."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)
-    return text.getvalue().encode()
+    return utf8(text.getvalue())
+
+
+def csv_cells(line: str) -> list[str]:
+    """The cells of one line of CSV."""
+    (cells,) = csv.reader(io.StringIO(line, newline=""))
+    return cells
 
 
 def csv_rows(data: bytes) -> Iterator[list[str]]:
     """The rows of a part or of predictions.csv, without the header."""
-    reader = csv.reader(io.StringIO(data.decode(), newline=""))
+    # Decoded as it is read: a thousand rows of ten thousand classes are 90 MB.
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
     next(reader)
     return reader

@@ -28,8 +28,8 @@ from visionflows.models.metrics_schema import EvaluationResult
 from visionflows.reports.evaluation import render_evaluation
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.reports.training import TopLoss
-from visionflows.storage import open_storage
-from visionflows.storage.base import SkippedFiles
+from visionflows.storage import open_storage, own_locations
+from visionflows.storage.base import SkippedFiles, Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import encode_name
 
@@ -39,12 +39,16 @@ TOP_LOSSES = 24  # on the page
 HEADER = ("path", "status", "label", "predicted", "confidence", "error")
 
 
-def label_images(folder: Path, labels: str) -> list[Labelled]:
-    """The images in a folder with their labels. Raises SettingsError, StorageError, TableError."""
-    images = LocalStorage(folder)
-    is_image = ImageFilter(images.head)
-    names = (entry.name for entry in images.walk(None, SkippedFiles()))
-    paths = [encode_name(name) for name in names if is_image(name)]
+def label_images(folder: Path, labels: str, own: tuple[Storage, ...] = ()) -> list[Labelled]:
+    """The images in a folder with their labels; none of those in `own`.
+
+    Raises SettingsError, StorageError, TableError.
+    """
+    images, skipped = LocalStorage(folder), SkippedFiles(own=own)
+    found = ImageFilter(images.heads)(images.walk(None, skipped))
+    paths = [encode_name(entry.name) for entry in found]
+    for line in skipped.lines():
+        log.info("%s", line)
     if not paths:
         raise SettingsError(f"{folder}: no image found; name a folder of labelled images")
     rows, notes = label_rows(parse_label_rule(labels), images.root, paths)
@@ -54,16 +58,17 @@ def label_images(folder: Path, labels: str) -> list[Labelled]:
 
 
 def write_evaluation(
-    engine: Engine, dataset: Dataset, labels: str, output: str
+    engine: Engine, dataset: Dataset, labels: str, output: str, store: str = ""
 ) -> EvaluationResult:
     """Evaluate a model on a labelled dataset, and write the files above into `output`.
 
+    A store or output in the dataset is no part of it.
     evaluation.json is written last. Raises ModelError if no image can be evaluated.
     """
     model, storage = engine.model, open_storage(output)
     files = [row for row in read_files_csv(model.files) if row["is_valid"] != "True"]
     trained_on = [(row["sha256"], row["signature"]) for row in files]
-    images = label_images(dataset.folder, labels)
+    images = label_images(dataset.folder, labels, own_locations(store, output))
     results = evaluate(engine, dataset.folder, images, trained_on)
     usable = [result for result in results if result.status == "ok"]
     counts = dict(Counter(result.status for result in results))

@@ -6,9 +6,10 @@ import io
 from collections.abc import Iterator
 
 from visionflows.errors import RunError, StorageError, one_line
+from visionflows.escaping import unescape_formula
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import location_text, open_location, open_storage, split_location
-from visionflows.storage.base import LISTED, Entry, SkippedFiles, Storage
+from visionflows.storage.base import LISTED, MISSING, Entry, SkippedFiles, Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.versioned_json import SchemaError
 
@@ -16,10 +17,10 @@ from visionflows.versioned_json import SchemaError
 class Source:
     """An input: `text` is its absolute location, `root` the location its names are relative to."""
 
-    def __init__(self, location: str):
+    def __init__(self, location: str, skipped: SkippedFiles | None = None):
         """Open an input. Raises StorageError if a list is missing, or a line of it is invalid."""
         self.is_list = _is_list(location)
-        self.skipped = SkippedFiles()
+        self.skipped = skipped or SkippedFiles()
         if self.is_list:
             folder, name = split_location(location)
             self.storage, self._list = read_list(location)
@@ -32,7 +33,18 @@ class Source:
 
     def entries(self) -> Iterator[Entry]:
         """The files, sorted by the text of their names."""
-        return iter(self._list) if self.is_list else self.storage.walk(None, self.skipped)
+        if not self.is_list:
+            return self.storage.walk(None, self.skipped)
+        return map(self._look_up, self._list) if self.storage.is_local else iter(self._list)
+
+    def _look_up(self, entry: Entry) -> Entry:
+        """A listed file with its size and version, so that a resumed run need not read it again."""
+        try:
+            return self.storage.entry(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return entry._replace(version=MISSING)
+        except OSError:
+            return entry  # its row tells the error
 
     def check_exists(self) -> None:
         """Raise StorageError if the root is a missing folder."""
@@ -80,11 +92,15 @@ def read_list(location: str) -> tuple[Storage, list[Entry]]:
     read = _read_csv if location.lower().endswith(".csv") else _read_txt
     names = set()
     for line, text in read(location, _decode(location, data)):
-        reason = "has no path" if text is None else root.invalid_name_reason(decode_name(text))
+        name = decode_name(text or "")
+        # failures.csv also names folders that could not be listed, with a slash.
+        reason = (
+            root.invalid_name_reason(name.removesuffix("/")) if text is not None else "has no path"
+        )
         if text is None or reason:
             path = one_line("" if text is None else ascii(text))
             raise StorageError(f"{location}: line {line}: {path} {reason}; correct that line")
-        names.add(decode_name(text))
+        names.add(name)
     return root, [Entry(name, 0, LISTED) for name in sorted(names, key=encode_name)]
 
 
@@ -101,8 +117,10 @@ def _read_csv(location: str, text: str) -> Iterator[tuple[int, str | None]]:
     try:
         if "path" not in (rows.fieldnames or ()):
             raise StorageError(f"{location}: has no column `path`; give the failures.csv of a run")
+        is_failures = rows.fieldnames == ["path", "status", "error"]  # whose cells are no formulas
         for row in rows:
-            yield rows.line_num, row["path"]
+            path = row["path"]
+            yield rows.line_num, unescape_formula(path) if is_failures and path else path
     except csv.Error as error:
         line = rows.reader.line_num
         raise StorageError(

@@ -13,17 +13,26 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from visionflows.hashing import sha256_of
+from visionflows.scoring.columns import csv_cells
 from visionflows.storage.base import Entry
 
 Item = TypeVar("Item")
 
 
 class ReusedRow(NamedTuple):
-    """A row that an earlier run wrote of the same bytes; `backend` is an index (0: this run's)."""
+    """A row that an earlier run wrote of the same bytes; `backend` is an index (0: this run's).
 
-    cells: list[str]
+    It is a line of CSV: as cells, a thousand rows of ten thousand classes would take a gigabyte.
+    """
+
+    line: str
     sha256: str
     backend: int
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells of the row."""
+        return csv_cells(self.line)
 
 
 class File(NamedTuple):

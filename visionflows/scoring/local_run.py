@@ -15,9 +15,11 @@ from visionflows.inference.engine import Engine
 from visionflows.models.registry import find_model
 from visionflows.scoring import parts
 from visionflows.scoring.listing import File, Shard
+from visionflows.scoring.result import read_plan
 from visionflows.scoring.run import ScoringRun, check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.shards import PendingShards
+from visionflows.scoring.shards import PendingShards, check_output
+from visionflows.scoring.work_list import check_disk_space
 from visionflows.storage.base import Entry
 
 
@@ -26,13 +28,15 @@ class LocalRun(ScoringRun):
 
     engine: Engine
 
-    def __init__(self, source: str, output: str, engine: Engine, settings: ScoreSettings):
+    def __init__(
+        self, source: str, output: str, engine: Engine, settings: ScoreSettings, store: str = ""
+    ):
         if settings.on != "local":
             raise SettingsError(
                 f"on {settings.on}: a dry run and score_folder only run on this machine; use the "
                 "score flow"
             )
-        super().__init__(source, output, engine, settings)
+        super().__init__(source, output, engine, settings, store)
 
     @functools.cached_property
     def _rows(self) -> Iterator[list[Row]]:
@@ -56,9 +60,16 @@ class LocalRun(ScoringRun):
         return count
 
     def preview(self) -> dict[str, Any]:
-        """What a run would do, without writing: counts, bytes, settings, estimated seconds."""
+        """What a run would do, without writing: counts, bytes, settings, estimated seconds.
+
+        Raises what the run would raise before it scores.
+        """
         self._start_listing()
+        self._check_input()
         self._work_list.finish()
+        plan = read_plan(self.output)
+        check_output(self.output, self.job, plan, self.settings)  # what the run would refuse
+        check_disk_space(self.output, self.job, self.listing.found)
         self._pending = PendingShards(self.output, self._work_list)
         pending = [*self._pending]
         return {
@@ -104,7 +115,7 @@ def score_folder(
     find_model(model, store)  # reports an unknown model before waiting for the lock
     with lock_output(output, settings.wait):
         engine = open_engine(model, store, settings)
-        with contextlib.closing(LocalRun(source, output, engine, settings)) as run:
+        with contextlib.closing(LocalRun(source, output, engine, settings, str(store))) as run:
             for shard in run.pending_shards():
                 run.score(shard)
             result = run.merge()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from visionflows.errors import RunError, StorageError
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES, STATUSES
+from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Backend
 from visionflows.scoring.columns import csv_line, csv_rows, format_row
@@ -97,7 +98,7 @@ def belongs_to(part: Part, job: Job) -> bool:
     if not part.data.startswith(csv_line(header)):
         return False
     try:
-        for cells, file in zip([*csv_rows(part.data)], part.files, strict=True):
+        for cells, file in zip(csv_rows(part.data), part.files, strict=True):
             path, status, label, *_ = cells
             labels = job.classes if status == "ok" else ("",)
             known = path == encode_name(file.name) and status in STATUSES and label in labels
@@ -142,10 +143,20 @@ def is_up_to_date(part: Part, files: list[File], source: Storage) -> bool:
     for entry, scored in unsure:
         if not scored.sha256 or entry.version == MISSING or other_size(entry, scored):
             return False
-    contents = source.read_many([entry for entry, _ in unsure])
+    return has_content(source, unsure)
+
+
+def has_content(source: Storage, files: list[tuple[Entry, ScoredFile]]) -> bool:
+    """Whether files have the content of which their rows were computed.
+
+    Only what a run reads is read: one that is too large, or no file by now, is scored again, so
+    that its row says so.
+    """
+    limit = shared_memory_limits(MAX_PIXELS).encoded
+    contents = source.read_many([entry for entry, _ in files], limit)
     return all(
         isinstance(content, bytes) and sha256_of(content) == scored.sha256
-        for content, (_, scored) in zip(contents, unsure, strict=True)
+        for content, (_, scored) in zip(contents, files, strict=True)
     )
 
 

@@ -31,4 +31,5 @@ def predict(images: Iterable[str | Path], engine: Engine) -> Iterator[Prediction
             probabilities = dict(zip(engine.model.classes, values, strict=False))
             label = engine.model.classes[row.label] if values else ""
             confidence, score = probabilities.get(label), row.outlier_score
-            yield Prediction(image, row.status, row.error, label, confidence, probabilities, score)
+            error = "no such file" if row.status == "missing" else row.error
+            yield Prediction(image, row.status, error, label, confidence, probabilities, score)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from visionflows.errors import RunError
+from visionflows.escaping import escape_formula
 from visionflows.evaluation.thresholds import model_thresholds
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.engine import Backend
@@ -19,6 +20,7 @@ from visionflows.scoring.exports.spreadsheet import spreadsheet_lines
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Part, read_parts
+from visionflows.storage import location_text
 from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.scoring")
@@ -131,7 +133,7 @@ class Merge:
             if part.record.counts.failed:
                 for path, status, _, _, error, *_ in csv_rows(part.data):
                     if status not in SCORED_STATUSES:
-                        yield csv_line([path, status, error])
+                        yield csv_line(map(escape_formula, (path, status, error)))
 
     def _rows(self) -> Iterator[list[str]]:
         fill = self.duplicates.filler() if self.duplicates else list
@@ -154,7 +156,10 @@ def describe_model(model: Model) -> schema.RunModel:
     """A model as run.json names it."""
     same = model.info.model_dump(include={"name", "version", "architecture", "image_size"})
     return schema.RunModel(
-        **same, classes=model.classes, digest=model.digest, storage=str(model.storage)
+        **same,
+        classes=model.classes,
+        digest=model.digest,
+        storage=location_text(model.storage, absolute=False),
     )
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from visionflows.hashing import sha256_of
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.inference.engine import Backend
 from visionflows.scoring import parts
-from visionflows.scoring.columns import csv_rows
+from visionflows.scoring.columns import csv_line, csv_rows
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import File, ReusedRow
 from visionflows.scoring.result import read_plan
@@ -26,8 +25,12 @@ class _EarlierRow(NamedTuple):
     path: str
     age: int  # 0 is the newest run
     file: parts.ScoredFile
-    row: ReusedRow
+    cells: list[str]
+    backend: int  # an index of all backends
     same_input: bool  # only then does the version of a file identify its content
+
+    def row(self) -> ReusedRow:
+        return ReusedRow(csv_line(self.cells).decode(), self.file.sha256, self.backend)
 
 
 class ReusableRows:
@@ -52,20 +55,19 @@ class ReusableRows:
     def find_to_retry(self, entries: Iterable[Entry]) -> Iterator[File]:
         """Files of a finished result: with their rows if scored, without them if they failed."""
         for entry, earlier in self._pairs(entries):
-            if earlier and earlier.row.cells[1] in SCORED_STATUSES and earlier.file.sha256:
-                yield File(Entry(*earlier.file[:3]), earlier.row)
+            if earlier and earlier.cells[1] in SCORED_STATUSES and earlier.file.sha256:
+                yield File(Entry(*earlier.file[:3]), earlier.row())
             else:
                 yield File(entry)
 
     def _reuse(self, entry: Entry, earlier: _EarlierRow) -> File:
         """A file, with its earlier row if that is of the same content."""
-        row = earlier.row
-        backend, current = self.backends[row.backend], self.backends[0]
-        of_bytes = parts.depends_on_bytes(row.cells, earlier.file, backend, current)
+        backend, current = self.backends[earlier.backend], self.backends[0]
+        of_bytes = parts.depends_on_bytes(earlier.cells, earlier.file, backend, current)
         if of_bytes and self._is_unchanged(entry, earlier):
-            return File(entry, row)
+            return File(entry, earlier.row())
         self.changed += 1
-        return File(entry, last_failure="" if of_bytes else row.cells[1])
+        return File(entry, last_failure="" if of_bytes else earlier.cells[1])
 
     def _pairs(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, _EarlierRow | None]]:
         """Sorted files, each with the newest earlier row of its path; other rows vanished."""
@@ -92,20 +94,17 @@ class ReusableRows:
             return True
         if parts.other_size(entry, row.file):
             return False
-        try:
-            content = self.source.read(entry.name)
-        except OSError:
-            return False  # it is scored, and its row has the error
-        return sha256_of(content) == row.file.sha256
+        return parts.has_content(self.source, [(entry, row.file)])
 
     def _read_rows(
         self, output: Storage, folder: str, plan: Job, age: int
     ) -> Iterator[_EarlierRow]:
         """The rows of the complete parts in a folder, in order."""
         same_input = plan.input == self.job.input
-        names = [name for name in output.names(folder) if re.fullmatch(r"part-.*\.json", name)]
+        found = (re.fullmatch(r"part-(\d+)\.json", name) for name in output.names(folder))
+        numbers = sorted((int(name[1]), name[0][:-5]) for name in found if name)
         last = ""
-        for part in parts.read_parts(output, (f"{folder}/{name[:-5]}" for name in names)):
+        for part in parts.read_parts(output, (f"{folder}/{name}" for _, name in numbers)):
             if part is None or part.record.job != plan.row_digest:
                 continue
             # Names of two runs may overlap if the first one died while it listed its input.
@@ -117,5 +116,4 @@ class ReusableRows:
             self.backends += [backend for backend in backends if backend not in self.backends]
             indices = [self.backends.index(backend) for backend in backends]
             for cells, file in zip(csv_rows(part.data), part.files, strict=True):
-                row = ReusedRow(cells, file.sha256, indices[file.backend])
-                yield _EarlierRow(cells[0], age, file, row, same_input)
+                yield _EarlierRow(cells[0], age, file, cells, indices[file.backend], same_input)

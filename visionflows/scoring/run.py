@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.formats import format_counts
+from visionflows.models.registry import default_store
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import AnyEngine, make_job
@@ -19,7 +20,8 @@ from visionflows.scoring.run_history import RunHistory
 from visionflows.scoring.schema import Counts, RunCounts, RunResult, Timings
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import check_disk_space, start_work_list
-from visionflows.storage import open_storage
+from visionflows.storage import location_text, open_storage, own_locations
+from visionflows.storage.base import SkippedFiles
 from visionflows.system import library_versions
 
 log = logging.getLogger("visionflows.scoring")
@@ -36,7 +38,10 @@ _STAGES = {"forward": "the network", "decode": "decoding", "read": "reading", "t
 class ScoringRun(abc.ABC):
     """A scoring run: prepare, score a shard at a time, merge, report."""
 
-    def __init__(self, source: str, output: str, engine: AnyEngine, settings: ScoreSettings):
+    def __init__(
+        self, source: str, output: str, engine: AnyEngine, settings: ScoreSettings, store: str = ""
+    ):
+        self._own = own_locations(store or default_store(), output)
         self.input, self.output = source, open_storage(output)
         self.engine, self.settings = engine, settings
         self.backends = [engine.info.backend]  # followed by those of reused rows
@@ -110,19 +115,20 @@ class ScoringRun(abc.ABC):
         files = merge.write(folder, counts, self.settings.spreadsheet)
         self._write_seconds += time.perf_counter() - started
         model, settings = self.engine.model, self.job.settings
+        output = location_text(self.output, absolute=False)
         run = RunResult(
             schema_version=RunResult.VERSION,
-            run=str(self.output).rstrip("/").rpartition("/")[2],
+            run=output.rstrip("/").rpartition("/")[2],
             status="failed" if failed else "done",
             input=self._source.text,
             root=self._source.root,
-            output=str(self.output),
+            output=output,
             job=self.job.digest,
             model=result.describe_model(model),
             settings=settings,
             device=self.engine.info.device_name,
             limits=self.engine.info.limits,
-            skipped=dict(self._source.skipped.hidden),
+            skipped=dict(self._source.skipped.counts),
             backends=backends,
             counts=self._counts(counts),
             review=result.describe_review(model, settings),
@@ -155,7 +161,8 @@ class ScoringRun(abc.ABC):
 
     def _start_listing(self) -> None:
         started = time.perf_counter()
-        self._source = Source(self.input)
+        skipped = SkippedFiles(self._own, self.settings.follow_links, self.settings.min_age, {})
+        self._source = Source(self.input, skipped)
         self.source = self._source.storage
         run = self.started.isoformat(timespec="milliseconds")
         job = make_job(self.engine, self._source.text, self.settings, run)

@@ -155,7 +155,7 @@ class RunResult(VersionedJson):
     settings: JobSettings
     device: str
     limits: dict[str, int] = Field(description="Limits beyond which a file is too_large")
-    skipped: dict[str, int] = Field(description="Hidden files and folders, by kind")
+    skipped: dict[str, int] = Field(description="Files and folders that are no input, by kind")
     backends: list[BackendShare] = Field(description="Devices and versions that computed rows")
     counts: RunCounts
     review: Review | None = None

@@ -1,6 +1,6 @@
 """The settings of a scoring run: options of `visionflows score`, and fields of the run form."""
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from visionflows.inference.engine import EngineSettings
 
@@ -41,5 +41,16 @@ class ScoreSettings(EngineSettings):
     """Fail the run if more than this share of files cannot be scored (from 20 on)."""
     spreadsheet: bool = False
     """Also write spreadsheet.csv, which Excel opens without running formulas."""
+    follow_links: bool = True
+    """Follow symbolic links in a folder; a folder is listed once in any case."""
+    min_age: float = Field(0, ge=0)
+    """Leave files that changed less than this many seconds ago for the next run."""
     wait: float = Field(0, ge=0)
     """Seconds to wait for another run that writes into the output."""
+
+    @field_validator("actor_cores")
+    @classmethod
+    def _needs_actors(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value and others.data.get("on") == "local":
+            raise ValueError("has no effect on this machine; add --on ray, or leave it out")
+        return value

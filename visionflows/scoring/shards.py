@@ -1,6 +1,7 @@
 """Which shards of a run still need scoring, and whether the run may write into an output."""
 
 import itertools
+import posixpath
 from collections.abc import Iterator
 
 from visionflows.errors import OtherRunError
@@ -11,6 +12,7 @@ from visionflows.scoring.result import finished_result, read_plan, read_result
 from visionflows.scoring.schema import FAILED
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import WorkList
+from visionflows.storage import location_text
 from visionflows.storage.base import Storage
 
 # Prefix of a file in `parts` while a run on a cluster owns the output: without it no actor writes.
@@ -112,7 +114,7 @@ def can_score_early(output: Storage, job: Job, settings: ScoreSettings) -> bool:
 def check_output(output: Storage, job: Job, plan: Job | None, settings: ScoreSettings) -> None:
     """Raise OtherRunError if the job must not write into the output, whose plan is `plan`."""
     if not settings.replace:
-        _check_input(output, job, plan)
+        _check_input(output, job)
     if plan is None or job.continues(plan) or finished_result(output, plan):
         return
     if not (settings.restart or settings.only_new or settings.replace):
@@ -122,20 +124,31 @@ def check_output(output: Storage, job: Job, plan: Job | None, settings: ScoreSet
         )
 
 
-def _check_input(output: Storage, job: Job, plan: Job | None) -> None:
+def _check_input(output: Storage, job: Job) -> None:
     """Raise OtherRunError if the output holds the result of another input, or an unknown one."""
     result = read_result(output) or read_result(output, FAILED)
     if result and result.input != job.input:
-        retry = ", or --retry-failed to score its failed files again" if plan else ""
         raise OtherRunError(
-            f"{output}: holds the result of {result.input}, not of {job.input}; give another "
-            f"output{retry}, or use --replace to replace it"
+            f"{output}: holds the result of {result.input}, not of {job.input}; "
+            f"{_fitting_advice(output, job.input, result.input)}"
         )
-    if not (result or plan) and output.exists("predictions.csv"):
+    if not (result or read_plan(output)) and output.exists("predictions.csv"):
         raise OtherRunError(
             f"{output}: holds a predictions.csv without a run.json; give another output, or use "
             "--replace to replace it"
         )
+
+
+def _fitting_advice(output: Storage, given: str, scored: str) -> str:
+    """What to do about an input that is not the one that was scored."""
+    if given.startswith(f"{location_text(output).rstrip('/')}/"):  # its failures.csv
+        return "name that input with --retry-failed to score its failed files again"
+    if posixpath.basename(given) == posixpath.basename(scored):
+        return (
+            "if it is the same under another path, use --replace --only-new to keep its rows, else "
+            "give another output"
+        )
+    return "give another output, or use --replace to replace it"
 
 
 def _clear_parts(output: Storage, settings: ScoreSettings) -> None:

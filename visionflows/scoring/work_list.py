@@ -60,14 +60,9 @@ def start_work_list(
         return _start_retry(source, output, job, backends, settings)
     reusable = ReusableRows(output, source.storage, job, backends) if settings.only_new else None
     listing = Listing(settings.shard_size)
-    images, entries = ImageFilter(source.storage.head), listing.until_closed(source.entries())
+    images, entries = ImageFilter(source.storage.heads), listing.until_closed(source.entries())
     if not source.is_list:
-        own = source.storage.name_inside(output)
-        entries = (
-            entry
-            for entry in entries
-            if not (own and entry.name.startswith(f"{own}/")) and images(entry.name)
-        )
+        entries = images(entries)
     listing.start(reusable.find(entries) if reusable else map(File, entries))
     return WorkList(source, listing, job, backends, settings, reusable, images)
 

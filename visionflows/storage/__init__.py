@@ -29,7 +29,13 @@ def open_storage(location: str | Path) -> Storage:
         raise SettingsError("the location is empty; name a folder, such as ./inbox")
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
-        return LocalStorage(Path(text.removeprefix("file://")).expanduser())
+        path = Path(text.removeprefix("file://"))
+        try:
+            return LocalStorage(path.expanduser())
+        except RuntimeError as error:
+            if text.partition("/")[0] == "~":
+                raise  # HOME is not set
+            raise SettingsError(f"{text}: no such user; write ./{text} for a folder") from error
     if scheme == "s3":
         from visionflows.storage.s3.storage import S3Storage
 
@@ -60,15 +66,24 @@ def absolute(location: str | Path) -> str:
     return open_storage(location).absolute()
 
 
-def location_text(storage: Storage) -> str:
-    """The absolute location as text that fits into a CSV or JSON file; see `open_location`."""
-    return encode_name(storage.absolute()) if storage.is_local else storage.absolute()
+def location_text(storage: Storage, absolute: bool = True) -> str:
+    """The location as text that fits into a CSV or JSON file; see `open_location`."""
+    text = storage.absolute() if absolute else str(storage)
+    return encode_name(text) if storage.is_local else text
 
 
 def open_location(text: str) -> Storage:
     """The storage location that `location_text` wrote."""
     storage = open_storage(text)
     return open_storage(decode_name(text)) if storage.is_local else storage
+
+
+def own_locations(store: str | Path, output: str | Path = "") -> tuple[Storage, ...]:
+    """What is never data where it lies in an input: the store, an output, and the cache."""
+    named = [open_storage(one) for one in (store, output) if one]
+    # The folders of the store, in case that the input is the store itself.
+    folders = ("datasets", "models", "scores", "evaluations") if store else ()
+    return (*named, *(named[0].sub(name) for name in folders), open_cache())
 
 
 def open_cache() -> LocalStorage:

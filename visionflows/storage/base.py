@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,13 @@ MISSING = "missing"  # the version of an entry that vanished before its size was
 LISTED = "listed"  # the version of an entry named in a list, which was not looked up
 Keep = Callable[[str], bool] | None  # filters by a file's own name
 _INVALID_PARTS = frozenset(("", ".", ".."))
+OWN, YOUNG = "folder of the store, an output or the cache", "file younger than --min-age"
+# Endings of files that programs are still transferring, and of files that are not here yet.
+_TRANSFERS = (
+    *(".part", ".filepart", ".partial", ".crdownload", ".download", ".opdownload", ".tmp"),
+    *(".upload", ".uploading", ".inprogress"),
+)
+_NOT_DOWNLOADED = ".icloud"
 # Left among images by macOS, Synology, QNAP, Windows, ext4, and Lightroom (previews are images).
 _HIDDEN = {
     name.lower(): name
@@ -51,13 +59,21 @@ class ReadFailed(OSError):
 
 def hidden_kind(part: str) -> str:
     """Why a part of a name is hidden, such as `.*` or `@eaDir`; empty if it is not."""
-    if part.startswith("."):
-        return "" if part in (".", "..") else ".*"
     name = part.lower()
+    if part.startswith("."):
+        if name.endswith(_NOT_DOWNLOADED):
+            return f"*{_NOT_DOWNLOADED} (not downloaded yet)"
+        return "" if part in (".", "..") else ".*"
     suffix = next((f"*{suffix}" for suffix in _HIDDEN_SUFFIXES if name.endswith(suffix)), "")
     if re.fullmatch(r"found\.\d{3}", name):  # what Windows recovers from a damaged disk
         return "found.000"
     return _HIDDEN.get(name, suffix)
+
+
+def transfer_kind(name: str) -> str:
+    """The ending by which a file is known to be in transfer, as `*.part`; else empty."""
+    ending = next((ending for ending in _TRANSFERS if name.lower().endswith(ending)), "")
+    return f"*{ending} (in transfer)" if ending else ""
 
 
 def invalid_name_reason(name: str) -> str | None:
@@ -88,11 +104,32 @@ def validate_name(name: str) -> str:
 
 @dataclasses.dataclass
 class SkippedFiles:
-    """What a walk skips: hidden files and folders, counted by kind; folders without permission."""
+    """What a walk skips, and what it skipped: counts by kind, and folders that were not listed.
 
-    hidden: Counter[str] = dataclasses.field(default_factory=Counter)
-    denied: dict[str, str] = dataclasses.field(default_factory=dict)  # name: the system's reason
+    `own` are never data: the store, an output, the cache. Files that changed less than `min_age`
+    seconds ago are left for a later walk. A folder whose disk or share fails ends the walk, or, if
+    `unlisted` is a dict, is recorded there and yielded as an entry without a version.
+    """
+
+    own: tuple["Storage", ...] = ()
+    follow_links: bool = True
+    min_age: float = 0.0
+    unlisted: dict[str, str] | None = None  # name: the system's reason
+    denied: dict[str, str] = dataclasses.field(default_factory=dict)  # without permission
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    started: float = dataclasses.field(default_factory=time.time, compare=False)
     _last: list[str] = dataclasses.field(default_factory=list)  # parts of the one counted last
+
+    def count_own(self) -> bool:
+        """True: a folder of our own is counted, and not entered."""
+        self.counts[OWN] += 1
+        return True
+
+    def count_if_young(self, changed: float) -> bool:
+        """Whether a file that changed at a time was younger than `min_age` when the walk began."""
+        is_young = 0 <= self.started - changed < self.min_age  # a clock ahead makes no file young
+        self.counts.update([YOUNG] if is_young else [])
+        return is_young
 
     def count_if_hidden(self, name: str) -> bool:
         """Whether a part of a file's name is hidden.
@@ -103,18 +140,17 @@ class SkippedFiles:
         at = next((at for at, part in enumerate(parts) if hidden_kind(part)), None)
         if at is not None and parts[: at + 1] != self._last:
             self._last = parts[: at + 1]
-            self.hidden[hidden_kind(parts[at])] += 1
+            self.counts[hidden_kind(parts[at])] += 1
         return at is not None
 
     def lines(self) -> list[str]:
         """The same as log lines."""
         lines = []
-        if self.hidden:
-            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.hidden.items()))
-            lines.append(f"skipped, as hidden or left by a system: {counts}")
+        if self.counts:
+            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items()))
+            lines.append(f"skipped: {counts}")
         if self.denied:
             first = [f"{encode_name(name)} ({why})" for name, why in [*self.denied.items()][:3]]
-            first = [text if text.isprintable() else repr(text) for text in first]
             more = ", …" if len(self.denied) > 3 else ""
             lines.append(
                 f"skipped, as this user may not read the folder: {len(self.denied)}, "
@@ -136,7 +172,7 @@ class Storage(Protocol):
     def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]: ...
     def entry(self, name: str) -> Entry: ...
     def read(self, name: str) -> bytes: ...
-    def head(self, name: str, size: int) -> bytes: ...
+    def heads(self, names: Iterable[str], size: int) -> Iterator[bytes | OSError]: ...
     def read_many(
         self, entries: Iterable[Entry], max_bytes: int | None = None
     ) -> Iterator[bytes | OSError]: ...

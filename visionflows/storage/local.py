@@ -3,29 +3,27 @@
 import contextlib
 import datetime
 import errno
-import fcntl
 import os
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from visionflows.bounded_read import open_regular, read_bounded
-from visionflows.errors import LockedError, StorageError
+from visionflows.errors import StorageError
 from visionflows.storage.base import Entry, Keep, SkippedFiles, Storage, validate_name
-from visionflows.storage.walk import version_of, walk
+from visionflows.storage.file_lock import hold
+from visionflows.storage.walk import Walk, version_of
+from visionflows.storage.write_errors import storage_errors
 
 # Errors of writing a file's content; any other error in the caller's block is the caller's own.
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_LOCKED = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY)  # of a share, by a program
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
-# Errors of file systems without locks, such as NFS without lockd, Lustre without `-o flock`.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 TEMPORARY = ".writing-"  # prefix of a file that is not complete
-_held: set[int] = set()  # descriptors of this process's locks
 _temporaries: set[Path] = set()  # files that this process is writing
 
 
@@ -62,34 +60,45 @@ class LocalStorage(Storage):
     def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]:
         """Every file below that is not hidden, sorted by the encoded text of its whole name.
 
-        `keep` filters by the file's own name; `skipped` collects what is skipped. Only one
-        folder's names are in memory at a time. A link to a folder above itself is not followed; a
-        broken link has the version MISSING. Folders that this user may not read are skipped.
-        Raises StorageError if the location itself, or any folder for another reason, cannot be
-        listed: a listing that silently lacks files cannot be trusted.
+        `keep` filters by the file's own name; `skipped` says and collects what is skipped. Of each
+        folder on the way only its own names are in memory. Links to folders are followed, each
+        folder is listed once, where it is if it is inside; a link that cannot be followed has the
+        version MISSING. Folders that this user may not read, and paths that are too long, are
+        skipped. Raises StorageError if the location itself, or any folder for another reason,
+        cannot be listed: a listing that silently lacks files cannot be trusted.
         """
         if not os.path.isdir(self.root):
             problem = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"
             raise StorageError(f"{self.root}: {problem}; name the folder that holds the images")
         keep = keep or (lambda name: True)
-        yield from walk(os.fspath(self.root), "", keep, skipped or SkippedFiles())
+        skipped = skipped or SkippedFiles()
+        own = {name for one in skipped.own if (name := self.name_inside(one))}
+        yield from Walk(os.fspath(self.root), keep, skipped, own).entries()
 
     def entry(self, name: str) -> Entry:
         """The entry of one file, as walk yields it. Raises OSError, and StorageError."""
-        status = os.stat(self._file(name))
+        status = os.stat(self._entry_file(name))
         return Entry(name, status.st_size, version_of(status))
 
     def _file(self, name: str) -> str:
         return os.path.join(self.root, validate_name(name))
 
+    def _entry_file(self, name: str) -> str:
+        """The path of an entry; with a slash at its end a folder that could not be listed."""
+        return os.path.join(self.root, validate_name(name.removesuffix("/")))
+
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OSError, and StorageError for an invalid name."""
         return read_bounded(self._file(name))
 
-    def head(self, name: str, size: int) -> bytes:
-        """The first `size` bytes of a file, or fewer if it is shorter. Raises as read does."""
-        with open_regular(self._file(name)) as file:
-            return file.read(size)
+    def heads(self, names: Iterable[str], size: int) -> Iterator[bytes | OSError]:
+        """The first `size` bytes of files, or fewer if they are shorter; as `read_many` does."""
+        for name in names:
+            try:
+                with open_regular(self._entry_file(name)) as file:
+                    yield file.read(size)
+            except OSError as error:
+                yield error
 
     def read_many(
         self, entries: Iterable[Entry], max_bytes: int | None = None
@@ -101,7 +110,7 @@ class LocalStorage(Storage):
         """
         for entry in entries:
             try:
-                yield read_bounded(self._file(entry.name), max_bytes)
+                yield read_bounded(self._entry_file(entry.name), max_bytes)
             except OSError as error:
                 yield error
             except StorageError as error:  # an invalid name
@@ -118,15 +127,15 @@ class LocalStorage(Storage):
         temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         _temporaries.add(temporary)
         try:  # before the file exists: a signal may arrive right after it is created
-            with _storage_errors(target):
+            with storage_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = temporary.open("x+b")
-            with _storage_errors(target, only=_WRITE_FAILED), file:
+            with storage_errors(target, only=_WRITE_FAILED), file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with _storage_errors(target):
-                os.replace(temporary, target)
+            with storage_errors(target):
+                _replace(temporary, target)
                 _sync_folder(target.parent)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to report
@@ -185,7 +194,7 @@ class LocalStorage(Storage):
 
     def check_writable(self) -> None:
         """Create the folder and a temporary file in it. Raises StorageError if that fails."""
-        with _storage_errors(self.root):
+        with storage_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
 
@@ -204,54 +213,17 @@ class LocalStorage(Storage):
             folder = folder.parent
         return shutil.disk_usage(folder).free
 
-    @contextlib.contextmanager
-    def lock(self, name: str, wait: float = 0.0) -> Iterator[None]:
+    def lock(self, name: str, wait: float = 0.0) -> contextlib.AbstractContextManager[None]:
         """Hold an exclusive lock for the block; wait up to `wait` seconds for it.
 
         The kernel releases it when the process dies. The lock's file is deleted afterwards. Raises
         LockedError, and StorageError if the file cannot be created.
         """
-        path, deadline = self.path(validate_name(name)), time.monotonic() + wait
-        while (descriptor := _try_lock(path)) is None:
-            if time.monotonic() >= deadline:
-                raise LockedError(f"{self.root}: another run is writing here; wait for it to end")
-            time.sleep(0.2)
-        try:
-            yield
-        finally:
-            if descriptor in _held:  # else this is a fork, and its parent holds the lock
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                _held.discard(descriptor)
-                os.close(descriptor)
-
-
-def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock of a file; None if another process holds it."""
-    with _storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    _held.add(descriptor)
-    locked = False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locked = os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except (BlockingIOError, FileNotFoundError):
-        pass  # held, or released and deleted between the two calls
-    except OSError as error:
-        raise StorageError(_describe_error(path, error)) from error
-    finally:
-        if not locked:
-            _held.discard(descriptor)
-            os.close(descriptor)
-    return descriptor if locked else None
+        return hold(self.path(validate_name(name)), wait)
 
 
 def _forget() -> None:
-    """Forget locks and temporary files in a forked child: they are its parent's."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
+    """Forget temporary files in a forked child: they are its parent's."""
     _temporaries.clear()
 
 
@@ -265,6 +237,25 @@ def remove_temporary_files() -> None:
             temporary.unlink()
 
 
+def _replace(temporary: Path, target: Path) -> None:
+    """Give a complete file its name; beside it if another program holds the name, as Excel does.
+
+    Raises StorageError in that case.
+    """
+    try:
+        os.replace(temporary, target)
+        return
+    except OSError as error:
+        if error.errno not in _LOCKED or not target.is_file():
+            raise
+    beside = target.with_name(f"{target.stem}.new{target.suffix}")
+    os.replace(temporary, beside)
+    raise StorageError(
+        f"{target}: another program has it open and locks it; close it there and run again (the "
+        f"new file is {beside})"
+    )
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut: the folder's entry must reach the disk too."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -275,26 +266,3 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _storage_errors(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
-    """Translate OSErrors, or those with `only` these numbers, into StorageErrors about `path`."""
-    try:
-        yield
-    except OSError as error:
-        if only and error.errno not in only:
-            raise
-        raise StorageError(_describe_error(path, error)) from error
-
-
-def _describe_error(path: Path, error: OSError) -> str:
-    """What went wrong with writing a path, and what to do, in one line."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: no space left on its disk; free some, or name another location"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path}: this user may not write there; name a folder that it may write"
-    if error.errno in _NO_LOCKS:
-        reason = f"its file system has no locks ({error.strerror})"
-        return f"{path}: {reason}; mount it with flock, or name another location"
-    return f"{path}: cannot be written ({error.strerror}); name another location"

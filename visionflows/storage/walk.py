@@ -4,59 +4,162 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple, NoReturn
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import MISSING, Entry, SkippedFiles, hidden_kind
+from visionflows.storage.base import MISSING, Entry, SkippedFiles, hidden_kind, transfer_kind
 from visionflows.storage.name_encoding import encode_name
 
 log = logging.getLogger("visionflows.storage")
 
-# Errors of a folder that this user may not read; any other is the disk's or the share's.
+NOT_A_FILE, TOO_LONG = "pipe or device", "path of over 4,095 bytes"
+LINK, SEEN = "link (--no-follow-links)", "link to a folder that is listed elsewhere"
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_BROKEN_LINK = (*_GONE, errno.ELOOP, errno.ENAMETOOLONG)
+_PAUSES = (0.5, 1, 2, 4)  # seconds before a folder is listed again; of a walk, not of each folder
 
 
-def walk(
-    folder: str,
-    prefix: str,
-    keep: Callable[[str], bool],
-    skipped: SkippedFiles,
-    ancestors: tuple[tuple[int, int], ...] = (),
-) -> Iterator[Entry]:
-    """The files that `keep` keeps; see LocalStorage.walk.
+class _Found(NamedTuple):
+    """A name in a folder; `is_linked` says whether a link leads to it."""
 
-    `ancestors` are the folders above, by device and inode; no link back to one is followed.
+    key: str  # a folder sorts by `name/`, as the names of its files do
+    name: str
+    is_folder: bool
+    is_link: bool
+    is_linked: bool
+
+
+class Walk:
+    """A walk over a folder; see LocalStorage.walk. `own` are the names of folders to leave out.
+
+    Only what a link leads to can be met twice, so only those folders are remembered.
     """
-    try:
-        status = os.stat(folder)
-        identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
-            return
-        with os.scandir(folder) as entries:
-            found = sorted(_visible(entries, keep, skipped))
-    except FileNotFoundError:
-        return  # the folder vanished after its parent was listed, with its files
-    except OSError as error:
-        if prefix and error.errno in _NO_PERMISSION:
-            skipped.denied[prefix.removesuffix("/")] = str(error.strerror)
-            log.warning("%s: %s; its files are skipped", encode_name(folder), error.strerror)
-            return
-        raise StorageError(
-            f"{encode_name(folder)}: cannot be listed ({error.strerror}); give this user the right "
-            "to read it, or move it out"
-        ) from error
-    for _, name, is_folder in found:
-        path = f"{folder}/{name}"
-        if is_folder:
-            yield from walk(path, f"{prefix}{name}/", keep, skipped, (*ancestors, identity))
-            continue
+
+    def __init__(
+        self, root: str, keep: Callable[[str], bool], skipped: SkippedFiles, own: set[str]
+    ):
+        self.root, self.real_root = root, os.path.realpath(root)
+        self.keep, self.skipped, self.own = keep, skipped, own
+        paths = [path for one in skipped.own if (path := one.path())]
+        self.own_identities = {identity(str(path)) for path in paths} - {None}
+        self.seen: set[tuple[int, int] | None] = set()
+        self.pauses = iter(_PAUSES)
+
+    def entries(self) -> Iterator[Entry]:
+        """The files, and each folder that cannot be listed if `skipped` keeps a record of them."""
+        pending = [iter(self._list(_Found("", "", True, False, False)))]
+        while pending:
+            if (found := next(pending[-1], None)) is None:
+                pending.pop()
+            elif not found.is_folder:
+                yield from self._file(found.name)
+            elif self._is_new(found):
+                try:
+                    pending.append(iter(self._list(found)))
+                except _UnlistedError:
+                    yield Entry(f"{found.name}/", 0, "")  # sorts as the names of its files do
+
+    def _file(self, name: str) -> Iterator[Entry]:
         try:
-            status = os.stat(path)
-        except OSError:
-            yield Entry(prefix + name, 0, MISSING)
-            continue
-        if stat.S_ISREG(status.st_mode):  # a link may lead to a device or a pipe
-            yield Entry(prefix + name, status.st_size, version_of(status))
+            status = os.stat(f"{self.root}/{name}")
+        except OSError as error:
+            if len(os.fsencode(f"{self.root}/{name}")) > 4095:
+                self.skipped.counts[TOO_LONG] += 1
+            else:  # of any other error the row tells when the file is read
+                yield Entry(name, 0, MISSING if error.errno in _BROKEN_LINK else "")
+            return
+        if not stat.S_ISREG(status.st_mode):
+            self.skipped.counts[NOT_A_FILE] += 1
+        elif not self.skipped.count_if_young(status.st_mtime):
+            yield Entry(name, status.st_size, version_of(status))
+
+    def _is_new(self, found: _Found) -> bool:
+        """Whether a folder is listed here: not one that links lead to twice, nor an own one."""
+        if not found.is_linked:
+            return not (found.name in self.own and self.skipped.count_own())
+        path = f"{self.root}/{found.name}"
+        if found.is_link and self._is_listed_elsewhere(os.path.realpath(path)):
+            self.skipped.counts[SEEN] += 1
+            return False
+        here = identity(path)
+        if here in self.own_identities:
+            return not self.skipped.count_own()
+        if here in self.seen:
+            self.skipped.counts[SEEN] += 1
+            return False
+        self.seen |= {here} - {None}  # what cannot be looked up is reported when it is listed
+        return True
+
+    def _is_listed_elsewhere(self, target: str) -> bool:
+        """Whether a link's target is a folder above the root, or one that is listed by itself."""
+        if f"{self.real_root}/".startswith(target.rstrip("/") + "/"):
+            return True
+        inside = target.removeprefix(f"{self.real_root}/")
+        is_own = any(f"{inside}/".startswith(f"{name}/") for name in self.own)
+        return not (inside == target or is_own or any(map(hidden_kind, inside.split("/"))))
+
+    def _list(self, folder: _Found) -> list[_Found]:
+        """What is in a folder, sorted. Raises StorageError; _UnlistedError if it is recorded."""
+        path = f"{self.root}/{folder.name}" if folder.name else self.root
+        while True:
+            try:
+                with os.scandir(path) as entries:
+                    return sorted(self._visible(entries, folder))
+            except OSError as error:
+                if error.errno in _GONE:
+                    return []  # it vanished after its parent was listed, with its files
+                if error.errno == errno.ENAMETOOLONG:
+                    self.skipped.counts[TOO_LONG] += 1
+                    return []
+                if error.errno in _NO_PERMISSION and folder.name:
+                    self.skipped.denied[folder.name] = str(error.strerror)
+                    log.warning("%s: %s; its files are skipped", path, error.strerror)
+                    return []
+                pause = None if error.errno in _NO_PERMISSION else next(self.pauses, None)
+                if pause is None:
+                    self._report(path, folder.name, error)
+            time.sleep(pause)
+
+    def _report(self, path: str, name: str, error: OSError) -> NoReturn:
+        denied = error.errno in _NO_PERMISSION
+        todo = "give this user the right to read it" if denied else "check its disk or share"
+        line = f"{encode_name(path)}: cannot be listed ({error.strerror}); {todo}"
+        if not name or self.skipped.unlisted is None:
+            raise StorageError(line) from error
+        self.skipped.unlisted[name] = str(error.strerror)
+        log.warning("%s: its files are not scored", line)
+        raise _UnlistedError from error
+
+    def _visible(self, entries: Iterator[os.DirEntry[str]], folder: _Found) -> Iterator[_Found]:
+        below = f"{folder.name}/" if folder.name else ""
+        for entry in entries:
+            name, is_link, is_folder = entry.name, entry.is_symlink(), _is_folder(entry)
+            kind = hidden_kind(name) or ("" if is_folder else transfer_kind(name))
+            if not kind and is_link and not self.skipped.follow_links:
+                kind = LINK
+            if kind:
+                self.skipped.counts[kind] += 1
+            elif is_folder:
+                is_linked = is_link or folder.is_linked
+                yield _Found(encode_name(name) + "/", below + name, True, is_link, is_linked)
+            elif self.keep(name):
+                yield _Found(encode_name(name), below + name, False, is_link, False)
+
+
+class _UnlistedError(Exception):
+    """A folder could not be listed, and is recorded."""
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Device and inode; None for what cannot be looked up."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def version_of(status: os.stat_result) -> str:
@@ -67,25 +170,8 @@ def version_of(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
 
 
-def _visible(
-    entries: Iterator[os.DirEntry[str]], keep: Callable[[str], bool], skipped: SkippedFiles
-) -> Iterator[tuple[str, str, bool]]:
-    """(sort key, name, is a folder); a folder sorts by `name/`, as the names of its files do."""
-    for entry in entries:
-        name = entry.name
-        if kind := hidden_kind(name):
-            skipped.hidden[kind] += 1
-        elif _is_folder(entry):
-            yield encode_name(name) + "/", name, True
-        elif keep(name) and (entry.is_symlink() or entry.is_file()):
-            yield encode_name(name), name, False
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError as error:
-        # A link to itself, or to what this user may not read, is no folder.
-        if error.errno != errno.ELOOP and error.errno not in _NO_PERMISSION:
-            raise
+    except OSError:  # a link that cannot be followed, or a file that cannot be looked up: a row
         return False

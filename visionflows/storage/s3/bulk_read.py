@@ -29,20 +29,26 @@ FAULT_SECONDS = 10.0  # for which boto3 does everything after a fault
 _OBJECT_ERROR = re.compile(r"status code: 4(?!08|29)")  # any other error is the server's
 _UNSUPPORTED = re.compile(r"(^|/)(\.\.?)?(/|$)|[\x00-\x1f\x7f]")
 _usable = True  # False in a fork of a process that used obstore
+_is_used = False  # whether this process did
 
 
 class Reader:
     """Reads the objects of a bucket."""
 
     def __init__(self, bucket: str, key: tuple[tuple[str, str], ...]):
-        self.bucket, self.store = bucket, _store(bucket)
+        self.bucket = bucket
         self.last_fault, self.has_md5s = -FAULT_SECONDS, True
+
+    @functools.cached_property
+    def store(self) -> Any:
+        """obstore's store; made by the first read that may use it, since forks then may not."""
+        return _store(self.bucket)
 
     def read(self, key: str, version: str, max_bytes: int | None) -> bytes:
         """The object as it was listed. Raises as `get` does."""
         healthy = time.monotonic() - self.last_fault >= FAULT_SECONDS
         supported = MD5.fullmatch(version) and not _UNSUPPORTED.search(key)
-        if self.store and _usable and healthy and supported and self.has_md5s:
+        if _usable and healthy and supported and self.has_md5s and self.store:
             data = self.read_with_obstore(key, version)
             if data is not None:
                 return data
@@ -76,6 +82,8 @@ def reader(bucket: str) -> Reader:
 
 def _store(bucket: str) -> Any:
     """obstore's store of a bucket; None if boto3 is to report an error."""
+    global _is_used
+    _is_used = True
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.exceptions import BaseError
@@ -111,7 +119,7 @@ def _store(bucket: str) -> Any:
 def _forbid() -> None:
     """Stop using obstore in a fork of a process that used it."""
     global _usable
-    _usable = _usable and not _readers.cache_info().currsize
+    _usable = _usable and not _is_used
 
 
 os.register_at_fork(after_in_child=_forbid)

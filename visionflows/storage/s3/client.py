@@ -11,12 +11,15 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionflows.bounded_read import TooLarge
 from visionflows.errors import SettingsError, VisionflowsError
 from visionflows.storage.base import ReadFailed
-from visionflows.storage.s3.error_messages import BrokenError, translate_error
+from visionflows.storage.s3.error_messages import AwayError, BrokenError, translate_error
+
+if TYPE_CHECKING:
+    import tenacity
 
 Response = dict[str, Any]
 log = logging.getLogger("visionflows.s3")
@@ -24,7 +27,9 @@ log = logging.getLogger("visionflows.s3")
 session_of_block: Callable[[str], tuple[Any, Any]] | None = None
 _lock = threading.RLock()
 _SETTINGS = re.compile("AWS_|VISIONFLOWS_S3_|(?i:(http|https|all|no)_proxy)")
-_DEFAULTS = {"CONNECTIONS": "32", "ATTEMPTS": "6", "TIMEOUT": "20"}
+_DEFAULTS = {"CONNECTIONS": "32", "ATTEMPTS": "6", "TIMEOUT": "20", "PATIENCE": "120"}
+_answered: set[tuple[tuple[str, str], ...]] = set()  # settings with which a server has answered
+_away: set[str] = set()  # buckets of which a log line says that their server is away
 
 
 def number(name: str) -> int:
@@ -91,7 +96,8 @@ os.register_at_fork(after_in_child=_forget)
 def call(operation: str, bucket: str, accept: Callable[..., Any] = dict, **parameters: Any) -> Any:
     """The response to a request, passed through `accept`. Raises as `translate_error` returns.
 
-    botocore retries requests; this also retries a response that arrives broken.
+    botocore retries requests; this also retries a response that arrives broken, and waits for a
+    server that has answered before, such as one that restarts.
     """
     import tenacity
     from botocore.exceptions import BotoCoreError, ClientError
@@ -104,18 +110,36 @@ def call(operation: str, bucket: str, accept: Callable[..., Any] = dict, **param
     def once() -> Any:
         try:
             request = getattr(connection()[1], operation)
-            return accept(request(Bucket=bucket, **extra_parameters(operation), **parameters))
+            response = request(Bucket=bucket, **extra_parameters(operation), **parameters)
+            _answered.add(settings())
+            _away.discard(bucket)
+            return accept(response)
         except (ReadFailed, TooLarge, VisionflowsError):
             raise
         except known as error:
             raise translate_error(error, operation, bucket, parameters.get("Key")) from error
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(BrokenError),
-        stop=tenacity.stop_after_attempt(number("ATTEMPTS")),
+        retry=tenacity.retry_if_exception_type((BrokenError, AwayError)),
+        stop=_gives_up,
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+        before_sleep=lambda state: _log_away(bucket, state),
         reraise=True,
     )(once)
+
+
+def _gives_up(state: "tenacity.RetryCallState") -> bool:
+    if state.outcome and isinstance(state.outcome.exception(), AwayError):
+        has_time = (state.seconds_since_start or 0) < number("PATIENCE")
+        return not (has_time and settings() in _answered)
+    return state.attempt_number >= number("ATTEMPTS")
+
+
+def _log_away(bucket: str, state: "tenacity.RetryCallState") -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, AwayError) and bucket not in _away:
+        _away.add(bucket)
+        log.warning("%s; trying for %d s", error, number("PATIENCE"))
 
 
 def extra_parameters(operation: str) -> dict[str, str]:

@@ -24,7 +24,11 @@ _REGION = re.compile(
     "(Permanent|Temporary)Redirect|30[17]|AuthorizationHeaderMalformed|IllegalLocationConstraint.*"
 )
 _BROKEN = re.compile("BadDigest|XAmzContentSHA256Mismatch|IncompleteBody")
-_FAILING = re.compile("InternalError|50[0-4]|ServiceUnavailable|SlowDown|RequestTimeout|Throttling")
+_FAILING = re.compile("InternalError|500|SlowDown|RequestTimeout|Throttling")
+_AWAY = re.compile(
+    "50[234]|ServiceUnavailable|BadGateway|GatewayTimeout|XMinioServerNotInitialized"
+)
+_UNSUPPORTED = re.compile("NotImplemented|501")
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use a role"
 _BUCKET_ERRORS = {
     **dict.fromkeys(("NoSuchBucket", "404"), "no such bucket; check its name, AWS_ENDPOINT_URL_S3"),
@@ -40,8 +44,16 @@ class RefusedError(StorageError):
     """The server refuses to do this to this object, for another reason."""
 
 
+class UnsupportedError(RefusedError):
+    """The server does not know this kind of request."""
+
+
 class FailingError(StorageError):
     """The server answered no attempt, or each with an error of its own."""
+
+
+class AwayError(FailingError):
+    """The server is away: nothing answers, or only a gateway before it."""
 
 
 class BrokenError(FailingError):
@@ -73,15 +85,18 @@ def translate_error(error: Exception, operation: str, bucket: str, key: str | No
         headers = metadata.get("HTTPHeaders", {})
         region = details.get("Region") or headers.get("x-amz-bucket-region") or "another region"
         return StorageError(f"{location}: is in {region}, not in the one asked; set AWS_REGION")
-    if _BROKEN.fullmatch(code) or _FAILING.fullmatch(code):
-        kind = BrokenError if _BROKEN.fullmatch(code) else FailingError
+    kinds = {_BROKEN: BrokenError, _FAILING: FailingError, _AWAY: AwayError}
+    if kind := next((kind for codes, kind in kinds.items() if codes.fullmatch(code)), None):
         times = f"failed {metadata.get('RetryAttempts', 0) + 1} times in a row ({code})"
         return kind(f"{location}: the server {times}; run it again later")
     if _DENIED.fullmatch(code):
         reason = f"these credentials may not {verb} there ({code})"
         return DeniedError(f"{location}: {reason}; allow {permission} on it")
     message = " ".join([code, *details.get("Message", "").split()])
-    return RefusedError(f"{location}: cannot {verb} there: {message}")
+    if "checksum" in message.lower():
+        message += "; set AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
+    refusal = UnsupportedError if _UNSUPPORTED.fullmatch(code) else RefusedError
+    return refusal(f"{location}: cannot {verb} there: {message}")
 
 
 def _translate_no_response(error: Exception, message: str, location: str) -> StorageError:
@@ -103,7 +118,7 @@ def _translate_no_response(error: Exception, message: str, location: str) -> Sto
         cut = isinstance(error, (known.ResponseStreamingError, *broken))
         todo = "check that it is up and that AWS_ENDPOINT_URL_S3 is right, then run it again"
         line = f"{location}: {server} does not answer ({kind}); {todo}"
-        return BrokenError(line) if cut else FailingError(line)
+        return BrokenError(line) if cut else AwayError(line)
     if "SSO" in kind or isinstance(error, known.TokenRetrievalError):
         return StorageError(f"{location}: no SSO login ({message}); run `aws sso login`")
     # Some of the other messages quote a parameter; none is a secret.

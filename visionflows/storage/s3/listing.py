@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import Entry, Keep, SkippedFiles
+from visionflows.storage.base import Entry, Keep, SkippedFiles, transfer_kind
 from visionflows.storage.name_encoding import encode_name
 from visionflows.storage.s3.client import Response, call, log
 from visionflows.storage.s3.objects import etag
@@ -20,11 +20,18 @@ BLOCK = 200  # entries of a run that are read at once
 
 def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
     """The objects and common prefixes below a prefix; one page is in memory at a time."""
-    page = {"IsTruncated": True}
+    page, tokens = {"IsTruncated": True}, set[str]()
     while page.get("IsTruncated"):
         page = call("list_objects_v2", bucket, Prefix=prefix, **options)
         yield from (*page.get("Contents", ()), *page.get("CommonPrefixes", ()))
-        options["ContinuationToken"] = page.get("NextContinuationToken")
+        token = options["ContinuationToken"] = page.get("NextContinuationToken") or ""
+        if page.get("IsTruncated") and (not token or token in tokens):
+            fault = "a page without a token" if not token else "the same token twice"
+            raise StorageError(
+                f"s3://{bucket}/{prefix}: cannot be listed: the server sends {fault}; update it, "
+                "or give a list of the files (a .txt) as the input"
+            )
+        tokens.add(token)
 
 
 def first(bucket: str, prefix: str) -> str | None:
@@ -33,16 +40,25 @@ def first(bucket: str, prefix: str) -> str | None:
     return found[0]["Key"] if found else None
 
 
-def walk(bucket: str, prefix: str, keep: Keep, skipped: SkippedFiles) -> Iterator[Entry]:
+def walk(
+    bucket: str, prefix: str, keep: Keep, skipped: SkippedFiles, own: tuple[str, ...] = ()
+) -> Iterator[Entry]:
     """The files below a prefix whose last part `keep` keeps, in the server's order.
 
-    Hidden names are skipped as in a local folder; so are the markers by which consoles show
-    folders. Raises StorageError if the prefix is an object.
+    Hidden names are skipped as in a local folder, and names that begin as one of `own`; so are the
+    markers by which consoles show folders. Raises StorageError if the prefix is an object.
     """
     objects = keys(bucket, prefix)
     found, key = next(objects, None), prefix.removesuffix("/")
     if found is not None:
-        yield from _files(itertools.chain([found], objects), prefix, keep, skipped)
+        files = _files(itertools.chain([found], objects), prefix, keep, skipped)
+        counted = set[str]()
+        for entry in files:
+            inside = next((name for name in own if entry.name.startswith(name)), None)
+            if inside is None:
+                yield entry
+            elif inside not in counted and skipped.count_own():
+                counted.add(inside)
     elif prefix and first(bucket, key) == key:
         raise StorageError(
             f"s3://{bucket}/{key}: is an object, not a folder; name a prefix of objects"
@@ -58,6 +74,11 @@ def _files(
         name = found["Key"][len(prefix) :]
         last = name.rpartition("/")[2]
         if skipped.count_if_hidden(name) or not last or (keep and not keep(last)):
+            continue
+        if kind := transfer_kind(last):
+            skipped.counts[kind] += 1
+            continue
+        if skipped.count_if_young(found["LastModified"].timestamp()):
             continue
         if "\0" in name:  # cannot be written to a CSV
             log.warning("s3: %r is skipped: a name with a zero byte", found["Key"])

@@ -27,6 +27,7 @@ from visionflows.storage.s3.error_messages import (
     ChangedError,
     FailingError,
     RefusedError,
+    UnsupportedError,
 )
 
 PART = 16 << 20  # bytes; S3's limit of 10,000 parts makes 160 GB
@@ -105,9 +106,18 @@ def _is_verified(data: bytes, response: Response) -> bool:
     return compared or not _has_md5(response) or md5_of(data) == etag(response)
 
 
-def put(bucket: str, key: str, data: bytes, **condition: Any) -> None:
-    """Write an object with one request. Raises ChangedError if `condition` fails."""
-    call("put_object", bucket, Key=key, **_body(data), **content_headers(key), **condition)
+def put(bucket: str, key: str, data: bytes, **condition: Any) -> str:
+    """Write an object with one request, and return its ETag. Raises ChangedError.
+
+    Where the server does not know a `condition` (Ceph, older MinIO), the object is written without.
+    """
+    content = {"Key": key, **_body(data), **content_headers(key)}
+    try:
+        return etag(call("put_object", bucket, **content, **condition))
+    except UnsupportedError:
+        if not condition:
+            raise
+        return etag(call("put_object", bucket, **content))
 
 
 def _body(data: bytes) -> dict[str, Any]:

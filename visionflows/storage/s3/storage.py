@@ -13,7 +13,8 @@ from typing import BinaryIO, cast
 
 from visionflows.bounded_read import TooLarge, out_of_memory
 from visionflows.errors import DeniedError, SettingsError, StorageError
-from visionflows.storage.base import Entry, Keep, ReadFailed, SkippedFiles, Storage
+from visionflows.escaping import utf8
+from visionflows.storage.base import Entry, Keep, SkippedFiles, Storage
 from visionflows.storage.prefetch import prefetch, run_all
 from visionflows.storage.s3 import listing, objects
 from visionflows.storage.s3.bulk_read import reader
@@ -37,6 +38,8 @@ class S3Storage(Storage):
     def parse(cls, text: str) -> "S3Storage":
         """The location at `s3://bucket/prefix`. Raises SettingsError."""
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not prefix.isascii() and utf8(prefix).decode() != prefix:
+            raise SettingsError(f"{text}: is no UTF-8, as all keys are; give another prefix")
         if not _BUCKET.fullmatch(bucket):  # not quoted: it might be a key and its secret
             todo = "write s3://bucket/prefix; boto3 finds the credentials (AWS_PROFILE …)"
             raise SettingsError(f"s3://…: no bucket's name follows; {todo}")
@@ -63,7 +66,9 @@ class S3Storage(Storage):
         return f"{self.prefix}{name}/" if name else self.prefix
 
     def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]:
-        found = listing.walk(self.bucket, self.prefix, keep, skipped or SkippedFiles())
+        skipped = skipped or SkippedFiles()
+        own = tuple(f"{name}/" for one in skipped.own if (name := self.name_inside(one)))
+        found = listing.walk(self.bucket, self.prefix, keep, skipped, own)
         return listing.sort_entries(found)
 
     def entry(self, name: str) -> Entry:
@@ -74,13 +79,14 @@ class S3Storage(Storage):
     def read(self, name: str) -> bytes:
         return objects.get(self.bucket, self.prefix + name)[0]
 
-    def head(self, name: str, size: int) -> bytes:
-        try:
-            return objects.get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
-        except ReadFailed as error:
-            if "InvalidRange" in str(error):  # the object is empty
-                return b""
-            raise
+    def heads(self, names: Iterable[str], size: int) -> Iterator[bytes | OSError]:
+        def head(name: str) -> bytes | OSError:
+            try:
+                return objects.get(self.bucket, self.prefix + name, span=f"bytes=0-{size - 1}")[0]
+            except OSError as error:
+                return b"" if "InvalidRange" in str(error) else error  # the object is empty
+
+        return prefetch(head, names, number("CONNECTIONS"))
 
     def read_many(
         self, entries: Iterable[Entry], max_bytes: int | None = None

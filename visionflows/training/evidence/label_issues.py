@@ -19,6 +19,7 @@ import numpy as np
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
+from visionflows.escaping import escape_formula, unescape_formula
 from visionflows.evaluation.confident_learning import rank_label_issues
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.local import LocalStorage
@@ -74,7 +75,8 @@ def find_label_issues(
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
     rows = rows.assign(why="label issue")[list(COLUMNS)]
-    storage.write(_CSV, rows.to_csv(index=False, lineterminator="\r\n").encode())
+    written = rows.map(lambda cell: escape_formula(cell) if isinstance(cell, str) else cell)
+    storage.write(_CSV, written.to_csv(index=False, lineterminator="\r\n").encode())
     images = LocalStorage(Path(folder))
     for number, path in enumerate(rows.path[:MAX_THUMBNAILS]):
         storage.write(f"label_issues/{number}.jpg", read_thumbnail(images, path))
@@ -90,7 +92,10 @@ def read_label_issues(checkpoint: Path) -> list[LabelIssue]:
     rows = csv.DictReader(io.StringIO(storage.read(_CSV).decode(), newline=""))
     return [
         LabelIssue(
-            *(row["path"], row["label"], row["was"], float(row["confidence"])),
+            unescape_formula(row["path"]),
+            unescape_formula(row["label"]),
+            unescape_formula(row["was"]),
+            float(row["confidence"]),
             picture=storage.read(f"label_issues/{number}.jpg"),
         )
         for number, row in zip(range(MAX_THUMBNAILS), rows, strict=False)
