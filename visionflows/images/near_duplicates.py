@@ -98,19 +98,27 @@ def _root(root: np.ndarray, at: int) -> int:
 
 
 def _candidates(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of indices (the lower, the higher) of images that may be near-duplicates."""
+    """Pairs of indices (the lower, the higher) of images that may be near-duplicates, each once."""
     known = np.flatnonzero(array.any(1))
     draws = np.random.default_rng(0)
     lowest = np.arange(FREQUENCIES**2).reshape(FREQUENCIES, -1)[:LOWEST, :LOWEST].ravel()
+    earlier: list[tuple[np.ndarray, np.ndarray]] = []  # of each draw: keys, and who is compared
     for _ in range(DRAWS):
         keys = _key(array[known, :SIGNS], draws.choice(lowest, 16, replace=False))
         order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.searchsorted(keys, keys)  # of the run of equal keys
+        ordered = keys[order]
+        starts = np.searchsorted(ordered, ordered)  # of the run of equal keys
         positions = np.arange(len(keys)) - starts
         for at in range(min(int(positions.max(initial=0)), FIRST)):
             later = np.flatnonzero(positions > at)
-            yield known[order[starts[later] + at]], known[order[later]]
+            one, other = order[starts[later] + at], order[later]
+            for before, is_first in earlier if len(one) else ():
+                new = ~((before[one] == before[other]) & is_first[one])
+                one, other = one[new], other[new]
+            yield known[one], known[other]
+        is_first = np.empty(len(keys), bool)
+        is_first[order] = positions < FIRST
+        earlier.append((keys, is_first))
 
 
 def _key(signs: np.ndarray, drawn: np.ndarray) -> np.ndarray:

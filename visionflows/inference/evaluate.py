@@ -81,7 +81,8 @@ def measure(model: Model, results: Sequence[Evaluated]) -> dict[str, Any]:
     Keys: metrics (those of `compute_metrics`), ece (expected calibration error) and bins.
     """
     predicted = np.array([result.row.label for result in results])
-    targets = np.array([model.classes.index(result.image.label) for result in results])
+    index = {name: at for at, name in enumerate(model.classes)}
+    targets = np.array([index[result.image.label] for result in results])
     confidence = np.array([prediction(model, result.row)[1] for result in results])
     bins = reliability_bins(confidence, predicted == targets)
     metrics = compute_metrics(predicted, targets, model.classes)
