@@ -35,9 +35,10 @@ def test_a_thread_loads_the_same_batches_as_processes(trained):
 def test_a_loader_can_be_sent_to_processes_that_are_not_forked(trained):
     """The default on macOS, and from Python 3.14 on."""
     for loader in loaders_of(trained, workers=2).loaders:
-        for each in (loader, ShardedLoader(loader, 0, 2, device="cpu")):
-            there = pickle.loads(ForkingPickler.dumps(each.fake_l)).d
-            assert there.create_item(0)[0].size == loader.create_item(0)[0].size
+        sharded = ShardedLoader(loader, 0, 2, device="cpu")
+        there = [pickle.loads(ForkingPickler.dumps(each.fake_l)).d for each in (loader, sharded)]
+        for each in (there[0], there[1].dl):
+            assert each.create_item(0)[0].size == loader.create_item(0)[0].size
 
 
 def test_one_thread_loads_in_order_and_the_next_batch_while_one_trains(trained):

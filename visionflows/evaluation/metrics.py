@@ -28,6 +28,17 @@ def count_classes(predicted: np.ndarray, targets: np.ndarray, classes: int) -> C
     return ClassCounts(*(np.bincount(one, minlength=classes) for one in each))
 
 
+def _count_votes(
+    predicted: np.ndarray, targets: np.ndarray, classes: int, groups: np.ndarray
+) -> ClassCounts:
+    """The same with one vote for each of `groups` (n,), shared by its images: float."""
+    _, at, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    votes = 1 / sizes[at]
+    right = predicted == targets
+    each = (targets[right], votes[right]), (predicted, votes), (targets, votes)
+    return ClassCounts(*(np.bincount(one, weights, classes) for one, weights in each))
+
+
 def confusions(predicted: np.ndarray, targets: np.ndarray) -> list[tuple[int, int, int]]:
     """The confusion matrix of images as its pairs with images, sorted."""
     pairs = np.stack([targets, predicted], 1)
@@ -61,43 +72,56 @@ def log_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def compute_metrics(
-    predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    classes: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The metrics of predicted classes (n,) for images of these classes (n,).
 
+    Rates are of all images. In the intervals, images with the same number in `groups` (n,), such as
+    near-duplicates, count as one: they are no independent evidence.
+
     Keys: those of `summary_metrics`, interval (Wilson's 95 % interval of the accuracy), by_class
-    (see `class_metrics`), and confusion (see `confusions`).
+    (see `_class_metrics`), and confusion (see `confusions`).
     """
-    counts = count_classes(predicted, targets, len(classes))
+    counts = votes = count_classes(predicted, targets, len(classes))
+    if groups is not None:
+        votes = _count_votes(predicted, targets, len(classes), groups)
+    right, total, independent = counts.right.sum(), counts.actual.sum(), votes.actual.sum()
     return {
         **summary_metrics(counts),
-        **_share(int(counts.right.sum()), len(targets), "interval"),
-        "by_class": class_metrics(counts, classes),
+        **_interval("interval", float(right), float(total), float(independent)),
+        "by_class": _class_metrics(counts, votes, classes),
         "confusion": confusions(predicted, targets),
     }
 
 
-def class_metrics(counts: ClassCounts, classes: Sequence[str]) -> list[dict[str, Any]]:
+def _class_metrics(
+    counts: ClassCounts, votes: ClassCounts, classes: Sequence[str]
+) -> list[dict[str, Any]]:
     """Each class with its precision, recall, their Wilson 95 % intervals, and image count.
 
     Precision is None if no image is predicted as the class, recall if none is of the class.
     """
-    rows = zip(classes, *(each.tolist() for each in counts), strict=True)
+    independent = votes.predicted, votes.actual
+    rows = zip(classes, *(each.tolist() for each in (*counts, *independent)), strict=True)
     return [
         {
             "class": name,
             "precision": right / predicted if predicted else None,
-            **_share(right, predicted, "precision_interval"),
+            **_interval("precision_interval", right, predicted, predicted_votes),
             "recall": right / actual if actual else None,
-            **_share(right, actual, "recall_interval"),
+            **_interval("recall_interval", right, actual, actual_votes),
             "count": actual,
         }
-        for name, right, predicted, actual in rows
+        for name, right, predicted, actual, predicted_votes, actual_votes in rows
     ]
 
 
-def _share(right: int, total: int, key: str) -> dict[str, list[float]]:
-    return {key: list(wilson_interval(right, total))} if total else {}
+def _interval(key: str, right: float, total: float, independent: float) -> dict[str, list[float]]:
+    """The interval of a share, as of so many independent images; nothing without images."""
+    return {key: list(wilson_interval(right / total * independent, independent))} if total else {}
 
 
 def confusion_csv(confusion: Confusion, classes: Sequence[str]) -> bytes:
