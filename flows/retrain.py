@@ -15,6 +15,7 @@ from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
+from visionflows.review.corrections import existing_locations
 from visionflows.training.comparison import dataset_folder
 from visionflows.training.settings import TrainSettings
 
@@ -65,6 +66,7 @@ def retrain(
         settings: Advanced: architecture, epochs, learning rate, augmentation, seed.
     """
     store = store or default_store()
+    corrections = tuple(existing_locations(corrections))
     published = train(
         dataset=dataset,
         name=name,
@@ -75,7 +77,7 @@ def retrain(
         store=store,
         int8=int8,
         corrections=corrections,
-        corrections_in_validation=corrections_in_validation,
+        corrections_in_validation=corrections_in_validation and bool(corrections),
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
     # The dataset is not fetched again: at a URL it may have changed.

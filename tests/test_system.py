@@ -32,6 +32,27 @@ def write(folder: Path, own: str, files: dict[str, str]) -> None:
         path.write_text(f"{text}\n")
 
 
+ARM = "CPU implementer : 0x41\nCPU part : {}\nFeatures : fp asimd i8mm\n\n"
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("model name : AMD EPYC 9354\nflags : avx2\n" * 2, "AMD EPYC 9354"),
+        (ARM.format("0xd0c") * 2, "(implementer 0x41, part 0xd0c)"),
+        (ARM.format("0xd40"), "(implementer 0x41, part 0xd40)"),
+        (ARM.format("0xd05") + ARM.format("0xd0b"), "(implementer 0x41, part 0xd05/0xd0b)"),
+        ("model name : ARMv7 rev 4\n" + ARM.format("0xc07"), "ARMv7 rev 4 (implementer 0x41, part"),
+    ],
+)
+def test_processors_of_several_kinds_have_several_names(monkeypatch, large, text, name):
+    """ARM has no model name on Linux: Graviton 2 and 3 would be one kind of machine."""
+    (large / "cpuinfo").write_text(text)
+    monkeypatch.setattr(system, "CPU_INFO", large / "cpuinfo")
+    assert name in system.processor_name()
+    assert "i8mm" in system.cpu_features() or "avx2" in system.cpu_features()
+
+
 def test_a_machine_without_limits_has_all_cores_and_memory():
     assert (system.cores(), system.memory_bytes(), system.decoder_count()) == (96, 256 * GIB, 96)
 

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+CPU_INFO = Path("/proc/cpuinfo")
 OWN_CGROUP = Path("/proc/self/cgroup")  # lines such as `0::/a/b` or `4:cpu,cpuacct:/a/b`
 DECODER_BYTES = 512 << 20  # Python, a batch or two, and its share of large images
 _UNLIMITED = 1 << 60  # cgroups of version 1 write larger numbers if there is no limit
@@ -56,18 +57,27 @@ def decoder_count(bytes_each: int = DECODER_BYTES) -> int:
 
 
 def processor_name() -> str:
-    """The processor's name, such as `AMD EPYC 9354`; `unknown` if the system does not say."""
-    return _cpu_info("model name") or platform.processor() or "unknown"
+    """The processor's name, such as `AMD EPYC 9354`; `unknown` if the system does not say.
+
+    Linux on ARM says only who made the cores, and their numbers: 0x41 and 0xd40 is Graviton 3.
+    """
+    name = next(iter(_cpu_info("model name")), "") or platform.processor()
+    makers, parts = ("/".join(_cpu_info(f"CPU {key}")) for key in ("implementer", "part"))
+    if parts:
+        return f"{name or 'ARM'} (implementer {makers}, part {parts})"
+    return name or "unknown"
 
 
 def cpu_features() -> set[str]:
     """The processor's features, such as `avx512_bf16`; empty if the system does not say."""
-    return set(_cpu_info("flags", "Features").split())  # on x86, and on ARM
+    found = _cpu_info("flags") or _cpu_info("Features")  # on x86, and on ARM
+    return set(found[0].split()) if found else set()
 
 
-def _cpu_info(*names: str) -> str:
-    found = (line.partition(":") for line in _lines(Path("/proc/cpuinfo")))
-    return next((value.strip() for name, _, value in found if name.strip() in names), "")
+def _cpu_info(name: str) -> list[str]:
+    """The values that the cores have for a name, each once: a big core may differ from a little."""
+    found = (line.partition(":") for line in _lines(CPU_INFO))
+    return list(dict.fromkeys(value.strip() for key, _, value in found if key.strip() == name))
 
 
 def library_versions() -> dict[str, str]:

@@ -108,13 +108,16 @@ def test_another_version_is_refused(actor, work):
         actor.score(work._replace(paths=work.paths._replace(version="9.9")))
 
 
-def test_it_computes_in_the_precision_of_the_job(trained, work):
-    auto = ScoringActor(
-        str(find_model("shapes", trained.store)), ScoreSettings(precision="auto"), (1, 1)
-    )
+def test_a_precision_that_auto_does_not_choose_here_is_refused(trained, work):
+    location = str(find_model("shapes", trained.store))
     settings = work.job.settings.model_copy(update={"precision": "bfloat16"})
-    auto.score(work._replace(job=work.job.model_copy(update={"settings": settings})))
-    assert auto._engine.info.backend.precision == "bfloat16"
+    task = work._replace(job=work.job.model_copy(update={"settings": settings}))
+    with pytest.raises(RunError, match=r"auto is float32 here.* --precision float32"):
+        ScoringActor(location, ScoreSettings(precision="auto"), (1, 1)).score(task)
+    assert parts(work) == []
+    named = ScoringActor(location, ScoreSettings(precision="bfloat16"), (1, 1))
+    named.score(task)
+    assert named._engine.info.backend.precision == "bfloat16"
 
 
 def test_reused_rows_keep_their_backends(actor, work):

@@ -33,7 +33,8 @@ HOSTILE = {
     "file over a folder": [("x/y", PHOTO), ("x", PHOTO)],
     "link over a file": [("x", PHOTO), link("x", "y")],
     "empty link": [link("x", "")],
-    "name too long": [("x" * 300, PHOTO)],
+    "link to a folder": [("x/y.jpg", PHOTO), link("z", "x")],
+    "link to a link to a folder": [("x/y.jpg", PHOTO), link("a", "b"), link("b", "x")],
     "too deep": [("x/" * 60 + "y", PHOTO)],
 }
 ONLY_TAR = {
@@ -139,7 +140,66 @@ def test_a_tar_truncated_between_two_files_is_refused(tmp_path, left):
 
 
 def test_a_truncated_zip_is_refused(tmp_path):
-    assert "broken, cut short" in refused(tmp_path, zip_of(*FILES.items())[:-100], "bad.zip")
+    line = refused(tmp_path, zip_of(*FILES.items())[:-100], "bad.zip")
+    assert "the end of the zip is missing; fetch it again or" in line
+
+
+@pytest.mark.parametrize(
+    "name, archive",
+    [
+        ("set.zip.001", zip_of(*FILES.items())[:5000]),
+        ("set.zip.002", zip_of(*FILES.items())[5000:9000]),
+        ("set.tgz.001", gzip.compress(tar_of(*FILES.items()))[:5000]),
+    ],
+)
+def test_a_part_of_a_split_archive_is_named(tmp_path, name, archive):
+    line = refused(tmp_path, archive, name)
+    assert "part of a split archive, join the parts" in line or "a part of a split ar" in line
+    assert line.endswith("cat set.zip.001 set.zip.002 … > set.zip")
+
+
+def test_forty_levels_of_two_links_to_folders_are_refused_at_once(tmp_path):
+    """A walk through them would list 2^41 paths."""
+    levels = [link(f"{level}/{side}", f"../{level + 1}") for level in range(40) for side in "ab"]
+    line = refused(tmp_path, gzip.compress(tar_of(*levels, ("40/cat.jpg", PHOTO))))
+    assert "is a link to a folder" in line
+
+
+def test_a_long_chain_of_links_leads_nowhere(tmp_path, caplog):
+    """Each of n links was followed through all others: n squared."""
+    chain = [link(f"{at}.jpg", f"{at + 1}.jpg") for at in range(500)]
+    (tmp_path / "a.tar").write_bytes(tar_of(*chain, ("500.jpg", PHOTO)))
+    unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert len([*(tmp_path / "out").iterdir()]) < 50
+    assert "left out, as the link leads nowhere: 4" in caplog.text
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+def test_a_name_that_no_disk_takes_is_left_out_alone(tmp_path, pack, caplog):
+    long = [("x" * 300 + ".jpg", PHOTO), (f"cat/{'é' * 200}.jpg", PHOTO)]
+    (tmp_path / "a").write_bytes(pack(*long, ("cat/1.jpg", PHOTO), link("y" * 300, "cat/1.jpg")))
+    assert unpack(tmp_path / "a", tmp_path / "out") == (1, len(PHOTO))
+    assert [path.name for path in (tmp_path / "out").rglob("*.jpg")] == ["1.jpg"]
+    assert "on this disk (File name too long): 3, such as 'xxx" in caplog.text
+
+
+@pytest.mark.parametrize("type", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_the_error_of_a_large_header_says_so(tmp_path, type):
+    info = special("x", type)
+    info.size = 2 << 20
+    line = refused(tmp_path, info.tobuf() + bytes(2 << 20) + tar_of(("a.jpg", PHOTO)), "bad.tar")
+    assert "a header of 2,097,152 bytes (a name, link or attributes), over the limit" in line
+    assert "fetch it again" not in line
+
+
+def test_on_a_disk_that_ignores_case_the_second_of_two_names_is_left_out(
+    tmp_path, caplog, monkeypatch
+):
+    (tmp_path / "a.tar").write_bytes(tar_of(("A.jpg", b"first"), ("a.jpg", b"other")))
+    monkeypatch.setattr("visionflows.datasets.unpack._ignores_case", lambda folder: True)
+    assert unpack(tmp_path / "a.tar", tmp_path / "out") == (1, 5)
+    assert (tmp_path / "out/A.jpg").read_bytes() == b"first"
+    assert "does not tell its name from another one's: 1, such as 'a.jpg'" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 99, PHOTO])

@@ -82,6 +82,21 @@ def test_other_names_are_cp437_and_logged(tmp_path, caplog):
     assert "not UTF-8, taken for DOS's code page 437: 1, such as 'été/1.png'" in caplog.text
 
 
+@pytest.mark.parametrize("encoding", ["shift_jis", "gb18030"])
+def test_other_readings_of_names_are_offered(tmp_path, encoding, caplog):
+    names_of(
+        tmp_path, raw_zip("犬/1.png".encode(encoding), "狗/1.png".encode(encoding), made_by=DOS)
+    )
+    assert f"'犬/1.png' in {encoding}" in caplog.text
+    assert "unpack it with unzip -O ENCODING and give the folder" in caplog.text
+
+
+@pytest.mark.parametrize("before", [b"junk", b"MZ\x90\0" + bytes(5000), b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_bytes_before_a_zip_are_ignored(tmp_path, before, caplog):
+    assert names_of(tmp_path, before + raw_zip(b"cat/1.png")) == ["cat/1.png"]
+    assert "a zip after other bytes, which are ignored" in caplog.text
+
+
 def unicode_path(raw: bytes, name: str) -> bytes:
     field = struct.pack("<BI", 1, zlib.crc32(raw)) + name.encode()
     return struct.pack("<HH", 0x5455, 1) + b"x" + struct.pack("<HH", 0x7075, len(field)) + field

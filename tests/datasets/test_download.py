@@ -16,11 +16,11 @@ from email.utils import format_datetime
 
 import pytest
 from file_server import serving
-from small_disk import small_disk
 
 from visionflows.datasets import download as downloading
 from visionflows.datasets.download import RemoteVersion, download, public_url
 from visionflows.errors import FetchError, SettingsError, StorageError
+from visionflows.storage.local import LocalStorage
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
@@ -241,16 +241,19 @@ def test_a_download_larger_than_the_disk_does_not_start(target, monkeypatch):
     assert not target.with_name("pets.tgz.part").exists()
 
 
-def test_a_full_disk_keeps_the_downloaded_part(tmp_path):
-    # Without a length it is unknown beforehand that the file does not fit.
+@pytest.mark.parametrize("tag, kept", [('"v1"', True), ("", False)])
+def test_a_download_of_unknown_size_takes_half_of_the_free_disk(target, monkeypatch, tag, kept):
+    """As much is needed to unpack it. What cannot be resumed is removed."""
     large = random.Random(9).randbytes(3 << 20)
-    with small_disk(tmp_path / "disk") as disk, serving(large, tells_length=False) as server:
-        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
-            download(server.url(), disk / "pets.tgz")
-        assert not (disk / "pets.tgz").exists()
-        kept = (disk / "pets.tgz.part").read_bytes()
-    assert large.startswith(kept)
-    assert len(kept) > 500_000
+    monkeypatch.setattr(LocalStorage, "free_bytes", lambda storage: 2 << 20)
+    refusal = pytest.raises(StorageError, match=r"takes more than half of that.*; make room")
+    with serving(large, tells_length=False, tag=tag) as server, refusal:
+        download(server.url(), target)
+    part = target.with_name("pets.tgz.part")
+    assert part.exists() == kept
+    assert not kept or large.startswith(part.read_bytes())
+    assert not kept or 500_000 < part.stat().st_size <= 1 << 20
+    assert not target.exists()
 
 
 def test_progress_is_reported_to_the_bar(target, monkeypatch):

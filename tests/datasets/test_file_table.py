@@ -215,6 +215,22 @@ def test_a_class_with_only_broken_images_is_an_error(tmp_path):
     )
 
 
+def test_the_error_of_a_class_of_camera_raw_files_says_so(tmp_path):
+    pets(tmp_path, 5, 5)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/1.tif").write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(500))
+    assert "no image of raw can be used, such as raw/1.tif: camera raw (CR2" in stopped(tmp_path)
+
+
+def test_the_error_of_one_class_names_those_of_the_test_part(tmp_path):
+    """The layout of MVTec: only sound pieces are to train on."""
+    make(tmp_path, *(f"bottle/train/good/{at}.png" for at in range(4)))
+    make(tmp_path, *(f"bottle/test/{kind}/{at}.png" for kind in ("good", "bad") for at in range(4)))
+    assert "one label, good; bad is only in the test part, which is not trained on" in stopped(
+        tmp_path
+    )
+
+
 def test_only_broken_images_are_an_error(tmp_path):
     for name in ("cat/1.png", "dog/1.png"):
         (tmp_path / name).parent.mkdir()

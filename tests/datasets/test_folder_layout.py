@@ -48,6 +48,11 @@ def sides_of(table) -> dict[str, tuple[int, int]]:
         ("trainset", "valset"),
         ("training_set", "validation_set"),
         ("pets-train", "pets-val"),
+        ("train2017", "val2017"),
+        ("train_2017", "val_2018"),
+        ("train", "eval"),
+        ("training", "hold_out"),
+        ("train", "validate"),
     ],
 )
 def test_train_and_valid_folders_are_the_split(tmp_path, above, train, valid):
@@ -58,7 +63,8 @@ def test_train_and_valid_folders_are_the_split(tmp_path, above, train, valid):
     assert table.path[table.is_valid].str.contains(f"/?{valid}/", regex=True).all()
     assert [line for line in table_notes(table) if "near-duplicates" not in line] == [
         f"the split is that of the folders: {above}{train} to train on, "
-        f"{above}{valid} to validate on"
+        f"{above}{valid} to validate on",
+        "--valid-pct 0.5: without effect, as the split is given",
     ]
 
 
@@ -130,7 +136,38 @@ def test_a_split_without_validation_images_is_an_error(tmp_path):
         build_table(tmp_path, "folder")
 
 
-@pytest.mark.parametrize("parts", [("train", "val"), ("train", "test"), ("train", "val", "test")])
+def test_beside_a_validation_part_an_evaluation_part_is_for_tests(tmp_path):
+    make(tmp_path, *each("train/cat", "train/dog", "val/cat", "val/dog", "eval/cat", "eval/dog"))
+    table = build_table(tmp_path, "folder")
+    assert sides_of(table) == {"cat": (3, 3), "dog": (3, 3)}
+    assert table.is_test.sum() == 6
+
+
+@pytest.mark.parametrize("other", ["unlabeled", "Unlabelled2017", "unsup"])
+def test_images_without_labels_beside_the_training_folder_are_no_class(tmp_path, other):
+    make(tmp_path, *each("train/cat", "train/dog", count=5), *each(other))
+    table = build_table(tmp_path, "folder")
+    assert sides_of(table) == {"cat": (4, 1), "dog": (4, 1)}
+    assert (table.status == "unlabelled").sum() == 3
+
+
+@pytest.mark.parametrize("other", ["Validierung/cat", "extra", "old/owl/1"])
+def test_a_folder_beside_train_that_may_be_a_part_or_a_class_is_asked_for(tmp_path, other):
+    make(tmp_path, *each("set/train/cat", "set/train/dog"), *each(f"set/{other}"))
+    name = other.partition("/")[0]
+    with pytest.raises(TableError, match=rf"set/{name} beside train may be a part of a split or"):
+        build_table(tmp_path, "folder")
+    (tmp_path / "set" / name).rename(tmp_path / "set/train2")
+    assert "cat" in sides_of(build_table(tmp_path, "folder"))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *(("train", "val"), ("train", "test"), ("train", "val", "test"), ("train", "unlabeled")),
+        ("train2017", "val2017", "more"),
+    ],
+)
 def test_a_split_without_class_folders_is_an_error(tmp_path, parts):
     make(tmp_path, *each(*parts))
     with pytest.raises(
@@ -186,10 +223,16 @@ def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
             ["black/2026-01", "white/2026-01", "white/2026-02"],
             "one class from several folders: 2026-01 (black, white)",
         ),
-        (["Cat", "cat", "dog"], "classes that differ only by case or spaces: Cat = cat"),
-        (["thé vert", "thévert", "x"], "only by case or spaces: thé vert = thévert"),
-        (["ﬁsh", "fish", "x"], "only by case or spaces: fish = ﬁsh"),
+        (["Cat", "cat", "dog"], "classes that differ only by case, spaces or the like: Cat = cat"),
+        (["thé vert", "thévert", "x"], "only by case, spaces or the like: thé vert = thévert"),
+        (["ﬁsh", "fish", "x"], "only by case, spaces or the like: fish = ﬁsh"),
         (["0.jpg", "1.JPG", "x"], "classes named like files: 0.jpg, 1.JPG"),
+        (["a", "a\u200b", "x"], "only by case, spaces or the like: a = 'a\\u200b'"),
+        (["jet_black", "jet black", "x"], "spaces or the like: jet black = jet_black"),
+        (["0", "0.0", "007", "7"], "or the like: 0 = 0.0, 007 = 7"),
+        (["a", "a|b", "c"], "labels like lists, each combination a class of its own: a|b"),
+        (["['a','b']", "c"], "labels like lists, each combination a class of its own: ['a','b']"),
+        (["a;b", "b;c"], "labels like lists, each combination a class of its own: a;b, b;c"),
     ],
 )
 def test_unusual_layouts_are_noted(tmp_path, folders, note):
@@ -214,7 +257,7 @@ def test_notes_are_logged_when_the_table_is_built(tmp_path, caplog):
     make(tmp_path, *each("cat", "Cat"))
     with caplog.at_level(logging.INFO, "visionflows"):
         build_table(tmp_path, "folder")
-    assert "note: classes that differ only by case or spaces: Cat = cat" in caplog.text
+    assert "note: classes that differ only by case, spaces or the like: Cat = cat" in caplog.text
 
 
 def test_at_most_200_classes_are_listed(tmp_path, caplog):
@@ -239,5 +282,5 @@ def test_notes_survive_pickling(tmp_path):
     table = pickle.loads(pickle.dumps(build_table(tmp_path, "folder")))
     assert (
         json.dumps(table_notes(table))
-        == '["classes that differ only by case or spaces: Cat = cat"]'
+        == '["classes that differ only by case, spaces or the like: Cat = cat"]'
     )

@@ -142,7 +142,7 @@ def test_test_images_without_a_label_in_the_table_are_not_opened(tmp_path):
     assert set(table.path[table.is_test]) == set(paths[2::3])
 
 
-@pytest.mark.parametrize("word", ["holdout", "", "tset"])
+@pytest.mark.parametrize("word", ["perhaps", "", "tset"])
 def test_a_row_without_a_valid_side_is_noted(tmp_path, word):
     make(tmp_path, *kinds("images"))
     lines = [f"{path},{path[7:10]},train" for path in kinds("images")]

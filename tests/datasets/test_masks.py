@@ -7,6 +7,7 @@ from PIL import Image
 
 from visionflows.datasets.file_table import build_table, table_notes
 from visionflows.datasets.masks import MASK, find_masks
+from visionflows.errors import TableError
 from visionflows.storage import open_storage
 
 NAMES = ["Abyssinian_1", "Abyssinian_2", "american_bulldog_1", "american_bulldog_2", "Bombay_3"]
@@ -88,6 +89,33 @@ def test_drawings_without_a_photo_beside_them_are_classes(tmp_path):
         write(tmp_path / f"annotations/{number}.png", mask(number))
         write(tmp_path / f"drawings/d{number}.png", mask(10 + number))
     assert (build_table(tmp_path, "folder").status == "ok").all()
+
+
+@pytest.mark.parametrize("name", ["label", "mask", "GT"])
+def test_a_class_of_black_and_white_scans_is_a_class(tmp_path, name):
+    """Numbered like its siblings, it looks like masks of them."""
+    for number in range(6):
+        for kind in (name, "invoice", "letter"):
+            write(tmp_path / f"{kind}/{number}.png", mask(number + 10 * len(kind)))
+    assert {*build_table(tmp_path, "folder").label} == {name, "invoice", "letter"}
+
+
+def test_a_folder_of_masks_or_a_class_is_asked_for(tmp_path):
+    for number in range(6):
+        write(tmp_path / f"cat/{number}.png", picture(number))
+        write(tmp_path / f"dog/{number}.png", picture(10 + number))
+        write(tmp_path / f"mask/{number}.png", mask(number))
+    with pytest.raises(TableError, match=r"mask may be a class, or hold the masks .*; rename it"):
+        build_table(tmp_path, "folder")
+
+
+def test_masks_of_each_city_are_not_asked_for(tmp_path):
+    for number, city in enumerate(["berlin", "ulm"]):
+        for at in (number, number + 2):
+            write(tmp_path / f"leftImg8bit/{city}/{city}_{at}.png", picture(at))
+            write(tmp_path / f"gtFine/{city}/{city}_{at}_gt.png", mask(at))
+    table = build_table(tmp_path, "folder")
+    assert table.label[table.path.str.startswith("gtFine")].tolist() == [""] * 4
 
 
 def test_an_unreadable_image_does_not_count_as_a_mask(tmp_path):

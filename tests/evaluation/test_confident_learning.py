@@ -5,8 +5,8 @@ import pytest
 
 from visionflows.evaluation.confident_learning import (
     FOLDS,
+    OutOfFold,
     confident_labels,
-    out_of_fold_probabilities,
     rank_label_issues,
 )
 
@@ -70,6 +70,13 @@ def test_a_single_class_has_no_issue(labels):
     assert rank_label_issues(features, labels, ["cat", "dog"]).empty
 
 
+def out_of_fold_probabilities(features, given, groups=None) -> np.ndarray:
+    found = np.empty((len(given), given.max() + 1))
+    for images, probabilities in OutOfFold(features, given, groups).chunks():
+        found[images] = probabilities
+    return found
+
+
 def test_images_of_a_group_do_not_predict_each_other():
     """With them, a group whose images all have the same wrong label hides it."""
     draws = np.random.default_rng(6)
@@ -97,7 +104,8 @@ def test_the_confident_joint_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.35, 0.65], [0.25, 0.75]])
     given = np.array([0, 0, 0, 1, 1])
     # The fourth is below all thresholds, so its label stays.
-    assert confident_labels(probabilities, given).tolist() == [0, 1, 0, 1, 1]
+    means = np.array([0.6, 0.7])
+    assert confident_labels(probabilities, given, means).tolist() == [0, 1, 0, 1, 1]
 
 
 def test_probabilities_are_out_of_fold():

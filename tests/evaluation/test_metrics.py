@@ -32,7 +32,9 @@ def test_they_are_those_of_scikit_learn():
     macro = reference.f1_score(targets, predicted, average="macro", zero_division=0)
     assert found["macro_f1"] == pytest.approx(macro)
     confusion = reference.confusion_matrix(targets, predicted, labels=range(4))
-    assert found["confusion"] == confusion.tolist()
+    assert found["confusion"] == [
+        (actual, to, confusion[actual, to]) for actual, to in np.argwhere(confusion)
+    ]
 
 
 def test_each_class_has_precision_recall_and_intervals():
@@ -54,3 +56,16 @@ def test_no_image_has_no_interval():
     found = compute_metrics(np.zeros(0, int), np.zeros(0, int), ["a", "b"])
     assert found["accuracy"] == 0
     assert "interval" not in found
+
+
+def test_near_duplicates_are_one_image_in_the_intervals():
+    """Ninety frames of a burst are no more evidence than one."""
+    targets, predicted = np.repeat([0, 1], [95, 5]), np.repeat([0, 1], [95, 5])
+    groups = np.r_[np.zeros(90, int), np.arange(1, 11)]
+    found = compute_metrics(predicted, targets, ["a", "b"], groups)
+    assert found["accuracy"] == 1
+    assert found["interval"] == pytest.approx(wilson_interval(11, 11))
+    first, last = found["by_class"]
+    assert first["count"] == 95
+    assert first["recall_interval"] == pytest.approx(wilson_interval(6, 6))
+    assert last["precision_interval"] == pytest.approx(wilson_interval(5, 5))

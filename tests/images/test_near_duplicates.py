@@ -13,6 +13,10 @@ from sklearn.datasets import load_digits
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.near_duplicates import (
     BYTES,
+    FIRST,
+    FREQUENCIES,
+    LOWEST,
+    _candidates,
     first_duplicate,
     group_duplicates,
     signature,
@@ -125,6 +129,16 @@ def test_invalid_signatures_are_ignored():
         == group_duplicates(signature_array([])).tolist()
         == []
     )
+
+
+def test_frames_of_one_camera_are_compared_once():
+    """They agree in each of 32 draws, in which the same pairs were compared."""
+    draws = np.random.default_rng(2)
+    array = draws.integers(0, 256, (6_000, BYTES), np.uint8)
+    array[:, : FREQUENCIES * LOWEST // 8] = array[0, : FREQUENCIES * LOWEST // 8]
+    pairs = [pair for each in _candidates(array, np.not_equal) for pair in zip(*each, strict=True)]
+    assert len(pairs) < 1.05 * FIRST * len(array)
+    assert len(pairs) == len({*pairs})
 
 
 def test_thirty_thousand_images_with_one_large_group():

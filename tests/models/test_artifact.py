@@ -68,8 +68,9 @@ def test_the_confusion_matrix_is_a_file_of_its_own(trained, published):
     rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     assert all(int(row["images"]) > 0 for row in rows)
     matrix = trained.metrics["confusion"]
-    images = {(row["actual"], row["predicted"]): int(row["images"]) for row in rows}
-    assert matrix == [[images.get((a, p), 0) for p in CLASSES] for a in CLASSES]
+    assert [(CLASSES[actual], CLASSES[to], images) for actual, to, images in matrix] == [
+        (row["actual"], row["predicted"], int(row["images"])) for row in rows
+    ]
     assert (published.folder / "confusion.csv").read_bytes() == data  # of the published checkpoint
 
 

@@ -1,5 +1,6 @@
 """build() creates the same network as fastai's vision_learner, for every kind of cut."""
 
+import os
 import subprocess
 import sys
 
@@ -97,6 +98,22 @@ def test_a_pickle_is_refused_unopened(trained, tmp_path):
     with pytest.raises(TrainError, match="not a plain state dict"):
         make_learner(trained.table, trained.dataset, settings_for(where))
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_pickle_in_the_cache_of_torch_is_refused_unopened(trained, tmp_path, monkeypatch):
+    """torchvision loads it with weights_only=False."""
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    torch.save({"trap": Trap()}, tmp_path / "hub/checkpoints/resnet18-f37072fd.pth")
+    with pytest.raises(TrainError, match=r"weights hold more than tensors .*; remove them from"):
+        make_learner(trained.table, trained.dataset, settings_for("default"))
+    assert not (tmp_path / "sprung").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_missing_weights_are_refused(trained, tmp_path):

@@ -4,7 +4,9 @@ import concurrent.futures
 import datetime
 import getpass
 import json
+import shutil
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +41,27 @@ def test_promotions_and_rollbacks_are_recorded_with_user_and_time(where, tmp_pat
     assert times == sorted(times)
     assert times[0] > before - datetime.timedelta(milliseconds=1)
     assert find_unapplied([back, by_run, first], registry.read_aliases("pets", store)) == []
+
+
+def test_a_version_with_more_errors_is_promoted_with_a_warning(
+    trained, tmp_path, caplog, monkeypatch
+):
+    store = shutil.copytree(trained.store, tmp_path / "store")
+    registry.promote("shapes", store)
+    registry.promote("shapes", store)
+    assert caplog.text == ""
+    info = registry.read_info(registry.find_model("shapes", store))
+    metrics = info.metrics.model_copy(update={"error_rate": 0.625})
+    worse = SimpleNamespace(info=info.model_copy(update={"metrics": metrics}))
+    monkeypatch.setattr(registry, "load_model", lambda location: worse)
+    registry.promote("shapes", store, why="retrain: tested on the same images")
+    assert caplog.text == ""
+    registry.promote("shapes", store)
+    valid, rate = info.dataset.valid, 100 * info.metrics.error_rate
+    assert (
+        f"more errors than {info.version}, the version before it: 62.5 % of {valid} validation "
+        f"images against {rate:.1f} % of {valid} validation images, each its own"
+    ) in caplog.text
 
 
 def test_a_record_has_only_the_name_of_the_machine(tmp_path):

@@ -92,7 +92,9 @@ def test_the_training_summary_has_the_confusion_matrix(trained, created):
     info = load_model(find_model("shapes", trained.store)).info
     artifacts.create_training_summary(info, trained.storage)
     assert "Confusion" not in created["train-summary"]  # a separate file
-    metrics = info.metrics.model_copy(update={"confusion": ((6, 1, 0), (0, 5, 0), (0, 0, 6))})
+    metrics = info.metrics.model_copy(
+        update={"confusion": ((0, 0, 6), (0, 1, 1), (1, 1, 5), (2, 2, 6))}
+    )
     matrix = {"metrics": metrics, "classes": ["a|b", "<i>", "c"]}
     artifacts.create_training_summary(info.model_copy(update=matrix), trained.storage)
     page, text = shown(created["train-summary"])

@@ -6,6 +6,7 @@ from visionflows.errors import StorageError, TableError
 from visionflows.review.corrections import (
     COLUMNS,
     Correction,
+    existing_locations,
     format_corrections,
     latest_corrections,
     parse_corrections,
@@ -35,6 +36,24 @@ def test_three_columns_are_enough_and_unanswered_lines_are_skipped(tmp_path):
     (found,) = read_corrections([str(tmp_path / "some.csv")])
     assert (found.sha256, found.label, found.right) == (A, "cat", False)
     assert (found.root, found.beside) == (str(tmp_path), str(tmp_path))
+
+
+def test_a_label_issue_counts_only_with_an_answer(tmp_path, caplog):
+    """Its label is a suggestion that nobody has read."""
+    head, issue = "path,sha256,label,answer,was,confidence,why", "dog,0.98,label issue"
+    lines = [f"a.jpg,{A},cat,,{issue}", f"b.jpg,{B},cat,right,{issue}", f"c.jpg,{C},,none,{issue}"]
+    (tmp_path / "label_issues.csv").write_text("\n".join([head, *lines]))
+    found = read_corrections([str(tmp_path / "label_issues.csv")])
+    assert [(row.path, row.label) for row in found] == [("b.jpg", "cat"), ("c.jpg", "")]
+    assert "1 of 3 label issues have no answer, and change nothing; write right" in caplog.text
+
+
+def test_folders_that_do_not_exist_yet_are_logged(where, tmp_path, caplog):
+    """`retrain --corrections OUTPUT` may run before the first scoring."""
+    there, away = where(tmp_path / "out"), where(tmp_path / "later")
+    open_storage(there).write("run.json", b"{}")
+    assert existing_locations([there, away, "some.csv"]) == [there, "some.csv"]
+    assert f"{away}: no such folder yet" in caplog.text
 
 
 def test_an_output_is_read_in_order_and_a_folder_too(where, tmp_path):

@@ -9,8 +9,10 @@ import prefect.events
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from visionflows.errors import DeniedError
 from visionflows.orchestration import notifications
 from visionflows.serve import doctor
+from visionflows.storage.local import LocalStorage
 
 
 def test_doctor_of_this_machine(tmp_path):
@@ -38,6 +40,21 @@ def test_an_unwritable_location_fails(tmp_path):
     finding = next(doctor.check_location(str(tmp_path / "file" / "store")))
     assert finding.status == "FAIL"
     assert finding.fix
+
+
+def test_a_store_that_can_only_be_read_is_a_note(tmp_path, monkeypatch, bucket, s3):
+    """Scoring needs no more."""
+
+    def refuse(*args):
+        raise DeniedError("this user may not write there; name a folder that it may write")
+
+    monkeypatch.setattr(LocalStorage, "check_writable", refuse)
+    (finding,) = doctor.check_location(str(tmp_path))
+    assert (finding.status, bool(finding.fix)) == ("note", True)
+    monkeypatch.setattr(type(bucket), "write", refuse)
+    monkeypatch.setattr(type(bucket), "remove", refuse)
+    found = [*doctor.check_location(str(bucket))]
+    assert [finding.status for finding in found] == ["ok", "note", "ok", "note"]
 
 
 def test_an_unavailable_server_fails_with_a_fix():

@@ -1,8 +1,10 @@
 """Dataloaders: a thread and processes load the same batches, and leave no thread behind."""
 
+import pickle
 import re
 import threading
 import time
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 from conftest import write_oblong
@@ -11,6 +13,7 @@ from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.training import dataloaders
 from visionflows.training.dataloaders import make_dataloaders
+from visionflows.training.distributed.sharded_loader import ShardedLoader
 from visionflows.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -27,6 +30,15 @@ def test_a_thread_loads_the_same_batches_as_processes(trained):
     assert len(list(by_thread.train)) == len(by_thread.train) > 1
     for here, there in zip(by_thread.valid, by_processes.valid, strict=True):
         assert all(bool((batch == other).all()) for batch, other in zip(here, there, strict=True))
+
+
+def test_a_loader_can_be_sent_to_processes_that_are_not_forked(trained):
+    """The default on macOS, and from Python 3.14 on."""
+    for loader in loaders_of(trained, workers=2).loaders:
+        sharded = ShardedLoader(loader, 0, 2, device="cpu")
+        there = [pickle.loads(ForkingPickler.dumps(each.fake_l)).d for each in (loader, sharded)]
+        for each in (there[0], there[1].dl):
+            assert each.create_item(0)[0].size == loader.create_item(0)[0].size
 
 
 def test_one_thread_loads_in_order_and_the_next_batch_while_one_trains(trained):

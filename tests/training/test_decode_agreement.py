@@ -49,9 +49,9 @@ def test_training_and_scoring_decode_the_same_pixels(tmp_path, decode, side):
 
 
 def settings_resize(image, settings: TrainSettings) -> np.ndarray:
-    from visionflows.training.dataloaders import resize_transform
+    from visionflows.training.loader_classes import SeededResize
 
-    return np.asarray(resize_transform(settings)(image, split_idx=1))
+    return np.asarray(SeededResize(settings.image_size, settings.resize)(image, split_idx=1))
 
 
 def test_decode_agreement_uses_only_large_images(trained, tmp_path):

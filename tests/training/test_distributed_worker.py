@@ -9,10 +9,8 @@ from conftest import SMALL, write_shapes
 
 from visionflows.datasets.file_table import build_table
 from visionflows.training.dataloaders import make_dataloaders
-from visionflows.training.distributed.worker import (
-    sharded_loader_class,
-    synchronise_batch_norm,
-)
+from visionflows.training.distributed.sharded_loader import ShardedLoader
+from visionflows.training.distributed.worker import synchronise_batch_norm
 from visionflows.training.settings import TrainSettings
 
 
@@ -65,8 +63,7 @@ def test_the_length_of_a_sharded_loader_is_its_number_of_steps(tmp_path, monkeyp
     folder = write_shapes(tmp_path / "in", each=9)
     table = build_table(folder, "folder", valid_pct=0.3)
     settings = TrainSettings(**SMALL, batch_size=each, augment="none")
-    shared = sharded_loader_class()
-    monkeypatch.setattr(shared, "_broadcast", lambda _, order, rank: order)
+    monkeypatch.setattr(ShardedLoader, "_broadcast", lambda _, order, rank: order)
     for loader in make_dataloaders(table, folder, settings).loaders:
-        ours = [shared(loader, rank, 2, device="cpu") for rank in range(2)]
+        ours = [ShardedLoader(loader, rank, 2, device="cpu") for rank in range(2)]
         assert [len(one) for one in ours] == [len([*one]) for one in ours]

@@ -127,6 +127,14 @@ def test_images_of_a_group_that_production_was_trained_on_are_not_compared(
     assert "4 images of groups that production was trained on" in found["why"]
 
 
+def test_copies_of_training_images_of_production_are_not_compared(trained, tmp_path):
+    """Photos that were saved again have other bytes."""
+    copies = trained.table.assign(is_valid=False, sha256=trained.table.sha256.str[::-1])
+    new = another(trained, tmp_path, "2-new")
+    old = another(trained, tmp_path, "1-old", files_csv=copies.to_csv(index=False))
+    assert run_promotion_test(new, old, trained.dataset, tmp_path)["images"] == 0
+
+
 def test_training_images_of_production_are_not_compared(trained, files_csv, where, tmp_path):
     new = another(trained, tmp_path, "2-new")
     old = another(trained, tmp_path, "1-old", files_csv=files_csv.replace("True", "False"))

@@ -35,7 +35,7 @@ def version_table(versions: Sequence[ListedModel]) -> Rows:
         [
             f"{info.name}@{info.version}",
             ", ".join(aliases),
-            _rate(info.metrics.error_rate),
+            _rate(info.metrics.error_rate, _error_interval(info)),
             f"{info.dataset.train + info.dataset.valid:,}",
             info.architecture,
             trained_at(info)[:16].replace("T", " ") or "–",
@@ -44,6 +44,12 @@ def version_table(versions: Sequence[ListedModel]) -> Rows:
         for info, aliases in versions
     ]
     return Rows(columns, rows, numbers)
+
+
+def _error_interval(info: ModelInfo) -> tuple[float, float] | None:
+    """The 95 % interval of the error rate; None for a model that has none."""
+    low, high = info.metrics.interval or (math.nan, math.nan)
+    return (1 - high, 1 - low) if math.isfinite(low) else None
 
 
 def version_record(version: ListedModel) -> dict[str, Any]:

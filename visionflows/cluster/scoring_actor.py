@@ -67,11 +67,14 @@ class ScoringActor:
         """Return as soon as the actor is alive."""
 
     def score(self, task: ShardTask) -> ScoredShard:
-        """Score a shard and write its part. Raises StorageError, RunError if files are unseen."""
+        """Score a shard and write its part.
+
+        Raises StorageError; RunError if files are unseen, or another precision is chosen here.
+        """
         started, source = time.perf_counter(), self._open_source(task.paths)
-        # The job's precision, because `auto` may choose another on this node.
-        choice = task.job.settings.model_dump(include={"precision", "batch_size"})
+        choice = task.job.settings.model_dump(include={"batch_size"})
         engine = self._open(self._settings.model_copy(update=choice))
+        _check_precision(engine.info.backend, task.job.settings.precision)
         todo = batches(task.files, engine.info.batch_size)
         rows = [row for batch in engine.predict_batches(source.storage, todo) for row in batch]
         source.check_unchanged()  # else files of an unmounted disk would count as missing
@@ -107,6 +110,16 @@ class ScoringActor:
             self._sources[paths.root] = Source(paths.root)
             self._sources[paths.root].check_exists()
         return self._sources[paths.root]
+
+
+def _check_precision(backend: Backend, wanted: str) -> None:
+    """Raise RunError if `auto` chooses another precision on this node than on the first one."""
+    if backend.precision != wanted:
+        raise RunError(
+            f"node {socket.gethostname()}: --precision auto is {backend.precision} here, as the "
+            f"agreement of {wanted} was not measured on its kind of processor ({backend.device}); "
+            "run again with --precision float32"
+        )
 
 
 def _check_marker(paths: RunPaths) -> None:

@@ -10,6 +10,7 @@ import io
 import logging
 import lzma
 import posixpath
+import re
 import struct
 import sys
 import tarfile
@@ -40,6 +41,11 @@ RATIO_FREE_BYTES = 64 << 20  # the ratio limit starts here: this much harms no d
 MAX_DEPTH = 50  # each level costs a folder on the disk, next to nothing in the archive
 MAX_HEADER_BYTES = 1 << 20  # tarfile reads a header, such as a name, into memory in one piece
 _ADVICE = "nothing was unpacked; if you trust it, unpack it yourself and give the folder"
+_JOIN = (
+    "fetch it again or, if it is the first part of a split archive, join the parts: "
+    "cat set.zip.001 set.zip.002 … > set.zip"
+)
+_PART = re.compile(r"\.(\d{2,3}|z\d\d|part\d+)$", re.IGNORECASE)  # the ending of a part's name
 LEADS_OUT = "is a link that leads out of the archive"
 
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
@@ -113,10 +119,26 @@ class Entries:
         with archive_errors(self.text):
             if not self.head:
                 raise EOFError("an empty file, 0 bytes")
-            if self.head.startswith(_ZIP_MAGIC):
+            if self._is_zip():
                 yield from self._zip()
             else:
                 yield from self._tar()
+
+    @property
+    def _looks_like_tar(self) -> bool:
+        return self.head[257:262] == b"ustar" or self.head.startswith(tuple(_OPENERS))
+
+    def _is_zip(self) -> bool:
+        """Whether it is a zip: with bytes before it too, such as a program that unpacks it."""
+        begins = self.head.startswith(_ZIP_MAGIC)
+        if not begins and self._looks_like_tar:
+            return False
+        ends = zipfile.is_zipfile(self.archive)
+        if begins and not ends:
+            raise ArchiveError(f"{self.text}: the end of the zip is missing; {_JOIN}")
+        if ends and not begins:
+            logger.warning("%s: a zip after other bytes, which are ignored", self.text)
+        return ends
 
     def _zip(self) -> Iterator[Entry]:
         with zipfile.ZipFile(self.archive) as packed:
@@ -128,6 +150,8 @@ class Entries:
             yield from entries
 
     def _tar(self) -> Iterator[Entry]:
+        if _PART.search(self.text) and not self._looks_like_tar:
+            raise ArchiveError(f"{self.text}: a part of a split archive; {_JOIN}")
         if content := sniff(self.head):
             raise ArchiveError(
                 f"{self.text}: {content.name}, no .tgz, .tar.* or .zip; {content.advice}"
@@ -206,10 +230,17 @@ def archive_errors(archive: str) -> Iterator[None]:
     """Turn the errors of decoders on broken bytes into ArchiveError."""
     try:
         yield
+    except _LargeHeader as error:
+        raise ArchiveError(f"{archive}: {error}; {_ADVICE}") from error
     except _BROKEN as error:
+        advice = _JOIN if _PART.search(archive) else "fetch it again"
         raise ArchiveError(
-            f"{archive}: broken, cut short, or no .tgz, .tar.* or .zip ({error}); fetch it again"
+            f"{archive}: broken, cut short, or no .tgz, .tar.* or .zip ({error}); {advice}"
         ) from error
+
+
+class _LargeHeader(tarfile.ReadError):
+    """A header that is not read into memory."""
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -224,5 +255,8 @@ class _StrictHeader(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
         if info.size > MAX_HEADER_BYTES and not info.isreg():
-            raise tarfile.ReadError(f"a header of {info.size:,} bytes")
+            raise _LargeHeader(
+                f"an entry has a header of {info.size:,} bytes (a name, link or attributes), over "
+                f"the limit of {MAX_HEADER_BYTES:,}"
+            )
         return info

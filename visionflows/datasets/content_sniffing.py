@@ -30,6 +30,18 @@ _MAGIC = {
     b"\x89HDF": ("an HDF5 file", _EXTRACT),
     b"version https://git-lfs": ("a pointer of Git LFS, not the file", "run git lfs pull first"),
 }
+_SAVE = "save it as CSV UTF-8 (comma delimited)"
+_TABLES = {  # files that are given as a CSV
+    b"PK\3\4": ("an Excel workbook, or a zip", _SAVE),
+    b"\xd0\xcf\x11\xe0": ("a workbook of an old Excel", _SAVE),
+    b"\xff\xfe": ("UTF-16 text, such as Excel's Unicode Text", _SAVE),
+    b"\xfe\xff": ("UTF-16 text", _SAVE),
+    b"\x1f\x8b": ("a gzip file", "unpack it (gunzip)"),
+    b"BZh": ("a bzip2 file", "unpack it (bunzip2)"),
+    b"\xfd7zXZ": ("an xz file", "unpack it (unxz)"),
+    b"\x28\xb5\x2f\xfd": ("a zstd file", "unpack it (unzstd)"),
+    b"SQLite format 3": ("an SQLite database", "export the table as CSV"),
+}
 _DOWNLOAD = "save the file itself, not what the browser shows, and give that"
 _PAGE = re.compile(r"(<.{,1000})?<(!doctype html|html|head)\b", re.IGNORECASE | re.DOTALL)
 ARCHIVE_SUFFIX = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst|zip|rar|7z)$", re.IGNORECASE)
@@ -73,6 +85,26 @@ def sniff(head: bytes) -> Content | None:
         return Content(f"a picture ({image.name})", "give the folder that it lies in")
     text = _decode(head)
     return Content(_describe_text(text), _DOWNLOAD, is_text=True) if text else None
+
+
+def sniff_table(data: bytes) -> Content | None:
+    """What a file is that was given as a CSV; None if it may be one: UTF-8, and not JSON or XML."""
+    for magic, (name, advice) in _TABLES.items():
+        if data.startswith(magic):
+            return Content(name, advice)
+    if data.count(0, 0, 200) > 50:
+        return sniff(data[:HEAD_BYTES]) or Content("UTF-16 text, or no text", _SAVE)
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        guess = data[error.start : error.start + 1].decode("cp1252", "replace")
+        other = Content(f"not UTF-8 text, perhaps Windows-1252 ({guess!r} in line {line})", _SAVE)
+        return sniff(data[:HEAD_BYTES]) or other
+    start = _decode(data[:HEAD_BYTES])
+    if start[:1] in ("{", "[", "<") and start:
+        return Content(_describe_text(start), "write a CSV with the columns path and label")
+    return None
 
 
 def check_download(url: str, path: Path) -> None:

@@ -46,17 +46,21 @@ class RemoteVersion(NamedTuple):
 def download(url: str, target: str | Path) -> RemoteVersion:
     """The version of the file that `url` names, once `target` has it. One caller at a time.
 
-    The disk must have DISK_FACTOR times the file's size free. A partial file is kept as
-    `<target>.part`. Raises SettingsError for an invalid URL, FetchError for a refusal (4xx) or a
-    network that stays broken, StorageError for a full disk.
+    The disk must have DISK_FACTOR times the file's size free, so a file of unknown size takes half
+    of what is free. A partial file is kept as `<target>.part` if a later run can resume it.
+    Raises SettingsError for an invalid URL, FetchError for a refusal (4xx) or a network that stays
+    broken, StorageError for a full disk.
     """
     check_url(url)
     attempts = _Download(url, Path(target))
     attempts.storage.check_writable()
     client = httpx.Client(follow_redirects=True, timeout=READ_TIMEOUT)
-    with client, progress_bar(attempts.name) as report:
-        attempts.run(client, report)
-    return attempts.finish()
+    try:
+        with client, progress_bar(attempts.name) as report:
+            attempts.run(client, report)
+        return attempts.finish()
+    finally:
+        attempts.remove_useless()
 
 
 def remote_version(url: str) -> RemoteVersion:
@@ -141,6 +145,11 @@ class _Download:
         self.storage.remove(self.note)
         self.storage.remove(self.path.name)
 
+    def remove_useless(self) -> None:
+        """Remove what came of a file that cannot be resumed."""
+        if not self.version.can_resume:
+            self.storage.remove(self.path.name)
+
     def finish(self) -> RemoteVersion:
         with _disk_errors(self.target):
             with self.path.open("ab") as file:
@@ -206,9 +215,15 @@ class _Download:
             raise StorageError(
                 f"{self.storage}: {free:,} bytes free, {self.name} takes {needed:,}; make room"
             )
+        allowed = total or done + free // DISK_FACTOR
         with _disk_errors(self.path), self.path.open("ab") as file:
             report(done, total)
             for data in response.iter_raw():
+                if done + len(data) > allowed:
+                    raise StorageError(
+                        f"{self.storage}: {free:,} bytes free, {self.name} takes more than half of "
+                        "that, and as much to unpack; make room"
+                    )
                 file.write(data)
                 done += len(data)
                 report(done, total)

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from visionflows.storage import open_cache, own_locations
 from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
+from visionflows.storage.prefetch import prefetch
 from visionflows.system import decoder_count
 
 log = logging.getLogger("visionflows.table")
@@ -39,6 +39,7 @@ COLUMNS = [
 ]
 # Statuses beside those of images.image_status; only test images are opened.
 UNLABELLED, TEST, UNKNOWN_CLASS = "unlabelled", "test", "unknown_class"
+VALID_PCT = 0.2  # the share to validate on, by default
 MAX_IMBALANCE = 10  # largest class over smallest, above which a note says so
 MAX_CLASSES_LOGGED = 200
 
@@ -61,7 +62,7 @@ def build_table(
     labels: str,
     *,
     group: str = "",
-    valid_pct: float = 0.2,
+    valid_pct: float = VALID_PCT,
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
     decode_options: DecodeOptions = WHOLE,
@@ -92,10 +93,12 @@ def build_table(
     label_notes += group_rule.apply(rows)
     table = _inspect_rows(pd.DataFrame(rows), images, max_pixels, decode_options)
     usable = table[table.status == "ok"]
-    _check_classes(table[~table.is_test], usable, rule)
+    _check_classes(table, usable, rule)
     duplicates = split.group_near_duplicates(usable)
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
+        if valid_pct != VALID_PCT:
+            label_notes.append(f"--valid-pct {valid_pct}: without effect, as the split is given")
         label_notes += groups_on_both_sides(usable, valid, group_rule)
     elif group:
         valid = split_by_group(usable, valid_pct, seed, group_rule, rule)
@@ -185,8 +188,9 @@ def inspect_images(
         except BadImage as bad:
             return _ImageInfo(sha256, status=bad.status, error=bad.reason)
 
-    with ThreadPoolExecutor(workers or decoder_count()) as pool:  # Pillow decodes without the GIL
-        infos = list(pool.map(inspect, table.path, table.label, table.why))
+    rows = zip(table.path, table.label, table.why, strict=True)
+    count = workers or decoder_count()  # Pillow decodes without the GIL
+    infos = list(prefetch(lambda row: inspect(*row), rows, count, 4 * count))
     return table.join(pd.DataFrame(infos))
 
 
@@ -204,22 +208,26 @@ def _no_image(images: LocalStorage) -> str:
 
 
 def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:
+    """Raise TableError if the images that are not for tests cannot make two classes."""
+    tests, table = table[table.is_test], table[~table.is_test]
+    bad = table[(table.label != "") & ~table.label.isin(usable.label)]
     if usable.empty:
-        row = table[table.label != ""].iloc[0]
+        row = bad.iloc[0]
         raise TableError(
             f"none of {len(table)} images can be used, such as {format_name(row.path)}: {row.error}"
         )
-    lost = sorted(set(table.label) - set(usable.label) - {""})
-    if lost:
-        first = table[table.label == lost[0]].iloc[0]
+    if not bad.empty:
         raise TableError(
-            f"no image of {format_names(lost)} can be used, such as {format_name(first.path)}: "
-            f"{first.error}; mend them or take the class out"
+            f"no image of {format_names(sorted({*bad.label}))} can be used, such as "
+            f"{format_name(bad.path.iloc[0])}: {bad.error.iloc[0]}; mend them or take the class out"
         )
     if usable.label.nunique() == 1:
+        lost = sorted({*tests.label} - {*usable.label, ""})
+        left_out = f"; {format_names(lost)} is only in the test part, which is not trained on"
         raise TableError(
             f"--labels {rule}: gives all {len(usable)} images one label, "
-            f"{format_name(usable.label.iloc[0])}; training needs two or more"
+            f"{format_name(usable.label.iloc[0])}{left_out if lost else ''}; training needs two or "
+            "more"
         )
 
 

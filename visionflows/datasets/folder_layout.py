@@ -1,5 +1,6 @@
 """What the folders of a dataset mean: its classes, and the split that they may give."""
 
+import functools
 import posixpath
 import re
 import unicodedata
@@ -7,15 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from visionflows.datasets.format_names import first_three, format_name, format_names
+from visionflows.datasets.format_names import format_name, format_names
 from visionflows.errors import TableError
-from visionflows.images.formats import is_image_name
 
 TRAIN, VALID, TEST = "train", "validation", "test"
-_ROLES = {
-    TRAIN: re.compile("train(ing)?(set|data|images)?"),
-    VALID: re.compile("(val|valid|validation|dev)(set|data|images)?"),
+EVALUATION = "evaluation"  # a name of the validation part; of the test part if there is another
+UNUSED = "unused"  # a part without labels
+_ROLES = {  # COCO and others write a year behind
+    TRAIN: re.compile("train(ing)?(set|data|images)?[0-9]*"),
+    VALID: re.compile("(val|valid|validate|validation|dev)(set|data|images)?[0-9]*"),
     TEST: re.compile("test(ing|set|data|images)?[0-9]*"),
+    EVALUATION: re.compile("(eval|evaluate|evaluation|holdout|heldout)(set|data|images)?[0-9]*"),
+    UNUSED: re.compile("(unlabell?ed|unsup|unsupervised|unannotated|pred|predict)[0-9]*"),
 }
 _STOP_WORDS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures"}
 NO_LABEL = "the label rule gives it no label"
@@ -59,11 +63,11 @@ class Layout:
             for path, folder in zip(self.paths, folders, strict=True)
         ]
         labels = zip(rows, folders, strict=True)
-        classes = {row["label"] for row, folder in labels if folder.role != TEST} - {""}
-        if classes and all(map(split_role, classes)):
+        classes = sorted({row["label"] for row, folder in labels if folder.role != TEST} - {""})
+        named = [name for name in classes if split_role(name) or _role_and_words(name)[1:]]
+        if parts := [*_roles(named)] or (classes if all(map(split_role, classes)) else []):
             raise TableError(
-                f"--labels folder: no classes, only parts of a split "
-                f"({format_names(sorted(classes))}); "
+                f"--labels folder: no classes, only parts of a split ({format_names(parts)}); "
                 "give --labels regex:<pattern with one group> or csv:<path or URI>"
             )
         apply_split(rows, [(each.role, each.why) for each in folders])
@@ -127,7 +131,7 @@ class Layout:
     def _folder_in_split(self, head: str, below: list[str]) -> Folder:
         """The folder at the parts `below` a folder `head` that holds a split."""
         role = self.splits[head].get(below[0], "") if below else ""
-        if not role:
+        if role in ("", UNUSED):
             return Folder("", "", "", OUTSIDE_SPLIT)
         test_folder = format_name(posixpath.join(head, below[0]))
         why = f"in the test folder {test_folder}" if role == TEST else ""
@@ -167,14 +171,38 @@ def _find_splits(names: list[str], classes: bool) -> tuple[_Splits, set[str]]:
             children["/".join(parts[:depth])][child] = None
     above: _Splits = {}
     inside: _Splits = {}
+    unclear = []
     for folder, siblings in children.items():
-        if roles := _roles([*siblings]):
-            trains = [posixpath.join(folder, name) for name in roles if roles[name] == TRAIN]
-            has_folders = not children.keys().isdisjoint(trains)
+        roles = _roles([*siblings])
+        named = roles or {name: split_role(name) for name in siblings}
+        trains = [name for name, role in named.items() if role == TRAIN]
+        has_folders = any(posixpath.join(folder, name) in children for name in trains)
+        if roles:
             (above if has_folders else inside)[folder] = roles
+        elif has_folders:
+            unclear.append(folder)
+    if classes and not above:
+        for folder in unclear:
+            _check_siblings(folder, [*children[folder]])
     if classes and (len(inside) < 2 or "" in inside):
         inside = {}
     return above | inside, set(inside) if classes else set()
+
+
+def _check_siblings(folder: str, names: list[str]) -> None:
+    """Raise TableError for folders beside one named train that may be parts of a split, or classes.
+
+    Both hold folders or images, so neither can be told from the other.
+    """
+    trains = [name for name in names if split_role(name) == TRAIN]
+    others = [name for name in names if _role_and_words(name)[:1] != (TRAIN,)]
+    if others:
+        raise TableError(
+            f"--labels folder: {format_names([posixpath.join(folder, name) for name in others])} "
+            f"beside {format_names(trains)} may be a part of a split or a class; if a part, rename "
+            "it to train2, val, test or unlabeled; else move it out, or rename the folder "
+            f"{format_names(trains)}"
+        )
 
 
 def _roles(names: list[str]) -> dict[str, str]:
@@ -187,16 +215,21 @@ def _roles(names: list[str]) -> dict[str, str]:
     for name in names:
         if found := _role_and_words(name):
             by_words[found[1:]][name] = found[0]
-    return next((roles for roles in by_words.values() if _is_split({*roles.values()})), {})
+    for roles in by_words.values():
+        roles = dict(zip(roles, _resolve([*roles.values()]), strict=True))
+        if _is_split({*roles.values()}):
+            return roles
+    return {}
 
 
 def _is_split(roles: set[str]) -> bool:
-    return TRAIN in roles and bool({VALID, TEST} & roles)
+    return TRAIN in roles and bool({VALID, TEST, UNUSED} & roles)
 
 
 def _role_and_words(name: str) -> tuple[str, ...]:
     """The role that a word of a folder's name gives it, then its other words; empty for none."""
-    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word not in _STOP_WORDS]
+    words = re.split(r"[\W_]+", re.sub(r"\bh[eo]ld[\W_]+out\b", "holdout", name.casefold()))
+    words = [word for word in words if word not in _STOP_WORDS and not word.isdecimal()]
     for role, pattern in _ROLES.items():
         for word in filter(pattern.fullmatch, words):
             return role, *(other for other in words if other != word)
@@ -205,22 +238,25 @@ def _role_and_words(name: str) -> tuple[str, ...]:
 
 def split_role(word: str) -> str:
     """The role in a split that a word such as `Train` or `validation` names; empty for none."""
+    return split_roles([word])[0]
+
+
+def split_roles(words: Iterable[str]) -> list[str]:
+    """The roles that the words of one split name; empty for those that name none."""
+    found = _resolve([_role(word) for word in words])
+    return ["" if role == UNUSED else role for role in found]
+
+
+@functools.lru_cache(4096)
+def _role(word: str) -> str:
     roles = (role for role, pattern in _ROLES.items() if pattern.fullmatch(word.casefold()))
     return next(roles, "")
 
 
-def class_notes(classes: Iterable[str]) -> list[str]:
-    """Notes on unusual names of classes, a line each."""
-    classes, similar = sorted(classes), defaultdict(list)
-    for name in classes:
-        similar["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
-    pairs = [" = ".join(map(format_name, names)) for names in similar.values() if len(names) > 1]
-    notes = {
-        "classes that differ only by case or spaces": first_three(pairs),
-        "classes named like files": format_names([*filter(is_image_name, classes)]),
-        "classes named like the parts of a split": format_names([*filter(split_role, classes)]),
-    }
-    return [f"{note}: {names}" for note, names in notes.items() if names]
+def _resolve(roles: list[str]) -> list[str]:
+    """The roles of a split, in which the evaluation part is for validation or for tests."""
+    evaluated = TEST if VALID in roles else VALID
+    return [evaluated if role == EVALUATION else role for role in roles]
 
 
 def nfc(name: str) -> str:

@@ -2,12 +2,16 @@
 
 import csv
 import io
+import itertools
 import os
+import posixpath
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from visionflows.datasets.content_sniffing import sniff_table
 from visionflows.datasets.folder_layout import (
     TEST,
     TRAIN,
@@ -15,37 +19,20 @@ from visionflows.datasets.folder_layout import (
     Layout,
     apply_split,
     nfc,
-    split_role,
+    split_roles,
 )
 from visionflows.datasets.format_names import first_three, format_name, format_names
-from visionflows.datasets.path_matching import PathMatcher
+from visionflows.datasets.label_columns import IS_VALID, Columns, Head
+from visionflows.datasets.path_matching import Match, PathMatcher
 from visionflows.errors import StorageError, TableError
 from visionflows.storage import absolute, open_storage, split_location
 
-FILE_COLUMNS = (
-    *("file", "file_name", "filename", "filepath", "image", "image_name", "image_path"),
-    *("image_id", "id"),
-)
-LABEL_COLUMNS = ("label", "class", "class_name", "category", "breed", "species", "target")
-IS_VALID = "is_valid"  # True or False in each line
-SPLIT_COLUMNS = (  # the first one counts
-    *(IS_VALID, "split", "set", "data set", "data_set", "dataset", "subset", "partition"),
-)
+SAMPLE = 50  # lines that show what the columns hold
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[ \t]*\r?\n', re.IGNORECASE)  # written by Excel
 _BOOLS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "valid", "validation", "val", "dev"), VALID),
     **dict.fromkeys(("false", "0", "0.0", "no", "train", "training"), TRAIN),
 }
-
-
-class _Columns(NamedTuple):
-    """The positions of the columns; `split` and `group` are negative if there is none."""
-
-    path: int
-    label: int
-    split: int
-    group: int
-    split_name: str
 
 
 class _Line(NamedTuple):
@@ -62,8 +49,8 @@ class _Line(NamedTuple):
 class LabelCsv:
     """The CSV at a location, with labels of images in a folder.
 
-    Its columns are the `named` ones, `path` and `label`, or the only ones of FILE_COLUMNS and
-    LABEL_COLUMNS.
+    Its columns are the `named` ones, `path` and `label`, or the only ones that are known
+    (visionflows.datasets.label_columns).
     """
 
     location: str
@@ -78,15 +65,17 @@ class LabelCsv:
         Raises StorageError if there is no such CSV, and TableError if it does not fit the folder.
         """
         text, csv_folder = self._read()
-        columns, lines = self._parse(text)
-        roles, notes = self._roles(columns, lines)
         matcher = PathMatcher(paths, os.path.abspath(self.folder), csv_folder)
-        rows = self._match(matcher, lines, roles)
+        columns, lines = self._parse(text, matcher)
+        roles, notes = self._roles(columns, lines)
+        layout = Layout(paths, classes=False)
+        rows, more = _Lines(self.location, columns, lines, roles, matcher, layout).match()
+        notes += more
         if not any(row["label"] for row in rows):
             self._fail("has no row with a label; fill in its column of labels")
         sides = [row.pop("role") for row in rows]
         if not roles:
-            return rows, [*notes, *Layout(paths, classes=False).split(rows, is_listed=True)]
+            return rows, [*notes, *layout.split(rows, is_listed=True)]
         why = f"a test image by the column {format_name(columns.split_name)}"
         is_given = columns.split_name == IS_VALID  # it counts even with nothing to validate on
         apply_split(rows, [(role, why if role == TEST else "") for role in sides], "csv", is_given)
@@ -108,87 +97,56 @@ class LabelCsv:
                 f"{self.location}: no such file; --labels csv: takes one with path,label"
             )
         try:
-            text = storage.read(name).decode("utf-8-sig")
+            data = storage.read(name)
         except OSError as error:
             raise StorageError(f"{self.location}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            self._fail(f"not UTF-8 text ({error}); save it as a UTF-8 CSV", error)
-        return text, os.path.dirname(absolute(location)) if inside else ""
+        if content := sniff_table(data):
+            self._fail(f"is {content.name}; {content.advice}")
+        return data.decode("utf-8-sig"), os.path.dirname(absolute(location)) if inside else ""
 
-    def _parse(self, text: str) -> tuple[_Columns, list[_Line]]:
+    def _parse(self, text: str, matcher: PathMatcher) -> tuple[Columns, list[_Line]]:
         """The columns of the first line, and the other lines that are not blank."""
+        lines = self._lines(text)
+        _, header = next(lines, (0, []))
+        header = [cell.strip() for cell in header]
+        sample = [*itertools.islice(lines, SAMPLE)]
+        head = Head(self.location, header, [cells for _, cells in sample], matcher)
+        columns = head.choose(self.named, self.group)
+        return columns, [
+            self._line(number, cells, columns, len(header))
+            for number, cells in itertools.chain(sample, lines)
+        ]
+
+    def _lines(self, text: str) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each line that is not blank, with its number."""
         separator = _SEPARATOR_LINE.match(text)
         text, first = (text[separator.end() :], 2) if separator else (text, 1)
         delimiter = separator[1] if separator else ","
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        columns, number, lines = None, first, []
+        number = first
         try:
             for cells in reader:
                 if any(map(str.strip, cells)):
-                    if columns is None:
-                        columns = self._columns([cell.strip() for cell in cells])
-                    else:
-                        by_position = dict(enumerate(cells))
-                        path, *others = (by_position.get(at, "") for at in columns[:4])
-                        lines.append(_Line(number, path, *(cell.strip() for cell in others)))
+                    yield number, cells
                 number = reader.line_num + first
         except csv.Error as error:
             last = reader.line_num + first - 1
             span = f"lines {number} to {last}" if last > number else f"line {number}"
             advice = "close what is quoted there, or take the quote out"
             self._fail(f"not a CSV ({error}, {span}); {advice}", error)
-        return columns or self._columns([]), lines
 
-    def _columns(self, header: list[str]) -> _Columns:
-        names = [name.casefold() for name in header]
-        known: tuple[tuple[str, ...], ...] = (("path",), ("label",))
-        if self.named:
-            known = tuple((name.casefold(),) for name in self.named)
-        elif "path" not in names and {*names} & {*FILE_COLUMNS}:
-            known = FILE_COLUMNS, LABEL_COLUMNS
-        found = [[at for at, name in enumerate(names) if name in columns] for columns in known]
-        wanted = self.named or ("path", "label")
-        missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
-        if missing:
+    def _line(self, number: int, cells: list[str], columns: Columns, width: int) -> _Line:
+        if any(map(str.strip, cells[width:])):
             self._fail(
-                f"lacks the column {' and '.join(map(format_name, missing))}; its first line must "
-                f"name {' and '.join(map(format_name, wanted))}, and says "
-                f"{format_names(header) or 'nothing'}{self._advice(header)}"
+                f"line {number} has {len(cells)} cells and the first line {width}; quote a cell "
+                "that holds a comma"
             )
-        for columns in found:
-            if len(columns) > 1:
-                several = format_names([header[at] for at in columns])
-                example = ",".join(header[at[0]] for at in found)
-                self._fail(
-                    f"has the columns {several}; say which is meant, such as "
-                    f"--labels csv:{self.location}#{example}"
-                )
-        (path,), (label,) = found
-        splits = (names.index(name) for name in SPLIT_COLUMNS if name in names)
-        split = next((at for at in splits if at not in (path, label)), -1)
-        group = self._group_column(header)
-        return _Columns(path, label, split, group, names[split] if split >= 0 else "")
+        by_position = dict(enumerate(cells))
+        path, *others = (by_position.get(at, "") for at in columns[:5])
+        label, folder, split, group = (cell.strip() for cell in others)
+        return _Line(number, _join(folder, path), label, split, group)
 
-    def _group_column(self, header: list[str]) -> int:
-        """The position of the column of groups, negative if none is wanted."""
-        found = [at for at, name in enumerate(header) if name.casefold() == self.group.casefold()]
-        if self.group and len(found) != 1:
-            self._fail(
-                f"has {len(found) or 'no'} columns {format_name(self.group)}, of --group "
-                f"column:{self.group}; its first line says {format_names(header)}"
-            )
-        return found[0] if self.group else -1
-
-    def _advice(self, header: list[str]) -> str:
-        """What to do about a first line that lacks a column."""
-        if len(header) == 1 and (sign := next((sign for sign in ";\t|" if sign in header[0]), "")):
-            return f"; its columns are parted by {sign!r}: save it with commas"
-        if self.named or len(header) < 2:
-            return ""
-        example = ",".join(map(format_name, header[:2]))
-        return f"; or name two, as --labels csv:{self.location}#{example}"
-
-    def _roles(self, columns: _Columns, lines: list[_Line]) -> tuple[list[str], list[str]]:
+    def _roles(self, columns: Columns, lines: list[_Line]) -> tuple[list[str], list[str]]:
         """The role of each line in the split that a column gives, or nothing; and notes."""
         if columns.split < 0:
             return [], []
@@ -196,7 +154,7 @@ class LabelCsv:
             roles = [_BOOLS.get(line.split.lower(), "") for line in lines]
             self._check_roles(lines, roles, IS_VALID, "True or False")
             return roles, []
-        roles = [split_role(line.split) for line in lines]
+        roles = split_roles(line.split for line in lines)
         name, known = format_name(columns.split_name), {*roles} - {""}
         if len(known) < 2:
             values = format_names([*dict.fromkeys(line.split for line in lines)])
@@ -215,28 +173,71 @@ class LabelCsv:
                     f"write {values}"
                 )
 
-    def _match(
-        self, matcher: PathMatcher, lines: list[_Line], roles: list[str]
-    ) -> list[dict[str, Any]]:
-        """A row of path, label and role for each image that lines name."""
-        rows: dict[str, tuple[dict[str, Any], int]] = {}
+    def _fail(self, reason: str, cause: Exception | None = None) -> NoReturn:
+        raise TableError(f"{self.location}: {reason}") from cause
+
+
+class _Lines(NamedTuple):
+    """The lines of the CSV at a location, with their roles in the split it gives, if it does."""
+
+    location: str
+    columns: Columns
+    lines: list[_Line]
+    roles: list[str]
+    matcher: PathMatcher
+    layout: Layout
+
+    def match(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """A row of path, label, role and group for each image that lines name; and notes."""
+        rows: dict[str, tuple[dict[str, Any], _Line, str]] = {}
         unmatched = []
-        for line, role in zip(lines, roles or [""] * len(lines), strict=True):
-            found = matcher.find(line.path)
-            if len(found) != 1:
+        found, notes = self._find()
+        for line, role, match in zip(self.lines, self._all_roles(), found, strict=True):
+            if len(match.paths) != 1:
                 if role != TEST:  # test images are often elsewhere
-                    unmatched.append((line, found))
+                    unmatched.append((line, match.paths))
                 continue
-            row = {"path": found[0], "label": line.label, "role": role, "group": nfc(line.group)}
-            first, number = rows.setdefault(found[0], (row, line.number))
-            if first != row:
+            (path,) = match.paths
+            row = {"path": path, "label": line.label, "role": role, "group": nfc(line.group)}
+            first, first_line, above = rows.setdefault(path, (row, line, match.above))
+            if first != row or (above and match.above and above != match.above):
                 self._fail(
-                    f"names {format_name(found[0])} twice, with different values "
-                    f"(lines {number} and {line.number}); take one of them out"
+                    f"names {format_name(path)} twice, with different values or folders "
+                    f"(lines {first_line.number} and {line.number}); take one of them out"
                 )
         if unmatched:
             self._fail(self._describe(unmatched))
-        return [rows[path][0] for path in sorted(rows)]
+        return [rows[path][0] for path in sorted(rows)], notes
+
+    def _find(self) -> tuple[list[Match], list[str]]:
+        """What each line refers to; and notes on what was decided."""
+        found = [self.matcher.find(line.path) for line in self.lines]
+        above = {match.above for match in found if match.above}
+        other = {each for each in above if not self.matcher.is_own_folder(each)}
+        notes = []
+        if other != above:  # some lines name the dataset's own folder: the others mean another one
+            found = [Match([]) if match.above in other else match for match in found]
+        elif other:
+            notes.append(
+                f"its paths begin with {format_names(sorted(other))}, which is not the folder of "
+                f"the dataset, {self.matcher.folder}: they were matched by what follows; check "
+                "that they mean the same images"
+            )
+        chosen = [self._without_tests(*each) for each in zip(found, self._all_roles(), strict=True)]
+        if count := sum(len(a.paths) != len(b.paths) for a, b in zip(found, chosen, strict=True)):
+            notes.append(f"{count} names are of a test image too; that one is not meant")
+        return chosen, notes
+
+    def _without_tests(self, match: Match, role: str) -> Match:
+        """Of several images the only one that is not in a test folder, as Kaggle's ids mean."""
+        if len(match.paths) < 2 or role == TEST:
+            return match
+        folders = self.layout.folders
+        kept = [path for path in match.paths if folders[posixpath.dirname(path)].role != TEST]
+        return match._replace(paths=kept) if len(kept) == 1 else match
+
+    def _all_roles(self) -> list[str]:
+        return self.roles or [""] * len(self.lines)
 
     def _describe(self, unmatched: list[tuple[_Line, list[str]]]) -> str:
         """The error for lines that name no image or, if there are none of these, several."""
@@ -246,9 +247,11 @@ class LabelCsv:
         span = f"(line{'s' if lines[1:] else ''} {numbers})"
         names = [line.path for line in lines]
         if missing:
+            joined = ", with the column of folders" if self.columns.folder >= 0 else ""
             return (
-                f"{len(lines)} of its paths name no image in {self.folder} {span}: "
-                f"{format_names(names)}; write them from that folder on, or take those lines out"
+                f"{len(lines)} of its paths name no image in {self.matcher.folder} {span}: "
+                f"{format_names(names)}{joined}; write them from that folder on, or take those "
+                "lines out"
             )
         remarks = [format_names(found) for _, found in unmatched]
         return (
@@ -256,5 +259,13 @@ class LabelCsv:
             f"{format_names(names, remarks)}; write their folders and endings too"
         )
 
-    def _fail(self, reason: str, cause: Exception | None = None) -> NoReturn:
-        raise TableError(f"{self.location}: {reason}") from cause
+    def _fail(self, reason: str) -> NoReturn:
+        raise TableError(f"{self.location}: {reason}")
+
+
+def _join(folder: str, name: str) -> str:
+    """The path of a file of which a column has the folder, as Timelapse writes it."""
+    folder = folder.replace("\\", "/").rstrip("/")
+    if not folder or "/" in name or "\\" in name:
+        return name
+    return folder if posixpath.basename(folder) == name else f"{folder}/{name}"

@@ -5,7 +5,8 @@ import posixpath
 import re
 from pathlib import Path
 
-from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, class_notes, nfc
+from visionflows.datasets.class_names import class_notes
+from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, nfc
 from visionflows.datasets.format_names import format_names
 from visionflows.datasets.label_csv import LabelCsv
 from visionflows.datasets.masks import MASK, find_masks
@@ -97,7 +98,9 @@ def label_rows(
     the folders give a split. Raises TableError if only test images get a label, or none, or the CSV
     does not fit the folder; StorageError if there is no such CSV.
     """
-    masks = set() if rule.kind == "csv" else find_masks(paths, LocalStorage(folder))
+    masks = set()
+    if rule.kind != "csv":
+        masks = find_masks(paths, LocalStorage(folder), classes=rule.kind == "folder")
     paths = [path for path in paths if path not in masks]
     if rule.kind == "csv":
         rows, notes = LabelCsv(rule.value, rule.columns, folder, group_column).rows(paths)

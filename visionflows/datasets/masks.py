@@ -4,6 +4,8 @@ import posixpath
 import re
 from collections import defaultdict
 
+from visionflows.datasets.format_names import format_name
+from visionflows.errors import TableError
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, shared_memory_limits
 from visionflows.images.open import open_image
@@ -21,11 +23,12 @@ _SAMPLES = 5  # pictures of a folder that are opened
 _MIN_SHARE = 0.9  # of the pictures in a folder of masks have a photo elsewhere
 
 
-def find_masks(paths: list[str], images: Storage) -> set[str]:
+def find_masks(paths: list[str], images: Storage, classes: bool = False) -> set[str]:
     """The pictures of a dataset that are masks of others.
 
     All of three must hold for their folder: its name says so, nearly all pictures have one of the
-    same name elsewhere, and a sample has few colours.
+    same name elsewhere, and a sample has few colours. If folders are `classes`, one beside others
+    may be a class: it is if they have few colours too, else TableError is raised.
     """
     folders: dict[str, list[str]] = defaultdict(list)
     photos: set[str] = set()
@@ -35,12 +38,31 @@ def find_masks(paths: list[str], images: Storage) -> set[str]:
             folders[folder].append(path)
         else:
             photos.add(_stem(path))
+    masks = {
+        folder: found
+        for folder, found in folders.items()
+        if _have_photos(found, photos) and _have_few_colours(found, images)
+    }
+    others = [path for path in paths if posixpath.dirname(path) not in ("", *masks)]
     return {
         path
-        for found in folders.values()
-        if _have_photos(found, photos) and _have_few_colours(found, images)
+        for folder, found in masks.items()
+        if not (classes and _is_class(folder, others, images))
         for path in found
     }
+
+
+def _is_class(folder: str, others: list[str], images: Storage) -> bool:
+    """Whether a folder is a class like those beside it. Raises TableError if that is unclear."""
+    parent = posixpath.dirname(folder)
+    beside = [path for path in others if posixpath.dirname(posixpath.dirname(path)) == parent]
+    if beside and not _have_few_colours(beside, images):
+        raise TableError(
+            f"--labels folder: {format_name(folder)} may be a class, or hold the masks of the "
+            f"images beside it, such as {format_name(beside[0])}; rename it if it is a class, "
+            "else move it out"
+        )
+    return bool(beside)
 
 
 def _stem(path: str) -> str:

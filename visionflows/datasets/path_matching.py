@@ -1,10 +1,28 @@
 """Find the image that a path in a label file refers to, as people write paths."""
 
-import itertools
+import bisect
 import posixpath
-from collections import defaultdict
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from visionflows.datasets.folder_layout import nfc
+
+_MAX_SPELLINGS = 100  # of one path that are compared; more are ambiguous in any case
+# What Label Studio writes: an upload by the hash and the name that it gave the file, and a local
+# file by its path in the query.
+_UPLOAD = re.compile(r"(.*/)?data/upload/\d+/[0-9a-f]{8}-(?P<name>[^/]+)", re.DOTALL)
+_LOCAL_FILE = re.compile(r".*/local-files/\?d=(?P<name>.+)", re.DOTALL)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?P<name>[^?]+)(\?.*)?", re.DOTALL)
+_UNPACKED = re.compile(r"-[0-9a-f]{8}$")  # of the folder of an archive, after its name
+
+
+class Match(NamedTuple):
+    """The images that a path may refer to, and the folders in it that lie above the dataset."""
+
+    paths: list[str]
+    above: str = ""
 
 
 class PathMatcher:
@@ -12,39 +30,37 @@ class PathMatcher:
 
     def __init__(self, paths: list[str], folder: str, csv_folder: str):
         self.paths, self.folder, self.csv_folder = set(paths), folder, csv_folder
-        self.by_name: dict[str, list[str]] = defaultdict(list)  # with the suffix, and without
-        for path in paths:
-            name = _normalised(posixpath.basename(path))
-            for key in {name, posixpath.splitext(name)[0]}:
-                self.by_name[key].append(path)
+        self._whole = _Index(paths, lambda path: path)
+        self._stems = _Index(paths, lambda path: posixpath.splitext(path)[0])
 
-    def find(self, text: str) -> list[str]:
+    def find(self, text: str) -> Match:
         """The images that a path may refer to: one, none or several.
 
         It is tried as it is, then with backslashes, in another Unicode form or case, without its
-        folders or its suffix, and with more folders than the dataset has.
+        suffix, without some of its first folders, and with more folders than the dataset has. A
+        folder that both have is never ignored: `a/1.jpg` is not `b/1.jpg`.
         """
         slashed = text.replace("\\", "/").strip()
-        candidates = [text, *self._candidates(text), *self._candidates(slashed)]
-        for candidate in candidates:
+        for candidate in (text, *self._candidates(text), *self._candidates(slashed)):
             if candidate in self.paths:
-                return [candidate]
-        written = posixpath.normpath(slashed)
-        named = self.by_name.get(_normalised(posixpath.basename(written)), [])
-        full = {path: _normalised(path) for path in named}
-        forms = [full, {path: posixpath.splitext(form)[0] for path, form in full.items()}]
-        for form in forms:
-            for wanted in map(_normalised, candidates[1:]):
-                if same := [path for path in named if form[path] == wanted]:
-                    return _nearest(same, written)
-            if below := [path for path in named if form[path].endswith(f"/{_normalised(written)}")]:
-                return _nearest(below, written)
-        parts = written.split("/")
-        tails = ["/".join(parts[depth:]) for depth in range(1, len(parts))]
-        for tail, form in itertools.product(tails, forms):
-            if ends := [path for path in named if _ends_with(form[path], _normalised(tail))]:
-                return _nearest(ends, tail)
-        return []
+                return Match([candidate])
+        matches = (self._match(written) for written in (slashed, *_as_exported(slashed)))
+        return next((match for match in matches if match.paths), Match([]))
+
+    def _match(self, written: str) -> Match:
+        candidates = self._candidates(written)
+        for index in (self._whole, self._stems):
+            for found in (*map(index.equal, candidates), index.below(candidates[0])):
+                if found:
+                    return Match(found)
+        matches = (index.above(candidates[0]) for index in (self._whole, self._stems))
+        return next((match for match in matches if match.paths), Match([]))
+
+    def is_own_folder(self, above: str) -> bool:
+        """Whether the folders `above` the dataset in a path are those that it lies in."""
+        own = _normalised(_UNPACKED.sub("", self.folder)).split("/")[::-1]
+        parts = [part for part in _normalised(above).split("/")[::-1] if part not in ("", "..")]
+        return all(a == b for a, b in zip(parts, own, strict=False))
 
     def _candidates(self, text: str) -> list[str]:
         """The path relative to the images' folder: as written, and seen from the CSV's folder."""
@@ -55,20 +71,58 @@ class PathMatcher:
         return candidates
 
 
-def _ends_with(path: str, tail: str) -> bool:
-    """Whether a path ends in a tail with a folder: `dog/1.jpg` does not match `cat/1.jpg`."""
-    return path == tail or ("/" in tail and path.endswith(f"/{tail}"))
+class _Index:
+    """Images by a form of their paths that is read from its end: `1.jpg/cat/` for `cat/1.jpg`."""
+
+    def __init__(self, paths: list[str], form: Callable[[str], str]):
+        pairs = sorted((_key(form(path)), path) for path in paths)
+        self._keys, self._paths = [key for key, _ in pairs], [path for _, path in pairs]
+
+    def equal(self, text: str) -> list[str]:
+        """The images whose whole path this is."""
+        key = _key(text)
+        return self._between(key, bisect.bisect_right(self._keys, key), text)
+
+    def below(self, text: str) -> list[str]:
+        """The images whose path ends in this one."""
+        key = _key(text)
+        return self._between(key, bisect.bisect_left(self._keys, f"{key[:-1]}0"), text)
+
+    def above(self, text: str) -> Match:
+        """The images whose whole path is an end of this one, which has more folders."""
+        parts = text.split("/")
+        for depth in range(1, len(parts)):
+            if found := self.equal("/".join(parts[depth:])):
+                return Match(found, "/".join(parts[:depth]))
+        return Match([])
+
+    def _between(self, key: str, end: int, text: str) -> list[str]:
+        """The images from a key on; of several, the only one that is spelled like the text."""
+        first = bisect.bisect_left(self._keys, key)
+        found = self._paths[first : min(end, first + _MAX_SPELLINGS)]
+        if len(found) < 2 or end - first > _MAX_SPELLINGS:
+            return found
+        same = [
+            path
+            for path in found
+            if any(nfc(form).endswith(nfc(text)) for form in (path, posixpath.splitext(path)[0]))
+        ]
+        return same if len(same) == 1 else found
+
+
+def _key(path: str) -> str:
+    return "/".join(reversed(_normalised(path).split("/"))) + "/"
 
 
 def _normalised(path: str) -> str:
     return nfc(path).casefold()
 
 
-def _nearest(paths: list[str], text: str) -> list[str]:
-    """The only one of several that is spelled like the text; all if there is no such one."""
-    same = [
-        path
-        for path in paths
-        if any(nfc(form).endswith(nfc(text)) for form in (path, posixpath.splitext(path)[0]))
-    ]
-    return same if len(same) == 1 else paths
+def _as_exported(text: str) -> Iterator[str]:
+    """The path in what a tool wrote: without Label Studio's hash, out of a URL, unquoted."""
+    for pattern in (_UPLOAD, _LOCAL_FILE, _URL):
+        if match := pattern.fullmatch(text.partition("#")[0]):
+            text = match["name"]
+            break
+    if "%" in text or match:
+        yield unquote(text)

@@ -12,20 +12,20 @@ import logging
 import os
 import posixpath
 import shutil
+import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionflows.datasets.archive_entries import LEADS_OUT, Entries, Entry, archive_errors
-from visionflows.errors import StorageError
+from visionflows.datasets.folder_layout import nfc
+from visionflows.errors import StorageError, one_line
 from visionflows.storage.name_encoding import encode_name
 
-_NAME_ERRORS = (  # that a name causes on any disk
-    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
-    *(errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL),
-)
+_NAME_ERRORS = errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT
+_UNUSABLE_NAME = errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ  # on this disk; left out
 
 logger = logging.getLogger("visionflows.archive")
 
@@ -80,18 +80,44 @@ _syncfs: Any = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 class _Writer:
     entries: Entries
     root: Path
+    left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # by the reason
 
     def write(self) -> None:
         with self.disk_errors():
             self.root.mkdir(parents=True)
+            names = _Names(_ignores_case(self.root))
         links = []
         for entry in self.entries:
             if entry.info.issym():
                 links.append(entry.info)
-                continue
-            with self.disk_errors(entry.info):
-                self._write_one(entry)
+            elif names.is_free(entry.info):
+                self._try(self._write_one, entry, entry.info)
+            else:
+                self._leave_out(entry.info, "this disk does not tell its name from another one's")
         self._write_links(links)
+        for reason, left_out in self.left_out.items():
+            logger.warning(
+                "%s: left out, as %s: %d, such as %r",
+                *(self.entries.text, reason, len(left_out), left_out[0]),
+            )
+
+    def _try(self, write: Callable[[Any], object], what: Any, info: tarfile.TarInfo) -> bool:
+        """Whether an entry could be written; one with a name that is none here is left out."""
+        with self.disk_errors(info):
+            try:
+                write(what)
+            except OSError as error:
+                if error.errno not in _UNUSABLE_NAME:
+                    raise
+                self._leave_out(info, f"it cannot have its name on this disk ({error.strerror})")
+                return False
+        return True
+
+    def _leave_out(self, info: tarfile.TarInfo, reason: str) -> None:
+        self.left_out.setdefault(reason, []).append(one_line(encode_name(info.name)))
+        if info.isreg():
+            self.entries.files -= 1
+            self.entries.bytes -= info.size
 
     def _write_one(self, entry: Entry) -> None:
         path = self.root / entry.info.name
@@ -128,25 +154,36 @@ class _Writer:
         The deepest come first: a path below another link gets a real folder there, which that link
         then collides with. So no link is made through a link.
         """
-        for info in sorted(links, key=lambda info: -info.name.count("/")):
-            path = self.root / info.name
-            with self.disk_errors(info):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.symlink_to(info.linkname)
-        for info in links:
+        made = [
+            info
+            for info in sorted(links, key=lambda info: -info.name.count("/"))
+            if self._try(self._write_link, info, info)
+        ]
+        for info in made:
             self._check_link(info)
 
+    def _write_link(self, info: tarfile.TarInfo) -> None:
+        path = self.root / info.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(info.linkname)
+
     def _check_link(self, info: tarfile.TarInfo) -> None:
+        """Leave out a link to nothing. Raises ArchiveError for one that leads out, or to a folder.
+
+        Folders that link to each other multiply: 80 links of two a level are 2^41 paths.
+        """
         path = self.root / info.name
         try:
+            status = path.stat()  # follows 40 links at most
             end = os.path.realpath(path, strict=True)
         except OSError:
-            name = encode_name(info.name)
-            logger.warning("%s: the link %r leads nowhere; left out", self.entries.text, name)
+            self._leave_out(info, "the link leads nowhere")
             path.unlink()
             return
         if not Path(end).is_relative_to(os.path.realpath(self.root)):
             raise self.entries.error(info, LEADS_OUT)
+        if stat.S_ISDIR(status.st_mode):
+            raise self.entries.error(info, "is a link to a folder")
 
     @contextlib.contextmanager
     def disk_errors(self, info: tarfile.TarInfo | None = None) -> Iterator[None]:
@@ -160,3 +197,26 @@ class _Writer:
                 f"{self.root.parent}: unpacking {self.entries.text} stopped ({error.strerror}); "
                 "free some space, or choose another disk"
             ) from error
+
+
+class _Names:
+    """The names of files so far, on a disk that does not tell `A` from `a`; else nothing."""
+
+    def __init__(self, ignores_case: bool):
+        self._ignores_case, self._seen = ignores_case, dict[str, str]()
+
+    def is_free(self, info: tarfile.TarInfo) -> bool:
+        """Whether no other name is the same file here; the same name again replaces it."""
+        if not self._ignores_case or info.isdir():
+            return True
+        return self._seen.setdefault(nfc(info.name).casefold(), info.name) == info.name
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether a folder's disk takes `A` for `a`, as on macOS and Windows. Raises OSError."""
+    probe = folder / ".visionflows-case"
+    probe.touch()
+    try:
+        return probe.with_name(probe.name.upper()).exists()
+    finally:
+        probe.unlink()

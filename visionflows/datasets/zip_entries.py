@@ -20,6 +20,7 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800  # bits of an entry's flags
 _DOS_FOLDER = 0x10  # an attribute bit where files have no modes
 _UNICODE_PATH = 0x7075  # the extra field in which WinRAR and 7-Zip repeat a name in UTF-8
 _WINDOWS = (0, 10, 14)  # systems that made an entry: FAT, NTFS, VFAT
+_ENCODINGS = ("shift_jis", "gb18030", "euc_kr", "cp866")  # of names, by Windows elsewhere
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _OTHER_METHODS = {9: "deflate64", 93: "zstd", 95: "xz", 98: "PPMd"}
 
@@ -50,17 +51,26 @@ def _check_readable(info: zipfile.ZipInfo, text: str) -> None:
 
 def _names(infos: list[zipfile.ZipInfo], text: str) -> list[str]:
     """The decoded names, with slashes between folders."""
-    names, guessed = [], []
-    for info in infos:
+    names: list[str] = []
+    unmarked: dict[int, bytes] = {}  # by position
+    for at, info in enumerate(infos):
         name = info.orig_filename.partition("\0")[0]
         if not info.flag_bits & _UTF8 and not name.isascii():
-            name, is_certain = _decode(name.encode("cp437"), info.extra)
-            guessed += [] if is_certain else [name]
+            raw = name.encode("cp437")
+            name = next(_unicode_paths(raw, info.extra), "")
+            unmarked |= {} if name else {at: raw}
         names.append(name)
+    guessed = []
+    try:  # all or none: a name in Chinese may be UTF-8 by chance
+        decoded = [raw.decode() for raw in unmarked.values()]
+    except UnicodeDecodeError:
+        decoded = guessed = [raw.decode("cp437") for raw in unmarked.values()]
+    for at, name in zip(unmarked, decoded, strict=True):
+        names[at] = name
     if guessed:
         logger.warning(
-            "%s: names that are not UTF-8, taken for DOS's code page 437: %d, such as %r",
-            *(text, len(guessed), encode_name(guessed[0])),
+            "%s: names that are not UTF-8, taken for DOS's code page 437: %d, such as %r%s",
+            *(text, len(guessed), encode_name(guessed[0]), _other_readings(guessed)),
         )
     has_slashes = any("/" in name for name in names)
     return [
@@ -69,21 +79,30 @@ def _names(infos: list[zipfile.ZipInfo], text: str) -> list[str]:
     ]
 
 
-def _decode(raw: bytes, extra: bytes) -> tuple[str, bool]:
-    """A name that is not marked as UTF-8, and whether the decoding is certain."""
-    for candidate in (*_unicode_paths(raw, extra), raw):
+def _other_readings(names: list[str]) -> str:
+    """How the first name reads in encodings that all names may be in, and how to use one."""
+    raw, readings = [name.encode("cp437") for name in names], []
+    for encoding in _ENCODINGS:
         with contextlib.suppress(UnicodeDecodeError):
-            return candidate.decode(), True
-    return raw.decode("cp437"), False
+            decoded = [each.decode(encoding) for each in raw]
+            if all(name.isprintable() for name in decoded):
+                readings.append(f"{decoded[0]!r} in {encoding}")
+    if not readings:
+        return ""
+    return (
+        f"; the name is {', '.join(readings)}: if one of these is right, unpack it with unzip -O "
+        "ENCODING and give the folder"
+    )
 
 
-def _unicode_paths(raw: bytes, extra: bytes) -> Iterator[bytes]:
+def _unicode_paths(raw: bytes, extra: bytes) -> Iterator[str]:
     """The name in an entry's extra field, if its checksum is of this name (APPNOTE 4.6.9)."""
     while len(extra) >= 4:
         field_id, size = struct.unpack_from("<HH", extra)
         field, extra = extra[4 : 4 + size], extra[4 + size :]
         if field_id == _UNICODE_PATH and field[1:5] == struct.pack("<I", zlib.crc32(raw)):
-            yield field[5:]
+            with contextlib.suppress(UnicodeDecodeError):
+                yield field[5:].decode()
 
 
 def _as_tar(packed: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> tarfile.TarInfo:

@@ -7,8 +7,8 @@ that label (off the diagonal of the confident joint). Issues are ordered by norm
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDS = 5
+MAX_CELLS = 50_000_000  # images times classes that logistic regression gets: 1 GB, and minutes
+CHUNK_CELLS = 4_000_000  # of probabilities in memory
 COMPONENTS = 128  # of the features: with more, the regression learns single images
 
 
@@ -37,16 +39,17 @@ def rank_label_issues(
     names = range(len(labels)) if groups is None else groups.tolist()
     counts = Counter(label for label, _ in {*zip(labels, names, strict=True)})
     known = [name for name in classes if counts[name] >= FOLDS]
-    usable = np.flatnonzero(np.isin(np.array(labels, dtype=object), known))
+    is_known = {*known}
+    usable = np.flatnonzero([label in is_known for label in labels])
     if len(known) < 2:
         return pd.DataFrame(columns=["index", "label", "was", "confidence"])
-    given = np.array([known.index(labels[at]) for at in usable.tolist()])
+    index = {name: at for at, name in enumerate(known)}
+    given = np.array([index[labels[at]] for at in usable.tolist()])
     folds_of = None if groups is None else groups[usable]
-    probabilities = out_of_fold_probabilities(features[usable], given, folds_of)
-    suggested = confident_labels(probabilities, given)
+    suggested, own, confidence = _suggestions(OutOfFold(features[usable], given, folds_of))
     issues = np.flatnonzero(suggested != given)
-    confidence = probabilities[issues, suggested[issues]]
-    order = np.argsort(probabilities[issues, given[issues]] - confidence, kind="stable")
+    own, confidence = own[issues], confidence[issues]
+    order = np.argsort(own - confidence, kind="stable")
     issues, confidence = issues[order], confidence[order]
     return pd.DataFrame(
         {
@@ -58,40 +61,76 @@ def rank_label_issues(
     )
 
 
-def out_of_fold_probabilities(
-    features: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None
-) -> np.ndarray:
-    """The probability of each class, float (n, classes), of images not seen in training.
+class OutOfFold:
+    """Probabilities of each class for images that were not seen in training.
 
-    Nor was another image with the same number in `groups` (n,).
+    Nor was another image with the same number in `groups` (n,). With so many images and classes
+    that logistic regression takes too long, linear discriminant analysis predicts.
     """
+
+    def __init__(self, features: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None):
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+        self.given, self.classes = given, int(given.max()) + 1
+        self._reduced = _reduce(features)
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        folds = kind(FOLDS, shuffle=True, random_state=0)
+        self._parts = [
+            (self._fit(train), test) for train, test in folds.split(self._reduced, given, groups)
+        ]
+
+    def _fit(self, train: np.ndarray) -> Any:
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+        from sklearn.linear_model import LogisticRegression
+
+        is_large = len(self.given) * self.classes > MAX_CELLS
+        model = (
+            LinearDiscriminantAnalysis() if is_large else LogisticRegression(C=1.0, max_iter=300)
+        )
+        return model.fit(self._reduced[train], self.given[train])
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices of images, and the probability of each class for them, float (any, classes)."""
+        size = max(CHUNK_CELLS // self.classes, 1)
+        for model, test in self._parts:
+            for at in range(0, len(test), size):
+                images = test[at : at + size]
+                probabilities = np.zeros((len(images), self.classes))
+                probabilities[:, model.classes_] = model.predict_proba(self._reduced[images])
+                yield images, probabilities
+
+
+def _reduce(features: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
     from sklearn.preprocessing import StandardScaler
 
     scaled = StandardScaler().fit_transform(features.astype(np.float32))
     pca = PCA(min(COMPONENTS, *scaled.shape), svd_solver="randomized", random_state=0)
-    reduced = pca.fit_transform(scaled)
+    reduced: np.ndarray = pca.fit_transform(scaled)
     # Scaled to a mean square length of 1, so that C means the same for every network. Ten times
     # more or less C found fewer wrong labels.
-    reduced /= max(float(np.sqrt((reduced**2).sum(1).mean())), 1e-12)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = kind(FOLDS, shuffle=True, random_state=0)
-    model = LogisticRegression(C=1.0, max_iter=300)
-    probabilities: np.ndarray = cross_val_predict(
-        model, reduced, given, groups=groups, cv=folds, method="predict_proba"
-    )
-    return probabilities
+    return reduced / max(float(np.sqrt((reduced**2).sum(1).mean())), 1e-12)
 
 
-def confident_labels(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
+def _suggestions(predicted: OutOfFold) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The suggested class of each image, and the probabilities of its own and the suggested one."""
+    given = predicted.given
+    own = np.zeros(len(given))
+    for images, probabilities in predicted.chunks():
+        own[images] = probabilities[np.arange(len(images)), given[images]]
+    means = np.bincount(given, own) / np.bincount(given)
+    suggested, confidence = given.copy(), own.copy()
+    for images, probabilities in predicted.chunks():
+        suggested[images] = confident_labels(probabilities, given[images], means)
+        confidence[images] = probabilities[np.arange(len(images)), suggested[images]]
+    return suggested, own, confidence
+
+
+def confident_labels(probabilities: np.ndarray, given: np.ndarray, means: np.ndarray) -> np.ndarray:
     """The confident class of each image, int (n,); the given one if no class is confident.
 
-    A class is confident if its probability is at least its mean among the images with that label;
-    of several, the most likely counts.
+    A class is confident if its probability is at least its mean among the images with that label,
+    in `means` (classes,); of several, the most likely counts.
     """
-    classes = probabilities.shape[1]
-    means = np.array([probabilities[given == at, at].mean() for at in range(classes)])
     confident = np.where(probabilities >= means, probabilities, -1.0)
     return np.where((confident > -1).any(1), confident.argmax(1), given)

@@ -3,28 +3,57 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visionflows.evaluation.statistics import wilson_interval
 
-
-def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
-    """The number of images, int (classes, classes): rows are actual, columns predicted classes."""
-    matrix = np.zeros((classes, classes), dtype=int)
-    np.add.at(matrix, (targets, predicted), 1)
-    return matrix
+# A pair of classes and its images: actual class, predicted class, images. The matrix of 10,000
+# classes would be 100 million numbers, nearly all 0.
+Confusion = Sequence[tuple[int, int, int]]
 
 
-def summary_metrics(confusion: np.ndarray) -> dict[str, float]:
-    """error_rate, accuracy, balanced_accuracy (mean recall) and macro_f1 of a confusion matrix.
+class ClassCounts(NamedTuple):
+    """Numbers of images by class, int (classes,): right, predicted as it, actually of it."""
+
+    right: np.ndarray
+    predicted: np.ndarray
+    actual: np.ndarray
+
+
+def count_classes(predicted: np.ndarray, targets: np.ndarray, classes: int) -> ClassCounts:
+    """The counts of predicted classes (n,) for images of these classes (n,)."""
+    each = targets[predicted == targets], predicted, targets
+    return ClassCounts(*(np.bincount(one, minlength=classes) for one in each))
+
+
+def _count_votes(
+    predicted: np.ndarray, targets: np.ndarray, classes: int, groups: np.ndarray
+) -> ClassCounts:
+    """The same with one vote for each of `groups` (n,), shared by its images: float."""
+    _, at, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    votes = 1 / sizes[at]
+    right = predicted == targets
+    each = (targets[right], votes[right]), (predicted, votes), (targets, votes)
+    return ClassCounts(*(np.bincount(one, weights, classes) for one, weights in each))
+
+
+def confusions(predicted: np.ndarray, targets: np.ndarray) -> list[tuple[int, int, int]]:
+    """The confusion matrix of images as its pairs with images, sorted."""
+    pairs = np.stack([targets, predicted], 1)
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    return [(a, p, n) for (a, p), n in zip(found.tolist(), counts.tolist(), strict=True)]
+
+
+def summary_metrics(counts: ClassCounts) -> dict[str, float]:
+    """error_rate, accuracy, balanced_accuracy (mean recall) and macro_f1 of counts by class.
 
     As in scikit-learn, a class without images does not count for balanced accuracy, and one that
     is neither actual nor predicted does not count for F1.
     """
-    right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    accuracy = float(right.sum() / max(confusion.sum(), 1))
+    right, predicted, actual = counts
+    accuracy = float(right.sum() / max(actual.sum(), 1))
     known, seen = actual > 0, actual + predicted > 0
     recall = right[known] / actual[known]
     f1 = 2 * right[seen] / (actual + predicted)[seen]
@@ -43,53 +72,62 @@ def log_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def compute_metrics(
-    predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    classes: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The metrics of predicted classes (n,) for images of these classes (n,).
 
+    Rates are of all images. In the intervals, images with the same number in `groups` (n,), such as
+    near-duplicates, count as one: they are no independent evidence.
+
     Keys: those of `summary_metrics`, interval (Wilson's 95 % interval of the accuracy), by_class
-    (see `class_metrics`), and confusion (rows: actual, columns: predicted classes).
+    (see `_class_metrics`), and confusion (see `confusions`).
     """
-    confusion = confusion_matrix(predicted, targets, len(classes))
-    right = int(confusion.diagonal().sum())
+    counts = votes = count_classes(predicted, targets, len(classes))
+    if groups is not None:
+        votes = _count_votes(predicted, targets, len(classes), groups)
+    right, total, independent = counts.right.sum(), counts.actual.sum(), votes.actual.sum()
     return {
-        **summary_metrics(confusion),
-        **_share(right, len(targets), "interval"),
-        "by_class": class_metrics(confusion, classes),
-        "confusion": confusion.tolist(),
+        **summary_metrics(counts),
+        **_interval("interval", float(right), float(total), float(independent)),
+        "by_class": _class_metrics(counts, votes, classes),
+        "confusion": confusions(predicted, targets),
     }
 
 
-def class_metrics(confusion: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+def _class_metrics(
+    counts: ClassCounts, votes: ClassCounts, classes: Sequence[str]
+) -> list[dict[str, Any]]:
     """Each class with its precision, recall, their Wilson 95 % intervals, and image count.
 
     Precision is None if no image is predicted as the class, recall if none is of the class.
     """
-    right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    counts = zip(classes, right.tolist(), predicted.tolist(), actual.tolist(), strict=True)
+    independent = votes.predicted, votes.actual
+    rows = zip(classes, *(each.tolist() for each in (*counts, *independent)), strict=True)
     return [
         {
             "class": name,
             "precision": right / predicted if predicted else None,
-            **_share(right, predicted, "precision_interval"),
+            **_interval("precision_interval", right, predicted, predicted_votes),
             "recall": right / actual if actual else None,
-            **_share(right, actual, "recall_interval"),
+            **_interval("recall_interval", right, actual, actual_votes),
             "count": actual,
         }
-        for name, right, predicted, actual in counts
+        for name, right, predicted, actual, predicted_votes, actual_votes in rows
     ]
 
 
-def _share(right: int, total: int, key: str) -> dict[str, list[float]]:
-    return {key: list(wilson_interval(right, total))} if total else {}
+def _interval(key: str, right: float, total: float, independent: float) -> dict[str, list[float]]:
+    """The interval of a share, as of so many independent images; nothing without images."""
+    return {key: list(wilson_interval(right / total * independent, independent))} if total else {}
 
 
-def confusion_csv(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
+def confusion_csv(confusion: Confusion, classes: Sequence[str]) -> bytes:
     """The confusion matrix as rows of actual class, predicted class, images; no zeros."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["actual", "predicted", "images"])
-    for actual, counts in zip(classes, confusion, strict=True):
-        rows = zip(classes, counts, strict=True)
-        writer.writerows([actual, predicted, count] for predicted, count in rows if count)
+    writer.writerows([classes[actual], classes[to], images] for actual, to, images in confusion)
     return text.getvalue().encode()

@@ -34,20 +34,34 @@ def randomization_test(
     `candidate` and `production` are predicted classes (n,), `targets` the actual ones. The p-value
     is of the candidate being no better; draws are fixed by a seed.
     """
-    one = np.eye(classes)
+    from scipy.sparse import coo_array
+
     actual = np.bincount(targets, minlength=classes).astype(float)
-    counts = [
-        np.stack([one[each] * (each == targets)[:, None], one[each]], 1)
+    totals = [
+        np.stack(
+            [
+                np.bincount(each[each == targets], minlength=classes),
+                np.bincount(each, minlength=classes),
+            ]
+        )
         for each in (candidate, production)
-    ]  # of each image, (2, classes): whether it is right, and its prediction
-    a, b = (score(each.sum(0), actual, metric) for each in counts)
-    differs = candidate != production
-    change = (counts[1] - counts[0])[differs].reshape(-1, 2 * classes)
-    first, second = (each.sum(0).ravel() for each in counts)
+    ]  # (2, classes): right images, and images predicted as each class
+    a, b = (score(each, actual, metric) for each in totals)
+    differs = np.flatnonzero(candidate != production)
+    cells, signs, images = [], [], []  # that swapping the predictions of an image changes
+    for each, sign in ((production, 1), (candidate, -1)):
+        right = np.flatnonzero(each[differs] == targets[differs])
+        for rows, offset in ((right, 0), (np.arange(len(differs)), classes)):
+            cells.append(offset + each[differs][rows])
+            signs.append(np.full(len(rows), sign))
+            images.append(rows)
+    where = np.concatenate(cells), np.concatenate(images)
+    shape = 2 * classes, len(differs)
+    change = coo_array((np.concatenate(signs), where), shape).tocsr()
     rng, as_large = np.random.default_rng(0), 0
     for _ in range(DRAWS // _CHUNK):
-        moved = rng.integers(0, 2, (_CHUNK, len(change))) @ change
-        sides = [each.reshape(-1, 2, classes) for each in (first + moved, second - moved)]
+        moved = (change @ rng.integers(0, 2, (_CHUNK, len(differs))).T).T.reshape(-1, 2, classes)
+        sides = totals[0] + moved, totals[1] - moved
         drawn = [class_scores(side[:, 0], side[:, 1], actual, metric) for side in sides]
         as_large += int((drawn[0] - drawn[1] >= a - b - 1e-12).sum())
     return a, b, (1 + as_large) / (1 + DRAWS)

@@ -140,7 +140,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
+def wilson_interval(right: float, total: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion, for a sample of one or more."""
     share, per = right / total, Z * Z / total
     middle = share + per / 2

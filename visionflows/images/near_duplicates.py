@@ -9,7 +9,7 @@ Only images are compared that agree in 16 of their lowest 64 signs in one of 32 
 Indyk and Motwani, Approximate Nearest Neighbors, STOC 1998).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -66,9 +66,7 @@ def group_duplicates(array: np.ndarray) -> np.ndarray:
     Each image of a group is a near-duplicate of another one in it.
     """
     root = np.arange(len(array))
-    for one, other in _candidates(array):
-        apart = root[one] != root[other]
-        one, other = one[apart], other[apart]
+    for one, other in _candidates(array, lambda one, other: root[one] != root[other]):
         near = _are_near(array, one, other)
         for a, b in zip(one[near].tolist(), other[near].tolist(), strict=True):
             low, high = sorted((_root(root, a), _root(root, b)))
@@ -84,11 +82,12 @@ def first_duplicate(array: np.ndarray, known: int | None = None) -> np.ndarray:
     With `known`, only among the first `known` images, for the images after them.
     """
     first = np.full(len(array), len(array))
-    for one, other in _candidates(array):
-        better = one < first[other]
-        if known is not None:
-            better &= (one < known) & (other >= known)
-        one, other = one[better], other[better]
+
+    def is_better(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        better: np.ndarray = one < first[other]
+        return better if known is None else better & (one < known) & (other >= known)
+
+    for one, other in _candidates(array, is_better):
         near = _are_near(array, one, other)
         np.minimum.at(first, other[near], one[near])
     return np.where(first == len(array), -1, first)
@@ -100,20 +99,35 @@ def _root(root: np.ndarray, at: int) -> int:
     return at
 
 
-def _candidates(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of indices (the lower, the higher) of images that may be near-duplicates."""
+def _candidates(
+    array: np.ndarray, is_wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of indices (the lower, the higher) of images that may be near-duplicates, each once.
+
+    Of the pairs only those of which `is_wanted` is True for their indices.
+    """
     known = np.flatnonzero(array.any(1))
     draws = np.random.default_rng(0)
     lowest = np.arange(FREQUENCIES**2).reshape(FREQUENCIES, -1)[:LOWEST, :LOWEST].ravel()
+    earlier: list[tuple[np.ndarray, np.ndarray]] = []  # of each draw: keys, and who is compared
     for _ in range(DRAWS):
         keys = _key(array[known, :SIGNS], draws.choice(lowest, 16, replace=False))
         order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.searchsorted(keys, keys)  # of the run of equal keys
+        ordered = keys[order]
+        starts = np.searchsorted(ordered, ordered)  # of the run of equal keys
         positions = np.arange(len(keys)) - starts
         for at in range(min(int(positions.max(initial=0)), FIRST)):
             later = np.flatnonzero(positions > at)
-            yield known[order[starts[later] + at]], known[order[later]]
+            one, other = order[starts[later] + at], order[later]
+            wanted = is_wanted(known[one], known[other])
+            one, other = one[wanted], other[wanted]
+            for before, is_first in earlier if len(one) else ():
+                new = ~((before[one] == before[other]) & is_first[one])
+                one, other = one[new], other[new]
+            yield known[one], known[other]
+        is_first = np.empty(len(keys), bool)
+        is_first[order] = positions < FIRST
+        earlier.append((keys, is_first))
 
 
 def _key(signs: np.ndarray, drawn: np.ndarray) -> np.ndarray:

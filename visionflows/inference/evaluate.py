@@ -8,7 +8,7 @@ import numpy as np
 
 from visionflows.evaluation.calibration import expected_calibration_error, reliability_bins
 from visionflows.evaluation.metrics import compute_metrics
-from visionflows.images.near_duplicates import first_duplicate, signature_array
+from visionflows.images.near_duplicates import first_duplicate, group_duplicates, signature_array
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
 from visionflows.models.artifact import Model
@@ -70,9 +70,13 @@ def _are_known(rows: Sequence[Row], trained_on: Sequence[tuple[str, str]]) -> li
     """Whether each image is a training image, or a near-duplicate of one."""
     known = {sha256 for sha256, _ in trained_on}
     signatures = [signature for _, signature in trained_on]
-    signatures += [row.extra_cells[-1] if row.extra_cells else "" for row in rows]
+    signatures += map(_signature, rows)
     similar = first_duplicate(signature_array(signatures), len(trained_on))[len(trained_on) :]
     return [row.sha256 in known or near >= 0 for row, near in zip(rows, similar, strict=True)]
+
+
+def _signature(row: Row) -> str:
+    return row.extra_cells[-1] if row.extra_cells else ""
 
 
 def measure(model: Model, results: Sequence[Evaluated]) -> dict[str, Any]:
@@ -81,10 +85,13 @@ def measure(model: Model, results: Sequence[Evaluated]) -> dict[str, Any]:
     Keys: metrics (those of `compute_metrics`), ece (expected calibration error) and bins.
     """
     predicted = np.array([result.row.label for result in results])
-    targets = np.array([model.classes.index(result.image.label) for result in results])
+    index = {name: at for at, name in enumerate(model.classes)}
+    targets = np.array([index[result.image.label] for result in results])
     confidence = np.array([prediction(model, result.row)[1] for result in results])
     bins = reliability_bins(confidence, predicted == targets)
-    metrics = compute_metrics(predicted, targets, model.classes)
+    signatures = [_signature(result.row) for result in results]
+    groups = group_duplicates(signature_array(signatures))
+    metrics = compute_metrics(predicted, targets, model.classes, groups)
     return {"metrics": metrics, "ece": expected_calibration_error(bins), "bins": bins}
 
 

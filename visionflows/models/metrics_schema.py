@@ -128,8 +128,8 @@ class Outliers(ExtensibleObject):
 class Metrics(ExtensibleObject):
     """Metrics of the validation images.
 
-    `confusion` has a row for each actual class. It is known while a model is published, and never
-    written into model.json: 1,000 classes have a million counts. See confusion.csv.
+    `confusion` has actual class, predicted class and images of each pair of classes that has some.
+    It is known while a model is published, and is in confusion.csv, not in model.json.
     """
 
     error_rate: float
@@ -138,7 +138,7 @@ class Metrics(ExtensibleObject):
     balanced_accuracy: float = math.nan
     macro_f1: float = math.nan
     by_class: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[Count, ...], ...] = Field((), exclude=True)
+    confusion: tuple[tuple[Count, Count, Count], ...] = Field((), exclude=True)
     valid_loss: float | None = None
 
 

@@ -15,7 +15,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from visionflows.errors import ModelError, SettingsError, one_line
+from visionflows.errors import ModelError, SettingsError, StorageError, one_line
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load_model, read_info
 from visionflows.models.promotion_history import current_user, record_promotion
@@ -104,9 +104,33 @@ def promote(
     """
     found = load_model(find_model(model, store))
     name, version = found.info.name, found.info.version
+    if not why:  # else a test on the same images has decided
+        _warn_if_worse(found.info, read_aliases(name, store).get(alias, ""), store)
     set_alias(store, name, alias, version, flow_run, why)
     log.info("%s@%s is now %s@%s", name, alias, name, version)
     return name, version
+
+
+def _warn_if_worse(info: ModelInfo, before: str, store: str | Path) -> None:
+    """Log both error rates if that of a model is higher than that of the version before it."""
+    if not before:
+        return
+    try:
+        other = read_info(open_storage(store).sub(f"models/{info.name}/{before}"))
+    except (ModelError, StorageError) as error:
+        log.warning("%s@%s: cannot be compared with it: %s", info.name, before, error)
+        return
+    if info.metrics.error_rate > other.metrics.error_rate:
+        new, old = (
+            f"{100 * each.metrics.error_rate:.1f} % of {each.dataset.valid} validation images"
+            for each in (info, other)
+        )
+        log.warning(
+            "%s@%s makes more errors than %s, the version before it: %s against %s, each its own; "
+            "to compare them on the same images: visionflows models compare %s@%s %s@%s",
+            *(info.name, info.version, before, new, old),
+            *(info.name, info.version, info.name, before),
+        )
 
 
 def read_aliases(name: str, store: str | Path) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """Values of metrics.html: the confusion matrix, the most confused classes, images left out."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+from visionflows.evaluation.metrics import Confusion
 
 CONFUSED_PAIRS = 20
 MATRIX_CLASSES = 40  # of a larger matrix only the most frequent confusions are shown
@@ -17,17 +20,22 @@ LEFT_OUT = {  # reasons why images are not evaluated, by status
     "fetch_failed": "they could not be read from their storage",
 }
 
-Confusion = Sequence[Sequence[int]]
-
 
 def confusion_values(confusion: Confusion, classes: Sequence[str]) -> dict[str, Any]:
-    """The values `matrix` and `confused` of a page; `confusion` has a row per actual class."""
+    """The values `matrix` and `confused` of a page."""
+    is_shown = bool(confusion) and len(classes) <= MATRIX_CLASSES
     matrix = {
-        "counts": confusion,
-        "is_shown": bool(confusion) and len(classes) <= MATRIX_CLASSES,
+        "counts": _matrix(confusion, len(classes)) if is_shown else [],
+        "is_shown": is_shown,
         "is_upright": len(classes) > 8 and max(map(len, classes)) > 3,
     }
     return {"matrix": matrix, "confused": _confused_pairs(confusion, classes)}
+
+
+def _matrix(confusion: Confusion, classes: int) -> list[list[int]]:
+    """A row for each actual class, of the images predicted as each class."""
+    counts = {(actual, predicted): images for actual, predicted, images in confusion}
+    return [[counts.get((row, column), 0) for column in range(classes)] for row in range(classes)]
 
 
 def _confused_pairs(
@@ -37,11 +45,12 @@ def _confused_pairs(
 
     Empty for two classes: the matrix shows both pairs.
     """
-    rows = confusion if len(classes) > 2 else ()
+    actual: Counter[int] = Counter()
+    for row, _, images in confusion:
+        actual[row] += images
     found = [
-        (classes[actual], classes[predicted], count, count / sum(row))
-        for actual, row in enumerate(rows)
-        for predicted, count in enumerate(row)
-        if count and predicted != actual
+        (classes[row], classes[column], images, images / actual[row])
+        for row, column, images in confusion
+        if row != column and len(classes) > 2
     ]
     return sorted(found, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]

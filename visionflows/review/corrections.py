@@ -14,6 +14,7 @@ from visionflows.storage.base import Storage
 
 log = logging.getLogger("visionflows.corrections")
 
+LABEL_ISSUE = "label issue"  # why of a line that the search for wrong labels wrote
 FOLDER = "corrections"  # in the output of a scoring run
 
 
@@ -22,7 +23,7 @@ class Correction(NamedTuple):
 
     path: str
     sha256: str  # of the content
-    label: str  # by a person; a line with neither label nor answer is not reviewed yet
+    label: str  # by a person; of a label issue with an answer only, else it is a suggestion
     answer: str = ""  # right, other, or none: it is none of the classes, and label is empty
     was: str = ""  # the network's label
     confidence: str = ""
@@ -35,7 +36,8 @@ class Correction(NamedTuple):
 
     @property
     def answered(self) -> bool:
-        return bool(self.label) or self.is_none
+        """Whether a person has reviewed it; a suggested label needs an answer."""
+        return bool(self.answer) or (bool(self.label) and self.why != LABEL_ISSUE)
 
     @property
     def is_none(self) -> bool:
@@ -60,7 +62,30 @@ def read_corrections(locations: Iterable[str]) -> list[Correction]:
     Each location is a .csv, a folder of .csv files, or the output of a scoring run. Raises
     StorageError if there is none, and TableError for a line that cannot be used.
     """
-    return [row for one in locations for row in _read_location(one) if row.answered]
+    return [row for one in locations for row in _answered(one)]
+
+
+def existing_locations(locations: Iterable[str]) -> list[str]:
+    """The locations without folders that do not exist yet, as before a first scoring run."""
+    found = []
+    for location in locations:
+        if location.lower().endswith(".csv") or open_storage(location).exists():
+            found.append(location)
+        else:
+            log.warning("%s: no such folder yet, so no corrections are taken from it", location)
+    return found
+
+
+def _answered(location: str) -> list[Correction]:
+    rows = [*_read_location(location)]
+    answered = [row for row in rows if row.answered]
+    if issues := sum(row.why == LABEL_ISSUE and not row.answered for row in rows):
+        log.warning(
+            "%s: %d of %d label issues have no answer, and change nothing; write right, other or "
+            "none into the column answer",
+            *(location, issues, sum(row.why == LABEL_ISSUE for row in rows)),
+        )
+    return answered
 
 
 def format_corrections(rows: Iterable[Correction]) -> bytes:

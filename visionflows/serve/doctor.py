@@ -5,6 +5,7 @@ ok: fine; note: works, but slower or with less; FAIL: a run would fail.
 
 import contextlib
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -21,8 +22,10 @@ from visionflows.orchestration import server
 from visionflows.orchestration.preflight import bypass_proxies, check_folders
 from visionflows.serve.settings import POOL
 from visionflows.storage import check_access, open_storage
+from visionflows.storage.base import Storage
 from visionflows.system import cores, memory_bytes
 
+_READ_ONLY = "nothing to score what is there into another --output; else allow writing"
 _NEEDED_SHM = 1 << 30  # bytes; a loader worker's batch of 64 photos is 38 MB, several wait
 
 
@@ -158,22 +161,40 @@ def _driver() -> str:
 
 
 def check_location(location: str) -> Iterator[Finding]:
-    """Whether a location can be listed, read, written and cleared."""
-    fix = ""
+    """Whether a location can be listed, read, written and cleared; to score, reading is enough."""
     try:
         folder = open_storage(location)
         if folder.is_local:
-            fix = "create it, or change its owner or permissions"
-            folder.check_writable()
-            free = folder.free_bytes()
-            space = f", {free / 2**30:.0f} GiB free" if free is not None else ""
-            yield Finding("ok", location, f"writable{space}")
+            yield _check_folder(location, folder)
             return
-        for operation, works, reason in check_access(location):
-            message = "works" if works else reason
-            yield Finding("ok" if works else "FAIL", f"{location} {operation}", message)
+        found = {operation: (works, why) for operation, works, why in check_access(location)}
     except VisionflowsError as error:
-        yield Finding("FAIL", location, str(error), fix)
+        yield Finding("FAIL", location, str(error))
+        return
+    can_read = all(found.get(operation, (False, ""))[0] for operation in ("list", "read"))
+    for operation, (works, why) in found.items():
+        subject = f"{location} {operation}"
+        if works:
+            yield Finding("ok", subject, "works")
+        elif can_read:
+            yield Finding("note", subject, why, _READ_ONLY)
+        else:
+            yield Finding("FAIL", subject, why)
+
+
+def _check_folder(location: str, folder: Storage) -> Finding:
+    try:
+        folder.check_writable()
+    except VisionflowsError as error:
+        path = folder.path()
+        if path and os.access(path, os.R_OK | os.X_OK):
+            return Finding("note", location, str(error), _READ_ONLY)
+        return Finding(
+            "FAIL", location, str(error), "create it, or change its owner or permissions"
+        )
+    free = folder.free_bytes()
+    space = f", {free / 2**30:.0f} GiB free" if free is not None else ""
+    return Finding("ok", location, f"writable{space}")
 
 
 def check_server() -> Finding:

@@ -114,8 +114,8 @@ def check_access(location: str) -> Iterator[tuple[str, bool, str]]:
     for step, run in steps.items():
         try:
             run()
-        except FileNotFoundError:
-            yield step, False, "nothing to read, as nothing could be written"
+        except FileNotFoundError:  # nothing could be written; else the answer were that it may not
+            yield step, True, ""
         except (DeniedError, ReadFailed) as error:
             yield step, False, getattr(error, "strerror", None) or str(error)
         except VisionflowsError as error:

@@ -1,32 +1,25 @@
 """fastai DataLoaders of a file table: images decoded as for scoring, loaded ahead of training."""
 
 import functools
-import itertools
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from visionflows.datasets.file_table import downscaled_cache
 from visionflows.errors import TrainError, one_line
-from visionflows.images.color_profiles import attached_profile, convert_to_srgb
 from visionflows.images.downscaled_cache import DownscaledCache
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_with_profile
-from visionflows.images.pillow import no_pixel_limit
 from visionflows.models import network
 from visionflows.storage.name_encoding import decode_name, encode_name
-from visionflows.storage.prefetch import prefetch
 from visionflows.system import cores, decoder_count
-from visionflows.training.allocator_settings import release_freed_memory
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
-    from fastai.data.core import DataLoaders, TfmdDL
+    from fastai.data.core import DataLoaders
     from fastai.vision.core import PILImage
     from fastcore.transform import Transform
 
@@ -41,7 +34,6 @@ AUGMENTATIONS: dict[str, dict[str, float]] = {
 # One thread decodes and crops 490 photos of 500 pixels a second, or 200 downscaled copies of
 # larger ones; one core trains on 8 to 30 a second.
 MAX_CORES_OF_THREAD = 4
-PREFETCHED_BATCHES = 2  # by the thread
 
 
 def make_dataloaders(
@@ -58,16 +50,18 @@ def make_dataloaders(
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
 
+    from visionflows.training.loader_classes import OpenRow, PrefetchingLoader, SeededResize
+
     usable = table[table.status == "ok"].reset_index(drop=True)
     augmentations = _augmentations(settings)
-    resize = resize_transform(settings)
+    resize = SeededResize(settings.image_size, settings.resize)
     copies = downscaled_cache(settings.decode_options)
     open_row = functools.partial(
         open_for_fastai, folder=os.fspath(folder), settings=settings, copies=copies
     )
     block = DataBlock(
         blocks=(
-            TransformBlock(type_tfms=open_row, batch_tfms=IntToFloatTensor),
+            TransformBlock(type_tfms=OpenRow(open_row), batch_tfms=IntToFloatTensor),
             CategoryBlock(vocab=list(classes or sorted(usable.label.unique()))),
         ),
         get_y=ColReader("label"),
@@ -78,7 +72,7 @@ def make_dataloaders(
     loaders = block.dataloaders(
         usable,
         bs=min(settings.batch_size, int((~usable.is_valid.astype(bool)).sum())),
-        dl_type=prefetching_loader_class(),
+        dl_type=PrefetchingLoader,
         num_workers=worker_count(settings),
     )
     _seed_generators(settings.seed, loaders, resize)
@@ -118,65 +112,6 @@ def worker_count(settings: TrainSettings) -> int:
     return min(decoder_count(), 16)
 
 
-@functools.cache
-def prefetching_loader_class() -> "type[TfmdDL]":
-    """Return a subclass of fastai's TfmdDL that, without processes, loads ahead in one thread.
-
-    Batches keep their order. `transform_random` is the generator of a transform: each epoch
-    resets it from the loader's own, so batches that were loaded but not used change nothing.
-    """
-    from fastai.data.core import TfmdDL
-    from torch.utils.data import get_worker_info
-
-    class PrefetchingLoader(TfmdDL):  # type: ignore[misc]  # fastai has no types
-        transform_random = random.Random()
-        prefetches = True
-
-        def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
-            batches: Iterator[Any] = super().create_batches(samps)
-            if get_worker_info():
-                return batches
-            batches = _with_state(batches, self.transform_random, self.rng.getstate())
-            return _prefetched(batches) if self.prefetches else batches
-
-        def __iter__(self) -> Iterator[Any]:
-            try:
-                yield from super().__iter__()
-            except TrainError as error:
-                raise TrainError(_without_traceback(error)) from error
-
-        def one_batch(self) -> Any:
-            self.prefetches = False
-            try:
-                return super().one_batch()
-            finally:
-                self.prefetches = True
-
-        def wif(self) -> None:
-            """Start a loader process: it decodes images of any size and keeps no freed memory."""
-            release_freed_memory()
-
-    return PrefetchingLoader
-
-
-def _with_state(
-    batches: Iterator[Any], generator: random.Random, state: tuple[Any, ...]
-) -> Iterator[Any]:
-    generator.setstate(state)
-    yield from batches
-
-
-def _prefetched(batches: Iterator[Any]) -> Iterator[Any]:
-    loaded = prefetch(lambda _: next(batches, None), itertools.count(), 1, PREFETCHED_BATCHES)
-    return itertools.takewhile(lambda batch: batch is not None, loaded)
-
-
-def _without_traceback(error: TrainError) -> str:
-    """Return an error's message: torch puts the traceback of a loader process before it."""
-    message = str(error).rstrip().rpartition("\n")[2]
-    return message.removeprefix(f"{TrainError.__module__}.{TrainError.__qualname__}: ")
-
-
 def _seed_generators(seed: int, loaders: "DataLoaders", resize: "Transform") -> None:
     """Give each user of Python's `random` its own generator, seeded as fastai would.
 
@@ -186,41 +121,6 @@ def _seed_generators(seed: int, loaders: "DataLoaders", resize: "Transform") -> 
     for loader in loaders.loaders:
         loader.rng = random.Random(seeds.randint(0, 2**32 - 1))
     loaders.train.transform_random = resize.generator
-
-
-def resize_transform(settings: TrainSettings) -> "Transform":
-    """Return fastai's `Resize` with its own generator for random crops; it converts colours too.
-
-    Pillow's own pixel limit does not apply to images that `max_pixels` allows.
-    """
-    from fastai.vision.augment import Resize
-    from torch.utils.data import get_worker_info
-
-    class SeededResize(Resize):  # type: ignore[misc]  # fastai has no types
-        generator = random.Random()
-
-        def __call__(self, item: Any, *args: Any, **options: Any) -> Any:
-            with no_pixel_limit():
-                resized = super().__call__(item, *args, **options)
-            _convert_colors(item, resized)
-            return resized
-
-        def before_call(self, b: Any, split_idx: int | None) -> None:
-            super().before_call(b, split_idx)
-            # A loader process has one thread, and fastai seeds it for every epoch.
-            if not split_idx and get_worker_info() is None:
-                self.pcts = self.generator.random(), self.generator.random()
-
-    return SeededResize(settings.image_size, method=settings.resize)
-
-
-def _convert_colors(item: Any, resized: Any) -> None:
-    """Convert the images of a resized item to sRGB in place, as resize_image does."""
-    if isinstance(item, tuple):
-        for one, other in zip(item, resized, strict=True):
-            _convert_colors(one, other)
-    elif isinstance(item, Image.Image):
-        convert_to_srgb(resized, attached_profile(item))
 
 
 def open_for_fastai(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionflows.evaluation.metrics import confusion_matrix, summary_metrics
+from visionflows.evaluation.metrics import count_classes, summary_metrics
 from visionflows.models import network
 from visionflows.training.class_weights import label_weights
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.pretrained_weights import (
-    explain_download_errors,
+    loading_weights,
     timm_overlay,
     torchvision_network,
 )
@@ -48,7 +48,7 @@ def make_learner(
     network.check_architecture(settings.architecture)
     loaders = make_dataloaders(table, folder, settings, classes)
     set_seed(settings.seed, reproducible=True)
-    with explain_download_errors(settings):
+    with loading_weights(settings):
         learn = vision_learner(
             loaders,
             normalize=False,  # make_dataloaders normalises
@@ -78,7 +78,7 @@ def epoch_metrics() -> list[Any]:
 
 def _of_tensors(predicted: "torch.Tensor", targets: "torch.Tensor") -> dict[str, float]:
     arrays = predicted.cpu().numpy(), targets.cpu().numpy()
-    return summary_metrics(confusion_matrix(*arrays, int(max(map(np.max, arrays))) + 1))
+    return summary_metrics(count_classes(*arrays, int(max(map(np.max, arrays))) + 1))
 
 
 def prepare_training(learn: "Learner", settings: TrainSettings) -> None:

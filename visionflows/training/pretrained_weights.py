@@ -1,11 +1,12 @@
 """Pretrained weights: downloaded by torchvision or timm, or read from a state dict file."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionflows.errors import SettingsError, TrainError
+from visionflows.errors import SettingsError, TrainError, one_line
 from visionflows.hashing import sha256_of_file
 from visionflows.models import network
 from visionflows.storage.local_cache import fetch_local_file
@@ -42,10 +43,16 @@ def timm_overlay(pretrained: str) -> dict[str, str] | None:
 
 
 @contextlib.contextmanager
-def explain_download_errors(settings: TrainSettings) -> Iterator[None]:
-    """Turn errors of downloading pretrained weights into a TrainError of one line."""
+def loading_weights(settings: TrainSettings) -> Iterator[None]:
+    """In the block torch unpickles nothing but tensors; its errors become a TrainError of one line.
+
+    torchvision loads what is in torch's cache with weights_only=False, which executes a pickle.
+    """
+    import pickle
+
     try:
-        yield
+        with _weights_only():
+            yield
     # Network errors of urllib, huggingface_hub and requests are OSErrors. A ValueError is
     # torchvision's for weights of another image size.
     except (OSError, ValueError) as error:
@@ -55,6 +62,27 @@ def explain_download_errors(settings: TrainSettings) -> Iterator[None]:
             f"{settings.architecture}: cannot download its pretrained weights ({error}); "
             "give --pretrained none, or --pretrained PATH_OR_URI of a state dict"
         ) from error
+    except pickle.UnpicklingError as error:
+        import torch
+
+        raise TrainError(
+            f"{settings.architecture}: its pretrained weights hold more than tensors "
+            f"({one_line(str(error).splitlines()[0])}), and were not loaded; remove them from "
+            f"{torch.hub.get_dir()}/checkpoints"
+        ) from error
+
+
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Set torch's own switch, which no caller of torch.load overrides, for the block."""
+    wanted = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _load_state(model: "nn.Module", location: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
-from visionflows.evaluation.metrics import confusion_matrix, log_losses, summary_metrics
+from visionflows.evaluation.metrics import count_classes, log_losses, summary_metrics
 from visionflows.training.settings import Metric
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Candidate:
     @classmethod
     def of_logits(cls, name: str, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
         """The candidate with these logits (n, classes) for images of these classes (n,)."""
-        confusion = confusion_matrix(logits.argmax(1), targets, logits.shape[1])
+        counts = count_classes(logits.argmax(1), targets, logits.shape[1])
         loss = float(log_losses(logits, targets).mean()) if len(targets) else 0.0
-        return cls(name, {**summary_metrics(confusion), "log_loss": loss})
+        return cls(name, {**summary_metrics(counts), "log_loss": loss})
 
     @classmethod
     def of_epoch(cls, row: dict[str, Any]) -> "Candidate":

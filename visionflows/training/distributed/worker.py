@@ -5,9 +5,7 @@ on GPUs batch norm uses the images of all workers.
 """
 
 import contextlib
-import functools
 import logging
-import math
 import multiprocessing
 import os
 import signal
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from fastai.data.core import TfmdDL
-    from fastai.distributed import DistributedDL
     from fastai.learner import Learner
 
 INITIAL = "initial.safetensors"  # in the shared folder: the weights that the training starts from
@@ -122,7 +119,10 @@ def distributed_training(learn: "Learner") -> Iterator[None]:
     Needs the `process_group`.
     """
     from accelerate.utils import DistributedDataParallelKwargs
-    from fastai import distributed  # noqa: F401 (it gives Learner distrib_ctx)
+
+    from visionflows.training.distributed.sharded_loader import (  # gives Learner distrib_ctx too
+        ShardedLoader,
+    )
 
     gpu = learn.dls.device.type == "cuda"
     # Some weights may not affect the output: timm leaves a head in the body. torch finds them in
@@ -132,11 +132,10 @@ def distributed_training(learn: "Learner") -> Iterator[None]:
         if learn.opt is None:  # it must see the batch norm layers before they are converted
             learn.create_opt()
         learn.model = synchronise_batch_norm(learn.model)
-    loader_class = sharded_loader_class()
 
-    def shard(loader: "TfmdDL") -> "DistributedDL":
-        is_sharded = isinstance(loader, loader_class)
-        return loader if is_sharded else loader_class(loader, device=learn.dls.device)
+    def shard(loader: "TfmdDL") -> ShardedLoader:
+        is_sharded = isinstance(loader, ShardedLoader)
+        return loader if is_sharded else ShardedLoader(loader, device=learn.dls.device)
 
     with learn.distrib_ctx(sync_bn=False, cpu=not gpu, kwargs_handlers=[options]):
         learn.distributed_trainer._wrap_dl = shard
@@ -156,31 +155,6 @@ def synchronise_batch_norm(network: "torch.nn.Module") -> "torch.nn.Module":
         convert = SyncBatchNorm.convert_sync_batchnorm
     converted: torch.nn.Module = convert(network)  # type: ignore[no-untyped-call]
     return converted
-
-
-@functools.cache
-def sharded_loader_class() -> "type[DistributedDL]":
-    """Return fastai's loader of a worker's share, for CPUs too and with its true length."""
-    import torch
-    from fastai.distributed import DistributedDL
-
-    class ShardedLoader(DistributedDL):  # type: ignore[misc]  # fastai has no types
-        def _broadcast(self, order: list[int], rank: int) -> list[int]:
-            objects = [order]
-            torch.distributed.broadcast_object_list(objects, rank)
-            return objects[0]
-
-        def __len__(self) -> int:
-            """Return the number of steps; fastai may say one more, and one cycle never ends."""
-            images: int = math.ceil(self.dl.n / self.world_size)
-            steps: int = images // self.bs if self.drop_last else math.ceil(images / self.bs)
-            return steps
-
-        def wif(self) -> None:
-            """Start a loader process as for one GPU."""
-            self.dl.wif()
-
-    return ShardedLoader
 
 
 def _train(number: int, job: TrainingJob, messages: Connection) -> None:

@@ -1,7 +1,8 @@
 """Label issues: images whose label is probably wrong, in label_issues.csv of a checkpoint.
 
-    label_issues.csv    path,sha256,label,was,confidence,why: the suggested label and the given
-                        one, the most likely issues first, in the form of corrections
+    label_issues.csv    path,sha256,label,answer,was,confidence,why: the suggested label and the
+                        given one, the most likely issues first, in the form of corrections; a line
+                        counts as one when a person has written an answer
     label_issues/       thumbnails of the first ones, for the report
 
 The features are the pretrained network's if there is one: fine-tuned, it has learnt the wrong
@@ -22,6 +23,7 @@ from visionflows.errors import TrainError
 from visionflows.escaping import escape_formula, unescape_formula
 from visionflows.evaluation.confident_learning import rank_label_issues
 from visionflows.reports.thumbnails import read_thumbnail
+from visionflows.review.corrections import LABEL_ISSUE
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.evaluate import load_trained_learner
 from visionflows.training.features import read_features
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("visionflows.label_issues")
 
-COLUMNS = ("path", "sha256", "label", "was", "confidence", "why")
+COLUMNS = ("path", "sha256", "label", "answer", "was", "confidence", "why")
 MAX_IMAGES = 50_000  # 256 MB of features; the choice depends on the contents
 MAX_THUMBNAILS = 24
 _CSV = "label_issues.csv"
@@ -74,7 +76,7 @@ def find_label_issues(
     issues = rank_label_issues(features, list(usable.label), classes, usable.side.to_numpy())
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
-    rows = rows.assign(why="label issue")[list(COLUMNS)]
+    rows = rows.assign(answer="", why=LABEL_ISSUE)[list(COLUMNS)]
     written = rows.map(lambda cell: escape_formula(cell) if isinstance(cell, str) else cell)
     storage.write(_CSV, written.to_csv(index=False, lineterminator="\r\n").encode())
     images = LocalStorage(Path(folder))

@@ -1,0 +1,153 @@
+"""Choose the columns of a label CSV: by their known names, or by the names that a user gives."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.path_matching import PathMatcher
+from visionflows.errors import TableError
+from visionflows.images.formats import is_image_name
+
+FILE_COLUMNS = (
+    *("file", "file_name", "filename", "filepath", "image", "image_name", "image_path"),
+    *("image_id", "id"),
+)
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "breed", "species", "target")
+FOLDER_COLUMNS = ("relativepath", "relative_path", "folder", "directory", "subfolder")
+IS_VALID = "is_valid"  # True or False in each line
+SPLIT_COLUMNS = (  # the first one counts
+    *(IS_VALID, "split", "set", "data set", "data_set", "dataset", "subset", "partition"),
+)
+_SUGGESTED = ("choice", "labels", "tags", "finding labels", "dx", "diagnosis", "common_name")
+_ONE_HOT = {"0", "1", "0.0", "1.0"}
+
+
+class Columns(NamedTuple):
+    """The positions of the columns; `folder`, `split` and `group` are negative if there is none."""
+
+    path: int
+    label: int
+    folder: int
+    split: int
+    group: int
+    split_name: str
+
+
+class Head(NamedTuple):
+    """The first line of the CSV at a location, and a few lines after it."""
+
+    location: str
+    header: list[str]
+    sample: Sequence[list[str]]
+    matcher: PathMatcher
+
+    def choose(self, named: tuple[str, ...], group: str) -> Columns:
+        """The columns `named` path and label, or the only known ones. Raises TableError."""
+        names = [name.casefold() for name in self.header]
+        found = self._find(names, named)
+        path, label = found
+        if is_image_name(self.header[path]):
+            self._fail(self._no_header(self.header[path]))
+        splits = (names.index(name) for name in SPLIT_COLUMNS if name in names)
+        split = next((at for at in splits if at not in found), -1)
+        folders = [at for at, name in enumerate(names) if name in FOLDER_COLUMNS]
+        folder = folders[0] if len(folders) == 1 and folders[0] not in found else -1
+        split_name = names[split] if split >= 0 else ""
+        return Columns(path, label, folder, split, self._group(group), split_name)
+
+    def _find(self, names: list[str], named: tuple[str, ...]) -> list[int]:
+        """The positions of the columns of paths and labels."""
+        known: tuple[tuple[str, ...], ...] = (("path",), ("label",))
+        if named:
+            known = tuple((name.casefold(),) for name in named)
+        elif "path" not in names and {*names} & {*FILE_COLUMNS}:
+            known = FILE_COLUMNS, LABEL_COLUMNS
+        found = [[at for at, name in enumerate(names) if name in columns] for columns in known]
+        wanted = named or ("path", "label")
+        missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
+        if missing:
+            self._fail(
+                f"lacks the column {' and '.join(map(format_name, missing))}; its first line must "
+                f"name {' and '.join(map(format_name, wanted))}, and says "
+                f"{format_names(self.header) or 'nothing'}{self._advice(bool(named))}"
+            )
+        for columns in found:
+            if len(columns) > 1:
+                several = format_names([self.header[at] for at in columns])
+                example = ",".join(self.suggest() or [self.header[at[0]] for at in found])
+                self._fail(
+                    f"has the columns {several}; say which is meant, such as "
+                    f"--labels csv:{self.location}#{example}"
+                )
+        return [at for (at,) in found]
+
+    def _group(self, group: str) -> int:
+        """The position of the column of groups, negative if none is wanted."""
+        found = [at for at, name in enumerate(self.header) if name.casefold() == group.casefold()]
+        if group and len(found) != 1:
+            self._fail(
+                f"has {len(found) or 'no'} columns {format_name(group)}, of --group "
+                f"column:{group}; its first line says {format_names(self.header)}"
+            )
+        return found[0] if group else -1
+
+    def _advice(self, is_named: bool) -> str:
+        """What to do about a first line that lacks a column."""
+        header = self.header
+        if image := next(filter(self._is_image, header), ""):
+            self._fail(self._no_header(image))
+        if len(header) == 1 and (sign := next((sign for sign in ";\t|" if sign in header[0]), "")):
+            return f"; its columns are parted by {sign!r}: save it with commas"
+        if len(header) == 1 and is_image_name(header[0].partition(" ")[0]):
+            return "; its columns are parted by blanks: write commas, and path,label as first line"
+        if is_named or len(header) < 2:
+            return ""
+        if one_hot := self._one_hot():
+            return (
+                f"; it has a column for each class ({format_names(one_hot)}): make one column of "
+                "labels of them"
+            )
+        example = ",".join(map(format_name, self.suggest() or header[:2]))
+        return f"; or name two, as --labels csv:{self.location}#{example}"
+
+    def _is_image(self, cell: str) -> bool:
+        """Whether a cell is the path of an image, and so not the name of a column."""
+        known = (*FILE_COLUMNS, *LABEL_COLUMNS, "path")
+        return is_image_name(cell) or (
+            cell.casefold() not in known and len(self.matcher.find(cell).paths) == 1
+        )
+
+    def _no_header(self, cell: str) -> str:
+        return (
+            f"has no line of column names: its first line is of an image, {format_name(cell)}; "
+            "write the line path,label above it"
+        )
+
+    def _one_hot(self) -> list[str]:
+        """The names of columns that hold 0 and 1, if each line has a single 1 in them."""
+        at_ones = [at for at in range(len(self.header)) if {*self._cells(at)} <= _ONE_HOT]
+        sums = {sum(float(cells[at]) for at in at_ones) for cells in self.sample if at_ones}
+        return [self.header[at] for at in at_ones] if len(at_ones) > 1 and sums == {1.0} else []
+
+    def suggest(self) -> list[str]:
+        """The names of the columns that hold paths and labels, by their cells; empty if unclear."""
+        scores = [
+            sum(bool(self.matcher.find(cell).paths) for cell in self._cells(at) if cell)
+            for at in range(len(self.header))
+        ]
+        path = scores.index(max(scores))
+        others = [at for at in range(len(self.header)) if at != path]
+        labels = [at for at in others if self.header[at].casefold() in LABEL_COLUMNS + _SUGGESTED]
+        labels += sorted(
+            (at for at in others if len({*self._cells(at)}) > 1),
+            key=lambda at: len({*self._cells(at)}),
+        )
+        if not max(scores) or not labels:
+            return []
+        return [self.header[path], self.header[labels[0]]]
+
+    def _cells(self, at: int) -> list[str]:
+        return [cells[at].strip() if at < len(cells) else "" for cells in self.sample]
+
+    def _fail(self, reason: str) -> NoReturn:
+        raise TableError(f"{self.location}: {reason}")
