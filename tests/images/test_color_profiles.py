@@ -53,6 +53,11 @@ def test_a_profile_is_used_in_every_format(format):
     assert shown(data, DecodeOptions()) == near(RED)
 
 
+def test_a_jpeg_without_its_damaged_metadata_keeps_its_profile():
+    data = encoded(flat(RED), "JPEG", icc_profile=icc_files.SWAPPED, quality=95)
+    assert shown(data[:20] + bytes(300) + data[20:]) == near(BLUE)  # zeros between segments
+
+
 @pytest.mark.parametrize(
     "image",
     [
