@@ -112,7 +112,8 @@ class Walk:
         while True:
             try:
                 with os.scandir(path) as entries:
-                    return sorted(self._visible(entries, folder))
+                    found = [*entries]
+                return sorted(self._visible(found, folder))
             except OSError as error:
                 if error.errno in _GONE:
                     return []  # it vanished after its parent was listed, with its files
@@ -138,7 +139,7 @@ class Walk:
         log.warning("%s: its files are not scored", line)
         raise _UnlistedError from error
 
-    def _visible(self, entries: Iterator[os.DirEntry[str]], folder: _Found) -> Iterator[_Found]:
+    def _visible(self, entries: list[os.DirEntry[str]], folder: _Found) -> Iterator[_Found]:
         below = f"{folder.name}/" if folder.name else ""
         for entry in entries:
             name, is_link, is_folder = entry.name, entry.is_symlink(), _is_folder(entry)
