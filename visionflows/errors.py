@@ -9,10 +9,13 @@ MAX_LINE = 200  # characters
 
 
 class VisionflowsError(Exception):
-    """What went wrong, in one line: the thing, what is wrong, what to do."""
+    """What went wrong, in one printable line: the thing, what is wrong, what to do."""
 
     exit_status = 1
     logged = False  # whether it was logged already
+
+    def __init__(self, line: str = ""):
+        super().__init__(printable(line))
 
 
 class SettingsError(VisionflowsError):

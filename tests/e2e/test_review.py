@@ -10,6 +10,7 @@ from conftest import CLASSES, Trained, write_shapes
 from playwright.sync_api import expect
 
 from flows.train import train
+from visionflows.escaping import escape_formula, unescape_formula
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
@@ -237,14 +238,16 @@ def test_a_digit_that_names_no_class_answers_nothing(open_review):
     assert page.locator("#answered").inner_text() == "1"
 
 
-def test_any_file_name_can_be_answered(open_review, tmp_path):
-    page = open_review([*CLASSES], rename="__proto__")
-    assert shown(page) == "__proto__"
+@pytest.mark.parametrize("name", ["__proto__", '=HYPERLINK("x");-1.png', "' =1.png"])
+def test_any_file_name_can_be_answered(open_review, tmp_path, name):
+    page = open_review([*CLASSES], rename=name)
+    assert shown(page) == name
     page.keyboard.press("1")
     page.reload()
     assert page.locator("#answered").inner_text() == "1"
     _, rows = saved(page, tmp_path)
-    assert [(row["path"], row["label"]) for row in rows] == [("__proto__", CLASSES[0])]
+    assert [(row["path"], row["label"]) for row in rows] == [(escape_formula(name), CLASSES[0])]
+    assert unescape_formula(rows[0]["path"]) == name
 
 
 def test_progress_is_shown(review):

@@ -56,15 +56,19 @@ def test_a_full_disk_is_reported_with_its_folder(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tokens, fault",
-    [(("t1", "t2", "t1"), "the same token twice"), (("t1", None), "without a token")],
+    "pages, fault",
+    [
+        (("a t1", "b t2", "c t1"), "the same token twice"),
+        (("a t1", "b "), "a page without a token"),
+        (("a t1", "a t2"), "the same page twice"),
+    ],
 )
-def test_a_listing_that_never_ends_is_reported(monkeypatch, tokens, fault):
-    answers = iter(tokens)
+def test_a_listing_that_never_ends_is_reported(monkeypatch, pages, fault):
+    answers = (page.split(" ") for page in pages)
 
     def call(operation, bucket, **parameters):
-        page = {"Contents": [{"Key": "a.jpg"}], "IsTruncated": True}
-        return page | {"NextContinuationToken": token} if (token := next(answers)) else page
+        key, token = next(answers)
+        return {"Contents": [{"Key": key}], "IsTruncated": True, "NextContinuationToken": token}
 
     monkeypatch.setattr(listing, "call", call)
     with pytest.raises(StorageError, match=f"^s3://lab/in/: cannot be listed: .*{fault}"):

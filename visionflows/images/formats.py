@@ -161,16 +161,24 @@ class ImageFilter:
         """
         remaining = iter(files)
         for file in remaining:
-            unknown = not _is_known(file)
-            batch = [file, *itertools.islice(remaining, BATCH - 1)] if unknown else [file]
+            if _is_known(file):
+                yield from self._chosen(file, is_image_name(file.name))
+                continue
+            batch = [file, *itertools.islice(remaining, BATCH - 1)]
             names = [one.name for one in batch if not _is_known(one)]
-            heads = dict(zip(names, self._read_heads(names, HEAD) if names else (), strict=True))
+            heads = dict(zip(names, self._read_heads(names, HEAD), strict=True))
             for one in batch:
-                if _is_image(heads[one.name]) if one.name in heads else is_image_name(one.name):
-                    yield one
-                else:
-                    extension = os.path.splitext(one.name.rpartition("/")[2])[1].lower()
-                    self.others[printable(extension) or "no extension"] += 1
+                known = one.name not in heads
+                is_image = is_image_name(one.name) if known else _is_image(heads[one.name])
+                yield from self._chosen(one, is_image)
+
+    def _chosen(self, file: File, is_image: bool) -> tuple[File, ...]:
+        """The file, if it is an image; any other is counted."""
+        if is_image:
+            return (file,)
+        extension = os.path.splitext(file.name.rpartition("/")[2])[1].lower()
+        self.others[printable(extension) or "no extension"] += 1
+        return ()
 
     def by_extension(self) -> dict[str, int]:
         """How many files are no images, by extension; the rarer ones are counted together."""

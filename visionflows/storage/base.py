@@ -72,8 +72,10 @@ def hidden_kind(part: str) -> str:
 
 def transfer_kind(name: str) -> str:
     """The ending by which a file is known to be in transfer, as `*.part`; else empty."""
-    ending = next((ending for ending in _TRANSFERS if name.lower().endswith(ending)), "")
-    return f"*{ending} (in transfer)" if ending else ""
+    name = name.lower()
+    if not name.endswith(_TRANSFERS):
+        return ""
+    return f"*{next(filter(name.endswith, _TRANSFERS))} (in transfer)"
 
 
 def invalid_name_reason(name: str) -> str | None:
@@ -128,7 +130,8 @@ class SkippedFiles:
     def count_if_young(self, changed: float) -> bool:
         """Whether a file that changed at a time was younger than `min_age` when the walk began."""
         is_young = 0 <= self.started - changed < self.min_age  # a clock ahead makes no file young
-        self.counts.update([YOUNG] if is_young else [])
+        if is_young:
+            self.counts[YOUNG] += 1
         return is_young
 
     def count_if_hidden(self, name: str) -> bool:

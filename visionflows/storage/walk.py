@@ -52,29 +52,34 @@ class Walk:
         """The files, and each folder that cannot be listed if `skipped` keeps a record of them."""
         pending = [iter(self._list(_Found("", "", True, False, False)))]
         while pending:
-            if (found := next(pending[-1], None)) is None:
+            for found in pending[-1]:
+                if not found.is_folder:
+                    if entry := self._file(found.name):
+                        yield entry
+                elif self._is_new(found):
+                    try:
+                        pending.append(iter(self._list(found)))
+                        break
+                    except _UnlistedError:
+                        yield Entry(f"{found.name}/", 0, "")  # sorts as the names in it do
+            else:
                 pending.pop()
-            elif not found.is_folder:
-                yield from self._file(found.name)
-            elif self._is_new(found):
-                try:
-                    pending.append(iter(self._list(found)))
-                except _UnlistedError:
-                    yield Entry(f"{found.name}/", 0, "")  # sorts as the names of its files do
 
-    def _file(self, name: str) -> Iterator[Entry]:
+    def _file(self, name: str) -> Entry | None:
         try:
             status = os.stat(f"{self.root}/{name}")
         except OSError as error:
             if len(os.fsencode(f"{self.root}/{name}")) > 4095:
                 self.skipped.counts[TOO_LONG] += 1
-            else:  # of any other error the row tells when the file is read
-                yield Entry(name, 0, MISSING if error.errno in _BROKEN_LINK else "")
-            return
+                return None
+            # Of any other error the row tells when the file is read.
+            return Entry(name, 0, MISSING if error.errno in _BROKEN_LINK else "")
         if not stat.S_ISREG(status.st_mode):
             self.skipped.counts[NOT_A_FILE] += 1
-        elif not self.skipped.count_if_young(status.st_mtime):
-            yield Entry(name, status.st_size, version_of(status))
+            return None
+        if self.skipped.min_age and self.skipped.count_if_young(status.st_mtime):
+            return None
+        return Entry(name, status.st_size, version_of(status))
 
     def _is_new(self, found: _Found) -> bool:
         """Whether a folder is listed here: not one that links lead to twice, nor an own one."""
@@ -107,7 +112,8 @@ class Walk:
         while True:
             try:
                 with os.scandir(path) as entries:
-                    return sorted(self._visible(entries, folder))
+                    found = [*entries]
+                return sorted(self._visible(found, folder))
             except OSError as error:
                 if error.errno in _GONE:
                     return []  # it vanished after its parent was listed, with its files
@@ -133,7 +139,7 @@ class Walk:
         log.warning("%s: its files are not scored", line)
         raise _UnlistedError from error
 
-    def _visible(self, entries: Iterator[os.DirEntry[str]], folder: _Found) -> Iterator[_Found]:
+    def _visible(self, entries: list[os.DirEntry[str]], folder: _Found) -> Iterator[_Found]:
         below = f"{folder.name}/" if folder.name else ""
         for entry in entries:
             name, is_link, is_folder = entry.name, entry.is_symlink(), _is_folder(entry)

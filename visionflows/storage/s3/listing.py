@@ -20,17 +20,23 @@ BLOCK = 200  # entries of a run that are read at once
 
 def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
     """The objects and common prefixes below a prefix; one page is in memory at a time."""
-    page, tokens = {"IsTruncated": True}, set[str]()
-    while page.get("IsTruncated"):
+    tokens, before, is_truncated = set[str](), list[Response](), True
+    while is_truncated:
         page = call("list_objects_v2", bucket, Prefix=prefix, **options)
-        yield from (*page.get("Contents", ()), *page.get("CommonPrefixes", ()))
-        token = options["ContinuationToken"] = page.get("NextContinuationToken") or ""
-        if page.get("IsTruncated") and (not token or token in tokens):
-            fault = "a page without a token" if not token else "the same token twice"
+        found = [*page.get("Contents", ()), *page.get("CommonPrefixes", ())]
+        token, is_truncated = page.get("NextContinuationToken") or "", page.get("IsTruncated")
+        faults = {
+            "the same page twice": found and found[:1] == before,
+            "a page without a token": is_truncated and not token,
+            "the same token twice": is_truncated and token in tokens,
+        }
+        if fault := next((name for name, is_so in faults.items() if is_so), ""):
             raise StorageError(
                 f"s3://{bucket}/{prefix}: cannot be listed: the server sends {fault}; update it, "
                 "or give a list of the files (a .txt) as the input"
             )
+        yield from found
+        before, options["ContinuationToken"] = found[:1], token
         tokens.add(token)
 
 
