@@ -252,14 +252,14 @@ def test_ids_of_kaggle_mean_the_images_to_train_on(tmp_path):
     assert any("8 names are of a test image too" in line for line in table.attrs["notes"])
 
 
-def test_a_thousand_folders_with_the_same_names_take_linear_time(tmp_path):
-    paths = [f"site{at // 200:03}/IMG_{at % 200:04}.JPG" for at in range(40_000)]
+def test_thousands_of_folders_with_the_same_names_take_linear_time(tmp_path):
+    paths = [f"site{at:04}/IMG_0001.JPG" for at in range(4000)]
     matcher = PathMatcher(paths, "/photos", "")
     began = time.perf_counter()
     for path in paths:
         assert matcher.find(path.lower().removesuffix(".jpg")).paths == [path]
         assert matcher.find(f"D:\\cards\\{path}").paths == [path]
-    assert time.perf_counter() - began < 4
+    assert time.perf_counter() - began < 5
 
 
 # What is no CSV, or has no columns to use

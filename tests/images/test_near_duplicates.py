@@ -134,7 +134,7 @@ def test_invalid_signatures_are_ignored():
 def test_frames_of_one_camera_are_compared_once():
     """They agree in each of 32 draws, in which the same pairs were compared."""
     draws = np.random.default_rng(2)
-    array = draws.integers(0, 256, (6_000, BYTES), np.uint8)
+    array = draws.integers(0, 256, (3_000, BYTES), np.uint8)
     array[:, : FREQUENCIES * LOWEST // 8] = array[0, : FREQUENCIES * LOWEST // 8]
     pairs = [pair for each in _candidates(array, np.not_equal) for pair in zip(*each, strict=True)]
     assert len(pairs) < 1.05 * FIRST * len(array)

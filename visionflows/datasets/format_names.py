@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+_MAX_NAME = 255  # characters, as in a file's name
+
 
 def format_names(names: list[str], remarks: list[str] | None = None) -> str:
     """Up to three names, each followed by its remark if there are remarks."""
@@ -17,5 +19,6 @@ def first_three(texts: Sequence[str]) -> str:
 
 
 def format_name(name: str) -> str:
-    """A name as it is, or quoted if it is empty or would break the line."""
+    """A name as it is, or quoted if it is empty or would break the line; a long one is cut."""
+    name = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
     return name if name and name.isprintable() else repr(name)

@@ -107,7 +107,8 @@ class Head(NamedTuple):
                 f"; it has a column for each class ({format_names(one_hot)}): make one column of "
                 "labels of them"
             )
-        example = ",".join(map(format_name, self.suggest() or header[:2]))
+        names = self.suggest() or (header if len(header) == 2 else ["PATH", "LABEL"])
+        example = ",".join(map(format_name, names))
         return f"; or name two, as --labels csv:{self.location}#{example}"
 
     def _is_image(self, cell: str) -> bool:

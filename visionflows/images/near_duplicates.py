@@ -72,7 +72,7 @@ def group_duplicates(array: np.ndarray) -> np.ndarray:
             low, high = sorted((_root(root, a), _root(root, b)))
             root[high] = low
         while (root != root[root]).any():
-            root = root[root]
+            root[:] = root[root]
     return root
 
 

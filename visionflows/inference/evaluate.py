@@ -48,18 +48,19 @@ def evaluate(
     engine.decoder.find_duplicates = True  # rows then have the signature of their image
     names = [decode_name(image.path) for image in images]
     rows = [*engine.predict_rows(LocalStorage(folder), names)]
+    classes = frozenset(engine.model.classes)
     return [
-        Evaluated(image, row, *_status(engine.model, image, row, trained))
+        Evaluated(image, row, *_status(classes, image, row, trained))
         for image, row, trained in zip(images, rows, _are_known(rows, trained_on), strict=True)
     ]
 
 
-def _status(model: Model, image: Labelled, row: Row, trained_on: bool) -> tuple[str, str]:
+def _status(classes: frozenset[str], image: Labelled, row: Row, trained_on: bool) -> tuple[str, str]:
     if not image.label:
         return "unlabelled", image.why
     if row.status != "ok":
         return row.status, row.error
-    if image.label not in model.classes:
+    if image.label not in classes:
         return "unknown_class", "the model does not know this class"
     if trained_on:
         return "trained_on", "the model was trained on this image or a near-duplicate"
