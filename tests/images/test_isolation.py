@@ -1,5 +1,6 @@
 """Decoders that hang, grow or crash cost a row, and the next file is decoded."""
 
+import multiprocessing
 import struct
 import threading
 
@@ -66,16 +67,17 @@ def test_a_decoder_here_that_takes_too_long_is_ended(monkeypatch, data):
 
 
 def test_threads_share_processes_and_all_of_them_end():
+    isolation.end_idle()
     data = encoded(picture(), "TIFF")
     threads = [threading.Thread(target=open_image, args=(data,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    helpers = [*isolation._idle]
-    assert 1 <= len(helpers) <= 3
+    started = [*isolation._idle]
+    assert 1 <= len(started) <= 3
     isolation.end_idle()
-    assert not [each for each in helpers if psutil.pid_exists(each.pid)]
+    assert not [each for each in started if psutil.pid_exists(each.pid)]
 
 
 def test_an_image_is_the_same_in_a_process():
@@ -86,3 +88,30 @@ def test_an_image_is_the_same_in_a_process():
     assert opened.size == (100, 200)
     expected = (np.asarray(deep) / 257).round().astype(np.uint8)
     np.testing.assert_array_equal(np.asarray(opened)[..., 0], np.rot90(expected, -1))
+
+
+def test_a_forked_process_has_decoders_of_its_own():
+    data = encoded(picture(), "TIFF")
+    isolation.end_idle()
+    open_image(data)
+    (parents,) = isolation._idle
+    answers = multiprocessing.SimpleQueue()
+
+    def decode() -> None:
+        answers.put((open_image(data).size, [each.pid for each in isolation._idle]))
+
+    child = multiprocessing.get_context("fork").Process(target=decode, daemon=True)
+    child.start()
+    size, pids = answers.get()
+    child.join()
+    assert size == (48, 40)
+    assert parents.pid not in pids
+    assert open_image(data).size == (48, 40)
+
+
+def test_a_process_that_was_ended_while_it_waited_is_replaced():
+    data = encoded(picture(), "TIFF")
+    open_image(data)
+    isolation._idle[0].kill()
+    isolation._idle[0].wait()
+    assert open_image(data).size == (48, 40)

@@ -135,8 +135,11 @@ def test_too_many_scans_are_refused_before_decoding(progressive):
 
 
 def test_fewer_scans_are_allowed_for_more_pixels():
-    assert "scans, more than 66 for" in refused(repeated((10_000, 6_000), 80))[1]
-    assert refused(repeated((100, 60), 80))[1].startswith("damaged pixels: Inconsistent")
+    data = repeated((100, 60), 80)
+    assert refused(data)[1].startswith("damaged pixels: Inconsistent")
+    at = data.index(b"\xff\xc2") + 5
+    large = data[:at] + (6_000).to_bytes(2) + (10_000).to_bytes(2) + data[at + 4 :]
+    assert "scans, more than 66 for 60,000,000 pixels" in refused(large)[1]
 
 
 @pytest.mark.parametrize(

@@ -61,20 +61,23 @@ def test_jpeg_and_png_with_damaged_metadata_are_opened(format):
 @pytest.mark.parametrize("format", sorted(METADATA.keys() - set(REPAIRED)))
 def test_damaged_metadata_of_other_formats_is_an_image_or_a_row(format):
     data, spans = METADATA[format](picture())
-    for wrong in damaged(format, data, spans):
-        assert refused(wrong) in (True, False)
+    opened = sum(not refused(wrong) for wrong in damaged(format, data, spans))
+    assert opened >= TRIES / 3
 
 
 @pytest.mark.parametrize("format", METADATA)
-def test_damaged_pixels_never_crash(format):
+def test_damaged_pixels_are_rows_where_they_can_be_noticed(format):
+    """Half of the files are cut; a PNG has checksums, the others have none."""
     data, spans = METADATA[format](picture())
     rng = random.Random(format)
     begins = max(end for _, end in spans) if format not in ("TIFF", "AVIF", "HEIF", "WEBP") else 40
+    rows = 0
     for _ in range(TRIES):
         damaged = bytearray(data)
         for _ in range(rng.choice((1, 2, 8))):
             damaged[rng.randrange(begins, len(data))] = rng.randrange(256)
-        refused(bytes(damaged[: rng.choice((len(data), rng.randrange(len(data))))]))
+        rows += refused(bytes(damaged[: rng.choice((len(data), rng.randrange(len(data))))]))
+    assert rows >= TRIES * (1 if format == "PNG" else 0.5)
 
 
 # JPEG

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import encoded, picture
+from damaged_files import METADATA
 from PIL import Image
 
 from visionflows import system
 from visionflows.images import memory_limits
 from visionflows.images.image_status import BadImage
+from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.open import read_image_file
 from visionflows.inference import Engine, EngineSettings, make_engine
 from visionflows.inference.cuda import decode_process_count
+from visionflows.inference.decoding import Decoder
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.scoring.local_run import score_folder
@@ -65,6 +68,31 @@ def test_a_file_of_a_terabyte_is_a_row(engine, inbox, listed):
     assert [status for _, status, _ in found] == ["ok"] * 4 + ["too_large"] + ["ok"] * 4
     limit = engine.info.limits["max_file_bytes"]
     assert found[4][2] == f"1,099,511,627,776 bytes, more than the limit of {limit:,}"
+
+
+def test_files_that_break_their_decoder_are_rows_among_others(tmp_path):
+    sound = encoded(picture(size=(300, 200)), "JPEG")
+    heif, _ = METADATA["HEIF"](picture())
+    contents = {
+        "crash.heic": heif.replace(b"mime", b"mim\xce", 1),
+        "cut.jpg": sound[:3000] + b"\xff\xd9",
+        "flipped.jpg": sound[:2000] + bytes(500) + sound[2500:],
+        "scans.jpg": sound[:-2] + sound[sound.index(b"\xff\xda") :][:-2] * 400 + sound[-2:],
+        "sound.heic": heif,
+        "sound.jpg": sound,
+        "sound.tif": encoded(picture(), "TIFF"),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    decoder = Decoder(8, 32, "crop", MemoryLimits())
+    decoded = decoder(open_storage(tmp_path), [*contents])
+    assert decoded.ok_count == 3
+    found = {row.name: (row.status, row.error) for row in decoded.rows}
+    assert [name for name, (status, _) in found.items() if status == "ok"] == [*contents][-3:]
+    assert found["crash.heic"][1].startswith("its decoder crashed")
+    assert found["scans.jpg"][1] == "JPEG: 401 scans, more than 300 for 60,000 pixels"
+    assert "premature end of data segment" in found["cut.jpg"][1]
+    assert found["flipped.jpg"][1].startswith("damaged pixels: ")
 
 
 @LISTED

@@ -170,6 +170,8 @@ def load_strictly(file: JpegImageFile, data: bytes) -> None:
         if any(word in str(error) for word in _OF_METADATA):
             raise
         raise BadImage("unreadable", f"damaged pixels: {error}") from error
+    if pixels.shape[:2] != (height, width):
+        raise BadImage("unreadable", "JPEG: its headers contradict one another")
     if file.mode == "CMYK":
         pixels = 255 - pixels  # as Pillow assumes of all of them, with Adobe
     if file.mode == "L":

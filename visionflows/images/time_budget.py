@@ -14,6 +14,7 @@ from visionflows.images.image_status import BadImage
 BASE = 5.0  # seconds of any file
 PER_MEGABYTE = 0.1  # seconds
 PER_MEGAPIXEL = 0.5  # seconds
+SMALL_READ, SMALL_READS = 256, 64  # bytes; and how many such reads there are between two looks
 TOOK_TOO_LONG = "took too long: more CPU time than a file of its bytes and pixels may take"
 
 
@@ -40,16 +41,19 @@ class Clock:
 
 
 class ClockedFile(io.BytesIO):
-    """A file's bytes for a decoder of Pillow's: every read looks at the clock.
+    """A file's bytes for a decoder of Pillow's, whose reads look at the clock.
 
-    Pillow parses headers, and feeds its own decoders, by reads of at most 64 KB.
+    Pillow parses headers, and feeds its own decoders, by reads of at most 64 KB or 1 MB.
     """
 
     def __init__(self, data: bytes, clock: Clock):
         super().__init__(data)
-        self._clock = clock
+        self._clock, self._small_reads = clock, 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The next bytes. Raises BadImage if the file has taken its time."""
-        self._clock.check()
+        self._small_reads += 1
+        if self._small_reads == SMALL_READS or not size or size > SMALL_READ or size < 0:
+            self._small_reads = 0
+            self._clock.check()
         return super().read(size)
