@@ -24,6 +24,17 @@ def test_thumbnail_folders_are_not_classes(tmp_path):
     assert table_notes(table) == ["skipped: 2 @eaDir"]
 
 
+def test_the_store_and_the_cache_in_a_dataset_are_no_data(tmp_path, monkeypatch):
+    """What `train .` leaves, with the store where it is by default."""
+    own = ("store/models/pets/1/pictures/1.png", "store/datasets/x/cat/9.png", "cache/dog/9.png")
+    write(tmp_path, *PETS, *own)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VISIONFLOWS_CACHE", "cache")
+    table = build_table(".", "folder", store="store")
+    assert sorted(table.path) == PETS
+    assert table_notes(table) == ["skipped: 2 own (store, output, cache)"]
+
+
 def test_other_files_are_noted_by_extension_and_images_may_have_any_extension(tmp_path, caplog):
     caplog.set_level("INFO", "visionflows.table")
     write(tmp_path, *PETS, "cat/saved.jpg_large", "dog/no ending")

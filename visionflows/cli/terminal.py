@@ -108,6 +108,8 @@ def print_text(text: str) -> None:
     except OSError as error:
         # Else the rest of its buffer fails again when the program ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            raise  # its reader, such as `head`, has enough: typer ends the command without a word
         raise StorageError(f"stdout: cannot be written ({error.strerror})") from error
 
 
@@ -120,5 +122,7 @@ def print_summary(*lines: str) -> None:
     """Print what a command did; its result is complete, so a failure to print is only logged."""
     try:
         print_lines(*lines)
+    except BrokenPipeError:
+        pass
     except StorageError as error:
         log.warning("%s; the result is complete", error)

@@ -21,7 +21,7 @@ MISSING = "missing"  # the version of an entry that vanished before its size was
 LISTED = "listed"  # the version of an entry named in a list, which was not looked up
 Keep = Callable[[str], bool] | None  # filters by a file's own name
 _INVALID_PARTS = frozenset(("", ".", ".."))
-OWN, YOUNG = "folder of the store, an output or the cache", "file younger than --min-age"
+OWN, YOUNG = "own (store, output, cache)", "younger than --min-age"
 # Endings of files that programs are still transferring, and of files that are not here yet.
 _TRANSFERS = (
     *(".part", ".filepart", ".partial", ".crdownload", ".download", ".opdownload", ".tmp"),

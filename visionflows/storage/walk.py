@@ -14,8 +14,8 @@ from visionflows.storage.name_encoding import encode_name
 
 log = logging.getLogger("visionflows.storage")
 
-NOT_A_FILE, TOO_LONG = "pipe or device", "path of over 4,095 bytes"
-LINK, SEEN = "link (--no-follow-links)", "link to a folder that is listed elsewhere"
+NOT_A_FILE, TOO_LONG = "pipes and devices", "with a path of over 4,095 bytes"
+LINK, SEEN = "links (--no-follow-links)", "links to folders that are listed elsewhere"
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _BROKEN_LINK = (*_GONE, errno.ELOOP, errno.ENAMETOOLONG)
