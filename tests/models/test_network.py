@@ -110,7 +110,7 @@ def test_a_pickle_in_the_cache_of_torch_is_refused_unopened(trained, tmp_path, m
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
     torch.save({"trap": Trap()}, tmp_path / "hub/checkpoints/resnet18-f37072fd.pth")
-    with pytest.raises(TrainError, match=r"weights hold more than tensors .*; remove them from"):
+    with pytest.raises(TrainError, match=r"weights hold more than tensors, .*; remove them from"):
         make_learner(trained.table, trained.dataset, settings_for("default"))
     assert not (tmp_path / "sprung").exists()
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ

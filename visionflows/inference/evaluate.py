@@ -55,7 +55,9 @@ def evaluate(
     ]
 
 
-def _status(classes: frozenset[str], image: Labelled, row: Row, trained_on: bool) -> tuple[str, str]:
+def _status(
+    classes: frozenset[str], image: Labelled, row: Row, trained_on: bool
+) -> tuple[str, str]:
     if not image.label:
         return "unlabelled", image.why
     if row.status != "ok":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionflows.errors import SettingsError, TrainError, one_line
+from visionflows.errors import SettingsError, TrainError
 from visionflows.hashing import sha256_of_file
 from visionflows.models import network
 from visionflows.storage.local_cache import fetch_local_file
@@ -66,9 +66,8 @@ def loading_weights(settings: TrainSettings) -> Iterator[None]:
         import torch
 
         raise TrainError(
-            f"{settings.architecture}: its pretrained weights hold more than tensors "
-            f"({one_line(str(error).splitlines()[0])}), and were not loaded; remove them from "
-            f"{torch.hub.get_dir()}/checkpoints"
+            f"{settings.architecture}: its pretrained weights hold more than tensors, so they were "
+            f"not loaded; remove them from {torch.hub.get_dir()}/checkpoints"
         ) from error
 
 
