@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,27 @@ def served(folder: Path, store: Path, *options: str, password: str = "", **env) 
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.wait(timeout=120)
+
+
+def announce(server, resource: dict, payload: dict) -> None:
+    """Send the event with one POST."""
+    event = {
+        "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
+        "id": str(uuid.uuid4()),
+        "event": "visionflows.batch.announced",
+        "resource": resource,
+        "payload": payload,
+    }
+    server.api.post("/events", json=[event]).raise_for_status()
+
+
+def wait_until(found, seconds: float = 120):
+    """Wait until `found` returns a true value, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+    return result
 
 
 def environment() -> dict[str, str]:

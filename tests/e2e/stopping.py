@@ -8,6 +8,7 @@ with started("score", "inbox", "--model", "shapes", env=env) as command:
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -132,6 +133,13 @@ def started(*words: object, env: dict[str, str], cwd: Path) -> Iterator[Command]
 def descendants(pid: int) -> set[int]:
     """The IDs of all descendants of a process."""
     return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+
+
+def pending_signals(pid: int) -> set[int]:
+    """The signals that a stopped process gets when it goes on."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)
+    return {number for number in range(1, 65) if any(int(m, 16) >> number - 1 & 1 for m in masks)}
 
 
 def _alive(pid: int) -> bool:

@@ -5,18 +5,16 @@ python -m pytest tests/e2e
 
 import contextlib
 import csv
-import datetime
 import os
-import re
 import signal
 import subprocess
 import time
-import uuid
 from pathlib import Path
 
 import pytest
 from e2e_fixtures import OWN
-from serving import PROGRAM, environment
+from serving import PROGRAM, announce, environment, wait_until
+from stopping import pending_signals
 
 pytest_plugins = ["e2e_fixtures"]
 
@@ -227,13 +225,6 @@ def suspended(server):
     os.kill(engine, signal.SIGCONT)
 
 
-def pending_signals(pid: int) -> set[int]:
-    """The signals that a stopped process gets when it goes on."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)
-    return {number for number in range(1, 65) if any(int(m, 16) >> number - 1 & 1 for m in masks)}
-
-
 def turns(server) -> list[Path]:
     """The leases of the shared concurrency limit."""
     return list((server.folder / "state/concurrency_leases").glob("*-*.json"))
@@ -278,27 +269,6 @@ def command_line(server, *arguments) -> None:
     env = {**environment(), "PREFECT_API_URL": f"{server.url}/api"}
     command = [*PROGRAM, *map(str, arguments)]
     subprocess.run(command, check=True, env=env, cwd=server.folder)
-
-
-def announce(server, resource: dict, payload: dict) -> None:
-    """Send the event with one POST."""
-    event = {
-        "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
-        "id": str(uuid.uuid4()),
-        "event": "visionflows.batch.announced",
-        "resource": resource,
-        "payload": payload,
-    }
-    server.api.post("/events", json=[event]).raise_for_status()
-
-
-def wait_until(found, seconds: float = 120):
-    """Wait until `found` returns a true value, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (result := found()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-    return result
 
 
 def _submitted(server, page) -> dict:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from visionflows.datasets.folder_layout import split_role
 from visionflows.datasets.format_names import first_three, format_name, format_names
+from visionflows.escaping import printable
 from visionflows.images.formats import is_image_name
 
-_INVISIBLE = ("Cc", "Cf", "Zl", "Zp")  # categories: control and format, such as a zero-width space
+_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # of what people do not see
 
 
 def class_notes(classes: Iterable[str]) -> list[str]:
@@ -30,9 +31,8 @@ def class_notes(classes: Iterable[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     """A class name without what people do not see: of `jet_black` and `Jet black`, 1 and 1.0."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    kept = (char for char in text if unicodedata.category(char) not in _INVISIBLE)
-    plain = "".join("".join(kept).replace("_", " ").split())
+    text = unicodedata.normalize("NFKC", _ESCAPE.sub("", printable(name))).casefold()
+    plain = "".join(text.replace("_", " ").split())
     try:
         return str(float(plain))
     except ValueError:
