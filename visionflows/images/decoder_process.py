@@ -86,6 +86,9 @@ def main() -> None:
     """Answer jobs until the input ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the end of the parent ends the input
         signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGPROF, signal.SIGALRM):  # the parent may ignore or block them
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
