@@ -64,7 +64,7 @@ class Layout:
         ]
         labels = zip(rows, folders, strict=True)
         classes = sorted({row["label"] for row, folder in labels if folder.role != TEST} - {""})
-        named = [name for name in classes if split_role(name) or _role_and_words(name)[1:]]
+        named = [name for name in classes if _role(name) or _role_and_words(name)[1:]]
         if parts := [*_roles(named)] or (classes if all(map(split_role, classes)) else []):
             raise TableError(
                 f"--labels folder: no classes, only parts of a split ({format_names(parts)}); "
