@@ -136,6 +136,16 @@ def test_ancillary_chunks_of_a_png_may_be_damaged(kind, body):
         assert open_image(with_chunks(one)).tobytes() == picture().tobytes()
 
 
+@pytest.mark.parametrize("name", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_wrong_checksum_of_the_pixels_is_a_row(name):
+    data = encoded(picture().quantize(16), "PNG")
+    at = data.index(name)
+    checksum = at + 4 + int.from_bytes(data[at - 4 : at])
+    wrong = data[:checksum] + bytes([data[checksum] ^ 1]) + data[checksum + 1 :]
+    with pytest.raises(BadImage, match=f"damaged pixels: PNG: wrong checksum of {name.decode()}"):
+        open_image(wrong)
+
+
 @pytest.mark.parametrize("length", [3, 500, 2**31])
 def test_a_png_whose_chunk_has_a_wrong_length_is_refused(length):
     text = chunk(b"tEXt", b"Comment\0made by hand")
