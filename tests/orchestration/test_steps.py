@@ -64,6 +64,16 @@ print(json.dumps([[isinstance(one, Flow), one.name, one.parameters.required] for
     ]
 
 
+def test_retries_that_are_set_for_other_flows_are_not_ours(tmp_path):
+    code = """
+from flows.score import score
+from tasks.scoring import load, merge
+print(score.retries, load.task.retries, merge.task.retries)
+"""
+    others = dict.fromkeys(("PREFECT_FLOWS_DEFAULT_RETRIES", "PREFECT_TASKS_DEFAULT_RETRIES"), "2")
+    assert fresh(code, tmp_path, **others) == "0 0 0"
+
+
 PROFILES = """
 active = "{}"
 [profiles.here]

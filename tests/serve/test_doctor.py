@@ -9,7 +9,9 @@ import prefect.events
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from visionflows.errors import DeniedError
+from flows.retrain import retrain
+from flows.score import score
+from visionflows.errors import DeniedError, ServerError, VisionflowsError
 from visionflows.orchestration import notifications
 from visionflows.serve import doctor
 from visionflows.storage.local import LocalStorage
@@ -113,6 +115,31 @@ def test_the_webhook_is_called_once_per_run_and_not_for_subflows(monkeypatch, we
     assert [words["text"] for words in came] == ["score inbox with pets: Crashed: it died"]
     assert came[0]["run_id"] == "1f"
     assert [name for name, _ in events] == ["visionflows.run.failed"]
+
+
+@pytest.mark.parametrize("command", [score, retrain])
+def test_the_webhook_is_called_for_a_run_without_a_server(monkeypatch, webhook, tmp_path, command):
+    """Once, also if the error is of `train`, which `retrain` calls."""
+    url, came = webhook
+    monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(VisionflowsError) as caught,
+    ):
+        command(str(tmp_path / "none"), "no/name", store=str(tmp_path))
+    text = f"{command.__name__}: Failed: {caught.value}"
+    assert [words["text"] for words in came] == [text]
+
+
+def test_the_webhook_is_called_if_the_server_is_away(monkeypatch, webhook, tmp_path):
+    url, came = webhook
+    monkeypatch.setenv("VISIONFLOWS_WEBHOOK", url)
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(ServerError),
+    ):
+        score(str(tmp_path), "pets", store=str(tmp_path))
+    assert "cannot be reached" in came[0]["message"]
 
 
 @pytest.mark.parametrize("path", ["/broken", None])

@@ -3,8 +3,10 @@
 Tests of a running server are in tests/e2e.
 """
 
+import contextlib
 import os
 import socket
+import sqlite3
 import stat
 import sys
 import time
@@ -15,7 +17,7 @@ import pytest
 from visionflows.errors import SettingsError, StorageError
 from visionflows.serve.child_processes import ChildProcesses
 from visionflows.serve.environment import server_environment, worker_environment
-from visionflows.serve.up import UpError, UpSettings, lock_state, up
+from visionflows.serve.up import UpError, UpSettings, _describe_start, lock_state, up
 from visionflows.storage.local import LocalStorage
 
 
@@ -92,8 +94,23 @@ def test_an_existing_state_folder_becomes_private(tmp_path):
             assert stat.S_IMODE((folder / "prefect.db").stat().st_mode) == 0o600
 
 
-def test_an_invalid_url_is_refused(tmp_path):
-    assert "--url photos: use the form https://" in refused(tmp_path, url="photos", port=0)
+@pytest.mark.parametrize(
+    "url", ["photos", "https://", "ftp://photos", "https://host/prefect/", "https://host/?a=b"]
+)
+def test_an_invalid_url_is_refused(tmp_path, url):
+    line = refused(tmp_path, url=url, port=0)
+    assert line.startswith(f"--url {url}: ")
+    assert line.endswith("use the form https://photos.example.com")
+
+
+@pytest.mark.parametrize("password", ["pässwort", "a\tb", "密码"])
+def test_a_password_that_clients_send_differently_is_refused(tmp_path, monkeypatch, password):
+    monkeypatch.setenv("VISIONFLOWS_PASSWORD", password)
+    line = refused(tmp_path / "state", port=0)
+    assert line.startswith("VISIONFLOWS_PASSWORD: has characters that not every client sends alike")
+    (tmp_path / "password").write_text(password, encoding="utf-8")
+    line = refused(tmp_path / "state", password_file=tmp_path / "password", port=0)
+    assert line.startswith("--password-file: has characters")
 
 
 def test_a_port_in_use_is_named(tmp_path):
@@ -136,6 +153,45 @@ def test_a_child_that_exits_is_reported_and_its_log_is_kept(tmp_path):
         assert children.exited() == ["server"]
         assert children.log("server").read_text() == "second\n"
         assert (tmp_path / "server.log.1").read_text() == "first\n"
+
+
+def start_server(folder: Path, code: str) -> str:
+    """What is said about a server that ends like this program."""
+    with ChildProcesses(folder) as children:
+        children.start("server", [sys.executable, "-c", code], dict(os.environ))
+        wait_until(children.exited)
+        return _describe_start(children)
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, None])
+def test_a_damaged_database_is_named(tmp_path, content):
+    """Torn, so that it has no header, or cut in the middle: the words are those of SQLite."""
+    file = tmp_path / "prefect.db"
+    if content is None:
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.execute("create table runs as select randomblob(99999)")
+            database.commit()
+        content = file.read_bytes()[:20000]
+    file.write_bytes(content)
+    query = "execute('select * from runs').fetchall()"
+    code = f"import sqlite3; sqlite3.connect({str(file)!r}).{query}"
+    said = start_server(tmp_path / "logs", code)
+    assert said.startswith("the server did not start: its database is damaged; restore a copy")
+
+
+def test_a_database_of_a_later_prefect_is_named(tmp_path):
+    code = """import alembic.util
+raise alembic.util.CommandError("Can't locate revision identified by 'zzz'")"""
+    said = start_server(tmp_path, code)
+    assert "its database was written by a later Prefect; install that version" in said
+
+
+def test_a_server_that_is_killed_or_fails_says_why(tmp_path):
+    said = start_server(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    assert "the server did not start: killed (SIGKILL; was memory short?) (log: " in said
+    footer = "(Background on this error at: https://sqlalche.me/e/20/4xp6)"
+    said = start_server(tmp_path, f"print('no route to host'); print({footer!r}); exit(1)")
+    assert said.startswith("the server did not start: no route to host (log: ")
 
 
 def wait_until(found, seconds: float = 20) -> None:

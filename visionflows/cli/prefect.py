@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 
+from visionflows.orchestration.flow_runs import fail_with_unknown_parameters
 from visionflows.orchestration.heartbeat import FREQUENCY, HEARTBEAT
 from visionflows.serve.child_processes import UP, end_with_parent
 
@@ -34,7 +35,12 @@ def main() -> None:
         del sys.argv[1]  # the id of the run is in the environment
         sys.modules.pop("prefect.engine", None)  # imported by the flows; it runs as a program
     program = "prefect.engine" if is_engine else "prefect"
-    runpy.run_module(program, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if is_engine and fail_with_unknown_parameters(ended.__context__):
+            sys.exit(0)  # the run's state says what is wrong
+        raise
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import metadata
@@ -55,6 +56,11 @@ def connected(on: str) -> Iterator[None]:
     try:
         retry(ray.init, address="local" if on == _LOCAL else on, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if "AF_UNIX path length" in str(error):
+            raise SettingsError(
+                f"TMPDIR={tempfile.gettempdir()}: too long for Ray, whose sockets have at most 107 "
+                "characters; set a shorter TMPDIR"
+            ) from error
         raise ServerError(
             f"on {on}: cannot connect to the cluster ({one_line(str(error))}); is it up, with the "
             "Python, Ray, RAY_AUTH_MODE and RAY_AUTH_TOKEN of this machine?"

@@ -23,9 +23,16 @@ def promote(model: str, store: str, alias: str = "production", why: str = "") ->
     name, version = registry.promote(model, store, alias, flow_run_id(), why)
     promoted = f"{name}@{alias}"
     if server.is_configured():
-        _check_server(f"{name}@{version}", alias)
         payload = {"model": promoted, "version": version, "store": open_storage(store).absolute()}
-        _emit(PROMOTED, f"model.{name}.{alias}", f"{name}@{version}", payload)
+        event = _make_event(PROMOTED, f"model.{name}.{alias}", f"{name}@{version}", payload)
+        try:
+            server.check()
+            server.send_event(event)
+        except ServerError as error:
+            raise ServerError(
+                f"{name}@{version}: promoted to {alias}, but the server did not receive the event, "
+                f"so no scoring starts; promote it again once the server answers ({error})"
+            ) from error
     return promoted
 
 
@@ -40,21 +47,11 @@ def emit_drift(run: RunResult) -> None:
         "warnings": run.drift.warnings,
         "quantities": [finding.quantity for finding in run.drift.findings if finding.warns],
     }
-    _emit(DRIFTED, f"run.{run_id}", run.output, payload)
-
-
-def _emit(event: str, resource: str, name: str, payload: dict[str, Any]) -> None:
     from prefect.events import emit_event
 
+    emit_event(**_make_event(DRIFTED, f"run.{run_id}", run.output, payload))
+
+
+def _make_event(event: str, resource: str, name: str, payload: dict[str, Any]) -> dict[str, Any]:
     ids = {"prefect.resource.id": f"visionflows.{resource}", "prefect.resource.name": name}
-    emit_event(event, resource=ids, payload=payload)
-
-
-def _check_server(model: str, alias: str) -> None:
-    try:
-        server.check()
-    except ServerError as error:
-        raise ServerError(
-            f"{model}: promoted to {alias}, but the server did not receive the event, so no "
-            f"scoring starts; promote it again once the server answers ({error})"
-        ) from error
+    return {"event": event, "resource": ids, "payload": payload}

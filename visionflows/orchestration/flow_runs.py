@@ -1,11 +1,13 @@
 """The current flow run: whether there is one, its id, names and default output."""
 
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 
@@ -55,6 +57,33 @@ def default_output(store: str, folder: str = "scores") -> str:
         if context and context.flow_run and context.flow_run.created:
             created, suffix = context.flow_run.created, context.flow_run.id.hex[-8:]
     return f"{store.rstrip('/')}/{folder}/{created:%Y%m%dT%H%M%SZ}-{suffix}"
+
+
+def fail_with_unknown_parameters(error: BaseException | None) -> bool:
+    """Whether the error is about parameters that the flow of this process does not have.
+
+    If so, its run is Failed with their names, and reported: Prefect has only an exit status for it.
+    """
+    from prefect.exceptions import SignatureMismatchError
+
+    if not isinstance(error, SignatureMismatchError):
+        return False
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import State
+    from prefect.flow_engine import load_flow, load_flow_run
+    from prefect.states import Failed
+
+    run = load_flow_run(UUID(os.environ["PREFECT__FLOW_RUN_ID"]))
+    flow = load_flow(run)
+    known = flow.parameters.properties
+    names = ", ".join(sorted(run.parameters.keys() - known.keys()))
+    message = f"{names}: {flow.name} has no such parameter; it has {', '.join(known)}"
+    state: State[Any] = Failed(message=message)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, state, force=True)
+    for hook in flow.on_failure_hooks:
+        hook(flow, run, state)
+    return True
 
 
 def update_ui(name: str, update: Callable[[], object], warn: bool = True) -> bool:

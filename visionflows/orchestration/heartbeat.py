@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 TAG = "visionflows"
+AWAITING_OUTPUT = "AwaitingOutput"  # the state of a run that waits for another's output
 HEARTBEAT = 30  # seconds, Prefect's minimum; its default is 180
 FREQUENCY = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 

@@ -1,11 +1,14 @@
 """Report a failed or crashed run: an event on the server, and a webhook if one is set.
 
 VISIONFLOWS_WEBHOOK is a URL that accepts a POST of JSON, such as a chat's incoming webhook: `text`
-is the line to show, the other keys identify the run. Set it for the worker.
+is the line to show, the other keys identify the run. Set it for the worker and the command line.
 """
 
+import contextlib
+import contextvars
 import logging
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.notify")
 
 EVENT = "visionflows.run.failed"
+_reporting = contextvars.ContextVar("reporting", default=False)
 
 
 def report_failure(flow: Any, flow_run: "FlowRun", state: "State[Any]") -> None:
@@ -30,6 +34,24 @@ def report_failure(flow: Any, flow_run: "FlowRun", state: "State[Any]") -> None:
     event = make_event(flow.name, flow_run.name, str(flow_run.id), state.name, state.message)
     emit_event(**event)
     call_webhook(event["payload"])
+
+
+@contextlib.contextmanager
+def report_error(flow: str) -> Iterator[None]:
+    """Call the webhook if the block fails: a run without a server has no hooks.
+
+    Of a flow that another one calls, only the outer one reports.
+    """
+    outermost = not _reporting.get()
+    token = _reporting.set(True)
+    try:
+        yield
+    except Exception as error:
+        if outermost:
+            call_webhook(make_event(flow, flow, "", "Failed", str(error))["payload"])
+        raise
+    finally:
+        _reporting.reset(token)
 
 
 def make_event(

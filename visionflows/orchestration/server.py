@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 
@@ -47,22 +47,36 @@ def read_version() -> str:
     if not url():
         return ""
     try:
-        answer = _get("/admin/version")
+        answer = _request("GET", "/admin/version")
         if answer.status_code == 404:  # Prefect Cloud has no such page
-            answer = _get("/health")
+            answer = _request("GET", "/health")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise unreachable(str(error) or type(error).__name__) from error
     if answer.status_code in (401, 403):
-        raise ServerError(
-            f"{_setting()}: the password is missing or wrong; set "
-            "PREFECT_API_AUTH_STRING=admin:<the password>"
-        )
+        raise ServerError(f"{_setting()}: {_describe_refusal()}")
     if answer.status_code != 200 or "json" not in answer.headers.get("content-type", ""):
         raise ServerError(
             f"{_setting()}: this is no Prefect API (HTTP {answer.status_code}); correct "
             "PREFECT_API_URL: it ends in /api"
         )
     return str(answer.json())
+
+
+def send_event(event: dict[str, Any]) -> None:
+    """Send an event over HTTP and wait for the answer; Prefect's own way needs a websocket.
+
+    Raises ServerError if the server does not accept it.
+    """
+    from prefect.events import Event
+
+    body = [Event.model_validate(event).model_dump(mode="json")]
+    try:
+        answer = _request("POST", "/events", json=body)
+    except (httpx.HTTPError, OSError) as error:
+        raise unreachable(str(error) or type(error).__name__) from error
+    if not answer.is_success:
+        status = answer.status_code
+        raise ServerError(f"{_setting()}: takes no events (HTTP {status}); upgrade that server")
 
 
 def unreachable(reason: str) -> ServerError:
@@ -84,11 +98,23 @@ def _has_settings() -> bool:
     return False
 
 
+def _describe_refusal() -> str:
+    from prefect.settings import get_current_settings
+
+    if url().startswith(get_current_settings().cloud.api_url):
+        return "the key is missing or refused; set PREFECT_API_KEY to a valid one of Prefect Cloud"
+    return "the password is missing or wrong; set PREFECT_API_AUTH_STRING=admin:<the password>"
+
+
 def _setting() -> str:
     return f"PREFECT_API_URL={redact(url())}"
 
 
-def _get(path: Literal["/admin/version", "/health"]) -> httpx.Response:
+def _request(
+    method: Literal["GET", "POST"],
+    path: Literal["/admin/version", "/health", "/events"],
+    **body: Any,
+) -> httpx.Response:
     """The answer to one request, without retries."""
     from prefect.client.orchestration import get_client
     from prefect.settings import temporary_settings
@@ -98,6 +124,6 @@ def _get(path: Literal["/admin/version", "/health"]) -> httpx.Response:
         get_client({"timeout": TIMEOUT}, sync_client=True) as client,
     ):
         try:
-            return client.request("GET", path)
+            return client.request(method, path, **body)
         except httpx.HTTPStatusError as error:
             return error.response

@@ -4,6 +4,7 @@ A flow becomes a flow run if a server is configured or if another flow run calls
 retries and caches no task: downloads resume by themselves, and other errors would repeat.
 """
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from visionflows.orchestration.error_translation import translate_errors
 from visionflows.orchestration.flow_runs import in_run, run_name
 from visionflows.orchestration.heartbeat import monitored_runs, untagged_tasks
 from visionflows.orchestration.logs import log_to_run
+from visionflows.orchestration.notifications import report_error
 from visionflows.orchestration.url_redaction import hide, reveal
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_NOTHING = contextlib.nullcontext()
 
 
 def step(**options: Any) -> "Callable[[Callable[P, R]], Step[P, R]]":
@@ -62,6 +65,7 @@ class Step(Generic[P, R]):
 
         name = run_name(self.options["task_run_name"])
         options: Any = self.options | {"task_run_name": name, "cache_policy": NO_CACHE}
+        options["retries"] = 0  # whatever PREFECT_TASKS_DEFAULT_RETRIES says for others
         made: PrefectTask[P, R] = task(self.function, **options)
         return made
 
@@ -80,9 +84,10 @@ class Flow(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if not in_run():
-            if not (server.is_configured() or kwargs.keys() & {"return_state", "wait_for"}):
-                return self.call_without_server(*args, **kwargs)
-            server.check()
+            with report_error(self.__name__) if "on_failure" in self.options else _NOTHING:
+                if not (server.is_configured() or kwargs.keys() & {"return_state", "wait_for"}):
+                    return self.call_without_server(*args, **kwargs)
+                server.check()
         run: Any = self.flow
         redacted = {name: hide(value) for name, value in kwargs.items()}
         with monitored_runs():
@@ -105,6 +110,7 @@ class Flow(Generic[P, R]):
 
         name = run_name(self.options["flow_run_name"])
         options: Any = self.options | {"flow_run_name": name, "version": version("visionflows")}
+        options["retries"] = 0
         made: PrefectFlow[P, R] = flow(call, **options)
         return made
 

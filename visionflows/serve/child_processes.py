@@ -22,6 +22,11 @@ from visionflows.serve.settings import UpError
 UP = "VISIONFLOWS_UP"  # set for all processes of `visionflows up`
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+# Lines of SQLAlchemy, pydantic, Prefect and uvicorn after the one that says what is wrong.
+_FOOTERS = (
+    *("(Background on this error", "For further information visit", "An exception occurred."),
+    *("ERROR:    Application startup failed", "INFO: "),
+)
 
 
 class ChildProcesses:
@@ -63,10 +68,27 @@ class ChildProcesses:
         """The names of the programs that have exited."""
         return [name for name, child in self.running.items() if child.poll() is not None]
 
+    def describe_exit(self, name: str, event: str) -> str:
+        """A message about a program that ended: the signal, or the last line of its log."""
+        status = self.running[name].wait()
+        if status >= 0:
+            return last_line(self.log(name), event)
+        killed = signal.Signals(-status).name
+        reason = "; was memory short?" if -status == signal.SIGKILL else ""
+        return f"{event}: killed ({killed}{reason}) (log: {self.log(name)})"
+
+    def end_orphans(self, patience: float = 4.0) -> None:
+        """End the processes that a program left when it died."""
+        kept = {process for child in self.running.values() for process in _family(child)}
+        orphans = [one for one in _descendants(psutil.Process()) if one not in kept]
+        for number, timeout in ((signal.SIGTERM, patience), (signal.SIGKILL, 1)):
+            _send(number, orphans)
+            _, orphans = psutil.wait_procs(orphans, timeout)
+
     def stop(self, name: str, patience: float = 3.0) -> set[int]:
         """Terminate a program and its descendants, then kill them; their ids are returned."""
         child = self.running.pop(name)
-        family = [child, *_descendants(child)]
+        family = _family(child)
         _send(signal.SIGTERM, [child])
         time.sleep(0.5)  # the worker accepts no new run; then its runs are terminated
         _send(signal.SIGTERM, family[1:])
@@ -81,8 +103,9 @@ class ChildProcesses:
 def last_line(log: Path, event: str) -> str:
     """A message about a program that failed, with the last line of its log."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next(filter(None, map(str.strip, reversed(lines))), "it printed nothing")
-    return f"{event}: {last} (log: {log})"
+    said = (line.strip() for line in reversed(lines))
+    last = next((line for line in said if line and not line.startswith(_FOOTERS)), "")
+    return f"{event}: {last or 'it printed nothing'} (log: {log})"
 
 
 def end_descendants(patience: float) -> None:
@@ -115,6 +138,10 @@ def adopt_orphans() -> None:
     """Become the parent of orphaned descendants, where the system can (Linux)."""
     with contextlib.suppress(OSError, AttributeError):  # no prctl elsewhere
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *_descendants(process)]
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

@@ -79,6 +79,12 @@ def read_password(settings: UpSettings) -> str:
             raise SettingsError(
                 f"--password-file {settings.password_file}: cannot be read ({error.strerror})"
             ) from error
+    if not (password.isascii() and password.isprintable()):
+        name = "--password-file" if settings.password_file else "VISIONFLOWS_PASSWORD"
+        raise SettingsError(
+            f"{name}: has characters that not every client sends alike; use letters, digits and "
+            "signs of ASCII"
+        )
     if not password and not address.is_loopback(settings.host):
         raise SettingsError(
             f"--host {settings.host}: other machines could run jobs here; set "

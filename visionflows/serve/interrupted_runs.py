@@ -14,7 +14,7 @@ from visionflows.orchestration.heartbeat import TAG
 from visionflows.serve.api import api_client
 from visionflows.serve.settings import POOL
 
-_INTERRUPTED = "`visionflows up` stopped during this run. Run it again; a scoring run resumes."
+_INTERRUPTED = "Its worker stopped during this run. Run it again; a scoring run resumes."
 _MISSED = "Nothing ran at the scheduled time; the latest missed run does the work."
 _PAGE_SIZE = 200
 
@@ -22,16 +22,19 @@ _PAGE_SIZE = 200
 def mark_interrupted(env: Mapping[str, str], pids: set[int] | None = None) -> int:
     """Mark the runs of these processes, and their child runs, as crashed; how many is returned.
 
-    Without `pids`, those whose process has ended, as after a power cut. Otherwise they would read
-    Running until their heartbeats are missed. Raises httpx.HTTPError.
+    Without `pids`, those whose process has ended or never began, as after a power cut; none if the
+    pool has had other workers, whose runs they may be. Otherwise they would read Running until
+    their heartbeats are missed, or Pending until their turn lapses. Raises httpx.HTTPError.
     """
     with api_client(env) as server:
+        if pids is None and _has_other_workers(server):
+            return 0
         active = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
-        runs = _read_runs(server, active, work_pools={"name": {"any_": [POOL]}})
+        runs = read_runs(server, active, work_pools={"name": {"any_": [POOL]}})
         interrupted = [run for run in runs if _has_ended(run["infrastructure_pid"], pids)]
         if interrupted:
             parents = {"parent_flow_run_id": {"any_": [run["id"] for run in interrupted]}}
-            interrupted += _read_runs(server, {**active, **parents})
+            interrupted += read_runs(server, {**active, **parents})
         for run in interrupted:
             if run["state"]["type"] == "CANCELLING":
                 _set_state(server, run, "CANCELLED", None)
@@ -40,6 +43,11 @@ def mark_interrupted(env: Mapping[str, str], pids: set[int] | None = None) -> in
             if not run["parent_task_run_id"]:
                 _report_crash(server, run)
     return len(interrupted)
+
+
+def _has_other_workers(server: httpx.Client) -> bool:
+    answer = server.post(f"/work_pools/{POOL}/workers/filter", json={})
+    return any(worker["name"] != POOL for worker in answer.raise_for_status().json())
 
 
 def _has_ended(pid: str | None, pids: set[int] | None) -> bool:
@@ -73,7 +81,7 @@ def cancel_missed(env: Mapping[str, str]) -> int:
     latest: set[str] = set()
     cancelled = 0
     with api_client(env, timeout=30) as server:
-        runs = _read_runs(server, late)
+        runs = read_runs(server, late)
         for run in sorted(runs, key=lambda run: str(run["expected_start_time"]), reverse=True):
             job = json.dumps([run["deployment_id"], run["parameters"]], sort_keys=True)
             if job in latest:
@@ -83,7 +91,7 @@ def cancel_missed(env: Mapping[str, str]) -> int:
     return cancelled
 
 
-def _read_runs(
+def read_runs(
     server: httpx.Client, flow_runs: dict[str, Any], **filters: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """All flow runs that match the filters, page by page."""

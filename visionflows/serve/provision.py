@@ -12,20 +12,36 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
+from pydantic import BaseModel, ConfigDict, validate_call
 
-from visionflows.orchestration.heartbeat import HEARTBEAT, TAG
+from visionflows.orchestration.heartbeat import AWAITING_OUTPUT, HEARTBEAT, TAG
+from visionflows.serve.deployments_file import LIMIT
 
-LIMIT = "visionflows-gpu"
 ZOMBIE_RULE = "visionflows: mark runs without heartbeats as crashed"
 SILENCE = datetime.timedelta(seconds=3 * HEARTBEAT)
 ZOMBIE_MESSAGE = (  # a rule of prefect.yaml matches its beginning
     "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring run resumes."
 )
-EVENTS = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")  # a final state, or alive
+# It is alive, in a final state, or back in the queue.
+EVENTS = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", AWAITING_OUTPUT)
 
 
+class Rule(BaseModel):
+    """A rule of the file: which event runs which deployment, and with what."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str = ""
+    deployment: str
+    expect: list[str]
+    match: dict[str, str | list[str]]
+    parameters: dict[str, Any] = {}
+
+
+@validate_call
 def provision(
-    deployments: list[str], jobs: int = 1, rules: list[dict[str, Any]] | None = None
+    deployments: list[str], jobs: int = 1, rules: list[Rule] | None = None
 ) -> dict[str, str]:
     """Create limit and automations; {{ visionflows.version }} of prefect.yaml is returned.
 
@@ -38,7 +54,7 @@ def provision(
         limit = _create_limit(client, jobs)
         ids = {name: _bind_deployment(client, name, limit) for name in deployments}
         for rule in rules or []:
-            name = rule["deployment"]
+            name = rule.deployment
             deployment = ids[name] if name in ids else _create_deployment(client, name)
             _apply_rule(client, _event_rule(rule, deployment))
         _apply_rule(client, zombie_rule())
@@ -92,12 +108,12 @@ def _content(rule: AutomationCore) -> dict[str, Any]:
     return fields
 
 
-def _event_rule(rule: dict[str, Any], deployment: UUID) -> AutomationCore:
+def _event_rule(rule: Rule, deployment: UUID) -> AutomationCore:
     trigger = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}
-    trigger |= {key: rule[key] for key in ("expect", "match")}
-    run = {"type": "run-deployment", "deployment_id": deployment, "parameters": rule["parameters"]}
-    names = {key: rule[key] for key in ("name", "description")}
-    return AutomationCore.model_validate({**names, "trigger": trigger, "actions": [run]})
+    trigger |= {"expect": rule.expect, "match": rule.match}
+    run = {"type": "run-deployment", "deployment_id": deployment, "parameters": rule.parameters}
+    about = {"name": rule.name, "description": rule.description}
+    return AutomationCore.model_validate({**about, "trigger": trigger, "actions": [run]})
 
 
 def zombie_rule() -> AutomationCore:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,6 +26,13 @@ _OWN_NAMES = (
     *("memo_store.toml", "concurrency", "encryption", "events", "workers", "."),
 )
 _DATABASES = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
+_DAMAGED = "is damaged; restore a copy (docs/how-to/back-up.md), or move it away and lose its runs"
+_DATABASE_FAULTS = {  # by words of SQLite, alembic and PostgreSQL
+    "Can't locate revision": "was written by a later Prefect; install that version of visionflows "
+    "again, or restore a copy from before",
+    "file is not a database": _DAMAGED,
+    "database disk image is malformed": _DAMAGED,
+}
 _START_TIMEOUT = 120.0  # seconds; the first start also creates the database's tables
 _SLEEP = 600.0  # seconds of wall clock beyond the monotonic clock: the machine was suspended
 
@@ -71,8 +79,7 @@ def _start(children: ChildProcesses, settings: UpSettings, port: int, env: dict[
     log.info("starting the server; the first start creates its database")
     _wait_healthy(children, env)
     deploy.apply(settings.deployments, env, children.log("deployments"))
-    if address.is_loopback(settings.host):  # otherwise a run may be another machine's
-        interrupted_runs.mark_interrupted(env)
+    interrupted_runs.mark_interrupted(env)
     missed = interrupted_runs.cancel_missed(env)
     if missed:
         log.info("%d missed run(s) skipped; the latest of each schedule runs", missed)
@@ -86,8 +93,11 @@ def _watch(children: ChildProcesses, env: dict[str, str]) -> None:
         time.sleep(1)
         for name in children.exited():
             if name == "server":
-                raise UpError(last_line(children.log(name), "the server stopped"))
-            log.warning("the worker died and is restarted; see %s", children.log("worker"))
+                raise UpError(children.describe_exit(name, "the server stopped"))
+            log.warning("%s", children.describe_exit(name, "the worker died and is restarted"))
+            children.end_orphans()  # its runs
+            with contextlib.suppress(httpx.HTTPError):  # a busy server: they end by themselves
+                interrupted_runs.mark_interrupted(env)
             children.start("worker", _worker_command(), env)
         if time.time() - time.monotonic() - offset > _SLEEP:
             offset = time.time() - time.monotonic()
@@ -112,13 +122,21 @@ def _wait_healthy(children: ChildProcesses, env: dict[str, str]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         if children.exited():
-            raise UpError(last_line(server_log, "the server did not start"))
+            raise UpError(_describe_start(children))
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.get(f"{env['PREFECT_API_URL']}/health", timeout=5, trust_env=False)
             if answer.status_code == 200:
                 return
         time.sleep(0.3)
     raise UpError(last_line(server_log, "the server did not become healthy"))
+
+
+def _describe_start(children: ChildProcesses) -> str:
+    said = children.log("server").read_text(encoding="utf-8", errors="replace")
+    for words, fault in _DATABASE_FAULTS.items():
+        if words in said:
+            return f"the server did not start: its database {fault} (log: {children.log('server')})"
+    return children.describe_exit("server", "the server did not start")
 
 
 def _worker_command() -> list[str]:
@@ -131,8 +149,14 @@ def _check(settings: UpSettings) -> None:
         raise SettingsError(f"--deployments {settings.deployments}: no such file")
     if settings.database and not settings.database.startswith(_DATABASES):
         raise SettingsError("--database: use the form postgresql+asyncpg://user@host/name")
-    if settings.url and not settings.url.startswith(("http://", "https://")):
+    url = urlsplit(settings.url)
+    if settings.url and not (url.scheme in ("http", "https") and url.hostname):
         raise SettingsError(f"--url {settings.url}: use the form https://photos.example.com")
+    if url.path.strip("/") or url.query or url.fragment:
+        raise SettingsError(
+            f"--url {settings.url}: the UI needs a host name of its own, without a path; use the "
+            "form https://photos.example.com"
+        )
 
 
 @contextlib.contextmanager
