@@ -87,11 +87,14 @@ def test_frozen_epochs_come_first_and_patience_stops_early(tmp_path):
     assert max(shares) <= 1
 
 
-def test_lr_find_gives_a_usable_rate(tmp_path):
+def test_lr_find_gives_a_usable_rate(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     folder = write_shapes(tmp_path / "in", each=8)
     table = build_table(folder, "folder", valid_pct=0.25)
     settings = TrainSettings(**SMALL, epochs=1, batch_size=8, lr="find")
     record = fine_tune(table, folder, tmp_path / "checkpoint", settings)
+    assert not list((tmp_path / "work").iterdir())  # where fastai keeps its weights meanwhile
     assert 0 < record["base_lr"] < 1
     assert math.isfinite(record["history"][0]["valid_loss"])
 

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,9 +115,11 @@ def find_learning_rate(learn: "Learner", gpus: int) -> dict[str, Any]:
     loader, batch_size = learn.dls.train, learn.dls.bs
     loader.bs = images_per_worker(batch_size, gpus)
     accumulation = [GradientAccumulation(loader.bs * gpus)] if gpus > 1 else []
-    with learn.added_cbs(accumulation):
+    path = learn.path
+    with tempfile.TemporaryDirectory() as folder, learn.added_cbs(accumulation):
+        learn.path = Path(folder)  # lr_find writes weights below it: not into the working folder
         rate = float(learn.lr_find(show_plot=False, num_it=100 * gpus).valley)
-    loader.bs = batch_size
+    loader.bs, learn.path = batch_size, path
     log.info("lr_find: base learning rate %.2g", rate)
     rates, losses = (learn.recorder.lrs, learn.recorder.losses)
     return {
