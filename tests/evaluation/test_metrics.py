@@ -33,7 +33,7 @@ def test_they_are_those_of_scikit_learn():
     assert found["macro_f1"] == pytest.approx(macro)
     confusion = reference.confusion_matrix(targets, predicted, labels=range(4))
     assert found["confusion"] == [
-        (actual, to, confusion[actual, to]) for actual, to in np.argwhere(confusion)
+        [actual, to, confusion[actual, to]] for actual, to in np.argwhere(confusion)
     ]
 
 

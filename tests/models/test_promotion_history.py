@@ -47,6 +47,7 @@ def test_a_version_with_more_errors_is_promoted_with_a_warning(
     trained, tmp_path, caplog, monkeypatch
 ):
     store = shutil.copytree(trained.store, tmp_path / "store")
+    caplog.set_level("WARNING")
     registry.promote("shapes", store)
     registry.promote("shapes", store)
     assert caplog.text == ""

@@ -11,7 +11,7 @@ from visionflows.evaluation.statistics import wilson_interval
 
 # A pair of classes and its images: actual class, predicted class, images. The matrix of 10,000
 # classes would be 100 million numbers, nearly all 0.
-Confusion = Sequence[tuple[int, int, int]]
+Confusion = Sequence[Sequence[int]]
 
 
 class ClassCounts(NamedTuple):
@@ -39,11 +39,12 @@ def _count_votes(
     return ClassCounts(*(np.bincount(one, weights, classes) for one, weights in each))
 
 
-def confusions(predicted: np.ndarray, targets: np.ndarray) -> list[tuple[int, int, int]]:
+def confusions(predicted: np.ndarray, targets: np.ndarray) -> list[list[int]]:
     """The confusion matrix of images as its pairs with images, sorted."""
     pairs = np.stack([targets, predicted], 1)
     found, counts = np.unique(pairs, axis=0, return_counts=True)
-    return [(a, p, n) for (a, p), n in zip(found.tolist(), counts.tolist(), strict=True)]
+    rows: list[list[int]] = np.column_stack([found, counts]).tolist()
+    return rows  # as JSON has them
 
 
 def summary_metrics(counts: ClassCounts) -> dict[str, float]:

@@ -118,6 +118,9 @@ def _prefetched(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _without_traceback(error: TrainError) -> str:
-    """An error's message: torch puts the traceback of a loader process before it."""
-    message = str(error).rstrip().rpartition("\n")[2]
-    return message.removeprefix(f"{TrainError.__module__}.{TrainError.__qualname__}: ")
+    """An error's message: torch puts the traceback of a loader process before it.
+
+    Their line ends are escaped, as in every error's line.
+    """
+    name = f"{TrainError.__module__}.{TrainError.__qualname__}: "
+    return str(error).rpartition(name)[2].removesuffix(r"\n")
