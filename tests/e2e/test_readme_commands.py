@@ -1,6 +1,5 @@
-"""The commands of the README and the tutorial, run as they are written."""
+"""The commands of the README, run as they are written."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -9,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 from conftest import write_shapes
 from stopping import environment
@@ -86,17 +84,3 @@ def test_commands_of_the_readme_run(shell, tmp_path):
     assert head.splitlines()[0] in readme.splitlines()
     assert (shell.folder / "scores/inbox/report.html").exists()
     assert any(line.startswith("visionflows predict") for line in printed)
-
-
-def test_the_tutorial_runs_as_a_notebook(tmp_path):
-    spec = importlib.util.spec_from_file_location("notebook", ROOT / "examples/make_notebook.py")
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    notebook = maker.execute(maker.convert(), tmp_path)  # raises if a cell fails
-    nbformat.validate(notebook)
-    text = "\n".join(
-        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ())
-    )
-    assert "published digits@" in text
-    assert "unreadable" in text
-    assert "production stays" in text or "promoted" in text
