@@ -81,6 +81,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_the_estimate_is_an_upper_bound(tmp_path):
     noise = np.random.default_rng(0).integers(0, 40, (SIDE, SIDE, 3), np.uint8)
     for name, (mode, options) in KINDS.items():

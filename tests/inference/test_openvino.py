@@ -124,6 +124,7 @@ print(check_engine().message)
 """
 
 
+@pytest.mark.slow
 def test_torch_scores_if_openvino_cannot_be_imported(trained, tmp_path):
     broken = tmp_path / "site/openvino/__init__.py"
     broken.parent.mkdir(parents=True)

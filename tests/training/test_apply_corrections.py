@@ -254,6 +254,7 @@ def test_no_corrections_yet_change_nothing(dataset, tmp_path):
     assert found.folder == dataset
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_with_corrections_and_can_be_compared(trained, dataset, inbox, tmp_path):
     paths = [f"{name}/050{at}.png" for name in CLASSES for at in range(4)]
     rows = [correction(inbox, path, path.partition("/")[0], "right") for path in paths]

@@ -150,6 +150,7 @@ def augmentation_of(trained, **settings) -> tuple[int, bool, float]:
     return len(affine.aff_fs), bool(affine.coord_fs), float(light)
 
 
+@pytest.mark.slow
 def test_augmentation_is_as_strong_as_asked(trained):
     plain = [type(one).__name__ for one in loaders_of(trained, workers=0).train.after_batch.fs]
     assert plain == ["IntToFloatTensor", "Normalize"]

@@ -133,7 +133,7 @@ def test_metrics_of_known_answers():
     metrics = compute_metrics(np.array([0, 1, 0, 1]), np.array([0, 1, 1, 0]), list("abc"))
     assert metrics["accuracy"] == 0.5
     assert metrics["error_rate"] == 0.5
-    assert metrics["confusion"] == [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)]
+    assert metrics["confusion"] == [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
     first, _, last = metrics["by_class"]
     assert (first["precision"], first["recall"], first["count"]) == (0.5, 0.5, 2)
     assert last == {"class": "c", "precision": None, "recall": None, "count": 0}
