@@ -63,13 +63,13 @@ def test_the_heartbeat_is_frequent_enough_and_stays_disabled(wished, kept):
         assert {every for _, every, _ in outer()} == {kept}
 
 
-def test_a_command_on_a_machine_that_dies_is_crashed_by_the_server(server, trained):
+def test_a_command_on_a_machine_that_dies_is_crashed_by_the_server(server, trained, tmp_path):
     """As in a power cut: after 90 s without a heartbeat only the server can say so."""
-    output = server.folder / "scores/silent"
-    words = ("score", "many", "--model", "shapes", "--store", trained.store, "--output", output)
+    output, many = tmp_path / "silent", server.folder / "many"
+    words = ("score", many, "--model", "shapes", "--store", trained.store, "--output", output)
     slow = ("--batch-size", "1", "--workers", "1", "--shard-size", "20", "--engine", "torch")
     env = environment(PREFECT_API_URL=f"{server.url}/api")
-    with started(*words, *slow, env=env, cwd=server.folder) as command:
+    with started(*words, *slow, env=env, cwd=tmp_path) as command:
         command.when(lambda: list(output.glob("parts/part-*.json")))
         os.kill(command.pid, signal.SIGKILL)
     runs = server.api.post("/flow_runs/filter", json={}).json()
