@@ -99,7 +99,7 @@ class Loop:
 
     def _label_issues(self, wrong: set[str]) -> dict:
         """Count the wrong labels in label_issues.csv, and in its first rows."""
-        path = self.store / f"models/{NAME}/{self._production()}/suspects.csv"
+        path = self.store / f"models/{NAME}/{self._production()}/label_issues.csv"
         paths = [row["path"] for row in rows_of(path)]
         return {
             "wrong": len(wrong),
