@@ -8,14 +8,13 @@ from collections.abc import Iterable
 
 from visionflows.datasets.folder_layout import split_role
 from visionflows.datasets.format_names import first_three, format_name, format_names
-from visionflows.escaping import printable
 from visionflows.images.formats import is_image_name
 
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # of what people do not see
 
 
 def class_notes(classes: Iterable[str]) -> list[str]:
-    """Notes on unusual names of classes, a line each."""
+    """Notes on unusual names of classes, which are printable; a line each."""
     classes, similar = sorted(classes), defaultdict(list)
     for name in classes:
         similar[_plain(name)].append(name)
@@ -31,7 +30,7 @@ def class_notes(classes: Iterable[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     """A class name without what people do not see: of `jet_black` and `Jet black`, 1 and 1.0."""
-    text = unicodedata.normalize("NFKC", _ESCAPE.sub("", printable(name))).casefold()
+    text = unicodedata.normalize("NFKC", _ESCAPE.sub("", name)).casefold()
     plain = "".join(text.replace("_", " ").split())
     try:
         return str(float(plain))

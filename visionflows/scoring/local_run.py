@@ -67,8 +67,8 @@ class LocalRun(ScoringRun):
         self._start_listing()
         self._check_input()
         self._work_list.finish()
-        plan = read_plan(self.output)
-        check_output(self.output, self.job, plan, self.settings)  # what the run would refuse
+        # What the run would refuse.
+        check_output(self.output, self.job, read_plan(self.output), self.settings)
         check_disk_space(self.output, self.job, self.listing.found)
         self._pending = PendingShards(self.output, self._work_list)
         pending = [*self._pending]

@@ -114,7 +114,7 @@ def can_score_early(output: Storage, job: Job, settings: ScoreSettings) -> bool:
 def check_output(output: Storage, job: Job, plan: Job | None, settings: ScoreSettings) -> None:
     """Raise OtherRunError if the job must not write into the output, whose plan is `plan`."""
     if not settings.replace:
-        _check_input(output, job)
+        _check_input(output, job, plan)
     if plan is None or job.continues(plan) or finished_result(output, plan):
         return
     if not (settings.restart or settings.only_new or settings.replace):
@@ -124,7 +124,7 @@ def check_output(output: Storage, job: Job, plan: Job | None, settings: ScoreSet
         )
 
 
-def _check_input(output: Storage, job: Job) -> None:
+def _check_input(output: Storage, job: Job, plan: Job | None) -> None:
     """Raise OtherRunError if the output holds the result of another input, or an unknown one."""
     result = read_result(output) or read_result(output, FAILED)
     if result and result.input != job.input:
@@ -132,7 +132,7 @@ def _check_input(output: Storage, job: Job) -> None:
             f"{output}: holds the result of {result.input}, not of {job.input}; "
             f"{_fitting_advice(output, job.input, result.input)}"
         )
-    if not (result or read_plan(output)) and output.exists("predictions.csv"):
+    if not (result or plan) and output.exists("predictions.csv"):
         raise OtherRunError(
             f"{output}: holds a predictions.csv without a run.json; give another output, or use "
             "--replace to replace it"

@@ -122,11 +122,6 @@ class SkippedFiles:
     started: float = dataclasses.field(default_factory=time.time, compare=False)
     _last: list[str] = dataclasses.field(default_factory=list)  # parts of the one counted last
 
-    def count_own(self) -> bool:
-        """True: a folder of our own is counted, and not entered."""
-        self.counts[OWN] += 1
-        return True
-
     def count_if_young(self, changed: float) -> bool:
         """Whether a file that changed at a time was younger than `min_age` when the walk began."""
         is_young = 0 <= self.started - changed < self.min_age  # a clock ahead makes no file young

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,22 +10,16 @@ from pathlib import Path
 from visionflows.errors import LockedError, StorageError
 from visionflows.storage.write_errors import describe_error, storage_errors
 
-LOGGED = 60.0  # seconds; a shorter wait is no news
-
-log = logging.getLogger("visionflows.lock")
 _held: set[int] = set()  # descriptors of this process's locks
 
 
 @contextlib.contextmanager
 def hold(path: Path, wait: float) -> Iterator[None]:
     """Hold the lock of a file for the block; see LocalStorage.lock."""
-    deadline, has_logged = time.monotonic() + wait, False
+    deadline = time.monotonic() + wait
     while (descriptor := _try_lock(path)) is None:
         if time.monotonic() >= deadline:
             raise LockedError(f"{path.parent}: another run is writing here; wait for it to end")
-        if not has_logged and wait >= LOGGED:
-            has_logged = True
-            log.info("%s: waiting for another run for up to %.0f s", path.parent, wait)
         time.sleep(0.2)
     try:
         yield

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import MISSING, Entry, SkippedFiles, hidden_kind, transfer_kind
+from visionflows.storage.base import MISSING, OWN, Entry, SkippedFiles, hidden_kind, transfer_kind
 from visionflows.storage.name_encoding import encode_name
 
 log = logging.getLogger("visionflows.storage")
@@ -56,7 +56,9 @@ class Walk:
                 if not found.is_folder:
                     if entry := self._file(found.name):
                         yield entry
-                elif self._is_new(found):
+                elif reason := self._why_skipped(found):
+                    self.skipped.counts[reason] += 1
+                else:
                     try:
                         pending.append(iter(self._list(found)))
                         break
@@ -81,22 +83,20 @@ class Walk:
             return None
         return Entry(name, status.st_size, version_of(status))
 
-    def _is_new(self, found: _Found) -> bool:
-        """Whether a folder is listed here: not one that links lead to twice, nor an own one."""
+    def _why_skipped(self, found: _Found) -> str:
+        """Why a folder is not listed here: it is an own one, or listed elsewhere; else empty."""
         if not found.is_linked:
-            return not (found.name in self.own and self.skipped.count_own())
+            return OWN if found.name in self.own else ""
         path = f"{self.root}/{found.name}"
         if found.is_link and self._is_listed_elsewhere(os.path.realpath(path)):
-            self.skipped.counts[SEEN] += 1
-            return False
+            return SEEN
         here = identity(path)
         if here in self.own_identities:
-            return not self.skipped.count_own()
+            return OWN
         if here in self.seen:
-            self.skipped.counts[SEEN] += 1
-            return False
+            return SEEN
         self.seen |= {here} - {None}  # what cannot be looked up is reported when it is listed
-        return True
+        return ""
 
     def _is_listed_elsewhere(self, target: str) -> bool:
         """Whether a link's target is a folder above the root, or one that is listed by itself."""

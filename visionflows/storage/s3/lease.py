@@ -187,8 +187,6 @@ def hold(storage: Location, name: str, wait: float = 0.0) -> Iterator[None]:
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockedError(f"{storage}: {reason}")
-        if pause == 1:
-            log.info("%s: waiting for up to %.0f s: %s", storage, wait, reason)
         time.sleep(min(random.uniform(0.5, 1) * pause, left))
         pause = min(pause * 1.5, MAX_PAUSE)
     ended = threading.Event()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from visionflows.errors import StorageError
-from visionflows.storage.base import Entry, Keep, SkippedFiles, transfer_kind
+from visionflows.storage.base import OWN, Entry, Keep, SkippedFiles, transfer_kind
 from visionflows.storage.name_encoding import encode_name
 from visionflows.storage.s3.client import Response, call, log
 from visionflows.storage.s3.objects import etag
@@ -25,14 +25,14 @@ def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
         page = call("list_objects_v2", bucket, Prefix=prefix, **options)
         found = [*page.get("Contents", ()), *page.get("CommonPrefixes", ())]
         token, is_truncated = page.get("NextContinuationToken") or "", page.get("IsTruncated")
-        faults = {
+        errors = {
             "the same page twice": found and found[:1] == before,
             "a page without a token": is_truncated and not token,
             "the same token twice": is_truncated and token in tokens,
         }
-        if fault := next((name for name, is_so in faults.items() if is_so), ""):
+        if error := next((name for name, is_so in errors.items() if is_so), ""):
             raise StorageError(
-                f"s3://{bucket}/{prefix}: cannot be listed: the server sends {fault}; update it, "
+                f"s3://{bucket}/{prefix}: cannot be listed: the server sends {error}; update it, "
                 "or give a list of the files (a .txt) as the input"
             )
         yield from found
@@ -63,7 +63,8 @@ def walk(
             inside = next((name for name in own if entry.name.startswith(name)), None)
             if inside is None:
                 yield entry
-            elif inside not in counted and skipped.count_own():
+            elif inside not in counted:
+                skipped.counts[OWN] += 1
                 counted.add(inside)
     elif prefix and first(bucket, key) == key:
         raise StorageError(
