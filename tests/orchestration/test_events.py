@@ -80,9 +80,9 @@ def test_a_promotion_says_whether_the_server_received_its_event(monkeypatch, sta
             return
         with pytest.raises(ServerError) as caught:
             events.promote("pets", str(tmp_path))
-    said = str(caught.value)
-    assert said.startswith("pets@v1: promoted to production, but the server did not receive the")
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith("pets@v1: promoted to production, but the server did not receive the")
+    assert "\n" not in message
 
 
 def test_a_refused_key_of_prefect_cloud_is_named():

@@ -49,9 +49,9 @@ def test_a_typo_is_named_with_line_and_field(right, wrong, message, tmp_path):
     line = text[: text.index(right) + right.count("\n")].count("\n") + 1
     with pytest.raises(UpError) as caught:
         check(file)
-    said = str(caught.value)
-    assert f": {message}" in said
-    assert said.endswith("; correct it")
-    assert "\n" not in said
+    error = str(caught.value)
+    assert f": {message}" in error
+    assert error.endswith("; correct it")
+    assert "\n" not in error
     if "missing" not in message:
-        assert said.startswith(f"{file}:{line}: ")
+        assert error.startswith(f"{file}:{line}: ")

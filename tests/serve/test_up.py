@@ -156,7 +156,7 @@ def test_a_child_that_exits_is_reported_and_its_log_is_kept(tmp_path):
 
 
 def start_server(folder: Path, code: str) -> str:
-    """What is said about a server that ends like this program."""
+    """The error that is reported for a server that ends like this program."""
     with ChildProcesses(folder) as children:
         children.start("server", [sys.executable, "-c", code], dict(os.environ))
         wait_until(children.exited)
@@ -175,23 +175,23 @@ def test_a_damaged_database_is_named(tmp_path, content):
     file.write_bytes(content)
     query = "execute('select * from runs').fetchall()"
     code = f"import sqlite3; sqlite3.connect({str(file)!r}).{query}"
-    said = start_server(tmp_path / "logs", code)
-    assert said.startswith("the server did not start: its database is damaged; restore a copy")
+    reported = start_server(tmp_path / "logs", code)
+    assert reported.startswith("the server did not start: its database is damaged; restore a copy")
 
 
 def test_a_database_of_a_later_prefect_is_named(tmp_path):
     code = """import alembic.util
 raise alembic.util.CommandError("Can't locate revision identified by 'zzz'")"""
-    said = start_server(tmp_path, code)
-    assert "its database was written by a later Prefect; install that version" in said
+    reported = start_server(tmp_path, code)
+    assert "its database was written by a later Prefect; install that version" in reported
 
 
 def test_a_server_that_is_killed_or_fails_says_why(tmp_path):
-    said = start_server(tmp_path, "import os; os.kill(os.getpid(), 9)")
-    assert "the server did not start: killed (SIGKILL; was memory short?) (log: " in said
+    reported = start_server(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    assert "the server did not start: killed (SIGKILL; was memory short?) (log: " in reported
     footer = "(Background on this error at: https://sqlalche.me/e/20/4xp6)"
-    said = start_server(tmp_path, f"print('no route to host'); print({footer!r}); exit(1)")
-    assert said.startswith("the server did not start: no route to host (log: ")
+    reported = start_server(tmp_path, f"print('no route to host'); print({footer!r}); exit(1)")
+    assert reported.startswith("the server did not start: no route to host (log: ")
 
 
 def wait_until(found, seconds: float = 20) -> None:

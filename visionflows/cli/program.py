@@ -51,7 +51,7 @@ def run(command: Callable[[], object]) -> NoReturn:
 
 
 def _end_now() -> None:
-    """End here, after Python's exit handlers: destructors of native libraries may hang for ever."""
+    """End after Python's exit handlers, without the destructors of native libraries: some hang."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

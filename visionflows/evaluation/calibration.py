@@ -18,9 +18,8 @@ _MAX_LOG = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond
 # Prior of the log of a temperature: its standard deviation around 0. The paper finds temperatures
 # from 1 to 3. The prior weighs no more than a few wrong labels.
 _PRIOR_STD = 0.5
-_BIAS_STD = (
-    0.25  # of a bias around its mean: of 0.1, 0.25 and 0.5 the best (bench/balance.py's data)
-)
+# Of a bias around its mean: of 0.1, 0.25 and 0.5 the best on the data of bench/balance.py.
+_BIAS_STD = 0.25
 
 
 def calibrate(
@@ -63,8 +62,8 @@ def fit_temperature_and_bias(
     """The most likely temperature and bias of each class, for a network trained with class weights.
 
     Minus the logarithm of its weight is the bias of a class if the network learned the weighted
-    frequencies exactly. A network that is regularised learns a part of them: the most likely
-    part, with a prior around 1, is the mean of the biases' prior. So a few images do.
+    frequencies exactly. A regularised network learns a part of them. That part is fitted too, with
+    a prior around 1, and gives the mean of the biases. So a few images are enough.
     """
     from scipy.optimize import minimize
 

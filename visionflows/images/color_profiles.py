@@ -3,7 +3,7 @@
 Declared are ICC profiles (in every format for which Pillow reads them), gAMA and cHRM or cICP in a
 PNG, and nclx in AVIF and HEIC. The latter become ICC profiles too, so that LittleCMS converts all.
 
-An image is converted when it has been resized for the network, in training and scoring alike: a
+An image is converted when it has been resized for the network, in training and in scoring: a
 photo of 12 megapixels then takes 0.7 ms instead of 10 ms.
 """
 

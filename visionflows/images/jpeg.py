@@ -49,7 +49,7 @@ class Segment(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The segments of a JPEG up to its first scan, and what they say."""
+    """The segments of a JPEG up to its first scan, and what they contain."""
 
     segments: list[Segment]
     padding: int  # bytes between the segments
@@ -93,7 +93,7 @@ def _check_count(count: int) -> None:
 
 
 def check_scans(data: bytes, header: Header) -> None:
-    """Raise BadImage if a JPEG has too many scans, or a progressive one misses the last of them."""
+    """Raise BadImage if a JPEG has too many scans, or a progressive one lacks the last of them."""
     first = header.segments[-1]
     most = min(MAX_SCANS, max(MAX_SCANNED // max(header.pixels, 1), MIN_SCANS))
     # Every scan begins with these bytes; a video behind the image may hold them too.
@@ -138,7 +138,7 @@ def _is_complete(scans: list[bytes]) -> bool:
 def strip_metadata(data: bytes, header: Header, keep: Collection[int]) -> bytes:
     """The JPEG without padding and metadata, but for what to `keep` of METADATA.
 
-    The segments of JFIF and Adobe stay, because they say what the colours mean.
+    The segments of JFIF and Adobe stay, because they define the colours.
     """
     kept = [data[:2]]
     for marker, start, end in header.segments[:-1]:

@@ -1,6 +1,6 @@
 """Check a prefect.yaml, then run `prefect deploy` on it, as a program.
 
-Prefect says of most errors only that an exception occurred. Here each is one line: the file, the
+Of most errors Prefect reports only that an exception occurred. Here each is one line: the file, the
 line, the field, and what is wrong.
 """
 
@@ -25,7 +25,7 @@ _TEMPLATE = "{{"  # Prefect replaces {{ … }} by variables, blocks and results 
 Template = Annotated[str, Field(pattern=r"\{\{.*\}\}")]
 _LOAD_ERRORS = (ImportError, AttributeError, ValueError, OSError)
 _SCHEDULE = ("cron", "interval", "rrule", "timezone")
-Place = tuple[int | str, ...]  # the keys and indexes that lead to a value
+Keys = tuple[int | str, ...]  # the keys and indexes that lead to a value
 
 
 class _Part(BaseModel):
@@ -102,29 +102,29 @@ def check(file: Path) -> None:
     """Raise UpError for the first error in a file, with its line and field."""
     text = file.read_text(encoding="utf-8")
     content = yaml.safe_load(text)
-    for place, reason in _faults(content if isinstance(content, dict) else {}):
-        line = _line(yaml.compose(text), place)
-        field = ".".join(map(str, place))
+    for keys, reason in _errors(content if isinstance(content, dict) else {}):
+        line = _line(yaml.compose(text), keys)
+        field = ".".join(map(str, keys))
         raise UpError(f"{file.absolute()}:{line}: {field}: {reason}; correct it")
 
 
-def _faults(content: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+def _errors(content: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     yield from _validate(_File, content, ())
     from prefect.exceptions import PrefectException
 
     names = set()
     for index, entry in enumerate(content["deployments"]):
-        place: Place = ("deployments", index)
+        keys: Keys = ("deployments", index)
         try:
             flow = _load(entry["entrypoint"])
         except (*_LOAD_ERRORS, PrefectException) as error:
             reason = str(error) or type(error).__name__
-            yield (*place, "entrypoint"), f"{entry['entrypoint']}: no flow is there ({reason})"
+            yield (*keys, "entrypoint"), f"{entry['entrypoint']}: no flow is there ({reason})"
             return
         for number, schedule in enumerate(entry.get("schedules") or ()):
-            yield from _check_schedule(schedule, (*place, "schedules", number))
+            yield from _check_schedule(schedule, (*keys, "schedules", number))
         names.add(f"{flow.name}/{entry['name']}")
-        yield from _check_parameters(flow, entry.get("parameters") or {}, (*place, "parameters"))
+        yield from _check_parameters(flow, entry.get("parameters") or {}, (*keys, "parameters"))
     step = provision_step(content)
     at = next((i for i, one in enumerate(content.get("build") or ()) if STEP in one), 0)
     if step:
@@ -137,17 +137,17 @@ def _load(entrypoint: str) -> Any:
     return load_flow_from_entrypoint(entrypoint)
 
 
-def _check_schedule(schedule: dict[str, Any], place: Place) -> Iterator[tuple[Place, str]]:
+def _check_schedule(schedule: dict[str, Any], keys: Keys) -> Iterator[tuple[Keys, str]]:
     from prefect.client.schemas.schedules import construct_schedule
 
     given = {key: schedule[key] for key in _SCHEDULE if schedule.get(key) is not None}
     if _TEMPLATE not in str(given):
-        yield from _validate(construct_schedule, given, place)
+        yield from _validate(construct_schedule, given, keys)
 
 
 def _check_parameters(
-    flow: Any, parameters: dict[str, Any], place: Place
-) -> Iterator[tuple[Place, str]]:
+    flow: Any, parameters: dict[str, Any], keys: Keys
+) -> Iterator[tuple[Keys, str]]:
     """The parameters that a flow does not have, or does not accept; others are given at a run."""
     try:
         hints = typing.get_type_hints(flow.fn, include_extras=True)
@@ -156,22 +156,22 @@ def _check_parameters(
     known = inspect.signature(flow.fn).parameters
     for name, value in parameters.items():
         if name not in known:
-            yield (*place, name), f"{flow.name} has no such parameter{_similar(name, known)}"
+            yield (*keys, name), f"{flow.name} has no such parameter{_similar(name, known)}"
         elif _TEMPLATE not in str(value):
-            yield from _validate(hints.get(name, Any), value, (*place, name))
+            yield from _validate(hints.get(name, Any), value, (*keys, name))
 
 
-def _check_step(step: dict[str, Any], names: set[str], place: Place) -> Iterator[tuple[Place, str]]:
-    yield from _validate(_Step, step, place)
-    named = [((*place, "deployments", i), name) for i, name in enumerate(step["deployments"])]
+def _check_step(step: dict[str, Any], names: set[str], keys: Keys) -> Iterator[tuple[Keys, str]]:
+    yield from _validate(_Step, step, keys)
+    named = [((*keys, "deployments", i), name) for i, name in enumerate(step["deployments"])]
     for index, rule in enumerate(step.get("rules") or ()):
-        named.append(((*place, "rules", index, "deployment"), rule["deployment"]))
+        named.append(((*keys, "rules", index, "deployment"), rule["deployment"]))
     for where, name in named:
         if name not in names:
             yield where, f"{name}: the file has no such deployment{_similar(name, names)}"
 
 
-def _validate(kind: Any, value: Any, place: Place) -> Iterator[tuple[Place, str]]:
+def _validate(kind: Any, value: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
     try:
         if inspect.isfunction(kind):
             kind(**value)
@@ -183,7 +183,7 @@ def _validate(kind: Any, value: Any, place: Place) -> Iterator[tuple[Place, str]
         first = max(
             error.errors(), key=lambda one: (len(one["loc"]), one["type"] == "extra_forbidden")
         )
-        where = (*place, *_within(value, first["loc"]))
+        where = (*keys, *_within(value, first["loc"]))
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             fields = (*_FIELDS, *getattr(kind, "model_fields", ()))
@@ -195,9 +195,9 @@ def _validate(kind: Any, value: Any, place: Place) -> Iterator[tuple[Place, str]
             yield where, f"{shown}{reason[:1].lower()}{reason[1:]}"
 
 
-def _within(value: Any, place: Place) -> Iterator[int | str]:
-    """The part of pydantic's place that is in the value: it also names the types of a union."""
-    for key in place:
+def _within(value: Any, keys: Keys) -> Iterator[int | str]:
+    """The part of pydantic's keys that are in the value: they also name the types of a union."""
+    for key in keys:
         is_item = isinstance(value, list) and isinstance(key, int)
         if is_item or (isinstance(value, dict) and key in value):
             yield key
@@ -209,10 +209,10 @@ def _similar(name: str, known: Any) -> str:
     return f" (is {found[0]} meant?)" if found else ""
 
 
-def _line(node: yaml.Node, place: Sequence[int | str]) -> int:
+def _line(node: yaml.Node, keys: Sequence[int | str]) -> int:
     """The line of a value, or of the innermost part of the file that holds it."""
     line: int = node.start_mark.line + 1
-    for key in place:
+    for key in keys:
         if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             line = node.start_mark.line + 1

@@ -27,7 +27,7 @@ _OWN_NAMES = (
 )
 _DATABASES = ("sqlite+aiosqlite://", "postgresql+asyncpg://")
 _DAMAGED = "is damaged; restore a copy (docs/how-to/back-up.md), or move it away and lose its runs"
-_DATABASE_FAULTS = {  # by words of SQLite, alembic and PostgreSQL
+_DATABASE_ERRORS = {  # by words of SQLite, alembic and PostgreSQL
     "Can't locate revision": "was written by a later Prefect; install that version of visionflows "
     "again, or restore a copy from before",
     "file is not a database": _DAMAGED,
@@ -132,10 +132,12 @@ def _wait_healthy(children: ChildProcesses, env: dict[str, str]) -> None:
 
 
 def _describe_start(children: ChildProcesses) -> str:
-    said = children.log("server").read_text(encoding="utf-8", errors="replace")
-    for words, fault in _DATABASE_FAULTS.items():
-        if words in said:
-            return f"the server did not start: its database {fault} (log: {children.log('server')})"
+    output = children.log("server").read_text(encoding="utf-8", errors="replace")
+    for words, reason in _DATABASE_ERRORS.items():
+        if words in output:
+            return (
+                f"the server did not start: its database {reason} (log: {children.log('server')})"
+            )
     return children.describe_exit("server", "the server did not start")
 
 

@@ -114,7 +114,7 @@ def check_access(location: str) -> Iterator[tuple[str, bool, str]]:
     for step, run in steps.items():
         try:
             run()
-        except FileNotFoundError:  # nothing could be written; else the answer were that it may not
+        except FileNotFoundError:  # nothing could be written, so there is nothing to read
             yield step, True, ""
         except (DeniedError, ReadFailed) as error:
             yield step, False, getattr(error, "strerror", None) or str(error)

@@ -60,12 +60,12 @@ class LocalStorage(Storage):
     def walk(self, keep: Keep = None, skipped: SkippedFiles | None = None) -> Iterator[Entry]:
         """Every file below that is not hidden, sorted by the encoded text of its whole name.
 
-        `keep` filters by the file's own name; `skipped` says and collects what is skipped. Of each
-        folder on the way only its own names are in memory. Links to folders are followed, each
-        folder is listed once, where it is if it is inside; a link that cannot be followed has the
-        version MISSING. Folders that this user may not read, and paths that are too long, are
-        skipped. Raises StorageError if the location itself, or any folder for another reason,
-        cannot be listed: a listing that silently lacks files cannot be trusted.
+        `keep` filters by the file's own name; `skipped` configures and counts what is skipped. Only
+        one folder's names at each depth are in memory. Links to folders are followed, but a folder
+        inside is listed only under its own name, and every other once. A link that cannot be
+        followed has the version MISSING. Folders that this user may not read, and paths that are
+        too long, are skipped. Raises StorageError if the location itself, or any folder for another
+        reason, cannot be listed: a listing that silently lacks files cannot be trusted.
         """
         if not os.path.isdir(self.root):
             problem = "is a file, not a folder" if os.path.exists(self.root) else "no such folder"

@@ -44,7 +44,7 @@ def fit_calibration(
     everything = np.ones(len(half), bool)
     if min(half.sum(), (~half).sum()) < MIN_IMAGES:
         why = f"{len(half)} validation images are too few to calibrate on"
-        # A few images do for the bias: it has a prior. A temperature alone does more harm.
+        # The bias has a prior, so a few images are enough. A temperature of so few does harm.
         temperature, bias = fit(everything) if weighted else (1.0, [])
         return {"temperature": temperature, "bias": bias, "why": why}
 
