@@ -201,7 +201,7 @@ def test_a_killed_worker_ends_the_training_within_seconds(training, tmp_path):
     process, ranks = training
     assert len(ranks) == 2
     ranks[1].send_signal(signal.SIGKILL)
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=60) == 1
     last = (tmp_path / "log").read_text().strip().splitlines()[-1]
     assert "worker 1 of 2: ended by SIGKILL" in last
     assert not any(one.is_running() for one in ranks)
@@ -213,8 +213,8 @@ def test_a_killed_worker_ends_the_training_within_seconds(training, tmp_path):
 def test_workers_end_with_the_command(training, number):
     process, ranks = training
     process.send_signal(number)
-    assert process.wait(timeout=20) != 0
-    _, alive = psutil.wait_procs(ranks, timeout=10)
+    assert process.wait(timeout=60) != 0
+    _, alive = psutil.wait_procs(ranks, timeout=60)
     assert not alive
 
 

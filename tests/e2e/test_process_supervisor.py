@@ -76,7 +76,7 @@ def test_a_signal_ends_all_processes_with_its_status(tmp_path, way, number):
         for _ in range(3 if way == "three" else 1):
             (os.killpg if way == "group" else os.kill)(process.pid, number)
             time.sleep(0.2)
-        assert process.wait(timeout=10) == STATUS[number]
+        assert process.wait(timeout=60) == STATUS[number]
         assert alive(family) == set()
         assert process.stderr.read() == ""
 
@@ -105,7 +105,7 @@ def test_signals_ignored_by_nohup_stay_ignored(tmp_path):
             time.sleep(1)
             assert alive(family) == family
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 143
+            assert process.wait(timeout=60) == 143
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -124,9 +124,9 @@ def test_a_killed_process_leaves_no_child(tmp_path, killed):
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         ends = family - {works} if killed == "worker" else family
-        wait_until(lambda: alive(ends), lambda left: not left, seconds=10)
+        wait_until(lambda: alive(ends), lambda left: not left, seconds=60)
         if killed == "the one that works":
-            assert process.wait(timeout=10) == 1
+            assert process.wait(timeout=60) == 1
             assert process.stderr.read() == ("killed (SIGKILL); all its processes were ended\n")
 
 
@@ -150,7 +150,7 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def wait_until(
-    look: Callable[[], object], right: Callable[[object], bool] = bool, seconds: float = 20
+    look: Callable[[], object], right: Callable[[object], bool] = bool, seconds: float = 60
 ) -> object:
     deadline = time.monotonic() + seconds
     while not right(found := look()):

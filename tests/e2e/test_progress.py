@@ -64,7 +64,7 @@ def test_progress_pauses_while_the_server_is_unavailable(prefect_server, away, f
                 begun = time.monotonic()
                 for _ in range(60):
                     bar.advance(1)
-                assert time.monotonic() - begun < 0.5  # nothing waits for it
+                assert time.monotonic() - begun < 5  # nothing waits for it
                 gone.close()
                 time.sleep(1)
                 bar.advance(10)

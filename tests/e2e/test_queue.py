@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from serving import Served
+from serving import Served, wait_until
 
 from visionflows.storage.local import LocalStorage
 
@@ -15,12 +15,13 @@ pytest_plugins = ["e2e_fixtures"]
 def test_a_run_that_was_pending_when_its_worker_was_killed_is_reported(server: Served):
     """Its process has not begun, so that it has no heartbeat, and holds the only slot."""
     run = server.start("score", input="inbox", model="shapes", output="scores/pending")
+    engines = wait_until(lambda: server.pids("cli.prefect engine"))
+    for pid in engines:
+        os.kill(pid, signal.SIGSTOP)  # it is still importing
     server.wait(run, "Pending")
-    for pid in server.pids("worker start"):
+    for pid in (*server.pids("worker start"), *engines):
         os.kill(pid, signal.SIGKILL)
-    for pid in server.pids("cli.prefect engine"):  # before it has begun
-        os.kill(pid, signal.SIGKILL)
-    server.wait(run, "Crashed", seconds=30)
+    server.wait(run, "Crashed", seconds=80)
     assert server.run(run)["state"]["message"].startswith("Its worker stopped during this run")
     calls(server, run, 1)
     assert slots(server) == 0
@@ -57,7 +58,7 @@ def test_an_unknown_parameter_is_named_in_the_state(server: Served):
 
 def calls(server: Served, run: str, count: int) -> list[dict]:
     """What the webhook got about a run, when it has got so much."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = [call for call in server.webhook_calls if call["run_id"] == run]
         if len(found) >= count:

@@ -143,7 +143,7 @@ def test_a_local_run_resumes_the_output_of_a_stopped_driver(
         driver = subprocess.Popen(words, env=cluster.environment, stdout=output, stderr=output)
     wait_until(lambda: parts(tmp_path / "out") > 5, driver, log)
     driver.send_signal(kind)
-    assert driver.wait(30) in (-signal.SIGKILL, 143)
+    assert driver.wait(120) in (-signal.SIGKILL, 143)
     assert "Traceback" not in log.read_text()
     done = run(cluster, command(trained, many, tmp_path / "out", *OPTIONS))
     assert done.returncode == 0, done.stderr
