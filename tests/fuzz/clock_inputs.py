@@ -1,0 +1,105 @@
+"""The inputs of the fuzzer with a clock: sound ones, changed at random.
+
+data = mutate(rng, rng.choice(IMAGES), rng.choice(IMAGES))
+"""
+
+import gzip
+import io
+import json
+import random
+import struct
+import tarfile
+import zipfile
+import zlib
+
+from conftest import encoded, picture
+from damaged_files import METADATA
+from model_files import bundle_files
+from safetensors.torch import save
+from torchvision.models import resnet18
+
+GROWN = 1 << 21  # bytes that a repeated piece may fill
+
+
+def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
+    """The bytes with a few changes: values, lengths, cuts, pieces of another, repeated pieces."""
+    made = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        at = rng.randrange(max(len(made), 1))
+        piece = bytes(made[at : at + rng.choice((2, 4, 12, 46, 200, 4000))])
+        change = rng.randrange(6)
+        if change == 0:
+            made[at : at + 1] = rng.choice((b"\0", b"\xff", rng.randbytes(1)))
+        elif change == 1:
+            made[at : at + 4] = rng.choice((b"\0\0\0\0", b"\xff" * 4, b"\0\0\xff\xff", b"\x7f" * 4))
+        elif change == 2:
+            del made[at : at + rng.choice((1, 100, len(made)))]
+        elif change == 3:
+            start = rng.randrange(len(other))
+            made[at:at] = other[start : start + rng.choice((10, 1000, 10**6))]
+        else:  # what is slow is often long
+            made[at:at] = piece * (rng.randrange(GROWN) // max(len(piece), 1))
+    return bytes(made[: 2 * GROWN])
+
+
+def _chunks(count: int) -> bytes:
+    """A PNG with many empty chunks."""
+    data = encoded(picture(), "PNG")
+    empty = struct.pack(">I", 0) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
+    return data[:33] + empty * count + data[33:]
+
+
+def _scans(count: int) -> bytes:
+    """A progressive JPEG that repeats its last scan."""
+    data = encoded(picture(size=(800, 600)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * count + data[-2:]
+
+
+def _images() -> list[bytes]:
+    kinds = [make(picture(size=(200, 150)))[0] for make in METADATA.values()]
+    images = [picture(size=(200, 150), mode=mode) for mode in ("RGB", "CMYK", "L")]
+    kinds += [encoded(image, "JPEG", progressive=way) for image in images for way in (0, 1)]
+    kinds += [encoded(images[0], format) for format in ("JPEG2000", "BMP", "PPM", "TGA", "MPO")]
+    kinds += [
+        encoded(images[0], "TIFF", compression=name)
+        for name in ("tiff_lzw", "jpeg", "zstd", "lzma", "packbits")
+    ]
+    frames = [picture(seed, (90, 60)) for seed in range(5)]
+    for format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
+        kinds.append(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
+    kinds += [_chunks(1000), _scans(20)]
+    kinds.append(encoded(images[2].convert("1"), "TIFF", compression="group4"))
+    return kinds
+
+
+IMAGES = _images()
+
+
+def _archives() -> list[bytes]:
+    files = {f"pets/{label}/{number}.jpg": IMAGES[number] for label in "ab" for number in range(3)}
+    tar, zipped = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as packed:
+        for name, data in {**files, "x" * 300: b""}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return [tar.getvalue(), gzip.compress(tar.getvalue()), zipped.getvalue()]
+
+
+def _tables() -> list[bytes]:
+    lines = [f"{label}/{number}.jpg{{0}}{label}" for label in "ab" for number in range(3)]
+    tables = ["\n".join([f"path{by}label", *(line.format(by) for line in lines)]) for by in ",;\t"]
+    quoted = 'path,label,split,group\r\n"a/0.jpg","a ""b""",train,1\r\n./b/0.jpg,b,valid,2\r\n'
+    return [text.encode() for text in (*tables, quoted, tables[0] + "\n" * 50)]
+
+
+ARCHIVES = _archives()
+TABLES = _tables()
+LISTS = [b"a/0.jpg\n./b/0.jpg\n", b"path\r\na/0.jpg\r\n", b'path,status,error\n"a/,""",x,y\n']
+MODEL = bundle_files()
+MODEL_JSONS = [MODEL["model.json"], json.dumps(json.loads(MODEL["model.json"]), indent=4).encode()]
+WEIGHTS = [save(resnet18(num_classes=2).state_dict())[: 4 * GROWN], save({})]
