@@ -38,8 +38,9 @@ def evaluate(
         model: pets, pets@production, pets@VERSION, or the path or URI of a model artifact.
         dataset: Labelled images: a fastai name (PETS), an archive or folder (path, http(s):// or
             s3:// URI), or digits.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
+        labels: folder, uppercase, regex:PATTERN with one capture group, or
+            csv:PATH_OR_URI#PATH,LABEL (the columns, if they are not path and label).
+            uppercase:dog,cat names its classes.
         output: Folder or s3:// URI of the results; empty for a new folder in the store.
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         sha256: Expected SHA-256 of the archive; empty to accept any.

@@ -50,13 +50,14 @@ def retrain(
     Args:
         dataset: The current dataset: a fastai name (PETS), an archive, a folder, or digits.
         name: Name of the model; the new version is compared with its production version.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
+        labels: folder, uppercase, regex:PATTERN with one capture group, or
+            csv:PATH_OR_URI#PATH,LABEL (the columns, if they are not path and label).
+            uppercase:dog,cat names its classes.
         group: Images to keep on one side of the split, such as those of a camera: folder,
-            regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.
+            regex:PATTERN (its capture group, in the path), or column:NAME of the label CSV.
         valid_pct: Share of the images to validate on.
-        inbox: Images to score afterwards with the production version. Leave it empty if the
-            promotion's event starts a scoring, as the score deployment does.
+        inbox: Images to score afterwards with the production version. Leave it empty if a rule
+            starts a scoring run after a promotion, as in deployments/prefect.yaml.
         output: Folder or s3:// URI of those scores; empty for a new folder in the store.
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         int8: Also export an int8 network, as `train` does.

@@ -20,7 +20,7 @@ DEFAULTS = ScoreSettings()
 
 @flow(
     flow_run_name="score {input} with {model}",
-    description="Score every image in a location into predictions.csv: one row for every file.",
+    description="Score every image in a location into predictions.csv, one row for each.",
     on_failure=[report_failure],
     on_crashed=[report_failure],
 )
@@ -40,7 +40,7 @@ def score(
         input: Folder or s3:// URI of the images, or a .txt or .csv file that lists them.
         model: pets, pets@production, pets@VERSION, or the path or URI of a model artifact.
         output: Folder or s3:// URI of the results; empty for a new folder in the store.
-            A run into the output of an interrupted run resumes it.
+            The output of an interrupted run resumes that run.
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         settings: Advanced: speed, precision, resuming, and how many files may fail.
     """

@@ -56,15 +56,16 @@ def train(
         dataset: A fastai name (PETS), an archive or folder (path, http(s):// or s3:// URI), or
             digits.
         name: Name of the model: letters, digits, '.', '_' and '-'.
-        labels: folder, uppercase, regex:PATTERN with one group, or csv:PATH_OR_URI#PATH,LABEL
-            (the columns, if they are not path and label). uppercase:dog,cat names its classes.
+        labels: folder, uppercase, regex:PATTERN with one capture group, or
+            csv:PATH_OR_URI#PATH,LABEL (the columns, if they are not path and label).
+            uppercase:dog,cat names its classes.
         group: Images to keep on one side of the split, such as those of a camera: folder,
-            regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.
+            regex:PATTERN (its capture group, in the path), or column:NAME of the label CSV.
         valid_pct: Share of the images to validate on.
         store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
         sha256: Expected SHA-256 of the archive; empty to accept any.
         export_fastai: Also write export.pkl for fastai.
-        int8: Also export an int8 network, which scoring uses if its labels agree.
+        int8: Also export an int8 network. Scoring uses it if its labels agree with float32.
         corrections: Files that review.html saved, or outputs that corrections were added to.
             A corrected label overrides the label rule.
         corrections_in_validation: Also validate on corrected images; by default all are trained on.

@@ -32,7 +32,7 @@ def add_corrections(
 @corrections_app.command("audit", epilog="Example: visionflows corrections audit scores/night")
 def audit(
     locations: Annotated[
-        list[str], typer.Argument(help="Files of corrections, or outputs with corrections.")
+        list[str], typer.Argument(help="corrections.csv files, or outputs with corrections.")
     ],
     json: Json = False,
 ) -> None:
@@ -50,7 +50,7 @@ def audit(
 def export_label_studio(
     output: ScoringOutput,
     prefix: Annotated[
-        str, typer.Option(help="Prefix of image paths in the tasks [default: the input and a /]")
+        str, typer.Option(help="Prefix of image paths in the tasks [default: INPUT/ of the run]")
     ] = "",
     labelling: Annotated[
         bool, typer.Option("--labelling", help="Print the project's labelling interface instead.")

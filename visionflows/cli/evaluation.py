@@ -26,7 +26,7 @@ evaluate_app = typer.Typer(rich_markup_mode=None)
 def evaluate(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Model, as for --model of score.")],
-    dataset: Annotated[str, typer.Argument(help="Labelled images, as the dataset of train.")],
+    dataset: Annotated[str, typer.Argument(help="Labelled images, as for train.")],
     labels: Labels = "folder",
     class_names: ClassNames = "",
     output: Annotated[

@@ -60,7 +60,7 @@ Group = Annotated[
     str,
     typer.Option(
         help="Images to keep on one side of the split, such as those of a camera: folder, "
-        "regex:PATTERN (its one group, on the path), or column:NAME of the label CSV.",
+        "regex:PATTERN (its capture group, in the path), or column:NAME of the label CSV.",
         show_default=False,
     ),
 ]
@@ -71,7 +71,7 @@ Output = Annotated[
 Int8 = Annotated[bool, typer.Option("--int8", help="Also export an int8 network, for CPUs.")]
 Corrections = Annotated[
     list[str] | None,
-    typer.Option(help="A corrections.csv, or a scoring output with corrections; may be repeated."),
+    typer.Option(help="A corrections.csv, or a scoring output with corrections; repeatable."),
 ]
 CorrectionsInValidation = Annotated[
     bool,
@@ -95,10 +95,10 @@ def _options(ctx: typer.Context, debug: Debug = False, version: Version = False)
 @app.command(epilog="Example: visionflows demo")
 def demo(
     folder: Annotated[
-        Path, typer.Option(help="Folder of the demo; deleted first if it exists.")
+        Path, typer.Option(help="Folder for store and scores; deleted first if it exists.")
     ] = Path("demo"),
 ) -> None:
-    """Train and score the embedded digits: no network, no server, about a minute and a half."""
+    """Train on the embedded digits and score them: no download, no server, about 90 seconds."""
     prepare_prefect()
     from flows.demo import demo as demo_flow
     from visionflows.cli.results import print_demo
@@ -200,7 +200,7 @@ def score(
     ] = False,
     store: Store = "store",
 ) -> None:
-    """Score every image in a folder into predictions.csv: one row for every file."""
+    """Score every image in a folder into predictions.csv, one row for each."""
     prepare_prefect()
     if dry_run:
         _preview(input, model, output or f"{store}/scores/<time>", store, ctx.obj)
@@ -236,7 +236,7 @@ def predict(
     model: ModelName,
     store: Store = "store",
 ) -> None:
-    """Label, index and probabilities of a few images, as fastai's learn.predict gives them."""
+    """Print label, index and probabilities of a few images, as fastai's learn.predict does."""
     from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.predict import predict as predict_rows
@@ -276,7 +276,7 @@ def doctor(
     ] = None,
     store: Store = "store",
 ) -> None:
-    """Check versions, GPU and driver, storage and Prefect server; say what to do about each."""
+    """Check versions, GPU and driver, storage and server; say what to do about each problem."""
     from visionflows.cli.terminal import print_lines
     from visionflows.serve.doctor import examine
 

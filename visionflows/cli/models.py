@@ -65,12 +65,12 @@ def compare_models(
         typer.Argument(help="The version it would replace.", autocompletion=complete_model),
     ],
     data: Annotated[
-        str, typer.Option(help="Folder of A's dataset, if it is no longer in the store.")
+        str, typer.Option(help="Folder of the first model's dataset, if it is not in the store.")
     ] = "",
     output: Annotated[
         str,
         typer.Option(
-            help="Path or s3:// URI of the page [default: compare.html; with --json none]"
+            help="Path or s3:// URI of the page [default: compare.html; with --json: none]"
         ),
     ] = "",
     json: Json = False,
@@ -101,7 +101,7 @@ def promote_model(
     json: Json = False,
     store: Store = "store",
 ) -> None:
-    """Make a version production, and send an event to the Prefect server if one is configured."""
+    """Point production (or --alias) at a version, and send an event to a configured server."""
     prepare_prefect()
     from visionflows.cli.terminal import print_json, print_parts
     from visionflows.models.promotion_history import read_promotions

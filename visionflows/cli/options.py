@@ -29,14 +29,14 @@ Labels = Annotated[
     str,
     typer.Option(
         help="folder (the parent folder), uppercase (a capital first letter, as in PETS), "
-        "regex:PATTERN (its one group, on the file name), or csv:PATH_OR_URI[#path,label]."
+        "regex:PATTERN (its capture group, in the file name), or csv:PATH_OR_URI[#path,label]."
     ),
 ]
 ClassNames = Annotated[
     str,
     typer.Option(
-        help="Names of the two classes of --labels uppercase instead of False,True: first that of "
-        "small first letters, such as dog,cat.",
+        help="Class names for --labels uppercase instead of False,True, such as dog,cat: dog for "
+        "names that begin with a small letter.",
         show_default=False,
     ),
 ]

@@ -50,7 +50,7 @@ class EngineSettings(BaseModel):
 
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="`auto`: the fastest whose labels were shown to agree with float32 here.",
+        description="`auto`: the fastest whose labels agree with float32, as the model records.",
     )
     batch_size: int | None = Field(
         None, ge=1, le=8192, description="Images in a forward pass; default 16, on a GPU 256."
@@ -73,21 +73,21 @@ class EngineSettings(BaseModel):
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
-        description="Images with more pixels, as decoded, or too large for the memory are "
-        "`too_large`. A large JPEG is decoded smaller, unless `decode` is full.",
+        description="Images with more pixels, or too large for the memory, get the status "
+        "`too_large`. A large JPEG is decoded downscaled first, unless `decode` is full.",
     )
     decode: Decoding = Field(
-        "auto", description="Decode large photos full or scaled; `auto`: as in training."
+        "auto", description="Decode large photos `scaled` or `full`; `auto`: as in training."
     )
     exif: bool = Field(
         False,
-        description="Add columns of EXIF data: time, camera, place and size of the photo.",
+        description="Add columns of EXIF data: time, camera, position and size of the photo.",
     )
-    raw: bool = Field(False, description="Probabilities of the network, without calibration.")
+    raw: bool = Field(False, description="Write the network's probabilities, uncalibrated.")
     find_duplicates: bool = Field(
         False,
-        description="Add columns that name a training image, and an earlier file of this run, "
-        "with the same content: the same bytes, or the photo resized, recompressed or cropped.",
+        description="Add columns with the training image, and the earlier file of this run, that "
+        "are the same photo: the same bytes, or resized, recompressed or cropped.",
     )
 
 

@@ -34,15 +34,15 @@ class ScoreSettings(EngineSettings):
     restart: bool = False
     """Discard an unfinished run of another input, model or settings."""
     replace: bool = False
-    """Replace results in the output that came from another input."""
+    """Replace the result of another input in the output."""
     allow_empty: bool = False
     """Accept an empty input although earlier runs found images in it."""
     max_error_rate: float = Field(0.05, ge=0, le=1)
-    """Fail the run if more than this share of files cannot be scored (from 20 on)."""
+    """Fail a run of 20 or more files if more than this share cannot be scored."""
     spreadsheet: bool = False
     """Also write spreadsheet.csv, which Excel opens without running formulas."""
     follow_links: bool = True
-    """Follow symbolic links in a folder; a folder is listed once in any case."""
+    """Follow symbolic links in a folder; each folder is listed once."""
     min_age: float = Field(0, ge=0)
     """Leave files that changed less than this many seconds ago for the next run."""
     wait: float = Field(0, ge=0)

@@ -23,11 +23,11 @@ class UpSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     host: Annotated[str, AfterValidator(str.lower)] = "127.0.0.1"  # as browsers and clients send it
-    """Address to listen on; other machines' access needs a password."""
+    """Address to listen on; a password is needed if other machines can reach it."""
     port: int = Field(4200, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
     url: str = ""
-    """Public URL, if a reverse proxy serves the UI."""
+    """Public URL of the UI, if a reverse proxy serves it."""
     state: Path = Path("~/.visionflows")
     """Folder of the database and the logs; by default ~/.visionflows."""
     database: str | None = Field(None, json_schema_extra={"envvar": "VISIONFLOWS_DATABASE"})

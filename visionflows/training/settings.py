@@ -42,7 +42,7 @@ class TrainSettings(BaseModel):
     balance: Balance = Field(
         "none",
         description="Weigh images of rare classes more: `full` gives every class the same weight, "
-        "`sqrt` is between.",
+        "`sqrt` is between `full` and `none`.",
     )
     image_size: int = Field(
         224, ge=8, le=2048, description="Side in pixels of the square image the network gets."
@@ -74,8 +74,8 @@ class TrainSettings(BaseModel):
     )
     augment: Augment = Field(
         "default",
-        description="How strongly images are rotated, zoomed, warped and lit at random; `default` "
-        "is that of fastai's aug_transforms.",
+        description="How strongly images are rotated, zoomed, warped and brightened at random; "
+        "`default` is that of fastai's aug_transforms.",
     )
     flip: bool = Field(True, description="Also mirror images at random, left and right.")
     label_smoothing: float | None = Field(
@@ -111,12 +111,12 @@ class TrainSettings(BaseModel):
     )
     decode: Decoding = Field(
         "auto",
-        description="Decode large photos downscaled (faster) or in full; `auto` is downscaled.",
+        description="Decode large photos `scaled` (downscaled, faster) or `full`; `auto`: scaled.",
     )
     color_profiles: Literal["auto", "convert", "ignore"] = Field(
         "auto",
-        description="`convert` photos that declare another colour space, such as Display P3, to "
-        "sRGB, or `ignore` that; `auto` converts, but not with recipe fastai, as fastai does not.",
+        description="`convert` photos that declare another color space, such as Display P3, to "
+        "sRGB, or `ignore` it; `auto` converts, but not with recipe fastai, as fastai does not.",
     )
     workers: int | None = Field(
         None,
