@@ -18,7 +18,7 @@ def test_a_run_that_was_pending_when_its_worker_was_killed_is_reported(server: S
     engines = wait_until(lambda: server.pids("cli.prefect engine"))
     for pid in engines:
         os.kill(pid, signal.SIGSTOP)  # it is still importing
-    server.wait(run, "Pending")
+    assert server.run(run)["state"]["type"] == "PENDING"
     for pid in (*server.pids("worker start"), *engines):
         os.kill(pid, signal.SIGKILL)
     server.wait(run, "Crashed", seconds=80)
