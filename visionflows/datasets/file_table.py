@@ -181,7 +181,7 @@ def inspect_images(
                 size = file.stat().st_size
             except OSError as error:
                 raise as_bad_image(error, memory.encoded) from error
-            with memory.reserve_file(size):
+            with memory.files.reserve(size):
                 data = read_image_file(file, memory.encoded)
                 sha256 = sha256_of(data)
                 return decode(data, sha256)

@@ -6,6 +6,7 @@ process that is done waits for the next file of any thread.
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
 import pickle
@@ -20,14 +21,13 @@ from PIL import Image
 from visionflows.images import time_budget
 from visionflows.images.color_profiles import attach_profile
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.image_status import BadImage, Status
+from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits
 
 log = logging.getLogger("visionflows.images")
 
 PROGRAM = ("-P", "-m", "visionflows.images.decoder_process")  # nothing of the working folder
 _idle: list[subprocess.Popen[bytes]] = []
-_logged: set[str] = set()
 os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
 
 
@@ -40,23 +40,10 @@ class Job(NamedTuple):
     max_bytes: int  # that decoding may take
 
 
-class Reserve(NamedTuple):
-    """A process asks for memory before it decodes, and waits for an answer."""
-
-    size: int
-
-
-class Refusal(NamedTuple):
-    """The row of a file that cannot be decoded."""
-
-    status: Status
-    reason: str
-
-
 class Decoded(NamedTuple):
     """An RGB image as bytes, what converts its colours, its size in the file, its EXIF, log lines.
 
-    EXIF is by directory, the first is 0. Lines are logged once.
+    EXIF is by directory, the first is 0.
     """
 
     image_size: tuple[int, int]
@@ -84,25 +71,32 @@ class Decoded(NamedTuple):
 def decode_isolated(
     data: bytes, decode_options: DecodeOptions, memory: MemoryLimits
 ) -> Iterator[Decoded]:
-    """The decoded image; its memory is reserved for the block. Raises BadImage."""
+    """The decoded image; its memory is reserved for the block. Raises BadImage.
+
+    Before it decodes, the process asks for so many bytes of memory, and waits for an answer.
+    """
     process = _take_process()
     with contextlib.ExitStack() as reserved:
         try:
             job = Job(data, decode_options, memory.max_pixels, memory.decoded)
             answer = _ask(process, job)
-            if isinstance(answer, Reserve):
-                reserved.enter_context(memory.reserve(answer.size))
+            if isinstance(answer, int):
+                reserved.enter_context(memory.images.reserve(answer))
                 answer = _ask(process, None)
         except BaseException:
             _end(process)
             raise
         _idle.append(process)
-        if isinstance(answer, Refusal):
-            raise BadImage(*answer)
-        for line in {*answer.log} - _logged:
-            _logged.add(line)
-            log.info("%s", line)
+        if isinstance(answer, BadImage):
+            raise answer
+        for line in answer.log:
+            _log_once(line)
         yield answer
+
+
+@functools.cache
+def _log_once(line: str) -> None:
+    log.info("%s", line)
 
 
 def _take_process() -> "subprocess.Popen[bytes]":

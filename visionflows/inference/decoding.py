@@ -93,7 +93,7 @@ class Decoder:
             content = next(contents)
             with contextlib.ExitStack() as reserved:
                 if isinstance(content, TooLarge) and content.size <= self.memory.encoded:
-                    reserved.enter_context(self.memory.reserve_file(content.size))
+                    reserved.enter_context(self.memory.files.reserve(content.size))
                     (content,) = storage.read_many([entry], self.memory.encoded)
                 reading += time.perf_counter() - read_started
                 rows.append(self._decode(entry.name, content, pixels, ok_count))
