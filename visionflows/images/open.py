@@ -21,7 +21,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
-from visionflows.images import formats, jpeg, refusals, tiff
+from visionflows.images import formats, jpeg, tiff
 from visionflows.images.bit_depth import to_rgb
 from visionflows.images.color_profiles import (
     attach_profile,
@@ -43,6 +43,7 @@ from visionflows.images.time_budget import Clock, ClockedFile
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
+_RUN_LENGTH_TGA = (9, 10, 11)  # image types
 
 
 def open_image(
@@ -136,10 +137,17 @@ def _decodable_format(data: bytes) -> formats.FileFormat | None:
 
 
 def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
-    """The error of a file of which no candidate could be decoded."""
-    if reason := refusals.refusal(data, format, error):
-        return BadImage("unreadable", reason)
-    if format and isinstance(error, UnidentifiedImageError):
+    """The error of a file of which no candidate could be decoded, in words that its owner knows."""
+    name, is_unidentified = "", isinstance(error, UnidentifiedImageError)
+    if format is formats.TIFF:
+        name = tiff.old_jpeg(data)
+    elif "bitfields" in str(error):  # Pillow's word for them
+        name = "BMP with unusual masks of its channels"
+    elif format is None and not is_unidentified and data[2] in _RUN_LENGTH_TGA:
+        name = "TGA with runs across lines, or damaged"  # Pillow took it for one
+    if name:
+        return BadImage("unreadable", f"{name}: not decoded here; save it as PNG")
+    if format and is_unidentified:
         header = f"{format.name}: its header cannot be read"
         return BadImage("unreadable", tiff.refusal(data) if format is formats.TIFF else header)
     return error or OSError("image file is truncated")
