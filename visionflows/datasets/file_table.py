@@ -109,7 +109,7 @@ def _split(
 ) -> pd.DataFrame:
     """The table with its split: the given one, else one of whole groups or of single images."""
     usable, notes = table[table.status == "ok"], table.attrs["notes"]
-    duplicates = split.group_near_duplicates(usable)
+    duplicates = split.group_contents(usable, split.near_duplicate_ids(usable))
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
         if valid_pct != VALID_PCT:

@@ -33,9 +33,8 @@ from visionflows.images.color_profiles import (
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.isolation import decode_isolated
-from visionflows.images.load_pixels import load_pixels
+from visionflows.images.load_pixels import SWAPS_SIDES, load_pixels, upright_transpose
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
-from visionflows.images.orientation import SWAPS_SIDES, upright_transpose
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates
 from visionflows.images.resize import ResizeMethod, resize_image
