@@ -19,7 +19,6 @@ from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
-from visionflows.images.exif import camera_and_time
 from visionflows.images.formats import ImageFilter, format_counts
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
@@ -195,8 +194,9 @@ def _inspect(file: Path, memory: MemoryLimits, cache: CacheWriter) -> _ImageInfo
             with open_decoded(data, memory, cache.cache.decode_options) as decoded:
                 if decoded.image.size != decoded.size:
                     cache.write(sha256, decoded.image)
-                digits, photo = signature(decoded.image).hex(), camera_and_time(decoded.exif)
-                return _ImageInfo(sha256, *decoded.size, digits, "ok", "", *photo)
+                digits, photo = signature(decoded.image).hex(), decoded.photo()
+                info = _ImageInfo(sha256, *decoded.size, digits)
+                return info._replace(camera=photo.body, taken=photo.second)
     except BadImage as bad:
         return _ImageInfo(sha256, status=bad.status, error=bad.reason)
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from visionflows.images.color_profiles import attached_profile
 from visionflows.images.image_status import BadImage
@@ -26,8 +26,6 @@ from visionflows.images.time_budget import seconds
 OPENING = 256 << 20  # bytes beside four times the file, until its size is known
 DECODING = 1 << 30  # bytes beside twice the estimate: above all, stacks of threads
 PATIENCE = 20  # seconds on the clock for each of CPU time
-_MAX_VALUE = 65_535  # bytes of an EXIF value
-_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 Ask = Callable[[object], Any]
 
 
@@ -102,31 +100,14 @@ def _answer(job: Job, ask: Ask, log: logging.handlers.BufferingHandler) -> Decod
     try:
         with decode_here(job.data, _Limits(job, ask), job.decode_options) as decoded:
             image = decoded.image
-            exif = _read_exif(decoded.exif)
             profile = attached_profile(image)
+            photo = decoded.photo()
             lines = [record.getMessage() for record in log.buffer]
-            return Decoded(image.size, image.tobytes(), profile, decoded.size, exif, lines)
+            return Decoded(image.size, image.tobytes(), profile, decoded.size, photo, lines)
     except BadImage as bad:
         return bad
     except MemoryError:
         return BadImage("too_large", "not enough memory to decode it")
-
-
-def _read_exif(read: Callable[[], Image.Exif]) -> dict[int, dict[int, Any]]:
-    """The tags of an image by directory (0 is the first), without damaged and large ones."""
-    directories: dict[int, dict[int, Any]] = {}
-    for directory in (0, *_IFDS):
-        with contextlib.suppress(Exception):  # damaged tags raise anything
-            tags = read() if directory == 0 else read().get_ifd(directory)
-            directories[directory] = dict(_sound_tags(tags))
-    return directories
-
-
-def _sound_tags(tags: Any) -> Iterator[tuple[int, Any]]:
-    for tag in {*tags}.difference(_IFDS):  # whose values are offsets in the file
-        with contextlib.suppress(Exception):  # as above
-            if len(pickle.dumps(tags[tag])) <= _MAX_VALUE:
-                yield tag, tags[tag]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from PIL import Image
 from visionflows.images import time_budget
 from visionflows.images.color_profiles import attach_profile
 from visionflows.images.decode_options import DecodeOptions
+from visionflows.images.exif import Photo
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits
 
@@ -41,16 +42,13 @@ class Job(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """An RGB image as bytes, what converts its colours, its size in the file, its EXIF, log lines.
-
-    EXIF is by directory, the first is 0.
-    """
+    """An RGB image as bytes, what converts its colours, its size in the file, its tags, log."""
 
     image_size: tuple[int, int]
     pixels: bytes
     profile: bytes | None
     size: tuple[int, int]
-    directories: dict[int, dict[int, Any]]
+    photo: Photo
     log: list[str]
 
     def image(self) -> Image.Image:
@@ -58,13 +56,6 @@ class Decoded(NamedTuple):
         image = Image.frombytes("RGB", self.image_size, self.pixels)
         attach_profile(image, self.profile)
         return image
-
-    def exif(self) -> Image.Exif:
-        """The tags as Pillow has them."""
-        exif = Image.Exif()
-        for directory, tags in self.directories.items():
-            (exif.get_ifd(directory) if directory else exif).update(tags)
-        return exif
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ that take more time than images.time_budget allows.
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -31,6 +32,7 @@ from visionflows.images.color_profiles import (
     convert_to_srgb,
 )
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
+from visionflows.images.exif import Photo, read_photo
 from visionflows.images.image_status import BadImage
 from visionflows.images.isolation import decode_isolated
 from visionflows.images.load_pixels import SWAPS_SIDES, load_pixels, upright_transpose
@@ -79,11 +81,11 @@ def pixels(
 
 
 class DecodedImage(NamedTuple):
-    """An image of open_with_profile, its upright size in the file, and a reader of its EXIF."""
+    """An image of open_with_profile, its upright size in the file, and a reader of its tags."""
 
     image: Image.Image
     size: tuple[int, int]
-    exif: Callable[[], Image.Exif]
+    photo: Callable[[], Photo]
 
 
 @contextlib.contextmanager
@@ -99,7 +101,7 @@ def open_decoded(
                 yield decoded
         else:
             with decode_isolated(data, decode_options, memory) as answer:
-                yield DecodedImage(answer.image(), answer.size, answer.exif)
+                yield DecodedImage(answer.image(), answer.size, lambda: answer.photo)
 
 
 @contextlib.contextmanager
@@ -182,7 +184,7 @@ def _decode(
         file.close()  # its pixels are no longer needed
     upright = image if transpose is None else image.transpose(transpose)
     upright_size = size[::-1] if transpose in SWAPS_SIDES else size
-    return DecodedImage(upright, upright_size, file.getexif)
+    return DecodedImage(upright, upright_size, functools.partial(read_photo, file.getexif))
 
 
 def _open_file(data: bytes, format: formats.FileFormat | None, clock: Clock) -> ImageFile:
