@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from PIL.ImageCms import ImageCmsProfile, ImageCmsTransform
+    from PIL.ImageCms import ImageCmsTransform
 
 MAX_PROFILE_BYTES = 8 << 20  # those of printing presses have 3 MB
 MAX_TRANSFORMS = 32  # kept by a process, up to 1 MB each
@@ -125,7 +125,8 @@ def _build(profile: bytes, mode: str) -> "ImageCmsTransform | None":
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        transform = ImageCms.ImageCmsTransform(source, _srgb_profile(), mode, "RGB")
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
     except (OSError, ValueError):  # LittleCMS refuses it; viewers then show the numbers as sRGB
         return None
     if mode == "CMYK":
@@ -135,13 +136,6 @@ def _build(profile: bytes, mode: str) -> "ImageCmsTransform | None":
     shown = transform.apply(Image.fromarray(colours if mode == "RGB" else colours[..., 0]))
     change = np.abs(np.asarray(shown).astype(int) - colours).max()
     return transform if change > SAME else None
-
-
-@functools.cache
-def _srgb_profile() -> "ImageCmsProfile":
-    from PIL import ImageCms
-
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _declared_profile(image: Image.Image, data: bytes) -> bytes | None:

@@ -35,7 +35,6 @@ def load_pixels(file: ImageFile, data: bytes) -> Image.Image:
     - BMP and TGA: an alpha channel that is 0 everywhere is none.
     """
     key = _deep_transparent_color(file)
-    _scale_transparent_color(file)
     if isinstance(file, TiffImageFile) and file.mode in ("P", "PA"):
         values = file.tag_v2[COLORMAP]
         if file.palette and max(values) < 256:
@@ -53,19 +52,18 @@ def load_pixels(file: ImageFile, data: bytes) -> Image.Image:
     return file
 
 
-def _scale_transparent_color(file: ImageFile) -> None:
-    """Scale a transparent grey of 1, 2 or 4 bits to 8 bits, in place."""
-    value = file.info.get("transparency")
-    if isinstance(file, PngImagePlugin.PngImageFile) and isinstance(value, int) and file.tile:
-        file.info["transparency"] = value * _FACTORS.get(str(file.tile[0].args), 1)
-
-
 def _deep_transparent_color(file: ImageFile) -> tuple[int, ...]:
-    """The transparent colour of 16 bits a channel, removed from the image; else empty."""
+    """The transparent colour of 16 bits a channel, removed from the image; else empty.
+
+    A transparent grey of 1, 2 or 4 bits is scaled to 8 bits, in place.
+    """
     value = file.info.get("transparency")
-    if not isinstance(file, PngImagePlugin.PngImageFile) or not isinstance(value, tuple):
+    if not isinstance(file, PngImagePlugin.PngImageFile) or not file.tile:
         return ()
-    is_deep = bool(file.tile) and file.tile[0].args == _DEEP
+    raw_mode = str(file.tile[0].args)
+    if isinstance(value, int):
+        file.info["transparency"] = value * _FACTORS.get(raw_mode, 1)
+    is_deep = isinstance(value, tuple) and raw_mode == _DEEP
     return file.info.pop("transparency") if is_deep else ()
 
 

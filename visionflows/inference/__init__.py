@@ -65,7 +65,11 @@ def _engine_class(
         if openvino:
             raise SettingsError(f"{openvino}: {reason}; leave it at auto, or choose another")
         log.info("%s: scoring with torch: %s", model.name, reason)
-    _check_torch(model)
+    if importlib.util.find_spec("torch") is None:
+        raise SettingsError(
+            f"{model.name}: needs torch, since OpenVINO or its model.onnx is missing; "
+            "pip install 'visionflows[train]'"
+        )
     from visionflows.inference.torch_network import TorchCpuEngine
 
     return TorchCpuEngine
@@ -115,11 +119,3 @@ def _why_not_openvino(model: "Model", settings: EngineSettings) -> str:
         return ""
     onnx = model.info.onnx
     return f"the model has no {name}{f' ({onnx.why})' if onnx and onnx.why else ''}"
-
-
-def _check_torch(model: "Model") -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise SettingsError(
-            f"{model.name}: needs torch, since OpenVINO or its model.onnx is missing; "
-            "pip install 'visionflows[train]'"
-        )
