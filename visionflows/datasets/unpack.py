@@ -110,7 +110,7 @@ class _Writer:
         return not info.isdir() and self.names.setdefault(nfc(name).casefold(), name) != name
 
     def _try(self, write: Callable[[Any], object], what: Any, info: tarfile.TarInfo) -> bool:
-        """Whether an entry could be written; one with a name that is none here is left out."""
+        """Whether an entry could be written; one whose name this disk cannot hold is left out."""
         with self.disk_errors(info):
             try:
                 write(what)

@@ -27,7 +27,7 @@ from visionflows.images.memory_limits import MemoryLimits
 
 log = logging.getLogger("visionflows.images")
 
-PROGRAM = ("-P", "-m", "visionflows.images.decoder_process")  # nothing of the working folder
+PROGRAM = ("-P", "-m", "visionflows.images.decoder_process")  # -P: not from the working folder
 _idle: list[subprocess.Popen[bytes]] = []
 os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
 
