@@ -14,13 +14,9 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
-
-if TYPE_CHECKING:
-    from PIL.ImageCms import ImageCmsTransform
+from PIL import Image, ImageCms
 
 MAX_PROFILE_BYTES = 8 << 20  # those of printing presses have 3 MB
 MAX_TRANSFORMS = 32  # kept by a process, up to 1 MB each
@@ -52,7 +48,7 @@ _BRADFORD = np.array(
 )
 
 _KEY = "visionflows_profile"  # of Image.info
-_transforms: "dict[bytes, tuple[ImageCmsTransform | None]]" = {}
+_transforms: dict[bytes, tuple[ImageCms.ImageCmsTransform | None]] = {}
 
 
 def color_profile(image: Image.Image, data: bytes) -> bytes | None:
@@ -98,7 +94,7 @@ def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:
         image.paste(transform.apply(image.convert("L")))
 
 
-def _transform(profile: bytes) -> "ImageCmsTransform | None":
+def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     """The transform of a profile, None if it needs none; those of the last profiles are kept."""
     digest = hashlib.sha256(profile).digest()
     if (kept := _transforms.get(digest)) is None:
@@ -119,10 +115,8 @@ def _is_usable(profile: bytes, mode: str) -> bool:
     return is_safe and is_known and profile[16:20] == _SPACES.get(mode)
 
 
-def _build(profile: bytes, mode: str) -> "ImageCmsTransform | None":
+def _build(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform from a profile; None if it is damaged, or changes hardly a colour."""
-    from PIL import ImageCms
-
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
