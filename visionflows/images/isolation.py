@@ -13,7 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -41,6 +41,14 @@ class Job(NamedTuple):
     max_bytes: int  # that decoding may take
 
 
+class DecodedImage(NamedTuple):
+    """An image of open_with_profile, its upright size in the file, and a reader of its tags."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    photo: Callable[[], Photo]
+
+
 class Decoded(NamedTuple):
     """An RGB image as bytes, what converts its colours, its size in the file, its tags, log."""
 
@@ -51,17 +59,11 @@ class Decoded(NamedTuple):
     photo: Photo
     log: list[str]
 
-    def image(self) -> Image.Image:
-        """The pixels as an image."""
-        image = Image.frombytes("RGB", self.image_size, self.pixels)
-        attach_profile(image, self.profile)
-        return image
-
 
 @contextlib.contextmanager
 def decode_isolated(
-    data: bytes, decode_options: DecodeOptions, memory: MemoryLimits
-) -> Iterator[Decoded]:
+    data: bytes, memory: MemoryLimits, decode_options: DecodeOptions
+) -> Iterator[DecodedImage]:
     """The decoded image; its memory is reserved for the block. Raises BadImage.
 
     Before it decodes, the process asks for so many bytes of memory, and waits for an answer.
@@ -82,7 +84,9 @@ def decode_isolated(
             raise answer
         for line in answer.log:
             _log_once(line)
-        yield answer
+        image = Image.frombytes("RGB", answer.image_size, answer.pixels)
+        attach_profile(image, answer.profile)
+        yield DecodedImage(image, answer.size, lambda: answer.photo)
 
 
 @functools.cache

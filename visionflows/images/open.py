@@ -12,8 +12,7 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -32,9 +31,9 @@ from visionflows.images.color_profiles import (
     convert_to_srgb,
 )
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
-from visionflows.images.exif import Photo, read_photo
+from visionflows.images.exif import read_photo
 from visionflows.images.image_status import BadImage
-from visionflows.images.isolation import decode_isolated
+from visionflows.images.isolation import DecodedImage, decode_isolated
 from visionflows.images.load_pixels import SWAPS_SIDES, load_pixels, upright_transpose
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
 from visionflows.images.pillow import no_pixel_limit
@@ -80,14 +79,6 @@ def pixels(
         return np.asarray(resize_image(decoded.image, size, method))
 
 
-class DecodedImage(NamedTuple):
-    """An image of open_with_profile, its upright size in the file, and a reader of its tags."""
-
-    image: Image.Image
-    size: tuple[int, int]
-    photo: Callable[[], Photo]
-
-
 @contextlib.contextmanager
 def open_decoded(
     source: Source, memory: MemoryLimits, decode_options: DecodeOptions = WHOLE
@@ -96,12 +87,9 @@ def open_decoded(
     with _bad_image_errors():
         data = source if isinstance(source, bytes) else read_image_file(source, memory.encoded)
         format = _decodable_format(data)
-        if format not in formats.ISOLATED:
-            with decode_here(data, memory, decode_options) as decoded:
-                yield decoded
-        else:
-            with decode_isolated(data, decode_options, memory) as answer:
-                yield DecodedImage(answer.image(), answer.size, lambda: answer.photo)
+        decode = decode_isolated if format in formats.ISOLATED else decode_here
+        with decode(data, memory, decode_options) as decoded:
+            yield decoded
 
 
 @contextlib.contextmanager
