@@ -16,8 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOPS = ("visionflows", "tasks", "flows")
 HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore", "ray")
-# Classes that loader processes unpickle; imported inside functions, as the libraries are.
-PICKLED = ("visionflows/training/loader_classes", "visionflows/training/distributed/sharded_loader")
+# Modules of classes that need torch; imported inside functions, as the libraries are.
+WITH_TORCH = (
+    *("visionflows/training/loader_classes", "visionflows/training/distributed/sharded_loader"),
+    *("visionflows/inference/cuda", "visionflows/inference/torch_network"),
+)
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve")
 
 
@@ -31,15 +34,15 @@ def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
 def heavy_at_the_top(root: Path) -> Iterator[str]:
     """Heavy libraries that importing a module imports; Prefect is allowed in its packages."""
     for name, tree in sources(root):
-        if name.removesuffix(".py") in PICKLED:
+        if name.removesuffix(".py") in WITH_TORCH:
             continue
         allowed = {"prefect"} if name.startswith(PREFECT) else set()
         for node in tree.body:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             tops = {module.partition(".")[0] for module in modules}
-            tops |= {module for module in modules if module.replace(".", "/") in PICKLED}
-            for library in tops & {*HEAVY, *(path.replace("/", ".") for path in PICKLED)} - allowed:
+            ours = {path.replace("/", ".") for path in WITH_TORCH}
+            for library in (tops | {*modules}) & {*HEAVY, *ours} - allowed:
                 yield f"{name} imports {library} at the top"
 
 
@@ -139,6 +142,7 @@ def test_an_import_cycle_is_reported(copy):
 
 PLANTED = [
     (heavy_at_the_top, "visionflows/inference/new.py", "import torch"),
+    (heavy_at_the_top, "visionflows/inference/new.py", "from visionflows.inference.cuda import A"),
     (heavy_at_the_top, "visionflows/datasets/new.py", "from fastai.vision.all import *"),
     (heavy_at_the_top, "visionflows/cli/new.py", "from prefect import flow"),
     (heavy_at_the_top, "tasks/new.py", "from visionflows.training.loader_classes import A"),

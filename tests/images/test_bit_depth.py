@@ -111,7 +111,7 @@ def test_a_dark_16_bit_pgm_stays_dark():
 
 def test_an_assumed_range_is_logged_once(tif, caplog):
     isolation.end_idle()  # each process logs it once
-    isolation._logged.clear()
+    isolation._log_once.cache_clear()
     with caplog.at_level(logging.INFO, "visionflows.images"):
         open_image(tif((GREY * 65_535).astype(np.uint16)))
         assert not caplog.messages

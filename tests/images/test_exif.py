@@ -13,7 +13,7 @@ from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.exif import COLUMNS, _position, camera_and_time, metadata_row
+from visionflows.images.exif import COLUMNS, _position
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.open import open_decoded
@@ -49,7 +49,7 @@ CANON = {Base.Make: "Canon\0", Base.Model: "Canon EOS R5", Base.Orientation: 6}
 
 def columns(data: bytes, **options) -> dict[str, str]:
     with open_decoded(data, MemoryLimits(), **options) as found:
-        return dict(zip(COLUMNS, metadata_row(found.exif, found.size), strict=True))
+        return dict(zip(COLUMNS, found.photo().row(found.size), strict=True))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
@@ -124,7 +124,7 @@ def test_times_are_read_in_every_form(written, taken_at):
     data = encoded(picture(), exif=exif_of(CANON, {Base.DateTimeOriginal: written}).tobytes())
     assert columns(data)["taken_at"] == taken_at
     with open_decoded(data, MemoryLimits()) as found:
-        assert (camera_and_time(found.exif)[0] == "") == (len(taken_at) < 19)
+        assert (found.photo().body == "") == (len(taken_at) < 19)
 
 
 def test_the_time_of_the_photo_may_be_in_the_first_directory():
@@ -206,9 +206,9 @@ def test_a_camera_is_one_line(base, camera):
 def test_a_camera_name_of_many_megabytes_is_not_loaded():
     exif = exif_of({Base.Make: "x" * 5_000_000}).tobytes()
     with open_decoded(encoded(picture(), "PNG", exif=exif), MemoryLimits()) as found:
-        found.exif()
+        found.photo()
         tracemalloc.start()
-        camera = metadata_row(found.exif, found.size)[1]
+        camera = found.photo().camera
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert camera == "x" * 100

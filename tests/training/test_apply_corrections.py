@@ -10,7 +10,7 @@ from PIL import Image
 
 from flows.train import train
 from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
-from visionflows.datasets.split import group_near_duplicates
+from visionflows.datasets.split import group_contents, near_duplicate_ids
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load_model
@@ -201,7 +201,7 @@ def test_imported_images_are_on_the_side_of_their_near_duplicates(dataset, tmp_p
     ).files
     usable = found[found.status == "ok"]
     valid = {*usable.sha256[usable.is_valid]}
-    groups = group_near_duplicates(usable)
+    groups = group_contents(usable, near_duplicate_ids(usable))
     assert sum(map(len, groups)) > len(files)
     assert not [group for group in groups if 0 < len(valid.intersection(group)) < len(group)]
     assert {*files.sha256[files.is_valid]} <= valid

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import LEARNING, SMALL
 
+from visionflows.inference import torch_network
 from visionflows.inference.torch_network import bfloat16_kernel
 from visionflows.training import mixed_precision
 from visionflows.training.fine_tune import fine_tune
@@ -72,7 +73,7 @@ def test_float32_is_float32(trained):
 
 
 def test_a_processor_without_bfloat16_trains_in_float32(trained, monkeypatch):
-    monkeypatch.setattr(mixed_precision, "bfloat16_kernel", lambda device: "")
+    monkeypatch.setattr(torch_network, "bfloat16_kernel", lambda device: "")
     learn = make_learner(trained.table, trained.dataset, TrainSettings(**SMALL))
     if learn.dls.device.type == "cpu":
         assert mixed_precision.enable_mixed_precision(learn, TrainSettings(**SMALL)) == "none"

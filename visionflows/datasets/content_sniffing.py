@@ -77,9 +77,9 @@ def sniff(head: bytes) -> Content | None:
     """What a file with these first bytes is; None for a tar and for unknown content."""
     if head[257:262] == b"ustar":
         return None
-    for magic, (name, advice) in _MAGIC.items():
+    for magic, known in _MAGIC.items():
         if head.startswith(magic):
-            return Content(name, advice)
+            return Content(*known)
     image = detect_format(head)
     if image and image.is_image:
         return Content(f"a picture ({image.name})", "give the folder that it lies in")
@@ -89,9 +89,9 @@ def sniff(head: bytes) -> Content | None:
 
 def sniff_table(data: bytes) -> Content | None:
     """What a file is that was given as a CSV; None if it may be one: UTF-8, and not JSON or XML."""
-    for magic, (name, advice) in _TABLES.items():
+    for magic, known in _TABLES.items():
         if data.startswith(magic):
-            return Content(name, advice)
+            return Content(*known)
     if data.count(0, 0, 200) > 50:
         return sniff(data[:HEAD_BYTES]) or Content("UTF-16 text, or no text", _SAVE)
     try:

@@ -200,7 +200,7 @@ class _Download:
         elif status == 416 or (status == 206 and not self.continues(response.headers)):
             self.reset()
             raise _Interrupted("the file on the server has changed")
-        elif status >= 500 or status in (408, 425, 429):  # about the moment, not the request
+        elif status >= 500 or status in (408, 425, 429):  # temporary
             pause = _retry_after(response.headers.get("retry-after", ""))
             raise _Interrupted(f"the server answered HTTP {status}", pause)
         elif status != 206:

@@ -1,5 +1,6 @@
 """Turn a folder of images into a labelled file table, split into training and validation."""
 
+import contextlib
 import json
 import logging
 import math
@@ -11,19 +12,18 @@ import pandas as pd
 from visionflows.datasets import split
 from visionflows.datasets.content_sniffing import is_archive_name
 from visionflows.datasets.format_names import format_name, format_names
-from visionflows.datasets.group_rules import parse_group_rule
+from visionflows.datasets.group_rules import GroupRule, parse_group_rule
 from visionflows.datasets.group_split import groups_on_both_sides, split_by_group
 from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
-from visionflows.images.exif import camera_and_time
 from visionflows.images.formats import ImageFilter, format_counts
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.near_duplicates import signature
-from visionflows.images.open import as_bad_image, open_decoded, read_image_file
+from visionflows.images.open import open_decoded, read_image_file
 from visionflows.storage import open_cache, own_locations
 from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
@@ -89,30 +89,39 @@ def build_table(
     paths = [encode_name(entry.name) for entry in is_image(images.walk(None, skipped))]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
-    rows, label_notes = label_rows(rule, images.root, paths, group_rule.column)
-    label_notes += group_rule.apply(rows)
+    rows, notes = label_rows(rule, images.root, paths, group_rule.column)
+    notes += group_rule.apply(rows)
     table = _inspect_rows(pd.DataFrame(rows), images, max_pixels, decode_options)
-    usable = table[table.status == "ok"]
-    _check_classes(table, usable, rule)
-    duplicates = split.group_near_duplicates(usable)
+    _check_classes(table, rule)
+    table.attrs = {
+        "group": str(group_rule),
+        "split_given_by": next(filter(None, (row.get("given_by") for row in rows)), ""),
+        "notes": [*skipped.lines(), *notes],
+    }
+    table = _split(table, rule, group_rule, valid_pct, seed)[COLUMNS]
+    _log(table, is_image.by_extension())
+    return table
+
+
+def _split(
+    table: pd.DataFrame, rule: LabelRule, group_rule: GroupRule, valid_pct: float, seed: int
+) -> pd.DataFrame:
+    """The table with its split: the given one, else one of whole groups or of single images."""
+    usable, notes = table[table.status == "ok"], table.attrs["notes"]
+    duplicates = split.group_contents(usable, split.near_duplicate_ids(usable))
     if "is_valid" in table:
         valid = split.split_as_given(usable, rule)
         if valid_pct != VALID_PCT:
-            label_notes.append(f"--valid-pct {valid_pct}: without effect, as the split is given")
-        label_notes += groups_on_both_sides(usable, valid, group_rule)
-    elif group:
+            notes.append(f"--valid-pct {valid_pct}: without effect, as the split is given")
+        notes += groups_on_both_sides(usable, valid, group_rule)
+    elif group_rule.kind:
         valid = split_by_group(usable, valid_pct, seed, group_rule, rule)
     else:
         valid = split.split_randomly(usable, valid_pct, seed, duplicates)
-    table["is_valid"] = (table.status == "ok") & table.sha256.isin(valid)
-    bursts = split.burst_notes(table[table.status == "ok"])
-    table = table[COLUMNS]
-    table.attrs["group"] = str(group_rule)
-    table.attrs["split_given_by"] = next(filter(None, (row.get("given_by") for row in rows)), "")
-    table.attrs["notes"] = [*skipped.lines(), *label_notes, *bursts]
+    usable = usable.assign(is_valid=usable.sha256.isin(valid))
+    notes += split.burst_notes(usable)
     table.attrs["near_duplicates"] = split.near_duplicate_notes(usable, valid, duplicates)
-    _log(table, is_image.by_extension())
-    return table
+    return table.assign(is_valid=(table.status == "ok") & table.sha256.isin(valid))
 
 
 def downscaled_cache(decode_options: DecodeOptions) -> DownscaledCache:
@@ -162,36 +171,34 @@ def inspect_images(
     memory = MemoryLimits(max_pixels)
     cache = CacheWriter(downscaled_cache(decode_options))
 
-    def decode(data: bytes, sha256: str) -> _ImageInfo:
-        with open_decoded(data, memory, decode_options) as decoded:
-            if decoded.image.size != decoded.size:
-                cache.write(sha256, decoded.image)
-            digits = signature(decoded.image).hex()
-            return _ImageInfo(
-                sha256, *decoded.size, digits, "ok", "", *camera_and_time(decoded.exif)
-            )
-
-    def inspect(path: str, label: str, why: str) -> _ImageInfo:
+    def inspect(row: tuple[str, str, str]) -> _ImageInfo:
+        path, label, why = row
         if not label:
             return _ImageInfo(status=UNLABELLED, error=why)
-        sha256 = ""
-        try:
-            file = images.path(decode_name(path))
-            try:
-                size = file.stat().st_size
-            except OSError as error:
-                raise as_bad_image(error, memory.encoded) from error
-            with memory.reserve_file(size):
-                data = read_image_file(file, memory.encoded)
-                sha256 = sha256_of(data)
-                return decode(data, sha256)
-        except BadImage as bad:
-            return _ImageInfo(sha256, status=bad.status, error=bad.reason)
+        return _inspect(images.path(decode_name(path)), memory, cache)
 
     rows = zip(table.path, table.label, table.why, strict=True)
     count = workers or decoder_count()  # Pillow decodes without the GIL
-    infos = list(prefetch(lambda row: inspect(*row), rows, count, 4 * count))
-    return table.join(pd.DataFrame(infos))
+    return table.join(pd.DataFrame(prefetch(inspect, rows, count, 4 * count)))
+
+
+def _inspect(file: Path, memory: MemoryLimits, cache: CacheWriter) -> _ImageInfo:
+    """The columns of a file; a large image leaves a downscaled copy."""
+    sha256, size = "", 0
+    with contextlib.suppress(OSError):  # reading it fails in the same way
+        size = file.stat().st_size
+    try:
+        with memory.files.reserve(size):
+            data = read_image_file(file, memory.encoded)
+            sha256 = sha256_of(data)
+            with open_decoded(data, memory, cache.cache.decode_options) as decoded:
+                if decoded.image.size != decoded.size:
+                    cache.write(sha256, decoded.image)
+                digits, photo = signature(decoded.image).hex(), decoded.photo()
+                info = _ImageInfo(sha256, *decoded.size, digits)
+                return info._replace(camera=photo.body, taken=photo.second)
+    except BadImage as bad:
+        return _ImageInfo(sha256, status=bad.status, error=bad.reason)
 
 
 def _no_image(images: LocalStorage) -> str:
@@ -207,8 +214,9 @@ def _no_image(images: LocalStorage) -> str:
     )
 
 
-def _check_classes(table: pd.DataFrame, usable: pd.DataFrame, rule: LabelRule) -> None:
+def _check_classes(table: pd.DataFrame, rule: LabelRule) -> None:
     """Raise TableError if the images that are not for tests cannot make two classes."""
+    usable = table[table.status == "ok"]
     tests, table = table[table.is_test], table[~table.is_test]
     bad = table[(table.label != "") & ~table.label.isin(usable.label)]
     if usable.empty:

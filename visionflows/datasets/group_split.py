@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 
 import pandas as pd
 
@@ -55,8 +54,10 @@ def draw_groups(usable: pd.DataFrame, share: float, seed: int) -> pd.Series:
         if draw.gain(group) > 0:
             draw.take(group)
     for label in sorted(draw.totals):
-        if label not in draw.reached and draw.totals[label] > 1:
-            draw.take_best(group for group in order if label in draw.counts[group])
+        if draw.left[label] == draw.totals[label]:
+            groups = [group for group in order if label in draw.counts[group]]
+            if possible := [group for group in groups if draw.gain(group) > -float("inf")]:
+                draw.take(max(possible, key=draw.gain))
     return ids.isin(draw.drawn)
 
 
@@ -84,7 +85,6 @@ class _Draw:
         self.totals = Counter(labels)
         self.needed = {label: max(round(share * n), 1) for label, n in self.totals.items()}
         self.left = dict(self.totals)  # not drawn
-        self.reached: set[str] = set()
         self.drawn: set[int] = set()
 
     def gain(self, group: int) -> float:
@@ -100,13 +100,6 @@ class _Draw:
         for label, n in self.counts[group].items():
             self.needed[label] -= n
             self.left[label] -= n
-            self.reached.add(label)
-
-    def take_best(self, groups: Iterable[int]) -> None:
-        """Take the group with the greatest gain, if one can be taken."""
-        possible = [group for group in groups if self.gain(group) > -float("inf")]
-        if possible:
-            self.take(max(possible, key=self.gain))
 
 
 def _random_keys(usable: pd.DataFrame, seed: int) -> pd.Series:

@@ -1,7 +1,7 @@
 """Choose the columns of a label CSV: by their known names, or by the names that a user gives."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.path_matching import PathMatcher
@@ -47,7 +47,7 @@ class Head(NamedTuple):
         found = self._find(names, named)
         path, label = found
         if is_image_name(self.header[path]):
-            self._fail(self._no_header(self.header[path]))
+            raise self._no_header(self.header[path])
         splits = (names.index(name) for name in SPLIT_COLUMNS if name in names)
         split = next((at for at in splits if at not in found), -1)
         folders = [at for at, name in enumerate(names) if name in FOLDER_COLUMNS]
@@ -66,17 +66,19 @@ class Head(NamedTuple):
         wanted = named or ("path", "label")
         missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
         if missing:
-            self._fail(
-                f"lacks the column {' and '.join(map(format_name, missing))}; its first line must "
-                f"name {' and '.join(map(format_name, wanted))}, and says "
+            if image := next(filter(self._is_image, self.header), ""):
+                raise self._no_header(image)
+            raise TableError(
+                f"{self.location}: lacks the column {' and '.join(map(format_name, missing))}; its "
+                f"first line must name {' and '.join(map(format_name, wanted))}, and says "
                 f"{format_names(self.header) or 'nothing'}{self._advice(bool(named))}"
             )
         for columns in found:
             if len(columns) > 1:
                 several = format_names([self.header[at] for at in columns])
                 example = ",".join(self.suggest() or [self.header[at[0]] for at in found])
-                self._fail(
-                    f"has the columns {several}; say which is meant, such as "
+                raise TableError(
+                    f"{self.location}: has the columns {several}; say which is meant, such as "
                     f"--labels csv:{self.location}#{example}"
                 )
         return [at for (at,) in found]
@@ -85,17 +87,15 @@ class Head(NamedTuple):
         """The position of the column of groups, negative if none is wanted."""
         found = [at for at, name in enumerate(self.header) if name.casefold() == group.casefold()]
         if group and len(found) != 1:
-            self._fail(
-                f"has {len(found) or 'no'} columns {format_name(group)}, of --group "
-                f"column:{group}; its first line says {format_names(self.header)}"
+            raise TableError(
+                f"{self.location}: has {len(found) or 'no'} columns {format_name(group)}, of "
+                f"--group column:{group}; its first line says {format_names(self.header)}"
             )
         return found[0] if group else -1
 
     def _advice(self, is_named: bool) -> str:
         """What to do about a first line that lacks a column."""
         header = self.header
-        if image := next(filter(self._is_image, header), ""):
-            self._fail(self._no_header(image))
         if len(header) == 1 and (sign := next((sign for sign in ";\t|" if sign in header[0]), "")):
             return f"; its columns are parted by {sign!r}: save it with commas"
         if len(header) == 1 and is_image_name(header[0].partition(" ")[0]):
@@ -118,10 +118,10 @@ class Head(NamedTuple):
             cell.casefold() not in known and len(self.matcher.find(cell).paths) == 1
         )
 
-    def _no_header(self, cell: str) -> str:
-        return (
-            f"has no line of column names: its first line is of an image, {format_name(cell)}; "
-            "write the line path,label above it"
+    def _no_header(self, cell: str) -> TableError:
+        return TableError(
+            f"{self.location}: has no line of column names: its first line is of an image, "
+            f"{format_name(cell)}; write the line path,label above it"
         )
 
     def _one_hot(self) -> list[str]:
@@ -149,6 +149,3 @@ class Head(NamedTuple):
 
     def _cells(self, at: int) -> list[str]:
         return [cells[at].strip() if at < len(cells) else "" for cells in self.sample]
-
-    def _fail(self, reason: str) -> NoReturn:
-        raise TableError(f"{self.location}: {reason}")

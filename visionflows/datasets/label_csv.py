@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from visionflows.datasets.content_sniffing import sniff_table
 from visionflows.datasets.folder_layout import (
@@ -17,6 +17,7 @@ from visionflows.datasets.folder_layout import (
     TRAIN,
     VALID,
     Layout,
+    Row,
     apply_split,
     nfc,
     split_roles,
@@ -36,13 +37,14 @@ _BOOLS = {
 
 
 class _Line(NamedTuple):
-    """A line that names an image, numbered as editors count."""
+    """A line that names an image, numbered as editors count; its `role` in the split, if any."""
 
     number: int
     path: str
     label: str
     split: str
     group: str
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class LabelCsv:
     folder: Path
     group: str = ""  # the column of groups
 
-    def rows(self, paths: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    def rows(self, paths: list[str]) -> tuple[list[Row], list[str]]:
         """The rows of the images (`paths` in the folder) that it lists, sorted by path; and notes.
 
         A row has a group, perhaps empty. The split is that of the CSV, else that of the folders.
@@ -67,18 +69,19 @@ class LabelCsv:
         text, csv_folder = self._read()
         matcher = PathMatcher(paths, os.path.abspath(self.folder), csv_folder)
         columns, lines = self._parse(text, matcher)
-        roles, notes = self._roles(columns, lines)
+        lines, notes = self._with_roles(columns, lines)
         layout = Layout(paths, classes=False)
-        rows, more = _Lines(self.location, columns, lines, roles, matcher, layout).match()
+        matches, more = _find_images(lines, matcher, layout)
+        rows = self._rows(lines, matches, matcher.folder, columns.folder >= 0)
         notes += more
         if not any(row["label"] for row in rows):
             self._fail("has no row with a label; fill in its column of labels")
-        sides = [row.pop("role") for row in rows]
-        if not roles:
+        roles = [row.pop("role") for row in rows]
+        if not any(roles):
             return rows, [*notes, *layout.split(rows, is_listed=True)]
         why = f"a test image by the column {format_name(columns.split_name)}"
         is_given = columns.split_name == IS_VALID  # it counts even with nothing to validate on
-        apply_split(rows, [(role, why if role == TEST else "") for role in sides], "csv", is_given)
+        apply_split(rows, [(role, why if role == TEST else "") for role in roles], "csv", is_given)
         return rows, notes
 
     def _read(self) -> tuple[str, str]:
@@ -106,7 +109,7 @@ class LabelCsv:
 
     def _parse(self, text: str, matcher: PathMatcher) -> tuple[Columns, list[_Line]]:
         """The columns of the first line, and the other lines that are not blank."""
-        lines = self._lines(text)
+        lines = self._cells(text)
         _, header = next(lines, (0, []))
         header = [cell.strip() for cell in header]
         sample = [*itertools.islice(lines, SAMPLE)]
@@ -117,7 +120,7 @@ class LabelCsv:
             for number, cells in itertools.chain(sample, lines)
         ]
 
-    def _lines(self, text: str) -> Iterator[tuple[int, list[str]]]:
+    def _cells(self, text: str) -> Iterator[tuple[int, list[str]]]:
         """The cells of each line that is not blank, with its number."""
         separator = _SEPARATOR_LINE.match(text)
         text, first = (text[separator.end() :], 2) if separator else (text, 1)
@@ -146,59 +149,44 @@ class LabelCsv:
         label, folder, split, group = (cell.strip() for cell in others)
         return _Line(number, _join(folder, path), label, split, group)
 
-    def _roles(self, columns: Columns, lines: list[_Line]) -> tuple[list[str], list[str]]:
-        """The role of each line in the split that a column gives, or nothing; and notes."""
+    def _with_roles(self, columns: Columns, lines: list[_Line]) -> tuple[list[_Line], list[str]]:
+        """The lines with their roles in the split that a column gives, if it does; and notes."""
         if columns.split < 0:
-            return [], []
+            return lines, []
+        name, splits = format_name(columns.split_name), [line.split for line in lines]
         if columns.split_name == IS_VALID:
-            roles = [_BOOLS.get(line.split.lower(), "") for line in lines]
-            self._check_roles(lines, roles, IS_VALID, "True or False")
-            return roles, []
-        roles = split_roles(line.split for line in lines)
-        name, known = format_name(columns.split_name), {*roles} - {""}
-        if len(known) < 2:
-            values = format_names([*dict.fromkeys(line.split for line in lines)])
-            note = f"the column {name} is not used as a split: it says {values}"
-            return [], [note] if known and {*roles} != {TRAIN} else []
-        self._check_roles(lines, roles, name, "train, valid or test")
-        texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images"}
-        counts = [f"{roles.count(role)} {text}" for role, text in texts.items() if role in roles]
-        return roles, [f"the split is that of the column {name}: {', '.join(counts)}"]
-
-    def _check_roles(self, lines: list[_Line], roles: list[str], column: str, values: str) -> None:
+            roles, values = [_BOOLS.get(split.lower(), "") for split in splits], "True or False"
+        else:
+            roles, values = split_roles(splits), "train, valid or test"
+            if len(known := {*roles} - {""}) < 2:
+                note = f"the column {name} is not used as a split: it says "
+                note += format_names([*dict.fromkeys(splits)])
+                return lines, [note] if known and {*roles} != {TRAIN} else []
         for line, role in zip(lines, roles, strict=True):
             if not role:
                 self._fail(
-                    f"line {line.number}: {column} of {format_name(line.path)} is {line.split!r}; "
+                    f"line {line.number}: {name} of {format_name(line.path)} is {line.split!r}; "
                     f"write {values}"
                 )
+        texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images"}
+        counts = [f"{roles.count(role)} {text}" for role, text in texts.items() if role in roles]
+        note = f"the split is that of the column {name}: {', '.join(counts)}"
+        lines = [line._replace(role=role) for line, role in zip(lines, roles, strict=True)]
+        return lines, [] if columns.split_name == IS_VALID else [note]
 
-    def _fail(self, reason: str, cause: Exception | None = None) -> NoReturn:
-        raise TableError(f"{self.location}: {reason}") from cause
-
-
-class _Lines(NamedTuple):
-    """The lines of the CSV at a location, with their roles in the split it gives, if it does."""
-
-    location: str
-    columns: Columns
-    lines: list[_Line]
-    roles: list[str]
-    matcher: PathMatcher
-    layout: Layout
-
-    def match(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """A row of path, label, role and group for each image that lines name; and notes."""
-        rows: dict[str, tuple[dict[str, Any], _Line, str]] = {}
+    def _rows(
+        self, lines: list[_Line], matches: list[Match], folder: str, has_folders: bool
+    ) -> list[Row]:
+        """A row of path, label, role and group for each image that lines name."""
+        rows: dict[str, tuple[Row, _Line, str]] = {}
         unmatched = []
-        found, notes = self._find()
-        for line, role, match in zip(self.lines, self._all_roles(), found, strict=True):
+        for line, match in zip(lines, matches, strict=True):
             if len(match.paths) != 1:
-                if role != TEST:  # test images are often elsewhere
+                if line.role != TEST:  # test images are often elsewhere
                     unmatched.append((line, match.paths))
                 continue
             (path,) = match.paths
-            row = {"path": path, "label": line.label, "role": role, "group": nfc(line.group)}
+            row = {"path": path, "label": line.label, "role": line.role, "group": nfc(line.group)}
             first, first_line, above = rows.setdefault(path, (row, line, match.above))
             if first != row or (above and match.above and above != match.above):
                 self._fail(
@@ -206,61 +194,65 @@ class _Lines(NamedTuple):
                     f"(lines {first_line.number} and {line.number}); take one of them out"
                 )
         if unmatched:
-            self._fail(self._describe(unmatched))
-        return [rows[path][0] for path in sorted(rows)], notes
+            self._fail(_describe(unmatched, folder, has_folders))
+        return [rows[path][0] for path in sorted(rows)]
 
-    def _find(self) -> tuple[list[Match], list[str]]:
-        """What each line refers to; and notes on what was decided."""
-        found = [self.matcher.find(line.path) for line in self.lines]
-        above = {match.above for match in found if match.above}
-        other = {each for each in above if not self.matcher.is_own_folder(each)}
-        notes = []
-        if other != above:  # some lines name the dataset's own folder: the others mean another one
-            found = [Match([]) if match.above in other else match for match in found]
-        elif other:
-            notes.append(
-                f"its paths begin with {format_names(sorted(other))}, which is not the folder of "
-                f"the dataset, {self.matcher.folder}: they were matched by what follows; check "
-                "that they mean the same images"
-            )
-        chosen = [self._without_tests(*each) for each in zip(found, self._all_roles(), strict=True)]
-        if count := sum(len(a.paths) != len(b.paths) for a, b in zip(found, chosen, strict=True)):
-            notes.append(f"{count} names are of a test image too; that one is not meant")
-        return chosen, notes
+    def _fail(self, reason: str, cause: Exception | None = None) -> NoReturn:
+        raise TableError(f"{self.location}: {reason}") from cause
 
-    def _without_tests(self, match: Match, role: str) -> Match:
-        """Of several images the only one that is not in a test folder, as Kaggle's ids mean."""
-        if len(match.paths) < 2 or role == TEST:
-            return match
-        folders = self.layout.folders
-        kept = [path for path in match.paths if folders[posixpath.dirname(path)].role != TEST]
-        return match._replace(paths=kept) if len(kept) == 1 else match
 
-    def _all_roles(self) -> list[str]:
-        return self.roles or [""] * len(self.lines)
-
-    def _describe(self, unmatched: list[tuple[_Line, list[str]]]) -> str:
-        """The error for lines that name no image or, if there are none of these, several."""
-        missing = [line for line, found in unmatched if not found]
-        lines = missing or [line for line, _ in unmatched]
-        numbers = first_three([str(line.number) for line in lines])
-        span = f"(line{'s' if lines[1:] else ''} {numbers})"
-        names = [line.path for line in lines]
-        if missing:
-            joined = ", with the column of folders" if self.columns.folder >= 0 else ""
-            return (
-                f"{len(lines)} of its paths name no image in {self.matcher.folder} {span}: "
-                f"{format_names(names)}{joined}; write them from that folder on, or take those "
-                "lines out"
-            )
-        remarks = [format_names(found) for _, found in unmatched]
-        return (
-            f"{len(lines)} of its paths may mean several images {span}: "
-            f"{format_names(names, remarks)}; write their folders and endings too"
+def _find_images(
+    lines: list[_Line], matcher: PathMatcher, layout: Layout
+) -> tuple[list[Match], list[str]]:
+    """The images that each line may name; and notes on what was decided."""
+    found = [matcher.find(line.path) for line in lines]
+    above = {match.above for match in found if match.above}
+    other = {each for each in above if not matcher.is_own_folder(each)}
+    notes = []
+    if other != above:  # some lines name the dataset's own folder: the others mean another one
+        found = [Match([]) if match.above in other else match for match in found]
+    elif other:
+        notes.append(
+            f"its paths begin with {format_names(sorted(other))}, which is not the folder of "
+            f"the dataset, {matcher.folder}: they were matched by what follows; check "
+            "that they mean the same images"
         )
+    chosen = [
+        match if line.role == TEST else _without_tests(match, layout)
+        for line, match in zip(lines, found, strict=True)
+    ]
+    if count := sum(len(a.paths) != len(b.paths) for a, b in zip(found, chosen, strict=True)):
+        notes.append(f"{count} names are of a test image too; that one is not meant")
+    return chosen, notes
 
-    def _fail(self, reason: str) -> NoReturn:
-        raise TableError(f"{self.location}: {reason}")
+
+def _without_tests(match: Match, layout: Layout) -> Match:
+    """Of several images the only one that is not in a test folder, as Kaggle's ids mean."""
+    if len(match.paths) < 2:
+        return match
+    folders = layout.folders
+    kept = [path for path in match.paths if folders[posixpath.dirname(path)].role != TEST]
+    return match._replace(paths=kept) if len(kept) == 1 else match
+
+
+def _describe(unmatched: list[tuple[_Line, list[str]]], folder: str, has_folders: bool) -> str:
+    """The error for lines that name no image or, if there are none of these, several."""
+    missing = [line for line, found in unmatched if not found]
+    lines = missing or [line for line, _ in unmatched]
+    numbers = first_three([str(line.number) for line in lines])
+    span = f"(line{'s' if lines[1:] else ''} {numbers})"
+    names = [line.path for line in lines]
+    if missing:
+        joined = ", with the column of folders" if has_folders else ""
+        return (
+            f"{len(lines)} of its paths name no image in {folder} {span}: {format_names(names)}"
+            f"{joined}; write them from that folder on, or take those lines out"
+        )
+    remarks = [format_names(found) for _, found in unmatched]
+    return (
+        f"{len(lines)} of its paths may mean several images {span}: "
+        f"{format_names(names, remarks)}; write their folders and endings too"
+    )
 
 
 def _join(folder: str, name: str) -> str:

@@ -1,20 +1,25 @@
-"""The rules that give a dataset's images their labels."""
+"""The rules that give a dataset's images their labels, and notes on unusual names of classes."""
 
 import dataclasses
+import itertools
 import posixpath
 import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
-from visionflows.datasets.class_names import class_notes
-from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, nfc
-from visionflows.datasets.format_names import format_names
+from visionflows.datasets.folder_layout import NO_LABEL, Layout, Row, nfc, split_role
+from visionflows.datasets.format_names import first_three, format_name, format_names
 from visionflows.datasets.label_csv import LabelCsv
 from visionflows.datasets.masks import MASK, find_masks
 from visionflows.errors import SettingsError, TableError
 from visionflows.escaping import printable
+from visionflows.images.formats import is_image_name
 from visionflows.storage.local import LocalStorage
 
 _CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
+_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # of what people do not see
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,26 +103,71 @@ def label_rows(
     the folders give a split. Raises TableError if only test images get a label, or none, or the CSV
     does not fit the folder; StorageError if there is no such CSV.
     """
-    masks = set()
-    if rule.kind != "csv":
-        masks = find_masks(paths, LocalStorage(folder), classes=rule.kind == "folder")
-    paths = [path for path in paths if path not in masks]
     if rule.kind == "csv":
         rows, notes = LabelCsv(rule.value, rule.columns, folder, group_column).rows(paths)
-    elif rule.kind == "folder":
+    else:
+        rows, notes = _rows_by_name(rule, folder, paths)
+    for row in rows:
+        row["label"] = printable(nfc(row["label"]))
+        row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
+        row.setdefault("is_test", False)
+    classes = {row["label"] for row in rows if not row["is_test"]} - {""}
+    if not classes:
+        masks = {row["path"] for row in rows if row["why"] == MASK}
+        paths = [path for path in paths if path not in masks]
+        name = format_names([posixpath.basename(path) for path in paths[:1]])
+        seen = f"sees only the name of a file, {name}, and " if rule.kind == "regex" else ""
+        raise TableError(f"--labels {rule}: {seen}matches no file, such as {format_names(paths)}")
+    rows.sort(key=lambda row: row["path"])
+    return rows, [*notes, *_class_notes(classes)]
+
+
+def _rows_by_name(rule: LabelRule, folder: Path, paths: list[str]) -> tuple[list[Row], list[str]]:
+    """The rows of images whose folder or name gives the label, and of masks; and notes."""
+    by_folder = rule.kind == "folder"
+    masks = find_masks(paths, LocalStorage(folder), classes=by_folder)
+    paths = [path for path in paths if path not in masks]
+    if by_folder:
         layout = Layout(paths)
         rows, notes = layout.rows(), layout.notes()
     else:
         rows = [{"path": path, "label": rule.label(path)} for path in paths]
         notes = Layout(paths, classes=False).split(rows)
-    rows += [{"path": path, "label": "", "why": MASK} for path in masks]
-    for row in rows:
-        row["label"] = printable(nfc(row["label"]))
-        row["why"] = row.get("why") or ("" if row["label"] else NO_LABEL)
-        row.setdefault("is_test", False)
-    if not any(row["label"] and not row["is_test"] for row in rows):
-        name = format_names([posixpath.basename(path) for path in paths[:1]])
-        seen = f"sees only the name of a file, {name}, and " if rule.kind == "regex" else ""
-        raise TableError(f"--labels {rule}: {seen}matches no file, such as {format_names(paths)}")
-    rows.sort(key=lambda row: row["path"])
-    return rows, [*notes, *class_notes({row["label"] for row in rows if not row["is_test"]} - {""})]
+    return [*rows, *({"path": path, "label": "", "why": MASK} for path in masks)], notes
+
+
+def _class_notes(classes: Iterable[str]) -> list[str]:
+    """Notes on unusual names of classes, which are printable; a line each."""
+    classes, similar = sorted(classes), defaultdict(list)
+    for name in classes:
+        similar[_plain(name)].append(name)
+    pairs = [" = ".join(map(format_name, names)) for names in similar.values() if len(names) > 1]
+    notes = {
+        "classes that differ only by case, spaces or the like": first_three(pairs),
+        "labels like lists, each combination a class of its own": format_names(_lists(classes)),
+        "classes named like files": format_names([*filter(is_image_name, classes)]),
+        "classes named like the parts of a split": format_names([*filter(split_role, classes)]),
+    }
+    return [f"{note}: {names}" for note, names in notes.items() if names]
+
+
+def _plain(name: str) -> str:
+    """A class name without what people do not see: of `jet_black` and `Jet black`, 1 and 1.0."""
+    text = unicodedata.normalize("NFKC", _ESCAPE.sub("", name)).casefold()
+    plain = "".join(text.replace("_", " ").split())
+    try:
+        return str(float(plain))
+    except ValueError:
+        return plain
+
+
+def _lists(classes: list[str]) -> list[str]:
+    """The class names that are lists: in brackets, or of parts that other names have too."""
+    parts = {name: [part.strip() for part in re.split("[|;,]", name)] for name in classes}
+    counts = Counter(itertools.chain.from_iterable({*each} - {""} for each in parts.values()))
+    return [
+        name
+        for name, each in parts.items()
+        if re.fullmatch(r"\[.*\]|\{.*\}", name, re.DOTALL)
+        or (len(each) > 1 and any(counts[part] > 1 for part in each))
+    ]

@@ -77,16 +77,14 @@ def _have_photos(paths: list[str], photos: set[str]) -> bool:
 
 def _have_few_colours(paths: list[str], images: Storage) -> bool:
     step = max(len(paths) // _SAMPLES, 1)
-    samples = [_has_few_colours(path, images) for path in paths[::step][:_SAMPLES]]
-    return any(samples) and False not in samples
+    entries = (Entry(decode_name(path), 0, "") for path in paths[::step][:_SAMPLES])
+    contents = images.read_many(entries, shared_memory_limits(MAX_PIXELS).encoded)
+    few = [_has_few_colours(content) for content in contents if isinstance(content, bytes)]
+    return any(few) and False not in few
 
 
-def _has_few_colours(path: str, images: Storage) -> bool | None:
+def _has_few_colours(content: bytes) -> bool | None:
     """Whether a picture has few colours; None if it cannot be opened."""
-    limit = shared_memory_limits(MAX_PIXELS).encoded
-    (content,) = images.read_many([Entry(decode_name(path), 0, "")], limit)
-    if isinstance(content, OSError):
-        return None
     try:
         return open_image(content).getcolors(_MAX_COLOURS) is not None
     except BadImage:

@@ -15,14 +15,10 @@ log = logging.getLogger("visionflows.table")
 BURST_SECONDS = 60  # at most, from one photo of a burst to the next
 
 
-def group_near_duplicates(usable: pd.DataFrame) -> list[list[str]]:
-    """Groups of near-duplicates: the sorted sha256 of their different contents."""
-    return _contents(usable, near_duplicate_ids(usable))
-
-
-def group_same_side(usable: pd.DataFrame) -> list[list[str]]:
-    """What `same_side_ids` joins: the sorted sha256 of the different contents."""
-    return _contents(usable, same_side_ids(usable))
+def group_contents(usable: pd.DataFrame, ids: pd.Series) -> list[list[str]]:
+    """The sorted sha256 of the different contents with the same number, two or more."""
+    groups = usable.drop_duplicates("sha256").groupby(ids).sha256
+    return [sorted(group) for _, group in groups if len(group) > 1]
 
 
 def near_duplicate_ids(usable: pd.DataFrame) -> pd.Series:
@@ -148,11 +144,6 @@ def format_groups(groups: list[pd.DataFrame], sign: str) -> str:
 def random_key(seed: int, sha256: str) -> str:
     """64 hex digits that order contents at random, the same for the same seed."""
     return sha256_of(f"{seed}:{sha256}".encode())
-
-
-def _contents(usable: pd.DataFrame, ids: pd.Series) -> list[list[str]]:
-    groups = usable.drop_duplicates("sha256").groupby(ids).sha256
-    return [sorted(group) for _, group in groups if len(group) > 1]
 
 
 def _check_split(valid: set[str], single: list[str], too_few: list[str]) -> None:

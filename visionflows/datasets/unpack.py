@@ -81,19 +81,22 @@ class _Writer:
     entries: Entries
     root: Path
     left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # by the reason
+    names: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # of files, by their names without case
 
     def write(self) -> None:
         with self.disk_errors():
             self.root.mkdir(parents=True)
-            names = _Names(_ignores_case(self.root))
+            ignores_case = _ignores_case(self.root)
         links = []
         for entry in self.entries:
             if entry.info.issym():
                 links.append(entry.info)
-            elif names.is_free(entry.info):
-                self._try(self._write_one, entry, entry.info)
-            else:
+            elif ignores_case and self._is_taken(entry.info):
                 self._leave_out(entry.info, "this disk does not tell its name from another one's")
+            else:
+                self._try(self._write_one, entry, entry.info)
         self._write_links(links)
         for reason, left_out in self.left_out.items():
             logger.warning(
@@ -101,8 +104,13 @@ class _Writer:
                 *(self.entries.text, reason, len(left_out), left_out[0]),
             )
 
+    def _is_taken(self, info: tarfile.TarInfo) -> bool:
+        """Whether a file of another name is the same file here; the same name replaces it."""
+        name = info.name
+        return not info.isdir() and self.names.setdefault(nfc(name).casefold(), name) != name
+
     def _try(self, write: Callable[[Any], object], what: Any, info: tarfile.TarInfo) -> bool:
-        """Whether an entry could be written; one with a name that is none here is left out."""
+        """Whether an entry could be written; one whose name this disk cannot hold is left out."""
         with self.disk_errors(info):
             try:
                 write(what)
@@ -197,19 +205,6 @@ class _Writer:
                 f"{self.root.parent}: unpacking {self.entries.text} stopped ({error.strerror}); "
                 "free some space, or choose another disk"
             ) from error
-
-
-class _Names:
-    """The names of files so far, on a disk that does not tell `A` from `a`; else nothing."""
-
-    def __init__(self, ignores_case: bool):
-        self._ignores_case, self._seen = ignores_case, dict[str, str]()
-
-    def is_free(self, info: tarfile.TarInfo) -> bool:
-        """Whether no other name is the same file here; the same name again replaces it."""
-        if not self._ignores_case or info.isdir():
-            return True
-        return self._seen.setdefault(nfc(info.name).casefold(), info.name) == info.name
 
 
 def _ignores_case(folder: Path) -> bool:

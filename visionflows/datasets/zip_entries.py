@@ -60,18 +60,8 @@ def _names(infos: list[zipfile.ZipInfo], text: str) -> list[str]:
             name = next(_unicode_paths(raw, info.extra), "")
             unmarked |= {} if name else {at: raw}
         names.append(name)
-    guessed = []
-    try:  # all or none: a name in Chinese may be UTF-8 by chance
-        decoded = [raw.decode() for raw in unmarked.values()]
-    except UnicodeDecodeError:
-        decoded = guessed = [raw.decode("cp437") for raw in unmarked.values()]
-    for at, name in zip(unmarked, decoded, strict=True):
+    for at, name in zip(unmarked, _decoded([*unmarked.values()], text), strict=True):
         names[at] = name
-    if guessed:
-        logger.warning(
-            "%s: names that are not UTF-8, taken for DOS's code page 437: %d, such as %r%s",
-            *(text, len(guessed), encode_name(guessed[0]), _other_readings(guessed)),
-        )
     has_slashes = any("/" in name for name in names)
     return [
         name.replace("\\", "/") if info.create_system in _WINDOWS or not has_slashes else name
@@ -79,9 +69,22 @@ def _names(infos: list[zipfile.ZipInfo], text: str) -> list[str]:
     ]
 
 
-def _other_readings(names: list[str]) -> str:
+def _decoded(raw: list[bytes], text: str) -> list[str]:
+    """Names without a known encoding, all as UTF-8 or none: one in Chinese may be it by chance."""
+    try:
+        return [name.decode() for name in raw]
+    except UnicodeDecodeError:
+        names = [name.decode("cp437") for name in raw]
+    logger.warning(
+        "%s: names that are not UTF-8, taken for DOS's code page 437: %d, such as %r%s",
+        *(text, len(names), encode_name(names[0]), _other_readings(raw)),
+    )
+    return names
+
+
+def _other_readings(raw: list[bytes]) -> str:
     """How the first name reads in encodings that all names may be in, and how to use one."""
-    raw, readings = [name.encode("cp437") for name in names], []
+    readings = []
     for encoding in _ENCODINGS:
         with contextlib.suppress(UnicodeDecodeError):
             decoded = [each.decode(encoding) for each in raw]

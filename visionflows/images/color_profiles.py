@@ -14,17 +14,13 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
-
-if TYPE_CHECKING:
-    from PIL.ImageCms import ImageCmsProfile, ImageCmsTransform
+from PIL import Image, ImageCms
 
 MAX_PROFILE_BYTES = 8 << 20  # those of printing presses have 3 MB
 MAX_TRANSFORMS = 32  # kept by a process, up to 1 MB each
-SAME = 2  # levels by which colours may differ from sRGB: variants of its own profile do
+SAME = 2  # levels: a profile that changes no colour by more is one of sRGB, and not applied
 # Signatures of ICC.1: the class, and the colour space that a Pillow mode has.
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
@@ -52,7 +48,7 @@ _BRADFORD = np.array(
 )
 
 _KEY = "visionflows_profile"  # of Image.info
-_transforms: "dict[bytes, tuple[ImageCmsTransform | None]]" = {}
+_transforms: dict[bytes, tuple[ImageCms.ImageCmsTransform | None]] = {}
 
 
 def color_profile(image: Image.Image, data: bytes) -> bytes | None:
@@ -71,7 +67,7 @@ def color_profile(image: Image.Image, data: bytes) -> bytes | None:
 
 
 def convert_cmyk(profile: bytes | None) -> Callable[[Image.Image], Image.Image] | None:
-    """What makes sRGB of an image in CMYK; None for no profile of it."""
+    """The function that makes sRGB of an image in CMYK; None without a profile of CMYK."""
     transform = _transform(profile) if profile else None
     return transform.apply if transform and transform.input_mode == "CMYK" else None
 
@@ -89,7 +85,7 @@ def attached_profile(image: Image.Image) -> bytes | None:
 
 
 def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:
-    """Convert an RGB image in place, if it has a profile; one of greys gets its one band."""
+    """Convert an RGB image in place, if there is a profile; a grey one converts its brightness."""
     image.info.pop(_KEY, None)
     transform = _transform(profile) if profile else None
     if transform and transform.input_mode == "RGB":
@@ -98,8 +94,8 @@ def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:
         image.paste(transform.apply(image.convert("L")))
 
 
-def _transform(profile: bytes) -> "ImageCmsTransform | None":
-    """The transform of a profile; None for none. Those of the last profiles are kept."""
+def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    """The transform of a profile, None if it needs none; those of the last profiles are kept."""
     digest = hashlib.sha256(profile).digest()
     if (kept := _transforms.get(digest)) is None:
         if len(_transforms) >= MAX_TRANSFORMS:
@@ -109,7 +105,7 @@ def _transform(profile: bytes) -> "ImageCmsTransform | None":
 
 
 def _is_usable(profile: bytes, mode: str) -> bool:
-    """Whether a profile is one of the colours that an image of this mode has.
+    """Whether a profile describes the kind of colours that an image of this mode has.
 
     A profile with multi-process elements (D2B0 …) is not used: they may repeat without limit.
     """
@@ -119,13 +115,12 @@ def _is_usable(profile: bytes, mode: str) -> bool:
     return is_safe and is_known and profile[16:20] == _SPACES.get(mode)
 
 
-def _build(profile: bytes, mode: str) -> "ImageCmsTransform | None":
+def _build(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform from a profile; None if it is damaged, or changes hardly a colour."""
-    from PIL import ImageCms
-
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        transform = ImageCms.ImageCmsTransform(source, _srgb_profile(), mode, "RGB")
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB")
     except (OSError, ValueError):  # LittleCMS refuses it; viewers then show the numbers as sRGB
         return None
     if mode == "CMYK":
@@ -135,13 +130,6 @@ def _build(profile: bytes, mode: str) -> "ImageCmsTransform | None":
     shown = transform.apply(Image.fromarray(colours if mode == "RGB" else colours[..., 0]))
     change = np.abs(np.asarray(shown).astype(int) - colours).max()
     return transform if change > SAME else None
-
-
-@functools.cache
-def _srgb_profile() -> "ImageCmsProfile":
-    from PIL import ImageCms
-
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _declared_profile(image: Image.Image, data: bytes) -> bytes | None:

@@ -5,7 +5,7 @@ time, memory and time on the clock are limited; the kernel ends a process that g
 """
 
 import contextlib
-import logging
+import logging.handlers
 import os
 import pickle
 import resource
@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from visionflows.images.color_profiles import attached_profile
 from visionflows.images.image_status import BadImage
-from visionflows.images.isolation import Decoded, Job, Refusal, Reserve
+from visionflows.images.isolation import Decoded, Job
 from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.open import decode_here
 from visionflows.images.time_budget import seconds
@@ -26,8 +26,6 @@ from visionflows.images.time_budget import seconds
 OPENING = 256 << 20  # bytes beside four times the file, until its size is known
 DECODING = 1 << 30  # bytes beside twice the estimate: above all, stacks of threads
 PATIENCE = 20  # seconds on the clock for each of CPU time
-_MAX_VALUE = 65_535  # bytes of an EXIF value
-_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 Ask = Callable[[object], Any]
 
 
@@ -44,7 +42,7 @@ class _Limits(MemoryLimits):
     def reserve_image(self, image: Image.Image) -> Iterator[None]:
         """Reserve memory, and let the kernel allow that and the time of the pixels."""
         needed = self.needed(image)
-        self._ask(Reserve(needed))
+        self._ask(needed)
         limit_cpu(seconds(len(self._job.data), image.width * image.height))
         limit_memory(DECODING + 2 * needed)
         yield
@@ -70,18 +68,6 @@ def _set_data_limit(size: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
 
 
-class _Lines(logging.Handler):
-    """Keeps the lines that decoding logs."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record's line."""
-        self.lines.append(record.getMessage())
-
-
 def main() -> None:
     """Answer jobs until the input ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the end of the parent ends the input
@@ -92,8 +78,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    lines = _Lines()
-    logging.getLogger("visionflows.images").addHandler(lines)
+    log = logging.handlers.BufferingHandler(sys.maxsize)  # each line is logged once
+    logging.getLogger("visionflows.images").addHandler(log)
     logging.getLogger("visionflows.images").setLevel(logging.INFO)
 
     def ask(answer: object) -> Any:
@@ -107,37 +93,21 @@ def main() -> None:
     with contextlib.suppress(EOFError):
         job = pickle.load(sys.stdin.buffer)
         while True:
-            job = ask(_answer(job, ask, lines.lines))
+            job = ask(_answer(job, ask, log))
 
 
-def _answer(job: Job, ask: Ask, lines: list[str]) -> Decoded | Refusal:
+def _answer(job: Job, ask: Ask, log: logging.handlers.BufferingHandler) -> Decoded | BadImage:
     try:
         with decode_here(job.data, _Limits(job, ask), job.decode_options) as decoded:
             image = decoded.image
-            exif = _read_exif(decoded.exif)
             profile = attached_profile(image)
-            return Decoded(image.size, image.tobytes(), profile, decoded.size, exif, lines)
+            photo = decoded.photo()
+            lines = [record.getMessage() for record in log.buffer]
+            return Decoded(image.size, image.tobytes(), profile, decoded.size, photo, lines)
     except BadImage as bad:
-        return Refusal(bad.status, bad.reason)
+        return bad
     except MemoryError:
-        return Refusal("too_large", "not enough memory to decode it")
-
-
-def _read_exif(read: Callable[[], Image.Exif]) -> dict[int, dict[int, Any]]:
-    """The tags of an image by directory (0 is the first), without damaged and large ones."""
-    directories: dict[int, dict[int, Any]] = {}
-    for directory in (0, *_IFDS):
-        with contextlib.suppress(Exception):  # damaged tags raise anything
-            tags = read() if directory == 0 else read().get_ifd(directory)
-            directories[directory] = dict(_sound_tags(tags))
-    return directories
-
-
-def _sound_tags(tags: Any) -> Iterator[tuple[int, Any]]:
-    for tag in {*tags}.difference(_IFDS):  # whose values are offsets in the file
-        with contextlib.suppress(Exception):  # as above
-            if len(pickle.dumps(tags[tag])) <= _MAX_VALUE:
-                yield tag, tags[tag]
+        return BadImage("too_large", "not enough memory to decode it")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A photo's metadata columns: when, where and with which camera it was taken, and its size.
 
-    from visionflows.images.exif import COLUMNS, metadata_row
-    dict(zip(COLUMNS, metadata_row(image.getexif, image.size)))
+    from visionflows.images.exif import COLUMNS, read_photo
+    dict(zip(COLUMNS, read_photo(image.getexif).row(image.size)))
 
 Tags have Pillow's names, which are those of Exif 3.0. Damaged or senseless values are empty.
 """
@@ -10,7 +10,7 @@ import datetime
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image
 
@@ -31,32 +31,43 @@ _TIMES = (  # in this order, with the tag of the offset from UTC
 )
 
 
-def metadata_row(exif: Callable[[], Image.Exif], size: tuple[int, int]) -> tuple[str, ...]:
-    """The COLUMNS of an image as text; `exif` reads its tags, `size` is its upright size."""
+class Photo(NamedTuple):
+    """What the tags of a photo say, as text; unknown values are empty.
+
+    `body` is its camera with the serial number, and `second` when it took the photo: by its own
+    clock, from 1970. Empty and NaN if the photo does not record both.
+    """
+
+    taken_at: str
+    camera: str
+    latitude: str
+    longitude: str
+    body: str
+    second: float
+
+    def row(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """The COLUMNS; `size` is the upright size of the image."""
+        return *self[:4], *map(str, size)
+
+
+def read_photo(exif: Callable[[], Image.Exif]) -> Photo:
+    """What the tags of a photo say; `exif` reads them."""
     base = _read(exif, {})
     details = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
     gps = _read(lambda: base.get_ifd(ExifTags.IFD.GPSInfo), {})
     taken_at = _read(lambda: _taken_at(base, details), "")
     camera = _read(lambda: _camera(base), "")
     latitude, longitude = _read(lambda: _position(gps), ("", ""))
-    return taken_at, camera, latitude, longitude, *map(str, size)
+    body, second = _read(lambda: _body_and_second(camera, details), ("", math.nan))
+    return Photo(taken_at, camera, latitude, longitude, body, second)
 
 
-def camera_and_time(exif: Callable[[], Image.Exif]) -> tuple[str, float]:
-    """The camera (make, model, serial number) and the second when it took a photo, by its clock.
-
-    The second counts from 1970. Empty and NaN if the photo does not record both.
-    """
-    base = _read(exif, {})
-    details = _read(lambda: base.get_ifd(ExifTags.IFD.Exif), {})
-    try:
-        taken, _, is_day = _parse_time(_text(details.get(_BASE.DateTimeOriginal)))
-    except (ValueError, OverflowError):
-        return "", math.nan
-    camera = _read(lambda: _camera(base), "")
+def _body_and_second(camera: str, details: _Tags) -> tuple[str, float]:
+    """The fields of a Photo. Raises if the time of the photo is missing."""
+    taken, _, is_day = _parse_time(_text(details.get(_BASE.DateTimeOriginal)))
     serial = _text(details.get(_BASE.BodySerialNumber, ""))
-    seconds = (taken - datetime.datetime(1970, 1, 1)).total_seconds()
-    return (f"{camera} {serial}", seconds) if camera and not is_day else ("", math.nan)
+    second = (taken - datetime.datetime(1970, 1, 1)).total_seconds()
+    return (f"{camera} {serial}", second) if camera and not is_day else ("", math.nan)
 
 
 def _read(read: Callable[[], Any], default: Any) -> Any:

@@ -161,24 +161,20 @@ class ImageFilter:
         """
         remaining = iter(files)
         for file in remaining:
-            if _is_known(file):
-                yield from self._chosen(file, is_image_name(file.name))
-                continue
-            batch = [file, *itertools.islice(remaining, BATCH - 1)]
-            names = [one.name for one in batch if not _is_known(one)]
-            heads = dict(zip(names, self._read_heads(names, HEAD), strict=True))
-            for one in batch:
-                known = one.name not in heads
-                is_image = is_image_name(one.name) if known else _is_image(heads[one.name])
-                yield from self._chosen(one, is_image)
+            batch, heads = [file], {}
+            if not _is_known(file):
+                batch += itertools.islice(remaining, BATCH - 1)
+                names = [one.name for one in batch if not _is_known(one)]
+                heads = dict(zip(names, self._read_heads(names, HEAD), strict=True))
+            yield from (one for one in batch if self._is_image(one.name, heads.get(one.name)))
 
-    def _chosen(self, file: File, is_image: bool) -> tuple[File, ...]:
-        """The file, if it is an image; any other is counted."""
-        if is_image:
-            return (file,)
-        extension = os.path.splitext(file.name.rpartition("/")[2])[1].lower()
-        self.others[printable(extension) or "no extension"] += 1
-        return ()
+    def _is_image(self, name: str, head: bytes | OSError | None) -> bool:
+        """Whether a file is an image, by its head unless that is None; any other is counted."""
+        is_image = is_image_name(name) if head is None else _may_be_image(head)
+        if not is_image:
+            extension = os.path.splitext(name.rpartition("/")[2])[1].lower()
+            self.others[printable(extension) or "no extension"] += 1
+        return is_image
 
     def by_extension(self) -> dict[str, int]:
         """How many files are no images, by extension; the rarer ones are counted together."""
@@ -191,7 +187,7 @@ def _is_known(file: Named) -> bool:
     return file.name.lower().endswith(_SUFFIXES)
 
 
-def _is_image(head: bytes | OSError) -> bool:
+def _may_be_image(head: bytes | OSError) -> bool:
     if isinstance(head, OSError):
         return not isinstance(head, FileNotFoundError)  # deleted since it was listed
     format = detect_format(head)

@@ -14,6 +14,9 @@ class BadImage(Exception):
     """An image that cannot be scored, with the status and reason of its row."""
 
     def __init__(self, status: Status, reason: str):
-        super().__init__(reason)
+        super().__init__(status, reason)  # both, so that it can be pickled
         self.status: Status = status
         self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason

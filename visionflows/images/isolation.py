@@ -6,13 +6,14 @@ process that is done waits for the next file of any thread.
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -20,14 +21,14 @@ from PIL import Image
 from visionflows.images import time_budget
 from visionflows.images.color_profiles import attach_profile
 from visionflows.images.decode_options import DecodeOptions
-from visionflows.images.image_status import BadImage, Status
+from visionflows.images.exif import Photo
+from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits
 
 log = logging.getLogger("visionflows.images")
 
-PROGRAM = ("-P", "-m", "visionflows.images.decoder_process")  # nothing of the working folder
+PROGRAM = ("-P", "-m", "visionflows.images.decoder_process")  # -P: not from the working folder
 _idle: list[subprocess.Popen[bytes]] = []
-_logged: set[str] = set()
 os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
 
 
@@ -40,69 +41,57 @@ class Job(NamedTuple):
     max_bytes: int  # that decoding may take
 
 
-class Reserve(NamedTuple):
-    """A process asks for memory before it decodes, and waits for an answer."""
+class DecodedImage(NamedTuple):
+    """An image of open_with_profile, its upright size in the file, and a reader of its tags."""
 
-    size: int
-
-
-class Refusal(NamedTuple):
-    """The row of a file that cannot be decoded."""
-
-    status: Status
-    reason: str
+    image: Image.Image
+    size: tuple[int, int]
+    photo: Callable[[], Photo]
 
 
 class Decoded(NamedTuple):
-    """An RGB image as bytes, what converts its colours, its size in the file, its EXIF, log lines.
-
-    EXIF is by directory, the first is 0. Lines are logged once.
-    """
+    """An RGB image as bytes, what converts its colours, its size in the file, its tags, log."""
 
     image_size: tuple[int, int]
     pixels: bytes
     profile: bytes | None
     size: tuple[int, int]
-    directories: dict[int, dict[int, Any]]
+    photo: Photo
     log: list[str]
-
-    def image(self) -> Image.Image:
-        """The pixels as an image."""
-        image = Image.frombytes("RGB", self.image_size, self.pixels)
-        attach_profile(image, self.profile)
-        return image
-
-    def exif(self) -> Image.Exif:
-        """The tags as Pillow has them."""
-        exif = Image.Exif()
-        for directory, tags in self.directories.items():
-            (exif.get_ifd(directory) if directory else exif).update(tags)
-        return exif
 
 
 @contextlib.contextmanager
 def decode_isolated(
-    data: bytes, decode_options: DecodeOptions, memory: MemoryLimits
-) -> Iterator[Decoded]:
-    """The decoded image; its memory is reserved for the block. Raises BadImage."""
+    data: bytes, memory: MemoryLimits, decode_options: DecodeOptions
+) -> Iterator[DecodedImage]:
+    """The decoded image; its memory is reserved for the block. Raises BadImage.
+
+    Before it decodes, the process asks for so many bytes of memory, and waits for an answer.
+    """
     process = _take_process()
     with contextlib.ExitStack() as reserved:
         try:
             job = Job(data, decode_options, memory.max_pixels, memory.decoded)
             answer = _ask(process, job)
-            if isinstance(answer, Reserve):
-                reserved.enter_context(memory.reserve(answer.size))
+            if isinstance(answer, int):
+                reserved.enter_context(memory.images.reserve(answer))
                 answer = _ask(process, None)
         except BaseException:
             _end(process)
             raise
         _idle.append(process)
-        if isinstance(answer, Refusal):
-            raise BadImage(*answer)
-        for line in {*answer.log} - _logged:
-            _logged.add(line)
-            log.info("%s", line)
-        yield answer
+        if isinstance(answer, BadImage):
+            raise answer
+        for line in answer.log:
+            _log_once(line)
+        image = Image.frombytes("RGB", answer.image_size, answer.pixels)
+        attach_profile(image, answer.profile)
+        yield DecodedImage(image, answer.size, lambda: answer.photo)
+
+
+@functools.cache
+def _log_once(line: str) -> None:
+    log.info("%s", line)
 
 
 def _take_process() -> "subprocess.Popen[bytes]":

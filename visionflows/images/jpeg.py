@@ -55,7 +55,6 @@ class Header(NamedTuple):
     padding: int  # bytes between the segments
     exif: int  # bytes of EXIF
     pixels: int
-    components: int
     is_progressive: bool
     has_many_scans: bool  # its decoder holds all coefficients
 
@@ -82,9 +81,7 @@ def read_header(data: bytes) -> Header:
     height, width, components = struct.unpack_from(">HHB", data, frame.start + 5)
     is_progressive = frame.marker in _PROGRESSIVE
     has_many_scans = is_progressive or data[segments[-1].start + 4] < components
-    return Header(
-        segments[1:], padding, exif, height * width, components, is_progressive, has_many_scans
-    )
+    return Header(segments[1:], padding, exif, height * width, is_progressive, has_many_scans)
 
 
 def _check_count(count: int) -> None:

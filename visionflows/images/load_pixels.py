@@ -1,9 +1,9 @@
-"""An opened image's pixels as its format means them, where Pillow takes them otherwise."""
+"""An opened image's pixels as its format means them, and which way up they are."""
 
 import io
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import COLORMAP, TiffImageFile
@@ -14,6 +14,16 @@ from visionflows.images.bit_depth import strips
 _FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
 _DEEP = "RGB;16B"  # 16 bits a channel, of which Pillow keeps the first 8
 _UNSURE_ALPHA = ("BMP", "DIB", "TGA")  # whose fourth byte is often unused, and 0
+_TRANSPOSES: dict[object, Image.Transpose] = {  # EXIF orientation: what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SWAPS_SIDES = tuple(_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
 def load_pixels(file: ImageFile, data: bytes) -> Image.Image:
@@ -25,7 +35,6 @@ def load_pixels(file: ImageFile, data: bytes) -> Image.Image:
     - BMP and TGA: an alpha channel that is 0 everywhere is none.
     """
     key = _deep_transparent_color(file)
-    _scale_transparent_color(file)
     if isinstance(file, TiffImageFile) and file.mode in ("P", "PA"):
         values = file.tag_v2[COLORMAP]
         if file.palette and max(values) < 256:
@@ -43,19 +52,18 @@ def load_pixels(file: ImageFile, data: bytes) -> Image.Image:
     return file
 
 
-def _scale_transparent_color(file: ImageFile) -> None:
-    """Scale a transparent grey of 1, 2 or 4 bits to 8 bits, in place."""
-    value = file.info.get("transparency")
-    if isinstance(file, PngImagePlugin.PngImageFile) and isinstance(value, int) and file.tile:
-        file.info["transparency"] = value * _FACTORS.get(str(file.tile[0].args), 1)
-
-
 def _deep_transparent_color(file: ImageFile) -> tuple[int, ...]:
-    """The transparent colour of 16 bits a channel, removed from the image; else empty."""
+    """The transparent colour of 16 bits a channel, removed from the image; else empty.
+
+    A transparent grey of 1, 2 or 4 bits is scaled to 8 bits, in place.
+    """
     value = file.info.get("transparency")
-    if not isinstance(file, PngImagePlugin.PngImageFile) or not isinstance(value, tuple):
+    if not isinstance(file, PngImagePlugin.PngImageFile) or not file.tile:
         return ()
-    is_deep = bool(file.tile) and file.tile[0].args == _DEEP
+    raw_mode = str(file.tile[0].args)
+    if isinstance(value, int):
+        file.info["transparency"] = value * _FACTORS.get(raw_mode, 1)
+    is_deep = isinstance(value, tuple) and raw_mode == _DEEP
     return file.info.pop("transparency") if is_deep else ()
 
 
@@ -73,3 +81,18 @@ def _clear_deep_color(file: Image.Image, data: bytes, key: tuple[int, ...]) -> N
             is_key = (np.asarray(one) == high) & (np.asarray(other) == low)
             mask = Image.fromarray(is_key.all(-1))
             file.paste("white", (0, top, file.width, top + one.height), mask)
+
+
+def upright_transpose(image: Image.Image) -> Image.Transpose | None:
+    """What turns a decoded image upright; None where it is upright or its EXIF is damaged.
+
+    In JPEG, WebP and PNG (its chunk eXIf) the EXIF says it. For AVIF, Pillow has put irot and imir
+    into the EXIF; libheif, and Pillow for TIFF, have turned the pixels already. Pillow's getexif
+    would also look into XMP, and into ImageMagick's text of a PNG.
+    """
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        return _TRANSPOSES.get(exif.get(ExifTags.Base.Orientation))
+    except SyntaxError:  # Pillow's error for an EXIF block without its header
+        return None

@@ -66,16 +66,12 @@ class MemoryLimits:
         self.decoded = min(total // 2, COSTLIEST * max_pixels)
         self.ahead = min(max(total // 128 // decoders, 4 << 20), 64 << 20, self.encoded)
         self.ahead_together = total // 8
-        self._images = _SharedMemory(total // 2, locks)
-        self._files = _SharedMemory(total // 8, locks)
+        self.images = _SharedMemory(total // 2, locks)
+        self.files = _SharedMemory(self.ahead_together, locks)
 
     def reserve_image(self, image: Image.Image) -> contextlib.AbstractContextManager[None]:
         """Reserve memory to decode an opened image, for the block. Raises BadImage, as `needed`."""
-        return self.reserve(self.needed(image))
-
-    def reserve(self, size: int) -> contextlib.AbstractContextManager[None]:
-        """Reserve bytes for the block; waits until there is room."""
-        return self._images.reserve(size)
+        return self.images.reserve(self.needed(image))
 
     def needed(self, image: Image.Image) -> int:
         """The bytes to decode an opened image.
@@ -93,15 +89,11 @@ class MemoryLimits:
         if needed > self.decoded:
             width, height = (_draft_scale(image) * side for side in image.size)
             reason = (
-                f"{width}×{height} pixels ({image.format}, {image.mode}) take "
-                f"{_megabytes(needed)} to decode, more than the limit of {_megabytes(self.decoded)}"
+                f"{width}×{height} pixels ({image.format}, {image.mode}) take {needed / 1e6:,.0f} "
+                f"MB to decode, more than the limit of {self.decoded / 1e6:,.0f} MB"
             )
             raise BadImage("too_large", reason)
         return needed
-
-    def reserve_file(self, size: int) -> contextlib.AbstractContextManager[None]:
-        """Reserve memory for the bytes of a large file, for the block."""
-        return self._files.reserve(size)
 
     def limits(self) -> dict[str, int]:
         """The limits of an image, as run.json records them."""
@@ -128,6 +120,7 @@ class _SharedMemory:
 
     @contextlib.contextmanager
     def reserve(self, size: int) -> Iterator[None]:
+        """Reserve bytes for the block; waits until there is room."""
         units, taken = min(max(math.ceil(size / UNIT), 1), self._units), 0
         try:
             with self._turn:  # one gathers at a time: two could each hold what the other lacks
@@ -138,7 +131,3 @@ class _SharedMemory:
         finally:
             for _ in range(taken):
                 self._free.release()
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"

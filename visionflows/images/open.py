@@ -10,9 +10,9 @@ that take more time than images.time_budget allows.
 
 import contextlib
 import errno
+import functools
 import os
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -21,7 +21,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
-from visionflows.images import formats, jpeg, refusals, tiff
+from visionflows.images import formats, jpeg, tiff
 from visionflows.images.bit_depth import to_rgb
 from visionflows.images.color_profiles import (
     attach_profile,
@@ -31,11 +31,11 @@ from visionflows.images.color_profiles import (
     convert_to_srgb,
 )
 from visionflows.images.decode_options import ENOUGH, WHOLE, DecodeOptions
+from visionflows.images.exif import read_photo
 from visionflows.images.image_status import BadImage
-from visionflows.images.isolation import decode_isolated
-from visionflows.images.load_pixels import load_pixels
+from visionflows.images.isolation import DecodedImage, decode_isolated
+from visionflows.images.load_pixels import SWAPS_SIDES, load_pixels, upright_transpose
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits, shared_memory_limits
-from visionflows.images.orientation import SWAPS_SIDES, upright_transpose
 from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates
 from visionflows.images.resize import ResizeMethod, resize_image
@@ -43,6 +43,7 @@ from visionflows.images.time_budget import Clock, ClockedFile
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
+_RUN_LENGTH_TGA = (9, 10, 11)  # image types
 
 
 def open_image(
@@ -78,14 +79,6 @@ def pixels(
         return np.asarray(resize_image(decoded.image, size, method))
 
 
-class DecodedImage(NamedTuple):
-    """An image of open_with_profile, its upright size in the file, and a reader of its EXIF."""
-
-    image: Image.Image
-    size: tuple[int, int]
-    exif: Callable[[], Image.Exif]
-
-
 @contextlib.contextmanager
 def open_decoded(
     source: Source, memory: MemoryLimits, decode_options: DecodeOptions = WHOLE
@@ -94,12 +87,9 @@ def open_decoded(
     with _bad_image_errors():
         data = source if isinstance(source, bytes) else read_image_file(source, memory.encoded)
         format = _decodable_format(data)
-        if format not in formats.ISOLATED:
-            with decode_here(data, memory, decode_options) as decoded:
-                yield decoded
-        else:
-            with decode_isolated(data, decode_options, memory) as answer:
-                yield DecodedImage(answer.image(), answer.size, answer.exif)
+        decode = decode_isolated if format in formats.ISOLATED else decode_here
+        with decode(data, memory, decode_options) as decoded:
+            yield decoded
 
 
 @contextlib.contextmanager
@@ -136,10 +126,17 @@ def _decodable_format(data: bytes) -> formats.FileFormat | None:
 
 
 def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
-    """The error of a file of which no candidate could be decoded."""
-    if reason := refusals.refusal(data, format, error):
-        return BadImage("unreadable", reason)
-    if format and isinstance(error, UnidentifiedImageError):
+    """The error of a file of which no candidate could be decoded, in words that its owner knows."""
+    name, is_unidentified = "", isinstance(error, UnidentifiedImageError)
+    if format is formats.TIFF:
+        name = tiff.old_jpeg(data)
+    elif "bitfields" in str(error):  # Pillow's word for them
+        name = "BMP with unusual masks of its channels"
+    elif format is None and not is_unidentified and data[2] in _RUN_LENGTH_TGA:
+        name = "TGA with runs across lines, or damaged"  # Pillow took it for one
+    if name:
+        return BadImage("unreadable", f"{name}: not decoded here; save it as PNG")
+    if format and is_unidentified:
         header = f"{format.name}: its header cannot be read"
         return BadImage("unreadable", tiff.refusal(data) if format is formats.TIFF else header)
     return error or OSError("image file is truncated")
@@ -175,7 +172,7 @@ def _decode(
         file.close()  # its pixels are no longer needed
     upright = image if transpose is None else image.transpose(transpose)
     upright_size = size[::-1] if transpose in SWAPS_SIDES else size
-    return DecodedImage(upright, upright_size, file.getexif)
+    return DecodedImage(upright, upright_size, functools.partial(read_photo, file.getexif))
 
 
 def _open_file(data: bytes, format: formats.FileFormat | None, clock: Clock) -> ImageFile:

@@ -14,7 +14,7 @@ _limit: int | None = None  # the process's own, while there are any
 
 @contextlib.contextmanager
 def no_pixel_limit() -> Iterator[None]:
-    """Lift `Image.MAX_IMAGE_PIXELS` for the block. It is the process's again after the last block.
+    """Lift `Image.MAX_IMAGE_PIXELS` for the block; the end of the last block restores it.
 
     The setting is global: other threads have no limit either while one of these blocks runs.
     """

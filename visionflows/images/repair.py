@@ -1,4 +1,4 @@
-"""A JPEG or PNG with damaged metadata, without it. Damage to the pixels stays damage."""
+"""Drop the damaged metadata of a JPEG or PNG. An image with damaged pixels is refused."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ MAX_CHUNKS = 500_000  # 100 million 16-bit RGB pixels in IDAT chunks of 8 KB hav
 
 
 def candidates(data: bytes, decoder: str) -> Iterator[bytes]:
-    """What a file may be decoded as, in order, each made when the one before it was refused.
+    """The versions of a file to decode, in order; each is made if the one before it was refused.
 
     Raises BadImage for a JPEG whose segments are damaged: decoders guess where it goes on. Also for
     a PNG whose pixels have a wrong checksum.

@@ -86,7 +86,7 @@ def old_jpeg(data: bytes) -> str:
 
 
 def without_bigtiff(data: bytes) -> bytes:
-    """A big-endian BigTIFF, as ImageJ and Bio-Formats write it, as a TIFF of before; else the data.
+    """A big-endian BigTIFF, as ImageJ and Bio-Formats write it, as a classic TIFF; else the data.
 
     Pillow reads only little-endian ones. The first directory is written anew behind the data,
     without the directories in it (EXIF, smaller images). Raises struct.error or ValueError.

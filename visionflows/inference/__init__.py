@@ -3,14 +3,11 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from visionflows.errors import SettingsError
 from visionflows.inference.engine import Engine, EngineSettings, log
-from visionflows.models.artifact import INT8, ONNX
-
-if TYPE_CHECKING:
-    from visionflows.models.artifact import Model
+from visionflows.models.artifact import INT8, ONNX, Model, load_model
+from visionflows.models.registry import find_model
 
 __all__ = ["Engine", "EngineSettings", "make_engine", "open_engine"]
 
@@ -23,16 +20,13 @@ def open_engine(model: str, store: str | Path, settings: EngineSettings) -> Engi
 
     Raises as `make_engine`, and ModelError if there is no such model.
     """
-    from visionflows.models.artifact import load_model
-    from visionflows.models.registry import find_model
-
     found = load_model(find_model(model, store))
     engine = make_engine(found, settings)
     log.info("%s on %s, %s", found.name, engine.info.device_name, engine.precision)
     return engine
 
 
-def make_engine(model: "Model", settings: EngineSettings, check: bool = True) -> Engine:
+def make_engine(model: Model, settings: EngineSettings, check: bool = True) -> Engine:
     """The engine of a model on the device of the settings, after its self-check.
 
     Raises SettingsError if the device or engine is unavailable, and ModelError if the network does
@@ -45,8 +39,8 @@ def make_engine(model: "Model", settings: EngineSettings, check: bool = True) ->
 
 
 def _engine_class(
-    model: "Model", settings: EngineSettings
-) -> "Callable[[Model, EngineSettings], Engine]":
+    model: Model, settings: EngineSettings
+) -> Callable[[Model, EngineSettings], Engine]:
     """A GPU if there is one, else OpenVINO if it can run the model, else torch.
 
     Only the chosen one is imported: torch takes seconds, and may not be installed.
@@ -65,7 +59,11 @@ def _engine_class(
         if openvino:
             raise SettingsError(f"{openvino}: {reason}; leave it at auto, or choose another")
         log.info("%s: scoring with torch: %s", model.name, reason)
-    _check_torch(model)
+    if importlib.util.find_spec("torch") is None:
+        raise SettingsError(
+            f"{model.name}: needs torch, since OpenVINO or its model.onnx is missing; "
+            "pip install 'visionflows[train]'"
+        )
     from visionflows.inference.torch_network import TorchCpuEngine
 
     return TorchCpuEngine
@@ -102,7 +100,7 @@ def _has_gpu(device: str) -> bool:
     return gpu
 
 
-def _why_not_openvino(model: "Model", settings: EngineSettings) -> str:
+def _why_not_openvino(model: Model, settings: EngineSettings) -> str:
     """Why OpenVINO cannot score this model with these settings; empty if it can."""
     from visionflows.inference.openvino import unavailable_reason
 
@@ -115,11 +113,3 @@ def _why_not_openvino(model: "Model", settings: EngineSettings) -> str:
         return ""
     onnx = model.info.onnx
     return f"the model has no {name}{f' ({onnx.why})' if onnx and onnx.why else ''}"
-
-
-def _check_torch(model: "Model") -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise SettingsError(
-            f"{model.name}: needs torch, since OpenVINO or its model.onnx is missing; "
-            "pip install 'visionflows[train]'"
-        )

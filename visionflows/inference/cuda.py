@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from visionflows.errors import RunError
 from visionflows.inference.decoding import Batch, DecodedBatch, Decoder, Row
@@ -26,10 +28,6 @@ from visionflows.models.artifact import Model
 from visionflows.storage.base import Storage
 from visionflows.system import DECODER_BYTES, cores, decoder_count
 
-if TYPE_CHECKING:
-    import torch
-    from torch.utils.data import DataLoader
-
 BATCH = 256
 DECODED = 4  # batches per decode process: one being finished, two waiting, one in transfer
 IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
@@ -37,9 +35,9 @@ IN_FLIGHT = 3  # batches on the device: one computing, one arriving, one leaving
 
 class _Pending(NamedTuple):
     decoded: DecodedBatch
-    outputs: "list[torch.Tensor]"
-    began: "torch.cuda.Event"
-    ended: "torch.cuda.Event"
+    outputs: list[torch.Tensor]
+    began: torch.cuda.Event
+    ended: torch.cuda.Event
 
 
 class GpuEngine(Engine):
@@ -50,8 +48,6 @@ class GpuEngine(Engine):
     locks = multiprocessing.get_context("fork")  # decode processes share one memory budget
 
     def __init__(self, model: Model, settings: EngineSettings):
-        import torch
-
         device = torch.device("cuda")
         processes = decode_process_count(settings.batch_size or BATCH, model.info.image_size)
         self.kernels = {"bfloat16": bfloat16_kernel(device)}
@@ -78,12 +74,10 @@ class GpuEngine(Engine):
 
 
 def _send(engine: GpuEngine, decoded: DecodedBatch) -> _Pending:
-    import torch
-
     began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     with torch.inference_mode():
         started = time.perf_counter()
-        pixels = cast("torch.Tensor", decoded.pixels).to(engine.network.device, non_blocking=True)
+        pixels = cast(torch.Tensor, decoded.pixels).to(engine.network.device, non_blocking=True)
         engine.seconds["transfer"] += time.perf_counter() - started
         began.record()
         tensors = engine.network.forward(pixels)[: 1 + engine.needs_features]
@@ -107,11 +101,9 @@ def decode_process_count(batch_size: int, side: int) -> int:
 
 def _loader(
     decoder: Decoder, storage: Storage, batches: Iterable[Batch], processes: int
-) -> "DataLoader[DecodedBatch]":
-    from torch.utils.data import DataLoader
-
+) -> DataLoader[DecodedBatch]:
     return DataLoader(
-        _Files(decoder, storage),  # type: ignore[arg-type]  # Dataset itself needs torch
+        _Files(decoder, storage),
         batch_size=None,  # an item of the dataset is a batch
         sampler=batches,
         num_workers=processes,
@@ -122,15 +114,13 @@ def _loader(
     )
 
 
-class _Files:
+class _Files(Dataset[DecodedBatch]):
     """A dataset whose items are decoded batches and whose indices are batches of files."""
 
     def __init__(self, decoder: Decoder, storage: Storage):
         self.decoder, self.storage = decoder, storage
 
     def __getitem__(self, files: Batch) -> DecodedBatch:
-        import torch
-
         decoded = self.decoder(self.storage, files)
         # The loader shares and pins tensors.
         return decoded._replace(pixels=cast(np.ndarray, torch.from_numpy(decoded.pixels)))

@@ -14,7 +14,6 @@ import numpy as np
 from visionflows.bounded_read import TooLarge
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
-from visionflows.images.exif import metadata_row
 from visionflows.images.image_status import BadImage, Status
 from visionflows.images.memory_limits import MemoryLimits
 from visionflows.images.near_duplicates import signature
@@ -93,7 +92,7 @@ class Decoder:
             content = next(contents)
             with contextlib.ExitStack() as reserved:
                 if isinstance(content, TooLarge) and content.size <= self.memory.encoded:
-                    reserved.enter_context(self.memory.reserve_file(content.size))
+                    reserved.enter_context(self.memory.files.reserve(content.size))
                     (content,) = storage.read_many([entry], self.memory.encoded)
                 reading += time.perf_counter() - read_started
                 rows.append(self._decode(entry.name, content, pixels, ok_count))
@@ -110,7 +109,7 @@ class Decoder:
             with open_decoded(content, self.memory, self.decode_options) as picture:
                 pixels[at] = np.asarray(resize_image(picture.image, self.side, self.resize))
                 if self.exif:
-                    cells = metadata_row(picture.exif, picture.size)
+                    cells = picture.photo().row(picture.size)
                 if self.find_duplicates:
                     cells = (*cells, "", signature(picture.image).hex())
         except BadImage as bad:

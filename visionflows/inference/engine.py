@@ -46,44 +46,32 @@ class EngineSettings(BaseModel):
     `find_duplicates` add columns. The other settings change only the speed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
-        "auto",
-        description="`auto`: the fastest whose labels agree with float32, as the model records.",
-    )
-    batch_size: int | None = Field(
-        None, ge=1, le=8192, description="Images in a forward pass; default 16, on a GPU 256."
-    )
-    workers: int | None = Field(
-        None,
-        ge=1,
-        le=256,
-        description="Decoders (GPU) or streams (CPU); by default as many as memory allows.",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto`: a GPU if there is one."
-    )
-    engine: Literal["auto", "openvino", "torch"] = Field(
-        "auto", description="`auto`: torch on a GPU, OpenVINO on a CPU if the model supports it."
-    )
-    compile: bool = Field(
-        False, description="Run torch.compile: the start is slow, the run is faster."
-    )
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """`auto`: the fastest whose labels agree with float32, as the model records."""
+    batch_size: int | None = Field(None, ge=1, le=8192)
+    """Images in a forward pass; default 16, on a GPU 256."""
+    workers: int | None = Field(None, ge=1, le=256)
+    """Decoders (GPU) or streams (CPU); by default as many as memory allows."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU if there is one."""
+    engine: Literal["auto", "openvino", "torch"] = "auto"
+    """`auto`: torch on a GPU, OpenVINO on a CPU if the model supports it."""
+    compile: bool = False
+    """Run torch.compile: the start is slow, the run is faster."""
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
         description="Images with more pixels, or too large for the memory, get the status "
         "`too_large`. A large JPEG is decoded downscaled first, unless `decode` is full.",
     )
-    decode: Decoding = Field(
-        "auto", description="Decode large photos `scaled` or `full`; `auto`: as in training."
-    )
-    exif: bool = Field(
-        False,
-        description="Add columns of EXIF data: time, camera, position and size of the photo.",
-    )
-    raw: bool = Field(False, description="Write the network's probabilities, uncalibrated.")
+    decode: Decoding = "auto"
+    """Decode large photos `scaled` or `full`; `auto`: as in training."""
+    exif: bool = False
+    """Add columns of EXIF data: time, camera, position and size of the photo."""
+    raw: bool = False
+    """Write the network's probabilities, uncalibrated."""
     find_duplicates: bool = Field(
         False,
         description="Add columns with the training image, and the earlier file of this run, that "

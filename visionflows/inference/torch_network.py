@@ -3,19 +3,17 @@
 The engine is for models without model.onnx, and for machines without OpenVINO.
 """
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+import torch
+from torch import nn
 
 from visionflows.inference.cpu_streams import StreamsEngine, pad_batch
 from visionflows.inference.engine import EngineSettings, Outputs, log
 from visionflows.models.artifact import Model, load_network
 from visionflows.models.network import fold_batch_norm, split_pooling
 from visionflows.models.schema import Normalise
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 LIBRARIES = ("torch", "torchvision")
 
@@ -28,34 +26,28 @@ class TorchNetwork:
     def __init__(
         self,
         model: Model,
-        device: "torch.device",
+        device: torch.device,
         precision: str,
         batch_size: int,
         compiled: bool = False,
     ):
-        import torch
-
         self.device, self.chunk = device, batch_size
         self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         constants = scale_and_shift(model.info.normalise)
         self._scale, self._shift = (one.to(device) for one in constants)
-        self._prepare(cast("nn.Sequential", load_network(model)), compiled)
+        self._prepare(cast(nn.Sequential, load_network(model)), compiled)
 
     def predict(self, pixels: np.ndarray, features: bool = False) -> Outputs:
         """The outputs for uint8 pixels (n, side, side, 3), with `features` if requested."""
-        import torch
-
         with torch.inference_mode():
             tensors = self.forward(torch.from_numpy(pixels).to(self.device))
             return Outputs(*(one.cpu().numpy() for one in tensors[: 1 + features]))
 
-    def forward(self, pixels: "torch.Tensor") -> "list[torch.Tensor]":
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """Probabilities and features, float32, of uint8 pixels (n, side, side, 3) on the device.
 
         When GPU memory runs out, the batch is halved and computed again.
         """
-        import torch
-
         while True:
             try:
                 parts = [self._outputs(part) for part in pixels.split(self.chunk)]
@@ -67,20 +59,18 @@ class TorchNetwork:
                 torch.cuda.empty_cache()
                 log.warning("out of GPU memory: continuing with %d images at once", self.chunk)
 
-    def _outputs(self, pixels: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    def _outputs(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # NHWC is channels_last. Scale to 0..1 and normalise in two passes.
         images = pixels.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
         features = self._pool(self._body(images.to(self._dtype)).float())
         return self._head(features).softmax(1), features
 
-    def _prepare(self, network: "nn.Sequential", compiled: bool) -> None:
+    def _prepare(self, network: nn.Sequential, compiled: bool) -> None:
         """Move the body to the device in its precision, and the head in float32.
 
         The head is a thousandth of the work, and rounding its few logits to bfloat16 would change
         more labels than rounding the whole body.
         """
-        import torch
-
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
             torch.backends.cudnn.allow_tf32 = False
@@ -90,11 +80,9 @@ class TorchNetwork:
         )
         body.requires_grad_(False)
         if compiled:
-            body = cast("nn.Module", torch.compile(body, dynamic=False))
+            body = cast(nn.Module, torch.compile(body, dynamic=False))
             self.kernel = "compiled"
-        pool, head = split_pooling(
-            cast("nn.Sequential", head.to(self.device).requires_grad_(False))
-        )
+        pool, head = split_pooling(cast(nn.Sequential, head.to(self.device).requires_grad_(False)))
         self._body, self._pool, self._head = body, pool, head
 
 
@@ -104,8 +92,6 @@ class TorchCpuEngine(StreamsEngine):
     libraries = LIBRARIES
 
     def __init__(self, model: Model, settings: EngineSettings):
-        import torch
-
         cpu = torch.device("cpu")
         self.kernels = {"bfloat16": bfloat16_kernel(cpu)}
         super().__init__(model, settings)
@@ -119,28 +105,22 @@ class TorchCpuEngine(StreamsEngine):
 
     def init_thread(self) -> None:
         """Let torch compute in the stream's own thread."""
-        import torch
-
         torch.set_num_threads(1)
 
 
-def scale_and_shift(normalise: Normalise) -> tuple["torch.Tensor", "torch.Tensor"]:
+def scale_and_shift(normalise: Normalise) -> tuple[torch.Tensor, torch.Tensor]:
     """What normalises a pixel value from 0 to 255, for each channel: (1, 3, 1, 1) each."""
-    import torch
-
     mean, deviation = (
         torch.tensor(values).view(1, 3, 1, 1) for values in (normalise.mean, normalise.std)
     )
     return 1 / (255 * deviation), -mean / deviation
 
 
-def bfloat16_kernel(device: "torch.device") -> str:
+def bfloat16_kernel(device: torch.device) -> str:
     """The native bfloat16 kernel of a device, such as `torch avx512_bf16` or `cuda sm_90`.
 
     Empty if there is none. oneDNN prefers `torch amx_bf16` if a processor has both.
     """
-    import torch
-
     if device.type == "cuda":
         native = bool(torch.cuda.is_bf16_supported(including_emulation=False))
         return "cuda sm_{}{}".format(*torch.cuda.get_device_capability(device)) if native else ""

@@ -16,6 +16,9 @@ import logging
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from visionflows.errors import ModelError, one_line
 from visionflows.hashing import sha256_of
 from visionflows.images.image_status import BadImage
@@ -26,8 +29,6 @@ from visionflows.storage.local_cache import copy_to_cache, remove_copy
 from visionflows.versioned_json import NewerVersionError, SchemaError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
     from torch import nn
 
 log = logging.getLogger("visionflows.models")
@@ -150,13 +151,11 @@ def load_network(model: Model) -> "nn.Module":
     return network.eval()
 
 
-def read_selfcheck(model: Model) -> tuple[list["Image.Image"], "np.ndarray"]:
+def read_selfcheck(model: Model) -> tuple[list[Image.Image], np.ndarray]:
     """The images of the self-check and their expected probabilities.
 
     Raises ModelError if expected.csv, or an image it names, cannot be used.
     """
-    import numpy as np
-
     data = model.files.read("selfcheck/expected.csv")
     try:
         _, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
@@ -172,7 +171,7 @@ def read_selfcheck(model: Model) -> tuple[list["Image.Image"], "np.ndarray"]:
     return [_open_image(model, name) for name in names], expected
 
 
-def _open_image(model: Model, name: str) -> "Image.Image":
+def _open_image(model: Model, name: str) -> Image.Image:
     try:
         return open_image(model.files.read(name))
     except BadImage as bad:

@@ -26,17 +26,7 @@ Head = Literal["fastai", "linear"]
 _DYNAMO = "torch._dynamo.utils"
 # How many of an architecture's children are its body: fastai's model_meta (fastai.vision.learner).
 # Others are cut before their last pooling layer.
-_CUTS = {
-    "resnet18": -2,
-    "resnet34": -2,
-    "resnet50": -2,
-    "resnet101": -2,
-    "resnet152": -2,
-    "squeezenet": -1,
-    "densenet": -1,
-    "vgg": -2,
-    "alexnet": -2,
-}
+_CUTS = {"resnet": -2, "squeezenet": -1, "densenet": -1, "vgg": -2, "alexnet": -2}
 # These cannot be cut: their forward does more than call their children in order. The body is the
 # network without its last linear layer, and the head does not pool again.
 _UNCUT = ("googlenet", "inception_v3", "maxvit_t", "mnasnet", "mobilenet_v2", "vit_")

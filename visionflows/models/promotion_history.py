@@ -21,7 +21,7 @@ from pydantic import ConfigDict
 
 from visionflows.models.schema import Name, is_name, parse_alias
 from visionflows.storage import open_storage
-from visionflows.storage.base import Storage
+from visionflows.storage.base import Entry, Storage
 from visionflows.versioned_json import SchemaError, VersionedJson
 
 log = logging.getLogger("visionflows.models")
@@ -85,17 +85,16 @@ def read_promotions(name: str, store: str | Path) -> list[Promotion]:
     if not is_name(name):
         return []
     folder = open_storage(store).sub(f"models/{name}/{_FOLDER}")
-    if not folder.exists():
-        return []
-    entries = [entry for entry in folder.walk() if entry.name.endswith(".json")]
+    names = [each for each in folder.names() if each.endswith(".json")]
     found = []
-    for entry, data in zip(entries, folder.read_many(entries), strict=True):
+    contents = folder.read_many(Entry(each, 0, "") for each in names)
+    for each, data in zip(names, contents, strict=True):
         try:
             if isinstance(data, OSError):
                 raise data
             found.append(Promotion.read(data))
         except (SchemaError, OSError) as error:
-            log.warning("%s/%s: not a promotion record: %s", folder, entry.name, error)
+            log.warning("%s/%s: not a promotion record: %s", folder, each, error)
     return found[::-1]
 
 

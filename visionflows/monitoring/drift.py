@@ -8,7 +8,6 @@ import csv
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from visionflows.errors import StorageError
 from visionflows.evaluation.statistics import holm
@@ -18,7 +17,6 @@ from visionflows.monitoring.drift_quantities import (
     MIN_FILES,
     NEVER,
     QUANTITIES,
-    DriftTest,
     Quantity,
     drift_test,
 )
@@ -35,16 +33,6 @@ log = logging.getLogger("visionflows.history")
 ALPHA = 1 / 400  # the probability that an ordinary run warns, at most
 WINDOW, NEW_NORMAL = 28, 3  # runs compared with; warnings in a row until values are the baseline
 LEARNT = 5  # runs after which a warning is trusted: earlier ones may have been no anomaly
-
-
-class _Comparison(NamedTuple):
-    """A drift test, the runs it compares with (0: validation), and its effect that warns."""
-
-    quantity: Quantity
-    runs: int
-    files: int
-    test: DriftTest
-    threshold: float
 
 
 def read_validation_baseline(model: Model, raw: bool = False) -> Histograms | None:
@@ -65,9 +53,9 @@ def detect_drift(
     """The drift of a run against earlier runs (oldest first) and against validation."""
     key = record.model.version, record.settings
     comparable = [one for one in earlier if (one.model.version, one.settings) == key]
-    comparisons = [*_comparisons(record, comparable, validation)]
-    p_values = holm([one.test.p_value for one in comparisons])
-    findings = [_finding(*both, comparable) for both in zip(comparisons, p_values, strict=True)]
+    tests = [*_tests(record, comparable, validation)]
+    p_values = holm([one.p_value for one in tests])
+    findings = [_corrected(*both, comparable) for both in zip(tests, p_values, strict=True)]
     notes = [*_notes(record, earlier, comparable, validation)]
     for one in filter(lambda finding: finding.resets_baseline, findings):
         text = f"warned in {NEW_NORMAL} runs in a row; from now on this is the baseline"
@@ -93,46 +81,53 @@ def _can_be_baseline(record: RunRecord) -> bool:
     return record.status == "done" and record.histograms.total >= MIN_FILES
 
 
-def _comparisons(
+def _tests(
     record: RunRecord, comparable: Sequence[RunRecord], validation: Histograms | None
-) -> Iterator[_Comparison]:
-    """Each quantity against earlier runs, then against validation."""
+) -> Iterator[Finding]:
+    """Each quantity against earlier runs, then against validation; p-values are not corrected."""
+    for one in QUANTITIES:
+        runs = [run.histograms for run in baseline_runs(one.name, comparable)]
+        yield from _test(one, record.histograms, runs, one.matters, len(runs))
     # Only the first run of a version may warn of the latter: it has no history.
     is_first = not any(map(_can_be_baseline, comparable))
-    baselines = [
-        (one, [run.histograms for run in baseline_runs(one.name, comparable)], one.matters)
-        for one in QUANTITIES
-    ]
     if validation:
-        baselines += [
-            (one, [validation], one.on_validation if is_first else NEVER) for one in QUANTITIES
-        ]
-    for quantity, histograms, threshold in baselines:
-        counts = [getattr(one, quantity.field) for one in (record.histograms, *histograms)]
-        if test := drift_test(quantity, counts[0], counts[1:]):
-            runs = sum(one is not validation for one in histograms)
-            files = sum(sum(one.values()) for one in counts[1:])
-            yield _Comparison(quantity, runs, files, test, threshold)
+        for one in QUANTITIES:
+            threshold = one.on_validation if is_first else NEVER
+            yield from _test(one, record.histograms, [validation], threshold, 0)
 
 
-def _finding(one: _Comparison, p_value: float, comparable: Sequence[RunRecord]) -> Finding:
-    name = one.quantity.name
-    warns = p_value <= ALPHA and one.test.effect >= one.threshold
-    baseline = {0: "on validation", 1: "in the run before"}.get(
-        one.runs, f"in the {one.runs} runs before"
-    )
-    return Finding(
-        quantity=name,
-        against="history" if one.runs else "validation",
-        runs=one.runs,
-        files=one.files,
-        effect=round(one.test.effect, 6),
-        threshold=None if one.threshold == NEVER else one.threshold,
-        p_value=p_value,
-        warns=warns,
-        resets_baseline=warns and one.runs > 0 and _has_lasted(name, comparable),
-        description=f"{name}: {one.test.current}; {baseline}: {one.test.baseline}",
-    )
+def _test(
+    quantity: Quantity,
+    found: Histograms,
+    baseline: Sequence[Histograms],
+    threshold: float,
+    runs: int,
+) -> Iterator[Finding]:
+    """The test of a quantity, if there are enough files; `runs` is 0 for validation."""
+    counts = [getattr(one, quantity.field) for one in baseline]
+    if test := drift_test(quantity, getattr(found, quantity.field), counts):
+        before = "in the run before" if runs == 1 else f"in the {runs} runs before"
+        where = before if runs else "on validation"
+        yield Finding(
+            quantity=quantity.name,
+            against="history" if runs else "validation",
+            runs=runs,
+            files=sum(sum(one.values()) for one in counts),
+            effect=round(test.effect, 6),
+            threshold=None if threshold == NEVER else threshold,
+            p_value=test.p_value,
+            warns=bool(test.effect >= threshold),
+            resets_baseline=False,
+            description=f"{quantity.name}: {test.current}; {where}: {test.baseline}",
+        )
+
+
+def _corrected(test: Finding, p_value: float, comparable: Sequence[RunRecord]) -> Finding:
+    """The finding with a corrected p-value, and whether it warns."""
+    warns = test.warns and p_value <= ALPHA
+    resets = warns and test.runs > 0 and _has_lasted(test.quantity, comparable)
+    changed = {"p_value": p_value, "warns": warns, "resets_baseline": resets}
+    return test.model_copy(update=changed)
 
 
 def _has_lasted(quantity: str, comparable: Sequence[RunRecord]) -> bool:

@@ -90,7 +90,8 @@ def apply_corrections(
         summary["imported"] = int(usable.sum())
         summary["taken"] += summary["imported"]
         table = _concatenate(table, rows)
-    duplicates = split.group_near_duplicates(table[table.status == "ok"])
+    opened = table[table.status == "ok"]
+    duplicates = split.group_contents(opened, split.near_duplicate_ids(opened))
     together = [*duplicates, *_one_sided_groups(table, files)]
     _follow_near_duplicates(table, {*imported}, together)
     if not valid_pct:  # near-duplicates and groups of corrected images are trained on as well
@@ -180,7 +181,8 @@ def _follow_near_duplicates(
 
 def _one_sided_groups(table: "pd.DataFrame", files: "pd.DataFrame") -> list[list[str]]:
     """Return the groups that are on one side of the dataset's split; a given one may cut some."""
-    groups = split.group_same_side(table[table.status == "ok"])
+    usable = table[table.status == "ok"]
+    groups = split.group_contents(usable, split.same_side_ids(usable))
     usable, valid = _usable_and_valid(files)
     both = {*usable.sha256} - valid, valid
     return [group for group in groups if any(side.isdisjoint(group) for side in both)]

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from visionflows.inference.torch_network import bfloat16_kernel
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 def enable_mixed_precision(learn: "Learner", settings: TrainSettings) -> str:
     """Set up a learner's precision and return it: bfloat16, float16, or none for float32."""
+    from visionflows.inference.torch_network import bfloat16_kernel
+
     device = learn.dls.device
     native = bool(bfloat16_kernel(device))
     if device.type == "cpu":

@@ -3,7 +3,6 @@
 import warnings
 from typing import TYPE_CHECKING, cast
 
-from visionflows.inference.torch_network import scale_and_shift
 from visionflows.models.network import split_pooling
 from visionflows.models.schema import NetworkInfo, Normalise
 from visionflows.training.learner import torch_random_lock
@@ -78,6 +77,8 @@ def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Mo
     """Return the network with uint8 pixels as input and the three outputs."""
     import torch
     from torch import nn
+
+    from visionflows.inference.torch_network import scale_and_shift
 
     body, head = network
     pool, rest = split_pooling(cast("nn.Sequential", head))
