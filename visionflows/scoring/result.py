@@ -16,7 +16,6 @@ from visionflows.scoring import schema
 from visionflows.scoring.columns import csv_line, csv_rows
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
-from visionflows.scoring.exports.spreadsheet import spreadsheet_lines
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Part, read_parts
@@ -102,9 +101,7 @@ class Merge:
         contents = {
             "predictions.csv": self._predictions(counts),
             "failures.csv": self._failures() if counts.failed else None,
-            "spreadsheet.csv": (
-                spreadsheet_lines(self.job.header, self._rows()) if spreadsheet else None
-            ),
+            "spreadsheet.csv": self._spreadsheet() if spreadsheet else None,
         }
         files = {}
         for name, lines in contents.items():
@@ -135,10 +132,13 @@ class Merge:
                     if status not in SCORED_STATUSES:
                         yield csv_line(map(escape_formula, (path, status, error)))
 
-    def _rows(self) -> Iterator[list[str]]:
+    def _spreadsheet(self) -> Iterator[bytes]:
+        """The same rows; no cell, such as `=HYPERLINK(…).png`, is a formula."""
+        # Without the byte order mark, Excel assumes the encoding of its country.
+        yield "\ufeff".encode() + csv_line(map(escape_formula, self.job.header))
         fill = self.duplicates.filler() if self.duplicates else list
         for _, part in self._parts():
-            yield from map(fill, csv_rows(part.data))
+            yield from (csv_line(map(escape_formula, fill(row))) for row in csv_rows(part.data))
 
     def _parts(self) -> Iterator[tuple[Shard, Part]]:
         shards, digest = self.listing.shards, self.job.row_digest
