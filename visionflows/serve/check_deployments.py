@@ -111,12 +111,13 @@ def check(file: Path) -> None:
 def _errors(content: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     yield from _validate(_File, content, ())
     from prefect.exceptions import PrefectException
+    from prefect.flows import load_flow_from_entrypoint
 
     names = set()
     for index, entry in enumerate(content["deployments"]):
         keys: Keys = ("deployments", index)
         try:
-            flow = _load(entry["entrypoint"])
+            flow: Any = load_flow_from_entrypoint(entry["entrypoint"])
         except (*_LOAD_ERRORS, PrefectException) as error:
             reason = str(error) or type(error).__name__
             yield (*keys, "entrypoint"), f"{entry['entrypoint']}: no flow is there ({reason})"
@@ -129,12 +130,6 @@ def _errors(content: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     at = next((i for i, one in enumerate(content.get("build") or ()) if STEP in one), 0)
     if step:
         yield from _check_step(step, names, ("build", at, STEP))
-
-
-def _load(entrypoint: str) -> Any:
-    from prefect.flows import load_flow_from_entrypoint
-
-    return load_flow_from_entrypoint(entrypoint)
 
 
 def _check_schedule(schedule: dict[str, Any], keys: Keys) -> Iterator[tuple[Keys, str]]:
