@@ -1,6 +1,5 @@
 """The input of a run: a folder of images, or a list of paths in a .csv (column `path`) or .txt."""
 
-import contextlib
 import csv
 import io
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from visionflows.scoring.schema import RunResult
 from visionflows.storage import location_text, open_location, open_storage, split_location
 from visionflows.storage.base import LISTED, MISSING, Entry, SkippedFiles, Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
+from visionflows.storage.walk import identity
 from visionflows.versioned_json import SchemaError
 
 
@@ -44,7 +44,7 @@ class Source:
         except (FileNotFoundError, NotADirectoryError):
             return entry._replace(version=MISSING)
         except OSError:
-            return entry  # its row tells the error
+            return entry  # its row reports the error
 
     def check_exists(self) -> None:
         """Raise StorageError if the root is a missing folder."""
@@ -62,10 +62,7 @@ class Source:
     def _find_identity(self) -> tuple[int, int] | None:
         """Device and inode of a folder on this machine; None if it is gone, or in a bucket."""
         path = self.storage.path()
-        with contextlib.suppress(OSError):
-            if path and (status := path.stat()):
-                return status.st_dev, status.st_ino
-        return None
+        return identity(str(path)) if path else None
 
 
 def _is_list(location: str) -> bool:

@@ -73,7 +73,7 @@ class Walk:
             if len(os.fsencode(f"{self.root}/{name}")) > 4095:
                 self.skipped.counts[TOO_LONG] += 1
                 return None
-            # Of any other error the row tells when the file is read.
+            # Any other error is reported in the file's row when it is read.
             return Entry(name, 0, MISSING if error.errno in _BROKEN_LINK else "")
         if not stat.S_ISREG(status.st_mode):
             self.skipped.counts[NOT_A_FILE] += 1
