@@ -15,13 +15,6 @@ from visionflows.models.registry import ListedModel
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.comparison import Comparison
 from visionflows.reports.rendering import format_percent, render
-from visionflows.reports.training import (
-    describe_agreement,
-    describe_outliers,
-    describe_recipe,
-    describe_split,
-    describe_test,
-)
 
 MAX_CLASSES = 40  # rows; the report has all classes
 _RECORD = {"name", "version", "architecture", "lineage"}  # of model.json, in the JSON of a list
@@ -77,14 +70,8 @@ def trained_at(info: ModelInfo) -> str:
 
 def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[RenderableType]:
     """The metrics, data, lineage, settings, evidence, classes and files of a model."""
-    helpers = {
-        "rate": _rate,
-        **{"describe_agreement": describe_agreement, "describe_outliers": describe_outliers},
-        **{"describe_recipe": describe_recipe, "describe_split": describe_split},
-        "describe_test": describe_test,
-    }
     values = {"aliases": aliases, "location": location, "trained": trained_at(info)}
-    title, *sections = render("model.txt", info=info, **values, **helpers).split("\n# ")
+    title, *sections = render("model.txt", info=info, rate=_rate, **values).split("\n# ")
     *pages, files = map(parse_facts, sections)
     return [Text(title.strip(), style="bold"), *pages, *_classes(info), files]
 

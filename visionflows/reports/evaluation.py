@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from visionflows.models.metrics_schema import EvaluationResult
 from visionflows.reports.links import Link, link_to_model
-from visionflows.reports.metrics import LEFT_OUT, confusion_values
+from visionflows.reports.metrics import confusion_values
 from visionflows.reports.rendering import format_count, format_percent, render
 from visionflows.reports.training import TopLoss
 
@@ -27,7 +27,6 @@ def render_evaluation(
         classes=classes,
         top_losses=top_losses,
         left_out={name: count for name, count in result.counts.items() if name != "ok"},
-        reasons=LEFT_OUT,
         links=[link_to_model(artifact, folder), *links],
         headline=f"{format_percent(metrics.accuracy)} accuracy on {images}",
         **confusion_values(metrics.confusion, classes),

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from visionflows.escaping import printable, utf8
+from visionflows.reports.metrics import LEFT_OUT
 
 _FOLDER = Path(__file__).parent
 
@@ -20,6 +21,12 @@ _FOLDER = Path(__file__).parent
 def render(template: str, **values: Any) -> str:
     """A template with its values, escaped in HTML. Without one: jinja2.UndefinedError."""
     return utf8(_load_template(template).render(values)).decode()
+
+
+def describe(what: str, part: Any) -> str:
+    """A sentence or two about a part of model.json, by the macro `what` of sentences.txt."""
+    lines = getattr(_load_template("sentences.txt").module, what)(part).splitlines()
+    return " ".join(filter(None, lines))
 
 
 @functools.cache
@@ -34,6 +41,7 @@ def _load_template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
+    environment.globals |= {"describe": describe, "reasons_left_out": LEFT_OUT}
     environment.filters |= {
         "headings": _find_headings,
         "number": format_number,
