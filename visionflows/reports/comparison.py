@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from visionflows.evaluation.statistics import binomial_tail
 from visionflows.models.artifact import Model
 from visionflows.reports.links import link_to_model
-from visionflows.reports.rendering import format_count, render
+from visionflows.reports.rendering import render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.base import Storage
 
@@ -144,48 +144,6 @@ class Comparison:
         known = (name for name in self.a.classes if name in counts[0])
         return [ClassCounts(name, *(int(one[name]) for one in counts)) for name in known]
 
-    @property
-    def headline(self) -> str:
-        """The outcome in a few words."""
-        if not self.images:
-            return "There is no image that neither A nor B was trained on"
-        on = f"on {format_count(self.images, 'image')} unseen by both"
-        verdicts = {"a": "A is better than B", "b": "B is better than A"}
-        return f"{verdicts.get(self.better, 'No evidence that A or B is better')} {on}"
-
-    @property
-    def test(self) -> str:
-        """The result of the paired test, and what `retrain` does with it."""
-        only_a, only_b = len(self.only_a_right), len(self.only_b_right)
-        action = "promotes" if self.better == "a" else "does not promote"
-        return (
-            f"Only A is correct on {format_count(only_a, 'image')}, only B on {only_b:,}. "
-            f"McNemar's exact test, one-sided: p = {self.p_value:.2g} for A being better, "
-            f"p = {self.p_value_of_b:.2g} for B. The significance level is {self.alpha}: "
-            f"retrain {action} A."
-        )
-
-    @property
-    def validation(self) -> str:
-        """Whether the published error rates of A and B can be compared."""
-        same = self.same_validation_images
-        images, can = ("the same", "can") if same else ("different", "cannot")
-        return (
-            f"Unseen by both: {format_count(self.images, 'image')}. Both versions were validated "
-            f"on {images} images, so their published error rates {can} be compared."
-        )
-
-    @property
-    def skipped(self) -> list[str]:
-        """What was not compared, a sentence each."""
-        return [
-            *_skipped(self.not_compared, "its class is unknown to B"),
-            *_skipped(self.same_group, "B was trained on images of its group"),
-            *_skipped(self.gone, "missing, or changed since the training"),
-            *([f"Only A knows {', '.join(self.only_a_knows)}."] if self.only_a_knows else []),
-            *([f"Only B knows {', '.join(self.only_b_knows)}."] if self.only_b_knows else []),
-        ]
-
     def label_changes(self) -> list[tuple[str, str, str, int]]:
         """Actual label, A's label, B's label, and the number of images; most frequent first."""
         counts = Counter((one.label, one.a, one.b) for one in self.disagreements)
@@ -210,10 +168,6 @@ class Comparison:
             "classes": [row._asdict() for row in self.classes],
             "disagreements": [disagreement._asdict() for disagreement in self.disagreements],
         }
-
-
-def _skipped(count: int, reason: str) -> list[str]:
-    return [f"{format_count(count, 'image')} skipped: {reason}."] if count else []
 
 
 def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:

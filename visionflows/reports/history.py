@@ -9,7 +9,7 @@ from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.monitoring.run_records import RunRecord
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link, link_to_model
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, format_count, format_percent, render
 
 HISTORY_PAGE = "history.html"
 LABELS, WARNINGS = 8, 100  # shown: the most frequent labels, the newest warnings
@@ -45,7 +45,7 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
         HISTORY_PAGE,
         output=output,
         records=records[::-1],
-        headline=_headline(records),
+        headline=describe("history", records),
         files=sum(record.histograms.total for record in records),
         charts=draw_charts(MEASURES, records),
         share_charts=draw_charts(shares, records),
@@ -175,11 +175,3 @@ def _model_starts(records: Sequence[RunRecord]) -> list[int]:
 def format_day(record: RunRecord) -> str:
     """The day of a run, such as 3 Jan 2026."""
     return f"{datetime.datetime.fromisoformat(record.started):%-d %b %Y}"
-
-
-def _headline(records: Sequence[RunRecord]) -> str:
-    if not records:
-        return "No run is recorded yet"
-    warned = sum(bool(record.drifted) for record in records)
-    drift = f"drift in {warned:,}" if warned else "no drift"
-    return f"{format_count(len(records), 'run')}, {drift}"

@@ -23,10 +23,15 @@ def render(template: str, **values: Any) -> str:
     return utf8(_load_template(template).render(values)).decode()
 
 
-def describe(what: str, part: Any) -> str:
-    """A sentence or two about a part of model.json, by the macro `what` of sentences.txt."""
-    lines = getattr(_load_template("sentences.txt").module, what)(part).splitlines()
-    return " ".join(filter(None, lines))
+def describe(what: str, subject: Any) -> str:
+    """Sentences about a model, a comparison or a run, by the macro `what` of sentences.txt."""
+    return " ".join(describe_lines(what, subject))
+
+
+def describe_lines(what: str, subject: Any) -> list[str]:
+    """The same, a line each."""
+    text: str = getattr(_load_template("sentences.txt").module, what)(subject)
+    return [line for line in text.splitlines() if line]
 
 
 @functools.cache
@@ -41,7 +46,8 @@ def _load_template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
-    environment.globals |= {"describe": describe, "reasons_left_out": LEFT_OUT}
+    environment.globals |= {"describe": describe, "describe_lines": describe_lines}
+    environment.globals["reasons_left_out"] = LEFT_OUT
     environment.filters |= {
         "headings": _find_headings,
         "number": format_number,

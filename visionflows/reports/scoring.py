@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.reports.links import link_to_run
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, format_percent, render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.audit import Estimate
 from visionflows.review.sampling import Smallest
@@ -103,7 +103,7 @@ def render_scoring_report(run: RunResult, samples: Samples) -> str:
         samples=samples,
         links=link_to_run(run, "report.html"),
         has_heat_maps=any(sample.heat_map for sample in samples.least_certain),
-        headline=_headline(counts, by_label),
+        headline=describe("scored", counts),
         failed_by_status=_count_failures(counts),
         bars=_label_bars(by_label),
         histogram=[round(90 * count / tallest, 2) for count in histogram],
@@ -124,17 +124,6 @@ def _label_bars(by_label: list[tuple[str, int]]) -> list[tuple[str, int, float]]
         shown = [*shown, (f"{len(rest)} more labels", sum(count for _, count in rest))]
     most = by_label[0][1] if by_label else 1
     return [(name, count, round(100 * min(count / most, 1), 2)) for name, count in shown]
-
-
-def _headline(counts: Counts, by_label: list[tuple[str, int]]) -> str:
-    if not counts.found:
-        return "Nothing to score: no image was found"
-    few = ", ".join(f"{name} ({count:,})" for name, count in by_label)
-    labels = few if len(by_label) <= 4 else f"{len(by_label)} labels"
-    rejected = f"; {counts.rejected:,} rejected as outliers" if counts.rejected else ""
-    failed = f"; {counts.failed:,} failed" if counts.failed else ""
-    none = "none has a label" if counts.rejected else "none could be read"
-    return f"{format_count(counts.found, 'image')} scored: {labels or none}{rejected}{failed}"
 
 
 def _count_failures(counts: Counts) -> str:
