@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from visionflows.models.metrics_schema import EvaluationResult
 from visionflows.reports.links import Link, link_to_model
 from visionflows.reports.metrics import confusion_values
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, render
 from visionflows.reports.training import TopLoss
 
 
@@ -19,7 +19,6 @@ def render_evaluation(
     """The HTML page of an evaluation; it lies in `folder`, and the model is at `artifact`."""
     metrics = result.metrics
     links = [Link(name, name) for name in ("evaluation.csv", "confusion.csv", "evaluation.json")]
-    images = format_count(result.counts["ok"], "image")
     return render(
         "evaluation.html",
         result=result,
@@ -28,6 +27,6 @@ def render_evaluation(
         top_losses=top_losses,
         left_out={name: count for name, count in result.counts.items() if name != "ok"},
         links=[link_to_model(artifact, folder), *links],
-        headline=f"{format_percent(metrics.accuracy)} accuracy on {images}",
+        headline=describe("evaluated", result),
         **confusion_values(metrics.confusion, classes),
     )

@@ -8,7 +8,7 @@ from visionflows.models.schema import Epoch, LearningRates, ModelInfo
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link
 from visionflows.reports.metrics import confusion_values
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, format_count, render
 
 _CURVES = (
     ("Loss", ("train_loss", "valid_loss"), (0.0,)),
@@ -58,11 +58,7 @@ def render_training_report(
         curves=draw_curves(model),
         selection=model.training.selection,
         links=_links(model),
-        headline=(
-            f"{format_percent(metrics.accuracy)} accuracy on "
-            f"{format_count(model.dataset.valid, 'validation image')} of "
-            f"{format_count(len(model.classes), 'class', 'classes')}"
-        ),
+        headline=describe("trained", model),
         **confusion_values(metrics.confusion, model.classes),
     )
 

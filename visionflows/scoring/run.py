@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.formats import format_counts
 from visionflows.models.registry import default_store
+from visionflows.reports.rendering import describe
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import AnyEngine, make_job
@@ -159,8 +160,8 @@ class ScoringRun(abc.ABC):
         self.history.save()
         review_results.write_pages(run, self.engine.model, self.source, self.output)
         result.write_run_json(self.output, run)
-        if run.mixed:
-            log.warning("%s: %s", self.output, run.mixed)
+        if mixed := describe("mixed", run):
+            log.warning("%s: %s", self.output, mixed)
 
     def _start_listing(self) -> None:
         started = time.perf_counter()
