@@ -13,7 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from visionflows.escaping import printable, utf8
-from visionflows.reports.metrics import LEFT_OUT
+from visionflows.reports.metrics import LEFT_OUT, confusion_values
 
 _FOLDER = Path(__file__).parent
 
@@ -47,7 +47,7 @@ def _load_template(name: str) -> jinja2.Template:
     )
     environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
     environment.globals |= {"describe": describe, "describe_lines": describe_lines}
-    environment.globals["reasons_left_out"] = LEFT_OUT
+    environment.globals |= {"confusion_values": confusion_values, "reasons_left_out": LEFT_OUT}
     environment.filters |= {
         "headings": _find_headings,
         "number": format_number,

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from visionflows.models.schema import Epoch, LearningRates, ModelInfo
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link
-from visionflows.reports.metrics import confusion_values
 from visionflows.reports.rendering import describe, format_count, render
 
 _CURVES = (
@@ -45,21 +44,18 @@ def render_training_report(
     learn.summary() of the frozen network. `review_shares` are pairs of a minimum precision and the
     share of rows it marks for review. `label_issues` are the likeliest wrong labels.
     """
-    metrics = model.metrics
     return render(
         "training.html",
         model=model,
-        metrics=metrics,
+        metrics=model.metrics,
         pictures=pictures,
         summary=summary,
         review_shares=review_shares,
         top_losses=top_losses,
         label_issues=label_issues,
         curves=draw_curves(model),
-        selection=model.training.selection,
         links=_links(model),
         headline=describe("trained", model),
-        **confusion_values(metrics.confusion, model.classes),
     )
 
 
