@@ -7,13 +7,12 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 
-from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.reports.links import link_to_run
-from visionflows.reports.rendering import describe, format_percent, render
+from visionflows.reports.rendering import describe, render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.audit import Estimate
 from visionflows.review.sampling import Smallest
-from visionflows.scoring.schema import Counts, RunResult
+from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
 SAMPLES, LEAST_CERTAIN, OUTLIERS, FAILURES = 8, 12, 12, 200  # rows that are shown
@@ -94,20 +93,14 @@ def render_scoring_report(run: RunResult, samples: Samples) -> str:
     """The HTML report of a scoring run (the content of run.json) with its samples."""
     counts = run.counts
     by_label = sorted(counts.by_label.items(), key=lambda item: (-item[1], item[0]))
-    histogram = run.confidence_histogram
-    tallest = max([*histogram, 1])
     return render(
         "scoring.html",
         run=run,
         counts=counts,
         samples=samples,
         links=link_to_run(run, "report.html"),
-        has_heat_maps=any(sample.heat_map for sample in samples.least_certain),
         headline=describe("scored", counts),
-        failed_by_status=_count_failures(counts),
         bars=_label_bars(by_label),
-        histogram=[round(90 * count / tallest, 2) for count in histogram],
-        confident=format_percent(sum(histogram[-2:]) / max(counts.ok, 1)),
     )
 
 
@@ -124,8 +117,3 @@ def _label_bars(by_label: list[tuple[str, int]]) -> list[tuple[str, int, float]]
         shown = [*shown, (f"{len(rest)} more labels", sum(count for _, count in rest))]
     most = by_label[0][1] if by_label else 1
     return [(name, count, round(100 * min(count / most, 1), 2)) for name, count in shown]
-
-
-def _count_failures(counts: Counts) -> str:
-    failed = (item for item in counts.by_status.items() if item[0] not in SCORED_STATUSES)
-    return ", ".join(f"{count:,} {status}" for status, count in failed)
