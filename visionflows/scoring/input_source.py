@@ -89,13 +89,10 @@ def read_list(location: str) -> tuple[Storage, list[Entry]]:
     read = _read_csv if location.lower().endswith(".csv") else _read_txt
     names = set()
     for line, text in read(location, _decode(location, data)):
-        name = decode_name(text or "")
+        name = decode_name(text)
         # failures.csv also names folders that could not be listed, with a slash.
-        reason = (
-            root.invalid_name_reason(name.removesuffix("/")) if text is not None else "has no path"
-        )
-        if text is None or reason:
-            path = one_line("" if text is None else ascii(text))
+        if reason := root.invalid_name_reason(name.removesuffix("/")):
+            path = one_line(ascii(text))
             raise StorageError(f"{location}: line {line}: {path} {reason}; correct that line")
         names.add(name)
     return root, [Entry(name, 0, LISTED) for name in sorted(names, key=encode_name)]
@@ -109,15 +106,18 @@ def _decode(location: str, data: bytes) -> str:
         raise StorageError(f"{location}: line {line}: not UTF-8; save the list as UTF-8") from error
 
 
-def _read_csv(location: str, text: str) -> Iterator[tuple[int, str | None]]:
+def _read_csv(location: str, text: str) -> Iterator[tuple[int, str]]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
         if "path" not in (rows.fieldnames or ()):
             raise StorageError(f"{location}: has no column `path`; give the failures.csv of a run")
         is_failures = rows.fieldnames == ["path", "status", "error"]  # whose cells are no formulas
         for row in rows:
-            path = row["path"]
-            yield rows.line_num, unescape_formula(path) if is_failures and path else path
+            if (path := row["path"]) is None:
+                raise StorageError(
+                    f"{location}: line {rows.line_num}: has no path; correct that line"
+                )
+            yield rows.line_num, unescape_formula(path) if is_failures else path
     except csv.Error as error:
         line = rows.reader.line_num
         raise StorageError(
@@ -125,7 +125,7 @@ def _read_csv(location: str, text: str) -> Iterator[tuple[int, str | None]]:
         ) from error
 
 
-def _read_txt(_: str, text: str) -> Iterator[tuple[int, str | None]]:
+def _read_txt(_: str, text: str) -> Iterator[tuple[int, str]]:
     """A path a line, without the `./` that `find .` writes; empty lines are ignored."""
     for number, line in enumerate(text.split("\n"), 1):
         if name := line.removesuffix("\r"):
