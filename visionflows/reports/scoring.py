@@ -16,7 +16,7 @@ from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
 SAMPLES, LEAST_CERTAIN, OUTLIERS, FAILURES = 8, 12, 12, 200  # rows that are shown
-CLASSES, BARS, AUDITS = 24, 40, 30
+CLASSES, AUDITS = 24, 30
 _AUDIT_SECTION = re.compile("<!-- audit -->.*<!-- /audit -->", re.DOTALL)
 
 Row = dict[str, str]
@@ -91,16 +91,13 @@ def _read_samples(source: Storage, rows: Iterable[Row]) -> list[Sample]:
 
 def render_scoring_report(run: RunResult, samples: Samples) -> str:
     """The HTML report of a scoring run (the content of run.json) with its samples."""
-    counts = run.counts
-    by_label = sorted(counts.by_label.items(), key=lambda item: (-item[1], item[0]))
     return render(
         "scoring.html",
         run=run,
-        counts=counts,
+        counts=run.counts,
         samples=samples,
         links=link_to_run(run, "report.html"),
-        headline=describe("scored", counts),
-        bars=_label_bars(by_label),
+        headline=describe("scored", run.counts),
     )
 
 
@@ -108,12 +105,3 @@ def insert_audits(report: str, estimates: Sequence[Estimate]) -> str:
     """A rendered scoring report with these estimates in place of those it had."""
     section = render("audit.html", estimates=estimates[:AUDITS]).strip()
     return _AUDIT_SECTION.sub(lambda _: section, report, count=1)
-
-
-def _label_bars(by_label: list[tuple[str, int]]) -> list[tuple[str, int, float]]:
-    """Label, files and length of the bar in percent; the rarest labels share the last bar."""
-    shown, rest = by_label[:BARS], by_label[BARS:]
-    if rest:
-        shown = [*shown, (f"{len(rest)} more labels", sum(count for _, count in rest))]
-    most = by_label[0][1] if by_label else 1
-    return [(name, count, round(100 * min(count / most, 1), 2)) for name, count in shown]
