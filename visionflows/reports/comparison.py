@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = 20  # photos of each kind of disagreement
-CHANGES, CLASSES = 30, 200  # rows of tables
 
 
 class Disagreement(NamedTuple):
@@ -178,12 +177,7 @@ def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
 
 def render_comparison(comparison: Comparison, folder: str = ".") -> str:
     """The HTML page of a comparison, with photos; it lies in `folder`."""
-    groups = (
-        ("only-a", "Only A is correct", comparison.only_a_right),
-        ("only-b", "Only B is correct", comparison.only_b_right),
-        ("neither", "Both wrong, with different labels", comparison.both_wrong_apart),
-    )
-    changes = comparison.label_changes()
+    kinds = ("only_a_right", "only_b_right", "both_wrong_apart")
     return render(
         "comparison.html",
         comparison=comparison,
@@ -192,14 +186,9 @@ def render_comparison(comparison: Comparison, folder: str = ".") -> str:
             link_to_model(str(comparison.a.storage), folder, "Training report of A"),
             link_to_model(str(comparison.b.storage), folder, "Training report of B"),
         ],
-        groups=[
-            (key, title, len(disagreements), _read_photos(disagreements, comparison.source))
-            for key, title, disagreements in groups
-        ],
+        photos={kind: _read_photos(getattr(comparison, kind), comparison.source) for kind in kinds},
         classes=sorted(comparison.classes, key=lambda row: -(row.only_a_right + row.only_b_right)),
-        most_classes=CLASSES,
-        changes=changes[:CHANGES],
-        more_changes=len(changes[CHANGES:]),
+        changes=comparison.label_changes(),
     )
 
 

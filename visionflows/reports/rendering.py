@@ -5,6 +5,7 @@ import datetime
 import functools
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,7 @@ def _load_template(name: str) -> jinja2.Template:
     environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
     environment.globals |= {"describe": describe, "describe_lines": describe_lines}
     environment.globals |= {"confusion_values": confusion_values, "reasons_left_out": LEFT_OUT}
-    environment.filters |= {
-        "headings": _find_headings,
-        "number": format_number,
-        "percent": format_percent,
-        "plural": format_count,
-        "decimals": lambda value: "–" if value is None else f"{value:.3f}",
-        "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
-        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
-        "jpeg": lambda data: _data_url("jpeg", data),
-        "picture": _embed_picture,
-    }
+    environment.filters |= _FILTERS
     return environment.get_template(name)
 
 
@@ -103,3 +94,16 @@ def format_percent(share: float) -> str:
     if text == "100.0" and share < 1:
         text = "99.9"
     return f"{text.removesuffix('.0')} %"
+
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "headings": _find_headings,
+    "number": format_number,
+    "percent": format_percent,
+    "plural": format_count,
+    "decimals": lambda value: "–" if value is None else f"{value:.3f}",
+    "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
+    "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+    "jpeg": lambda data: _data_url("jpeg", data),
+    "picture": _embed_picture,
+}

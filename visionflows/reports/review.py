@@ -100,6 +100,7 @@ def _script_data(review: Review) -> dict[str, Any]:
     """The JSON that review.js reads."""
     digest = sha256_of(" ".join(item.sha256 for item in review.items).encode())
     run, root = review.run, str(open_location(review.run.root)).rstrip("/")
+    folder = folder_of(run)
     return {
         "key": f"visionflows-review {digest}",  # by content: cameras use file names again
         "columns": COLUMNS,
@@ -110,9 +111,7 @@ def _script_data(review: Review) -> dict[str, Any]:
             {
                 **dict(zip(COLUMNS, review.correction(item), strict=False)),
                 "guesses": item.row.guesses,
-                "original": relative_address(
-                    f"{root}/{decode_name(item.row.path)}", folder_of(run)
-                ),
+                "original": relative_address(f"{root}/{decode_name(item.row.path)}", folder),
             }
             for item in review.items
         ],
