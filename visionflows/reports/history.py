@@ -12,7 +12,7 @@ from visionflows.reports.links import Link, link_to_model
 from visionflows.reports.rendering import describe, format_count, format_percent, render
 
 HISTORY_PAGE = "history.html"
-LABELS, WARNINGS = 8, 100  # shown: the most frequent labels, the newest warnings
+LABELS = 8  # the most frequent ones, which are shown
 OTHERS = "other labels"
 
 
@@ -46,15 +46,13 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
         output=output,
         records=records[::-1],
         headline=describe("history", records),
-        files=sum(record.histograms.total for record in records),
         charts=draw_charts(MEASURES, records),
         share_charts=draw_charts(shares, records),
         starts=[
             (records[at], link_to_model(records[at].model.storage, output))
             for at in _model_starts(records)
         ],
-        warnings=warnings[::-1][:WARNINGS],
-        more_warnings=max(len(warnings) - WARNINGS, 0),
+        warnings=warnings[::-1],
         measures=MEASURES,
         shares=shares,
         links=_result_links(records) if is_output and records else [],
