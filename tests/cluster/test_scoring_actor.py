@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from visionflows import system
-from visionflows.cluster.actor_pool import choose_size
+from visionflows.cluster.actor_pool import place_actors
 from visionflows.cluster.nodes import Node
 from visionflows.cluster.scoring_actor import RunPaths, ScoringActor, ShardTask
 from visionflows.errors import RunError, SettingsError, StorageError
@@ -152,11 +152,10 @@ def test_reused_rows_keep_their_backends(actor, work):
 )
 def test_an_actor_takes_a_gpu_or_the_smallest_nodes_cores(nodes, settings, cores, gpus, held):
     found = [Node(str(at), str(at), *has) for at, has in enumerate(nodes)]
-    size = choose_size(found, ScoreSettings(on="ray", **settings))
-    assert (size.cores, size.gpus, [size.count_on(node) for node in found]) == (cores, gpus, held)
+    assert place_actors(found, ScoreSettings(on="ray", **settings)) == (cores, gpus, held)
 
 
 @pytest.mark.parametrize("settings", [{"actor_cores": 64}, {"device": "cuda"}])
 def test_resources_that_no_node_has_are_refused(settings):
     with pytest.raises(SettingsError, match=r"no node has .* for an actor; give another"):
-        choose_size([Node("1", "1", 8, 0)], ScoreSettings(on="ray", **settings))
+        place_actors([Node("1", "1", 8, 0)], ScoreSettings(on="ray", **settings))
