@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
 def _one(options) -> dict:
     """Run one side in this process, and return its peak memory."""
     from visionflows.cli.options import prepare_prefect
-    from visionflows.orchestration.scoring_runs import connect
+    from visionflows.cluster.nodes import connected
     from visionflows.scoring.settings import ScoreSettings
 
     prepare_prefect()
@@ -90,7 +90,7 @@ def _one(options) -> dict:
     else:
         import shard_tasks
 
-        with connect(settings):
+        with connected(settings.on):
             shard_tasks.score(*arguments, cores=options.task_cores, ahead=options.ahead)
     return {"driver_peak_mb": peak_mb()}
 

@@ -1,6 +1,6 @@
 """The score flow with one Prefect task per shard (prefect-ray), to compare with `score --on ray`.
 
-    with connect(settings):                         # the same Ray as the other side
+    with connected(settings.on):                   # the same Ray as the other side
         score("inbox", "pets", "out", "store", settings, cores=1, ahead=4)
 
 Listing, parts, counts and report are those of the product; only the scoring of a shard differs.

@@ -6,7 +6,7 @@ from tasks import data, evaluation
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.registry import default_store, find_model
-from visionflows.orchestration.flow_runs import default_output, run_name
+from visionflows.orchestration.flow_runs import default_output
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.storage import open_storage
@@ -15,7 +15,7 @@ DEFAULTS = EngineSettings()
 
 
 @flow(
-    flow_run_name=run_name("evaluate {model} on {dataset}"),
+    flow_run_name="evaluate {model} on {dataset}",
     description="Evaluate a model on labelled images that it was not trained on.",
     on_failure=[report_failure],
     on_crashed=[report_failure],

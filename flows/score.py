@@ -4,13 +4,14 @@ import contextlib
 from typing import Any
 
 from tasks import scoring
+from visionflows.cluster.nodes import connected
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find_model
 from visionflows.orchestration.flow_runs import default_output
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.output_lock import wait_for_output
 from visionflows.orchestration.progress import Progress
-from visionflows.orchestration.scoring_runs import batch_shards, connect, make_run
+from visionflows.orchestration.scoring_runs import batch_shards, make_run
 from visionflows.orchestration.steps import flow
 from visionflows.scoring.run import check_error_rate
 from visionflows.scoring.settings import ScoreSettings
@@ -50,7 +51,7 @@ def score(
     find_model(model, store)  # fails at once, not after a wait for the lock
     output = output or default_output(store)
     # The model is loaded after the lock, so that a waiting run uses no memory for it.
-    with wait_for_output(output, settings.wait), connect(settings):
+    with wait_for_output(output, settings.wait), connected(settings.on):
         engine = scoring.load(model, store, settings)
         with contextlib.closing(make_run(input, output, engine, settings, store)) as run:
             scoring.list_input(run)

@@ -150,7 +150,7 @@ PLANTED = [
     (buckets_outside_storage, "visionflows/serve/new.py", "a = '://' in b"),
     (buckets_outside_storage, "tasks/new.py", "a = f's3://{b}/c'"),
     (buckets_outside_storage, "visionflows/scoring/new.py", "isinstance(a, LocalStorage)"),
-    (packages_without_docstring, "visionflows/scoring/exports/__init__.py", "x = 1"),
+    (packages_without_docstring, "visionflows/review/__init__.py", "x = 1"),
 ]
 
 

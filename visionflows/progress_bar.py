@@ -17,13 +17,17 @@ logger = logging.getLogger("visionflows.progress")
 @contextlib.contextmanager
 def progress_bar(name: str) -> Iterator[Report]:
     """A function that reports the progress of a download, in bytes."""
-    if in_notebook():
-        yield notebook_bar(name)
-    elif sys.stderr.isatty():
-        with _terminal_bar(name) as report:
-            yield report
-    else:
-        yield _log_lines(name)
+    if in_notebook() or not sys.stderr.isatty():
+        yield notebook_bar(name) if in_notebook() else _log_lines(name)
+        return
+    from rich import progress
+    from rich.console import Console
+
+    numbers = (progress.DownloadColumn(), progress.TransferSpeedColumn())
+    columns = ("{task.description}", progress.BarColumn(), *numbers)
+    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def in_notebook() -> bool:
@@ -48,18 +52,6 @@ def notebook_bar(name: str) -> Report:
             cell = display.display(bar, display_id=True)
 
     return report
-
-
-@contextlib.contextmanager
-def _terminal_bar(name: str) -> Iterator[Report]:
-    from rich import progress
-    from rich.console import Console
-
-    numbers = (progress.DownloadColumn(), progress.TransferSpeedColumn())
-    columns = ("{task.description}", progress.BarColumn(), *numbers)
-    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task(name, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def _log_lines(name: str) -> Report:

@@ -19,7 +19,7 @@ def test_the_demo_prints_its_accuracy_failures_and_pages(tmp_path, capsys):
         "run": run,
         "model": "store/models/digits/1",
     }
-    assert print_demo(tmp_path, result) == 0.5
+    print_demo(tmp_path, result)
     lines = capsys.readouterr().out.splitlines()
     assert "accuracy 0.5000 on 2 held-out digits" in lines
     assert "3 files, 3 rows, 1 failed:" in lines

@@ -7,9 +7,9 @@ from importlib import metadata
 import pytest
 
 from visionflows import system
-from visionflows.cluster.actor_pool import choose_size
+from visionflows.cluster.actor_pool import place_actors
 from visionflows.cluster.nodes import Node
-from visionflows.cluster.scoring_actor import RunPaths, ScoringActor, ShardTask
+from visionflows.cluster.scoring_actor import ScoringActor, ShardTask
 from visionflows.errors import RunError, SettingsError, StorageError
 from visionflows.inference import open_engine
 from visionflows.inference.engine import Backend
@@ -50,14 +50,12 @@ def work(trained, inbox, tmp_path) -> ShardTask:
     shard = found.listing.shards[0]
     some = [f"{inbox}/{found.listing.files(shard)[0].entry.name}"]
     version = metadata.version("visionflows")
-    paths = RunPaths(source.root, some, str(tmp_path / "out"), f"parts/{RUN_MARKER}1", version)
-    return ShardTask(shard, found.listing.files(shard), found.job, [], paths)
+    paths = source.root, some, str(tmp_path / "out"), f"parts/{RUN_MARKER}1", version
+    return ShardTask(shard, found.listing.files(shard), found.job, [], *paths)
 
 
 def parts(work: ShardTask) -> list[str]:
-    return [
-        name for name in open_storage(work.paths.output).names("parts") if name.startswith("part-")
-    ]
+    return [name for name in open_storage(work.output).names("parts") if name.startswith("part-")]
 
 
 def test_it_writes_the_part_and_uses_its_share_of_the_node(actor, work):
@@ -71,7 +69,7 @@ def test_it_writes_the_part_and_uses_its_share_of_the_node(actor, work):
 
 
 def test_it_writes_nothing_if_another_run_owns_the_output(actor, work):
-    open_storage(work.paths.output).remove(work.paths.marker)
+    open_storage(work.output).remove(work.marker)
     with pytest.raises(RunError, match="another run owns it now"):
         actor.score(work)
     assert parts(work) == []
@@ -79,13 +77,13 @@ def test_it_writes_nothing_if_another_run_owns_the_output(actor, work):
 
 def test_it_writes_nothing_if_another_run_starts_meanwhile(actor, work, monkeypatch):
     actor.score(work)  # so that it has opened the storage
-    output = open_storage(work.paths.output)
+    output = open_storage(work.output)
     for name in parts(work):
         output.remove(f"parts/{name}")
     stream = type(actor._engine).predict_batches
 
     def other_run_starts(engine, where, batches):
-        output.remove(work.paths.marker)
+        output.remove(work.marker)
         return stream(engine, where, batches)
 
     monkeypatch.setattr(type(actor._engine), "predict_batches", other_run_starts)
@@ -97,15 +95,15 @@ def test_it_writes_nothing_if_another_run_starts_meanwhile(actor, work, monkeypa
 def test_an_empty_mount_point_is_an_error(actor, work, tmp_path):
     (tmp_path / "empty").mkdir()
     some = [str(tmp_path / "empty" / "1.jpg")]
-    paths = work.paths._replace(root=str(tmp_path / "empty"), sample=some)
+    elsewhere = work._replace(root=str(tmp_path / "empty"), sample=some)
     with pytest.raises(StorageError, match="does not see its files; mount it there"):
-        actor.score(work._replace(paths=paths))
+        actor.score(elsewhere)
     assert parts(work) == []
 
 
 def test_another_version_is_refused(actor, work):
     with pytest.raises(SettingsError, match=r"not 9\.9; install 9\.9"):
-        actor.score(work._replace(paths=work.paths._replace(version="9.9")))
+        actor.score(work._replace(version="9.9"))
 
 
 def test_a_precision_that_auto_does_not_choose_here_is_refused(trained, work):
@@ -122,7 +120,7 @@ def test_a_precision_that_auto_does_not_choose_here_is_refused(trained, work):
 
 def test_reused_rows_keep_their_backends(actor, work):
     actor.score(work)
-    (first,) = read_parts(open_storage(work.paths.output), ["parts/part-00000"])
+    (first,) = read_parts(open_storage(work.output), ["parts/part-00000"])
     ours = first.record.backends[0]
     other = Backend(device="cpu: another", precision="float32", kernel="openvino", versions={})
     rows = list(csv.reader(io.StringIO(first.data.decode(), newline="")))[1:]
@@ -134,7 +132,7 @@ def test_reused_rows_keep_their_backends(actor, work):
     ]
     for made in ([other, ours], [ours, other]):
         actor.score(work._replace(files=taken, backends=made))
-        (whole,) = read_parts(open_storage(work.paths.output), ["parts/part-00000"])
+        (whole,) = read_parts(open_storage(work.output), ["parts/part-00000"])
         found = [whole.record.backends[mark.backend] for mark in whole.files]
         assert found == [*(made[at % 2] for at in range(4)), *[ours] * 46]
         assert len(whole.record.backends) == 2
@@ -152,11 +150,10 @@ def test_reused_rows_keep_their_backends(actor, work):
 )
 def test_an_actor_takes_a_gpu_or_the_smallest_nodes_cores(nodes, settings, cores, gpus, held):
     found = [Node(str(at), str(at), *has) for at, has in enumerate(nodes)]
-    size = choose_size(found, ScoreSettings(on="ray", **settings))
-    assert (size.cores, size.gpus, [size.count_on(node) for node in found]) == (cores, gpus, held)
+    assert place_actors(found, ScoreSettings(on="ray", **settings)) == (cores, gpus, held)
 
 
 @pytest.mark.parametrize("settings", [{"actor_cores": 64}, {"device": "cuda"}])
 def test_resources_that_no_node_has_are_refused(settings):
     with pytest.raises(SettingsError, match=r"no node has .* for an actor; give another"):
-        choose_size([Node("1", "1", 8, 0)], ScoreSettings(on="ray", **settings))
+        place_actors([Node("1", "1", 8, 0)], ScoreSettings(on="ray", **settings))

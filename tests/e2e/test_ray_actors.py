@@ -8,7 +8,7 @@ import pytest
 
 from visionflows.cluster.actor_pool import MAX_DEATHS, InFlightTasks, wait_for_actor
 from visionflows.cluster.nodes import connected
-from visionflows.cluster.scoring_actor import RunPaths, ScoredShard, ShardTask
+from visionflows.cluster.scoring_actor import ScoredShard, ShardTask
 from visionflows.errors import RunError
 from visionflows.scoring.listing import Shard
 
@@ -36,9 +36,8 @@ def of(kind: type) -> Any:
 
 
 def tasks(count: int) -> Iterator[ShardTask]:
-    paths = RunPaths("", [], "", "", "")
     for number in range(count):
-        yield ShardTask(Shard(number, 0, 0, 0, ""), [], None, [], paths)
+        yield ShardTask(Shard(number, 0, 0, 0, ""), [], None, [], "", [], "", "", "")
 
 
 def test_other_actors_score_the_shards_of_one_that_does_not_start(broken, caplog):

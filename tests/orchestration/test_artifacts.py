@@ -51,7 +51,7 @@ def run_with(label: str) -> SimpleNamespace:
     timings = {"seconds": 1.0, "images_per_second": 8, "bottleneck": "decoding is the slowest"}
     return SimpleNamespace(
         **{"input": "in", "output": "out", "folder": "", "files": {"predictions.csv": None}},
-        **{"device": "cpu", "mixed": "", "drift": None},
+        **{"device": "cpu", "backends": [], "drift": None},
         model=SimpleNamespace(name="pets", version="1"),
         counts=SimpleNamespace(**counts, **tables),
         timings=SimpleNamespace(**timings, seconds_per_1000={"read": 2.0}),

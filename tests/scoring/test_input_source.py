@@ -35,7 +35,7 @@ def test_a_folder_name_may_end_like_a_list(tmp_path):
     "name, data, says",
     [
         ("l.csv", b"path,status\na.png,x\n\nb.png\n,x\n", "line 5: '' an empty name"),
-        ("l.csv", b"status,path\nx,a.png\nx\n", "line 3:  has no path"),
+        ("l.csv", b"status,path\nx,a.png\nx\n", "line 3: has no path"),
         ("l.csv", b"path\na\\x41.png\n", "line 2: .*stands for bytes that no name has"),
         ("l.csv", b"path\na.png\n\xff.png\n", "line 3: not UTF-8"),
         ("l.csv", b"path\n../a.png\n", "line 2: '../a.png' has an empty part, or"),

@@ -1,4 +1,4 @@
-"""External sort of entries by name, with one open file."""
+"""Sorting of entries by name, in one temporary file."""
 
 import contextlib
 import os
@@ -9,19 +9,28 @@ from small_disk import small_disk
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import Entry
+from visionflows.storage.name_encoding import encode_name
 from visionflows.storage.s3 import listing
 from visionflows.storage.s3.listing import sort_entries
 
 
-def test_many_unordered_entries_are_sorted(monkeypatch):
-    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 100)
+def test_many_unordered_entries_are_sorted():
     names = [f"{(number * 7919) % 1009:05d}" for number in range(1009)]
     found = [entry.name for entry in sort_entries(Entry(name, 1, "é\n") for name in names)]
     assert found == sorted(names)
 
 
-def test_one_file_is_open_however_many_entries_there_are(monkeypatch):
-    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 10)
+def test_names_sort_by_their_encoded_text():
+    names = [r"a\x41.jpg", r"a\b.jpg", "a/b.jpg", "a.jpg"]
+    found = [entry.name for entry in sort_entries(Entry(name, 1, "") for name in names)]
+    assert found == sorted(names, key=encode_name) != sorted(names)
+
+
+def test_a_key_that_is_listed_twice_is_one_entry():
+    assert [*sort_entries([Entry("a", 1, "x"), Entry("a", 1, "x")])] == [Entry("a", 1, "x")]
+
+
+def test_one_file_is_open_however_many_entries_there_are():
     entries = sort_entries(Entry(f"{number:05d}", 1, "") for number in range(5000))
     before = open_files()
     assert [open_files() - before for _ in entries] == [1] * 5000
@@ -38,8 +47,7 @@ def open_files() -> int:
     return found
 
 
-def test_long_names_are_complete(monkeypatch):
-    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 2)
+def test_long_names_are_complete():
     names = ["é" * length for length in (20_000, 5, 40_000, 1)]
     assert [len(entry.name) for entry in sort_entries(Entry(name, 1, "") for name in names)] == [
         *(1, 5, 20_000, 40_000)
@@ -47,10 +55,9 @@ def test_long_names_are_complete(monkeypatch):
 
 
 def test_a_full_disk_is_reported_with_its_folder(monkeypatch, tmp_path):
-    monkeypatch.setattr("visionflows.storage.s3.listing.RUN", 1000)
     with small_disk(tmp_path / "disk") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
-        raises = pytest.raises(StorageError, match=rf"^{disk}: .*No space left.*set TMPDIR")
+        raises = pytest.raises(StorageError, match=rf"^{disk}: .*disk is full.*set TMPDIR")
         with raises:
             list(sort_entries(Entry(f"{number:0900d}", 1, "") for number in range(10_000)))
 

@@ -15,6 +15,7 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import SAMPLES, render_comparison
+from visionflows.reports.rendering import describe
 from visionflows.storage import open_storage
 from visionflows.training.comparison import compare_versions, run_promotion_test
 
@@ -77,17 +78,17 @@ def test_compare_and_retrain_run_the_same_test(trained, two, tmp_path):
     asked = run_promotion_test(*two, trained.dataset, tmp_path)
     assert found.p_value == asked["p_value"]
     assert (found.better, asked["better"]) == ("a", True)
-    assert "A is better than B on 72 images unseen by both" in found.headline
-    assert "retrain promotes A" in found.test
+    assert "A is better than B on 72 images unseen by both" in describe("comparison", found)
+    assert "retrain promotes A" in describe("mcnemar_test", found)
     turned = compare_versions(*reversed(two), str(tmp_path))
     assert (turned.p_value, turned.p_value_of_b) == (found.p_value_of_b, found.p_value)
     assert turned.better == "b"
-    assert "retrain does not promote A" in turned.test
-    assert "validated on the same images" in found.validation
-    assert "72 images" in found.validation
+    assert "retrain does not promote A" in describe("mcnemar_test", turned)
+    assert "validated on the same images" in describe("published_rates", found)
+    assert "72 images" in describe("published_rates", found)
     itself = compare_versions(two[0], two[0], str(tmp_path))
     assert (itself.disagreements, itself.better, itself.p_value) == ([], "", 1.0)
-    assert "No evidence" in itself.headline
+    assert "No evidence" in describe("comparison", itself)
 
 
 def test_the_page_is_one_file_with_samples_and_all_counts(trained, two, tmp_path):
@@ -145,7 +146,7 @@ def test_changed_images_are_skipped_and_a_moved_dataset_is_found_by_data(
     shutil.copyfile(moved / "square/0001.png", moved / "square/0000.png")
     found = compare_versions(*two, str(tmp_path), data=where(moved))
     assert (found.images, found.gone) == (70, 2)
-    assert any("2 images skipped: missing, or changed" in line for line in found.skipped)
+    assert "2 images skipped: missing, or changed" in describe("not_compared", found)
     assert '<img src="data:' in render_comparison(found)
 
 

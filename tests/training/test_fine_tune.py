@@ -11,7 +11,7 @@ from visionflows.datasets.file_table import build_table
 from visionflows.errors import TrainError
 from visionflows.evaluation.metrics import compute_metrics
 from visionflows.models.schema import Training
-from visionflows.reports.training import describe_recipe
+from visionflows.reports.rendering import describe
 from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.learner import make_learner
@@ -79,7 +79,7 @@ def test_frozen_epochs_come_first_and_patience_stops_early(tmp_path):
     history = record["history"]
     training = Training.model_validate(record["settings"] | record, strict=False)
     ran = f"1 frozen epoch and {len(history) - 1} of 20 unfrozen epochs (stopped early), base"
-    assert ran in describe_recipe(training)
+    assert ran in describe("recipe", training)
     assert history[0]["phase"] == "frozen"
     assert {row["phase"] for row in history[1:]} == {"unfrozen"}
     assert len(history) < 21

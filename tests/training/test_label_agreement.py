@@ -16,7 +16,7 @@ from visionflows.models.artifact import load_model
 from visionflows.models.metrics_schema import Agreement
 from visionflows.models.registry import find_model
 from visionflows.models.schema import ModelInfo
-from visionflows.reports.training import describe_agreement
+from visionflows.reports.rendering import describe
 from visionflows.training.evidence.label_agreement import (
     MAX_IMAGES,
     compare_probabilities,
@@ -166,7 +166,7 @@ def test_the_agreement_of_a_checkpoint_counts_training_images(trained):
         pytest.skip("this processor does not compute bfloat16 natively")
     assert (found["images"], found["trained_on"]) == (72, 54)
     assert (found["auto"], "that takes" in found["why"]) == ("float32", True)
-    page = describe_agreement(Agreement.model_validate(found))
+    page = describe("agreement", Agreement.model_validate(found))
     assert "54 of the images are training images" in page
     assert f"Measured with {found['kernel']}" in page
     assert page.startswith(f"Default precision is float32 because {found['why']}. ")

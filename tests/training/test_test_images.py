@@ -22,7 +22,7 @@ from visionflows.datasets.file_table import build_table
 from visionflows.models.artifact import load_model, read_files_csv
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration import artifacts
-from visionflows.reports.training import describe_split, describe_test
+from visionflows.reports.rendering import describe
 from visionflows.scoring.duplicates import DuplicateFinder
 from visionflows.storage.local import LocalStorage
 from visionflows.training.comparison import pair_predictions
@@ -260,7 +260,7 @@ def test_the_test_rows_of_a_table_are_evaluated(trained, tmp_path):
     assert found["counts"] == {"ok": 12}
     check_figures(found, trained.storage, folder, tests, [path.split("/")[0] for path in tests])
     assert info.split.given_by == "csv"
-    assert describe_split(info.split) == "given by the CSV"
+    assert describe("split", info.split) == "given by the CSV"
 
 
 def test_if_no_test_image_can_be_evaluated_the_model_says_so(trained, tmp_path):
@@ -273,6 +273,6 @@ def test_if_no_test_image_can_be_evaluated_the_model_says_so(trained, tmp_path):
     found = evaluate_test(Path(trained.storage), info, table, folder)
     assert found == {"counts": {"unknown_class": 1}, "why": "no test image can be evaluated"}
     test = info.updated(test=found).test
-    assert describe_test(test) == (
+    assert describe("test", test) == (
         "no test image can be evaluated; left out: 1 because the model does not know their class"
     )

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from visionflows.monitoring.run_records import RunRecord
 
 history_app = typer.Typer(rich_markup_mode=None)
-TOP_LABELS = 3  # in the table; the page shows more
 
 
 @history_app.command(epilog="Example: visionflows history scores/night")
@@ -27,6 +26,7 @@ def history(
     from visionflows.escaping import printable
     from visionflows.monitoring.run_records import FOLDER, find_run_records
     from visionflows.reports.history import HISTORY_PAGE, render_history
+    from visionflows.reports.rendering import describe_lines
     from visionflows.storage import open_storage
 
     storage = open_storage(output)
@@ -38,11 +38,7 @@ def history(
         return
     is_output = storage.exists(FOLDER)  # and not a folder of outputs
     page = render_history(output, records, is_output).encode()
-    warnings = [
-        f"drift  {record.started[:10]}  {printable(line)}"
-        for record in records
-        for line in (record.drift.warnings if record.drift else ())
-    ]
+    warnings = describe_lines("drift_warnings", records)
     try:
         with storage.lock(".lock"):  # a run that starts clears what others are writing
             storage.write(HISTORY_PAGE, page)
@@ -56,6 +52,7 @@ def _table(records: "list[RunRecord]") -> "Rows":
     """One row for each run, newest first."""
     from visionflows.cli.terminal import Rows
     from visionflows.reports.history import MEASURES
+    from visionflows.reports.rendering import describe
 
     measures = [one for one in MEASURES if any(one.value(record) is not None for record in records)]
     rows = [
@@ -63,20 +60,10 @@ def _table(records: "list[RunRecord]") -> "Rows":
             record.started[:16].replace("T", " "),
             f"{record.model.name}@{record.model.version}",
             *("–" if (v := one.value(record)) is None else one.format(v) for one in measures),
-            _labels(record),
+            describe("top_labels", record.histograms),
             ", ".join(record.drifted) or "–",
         ]
         for record in reversed(records)
     ]
     numbers = tuple(one.title.lower() for one in measures)
     return Rows(("run (UTC)", "model", *numbers, "labels", "drift in"), rows, numbers)
-
-
-def _labels(record: "RunRecord") -> str:
-    """The most frequent labels with their shares."""
-    from visionflows.reports.rendering import format_percent
-
-    counts, total = record.histograms.labels, record.histograms.labelled
-    order = sorted(counts, key=lambda label: (-counts[label], label))
-    shares = [f"{label} {format_percent(counts[label] / total)}" for label in order]
-    return ", ".join(shares[:TOP_LABELS] + ["…"] * (len(shares) > TOP_LABELS)) or "–"

@@ -9,19 +9,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from visionflows.cli.terminal import Rows, heading, parse_facts
-from visionflows.escaping import printable
 from visionflows.models.promotion_history import Promotion
 from visionflows.models.registry import ListedModel
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.comparison import Comparison
-from visionflows.reports.rendering import format_percent, render
-from visionflows.reports.training import (
-    describe_agreement,
-    describe_outliers,
-    describe_recipe,
-    describe_split,
-    describe_test,
-)
+from visionflows.reports.rendering import describe, describe_lines, format_percent, render
 
 MAX_CLASSES = 40  # rows; the report has all classes
 _RECORD = {"name", "version", "architecture", "lineage"}  # of model.json, in the JSON of a list
@@ -77,14 +69,8 @@ def trained_at(info: ModelInfo) -> str:
 
 def model_page(info: ModelInfo, aliases: list[str], location: str) -> list[RenderableType]:
     """The metrics, data, lineage, settings, evidence, classes and files of a model."""
-    helpers = {
-        "rate": _rate,
-        **{"describe_agreement": describe_agreement, "describe_outliers": describe_outliers},
-        **{"describe_recipe": describe_recipe, "describe_split": describe_split},
-        "describe_test": describe_test,
-    }
     values = {"aliases": aliases, "location": location, "trained": trained_at(info)}
-    title, *sections = render("model.txt", info=info, **values, **helpers).split("\n# ")
+    title, *sections = render("model.txt", info=info, rate=_rate, **values).split("\n# ")
     *pages, files = map(parse_facts, sections)
     return [Text(title.strip(), style="bold"), *pages, *_classes(info), files]
 
@@ -135,14 +121,15 @@ def comparison_page(found: Comparison) -> list[RenderableType]:
     }
     cells = [[name, f"{count:,}"] for name, count in outcomes.items()]
     return [
-        Text(found.headline, style="bold"),
+        Text(describe("comparison", found), style="bold"),
         "",
         Rows(("", "version", "wrong", "share"), versions, ("wrong", "share")),
         "",
         Rows(("outcome", "images"), cells, ("images",)),
         *_disagreements(found),
         "",
-        *(found.test, found.validation, *map(printable, found.skipped)),
+        *(describe("mcnemar_test", found), describe("published_rates", found)),
+        *describe_lines("not_compared", found),
     ]
 
 

@@ -1,6 +1,5 @@
 """What the commands print of a scoring run and of the demo."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,22 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
     return render("evaluation.txt", **result).splitlines()
 
 
-def print_demo(folder: Path, result: dict[str, Any]) -> float:
-    """Print the result of the demo; the accuracy on the held-out digits is returned."""
-    scores, expected = folder / "scores", result["expected"]
-    with (scores / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    labels = {row["path"]: row["label"] for row in rows}
-    correct = {path: labels.get(path) == label for path, label in expected.items()}
-    accuracy: float = sum(correct.values()) / len(expected)
-    page = render("demo.txt", accuracy=accuracy, rows=rows, scores=scores, **result)
+def print_demo(folder: Path, result: dict[str, Any]) -> None:
+    """Print the result of the demo: the accuracy on the held-out digits, counts and pages."""
+    import pandas as pd
+
+    scores, expected = folder / "scores", pd.Series(result["expected"])
+    rows = pd.read_csv(scores / "predictions.csv", dtype=str, keep_default_na=False)
+    correct = rows.set_index("path").label.reindex(expected.index) == expected
+    page = render(
+        "demo.txt",
+        accuracy=correct.mean(),
+        rows=rows.to_dict("records"),
+        scores=scores,
+        **result,
+    )
     counts, pages = page.split("\n# ")
-    print_parts(_accuracy_table(correct, expected), counts, parse_facts(pages))
-    return accuracy
-
-
-def _accuracy_table(correct: dict[str, bool], expected: dict[str, str]) -> Rows:
-    """The accuracy of each digit, and of all."""
-    groups = {
-        digit: [correct[path] for path, label in expected.items() if label == digit]
-        for digit in sorted(set(expected.values()))
-    } | {"all": [*correct.values()]}
-    rows = [[name, str(len(one)), f"{sum(one) / len(one):.1%}"] for name, one in groups.items()]
-    return Rows(("digit", "files", "correct"), rows, numbers=("files", "correct"))
+    digits = [*correct.groupby(expected), ("all", correct)]
+    cells = [(str(name), str(len(one)), f"{one.mean():.1%}") for name, one in digits]
+    table = Rows(("digit", "files", "correct"), cells, numbers=("files", "correct"))
+    print_parts(table, counts, parse_facts(pages))

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from visionflows.cluster.nodes import Node, check_nodes, import_ray, list_nodes
 from visionflows.cluster.scoring_actor import ScoredShard, ScoringActor, ShardTask
@@ -23,34 +23,26 @@ MAX_DEATHS = 5  # of actors with one shard in flight, or of one actor that does 
 PATIENCE = 30.0  # seconds without a result until a warning is logged
 
 
-class ActorSize(NamedTuple):
-    """The resources of an actor."""
+def place_actors(nodes: list[Node], settings: ScoreSettings) -> tuple[int, int, list[int]]:
+    """The cores and GPUs of an actor, and how many actors each node gets. Raises SettingsError.
 
-    cores: int
-    gpus: int
-
-    def count_on(self, node: Node) -> int:
-        """How many such actors fit on a node."""
-        count = node.cores // self.cores
-        return min(count, node.gpus) if self.gpus else count
-
-
-def choose_size(nodes: list[Node], settings: ScoreSettings) -> ActorSize:
-    """One actor per GPU, else actors with the cores of the smallest node. Raises SettingsError."""
+    One actor per GPU, else actors with the cores of the smallest node.
+    """
     with_gpu = [node for node in nodes if node.gpus]
     openvino = settings.engine == "openvino" or settings.precision == "int8"
     if settings.device == "cuda" or (with_gpu and settings.device == "auto" and not openvino):
-        cores = min((node.cores // node.gpus for node in with_gpu), default=1)
-        size = ActorSize(settings.actor_cores or max(cores, 1), 1)
+        most = min((node.cores // node.gpus for node in with_gpu), default=1)
+        cores, gpus = settings.actor_cores or max(most, 1), 1
+        counts = [min(node.cores // cores, node.gpus) for node in nodes]
     else:
-        smallest = min(node.cores for node in nodes if node.cores)
-        size = ActorSize(settings.actor_cores or smallest, 0)
-    if not sum(map(size.count_on, nodes)):
+        cores, gpus = settings.actor_cores or min(node.cores for node in nodes if node.cores), 0
+        counts = [node.cores // cores for node in nodes]
+    if not sum(counts):
         raise SettingsError(
-            f"on {settings.on}: no node has {size.cores} cores{' and a GPU' if size.gpus else ''} "
-            "for an actor; give another --actor-cores or --device"
+            f"on {settings.on}: no node has {cores} cores{' and a GPU' if gpus else ''} for an "
+            "actor; give another --actor-cores or --device"
         )
-    return size
+    return cores, gpus, counts
 
 
 class ActorPool:
@@ -62,11 +54,10 @@ class ActorPool:
     def __init__(self, model: Model, settings: ScoreSettings):
         self.model, self.nodes = model, list_nodes()
         check_nodes(self.nodes, local_paths(model.storage, "model.json"))
-        size = choose_size(self.nodes, settings)
-        counts = [size.count_on(node) for node in self.nodes]
-        options = {"num_cpus": size.cores, "num_gpus": size.gpus, "max_restarts": -1}
+        cores, gpus, counts = place_actors(self.nodes, settings)
+        options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": -1}
         actor = import_ray().remote(scheduling_strategy="SPREAD", **options)(ScoringActor)
-        arguments = location_text(model.storage), settings, (size.cores, max(counts))
+        arguments = location_text(model.storage), settings, (cores, max(counts))
         self._actors = [actor.remote(*arguments) for _ in range(sum(counts))]
         info = wait_for_actor(self._actors[0].info.options(max_task_retries=-1).remote())
         nodes = sum(count > 0 for count in counts)

@@ -42,7 +42,13 @@ def import_ray() -> ModuleType:
 
 @contextlib.contextmanager
 def connected(on: str) -> Iterator[None]:
-    """Connect to a cluster for the block; the actors end with it. Raises ServerError."""
+    """Connect to a cluster for the block; the actors end with it. `local` needs none.
+
+    Raises ServerError.
+    """
+    if on == "local":
+        yield
+        return
     ray = import_ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     options |= {"include_dashboard": False} if on == _LOCAL else {}

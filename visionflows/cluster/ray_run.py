@@ -9,7 +9,7 @@ from importlib import metadata
 
 from visionflows.cluster.actor_pool import ActorPool, local_paths
 from visionflows.cluster.nodes import check_nodes
-from visionflows.cluster.scoring_actor import RunPaths, ScoredShard, ShardTask
+from visionflows.cluster.scoring_actor import ScoredShard, ShardTask
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import NodeTimings, RunResult
@@ -54,15 +54,16 @@ class RayRun(ScoringRun):
         return self.engine.score(self._tasks())
 
     def _tasks(self) -> Iterator[ShardTask]:
-        paths = RunPaths(
-            root=self._source.root,
-            sample=self._sample,
-            output=location_text(self.output),
-            marker=self._marker,
-            version=metadata.version("visionflows"),
-        )
+        output, version = location_text(self.output), metadata.version("visionflows")
         for shard in self._pending:
-            yield ShardTask(shard, self.listing.files(shard), self.job, self.backends, paths)
+            yield ShardTask(
+                *(shard, self.listing.files(shard), self.job, self.backends),
+                root=self._source.root,
+                sample=self._sample,
+                output=output,
+                marker=self._marker,
+                version=version,
+            )
 
     def merge(self) -> RunResult:
         """Write predictions.csv from the parts. From now on no actor writes parts."""

@@ -19,24 +19,18 @@ from visionflows.storage import open_storage
 from visionflows.system import set_share
 
 
-class RunPaths(NamedTuple):
-    """Where a run reads and writes, and what shows that a node sees it."""
+class ShardTask(NamedTuple):
+    """A shard to score, where its run reads and writes, and what shows that a node sees that."""
 
+    shard: Shard
+    files: list[File]
+    job: Job
+    backends: list[Backend]  # of reused rows
     root: str
     sample: list[str]  # input files on a disk; a node must see one
     output: str
     marker: str  # a file in the output while this run owns it
     version: str  # of visionflows
-
-
-class ShardTask(NamedTuple):
-    """A shard to score, with its files, the job, and the backends of reused rows."""
-
-    shard: Shard
-    files: list[File]
-    job: Job
-    backends: list[Backend]
-    paths: RunPaths
 
 
 class ScoredShard(NamedTuple):
@@ -71,7 +65,7 @@ class ScoringActor:
 
         Raises StorageError; RunError if files are unseen, or another precision is chosen here.
         """
-        started, source = time.perf_counter(), self._open_source(task.paths)
+        started, source = time.perf_counter(), self._open_source(task)
         choice = task.job.settings.model_dump(include={"batch_size"})
         engine = self._open(self._settings.model_copy(update=choice))
         _check_precision(engine.info.backend, task.job.settings.precision)
@@ -79,8 +73,8 @@ class ScoringActor:
         rows = [row for batch in engine.predict_batches(source.storage, todo) for row in batch]
         source.check_unchanged()  # else files of an unmounted disk would count as missing
         backends, files = _add_backend(engine.info.backend, task)
-        _check_marker(task.paths)
-        write_part(open_storage(task.paths.output), task.job, task.shard, files, rows, backends)
+        _check_marker(task)
+        write_part(open_storage(task.output), task.job, task.shard, files, rows, backends)
         stages, forwarded = engine.seconds, engine.forwarded
         engine.seconds, engine.forwarded = dict.fromkeys(stages, 0.0), 0
         seconds = time.perf_counter() - started
@@ -92,24 +86,24 @@ class ScoringActor:
             self._engine = open_engine(self._model, "", settings)
         return self._engine
 
-    def _open_source(self, paths: RunPaths) -> Source:
+    def _open_source(self, task: ShardTask) -> Source:
         """The input. Checked here too, because a node may have joined after `check_nodes`."""
-        if paths.root not in self._sources:
+        if task.root not in self._sources:
             node, version = socket.gethostname(), metadata.version("visionflows")
-            if version != paths.version:
+            if version != task.version:
                 raise SettingsError(
-                    f"node {node} has visionflows {version}, not {paths.version}; install "
-                    f"{paths.version}"
+                    f"node {node} has visionflows {version}, not {task.version}; install "
+                    f"{task.version}"
                 )
-            if paths.sample and not any(map(os.path.exists, paths.sample)):
+            if task.sample and not any(map(os.path.exists, task.sample)):
                 raise StorageError(
-                    f"{paths.root}: node {node} does not see its files; mount it there, and run "
+                    f"{task.root}: node {node} does not see its files; mount it there, and run "
                     "again to continue"
                 )
-            _check_marker(paths)
-            self._sources[paths.root] = Source(paths.root)
-            self._sources[paths.root].check_exists()
-        return self._sources[paths.root]
+            _check_marker(task)
+            self._sources[task.root] = Source(task.root)
+            self._sources[task.root].check_exists()
+        return self._sources[task.root]
 
 
 def _check_precision(backend: Backend, wanted: str) -> None:
@@ -122,10 +116,10 @@ def _check_precision(backend: Backend, wanted: str) -> None:
         )
 
 
-def _check_marker(paths: RunPaths) -> None:
-    if not open_storage(paths.output).exists(paths.marker):
+def _check_marker(task: ShardTask) -> None:
+    if not open_storage(task.output).exists(task.marker):
         raise RunError(
-            f"{paths.output}: another run owns it now, or node {socket.gethostname()} does not see "
+            f"{task.output}: another run owns it now, or node {socket.gethostname()} does not see "
             "it; nothing was written: run again to continue"
         )
 

@@ -13,9 +13,7 @@ from visionflows.escaping import printable
 from visionflows.models.registry import default_store
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration.flow_runs import in_run, update_ui
-from visionflows.reports.metrics import confusion_values
 from visionflows.reports.rendering import render
-from visionflows.reports.training import describe_test
 from visionflows.scoring.schema import RunResult
 from visionflows.storage import absolute
 
@@ -38,9 +36,7 @@ def create_training_summary(info: ModelInfo, location: str) -> None:
         for row in info.as_dict()["metrics"]["by_class"]
     ]
     _create("table", rows, "metrics-by-class", "Metrics by class (validation)")
-    page = {"info": info, "location": absolute(location), "describe_test": describe_test}
-    page |= confusion_values(info.metrics.confusion, info.classes)
-    _create_page("train-summary", "Training summary", **page)
+    _create_page("train-summary", "Training summary", info=info, location=absolute(location))
 
 
 def create_epoch_table(history: list[dict[str, Any]]) -> None:

@@ -1,10 +1,8 @@
 """A scoring run of a flow: on this machine or on Ray, its shards in a bounded number of tasks."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 
 from visionflows.cluster.actor_pool import ActorPool
-from visionflows.cluster.nodes import connected
 from visionflows.cluster.ray_run import RayRun
 from visionflows.inference import Engine
 from visionflows.scoring.listing import Shard
@@ -13,11 +11,6 @@ from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.settings import ScoreSettings
 
 MAX_TASKS = 100  # task runs that score shards, in a flow run
-
-
-def connect(settings: ScoreSettings) -> contextlib.AbstractContextManager[None]:
-    """A connection to the Ray cluster of the settings; none if they say `local`."""
-    return contextlib.nullcontext() if settings.on == "local" else connected(settings.on)
 
 
 def make_run(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from visionflows.evaluation.statistics import binomial_tail
 from visionflows.models.artifact import Model
 from visionflows.reports.links import link_to_model
-from visionflows.reports.rendering import format_count, render
+from visionflows.reports.rendering import render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.storage.base import Storage
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = 20  # photos of each kind of disagreement
-CHANGES, CLASSES = 30, 200  # rows of tables
 
 
 class Disagreement(NamedTuple):
@@ -144,48 +143,6 @@ class Comparison:
         known = (name for name in self.a.classes if name in counts[0])
         return [ClassCounts(name, *(int(one[name]) for one in counts)) for name in known]
 
-    @property
-    def headline(self) -> str:
-        """The outcome in a few words."""
-        if not self.images:
-            return "There is no image that neither A nor B was trained on"
-        on = f"on {format_count(self.images, 'image')} unseen by both"
-        verdicts = {"a": "A is better than B", "b": "B is better than A"}
-        return f"{verdicts.get(self.better, 'No evidence that A or B is better')} {on}"
-
-    @property
-    def test(self) -> str:
-        """The result of the paired test, and what `retrain` does with it."""
-        only_a, only_b = len(self.only_a_right), len(self.only_b_right)
-        action = "promotes" if self.better == "a" else "does not promote"
-        return (
-            f"Only A is correct on {format_count(only_a, 'image')}, only B on {only_b:,}. "
-            f"McNemar's exact test, one-sided: p = {self.p_value:.2g} for A being better, "
-            f"p = {self.p_value_of_b:.2g} for B. The significance level is {self.alpha}: "
-            f"retrain {action} A."
-        )
-
-    @property
-    def validation(self) -> str:
-        """Whether the published error rates of A and B can be compared."""
-        same = self.same_validation_images
-        images, can = ("the same", "can") if same else ("different", "cannot")
-        return (
-            f"Unseen by both: {format_count(self.images, 'image')}. Both versions were validated "
-            f"on {images} images, so their published error rates {can} be compared."
-        )
-
-    @property
-    def skipped(self) -> list[str]:
-        """What was not compared, a sentence each."""
-        return [
-            *_skipped(self.not_compared, "its class is unknown to B"),
-            *_skipped(self.same_group, "B was trained on images of its group"),
-            *_skipped(self.gone, "missing, or changed since the training"),
-            *([f"Only A knows {', '.join(self.only_a_knows)}."] if self.only_a_knows else []),
-            *([f"Only B knows {', '.join(self.only_b_knows)}."] if self.only_b_knows else []),
-        ]
-
     def label_changes(self) -> list[tuple[str, str, str, int]]:
         """Actual label, A's label, B's label, and the number of images; most frequent first."""
         counts = Counter((one.label, one.a, one.b) for one in self.disagreements)
@@ -212,10 +169,6 @@ class Comparison:
         }
 
 
-def _skipped(count: int, reason: str) -> list[str]:
-    return [f"{format_count(count, 'image')} skipped: {reason}."] if count else []
-
-
 def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
     predictions = ((row.a, row.a_probability), (row.b, row.b_probability))
     wrong = [probability for label, probability in predictions if label != row.label]
@@ -224,12 +177,7 @@ def _most_confident_error_first(row: Disagreement) -> tuple[float, str]:
 
 def render_comparison(comparison: Comparison, folder: str = ".") -> str:
     """The HTML page of a comparison, with photos; it lies in `folder`."""
-    groups = (
-        ("only-a", "Only A is correct", comparison.only_a_right),
-        ("only-b", "Only B is correct", comparison.only_b_right),
-        ("neither", "Both wrong, with different labels", comparison.both_wrong_apart),
-    )
-    changes = comparison.label_changes()
+    kinds = ("only_a_right", "only_b_right", "both_wrong_apart")
     return render(
         "comparison.html",
         comparison=comparison,
@@ -238,14 +186,9 @@ def render_comparison(comparison: Comparison, folder: str = ".") -> str:
             link_to_model(str(comparison.a.storage), folder, "Training report of A"),
             link_to_model(str(comparison.b.storage), folder, "Training report of B"),
         ],
-        groups=[
-            (key, title, len(disagreements), _read_photos(disagreements, comparison.source))
-            for key, title, disagreements in groups
-        ],
+        photos={kind: _read_photos(getattr(comparison, kind), comparison.source) for kind in kinds},
         classes=sorted(comparison.classes, key=lambda row: -(row.only_a_right + row.only_b_right)),
-        most_classes=CLASSES,
-        changes=changes[:CHANGES],
-        more_changes=len(changes[CHANGES:]),
+        changes=comparison.label_changes(),
     )
 
 

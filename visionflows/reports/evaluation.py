@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from visionflows.models.metrics_schema import EvaluationResult
 from visionflows.reports.links import Link, link_to_model
-from visionflows.reports.metrics import LEFT_OUT, confusion_values
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, render
 from visionflows.reports.training import TopLoss
 
 
@@ -17,18 +16,14 @@ def render_evaluation(
     folder: str,
 ) -> str:
     """The HTML page of an evaluation; it lies in `folder`, and the model is at `artifact`."""
-    metrics = result.metrics
     links = [Link(name, name) for name in ("evaluation.csv", "confusion.csv", "evaluation.json")]
-    images = format_count(result.counts["ok"], "image")
     return render(
         "evaluation.html",
         result=result,
-        metrics=metrics,
+        metrics=result.metrics,
         classes=classes,
         top_losses=top_losses,
         left_out={name: count for name, count in result.counts.items() if name != "ok"},
-        reasons=LEFT_OUT,
         links=[link_to_model(artifact, folder), *links],
-        headline=f"{format_percent(metrics.accuracy)} accuracy on {images}",
-        **confusion_values(metrics.confusion, classes),
+        headline=describe("evaluated", result),
     )

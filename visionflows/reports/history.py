@@ -9,10 +9,10 @@ from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.monitoring.run_records import RunRecord
 from visionflows.reports.charts import LineChart
 from visionflows.reports.links import Link, link_to_model
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, format_percent, render
 
 HISTORY_PAGE = "history.html"
-LABELS, WARNINGS = 8, 100  # shown: the most frequent labels, the newest warnings
+LABELS = 8  # the most frequent ones, which are shown
 OTHERS = "other labels"
 
 
@@ -45,16 +45,14 @@ def render_history(output: str, records: Sequence[RunRecord], is_output: bool = 
         HISTORY_PAGE,
         output=output,
         records=records[::-1],
-        headline=_headline(records),
-        files=sum(record.histograms.total for record in records),
+        headline=describe("history", records),
         charts=draw_charts(MEASURES, records),
         share_charts=draw_charts(shares, records),
         starts=[
             (records[at], link_to_model(records[at].model.storage, output))
             for at in _model_starts(records)
         ],
-        warnings=warnings[::-1][:WARNINGS],
-        more_warnings=max(len(warnings) - WARNINGS, 0),
+        warnings=warnings[::-1],
         measures=MEASURES,
         shares=shares,
         links=_result_links(records) if is_output and records else [],
@@ -136,34 +134,20 @@ def draw_chart(measure: Measure, records: Sequence[RunRecord]) -> LineChart:
         if values[at] is not None and measure.quantity in record.drifted
     ]
     audits = enumerate(record.audit for record in records) if measure.is_audited else ()
-    known = [value for value in values if value is not None]
+    known = [(value, run) for value, run in zip(values, records, strict=True) if value is not None]
+    trend = {"measure": measure, "known": known, "warnings": len(rings), "day": format_day}
     return LineChart(
         measure.title,
         {measure.title: values},
         (format_day(records[0]), format_day(records[-1])),
         measure.format,
         measure.bounds,
-        note=f"last {measure.format(known[-1])}" if known else "",
-        description=_describe(measure, records, len(rings)),
+        note=f"last {measure.format(known[-1][0])}" if known else "",
+        description=describe("trend", trend),
         dashes=_model_starts(records)[1:],
         rings=rings,
         intervals={at: (audit.low, audit.high) for at, audit in audits if audit},
     )
-
-
-def _describe(measure: Measure, records: Sequence[RunRecord], warnings: int) -> str:
-    """A chart as text: its lowest, highest and last value, and how many runs have a warning."""
-    known = [(value, record) for record in records if (value := measure.value(record)) is not None]
-    if not known:
-        return ""
-    (low, at_low), (high, at_high) = (pick(known, key=lambda one: one[0]) for pick in (min, max))
-    text = (
-        f"{measure.title} of {format_count(len(known), 'run')}: "
-        f"lowest {measure.format(low)} on {format_day(at_low)}, "
-        f"highest {measure.format(high)} on {format_day(at_high)}, "
-        f"last {measure.format(known[-1][0])}"
-    )
-    return f"{text}; drift warnings in {format_count(warnings, 'run')}" if warnings else text
 
 
 def _model_starts(records: Sequence[RunRecord]) -> list[int]:
@@ -175,11 +159,3 @@ def _model_starts(records: Sequence[RunRecord]) -> list[int]:
 def format_day(record: RunRecord) -> str:
     """The day of a run, such as 3 Jan 2026."""
     return f"{datetime.datetime.fromisoformat(record.started):%-d %b %Y}"
-
-
-def _headline(records: Sequence[RunRecord]) -> str:
-    if not records:
-        return "No run is recorded yet"
-    warned = sum(bool(record.drifted) for record in records)
-    drift = f"drift in {warned:,}" if warned else "no drift"
-    return f"{format_count(len(records), 'run')}, {drift}"

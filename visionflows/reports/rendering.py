@@ -5,6 +5,7 @@ import datetime
 import functools
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from visionflows.escaping import printable, utf8
+from visionflows.reports.metrics import LEFT_OUT, confusion_values
 
 _FOLDER = Path(__file__).parent
 
@@ -20,6 +22,17 @@ _FOLDER = Path(__file__).parent
 def render(template: str, **values: Any) -> str:
     """A template with its values, escaped in HTML. Without one: jinja2.UndefinedError."""
     return utf8(_load_template(template).render(values)).decode()
+
+
+def describe(what: str, subject: Any) -> str:
+    """Sentences about a model, a comparison or a run, by the macro `what` of sentences.txt."""
+    return " ".join(describe_lines(what, subject))
+
+
+def describe_lines(what: str, subject: Any) -> list[str]:
+    """The same, a line each."""
+    text: str = getattr(_load_template("sentences.txt").module, what)(subject)
+    return [line for line in text.splitlines() if line]
 
 
 @functools.cache
@@ -34,17 +47,9 @@ def _load_template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.globals["css"] = Markup((_FOLDER / "style.css").read_text("utf-8"))
-    environment.filters |= {
-        "headings": _find_headings,
-        "number": format_number,
-        "percent": format_percent,
-        "plural": format_count,
-        "decimals": lambda value: "–" if value is None else f"{value:.3f}",
-        "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
-        "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
-        "jpeg": lambda data: _data_url("jpeg", data),
-        "picture": _embed_picture,
-    }
+    environment.globals |= {"describe": describe, "describe_lines": describe_lines}
+    environment.globals |= {"confusion_values": confusion_values, "reasons_left_out": LEFT_OUT}
+    environment.filters |= _FILTERS
     return environment.get_template(name)
 
 
@@ -89,3 +94,16 @@ def format_percent(share: float) -> str:
     if text == "100.0" and share < 1:
         text = "99.9"
     return f"{text.removesuffix('.0')} %"
+
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "headings": _find_headings,
+    "number": format_number,
+    "percent": format_percent,
+    "plural": format_count,
+    "decimals": lambda value: "–" if value is None else f"{value:.3f}",
+    "time": lambda text: f"{datetime.datetime.fromisoformat(text):%-d %B %Y, %H:%M %Z}",
+    "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+    "jpeg": lambda data: _data_url("jpeg", data),
+    "picture": _embed_picture,
+}

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,6 @@ from visionflows.storage.prefetch import prefetch
 from visionflows.system import decoder_count
 
 SIDE = 320  # pixels of a photo's longest side
-_GROUPS = (
-    ("outlier", "Outliers (out of distribution)", "Images unlike the training data."),
-    ("uncertain", "Least certain", "Labels with the lowest confidence, and rows for review."),
-    ("audit", "Audit", "A random sample, which estimates the accuracy of the whole run."),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +37,10 @@ class ReviewItem:
 
 @dataclasses.dataclass(frozen=True)
 class Review:
-    """What people review of a run; `missing` rows of the sample cannot be read any more."""
+    """What people review of a run; `missing` rows of the sample cannot be read any more.
+
+    The items are in the order of the sample, which is that of the page.
+    """
 
     run: RunResult
     sample: Sample
@@ -89,26 +86,21 @@ def _read_item(pair: tuple[SampledRow, bytes | OSError]) -> ReviewItem | None:
 
 def render_review(review: Review) -> str:
     """The HTML of the review page. The browser keeps the answers until they are saved."""
-    positions = itertools.count()
-    groups = [
-        (key, title, text, [(next(positions), one) for one in review.items if one.row.why == key])
-        for key, title, text in _GROUPS
-    ]
     return render(
         "review.html",
         review=review,
         run=review.run,
-        groups=[group for group in groups if group[3]],
         links=link_to_run(review.run, "review.html"),
-        data=_script_data(review, [item for *_, items in groups for _, item in items]),
+        data=_script_data(review),
         script=Markup((Path(__file__).parent / "review.js").read_text("utf-8")),
     )
 
 
-def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
-    """The JSON that review.js reads; its rows are in the order of the page."""
-    digest = sha256_of(" ".join(item.sha256 for item in items).encode())
+def _script_data(review: Review) -> dict[str, Any]:
+    """The JSON that review.js reads."""
+    digest = sha256_of(" ".join(item.sha256 for item in review.items).encode())
     run, root = review.run, str(open_location(review.run.root)).rstrip("/")
+    folder = folder_of(run)
     return {
         "key": f"visionflows-review {digest}",  # by content: cameras use file names again
         "columns": COLUMNS,
@@ -119,10 +111,8 @@ def _script_data(review: Review, items: list[ReviewItem]) -> dict[str, Any]:
             {
                 **dict(zip(COLUMNS, review.correction(item), strict=False)),
                 "guesses": item.row.guesses,
-                "original": relative_address(
-                    f"{root}/{decode_name(item.row.path)}", folder_of(run)
-                ),
+                "original": relative_address(f"{root}/{decode_name(item.row.path)}", folder),
             }
-            for item in items
+            for item in review.items
         ],
     }

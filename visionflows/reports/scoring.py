@@ -7,17 +7,16 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 
-from visionflows.images.image_status import SCORED_STATUSES
 from visionflows.reports.links import link_to_run
-from visionflows.reports.rendering import format_count, format_percent, render
+from visionflows.reports.rendering import describe, render
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.audit import Estimate
 from visionflows.review.sampling import Smallest
-from visionflows.scoring.schema import Counts, RunResult
+from visionflows.scoring.schema import RunResult
 from visionflows.storage.base import Storage
 
 SAMPLES, LEAST_CERTAIN, OUTLIERS, FAILURES = 8, 12, 12, 200  # rows that are shown
-CLASSES, BARS, AUDITS = 24, 40, 30
+CLASSES, AUDITS = 24, 30
 _AUDIT_SECTION = re.compile("<!-- audit -->.*<!-- /audit -->", re.DOTALL)
 
 Row = dict[str, str]
@@ -92,22 +91,13 @@ def _read_samples(source: Storage, rows: Iterable[Row]) -> list[Sample]:
 
 def render_scoring_report(run: RunResult, samples: Samples) -> str:
     """The HTML report of a scoring run (the content of run.json) with its samples."""
-    counts = run.counts
-    by_label = sorted(counts.by_label.items(), key=lambda item: (-item[1], item[0]))
-    histogram = run.confidence_histogram
-    tallest = max([*histogram, 1])
     return render(
         "scoring.html",
         run=run,
-        counts=counts,
+        counts=run.counts,
         samples=samples,
         links=link_to_run(run, "report.html"),
-        has_heat_maps=any(sample.heat_map for sample in samples.least_certain),
-        headline=_headline(counts, by_label),
-        failed_by_status=_count_failures(counts),
-        bars=_label_bars(by_label),
-        histogram=[round(90 * count / tallest, 2) for count in histogram],
-        confident=format_percent(sum(histogram[-2:]) / max(counts.ok, 1)),
+        headline=describe("scored", run.counts),
     )
 
 
@@ -115,28 +105,3 @@ def insert_audits(report: str, estimates: Sequence[Estimate]) -> str:
     """A rendered scoring report with these estimates in place of those it had."""
     section = render("audit.html", estimates=estimates[:AUDITS]).strip()
     return _AUDIT_SECTION.sub(lambda _: section, report, count=1)
-
-
-def _label_bars(by_label: list[tuple[str, int]]) -> list[tuple[str, int, float]]:
-    """Label, files and length of the bar in percent; the rarest labels share the last bar."""
-    shown, rest = by_label[:BARS], by_label[BARS:]
-    if rest:
-        shown = [*shown, (f"{len(rest)} more labels", sum(count for _, count in rest))]
-    most = by_label[0][1] if by_label else 1
-    return [(name, count, round(100 * min(count / most, 1), 2)) for name, count in shown]
-
-
-def _headline(counts: Counts, by_label: list[tuple[str, int]]) -> str:
-    if not counts.found:
-        return "Nothing to score: no image was found"
-    few = ", ".join(f"{name} ({count:,})" for name, count in by_label)
-    labels = few if len(by_label) <= 4 else f"{len(by_label)} labels"
-    rejected = f"; {counts.rejected:,} rejected as outliers" if counts.rejected else ""
-    failed = f"; {counts.failed:,} failed" if counts.failed else ""
-    none = "none has a label" if counts.rejected else "none could be read"
-    return f"{format_count(counts.found, 'image')} scored: {labels or none}{rejected}{failed}"
-
-
-def _count_failures(counts: Counts) -> str:
-    failed = (item for item in counts.by_status.items() if item[0] not in SCORED_STATUSES)
-    return ", ".join(f"{count:,} {status}" for status, count in failed)

@@ -34,14 +34,11 @@ def to_tasks(rows: Iterable[Correction], prefix: str) -> list[dict[str, Any]]:
     The image of a task is `prefix` and path; the path is quoted if the prefix is a URL.
     """
     is_url = urlsplit(prefix).scheme in _URL_SCHEMES
-    return [_task(row, f"{prefix}{_address(row) if is_url else row.path}") for row in rows]
+    return [_task(row, prefix, is_url) for row in rows]
 
 
-def _address(row: Correction) -> str:
-    return quote(decode_name(row.path), errors="surrogateescape")
-
-
-def _task(row: Correction, image: str) -> dict[str, Any]:
+def _task(row: Correction, prefix: str, is_url: bool) -> dict[str, Any]:
+    path = quote(decode_name(row.path), errors="surrogateescape") if is_url else row.path
     data = {name: getattr(row, name) for name in COLUMNS if name not in ("label", "answer")}
     choice = {"type": "choices", "value": {"choices": [row.was]}}
     prediction = {
@@ -49,7 +46,8 @@ def _task(row: Correction, image: str) -> dict[str, Any]:
         "score": float(row.confidence or 0),
         "result": [{"from_name": CONTROL, "to_name": OBJECT, **choice}],
     }
-    return {"data": {"image": image, **data}, "predictions": [prediction] if row.was else []}
+    predictions = [prediction] if row.was else []
+    return {"data": {"image": f"{prefix}{path}", **data}, "predictions": predictions}
 
 
 def parse_export(name: str, data: bytes) -> list[Correction]:

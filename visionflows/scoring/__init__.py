@@ -1,1 +1,1 @@
-"""A scoring run: work list, shards, resume, result, exports. Every file found gets one row."""
+"""A scoring run: work list, shards, resume, result. Every file found gets one row."""

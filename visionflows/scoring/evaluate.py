@@ -8,9 +8,7 @@
 Images that the model was trained on, or near-duplicates of them, are left out and counted.
 """
 
-import csv
 import datetime
-import io
 import logging
 from collections import Counter
 from collections.abc import Iterable
@@ -94,14 +92,14 @@ def write_evaluation(
 
 def evaluation_csv(model: Model, results: Iterable[Evaluated]) -> bytes:
     """evaluation.csv: the label and the prediction of each image."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(HEADER)
+    import pandas as pd
+
+    rows = []
     for image, row, status, error in results:
         predicted, confidence = prediction(model, row)
         shown = f"{confidence:.6f}" if predicted else ""
-        writer.writerow([image.path, status, image.label, predicted, shown, error])
-    return text.getvalue().encode()
+        rows.append((image.path, status, image.label, predicted, shown, error))
+    return pd.DataFrame(rows, columns=HEADER).to_csv(index=False, lineterminator="\r\n").encode()
 
 
 def _top_losses(model: Model, folder: Path, results: Iterable[Evaluated]) -> list[TopLoss]:

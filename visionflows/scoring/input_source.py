@@ -1,6 +1,5 @@
 """The input of a run: a folder of images, or a list of paths in a .csv (column `path`) or .txt."""
 
-import contextlib
 import csv
 import io
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from visionflows.scoring.schema import RunResult
 from visionflows.storage import location_text, open_location, open_storage, split_location
 from visionflows.storage.base import LISTED, MISSING, Entry, SkippedFiles, Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
+from visionflows.storage.walk import identity
 from visionflows.versioned_json import SchemaError
 
 
@@ -44,7 +44,7 @@ class Source:
         except (FileNotFoundError, NotADirectoryError):
             return entry._replace(version=MISSING)
         except OSError:
-            return entry  # its row tells the error
+            return entry  # its row reports the error
 
     def check_exists(self) -> None:
         """Raise StorageError if the root is a missing folder."""
@@ -62,10 +62,7 @@ class Source:
     def _find_identity(self) -> tuple[int, int] | None:
         """Device and inode of a folder on this machine; None if it is gone, or in a bucket."""
         path = self.storage.path()
-        with contextlib.suppress(OSError):
-            if path and (status := path.stat()):
-                return status.st_dev, status.st_ino
-        return None
+        return identity(str(path)) if path else None
 
 
 def _is_list(location: str) -> bool:
@@ -92,13 +89,10 @@ def read_list(location: str) -> tuple[Storage, list[Entry]]:
     read = _read_csv if location.lower().endswith(".csv") else _read_txt
     names = set()
     for line, text in read(location, _decode(location, data)):
-        name = decode_name(text or "")
+        name = decode_name(text)
         # failures.csv also names folders that could not be listed, with a slash.
-        reason = (
-            root.invalid_name_reason(name.removesuffix("/")) if text is not None else "has no path"
-        )
-        if text is None or reason:
-            path = one_line("" if text is None else ascii(text))
+        if reason := root.invalid_name_reason(name.removesuffix("/")):
+            path = one_line(ascii(text))
             raise StorageError(f"{location}: line {line}: {path} {reason}; correct that line")
         names.add(name)
     return root, [Entry(name, 0, LISTED) for name in sorted(names, key=encode_name)]
@@ -112,15 +106,18 @@ def _decode(location: str, data: bytes) -> str:
         raise StorageError(f"{location}: line {line}: not UTF-8; save the list as UTF-8") from error
 
 
-def _read_csv(location: str, text: str) -> Iterator[tuple[int, str | None]]:
+def _read_csv(location: str, text: str) -> Iterator[tuple[int, str]]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
         if "path" not in (rows.fieldnames or ()):
             raise StorageError(f"{location}: has no column `path`; give the failures.csv of a run")
         is_failures = rows.fieldnames == ["path", "status", "error"]  # whose cells are no formulas
         for row in rows:
-            path = row["path"]
-            yield rows.line_num, unescape_formula(path) if is_failures and path else path
+            if (path := row["path"]) is None:
+                raise StorageError(
+                    f"{location}: line {rows.line_num}: has no path; correct that line"
+                )
+            yield rows.line_num, unescape_formula(path) if is_failures else path
     except csv.Error as error:
         line = rows.reader.line_num
         raise StorageError(
@@ -128,7 +125,7 @@ def _read_csv(location: str, text: str) -> Iterator[tuple[int, str | None]]:
         ) from error
 
 
-def _read_txt(_: str, text: str) -> Iterator[tuple[int, str | None]]:
+def _read_txt(_: str, text: str) -> Iterator[tuple[int, str]]:
     """A path a line, without the `./` that `find .` writes; empty lines are ignored."""
     for number, line in enumerate(text.split("\n"), 1):
         if name := line.removesuffix("\r"):

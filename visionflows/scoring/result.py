@@ -16,7 +16,6 @@ from visionflows.scoring import schema
 from visionflows.scoring.columns import csv_line, csv_rows
 from visionflows.scoring.counts import RunCounter
 from visionflows.scoring.duplicates import DuplicateFinder
-from visionflows.scoring.exports.spreadsheet import spreadsheet_lines
 from visionflows.scoring.job import Job
 from visionflows.scoring.listing import Listing, Shard
 from visionflows.scoring.parts import Part, read_parts
@@ -58,53 +57,47 @@ def finished_result(output: Storage, job: Job) -> schema.RunResult | None:
 class Merge:
     """Joins the parts of a job into the files of a result."""
 
-    def __init__(self, output: Storage, job: Job, listing: Listing):
-        self.output, self.job, self.listing = output, job, listing
-        self.duplicates: DuplicateFinder | None = None
+    def __init__(self, output: Storage, job: Job, listing: Listing, model: Model):
+        self.output, self.job, self.listing, self.counter = output, job, listing, RunCounter()
+        duplicates = job.settings.find_duplicates
+        self.duplicates = DuplicateFinder(job.header, model) if duplicates else None
+        self.backends: list[schema.BackendShare] = []
 
-    def count(self) -> tuple[RunCounter, list[schema.BackendShare]]:
-        """The counts of all parts, and their backends. Raises RunError if a file has no row."""
-        counter = RunCounter()
+    def count(self) -> schema.Counts:
+        """Read all parts, and return their counts. Raises RunError if a file has no row."""
         found: dict[str, tuple[Backend, list[int], list[int]]] = {}
         for shard, part in self._parts():
-            counter.add_record(part.record)
+            self.counter.add_record(part.record)
+            if self.duplicates:
+                self.duplicates.add(csv_rows(part.data), (file.sha256 for file in part.files))
             for index, backend in enumerate(part.record.backends):
                 _, counts, parts = found.setdefault(backend.description, (backend, [], []))
                 counts.append(sum(file.backend == index for file in part.files))
                 parts.append(shard.index)
-        self._check_counts(counter.counts())
-        return counter, [
+        self.backends = [
             schema.BackendShare(
                 **backend.model_dump(), files=sum(counts), parts=_format_ranges(parts)
             )
             for backend, counts, parts in found.values()
         ]
+        return self._checked_counts()
 
-    def _check_counts(self, counts: schema.Counts) -> None:
+    def _checked_counts(self) -> schema.Counts:
+        counts = self.counter.counts()
         if self.listing.found != counts.found:
             raise RunError(
                 f"the counts do not account for every file: {self.listing.found} files found, "
                 f"{counts.ok} ok, {counts.rejected} rejected and {counts.failed} failed; "
                 "nothing was published, please report this"
             )
+        return counts
 
-    def find_duplicates(self, model: Model) -> None:
-        """Find the duplicates among all rows, if the job has columns of them."""
-        if self.job.settings.find_duplicates:
-            self.duplicates = DuplicateFinder(self.job.header, model)
-            for _, part in self._parts():
-                self.duplicates.add(csv_rows(part.data), (file.sha256 for file in part.files))
-
-    def write(
-        self, folder: str, counts: schema.Counts, spreadsheet: bool
-    ) -> dict[str, schema.WrittenFile]:
+    def write(self, folder: str, spreadsheet: bool) -> dict[str, schema.WrittenFile]:
         """Write the files and remove those no longer due. Raises RunError if a part changed."""
         contents = {
-            "predictions.csv": self._predictions(counts),
-            "failures.csv": self._failures() if counts.failed else None,
-            "spreadsheet.csv": (
-                spreadsheet_lines(self.job.header, self._rows()) if spreadsheet else None
-            ),
+            "predictions.csv": self._predictions(),
+            "failures.csv": self._failures() if self.counter.counts().failed else None,
+            "spreadsheet.csv": self._spreadsheet() if spreadsheet else None,
         }
         files = {}
         for name, lines in contents.items():
@@ -114,7 +107,7 @@ class Merge:
                 files[f"{folder}{name}"] = _write(self.output, f"{folder}{name}", lines)
         return files
 
-    def _predictions(self, counts: schema.Counts) -> Iterator[bytes]:
+    def _predictions(self) -> Iterator[bytes]:
         again, header = RunCounter(), csv_line(self.job.header)
         yield header
         fill = self.duplicates.filler() if self.duplicates else None
@@ -124,7 +117,7 @@ class Merge:
                 yield from (csv_line(fill(row)) for row in csv_rows(part.data))
             else:
                 yield part.data[len(header) :]
-        if again.counts() != counts:
+        if again.counts() != self.counter.counts():
             raise self._changed("parts")
 
     def _failures(self) -> Iterator[bytes]:
@@ -135,10 +128,13 @@ class Merge:
                     if status not in SCORED_STATUSES:
                         yield csv_line(map(escape_formula, (path, status, error)))
 
-    def _rows(self) -> Iterator[list[str]]:
+    def _spreadsheet(self) -> Iterator[bytes]:
+        """The same rows; no cell, such as `=HYPERLINK(…).png`, is a formula."""
+        # Without the byte order mark, Excel assumes the encoding of its country.
+        yield "\ufeff".encode() + csv_line(map(escape_formula, self.job.header))
         fill = self.duplicates.filler() if self.duplicates else list
         for _, part in self._parts():
-            yield from map(fill, csv_rows(part.data))
+            yield from (csv_line(map(escape_formula, fill(row))) for row in csv_rows(part.data))
 
     def _parts(self) -> Iterator[tuple[Shard, Part]]:
         shards, digest = self.listing.shards, self.job.row_digest

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from visionflows.errors import StorageError, TooManyBadError
 from visionflows.images.formats import format_counts
 from visionflows.models.registry import default_store
+from visionflows.reports.rendering import describe
 from visionflows.scoring import result, review_results, shards
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import AnyEngine, make_job
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run_history import RunHistory
-from visionflows.scoring.schema import Counts, RunCounts, RunResult, Timings
+from visionflows.scoring.schema import Counts, RunCounts, RunResult, Timings, WrittenFile
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.work_list import check_disk_space, start_work_list
 from visionflows.storage import location_text, open_storage, own_locations
@@ -105,18 +106,23 @@ class ScoringRun(abc.ABC):
     def merge(self) -> RunResult:
         """Write predictions.csv from the parts; returns the content of run.json."""
         started = time.perf_counter()
-        merge = result.Merge(self.output, self.job, self.listing)
-        counter, backends = merge.count()
-        counts = counter.counts()
+        merge = result.Merge(self.output, self.job, self.listing, self.engine.model)
+        counts = merge.count()
         too_many = counts.failed > self.settings.max_error_rate * counts.found
         failed = too_many and counts.found >= MIN_FILES_FOR_ERROR_RATE
         folder = result.result_folder(self.output, failed)
-        merge.find_duplicates(self.engine.model)
-        files = merge.write(folder, counts, self.settings.spreadsheet)
+        files = merge.write(folder, self.settings.spreadsheet)
         self._write_seconds += time.perf_counter() - started
+        run = self._result(merge, files, failed)
+        self.history = RunHistory(self.output, self.engine.model)
+        return self.history.with_drift(run, self.job.run, merge.counter.new_rows)
+
+    def _result(
+        self, merge: result.Merge, files: dict[str, WrittenFile], failed: bool
+    ) -> RunResult:
         model, settings = self.engine.model, self.job.settings
         output = location_text(self.output, absolute=False)
-        run = RunResult(
+        return RunResult(
             schema_version=RunResult.VERSION,
             run=output.rstrip("/").rpartition("/")[2],
             status="failed" if failed else "done",
@@ -129,10 +135,10 @@ class ScoringRun(abc.ABC):
             device=self.engine.info.device_name,
             limits=self.engine.info.limits,
             skipped=dict(self._source.skipped.counts),
-            backends=backends,
-            counts=self._counts(counts),
+            backends=merge.backends,
+            counts=self._counts(merge.counter.counts()),
             review=result.describe_review(model, settings),
-            confidence_histogram=counter.histogram,
+            confidence_histogram=merge.counter.histogram,
             timings=self._timings(),
             duplicates=merge.duplicates.counts() if merge.duplicates else None,
             nodes={},
@@ -141,8 +147,6 @@ class ScoringRun(abc.ABC):
             files=files,
             versions=library_versions(),
         )
-        self.history = RunHistory(self.output, model)
-        return self.history.with_drift(run, self.job.run, counter.new_rows)
 
     def _counts(self, counts: Counts) -> RunCounts:
         work, found = self._work_list, counts.model_dump()
@@ -156,8 +160,8 @@ class ScoringRun(abc.ABC):
         self.history.save()
         review_results.write_pages(run, self.engine.model, self.source, self.output)
         result.write_run_json(self.output, run)
-        if run.mixed:
-            log.warning("%s: %s", self.output, run.mixed)
+        if mixed := describe("mixed", run):
+            log.warning("%s: %s", self.output, mixed)
 
     def _start_listing(self) -> None:
         started = time.perf_counter()

@@ -22,14 +22,12 @@ def explain_samples(run: RunResult, model: Model, source: Storage, output: Stora
     samples = collect_samples(run, source, output)
     if run.counts.ok < MIN_FILES_FOR_HEAT_MAPS:
         return samples
-    opened = {sample: _read_pixels(model, source, sample.path) for sample in samples.least_certain}
-    images = {sample: image for sample, image in opened.items() if image is not None}
+    shown = samples.least_certain
+    opened = {one: _read_pixels(model, source, one.path) for one in shown}
+    images = {one: image for one, image in opened.items() if image is not None}
     drawn = _draw_heat_maps(model, images)
-    least_certain = [
-        dataclasses.replace(sample, heat_map=drawn.get(sample, b""))
-        for sample in samples.least_certain
-    ]
-    return dataclasses.replace(samples, least_certain=least_certain)
+    explained = [dataclasses.replace(one, heat_map=drawn.get(one, b"")) for one in shown]
+    return dataclasses.replace(samples, least_certain=explained)
 
 
 def _read_pixels(model: Model, source: Storage, path: str) -> np.ndarray | None:

@@ -173,11 +173,3 @@ class RunResult(VersionedJson):
     def folder(self) -> str:
         """The folder of the result in the output: empty, or `failed/`."""
         return "" if "predictions.csv" in self.files else FAILED
-
-    @property
-    def mixed(self) -> str:
-        """A line that names the backends if there are several, else an empty string."""
-        if len(self.backends) < 2:
-            return ""
-        shares = (f"{b.files} files (parts {b.parts}) by {b.description}" for b in self.backends)
-        return f"computed by {len(self.backends)} backends: {'; '.join(shares)}"

@@ -28,12 +28,13 @@ def free_port(host: str, port: int) -> int:
 def local_url(host: str, port: int) -> str:
     """The URL by which this machine reaches the server."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{_bracket(reachable)}:{port}"
+    return str(httpx.URL(scheme="http", host=reachable, port=port))
 
 
 def public_url(host: str, port: int) -> str:
     """The URL to show to people."""
-    return f"http://{_bracket(socket.gethostname() if is_any(host) else host)}:{port}"
+    shown = socket.gethostname() if is_any(host) else host
+    return str(httpx.URL(scheme="http", host=shown, port=port))
 
 
 def is_any(host: str) -> bool:
@@ -52,11 +53,7 @@ def _describe_conflict(host: str, port: int, error: OSError) -> str:
     if error.errno != errno.EADDRINUSE:
         return f"cannot listen ({error.strerror})"
     with contextlib.suppress(httpx.HTTPError):
-        answer = httpx.get(f"http://{_bracket(host)}:{port}/api/health", timeout=2)
+        answer = httpx.get(f"{local_url(host, port)}/api/health", timeout=2)
         if answer.status_code in (200, 401):
             return "a Prefect server is running there already"
     return "another program listens there already"
-
-
-def _bracket(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

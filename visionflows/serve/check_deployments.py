@@ -111,12 +111,13 @@ def check(file: Path) -> None:
 def _errors(content: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     yield from _validate(_File, content, ())
     from prefect.exceptions import PrefectException
+    from prefect.flows import load_flow_from_entrypoint
 
     names = set()
     for index, entry in enumerate(content["deployments"]):
         keys: Keys = ("deployments", index)
         try:
-            flow = _load(entry["entrypoint"])
+            flow: Any = load_flow_from_entrypoint(entry["entrypoint"])
         except (*_LOAD_ERRORS, PrefectException) as error:
             reason = str(error) or type(error).__name__
             yield (*keys, "entrypoint"), f"{entry['entrypoint']}: no flow is there ({reason})"
@@ -129,12 +130,6 @@ def _errors(content: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     at = next((i for i, one in enumerate(content.get("build") or ()) if STEP in one), 0)
     if step:
         yield from _check_step(step, names, ("build", at, STEP))
-
-
-def _load(entrypoint: str) -> Any:
-    from prefect.flows import load_flow_from_entrypoint
-
-    return load_flow_from_entrypoint(entrypoint)
 
 
 def _check_schedule(schedule: dict[str, Any], keys: Keys) -> Iterator[tuple[Keys, str]]:
@@ -209,28 +204,21 @@ def _similar(name: str, known: Any) -> str:
     return f" (is {found[0]} meant?)" if found else ""
 
 
-def _line(node: yaml.Node, keys: Sequence[int | str]) -> int:
+def _line(node: Any, keys: Sequence[int | str]) -> int:
     """The line of a value, or of the innermost part of the file that holds it."""
     line: int = node.start_mark.line + 1
     for key in keys:
-        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            found = _find(node, str(key))
-            if found:
-                line, node = found[0].start_mark.line + 1, found[1]
+        children: dict[int | str, tuple[Any, Any]] = {}
+        if isinstance(node, yaml.MappingNode):
+            yaml.constructor.SafeConstructor().flatten_mapping(node)  # of merged ones (`<<`) too
+            children = {name.value: (name, value) for name, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            children = {index: (value, value) for index, value in enumerate(node.value)}
+        if key not in children:
+            break
+        start, node = children[key]
+        line = start.start_mark.line + 1
     return line
-
-
-def _find(node: yaml.MappingNode, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-    """The node of a key and of its value, also in a mapping that is merged (`<<`)."""
-    for name, value in node.value:
-        if name.value == key:
-            return name, value
-    merged = (value for name, value in node.value if name.value == "<<")
-    found = (_find(one, key) for one in merged if isinstance(one, yaml.MappingNode))
-    return next(filter(None, found), None)
 
 
 def main() -> None:

@@ -116,13 +116,14 @@ def end_descendants(patience: float) -> None:
         psutil.wait_procs(family, timeout)
 
 
-def end_with_parent(patience: float) -> None:
+def end_with_parent(patience: float, parent: int = 0) -> None:
     """Terminate this process when its parent has ended; kill it after `patience` seconds.
 
-    A thread polls twice a second: PR_SET_PDEATHSIG reports the end of the thread that started us,
-    and only on Linux.
+    `parent` is its id, which a fork knows for certain; by default that of the present one. A thread
+    polls twice a second: PR_SET_PDEATHSIG reports the end of the thread that started us, and only
+    on Linux.
     """
-    parent = os.getppid()
+    parent = parent or os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -162,8 +163,7 @@ def supervised() -> Iterator[None]:
 
     The status is 130, 143 or 129 after INT, TERM or HUP; later signals are ignored. A signal that
     is ignored from the start, as by nohup, stays ignored. If the waiting process is killed, the
-    child sees the pipe between them close, and stops. If the child is killed, the waiting process
-    ends all its descendants.
+    child stops. If the child is killed, the waiting process ends all its descendants.
     """
     signals = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # none is lost before the handlers are set
@@ -171,14 +171,12 @@ def supervised() -> Iterator[None]:
     adopt_orphans()
     sys.stdout.flush()
     sys.stderr.flush()
-    reader, writer = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child:
-        os.close(reader)
         _wait(child, signals)
-    os.close(writer)
     os.setsid()
-    threading.Thread(target=_stop_when_closed, args=(reader,), daemon=True).start()
+    end_with_parent(patience=15, parent=parent)  # its thread gets none of the signals
     _exit_on(signals)
     yield
 
@@ -192,11 +190,6 @@ def _exit_on(signals: list[signal.Signals]) -> None:
     for number in signals:
         signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-
-
-def _stop_when_closed(reader: int) -> None:
-    os.read(reader, 1)  # returns when the other end is closed; nothing is written
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wait(child: int, signals: list[signal.Signals]) -> None:

@@ -8,7 +8,7 @@ cannot run without is restored: itself, its pool, its queue and its concurrency 
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,8 @@ def _deploy(wanted: DeploymentsFile, env: Mapping[str, str], output: Path, *whic
 
 def _remove(server: httpx.Client, recorded: dict[str, Any], now: dict[str, Any]) -> None:
     """Remove the deployments, schedules and rules that were applied and are no longer wanted."""
-    for key, slugs in recorded.get("deployments", {}).items():
-        deployment = _find(server, key)
-        if not deployment:
-            continue
+    applied = recorded.get("deployments", {})
+    for key, deployment in _read_deployments(server, applied).items():
         path, name = f"/deployments/{deployment['id']}", deployment["name"]
         if key not in now["deployments"]:
             # The shared limit would be deleted with it.
@@ -72,7 +70,7 @@ def _remove(server: httpx.Client, recorded: dict[str, Any], now: dict[str, Any])
             server.delete(path).raise_for_status()
             log.info("removed the deployment %s: the file no longer has it", name)
             continue
-        gone = set(slugs) - set(now["deployments"][key])
+        gone = set(applied[key]) - set(now["deployments"][key])
         for schedule in deployment["schedules"]:
             if (schedule["slug"] or "") in gone:
                 server.delete(f"{path}/schedules/{schedule['id']}").raise_for_status()
@@ -88,15 +86,15 @@ def _restore(
     server: httpx.Client, wanted: DeploymentsFile, env: Mapping[str, str], output: Path
 ) -> None:
     """Restore what the deployments cannot run without; what people chose is kept."""
-    missing = [key for key in wanted.deployments if not _find(server, key)]
-    if missing:
+    existing = _read_deployments(server, wanted.deployments)
+    if missing := [key for key in wanted.deployments if key not in existing]:
         log.warning("deployed again, since the server has it no longer: %s", ", ".join(missing))
         names = [wanted.deployments[key]["name"] for key in missing]
         _deploy(wanted, env, output, *(word for name in names for word in ("--name", name)))
     _restore_limit(server, wanted)
-    for key, entry in wanted.deployments.items():
-        deployment, pool = _find(server, key), entry.get("work_pool") or {}
-        if deployment and pool.get("name") and not deployment["work_pool_name"]:
+    for key, deployment in existing.items():
+        pool = wanted.deployments[key].get("work_pool") or {}
+        if pool.get("name") and not deployment["work_pool_name"]:
             _restore_queue(server, deployment, pool)
 
 
@@ -139,12 +137,12 @@ def _restore_queue(server: httpx.Client, deployment: dict[str, Any], pool: dict[
             server.delete(f"/flow_runs/{run['id']}").raise_for_status()
 
 
-def _find(server: httpx.Client, key: str) -> dict[str, Any] | None:
-    """The deployment of a key of the file, if the server has it."""
-    name, _, entrypoint = key.rpartition(" ")
-    only = {"deployments": {"name": {"any_": [name]}}}
+def _read_deployments(server: httpx.Client, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The deployments that the server has of some keys of the file, by key."""
+    only = {"deployments": {"name": {"any_": [key.rpartition(" ")[0] for key in keys]}}}
     found = server.post("/deployments/filter", json=only).raise_for_status().json()
-    return next((one for one in found if one["entrypoint"] == entrypoint), None)
+    by_key = {f"{one['name']} {one['entrypoint']}": one for one in found}
+    return {key: by_key[key] for key in keys if key in by_key}
 
 
 def _create_pool(server: httpx.Client) -> None:

@@ -22,7 +22,7 @@ SILENCE = datetime.timedelta(seconds=3 * HEARTBEAT)
 ZOMBIE_MESSAGE = (  # a rule of prefect.yaml matches its beginning
     "No heartbeat for 90 s: its process or machine is gone. Run it again; a scoring run resumes."
 )
-# It is alive, in a final state, or back in the queue.
+# Events of a run that is alive, has ended, or is back in the queue.
 EVENTS = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", AWAITING_OUTPUT)
 
 

@@ -80,16 +80,13 @@ class LocalStorage(Storage):
         status = os.stat(self._entry_file(name))
         return Entry(name, status.st_size, version_of(status))
 
-    def _file(self, name: str) -> str:
-        return os.path.join(self.root, validate_name(name))
-
     def _entry_file(self, name: str) -> str:
         """The path of an entry; with a slash at its end a folder that could not be listed."""
         return os.path.join(self.root, validate_name(name.removesuffix("/")))
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OSError, and StorageError for an invalid name."""
-        return read_bounded(self._file(name))
+        return read_bounded(self.path(validate_name(name)))
 
     def heads(self, names: Iterable[str], size: int) -> Iterator[bytes | OSError]:
         """The first `size` bytes of files, or fewer if they are shorter; as `read_many` does."""
@@ -118,7 +115,7 @@ class LocalStorage(Storage):
 
     def open_read(self, name: str) -> BinaryIO:
         """The file, open for reading bytes. Raises as read does."""
-        return open_regular(self._file(name))
+        return open_regular(self.path(validate_name(name)))
 
     @contextlib.contextmanager
     def open_write(self, name: str) -> Iterator[BinaryIO]:

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import MISSING, OWN, Entry, SkippedFiles, hidden_kind, transfer_kind
@@ -50,7 +50,7 @@ class Walk:
 
     def entries(self) -> Iterator[Entry]:
         """The files, and each folder that cannot be listed if `skipped` keeps a record of them."""
-        pending = [iter(self._list(_Found("", "", True, False, False)))]
+        pending = [iter(self._list(_Found("", "", True, False, False)) or ())]
         while pending:
             for found in pending[-1]:
                 if not found.is_folder:
@@ -58,12 +58,11 @@ class Walk:
                         yield entry
                 elif reason := self._why_skipped(found):
                     self.skipped.counts[reason] += 1
+                elif (inside := self._list(found)) is None:
+                    yield Entry(f"{found.name}/", 0, "")  # sorts as the names in it do
                 else:
-                    try:
-                        pending.append(iter(self._list(found)))
-                        break
-                    except _UnlistedError:
-                        yield Entry(f"{found.name}/", 0, "")  # sorts as the names in it do
+                    pending.append(iter(inside))
+                    break
             else:
                 pending.pop()
 
@@ -74,7 +73,7 @@ class Walk:
             if len(os.fsencode(f"{self.root}/{name}")) > 4095:
                 self.skipped.counts[TOO_LONG] += 1
                 return None
-            # Of any other error the row tells when the file is read.
+            # Any other error is reported in the file's row when it is read.
             return Entry(name, 0, MISSING if error.errno in _BROKEN_LINK else "")
         if not stat.S_ISREG(status.st_mode):
             self.skipped.counts[NOT_A_FILE] += 1
@@ -106,8 +105,8 @@ class Walk:
         is_own = any(f"{inside}/".startswith(f"{name}/") for name in self.own)
         return not (inside == target or is_own or any(map(hidden_kind, inside.split("/"))))
 
-    def _list(self, folder: _Found) -> list[_Found]:
-        """What is in a folder, sorted. Raises StorageError; _UnlistedError if it is recorded."""
+    def _list(self, folder: _Found) -> list[_Found] | None:
+        """What is in a folder, sorted; None if its failure is recorded. Raises StorageError."""
         path = f"{self.root}/{folder.name}" if folder.name else self.root
         while True:
             try:
@@ -126,10 +125,12 @@ class Walk:
                     return []
                 pause = None if error.errno in _NO_PERMISSION else next(self.pauses, None)
                 if pause is None:
-                    self._report(path, folder.name, error)
+                    self._record_failure(path, folder.name, error)
+                    return None
             time.sleep(pause)
 
-    def _report(self, path: str, name: str, error: OSError) -> NoReturn:
+    def _record_failure(self, path: str, name: str, error: OSError) -> None:
+        """Record that a folder cannot be listed. Raises StorageError if no record is kept."""
         denied = error.errno in _NO_PERMISSION
         todo = "give this user the right to read it" if denied else "check its disk or share"
         line = f"{encode_name(path)}: cannot be listed ({error.strerror}); {todo}"
@@ -137,7 +138,6 @@ class Walk:
             raise StorageError(line) from error
         self.skipped.unlisted[name] = str(error.strerror)
         log.warning("%s: its files are not scored", line)
-        raise _UnlistedError from error
 
     def _visible(self, entries: list[os.DirEntry[str]], folder: _Found) -> Iterator[_Found]:
         below = f"{folder.name}/" if folder.name else ""
@@ -153,10 +153,6 @@ class Walk:
                 yield _Found(encode_name(name) + "/", below + name, True, is_link, is_linked)
             elif self.keep(name):
                 yield _Found(encode_name(name), below + name, False, is_link, False)
-
-
-class _UnlistedError(Exception):
-    """A folder could not be listed, and is recorded."""
 
 
 def identity(path: str) -> tuple[int, int] | None:

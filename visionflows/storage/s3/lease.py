@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from visionflows.errors import LockedError, StorageError
 from visionflows.storage.base import ReadFailed
@@ -59,7 +59,7 @@ class Lease:
     def __init__(self, storage: Location, name: str):
         self.storage, self.folder = storage, f"{storage.prefix}{name}/"
         self.key = f"{self.folder}{secrets.token_hex(8)}"
-        self.renewed, self.is_lost, self._tag = _Moment.now(), False, ""
+        self.renewed, self.is_lost, self._tag = _now(), False, ""
         self._renewing = threading.Lock()
 
     def acquire(self) -> str:
@@ -90,21 +90,21 @@ class Lease:
                 with contextlib.suppress(ChangedError, FileNotFoundError):
                     self._write(self._tag)  # a gateway's 404 is no sign that the lease is gone
                 leases = self._leases()
-                in_doubt = _Moment.now().since(before) >= DOUBT_SECONDS
+                in_doubt = _seconds_since(before) >= DOUBT_SECONDS
                 self.is_lost = self.key not in leases or (in_doubt and bool(self._rivals(leases)))
             if self.is_lost:
                 self.release()  # it may have been written anew
 
     def _write(self, tag: str = "") -> None:
         """Write the lease; over the one with this ETag, where the server knows conditions."""
-        began, condition = _Moment.now(), {"IfMatch": f'"{tag}"'} if tag else {}
+        began, condition = _now(), {"IfMatch": f'"{tag}"'} if tag else {}
         content = json.dumps({**this_process(), "renewed": time.time()}).encode()
         self._tag = objects.put(self.storage.bucket, self.key, content, **condition)
         self.renewed = began
 
     def check(self) -> None:
         """Raise LockedError unless the lock is certainly held; StorageError if it is unknown."""
-        if _Moment.now().since(self.renewed) >= DOUBT_SECONDS:
+        if _seconds_since(self.renewed) >= DOUBT_SECONDS:
             self.renew()
         if self.is_lost:
             raise LockedError(
@@ -159,23 +159,18 @@ class Lease:
         return "" if expired else f"another run is writing here ({process}); {todo}"
 
 
-class _Moment(NamedTuple):
-    """A moment by the clock that runs on while a machine sleeps, and by the time of day.
+def _now() -> tuple[float, float]:
+    """The clock that runs on while a machine sleeps, and the time of day.
 
     A virtual machine that is paused may only see the second.
     """
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock), time.time()
 
-    running: float
-    of_day: float
 
-    @classmethod
-    def now(cls) -> "_Moment":
-        clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-        return cls(time.clock_gettime(clock), time.time())
-
-    def since(self, earlier: "_Moment") -> float:
-        """Seconds from an earlier moment until this one, by the clock that saw more."""
-        return max(self.running - earlier.running, self.of_day - earlier.of_day)
+def _seconds_since(earlier: tuple[float, float]) -> float:
+    """The seconds since an earlier moment, by the clock that saw more."""
+    return max(now - then for now, then in zip(_now(), earlier, strict=True))
 
 
 @contextlib.contextmanager

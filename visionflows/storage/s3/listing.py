@@ -1,21 +1,17 @@
 """What a bucket holds: pages of a listing, the files in them, and these sorted by name."""
 
-import heapq
+import contextlib
 import itertools
-import json
-import os
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from visionflows.errors import StorageError
 from visionflows.storage.base import OWN, Entry, Keep, SkippedFiles, transfer_kind
 from visionflows.storage.name_encoding import encode_name
 from visionflows.storage.s3.client import Response, call, log
 from visionflows.storage.s3.objects import etag
-
-RUN = 20_000  # entries sorted at once; about 10 MB
-BLOCK = 200  # entries of a run that are read at once
 
 
 def keys(bucket: str, prefix: str, **options: Any) -> Iterator[Response]:
@@ -94,40 +90,30 @@ def _files(
 
 
 def sort_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries by the encoded text of their names; many are sorted in one temporary file.
+    """The entries by the encoded text of their names, which SQLite sorts in a temporary file.
 
     Raises StorageError if the disk is full.
     """
-    remaining = iter(entries)
-    runs = iter(lambda: sorted(itertools.islice(remaining, RUN), key=_key), [])
-    first = next(runs, [])
-    if len(first) < RUN:
-        yield from first
-        return
+    rows = ((encode_name(entry.name), *entry) for entry in entries)
     try:
-        with tempfile.TemporaryFile(prefix="visionflows-") as file:
-            written = [_write_run(file, run) for run in itertools.chain([first], runs)]
-            yield from heapq.merge(*(_read_run(file, blocks) for blocks in written), key=_key)
-    except OSError as error:
-        folder, reason = tempfile.gettempdir(), f"cannot be sorted there ({error.strerror})"
-        todo = "free some space, or set TMPDIR to another folder"
-        raise StorageError(f"{folder}: a listing {reason}; {todo}") from error
+        with contextlib.closing(_open_table()) as table:
+            # A server that lists a key twice has one object of it.
+            table.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
+            found = table.execute("SELECT name, size, version FROM entries ORDER BY key")
+            yield from map(Entry._make, found)
+    except (sqlite3.OperationalError, OSError) as error:
+        folder, reason = tempfile.gettempdir(), getattr(error, "strerror", None) or str(error)
+        raise StorageError(
+            f"{folder}: a listing cannot be sorted there ({reason}); free some space, or set "
+            "TMPDIR to another folder"
+        ) from error
 
 
-def _key(entry: Entry) -> str:
-    return encode_name(entry.name)
-
-
-def _write_run(file: BinaryIO, run: list[Entry]) -> list[tuple[int, int]]:
-    """Write sorted entries in blocks; where each is in the file, and how many bytes it takes."""
-    blocks = []
-    for at in range(0, len(run), BLOCK):
-        data = json.dumps(run[at : at + BLOCK]).encode()
-        blocks.append((file.tell(), file.write(data)))
-    file.flush()
-    return blocks
-
-
-def _read_run(file: BinaryIO, blocks: list[tuple[int, int]]) -> Iterator[Entry]:
-    for at, size in blocks:
-        yield from itertools.starmap(Entry, json.loads(os.pread(file.fileno(), size, at)))
+def _open_table() -> sqlite3.Connection:
+    """An empty table in a temporary file, which has no name any more and is gone when closed."""
+    with tempfile.NamedTemporaryFile(prefix="visionflows-") as file:
+        table = sqlite3.connect(file.name, check_same_thread=False)
+        table.execute("PRAGMA journal_mode = OFF")
+        table.execute("PRAGMA cache_size = -10000")  # KiB
+        table.execute("CREATE TABLE entries (key PRIMARY KEY, name, size, version) WITHOUT ROWID")
+    return table

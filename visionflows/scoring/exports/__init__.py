@@ -1,1 +1,0 @@
-"""Results in other formats: pure functions from rows to lines."""
