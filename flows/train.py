@@ -10,11 +10,13 @@ from pydantic import Field
 from tasks import data, training
 from visionflows.datasets.group_rules import parse_group_rule
 from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.models.artifact import Model
 from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, read_aliases
 from visionflows.orchestration.flow_runs import flow_run_id
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
+from visionflows.storage.local import LocalStorage
 from visionflows.training import check_installed
 from visionflows.training.apply_corrections import check_corrections
 from visionflows.training.checkpoint import checkpoint_key, open_checkpoint
@@ -99,18 +101,14 @@ def train(
         info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
         parent = read_aliases(name, store).get("production", "")
         info = info.updated(lineage={"parent": parent, "flow_run": flow_run_id()})
-        info = info.updated(label_issues=training.find_label_issues(checkpoint, files, folder))
-        info = info.updated(onnx=training.export_onnx(checkpoint, info))
-        info = info.with_agreement(
-            training.measure_label_agreement(checkpoint, info, files, folder)
-        )
+        model = Model(LocalStorage(checkpoint), info)
+        model = training.find_label_issues(model, files, folder)
+        model = training.export_onnx(model)
+        model = training.measure_label_agreement(model, files, folder)
         if int8:
-            found_int8 = training.quantize_int8(checkpoint, info, files, folder)
-            info = info.with_agreement(found_int8, "int8")
-        info = info.updated(
-            decode_agreement=training.measure_decode_agreement(checkpoint, info, files, folder)
-        )
-        info = info.updated(outliers=training.fit_outlier_detector(checkpoint, info, files, folder))
+            model = training.quantize_int8(model, files, folder)
+        model = training.measure_decode_agreement(model, files, folder)
+        model = training.fit_outlier_detector(model, files, folder)
         if has_test_images(files):
-            info = info.updated(test=training.evaluate_test(checkpoint, info, files, folder))
-        return training.publish(checkpoint, store, info, files, record["summary"])
+            model = training.evaluate_test(model, files, folder)
+        return training.publish(checkpoint, store, model.info, files, record["summary"])

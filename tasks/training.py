@@ -1,8 +1,12 @@
 """The tasks that turn a file table into a published model."""
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration import artifacts, forked_processes  # noqa: F401 (loaders fork here)
 from visionflows.orchestration.progress import Progress
@@ -24,6 +28,8 @@ from visionflows.training.settings import TrainSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+P = ParamSpec("P")
+
 
 @step(task_run_name="fine_tune {settings.architecture}")
 def fine_tune(
@@ -40,14 +46,29 @@ def fine_tune(
     return record
 
 
+def _evidence(
+    measure: Callable[Concatenate[Model, P], dict[str, Any]], part: str
+) -> Step[Concatenate[Model, P], Model]:
+    """A step that returns the model with what it measures, as a part of model.json."""
+
+    @functools.wraps(measure)
+    def add(model: Model, *args: P.args, **kwargs: P.kwargs) -> Model:
+        found = measure(model, *args, **kwargs)
+        if part in ("agreement", "int8"):
+            return dataclasses.replace(model, info=model.info.with_agreement(found, part))
+        return dataclasses.replace(model, info=model.info.updated(**{part: found}))
+
+    return Step(add)
+
+
 evaluate = Step(evaluate_checkpoint, name="evaluate")
-find_label_issues = Step(label_issues.find_label_issues)
-export_onnx = Step(onnx_export.export_onnx)
-measure_label_agreement = Step(label_agreement.measure_label_agreement)
-quantize_int8 = Step(int8_quantization.quantize_int8)
-measure_decode_agreement = Step(decode_agreement.measure_decode_agreement)
-fit_outlier_detector = Step(outlier_detector.fit_outlier_detector)
-evaluate_test = Step(test_images.evaluate_test)
+find_label_issues = _evidence(label_issues.find_label_issues, "label_issues")
+export_onnx = _evidence(onnx_export.export_onnx, "onnx")
+measure_label_agreement = _evidence(label_agreement.measure_label_agreement, "agreement")
+quantize_int8 = _evidence(int8_quantization.quantize_int8, "int8")
+measure_decode_agreement = _evidence(decode_agreement.measure_decode_agreement, "decode_agreement")
+fit_outlier_detector = _evidence(outlier_detector.fit_outlier_detector, "outliers")
+evaluate_test = _evidence(test_images.evaluate_test, "test")
 
 
 @step(task_run_name="publish {info.name}")

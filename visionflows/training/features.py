@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,38 +32,17 @@ FEATURES = "features.npz"  # of a checkpoint: pooled features of the pretrained 
 FROZEN = "frozen"  # of a checkpoint: the network that they are of
 
 
-class FeatureExtractor:
-    """Extracts features of the images in a folder with the network of a checkpoint."""
+def iterate_features(
+    model: Model, folder: str | Path, paths: Iterable[str], **settings: Any
+) -> Iterator[np.ndarray | None]:
+    """Yield the features of each image in order, float32 (features,), as scoring computes them.
 
-    def __init__(
-        self, model: Model, folder: str | Path, known: Mapping[str, np.ndarray] | None = None
-    ):
-        self._model, self._folder, self._known = model, LocalStorage(Path(folder)), known or {}
-
-    @property
-    def default_precision(self) -> str:
-        """The precision that scoring uses by default on this machine."""
-        return make_engine(self._model, EngineSettings(), False).precision
-
-    def features(self, paths: Iterable[str], **settings: Any) -> dict[str, np.ndarray]:
-        """Return the features of each image by its path, float32 (features,).
-
-        `settings` are those of the engine; images that cannot be decoded are left out. In float32
-        the `known` features are returned if they are of all images.
-        """
-        paths = [*paths]
-        if not settings and self._known.keys() >= {*paths}:
-            return {path: self._known[path] for path in paths}
-        found = zip(paths, self.iterate(paths, **settings), strict=True)
-        return {path: features for path, features in found if features is not None}
-
-    def iterate(self, paths: Sequence[str], **settings: Any) -> Iterator[np.ndarray | None]:
-        """Yield the features of each image in order; None if it cannot be decoded."""
-        engine_settings = EngineSettings(**{"precision": "float32"} | settings)
-        engine = make_engine(self._model, engine_settings, False)
-        engine.features = True
-        rows = engine.predict_rows(self._folder, [decode_name(path) for path in paths])
-        return (row.features for row in rows)
+    None if it cannot be decoded. `settings` are those of the engine.
+    """
+    engine = make_engine(model, EngineSettings(**{"precision": "float32"} | settings), False)
+    engine.features = True
+    rows = engine.predict_rows(LocalStorage(folder), [decode_name(path) for path in paths])
+    return (row.features for row in rows)
 
 
 def write_features(
@@ -135,8 +114,8 @@ def frozen_features(
     torch. Raises TrainError if an image can no longer be read.
     """
     found, paths = np.empty((0, 0), np.float32), list(images.path)
-    extractor = FeatureExtractor(_as_model(learn, settings, storage.sub(FROZEN)), folder)
-    features = extractor.iterate(paths, max_pixels=settings.max_pixels)
+    model = _as_model(learn, settings, storage.sub(FROZEN))
+    features = iterate_features(model, folder, paths, max_pixels=settings.max_pixels)
     for done, (path, one) in enumerate(zip(paths, features, strict=True)):
         if one is None:
             raise TrainError(
@@ -180,4 +159,4 @@ def _as_model(learn: "Learner", settings: TrainSettings, storage: LocalStorage) 
         except NotExportable as error:
             log.info("torch computes the features: %s", error)
     learn.model.to(learn.dls.device)
-    return Model(storage, cast(ModelInfo, info), digest="")
+    return Model(storage, cast(ModelInfo, info))

@@ -12,7 +12,6 @@ import numpy as np
 from visionflows.images.decode_options import ENOUGH
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import Model
-from visionflows.models.schema import ModelInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
@@ -27,54 +26,44 @@ MAX_IMAGES = 400  # full decoding is slow
 
 
 def measure_decode_agreement(
-    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
+    model: Model, files: "pd.DataFrame", folder: str | Path
 ) -> dict[str, Any]:
-    """Return `decode_agreement` of model.json for the large validation images of a checkpoint.
+    """Return `decode_agreement` of model.json: large validation images decoded both ways.
 
     Smaller images, whose shorter side is below twice what downscaled decoding keeps, are decoded
-    the same both ways.
+    the same both ways. Keys: images, disagreements (labels that differ), largest_difference and
+    mean_difference (of probabilities, in float32).
     """
     valid = files[(files.status == "ok") & files.is_valid]
-    large = valid[valid[["width", "height"]].min(axis=1) >= 2 * ENOUGH * info.image_size]
-    model = Model(LocalStorage(checkpoint), info, digest="")
-    return decode_agreement(model, folder, list(large.path))
-
-
-def decode_agreement(model: Model, folder: str | Path, paths: list[str]) -> dict[str, Any]:
-    """Compare probabilities of images decoded in full and downscaled, in float32.
-
-    Keys: images, disagreements (labels that differ), largest_difference and mean_difference (of
-    probabilities).
-    """
-    names = [decode_name(path) for path in paths[:: -(-len(paths) // MAX_IMAGES) or 1]]
+    large = valid[valid[["width", "height"]].min(axis=1) >= 2 * ENOUGH * model.info.image_size]
+    names = [decode_name(path) for path in large.path[:: -(-len(large) // MAX_IMAGES) or 1]]
     if not names:
         return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
-    storage = LocalStorage(Path(folder))
-    common, full, scaled = predict_full_and_scaled(model, storage, names)
-    difference = np.abs(full - scaled)
-    result: dict[str, Any] = {
-        "images": len(common),
-        "disagreements": int((full.argmax(1) != scaled.argmax(1)).sum()),
-        "largest_difference": float(difference.max(initial=0.0)),
-        "mean_difference": float(difference.mean()) if common else 0.0,
-    }
+    common, full, scaled = predict_full_and_scaled(model, LocalStorage(folder), names)
+    disagreements, difference = (full.argmax(1) != scaled.argmax(1)).sum(), np.abs(full - scaled)
+    largest = float(difference.max(initial=0.0))
     log.info(
         "%d large images decoded downscaled and in full: %d labels differ, probabilities by up to "
         "%.3f",
-        *(result["images"], result["disagreements"], result["largest_difference"]),
+        *(len(common), disagreements, largest),
     )
-    return result
+    return {
+        "images": len(common),
+        "disagreements": int(disagreements),
+        "largest_difference": largest,
+        "mean_difference": float(difference.mean()) if common else 0.0,
+    }
 
 
 def predict_full_and_scaled(
     model: Model, storage: Storage, names: list[str]
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the names that were decoded both ways, and their (images, classes) probabilities."""
-    settings = (
-        EngineSettings(precision="float32", decode="full"),
-        EngineSettings(precision="float32", decode="scaled"),
-    )
     full, scaled = (
-        make_engine(model, one, False).predict_files(storage, names) for one in settings
+        make_engine(model, settings, False).predict_files(storage, names)
+        for settings in (
+            EngineSettings(precision="float32", decode="full"),
+            EngineSettings(precision="float32", decode="scaled"),
+        )
     )
     return common_rows(names, full, scaled, len(model.classes))

@@ -21,7 +21,6 @@ from visionflows.inference.precision_policy import (
 )
 from visionflows.models.artifact import Model, load_network
 from visionflows.models.network import split_pooling
-from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.features import published_features
@@ -38,26 +37,46 @@ MAX_IMAGES = 2000  # enough for four disagreements; more would make publishing s
 
 
 def measure_label_agreement(
-    checkpoint: Path,
-    info: ModelInfo,
+    model: Model,
     files: "pd.DataFrame",
-    folder: Path,
+    folder: str | Path,
     precision: FastPrecision = "bfloat16",
     exclude: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the agreement of a checkpoint (`precision` in model.json).
+    """Score images in float32 and in a faster precision on this machine, and compare.
 
-    Keys as of `label_agreement`, and trained_on. Training images are used where there are too few
-    validation images; `trained_on` counts them, because the network is more certain about those,
-    so more of their labels agree. Images in `exclude` (sha256) are not used: the faster network
-    was made with them.
+    Training images are used where there are too few validation images. The network is more certain
+    about those, so more of their labels agree. Images in `exclude` (sha256) are not used: the
+    faster network was made with them.
+
+    Keys (of `precision` in model.json): those of `compare_probabilities`; trained_on, the number of
+    training images; device (cpu or cuda), kernel and library that were measured. Without native
+    support only auto (float32) and why.
     """
+    device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
+    settings = EngineSettings(precision="float32", device=device, raw=True)
+    exact_engine = make_engine(model, settings)
+    kernel = exact_engine.kernels.get(precision, "")
+    if not kernel:
+        return {"auto": "float32", "why": f"published without native {precision}: no evidence"}
+    fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
     sample = sample_images(files[~files.sha256.isin(list(exclude))])
-    model = Model(LocalStorage(checkpoint), info, digest="")
-    exact = _known_probabilities(model, sample)
-    result = label_agreement(model, folder, list(sample.path), precision, exact)
-    if "images" in result:
-        result["trained_on"] = int((~sample.is_valid.astype(bool)).sum())
+    names, images = [decode_name(path) for path in sample.path], LocalStorage(folder)
+    exact = _known_probabilities(model, sample) or exact_engine.predict_files(images, names)
+    fast = fast_engine.predict_files(images, names)
+    _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
+    result = {
+        **compare_probabilities(exact_rows, fast_rows, precision),
+        "trained_on": int((~sample.is_valid.astype(bool)).sum()),
+        "device": "cuda" if kernel.startswith("cuda") else "cpu",
+        "kernel": kernel,
+        "library": " ".join(f"{name} {version(name)}" for name in exact_engine.libraries[:1]),
+    }
+    log.info(
+        "%s (%s) agrees with float32 on %.2f %% of %d labels: auto is %s%s",
+        *(precision, kernel, 100 * result["labels"], result["images"], result["auto"]),
+        f" ({result['why']})" if "why" in result else "",
+    )
     return result
 
 
@@ -82,45 +101,6 @@ def sample_images(files: "pd.DataFrame") -> "pd.DataFrame":
     usable = files[files.status == "ok"]
     ordered = usable.sort_values(["is_valid", "sha256"], ascending=[False, True])
     return ordered.drop_duplicates("sha256").head(MAX_IMAGES)
-
-
-def label_agreement(
-    model: Model,
-    folder: str | Path,
-    paths: list[str],
-    precision: FastPrecision = "bfloat16",
-    exact: dict[str, np.ndarray] | None = None,
-) -> dict[str, Any]:
-    """Score images in float32 and in a faster precision on this machine, and compare.
-
-    `exact` are the probabilities in float32 by file name, if they are known.
-
-    Keys: those of `compare_probabilities`, and device (cpu or cuda), kernel and library that were
-    measured. Without native support only auto (float32) and why.
-    """
-    device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
-    settings = EngineSettings(precision="float32", device=device, raw=True)
-    exact_engine = make_engine(model, settings)
-    kernel = exact_engine.kernels.get(precision, "")
-    if not kernel:
-        return {"auto": "float32", "why": f"published without native {precision}: no evidence"}
-    fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
-    names, storage = [decode_name(path) for path in paths], LocalStorage(Path(folder))
-    exact = exact or exact_engine.predict_files(storage, names)
-    fast = fast_engine.predict_files(storage, names)
-    _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
-    result = {
-        **compare_probabilities(exact_rows, fast_rows, precision),
-        "device": "cuda" if kernel.startswith("cuda") else "cpu",
-        "kernel": kernel,
-        "library": " ".join(f"{name} {version(name)}" for name in exact_engine.libraries[:1]),
-    }
-    log.info(
-        "%s (%s) agrees with float32 on %.2f %% of %d labels: auto is %s%s",
-        *(precision, kernel, 100 * result["labels"], result["images"], result["auto"]),
-        f" ({result['why']})" if "why" in result else "",
-    )
-    return result
 
 
 def compare_probabilities(

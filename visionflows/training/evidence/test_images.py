@@ -13,8 +13,6 @@ from visionflows.datasets.file_table import TEST, UNKNOWN_CLASS
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure
 from visionflows.models.artifact import Model
-from visionflows.models.schema import ModelInfo
-from visionflows.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +25,11 @@ def has_test_images(files: "pd.DataFrame") -> bool:
     return bool((files.is_test & (files.label != "")).any())
 
 
-def evaluate_test(
-    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
-) -> dict[str, Any]:
+def evaluate_test(model: Model, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
     """Return `test` of model.json: counts of the test images by status, and those of `measure`.
 
     If no test image can be evaluated, only counts and why.
     """
-    model = Model(LocalStorage(checkpoint), info, digest="")
     tests = files[files.is_test]
     labelled = tests.status.isin([TEST, UNKNOWN_CLASS])
     known = labelled & tests.label.isin(model.classes)
