@@ -26,10 +26,10 @@ from visionflows.storage import open_local_or_cache, open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.system import library_versions
-from visionflows.training.epochs import OnProgress
 from visionflows.training.features import FEATURES, FROZEN
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.pretrained_weights import weights_sha256
+from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import FILES, SNAPSHOT
 

@@ -12,7 +12,6 @@ from visionflows.evaluation.metrics import count_classes, summary_metrics
 from visionflows.models import network
 from visionflows.training.class_weights import label_weights
 from visionflows.training.dataloaders import make_dataloaders
-from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.pretrained_weights import (
     loading_weights,
     timm_overlay,
@@ -89,6 +88,8 @@ def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
     import torch
     from fastai.callback.mixup import MixUp
     from fastai.losses import CrossEntropyLossFlat
+
+    from visionflows.training.mixed_precision import enable_mixed_precision
 
     of_classes = label_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
     weights = torch.tensor(of_classes, dtype=torch.float32)

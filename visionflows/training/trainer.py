@@ -13,10 +13,9 @@ from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
-from visionflows.training.epochs import OnProgress, train_epochs
 from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.pretrained_weights import weights_sha256
-from visionflows.training.schedule import Schedule
+from visionflows.training.schedule import OnProgress, Schedule
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import Note, SnapshotFile
 
@@ -79,6 +78,8 @@ class Trainer:
         stop_after: int = 0,
     ) -> Fit:
         """Train the learner of a table; `name` is that of its snapshots, see Schedule."""
+        from visionflows.training.epochs import train_epochs
+
         parts = [self.settings.model_dump(), keep_best, stop_after, fingerprint(table)]
         parts += [self.classes, weights_sha256(self.settings.pretrained)]
         key = sha256_of(json.dumps(parts, sort_keys=True).encode())

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed.worker import INITIAL, WEIGHTS, TrainingJob, run_worker
-from visionflows.training.epochs import OnProgress
+from visionflows.training.schedule import OnProgress
 from visionflows.training.snapshots import SNAPSHOT
 
 if TYPE_CHECKING:
