@@ -103,8 +103,7 @@ def frozen_features(
     images: "pd.DataFrame",
     folder: str | Path,
     storage: LocalStorage,
-    settings: TrainSettings,
-    on_image: Callable[[int], object] = lambda done: None,
+    on_image: Callable[[int], object],
 ) -> np.ndarray:
     """Return the features of images (rows of the file table), float32 (n, features).
 
@@ -114,8 +113,8 @@ def frozen_features(
     torch. Raises TrainError if an image can no longer be read.
     """
     found, paths = np.empty((0, 0), np.float32), list(images.path)
-    model = _as_model(learn, settings, storage.sub(FROZEN))
-    features = iterate_features(model, folder, paths, max_pixels=settings.max_pixels)
+    model = _as_model(learn, storage.sub(FROZEN))
+    features = iterate_features(model, folder, paths, max_pixels=learn.settings.max_pixels)
     for done, (path, one) in enumerate(zip(paths, features, strict=True)):
         if one is None:
             raise TrainError(
@@ -129,11 +128,11 @@ def frozen_features(
     return found
 
 
-def _as_model(learn: "Learner", settings: TrainSettings, storage: LocalStorage) -> Model:
+def _as_model(learn: "Learner", storage: LocalStorage) -> Model:
     """Return the learner's network as a model without evidence, written into a storage."""
     from safetensors.torch import save
 
-    network = learn.model.cpu().eval()
+    settings, network = learn.settings, learn.model.cpu().eval()
     mean, std = normalisation(settings.architecture)
     info = NetworkInfo.model_validate(
         {

@@ -50,6 +50,8 @@ def fine_tune(
     Raises TrainError if a batch of two does not fit into GPU memory, if the loss is not finite,
     or if a worker process of a distributed training dies.
     """
+    import torch
+
     started, settings = time.monotonic(), settings.resolved()
     snapshots = snapshots or checkpoint
     fitting = _fitting_batch(table, settings, snapshots)
@@ -60,7 +62,7 @@ def fine_tune(
                 trainer = Trainer(table, folder, checkpoint, settings, snapshots, on_progress)
                 learn, record = _train(trainer)
             break
-        except _out_of_memory_error() as error:
+        except torch.cuda.OutOfMemoryError as error:
             settings = _halve_batch(settings, error)
             fitting.write(settings.batch_size)
     # An earlier run may have trained the first epochs.
@@ -84,28 +86,21 @@ def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
         # Where a function lies in memory is no part of the record.
         summary = re.sub(r" at 0x[0-9a-f]+", "", str(learn.summary()))
     mean, std = normalisation(settings.architecture)
-    fit = trained.fit
-    gpus = settings.gpus if fit.history else 1  # a probe is no distributed training
+    gpus = settings.gpus if trained.history else 1  # a probe is no distributed training
     return learn, {
         "settings": settings.model_dump(),
         "classes": list(learn.dls.vocab),
         "normalise": {"mean": list(mean), "std": list(std)},
-        "base_lr": fit.rate,
-        "lr_find": fit.curve,
+        "base_lr": trained.rate,
+        "lr_find": trained.curve,
         "freeze_epochs": settings.freeze_epochs,
         "batch_size": images_per_worker(learn.dls.bs, gpus) * gpus,
         "device": describe_device(learn.dls.device, gpus),
         "mixed_precision": learn.mixed_precision,
-        "history": fit.history,
+        "history": [*trained.history],
         "selection": trained.selection,
         "summary": summary,
     }
-
-
-def _out_of_memory_error() -> type[Exception]:
-    import torch
-
-    return torch.cuda.OutOfMemoryError
 
 
 def _halve_batch(settings: TrainSettings, error: Exception) -> TrainSettings:

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
@@ -17,7 +18,7 @@ from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.schedule import OnProgress, Schedule
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import Note, SnapshotFile
+from visionflows.training.snapshots import SNAPSHOT, Note, SnapshotFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +27,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.fine_tune")
 
 
-class Fit(NamedTuple):
-    """The history of a training, a row per epoch; its base rate; the curve that gave it."""
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A learner with its final weights, and the record of how it got them.
 
-    history: list[dict[str, Any]]
-    rate: float
-    curve: dict[str, Any] | None
+    `history` has a row per epoch, `rate` is their base learning rate, and `curve` gave that rate. A
+    linear probe has none of these.
+    """
+
+    learn: "Learner"
+    history: Sequence[dict[str, Any]] = ()
+    rate: float = 0.0
+    curve: dict[str, Any] | None = None
+    selection: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,28 +84,30 @@ class Trainer:
         name: str,
         keep_best: bool = False,
         stop_after: int = 0,
-    ) -> Fit:
+    ) -> Trained:
         """Train the learner of a table; `name` is that of its snapshots, see Schedule."""
         from visionflows.training.epochs import train_epochs
 
         parts = [self.settings.model_dump(), keep_best, stop_after, fingerprint(table)]
         parts += [self.classes, weights_sha256(self.settings.pretrained)]
         key = sha256_of(json.dumps(parts, sort_keys=True).encode())
-        snapshots = SnapshotFile(os.fspath(self.snapshots), name, key)
+        location = os.fspath(self.snapshots)
+        snapshots = SnapshotFile(location, f"{name}{SNAPSHOT}", key)
         with learn.no_bar(), learn.no_logging():
-            curve = self._learning_rates(learn, snapshots)
+            curve = self._learning_rates(learn, Note(location, f"{name}.lr_find", key))
             rate = curve["suggested"] if curve else float(self.settings.lr or 0)
             schedule = Schedule(self.settings, rate, keep_best, stop_after, snapshots)
             if self.settings.gpus == 1:
-                return Fit(train_epochs(learn, schedule, self.on_progress), rate, curve)
-            job = TrainingJob(table, os.fspath(self.folder), self.classes, schedule)
-            return Fit(train_on_workers(learn, job, self.on_progress), rate, curve)
+                history = train_epochs(learn, schedule, self.on_progress)
+            else:
+                job = TrainingJob(table, os.fspath(self.folder), self.classes, schedule)
+                history = train_on_workers(learn, job, self.on_progress)
+        return Trained(learn, history, rate, curve)
 
-    def _learning_rates(self, learn: "Learner", snapshots: SnapshotFile) -> dict[str, Any] | None:
+    def _learning_rates(self, learn: "Learner", note: Note) -> dict[str, Any] | None:
         """The curve of the learning rate finder, if the settings ask for it."""
         if self.settings.lr != "find":
             return None
-        note = Note(snapshots.location, f"{snapshots.name}.lr_find", snapshots.key)
         curve: dict[str, Any] | None = note.read()
         if curve is None:
             curve = find_learning_rate(learn, self.settings.gpus)
@@ -122,9 +132,8 @@ def find_learning_rate(learn: "Learner", gpus: int) -> dict[str, Any]:
         rate = float(learn.lr_find(show_plot=False, num_it=100 * gpus).valley)
     loader.bs, learn.path = batch_size, path
     log.info("lr_find: base learning rate %.2g", rate)
-    rates, losses = (learn.recorder.lrs, learn.recorder.losses)
     return {
-        "rates": [float(one) for one in rates],
-        "losses": [float(one) for one in losses],
+        "rates": [float(one) for one in learn.recorder.lrs],
+        "losses": [float(one) for one in learn.recorder.losses],
         "suggested": rate,
     }
