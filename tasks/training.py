@@ -4,7 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
+
+import pandas as pd
 
 from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
@@ -25,15 +27,12 @@ from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.publish import publish_model
 from visionflows.training.settings import TrainSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 P = ParamSpec("P")
 
 
 @step(task_run_name="fine_tune {settings.architecture}")
 def fine_tune(
-    files: "pd.DataFrame",
+    files: pd.DataFrame,
     folder: Path,
     checkpoint: Path,
     settings: TrainSettings,
@@ -73,7 +72,7 @@ evaluate_test = _evidence(test_images.evaluate_test, "test")
 
 @step(task_run_name="publish {info.name}")
 def publish(
-    checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
+    checkpoint: Path, store: str, info: ModelInfo, files: pd.DataFrame, summary: str
 ) -> str:
     """Publish the model as `latest` and return its location; the UI gets a summary."""
     location = publish_model(checkpoint, store, info, files, summary)

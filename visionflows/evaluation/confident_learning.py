@@ -8,12 +8,10 @@ that label (off the diagonal of the confident joint). Issues are ordered by norm
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 FOLDS = 5
 MAX_CELLS = 50_000_000  # images times classes that logistic regression gets: 1 GB, and minutes
@@ -26,7 +24,7 @@ def rank_label_issues(
     labels: Sequence[str],
     classes: Sequence[str],
     groups: np.ndarray | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """The images whose label is probably wrong: index (of `features`), label, was, confidence.
 
     `features` are float (n, any), with one of `labels` each. `label` is the suggested label, `was`
@@ -34,8 +32,6 @@ def rank_label_issues(
     labels come first. Images with the same number in `groups` (n,) are in one fold. Classes with
     fewer images, or groups, than FOLDS are left out.
     """
-    import pandas as pd
-
     names = range(len(labels)) if groups is None else groups.tolist()
     counts = Counter(label for label, _ in {*zip(labels, names, strict=True)})
     known = [name for name in classes if counts[name] >= FOLDS]

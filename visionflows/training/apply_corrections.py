@@ -9,7 +9,9 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from visionflows.datasets import split
 from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, inspect_images
@@ -25,9 +27,6 @@ from visionflows.training.imported_images import (
 )
 from visionflows.training.settings import TrainSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 log = logging.getLogger("visionflows.corrections")
 
 MIN_NEW_CLASS = 10  # corrected images that a label needs to become a new class
@@ -38,7 +37,7 @@ _SUMMARY = "corrections"  # key of the summary in the table's attrs
 class Corrected(NamedTuple):
     """A corrected file table, and the folder that its paths are in."""
 
-    files: "pd.DataFrame"
+    files: pd.DataFrame
     folder: Path
 
 
@@ -53,7 +52,7 @@ def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
 
 
 def apply_corrections(
-    files: "pd.DataFrame",
+    files: pd.DataFrame,
     folder: str | Path,
     corrections: Sequence[str],
     store: str | Path,
@@ -109,14 +108,14 @@ def apply_corrections(
     return Corrected(table, Path(folder))
 
 
-def corrections_summary(files: "pd.DataFrame") -> dict[str, Any]:
+def corrections_summary(files: pd.DataFrame) -> dict[str, Any]:
     """Return the `corrections` part of model.json's dataset; empty without corrections."""
     return {_SUMMARY: files.attrs[_SUMMARY]} if _SUMMARY in files.attrs else {}
 
 
 def _relabel(
-    files: "pd.DataFrame", latest: dict[str, Correction], keep_split: bool
-) -> tuple["pd.DataFrame", dict[str, Any]]:
+    files: pd.DataFrame, latest: dict[str, Correction], keep_split: bool
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table with corrected labels, and how many contents were corrected."""
     table = files.copy()
     corrected = (table.status == "ok") & table.sha256.isin({*latest})
@@ -137,10 +136,8 @@ def _imported_rows(
     prefix: str,
     store: str | Path,
     settings: TrainSettings,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Return a row for each imported image; its path is in the folder that will hold it."""
-    import pandas as pd
-
     rows = [(name, nfc(latest[sha256].label), "") for sha256, name in sorted(names.items())]
     table = inspect_images(
         pd.DataFrame(rows, columns=["path", "label", "why"]),
@@ -152,9 +149,7 @@ def _imported_rows(
     return table.assign(path=prefix + table.path, is_test=False)
 
 
-def _concatenate(table: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
+def _concatenate(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table[COLUMNS], rows[COLUMNS]]).sort_values("path", ignore_index=True)
 
 
@@ -164,7 +159,7 @@ def _random_share(seed: int) -> Any:
 
 
 def _follow_near_duplicates(
-    table: "pd.DataFrame", imported: set[str], duplicates: list[list[str]]
+    table: pd.DataFrame, imported: set[str], duplicates: list[list[str]]
 ) -> None:
     """Put imported images on the same side of the split as their near-duplicates and group.
 
@@ -178,7 +173,7 @@ def _follow_near_duplicates(
             table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
 
 
-def _one_sided_groups(table: "pd.DataFrame", files: "pd.DataFrame") -> list[list[str]]:
+def _one_sided_groups(table: pd.DataFrame, files: pd.DataFrame) -> list[list[str]]:
     """Return the groups that are on one side of the dataset's split; a given one may cut some."""
     groups = split.group_same_side(table[table.status == "ok"])
     usable, valid = _usable_and_valid(files)
@@ -186,14 +181,14 @@ def _one_sided_groups(table: "pd.DataFrame", files: "pd.DataFrame") -> list[list
     return [group for group in groups if any(side.isdisjoint(group) for side in both)]
 
 
-def _usable_and_valid(table: "pd.DataFrame") -> tuple["pd.DataFrame", set[str]]:
+def _usable_and_valid(table: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     """Return the usable rows, and the sha256 of the contents to validate on."""
     usable = table[table.status == "ok"]
     return usable, {*usable.sha256[usable.is_valid.astype(bool)]}
 
 
 def _new_classes(
-    corrections: Iterable[Correction], files: "pd.DataFrame", lost: int = 0
+    corrections: Iterable[Correction], files: pd.DataFrame, lost: int = 0
 ) -> dict[str, list[str]]:
     """Return the paths by label for labels that the dataset lacks.
 
@@ -216,7 +211,7 @@ def _new_classes(
 
 
 def _check_result(
-    table: "pd.DataFrame", latest: dict[str, Correction], files: "pd.DataFrame", lost: list[str]
+    table: pd.DataFrame, latest: dict[str, Correction], files: pd.DataFrame, lost: list[str]
 ) -> None:
     """Raise TableError if too little was found of the corrected images, or is left to train on."""
     summary, (usable, valid) = table.attrs[_SUMMARY], _usable_and_valid(table)
@@ -237,7 +232,7 @@ def _check_result(
         log.info("corrections: new class %s with %d images", format_name(label), len(paths))
 
 
-def _add_notes(table: "pd.DataFrame", lost: list[str], tests: list[str]) -> None:
+def _add_notes(table: pd.DataFrame, lost: list[str], tests: list[str]) -> None:
     summary = table.attrs[_SUMMARY]
     lines = [
         f"corrections: {summary['taken']} labels from people, {summary['changed']} of them changed "

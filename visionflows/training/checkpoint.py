@@ -17,7 +17,9 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError, StorageError
@@ -33,9 +35,6 @@ from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import FILES, SNAPSHOT
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 log = logging.getLogger("visionflows.checkpoint")
 
 MAX_AGE = 7 * 24 * 3600.0  # seconds that a checkpoint waits for the same command
@@ -44,7 +43,7 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def checkpoint_key(
-    files: "pd.DataFrame", settings: TrainSettings, labels: str, valid_pct: float
+    files: pd.DataFrame, settings: TrainSettings, labels: str, valid_pct: float
 ) -> str:
     """Return 32 hex digits that identify a training.
 
@@ -87,7 +86,7 @@ def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
 
 
 def resume_or_fine_tune(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     checkpoint: Path,
     settings: TrainSettings,

@@ -14,7 +14,9 @@ import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from visionflows.datasets.fetch import find_dataset
 from visionflows.datasets.format_names import format_names
@@ -30,9 +32,6 @@ from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.imported_images import images_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("visionflows.compare")
 
@@ -200,8 +199,6 @@ def pair_predictions(
     that B was trained on in another form, and images of groups that it was trained on. Raises
     ModelError, and StorageError if there is no such folder.
     """
-    import pandas as pd
-
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
     files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
@@ -223,10 +220,8 @@ def pair_predictions(
     return Comparison(a, b, source, rows, not_compared, gone, same_images, same_group)
 
 
-def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> "pd.DataFrame":
+def _without_near_duplicates(valid: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
     """Return one image of each group of near-duplicates, and none of which one was trained on."""
-    import pandas as pd
-
     unseen = valid[~valid.sha256.isin(trained.sha256)].drop_duplicates("sha256", keep="last")
     both = pd.concat([trained, unseen]).drop_duplicates("sha256")
     group_of = dict(zip(both.sha256, near_duplicate_ids(both), strict=True))
@@ -235,11 +230,9 @@ def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> 
 
 
 def _without_trained_groups(
-    unseen: "pd.DataFrame", files: "pd.DataFrame", b_files: "pd.DataFrame"
-) -> "pd.DataFrame":
+    unseen: pd.DataFrame, files: pd.DataFrame, b_files: pd.DataFrame
+) -> pd.DataFrame:
     """Return the images of whose group B was trained on none, by the groups of A and of B."""
-    import pandas as pd
-
     if not (files.group != "").any() and not (b_files.group != "").any():
         return unseen
     both = pd.concat([files, b_files], ignore_index=True)
@@ -257,10 +250,8 @@ def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
             yield path
 
 
-def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> "pd.DataFrame":
+def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> pd.DataFrame:
     """Return a model's label and probability by path, without images that cannot be decoded."""
-    import pandas as pd
-
     names = [decode_name(path) for path in paths]
     found = make_engine(model, EngineSettings()).predict_rows(source, names) if names else ()
     rows = {

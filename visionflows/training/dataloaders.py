@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from visionflows.datasets.file_table import downscaled_cache
 from visionflows.errors import TrainError, one_line
 from visionflows.images.downscaled_cache import DownscaledCache
@@ -18,7 +20,6 @@ from visionflows.system import cores, decoder_count
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.data.core import DataLoaders
     from fastai.vision.core import PILImage
     from fastcore.transform import Transform
@@ -37,7 +38,7 @@ MAX_CORES_OF_THREAD = 4
 
 
 def make_dataloaders(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     settings: TrainSettings,
     classes: Sequence[str] | None = None,

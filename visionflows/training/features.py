@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas as pd
 
 from visionflows.errors import TrainError
 from visionflows.inference import EngineSettings, make_engine
@@ -23,7 +24,6 @@ from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.features")
@@ -46,7 +46,7 @@ def iterate_features(
 
 
 def write_features(
-    storage: Storage, images: "pd.DataFrame", features: np.ndarray, settings: TrainSettings
+    storage: Storage, images: pd.DataFrame, features: np.ndarray, settings: TrainSettings
 ) -> None:
     """Write the features (n, features) of images into a checkpoint, with the settings they need."""
     with storage.open_write(FEATURES) as file:
@@ -55,7 +55,7 @@ def write_features(
 
 
 def read_features(
-    storage: Storage, images: "pd.DataFrame", settings: TrainSettings
+    storage: Storage, images: pd.DataFrame, settings: TrainSettings
 ) -> np.ndarray | None:
     """Return the features (n, features) of images that are in a checkpoint.
 
@@ -71,7 +71,7 @@ def read_features(
         return np.asarray(arrays["features"][[row_of[sha256] for sha256 in images.sha256]])
 
 
-def published_features(storage: Storage, images: "pd.DataFrame") -> dict[str, np.ndarray]:
+def published_features(storage: Storage, images: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the features of images by path if those of the checkpoint's network are known.
 
     They are if it is a linear probe. Else empty.
@@ -100,7 +100,7 @@ def _relevant(settings: TrainSettings) -> str:
 
 def frozen_features(
     learn: "Learner",
-    images: "pd.DataFrame",
+    images: pd.DataFrame,
     folder: str | Path,
     storage: LocalStorage,
     on_image: Callable[[int], object],

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
@@ -24,7 +26,6 @@ from visionflows.training.snapshots import Note
 from visionflows.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from fastai.learner import Learner
 
@@ -32,7 +33,7 @@ log = logging.getLogger("visionflows.fine_tune")
 
 
 def fine_tune(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     checkpoint: str | Path,
     settings: TrainSettings,
@@ -72,7 +73,7 @@ def fine_tune(
     return record
 
 
-def _fitting_batch(table: "pd.DataFrame", settings: TrainSettings, snapshots: str | Path) -> Note:
+def _fitting_batch(table: pd.DataFrame, settings: TrainSettings, snapshots: str | Path) -> Note:
     """Return the note on the batch that an earlier run found to fit into GPU memory."""
     key = sha256_of(f"{fingerprint(table)} {settings.model_dump_json()}".encode())
     return Note(os.fspath(snapshots), "batch_size", key)

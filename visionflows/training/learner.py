@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from visionflows.evaluation.metrics import count_classes, summary_metrics
 from visionflows.models import network
-from visionflows.training.class_weights import label_weights
+from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.pretrained_weights import (
     loading_weights,
@@ -20,7 +21,6 @@ from visionflows.training.pretrained_weights import (
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from fastai.learner import Learner
 
@@ -30,7 +30,7 @@ torch_random_lock = threading.RLock()
 
 
 def make_learner(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     settings: TrainSettings,
     classes: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
 
     from visionflows.training.mixed_precision import enable_mixed_precision
 
-    of_classes = label_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
+    of_classes = class_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
     weights = torch.tensor(of_classes, dtype=torch.float32)
     options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
     learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing or 0, **options)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from visionflows.datasets import file_table
 from visionflows.evaluation.thresholds import fit_thresholds, read_validation
 from visionflows.models.artifact import VALIDATION
@@ -20,8 +22,6 @@ from visionflows.training.evidence.top_losses import read_top_losses
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from visionflows.datasets.fetch import Dataset
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # the report gives the share below their thresholds
@@ -35,7 +35,7 @@ def build_model_info(
     labels: str,
     valid_pct: float,
     data: "Dataset",
-    files: "pd.DataFrame",
+    files: pd.DataFrame,
     record: dict[str, Any],
     metrics: dict[str, Any],
 ) -> ModelInfo:
@@ -87,7 +87,7 @@ def build_model_info(
     return ModelInfo.model_validate(info, strict=False)
 
 
-def _split(files: "pd.DataFrame", settings: TrainSettings, valid_pct: float) -> dict[str, Any]:
+def _split(files: pd.DataFrame, settings: TrainSettings, valid_pct: float) -> dict[str, Any]:
     group, given_by = (files.attrs.get(name, "") for name in ("group", "split_given_by"))
     drawn = {"seed": settings.seed, "valid_pct": valid_pct}
     split = {"given_by": given_by} if given_by else drawn
@@ -95,7 +95,7 @@ def _split(files: "pd.DataFrame", settings: TrainSettings, valid_pct: float) -> 
 
 
 def publish_model(
-    checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
+    checkpoint: Path, store: str, info: ModelInfo, files: pd.DataFrame, summary: str
 ) -> str:
     """Publish a checkpoint with its report, point `latest` to it, and return its location.
 

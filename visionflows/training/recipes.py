@@ -12,18 +12,18 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
 from visionflows.storage.local import LocalStorage
-from visionflows.training.class_weights import label_weights
+from visionflows.training.class_weights import class_weights
 from visionflows.training.features import frozen_features, read_features, write_features
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
 from visionflows.training.selection import PROBE, Candidate, Selection, split_for_selection
 from visionflows.training.trainer import Trained, Trainer
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.recipes")
@@ -121,7 +121,7 @@ def _with_probe(learn: "Learner", probe: LinearProbe, selection: Selection) -> T
 
 
 def _fine_tune(
-    trainer: Trainer, table: "pd.DataFrame", probe: LinearProbe, stop_after: int = 0
+    trainer: Trainer, table: pd.DataFrame, probe: LinearProbe, stop_after: int = 0
 ) -> Trained:
     """Fine-tune all layers from a probe's head; the best epoch stays, or the last that is run."""
     learn = trainer.learner(table)
@@ -152,7 +152,7 @@ def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()
     groups, is_train = same_side_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
-    weights = label_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
+    weights = class_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
     return Sample(features, targets, groups, weights[targets]).at(is_train)
 
 

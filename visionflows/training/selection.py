@@ -7,17 +7,15 @@ selection images. The validation images judge the one that is chosen, and choose
 import dataclasses
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
 from visionflows.evaluation.metrics import count_classes, log_losses, summary_metrics
 from visionflows.training.settings import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("visionflows.recipes")
 
@@ -85,7 +83,7 @@ class Selection:
         }
 
 
-def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+def split_for_selection(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the usable training rows of a file table; `is_valid` marks the selection images.
 
     A fifth of every class, about 2,000 images at most; near-duplicates and groups stay on one side.

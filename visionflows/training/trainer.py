@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
@@ -21,7 +23,6 @@ from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import SNAPSHOT, Note, SnapshotFile
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.fine_tune")
@@ -49,7 +50,7 @@ class Trainer:
     `checkpoint` is a folder, `snapshots` a folder or an s3:// URI.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     folder: str | Path
     checkpoint: str | Path
     settings: TrainSettings
@@ -70,7 +71,7 @@ class Trainer:
 
         return dataclasses.replace(self, on_progress=report)
 
-    def learner(self, table: "pd.DataFrame | None" = None) -> "Learner":
+    def learner(self, table: pd.DataFrame | None = None) -> "Learner":
         """Return a new learner of the table, or of another one, with the initial weights."""
         table = self.table if table is None else table
         learn = make_learner(table, self.folder, self.settings, self.classes)
@@ -80,7 +81,7 @@ class Trainer:
     def fit(
         self,
         learn: "Learner",
-        table: "pd.DataFrame",
+        table: pd.DataFrame,
         name: str,
         keep_best: bool = False,
         stop_after: int = 0,

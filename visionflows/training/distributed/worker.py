@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
+
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.system import cores, set_share
 from visionflows.training.allocator_settings import keep_freed_memory
@@ -26,7 +28,6 @@ from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from fastai.data.core import TfmdDL
     from fastai.learner import Learner
@@ -41,7 +42,7 @@ class TrainingJob(NamedTuple):
     The batch size of the schedule's settings is each worker's own.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     image_folder: str
     classes: Sequence[str]
     schedule: Schedule

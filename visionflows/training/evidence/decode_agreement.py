@@ -5,9 +5,10 @@ A model is trained and scored with the same decoding; this measures what `--deco
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from visionflows.images.decode_options import ENOUGH
 from visionflows.inference import EngineSettings, make_engine
@@ -17,16 +18,13 @@ from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence.label_agreement import common_rows
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 log = logging.getLogger("visionflows.agreement")
 
 MAX_IMAGES = 400  # full decoding is slow
 
 
 def measure_decode_agreement(
-    model: Model, files: "pd.DataFrame", folder: str | Path
+    model: Model, files: pd.DataFrame, folder: str | Path
 ) -> dict[str, Any]:
     """Return `decode_agreement` of model.json: large validation images decoded both ways.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.split import near_duplicate_ids, same_side_keys
 from visionflows.evaluation.calibration import calibrate
@@ -22,7 +23,7 @@ from visionflows.images.resize import resize_image
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.class_weights import label_weights
+from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import normalisation
 from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
 from visionflows.training.evidence.image_grids import draw_image_grids
@@ -31,7 +32,6 @@ from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.evaluate")
@@ -40,7 +40,7 @@ SELFCHECK_IMAGES = 8
 
 
 def evaluate_checkpoint(
-    table: "pd.DataFrame", folder: str | Path, checkpoint: str | Path, export_fastai: bool = False
+    table: pd.DataFrame, folder: str | Path, checkpoint: str | Path, export_fastai: bool = False
 ) -> dict[str, Any]:
     """Return the metrics of a checkpoint's network on the validation images (evaluation.json).
 
@@ -85,7 +85,7 @@ def evaluate_checkpoint(
 
 
 def load_trained_learner(
-    table: "pd.DataFrame", folder: str | Path, storage: Storage, record: dict[str, Any]
+    table: pd.DataFrame, folder: str | Path, storage: Storage, record: dict[str, Any]
 ) -> "Learner":
     """Return the learner of a checkpoint with its weights, in float32."""
     import torch
@@ -106,7 +106,7 @@ def _fit_calibration(
     first = ~near_duplicate_ids(valid).duplicated().to_numpy()
     valid, targets, probabilities = valid[first], targets[first], probabilities[first]
     classes = list(learn.dls.vocab)
-    weights = label_weights(learn.dls.train.items.label, classes, learn.settings.balance)
+    weights = class_weights(learn.dls.train.items.label, classes, learn.settings.balance)
     calibration = fit_calibration(probabilities, targets, same_side_keys(valid), weights)
     calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
     rows = validation_csv(list(valid.path), classes, targets, probabilities, calibrated)
@@ -115,13 +115,12 @@ def _fit_calibration(
 
 
 def write_selfcheck(
-    learn: "Learner", table: "pd.DataFrame", folder: str | Path, storage: LocalStorage
+    learn: "Learner", table: pd.DataFrame, folder: str | Path, storage: LocalStorage
 ) -> None:
     """Write a few validation images in the network's size as PNG, and fastai's probabilities.
 
     Computed on the CPU in float32, which every machine repeats up to rounding.
     """
-    import pandas as pd
 
     settings = learn.settings
     names: list[str] = []
@@ -151,7 +150,7 @@ def write_selfcheck(
     storage.write("selfcheck/expected.csv", text.getvalue().encode())
 
 
-def _validation_paths_by_turn(table: "pd.DataFrame") -> list[str]:
+def _validation_paths_by_turn(table: pd.DataFrame) -> list[str]:
     """Return the paths of the validation images, taking every class in turn."""
     valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
     turn = valid.groupby("label").cumcount()
@@ -164,7 +163,6 @@ def _export_fastai(learn: "Learner", checkpoint: Path) -> None:
     fastai builds it from images that it opens but does not keep. The self-check images serve,
     because Pillow alone may not open some of the training images.
     """
-    import pandas as pd
     from fastai.data.block import CategoryBlock, DataBlock
     from fastai.data.transforms import ColReader, ColSplitter, Normalize
     from fastai.learner import Learner

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from visionflows.errors import one_line
 from visionflows.inference import Engine, EngineSettings, make_engine
@@ -34,8 +35,6 @@ from visionflows.training.evidence.label_agreement import measure_label_agreemen
 
 if TYPE_CHECKING:
     import openvino
-    import pandas as pd
-
 log = logging.getLogger("visionflows.int8")
 
 CALIBRATION_IMAGES = 320  # NNCF's default is 300, and batches have 16
@@ -44,7 +43,7 @@ MAX_PIXEL_BYTES = 256 << 20  # of pixels held in memory
 MIN_SPEEDUP = 1.1  # over what `auto` uses otherwise; less is not worth a changed label
 
 
-def quantize_int8(model: Model, files: "pd.DataFrame", folder: Path) -> dict[str, Any]:
+def quantize_int8(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Write the int8 network and return `precision.int8` of model.json.
 
     Keys as of `measure_label_agreement`, and speed: relative to bfloat16, or to float32 without
@@ -118,7 +117,7 @@ class _TrainingImages:
     `calibration` and `control` hold different images; `sha256s` are those of both.
     """
 
-    def __init__(self, model: Model, files: "pd.DataFrame", folder: Path):
+    def __init__(self, model: Model, files: pd.DataFrame, folder: Path):
         train = files[(files.status == "ok") & ~files.is_valid.astype(bool)]
         train = train.sort_values("sha256", ascending=False).drop_duplicates("sha256")
         self.float32_engine = make_engine(
@@ -134,7 +133,7 @@ class _TrainingImages:
         self.sha256s = {sha256 for batch in batches[:last] for sha256 in batch.sha256}
         storage = LocalStorage(folder)
 
-        def read_pixels(batch: "pd.DataFrame") -> np.ndarray:
+        def read_pixels(batch: pd.DataFrame) -> np.ndarray:
             names = [decode_name(path) for path in batch.path]
             return self.float32_engine.decoder(storage, names).pixels
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pandas as pd
 
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.precision_policy import (
@@ -26,7 +27,6 @@ from visionflows.storage.name_encoding import decode_name
 from visionflows.training.features import published_features
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
 log = logging.getLogger("visionflows.agreement")
@@ -38,7 +38,7 @@ MAX_IMAGES = 2000  # enough for four disagreements; more would make publishing s
 
 def measure_label_agreement(
     model: Model,
-    files: "pd.DataFrame",
+    files: pd.DataFrame,
     folder: str | Path,
     precision: FastPrecision = "bfloat16",
     exclude: Collection[str] = (),
@@ -80,7 +80,7 @@ def measure_label_agreement(
     return result
 
 
-def _known_probabilities(model: Model, sample: "pd.DataFrame") -> dict[str, np.ndarray]:
+def _known_probabilities(model: Model, sample: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the float32 probabilities by file name if the features of all images are known."""
     import torch
 
@@ -93,7 +93,7 @@ def _known_probabilities(model: Model, sample: "pd.DataFrame") -> dict[str, np.n
     return dict(zip(map(decode_name, features), logits.softmax(1).numpy(), strict=True))
 
 
-def sample_images(files: "pd.DataFrame") -> "pd.DataFrame":
+def sample_images(files: pd.DataFrame) -> pd.DataFrame:
     """Return the images to compare: validation images first, each content once, by its sha256.
 
     The number is fixed beforehand: adding images until there is enough evidence would find it.

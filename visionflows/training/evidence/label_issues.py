@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
@@ -33,7 +34,6 @@ from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.label_issues")
@@ -54,7 +54,7 @@ class LabelIssue(NamedTuple):
     picture: bytes
 
 
-def find_label_issues(model: Model, table: "pd.DataFrame", folder: str | Path) -> dict[str, Any]:
+def find_label_issues(model: Model, table: pd.DataFrame, folder: str | Path) -> dict[str, Any]:
     """Write label_issues.csv and return `label_issues` of model.json.
 
     Keys: images (that were examined), found, and features: `pretrained` or `fine-tuned`.
@@ -97,7 +97,7 @@ def read_label_issues(checkpoint: Path) -> list[LabelIssue]:
 
 
 def _features(
-    checkpoint: Storage, table: "pd.DataFrame", usable: "pd.DataFrame", folder: str | Path
+    checkpoint: Storage, table: pd.DataFrame, usable: pd.DataFrame, folder: str | Path
 ) -> tuple[np.ndarray, str]:
     """Return features of the usable images, float32 (n, features), and of which network they are:
     of the pretrained one if possible, else of the trained one."""
@@ -118,7 +118,7 @@ def _features(
         return _extract(learn, usable), "fine-tuned"
 
 
-def _extract(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
+def _extract(learn: "Learner", usable: pd.DataFrame) -> np.ndarray:
     """Return the body's output, averaged over positions, for images prepared as for validation."""
     import torch
 

@@ -9,9 +9,10 @@ import functools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.split import same_side_keys
 from visionflows.evaluation.outliers import (
@@ -24,9 +25,6 @@ from visionflows.models.artifact import OUTLIERS, Model
 from visionflows.training.evidence.fit_calibration import MIN_IMAGES, holdout_half
 from visionflows.training.features import iterate_features, published_features
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 log = logging.getLogger("visionflows.outliers")
 
 BANK_IMAGES = 1000  # more cost time with every image that is scored
@@ -34,7 +32,7 @@ MAX_VALIDATION = 2000  # enough to tell 2 % from 3 %
 FALSE_ALARMS = 0.02  # the share that the threshold is set for
 
 
-def fit_outlier_detector(model: Model, files: "pd.DataFrame", folder: str | Path) -> dict[str, Any]:
+def fit_outlier_detector(model: Model, files: pd.DataFrame, folder: str | Path) -> dict[str, Any]:
     """Write the detector and return `outliers` of model.json.
 
     Keys: method, k, components, images (of the detector), threshold, wanted (false alarm share),
@@ -86,7 +84,7 @@ def _false_alarms(bank: OutlierDetector, measured: dict[str, np.ndarray]) -> dic
     return shares
 
 
-def sample_bank(trained: "pd.DataFrame") -> list[str]:
+def sample_bank(trained: pd.DataFrame) -> list[str]:
     """Return paths of training images, from every class in turn, in an order by their sha256."""
     ordered = trained.sort_values("sha256")
     ordered = ordered.assign(turn=ordered.groupby("label").cumcount())
