@@ -9,7 +9,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -34,13 +34,6 @@ NONE = "corrected: none of the classes"
 _SUMMARY = "corrections"  # key of the summary in the table's attrs
 
 
-class Corrected(NamedTuple):
-    """A corrected file table, and the folder that its paths are in."""
-
-    files: pd.DataFrame
-    folder: Path
-
-
 def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
     """Check that the corrections can be read, before any longer work.
 
@@ -58,7 +51,7 @@ def apply_corrections(
     store: str | Path,
     settings: TrainSettings,
     valid_pct: float = 0,
-) -> Corrected:
+) -> tuple[pd.DataFrame, Path]:
     """Return the table with the corrected labels, and a folder that has all of its images.
 
     `corrections` are locations that `read_corrections` takes; the last correction of the same
@@ -73,30 +66,24 @@ def apply_corrections(
             *(len(conflicting), format_names(conflicting)),
         )
     if not latest:
-        return Corrected(files, Path(folder))
+        return files, Path(folder)
     _new_classes(latest.values(), files)
     table, summary = _relabel(files, latest, keep_split=valid_pct > 0)
     missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
     wanted = [correction for correction in missing if correction.label]
     names = import_images(wanted, store)
-    imported = {sha256: latest[sha256] for sha256 in names}
     if names:
-        prefix = f"{unused_folder_name(folder)}/"
-        rows = _imported_rows(names, imported, prefix, store, settings)
-        usable = rows.status == "ok"
-        rows["group"] = ""
-        rows["is_valid"] = usable & (rows.sha256.map(_random_share(settings.seed)) < valid_pct)
-        summary["imported"] = int(usable.sum())
+        labels = {name: nfc(latest[sha256].label) for sha256, name in sorted(names.items())}
+        rows = _imported_rows(labels, store, settings, valid_pct)
+        rows["path"] = f"{unused_folder_name(folder)}/" + rows.path
+        table = pd.concat([table, rows])[COLUMNS].sort_values("path", ignore_index=True)
+        summary["imported"] = int((rows.status == "ok").sum())
         summary["taken"] += summary["imported"]
-        table = _concatenate(table, rows)
     duplicates = split.group_near_duplicates(table[table.status == "ok"])
     together = [*duplicates, *_one_sided_groups(table, files)]
-    _follow_near_duplicates(table, {*imported}, together)
-    if not valid_pct:  # near-duplicates and groups of corrected images are trained on as well
-        groups = [group for group in together if not latest.keys().isdisjoint(group)]
-        moved = table.is_valid.astype(bool) & table.sha256.isin({*itertools.chain(*groups)})
-        table.loc[moved, "is_valid"] = False
-        summary["moved"] = int(moved.sum())
+    _follow_near_duplicates(table, {*names}, together)
+    if not valid_pct:
+        summary["moved"] = _move_to_training(table, latest, together)
     lost = sorted(correction.path for correction in wanted if correction.sha256 not in names)
     summary |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
     notes = split.near_duplicate_notes(*_usable_and_valid(table), duplicates)
@@ -105,7 +92,7 @@ def apply_corrections(
     _add_notes(table, lost, [*table.path[table.is_test & table.sha256.isin({*latest})]])
     if names:
         folder = link_folder(folder, names.values(), fingerprint(table), store)
-    return Corrected(table, Path(folder))
+    return table, Path(folder)
 
 
 def corrections_summary(files: pd.DataFrame) -> dict[str, Any]:
@@ -131,31 +118,20 @@ def _relabel(
 
 
 def _imported_rows(
-    names: dict[str, str],
-    latest: dict[str, Correction],
-    prefix: str,
-    store: str | Path,
-    settings: TrainSettings,
+    labels: dict[str, str], store: str | Path, settings: TrainSettings, valid_pct: float
 ) -> pd.DataFrame:
-    """Return a row for each imported image; its path is in the folder that will hold it."""
-    rows = [(name, nfc(latest[sha256].label), "") for sha256, name in sorted(names.items())]
-    table = inspect_images(
-        pd.DataFrame(rows, columns=["path", "label", "why"]),
+    """Return a row for each imported image, from its label by name."""
+    rows = inspect_images(
+        pd.DataFrame({"path": [*labels], "label": [*labels.values()], "why": ""}),
         imported_storage(store),
         settings.max_pixels,
         settings.decode_options,
         settings.workers or None,
     )
-    return table.assign(path=prefix + table.path, is_test=False)
-
-
-def _concatenate(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([table[COLUMNS], rows[COLUMNS]]).sort_values("path", ignore_index=True)
-
-
-def _random_share(seed: int) -> Any:
-    """Return a function from a content's sha256 to a number from 0 to 1, fixed by the seed."""
-    return lambda sha256: int(split.random_key(seed, sha256)[:8], 16) / 2**32
+    keys = rows.sha256.map(lambda sha256: split.random_key(settings.seed, sha256)[:8])
+    is_drawn = keys.map(lambda key: int(key, 16) / 2**32 < valid_pct)
+    is_valid = (rows.status == "ok") & is_drawn
+    return rows.assign(group="", is_valid=is_valid, is_test=False)
 
 
 def _follow_near_duplicates(
@@ -171,6 +147,16 @@ def _follow_near_duplicates(
         if new := imported.intersection(group):
             leading = [sha256 for sha256 in group if sha256 not in new] or group[:1]
             table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
+
+
+def _move_to_training(
+    table: pd.DataFrame, latest: dict[str, Correction], together: list[list[str]]
+) -> int:
+    """Also train on the near-duplicates and groups of corrected images; return how many moved."""
+    groups = [group for group in together if not latest.keys().isdisjoint(group)]
+    moved = table.is_valid.astype(bool) & table.sha256.isin({*itertools.chain(*groups)})
+    table.loc[moved, "is_valid"] = False
+    return int(moved.sum())
 
 
 def _one_sided_groups(table: pd.DataFrame, files: pd.DataFrame) -> list[list[str]]:
@@ -239,21 +225,15 @@ def _add_notes(table: pd.DataFrame, lost: list[str], tests: list[str]) -> None:
         f"the label of the dataset, {summary['imported']} are of imported images; "
         f"{summary['left_out']} images left out as none of the classes"
     ]
-    if summary["moved"]:
-        lines[0] += (
-            f"; {summary['moved']} others moved to training, as near-duplicates or of a group"
-        )
+    if moved := summary["moved"]:
+        lines[0] += f"; {moved} others moved to training, as near-duplicates or of a group"
     log.info("%s", lines[0])
-    if lost:
-        lines.append(
-            f"corrected images that were not found with their content, so not trained on: "
-            f"{len(lost)}, {format_names(lost)}"
-        )
-        log.warning("%s", lines[-1])
-    if tests:
-        lines.append(
-            f"corrected test images, which keep their label and are not trained on: {len(tests)}, "
-            f"{format_names(tests)}"
-        )
-        log.warning("%s", lines[-1])
+    warnings = {
+        "corrected images that were not found with their content, so not trained on": lost,
+        "corrected test images, which keep their label and are not trained on": tests,
+    }
+    for what, paths in warnings.items():
+        if paths:
+            lines.append(f"{what}: {len(paths)}, {format_names(paths)}")
+            log.warning("%s", lines[-1])
     table.attrs["notes"] = [*table.attrs.get("notes", []), *lines]
