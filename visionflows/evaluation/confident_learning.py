@@ -32,29 +32,19 @@ def rank_label_issues(
     labels come first. Images with the same number in `groups` (n,) are in one fold. Classes with
     fewer images, or groups, than FOLDS are left out.
     """
-    names = range(len(labels)) if groups is None else groups.tolist()
-    counts = Counter(label for label, _ in {*zip(labels, names, strict=True)})
-    known = [name for name in classes if counts[name] >= FOLDS]
-    is_known = {*known}
-    usable = np.flatnonzero([label in is_known for label in labels])
+    sides = range(len(labels)) if groups is None else groups.tolist()
+    counts = Counter(label for label, _ in {*zip(labels, sides, strict=True)})
+    known = pd.Index([name for name in classes if counts[name] >= FOLDS], dtype=object)
     if len(known) < 2:
         return pd.DataFrame(columns=["index", "label", "was", "confidence"])
-    index = {name: at for at, name in enumerate(known)}
-    given = np.array([index[labels[at]] for at in usable.tolist()])
+    given = known.get_indexer(list(labels))
+    usable = np.flatnonzero(given >= 0)
+    given = given[usable]
     folds_of = None if groups is None else groups[usable]
     suggested, own, confidence = _suggestions(OutOfFold(features[usable], given, folds_of))
-    issues = np.flatnonzero(suggested != given)
-    own, confidence = own[issues], confidence[issues]
-    order = np.argsort(own - confidence, kind="stable")
-    issues, confidence = issues[order], confidence[order]
-    return pd.DataFrame(
-        {
-            "index": usable[issues],
-            "label": [known[at] for at in suggested[issues].tolist()],
-            "was": [known[at] for at in given[issues].tolist()],
-            "confidence": confidence,
-        }
-    )
+    found = pd.DataFrame({"index": usable, "label": known[suggested], "was": known[given]})
+    found = found.assign(confidence=confidence, margin=own - confidence)[suggested != given]
+    return found.sort_values("margin", kind="stable", ignore_index=True).drop(columns="margin")
 
 
 class OutOfFold:

@@ -21,7 +21,6 @@ from visionflows.training.pretrained_weights import (
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import torch
     from fastai.learner import Learner
 
 # torch's generators belong to the process: hold this lock while making or training a learner, so
@@ -65,19 +64,14 @@ def epoch_metrics() -> list[Any]:
     """fastai's metrics that every epoch is measured with."""
     from fastai.metrics import AccumMetric, accuracy, error_rate
 
-    def balanced_accuracy(predicted: "torch.Tensor", targets: "torch.Tensor") -> float:
-        return _of_tensors(predicted, targets)["balanced_accuracy"]
+    def metric(name: str) -> AccumMetric:
+        def measure(predicted: np.ndarray, targets: np.ndarray) -> float:
+            classes = int(max(predicted.max(), targets.max())) + 1
+            return summary_metrics(count_classes(predicted, targets, classes))[name]
 
-    def macro_f1(predicted: "torch.Tensor", targets: "torch.Tensor") -> float:
-        return _of_tensors(predicted, targets)["macro_f1"]
+        return AccumMetric(measure, dim_argmax=-1, to_np=True, name=name)
 
-    own = [AccumMetric(metric, dim_argmax=-1) for metric in (balanced_accuracy, macro_f1)]
-    return [error_rate, accuracy, *own]
-
-
-def _of_tensors(predicted: "torch.Tensor", targets: "torch.Tensor") -> dict[str, float]:
-    arrays = predicted.cpu().numpy(), targets.cpu().numpy()
-    return summary_metrics(count_classes(*arrays, int(max(map(np.max, arrays))) + 1))
+    return [error_rate, accuracy, metric("balanced_accuracy"), metric("macro_f1")]
 
 
 def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
