@@ -4,7 +4,6 @@ Adds to the checkpoint: `evaluation.json`, `validation.csv`, `pictures/*.png`, `
 `selfcheck/`: a few small images with the probabilities that every load of the weights must repeat.
 """
 
-import csv
 import io
 import json
 import logging
@@ -25,7 +24,7 @@ from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import normalisation
-from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
+from visionflows.training.evidence.fit_calibration import csv_bytes, fit_calibration, validation_csv
 from visionflows.training.evidence.image_grids import draw_image_grids
 from visionflows.training.evidence.top_losses import write_top_losses
 from visionflows.training.learner import make_learner, torch_random_lock
@@ -57,19 +56,12 @@ def evaluate_checkpoint(
         with learn.no_bar(), learn.no_logging():
             predictions, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
             probabilities, targets = predictions.numpy(), targets.numpy()
-            predicted = probabilities.argmax(1)
-            groups = near_duplicate_ids(learn.dls.valid.items).to_numpy()
-            metrics = compute_metrics(predicted, targets, list(learn.dls.vocab), groups)
+            metrics, confidence = _measure(learn, probabilities, targets, storage)
             metrics["valid_loss"] = float(losses.mean())
-            metrics["calibration"] = _fit_calibration(learn, probabilities, targets, storage)
             plots, skipped = draw_image_grids(learn, losses)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
-            confusion = confusion_csv(metrics["confusion"], list(learn.dls.vocab))
-            storage.write("confusion.csv", confusion)
-            calibration = metrics["calibration"]
-            calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
-            confidence = calibrated[np.arange(len(predicted)), predicted]
+            predicted = probabilities.argmax(1)
             write_top_losses(learn, folder, predicted, confidence, targets, storage)
             write_selfcheck(learn, table, folder, storage)
         if skipped:
@@ -82,6 +74,28 @@ def evaluate_checkpoint(
         *(metrics["error_rate"], metrics["accuracy"], len(targets)),
     )
     return metrics
+
+
+def _measure(
+    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the metrics, with the calibration, and the confidence of each label (n,).
+
+    Writes confusion.csv, and validation.csv, in which near-duplicates are one image.
+    """
+    valid, classes, predicted = learn.dls.valid.items, [*learn.dls.vocab], probabilities.argmax(1)
+    groups = near_duplicate_ids(valid)
+    metrics = compute_metrics(predicted, targets, classes, groups.to_numpy())
+    storage.write("confusion.csv", confusion_csv(metrics["confusion"], classes))
+    first = ~groups.duplicated().to_numpy()
+    weights = class_weights(learn.dls.train.items.label, classes, learn.settings.balance)
+    keys = same_side_keys(valid[first])
+    calibration = fit_calibration(probabilities[first], targets[first], keys, weights)
+    calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
+    arrays = (each[first] for each in (targets, probabilities, calibrated))
+    storage.write("validation.csv", validation_csv([*valid.path[first]], classes, *arrays))
+    confidence = calibrated[np.arange(len(predicted)), predicted]
+    return {**metrics, "calibration": calibration}, confidence
 
 
 def load_trained_learner(
@@ -98,22 +112,6 @@ def load_trained_learner(
     return learn
 
 
-def _fit_calibration(
-    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
-) -> dict[str, Any]:
-    """Fit the calibration and write validation.csv; near-duplicates count as one image."""
-    valid = learn.dls.valid.items
-    first = ~near_duplicate_ids(valid).duplicated().to_numpy()
-    valid, targets, probabilities = valid[first], targets[first], probabilities[first]
-    classes = list(learn.dls.vocab)
-    weights = class_weights(learn.dls.train.items.label, classes, learn.settings.balance)
-    calibration = fit_calibration(probabilities, targets, same_side_keys(valid), weights)
-    calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
-    rows = validation_csv(list(valid.path), classes, targets, probabilities, calibrated)
-    storage.write("validation.csv", rows)
-    return calibration
-
-
 def write_selfcheck(
     learn: "Learner", table: pd.DataFrame, folder: str | Path, storage: LocalStorage
 ) -> None:
@@ -121,7 +119,6 @@ def write_selfcheck(
 
     Computed on the CPU in float32, which every machine repeats up to rounding.
     """
-
     settings = learn.settings
     names: list[str] = []
     for path in _validation_paths_by_turn(table):
@@ -142,12 +139,9 @@ def write_selfcheck(
     paths = [str(storage.path(f"selfcheck/{name}").absolute()) for name in names]
     loader = learn.dls.test_dl(pd.DataFrame({"path": paths}), num_workers=0)
     probabilities, _ = learn.get_preds(dl=loader)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["image", *learn.dls.vocab])
-    for name, row in zip(names, probabilities.tolist(), strict=True):
-        writer.writerow([name, *(f"{value:.9g}" for value in row)])
-    storage.write("selfcheck/expected.csv", text.getvalue().encode())
+    rows = [[name, *row] for name, row in zip(names, probabilities.tolist(), strict=True)]
+    expected = pd.DataFrame(rows, columns=["image", *learn.dls.vocab])
+    storage.write("selfcheck/expected.csv", csv_bytes(expected, "%.9g"))
 
 
 def _validation_paths_by_turn(table: pd.DataFrame) -> list[str]:

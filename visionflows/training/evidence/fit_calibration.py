@@ -4,11 +4,10 @@ The published calibration is fitted on all of them. The error of each half is me
 calibration of the other half. An image's content decides its half, so copies stay together.
 """
 
-import csv
-import io
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from visionflows.evaluation.calibration import (
     calibrate,
@@ -47,26 +46,30 @@ def fit_calibration(
         # The bias has a prior, so a few images are enough. A temperature of so few does harm.
         temperature, bias = fit(everything) if weighted else (1.0, [])
         return {"temperature": temperature, "bias": bias, "why": why}
-
     cross_fitted = np.empty_like(probabilities)
     for rows in (half, ~half):
         cross_fitted[rows] = calibrate(probabilities[rows], *fit(~rows))
-    predicted, index = probabilities.argmax(1), np.arange(len(targets))
-    before, after = (
-        reliability_bins(values[index, predicted], predicted == targets)
-        for values in (probabilities, cross_fitted)
-    )
     temperature, bias = fit(everything)
     return {
         "temperature": temperature,
         "bias": bias,
         "fitted": len(half),
         "tested": len(half),
-        "ece_raw": expected_calibration_error(before),
-        "ece": expected_calibration_error(after),
-        "bins_raw": before,
-        "bins": after,
+        **_calibration_error(probabilities, cross_fitted, targets),
     }
+
+
+def _calibration_error(
+    raw: np.ndarray, calibrated: np.ndarray, targets: np.ndarray
+) -> dict[str, Any]:
+    """Return ece_raw, ece, bins_raw and bins of the same labels with two confidences."""
+    rows, predicted = np.arange(len(targets)), raw.argmax(1)
+    before, after = (
+        reliability_bins(values[rows, predicted], predicted == targets)
+        for values in (raw, calibrated)
+    )
+    ece_raw, ece = map(expected_calibration_error, (before, after))
+    return {"ece_raw": ece_raw, "ece": ece, "bins_raw": before, "bins": after}
 
 
 def holdout_half(sha256s: list[str]) -> np.ndarray:
@@ -85,11 +88,13 @@ def validation_csv(
     calibrated: np.ndarray,
 ) -> bytes:
     """Return validation.csv: the label and the prediction of each validation image."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["path", "label", "predicted", "confidence", "raw"])
-    for row, path in enumerate(paths):
-        best = int(probabilities[row].argmax())
-        shares = (f"{values[row, best]:.6f}" for values in (calibrated, probabilities))
-        writer.writerow([path, classes[targets[row]], classes[best], *shares])
-    return text.getvalue().encode()
+    names, best = np.array(classes, object), (np.arange(len(paths)), probabilities.argmax(1))
+    table = pd.DataFrame({"path": paths, "label": names[targets], "predicted": names[best[1]]})
+    table = table.assign(confidence=calibrated[best], raw=probabilities[best])
+    return csv_bytes(table, "%.6f")
+
+
+def csv_bytes(table: pd.DataFrame, float_format: str) -> bytes:
+    """Return a table as CSV (RFC 4180)."""
+    text = table.to_csv(index=False, float_format=float_format, na_rep="nan", lineterminator="\r\n")
+    return text.encode()
