@@ -1,6 +1,6 @@
 """Training settings: options of `visionflows train`, fields of the run form, part of model.json."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -146,6 +146,16 @@ class TrainSettings(BaseModel):
     @property
     def _recipe(self) -> Recipe:
         return self.recipe or ("fastai" if self.pretrained == "none" else "auto")
+
+    @property
+    def network_fields(self) -> dict[str, Any]:
+        """The fields of model.json that say how the network is built, and gets its images."""
+        fields = {name: getattr(self, name) for name in ("architecture", "image_size", "resize")}
+        decode = "scaled" if self.decode_options.side else "full"
+        return {
+            **{**fields, "head": self.head, "decode": decode},
+            "color_profiles": self.color_conversion,
+        }
 
     @property
     def lr_mult(self) -> float:
