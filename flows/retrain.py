@@ -68,16 +68,11 @@ def retrain(
     store = store or default_store()
     corrections = tuple(existing_locations(corrections))
     published = train(
-        dataset=dataset,
-        name=name,
-        labels=labels,
-        group=group,
-        settings=settings,
-        valid_pct=valid_pct,
-        store=store,
+        *(dataset, name, labels, group, valid_pct, store),
         int8=int8,
         corrections=corrections,
         corrections_in_validation=corrections_in_validation and bool(corrections),
+        settings=settings,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"
     # The dataset is not fetched again: at a URL it may have changed.

@@ -15,7 +15,6 @@ from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import Step, step
 from visionflows.training.checkpoint import resume_or_fine_tune
 from visionflows.training.evidence import (
-    decode_agreement,
     int8_quantization,
     label_agreement,
     label_issues,
@@ -65,7 +64,7 @@ find_label_issues = _evidence(label_issues.find_label_issues, "label_issues")
 export_onnx = _evidence(onnx_export.export_onnx, "onnx")
 measure_label_agreement = _evidence(label_agreement.measure_label_agreement, "agreement")
 quantize_int8 = _evidence(int8_quantization.quantize_int8, "int8")
-measure_decode_agreement = _evidence(decode_agreement.measure_decode_agreement, "decode_agreement")
+measure_decode_agreement = _evidence(label_agreement.measure_decode_agreement, "decode_agreement")
 fit_outlier_detector = _evidence(outlier_detector.fit_outlier_detector, "outliers")
 evaluate_test = _evidence(test_images.evaluate_test, "test")
 

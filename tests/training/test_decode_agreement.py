@@ -13,7 +13,7 @@ from visionflows.images.open import pixels
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.training.dataloaders import make_dataloaders
-from visionflows.training.evidence.decode_agreement import (
+from visionflows.training.evidence.label_agreement import (
     measure_decode_agreement,
 )
 from visionflows.training.settings import TrainSettings

@@ -25,6 +25,7 @@ from visionflows.errors import ModelError, StorageError
 from visionflows.evaluation.paired_test import ALPHA, randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.evaluate import prediction
 from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison, mcnemar_test
@@ -125,10 +126,9 @@ def run_promotion_test(
 
 def _test_metric(found: Comparison, metric: str) -> dict[str, Any]:
     """Return the values of a metric and the result of the paired randomization test."""
-    labels, a, b = (found.rows[name] for name in ("label", "a", "b"))
-    classes = sorted({*labels, *a, *b})
-    index = {name: at for at, name in enumerate(classes)}
-    targets, candidate, production = (each.map(index).to_numpy() for each in (labels, a, b))
+    names = found.rows[["label", "a", "b"]].to_numpy()
+    codes, classes = pd.factorize(names.ravel("F"), sort=True)
+    targets, candidate, production = codes.reshape(3, -1)
     of_a, of_b, p_value = randomization_test(candidate, production, targets, len(classes), metric)
     return {
         **{"metric": metric, "candidate_metric": of_a, "production_metric": of_b},
@@ -254,9 +254,6 @@ def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]
     """Return a model's label and probability by path, without images that cannot be decoded."""
     names = [decode_name(path) for path in paths]
     found = make_engine(model, EngineSettings()).predict_rows(source, names) if names else ()
-    rows = {
-        encode_name(row.name): (model.classes[row.label], float(row.probabilities[row.label]))
-        for row in found
-        if row.probabilities is not None
-    }
-    return pd.DataFrame([*rows.values()], [*rows], columns)
+    decoded = [row for row in found if row.probabilities is not None]
+    paths = [encode_name(row.name) for row in decoded]
+    return pd.DataFrame([prediction(model, row) for row in decoded], paths, columns)
