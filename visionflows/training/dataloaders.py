@@ -54,12 +54,12 @@ def make_dataloaders(
     from visionflows.training.loader_classes import OpenRow, PrefetchingLoader, SeededResize
 
     usable = table[table.status == "ok"].reset_index(drop=True)
-    augmentations = _augmentations(settings)
     resize = SeededResize(settings.image_size, settings.resize)
     copies = downscaled_cache(settings.decode_options)
     open_row = functools.partial(
         open_for_fastai, folder=os.fspath(folder), settings=settings, copies=copies
     )
+    normalise = Normalize.from_stats(*normalisation(settings.architecture))
     block = DataBlock(
         blocks=(
             TransformBlock(type_tfms=OpenRow(open_row), batch_tfms=IntToFloatTensor),
@@ -68,7 +68,7 @@ def make_dataloaders(
         get_y=ColReader("label"),
         splitter=ColSplitter("is_valid"),
         item_tfms=resize,
-        batch_tfms=[*augmentations, Normalize.from_stats(*normalisation(settings.architecture))],
+        batch_tfms=[*_augmentations(settings), normalise],
     )
     loaders = block.dataloaders(
         usable,
@@ -85,8 +85,7 @@ def _augmentations(settings: TrainSettings) -> list[Any]:
 
     if settings.augment == "none":
         return []
-    options = AUGMENTATIONS[settings.augment]
-    return list(aug_transforms(do_flip=settings.flip, **options))
+    return list(aug_transforms(do_flip=settings.flip, **AUGMENTATIONS[settings.augment]))
 
 
 def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -20,7 +20,7 @@ from visionflows.storage.local import LocalStorage
 from visionflows.training.class_weights import class_weights
 from visionflows.training.features import frozen_features, read_features, write_features
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
-from visionflows.training.selection import PROBE, Candidate, Selection, split_for_selection
+from visionflows.training.selection import METRICS, Candidate, Selection, split_for_selection
 from visionflows.training.trainer import Trained, Trainer
 
 if TYPE_CHECKING:
@@ -89,9 +89,10 @@ def _auto(trainer: Trainer) -> Trained:
     strength = choose_strength(fitting)
     classes = len(trainer.classes)
     probe = fit_probe(fitting, strength, classes)
-    candidate = Candidate.of_logits(PROBE, probe.logits(held_out.features), held_out.targets)
+    candidate = Candidate.of_probe(probe.logits(held_out.features), held_out.targets)
     selection = Selection(settings.metric, len(held_out.targets), [candidate])
-    log.info("linear probe (C %g): %s", strength, selection.describe(candidate))
+    values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in METRICS)
+    log.info("linear probe (C %g): %s on %d selection images", strength, values, selection.images)
     final = fit_probe(sample, strength, classes)
     errors = round(candidate.metrics["error_rate"] * selection.images)
     if errors < MIN_ERRORS:

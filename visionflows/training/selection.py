@@ -33,11 +33,11 @@ class Candidate:
     metrics: dict[str, float]
 
     @classmethod
-    def of_logits(cls, name: str, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
-        """The candidate with these logits (n, classes) for images of these classes (n,)."""
+    def of_probe(cls, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
+        """The linear probe with these logits (n, classes) for images of these classes (n,)."""
         counts = count_classes(logits.argmax(1), targets, logits.shape[1])
         loss = float(log_losses(logits, targets).mean()) if len(targets) else 0.0
-        return cls(name, {**summary_metrics(counts), "log_loss": loss})
+        return cls(PROBE, {**summary_metrics(counts), "log_loss": loss})
 
     @classmethod
     def of_epoch(cls, row: dict[str, Any]) -> "Candidate":
@@ -68,11 +68,6 @@ class Selection:
     def best(self) -> Candidate:
         """The best candidate by the metric."""
         return min(self.candidates, key=lambda one: one.loss(self.metric))
-
-    def describe(self, candidate: Candidate) -> str:
-        """Return a candidate's metrics in words."""
-        values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in METRICS)
-        return f"{values} on {self.images} selection images"
 
     def as_dict(self) -> dict[str, Any]:
         """Return `selection` of model.json."""

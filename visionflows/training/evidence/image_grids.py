@@ -22,6 +22,7 @@ log = logging.getLogger("visionflows.evaluate")
 
 MAX_NAME = 24  # characters of a class name
 MAX_LINE = 25  # characters of a line above an image
+PNG = {"format": "png", "dpi": 100, "bbox_inches": "tight", "transparent": True}
 # Readable on white and on dark pages; show_results has green and red titles: right and wrong.
 TEXT, TITLES = "#76808e", {"green": "#2f9e5b", "red": "#d9534f"}
 
@@ -45,7 +46,9 @@ def draw_image_grids(
         for name, draw in _drawings(learn, losses).items():
             try:
                 draw()
-                plots[name] = _current_png()
+                buffer = io.BytesIO()
+                plt.gcf().savefig(buffer, **PNG)
+                plots[name] = buffer.getvalue()
             # fastai and matplotlib draw names and photos of any kind. An error of theirs must not
             # cost a finished training: the plot is skipped and the reason reported.
             except Exception as error:  # noqa: BLE001
@@ -99,14 +102,6 @@ def _shorten(name: str) -> str:
     if len(printable) <= MAX_NAME:
         return printable
     return f"{printable[: MAX_NAME - 9]}…{printable[-8:]}"
-
-
-def _current_png() -> bytes:
-    from matplotlib import pyplot as plt
-
-    buffer = io.BytesIO()
-    plt.gcf().savefig(buffer, format="png", dpi=100, bbox_inches="tight", transparent=True)
-    return buffer.getvalue()
 
 
 def _fit_titles(_: object) -> None:
