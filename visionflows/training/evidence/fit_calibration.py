@@ -24,13 +24,11 @@ MIN_IMAGES = 50  # images per half; fewer are too few to fit or to measure
 def fit_calibration(
     probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str], class_weights: np.ndarray
 ) -> dict[str, Any]:
-    """Return `calibration` of model.json.
+    """Return `calibration` of model.json: see `Calibration`.
 
     `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes, and
-    `class_weights` (classes,) those of the training, all 1 without any.
-    Keys: temperature, bias, fitted and tested (image counts), ece_raw and ece (expected calibration
-    error before and after), bins_raw and bins. With too few images only temperature (1 without
-    class weights), bias and why.
+    `class_weights` (classes,) those of the training, all 1 without any. With too few images there
+    is only temperature (1 without class weights), bias and why.
     """
     half, weighted = holdout_half(sha256s), bool((class_weights != 1).any())
 

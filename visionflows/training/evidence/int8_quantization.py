@@ -46,8 +46,8 @@ MIN_SPEEDUP = 1.1  # over what `auto` uses otherwise; less is not worth a change
 def quantize_int8(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Write the int8 network and return `precision.int8` of model.json.
 
-    Keys as of `measure_label_agreement`, and speed: relative to bfloat16, or to float32 without
-    native bfloat16, of the network alone. Only auto and why, if there is no int8 network.
+    That is the agreement, and the speed of the network alone. Only auto and why, if there is no
+    int8 network.
     """
     why = _why_not(model)
     images = None if why else _TrainingImages(model, files, folder)

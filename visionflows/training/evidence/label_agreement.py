@@ -51,11 +51,7 @@ def measure_label_agreement(
 
     Training images are used where there are too few validation images. The network is more certain
     about those, so more of their labels agree. Images in `exclude` (sha256) are not used: the
-    faster network was made with them.
-
-    Keys (of `precision` in model.json): those of `compare_probabilities`; trained_on, the number of
-    training images; device (cpu or cuda), kernel and library that were measured. Without native
-    support only auto (float32) and why.
+    faster network was made with them. Returns a part of `precision` in model.json: see `Agreement`.
     """
     device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
     settings = EngineSettings(precision="float32", device=device, raw=True)
@@ -110,12 +106,7 @@ def sample_images(files: pd.DataFrame) -> pd.DataFrame:
 def compare_probabilities(
     exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16"
 ) -> dict[str, Any]:
-    """Compare two (images, classes) arrays of probabilities.
-
-    Keys: precision, images, labels (share that agrees), largest_difference (of a probability),
-    disagreements, far_disagreements (that were no near ties), auto (the precision that scoring
-    uses by default) and why, if that is float32.
-    """
+    """Return the fields of `Agreement` from two (images, classes) arrays of probabilities."""
     ordered = np.sort(exact, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     differs = exact.argmax(1) != fast.argmax(1)
@@ -160,8 +151,7 @@ def measure_decode_agreement(
     """Return `decode_agreement` of model.json: large validation images decoded both ways.
 
     Smaller images, whose shorter side is below twice what downscaled decoding keeps, are decoded
-    the same both ways. Keys: images, disagreements (labels that differ), largest_difference and
-    mean_difference (of probabilities, in float32).
+    the same both ways.
     """
     valid = files[(files.status == "ok") & files.is_valid]
     large = valid[valid[["width", "height"]].min(axis=1) >= 2 * ENOUGH * model.info.image_size]

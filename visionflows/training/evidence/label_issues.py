@@ -55,10 +55,7 @@ class LabelIssue(NamedTuple):
 
 
 def find_label_issues(model: Model, table: pd.DataFrame, folder: str | Path) -> dict[str, Any]:
-    """Write label_issues.csv and return `label_issues` of model.json.
-
-    Keys: images (that were examined), found, and features: `pretrained` or `fine-tuned`.
-    """
+    """Write label_issues.csv and return `label_issues` of model.json: see `LabelIssues`."""
     usable = table[table.status == "ok"]
     usable = usable.assign(side=same_side_ids(usable))
     usable = usable.sort_values("sha256").drop_duplicates("sha256").head(MAX_IMAGES)

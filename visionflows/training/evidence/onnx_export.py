@@ -25,10 +25,9 @@ log = logging.getLogger("visionflows.export")
 
 
 def export_onnx(model: Model) -> dict[str, Any]:
-    """Write model.onnx, check it, and return `onnx` of model.json.
+    """Write model.onnx, check it, and return `onnx` of model.json: see `Onnx`.
 
-    Keys: opset, and largest_difference of a probability from fastai's for the self-check images,
-    in float32. Only why, if there is no model.onnx: torch scores such a model.
+    Torch scores a model without model.onnx.
     """
     model.storage.remove(ONNX)
     if absent := unavailable_reason():

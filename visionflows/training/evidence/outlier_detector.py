@@ -33,12 +33,7 @@ FALSE_ALARMS = 0.02  # the share that the threshold is set for
 
 
 def fit_outlier_detector(model: Model, files: pd.DataFrame, folder: str | Path) -> dict[str, Any]:
-    """Write the detector and return `outliers` of model.json.
-
-    Keys: method, k, components, images (of the detector), threshold, wanted (false alarm share),
-    fitted and tested (validation images), false_alarms (measured share, by precision). Only why,
-    if there are too few images.
-    """
+    """Write the detector and return `outliers` of model.json: see `Outliers`."""
     model.storage.remove(OUTLIERS)
     usable = files[files.status == "ok"].drop_duplicates("sha256")
     is_valid = usable.is_valid.astype(bool)
