@@ -51,8 +51,6 @@ def fine_tune(
     Raises TrainError if a batch of two does not fit into GPU memory, if the loss is not finite,
     or if a worker process of a distributed training dies.
     """
-    import torch
-
     started, settings = time.monotonic(), settings.resolved()
     snapshots = snapshots or checkpoint
     fitting = _fitting_batch(table, settings, snapshots)
@@ -63,7 +61,7 @@ def fine_tune(
                 trainer = Trainer(table, folder, checkpoint, settings, snapshots, on_progress)
                 learn, record = _train(trainer)
             break
-        except torch.cuda.OutOfMemoryError as error:
+        except _out_of_memory_error() as error:
             settings = _halve_batch(settings, error)
             fitting.write(settings.batch_size)
     # An earlier run may have trained the first epochs.
@@ -102,6 +100,12 @@ def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
         "selection": trained.selection,
         "summary": summary,
     }
+
+
+def _out_of_memory_error() -> type[Exception]:
+    import torch  # here, after its allocator settings
+
+    return torch.cuda.OutOfMemoryError
 
 
 def _halve_batch(settings: TrainSettings, error: Exception) -> TrainSettings:
