@@ -1,11 +1,12 @@
 """The score flow: load -> list -> shards -> merge -> report."""
 
 import contextlib
-from typing import Any
+from typing import Annotated, Any
 
 from tasks import scoring
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find_model
+from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import default_output
 from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.output_lock import wait_for_output
@@ -16,6 +17,9 @@ from visionflows.scoring.run import check_error_rate
 from visionflows.scoring.settings import ScoreSettings
 
 DEFAULTS = ScoreSettings()
+INPUT = "Folder or s3:// URI of the images, or a .txt or .csv file that lists them."
+OUTPUT = f"{parameters.OUTPUT} A run into the output of an interrupted run resumes it."
+SETTINGS = "Advanced: speed, precision, resuming, and how many files may fail."
 
 
 @flow(
@@ -25,24 +29,16 @@ DEFAULTS = ScoreSettings()
     on_crashed=[report_failure],
 )
 def score(
-    input: str,
-    model: str,
-    output: str = "",
-    store: str = "",
-    settings: ScoreSettings = DEFAULTS,
+    input: Annotated[str, INPUT],
+    model: Annotated[str, parameters.MODEL],
+    output: Annotated[str, OUTPUT] = "",
+    store: Annotated[str, parameters.STORE] = "",
+    settings: Annotated[ScoreSettings, SETTINGS] = DEFAULTS,
 ) -> dict[str, Any]:
     """The content of run.json.
 
     Raises a VisionflowsError if the result is incomplete, or if more files failed than the settings
-    allow. The run form shows the descriptions below.
-
-    Args:
-        input: Folder or s3:// URI of the images, or a .txt or .csv file that lists them.
-        model: pets, pets@production, pets@VERSION, or the path or URI of a model artifact.
-        output: Folder or s3:// URI of the results; empty for a new folder in the store.
-            A run into the output of an interrupted run resumes it.
-        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
-        settings: Advanced: speed, precision, resuming, and how many files may fail.
+    allow.
     """
     store = store or default_store()
     if not input:
