@@ -18,7 +18,8 @@ _MAX_LOG = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond
 # Prior of the log of a temperature: its standard deviation around 0. The paper finds temperatures
 # from 1 to 3. The prior weighs no more than a few wrong labels.
 _PRIOR_STD = 0.5
-# Of a bias around its mean: of 0.1, 0.25 and 0.5 the best on the data of bench/balance.py.
+# Standard deviation of a bias around its mean. Of 0.1, 0.25 and 0.5 it was the best on the data of
+# bench/balance.py.
 _BIAS_STD = 0.25
 
 

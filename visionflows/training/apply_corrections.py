@@ -59,12 +59,7 @@ def apply_corrections(
     share of the imported ones is validated on, drawn by seed and content; without it all are
     trained on. Raises StorageError, and TableError for invalid corrections or too few images left.
     """
-    latest, conflicting = latest_corrections(read_corrections(corrections))
-    if conflicting:
-        log.warning(
-            "corrections disagree on %d images, and the last one counts: %s",
-            *(len(conflicting), format_names(conflicting)),
-        )
+    latest = _latest(corrections)
     if not latest:
         return files, Path(folder)
     _new_classes(latest.values(), files)
@@ -93,6 +88,17 @@ def apply_corrections(
     if names:
         folder = link_folder(folder, names.values(), fingerprint(table), store)
     return table, Path(folder)
+
+
+def _latest(corrections: Sequence[str]) -> dict[str, Correction]:
+    """Return the last correction of each content, by its sha256."""
+    latest, conflicting = latest_corrections(read_corrections(corrections))
+    if conflicting:
+        log.warning(
+            "corrections disagree on %d images, and the last one counts: %s",
+            *(len(conflicting), format_names(conflicting)),
+        )
+    return latest
 
 
 def corrections_summary(files: pd.DataFrame) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def _move_to_training(
 
 
 def _one_sided_groups(table: pd.DataFrame, files: pd.DataFrame) -> list[list[str]]:
-    """Return the groups that are on one side of the dataset's split; a given one may cut some."""
+    """Return the groups that are on one side of the dataset's split; a given split may cut some."""
     groups = split.group_same_side(table[table.status == "ok"])
     usable, valid = _usable_and_valid(files)
     both = {*usable.sha256} - valid, valid

@@ -221,7 +221,7 @@ def pair_predictions(
 
 
 def _without_near_duplicates(valid: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
-    """Return one image of each group of near-duplicates, and none of which one was trained on."""
+    """Return one image of each group of near-duplicates that no image was trained on."""
     unseen = valid[~valid.sha256.isin(trained.sha256)].drop_duplicates("sha256", keep="last")
     both = pd.concat([trained, unseen]).drop_duplicates("sha256")
     group_of = dict(zip(both.sha256, near_duplicate_ids(both), strict=True))
@@ -232,7 +232,7 @@ def _without_near_duplicates(valid: pd.DataFrame, trained: pd.DataFrame) -> pd.D
 def _without_trained_groups(
     unseen: pd.DataFrame, files: pd.DataFrame, b_files: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the images of whose group B was trained on none, by the groups of A and of B."""
+    """Return the images whose group B was not trained on, by the groups of A and of B."""
     if not (files.group != "").any() and not (b_files.group != "").any():
         return unseen
     both = pd.concat([files, b_files], ignore_index=True)

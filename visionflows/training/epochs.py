@@ -178,7 +178,7 @@ class EpochMonitor(Callback):  # type: ignore[misc]  # fastai has no types
         }
 
     def _track_best(self, row: dict[str, Any]) -> bool:
-        """Whether an epoch is the best so far; one of the head only never is."""
+        """Whether an epoch is the best so far. One that trains only the head never is."""
         if row["phase"] == "frozen":
             return False
         loss = Candidate.of_epoch(row).loss(self.schedule.settings.metric)

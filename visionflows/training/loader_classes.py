@@ -61,7 +61,7 @@ class PrefetchingLoader(TfmdDL):  # type: ignore[misc]  # fastai has no types
 
 
 class OpenRow(Transform):  # type: ignore[misc]  # fastai has no types
-    """A transform by a function of a row; fastai's own of a partial cannot be pickled."""
+    """Opens a row by a function. fastai's own transform of a partial cannot be pickled."""
 
     def __init__(self, open_row: Callable[[Any], Any]):
         super().__init__()
