@@ -9,12 +9,12 @@ import pytest
 from conftest import CLASSES, write_shapes
 
 from visionflows.datasets.file_table import build_table
+from visionflows.evaluation.calibration import holdout_half
 from visionflows.evaluation.outliers import K
 from visionflows.models.artifact import OUTLIERS, Model, load_model
 from visionflows.models.registry import find_model
 from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence import outlier_detector
-from visionflows.training.evidence.fit_calibration import holdout_half
 
 
 def test_false_alarms_are_measured_on_held_out_images(outlier_store):

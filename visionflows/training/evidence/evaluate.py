@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from visionflows.datasets.split import near_duplicate_ids, same_side_keys
-from visionflows.evaluation.calibration import calibrate
+from visionflows.evaluation.calibration import calibrate, fit_calibration
 from visionflows.evaluation.metrics import compute_metrics, confusion_csv
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
@@ -24,7 +24,6 @@ from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import normalisation
-from visionflows.training.evidence.fit_calibration import csv_bytes, fit_calibration, validation_csv
 from visionflows.training.evidence.image_grids import draw_image_grids
 from visionflows.training.evidence.top_losses import write_top_losses
 from visionflows.training.learner import make_learner, torch_random_lock
@@ -98,6 +97,26 @@ def _measure(
     return {**metrics, "calibration": calibration}, confidence
 
 
+def validation_csv(
+    paths: list[str],
+    classes: list[str],
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    calibrated: np.ndarray,
+) -> bytes:
+    """Return validation.csv: the label and the prediction of each validation image."""
+    names, best = np.array(classes, object), (np.arange(len(paths)), probabilities.argmax(1))
+    table = pd.DataFrame({"path": paths, "label": names[targets], "predicted": names[best[1]]})
+    table = table.assign(confidence=calibrated[best], raw=probabilities[best])
+    return _csv_bytes(table, "%.6f")
+
+
+def _csv_bytes(table: pd.DataFrame, float_format: str) -> bytes:
+    """Return a table as CSV (RFC 4180)."""
+    text = table.to_csv(index=False, float_format=float_format, na_rep="nan", lineterminator="\r\n")
+    return text.encode()
+
+
 def load_trained_learner(
     table: pd.DataFrame, folder: str | Path, storage: Storage, record: dict[str, Any]
 ) -> "Learner":
@@ -141,7 +160,7 @@ def write_selfcheck(
     probabilities, _ = learn.get_preds(dl=loader)
     rows = [[name, *row] for name, row in zip(names, probabilities.tolist(), strict=True)]
     expected = pd.DataFrame(rows, columns=["image", *learn.dls.vocab])
-    storage.write("selfcheck/expected.csv", csv_bytes(expected, "%.9g"))
+    storage.write("selfcheck/expected.csv", _csv_bytes(expected, "%.9g"))
 
 
 def _validation_paths_by_turn(table: pd.DataFrame) -> list[str]:

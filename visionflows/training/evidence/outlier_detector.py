@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from visionflows.datasets.split import same_side_keys
+from visionflows.evaluation.calibration import MIN_IMAGES, holdout_half
 from visionflows.evaluation.outliers import (
     OutlierDetector,
     conformal_threshold,
@@ -22,7 +23,6 @@ from visionflows.evaluation.outliers import (
 )
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import OUTLIERS, Model
-from visionflows.training.evidence.fit_calibration import MIN_IMAGES, holdout_half
 from visionflows.training.features import iterate_features, published_features
 
 log = logging.getLogger("visionflows.outliers")
