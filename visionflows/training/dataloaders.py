@@ -55,11 +55,10 @@ def make_dataloaders(
 
     usable = table[table.status == "ok"].reset_index(drop=True)
     resize = SeededResize(settings.image_size, settings.resize)
-    options: dict[str, Any] = {
-        "settings": settings,
-        "copies": downscaled_cache(settings.decode_options),
-    }
-    open_row = functools.partial(open_for_fastai, folder=os.fspath(folder), **options)
+    copies = downscaled_cache(settings.decode_options)
+    open_row = functools.partial(
+        open_for_fastai, folder=os.fspath(folder), settings=settings, copies=copies
+    )
     normalise = Normalize.from_stats(*normalisation(settings.architecture))
     block = DataBlock(
         blocks=(
