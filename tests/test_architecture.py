@@ -18,7 +18,7 @@ TOPS = ("visionflows", "tasks", "flows")
 HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore", "ray")
 # Modules of subclasses of fastai's classes; imported inside functions, as the libraries are.
 SUBCLASSES = (
-    *("visionflows/training/loader_classes", "visionflows/training/distributed/sharded_loader"),
+    *("visionflows/training/dataloaders", "visionflows/training/distributed/sharded_loader"),
     *("visionflows/training/epochs", "visionflows/training/mixed_precision"),
 )
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve")
@@ -146,7 +146,7 @@ PLANTED = [
     (heavy_at_the_top, "visionflows/inference/new.py", "import torch"),
     (heavy_at_the_top, "visionflows/datasets/new.py", "from fastai.vision.all import *"),
     (heavy_at_the_top, "visionflows/cli/new.py", "from prefect import flow"),
-    (heavy_at_the_top, "tasks/new.py", "from visionflows.training.loader_classes import A"),
+    (heavy_at_the_top, "tasks/new.py", "from visionflows.training.dataloaders import A"),
     (buckets_outside_storage, "flows/new.py", "a = b.startswith('s3://')"),
     (buckets_outside_storage, "visionflows/serve/new.py", "a = '://' in b"),
     (buckets_outside_storage, "tasks/new.py", "a = f's3://{b}/c'"),

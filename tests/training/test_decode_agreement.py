@@ -12,7 +12,7 @@ from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.training.dataloaders import make_dataloaders
+from visionflows.training.dataloaders import SeededResize, make_dataloaders
 from visionflows.training.evidence.label_agreement import (
     measure_decode_agreement,
 )
@@ -48,8 +48,6 @@ def test_training_and_scoring_decode_the_same_pixels(tmp_path, decode, side):
 
 
 def settings_resize(image, settings: TrainSettings) -> np.ndarray:
-    from visionflows.training.loader_classes import SeededResize
-
     return np.asarray(SeededResize(settings.image_size, settings.resize)(image, split_idx=1))
 
 

@@ -18,9 +18,8 @@ from visionflows.models.schema import ModelInfo, NetworkInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.dataloaders import normalisation
 from visionflows.training.onnx_graph import NotExportable, onnx_bytes
-from visionflows.training.pretrained_weights import weights_sha256
+from visionflows.training.pretrained_weights import normalisation, weights_sha256
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:

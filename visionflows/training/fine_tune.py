@@ -16,9 +16,9 @@ from visionflows.hashing import sha256_of
 from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.dataloaders import normalisation
 from visionflows.training.distributed.launch import images_per_worker
 from visionflows.training.learner import torch_random_lock
+from visionflows.training.pretrained_weights import normalisation
 from visionflows.training.recipes import train_by_recipe
 from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings

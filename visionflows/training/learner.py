@@ -12,7 +12,6 @@ import pandas as pd
 from visionflows.evaluation.metrics import count_classes, summary_metrics
 from visionflows.models import network
 from visionflows.training.class_weights import class_weights
-from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.pretrained_weights import (
     loading_weights,
     timm_overlay,
@@ -42,6 +41,8 @@ def make_learner(
     from fastai.callback import fp16, schedule  # noqa: F401 (they give Learner fine_tune, to_fp16)
     from fastai.torch_core import set_seed
     from fastai.vision.learner import vision_learner
+
+    from visionflows.training.dataloaders import make_dataloaders
 
     network.check_architecture(settings.architecture)
     loaders = make_dataloaders(table, folder, settings, classes)

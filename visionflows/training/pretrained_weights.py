@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# torchvision's pretrained weights were all trained on pixels normalised with these.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 def torchvision_network(pretrained: bool, settings: TrainSettings) -> "nn.Module":
     """Return the network of `settings.architecture` with the weights of `settings.pretrained`.
 
@@ -136,3 +140,13 @@ def weights_sha256(pretrained: str) -> str:
         return ""  # make_learner raises the error
     with path.open("rb") as file:
         return sha256_of_file(file)
+
+
+def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of each channel that the weights expect."""
+    if network.is_torchvision(architecture):
+        return IMAGENET_MEAN, IMAGENET_STD
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture)
+    return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)

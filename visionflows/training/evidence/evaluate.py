@@ -23,10 +23,10 @@ from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.class_weights import class_weights
-from visionflows.training.dataloaders import normalisation
 from visionflows.training.evidence.image_grids import draw_image_grids
 from visionflows.training.evidence.top_losses import write_top_losses
 from visionflows.training.learner import make_learner, torch_random_lock
+from visionflows.training.pretrained_weights import normalisation
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:

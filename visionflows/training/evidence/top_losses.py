@@ -17,7 +17,7 @@ from visionflows.reports.thumbnails import draw_heat_map, encode_pixels
 from visionflows.reports.training import TopLoss
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
-from visionflows.training.dataloaders import normalisation
+from visionflows.training.pretrained_weights import normalisation
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
