@@ -16,11 +16,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOPS = ("visionflows", "tasks", "flows")
 HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore", "ray")
-# Modules of subclasses of fastai's classes; imported inside functions, as the libraries are.
-SUBCLASSES = (
-    *("visionflows/training/dataloaders", "visionflows/training/distributed/sharded_loader"),
-    *("visionflows/training/epochs", "visionflows/training/mixed_precision"),
-)
+# Modules that import heavy libraries; imported inside functions, as the libraries are.
+LAZY = {
+    "visionflows/training/distributed/sharded_loader",
+    "visionflows/training/evidence/image_grids",
+    *(
+        f"visionflows/training/{name}"
+        for name in ("recipes", "trainer", "learner", "dataloaders", "epochs", "mixed_precision")
+    ),
+}
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve")
 
 
@@ -34,17 +38,15 @@ def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
 def heavy_at_the_top(root: Path) -> Iterator[str]:
     """Heavy libraries that importing a module imports; Prefect is allowed in its packages."""
     for name, tree in sources(root):
-        if name.removesuffix(".py") in SUBCLASSES:
+        if name.removesuffix(".py") in LAZY:
             continue
         allowed = {"prefect"} if name.startswith(PREFECT) else set()
         for node in tree.body:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             tops = {module.partition(".")[0] for module in modules}
-            tops |= {module for module in modules if module.replace(".", "/") in SUBCLASSES}
-            for library in (
-                tops & {*HEAVY, *(path.replace("/", ".") for path in SUBCLASSES)} - allowed
-            ):
+            tops |= {module for module in modules if module.replace(".", "/") in LAZY}
+            for library in tops & {*HEAVY, *(path.replace("/", ".") for path in LAZY)} - allowed:
                 yield f"{name} imports {library} at the top"
 
 

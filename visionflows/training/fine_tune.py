@@ -15,15 +15,13 @@ from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
 from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
+from visionflows.training import torch_random_lock
 from visionflows.training.allocator_settings import keep_freed_memory
 from visionflows.training.distributed.launch import images_per_worker
-from visionflows.training.learner import torch_random_lock
 from visionflows.training.pretrained_weights import normalisation
-from visionflows.training.recipes import train_by_recipe
 from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import Note
-from visionflows.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +56,7 @@ def fine_tune(
     while True:
         try:
             with torch_random_lock, keep_freed_memory():
-                trainer = Trainer(table, folder, checkpoint, settings, snapshots, on_progress)
-                learn, record = _train(trainer)
+                learn, record = _train(table, folder, checkpoint, settings, snapshots, on_progress)
             break
         except _out_of_memory_error() as error:
             settings = _halve_batch(settings, error)
@@ -77,7 +74,12 @@ def _fitting_batch(table: pd.DataFrame, settings: TrainSettings, snapshots: str 
     return Note(os.fspath(snapshots), "batch_size", key)
 
 
-def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
+def _train(*arguments: Any) -> tuple["Learner", dict[str, Any]]:
+    """Return the learner and the record of a trainer with these arguments."""
+    from visionflows.training.recipes import train_by_recipe
+    from visionflows.training.trainer import Trainer
+
+    trainer = Trainer(*arguments)
     settings, trained = trainer.settings, train_by_recipe(trainer)
     learn = trained.learn
     with learn.no_bar(), learn.no_logging():

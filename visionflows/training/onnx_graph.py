@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 from visionflows.inference.torch_network import scale_and_shift
 from visionflows.models.network import split_pooling
 from visionflows.models.schema import NetworkInfo, Normalise
-from visionflows.training.learner import torch_random_lock
+from visionflows.training import torch_random_lock
 
 if TYPE_CHECKING:
     import onnx

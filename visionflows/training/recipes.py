@@ -5,14 +5,17 @@ auto     a linear probe, then fine-tuning from its head; the better of both is p
          ICLR 2022 (LP-FT)
 probe    the linear probe
 fastai   fastai's fine_tune, as in its tutorial
+
+Import this module inside functions only, as fastai takes seconds to import.
 """
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
+from fastai.learner import Learner
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
@@ -22,9 +25,6 @@ from visionflows.training.features import frozen_features, read_features, write_
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
 from visionflows.training.selection import METRICS, Candidate, Selection, split_for_selection
 from visionflows.training.trainer import Trained, Trainer
-
-if TYPE_CHECKING:
-    from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.recipes")
 
@@ -115,7 +115,7 @@ def _auto(trainer: Trainer) -> Trained:
     return dataclasses.replace(tuned, selection=selection.as_dict())
 
 
-def _with_probe(learn: "Learner", probe: LinearProbe, selection: Selection) -> Trained:
+def _with_probe(learn: Learner, probe: LinearProbe, selection: Selection) -> Trained:
     log.info("%s", selection.why)
     _set_head(learn, probe)
     return Trained(learn, selection=selection.as_dict())
@@ -131,7 +131,7 @@ def _fine_tune(
     return trainer.fit(learn, table, name, not stop_after, stop_after)
 
 
-def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
+def _training_sample(trainer: Trainer, learn: Learner) -> Sample:
     """Return the features of the training images, in the order of the table.
 
     Those of all images are in the checkpoint: the search for label issues uses them, and so does a
@@ -157,9 +157,7 @@ def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
     return Sample(features, targets, groups, weights[targets]).at(is_train)
 
 
-def _set_head(learn: "Learner", probe: LinearProbe) -> None:
-    import torch
-
+def _set_head(learn: Learner, probe: LinearProbe) -> None:
     layer = learn.model[1][-1]
     with torch.no_grad():
         for tensor, values in ((layer.weight, probe.weight), (layer.bias, probe.bias)):

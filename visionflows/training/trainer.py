@@ -1,4 +1,7 @@
-"""A trainer: makes learners of a file table and trains them, on one device or on several GPUs."""
+"""A trainer: makes learners of a file table and trains them, on one device or on several GPUs.
+
+Import this module inside functions only, as fastai takes seconds to import.
+"""
 
 import dataclasses
 import functools
@@ -8,22 +11,22 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from fastai.callback.training import GradientAccumulation
+from fastai.learner import Learner
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
+from visionflows.training.epochs import train_epochs
 from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.schedule import OnProgress, Schedule
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import SNAPSHOT, Note, SnapshotFile
-
-if TYPE_CHECKING:
-    from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.fine_tune")
 
@@ -36,7 +39,7 @@ class Trained:
     linear probe has none of these.
     """
 
-    learn: "Learner"
+    learn: Learner
     history: Sequence[dict[str, Any]] = ()
     rate: float = 0.0
     curve: dict[str, Any] | None = None
@@ -71,7 +74,7 @@ class Trainer:
 
         return dataclasses.replace(self, on_progress=report)
 
-    def learner(self, table: pd.DataFrame | None = None) -> "Learner":
+    def learner(self, table: pd.DataFrame | None = None) -> Learner:
         """Return a new learner of the table, or of another one, with the initial weights."""
         table = self.table if table is None else table
         learn = make_learner(table, self.folder, self.settings, self.classes)
@@ -80,15 +83,13 @@ class Trainer:
 
     def fit(
         self,
-        learn: "Learner",
+        learn: Learner,
         table: pd.DataFrame,
         name: str,
         keep_best: bool = False,
         stop_after: int = 0,
     ) -> Trained:
         """Train the learner of a table; `name` is that of its snapshots, see Schedule."""
-        from visionflows.training.epochs import train_epochs
-
         parts = [self.settings.model_dump(), keep_best, stop_after, fingerprint(table)]
         parts += [self.classes, weights_sha256(self.settings.pretrained)]
         key = sha256_of(json.dumps(parts, sort_keys=True).encode())
@@ -105,7 +106,7 @@ class Trainer:
                 history = train_on_workers(learn, job, self.on_progress)
         return Trained(learn, history, rate, curve)
 
-    def _learning_rates(self, learn: "Learner", note: Note) -> dict[str, Any] | None:
+    def _learning_rates(self, learn: Learner, note: Note) -> dict[str, Any] | None:
         """The curve of the learning rate finder, if the settings ask for it."""
         if self.settings.lr != "find":
             return None
@@ -116,14 +117,12 @@ class Trainer:
         return curve
 
 
-def find_learning_rate(learn: "Learner", gpus: int) -> dict[str, Any]:
+def find_learning_rate(learn: Learner, gpus: int) -> dict[str, Any]:
     """Return fastai's lr_find: its `rates`, their `losses`, and the rate `suggested` by `valley`.
 
     For several GPUs one GPU does the search here: it accumulates each step from one worker's
     share at a time, so the rate fits the whole step and the memory fits a share.
     """
-    from fastai.callback.training import GradientAccumulation
-
     loader, batch_size = learn.dls.train, learn.dls.bs
     loader.bs = images_per_worker(batch_size, gpus)
     accumulation = [GradientAccumulation(loader.bs * gpus)] if gpus > 1 else []

@@ -23,7 +23,6 @@ import pandas as pd
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.system import cores, set_share
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
@@ -161,6 +160,7 @@ def _train(number: int, job: TrainingJob, messages: Connection) -> None:
     from safetensors.torch import load_file, save_file
 
     from visionflows.training.epochs import train_epochs
+    from visionflows.training.learner import make_learner, prepare_training
 
     settings = job.settings
     learn = make_learner(job.table, job.image_folder, settings, job.classes)

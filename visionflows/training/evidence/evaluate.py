@@ -22,10 +22,9 @@ from visionflows.images.resize import resize_image
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
+from visionflows.training import torch_random_lock
 from visionflows.training.class_weights import class_weights
-from visionflows.training.evidence.image_grids import draw_image_grids
 from visionflows.training.evidence.top_losses import write_top_losses
-from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.pretrained_weights import normalisation
 from visionflows.training.settings import TrainSettings
 
@@ -48,6 +47,8 @@ def evaluate_checkpoint(
     `export_fastai` also writes `export.pkl`, which fastai's load_learner opens without
     visionflows; it opens images as fastai does, without their EXIF orientation.
     """
+    from visionflows.training.evidence.image_grids import draw_image_grids
+
     storage = LocalStorage(checkpoint)
     record = json.loads(storage.read("training.json"))
     with torch_random_lock:
@@ -123,6 +124,8 @@ def load_trained_learner(
     """Return the learner of a checkpoint with its weights, in float32."""
     import torch
     from safetensors.torch import load
+
+    from visionflows.training.learner import make_learner
 
     settings = TrainSettings(**record["settings"]).model_copy(update={"pretrained": "none"})
     learn = make_learner(table, folder, settings)

@@ -28,9 +28,9 @@ from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.corrections import LABEL_ISSUE
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
+from visionflows.training import torch_random_lock
 from visionflows.training.evidence.evaluate import load_trained_learner
 from visionflows.training.features import read_features
-from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def _features(
 ) -> tuple[np.ndarray, str]:
     """Return features of the usable images, float32 (n, features), and of which network they are:
     of the pretrained one if possible, else of the trained one."""
+    from visionflows.training.learner import make_learner
+
     record = json.loads(checkpoint.read("training.json"))
     settings = TrainSettings(**record["settings"])
     known = read_features(checkpoint, usable, settings)
