@@ -18,12 +18,11 @@ TOPS = ("visionflows", "tasks", "flows")
 HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore", "ray")
 # Modules that import heavy libraries; imported inside functions, as the libraries are.
 LAZY = {
-    "visionflows/training/distributed/sharded_loader",
-    "visionflows/training/evidence/image_grids",
-    *(
-        f"visionflows/training/{name}"
-        for name in ("recipes", "trainer", "learner", "dataloaders", "epochs", "mixed_precision")
-    ),
+    f"visionflows/training/{name}"
+    for name in (
+        *("recipes", "trainer", "learner", "dataloaders", "epochs", "mixed_precision"),
+        *("onnx_graph", "distributed/sharded_loader", "evidence/image_grids"),
+    )
 }
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve")
 

@@ -115,12 +115,12 @@ def test_a_network_with_data_dependent_branches_is_not_exportable():
 
 
 def test_a_failed_export_is_recorded_and_leaves_no_file(evaluated, checkpoint, monkeypatch):
-    from visionflows.training.evidence import onnx_export
+    from visionflows.training import onnx_graph
 
     def refuses(*_):
         raise NotExportable("no way to say it")
 
-    monkeypatch.setattr(onnx_export, "onnx_bytes", refuses)
+    monkeypatch.setattr(onnx_graph, "onnx_bytes", refuses)
     (checkpoint / "model.onnx").write_bytes(b"of an earlier try")
     assert export_onnx(evaluated) == {"why": "no way to say it"}
     assert not (checkpoint / "model.onnx").exists()

@@ -18,7 +18,6 @@ from visionflows.models.schema import ModelInfo, NetworkInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.onnx_graph import NotExportable, onnx_bytes
 from visionflows.training.pretrained_weights import normalisation, weights_sha256
 from visionflows.training.settings import TrainSettings
 
@@ -130,6 +129,8 @@ def frozen_features(
 def _as_model(learn: "Learner", storage: LocalStorage) -> Model:
     """Return the learner's network as a model without evidence, written into a storage."""
     from safetensors.torch import save
+
+    from visionflows.training.onnx_graph import NotExportable, onnx_bytes
 
     settings, network = learn.settings, learn.model.cpu().eval()
     mean, std = normalisation(settings.architecture)

@@ -16,7 +16,6 @@ from visionflows.models.artifact import ONNX, Model, load_network
 from visionflows.models.network import split_pooling
 from visionflows.storage.base import Storage
 from visionflows.training.features import FROZEN, is_probe
-from visionflows.training.onnx_graph import OPSET, NotExportable, onnx_bytes, with_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +28,8 @@ def export_onnx(model: Model) -> dict[str, Any]:
 
     Torch scores a model without model.onnx.
     """
+    from visionflows.training.onnx_graph import NotExportable, onnx_bytes
+
     model.storage.remove(ONNX)
     if absent := unavailable_reason():
         return _skipped(f"{absent}, which would check it")
@@ -44,6 +45,8 @@ def export_onnx(model: Model) -> dict[str, Any]:
 
 
 def _check(model: Model, data: bytes) -> dict[str, Any]:
+    from visionflows.training.onnx_graph import OPSET
+
     model.storage.write(ONNX, data)
     engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
     return {"opset": OPSET, "largest_difference": engine.self_check()}
@@ -51,6 +54,8 @@ def _check(model: Model, data: bytes) -> dict[str, Any]:
 
 def _frozen_with_head(storage: Storage, network: "nn.Sequential") -> bytes | None:
     """Return the ONNX model of a linear probe, made of the frozen network's: no second export."""
+    from visionflows.training.onnx_graph import with_head
+
     frozen = storage.sub(FROZEN)
     if not is_probe(storage) or not frozen.exists(ONNX):
         return None
