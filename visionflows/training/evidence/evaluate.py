@@ -143,7 +143,8 @@ def write_selfcheck(
     """
     settings = learn.settings
     names: list[str] = []
-    for path in _validation_paths_by_turn(table):
+    valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
+    for path in take_turns(valid, "path").path:
         file = Path(folder) / decode_name(path)
         try:
             image = open_image(file, settings.max_pixels, decode_options=settings.decode_options)
@@ -166,11 +167,10 @@ def write_selfcheck(
     storage.write("selfcheck/expected.csv", _csv_bytes(expected, "%.9g"))
 
 
-def _validation_paths_by_turn(table: pd.DataFrame) -> list[str]:
-    """Return the paths of the validation images, taking every class in turn."""
-    valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
-    turn = valid.groupby("label").cumcount()
-    return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path)
+def take_turns(images: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the images in the order of a column, taking every class in turn."""
+    turn = images.sort_values(column).groupby("label").cumcount()
+    return images.assign(turn=turn).sort_values(["turn", column])
 
 
 def _export_fastai(learn: "Learner", checkpoint: Path) -> None:

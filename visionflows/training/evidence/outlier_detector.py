@@ -23,6 +23,7 @@ from visionflows.evaluation.outliers import (
 )
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import OUTLIERS, Model
+from visionflows.training.evidence.evaluate import take_turns
 from visionflows.training.features import iterate_features, published_features
 
 log = logging.getLogger("visionflows.outliers")
@@ -81,9 +82,7 @@ def _false_alarms(bank: OutlierDetector, measured: dict[str, np.ndarray]) -> dic
 
 def sample_bank(trained: pd.DataFrame) -> list[str]:
     """Return paths of training images, from every class in turn, in an order by their sha256."""
-    ordered = trained.sort_values("sha256")
-    ordered = ordered.assign(turn=ordered.groupby("label").cumcount())
-    ordered = ordered.sort_values(["turn", "sha256"])
+    ordered = take_turns(trained, "sha256")
     return list(ordered.path.head(max(BANK_IMAGES, ordered.label.nunique())))
 
 
