@@ -8,7 +8,6 @@ from visionflows.inference.engine import EngineSettings
 from visionflows.models.registry import default_store, find_model
 from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import default_output, run_name
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.storage import open_storage
 
@@ -18,8 +17,7 @@ DEFAULTS = EngineSettings()
 @flow(
     flow_run_name=run_name("evaluate {model} on {dataset}"),
     description="Evaluate a model on labelled images that it was not trained on.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def evaluate(
     model: Annotated[str, parameters.MODEL],

@@ -13,7 +13,6 @@ from flows.train import train
 from tasks import promotion
 from visionflows.models.registry import default_store
 from visionflows.orchestration import artifacts, parameters
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.review.corrections import existing_locations
 from visionflows.training.comparison import dataset_folder
@@ -31,8 +30,7 @@ OUTPUT = "Folder or s3:// URI of those scores; empty for a new folder in the sto
 @flow(
     flow_run_name="retrain {name} from {dataset}",
     description="Train, compare with production, promote if better, score an inbox.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def retrain(
     dataset: Annotated[str, parameters.DATASET],

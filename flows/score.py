@@ -8,7 +8,6 @@ from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find_model
 from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import default_output
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.output_lock import wait_for_output
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.scoring_runs import batch_shards, connect, make_run
@@ -25,8 +24,7 @@ SETTINGS = "Advanced: speed, precision, resuming, and how many files may fail."
 @flow(
     flow_run_name="score {input} with {model}",
     description="Score every image in a location into predictions.csv: one row for every file.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def score(
     input: Annotated[str, INPUT],

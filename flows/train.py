@@ -17,7 +17,6 @@ from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, read_aliases
 from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import flow_run_id
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.storage.local import LocalStorage
 from visionflows.training import check_installed
@@ -34,8 +33,7 @@ DEFAULTS = TrainSettings()
 @flow(
     flow_run_name="train {name} from {dataset}",
     description="Fine-tune an image classifier on a dataset and publish it as a model artifact.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def train(
     dataset: Annotated[str, parameters.DATASET],

@@ -20,7 +20,7 @@ from visionflows.orchestration.error_translation import translate_errors
 from visionflows.orchestration.flow_runs import in_run, run_name
 from visionflows.orchestration.heartbeat import monitored_runs, untagged_tasks
 from visionflows.orchestration.logs import log_to_run
-from visionflows.orchestration.notifications import report_error
+from visionflows.orchestration.notifications import report_error, report_failure
 from visionflows.orchestration.url_redaction import hide, reveal
 
 if TYPE_CHECKING:
@@ -37,9 +37,13 @@ def step(**options: Any) -> "Callable[[Callable[P, R]], Step[P, R]]":
     return lambda function: Step(function, **options)
 
 
-def flow(**options: Any) -> Callable[[Callable[P, R]], "Flow[P, R]"]:
-    """Make a function a flow; `options` are those of Prefect's `flow`."""
-    return lambda function: Flow(function, options)
+def flow(reports_failure: bool = False, **options: Any) -> Callable[[Callable[P, R]], "Flow[P, R]"]:
+    """Make a function a flow; `options` are those of Prefect's `flow`.
+
+    With `reports_failure` a failed or crashed run is reported: see notifications.
+    """
+    hooks = {"on_failure": [report_failure], "on_crashed": [report_failure]}
+    return lambda function: Flow(function, options | (hooks if reports_failure else {}))
 
 
 def _described(function: Callable[..., Any]) -> str:
