@@ -41,7 +41,8 @@ def randomization_test(
     changes = (b - a)[:, candidate != production]  # by swapping the predictions of an image
 
     def values(counts: np.ndarray) -> np.ndarray:
-        return class_scores(*np.split(counts, 2, axis=-1), actual, metric)
+        right, predicted = np.split(counts, 2, axis=-1)
+        return class_scores(right, predicted, actual, metric)
 
     of_a, of_b = (float(values(each.sum(1))) for each in (a, b))
     rng, as_large = np.random.default_rng(0), 0
