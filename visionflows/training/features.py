@@ -18,7 +18,7 @@ from visionflows.models.schema import ModelInfo, NetworkInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.pretrained_weights import normalisation, weights_sha256
+from visionflows.training.pretrained_weights import normalisation, weights_bytes, weights_sha256
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -128,8 +128,6 @@ def frozen_features(
 
 def _as_model(learn: "Learner", storage: LocalStorage) -> Model:
     """Return the learner's network as a model without evidence, written into a storage."""
-    from safetensors.torch import save
-
     from visionflows.training.onnx_graph import NotExportable, onnx_bytes
 
     settings, network = learn.settings, learn.model.cpu().eval()
@@ -145,8 +143,7 @@ def _as_model(learn: "Learner", storage: LocalStorage) -> Model:
         },
         strict=False,
     )
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    storage.write("weights.safetensors", save(state))
+    storage.write("weights.safetensors", weights_bytes(network))
     if not unavailable_reason():
         try:
             storage.write(ONNX, onnx_bytes(network, info))

@@ -18,7 +18,7 @@ from visionflows.system import cores
 from visionflows.training import torch_random_lock
 from visionflows.training.allocator_settings import keep_freed_memory
 from visionflows.training.distributed.launch import images_per_worker
-from visionflows.training.pretrained_weights import normalisation
+from visionflows.training.pretrained_weights import normalisation, weights_bytes
 from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import Note
@@ -135,10 +135,7 @@ def describe_device(device: "torch.device", processes: int = 1) -> str:
 
 def write_checkpoint(checkpoint: LocalStorage, learn: "Learner", record: dict[str, Any]) -> None:
     """Write the weights, then training.json with their sha256, so a torn checkpoint is detected."""
-    from safetensors.torch import save
-
-    state = learn.model.state_dict()
-    weights = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    weights = weights_bytes(learn.model)
     checkpoint.write("weights.safetensors", weights)
     record = {**record, "weights_sha256": sha256_of(weights)}
     checkpoint.write("training.json", json.dumps(record, indent=2).encode())

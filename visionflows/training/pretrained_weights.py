@@ -150,3 +150,11 @@ def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ..
 
     config = timm.get_pretrained_cfg(architecture)
     return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def weights_bytes(network: "nn.Module") -> bytes:
+    """Return the weights of a network as a .safetensors file."""
+    from safetensors.torch import save
+
+    state = network.state_dict()
+    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed.worker import INITIAL, WEIGHTS, TrainingJob, run_worker
+from visionflows.training.pretrained_weights import weights_bytes
 from visionflows.training.schedule import OnProgress
 from visionflows.training.snapshots import SnapshotFile
 
@@ -88,14 +89,13 @@ def train_on_workers(
     Returns the history. Sets the batch size of the job and its shared folder. Raises TrainError if
     a worker dies, and the visionflows error that a worker raised.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     stored = job.schedule.snapshots
     per_worker = images_per_worker(learn.dls.bs, job.settings.gpus)
     settings = job.settings.model_copy(update={"batch_size": per_worker})
     with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _off_gpu(learn):
-        state = {name: value.contiguous() for name, value in learn.model.state_dict().items()}
-        save_file(state, Path(folder, INITIAL))
+        Path(folder, INITIAL).write_bytes(weights_bytes(learn.model))
         shared = stored and stored.copy(folder)
         schedule = dataclasses.replace(job.schedule, settings=settings, snapshots=shared)
         report = (
