@@ -26,7 +26,7 @@ from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.publish import publish_model
 from visionflows.training.settings import TrainSettings
 
-P = ParamSpec("P")
+_P = ParamSpec("_P")
 
 
 @step(task_run_name="fine_tune {settings.architecture}")
@@ -45,12 +45,12 @@ def fine_tune(
 
 
 def _evidence(
-    measure: Callable[Concatenate[Model, P], dict[str, Any]], part: str
-) -> Step[Concatenate[Model, P], Model]:
+    measure: Callable[Concatenate[Model, _P], dict[str, Any]], part: str
+) -> Step[Concatenate[Model, _P], Model]:
     """A step that returns the model with what it measures, as a part of model.json."""
 
     @functools.wraps(measure)
-    def add(model: Model, *args: P.args, **kwargs: P.kwargs) -> Model:
+    def add(model: Model, *args: _P.args, **kwargs: _P.kwargs) -> Model:
         found = measure(model, *args, **kwargs)
         if part in ("agreement", "int8"):
             return dataclasses.replace(model, info=model.info.with_agreement(found, part))

@@ -20,7 +20,10 @@ COMPONENTS = 128  # of the features: with more, the regression learns single ima
 
 
 def rank_label_issues(
-    features: np.ndarray, labels: Sequence[str], classes: Sequence[str], groups: np.ndarray
+    features: np.ndarray,
+    labels: Sequence[str],
+    classes: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The images whose label is probably wrong: index (of `features`), label, was, confidence.
 
@@ -29,18 +32,21 @@ def rank_label_issues(
     labels come first. Images with the same number in `groups` (n,) are in one fold. Classes with
     fewer images, or groups, than FOLDS are left out.
     """
-    counts = Counter(label for label, _ in {*zip(labels, groups.tolist(), strict=True)})
+    sides = range(len(labels)) if groups is None else groups.tolist()
+    counts = Counter(label for label, _ in {*zip(labels, sides, strict=True)})
     known = pd.Index([name for name in classes if counts[name] >= FOLDS], dtype=object)
     if len(known) < 2:
         return pd.DataFrame(columns=["index", "label", "was", "confidence"])
-    given = known.get_indexer(list(labels))
+    given = known.get_indexer(pd.Index(labels, dtype=object))
     usable = np.flatnonzero(given >= 0)
     given = given[usable]
-    predicted = OutOfFold(features[usable], given, groups[usable])
+    folds_of = None if groups is None else groups[usable]
+    predicted = OutOfFold(features[usable], given, folds_of)
     suggested, own, confidence = _suggestions(predicted)
     found = pd.DataFrame({"index": usable, "label": known[suggested], "was": known[given]})
-    found = found.assign(confidence=confidence, margin=own - confidence)[suggested != given]
-    return found.sort_values("margin", kind="stable", ignore_index=True).drop(columns="margin")
+    issues = found.assign(confidence=confidence, margin=own - confidence)[suggested != given]
+    ranked = issues.sort_values("margin", kind="stable", ignore_index=True)
+    return ranked.drop(columns="margin")
 
 
 class OutOfFold:
@@ -50,12 +56,13 @@ class OutOfFold:
     that logistic regression takes too long, linear discriminant analysis predicts.
     """
 
-    def __init__(self, features: np.ndarray, given: np.ndarray, groups: np.ndarray):
-        from sklearn.model_selection import StratifiedGroupKFold
+    def __init__(self, features: np.ndarray, given: np.ndarray, groups: np.ndarray | None = None):
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
         self.given, self.classes = given, int(given.max()) + 1
         self._reduced = _reduce(features)
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        folds = kind(FOLDS, shuffle=True, random_state=0)
         self._parts = [
             (self._fit(train), test) for train, test in folds.split(self._reduced, given, groups)
         ]

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from textwrap import wrap
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -23,7 +24,7 @@ log = logging.getLogger("visionflows.evaluate")
 
 MAX_NAME = 24  # characters of a class name
 MAX_LINE = 25  # characters of a line above an image
-PNG = {"format": "png", "dpi": 100, "bbox_inches": "tight", "transparent": True}
+PNG: dict[str, Any] = {"format": "png", "dpi": 100, "bbox_inches": "tight", "transparent": True}
 # Readable on white and on dark pages; show_results has green and red titles: right and wrong.
 TEXT, TITLES = "#76808e", {"green": "#2f9e5b", "red": "#d9534f"}
 

@@ -64,7 +64,7 @@ def read_top_losses(checkpoint: LocalStorage) -> list[TopLoss]:
     for number, row in enumerate(json.loads(checkpoint.read(_JSON))):
         image, heat = (f"top_losses/{number}{suffix}.jpg" for suffix in ("", "-heat"))
         heat_map = checkpoint.read(heat) if checkpoint.exists(heat) else b""
-        found.append(TopLoss(*row, checkpoint.read(image), heat_map))
+        found.append(TopLoss._make([*row, checkpoint.read(image), heat_map]))
     return found
 
 
