@@ -45,7 +45,7 @@ def rank_label_issues(
     suggested, own, confidence = _suggestions(predicted)
     found = pd.DataFrame({"index": usable, "label": known[suggested], "was": known[given]})
     issues = found.assign(confidence=confidence, margin=own - confidence)[suggested != given]
-    ranked = issues.sort_values("margin", kind="stable", ignore_index=True)
+    ranked: pd.DataFrame = issues.sort_values("margin", kind="stable", ignore_index=True)
     return ranked.drop(columns="margin")
 
 

@@ -9,7 +9,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -34,6 +34,13 @@ NONE = "corrected: none of the classes"
 _SUMMARY = "corrections"  # key of the summary in the table's attrs
 
 
+class Corrected(NamedTuple):
+    """A corrected file table, and the folder that its paths are in."""
+
+    files: pd.DataFrame
+    folder: Path
+
+
 def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
     """Check that the corrections can be read, before any longer work.
 
@@ -51,7 +58,7 @@ def apply_corrections(
     store: str | Path,
     settings: TrainSettings,
     valid_pct: float = 0,
-) -> tuple[pd.DataFrame, Path]:
+) -> Corrected:
     """Return the table with the corrected labels, and a folder that has all of its images.
 
     `corrections` are locations that `read_corrections` takes; the last correction of the same
@@ -61,7 +68,7 @@ def apply_corrections(
     """
     latest = _latest(corrections)
     if not latest:
-        return files, Path(folder)
+        return Corrected(files, Path(folder))
     _new_classes(latest.values(), files)
     table, summary = _relabel(files, latest, keep_split=valid_pct > 0)
     missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
@@ -87,7 +94,7 @@ def apply_corrections(
     _add_notes(table, lost, [*table.path[table.is_test & table.sha256.isin({*latest})]])
     if names:
         folder = link_folder(folder, names.values(), fingerprint(table), store)
-    return table, Path(folder)
+    return Corrected(table, Path(folder))
 
 
 def _latest(corrections: Sequence[str]) -> dict[str, Correction]:
