@@ -15,7 +15,7 @@ from record import hardware, versions, write_result
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
-from visionflows.training.evidence.decode_agreement import predict_full_and_scaled
+from visionflows.training.evidence.label_agreement import predict_full_and_scaled
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from visionflows.datasets import fetch, file_table
 from visionflows.models import registry
+from visionflows.models.artifact import Model
+from visionflows.storage.local import LocalStorage
 from visionflows.training import fine_tune
 from visionflows.training.evidence import evaluate, label_agreement
 from visionflows.training.publish import build_model_info
@@ -42,7 +44,8 @@ def main() -> None:
         metrics = evaluate.evaluate_checkpoint(files, data.folder, checkpoint, export_fastai=True)
         info = build_model_info("bench", "uppercase", 0.2, data, files, record, metrics)
         info = info.updated(image_size=224)
-        agreement = label_agreement.measure_label_agreement(checkpoint, info, files, data.folder)
+        model = Model(LocalStorage(checkpoint), info)
+        agreement = label_agreement.measure_label_agreement(model, files, data.folder)
         info = info.with_agreement(agreement)
         print(json.dumps(agreement), registry.publish(checkpoint, options.store, info, files))
 

@@ -29,13 +29,13 @@ import numpy as np
 from outlier_images import DRAWN
 from record import hardware, versions, write_result
 
+from visionflows.evaluation.calibration import holdout_half
 from visionflows.evaluation.outliers import conformal_threshold, fit_detector, read_detector
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.models.artifact import load_model, load_network, read_files_csv
 from visionflows.models.network import split_pooling
 from visionflows.models.registry import find_model
 from visionflows.storage import open_storage
-from visionflows.training.evidence.fit_calibration import holdout_half
 from visionflows.training.evidence.outlier_detector import BANK_IMAGES
 
 SHARES = (0.05, 0.02, 0.01)

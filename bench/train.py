@@ -138,8 +138,8 @@ def _fastai(options, table, photos: str) -> tuple[list[float], list[dict]]:
     from fastai.vision.augment import Resize, aug_transforms
     from fastai.vision.data import ImageBlock
 
-    from visionflows.training.dataloaders import normalisation
     from visionflows.training.learner import make_learner
+    from visionflows.training.pretrained_weights import normalisation
 
     seconds: list[float] = []
 

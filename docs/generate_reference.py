@@ -102,7 +102,7 @@ def _settings_table(model: type[BaseModel]) -> str:
         ]
         default = "none" if field.default is None else _default(field.default)
         limits = f" ({', '.join(bounds)})" if bounds else ""
-        meaning = (field.description or "").replace("|", r"\|")
+        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
         rows.append(f"| `{name}` | {_type(field.annotation)}{limits} | {default} | {meaning} |")
     return "\n".join(rows)
 

@@ -1,7 +1,7 @@
 """The demo flow: train on the embedded digits, then score held-out digits and a broken file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from flows.score import score
 from flows.train import train
@@ -15,12 +15,10 @@ from visionflows.training.demo import DEMO_SETTINGS, clear_demo_folder, copy_val
     flow_run_name="demo",
     description="Train on the embedded digits, then score the digits held out of training.",
 )
-def demo(folder: Path) -> dict[str, Any]:
-    """The `model` (its location), the `run` (run.json), and the `expected` labels by file name.
-
-    Args:
-        folder: Folder for the store and the scores; replaced if it exists.
-    """
+def demo(
+    folder: Annotated[Path, "Folder for the store and the scores; replaced if it exists."],
+) -> dict[str, Any]:
+    """The `model` (its location), the `run` (run.json), and the `expected` labels by file name."""
     check_installed()
     clear_demo_folder(folder)
     store = str(folder / "store")

@@ -1,13 +1,13 @@
 """The evaluate flow: fetch -> load -> evaluate."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from tasks import data, evaluation
 from visionflows.datasets.label_rules import parse_label_rule
 from visionflows.inference.engine import EngineSettings
 from visionflows.models.registry import default_store, find_model
+from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import default_output
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
 from visionflows.storage import open_storage
 
@@ -17,34 +17,20 @@ DEFAULTS = EngineSettings()
 @flow(
     flow_run_name="evaluate {model} on {dataset}",
     description="Evaluate a model on labelled images that it was not trained on.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def evaluate(
-    model: str,
-    dataset: str,
-    labels: str = "folder",
-    output: str = "",
-    store: str = "",
-    sha256: str = "",
-    settings: EngineSettings = DEFAULTS,
+    model: Annotated[str, parameters.MODEL],
+    dataset: Annotated[str, parameters.DATASET],
+    labels: Annotated[str, parameters.LABELS] = "folder",
+    output: Annotated[str, parameters.OUTPUT] = "",
+    store: Annotated[str, parameters.STORE] = "",
+    sha256: Annotated[str, parameters.SHA256] = "",
+    settings: Annotated[EngineSettings, "Advanced: speed, precision and decoding."] = DEFAULTS,
 ) -> dict[str, Any]:
     """The content of evaluation.json.
 
-    Raises a VisionflowsError; settings are checked before any work. The run form shows the
-    descriptions below.
-
-    Args:
-        model: pets, pets@production, pets@VERSION, or the path or URI of a model artifact.
-        dataset: Labelled images: a fastai name (PETS), an archive or folder (path, http(s):// or
-            s3:// URI), or digits.
-        labels: folder, uppercase, regex:PATTERN with one capture group, or
-            csv:PATH_OR_URI#PATH,LABEL (the columns, if they are not path and label).
-            uppercase:dog,cat names its classes.
-        output: Folder or s3:// URI of the results; empty for a new folder in the store.
-        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
-        sha256: Expected SHA-256 of the archive; empty to accept any.
-        settings: Advanced: speed, precision and decoding.
+    Raises a VisionflowsError; settings are checked before any work.
     """
     store = store or default_store()
     parse_label_rule(labels)

@@ -4,6 +4,7 @@ When a machine is lost, the server marks its run as crashed and runs no hooks of
 deployments/prefect.yaml starts this flow instead, on any worker.
 """
 
+from typing import Annotated
 from uuid import UUID
 
 from visionflows.orchestration import notifications
@@ -15,12 +16,10 @@ from visionflows.orchestration.steps import flow
     flow_run_name="notify of {run}",
     description="Send visionflows.run.failed, and call the webhook, for a run that crashed.",
 )
-def notify(run: str) -> bool:
-    """Whether a failure was reported: only for a crashed run of ours.
-
-    Args:
-        run: The run's id, or the name of its resource: prefect.flow-run.ID.
-    """
+def notify(
+    run: Annotated[str, "The run's id, or the name of its resource: prefect.flow-run.ID."],
+) -> bool:
+    """Whether a failure was reported: only for a crashed run of ours."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

@@ -1,14 +1,14 @@
 """The score flow: load -> list -> shards -> merge -> report."""
 
 import contextlib
-from typing import Any
+from typing import Annotated, Any
 
 from tasks import scoring
 from visionflows.cluster.nodes import connected
 from visionflows.errors import SettingsError
 from visionflows.models.registry import default_store, find_model
+from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import default_output
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.output_lock import wait_for_output
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.scoring_runs import batch_shards, make_run
@@ -17,33 +17,27 @@ from visionflows.scoring.run import check_error_rate
 from visionflows.scoring.settings import ScoreSettings
 
 DEFAULTS = ScoreSettings()
+INPUT = "Folder or s3:// URI of the images, or a .txt or .csv file that lists them."
+OUTPUT = f"{parameters.OUTPUT} The output of an interrupted run resumes that run."
+SETTINGS = "Advanced: speed, precision, resuming, and how many files may fail."
 
 
 @flow(
     flow_run_name="score {input} with {model}",
     description="Score every image in a location into predictions.csv, one row for each.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def score(
-    input: str,
-    model: str,
-    output: str = "",
-    store: str = "",
-    settings: ScoreSettings = DEFAULTS,
+    input: Annotated[str, INPUT],
+    model: Annotated[str, parameters.MODEL],
+    output: Annotated[str, OUTPUT] = "",
+    store: Annotated[str, parameters.STORE] = "",
+    settings: Annotated[ScoreSettings, SETTINGS] = DEFAULTS,
 ) -> dict[str, Any]:
     """The content of run.json.
 
     Raises a VisionflowsError if the result is incomplete, or if more files failed than the settings
-    allow. The run form shows the descriptions below.
-
-    Args:
-        input: Folder or s3:// URI of the images, or a .txt or .csv file that lists them.
-        model: pets, pets@production, pets@VERSION, or the path or URI of a model artifact.
-        output: Folder or s3:// URI of the results; empty for a new folder in the store.
-            The output of an interrupted run resumes that run.
-        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
-        settings: Advanced: speed, precision, resuming, and how many files may fail.
+    allow.
     """
     store = store or default_store()
     if not input:

@@ -3,18 +3,22 @@
 Before it is published, the model is evaluated on the test images of the dataset, if it has some.
 """
 
+from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 from pydantic import Field
 
 from tasks import data, training
 from visionflows.datasets.group_rules import parse_group_rule
 from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.models.artifact import Model
 from visionflows.models.network import check_trainable
 from visionflows.models.registry import check_name, default_store, read_aliases
+from visionflows.orchestration import parameters
 from visionflows.orchestration.flow_runs import flow_run_id
-from visionflows.orchestration.notifications import report_failure
 from visionflows.orchestration.steps import flow
+from visionflows.storage.local import LocalStorage
 from visionflows.training import check_installed
 from visionflows.training.apply_corrections import check_corrections
 from visionflows.training.checkpoint import checkpoint_key, open_checkpoint
@@ -29,47 +33,26 @@ DEFAULTS = TrainSettings()
 @flow(
     flow_run_name="train {name} from {dataset}",
     description="Fine-tune an image classifier on a dataset and publish it as a model artifact.",
-    on_failure=[report_failure],
-    on_crashed=[report_failure],
+    reports_failure=True,
 )
 def train(
-    dataset: str,
-    name: str,
-    labels: str = "folder",
-    group: str = "",
-    valid_pct: Annotated[float, Field(gt=0, lt=1)] = 0.2,
-    store: str = "",
-    sha256: str = "",
-    export_fastai: bool = False,
-    int8: bool = False,
-    corrections: tuple[str, ...] = (),
-    corrections_in_validation: bool = False,
-    settings: TrainSettings = DEFAULTS,
+    dataset: Annotated[str, parameters.DATASET],
+    name: Annotated[str, "Name of the model: letters, digits, '.', '_' and '-'."],
+    labels: Annotated[str, parameters.LABELS] = "folder",
+    group: Annotated[str, parameters.GROUP] = "",
+    valid_pct: Annotated[float, Field(gt=0, lt=1), parameters.VALID_PCT] = 0.2,
+    store: Annotated[str, parameters.STORE] = "",
+    sha256: Annotated[str, parameters.SHA256] = "",
+    export_fastai: Annotated[bool, "Also write export.pkl for fastai."] = False,
+    int8: Annotated[bool, parameters.INT8] = False,
+    corrections: Annotated[tuple[str, ...], parameters.CORRECTIONS] = (),
+    corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
+    settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> str:
     """The location of the published model artifact, which becomes the latest version of `name`.
 
     A run after one that was killed or failed resumes after its last epoch. Raises a
-    VisionflowsError; settings are checked before any work. The run form shows the descriptions
-    below.
-
-    Args:
-        dataset: A fastai name (PETS), an archive or folder (path, http(s):// or s3:// URI), or
-            digits.
-        name: Name of the model: letters, digits, '.', '_' and '-'.
-        labels: folder, uppercase, regex:PATTERN with one capture group, or
-            csv:PATH_OR_URI#PATH,LABEL (the columns, if they are not path and label).
-            uppercase:dog,cat names its classes.
-        group: Images to keep on one side of the split, such as those of a camera: folder,
-            regex:PATTERN (its capture group, in the path), or column:NAME of the label CSV.
-        valid_pct: Share of the images to validate on.
-        store: Folder or s3:// URI of models, datasets and scores; empty for the worker's default.
-        sha256: Expected SHA-256 of the archive; empty to accept any.
-        export_fastai: Also write export.pkl for fastai.
-        int8: Also export an int8 network. Scoring uses it if its labels agree with float32.
-        corrections: Files that review.html saved, or outputs that corrections were added to.
-            A corrected label overrides the label rule.
-        corrections_in_validation: Also validate on corrected images; by default all are trained on.
-        settings: Advanced: architecture, epochs, learning rate, augmentation, seed.
+    VisionflowsError; settings are checked before any work.
     """
     check_installed(int8)
     store = store or default_store()
@@ -100,18 +83,19 @@ def train(
         info = build_model_info(name, labels, valid_pct, found, files, record, metrics)
         parent = read_aliases(name, store).get("production", "")
         info = info.updated(lineage={"parent": parent, "flow_run": flow_run_id()})
-        info = info.updated(label_issues=training.find_label_issues(checkpoint, files, folder))
-        info = info.updated(onnx=training.export_onnx(checkpoint, info))
-        info = info.with_agreement(
-            training.measure_label_agreement(checkpoint, info, files, folder)
-        )
-        if int8:
-            found_int8 = training.quantize_int8(checkpoint, info, files, folder)
-            info = info.with_agreement(found_int8, "int8")
-        info = info.updated(
-            decode_agreement=training.measure_decode_agreement(checkpoint, info, files, folder)
-        )
-        info = info.updated(outliers=training.fit_outlier_detector(checkpoint, info, files, folder))
-        if has_test_images(files):
-            info = info.updated(test=training.evaluate_test(checkpoint, info, files, folder))
-        return training.publish(checkpoint, store, info, files, record["summary"])
+        model = _measure(Model(LocalStorage(checkpoint), info), files, folder, int8)
+        return training.publish(checkpoint, store, model.info, files, record["summary"])
+
+
+def _measure(model: Model, files: pd.DataFrame, folder: Path, int8: bool) -> Model:
+    """Return the model of a checkpoint with the evidence of every step."""
+    model = training.find_label_issues(model, files, folder)
+    model = training.export_onnx(model)
+    model = training.measure_label_agreement(model, files, folder)
+    if int8:
+        model = training.quantize_int8(model, files, folder)
+    model = training.measure_decode_agreement(model, files, folder)
+    model = training.fit_outlier_detector(model, files, folder)
+    if has_test_images(files):
+        model = training.evaluate_test(model, files, folder)
+    return model

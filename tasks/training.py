@@ -1,15 +1,20 @@
 """The tasks that turn a file table into a published model."""
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Concatenate, ParamSpec
 
+import pandas as pd
+
+from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration import artifacts, forked_processes  # noqa: F401 (loaders fork here)
 from visionflows.orchestration.progress import Progress
 from visionflows.orchestration.steps import Step, step
 from visionflows.training.checkpoint import resume_or_fine_tune
 from visionflows.training.evidence import (
-    decode_agreement,
     int8_quantization,
     label_agreement,
     label_issues,
@@ -21,13 +26,12 @@ from visionflows.training.evidence.evaluate import evaluate_checkpoint
 from visionflows.training.publish import publish_model
 from visionflows.training.settings import TrainSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
+_P = ParamSpec("_P")
 
 
 @step(task_run_name="fine_tune {settings.architecture}")
 def fine_tune(
-    files: "pd.DataFrame",
+    files: pd.DataFrame,
     folder: Path,
     checkpoint: Path,
     settings: TrainSettings,
@@ -40,19 +44,34 @@ def fine_tune(
     return record
 
 
+def _evidence(
+    measure: Callable[Concatenate[Model, _P], dict[str, Any]], part: str
+) -> Step[Concatenate[Model, _P], Model]:
+    """A step that returns the model with what it measures, as a part of model.json."""
+
+    @functools.wraps(measure)
+    def add(model: Model, *args: _P.args, **kwargs: _P.kwargs) -> Model:
+        found = measure(model, *args, **kwargs)
+        if part in ("agreement", "int8"):
+            return dataclasses.replace(model, info=model.info.with_agreement(found, part))
+        return dataclasses.replace(model, info=model.info.updated(**{part: found}))
+
+    return Step(add)
+
+
 evaluate = Step(evaluate_checkpoint, name="evaluate")
-find_label_issues = Step(label_issues.find_label_issues)
-export_onnx = Step(onnx_export.export_onnx)
-measure_label_agreement = Step(label_agreement.measure_label_agreement)
-quantize_int8 = Step(int8_quantization.quantize_int8)
-measure_decode_agreement = Step(decode_agreement.measure_decode_agreement)
-fit_outlier_detector = Step(outlier_detector.fit_outlier_detector)
-evaluate_test = Step(test_images.evaluate_test)
+find_label_issues = _evidence(label_issues.find_label_issues, "label_issues")
+export_onnx = _evidence(onnx_export.export_onnx, "onnx")
+measure_label_agreement = _evidence(label_agreement.measure_label_agreement, "agreement")
+quantize_int8 = _evidence(int8_quantization.quantize_int8, "int8")
+measure_decode_agreement = _evidence(label_agreement.measure_decode_agreement, "decode_agreement")
+fit_outlier_detector = _evidence(outlier_detector.fit_outlier_detector, "outliers")
+evaluate_test = _evidence(test_images.evaluate_test, "test")
 
 
 @step(task_run_name="publish {info.name}")
 def publish(
-    checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
+    checkpoint: Path, store: str, info: ModelInfo, files: pd.DataFrame, summary: str
 ) -> str:
     """Publish the model as `latest` and return its location; the UI gets a summary."""
     location = publish_model(checkpoint, store, info, files, summary)

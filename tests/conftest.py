@@ -23,6 +23,8 @@ from s3_server import S3Server, environment, moto, rclone
 if TYPE_CHECKING:
     import pandas as pd
 
+    from visionflows.models import artifact
+
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 # All servers of the tests run on this machine, so proxies of the environment are removed. Tests of
 # proxies set their own.
@@ -140,6 +142,8 @@ def train_shapes(root: Path) -> Trained:
 
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
+    from visionflows.models.artifact import Model
+    from visionflows.storage.local import LocalStorage
     from visionflows.training.evidence.evaluate import evaluate_checkpoint
     from visionflows.training.evidence.onnx_export import export_onnx
     from visionflows.training.fine_tune import fine_tune
@@ -159,9 +163,8 @@ def train_shapes(root: Path) -> Trained:
         normalise=record["normalise"],
         metrics={key: metrics[key] for key in ("error_rate", "accuracy", "by_class")},
     )
-    storage = registry.publish(
-        checkpoint, root / "store", info.updated(onnx=export_onnx(checkpoint, info)), table
-    )
+    info = info.updated(onnx=export_onnx(Model(LocalStorage(checkpoint), info)))
+    storage = registry.publish(checkpoint, root / "store", info, table)
     return Trained(root / "store", dataset, table, record, metrics, storage)
 
 
@@ -170,7 +173,8 @@ def outlier_store(trained, tmp_path_factory) -> Path:
     """A store with the same network as `outlier-model`, which flags some images as outliers."""
     from visionflows.datasets.file_table import build_table
     from visionflows.models import registry
-    from visionflows.models.artifact import load_model
+    from visionflows.models.artifact import Model, load_model
+    from visionflows.storage.local import LocalStorage
     from visionflows.training.evidence.outlier_detector import fit_outlier_detector
 
     root = tmp_path_factory.mktemp("outlier-model")
@@ -179,7 +183,7 @@ def outlier_store(trained, tmp_path_factory) -> Path:
     checkpoint = Path(shutil.copytree(trained.storage, root / "checkpoint"))
     info = load_model(registry.find_model("shapes", trained.store)).info
     info = info.model_copy(update={"name": "outlier-model", "files": {}})
-    found = fit_outlier_detector(checkpoint, info, table, dataset)
+    found = fit_outlier_detector(Model(LocalStorage(checkpoint), info), table, dataset)
     # Such a small network does not separate noise from shapes: a lower threshold flags some images.
     info = info.updated(outliers=found | {"threshold": 0.85 * found["threshold"]})
     registry.publish(checkpoint, root / "store", info, table)
@@ -190,6 +194,17 @@ def outlier_store(trained, tmp_path_factory) -> Path:
 def checkpoint(trained, tmp_path) -> Path:
     """A copy of the checkpoint of `trained`, after evaluate and export."""
     return Path(shutil.copytree(trained.storage, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def evaluated(trained, checkpoint) -> "artifact.Model":
+    """The same checkpoint as a model."""
+    from visionflows.models.artifact import Model, load_model
+    from visionflows.models.registry import find_model
+    from visionflows.storage.local import LocalStorage
+
+    info = load_model(find_model("shapes", trained.store)).info
+    return Model(LocalStorage(checkpoint), info)
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOPS = ("visionflows", "tasks", "flows")
 HEAVY = ("torch", "torchvision", "fastai", "timm", "prefect", "boto3", "botocore", "obstore", "ray")
-# Modules of classes that need torch; imported inside functions, as the libraries are.
-WITH_TORCH = (
-    *("visionflows/training/loader_classes", "visionflows/training/distributed/sharded_loader"),
+# Modules that import heavy libraries; imported inside functions, as the libraries are.
+LAZY = {
     *("visionflows/inference/cuda", "visionflows/inference/torch_network"),
-)
+    *(
+        f"visionflows/training/{name}"
+        for name in (
+            *("recipes", "trainer", "learner", "dataloaders", "epochs", "mixed_precision"),
+            *("onnx_graph", "distributed/sharded_loader", "evidence/image_grids"),
+        )
+    ),
+}
 PREFECT = ("flows", "tasks", "visionflows/orchestration", "visionflows/serve")
 
 
@@ -34,15 +40,15 @@ def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
 def heavy_at_the_top(root: Path) -> Iterator[str]:
     """Heavy libraries that importing a module imports; Prefect is allowed in its packages."""
     for name, tree in sources(root):
-        if name.removesuffix(".py") in WITH_TORCH:
+        if name.removesuffix(".py") in LAZY:
             continue
         allowed = {"prefect"} if name.startswith(PREFECT) else set()
         for node in tree.body:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             tops = {module.partition(".")[0] for module in modules}
-            ours = {path.replace("/", ".") for path in WITH_TORCH}
-            for library in (tops | {*modules}) & {*HEAVY, *ours} - allowed:
+            tops |= {module for module in modules if module.replace(".", "/") in LAZY}
+            for library in tops & {*HEAVY, *(path.replace("/", ".") for path in LAZY)} - allowed:
                 yield f"{name} imports {library} at the top"
 
 
@@ -145,7 +151,7 @@ PLANTED = [
     (heavy_at_the_top, "visionflows/inference/new.py", "from visionflows.inference.cuda import A"),
     (heavy_at_the_top, "visionflows/datasets/new.py", "from fastai.vision.all import *"),
     (heavy_at_the_top, "visionflows/cli/new.py", "from prefect import flow"),
-    (heavy_at_the_top, "tasks/new.py", "from visionflows.training.loader_classes import A"),
+    (heavy_at_the_top, "tasks/new.py", "from visionflows.training.dataloaders import A"),
     (buckets_outside_storage, "flows/new.py", "a = b.startswith('s3://')"),
     (buckets_outside_storage, "visionflows/serve/new.py", "a = '://' in b"),
     (buckets_outside_storage, "tasks/new.py", "a = f's3://{b}/c'"),

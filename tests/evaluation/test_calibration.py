@@ -5,19 +5,17 @@ import pytest
 from scipy.special import softmax
 
 from visionflows.evaluation.calibration import (
+    MIN_IMAGES,
     calibrate,
     expected_calibration_error,
+    fit_calibration,
     fit_temperature,
     fit_temperature_and_bias,
+    holdout_half,
     reliability_bins,
 )
 from visionflows.evaluation.thresholds import read_validation
-from visionflows.training.evidence.fit_calibration import (
-    MIN_IMAGES,
-    fit_calibration,
-    holdout_half,
-    validation_csv,
-)
+from visionflows.training.evidence.evaluate import validation_csv
 
 
 def drawn(count: int, too_sure: float, classes: int = 3, seed: int = 1):

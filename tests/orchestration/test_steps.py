@@ -64,6 +64,19 @@ print(json.dumps([[isinstance(one, Flow), one.name, one.parameters.required] for
     ]
 
 
+def test_the_run_form_describes_every_parameter(tmp_path):
+    code = f"""
+from prefect.flows import load_flow_from_entrypoint
+for name in {[*FLOWS, "evaluate", "notify"]!r}:
+    fields = load_flow_from_entrypoint(f"flows.{{name}}.{{name}}").parameters.properties
+    print(name, *(parameter for parameter, one in fields.items() if not one.get("description")))
+print(fields["run"]["description"])
+"""
+    expected = [*FLOWS, "evaluate", "notify"]
+    described = "The run's id, or the name of its resource: prefect.flow-run.ID."
+    assert fresh(code, tmp_path).splitlines() == [*expected, described]
+
+
 def test_retries_that_are_set_for_other_flows_are_not_ours(tmp_path):
     code = """
 from flows.score import score

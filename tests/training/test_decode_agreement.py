@@ -12,9 +12,8 @@ from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.open import pixels
 from visionflows.models.artifact import load_model
 from visionflows.models.registry import find_model
-from visionflows.training.dataloaders import make_dataloaders
-from visionflows.training.evidence.decode_agreement import (
-    decode_agreement,
+from visionflows.training.dataloaders import SeededResize, make_dataloaders
+from visionflows.training.evidence.label_agreement import (
     measure_decode_agreement,
 )
 from visionflows.training.settings import TrainSettings
@@ -49,15 +48,15 @@ def test_training_and_scoring_decode_the_same_pixels(tmp_path, decode, side):
 
 
 def settings_resize(image, settings: TrainSettings) -> np.ndarray:
-    from visionflows.training.loader_classes import SeededResize
-
     return np.asarray(SeededResize(settings.image_size, settings.resize)(image, split_idx=1))
 
 
 def test_decode_agreement_uses_only_large_images(trained, tmp_path):
     write(tmp_path)
     model = load_model(find_model("shapes", trained.store))
-    found = decode_agreement(model, tmp_path, [f"jpg/{seed}.jpg" for seed in range(6)])
+    table = pd.DataFrame({"path": [f"jpg/{seed}.jpg" for seed in range(6)], "width": 400})
+    table = table.assign(height=300, status="ok", is_valid=True)
+    found = measure_decode_agreement(model, table, tmp_path)
     assert found["images"] == 6
     assert 0 < found["largest_difference"] < 0.5
     assert found["mean_difference"] <= found["largest_difference"]
@@ -66,7 +65,5 @@ def test_decode_agreement_uses_only_large_images(trained, tmp_path):
     files = pd.DataFrame(rows, columns=["path", "width", "height"]).assign(
         status="ok", is_valid=True
     )
-    assert measure_decode_agreement(model.storage.root, model.info, files, tmp_path)["images"] == 1
-    assert (
-        measure_decode_agreement(model.storage.root, model.info, files[1:], tmp_path)["images"] == 0
-    )
+    assert measure_decode_agreement(model, files, tmp_path)["images"] == 1
+    assert measure_decode_agreement(model, files[1:], tmp_path)["images"] == 0

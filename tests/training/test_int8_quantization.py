@@ -1,5 +1,6 @@
 """Int8 quantization: images, agreement, errors."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,22 +23,22 @@ from visionflows.storage import open_storage
 from visionflows.training.evidence import int8_quantization
 
 needs_nncf = pytest.mark.skipif(
-    not (native_kernels()["int8"] and int8_quantization.is_installed()),
+    not (native_kernels()["int8"] and importlib.util.find_spec("nncf")),
     reason="no NNCF, or no int8 of the processor's own",
 )
 
 
 @needs_nncf
-def test_an_int8_network_is_published_with_its_agreement(trained, checkpoint, tmp_path):
-    info = load_model(find_model("shapes", trained.store)).info
-    found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
+def test_an_int8_network_is_published_with_its_agreement(trained, evaluated, checkpoint, tmp_path):
+    found = int8_quantization.quantize_int8(evaluated, trained.table, trained.dataset)
     # 54 training images in batches of 16: one calibrates, two control, none counts as evidence.
     assert (found["precision"], found["images"], found["trained_on"]) == ("int8", 24, 6)
     assert found["speed"] > 0
     assert found["kernel"] == native_kernels()["int8"]
     assert found["auto"] == "float32"  # 24 images are too few
     enough = found | {"auto": "int8", "images": 598, "disagreements": 0}
-    publish(checkpoint, tmp_path / "store", info.with_agreement(enough, "int8"), trained.table)
+    info = evaluated.info.with_agreement(enough, "int8")
+    publish(checkpoint, tmp_path / "store", info, trained.table)
     model = load_model(find_model("shapes", tmp_path / "store"))
     assert set(INT8) <= set(model.info.files)
     fast = make_engine(model, EngineSettings(device="cpu"))
@@ -74,14 +75,15 @@ def test_calibration_control_and_agreement_use_different_images(trained):
 
 
 @needs_nncf
-def test_an_error_is_recorded_and_nothing_incomplete_is_published(trained, checkpoint, monkeypatch):
+def test_an_error_is_recorded_and_nothing_incomplete_is_published(
+    trained, evaluated, checkpoint, monkeypatch
+):
     def fails(*_, **__):
         raise LookupError("no such layer")
 
     monkeypatch.setattr(int8_quantization, "_quantize", fails)
-    info = load_model(find_model("shapes", trained.store)).info
     (checkpoint / INT8[0]).write_bytes(b"of an earlier try")
-    found = int8_quantization.quantize_int8(checkpoint, info, trained.table, trained.dataset)
+    found = int8_quantization.quantize_int8(evaluated, trained.table, trained.dataset)
     assert found == {"auto": "float32", "why": "LookupError: no such layer"}
     assert not any((checkpoint / name).exists() for name in INT8)
 

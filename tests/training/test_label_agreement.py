@@ -20,7 +20,6 @@ from visionflows.reports.rendering import describe
 from visionflows.training.evidence.label_agreement import (
     MAX_IMAGES,
     compare_probabilities,
-    label_agreement,
     measure_label_agreement,
     sample_images,
 )
@@ -132,7 +131,7 @@ def test_training_images_are_used_without_enough_validation_images():
 def test_a_real_network_is_measured_with_native_bfloat16(trained):
     model = load_model(find_model("shapes", trained.store))
     valid = trained.table[trained.table.is_valid]
-    found = label_agreement(model, trained.dataset, list(valid.path))
+    found = measure_label_agreement(model, valid, trained.dataset)
     if "labels" not in found:
         assert found["auto"] == "float32"
         pytest.skip("this processor does not compute bfloat16 natively")
@@ -154,14 +153,8 @@ def test_a_real_network_is_measured_with_native_bfloat16(trained):
     assert make_engine(model, EngineSettings()).precision == "float32"
 
 
-def test_the_agreement_of_a_checkpoint_counts_training_images(trained):
-    checkpoint = trained.store.parent / "checkpoint"
-    found = measure_label_agreement(
-        checkpoint,
-        load_model(find_model("shapes", trained.store)).info,
-        trained.table,
-        trained.dataset,
-    )
+def test_the_agreement_of_a_checkpoint_counts_training_images(trained, evaluated):
+    found = measure_label_agreement(evaluated, trained.table, trained.dataset)
     if "labels" not in found:
         pytest.skip("this processor does not compute bfloat16 natively")
     assert (found["images"], found["trained_on"]) == (72, 54)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_infos import model_info
 from PIL import Image
 
 from visionflows.datasets.file_table import build_table
+from visionflows.models.artifact import Model
 from visionflows.models.schema import ModelInfo
 from visionflows.reports.training import render_training_report
+from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence.label_issues import COLUMNS, find_label_issues, read_label_issues
 
 BRIGHTNESS = {"dark": 30, "grey": 120, "light": 220}
@@ -41,6 +44,10 @@ def checkpoint_copy(trained, tmp_path) -> Path:
     return Path(shutil.copytree(trained.store.parent / "checkpoint", tmp_path / "checkpoint"))
 
 
+def model_of(checkpoint: Path) -> Model:
+    return Model(LocalStorage(checkpoint), model_info())
+
+
 def rows_of(checkpoint: Path) -> list[dict[str, str]]:
     return list(
         csv.DictReader(io.StringIO((checkpoint / "label_issues.csv").read_text(), newline=""))
@@ -49,7 +56,7 @@ def rows_of(checkpoint: Path) -> list[dict[str, str]]:
 
 def test_wrong_labels_are_listed_in_the_form_of_corrections(trained, checkpoint_copy, dataset):
     table = build_table(dataset, "folder")
-    found = find_label_issues(checkpoint_copy, table, dataset)
+    found = find_label_issues(model_of(checkpoint_copy), table, dataset)
     rows = rows_of(checkpoint_copy)
     assert tuple(rows[0]) == COLUMNS
     assert found == {"images": 63, "found": len(rows), "features": "fine-tuned"}
@@ -74,9 +81,8 @@ def test_wrong_labels_are_listed_in_the_form_of_corrections(trained, checkpoint_
 def test_the_same_bytes_are_examined_once(checkpoint_copy, dataset):
     for at in range(5):
         shutil.copy(dataset / "dark/01.png", dataset / f"dark/copy{at}.png")
-    assert (
-        find_label_issues(checkpoint_copy, build_table(dataset, "folder"), dataset)["images"] == 63
-    )
+    table = build_table(dataset, "folder")
+    assert find_label_issues(model_of(checkpoint_copy), table, dataset)["images"] == 63
 
 
 def test_a_checkpoint_without_the_file_has_no_label_issues(checkpoint_copy):
@@ -86,4 +92,4 @@ def test_a_checkpoint_without_the_file_has_no_label_issues(checkpoint_copy):
 def test_classes_of_few_groups_have_no_label_issues(checkpoint_copy, dataset):
     """Folds of whole groups would leave none of the class to learn it from."""
     table = build_table(dataset, "folder", group=r"regex:(\d)\d\.png")
-    assert find_label_issues(checkpoint_copy, table, dataset)["found"] == 0
+    assert find_label_issues(model_of(checkpoint_copy), table, dataset)["found"] == 0

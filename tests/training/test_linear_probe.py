@@ -67,7 +67,7 @@ def test_cross_validation_chooses_the_strength_with_the_lowest_log_loss(noise):
 
 def test_copies_of_an_image_do_not_make_a_weak_regularisation_look_good():
     few = sample(2, images=40, noise=50)
-    copies = Sample(*(np.concatenate([values] * 4) for values in vars(few).values()))
+    copies = Sample(*(np.concatenate([values] * 4) for values in few))
     apart = Sample(copies.features, copies.targets, np.arange(160), copies.weights)
     assert choose_strength(copies) < choose_strength(apart)
 

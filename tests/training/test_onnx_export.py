@@ -114,23 +114,22 @@ def test_a_network_with_data_dependent_branches_is_not_exportable():
     assert "\n" not in str(error.value)
 
 
-def test_a_failed_export_is_recorded_and_leaves_no_file(trained, checkpoint, monkeypatch):
-    from visionflows.training.evidence import onnx_export
+def test_a_failed_export_is_recorded_and_leaves_no_file(evaluated, checkpoint, monkeypatch):
+    from visionflows.training import onnx_graph
 
     def refuses(*_):
         raise NotExportable("no way to say it")
 
-    monkeypatch.setattr(onnx_export, "onnx_bytes", refuses)
-    model = load_model(find_model("shapes", trained.store))
+    monkeypatch.setattr(onnx_graph, "onnx_bytes", refuses)
     (checkpoint / "model.onnx").write_bytes(b"of an earlier try")
-    assert export_onnx(checkpoint, model.info) == {"why": "no way to say it"}
+    assert export_onnx(evaluated) == {"why": "no way to say it"}
     assert not (checkpoint / "model.onnx").exists()
 
 
-def test_probabilities_that_differ_from_fastais_leave_no_file(trained, checkpoint):
-    model = load_model(find_model("shapes", trained.store))
-    normalise = model.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
-    result = export_onnx(checkpoint, model.info.model_copy(update={"normalise": normalise}))
+def test_probabilities_that_differ_from_fastais_leave_no_file(evaluated, checkpoint):
+    normalise = evaluated.info.normalise.model_copy(update={"mean": (0.9, 0.9, 0.9)})
+    info = evaluated.info.model_copy(update={"normalise": normalise})
+    result = export_onnx(dataclasses.replace(evaluated, info=info))
     assert "fails its self-check" in result["why"]
     assert not (checkpoint / "model.onnx").exists()
 

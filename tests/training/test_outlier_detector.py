@@ -9,11 +9,12 @@ import pytest
 from conftest import CLASSES, write_shapes
 
 from visionflows.datasets.file_table import build_table
+from visionflows.evaluation.calibration import holdout_half
 from visionflows.evaluation.outliers import K
-from visionflows.models.artifact import OUTLIERS, load_model
+from visionflows.models.artifact import OUTLIERS, Model, load_model
 from visionflows.models.registry import find_model
+from visionflows.storage.local import LocalStorage
 from visionflows.training.evidence import outlier_detector
-from visionflows.training.evidence.fit_calibration import holdout_half
 
 
 def test_false_alarms_are_measured_on_held_out_images(outlier_store):
@@ -33,12 +34,11 @@ def test_the_artifact_holds_the_bank(outlier_store):
     assert place_of_bundle.has(OUTLIERS)
 
 
-def test_too_few_validation_images_are_a_reason(trained, checkpoint):
-    info = load_model(find_model("shapes", trained.store)).info
-    found = outlier_detector.fit_outlier_detector(checkpoint, info, trained.table, trained.dataset)
+def test_too_few_validation_images_are_a_reason(trained, evaluated):
+    found = outlier_detector.fit_outlier_detector(evaluated, trained.table, trained.dataset)
     assert found == {"why": "18 validation images are too few to fit a threshold"}
-    assert info.updated(outliers=found).outliers.threshold is None
-    assert not (checkpoint / OUTLIERS).exists()
+    assert evaluated.info.updated(outliers=found).outliers.threshold is None
+    assert not evaluated.storage.exists(OUTLIERS)
 
 
 @pytest.mark.parametrize("most", [2, 5, 100])
@@ -65,7 +65,8 @@ def test_the_same_checkpoint_gives_the_same_detector(outlier_store, tmp_path):
     dataset = write_shapes(tmp_path / "shapes", each=90, first_seed=5000)
     table = build_table(dataset, "folder", valid_pct=0.5)
     info = model.info.model_copy(update={"outliers": None})
-    found = outlier_detector.fit_outlier_detector(checkpoint, info, table, dataset)
+    again = Model(LocalStorage(checkpoint), info)
+    found = outlier_detector.fit_outlier_detector(again, table, dataset)
     found |= {"threshold": 0.85 * found["threshold"]}  # as in `outlier_store`
     assert info.updated(outliers=found).outliers == model.info.outliers
     assert (checkpoint / OUTLIERS).read_bytes() == before

@@ -57,7 +57,7 @@ def test_a_training_with_a_halved_batch_resumes_with_it(shapes, weights, tmp_pat
 
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
 def test_a_damaged_snapshot_is_not_used(tmp_path, caplog, size):
-    file = SnapshotFile(os.fspath(tmp_path), "final", "key")
+    file = SnapshotFile(os.fspath(tmp_path), "final.snapshot", "key")
     file.write(Snapshot({"network.weight": torch.ones(100)}, [{"epoch": 0}], {}, False))
     assert torch.equal(file.read().tensors_of("network.")["weight"], torch.ones(100))
     path = tmp_path / "final.snapshot"

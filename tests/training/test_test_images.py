@@ -19,7 +19,7 @@ from visionflows.api import TrainedModel
 from visionflows.cli.model_tables import model_page
 from visionflows.datasets.fetch import Dataset
 from visionflows.datasets.file_table import build_table
-from visionflows.models.artifact import load_model, read_files_csv
+from visionflows.models.artifact import Model, load_model, read_files_csv
 from visionflows.models.schema import ModelInfo
 from visionflows.orchestration import artifacts
 from visionflows.reports.rendering import describe
@@ -103,6 +103,11 @@ def info_of(trained, table) -> ModelInfo:
     return build_model_info("shapes", "folder", 0.2, data, table, *values)
 
 
+def model_of(trained, table) -> Model:
+    """The same as a model."""
+    return Model(LocalStorage(trained.storage), info_of(trained, table))
+
+
 def listed_tests() -> tuple[list[str], list[str]]:
     """The paths and the labels of the test images that count."""
     paths = [f"test/{name}/{2000 + at:04d}.png" for name in CLASSES for at in range(8)]
@@ -133,7 +138,7 @@ def test_test_images_of_trained_groups_are_left_out(trained, tmp_path):
     tests = table[table.status == "test"]
     expected = int(tests.group.isin(of_training).sum())
     assert 0 < expected < len(tests)
-    found = evaluate_test(Path(trained.storage), info_of(trained, table), table, folder)
+    found = evaluate_test(model_of(trained, table), table, folder)
     assert found["counts"]["same_group"] == expected
     assert found["counts"].get("ok", 0) == len(tests) - expected
 
@@ -238,7 +243,7 @@ def test_beside_a_test_folder_only_the_split_of_the_rest_is_drawn(trained, tmp_p
     table = build_table(folder, "folder")
     assert table[table.status == "ok"].is_valid.sum() == 6
     caplog.set_level("INFO", "visionflows")
-    found = evaluate_test(Path(trained.storage), info_of(trained, table), table, folder)
+    found = evaluate_test(model_of(trained, table), table, folder)
     assert found["counts"] == {"ok": 10, "unknown_class": 5}
     tests = table[table.status == "test"]
     check_figures(found, trained.storage, folder, [*tests.path], [*tests.label])
@@ -256,7 +261,7 @@ def test_the_test_rows_of_a_table_are_evaluated(trained, tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *lines]) + "\n")
     table = build_table(folder, f"csv:{tmp_path}/labels.csv")
     info, tests = info_of(trained, table), paths[4::5]
-    found = evaluate_test(Path(trained.storage), info, table, folder)
+    found = evaluate_test(model_of(trained, table), table, folder)
     assert found["counts"] == {"ok": 12}
     check_figures(found, trained.storage, folder, tests, [path.split("/")[0] for path in tests])
     assert info.split.given_by == "csv"
@@ -270,7 +275,7 @@ def test_if_no_test_image_can_be_evaluated_the_model_says_so(trained, tmp_path):
     table = build_table(folder, "folder")
     assert has_test_images(table)
     info = info_of(trained, table)
-    found = evaluate_test(Path(trained.storage), info, table, folder)
+    found = evaluate_test(model_of(trained, table), table, folder)
     assert found == {"counts": {"unknown_class": 1}, "why": "no test image can be evaluated"}
     test = info.updated(test=found).test
     assert describe("test", test) == (

@@ -97,7 +97,7 @@ def _option(name: str, field: "FieldInfo") -> Any:
     types = {*(get_args(field.annotation) or [field.annotation])} - {type(None)}
     kind = next((one for one in (bool, int, float) if types == {one}), str)
     is_literal = get_origin(field.annotation) is Literal
-    help_text = (field.description or "").replace("`", "")
+    help_text = " ".join((field.description or "").replace("`", "").split())
     if isinstance(field.default, str | int | float) and kind is not bool and field.default != "":
         help_text += f" [default: {field.default}]"
     flag = f"--{_option_name(name)}"

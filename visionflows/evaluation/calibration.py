@@ -4,6 +4,10 @@ Temperature scaling (C. Guo, G. Pleiss, Y. Sun, K. Weinberger, On Calibration of
 Networks, ICML 2017) divides logits by one number. A network that was trained with class weights
 also gets a bias for each class, so that confidence holds for the frequencies of the classes as they
 are. Labels are those of the network itself, in both cases.
+
+The published calibration is fitted on all validation images. The error of each half is measured
+with the calibration of the other half. An image's content decides its half, so copies stay
+together.
 """
 
 from collections.abc import Sequence
@@ -14,11 +18,14 @@ import numpy as np
 from visionflows.evaluation.metrics import log_losses
 
 BINS = 15  # of equal width, as in the paper
+LEAST_WEIGHT = 1e-3  # of a class without training images
+MIN_IMAGES = 50  # images per half; fewer are too few to fit or to measure
 _MAX_LOG = 3.0  # |log| of a temperature: beyond 20 and 1/20 a network is beyond help
 # Prior of the log of a temperature: its standard deviation around 0. The paper finds temperatures
 # from 1 to 3. The prior weighs no more than a few wrong labels.
 _PRIOR_STD = 0.5
-# Of a bias around its mean: of 0.1, 0.25 and 0.5 the best on the data of bench/balance.py.
+# Standard deviation of a bias around its mean. Of 0.1, 0.25 and 0.5 it was the best on the data of
+# bench/balance.py.
 _BIAS_STD = 0.25
 
 
@@ -100,6 +107,63 @@ def _bias_loss(
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(probabilities.astype(np.float64), 1e-30)))
+
+
+def fit_calibration(
+    probabilities: np.ndarray, targets: np.ndarray, sha256s: list[str], class_weights: np.ndarray
+) -> dict[str, Any]:
+    """Return `calibration` of model.json: see `Calibration`.
+
+    `probabilities` (n, classes) are those of validation images, `targets` (n,) their classes, and
+    `class_weights` (classes,) those of the training, all 1 without any. With too few images there
+    is only temperature (1 without class weights), bias and why.
+    """
+    half, weighted = holdout_half(sha256s), bool((class_weights != 1).any())
+
+    def fit(rows: np.ndarray) -> tuple[float, list[float]]:
+        if not weighted:
+            return fit_temperature(probabilities[rows], targets[rows]), []
+        weights = np.maximum(class_weights, LEAST_WEIGHT)
+        return fit_temperature_and_bias(probabilities[rows], targets[rows], weights)
+
+    everything = np.ones(len(half), bool)
+    if min(half.sum(), (~half).sum()) < MIN_IMAGES:
+        why = f"{len(half)} validation images are too few to calibrate on"
+        # The bias has a prior, so a few images are enough. A temperature of so few does harm.
+        temperature, bias = fit(everything) if weighted else (1.0, [])
+        return {"temperature": temperature, "bias": bias, "why": why}
+    cross_fitted = np.empty_like(probabilities)
+    for rows in (half, ~half):
+        cross_fitted[rows] = calibrate(probabilities[rows], *fit(~rows))
+    temperature, bias = fit(everything)
+    return {
+        "temperature": temperature,
+        "bias": bias,
+        "fitted": len(half),
+        "tested": len(half),
+        **_calibration_error(probabilities, cross_fitted, targets),
+    }
+
+
+def _calibration_error(
+    raw: np.ndarray, calibrated: np.ndarray, targets: np.ndarray
+) -> dict[str, Any]:
+    """Return ece_raw, ece, bins_raw and bins of the same labels with two confidences."""
+    rows, predicted = np.arange(len(targets)), raw.argmax(1)
+    before, after = (
+        reliability_bins(values[rows, predicted], predicted == targets)
+        for values in (raw, calibrated)
+    )
+    ece_raw, ece = map(expected_calibration_error, (before, after))
+    return {"ece_raw": ece_raw, "ece": ece, "bins_raw": before, "bins": after}
+
+
+def holdout_half(sha256s: list[str]) -> np.ndarray:
+    """Return which validation images are held out to measure: (n,) of bool, by their content.
+
+    Images of a group are in one half if they have the sha256 of `same_side_keys`.
+    """
+    return np.array([int(sha256[:8], 16) % 2 == 1 for sha256 in sha256s], bool)
 
 
 def reliability_bins(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:

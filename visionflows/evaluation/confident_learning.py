@@ -8,12 +8,10 @@ that label (off the diagonal of the confident joint). Issues are ordered by norm
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 FOLDS = 5
 MAX_CELLS = 50_000_000  # images times classes that logistic regression gets: 1 GB, and minutes
@@ -26,7 +24,7 @@ def rank_label_issues(
     labels: Sequence[str],
     classes: Sequence[str],
     groups: np.ndarray | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """The images whose label is probably wrong: index (of `features`), label, was, confidence.
 
     `features` are float (n, any), with one of `labels` each. `label` is the suggested label, `was`
@@ -34,31 +32,21 @@ def rank_label_issues(
     labels come first. Images with the same number in `groups` (n,) are in one fold. Classes with
     fewer images, or groups, than FOLDS are left out.
     """
-    import pandas as pd
-
-    names = range(len(labels)) if groups is None else groups.tolist()
-    counts = Counter(label for label, _ in {*zip(labels, names, strict=True)})
-    known = [name for name in classes if counts[name] >= FOLDS]
-    is_known = {*known}
-    usable = np.flatnonzero([label in is_known for label in labels])
+    sides = range(len(labels)) if groups is None else groups.tolist()
+    counts = Counter(label for label, _ in {*zip(labels, sides, strict=True)})
+    known = pd.Index([name for name in classes if counts[name] >= FOLDS], dtype=object)
     if len(known) < 2:
         return pd.DataFrame(columns=["index", "label", "was", "confidence"])
-    index = {name: at for at, name in enumerate(known)}
-    given = np.array([index[labels[at]] for at in usable.tolist()])
+    given = known.get_indexer(pd.Index(labels, dtype=object))
+    usable = np.flatnonzero(given >= 0)
+    given = given[usable]
     folds_of = None if groups is None else groups[usable]
-    suggested, own, confidence = _suggestions(OutOfFold(features[usable], given, folds_of))
-    issues = np.flatnonzero(suggested != given)
-    own, confidence = own[issues], confidence[issues]
-    order = np.argsort(own - confidence, kind="stable")
-    issues, confidence = issues[order], confidence[order]
-    return pd.DataFrame(
-        {
-            "index": usable[issues],
-            "label": [known[at] for at in suggested[issues].tolist()],
-            "was": [known[at] for at in given[issues].tolist()],
-            "confidence": confidence,
-        }
-    )
+    predicted = OutOfFold(features[usable], given, folds_of)
+    suggested, own, confidence = _suggestions(predicted)
+    found = pd.DataFrame({"index": usable, "label": known[suggested], "was": known[given]})
+    issues = found.assign(confidence=confidence, margin=own - confidence)[suggested != given]
+    ranked: pd.DataFrame = issues.sort_values("margin", kind="stable", ignore_index=True)
+    return ranked.drop(columns="margin")
 
 
 class OutOfFold:

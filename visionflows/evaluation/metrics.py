@@ -22,20 +22,16 @@ class ClassCounts(NamedTuple):
     actual: np.ndarray
 
 
-def count_classes(predicted: np.ndarray, targets: np.ndarray, classes: int) -> ClassCounts:
-    """The counts of predicted classes (n,) for images of these classes (n,)."""
-    each = targets[predicted == targets], predicted, targets
-    return ClassCounts(*(np.bincount(one, minlength=classes) for one in each))
-
-
-def _count_votes(
-    predicted: np.ndarray, targets: np.ndarray, classes: int, groups: np.ndarray
+def count_classes(
+    predicted: np.ndarray, targets: np.ndarray, classes: int, votes: np.ndarray | None = None
 ) -> ClassCounts:
-    """The same with one vote for each of `groups` (n,), shared by its images: float."""
-    _, at, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    votes = 1 / sizes[at]
+    """The counts of predicted classes (n,) for images of these classes (n,).
+
+    With `votes` (n,), float, an image counts as many times.
+    """
     right = predicted == targets
-    each = (targets[right], votes[right]), (predicted, votes), (targets, votes)
+    of_right = None if votes is None else votes[right]
+    each = (targets[right], of_right), (predicted, votes), (targets, votes)
     return ClassCounts(*(np.bincount(one, weights, classes) for one, weights in each))
 
 
@@ -88,7 +84,8 @@ def compute_metrics(
     """
     counts = votes = count_classes(predicted, targets, len(classes))
     if groups is not None:
-        votes = _count_votes(predicted, targets, len(classes), groups)
+        _, at, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        votes = count_classes(predicted, targets, len(classes), 1 / sizes[at])
     right, total, independent = counts.right.sum(), counts.actual.sum(), votes.actual.sum()
     return {
         **summary_metrics(counts),

@@ -4,6 +4,8 @@ Approximate randomization (E. Noreen, Computer-Intensive Methods for Testing Hyp
 both models were equally good, swapping their predictions for any image would make no difference.
 """
 
+from typing import Any
+
 import numpy as np
 
 # The significance level of a promotion. At 0.05, macro F1 promoted up to 7 of 100
@@ -34,39 +36,29 @@ def randomization_test(
     `candidate` and `production` are predicted classes (n,), `targets` the actual ones. The p-value
     is of the candidate being no better; draws are fixed by a seed.
     """
-    from scipy.sparse import coo_array
-
     actual = np.bincount(targets, minlength=classes).astype(float)
-    totals = [
-        np.stack(
-            [
-                np.bincount(each[each == targets], minlength=classes),
-                np.bincount(each, minlength=classes),
-            ]
-        )
-        for each in (candidate, production)
-    ]  # (2, classes): right images, and images predicted as each class
-    a, b = (score(each, actual, metric) for each in totals)
-    differs = np.flatnonzero(candidate != production)
-    cells, signs, images = [], [], []  # that swapping the predictions of an image changes
-    for each, sign in ((production, 1), (candidate, -1)):
-        right = np.flatnonzero(each[differs] == targets[differs])
-        for rows, offset in ((right, 0), (np.arange(len(differs)), classes)):
-            cells.append(offset + each[differs][rows])
-            signs.append(np.full(len(rows), sign))
-            images.append(rows)
-    where = np.concatenate(cells), np.concatenate(images)
-    shape = 2 * classes, len(differs)
-    change = coo_array((np.concatenate(signs), where), shape).tocsr()
+    a, b = (_counts_of_images(each, targets, classes) for each in (candidate, production))
+    changes = (b - a)[:, candidate != production]  # by swapping the predictions of an image
+
+    def values(counts: np.ndarray) -> np.ndarray:
+        right, predicted = np.split(counts, 2, axis=-1)
+        return class_scores(right, predicted, actual, metric)
+
+    of_a, of_b = (float(values(each.sum(1))) for each in (a, b))
     rng, as_large = np.random.default_rng(0), 0
     for _ in range(DRAWS // _CHUNK):
-        moved = (change @ rng.integers(0, 2, (_CHUNK, len(differs))).T).T.reshape(-1, 2, classes)
-        sides = totals[0] + moved, totals[1] - moved
-        drawn = [class_scores(side[:, 0], side[:, 1], actual, metric) for side in sides]
-        as_large += int((drawn[0] - drawn[1] >= a - b - 1e-12).sum())
-    return a, b, (1 + as_large) / (1 + DRAWS)
+        moved = (changes @ rng.integers(0, 2, (_CHUNK, changes.shape[1])).T).T
+        differences = values(a.sum(1) + moved) - values(b.sum(1) - moved)
+        as_large += int((differences >= of_a - of_b - 1e-12).sum())
+    return of_a, of_b, (1 + as_large) / (1 + DRAWS)
 
 
-def score(counts: np.ndarray, actual: np.ndarray, metric: str) -> float:
-    """The metric of counts (2, classes): right images, and images predicted as each class."""
-    return float(class_scores(counts[0], counts[1], actual, metric))
+def _counts_of_images(predicted: np.ndarray, targets: np.ndarray, classes: int) -> Any:
+    """A sparse matrix (2 * classes, n): for each image, ones at its class if it is right, and,
+    below, at its predicted class."""
+    from scipy.sparse import coo_array
+
+    images, right = np.arange(len(targets)), np.flatnonzero(predicted == targets)
+    rows = np.concatenate([predicted[right], classes + predicted])
+    where = rows, np.concatenate([images[right], images])
+    return coo_array((np.ones(len(rows), int), where), (2 * classes, len(targets))).tocsr()

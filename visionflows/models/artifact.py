@@ -42,11 +42,14 @@ _REQUIRED = ("weights.safetensors", "files.csv", "selfcheck/expected.csv", VALID
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A verified model artifact: the content of model.json, its digest, and its storage."""
+    """A verified model artifact: the content of model.json, its digest, and its storage.
+
+    A checkpoint is a model without digest.
+    """
 
     storage: Storage
     info: ModelInfo
-    digest: str
+    digest: str = ""
     copy: Storage | None = None
 
     @property

@@ -6,10 +6,11 @@ retries and caches no task: downloads resume by themselves, and other errors wou
 
 import contextlib
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import ValidationError, validate_call
 
@@ -19,7 +20,7 @@ from visionflows.orchestration.error_translation import translate_errors
 from visionflows.orchestration.flow_runs import in_run, run_name
 from visionflows.orchestration.heartbeat import monitored_runs, untagged_tasks
 from visionflows.orchestration.logs import log_to_run
-from visionflows.orchestration.notifications import report_error
+from visionflows.orchestration.notifications import report_error, report_failure
 from visionflows.orchestration.url_redaction import hide, reveal
 
 if TYPE_CHECKING:
@@ -36,9 +37,27 @@ def step(**options: Any) -> "Callable[[Callable[P, R]], Step[P, R]]":
     return lambda function: Step(function, **options)
 
 
-def flow(**options: Any) -> Callable[[Callable[P, R]], "Flow[P, R]"]:
-    """Make a function a flow; `options` are those of Prefect's `flow`."""
-    return lambda function: Flow(function, options)
+def flow(reports_failure: bool = False, **options: Any) -> Callable[[Callable[P, R]], "Flow[P, R]"]:
+    """Make a function a flow; `options` are those of Prefect's `flow`.
+
+    With `reports_failure` a failed or crashed run is reported: see notifications.
+    """
+    hooks = {"on_failure": [report_failure], "on_crashed": [report_failure]}
+    return lambda function: Flow(function, options | (hooks if reports_failure else {}))
+
+
+def _described(function: Callable[..., Any]) -> str:
+    """A docstring with the descriptions of parameters: the texts in their annotations.
+
+    Prefect takes those of its run form from the docstring.
+    """
+    lines = [
+        f"    {name}: {text}"
+        for name, annotation in get_type_hints(function, include_extras=True).items()
+        for text in getattr(annotation, "__metadata__", ())
+        if isinstance(text, str)
+    ]
+    return "\n".join([inspect.getdoc(function) or "", "", "Args:", *lines])
 
 
 class Step(Generic[P, R]):
@@ -108,6 +127,7 @@ class Flow(Generic[P, R]):
                 result: R = function(*map(reveal, args), **revealed)
             return result
 
+        call.__doc__ = _described(self.function)
         name = run_name(self.options["flow_run_name"])
         options: Any = self.options | {"flow_run_name": name, "version": version("visionflows")}
         options["retries"] = 0

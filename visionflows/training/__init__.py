@@ -1,8 +1,13 @@
 """From a file table to a published model: fastai trains, and each evidence step measures."""
 
 import importlib.util
+import threading
 
 from visionflows.errors import SettingsError
+
+# torch's generators belong to the process: hold this lock while making or training a learner, so
+# that no other thread seeds them or draws from them.
+torch_random_lock = threading.RLock()
 
 _REQUIRED = (
     *("torch", "torchvision", "fastai", "onnx", "onnxscript", "matplotlib", "scipy", "sklearn"),

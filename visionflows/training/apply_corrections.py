@@ -9,7 +9,9 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from visionflows.datasets import split
 from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, inspect_images
@@ -25,9 +27,6 @@ from visionflows.training.imported_images import (
 )
 from visionflows.training.settings import TrainSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 log = logging.getLogger("visionflows.corrections")
 
 MIN_NEW_CLASS = 10  # corrected images that a label needs to become a new class
@@ -38,7 +37,7 @@ _SUMMARY = "corrections"  # key of the summary in the table's attrs
 class Corrected(NamedTuple):
     """A corrected file table, and the folder that its paths are in."""
 
-    files: "pd.DataFrame"
+    files: pd.DataFrame
     folder: Path
 
 
@@ -53,7 +52,7 @@ def check_corrections(corrections: Sequence[str], in_validation: bool) -> None:
 
 
 def apply_corrections(
-    files: "pd.DataFrame",
+    files: pd.DataFrame,
     folder: str | Path,
     corrections: Sequence[str],
     store: str | Path,
@@ -67,12 +66,7 @@ def apply_corrections(
     share of the imported ones is validated on, drawn by seed and content; without it all are
     trained on. Raises StorageError, and TableError for invalid corrections or too few images left.
     """
-    latest, conflicting = latest_corrections(read_corrections(corrections))
-    if conflicting:
-        log.warning(
-            "corrections disagree on %d images, and the last one counts: %s",
-            *(len(conflicting), format_names(conflicting)),
-        )
+    latest = _latest(corrections)
     if not latest:
         return Corrected(files, Path(folder))
     _new_classes(latest.values(), files)
@@ -80,25 +74,19 @@ def apply_corrections(
     missing = [latest[sha256] for sha256 in sorted({*latest} - {*files.sha256})]
     wanted = [correction for correction in missing if correction.label]
     names = import_images(wanted, store)
-    imported = {sha256: latest[sha256] for sha256 in names}
     if names:
-        prefix = f"{unused_folder_name(folder)}/"
-        rows = _imported_rows(names, imported, prefix, store, settings)
-        usable = rows.status == "ok"
-        rows["group"] = ""
-        rows["is_valid"] = usable & (rows.sha256.map(_random_share(settings.seed)) < valid_pct)
-        summary["imported"] = int(usable.sum())
+        labels = {name: nfc(latest[sha256].label) for sha256, name in sorted(names.items())}
+        rows = _imported_rows(labels, store, settings, valid_pct)
+        rows["path"] = f"{unused_folder_name(folder)}/" + rows.path
+        table = pd.concat([table, rows])[COLUMNS].sort_values("path", ignore_index=True)
+        summary["imported"] = int((rows.status == "ok").sum())
         summary["taken"] += summary["imported"]
-        table = _concatenate(table, rows)
     opened = table[table.status == "ok"]
     duplicates = split.group_contents(opened, split.near_duplicate_ids(opened))
     together = [*duplicates, *_one_sided_groups(table, files)]
-    _follow_near_duplicates(table, {*imported}, together)
-    if not valid_pct:  # near-duplicates and groups of corrected images are trained on as well
-        groups = [group for group in together if not latest.keys().isdisjoint(group)]
-        moved = table.is_valid.astype(bool) & table.sha256.isin({*itertools.chain(*groups)})
-        table.loc[moved, "is_valid"] = False
-        summary["moved"] = int(moved.sum())
+    _follow_near_duplicates(table, {*names}, together)
+    if not valid_pct:
+        summary["moved"] = _move_to_training(table, latest, together)
     lost = sorted(correction.path for correction in wanted if correction.sha256 not in names)
     summary |= {"files": [*corrections], "lost": len(lost), "in_validation": valid_pct > 0}
     notes = split.near_duplicate_notes(*_usable_and_valid(table), duplicates)
@@ -110,14 +98,25 @@ def apply_corrections(
     return Corrected(table, Path(folder))
 
 
-def corrections_summary(files: "pd.DataFrame") -> dict[str, Any]:
+def _latest(corrections: Sequence[str]) -> dict[str, Correction]:
+    """Return the last correction of each content, by its sha256."""
+    latest, conflicting = latest_corrections(read_corrections(corrections))
+    if conflicting:
+        log.warning(
+            "corrections disagree on %d images, and the last one counts: %s",
+            *(len(conflicting), format_names(conflicting)),
+        )
+    return latest
+
+
+def corrections_summary(files: pd.DataFrame) -> dict[str, Any]:
     """Return the `corrections` part of model.json's dataset; empty without corrections."""
     return {_SUMMARY: files.attrs[_SUMMARY]} if _SUMMARY in files.attrs else {}
 
 
 def _relabel(
-    files: "pd.DataFrame", latest: dict[str, Correction], keep_split: bool
-) -> tuple["pd.DataFrame", dict[str, Any]]:
+    files: pd.DataFrame, latest: dict[str, Correction], keep_split: bool
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table with corrected labels, and how many contents were corrected."""
     table = files.copy()
     corrected = (table.status == "ok") & table.sha256.isin({*latest})
@@ -133,39 +132,24 @@ def _relabel(
 
 
 def _imported_rows(
-    names: dict[str, str],
-    latest: dict[str, Correction],
-    prefix: str,
-    store: str | Path,
-    settings: TrainSettings,
-) -> "pd.DataFrame":
-    """Return a row for each imported image; its path is in the folder that will hold it."""
-    import pandas as pd
-
-    rows = [(name, nfc(latest[sha256].label), "") for sha256, name in sorted(names.items())]
-    table = inspect_images(
-        pd.DataFrame(rows, columns=["path", "label", "why"]),
+    labels: dict[str, str], store: str | Path, settings: TrainSettings, valid_pct: float
+) -> pd.DataFrame:
+    """Return a row for each imported image, from its label by name."""
+    rows = inspect_images(
+        pd.DataFrame({"path": [*labels], "label": [*labels.values()], "why": ""}),
         imported_storage(store),
         settings.max_pixels,
         settings.decode_options,
         settings.workers or None,
     )
-    return table.assign(path=prefix + table.path, is_test=False)
-
-
-def _concatenate(table: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.concat([table[COLUMNS], rows[COLUMNS]]).sort_values("path", ignore_index=True)
-
-
-def _random_share(seed: int) -> Any:
-    """Return a function from a content's sha256 to a number from 0 to 1, fixed by the seed."""
-    return lambda sha256: int(split.random_key(seed, sha256)[:8], 16) / 2**32
+    keys = rows.sha256.map(lambda sha256: split.random_key(settings.seed, sha256)[:8])
+    is_drawn = keys.map(lambda key: int(key, 16) / 2**32 < valid_pct)
+    is_valid = (rows.status == "ok") & is_drawn
+    return rows.assign(group="", is_valid=is_valid, is_test=False)
 
 
 def _follow_near_duplicates(
-    table: "pd.DataFrame", imported: set[str], duplicates: list[list[str]]
+    table: pd.DataFrame, imported: set[str], duplicates: list[list[str]]
 ) -> None:
     """Put imported images on the same side of the split as their near-duplicates and group.
 
@@ -179,8 +163,18 @@ def _follow_near_duplicates(
             table.loc[table.sha256.isin(new), "is_valid"] = valid.issuperset(leading)
 
 
-def _one_sided_groups(table: "pd.DataFrame", files: "pd.DataFrame") -> list[list[str]]:
-    """Return the groups that are on one side of the dataset's split; a given one may cut some."""
+def _move_to_training(
+    table: pd.DataFrame, latest: dict[str, Correction], together: list[list[str]]
+) -> int:
+    """Also train on the near-duplicates and groups of corrected images; return how many moved."""
+    groups = [group for group in together if not latest.keys().isdisjoint(group)]
+    moved = table.is_valid.astype(bool) & table.sha256.isin({*itertools.chain(*groups)})
+    table.loc[moved, "is_valid"] = False
+    return int(moved.sum())
+
+
+def _one_sided_groups(table: pd.DataFrame, files: pd.DataFrame) -> list[list[str]]:
+    """Return the groups that are on one side of the dataset's split; a given split may cut some."""
     usable = table[table.status == "ok"]
     groups = split.group_contents(usable, split.same_side_ids(usable))
     usable, valid = _usable_and_valid(files)
@@ -188,14 +182,14 @@ def _one_sided_groups(table: "pd.DataFrame", files: "pd.DataFrame") -> list[list
     return [group for group in groups if any(side.isdisjoint(group) for side in both)]
 
 
-def _usable_and_valid(table: "pd.DataFrame") -> tuple["pd.DataFrame", set[str]]:
+def _usable_and_valid(table: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     """Return the usable rows, and the sha256 of the contents to validate on."""
     usable = table[table.status == "ok"]
     return usable, {*usable.sha256[usable.is_valid.astype(bool)]}
 
 
 def _new_classes(
-    corrections: Iterable[Correction], files: "pd.DataFrame", lost: int = 0
+    corrections: Iterable[Correction], files: pd.DataFrame, lost: int = 0
 ) -> dict[str, list[str]]:
     """Return the paths by label for labels that the dataset lacks.
 
@@ -218,7 +212,7 @@ def _new_classes(
 
 
 def _check_result(
-    table: "pd.DataFrame", latest: dict[str, Correction], files: "pd.DataFrame", lost: list[str]
+    table: pd.DataFrame, latest: dict[str, Correction], files: pd.DataFrame, lost: list[str]
 ) -> None:
     """Raise TableError if too little was found of the corrected images, or is left to train on."""
     summary, (usable, valid) = table.attrs[_SUMMARY], _usable_and_valid(table)
@@ -239,28 +233,22 @@ def _check_result(
         log.info("corrections: new class %s with %d images", format_name(label), len(paths))
 
 
-def _add_notes(table: "pd.DataFrame", lost: list[str], tests: list[str]) -> None:
+def _add_notes(table: pd.DataFrame, lost: list[str], tests: list[str]) -> None:
     summary = table.attrs[_SUMMARY]
     lines = [
         f"corrections: {summary['taken']} labels from people, {summary['changed']} of them changed "
         f"the label of the dataset, {summary['imported']} are of imported images; "
         f"{summary['left_out']} images left out as none of the classes"
     ]
-    if summary["moved"]:
-        lines[0] += (
-            f"; {summary['moved']} others moved to training, as near-duplicates or of a group"
-        )
+    if moved := summary["moved"]:
+        lines[0] += f"; {moved} others moved to training, as near-duplicates or of a group"
     log.info("%s", lines[0])
-    if lost:
-        lines.append(
-            f"corrected images that were not found with their content, so not trained on: "
-            f"{len(lost)}, {format_names(lost)}"
-        )
-        log.warning("%s", lines[-1])
-    if tests:
-        lines.append(
-            f"corrected test images, which keep their label and are not trained on: {len(tests)}, "
-            f"{format_names(tests)}"
-        )
-        log.warning("%s", lines[-1])
+    warnings = {
+        "corrected images that were not found with their content, so not trained on": lost,
+        "corrected test images, which keep their label and are not trained on": tests,
+    }
+    for what, paths in warnings.items():
+        if paths:
+            lines.append(f"{what}: {len(paths)}, {format_names(paths)}")
+            log.warning("%s", lines[-1])
     table.attrs["notes"] = [*table.attrs.get("notes", []), *lines]

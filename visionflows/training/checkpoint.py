@@ -17,7 +17,9 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import LockedError, StorageError
@@ -26,15 +28,12 @@ from visionflows.storage import open_local_or_cache, open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.system import library_versions
-from visionflows.training.epochs import OnProgress
 from visionflows.training.features import FEATURES, FROZEN
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.pretrained_weights import weights_sha256
+from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import FILES, SNAPSHOT
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("visionflows.checkpoint")
 
@@ -44,7 +43,7 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def checkpoint_key(
-    files: "pd.DataFrame", settings: TrainSettings, labels: str, valid_pct: float
+    files: pd.DataFrame, settings: TrainSettings, labels: str, valid_pct: float
 ) -> str:
     """Return 32 hex digits that identify a training.
 
@@ -87,7 +86,7 @@ def open_checkpoint(store: str | Path, key: str) -> Iterator[Path]:
 
 
 def resume_or_fine_tune(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     checkpoint: Path,
     settings: TrainSettings,

@@ -14,7 +14,9 @@ import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from visionflows.datasets.fetch import find_dataset
 from visionflows.datasets.format_names import format_names
@@ -23,6 +25,7 @@ from visionflows.errors import ModelError, StorageError
 from visionflows.evaluation.paired_test import ALPHA, randomization_test
 from visionflows.hashing import sha256_of
 from visionflows.inference import EngineSettings, make_engine
+from visionflows.inference.evaluate import prediction
 from visionflows.models.artifact import Model, load_model, read_files_csv, read_info
 from visionflows.models.registry import find_model
 from visionflows.reports.comparison import Comparison, mcnemar_test
@@ -30,9 +33,6 @@ from visionflows.storage import open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.training.imported_images import images_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("visionflows.compare")
 
@@ -126,10 +126,9 @@ def run_promotion_test(
 
 def _test_metric(found: Comparison, metric: str) -> dict[str, Any]:
     """Return the values of a metric and the result of the paired randomization test."""
-    labels, a, b = (found.rows[name] for name in ("label", "a", "b"))
-    classes = sorted({*labels, *a, *b})
-    index = {name: at for at, name in enumerate(classes)}
-    targets, candidate, production = (each.map(index).to_numpy() for each in (labels, a, b))
+    names = found.rows[["label", "a", "b"]].to_numpy()
+    codes, classes = pd.factorize(names.ravel("F"), sort=True)
+    targets, candidate, production = codes.reshape(3, -1)
     of_a, of_b, p_value = randomization_test(candidate, production, targets, len(classes), metric)
     return {
         **{"metric": metric, "candidate_metric": of_a, "production_metric": of_b},
@@ -200,8 +199,6 @@ def pair_predictions(
     that B was trained on in another form, and images of groups that it was trained on. Raises
     ModelError, and StorageError if there is no such folder.
     """
-    import pandas as pd
-
     a, b = load_model(find_model(candidate, store)), load_model(find_model(production, store))
     files, b_files = (pd.DataFrame(read_files_csv(each.files)) for each in (a, b))
     valid, b_valid = (each[each.is_valid == "True"] for each in (files, b_files))
@@ -223,10 +220,8 @@ def pair_predictions(
     return Comparison(a, b, source, rows, not_compared, gone, same_images, same_group)
 
 
-def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> "pd.DataFrame":
-    """Return one image of each group of near-duplicates, and none of which one was trained on."""
-    import pandas as pd
-
+def _without_near_duplicates(valid: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
+    """Return one image of each group of near-duplicates that no image was trained on."""
     unseen = valid[~valid.sha256.isin(trained.sha256)].drop_duplicates("sha256", keep="last")
     both = pd.concat([trained, unseen]).drop_duplicates("sha256")
     group_of = dict(zip(both.sha256, near_duplicate_ids(both), strict=True))
@@ -235,11 +230,9 @@ def _without_near_duplicates(valid: "pd.DataFrame", trained: "pd.DataFrame") -> 
 
 
 def _without_trained_groups(
-    unseen: "pd.DataFrame", files: "pd.DataFrame", b_files: "pd.DataFrame"
-) -> "pd.DataFrame":
-    """Return the images of whose group B was trained on none, by the groups of A and of B."""
-    import pandas as pd
-
+    unseen: pd.DataFrame, files: pd.DataFrame, b_files: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the images whose group B was not trained on, by the groups of A and of B."""
     if not (files.group != "").any() and not (b_files.group != "").any():
         return unseen
     both = pd.concat([files, b_files], ignore_index=True)
@@ -257,15 +250,10 @@ def _unchanged_paths(source: Storage, sha256s: dict[Any, str]) -> Iterator[str]:
             yield path
 
 
-def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> "pd.DataFrame":
+def _predict(model: Model, source: Storage, paths: list[str], columns: list[str]) -> pd.DataFrame:
     """Return a model's label and probability by path, without images that cannot be decoded."""
-    import pandas as pd
-
     names = [decode_name(path) for path in paths]
     found = make_engine(model, EngineSettings()).predict_rows(source, names) if names else ()
-    rows = {
-        encode_name(row.name): (model.classes[row.label], float(row.probabilities[row.label]))
-        for row in found
-        if row.probabilities is not None
-    }
-    return pd.DataFrame([*rows.values()], [*rows], columns)
+    decoded = [row for row in found if row.probabilities is not None]
+    paths = [encode_name(row.name) for row in decoded]
+    return pd.DataFrame([prediction(model, row) for row in decoded], paths, columns)

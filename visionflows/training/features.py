@@ -3,11 +3,12 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas as pd
 
 from visionflows.errors import TrainError
 from visionflows.inference import EngineSettings, make_engine
@@ -17,13 +18,10 @@ from visionflows.models.schema import ModelInfo, NetworkInfo
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.dataloaders import normalisation
-from visionflows.training.onnx_graph import NotExportable, onnx_bytes
-from visionflows.training.pretrained_weights import weights_sha256
+from visionflows.training.pretrained_weights import normalisation, weights_bytes, weights_sha256
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.features")
@@ -32,42 +30,21 @@ FEATURES = "features.npz"  # of a checkpoint: pooled features of the pretrained 
 FROZEN = "frozen"  # of a checkpoint: the network that they are of
 
 
-class FeatureExtractor:
-    """Extracts features of the images in a folder with the network of a checkpoint."""
+def iterate_features(
+    model: Model, folder: str | Path, paths: Iterable[str], **settings: Any
+) -> Iterator[np.ndarray | None]:
+    """Yield the features of each image in order, float32 (features,), as scoring computes them.
 
-    def __init__(
-        self, model: Model, folder: str | Path, known: Mapping[str, np.ndarray] | None = None
-    ):
-        self._model, self._folder, self._known = model, LocalStorage(Path(folder)), known or {}
-
-    @property
-    def default_precision(self) -> str:
-        """The precision that scoring uses by default on this machine."""
-        return make_engine(self._model, EngineSettings(), False).precision
-
-    def features(self, paths: Iterable[str], **settings: Any) -> dict[str, np.ndarray]:
-        """Return the features of each image by its path, float32 (features,).
-
-        `settings` are those of the engine; images that cannot be decoded are left out. In float32
-        the `known` features are returned if they are of all images.
-        """
-        paths = [*paths]
-        if not settings and self._known.keys() >= {*paths}:
-            return {path: self._known[path] for path in paths}
-        found = zip(paths, self.iterate(paths, **settings), strict=True)
-        return {path: features for path, features in found if features is not None}
-
-    def iterate(self, paths: Sequence[str], **settings: Any) -> Iterator[np.ndarray | None]:
-        """Yield the features of each image in order; None if it cannot be decoded."""
-        engine_settings = EngineSettings(**{"precision": "float32"} | settings)
-        engine = make_engine(self._model, engine_settings, False)
-        engine.features = True
-        rows = engine.predict_rows(self._folder, [decode_name(path) for path in paths])
-        return (row.features for row in rows)
+    None if it cannot be decoded. `settings` are those of the engine.
+    """
+    engine = make_engine(model, EngineSettings(**{"precision": "float32"} | settings), False)
+    engine.features = True
+    rows = engine.predict_rows(LocalStorage(folder), [decode_name(path) for path in paths])
+    return (row.features for row in rows)
 
 
 def write_features(
-    storage: Storage, images: "pd.DataFrame", features: np.ndarray, settings: TrainSettings
+    storage: Storage, images: pd.DataFrame, features: np.ndarray, settings: TrainSettings
 ) -> None:
     """Write the features (n, features) of images into a checkpoint, with the settings they need."""
     with storage.open_write(FEATURES) as file:
@@ -76,7 +53,7 @@ def write_features(
 
 
 def read_features(
-    storage: Storage, images: "pd.DataFrame", settings: TrainSettings
+    storage: Storage, images: pd.DataFrame, settings: TrainSettings
 ) -> np.ndarray | None:
     """Return the features (n, features) of images that are in a checkpoint.
 
@@ -92,7 +69,7 @@ def read_features(
         return np.asarray(arrays["features"][[row_of[sha256] for sha256 in images.sha256]])
 
 
-def published_features(storage: Storage, images: "pd.DataFrame") -> dict[str, np.ndarray]:
+def published_features(storage: Storage, images: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the features of images by path if those of the checkpoint's network are known.
 
     They are if it is a linear probe. Else empty.
@@ -121,11 +98,10 @@ def _relevant(settings: TrainSettings) -> str:
 
 def frozen_features(
     learn: "Learner",
-    images: "pd.DataFrame",
+    images: pd.DataFrame,
     folder: str | Path,
     storage: LocalStorage,
-    settings: TrainSettings,
-    on_image: Callable[[int], object] = lambda done: None,
+    on_image: Callable[[int], object],
 ) -> np.ndarray:
     """Return the features of images (rows of the file table), float32 (n, features).
 
@@ -135,8 +111,8 @@ def frozen_features(
     torch. Raises TrainError if an image can no longer be read.
     """
     found, paths = np.empty((0, 0), np.float32), list(images.path)
-    extractor = FeatureExtractor(_as_model(learn, settings, storage.sub(FROZEN)), folder)
-    features = extractor.iterate(paths, max_pixels=settings.max_pixels)
+    model = _as_model(learn, storage.sub(FROZEN))
+    features = iterate_features(model, folder, paths, max_pixels=learn.settings.max_pixels)
     for done, (path, one) in enumerate(zip(paths, features, strict=True)):
         if one is None:
             raise TrainError(
@@ -150,34 +126,28 @@ def frozen_features(
     return found
 
 
-def _as_model(learn: "Learner", settings: TrainSettings, storage: LocalStorage) -> Model:
+def _as_model(learn: "Learner", storage: LocalStorage) -> Model:
     """Return the learner's network as a model without evidence, written into a storage."""
-    from safetensors.torch import save
+    from visionflows.training.onnx_graph import NotExportable, onnx_bytes
 
-    network = learn.model.cpu().eval()
+    settings, network = learn.settings, learn.model.cpu().eval()
     mean, std = normalisation(settings.architecture)
     info = NetworkInfo.model_validate(
         {
             "schema_version": NetworkInfo.VERSION,
             "name": "frozen",
             "version": "0",
-            "architecture": settings.architecture,
-            "head": settings.head,
+            **settings.network_fields,
             "classes": list(learn.dls.vocab),
-            "image_size": settings.image_size,
-            "resize": settings.resize,
-            "decode": "scaled" if settings.decode_options.side else "full",
-            "color_profiles": settings.color_conversion,
             "normalise": {"mean": mean, "std": std},
         },
         strict=False,
     )
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    storage.write("weights.safetensors", save(state))
+    storage.write("weights.safetensors", weights_bytes(network))
     if not unavailable_reason():
         try:
             storage.write(ONNX, onnx_bytes(network, info))
         except NotExportable as error:
             log.info("torch computes the features: %s", error)
     learn.model.to(learn.dls.device)
-    return Model(storage, cast(ModelInfo, info), digest="")
+    return Model(storage, cast(ModelInfo, info))

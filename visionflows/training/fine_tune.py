@@ -8,23 +8,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from visionflows.datasets.file_table import fingerprint
 from visionflows.errors import TrainError
 from visionflows.hashing import sha256_of
 from visionflows.storage.local import LocalStorage
 from visionflows.system import cores
+from visionflows.training import torch_random_lock
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.dataloaders import normalisation
 from visionflows.training.distributed.launch import images_per_worker
-from visionflows.training.epochs import OnProgress
-from visionflows.training.learner import torch_random_lock
-from visionflows.training.recipes import train_by_recipe
+from visionflows.training.pretrained_weights import normalisation, weights_bytes
+from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
 from visionflows.training.snapshots import Note
-from visionflows.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from fastai.learner import Learner
 
@@ -32,7 +31,7 @@ log = logging.getLogger("visionflows.fine_tune")
 
 
 def fine_tune(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     checkpoint: str | Path,
     settings: TrainSettings,
@@ -57,8 +56,7 @@ def fine_tune(
     while True:
         try:
             with torch_random_lock, keep_freed_memory():
-                trainer = Trainer(table, folder, checkpoint, settings, snapshots, on_progress)
-                learn, record = _train(trainer)
+                learn, record = _train(table, folder, checkpoint, settings, snapshots, on_progress)
             break
         except _out_of_memory_error() as error:
             settings = _halve_batch(settings, error)
@@ -70,13 +68,18 @@ def fine_tune(
     return record
 
 
-def _fitting_batch(table: "pd.DataFrame", settings: TrainSettings, snapshots: str | Path) -> Note:
+def _fitting_batch(table: pd.DataFrame, settings: TrainSettings, snapshots: str | Path) -> Note:
     """Return the note on the batch that an earlier run found to fit into GPU memory."""
     key = sha256_of(f"{fingerprint(table)} {settings.model_dump_json()}".encode())
     return Note(os.fspath(snapshots), "batch_size", key)
 
 
-def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
+def _train(*arguments: Any) -> tuple["Learner", dict[str, Any]]:
+    """Return the learner and the record of a trainer with these arguments."""
+    from visionflows.training.recipes import train_by_recipe
+    from visionflows.training.trainer import Trainer
+
+    trainer = Trainer(*arguments)
     settings, trained = trainer.settings, train_by_recipe(trainer)
     learn = trained.learn
     with learn.no_bar(), learn.no_logging():
@@ -84,26 +87,25 @@ def _train(trainer: Trainer) -> tuple["Learner", dict[str, Any]]:
         # Where a function lies in memory is no part of the record.
         summary = re.sub(r" at 0x[0-9a-f]+", "", str(learn.summary()))
     mean, std = normalisation(settings.architecture)
-    fit = trained.fit
-    gpus = settings.gpus if fit.history else 1  # a probe is no distributed training
+    gpus = settings.gpus if trained.history else 1  # a probe is no distributed training
     return learn, {
         "settings": settings.model_dump(),
         "classes": list(learn.dls.vocab),
         "normalise": {"mean": list(mean), "std": list(std)},
-        "base_lr": fit.rate,
-        "lr_find": fit.curve,
+        "base_lr": trained.rate,
+        "lr_find": trained.curve,
         "freeze_epochs": settings.freeze_epochs,
         "batch_size": images_per_worker(learn.dls.bs, gpus) * gpus,
         "device": describe_device(learn.dls.device, gpus),
         "mixed_precision": learn.mixed_precision,
-        "history": fit.history,
+        "history": [*trained.history],
         "selection": trained.selection,
         "summary": summary,
     }
 
 
 def _out_of_memory_error() -> type[Exception]:
-    import torch
+    import torch  # here, after its allocator settings
 
     return torch.cuda.OutOfMemoryError
 
@@ -133,10 +135,7 @@ def describe_device(device: "torch.device", processes: int = 1) -> str:
 
 def write_checkpoint(checkpoint: LocalStorage, learn: "Learner", record: dict[str, Any]) -> None:
     """Write the weights, then training.json with their sha256, so a torn checkpoint is detected."""
-    from safetensors.torch import save
-
-    state = learn.model.state_dict()
-    weights = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    weights = weights_bytes(learn.model)
     checkpoint.write("weights.safetensors", weights)
     record = {**record, "weights_sha256": sha256_of(weights)}
     checkpoint.write("training.json", json.dumps(record, indent=2).encode())

@@ -1,16 +1,28 @@
-"""The fastai Learner of a labelled file table."""
+"""The fastai Learner of a labelled file table.
+
+Import this module inside functions only, as fastai takes seconds to import.
+"""
 
 import functools
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from fastai.callback import fp16, schedule  # noqa: F401 (they give Learner fine_tune, to_fp16)
+from fastai.callback.mixup import MixUp
+from fastai.layers import AdaptiveConcatPool2d
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+from fastai.metrics import AccumMetric, accuracy, error_rate
+from fastai.torch_core import set_seed
+from fastai.vision.learner import create_head, default_split, model_meta, vision_learner
 
 from visionflows.evaluation.metrics import count_classes, summary_metrics
 from visionflows.models import network
-from visionflows.training.class_weights import label_weights
+from visionflows.training.class_weights import class_weights
 from visionflows.training.dataloaders import make_dataloaders
 from visionflows.training.mixed_precision import enable_mixed_precision
 from visionflows.training.pretrained_weights import (
@@ -20,31 +32,18 @@ from visionflows.training.pretrained_weights import (
 )
 from visionflows.training.settings import TrainSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
-    from fastai.learner import Learner
-
-# torch's generators belong to the process: hold this lock while making or training a learner, so
-# that no other thread seeds them or draws from them.
-torch_random_lock = threading.RLock()
-
 
 def make_learner(
-    table: "pd.DataFrame",
+    table: pd.DataFrame,
     folder: str | Path,
     settings: TrainSettings,
     classes: Sequence[str] | None = None,
-) -> "Learner":
+) -> Learner:
     """Return fastai's `vision_learner` for a table, seeded, with the head of the settings.
 
     `classes` are by default those of the table. Raises SettingsError for an unknown architecture
     and TrainError if its pretrained weights cannot be downloaded.
     """
-    from fastai.callback import fp16, schedule  # noqa: F401 (they give Learner fine_tune, to_fp16)
-    from fastai.torch_core import set_seed
-    from fastai.vision.learner import vision_learner
-
     network.check_architecture(settings.architecture)
     loaders = make_dataloaders(table, folder, settings, classes)
     set_seed(settings.seed, reproducible=True)
@@ -64,33 +63,23 @@ def make_learner(
 
 def epoch_metrics() -> list[Any]:
     """fastai's metrics that every epoch is measured with."""
-    from fastai.metrics import AccumMetric, accuracy, error_rate
 
-    def balanced_accuracy(predicted: "torch.Tensor", targets: "torch.Tensor") -> float:
-        return _of_tensors(predicted, targets)["balanced_accuracy"]
+    def metric(name: str) -> AccumMetric:
+        def measure(predicted: np.ndarray, targets: np.ndarray) -> float:
+            classes = int(max(predicted.max(), targets.max())) + 1
+            return summary_metrics(count_classes(predicted, targets, classes))[name]
 
-    def macro_f1(predicted: "torch.Tensor", targets: "torch.Tensor") -> float:
-        return _of_tensors(predicted, targets)["macro_f1"]
+        return AccumMetric(measure, dim_argmax=-1, to_np=True, name=name)
 
-    own = [AccumMetric(metric, dim_argmax=-1) for metric in (balanced_accuracy, macro_f1)]
-    return [error_rate, accuracy, *own]
-
-
-def _of_tensors(predicted: "torch.Tensor", targets: "torch.Tensor") -> dict[str, float]:
-    arrays = predicted.cpu().numpy(), targets.cpu().numpy()
-    return summary_metrics(count_classes(*arrays, int(max(map(np.max, arrays))) + 1))
+    return [error_rate, accuracy, metric("balanced_accuracy"), metric("macro_f1")]
 
 
-def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
+def prepare_training(learn: Learner, settings: TrainSettings) -> None:
     """Give a learner the loss, the weight decay and the callbacks of the settings.
 
     `learn.mixed_precision` then names its precision.
     """
-    import torch
-    from fastai.callback.mixup import MixUp
-    from fastai.losses import CrossEntropyLossFlat
-
-    of_classes = label_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
+    of_classes = class_weights(learn.dls.train.items.label, learn.dls.vocab, settings.balance)
     weights = torch.tensor(of_classes, dtype=torch.float32)
     options = {"weight": weights.to(learn.dls.device)} if settings.balance != "none" else {}
     learn.loss_func = CrossEntropyLossFlat(label_smoothing=settings.label_smoothing or 0, **options)
@@ -100,12 +89,9 @@ def prepare_training(learn: "Learner", settings: TrainSettings) -> None:
     learn.mixed_precision = enable_mixed_precision(learn, settings)
 
 
-def _use_linear_head(learn: "Learner") -> None:
-    from fastai.layers import AdaptiveConcatPool2d
-    from torch.nn import BatchNorm1d
-
+def _use_linear_head(learn: Learner) -> None:
     head = learn.model[1]
-    inputs = next(layer.num_features for layer in head if isinstance(layer, BatchNorm1d))
+    inputs = next(layer.num_features for layer in head if isinstance(layer, torch.nn.BatchNorm1d))
     pool = isinstance(head[0], AdaptiveConcatPool2d)
     features = inputs // 2 if pool else inputs  # fastai's head gets their maxima and their means
     learn.model[1] = network.linear_head(features, len(learn.dls.vocab), pool=pool)
@@ -115,8 +101,6 @@ def _use_linear_head(learn: "Learner") -> None:
 
 def _architecture_options(settings: TrainSettings, classes: int) -> dict[str, Any]:
     """Return the arguments of vision_learner that make and cut this architecture."""
-    from fastai.vision.learner import create_head, default_split, model_meta
-
     models = network.import_torchvision_models()
     name = settings.architecture
     if not network.is_torchvision(name):

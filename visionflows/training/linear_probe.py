@@ -4,9 +4,9 @@ Cross-validation chooses the strength of its regularisation. Features are standa
 folded into the weights, so that the probe is one linear layer.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ MAX_ITERATIONS = 200
 UNKNOWN = 10.0  # by how much the logit of a class without training images is lower
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Features (n, features) with their class, group and weight, each (n,).
 
     Images of a group are near-duplicates, or belong together by the user's rule.
@@ -36,11 +35,10 @@ class Sample:
 
     def at(self, rows: np.ndarray) -> "Sample":
         """The sample of these rows."""
-        return Sample(*(getattr(self, one.name)[rows] for one in dataclasses.fields(self)))
+        return Sample(*(array[rows] for array in self))
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearProbe:
+class LinearProbe(NamedTuple):
     """Weights (classes, features) and biases (classes,) of a linear layer."""
 
     weight: np.ndarray

@@ -1,16 +1,20 @@
-"""The network as an ONNX model with uint8 pixels as input and three outputs."""
+"""The network as an ONNX model with uint8 pixels as input and three outputs.
+
+Import this module inside functions only, as torch takes seconds to import.
+"""
 
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from visionflows.inference.torch_network import scale_and_shift
 from visionflows.models.network import split_pooling
 from visionflows.models.schema import NetworkInfo, Normalise
-from visionflows.training.learner import torch_random_lock
-
-if TYPE_CHECKING:
-    import onnx
-    import torch
-    from torch import nn
+from visionflows.training import torch_random_lock
 
 OPSET = 18
 OUTPUTS = ("probabilities", "logits", "features")
@@ -21,13 +25,11 @@ class NotExportable(Exception):
     """The network cannot be written as ONNX."""
 
 
-def onnx_bytes(network: "nn.Sequential", info: NetworkInfo) -> bytes:
+def onnx_bytes(network: nn.Sequential, info: NetworkInfo) -> bytes:
     """Return the ONNX model of a body and its head, without paths of this machine.
 
     Raises NotExportable.
     """
-    import torch
-
     if sum(one.numel() * one.element_size() for one in network.state_dict().values()) > MAX_BYTES:
         raise NotExportable("more than 2 GB, which is more than an ONNX file holds")
     pixels = torch.zeros(2, info.image_size, info.image_size, 3).to(torch.uint8)
@@ -35,7 +37,7 @@ def onnx_bytes(network: "nn.Sequential", info: NetworkInfo) -> bytes:
         with torch_random_lock, warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _network_of_pixels(network, info.normalise),
+                _PixelNetwork(network, info.normalise).eval(),
                 (pixels,),
                 input_names=["pixels"],
                 output_names=list(OUTPUTS),
@@ -54,14 +56,11 @@ def onnx_bytes(network: "nn.Sequential", info: NetworkInfo) -> bytes:
     return data
 
 
-def with_head(data: bytes, head: "dict[str, torch.Tensor]") -> bytes | None:
+def with_head(data: bytes, head: dict[str, torch.Tensor]) -> bytes | None:
     """Return an ONNX model with other weights of its head, by the names in the head's state dict.
 
     None if the exporter has folded them into others.
     """
-    import onnx
-    from onnx import numpy_helper
-
     model = onnx.load_from_string(data)
     initializers = {one.name: one for one in model.graph.initializer}
     for name, value in head.items():
@@ -73,37 +72,27 @@ def with_head(data: bytes, head: "dict[str, torch.Tensor]") -> bytes | None:
     return changed
 
 
-def _network_of_pixels(network: "nn.Sequential", normalise: Normalise) -> "nn.Module":
-    """Return the network with uint8 pixels as input and the three outputs."""
-    import torch
-    from torch import nn
+class _PixelNetwork(nn.Module):
+    """A network with uint8 pixels as input and the three outputs."""
 
-    from visionflows.inference.torch_network import scale_and_shift
+    scale: torch.Tensor
+    shift: torch.Tensor
 
-    body, head = network
-    pool, rest = split_pooling(cast("nn.Sequential", head))
-    scale, shift = scale_and_shift(normalise)
+    def __init__(self, network: nn.Sequential, normalise: Normalise):
+        super().__init__()
+        self.body, head = network
+        self.pool, self.head = split_pooling(cast("nn.Sequential", head))
+        for name, value in zip(("scale", "shift"), scale_and_shift(normalise), strict=True):
+            self.register_buffer(name, value)
 
-    class PixelNetwork(nn.Module):
-        scale: torch.Tensor
-        shift: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.pool, self.head = body, pool, rest
-            self.register_buffer("scale", scale)
-            self.register_buffer("shift", shift)
-
-        def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            images = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
-            features = self.pool(self.body(images))
-            logits = self.head(features)
-            return logits.softmax(1), logits, features
-
-    return PixelNetwork().eval()
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        images = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        features = self.pool(self.body(images))
+        logits = self.head(features)
+        return logits.softmax(1), logits, features
 
 
-def _without_metadata(model: "onnx.ModelProto") -> "onnx.ModelProto":
+def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove the exporter's notes, which name source lines and folders of this machine."""
     for part in (model, model.graph, *model.graph.node, *model.functions):
         del part.metadata_props[:]

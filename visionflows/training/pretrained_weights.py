@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# torchvision's pretrained weights were all trained on pixels normalised with these.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 def torchvision_network(pretrained: bool, settings: TrainSettings) -> "nn.Module":
     """Return the network of `settings.architecture` with the weights of `settings.pretrained`.
 
     Raises SettingsError for a missing file and TrainError for weights of another architecture.
     """
-    name, size = settings.architecture, settings.image_size
-    if not pretrained:
-        return network.backbone(name, size)
-    if settings.pretrained == "default":
-        return network.backbone(name, size, weights="DEFAULT")
-    model = network.backbone(name, size)
-    _load_state(model, settings.pretrained)
+    weights = "DEFAULT" if pretrained and settings.pretrained == "default" else None
+    model = network.backbone(settings.architecture, settings.image_size, weights)
+    if pretrained and not weights:
+        _load_state(model, settings.pretrained)
     return model
 
 
@@ -87,19 +88,15 @@ def _weights_only() -> Iterator[None]:
 def _load_state(model: "nn.Module", location: str) -> None:
     """Load a state dict of the whole architecture, with or without its own classifier."""
     state, own = _read_state(location), model.state_dict()
-    fitting = {
-        key: value for key, value in state.items() if key in own and own[key].shape == value.shape
-    }
+    fits = {key for key, value in state.items() if key in own and own[key].shape == value.shape}
     classifier = {key.rpartition(".")[0] for key in list(own)[-2:]}
-    missing = [
-        key for key in own if key not in fitting and key.rpartition(".")[0] not in classifier
-    ]
+    missing = [key for key in own if key not in fits and key.rpartition(".")[0] not in classifier]
     if missing:
         raise TrainError(
             f"{location}: not weights of this architecture ({len(missing)} tensors are missing or "
             f"have another shape, such as {missing[0]}); give the state dict of the same --arch"
         )
-    model.load_state_dict(fitting, strict=False)
+    model.load_state_dict({key: state[key] for key in fits}, strict=False)
 
 
 def _read_state(location: str) -> "dict[str, torch.Tensor]":
@@ -143,3 +140,21 @@ def weights_sha256(pretrained: str) -> str:
         return ""  # make_learner raises the error
     with path.open("rb") as file:
         return sha256_of_file(file)
+
+
+def normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of each channel that the weights expect."""
+    if network.is_torchvision(architecture):
+        return IMAGENET_MEAN, IMAGENET_STD
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture)
+    return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def weights_bytes(network: "nn.Module") -> bytes:
+    """Return the weights of a network as a .safetensors file."""
+    from safetensors.torch import save
+
+    state = network.state_dict()
+    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})

@@ -1,9 +1,12 @@
 """Publish a checkpoint as a model artifact in the store: model.json, the report, the files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from visionflows.datasets import file_table
+from visionflows.datasets.fetch import Dataset
 from visionflows.evaluation.thresholds import fit_thresholds, read_validation
 from visionflows.models.artifact import VALIDATION
 from visionflows.models.registry import new_version, publish
@@ -19,11 +22,6 @@ from visionflows.training.evidence.label_issues import read_label_issues
 from visionflows.training.evidence.top_losses import read_top_losses
 from visionflows.training.settings import TrainSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from visionflows.datasets.fetch import Dataset
-
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)  # the report gives the share below their thresholds
 _SETTINGS = ("recipe", "metric", "balance", "epochs", "augment", "keep", "patience")
 _NOT_METRICS = ("skipped_plots", "calibration")
@@ -34,43 +32,25 @@ def build_model_info(
     name: str,
     labels: str,
     valid_pct: float,
-    data: "Dataset",
-    files: "pd.DataFrame",
+    data: Dataset,
+    files: pd.DataFrame,
     record: dict[str, Any],
     metrics: dict[str, Any],
 ) -> ModelInfo:
     """Return model.json without the digests of files, which publishing adds."""
     settings = TrainSettings(**record["settings"]).resolved()
-    usable = files[files.status == "ok"]
-    valid, tests = int(usable.is_valid.sum()), int((files.status == file_table.TEST).sum())
     skipped = metrics.get("skipped_plots", {})
     info = {
         "schema_version": ModelInfo.VERSION,
         "name": name,
         "version": new_version(),
-        "architecture": settings.architecture,
-        "head": settings.head,
+        **settings.network_fields,
         "pretrained": settings.pretrained,
         "classes": record["classes"],
-        "image_size": settings.image_size,
-        "resize": settings.resize,
-        "decode": "scaled" if settings.decode_options.side else "full",
-        "color_profiles": settings.color_conversion,
         "normalise": record["normalise"],
         "labels": labels,
         "precision": {"trained": record["mixed_precision"]},
-        "dataset": {
-            "name": data.name,
-            "source": data.source,
-            "sha256": data.sha256,
-            "fingerprint": file_table.fingerprint(files),
-            "images": len(files),
-            "train": len(usable) - valid,
-            "valid": valid,
-            **({"test": tests} if tests else {}),
-            "skipped": len(files) - len(usable) - tests,
-            **corrections_summary(files),
-        },
+        "dataset": _dataset(data, files),
         "split": _split(files, settings, valid_pct),
         "training": {
             **settings.model_dump(include=set(_SETTINGS)),
@@ -87,7 +67,24 @@ def build_model_info(
     return ModelInfo.model_validate(info, strict=False)
 
 
-def _split(files: "pd.DataFrame", settings: TrainSettings, valid_pct: float) -> dict[str, Any]:
+def _dataset(data: Dataset, files: pd.DataFrame) -> dict[str, Any]:
+    usable, tests = files[files.status == "ok"], int((files.status == file_table.TEST).sum())
+    valid = int(usable.is_valid.sum())
+    return {
+        "name": data.name,
+        "source": data.source,
+        "sha256": data.sha256,
+        "fingerprint": file_table.fingerprint(files),
+        "images": len(files),
+        "train": len(usable) - valid,
+        "valid": valid,
+        **({"test": tests} if tests else {}),
+        "skipped": len(files) - len(usable) - tests,
+        **corrections_summary(files),
+    }
+
+
+def _split(files: pd.DataFrame, settings: TrainSettings, valid_pct: float) -> dict[str, Any]:
     group, given_by = (files.attrs.get(name, "") for name in ("group", "split_given_by"))
     drawn = {"seed": settings.seed, "valid_pct": valid_pct}
     split = {"given_by": given_by} if given_by else drawn
@@ -95,7 +92,7 @@ def _split(files: "pd.DataFrame", settings: TrainSettings, valid_pct: float) -> 
 
 
 def publish_model(
-    checkpoint: Path, store: str, info: ModelInfo, files: "pd.DataFrame", summary: str
+    checkpoint: Path, store: str, info: ModelInfo, files: pd.DataFrame, summary: str
 ) -> str:
     """Publish a checkpoint with its report, point `latest` to it, and return its location.
 
@@ -106,9 +103,7 @@ def publish_model(
     _begin(storage, open_storage(store).sub(f"models/{info.name}"), info.version)
     plots = {path.stem: path.read_bytes() for path in sorted(checkpoint.glob("pictures/*.png"))}
     validation = read_validation(storage.read(VALIDATION), info.classes, raw=False)
-    shares = [
-        (least, fit_thresholds(validation, info.classes, least).share) for least in PRECISIONS
-    ]
+    shares = [(one, fit_thresholds(validation, info.classes, one).share) for one in PRECISIONS]
     issues = read_label_issues(checkpoint)
     page = render_training_report(info, plots, summary, read_top_losses(storage), shares, issues)
     storage.write("report.html", page.encode())

@@ -5,28 +5,26 @@ auto     a linear probe, then fine-tuning from its head; the better of both is p
          ICLR 2022 (LP-FT)
 probe    the linear probe
 fastai   fastai's fine_tune, as in its tutorial
+
+Import this module inside functions only, as fastai takes seconds to import.
 """
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import torch
+from fastai.learner import Learner
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
 from visionflows.storage.local import LocalStorage
-from visionflows.training.class_weights import label_weights
+from visionflows.training.class_weights import class_weights
 from visionflows.training.features import frozen_features, read_features, write_features
 from visionflows.training.linear_probe import LinearProbe, Sample, choose_strength, fit_probe
-from visionflows.training.selection import PROBE, Candidate, Selection, split_for_selection
-from visionflows.training.trainer import Fit, Trainer
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from fastai.learner import Learner
+from visionflows.training.selection import METRICS, Candidate, Selection, split_for_selection
+from visionflows.training.trainer import Trained, Trainer
 
 log = logging.getLogger("visionflows.recipes")
 
@@ -37,18 +35,6 @@ MIN_ERRORS = 5
 MAX_LACKING = 0.05
 # Shares of the work of recipe auto, for its progress: after the features, and after the selection.
 FEATURES_DONE, SELECTION_DONE = 0.1, 0.6
-
-
-NO_FIT = Fit([], 0.0, None)
-
-
-@dataclasses.dataclass
-class Trained:
-    """A learner with its final weights, and the record of how it got them."""
-
-    learn: "Learner"
-    fit: Fit = NO_FIT
-    selection: dict[str, Any] | None = None
 
 
 def train_by_recipe(trainer: Trainer) -> Trained:
@@ -70,13 +56,14 @@ def _fastai(trainer: Trainer) -> Trained:
             )
     learn = trainer.learner(table)
     learn.freeze_to(-1)
-    fit = trainer.fit(learn, table, "final", keep_best=chooses)
+    trained = trainer.fit(learn, table, "final", keep_best=chooses)
     if not chooses:
-        return Trained(learn, fit)
-    candidates = [Candidate.of_epoch(row) for row in fit.history if row["phase"] == "unfrozen"]
+        return trained
+    unfrozen = [row for row in trained.history if row["phase"] == "unfrozen"]
+    candidates = [Candidate.of_epoch(row) for row in unfrozen]
     selection = Selection(settings.metric, int(table.is_valid.sum()), candidates)
     selection.why = f"{selection.best.name} is the best unfrozen epoch"
-    return Trained(learn, fit, selection.as_dict())
+    return dataclasses.replace(trained, selection=selection.as_dict())
 
 
 def _probe(trainer: Trainer) -> Trained:
@@ -102,9 +89,10 @@ def _auto(trainer: Trainer) -> Trained:
     strength = choose_strength(fitting)
     classes = len(trainer.classes)
     probe = fit_probe(fitting, strength, classes)
-    candidate = Candidate.of_logits(PROBE, probe.logits(held_out.features), held_out.targets)
+    candidate = Candidate.of_probe(probe.logits(held_out.features), held_out.targets)
     selection = Selection(settings.metric, len(held_out.targets), [candidate])
-    log.info("linear probe (C %g): %s", strength, selection.describe(candidate))
+    values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in METRICS)
+    log.info("linear probe (C %g): %s on %d selection images", strength, values, selection.images)
     final = fit_probe(sample, strength, classes)
     errors = round(candidate.metrics["error_rate"] * selection.images)
     if errors < MIN_ERRORS:
@@ -114,7 +102,7 @@ def _auto(trainer: Trainer) -> Trained:
         )
         return _with_probe(learn, final, selection)
     tuned = _fine_tune(trainer.stage(FEATURES_DONE, SELECTION_DONE), parts, probe)
-    selection.candidates += [Candidate.of_epoch(row) for row in tuned.fit.history]
+    selection.candidates += [Candidate.of_epoch(row) for row in tuned.history]
     if selection.best is candidate:
         selection.why = "no epoch of the fine-tuning is better than the linear probe"
         return _with_probe(learn, final, selection)
@@ -127,23 +115,23 @@ def _auto(trainer: Trainer) -> Trained:
     return dataclasses.replace(tuned, selection=selection.as_dict())
 
 
-def _with_probe(learn: "Learner", probe: LinearProbe, selection: Selection) -> Trained:
+def _with_probe(learn: Learner, probe: LinearProbe, selection: Selection) -> Trained:
     log.info("%s", selection.why)
     _set_head(learn, probe)
     return Trained(learn, selection=selection.as_dict())
 
 
 def _fine_tune(
-    trainer: Trainer, table: "pd.DataFrame", probe: LinearProbe, stop_after: int = 0
+    trainer: Trainer, table: pd.DataFrame, probe: LinearProbe, stop_after: int = 0
 ) -> Trained:
     """Fine-tune all layers from a probe's head; the best epoch stays, or the last that is run."""
     learn = trainer.learner(table)
     _set_head(learn, probe)
     name = "final" if stop_after else "selection"
-    return Trained(learn, trainer.fit(learn, table, name, not stop_after, stop_after))
+    return trainer.fit(learn, table, name, not stop_after, stop_after)
 
 
-def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
+def _training_sample(trainer: Trainer, learn: Learner) -> Sample:
     """Return the features of the training images, in the order of the table.
 
     Those of all images are in the checkpoint: the search for label issues uses them, and so does a
@@ -151,31 +139,25 @@ def _training_sample(trainer: Trainer, learn: "Learner") -> Sample:
     """
     table = trainer.table
     images = table[table.status == "ok"].reset_index(drop=True)
-    checkpoint = LocalStorage(Path(trainer.checkpoint))
+
+    def report(done: int) -> None:
+        if trainer.on_progress and done % 64 == 0:
+            line = f"features of {done:,} of {len(images):,} images"
+            trainer.on_progress(done / len(images), line)
+
+    checkpoint = LocalStorage(trainer.checkpoint)
     features = read_features(checkpoint, images, trainer.settings)
     if features is None:
-        report = _report_features(trainer, len(images))
-        of_images = (images, trainer.folder, checkpoint, trainer.settings, report)
-        features = frozen_features(learn, *of_images)
+        features = frozen_features(learn, images, trainer.folder, checkpoint, report)
         write_features(checkpoint, images, features, trainer.settings)
     index = {name: at for at, name in enumerate(trainer.classes)}
     targets = images.label.map(index).to_numpy()
     groups, is_train = same_side_ids(images).to_numpy(), ~images.is_valid.to_numpy(bool)
-    weights = label_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
+    weights = class_weights(images.label[is_train], trainer.classes, trainer.settings.balance)
     return Sample(features, targets, groups, weights[targets]).at(is_train)
 
 
-def _report_features(trainer: Trainer, images: int) -> Callable[[int], None]:
-    def report(done: int) -> None:
-        if trainer.on_progress and done % 64 == 0:
-            trainer.on_progress(done / images, f"features of {done:,} of {images:,} images")
-
-    return report
-
-
-def _set_head(learn: "Learner", probe: LinearProbe) -> None:
-    import torch
-
+def _set_head(learn: Learner, probe: LinearProbe) -> None:
     layer = learn.model[1][-1]
     with torch.no_grad():
         for tensor, values in ((layer.weight, probe.weight), (layer.bias, probe.bias)):

@@ -7,17 +7,15 @@ selection images. The validation images judge the one that is chosen, and choose
 import dataclasses
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
 from visionflows.evaluation.metrics import count_classes, log_losses, summary_metrics
 from visionflows.training.settings import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("visionflows.recipes")
 
@@ -35,11 +33,11 @@ class Candidate:
     metrics: dict[str, float]
 
     @classmethod
-    def of_logits(cls, name: str, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
-        """The candidate with these logits (n, classes) for images of these classes (n,)."""
+    def of_probe(cls, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
+        """The linear probe with these logits (n, classes) for images of these classes (n,)."""
         counts = count_classes(logits.argmax(1), targets, logits.shape[1])
         loss = float(log_losses(logits, targets).mean()) if len(targets) else 0.0
-        return cls(name, {**summary_metrics(counts), "log_loss": loss})
+        return cls(PROBE, {**summary_metrics(counts), "log_loss": loss})
 
     @classmethod
     def of_epoch(cls, row: dict[str, Any]) -> "Candidate":
@@ -71,11 +69,6 @@ class Selection:
         """The best candidate by the metric."""
         return min(self.candidates, key=lambda one: one.loss(self.metric))
 
-    def describe(self, candidate: Candidate) -> str:
-        """Return a candidate's metrics in words."""
-        values = ", ".join(f"{name} {candidate.metrics[name]:.4f}" for name in METRICS)
-        return f"{values} on {self.images} selection images"
-
     def as_dict(self) -> dict[str, Any]:
         """Return `selection` of model.json."""
         candidates = [{"name": one.name, **one.metrics} for one in self.candidates]
@@ -85,7 +78,7 @@ class Selection:
         }
 
 
-def split_for_selection(table: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+def split_for_selection(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the usable training rows of a file table; `is_valid` marks the selection images.
 
     A fifth of every class, about 2,000 images at most; near-duplicates and groups stay on one side.

@@ -1,6 +1,6 @@
 """Training settings: options of `visionflows train`, fields of the run form, part of model.json."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,110 +20,70 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class TrainSettings(BaseModel):
     """How to train. Fields that are not given get the defaults of their recipe."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    architecture: str = Field("resnet34", description="Name of a torchvision or timm architecture.")
-    pretrained: str = Field(
-        "default",
-        description="`default` downloads the pretrained weights, `none` starts from random "
-        "weights; anything else is the PATH_OR_URI of a state dict (.safetensors or .pth).",
-    )
-    recipe: Recipe | None = Field(
-        None,
-        description="`auto`: a linear probe, then fine-tuning from it, and the better of both is "
-        "published. `probe`: only the linear probe. `fastai`: fine_tune, as in fastai's tutorial. "
-        "Default: auto with pretrained weights, else fastai.",
-    )
-    metric: Metric = Field(
-        "error_rate",
-        description="Decides which candidate of a training is published, and whether a retrained "
-        "model is promoted.",
-    )
-    balance: Balance = Field(
-        "none",
-        description="Weigh images of rare classes more: `full` gives every class the same weight, "
-        "`sqrt` is between `full` and `none`.",
-    )
-    image_size: int = Field(
-        224, ge=8, le=2048, description="Side in pixels of the square image the network gets."
-    )
-    resize: ResizeMethod = Field("crop", description="How an image becomes a square.")
-    epochs: int | None = Field(
-        None,
-        ge=1,
-        le=1000,
-        description="Epochs after the body is unfrozen; default 4 with recipe auto, else 1.",
-    )
-    freeze_epochs: int | None = Field(
-        None,
-        ge=0,
-        le=1000,
-        description="Epochs with a frozen body (recipe fastai); default 1, or 0 without pretrained "
-        "weights.",
-    )
-    lr: Rate | Literal["find"] | None = Field(
-        None,
-        description="Base learning rate; `find` uses fastai's lr_find. Default 0.0003 with recipe "
-        "auto, else 0.002.",
-    )
-    batch_size: int = Field(
-        64, ge=2, le=4096, description="Images per step; halved when GPU memory runs out."
-    )
-    gpus: int = Field(
-        1, ge=1, le=64, description="GPUs of this machine to train on; they share each batch."
-    )
-    augment: Augment = Field(
-        "default",
-        description="How strongly images are rotated, zoomed, warped and brightened at random; "
-        "`default` is that of fastai's aug_transforms.",
-    )
-    flip: bool = Field(True, description="Also mirror images at random, left and right.")
-    label_smoothing: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="Share of each label that is spread over all classes. Default 0.1 with recipe "
-        "auto, else 0.",
-    )
-    mixup: float = Field(
-        0, ge=0, le=10, description="Blend pairs of images (fastai's MixUp, its alpha); 0: never."
-    )
-    weight_decay: float = Field(0.01, ge=0, le=10, description="Decoupled weight decay of Adam.")
-    seed: int = Field(42, ge=0, description="Seed of split, weights, image order and augmentation.")
-    patience: int = Field(
-        0, ge=0, description="Stop after this many epochs without improvement; 0: never."
-    )
-    keep: Literal["best", "last"] | None = Field(
-        None,
-        description="Publish the weights of the best epoch, chosen on a part of the training "
-        "images, or of the last. Default: best with recipe auto, else last.",
-    )
-    precision: Literal["auto", "float32"] = Field(
-        "auto",
-        description="`auto` uses mixed precision (bfloat16, or float16 on older GPUs) where the "
-        "hardware supports it; `float32` never does.",
-    )
-    max_pixels: int = Field(
-        MAX_PIXELS,
-        ge=1,
-        description="Skip images with more pixels than this. A large JPEG is decoded downscaled "
-        "first, unless `decode` is full.",
-    )
-    decode: Decoding = Field(
-        "auto",
-        description="Decode large photos `scaled` (downscaled, faster) or `full`; `auto`: scaled.",
-    )
-    color_profiles: Literal["auto", "convert", "ignore"] = Field(
-        "auto",
-        description="`convert` photos that declare another color space, such as Display P3, to "
-        "sRGB, or `ignore` it; `auto` converts, but not with recipe fastai, as fastai does not.",
-    )
-    workers: int | None = Field(
-        None,
-        ge=0,
-        description="Dataloader processes; 0 uses a thread. Default: a thread when training on a "
-        "CPU of up to 4 cores, else as many processes as cores and memory allow.",
-    )
+    architecture: str = "resnet34"
+    """Name of a torchvision or timm architecture."""
+    pretrained: str = "default"
+    """`default` downloads the pretrained weights, `none` starts from random weights; anything else
+    is the PATH_OR_URI of a state dict (.safetensors or .pth)."""
+    recipe: Recipe | None = None
+    """`auto`: a linear probe, then fine-tuning from it, and the better of both is published.
+    `probe`: only the linear probe. `fastai`: fine_tune, as in fastai's tutorial. Default: auto with
+    pretrained weights, else fastai."""
+    metric: Metric = "error_rate"
+    """Decides which candidate of a training is published, and whether a retrained model is
+    promoted."""
+    balance: Balance = "none"
+    """Weigh images of rare classes more: `full` gives every class the same weight, `sqrt` is
+    between `full` and `none`."""
+    image_size: int = Field(224, ge=8, le=2048)
+    """Side in pixels of the square image the network gets."""
+    resize: ResizeMethod = "crop"
+    """How an image becomes a square."""
+    epochs: int | None = Field(None, ge=1, le=1000)
+    """Epochs after the body is unfrozen; default 4 with recipe auto, else 1."""
+    freeze_epochs: int | None = Field(None, ge=0, le=1000)
+    """Epochs with a frozen body (recipe fastai); default 1, or 0 without pretrained weights."""
+    lr: Rate | Literal["find"] | None = None
+    """Base learning rate; `find` uses fastai's lr_find. Default 0.0003 with recipe auto, else
+    0.002."""
+    batch_size: int = Field(64, ge=2, le=4096)
+    """Images per step; halved when GPU memory runs out."""
+    gpus: int = Field(1, ge=1, le=64)
+    """GPUs of this machine to train on; they share each batch."""
+    augment: Augment = "default"
+    """How strongly images are rotated, zoomed, warped and brightened at random; `default` is
+    that of fastai's aug_transforms."""
+    flip: bool = True
+    """Also mirror images at random, left and right."""
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    """Share of each label that is spread over all classes. Default 0.1 with recipe auto, else 0."""
+    mixup: float = Field(0, ge=0, le=10)
+    """Blend pairs of images (fastai's MixUp, its alpha); 0: never."""
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    """Decoupled weight decay of Adam."""
+    seed: int = Field(42, ge=0)
+    """Seed of split, weights, image order and augmentation."""
+    patience: int = Field(0, ge=0)
+    """Stop after this many epochs without improvement; 0: never."""
+    keep: Literal["best", "last"] | None = None
+    """Publish the weights of the best epoch, chosen on a part of the training images, or of the
+    last. Default: best with recipe auto, else last."""
+    precision: Literal["auto", "float32"] = "auto"
+    """`auto` uses mixed precision (bfloat16, or float16 on older GPUs) where the hardware supports
+    it; `float32` never does."""
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    """Skip images with more pixels than this. A large JPEG is decoded downscaled first, unless
+    `decode` is full."""
+    decode: Decoding = "auto"
+    """Decode large photos `scaled` (downscaled, faster) or `full`; `auto`: scaled."""
+    color_profiles: Literal["auto", "convert", "ignore"] = "auto"
+    """`convert` photos that declare another color space, such as Display P3, to sRGB, or `ignore`
+    it; `auto` converts, but not with recipe fastai, as fastai does not."""
+    workers: int | None = Field(None, ge=0)
+    """Dataloader processes; 0 uses a thread. Default: a thread when training on a CPU of up to 4
+    cores, else as many processes as cores and memory allow."""
 
     @property
     def decode_options(self) -> DecodeOptions:
@@ -146,6 +106,17 @@ class TrainSettings(BaseModel):
     @property
     def _recipe(self) -> Recipe:
         return self.recipe or ("fastai" if self.pretrained == "none" else "auto")
+
+    @property
+    def network_fields(self) -> dict[str, Any]:
+        """The fields of model.json that say how the network is built, and gets its images."""
+        fields = {name: getattr(self, name) for name in ("architecture", "image_size", "resize")}
+        decode = "scaled" if self.decode_options.side else "full"
+        return fields | {
+            "head": self.head,
+            "decode": decode,
+            "color_profiles": self.color_conversion,
+        }
 
     @property
     def lr_mult(self) -> float:

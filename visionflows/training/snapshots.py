@@ -85,15 +85,37 @@ class Snapshot:
 
 
 @dataclasses.dataclass(frozen=True)
-class SnapshotFile:
-    """Where a training keeps its snapshot: a folder or an s3:// URI, and a name in it.
+class _StoredFile:
+    """A file beside a checkpoint: a folder or an s3:// URI, and a name in it.
 
-    `key` identifies the training: a snapshot of another one is not read.
+    `key` identifies the training: the file of another one is not read.
     """
 
     location: str
     name: str
     key: str
+
+    def read_bytes(self) -> bytes | None:
+        """The content; None if there is none. Raises StorageError if it cannot be read."""
+        try:
+            return open_storage(self.location).read(self.name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # starting again would waste what the snapshot has
+            raise StorageError(
+                f"{self.location}/{self.name}: cannot be read ({error}); run again"
+            ) from error
+
+    def write_bytes(self, data: bytes) -> None:
+        """Replace the content, in one rename or one put. A failure is logged, not raised."""
+        try:
+            open_storage(self.location).write(self.name, data)
+        except (StorageError, OSError) as error:  # snapshots only save time after a kill
+            log.warning("a kill would lose this epoch: %s/%s: %s", self.location, self.name, error)
+
+
+class SnapshotFile(_StoredFile):
+    """The file with the snapshot of a training."""
 
     def read(self) -> Snapshot | None:
         """The snapshot; None if there is none, or a damaged one, or one of another training.
@@ -103,7 +125,7 @@ class SnapshotFile:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        data = _read(self.location, f"{self.name}.snapshot")
+        data = self.read_bytes()
         if data is None:
             return None
         try:
@@ -111,58 +133,36 @@ class SnapshotFile:
             header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["training"])
             return Snapshot(load(data), **header) if header.pop("key") == self.key else None
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s/%s.snapshot: damaged, not used: %s", self.location, self.name, error)
+            log.warning("%s/%s: damaged, not used: %s", self.location, self.name, error)
             return None
 
     def write(self, snapshot: Snapshot) -> None:
-        """Replace the snapshot, in one rename or one put. A failure is logged, not raised."""
+        """Replace the snapshot."""
         from safetensors.torch import save
 
         fields = ("history", "state", "is_finished")
         header = {"key": self.key, **{name: getattr(snapshot, name) for name in fields}}
-        data = save(snapshot.tensors, {"training": json.dumps(header)})
-        _write(self.location, f"{self.name}.snapshot", data)
+        self.write_bytes(save(snapshot.tensors, {"training": json.dumps(header)}))
 
     def copy(self, location: str) -> "SnapshotFile":
         """Copy the snapshot, if there is one, to another location; return it there."""
-        data = _read(self.location, f"{self.name}.snapshot")
-        if data is not None:
-            _write(location, f"{self.name}.snapshot", data)
-        return dataclasses.replace(self, location=location)
+        target = dataclasses.replace(self, location=location)
+        if data := self.read_bytes():
+            target.write_bytes(data)
+        return target
 
 
-@dataclasses.dataclass(frozen=True)
-class Note:
-    """A JSON value beside the snapshots, such as the curve of lr_find, of the training `key`."""
-
-    location: str
-    name: str
-    key: str
+class Note(_StoredFile):
+    """A JSON value beside the snapshots, such as the curve of lr_find."""
 
     def read(self) -> Any:
         """The value; None if there is none, or one of another training. Raises StorageError."""
         try:
-            found = json.loads(_read(self.location, self.name) or b"{}")
+            found = json.loads(self.read_bytes() or b"{}")
         except ValueError:  # damaged
             return None
         return found.get("value") if found.get("key") == self.key else None
 
     def write(self, value: Any) -> None:
-        """Replace the value. A failure is logged, not raised."""
-        _write(self.location, self.name, json.dumps({"key": self.key, "value": value}).encode())
-
-
-def _read(location: str, name: str) -> bytes | None:
-    try:
-        return open_storage(location).read(name)
-    except FileNotFoundError:
-        return None
-    except OSError as error:  # starting again would waste what the snapshot has
-        raise StorageError(f"{location}/{name}: cannot be read ({error}); run again") from error
-
-
-def _write(location: str, name: str, data: bytes) -> None:
-    try:
-        open_storage(location).write(name, data)
-    except (StorageError, OSError) as error:  # snapshots only save time after a kill
-        log.warning("a kill would lose this epoch: %s/%s: %s", location, name, error)
+        """Replace the value."""
+        self.write_bytes(json.dumps({"key": self.key, "value": value}).encode())

@@ -1,4 +1,7 @@
-"""A trainer: makes learners of a file table and trains them, on one device or on several GPUs."""
+"""A trainer: makes learners of a file table and trains them, on one device or on several GPUs.
+
+Import this module inside functions only, as fastai takes seconds to import.
+"""
 
 import dataclasses
 import functools
@@ -6,33 +9,41 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import pandas as pd
+from fastai.callback.training import GradientAccumulation
+from fastai.learner import Learner
 
 from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
-from visionflows.training.epochs import OnProgress, train_epochs
+from visionflows.training.epochs import train_epochs
 from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.pretrained_weights import weights_sha256
-from visionflows.training.schedule import Schedule
+from visionflows.training.schedule import OnProgress, Schedule
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import Note, SnapshotFile
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from fastai.learner import Learner
+from visionflows.training.snapshots import SNAPSHOT, Note, SnapshotFile
 
 log = logging.getLogger("visionflows.fine_tune")
 
 
-class Fit(NamedTuple):
-    """The history of a training, a row per epoch; its base rate; the curve that gave it."""
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A learner with its final weights, and the record of how it got them.
 
-    history: list[dict[str, Any]]
-    rate: float
-    curve: dict[str, Any] | None
+    `history` has a row per epoch, `rate` is their base learning rate, and `curve` gave that rate. A
+    linear probe has none of these.
+    """
+
+    learn: Learner
+    history: Sequence[dict[str, Any]] = ()
+    rate: float = 0.0
+    curve: dict[str, Any] | None = None
+    selection: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Trainer:
     `checkpoint` is a folder, `snapshots` a folder or an s3:// URI.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     folder: str | Path
     checkpoint: str | Path
     settings: TrainSettings
@@ -63,7 +74,7 @@ class Trainer:
 
         return dataclasses.replace(self, on_progress=report)
 
-    def learner(self, table: "pd.DataFrame | None" = None) -> "Learner":
+    def learner(self, table: pd.DataFrame | None = None) -> Learner:
         """Return a new learner of the table, or of another one, with the initial weights."""
         table = self.table if table is None else table
         learn = make_learner(table, self.folder, self.settings, self.classes)
@@ -72,31 +83,33 @@ class Trainer:
 
     def fit(
         self,
-        learn: "Learner",
-        table: "pd.DataFrame",
+        learn: Learner,
+        table: pd.DataFrame,
         name: str,
         keep_best: bool = False,
         stop_after: int = 0,
-    ) -> Fit:
+    ) -> Trained:
         """Train the learner of a table; `name` is that of its snapshots, see Schedule."""
         parts = [self.settings.model_dump(), keep_best, stop_after, fingerprint(table)]
         parts += [self.classes, weights_sha256(self.settings.pretrained)]
         key = sha256_of(json.dumps(parts, sort_keys=True).encode())
-        snapshots = SnapshotFile(os.fspath(self.snapshots), name, key)
+        location = os.fspath(self.snapshots)
+        snapshots = SnapshotFile(location, f"{name}{SNAPSHOT}", key)
         with learn.no_bar(), learn.no_logging():
-            curve = self._learning_rates(learn, snapshots)
+            curve = self._learning_rates(learn, Note(location, f"{name}.lr_find", key))
             rate = curve["suggested"] if curve else float(self.settings.lr or 0)
             schedule = Schedule(self.settings, rate, keep_best, stop_after, snapshots)
             if self.settings.gpus == 1:
-                return Fit(train_epochs(learn, schedule, self.on_progress), rate, curve)
-            job = TrainingJob(table, os.fspath(self.folder), self.classes, schedule)
-            return Fit(train_on_workers(learn, job, self.on_progress), rate, curve)
+                history = train_epochs(learn, schedule, self.on_progress)
+            else:
+                job = TrainingJob(table, os.fspath(self.folder), self.classes, schedule)
+                history = train_on_workers(learn, job, self.on_progress)
+        return Trained(learn, history, rate, curve)
 
-    def _learning_rates(self, learn: "Learner", snapshots: SnapshotFile) -> dict[str, Any] | None:
+    def _learning_rates(self, learn: Learner, note: Note) -> dict[str, Any] | None:
         """The curve of the learning rate finder, if the settings ask for it."""
         if self.settings.lr != "find":
             return None
-        note = Note(snapshots.location, f"{snapshots.name}.lr_find", snapshots.key)
         curve: dict[str, Any] | None = note.read()
         if curve is None:
             curve = find_learning_rate(learn, self.settings.gpus)
@@ -104,14 +117,12 @@ class Trainer:
         return curve
 
 
-def find_learning_rate(learn: "Learner", gpus: int) -> dict[str, Any]:
+def find_learning_rate(learn: Learner, gpus: int) -> dict[str, Any]:
     """Return fastai's lr_find: its `rates`, their `losses`, and the rate `suggested` by `valley`.
 
     For several GPUs one GPU does the search here: it accumulates each step from one worker's
     share at a time, so the rate fits the whole step and the memory fits a share.
     """
-    from fastai.callback.training import GradientAccumulation
-
     loader, batch_size = learn.dls.train, learn.dls.bs
     loader.bs = images_per_worker(batch_size, gpus)
     accumulation = [GradientAccumulation(loader.bs * gpus)] if gpus > 1 else []
@@ -121,9 +132,8 @@ def find_learning_rate(learn: "Learner", gpus: int) -> dict[str, Any]:
         rate = float(learn.lr_find(show_plot=False, num_it=100 * gpus).valley)
     loader.bs, learn.path = batch_size, path
     log.info("lr_find: base learning rate %.2g", rate)
-    rates, losses = (learn.recorder.lrs, learn.recorder.losses)
     return {
-        "rates": [float(one) for one in rates],
-        "losses": [float(one) for one in losses],
+        "rates": [float(one) for one in learn.recorder.lrs],
+        "losses": [float(one) for one in learn.recorder.losses],
         "suggested": rate,
     }

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed.worker import INITIAL, WEIGHTS, TrainingJob, run_worker
-from visionflows.training.epochs import OnProgress
-from visionflows.training.snapshots import SNAPSHOT
+from visionflows.training.pretrained_weights import weights_bytes
+from visionflows.training.schedule import OnProgress
+from visionflows.training.snapshots import SnapshotFile
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -88,49 +89,45 @@ def train_on_workers(
     Returns the history. Sets the batch size of the job and its shared folder. Raises TrainError if
     a worker dies, and the visionflows error that a worker raised.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
+    stored = job.schedule.snapshots
     per_worker = images_per_worker(learn.dls.bs, job.settings.gpus)
     settings = job.settings.model_copy(update={"batch_size": per_worker})
-    job = job._replace(schedule=dataclasses.replace(job.schedule, settings=settings))
     with tempfile.TemporaryDirectory(prefix="visionflows-") as folder, _off_gpu(learn):
-        state = {name: value.contiguous() for name, value in learn.model.state_dict().items()}
-        save_file(state, Path(folder, INITIAL))
-        with _shared_snapshots(job, folder, on_progress) as (job, report):
-            history = run_workers(job._replace(shared_folder=folder), report)
+        Path(folder, INITIAL).write_bytes(weights_bytes(learn.model))
+        shared = stored and stored.copy(folder)
+        schedule = dataclasses.replace(job.schedule, settings=settings, snapshots=shared)
+        report = (
+            _copying(shared, stored.location, on_progress) if stored and shared else on_progress
+        )
+        history = run_workers(job._replace(schedule=schedule, shared_folder=folder), report)
         learn.model.load_state_dict(load_file(Path(folder, WEIGHTS)))
     return history
 
 
-@contextlib.contextmanager
-def _shared_snapshots(
-    job: TrainingJob, folder: str, on_progress: OnProgress | None
-) -> Iterator[tuple[TrainingJob, OnProgress | None]]:
-    """Inside the block the workers' snapshots are in their shared folder.
+def _copying(shared: SnapshotFile, location: str, on_progress: OnProgress | None) -> OnProgress:
+    """Return a function that copies each new snapshot to the store, and reports the progress.
 
-    This process copies each new one to the store, whose credentials the workers may not have.
+    The workers write snapshots into their shared folder, and then send their progress. They may
+    not have the credentials of the store.
     """
-    stored = job.schedule.snapshots
-    if stored is None:
-        yield job, on_progress
-        return
-    shared = stored.copy(folder)
-    path = Path(folder, f"{shared.name}{SNAPSHOT}")
-    copied = path.stat().st_mtime_ns if path.exists() else 0
-
-    def store() -> None:
-        nonlocal copied
-        if path.exists() and path.stat().st_mtime_ns != copied:
-            copied = path.stat().st_mtime_ns
-            shared.copy(stored.location)
+    path = Path(shared.location, shared.name)
+    copied = _changed(path)
 
     def report(share: float, line: str) -> None:
-        store()
+        nonlocal copied
+        if (changed := _changed(path)) != copied:
+            copied = changed
+            shared.copy(location)
         if on_progress:
             on_progress(share, line)
 
-    yield job._replace(schedule=dataclasses.replace(job.schedule, snapshots=shared)), report
-    store()
+    return report
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """fastai's loader of a worker's share, at the top of a module so that it can be pickled.
 
-Import this module inside functions only; see visionflows.training.loader_classes.
+Import this module inside functions only; see visionflows.training.dataloaders.
 """
 
 import math

@@ -18,16 +18,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
+
 from visionflows.errors import VisionflowsError, one_line
 from visionflows.system import cores, set_share
 from visionflows.training.allocator_settings import keep_freed_memory
-from visionflows.training.epochs import train_epochs
-from visionflows.training.learner import make_learner, prepare_training
+from visionflows.training.pretrained_weights import weights_bytes
 from visionflows.training.schedule import Schedule
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from fastai.data.core import TfmdDL
     from fastai.learner import Learner
@@ -42,7 +42,7 @@ class TrainingJob(NamedTuple):
     The batch size of the schedule's settings is each worker's own.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     image_folder: str
     classes: Sequence[str]
     schedule: Schedule
@@ -158,7 +158,10 @@ def synchronise_batch_norm(network: "torch.nn.Module") -> "torch.nn.Module":
 
 
 def _train(number: int, job: TrainingJob, messages: Connection) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
+
+    from visionflows.training.epochs import train_epochs
+    from visionflows.training.learner import make_learner, prepare_training
 
     settings = job.settings
     learn = make_learner(job.table, job.image_folder, settings, job.classes)
@@ -170,8 +173,7 @@ def _train(number: int, job: TrainingJob, messages: Connection) -> None:
         on_progress = reporter.report_progress if reporter else None
         history = train_epochs(learn, job.schedule, on_progress)
     if reporter:
-        state = {name: value.cpu().contiguous() for name, value in learn.model.state_dict().items()}
-        save_file(state, Path(job.shared_folder, WEIGHTS))
+        Path(job.shared_folder, WEIGHTS).write_bytes(weights_bytes(learn.model))
         reporter.send("history", history)
 
 

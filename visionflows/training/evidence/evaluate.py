@@ -4,7 +4,6 @@ Adds to the checkpoint: `evaluation.json`, `validation.csv`, `pictures/*.png`, `
 `selfcheck/`: a few small images with the probabilities that every load of the weights must repeat.
 """
 
-import csv
 import io
 import json
 import logging
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.split import near_duplicate_ids, same_side_keys
-from visionflows.evaluation.calibration import calibrate
+from visionflows.evaluation.calibration import calibrate, fit_calibration
 from visionflows.evaluation.metrics import compute_metrics, confusion_csv
 from visionflows.images.image_status import BadImage
 from visionflows.images.open import open_image
@@ -22,16 +22,13 @@ from visionflows.images.resize import resize_image
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
-from visionflows.training.class_weights import label_weights
-from visionflows.training.dataloaders import normalisation
-from visionflows.training.evidence.fit_calibration import fit_calibration, validation_csv
-from visionflows.training.evidence.image_grids import draw_image_grids
+from visionflows.training import torch_random_lock
+from visionflows.training.class_weights import class_weights
 from visionflows.training.evidence.top_losses import write_top_losses
-from visionflows.training.learner import make_learner, torch_random_lock
+from visionflows.training.pretrained_weights import normalisation
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.evaluate")
@@ -40,7 +37,7 @@ SELFCHECK_IMAGES = 8
 
 
 def evaluate_checkpoint(
-    table: "pd.DataFrame", folder: str | Path, checkpoint: str | Path, export_fastai: bool = False
+    table: pd.DataFrame, folder: str | Path, checkpoint: str | Path, export_fastai: bool = False
 ) -> dict[str, Any]:
     """Return the metrics of a checkpoint's network on the validation images (evaluation.json).
 
@@ -50,6 +47,8 @@ def evaluate_checkpoint(
     `export_fastai` also writes `export.pkl`, which fastai's load_learner opens without
     visionflows; it opens images as fastai does, without their EXIF orientation.
     """
+    from visionflows.training.evidence.image_grids import draw_image_grids
+
     storage = LocalStorage(checkpoint)
     record = json.loads(storage.read("training.json"))
     with torch_random_lock:
@@ -57,19 +56,12 @@ def evaluate_checkpoint(
         with learn.no_bar(), learn.no_logging():
             predictions, targets, losses = learn.get_preds(ds_idx=1, with_loss=True)
             probabilities, targets = predictions.numpy(), targets.numpy()
-            predicted = probabilities.argmax(1)
-            groups = near_duplicate_ids(learn.dls.valid.items).to_numpy()
-            metrics = compute_metrics(predicted, targets, list(learn.dls.vocab), groups)
+            metrics, confidence = _measure(learn, probabilities, targets, storage)
             metrics["valid_loss"] = float(losses.mean())
-            metrics["calibration"] = _fit_calibration(learn, probabilities, targets, storage)
             plots, skipped = draw_image_grids(learn, losses)
             for name, png in plots.items():
                 storage.write(f"pictures/{name}.png", png)
-            confusion = confusion_csv(metrics["confusion"], list(learn.dls.vocab))
-            storage.write("confusion.csv", confusion)
-            calibration = metrics["calibration"]
-            calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
-            confidence = calibrated[np.arange(len(predicted)), predicted]
+            predicted = probabilities.argmax(1)
             write_top_losses(learn, folder, predicted, confidence, targets, storage)
             write_selfcheck(learn, table, folder, storage)
         if skipped:
@@ -84,12 +76,56 @@ def evaluate_checkpoint(
     return metrics
 
 
+def _measure(
+    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the metrics, with the calibration, and the confidence of each label (n,).
+
+    Writes confusion.csv, and validation.csv, in which near-duplicates are one image.
+    """
+    valid, classes, predicted = learn.dls.valid.items, [*learn.dls.vocab], probabilities.argmax(1)
+    groups = near_duplicate_ids(valid)
+    metrics = compute_metrics(predicted, targets, classes, groups.to_numpy())
+    storage.write("confusion.csv", confusion_csv(metrics["confusion"], classes))
+    first = ~groups.duplicated().to_numpy()
+    weights = class_weights(learn.dls.train.items.label, classes, learn.settings.balance)
+    keys = same_side_keys(valid[first])
+    calibration = fit_calibration(probabilities[first], targets[first], keys, weights)
+    calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
+    arrays = (each[first] for each in (targets, probabilities, calibrated))
+    storage.write("validation.csv", validation_csv([*valid.path[first]], classes, *arrays))
+    confidence = calibrated[np.arange(len(predicted)), predicted]
+    return {**metrics, "calibration": calibration}, confidence
+
+
+def validation_csv(
+    paths: list[str],
+    classes: list[str],
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    calibrated: np.ndarray,
+) -> bytes:
+    """Return validation.csv: the label and the prediction of each validation image."""
+    names, best = np.array(classes, object), (np.arange(len(paths)), probabilities.argmax(1))
+    table = pd.DataFrame({"path": paths, "label": names[targets], "predicted": names[best[1]]})
+    table = table.assign(confidence=calibrated[best], raw=probabilities[best])
+    return _csv_bytes(table, "%.6f")
+
+
+def _csv_bytes(table: pd.DataFrame, float_format: str) -> bytes:
+    """Return a table as CSV (RFC 4180)."""
+    text = table.to_csv(index=False, float_format=float_format, na_rep="nan", lineterminator="\r\n")
+    return text.encode()
+
+
 def load_trained_learner(
-    table: "pd.DataFrame", folder: str | Path, storage: Storage, record: dict[str, Any]
+    table: pd.DataFrame, folder: str | Path, storage: Storage, record: dict[str, Any]
 ) -> "Learner":
     """Return the learner of a checkpoint with its weights, in float32."""
     import torch
     from safetensors.torch import load
+
+    from visionflows.training.learner import make_learner
 
     settings = TrainSettings(**record["settings"]).model_copy(update={"pretrained": "none"})
     learn = make_learner(table, folder, settings)
@@ -98,34 +134,17 @@ def load_trained_learner(
     return learn
 
 
-def _fit_calibration(
-    learn: "Learner", probabilities: np.ndarray, targets: np.ndarray, storage: LocalStorage
-) -> dict[str, Any]:
-    """Fit the calibration and write validation.csv; near-duplicates count as one image."""
-    valid = learn.dls.valid.items
-    first = ~near_duplicate_ids(valid).duplicated().to_numpy()
-    valid, targets, probabilities = valid[first], targets[first], probabilities[first]
-    classes = list(learn.dls.vocab)
-    weights = label_weights(learn.dls.train.items.label, classes, learn.settings.balance)
-    calibration = fit_calibration(probabilities, targets, same_side_keys(valid), weights)
-    calibrated = calibrate(probabilities, calibration["temperature"], calibration["bias"])
-    rows = validation_csv(list(valid.path), classes, targets, probabilities, calibrated)
-    storage.write("validation.csv", rows)
-    return calibration
-
-
 def write_selfcheck(
-    learn: "Learner", table: "pd.DataFrame", folder: str | Path, storage: LocalStorage
+    learn: "Learner", table: pd.DataFrame, folder: str | Path, storage: LocalStorage
 ) -> None:
     """Write a few validation images in the network's size as PNG, and fastai's probabilities.
 
     Computed on the CPU in float32, which every machine repeats up to rounding.
     """
-    import pandas as pd
-
     settings = learn.settings
     names: list[str] = []
-    for path in _validation_paths_by_turn(table):
+    valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
+    for path in take_turns(valid, "path").path:
         file = Path(folder) / decode_name(path)
         try:
             image = open_image(file, settings.max_pixels, decode_options=settings.decode_options)
@@ -143,19 +162,15 @@ def write_selfcheck(
     paths = [str(storage.path(f"selfcheck/{name}").absolute()) for name in names]
     loader = learn.dls.test_dl(pd.DataFrame({"path": paths}), num_workers=0)
     probabilities, _ = learn.get_preds(dl=loader)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["image", *learn.dls.vocab])
-    for name, row in zip(names, probabilities.tolist(), strict=True):
-        writer.writerow([name, *(f"{value:.9g}" for value in row)])
-    storage.write("selfcheck/expected.csv", text.getvalue().encode())
+    rows = [[name, *row] for name, row in zip(names, probabilities.tolist(), strict=True)]
+    expected = pd.DataFrame(rows, columns=["image", *learn.dls.vocab])
+    storage.write("selfcheck/expected.csv", _csv_bytes(expected, "%.9g"))
 
 
-def _validation_paths_by_turn(table: "pd.DataFrame") -> list[str]:
-    """Return the paths of the validation images, taking every class in turn."""
-    valid = table[(table.status == "ok") & table.is_valid.astype(bool)]
-    turn = valid.groupby("label").cumcount()
-    return list(valid.assign(turn=turn).sort_values(["turn", "path"]).path)
+def take_turns(images: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the images in the order of a column, taking every class in turn."""
+    turn = images.sort_values(column).groupby("label").cumcount()
+    return images.assign(turn=turn).sort_values(["turn", column])
 
 
 def _export_fastai(learn: "Learner", checkpoint: Path) -> None:
@@ -164,7 +179,6 @@ def _export_fastai(learn: "Learner", checkpoint: Path) -> None:
     fastai builds it from images that it opens but does not keep. The self-check images serve,
     because Pillow alone may not open some of the training images.
     """
-    import pandas as pd
     from fastai.data.block import CategoryBlock, DataBlock
     from fastai.data.transforms import ColReader, ColSplitter, Normalize
     from fastai.learner import Learner

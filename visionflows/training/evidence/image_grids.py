@@ -2,7 +2,7 @@
 
 fastai's show_batch, show_results and plot_top_losses. Class names are shown literally: `US$_$` is
 no formula. Titles are wrapped so that nothing overlaps. The background is transparent, for light
-and dark pages.
+and dark pages. Import this module inside functions only, as fastai takes seconds to import.
 """
 
 import contextlib
@@ -12,40 +12,41 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from fastai.learner import Learner
+import matplotlib as mpl
+import torch
+from fastai.interpret import Interpretation
+from fastai.learner import Learner
+from matplotlib import pyplot as plt
 
 log = logging.getLogger("visionflows.evaluate")
 
 MAX_NAME = 24  # characters of a class name
 MAX_LINE = 25  # characters of a line above an image
+PNG: dict[str, Any] = {"format": "png", "dpi": 100, "bbox_inches": "tight", "transparent": True}
 # Readable on white and on dark pages; show_results has green and red titles: right and wrong.
 TEXT, TITLES = "#76808e", {"green": "#2f9e5b", "red": "#d9534f"}
 
 
 def draw_image_grids(
-    learn: "Learner", losses: "torch.Tensor"
+    learn: Learner, losses: torch.Tensor
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """Return PNG bytes by name (batch, results, top_losses) and what is missing.
 
     `losses` (n,) are those of the validation images. The second dict has the reason for each plot
     that could not be drawn.
     """
-    import matplotlib as mpl
-
     mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     plots: dict[str, bytes] = {}
     skipped: dict[str, str] = {}
     with _literal_text(), _short_class_names(learn):
         for name, draw in _drawings(learn, losses).items():
             try:
                 draw()
-                plots[name] = _current_png()
+                buffer = io.BytesIO()
+                plt.gcf().savefig(buffer, **PNG)
+                plots[name] = buffer.getvalue()
             # fastai and matplotlib draw names and photos of any kind. An error of theirs must not
             # cost a finished training: the plot is skipped and the reason reported.
             except Exception as error:  # noqa: BLE001
@@ -56,9 +57,7 @@ def draw_image_grids(
     return plots, skipped
 
 
-def _drawings(learn: "Learner", losses: "torch.Tensor") -> dict[str, Callable[[], object]]:
-    from fastai.interpret import Interpretation
-
+def _drawings(learn: Learner, losses: torch.Tensor) -> dict[str, Callable[[], object]]:
     count = min(9, len(learn.dls.valid_ds))
     columns = {"ncols": min(3, count)}
     interpretation = Interpretation(learn, learn.dls.valid, losses)
@@ -72,8 +71,6 @@ def _drawings(learn: "Learner", losses: "torch.Tensor") -> dict[str, Callable[[]
 @contextlib.contextmanager
 def _literal_text() -> Iterator[None]:
     """Draw no text as a formula; draw characters that the font lacks as boxes, without warning."""
-    import matplotlib as mpl
-
     with (
         mpl.rc_context({"text.usetex": False, "text.parse_math": False}),
         warnings.catch_warnings(),
@@ -83,7 +80,7 @@ def _literal_text() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _short_class_names(learn: "Learner") -> Iterator[None]:
+def _short_class_names(learn: Learner) -> Iterator[None]:
     """Let fastai's plots show class names that fit into them."""
     vocab = learn.dls.vocab
     names = vocab.items
@@ -101,18 +98,8 @@ def _shorten(name: str) -> str:
     return f"{printable[: MAX_NAME - 9]}…{printable[-8:]}"
 
 
-def _current_png() -> bytes:
-    from matplotlib import pyplot as plt
-
-    buffer = io.BytesIO()
-    plt.gcf().savefig(buffer, format="png", dpi=100, bbox_inches="tight", transparent=True)
-    return buffer.getvalue()
-
-
 def _fit_titles(_: object) -> None:
     """Wrap the titles of the images drawn last, and make the figure readable on a phone."""
-    from matplotlib import pyplot as plt
-
     figure = plt.gcf()
     titles = [re.sub(" ?/ ?", " / ", axes.get_title()).splitlines() for axes in figure.axes]
     wrapped = [[part for line in lines for part in wrap(line, MAX_LINE)] for lines in titles]

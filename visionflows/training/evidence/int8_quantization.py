@@ -7,17 +7,17 @@ the layers with the most effect to float32, one by one.
 """
 
 import importlib
-import importlib.util
 import logging
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from timeit import timeit
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from visionflows.errors import one_line
 from visionflows.inference import Engine, EngineSettings, make_engine
@@ -29,15 +29,12 @@ from visionflows.inference.openvino import (
 )
 from visionflows.inference.precision_policy import MIN_AGREEMENT
 from visionflows.models.artifact import INT8, ONNX, Model
-from visionflows.models.schema import ModelInfo
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.evidence.label_agreement import measure_label_agreement
 
 if TYPE_CHECKING:
     import openvino
-    import pandas as pd
-
 log = logging.getLogger("visionflows.int8")
 
 CALIBRATION_IMAGES = 320  # NNCF's default is 300, and batches have 16
@@ -46,56 +43,41 @@ MAX_PIXEL_BYTES = 256 << 20  # of pixels held in memory
 MIN_SPEEDUP = 1.1  # over what `auto` uses otherwise; less is not worth a changed label
 
 
-def is_installed() -> bool:
-    """Return whether NNCF is installed (`visionflows[int8]`)."""
-    return importlib.util.find_spec("nncf") is not None
-
-
-def quantize_int8(
-    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
-) -> dict[str, Any]:
+def quantize_int8(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Write the int8 network and return `precision.int8` of model.json.
 
-    Keys as of `measure_label_agreement`, and speed: relative to bfloat16, or to float32 without
-    native bfloat16, of the network alone. Only auto and why, if there is no int8 network.
+    That is the agreement, and the speed of the network alone. Only auto and why, if there is no
+    int8 network.
     """
-    storage = LocalStorage(checkpoint)
-    model = Model(storage, info, digest="")
-    why = _why_not(storage)
+    why = _why_not(model)
     images = None if why else _TrainingImages(model, files, folder)
     if images is not None and len(images.calibration) and len(images.control):
         try:
-            _write_quantized(storage, model, images)
-            agreement = measure_label_agreement(
-                checkpoint, info, files, folder, "int8", images.sha256s
-            )
+            _write_quantized(model, images)
+            agreement = measure_label_agreement(model, files, folder, "int8", images.sha256s)
             return _with_speed(model, images, agreement)
         # NNCF and OpenVINO raise errors of all kinds; the reason goes into model.json.
         except Exception as error:  # noqa: BLE001
             why = one_line(f"{type(error).__name__}: {error}")
     for name in INT8:
-        storage.remove(name)
+        model.storage.remove(name)
     return {"auto": "float32", "why": why or "too few training images to calibrate on"}
 
 
-def _why_not(storage: LocalStorage) -> str:
-    if not storage.exists(ONNX):
+def _why_not(model: Model) -> str:
+    if not model.storage.exists(ONNX):
         return f"no {ONNX} to quantize"
     return "" if native_kernels()["int8"] else "published without native int8: no evidence"
 
 
-def _write_quantized(storage: LocalStorage, model: Model, images: "_TrainingImages") -> None:
+def _write_quantized(model: Model, images: "_TrainingImages") -> None:
     """Write the int8 network; revert layers to float32 if too few labels agree."""
-    with shared_core():
-        _save(storage, _quantize(model, images, accuracy_control=False))
+    _quantize(model, images, accuracy_control=False)
     engine = make_engine(model, EngineSettings(precision="int8"), False)
-    share, _ = _label_agreement_measure(images.float32_engine.probabilities)(
-        lambda batch: [engine.probabilities(batch)], images.control
-    )
+    share, _ = images.label_agreement(lambda batch: [engine.probabilities(batch)], images.control)
     if share < MIN_AGREEMENT:
         log.info("int8: %.2f %% of labels agree; reverting layers to float32", 100 * share)
-        with shared_core():
-            _save(storage, _quantize(model, images, accuracy_control=True))
+        _quantize(model, images, accuracy_control=True)
     make_engine(model, EngineSettings(precision="int8"))  # runs its self-check
 
 
@@ -108,20 +90,17 @@ def _with_speed(
     )
     settings = (EngineSettings(precision="int8"), EngineSettings(precision=other, device="cpu"))
     engines = [make_engine(model, one, False) for one in settings]
-    rounds = [[_seconds(engine, images.calibration[:8]) for engine in engines] for _ in range(3)]
+
+    def seconds(engine: Engine) -> float:
+        return timeit(lambda: [*map(engine.probabilities, images.calibration[:8])], number=1)
+
+    rounds = [[*map(seconds, engines)] for _ in range(3)]
     speed = statistics.median(other_time / int8_time for int8_time, other_time in rounds)
     agreement = agreement | {"speed": round(speed, 2)}
     if agreement["auto"] == "int8" and speed < MIN_SPEEDUP:
         why = f"int8 is {speed:.2f} times as fast as {other}"
         return agreement | {"auto": "float32", "why": why}
     return agreement
-
-
-def _seconds(engine: Engine, batches: list[np.ndarray]) -> float:
-    started = time.perf_counter()
-    for batch in batches:
-        engine.probabilities(batch)
-    return time.perf_counter() - started
 
 
 def _nncf() -> ModuleType:
@@ -138,7 +117,7 @@ class _TrainingImages:
     `calibration` and `control` hold different images; `sha256s` are those of both.
     """
 
-    def __init__(self, model: Model, files: "pd.DataFrame", folder: Path):
+    def __init__(self, model: Model, files: pd.DataFrame, folder: Path):
         train = files[(files.status == "ok") & ~files.is_valid.astype(bool)]
         train = train.sort_values("sha256", ascending=False).drop_duplicates("sha256")
         self.float32_engine = make_engine(
@@ -154,46 +133,41 @@ class _TrainingImages:
         self.sha256s = {sha256 for batch in batches[:last] for sha256 in batch.sha256}
         storage = LocalStorage(folder)
 
-        def read_pixels(batch: "pd.DataFrame") -> np.ndarray:
+        def read_pixels(batch: pd.DataFrame) -> np.ndarray:
             names = [decode_name(path) for path in batch.path]
             return self.float32_engine.decoder(storage, names).pixels
 
         self.calibration = [read_pixels(batch) for batch in batches[:first]]
         self.control = [read_pixels(batch) for batch in batches[first:last]]
 
+    def label_agreement(self, network: Any, batches: Iterable[np.ndarray]) -> tuple[float, None]:
+        """The share of images with the label of float32; NNCF's validation function."""
+        exact = self.float32_engine.probabilities
+        same = [network(batch)[0].argmax(1) == exact(batch).argmax(1) for batch in batches]
+        return float(np.concatenate(same).mean()), None
 
-def _quantize(model: Model, images: _TrainingImages, accuracy_control: bool) -> "openvino.Model":
-    """Return the int8 network; `accuracy_control` reverts layers that change too many labels."""
+
+def _quantize(model: Model, images: _TrainingImages, accuracy_control: bool) -> None:
+    """Write the int8 network; `accuracy_control` reverts layers that change too many labels."""
     nncf = _nncf()
-    network = openvino_core().read_model(model.files.read(ONNX))
-    calibration = nncf.Dataset(images.calibration)
+    network, quantize = openvino_core().read_model(model.files.read(ONNX)), nncf.quantize
     options = {
         "preset": nncf.QuantizationPreset.MIXED,
         "ignored_scope": nncf.IgnoredScope(names=head_layers(network)),
         "subset_size": len(images.calibration),
     }
-    if not accuracy_control:
-        return nncf.quantize(network, calibration, **options)
-    return nncf.quantize_with_accuracy_control(
-        network,
-        calibration_dataset=calibration,
-        validation_dataset=nncf.Dataset(images.control),
-        validation_fn=_label_agreement_measure(images.float32_engine.probabilities),
-        max_drop=1 - MIN_AGREEMENT,
-        **options,
-    )
-
-
-def _label_agreement_measure(
-    float32: Callable[[np.ndarray], np.ndarray],
-) -> Callable[..., tuple[float, None]]:
-    """Return NNCF's validation function: the share of images with the label of float32."""
-
-    def share(network: Any, batches: Iterable[np.ndarray]) -> tuple[float, None]:
-        same = [network(batch)[0].argmax(1) == float32(batch).argmax(1) for batch in batches]
-        return float(np.concatenate(same).mean()), None
-
-    return share
+    if accuracy_control:
+        quantize = nncf.quantize_with_accuracy_control
+        options |= {
+            "validation_dataset": nncf.Dataset(images.control),
+            "validation_fn": images.label_agreement,
+            "max_drop": 1 - MIN_AGREEMENT,
+        }
+    with shared_core(), tempfile.TemporaryDirectory() as folder:
+        quantized = quantize(network, nncf.Dataset(images.calibration), **options)
+        import_openvino().save_model(quantized, f"{folder}/{INT8[0]}", compress_to_fp16=False)
+        for name in reversed(INT8):
+            model.storage.write(name, Path(folder, name).read_bytes())
 
 
 def head_layers(network: "openvino.Model") -> list[str]:
@@ -215,10 +189,3 @@ def _layers_before(node: Any) -> Iterator[str]:
         if node.get_type_name() not in ("Constant", "Parameter", "Result"):
             yield name
         stack += [given.get_source_output().get_node() for given in node.inputs()]
-
-
-def _save(storage: LocalStorage, network: "openvino.Model") -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        import_openvino().save_model(network, f"{folder}/{INT8[0]}", compress_to_fp16=False)
-        for name in reversed(INT8):
-            storage.write(name, Path(folder, name).read_bytes())

@@ -1,7 +1,8 @@
-"""Label agreement with float32: the evidence for scoring in a faster precision.
+"""Label agreement of a faster precision with float32, and of downscaled with full decoding.
 
 Scoring with `--precision auto` uses a faster precision only if this evidence supports it, and only
-on the kernel that it was measured with: visionflows/inference/precision_policy.py.
+on the kernel that it was measured with: visionflows/inference/precision_policy.py. A model is
+trained and scored with the same decoding: its agreement says what `--decode full` changes.
 """
 
 import logging
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pandas as pd
 
+from visionflows.images.decode_options import ENOUGH
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.precision_policy import (
     CONFIDENCE,
@@ -21,13 +24,12 @@ from visionflows.inference.precision_policy import (
 )
 from visionflows.models.artifact import Model, load_network
 from visionflows.models.network import split_pooling
-from visionflows.models.schema import ModelInfo
+from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 from visionflows.training.features import published_features
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
 log = logging.getLogger("visionflows.agreement")
@@ -35,68 +37,21 @@ log = logging.getLogger("visionflows.agreement")
 FastPrecision = Literal["bfloat16", "int8"]
 NEAR_TIE = 0.1  # a disagreement is a near tie if the two best classes were this close
 MAX_IMAGES = 2000  # enough for four disagreements; more would make publishing slow
+MAX_DECODED = 400  # images that are decoded both ways; full decoding is slow
 
 
 def measure_label_agreement(
-    checkpoint: Path,
-    info: ModelInfo,
-    files: "pd.DataFrame",
-    folder: Path,
+    model: Model,
+    files: pd.DataFrame,
+    folder: str | Path,
     precision: FastPrecision = "bfloat16",
     exclude: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the agreement of a checkpoint (`precision` in model.json).
-
-    Keys as of `label_agreement`, and trained_on. Training images are used where there are too few
-    validation images; `trained_on` counts them, because the network is more certain about those,
-    so more of their labels agree. Images in `exclude` (sha256) are not used: the faster network
-    was made with them.
-    """
-    sample = sample_images(files[~files.sha256.isin(list(exclude))])
-    model = Model(LocalStorage(checkpoint), info, digest="")
-    exact = _known_probabilities(model, sample)
-    result = label_agreement(model, folder, list(sample.path), precision, exact)
-    if "images" in result:
-        result["trained_on"] = int((~sample.is_valid.astype(bool)).sum())
-    return result
-
-
-def _known_probabilities(model: Model, sample: "pd.DataFrame") -> dict[str, np.ndarray]:
-    """Return the float32 probabilities by file name if the features of all images are known."""
-    import torch
-
-    features = published_features(model.storage, sample)
-    if not features:
-        return {}
-    head = split_pooling(cast("nn.Sequential", cast("nn.Sequential", load_network(model))[1]))[1]
-    with torch.inference_mode():
-        logits = head(torch.from_numpy(np.stack([*features.values()])))
-    return dict(zip(map(decode_name, features), logits.softmax(1).numpy(), strict=True))
-
-
-def sample_images(files: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the images to compare: validation images first, each content once, by its sha256.
-
-    The number is fixed beforehand: adding images until there is enough evidence would find it.
-    """
-    usable = files[files.status == "ok"]
-    ordered = usable.sort_values(["is_valid", "sha256"], ascending=[False, True])
-    return ordered.drop_duplicates("sha256").head(MAX_IMAGES)
-
-
-def label_agreement(
-    model: Model,
-    folder: str | Path,
-    paths: list[str],
-    precision: FastPrecision = "bfloat16",
-    exact: dict[str, np.ndarray] | None = None,
-) -> dict[str, Any]:
     """Score images in float32 and in a faster precision on this machine, and compare.
 
-    `exact` are the probabilities in float32 by file name, if they are known.
-
-    Keys: those of `compare_probabilities`, and device (cpu or cuda), kernel and library that were
-    measured. Without native support only auto (float32) and why.
+    Training images are used where there are too few validation images. The network is more certain
+    about those, so more of their labels agree. Images in `exclude` (sha256) are not used: the
+    faster network was made with them. Returns a part of `precision` in model.json: see `Agreement`.
     """
     device: Literal["auto", "cpu"] = "cpu" if precision == "int8" else "auto"
     settings = EngineSettings(precision="float32", device=device, raw=True)
@@ -105,12 +60,14 @@ def label_agreement(
     if not kernel:
         return {"auto": "float32", "why": f"published without native {precision}: no evidence"}
     fast_engine = make_engine(model, settings.model_copy(update={"precision": precision}), False)
-    names, storage = [decode_name(path) for path in paths], LocalStorage(Path(folder))
-    exact = exact or exact_engine.predict_files(storage, names)
-    fast = fast_engine.predict_files(storage, names)
+    sample = sample_images(files[~files.sha256.isin(list(exclude))])
+    names, images = [decode_name(path) for path in sample.path], LocalStorage(folder)
+    exact = _known_probabilities(model, sample) or exact_engine.predict_files(images, names)
+    fast = fast_engine.predict_files(images, names)
     _, exact_rows, fast_rows = common_rows(names, exact, fast, len(model.classes))
     result = {
         **compare_probabilities(exact_rows, fast_rows, precision),
+        "trained_on": int((~sample.is_valid.astype(bool)).sum()),
         "device": "cuda" if kernel.startswith("cuda") else "cpu",
         "kernel": kernel,
         "library": " ".join(f"{name} {version(name)}" for name in exact_engine.libraries[:1]),
@@ -123,15 +80,33 @@ def label_agreement(
     return result
 
 
+def _known_probabilities(model: Model, sample: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the float32 probabilities by file name if the features of all images are known."""
+    import torch
+
+    features = published_features(model.storage, sample)
+    if not features:
+        return {}
+    head = split_pooling(cast("nn.Sequential", cast("nn.Sequential", load_network(model))[1]))[1]
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(np.stack([*features.values()])))
+    return dict(zip(map(decode_name, features), logits.softmax(1).numpy(), strict=True))
+
+
+def sample_images(files: pd.DataFrame) -> pd.DataFrame:
+    """Return the images to compare: validation images first, each content once, by its sha256.
+
+    The number is fixed beforehand: adding images until there is enough evidence would find it.
+    """
+    usable = files[files.status == "ok"]
+    ordered = usable.sort_values(["is_valid", "sha256"], ascending=[False, True])
+    return ordered.drop_duplicates("sha256").head(MAX_IMAGES)
+
+
 def compare_probabilities(
     exact: np.ndarray, fast: np.ndarray, precision: str = "bfloat16"
 ) -> dict[str, Any]:
-    """Compare two (images, classes) arrays of probabilities.
-
-    Keys: precision, images, labels (share that agrees), largest_difference (of a probability),
-    disagreements, far_disagreements (that were no near ties), auto (the precision that scoring
-    uses by default) and why, if that is float32.
-    """
+    """Return the fields of `Agreement` from two (images, classes) arrays of probabilities."""
     ordered = np.sort(exact, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     differs = exact.argmax(1) != fast.argmax(1)
@@ -168,3 +143,46 @@ def common_rows(
     rows = (np.array([result[name] for name in common]) for result in (one, other))
     first, second = (array.reshape(-1, classes) for array in rows)
     return common, first, second
+
+
+def measure_decode_agreement(
+    model: Model, files: pd.DataFrame, folder: str | Path
+) -> dict[str, Any]:
+    """Return `decode_agreement` of model.json: large validation images decoded both ways.
+
+    Smaller images, whose shorter side is below twice what downscaled decoding keeps, are decoded
+    the same both ways.
+    """
+    valid = files[(files.status == "ok") & files.is_valid]
+    large = valid[valid[["width", "height"]].min(axis=1) >= 2 * ENOUGH * model.info.image_size]
+    names = [decode_name(path) for path in large.path[:: -(-len(large) // MAX_DECODED) or 1]]
+    if not names:
+        return {"images": 0, "disagreements": 0, "largest_difference": 0.0, "mean_difference": 0.0}
+    common, full, scaled = predict_full_and_scaled(model, LocalStorage(folder), names)
+    disagreements, difference = (full.argmax(1) != scaled.argmax(1)).sum(), np.abs(full - scaled)
+    largest = float(difference.max(initial=0.0))
+    log.info(
+        "%d large images decoded downscaled and in full: %d labels differ, probabilities by up to "
+        "%.3f",
+        *(len(common), disagreements, largest),
+    )
+    return {
+        "images": len(common),
+        "disagreements": int(disagreements),
+        "largest_difference": largest,
+        "mean_difference": float(difference.mean()) if common else 0.0,
+    }
+
+
+def predict_full_and_scaled(
+    model: Model, storage: Storage, names: list[str]
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the names that were decoded both ways, and their (images, classes) probabilities."""
+    full, scaled = (
+        make_engine(model, settings, False).predict_files(storage, names)
+        for settings in (
+            EngineSettings(precision="float32", decode="full"),
+            EngineSettings(precision="float32", decode="scaled"),
+        )
+    )
+    return common_rows(names, full, scaled, len(model.classes))

@@ -17,21 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from visionflows.datasets.split import same_side_ids
 from visionflows.errors import TrainError
 from visionflows.escaping import escape_formula, unescape_formula
 from visionflows.evaluation.confident_learning import rank_label_issues
+from visionflows.models.artifact import Model
 from visionflows.reports.thumbnails import read_thumbnail
 from visionflows.review.corrections import LABEL_ISSUE
+from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
+from visionflows.training import torch_random_lock
 from visionflows.training.evidence.evaluate import load_trained_learner
 from visionflows.training.features import read_features
-from visionflows.training.learner import make_learner, torch_random_lock
 from visionflows.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from fastai.learner import Learner
 
 log = logging.getLogger("visionflows.label_issues")
@@ -52,36 +54,23 @@ class LabelIssue(NamedTuple):
     picture: bytes
 
 
-def find_label_issues(
-    checkpoint: Path, table: "pd.DataFrame", folder: str | Path
-) -> dict[str, Any]:
-    """Write label_issues.csv and return `label_issues` of model.json.
-
-    Keys: images (that were examined), found, and features: `pretrained` or `fine-tuned`.
-    """
-    storage = LocalStorage(checkpoint)
+def find_label_issues(model: Model, table: pd.DataFrame, folder: str | Path) -> dict[str, Any]:
+    """Write label_issues.csv and return `label_issues` of model.json: see `LabelIssues`."""
     usable = table[table.status == "ok"]
-    usable = (
-        usable.assign(side=same_side_ids(usable)).sort_values("sha256").drop_duplicates("sha256")
-    )
-    usable = usable.head(MAX_IMAGES).sort_values("path").reset_index(drop=True)
-    record = json.loads(storage.read("training.json"))
-    settings, network = TrainSettings(**record["settings"]), "pretrained"
-    features = read_features(storage, usable, settings)
-    if features is None:
-        with torch_random_lock:
-            learn, network = _feature_learner(table, folder, storage, record)
-            features = extract_features(learn, usable)
+    usable = usable.assign(side=same_side_ids(usable))
+    usable = usable.sort_values("sha256").drop_duplicates("sha256").head(MAX_IMAGES)
+    usable = usable.sort_values("path").reset_index(drop=True)
+    features, network = _features(model.storage, table, usable, folder)
     classes = sorted(usable.label.unique())
     issues = rank_label_issues(features, list(usable.label), classes, usable.side.to_numpy())
     rows = usable.loc[issues["index"], ["path", "sha256"]].reset_index(drop=True)
     rows = rows.assign(label=issues.label, was=issues.was, confidence=issues.confidence.round(6))
     rows = rows.assign(answer="", why=LABEL_ISSUE)[list(COLUMNS)]
     written = rows.map(lambda cell: escape_formula(cell) if isinstance(cell, str) else cell)
-    storage.write(_CSV, written.to_csv(index=False, lineterminator="\r\n").encode())
-    images = LocalStorage(Path(folder))
+    model.storage.write(_CSV, written.to_csv(index=False, lineterminator="\r\n").encode())
+    images = LocalStorage(folder)
     for number, path in enumerate(rows.path[:MAX_THUMBNAILS]):
-        storage.write(f"label_issues/{number}.jpg", read_thumbnail(images, path))
+        model.storage.write(f"label_issues/{number}.jpg", read_thumbnail(images, path))
     log.info("labels that are probably wrong: %d of %d images", len(rows), len(usable))
     return {"images": len(usable), "found": len(rows), "features": network}
 
@@ -104,9 +93,32 @@ def read_label_issues(checkpoint: Path) -> list[LabelIssue]:
     ]
 
 
-def extract_features(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
-    """Return the features of images, float32 (n, features): the body's output, averaged over
-    positions, for images prepared as for validation."""
+def _features(
+    checkpoint: Storage, table: pd.DataFrame, usable: pd.DataFrame, folder: str | Path
+) -> tuple[np.ndarray, str]:
+    """Return features of the usable images, float32 (n, features), and of which network they are:
+    of the pretrained one if possible, else of the trained one."""
+    from visionflows.training.learner import make_learner
+
+    record = json.loads(checkpoint.read("training.json"))
+    settings = TrainSettings(**record["settings"])
+    known = read_features(checkpoint, usable, settings)
+    if known is not None:
+        return known, "pretrained"
+    with torch_random_lock:
+        if settings.pretrained != "none":
+            try:
+                learn = make_learner(table, folder, settings)
+            except TrainError as error:  # resumed, and the weights can no longer be downloaded
+                log.warning("%s; label issues use features of the fine-tuned network", error)
+            else:
+                return _extract(learn, usable), "pretrained"
+        learn = load_trained_learner(table, folder, checkpoint, record)
+        return _extract(learn, usable), "fine-tuned"
+
+
+def _extract(learn: "Learner", usable: pd.DataFrame) -> np.ndarray:
+    """Return the body's output, averaged over positions, for images prepared as for validation."""
     import torch
 
     body = learn.model[0].to(learn.dls.device).eval()
@@ -116,16 +128,3 @@ def extract_features(learn: "Learner", usable: "pd.DataFrame") -> np.ndarray:
             features = body(pixels)
             batches.append(features.flatten(2).mean(2) if features.ndim > 2 else features)
     return torch.cat(batches).float().cpu().numpy()
-
-
-def _feature_learner(
-    table: "pd.DataFrame", folder: str | Path, storage: LocalStorage, record: dict[str, Any]
-) -> tuple["Learner", str]:
-    """Return the learner with the pretrained weights if there are some, else the trained one."""
-    settings = TrainSettings(**record["settings"])
-    if settings.pretrained != "none":
-        try:
-            return make_learner(table, folder, settings), "pretrained"
-        except TrainError as error:  # resumed, and the weights can no longer be downloaded
-            log.warning("%s; label issues use features of the fine-tuned network", error)
-    return load_trained_learner(table, folder, storage, record), "fine-tuned"

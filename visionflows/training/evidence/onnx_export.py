@@ -7,7 +7,6 @@ softmax are part of the network. docs/how-to/use-the-onnx-model.md shows how to 
 
 import contextlib
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from visionflows.errors import ModelError, one_line
@@ -15,10 +14,8 @@ from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.openvino import unavailable_reason
 from visionflows.models.artifact import ONNX, Model, load_network
 from visionflows.models.network import split_pooling
-from visionflows.models.schema import ModelInfo
-from visionflows.storage.local import LocalStorage
+from visionflows.storage.base import Storage
 from visionflows.training.features import FROZEN, is_probe
-from visionflows.training.onnx_graph import OPSET, NotExportable, onnx_bytes, with_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,36 +23,39 @@ if TYPE_CHECKING:
 log = logging.getLogger("visionflows.export")
 
 
-def export_onnx(checkpoint: Path, info: ModelInfo) -> dict[str, Any]:
-    """Write model.onnx, check it, and return `onnx` of model.json.
+def export_onnx(model: Model) -> dict[str, Any]:
+    """Write model.onnx, check it, and return `onnx` of model.json: see `Onnx`.
 
-    Keys: opset, and largest_difference of a probability from fastai's for the self-check images,
-    in float32. Only why, if there is no model.onnx: torch scores such a model.
+    Torch scores a model without model.onnx.
     """
-    storage = LocalStorage(checkpoint)
-    model = Model(storage, info, digest="")
-    storage.remove(ONNX)
+    from visionflows.training.onnx_graph import NotExportable, onnx_bytes
+
+    model.storage.remove(ONNX)
     if absent := unavailable_reason():
         return _skipped(f"{absent}, which would check it")
     network = cast("nn.Sequential", load_network(model))
-    if reused := _frozen_with_head(storage, network):
+    if reused := _frozen_with_head(model.storage, network):
         with contextlib.suppress(ModelError):  # its self-check failed: export the network
-            return _check(model, storage, reused)
+            return _check(model, reused)
     try:
-        return _check(model, storage, onnx_bytes(network, info))
+        return _check(model, onnx_bytes(network, model.info))
     except (NotExportable, ModelError) as error:
-        storage.remove(ONNX)
+        model.storage.remove(ONNX)
         return _skipped(one_line(str(error)))
 
 
-def _check(model: Model, storage: LocalStorage, data: bytes) -> dict[str, Any]:
-    storage.write(ONNX, data)
+def _check(model: Model, data: bytes) -> dict[str, Any]:
+    from visionflows.training.onnx_graph import OPSET
+
+    model.storage.write(ONNX, data)
     engine = make_engine(model, EngineSettings(engine="openvino", precision="float32"), False)
     return {"opset": OPSET, "largest_difference": engine.self_check()}
 
 
-def _frozen_with_head(storage: LocalStorage, network: "nn.Sequential") -> bytes | None:
+def _frozen_with_head(storage: Storage, network: "nn.Sequential") -> bytes | None:
     """Return the ONNX model of a linear probe, made of the frozen network's: no second export."""
+    from visionflows.training.onnx_graph import with_head
+
     frozen = storage.sub(FROZEN)
     if not is_probe(storage) or not frozen.exists(ONNX):
         return None

@@ -7,34 +7,28 @@ near-duplicates of these, and images of groups that it was trained or validated 
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from visionflows.datasets.file_table import TEST, UNKNOWN_CLASS
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure
 from visionflows.models.artifact import Model
-from visionflows.models.schema import ModelInfo
-from visionflows.storage.local import LocalStorage
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("visionflows.evaluate")
 
 
-def has_test_images(files: "pd.DataFrame") -> bool:
+def has_test_images(files: pd.DataFrame) -> bool:
     """Return whether a file table has test images with a label."""
     return bool((files.is_test & (files.label != "")).any())
 
 
-def evaluate_test(
-    checkpoint: Path, info: ModelInfo, files: "pd.DataFrame", folder: Path
-) -> dict[str, Any]:
+def evaluate_test(model: Model, files: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Return `test` of model.json: counts of the test images by status, and those of `measure`.
 
     If no test image can be evaluated, only counts and why.
     """
-    model = Model(LocalStorage(checkpoint), info, digest="")
     tests = files[files.is_test]
     labelled = tests.status.isin([TEST, UNKNOWN_CLASS])
     known = labelled & tests.label.isin(model.classes)
@@ -60,7 +54,7 @@ def evaluate_test(
 
 
 def _evaluate(
-    model: Model, files: "pd.DataFrame", tests: "pd.DataFrame", folder: Path
+    model: Model, files: pd.DataFrame, tests: pd.DataFrame, folder: Path
 ) -> list[Evaluated]:
     trained = files[(files.status == "ok") & ~files.is_valid.astype(bool)]
     images = [Labelled(str(row.path), str(row.label), "") for row in tests.itertuples()]

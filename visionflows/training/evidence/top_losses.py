@@ -17,7 +17,7 @@ from visionflows.reports.thumbnails import draw_heat_map, encode_pixels
 from visionflows.reports.training import TopLoss
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name, encode_name
-from visionflows.training.dataloaders import normalisation
+from visionflows.training.pretrained_weights import normalisation
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -45,34 +45,27 @@ def write_top_losses(
     paths, vocab = list(learn.dls.valid.items.path), learn.dls.vocab
     order = np.argsort(-confidence, kind="stable")
     wrong = order[predicted[order] != targets[order]][:MAX_IMAGES].tolist()
-    images = {}
-    for index in wrong:
-        image = _read_pixels(learn, Path(folder) / decode_name(paths[index]))
-        if image is not None:
-            images[index] = image
+    read = {index: _read_pixels(learn, Path(folder) / decode_name(paths[index])) for index in wrong}
+    images = {index: image for index, image in read.items() if image is not None}
     maps = _heat_maps(learn, [*images.values()], [int(predicted[index]) for index in images])
     rows = []
     for number, (index, image) in enumerate(images.items()):
         checkpoint.write(f"top_losses/{number}.jpg", encode_pixels(image))
         if maps is not None:
             checkpoint.write(f"top_losses/{number}-heat.jpg", draw_heat_map(image, maps[number]))
-        label, prediction = vocab[targets[index]], vocab[predicted[index]]
-        rows.append([paths[index], label, prediction, float(confidence[index])])
+        labels = (vocab[each[index]] for each in (targets, predicted))
+        rows.append([paths[index], *labels, float(confidence[index])])
     checkpoint.write(_JSON, json.dumps(rows).encode())
 
 
 def read_top_losses(checkpoint: LocalStorage) -> list[TopLoss]:
     """Return the top losses of a checkpoint."""
-    top_losses = []
-    for number, (path, label, prediction, confidence) in enumerate(
-        json.loads(checkpoint.read(_JSON))
-    ):
+    found = []
+    for number, row in enumerate(json.loads(checkpoint.read(_JSON))):
         image, heat = (f"top_losses/{number}{suffix}.jpg" for suffix in ("", "-heat"))
         heat_map = checkpoint.read(heat) if checkpoint.exists(heat) else b""
-        top_losses.append(
-            TopLoss(path, label, prediction, confidence, checkpoint.read(image), heat_map)
-        )
-    return top_losses
+        found.append(TopLoss._make([*row, checkpoint.read(image), heat_map]))
+    return found
 
 
 def _read_pixels(learn: "Learner", file: Path) -> np.ndarray | None:
