@@ -73,7 +73,7 @@ def test_every_setting_is_an_option_with_its_description(name, settings):
     options = {option.name: option for option in command.get_params(typer.Context(command))}
     for name, field in settings.model_fields.items():
         assert f"{options[name].opts[0]} " in result
-        assert field.description.replace("`", "") in result
+        assert " ".join(field.description.replace("`", "").split()) in result
         if field.default is not None and not isinstance(field.default, bool):
             assert f"[default: {field.default}]" in result
 
