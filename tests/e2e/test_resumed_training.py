@@ -16,7 +16,7 @@ def test_a_stopped_training_ends_as_if_undisturbed(shapes, weights, tmp_path, mo
     assert_undisturbed(Training(*shapes, settings(weights, **RECIPES[recipe])), tmp_path)
 
 
-def test_snapshots_are_in_the_store_of_another_machine(shapes, weights, tmp_path, bucket):
+def test_epoch_snapshots_are_in_the_store_of_another_machine(shapes, weights, tmp_path, bucket):
     training = Training(*shapes, settings(weights, **RECIPES["fastai"]))
     expected = training.run(tmp_path / "undisturbed")
     location = f"{bucket}/.checkpoints/key"

@@ -48,7 +48,7 @@ def _deploy(wanted: DeploymentsFile, env: Mapping[str, str], output: Path, *whic
     arguments = ("--no-prompt", "deploy", *which, "--prefect-file", wanted.file.name)
     with output.open("wb") as log_file:
         ended = subprocess.run(
-            [sys.executable, "-P", "-m", "visionflows.serve.check_deployments", *arguments],
+            [sys.executable, "-P", "-m", "visionflows.serve.deployments_file_errors", *arguments],
             env=dict(env),
             cwd=wanted.file.absolute().parent,  # Prefect looks for the file in its own folder
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """The checkpoint of a training: its weights outlive the process until the model is published.
 
     <store>/.checkpoints/<key>/        weights.safetensors, training.json, results of later steps,
-                                       and a snapshot of each epoch before (training.snapshots)
+                                       and a snapshot of each epoch before (training.epoch_snapshots)
     <store>/.checkpoints/<key>.lock    held by the one run that uses it
 
 A run that ends without a model leaves its checkpoint, and the same command resumes from it.
@@ -28,12 +28,12 @@ from visionflows.storage import open_local_or_cache, open_storage
 from visionflows.storage.base import Storage
 from visionflows.storage.local import LocalStorage
 from visionflows.system import library_versions
+from visionflows.training.epoch_snapshots import FILES, SNAPSHOT
 from visionflows.training.features import FEATURES, FROZEN
 from visionflows.training.fine_tune import fine_tune
 from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import FILES, SNAPSHOT
 
 log = logging.getLogger("visionflows.checkpoint")
 

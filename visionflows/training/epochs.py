@@ -16,9 +16,9 @@ from fastai.torch_core import get_model, rank_distrib, set_seed
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from visionflows.errors import TrainError
+from visionflows.training.epoch_snapshots import BEST, NETWORK, Snapshot
 from visionflows.training.schedule import OnProgress, Schedule
 from visionflows.training.selection import Candidate
-from visionflows.training.snapshots import BEST, NETWORK, Snapshot
 
 log = logging.getLogger("visionflows.fine_tune")
 

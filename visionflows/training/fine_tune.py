@@ -18,10 +18,10 @@ from visionflows.system import cores
 from visionflows.training import torch_random_lock
 from visionflows.training.allocator_settings import keep_freed_memory
 from visionflows.training.distributed.launch import images_per_worker
+from visionflows.training.epoch_snapshots import Note
 from visionflows.training.pretrained_weights import normalisation, weights_bytes
 from visionflows.training.schedule import OnProgress
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import Note
 
 if TYPE_CHECKING:
     import torch

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+from visionflows.training.epoch_snapshots import SnapshotFile
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import SnapshotFile
 
 # Called with the share of the work that is done, 0 to 1, and a line about it.
 OnProgress = Callable[[float, str], None]

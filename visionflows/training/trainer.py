@@ -21,12 +21,12 @@ from visionflows.datasets.file_table import fingerprint
 from visionflows.hashing import sha256_of
 from visionflows.training.distributed.launch import images_per_worker, train_on_workers
 from visionflows.training.distributed.worker import TrainingJob
+from visionflows.training.epoch_snapshots import SNAPSHOT, Note, SnapshotFile
 from visionflows.training.epochs import train_epochs
 from visionflows.training.learner import make_learner, prepare_training
 from visionflows.training.pretrained_weights import weights_sha256
 from visionflows.training.schedule import OnProgress, Schedule
 from visionflows.training.settings import TrainSettings
-from visionflows.training.snapshots import SNAPSHOT, Note, SnapshotFile
 
 log = logging.getLogger("visionflows.fine_tune")
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from visionflows.errors import SettingsError, TrainError
 from visionflows.training.distributed.worker import INITIAL, WEIGHTS, TrainingJob, run_worker
+from visionflows.training.epoch_snapshots import SnapshotFile
 from visionflows.training.pretrained_weights import weights_bytes
 from visionflows.training.schedule import OnProgress
-from visionflows.training.snapshots import SnapshotFile
 
 if TYPE_CHECKING:
     from fastai.learner import Learner

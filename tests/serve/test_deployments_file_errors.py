@@ -2,7 +2,7 @@
 
 import pytest
 
-from visionflows.serve.check_deployments import check
+from visionflows.serve.deployments_file_errors import check
 from visionflows.serve.settings import DEPLOYMENTS, UpError
 
 STEP = "build.0.visionflows.serve.provision.provision"

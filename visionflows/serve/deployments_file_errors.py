@@ -1,4 +1,4 @@
-"""Check a prefect.yaml, then run `prefect deploy` on it, as a program.
+"""Errors of a prefect.yaml, each as one line; then `prefect deploy` runs on it, as a program.
 
 Of most errors Prefect reports only that an exception occurred. Here each is one line: the file, the
 line, the field, and what is wrong.

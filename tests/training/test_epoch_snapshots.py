@@ -7,8 +7,8 @@ import pytest
 import torch
 from stopped_training import RECIPES, Stopped, Training, assert_undisturbed, settings
 
+from visionflows.training.epoch_snapshots import Snapshot, SnapshotFile
 from visionflows.training.fine_tune import fine_tune
-from visionflows.training.snapshots import Snapshot, SnapshotFile
 
 pytest_plugins = ["stopped_training"]
 
