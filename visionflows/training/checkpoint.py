@@ -1,7 +1,7 @@
 """The checkpoint of a training: its weights outlive the process until the model is published.
 
     <store>/.checkpoints/<key>/        weights.safetensors, training.json, results of later steps,
-                                       and a snapshot of each epoch before (training.epoch_snapshots)
+                                       and before a snapshot of each epoch (epoch_snapshots)
     <store>/.checkpoints/<key>.lock    held by the one run that uses it
 
 A run that ends without a model leaves its checkpoint, and the same command resumes from it.
