@@ -162,16 +162,13 @@ class LabelCsv:
                 note = f"the column {name} is not used as a split: it says "
                 note += format_names([*dict.fromkeys(splits)])
                 return lines, [note] if known and {*roles} != {TRAIN} else []
-        for line, role in zip(lines, roles, strict=True):
-            if not role:
-                self._fail(
-                    f"line {line.number}: {name} of {format_name(line.path)} is {line.split!r}; "
-                    f"write {values}"
-                )
+        lines = [line._replace(role=role) for line, role in zip(lines, roles, strict=True)]
+        if unknown := next((line for line in lines if not line.role), None):
+            image, text = format_name(unknown.path), repr(unknown.split)
+            self._fail(f"line {unknown.number}: {name} of {image} is {text}; write {values}")
         texts = {TRAIN: "to train on", VALID: "to validate on", TEST: "test images"}
         counts = [f"{roles.count(role)} {text}" for role, text in texts.items() if role in roles]
         note = f"the split is that of the column {name}: {', '.join(counts)}"
-        lines = [line._replace(role=role) for line, role in zip(lines, roles, strict=True)]
         return lines, [] if columns.split_name == IS_VALID else [note]
 
     def _rows(

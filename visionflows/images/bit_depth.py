@@ -37,8 +37,7 @@ def to_rgb(
         return image if factor == 1 else image.reduce(factor, box)
     rgb = Image.new("RGB", size)
     for top, strip in strips(image, box, factor):
-        strip = convert(strip)
-        rgb.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
+        rgb.paste(convert(strip).reduce(factor), (0, top // factor))
     return rgb
 
 

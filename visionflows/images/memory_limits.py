@@ -74,10 +74,7 @@ class MemoryLimits:
         return self.images.reserve(self.needed(image))
 
     def needed(self, image: Image.Image) -> int:
-        """The bytes to decode an opened image.
-
-        Raises BadImage, `too_large`, if the image has too many pixels or takes too much to decode.
-        """
+        """The bytes to decode an opened image. Raises BadImage if it or its pixels are too many."""
         width, height = image.size
         if width * height > self.max_pixels:
             reason = (
