@@ -87,7 +87,7 @@ def _archives() -> list[bytes]:
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in files.items():
             file.writestr(name, data)
-    return [tar.getvalue(), gzip.compress(tar.getvalue()), zipped.getvalue()]
+    return [tar.getvalue(), gzip.compress(tar.getvalue(), mtime=0), zipped.getvalue()]
 
 
 def _tables() -> list[bytes]:
