@@ -100,7 +100,7 @@ def _fuzz_run(
         has_rows(where)
         read_result(where)
         with one_line_errors():
-            Merge(where, work.job, work.listing).count()
+            Merge(where, work.job, work.listing, model=None).count()  # no duplicates are asked for
         for settings_ in (ScoreSettings(only_new=True), ScoreSettings(retry_failed=True)):
             with one_line_errors():
                 backends = work.backends[:1]

@@ -128,6 +128,7 @@ def test_the_error_of_a_failed_weights_download_says_what_to_do(trained, monkeyp
         make_learner(trained.table, trained.dataset, settings_for("default"))
 
 
+@pytest.mark.slow
 def test_building_a_network_does_not_import_the_compiler():
     """torch._dynamo takes five seconds to import; torchvision wants one function of it."""
     code = (

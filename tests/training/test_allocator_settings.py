@@ -43,6 +43,7 @@ def print_page_faults() -> None:
     print(faults())
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_inside_the_block_and_returned_after_it():
     """In a subprocess: a thread whose allocation once failed uses another arena."""
     program = "from test_allocator_settings import print_page_faults; print_page_faults()"

@@ -58,6 +58,7 @@ def test_full_decoding_makes_no_copies(photos, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_epochs_and_plots_use_the_copies(photos, tmp_path):
     table = table_of(photos)
     for row in table.itertuples():  # opening a large one fails from here on
