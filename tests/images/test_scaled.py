@@ -75,17 +75,17 @@ def test_every_mode_is_downscaled_like_its_rgb(mode, strip, monkeypatch):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF", "MPO"])
-@pytest.mark.parametrize("method", ["crop", "squish", "pad"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_the_networks_input_is_nearly_the_same(format, method, orientation):
+def test_the_networks_input_is_nearly_the_same(format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(photo((1201, 902)), format, quality=95, exif=exif)
-    whole, scaled = (
-        pixels(data, 64, method, decode_options=DecodeOptions(side=side)).astype(int)
-        for side in (None, 64)
-    )
-    assert np.abs(whole - scaled).mean() < 1.5
+    for method in ("crop", "squish", "pad"):
+        whole, scaled = (
+            pixels(data, 64, method, decode_options=DecodeOptions(side=side)).astype(int)
+            for side in (None, 64)
+        )
+        assert np.abs(whole - scaled).mean() < 1.5, method
     assert size_of(data, decode_options=SCALED) == open_image(data).size
 
 
