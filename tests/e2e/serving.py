@@ -61,10 +61,16 @@ class Served:
         return self._json("POST", "/flow_runs/filter", only)
 
     def wait(self, run: str, *states: str, seconds: float = 240) -> dict:
-        """Wait until the run is in one of these states; fail on another final state."""
-        deadline = time.monotonic() + seconds
+        """Wait until the run is in one of these states; fail on another final state.
+
+        An answer that does not come (SQLite serves one writer at a time) is asked for again.
+        """
+        deadline, name, message = time.monotonic() + seconds, "no answer", None
         while time.monotonic() < deadline:
-            found = self.run(run)
+            try:
+                found = self.run(run)
+            except httpx.ReadTimeout:
+                continue
             name, message = found["state"]["name"], found["state"]["message"]
             if name in states:
                 return found
