@@ -16,7 +16,6 @@ from conftest import encoded, picture
 from damaged_files import METADATA
 from model_files import bundle_files
 from safetensors.torch import save
-from torchvision.models import resnet18
 
 GROWN = 1 << 21  # bytes that a repeated piece may fill
 
@@ -90,10 +89,14 @@ def _archives() -> list[bytes]:
     return [tar.getvalue(), gzip.compress(tar.getvalue(), mtime=0), zipped.getvalue()]
 
 
+# Different ones of two classes, by path.
+PHOTOS = {f"{'ab'[at % 2]}/{at}.jpg": encoded(picture(at)) for at in range(10)}
+
+
 def _tables() -> list[bytes]:
-    lines = [f"{label}/{number}.jpg{{0}}{label}" for label in "ab" for number in range(3)]
+    lines = [f"{name}{{0}}{name[0]}" for name in PHOTOS]
     tables = ["\n".join([f"path{by}label", *(line.format(by) for line in lines)]) for by in ",;\t"]
-    quoted = 'path,label,split,group\r\n"a/0.jpg","a ""b""",train,1\r\n./b/0.jpg,b,valid,2\r\n'
+    quoted = 'path,label,split,group\r\n"a/0.jpg","a ""b""",train,1\r\n./b/1.jpg,b,valid,2\r\n'
     return [text.encode() for text in (*tables, quoted, tables[0] + "\n" * 50)]
 
 
@@ -102,4 +105,4 @@ TABLES = _tables()
 LISTS = [b"a/0.jpg\n./b/0.jpg\n", b"path\r\na/0.jpg\r\n", b'path,status,error\n"a/,""",x,y\n']
 MODEL = bundle_files()
 MODEL_JSONS = [MODEL["model.json"], json.dumps(json.loads(MODEL["model.json"]), indent=4).encode()]
-WEIGHTS = [save(resnet18(num_classes=2).state_dict())[: 4 * GROWN], save({})]
+WEIGHTS = [MODEL["weights.safetensors"], save({})]

@@ -1,14 +1,18 @@
 """The files of a small model, and a bucket that holds them under any name."""
 
-import json
-
 from conftest import encoded, picture
+from model_infos import model_info
+from safetensors.torch import save
 
 from visionflows.hashing import sha256_of
+from visionflows.models.artifact import VALIDATION
+from visionflows.models.network import build
 
 
 class Bucket:
     """Files by key with any name, like a model in a bucket."""
+
+    is_local = False
 
     def __init__(self, files: dict[str, bytes]):
         self.files = files
@@ -27,24 +31,14 @@ class Bucket:
 
 
 def bundle_files() -> dict[str, bytes]:
-    """A small model whose network is never run."""
+    """A small model with random weights."""
     files = {
-        "weights.safetensors": b"weights",
+        "weights.safetensors": save(build("test_resnet", 2, 32).state_dict()),
         "files.csv": b"path,label,is_valid,sha256\r\n",
+        VALIDATION: b"",
         "selfcheck/0.png": encoded(picture(1), "PNG"),
         "selfcheck/expected.csv": b"image,a,b\n0.png,0.25,0.75\n",
     }
-    info = {
-        "schema_version": 1,
-        "name": "pets",
-        "version": "20260101",
-        "architecture": "resnet18",
-        "classes": ["a", "b"],
-        "image_size": 32,
-        "resize": "crop",
-        "normalise": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
-        "precision": {"agreement": {"auto": "float32", "why": "no evidence"}},
-        "metrics": {"error_rate": 0.1, "by_class": [{"class": "a", "count": 1}]},
-        "files": {name: sha256_of(data) for name, data in files.items()},
-    }
-    return files | {"model.json": json.dumps(info).encode()}
+    digests = {name: sha256_of(data) for name, data in files.items()}
+    info = model_info(name="pets", version="20260101", architecture="test_resnet", files=digests)
+    return files | {"model.json": info.text()}

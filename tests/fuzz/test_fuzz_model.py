@@ -16,6 +16,7 @@ from visionflows.storage.local import LocalStorage
 def test_a_model_json(tmp_path, monkeypatch):
     outside, real = Outside(tmp_path), bundle_files()
     monkeypatch.setenv("VISIONFLOWS_CACHE", str(tmp_path / "inside/cache"))
+    read_selfcheck(load_model(Bucket(real)))  # is not refused
     store = LocalStorage(tmp_path / "inside/store")
     for name, data in real.items():
         store.write(f"models/pets/20260101/{name}", data)

@@ -53,6 +53,7 @@ def scored(tmp_path) -> tuple[Outside, Path, WorkList, Source]:
     output.write("predictions.csv", predictions)
     run["files"]["predictions.csv"]["sha256"] = sha256_of(predictions)
     output.write("run.json", json.dumps(run | named).encode())
+    assert read_result(output)  # is not refused
     return outside, output.root, work, source
 
 
