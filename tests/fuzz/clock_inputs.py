@@ -1,8 +1,9 @@
 """The inputs of the fuzzer with a clock: sound ones, changed at random.
 
-data = mutate(rng, rng.choice(IMAGES), rng.choice(IMAGES))
+data = mutate(rng, rng.choice(images()), rng.choice(images()))
 """
 
+import functools
 import gzip
 import io
 import json
@@ -15,7 +16,6 @@ import zlib
 from conftest import encoded, picture
 from damaged_files import METADATA
 from model_files import bundle_files
-from safetensors.torch import save
 
 GROWN = 1 << 21  # bytes that a repeated piece may fill
 
@@ -55,28 +55,29 @@ def _scans(count: int) -> bytes:
     return data[:-2] + last * count + data[-2:]
 
 
-def _images() -> list[bytes]:
+@functools.cache
+def images() -> list[bytes]:
     kinds = [make(picture(size=(200, 150)))[0] for make in METADATA.values()]
-    images = [picture(size=(200, 150), mode=mode) for mode in ("RGB", "CMYK", "L")]
-    kinds += [encoded(image, "JPEG", progressive=way) for image in images for way in (0, 1)]
-    kinds += [encoded(images[0], format) for format in ("JPEG2000", "BMP", "PPM", "TGA", "MPO")]
+    modes = [picture(size=(200, 150), mode=mode) for mode in ("RGB", "CMYK", "L")]
+    kinds += [encoded(image, "JPEG", progressive=way) for image in modes for way in (0, 1)]
+    kinds += [encoded(modes[0], format) for format in ("JPEG2000", "BMP", "PPM", "TGA", "MPO")]
     kinds += [
-        encoded(images[0], "TIFF", compression=name)
+        encoded(modes[0], "TIFF", compression=name)
         for name in ("tiff_lzw", "jpeg", "zstd", "lzma", "packbits")
     ]
     frames = [picture(seed, (90, 60)) for seed in range(5)]
     for format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
         kinds.append(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
     kinds += [_chunks(1000), _scans(20)]
-    kinds.append(encoded(images[2].convert("1"), "TIFF", compression="group4"))
+    kinds.append(encoded(modes[2].convert("1"), "TIFF", compression="group4"))
     return kinds
 
 
-IMAGES = _images()
-
-
-def _archives() -> list[bytes]:
-    files = {f"pets/{label}/{number}.jpg": IMAGES[number] for label in "ab" for number in range(3)}
+@functools.cache
+def archives() -> list[bytes]:
+    files = {
+        f"pets/{label}/{number}.jpg": images()[number] for label in "ab" for number in range(3)
+    }
     tar, zipped = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as packed:
         for name, data in {**files, "x" * 300: b""}.items():
@@ -89,20 +90,38 @@ def _archives() -> list[bytes]:
     return [tar.getvalue(), gzip.compress(tar.getvalue(), mtime=0), zipped.getvalue()]
 
 
-# Different ones of two classes, by path.
-PHOTOS = {f"{'ab'[at % 2]}/{at}.jpg": encoded(picture(at)) for at in range(10)}
+@functools.cache
+def photos() -> dict[str, bytes]:
+    """Different photos of two classes, by path."""
+    return {f"{'ab'[at % 2]}/{at}.jpg": encoded(picture(at)) for at in range(10)}
 
 
-def _tables() -> list[bytes]:
-    lines = [f"{name}{{0}}{name[0]}" for name in PHOTOS]
-    tables = ["\n".join([f"path{by}label", *(line.format(by) for line in lines)]) for by in ",;\t"]
+@functools.cache
+def tables() -> list[bytes]:
+    lines = [f"{name}{{0}}{name[0]}" for name in photos()]
+    by_separator = [
+        "\n".join([f"path{by}label", *(line.format(by) for line in lines)]) for by in ",;\t"
+    ]
     quoted = 'path,label,split,group\r\n"a/0.jpg","a ""b""",train,1\r\n./b/1.jpg,b,valid,2\r\n'
-    return [text.encode() for text in (*tables, quoted, tables[0] + "\n" * 50)]
+    return [text.encode() for text in (*by_separator, quoted, by_separator[0] + "\n" * 50)]
 
 
-ARCHIVES = _archives()
-TABLES = _tables()
-LISTS = [b"a/0.jpg\n./b/0.jpg\n", b"path\r\na/0.jpg\r\n", b'path,status,error\n"a/,""",x,y\n']
-MODEL = bundle_files()
-MODEL_JSONS = [MODEL["model.json"], json.dumps(json.loads(MODEL["model.json"]), indent=4).encode()]
-WEIGHTS = [MODEL["weights.safetensors"], save({})]
+def lists() -> list[bytes]:
+    return [b"a/0.jpg\n./b/0.jpg\n", b"path\r\na/0.jpg\r\n", b'path,status,error\n"a/,""",x,y\n']
+
+
+@functools.cache
+def model() -> dict[str, bytes]:
+    """The files of a model."""
+    return bundle_files()
+
+
+def model_jsons() -> list[bytes]:
+    text = model()["model.json"]
+    return [text, json.dumps(json.loads(text), indent=4).encode()]
+
+
+def weights() -> list[bytes]:
+    from safetensors.torch import save
+
+    return [model()["weights.safetensors"], save({})]

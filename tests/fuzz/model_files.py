@@ -2,11 +2,9 @@
 
 from conftest import encoded, picture
 from model_infos import model_info
-from safetensors.torch import save
 
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import VALIDATION
-from visionflows.models.network import build
 
 
 class Bucket:
@@ -32,6 +30,10 @@ class Bucket:
 
 def bundle_files() -> dict[str, bytes]:
     """A small model with random weights."""
+    from safetensors.torch import save
+
+    from visionflows.models.network import build
+
     files = {
         "weights.safetensors": save(build("test_resnet", 2, 32).state_dict()),
         "files.csv": b"path,label,is_valid,sha256\r\n",
