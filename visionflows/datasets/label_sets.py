@@ -1,0 +1,26 @@
+"""Several labels of an image as one text: sorted, joined by a semicolon, such as `cat;sofa`."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+SEPARATOR = ";"
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """The labels as one text; empty if there are none."""
+    return SEPARATOR.join(sorted({*labels}))
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """The labels in a text of `join_labels`."""
+    return tuple(text.split(SEPARATOR)) if text else ()
+
+
+def indicators(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Which image has which class: bool (images, classes). Raises KeyError for other classes."""
+    at = {name: index for index, name in enumerate(classes)}
+    found = np.zeros((len(texts), len(classes)), bool)
+    for row, text in enumerate(texts):
+        found[row, [at[label] for label in split_labels(text)]] = True
+    return found
