@@ -236,7 +236,7 @@ def _check_result(
 def _add_notes(table: pd.DataFrame, lost: list[str], tests: list[str]) -> None:
     summary = table.attrs[_SUMMARY]
     lines = [
-        f"corrections: {summary['taken']} labels from people, {summary['changed']} of them changed "
+        f"corrections: {summary['taken']} corrected labels, {summary['changed']} of them changed "
         f"the label of the dataset, {summary['imported']} are of imported images; "
         f"{summary['left_out']} images left out as none of the classes"
     ]
