@@ -19,6 +19,7 @@ from visionflows.images.formats import is_image_name
 from visionflows.storage.local import LocalStorage
 
 _CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
+_DASH = re.compile(r"(?<=[^\W\d])[-\u2010-\u2015]+(?=[^\W\d])")
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # of what people do not see
 
 
@@ -154,7 +155,7 @@ def _class_notes(classes: Iterable[str]) -> list[str]:
 def _plain(name: str) -> str:
     """A class name without what people do not see: of `jet_black` and `Jet black`, 1 and 1.0."""
     text = unicodedata.normalize("NFKC", _ESCAPE.sub("", name)).casefold()
-    plain = "".join(text.replace("_", " ").split())
+    plain = "".join(_DASH.sub(" ", text.replace("_", " ")).split())
     try:
         return str(float(plain))
     except ValueError:

@@ -128,9 +128,9 @@ def _decodable_format(data: bytes) -> formats.FileFormat | None:
 def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
     """The error of a file of which no candidate could be decoded, in words that its owner knows."""
     name, is_unidentified = "", isinstance(error, UnidentifiedImageError)
-    if format is formats.TIFF:
-        name = tiff.old_jpeg(data)
-    elif "bitfields" in str(error):  # Pillow's word for them
+    if format is formats.TIFF and str(error).startswith("decoder error"):
+        return BadImage("unreadable", tiff.decoder_refusal(data))
+    if "bitfields" in str(error):  # Pillow's word for them
         name = "BMP with unusual masks of its channels"
     elif format is None and not is_unidentified and data[2] in _RUN_LENGTH_TGA:
         name = "TGA with runs across lines, or damaged"  # Pillow took it for one
