@@ -7,7 +7,8 @@ import pytest
 from conftest import encoded, picture
 from labelled_folders import make, stopped
 
-from visionflows.datasets.file_table import build_table, fingerprint, table_notes
+from visionflows.datasets.file_table import build_table, fingerprint
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import SettingsError
 
 BY_NAME = "regex:(cat|dog)"
