@@ -47,6 +47,8 @@ def train(
     int8: Annotated[bool, parameters.INT8] = False,
     corrections: Annotated[tuple[str, ...], parameters.CORRECTIONS] = (),
     corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
+    label_sep: Annotated[str, parameters.LABEL_SEP] = "",
+    multi_label: Annotated[bool | None, parameters.MULTI_LABEL] = None,
     settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> str:
     """The location of the published model artifact, which becomes the latest version of `name`.
@@ -57,7 +59,8 @@ def train(
     check_installed(int8)
     store = store or default_store()
     check_name(name)
-    parse_group_rule(group, parse_label_rule(labels))
+    rule = parse_label_rule(labels, label_sep, multi_label)
+    parse_group_rule(group, rule)
     check_corrections(corrections, corrections_in_validation)
     settings = settings.resolved()
     check_gpus(settings.gpus)
@@ -65,7 +68,7 @@ def train(
     found = data.fetch(dataset, store, sha256=sha256 or None)
     files = data.build_table(
         found.folder,
-        labels,
+        rule,
         group=group,
         valid_pct=valid_pct,
         seed=settings.seed,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from labelled_folders import make, stopped
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
+from visionflows.datasets.table_notes import table_notes
 
 BY_NAME = [r"regex:^(cat|Dog)", "uppercase"]
 

@@ -9,8 +9,9 @@ from conftest import CLASSES, SMALL, write_shapes
 from PIL import Image
 
 from flows.train import train
-from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
+from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint
 from visionflows.datasets.split import group_contents, near_duplicate_ids
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load_model

@@ -17,7 +17,7 @@ from visionflows.storage.name_encoding import decode_name
 
 
 class Labelled(NamedTuple):
-    """An image with its label; empty with the reason `why` if the rule gives it none."""
+    """An image with its label; `why` is the reason if the rule gives it none."""
 
     path: str
     label: str
@@ -58,7 +58,7 @@ def evaluate(
 def _status(
     classes: frozenset[str], image: Labelled, row: Row, trained_on: bool
 ) -> tuple[str, str]:
-    if not image.label:
+    if image.why:
         return "unlabelled", image.why
     if row.status != "ok":
         return row.status, row.error

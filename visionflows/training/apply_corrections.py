@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from visionflows.datasets import split
-from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, inspect_images
+from visionflows.datasets.file_table import COLUMNS, fingerprint, inspect_images
 from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.table_notes import UNLABELLED
 from visionflows.errors import SettingsError, TableError
 from visionflows.review.corrections import Correction, latest_corrections, read_corrections
 from visionflows.training.imported_images import (
