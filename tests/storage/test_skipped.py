@@ -5,8 +5,9 @@ import json
 import pytest
 from unprivileged import reachable_folder, unprivileged
 
+from visionflows.models.registry import new_version
 from visionflows.storage import open_storage
-from visionflows.storage.base import SkippedFiles, hidden_kind
+from visionflows.storage.base import OWN, SkippedFiles, hidden_kind
 from visionflows.storage.local import LocalStorage
 
 LEFT_BEHIND = {
@@ -24,6 +25,7 @@ LEFT_BEHIND = {
     ".Trash-1000/files/1.jpg": ".*",
     "a/.hidden.jpg": ".*",
     "a/._1.jpg": ".*",
+    f"old store/models/pets/{new_version()}/selfcheck/00.png": OWN,
 }
 PICTURES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "found/1.jpg", "lrdata/1.jpg", "recycle/1.jpg"]
 
@@ -45,7 +47,7 @@ def test_system_files_are_skipped_and_counted(here):
 
 
 @pytest.mark.parametrize(
-    "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "..", ""]
+    "name", ["eaDir", "lost", "recycle", "found.jpg", "a.lrdata.jpg", "20261201T0401", "..", ""]
 )
 def test_similar_names_are_not_skipped(name):
     assert not hidden_kind(name)
