@@ -7,8 +7,9 @@ from unprivileged import reachable_folder, unprivileged
 
 from visionflows.models.registry import new_version
 from visionflows.storage import open_storage
-from visionflows.storage.base import OWN, SkippedFiles, hidden_kind
+from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
+from visionflows.storage.skipped_names import OWN, hidden_kind
 
 LEFT_BEHIND = {
     "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir",

@@ -22,7 +22,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
 from visionflows.images import formats, jpeg, tiff
-from visionflows.images.bit_depth import to_rgb
 from visionflows.images.color_profiles import (
     attach_profile,
     attached_profile,
@@ -40,6 +39,7 @@ from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates
 from visionflows.images.resize import ResizeMethod, resize_image
 from visionflows.images.time_budget import Clock, ClockedFile
+from visionflows.images.to_rgb import to_rgb
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
