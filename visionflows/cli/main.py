@@ -243,16 +243,20 @@ def predict(
 
     settings = ctx.obj.model_copy(update={"batch_size": 1, "workers": 1})
     has_failed = False
-    for row in predict_rows(images, open_engine(model, store, settings)):
+    engine = open_engine(model, store, settings)
+    for row in predict_rows(images, engine):
         if row.status != "ok":
             has_failed = True
             print_lines(f"{row.path}: {row.status}: {row.error}")
             continue
-        index = [*row.probabilities].index(row.label)
+        known = [*row.probabilities]
+        found: Any = row.label, known.index(row.label) if row.label in known else ()
+        if engine.model.info.multi_label:
+            found = [*row.labels], [known.index(label) for label in row.labels]
         rounded = [round(value, 4) for value in row.probabilities.values()]
         is_outlier = row.outlier_score is not None and row.outlier_score > 1
         suffix = f" outlier (score {row.outlier_score:.2f})" if is_outlier else ""
-        print_lines(f"{row.path}: {(row.label, index, rounded)}{suffix}")
+        print_lines(f"{row.path}: {(*found, rounded)}{suffix}")
     raise typer.Exit(int(has_failed))
 
 

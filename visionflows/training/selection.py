@@ -7,6 +7,7 @@ selection images. The validation images judge the one that is chosen, and choose
 import dataclasses
 import logging
 import warnings
+from collections import Counter
 from typing import Any, get_args
 
 import numpy as np
@@ -14,7 +15,9 @@ import pandas as pd
 
 from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
+from visionflows.evaluation.label_metrics import label_log_losses, label_summary
 from visionflows.evaluation.metrics import count_classes, log_losses, summary_metrics
+from visionflows.label_sets import all_classes, is_multi_label, split_labels
 from visionflows.training.settings import Metric
 
 log = logging.getLogger("visionflows.recipes")
@@ -34,15 +37,22 @@ class Candidate:
 
     @classmethod
     def of_probe(cls, logits: np.ndarray, targets: np.ndarray) -> "Candidate":
-        """The linear probe with these logits (n, classes) for images of these classes (n,)."""
-        counts = count_classes(logits.argmax(1), targets, logits.shape[1])
-        loss = float(log_losses(logits, targets).mean()) if len(targets) else 0.0
-        return cls(PROBE, {**summary_metrics(counts), "log_loss": loss})
+        """The linear probe with these logits (n, classes) for images of these classes.
+
+        `targets` are (n,), or with several labels bool (n, classes).
+        """
+        if targets.ndim == 2:
+            metrics, losses = label_summary(logits >= 0, targets, logits), label_log_losses
+        else:
+            counts = count_classes(logits.argmax(1), targets, logits.shape[1])
+            metrics, losses = summary_metrics(counts), log_losses
+        loss = float(losses(logits, targets).mean()) if len(targets) else 0.0
+        return cls(PROBE, {**metrics, "log_loss": loss})
 
     @classmethod
     def of_epoch(cls, row: dict[str, Any]) -> "Candidate":
         """The candidate of an epoch, by its row of the history."""
-        metrics = {name: row[name] for name in METRICS}
+        metrics = {name: row[name] for name in METRICS if name in row}
         return cls(f"epoch {row['epoch'] + 1}", {**metrics, "log_loss": row["valid_loss"]})
 
     def loss(self, metric: Metric) -> tuple[float, bool, float]:
@@ -88,7 +98,8 @@ def split_for_selection(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     from sklearn.model_selection import StratifiedGroupKFold
 
     usable = table[(table.status == "ok") & ~table.is_valid.astype(bool)].reset_index(drop=True)
-    parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(usable.label.value_counts().max()))
+    strata = stratify(usable)
+    parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(strata.value_counts().max()))
     chosen = np.zeros(len(usable), bool)
     if (usable.group != "").any():
         chosen = draw_groups(usable, 1 / parts, seed).to_numpy().copy()
@@ -98,5 +109,25 @@ def split_for_selection(table: pd.DataFrame, seed: int) -> pd.DataFrame:
         folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts
-            chosen[next(folds.split(usable, usable.label, near_duplicate_ids(usable)))[1]] = True
-    return usable.assign(is_valid=chosen & usable.label.isin(set(usable.label[~chosen])))
+            chosen[next(folds.split(usable, strata, near_duplicate_ids(usable)))[1]] = True
+    return usable.assign(is_valid=chosen & _are_known(usable, usable[~chosen]))
+
+
+def stratify(images: pd.DataFrame) -> "pd.Series[str]":
+    """The class by which each image is stratified: of several labels the rarest, as most sides of a
+    split would lack it by chance."""
+    if not is_multi_label(images):
+        return images.label
+    counts = Counter(label for text in images.label for label in split_labels(text))
+    return images.label.map(
+        lambda text: min(split_labels(text), key=counts.__getitem__, default="")
+    )
+
+
+def _are_known(images: pd.DataFrame, others: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether other images have every label of each image."""
+    multi_label = is_multi_label(images)
+    known = {*all_classes(others.label, multi_label)}
+    if not multi_label:
+        return images.label.isin(known)
+    return images.label.map(lambda text: known.issuperset(split_labels(text))).astype(bool)

@@ -1,6 +1,6 @@
 import pytest
 
-from visionflows.datasets.label_sets import indicators, join_labels, split_labels
+from visionflows.label_sets import indicators, join_labels, split_labels
 
 
 def test_labels_are_sorted_once_each_and_read_back():

@@ -1,15 +1,31 @@
 """Several labels of an image as one text: sorted, joined by a semicolon, such as `cat;sofa`."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SEPARATOR = ";"
+
+
+def is_multi_label(table: "pd.DataFrame") -> bool:
+    """Whether the images of a file table have several labels."""
+    return bool(table.attrs.get("multi_label"))
 
 
 def join_labels(labels: Iterable[str]) -> str:
     """The labels as one text; empty if there are none."""
     return SEPARATOR.join(sorted({*labels}))
+
+
+def all_classes(texts: Iterable[str], multi_label: bool) -> list[str]:
+    """The sorted classes of the images with these texts in the column `label`."""
+    if not multi_label:
+        return sorted({*texts})
+    return sorted({label for text in texts for label in split_labels(text)})
 
 
 def split_labels(text: str) -> tuple[str, ...]:
