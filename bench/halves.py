@@ -46,7 +46,7 @@ def halves(photos: Path, work: Path, seed: int) -> None:
 
 def labels_of(folder: Path, rule: str) -> dict[str, str]:
     """The labels of the photos in one half, by path."""
-    rows, _ = label_rows(parse_label_rule(rule), folder, sorted(os.listdir(folder)))
+    rows, _, _ = label_rows(parse_label_rule(rule), folder, sorted(os.listdir(folder)))
     return {row["path"]: row["label"] for row in rows}
 
 

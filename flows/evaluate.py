@@ -26,6 +26,7 @@ def evaluate(
     output: Annotated[str, parameters.OUTPUT] = "",
     store: Annotated[str, parameters.STORE] = "",
     sha256: Annotated[str, parameters.SHA256] = "",
+    label_sep: Annotated[str, parameters.LABEL_SEP] = "",
     settings: Annotated[EngineSettings, "Advanced: speed, precision and decoding."] = DEFAULTS,
 ) -> dict[str, Any]:
     """The content of evaluation.json.
@@ -33,11 +34,11 @@ def evaluate(
     Raises a VisionflowsError; settings are checked before any work.
     """
     store = store or default_store()
-    parse_label_rule(labels)
+    rule = parse_label_rule(labels, label_sep)
     find_model(model, store)
     output = output or default_output(store, "evaluations")
     open_storage(output).check_writable()
     found = data.fetch(dataset, store, sha256=sha256 or None)
     engine = evaluation.load(model, store, settings)
-    result = evaluation.evaluate(engine, found, labels, output, store)
+    result = evaluation.evaluate(engine, found, rule, output, store)
     return {**result.as_dict(), "output": output}

@@ -44,6 +44,8 @@ def retrain(
     int8: Annotated[bool, parameters.INT8] = False,
     corrections: Annotated[tuple[str, ...], parameters.CORRECTIONS] = (),
     corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
+    label_sep: Annotated[str, parameters.LABEL_SEP] = "",
+    multi_label: Annotated[bool | None, parameters.MULTI_LABEL] = None,
     settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> dict[str, Any]:
     """The new version, whether it was promoted, the reason, and the comparison.
@@ -57,6 +59,8 @@ def retrain(
         int8=int8,
         corrections=corrections,
         corrections_in_validation=corrections_in_validation and bool(corrections),
+        label_sep=label_sep,
+        multi_label=multi_label,
         settings=settings,
     )
     candidate = f"{name}@{published.rstrip('/').rpartition('/')[2]}"

@@ -49,6 +49,8 @@ def train(
     int8: Annotated[bool, parameters.INT8] = False,
     corrections: Annotated[tuple[str, ...], parameters.CORRECTIONS] = (),
     corrections_in_validation: Annotated[bool, parameters.CORRECTIONS_IN_VALIDATION] = False,
+    label_sep: Annotated[str, parameters.LABEL_SEP] = "",
+    multi_label: Annotated[bool | None, parameters.MULTI_LABEL] = None,
     settings: Annotated[TrainSettings, parameters.TRAINING] = DEFAULTS,
 ) -> str:
     """The location of the published model artifact, which becomes the latest version of `name`.
@@ -59,7 +61,8 @@ def train(
     check_installed(int8)
     store = store or default_store()
     check_name(name)
-    parse_group_rule(group, parse_label_rule(labels))
+    rule = parse_label_rule(labels, label_sep, multi_label)
+    parse_group_rule(group, rule)
     check_corrections(corrections, corrections_in_validation)
     given, settings = settings, settings.resolved(multi_label=None)
     check_gpus(settings.gpus)
@@ -67,7 +70,7 @@ def train(
     found = data.fetch(dataset, store, sha256=sha256 or None)
     files = data.build_table(
         found.folder,
-        labels,
+        rule,
         group=group,
         valid_pct=valid_pct,
         seed=settings.seed,
@@ -75,9 +78,9 @@ def train(
         decode_options=settings.decode_options,
         store=store,
     )
-    folder, multi_label = found.folder, is_multi_label(files)
-    settings = given.resolved(multi_label)
-    if corrections and multi_label:
+    folder, has_several = found.folder, is_multi_label(files)
+    settings = given.resolved(has_several)
+    if corrections and has_several:
         raise SettingsError(f"{corrections[0]}: corrections of several labels cannot be used yet")
     if corrections:
         share = valid_pct if corrections_in_validation else 0

@@ -82,7 +82,7 @@ def command_lines(path: Path, program: str) -> list[str]:
     indented = "\n".join(line for line in text.splitlines() if line.startswith("    "))
     found = [*in_blocks.findall(fenced), *in_blocks.findall(indented)]
     found += re.findall(rf"`({program} [^`\n|]*)`", text)
-    return [re.split(r"\s+#|\s{2,}|[&>;]", line)[0].strip() for line in found]
+    return [re.split(r"\s+#|\s{2,}|[&>]|;(?!')", line)[0].strip() for line in found]
 
 
 @BY_NAME

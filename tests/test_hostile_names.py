@@ -172,7 +172,7 @@ def test_class_names_are_printable_and_valid_in_xml(tmp_path):
         + b"".join(csv_line([f"{at}.png", text]) for at, text in enumerate(HOSTILE))
     )
     paths = [f"{at}.png" for at in range(len(HOSTILE))]
-    rows, _ = label_rows(parse_label_rule(f"csv:{tmp_path}/labels.csv"), tmp_path, paths)
+    rows, _, _ = label_rows(parse_label_rule(f"csv:{tmp_path}/labels.csv"), tmp_path, paths)
     labels = [row["label"] for row in rows]
     assert labels == [*map(printable, labels)]
     choices = ElementTree.fromstring(labeling_config(labels)).iter("Choice")

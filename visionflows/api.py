@@ -115,6 +115,8 @@ def train(
     *,
     store: str | Path | None = None,
     settings: TrainSettings | None = None,
+    label_sep: str = "",
+    multi_label: bool | None = None,
     group: str = "",
     valid_pct: float = 0.2,
     sha256: str = "",
@@ -139,6 +141,8 @@ def train(
         labels,
         store=_store(store),
         settings=settings,
+        label_sep=label_sep,
+        multi_label=multi_label,
         group=group,
         valid_pct=valid_pct,
         sha256=sha256,
@@ -179,6 +183,7 @@ def evaluate(
     labels: str = "folder",
     output: str | Path = "",
     *,
+    label_sep: str = "",
     store: str | Path | None = None,
     sha256: str = "",
     settings: EngineSettings | None = None,
@@ -193,7 +198,7 @@ def evaluate(
 
     settings = _with_options(settings or EngineSettings(), options)
     content = flow.call_without_server(
-        *(str(model), str(dataset), labels, str(output), _store(store), sha256), settings
+        *(str(model), str(dataset), labels, str(output), _store(store), sha256, label_sep), settings
     )
     content.pop("output")
     return EvaluationResult.model_validate(content, strict=False)

@@ -40,3 +40,15 @@ def indicators(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     for row, text in enumerate(texts):
         found[row, [at[label] for label in split_labels(text)]] = True
     return found
+
+
+def class_names(label: str, is_multi: bool) -> tuple[str, ...]:
+    """The classes of an image by its label, which is the only one or a text of several."""
+    return split_labels(label) if is_multi or not label else (label,)
+
+
+def by_class(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A file table with a row per image and class; images of no class have none."""
+    if not is_multi_label(table):
+        return table
+    return table.assign(label=table.label.map(split_labels)).explode("label").dropna(subset="label")

@@ -8,7 +8,8 @@ from labelled_folders import make
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
+from visionflows.datasets.table_notes import table_notes
 
 
 def photo(file: Path, seed: int, taken: str, serial: str = "1") -> None:

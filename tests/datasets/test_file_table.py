@@ -11,7 +11,8 @@ from labelled_folders import make, pets, stopped
 from unprivileged import reachable_folder, unprivileged
 
 from visionflows.datasets import file_table
-from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
+from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import SettingsError, StorageError
 from visionflows.storage.name_encoding import decode_name
 

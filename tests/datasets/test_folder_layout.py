@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import encoded, picture
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import TableError
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from labelled_folders import make, stopped
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
+from visionflows.datasets.table_notes import table_notes
 
 BY_NAME = [r"regex:^(cat|Dog)", "uppercase"]
 
@@ -157,8 +158,8 @@ def test_a_row_without_a_valid_side_is_noted(tmp_path, word):
     [
         (("7", "8"), ""),
         (("train", "train"), ""),
-        (("test", "test"), "the column set is not used as a split: it says test"),
-        (("train", "boat"), "the column set is not used as a split: it says train, boat"),
+        (("test", "test"), "the column set is not used as a split: its values are test"),
+        (("train", "boat"), "the column set is not used as a split: its values are train, boat"),
     ],
 )
 def test_a_column_that_may_be_a_split_is_noted_and_not_used(tmp_path, words, note):

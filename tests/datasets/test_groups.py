@@ -7,7 +7,8 @@ import pytest
 from conftest import encoded, picture
 from labelled_folders import make, stopped
 
-from visionflows.datasets.file_table import build_table, fingerprint, table_notes
+from visionflows.datasets.file_table import build_table, fingerprint
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import SettingsError
 
 BY_NAME = "regex:(cat|dog)"
@@ -70,7 +71,7 @@ def test_a_column_of_the_csv_is_the_group(tmp_path):
         "--group column:site: 1 images without a group, each one of its own: camera0/cat0.png"
     ]
     line = stopped(tmp_path, "csv:labels.csv", group="column:camera")
-    assert "has no columns camera, of --group column:camera; its first line says path" in line
+    assert "has no columns camera, of --group column:camera; its first line names path" in line
 
 
 def test_a_photo_in_the_root_is_a_group_of_its_own(tmp_path):

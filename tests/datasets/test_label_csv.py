@@ -65,7 +65,7 @@ def test_a_hash_in_the_name_of_a_csv_is_part_of_it(photos, tmp_path):
         ("path,label,label", "has the columns label, label"),
         (
             "path,class",
-            "lacks the column label; its first line must name path and label, and says ",
+            "lacks the column label; its first line must name path and label, and has ",
         ),
         ("path,class", "/labels.csv#path,class"),
         ("name,kind", "lacks the column path and label"),
@@ -80,7 +80,7 @@ def test_ambiguous_columns_are_refused_with_a_hint(photos, tmp_path, head, says)
 
 def test_a_missing_named_column_is_refused(photos, tmp_path):
     line = stopped(photos, csv_of(tmp_path, "id,breed", *PICTURES) + "#id,race")
-    assert "lacks the column race; its first line must name id and race, and says id, breed" in line
+    assert "lacks the column race; its first line must name id and race, and has id, breed" in line
 
 
 # Paths

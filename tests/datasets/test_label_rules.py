@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from labelled_folders import labels_of, make, pets, stopped
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
 from visionflows.datasets.label_rules import parse_label_rule
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import SettingsError, StorageError
 
 # Label rules

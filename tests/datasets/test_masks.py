@@ -5,8 +5,9 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
 from visionflows.datasets.masks import MASK, find_masks
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import TableError
 from visionflows.storage import open_storage
 

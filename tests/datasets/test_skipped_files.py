@@ -5,7 +5,8 @@ import json
 from conftest import encoded, picture
 from unprivileged import reachable_folder, unprivileged
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
+from visionflows.datasets.table_notes import table_notes
 
 
 def write(folder, *names: str) -> None:

@@ -8,8 +8,9 @@ from conftest import encoded
 from labelled_folders import pets
 from PIL import Image
 
-from visionflows.datasets.file_table import build_table, table_notes
+from visionflows.datasets.file_table import build_table
 from visionflows.datasets.split import split_randomly
+from visionflows.datasets.table_notes import table_notes
 
 
 def scene(seed: int) -> Image.Image:

@@ -93,6 +93,7 @@ def page():
         browser = driver.chromium.launch(executable_path=system, args=CHROMIUM)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
+        playwright.expect.set_options(timeout=120_000)  # by default 5 s, too few on a busy machine
         yield page
         browser.close()
 

@@ -140,3 +140,18 @@ def test_building_a_network_does_not_import_the_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "True"]
+
+
+@pytest.mark.parametrize("architecture", ["googlenet", "inception_v3"])
+def test_default_weights_with_auxiliary_classifiers_load(architecture, monkeypatch, tmp_path):
+    models = network.import_torchvision_models()
+    published = models.get_model(architecture, weights=None, init_weights=False, aux_logits=True)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = models.get_model_weights(architecture).DEFAULT.url
+    cached = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
+    cached.parent.mkdir(parents=True)
+    torch.save(published.state_dict(), cached)
+    found = network.backbone(architecture, 299, "DEFAULT")
+    bare = network.backbone(architecture, 299)
+    assert found.state_dict().keys() == bare.state_dict().keys()
+    assert torch.equal(found.fc.weight, published.fc.weight)

@@ -9,8 +9,9 @@ from conftest import CLASSES, SMALL, write_shapes
 from PIL import Image
 
 from flows.train import train
-from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint, table_notes
+from visionflows.datasets.file_table import COLUMNS, build_table, fingerprint
 from visionflows.datasets.split import group_contents, near_duplicate_ids
+from visionflows.datasets.table_notes import table_notes
 from visionflows.errors import TableError
 from visionflows.hashing import sha256_of
 from visionflows.models.artifact import load_model
@@ -74,7 +75,7 @@ def test_an_image_of_the_dataset_gets_its_label_and_is_trained_on(dataset, tmp_p
     counts = found.files.attrs["corrections"]
     assert (counts["taken"], counts["changed"], counts["left_out"], counts["lost"]) == (2, 1, 1, 0)
     assert fingerprint(found.files) != fingerprint(files)
-    assert any("2 labels from people" in note for note in table_notes(found.files))
+    assert any("2 corrected labels" in note for note in table_notes(found.files))
     others = ~files.path.isin([changed, "circle/copy.png", confirmed, none])
     assert found.files[others].equals(files[others])
 
@@ -275,7 +276,7 @@ def test_a_model_is_trained_with_corrections_and_can_be_compared(trained, datase
         True,
         [storage],
     )
-    assert "12 labels from people" in model.storage.read("report.html").decode()
+    assert "12 corrected labels" in model.storage.read("report.html").decode()
     assert model.info.dataset.train + model.info.dataset.valid == 48
     listed = csv.DictReader(model.storage.read("files.csv").decode().splitlines())
     there = [row for row in listed if row["path"].startswith("corrections/")]

@@ -8,6 +8,7 @@ from visionflows.cli.options import (
     ENGINE_SETTINGS,
     ClassNames,
     Labels,
+    LabelSep,
     Store,
     name_classes,
     prepare_prefect,
@@ -29,6 +30,7 @@ def evaluate(
     dataset: Annotated[str, typer.Argument(help="Labelled images, as for train.")],
     labels: Labels = "folder",
     class_names: ClassNames = "",
+    label_sep: LabelSep = "",
     output: Annotated[
         str,
         typer.Option(

@@ -114,9 +114,9 @@ def comparison_page(found: Comparison) -> list[RenderableType]:
         for letter, model, wrong in (("A", found.a, found.a_errors), ("B", found.b, found.b_errors))
     ]
     outcomes = {
-        "both right": found.both_right,
-        "only A right": len(found.only_a_right),
-        "only B right": len(found.only_b_right),
+        "both correct": found.both_right,
+        "only A correct": len(found.only_a_right),
+        "only B correct": len(found.only_b_right),
         "both wrong, different labels": len(found.both_wrong_apart),
         "both wrong, same label": found.both_wrong_alike,
     }
@@ -139,7 +139,7 @@ def _disagreements(found: Comparison) -> list[RenderableType]:
     if not rows:
         return []
     rows.sort(key=lambda row: -(row.only_a_right + row.only_b_right))
-    numbers = ("images", "A right", "B right", "only A", "only B")
+    numbers = ("images", "A correct", "B correct", "only A", "only B")
     cells = [[row.name, *(f"{count:,}" for count in row[1:])] for row in rows[:MAX_CLASSES]]
     return ["", Rows(("class", *numbers), cells, numbers)]
 

@@ -40,6 +40,22 @@ ClassNames = Annotated[
         show_default=False,
     ),
 ]
+LabelSep = Annotated[
+    str,
+    typer.Option(
+        help="What parts the labels of an image, such as ; in a cell of the CSV.",
+        show_default=False,
+    ),
+]
+MultiLabel = Annotated[
+    bool | None,
+    typer.Option(
+        "--multi-label/--no-multi-label",
+        help="Whether the model gives an image any number of labels, or exactly one [default: as "
+        "the source of the labels says]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +14,17 @@ from visionflows.datasets.format_names import format_name, format_names
 from visionflows.datasets.group_rules import GroupRule, parse_group_rule
 from visionflows.datasets.group_split import groups_on_both_sides, split_by_group
 from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
+from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS, UNLABELLED, log_table
 from visionflows.errors import SettingsError, TableError
 from visionflows.hashing import sha256_of
 from visionflows.images.decode_options import WHOLE, DecodeOptions
 from visionflows.images.downscaled_cache import CacheWriter, DownscaledCache
-from visionflows.images.formats import ImageFilter, format_counts
+from visionflows.images.formats import ImageFilter
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MAX_PIXELS, MemoryLimits
 from visionflows.images.near_duplicates import signature
 from visionflows.images.open import open_decoded, read_image_file
+from visionflows.label_sets import by_class, class_names, is_multi_label
 from visionflows.storage import open_cache, own_locations
 from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
@@ -31,17 +32,11 @@ from visionflows.storage.name_encoding import decode_name, encode_name
 from visionflows.storage.prefetch import prefetch
 from visionflows.system import decoder_count
 
-log = logging.getLogger("visionflows.table")
-
 COLUMNS = [
     *("path", "label", "group", "is_valid", "sha256", "width", "height", "signature"),
     *("status", "error", "is_test"),
 ]
-# Statuses beside those of images.image_status; only test images are opened.
-UNLABELLED, TEST, UNKNOWN_CLASS = "unlabelled", "test", "unknown_class"
 VALID_PCT = 0.2  # the share to validate on, by default
-MAX_IMBALANCE = 10  # largest class over smallest, above which a note says so
-MAX_CLASSES_LOGGED = 200
 
 
 class _ImageInfo(NamedTuple):
@@ -59,7 +54,7 @@ class _ImageInfo(NamedTuple):
 
 def build_table(
     folder: str | Path,
-    labels: str,
+    labels: str | LabelRule,
     *,
     group: str = "",
     valid_pct: float = VALID_PCT,
@@ -77,10 +72,12 @@ def build_table(
     perceptual hash of images.near_duplicates as hex digits. `status` is `ok`, `unreadable`,
     `too_large`, `missing` or `unlabelled`; if it is not ok, `error` says why and is_valid is False.
     Labelled images of the test part (is_test) are never `ok` but `test`, or `unknown_class` if no
-    other image has their label. Large images leave a downscaled copy in the cache. Raises
-    SettingsError, StorageError, and TableError if there is no training set in the folder.
+    other image has their label. `attrs["multi_label"]` says whether `label` is a text of several
+    labels (visionflows.label_sets), perhaps none. Large images leave a downscaled copy in the
+    cache. Raises SettingsError, StorageError, and TableError if there is no training set in the
+    folder.
     """
-    rule = parse_label_rule(labels)
+    rule = parse_label_rule(labels) if isinstance(labels, str) else labels
     group_rule = parse_group_rule(group, rule)
     if not 0 < valid_pct < 1:
         raise SettingsError(f"--valid-pct {valid_pct}: give a share between 0 and 1, such as 0.2")
@@ -89,17 +86,21 @@ def build_table(
     paths = [encode_name(entry.name) for entry in is_image(images.walk(None, skipped))]
     if not paths:
         raise TableError(f"{folder}: {_no_image(images)}")
-    rows, notes = label_rows(rule, images.root, paths, group_rule.column)
+    rows, notes, is_multi = label_rows(rule, images.root, paths, group_rule.column)
     notes += group_rule.apply(rows)
-    table = _inspect_rows(pd.DataFrame(rows), images, max_pixels, decode_options)
-    _check_classes(table, rule)
+    frame = pd.DataFrame(rows)
+    frame.attrs["multi_label"] = is_multi
+    table = _inspect_rows(frame, images, max_pixels, decode_options)
     table.attrs = {
+        "multi_label": is_multi,
+        "label_options": rule.options,
         "group": str(group_rule),
         "split_given_by": next(filter(None, (row.get("given_by") for row in rows)), ""),
         "notes": [*skipped.lines(), *notes],
     }
+    _check_classes(table, rule)
     table = _split(table, rule, group_rule, valid_pct, seed)[COLUMNS]
-    _log(table, is_image.by_extension())
+    log_table(table, is_image.by_extension())
     return table
 
 
@@ -114,7 +115,7 @@ def _split(
         if valid_pct != VALID_PCT:
             notes.append(f"--valid-pct {valid_pct}: without effect, as the split is given")
         notes += groups_on_both_sides(usable, valid, group_rule)
-    elif group_rule.kind:
+    elif group_rule.kind or is_multi_label(table):
         valid = split_by_group(usable, valid_pct, seed, group_rule, rule)
     else:
         valid = split.split_randomly(usable, valid_pct, seed, duplicates)
@@ -129,34 +130,29 @@ def downscaled_cache(decode_options: DecodeOptions) -> DownscaledCache:
     return DownscaledCache(open_cache().path("photos"), decode_options)
 
 
-def table_notes(table: pd.DataFrame) -> list[str]:
-    """Notes on the quality of a table, its classes and its split, a line each."""
-    usable = table[table.status == "ok"]
-    return [
-        *(*table.attrs.get("notes", []), *table.attrs.get("near_duplicates", [])),
-        *(*_left_out(table), *_imbalance(usable)),
-        *(*_one_sided(usable), *_contradictions(usable)),
-    ]
-
-
 def fingerprint(table: pd.DataFrame) -> str:
     """The sha256 (hex) of what is trained and validated on: path, label, side, content, group."""
     usable = table[table.status == "ok"].sort_values("path").astype({"is_valid": bool})
     columns = ["path", "label", "is_valid", "sha256"]
     columns += ["group"] if (usable.group != "").any() else []
-    return sha256_of(json.dumps(usable[columns].to_numpy(dtype=object).tolist()).encode())
+    rows = usable[columns].to_numpy(dtype=object).tolist()
+    rows += [["multi_label"]] if is_multi_label(table) else []
+    return sha256_of(json.dumps(rows).encode())
 
 
 def _inspect_rows(
     rows: pd.DataFrame, images: LocalStorage, max_pixels: int, decode_options: DecodeOptions
 ) -> pd.DataFrame:
     """The table of labelled rows; test images of unknown classes are not opened."""
-    unknown = rows.is_test & ~rows.label.isin({"", *rows.label[~rows.is_test]})
-    opened = rows.assign(label=rows.label.mask(unknown, ""))
-    table = inspect_images(opened, images, max_pixels, decode_options).assign(label=rows.label)
-    table.loc[unknown, ["status", "error"]] = UNKNOWN_CLASS, "only test images are of its class"
+    names = rows.label.map(lambda label: class_names(label, is_multi_label(rows)))
+    known = {name for each in names[~rows.is_test] for name in each}
+    unknown = rows.is_test & ~names.map(known.issuperset)
+    why = "only test images are of its class"
+    opened = rows.assign(why=rows.why.mask(unknown, why))
+    table = inspect_images(opened, images, max_pixels, decode_options)
+    table.loc[unknown, "status"] = UNKNOWN_CLASS
     is_test = table.is_test & (table.status == "ok")
-    table.loc[is_test, "status"], table.loc[is_test, "error"] = TEST, table.why
+    table.loc[is_test, "status"], table.loc[is_test, "error"] = TEST, table.test_why
     return table
 
 
@@ -167,17 +163,17 @@ def inspect_images(
     decode_options: DecodeOptions,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """The table (path, label, why it has none), with the columns of each file, read once."""
+    """The table (path, why it has no label), with the columns of each file, read once."""
     memory = MemoryLimits(max_pixels)
     cache = CacheWriter(downscaled_cache(decode_options))
 
-    def inspect(row: tuple[str, str, str]) -> _ImageInfo:
-        path, label, why = row
-        if not label:
+    def inspect(row: tuple[str, str]) -> _ImageInfo:
+        path, why = row
+        if why:
             return _ImageInfo(status=UNLABELLED, error=why)
         return _inspect(images.path(decode_name(path)), memory, cache)
 
-    rows = zip(table.path, table.label, table.why, strict=True)
+    rows = zip(table.path, table.why, strict=True)
     count = workers or decoder_count()  # Pillow decodes without the GIL
     return table.join(pd.DataFrame(prefetch(inspect, rows, count, 4 * count)))
 
@@ -216,6 +212,7 @@ def _no_image(images: LocalStorage) -> str:
 
 def _check_classes(table: pd.DataFrame, rule: LabelRule) -> None:
     """Raise TableError if the images that are not for tests cannot make two classes."""
+    table = by_class(table)
     usable = table[table.status == "ok"]
     tests, table = table[table.is_test], table[~table.is_test]
     bad = table[(table.label != "") & ~table.label.isin(usable.label)]
@@ -237,63 +234,3 @@ def _check_classes(table: pd.DataFrame, rule: LabelRule) -> None:
             f"{format_name(usable.label.iloc[0])}{left_out if lost else ''}; training needs two or "
             "more"
         )
-
-
-def _log(table: pd.DataFrame, skipped: dict[str, int]) -> None:
-    usable, tests = table[table.status == "ok"], int((table.status == TEST).sum())
-    valid = usable.is_valid.sum()
-    log.info(
-        "%d images of %d classes: %d to train on, %d to validate on; %s%d left out",
-        *(len(usable), usable.label.nunique(), len(usable) - valid, valid),
-        *(f"{tests} to test on; " if tests else "", len(table) - len(usable) - tests),
-    )
-    if skipped:
-        log.info("not images: %s", format_counts(skipped))
-    sides = usable.groupby("label").is_valid.agg(["size", "sum"])
-    counts = [f"{format_name(name)} {size} ({valid})" for name, size, valid in sides.itertuples()]
-    if (more := len(counts) - MAX_CLASSES_LOGGED) > 0:
-        counts[MAX_CLASSES_LOGGED:] = [f"… {more} more"]
-    log.info("classes, and how many of each to validate on: %s", ", ".join(counts))
-    for note in table_notes(table):
-        log.info("note: %s", note)
-
-
-def _left_out(table: pd.DataFrame) -> list[str]:
-    bad = table[~table.status.isin(["ok", TEST])]
-    reason = bad.error.where(bad.status == UNLABELLED, "")  # one line per reason of these
-    return [
-        f"left out as {status}: {len(rows)}, {format_names([*rows.path], [*rows.error])}"
-        for (status, _), rows in bad.groupby(["status", reason])
-    ]
-
-
-def _imbalance(usable: pd.DataFrame) -> list[str]:
-    counts = usable.label.value_counts()
-    if counts.max() <= MAX_IMBALANCE * counts.min():
-        return []
-    most, fewest = (format_name(str(name)) for name in (counts.idxmax(), counts.idxmin()))
-    images = f"{counts.max()} images of {most}, {counts.min()} of {fewest}"
-    return [
-        f"classes far out of balance: {images}; add photos of the rare classes, or train with "
-        "--balance sqrt (or full) and --metric balanced_accuracy"
-    ]
-
-
-def _one_sided(usable: pd.DataFrame) -> list[str]:
-    is_valid = usable.groupby("label").is_valid
-    lines = {
-        "no image to train on, so never learned": is_valid.min(),
-        "no image to validate on, so never evaluated": ~is_valid.max(),
-    }
-    names = {line: classes.index[classes].tolist() for line, classes in lines.items()}
-    return [f"{line}: {format_names(found)}" for line, found in names.items() if found]
-
-
-def _contradictions(usable: pd.DataFrame) -> list[str]:
-    labels = usable.groupby("sha256").label.transform("nunique")
-    rows = usable[labels > 1].drop_duplicates(["sha256", "label"])
-    groups = [group for _, group in rows.groupby("sha256", sort=False)]
-    if not groups:
-        return []
-    examples = split.format_groups(groups, " = ")
-    return [f"same bytes under different labels: {len(groups)}, {examples}"]

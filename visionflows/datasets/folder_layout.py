@@ -24,7 +24,8 @@ _ROLES = {  # COCO and others write a year behind
 _STOP_WORDS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures"}
 NO_LABEL = "the label rule gives it no label"
 OUTSIDE_SPLIT = "beside the folders of the split, in none of them"
-# Of an image: path, label, why it has none; is_test if it is one; is_valid and given_by of a split.
+# Of an image: path, label, why it has none; labels, of a source that gives each image a list;
+# is_test and test_why of a test image; is_valid and given_by of a split.
 Row = dict[str, Any]
 _Splits = dict[str, dict[str, str]]  # by the folder that holds it, the role of each folder in it
 
@@ -152,8 +153,9 @@ def apply_split(
     is_given = is_given or VALID in {role for role, _ in sides}
     for row, (role, why) in zip(rows, sides, strict=True):
         if role == TEST:
-            row |= {"is_test": True, "why": why}
+            row |= {"is_test": True, "test_why": why}
         elif why:
+            row.pop("labels", None)
             row["label"], row["why"] = "", why
         if is_given:
             row |= {"is_valid": role == VALID, "given_by": given_by}

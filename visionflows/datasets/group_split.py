@@ -9,7 +9,9 @@ from visionflows.datasets.format_names import first_three, format_name, format_n
 from visionflows.datasets.group_rules import GroupRule
 from visionflows.datasets.label_rules import LabelRule
 from visionflows.datasets.split import random_key, same_side_ids
+from visionflows.datasets.stratify import IMAGES, stratify
 from visionflows.errors import TableError
+from visionflows.label_sets import by_class, is_multi_label
 
 log = logging.getLogger("visionflows.table")
 
@@ -25,11 +27,11 @@ def split_by_group(
     is_valid = draw_groups(usable, valid_pct, seed)
     if not is_valid.any():
         raise TableError(_no_split(usable, rule, labels))
-    if never := sorted({*usable.label} - {*usable.label[is_valid]}):
+    if never := sorted({*by_class(usable).label} - {*by_class(usable[is_valid]).label}):
         log.warning(
-            "--group %s: a class would lose all its groups, so trained on and never evaluated: %s; "
-            "add images of other groups",
-            *(rule, format_names(never)),
+            "%s, so trained on and never evaluated: %s; add images%s",
+            f"--group {rule}: a class would lose all its groups" if rule.kind else "one image only",
+            *(format_names(never), " of other groups" if rule.kind else ""),
         )
     return {*usable.sha256[is_valid]}
 
@@ -40,7 +42,8 @@ def draw_groups(usable: pd.DataFrame, share: float, seed: int) -> pd.Series:
     Images that `same_side_ids` joins are one group; one without a group is its own. The order of
     sha256(seed, group) decides, so a new image moves few others; a group is drawn if its classes
     get nearer to their shares. A class that got none then gets the group that fits best. Groups
-    with bytes under two labels come last.
+    with bytes under two labels come last. Images of several labels are drawn by `stratify`, and
+    groups with bytes under two sets of labels are not.
     """
     ids = same_side_ids(usable)
     contents = usable.drop_duplicates(["sha256", "label"])
@@ -49,6 +52,8 @@ def draw_groups(usable: pd.DataFrame, share: float, seed: int) -> pd.Series:
     for group, key in zip(ids, _random_keys(usable, seed), strict=True):
         keys[group] = min(key, keys.get(group, key))
     order = sorted(keys, key=lambda group: (group in ambiguous, keys[group][1:]))
+    if is_multi_label(usable):
+        return ids.isin(_stratified(contents, ids, order, ambiguous, share))
     draw = _Draw(contents.label, ids[contents.index], share)
     for group in order:
         if draw.gain(group) > 0:
@@ -59,6 +64,19 @@ def draw_groups(usable: pd.DataFrame, share: float, seed: int) -> pd.Series:
             if possible := [group for group in groups if draw.gain(group) > -float("inf")]:
                 draw.take(max(possible, key=draw.gain))
     return ids.isin(draw.drawn)
+
+
+def _stratified(
+    contents: pd.DataFrame, ids: pd.Series, order: list[int], ambiguous: set[int], share: float
+) -> set[int]:
+    """The groups, of contents of several labels, that iterative stratification draws."""
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for images in (contents.assign(label=IMAGES), by_class(contents)):
+        for group, label in zip(ids[images.index], images.label, strict=True):
+            counts[group][label] += 1
+    first = [at for at, group in enumerate(order) if group in ambiguous]
+    parts = stratify([counts[group] for group in order], (1 - share, share), first)
+    return {group for group, part in zip(order, parts, strict=True) if part}
 
 
 def groups_on_both_sides(usable: pd.DataFrame, valid: set[str], rule: GroupRule) -> list[str]:
@@ -111,7 +129,12 @@ def _random_keys(usable: pd.DataFrame, seed: int) -> pd.Series:
 
 def _no_split(usable: pd.DataFrame, rule: GroupRule, labels: LabelRule) -> str:
     """The error for groups of which none can leave training."""
-    groups, of_class = same_side_ids(usable).nunique(), usable.groupby("label").group
+    if not rule.kind:
+        return (
+            f"--labels {labels}: each class has one image only, apart from near-duplicates, so "
+            "none can be validated on; add some"
+        )
+    groups, of_class = same_side_ids(usable).nunique(), by_class(usable).groupby("label").group
     within = [
         f"{format_name(str(label))} in {format_name(names.iloc[0])}"
         for label, names in of_class

@@ -70,7 +70,7 @@ class Head(NamedTuple):
                 raise self._no_header(image)
             raise TableError(
                 f"{self.location}: lacks the column {' and '.join(map(format_name, missing))}; its "
-                f"first line must name {' and '.join(map(format_name, wanted))}, and says "
+                f"first line must name {' and '.join(map(format_name, wanted))}, and has "
                 f"{format_names(self.header) or 'nothing'}{self._advice(bool(named))}"
             )
         for columns in found:
@@ -89,7 +89,7 @@ class Head(NamedTuple):
         if group and len(found) != 1:
             raise TableError(
                 f"{self.location}: has {len(found) or 'no'} columns {format_name(group)}, of "
-                f"--group column:{group}; its first line says {format_names(self.header)}"
+                f"--group column:{group}; its first line names {format_names(self.header)}"
             )
         return found[0] if group else -1
 

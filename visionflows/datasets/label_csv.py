@@ -159,7 +159,7 @@ class LabelCsv:
         else:
             roles, values = split_roles(splits), "train, valid or test"
             if len(known := {*roles} - {""}) < 2:
-                note = f"the column {name} is not used as a split: it says "
+                note = f"the column {name} is not used as a split: its values are "
                 note += format_names([*dict.fromkeys(splits)])
                 return lines, [note] if known and {*roles} != {TRAIN} else []
         lines = [line._replace(role=role) for line, role in zip(lines, roles, strict=True)]
@@ -219,7 +219,7 @@ def _find_images(
         for line, match in zip(lines, found, strict=True)
     ]
     if count := sum(len(a.paths) != len(b.paths) for a, b in zip(found, chosen, strict=True)):
-        notes.append(f"{count} names are of a test image too; that one is not meant")
+        notes.append(f"{count} names are of a test image too; those are not used")
     return chosen, notes
 
 

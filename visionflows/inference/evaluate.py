@@ -14,14 +14,14 @@ from visionflows.images.near_duplicates import first_duplicate, group_duplicates
 from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
 from visionflows.inference.labels import label_and_confidence
-from visionflows.label_sets import indicators, split_labels
+from visionflows.label_sets import class_names, indicators
 from visionflows.models.artifact import Model
 from visionflows.storage.local import LocalStorage
 from visionflows.storage.name_encoding import decode_name
 
 
 class Labelled(NamedTuple):
-    """An image with its label; empty with the reason `why` if the rule gives it none."""
+    """An image with its label; `why` is the reason if the rule gives it none."""
 
     path: str
     label: str
@@ -59,9 +59,8 @@ def evaluate(
 
 
 def _status(model: Model, image: Labelled, row: Row, trained_on: bool) -> tuple[str, str]:
-    classes, multi_label = model.classes, model.info.multi_label
-    labels = split_labels(image.label) if multi_label else (image.label,)
-    if image.why or not (image.label or multi_label):
+    classes, labels = model.classes, class_names(image.label, model.info.multi_label)
+    if image.why:
         return "unlabelled", image.why
     if row.status != "ok":
         return row.status, row.error

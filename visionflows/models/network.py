@@ -32,6 +32,7 @@ _CUTS = {"resnet": -2, "squeezenet": -1, "densenet": -1, "vgg": -2, "alexnet": -
 # network without its last linear layer, and the head does not pool again.
 _UNCUT = ("googlenet", "inception_v3", "maxvit_t", "mnasnet", "mobilenet_v2", "vit_")
 _AUXILIARY = ("googlenet", "inception_v3")  # return a tuple in training
+_AUXILIARY_CLASSIFIERS = {"aux1", "aux2", "AuxLogits"}
 _SIZED = ("vit_", "maxvit_t")  # built for one image size
 
 
@@ -104,16 +105,19 @@ def import_torchvision_models() -> ModuleType:
 def backbone(architecture: str, image_size: int, weights: str | None = None) -> "nn.Module":
     """A torchvision network with its own classifier; `weights` is None or "DEFAULT"."""
     models = import_torchvision_models()
-    options: dict[str, Any] = {"aux_logits": False} if architecture in _AUXILIARY else {}
+    options: dict[str, Any] = {}
     if architecture.startswith("maxvit_t"):
         options["input_size"] = (image_size, image_size)
     elif architecture.startswith(_SIZED):
         options["image_size"] = image_size
     if architecture in _AUXILIARY and weights is None:
-        options["init_weights"] = True
+        options |= {"init_weights": True, "aux_logits": False}
     model: Any = models.get_model(architecture, weights=weights, **options)
     if architecture in _AUXILIARY:
         model.transform_input = True  # as their pretrained weights expect
+        model.aux_logits = False  # the weights come with these classifiers, and only with them
+        for name in _AUXILIARY_CLASSIFIERS & {*dict(model.named_children())}:
+            setattr(model, name, None)
     return cast("nn.Module", model)
 
 

@@ -265,6 +265,7 @@ class ModelInfo(NetworkInfo):
     pretrained: str
     decode_agreement: DecodeAgreement | None = None
     labels: str
+    label_sep: str = ""
     dataset: DatasetInfo
     label_issues: LabelIssues | None = None
     split: Split

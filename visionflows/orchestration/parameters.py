@@ -9,6 +9,14 @@ LABELS = (
     "folder, uppercase, regex:PATTERN with one capture group, or csv:PATH_OR_URI#PATH,LABEL (the "
     "columns, if they are not path and label). uppercase:dog,cat names its classes."
 )
+LABEL_SEP = (
+    "What parts the labels of an image, such as ; in a cell of the CSV. The model then gives an "
+    "image any number of labels."
+)
+MULTI_LABEL = (
+    "Whether the model gives an image any number of labels, or exactly one; by default as the "
+    "source of the labels says."
+)
 GROUP = (
     "Images to keep on one side of the split, such as those of a camera: folder, regex:PATTERN "
     "(its capture group, in the path), or column:NAME of the label CSV."

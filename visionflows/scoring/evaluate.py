@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from visionflows.datasets.fetch import Dataset
-from visionflows.datasets.label_rules import label_rows, parse_label_rule
+from visionflows.datasets.label_rules import LabelRule, label_rows, parse_label_rule
 from visionflows.errors import ModelError, SettingsError
 from visionflows.evaluation.metrics import confusion_csv
 from visionflows.images.formats import ImageFilter
@@ -46,7 +46,7 @@ TOP_LOSSES = 24  # on the page
 HEADER = ("path", "status", "label", "predicted", "confidence", "error")
 
 
-def label_images(folder: Path, labels: str, own: tuple[Storage, ...] = ()) -> list[Labelled]:
+def label_images(folder: Path, rule: LabelRule, own: tuple[Storage, ...] = ()) -> list[Labelled]:
     """The images in a folder with their labels; none of those in `own`.
 
     Raises SettingsError, StorageError, TableError.
@@ -58,24 +58,28 @@ def label_images(folder: Path, labels: str, own: tuple[Storage, ...] = ()) -> li
         log.info("%s", line)
     if not paths:
         raise SettingsError(f"{folder}: no image found; name a folder of labelled images")
-    rows, notes = label_rows(parse_label_rule(labels), images.root, paths)
+    rows, notes, _ = label_rows(rule, images.root, paths)
     for note in notes:
         log.info("note: %s", note)
     return [Labelled(row["path"], row["label"], row["why"]) for row in rows]
 
 
 def write_evaluation(
-    engine: Engine, dataset: Dataset, labels: str, output: str, store: str = ""
+    engine: Engine, dataset: Dataset, labels: str | LabelRule, output: str, store: str = ""
 ) -> EvaluationResult:
     """Evaluate a model on a labelled dataset, and write the files above into `output`.
 
+    The labels of an image are parted as at the training, if the rule does not say how.
     A store or output in the dataset is no part of it.
     evaluation.json is written last. Raises ModelError if no image can be evaluated.
     """
     model, storage = engine.model, open_storage(output)
     files = [row for row in read_files_csv(model.files) if row["is_valid"] != "True"]
     trained_on = [(row["sha256"], row["signature"]) for row in files]
-    images = label_images(dataset.folder, labels, own_locations(store, output))
+    rule = parse_label_rule(labels) if isinstance(labels, str) else labels
+    images = label_images(
+        dataset.folder, rule.repeat(model.info.label_sep), own_locations(store, output)
+    )
     results = evaluate(engine, dataset.folder, images, trained_on)
     usable = [result for result in results if result.status == "ok"]
     counts = dict(Counter(result.status for result in results))
@@ -86,7 +90,7 @@ def write_evaluation(
     content = {
         "schema_version": EvaluationResult.VERSION,
         **{"model": model.name, "digest": model.digest, "source": dataset.source},
-        **{"labels": labels, "counts": counts, **measured},
+        **{"labels": str(rule), "counts": counts, **measured},
         "evaluated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     evaluation = EvaluationResult.model_validate(content, strict=False)

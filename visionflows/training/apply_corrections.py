@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from visionflows.datasets import split
-from visionflows.datasets.file_table import COLUMNS, UNLABELLED, fingerprint, inspect_images
+from visionflows.datasets.file_table import COLUMNS, fingerprint, inspect_images
 from visionflows.datasets.folder_layout import nfc
 from visionflows.datasets.format_names import format_name, format_names
+from visionflows.datasets.table_notes import UNLABELLED
 from visionflows.errors import SettingsError, TableError
 from visionflows.review.corrections import Correction, latest_corrections, read_corrections
 from visionflows.training.imported_images import (
@@ -236,7 +237,7 @@ def _check_result(
 def _add_notes(table: pd.DataFrame, lost: list[str], tests: list[str]) -> None:
     summary = table.attrs[_SUMMARY]
     lines = [
-        f"corrections: {summary['taken']} labels from people, {summary['changed']} of them changed "
+        f"corrections: {summary['taken']} corrected labels, {summary['changed']} of them changed "
         f"the label of the dataset, {summary['imported']} are of imported images; "
         f"{summary['left_out']} images left out as none of the classes"
     ]

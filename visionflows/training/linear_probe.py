@@ -6,11 +6,13 @@ folded into the weights, so that the probe is one linear layer.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from visionflows.datasets.stratify import IMAGES, stratify
 from visionflows.evaluation.label_metrics import label_log_losses
 from visionflows.evaluation.metrics import log_losses
 
@@ -82,19 +84,25 @@ def _folds(sample: Sample) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the rows of both sides of each fold; nothing if there are too few images."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    strata = sample.targets if sample.targets.ndim == 1 else _rarest(sample.targets)
-    if len(np.unique(sample.groups)) < FOLDS or np.bincount(strata).max() < FOLDS:
+    if sample.targets.ndim > 1:
+        return _label_folds(sample)
+    if len(np.unique(sample.groups)) < FOLDS or np.bincount(sample.targets).max() < FOLDS:
         return []
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
-        return list(folds.split(sample.features, strata, sample.groups))
+        return list(folds.split(sample.features, sample.targets, sample.groups))
 
 
-def _rarest(targets: np.ndarray) -> np.ndarray:
-    """Return the rarest class of each image with several labels (n,); one more if it has none."""
-    counts = np.where(targets, targets.sum(0), len(targets) + 1)
-    return np.asarray(np.where(targets.any(1), counts.argmin(1), targets.shape[1]))
+def _label_folds(sample: Sample) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the same for several labels: folds with the same share of every class."""
+    groups, at = np.unique(sample.groups, return_inverse=True)
+    units = [Counter[str]() for _ in groups]
+    for group, row in zip(at.tolist(), sample.targets, strict=True):
+        units[group].update([IMAGES, *map(str, np.flatnonzero(row))])
+    fold = np.array(stratify(units, [1 / FOLDS] * FOLDS))[at]
+    sides = [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(FOLDS)]
+    return sides if all(len(test) for _, test in sides) else []
 
 
 def _losses(train: Sample, test: Sample) -> np.ndarray:

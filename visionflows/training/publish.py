@@ -7,6 +7,7 @@ import pandas as pd
 
 from visionflows.datasets import file_table
 from visionflows.datasets.fetch import Dataset
+from visionflows.datasets.table_notes import TEST, table_notes
 from visionflows.evaluation.thresholds import model_thresholds
 from visionflows.models.artifact import Model
 from visionflows.models.registry import new_version, publish
@@ -50,6 +51,7 @@ def build_model_info(
         **_label_fields(metrics),
         "normalise": record["normalise"],
         "labels": labels,
+        **files.attrs.get("label_options", {}),
         "precision": {"trained": record["mixed_precision"]},
         "dataset": _dataset(data, files),
         "split": _split(files, settings, valid_pct),
@@ -61,7 +63,7 @@ def build_model_info(
         "calibration": metrics["calibration"],
         "versions": library_versions(),
         "notes": [
-            *file_table.table_notes(files),
+            *table_notes(files),
             *(f"plot {plot} skipped: {why}" for plot, why in skipped.items()),
         ],
     }
@@ -75,7 +77,7 @@ def _label_fields(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(data: Dataset, files: pd.DataFrame) -> dict[str, Any]:
-    usable, tests = files[files.status == "ok"], int((files.status == file_table.TEST).sum())
+    usable, tests = files[files.status == "ok"], int((files.status == TEST).sum())
     valid = int(usable.is_valid.sum())
     return {
         "name": data.name,

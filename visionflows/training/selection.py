@@ -7,7 +7,6 @@ selection images. The validation images judge the one that is chosen, and choose
 import dataclasses
 import logging
 import warnings
-from collections import Counter
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +16,7 @@ from visionflows.datasets.group_split import draw_groups
 from visionflows.datasets.split import near_duplicate_ids
 from visionflows.evaluation.label_metrics import label_log_losses, label_summary
 from visionflows.evaluation.metrics import count_classes, log_losses, summary_metrics
-from visionflows.label_sets import all_classes, is_multi_label, split_labels
+from visionflows.label_sets import by_class, is_multi_label
 from visionflows.training.settings import Metric
 
 log = logging.getLogger("visionflows.recipes")
@@ -98,36 +97,18 @@ def split_for_selection(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     from sklearn.model_selection import StratifiedGroupKFold
 
     usable = table[(table.status == "ok") & ~table.is_valid.astype(bool)].reset_index(drop=True)
-    strata = stratify(usable)
-    parts = min(max(PARTS, len(usable) // MAX_IMAGES), int(strata.value_counts().max()))
+    several, has_groups = is_multi_label(usable), bool((usable.group != "").any())
+    images = int(by_class(usable).label.value_counts().max())
+    parts = min(max(PARTS, len(usable) // MAX_IMAGES), images)
     chosen = np.zeros(len(usable), bool)
-    if (usable.group != "").any():
+    if has_groups or (several and parts > 1):
         chosen = draw_groups(usable, 1 / parts, seed).to_numpy().copy()
-        if not chosen.any():
+        if has_groups and not chosen.any():
             log.warning("note: selection images share groups with training images: all are in one")
     if parts > 1 and not chosen.any():
         folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than parts
-            chosen[next(folds.split(usable, strata, near_duplicate_ids(usable)))[1]] = True
-    return usable.assign(is_valid=chosen & _are_known(usable, usable[~chosen]))
-
-
-def stratify(images: pd.DataFrame) -> "pd.Series[str]":
-    """The class by which each image is stratified: of several labels the rarest, as most sides of a
-    split would lack it by chance."""
-    if not is_multi_label(images):
-        return images.label
-    counts = Counter(label for text in images.label for label in split_labels(text))
-    return images.label.map(
-        lambda text: min(split_labels(text), key=counts.__getitem__, default="")
-    )
-
-
-def _are_known(images: pd.DataFrame, others: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether other images have every label of each image."""
-    multi_label = is_multi_label(images)
-    known = {*all_classes(others.label, multi_label)}
-    if not multi_label:
-        return images.label.isin(known)
-    return images.label.map(lambda text: known.issuperset(split_labels(text))).astype(bool)
+            chosen[next(folds.split(usable, usable.label, near_duplicate_ids(usable)))[1]] = True
+    known = several | usable.label.isin(set(usable.label[~chosen]))  # stratification sees to it
+    return usable.assign(is_valid=chosen & known)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from visionflows.datasets.file_table import TEST, UNKNOWN_CLASS, UNLABELLED
+from visionflows.datasets.table_notes import TEST, UNKNOWN_CLASS, UNLABELLED
 from visionflows.inference import EngineSettings, make_engine
 from visionflows.inference.evaluate import Evaluated, Labelled, evaluate, measure
 from visionflows.label_sets import split_labels
