@@ -243,6 +243,7 @@ def predict(
     store: Store = "store",
 ) -> None:
     """Print label, index and probabilities of a few images, as fastai's learn.predict does."""
+    from visionflows.cli.results import prediction_line
     from visionflows.cli.terminal import print_lines
     from visionflows.inference import open_engine
     from visionflows.scoring.predict import predict as predict_rows
@@ -255,14 +256,7 @@ def predict(
             has_failed = True
             print_lines(f"{row.path}: {row.status}: {row.error}")
             continue
-        known = [*row.probabilities]
-        found: Any = row.label, known.index(row.label) if row.label in known else ()
-        if engine.model.info.multi_label:
-            found = [*row.labels], [known.index(label) for label in row.labels]
-        rounded = [round(value, 4) for value in row.probabilities.values()]
-        is_outlier = row.outlier_score is not None and row.outlier_score > 1
-        suffix = f" outlier (score {row.outlier_score:.2f})" if is_outlier else ""
-        print_lines(f"{row.path}: {(*found, rounded)}{suffix}")
+        print_lines(prediction_line(row, engine.model.info.multi_label))
     raise typer.Exit(int(has_failed))
 
 
