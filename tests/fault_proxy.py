@@ -30,6 +30,7 @@ class Proxy:
     faults: tuple[str, ...] = FAULTS
     most: int = 1_000_000  # how many faults are made in all
     stall: float = 30.0
+    delay: float = 0.0  # seconds until each request is passed on
     answer: tuple[int, str] | None = None  # (status, code) given to every request instead …
     only: bytes = b""  # … or to those whose first line has this in it
     chance: random.Random = field(default_factory=lambda: random.Random(7))
@@ -78,6 +79,7 @@ class Proxy:
         if fault == "flip_sent":
             self.done[fault] += 1
             request.disagreement(self.chance)
+        await asyncio.sleep(self.delay)
         reader, upstream = await asyncio.open_connection(*self.target)
         try:
             upstream.write(request.without("expect", "connection").bytes(b"Connection: close\r\n"))

@@ -11,6 +11,7 @@ from visionflows.cli import main as cli
 from visionflows.cli import program
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.settings import ScoreSettings
+from visionflows.storage.local import LocalStorage
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def run_command(monkeypatch, capsys):
         return shown.err if status else shown.out
 
     return run
+
+
+def test_while_a_run_writes_there_no_page_is_written(run_command, outputs):
+    with LocalStorage(outputs / "a").lock(".lock"):
+        assert run_command(outputs / "a").splitlines()[-1].startswith("page  not written: ")
+    assert not (outputs / "a/history.html").exists()
 
 
 def test_history_prints_a_table_and_writes_a_page(run_command, outputs, tmp_path):

@@ -153,6 +153,11 @@ def test_an_actor_takes_a_gpu_or_the_smallest_nodes_cores(nodes, settings, cores
     assert place_actors(found, ScoreSettings(on="ray", **settings)) == (cores, gpus, held)
 
 
+def test_cores_of_actors_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="has no effect on this machine; add --on ray"):
+        ScoreSettings(actor_cores=2)
+
+
 @pytest.mark.parametrize("settings", [{"actor_cores": 64}, {"device": "cuda"}])
 def test_resources_that_no_node_has_are_refused(settings):
     with pytest.raises(SettingsError, match=r"no node has .* for an actor; give another"):

@@ -54,6 +54,7 @@ def sides_of(table) -> dict[str, tuple[int, int]]:
         ("train", "eval"),
         ("training", "hold_out"),
         ("train", "validate"),
+        ("trainval", "holdout"),
     ],
 )
 def test_train_and_valid_folders_are_the_split(tmp_path, above, train, valid):
@@ -230,6 +231,7 @@ def test_a_pattern_matches_names_in_either_unicode_form(tmp_path):
         (["0.jpg", "1.JPG", "x"], "classes named like files: 0.jpg, 1.JPG"),
         (["a", "a\u200b", "x"], "only by case, spaces or the like: a = a\\u200b"),
         (["jet_black", "jet black", "x"], "spaces or the like: jet black = jet_black"),
+        (["jet-black", "jet\u2011black", "x"], "spaces or the like: jet-black = jet\u2011black"),
         (["0", "0.0", "007", "7"], "or the like: 0 = 0.0, 007 = 7"),
         (["a", "a|b", "c"], "labels like lists, each combination a class of its own: a|b"),
         (["['a','b']", "c"], "labels like lists, each combination a class of its own: ['a','b']"),

@@ -187,3 +187,22 @@ def test_the_label_column_is_never_the_split(tmp_path):
     lines = [f"{path},{('train', 'test')[at % 2]}" for at, path in enumerate(kinds("images"))]
     table = build_table(tmp_path, csv_of(tmp_path, "path,set", *lines) + "#path,set")
     assert set(table.label) == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        *(("validation", "entrainement"), ("test", "material"), ("unlabeled", "labeled")),
+        ("val", "test"),
+    ],
+)
+def test_folders_of_the_same_classes_beside_a_part_of_a_split_are_asked_for(tmp_path, one, other):
+    make(tmp_path, *(f"{part}/{path}" for part in (one, other) for path in ("a/1.png", "b/1.png")))
+    beside = f"--labels folder: {other} beside {one} may be", f"{one} beside {other} may be"
+    assert any(line in stopped(tmp_path) for line in beside)
+
+
+def test_beside_trainval_test_holds_test_images(tmp_path):
+    make(tmp_path, *kinds("trainval/a"), *kinds("trainval/b"), *kinds("test/a"), *kinds("test/b"))
+    table = build_table(tmp_path, "folder")
+    assert {*table.path[table.is_test]} == {*kinds("test/a"), *kinds("test/b")}

@@ -195,7 +195,7 @@ def test_duplicates_of_validation_images_are_moved_to_validation(tmp_path, caplo
     [
         ([], "lacks the column path and label; its first line must name path and label"),
         (["path,class", "cat/c0.png,cat"], "lacks the column label; "),
-        (["path;label", "cat/c0.png;cat"], "says path;label"),
+        (["path;label", "cat/c0.png;cat"], "has path;label"),
         (["path,label"], "has no row with a label"),
         (["path,label", "cat/c0.png,"], "has no row with a label"),
         (["path,label", "cat/c0.png,a", "./cat/c0.png,b"], "names cat/c0.png twice"),

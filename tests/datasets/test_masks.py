@@ -119,6 +119,14 @@ def test_masks_of_each_city_are_not_asked_for(tmp_path):
     assert table.label[table.path.str.startswith("gtFine")].tolist() == [""] * 4
 
 
+def test_a_file_of_a_terabyte_is_no_mask_and_is_not_read(tmp_path):
+    write(tmp_path / "images/a.jpg", picture(1))
+    (tmp_path / "masks").mkdir()
+    with open(tmp_path / "masks/a.png", "wb") as file:
+        file.truncate(1 << 40)
+    assert find_masks(["images/a.jpg", "masks/a.png"], open_storage(tmp_path)) == set()
+
+
 def test_an_unreadable_image_does_not_count_as_a_mask(tmp_path):
     paths = ["images/a.jpg", "masks/a.png"]
     (tmp_path / "masks").mkdir()

@@ -141,7 +141,7 @@ def test_parts_have_their_share_of_each_class():
     for name, n in totals.items():
         assert abs(valid[name] / n - 0.2) < 0.02, name
     folds = stratify(units, [0.2] * 5)
-    assert set(Counter(folds).values()) <= {*range(115, 126)}
+    assert {*Counter(folds).values()} <= {*range(115, 126)}
 
 
 def test_the_first_part_has_every_class():

@@ -216,10 +216,11 @@ def test_the_error_names_unusual_kinds(name):
     assert reason.startswith(f"{name}: not decoded here; save it as ")
 
 
-def test_the_error_names_old_style_jpeg_in_a_tiff():
-    assert refusal(tiff(bits=8, kind=1, compression=6)).startswith(
-        "TIFF with old-style JPEG (compression 6): not decoded here"
-    )
+@pytest.mark.parametrize(
+    "compression, reason", [(6, "with old-style JPEG (compression 6): "), (8, "of compression 8: ")]
+)
+def test_the_error_names_the_compression_of_a_tiff(compression, reason):
+    assert refusal(tiff(bits=8, kind=1, compression=compression)).startswith(f"TIFF {reason}")
 
 
 def test_a_broken_header_names_the_format_and_is_not_tried_as_another():

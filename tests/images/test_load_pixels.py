@@ -95,7 +95,7 @@ def deep_png(colour: tuple[int, ...], key: tuple[int, ...], size: int = 16) -> b
 
 
 def test_a_transparent_colour_of_16_bits_is_compared_in_16(monkeypatch):
-    monkeypatch.setattr("visionflows.images.bit_depth.STRIP", 20)
+    monkeypatch.setattr("visionflows.images.to_rgb.STRIP", 20)
     seen = np.asarray(open_image(deep_png((0x0301, 0x0202, 0x0303), (0x0302, 0x0202, 0x0303))))
     assert seen[0, 0].tolist() == WHITE
     assert (seen.reshape(-1, 3)[1:] == [3, 2, 3]).all()

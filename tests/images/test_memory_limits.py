@@ -16,7 +16,7 @@ from conftest import encoded, picture
 from image_files import decoded_within
 from PIL import Image
 
-from visionflows.images import bit_depth, memory_limits, resize
+from visionflows.images import memory_limits, resize, to_rgb
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits, decoding_bytes
 from visionflows.images.open import pixels
@@ -187,11 +187,11 @@ def test_a_too_small_address_space_gives_a_row(tmp_path):
 @pytest.mark.parametrize("strip", [1, 100, 1 << 20])
 def test_strips_show_nothing(monkeypatch, strip):
     deep = Image.fromarray(np.arange(70 * 31, dtype=np.float32).reshape(70, 31))
-    whole = bit_depth.to_rgb(deep).tobytes()
+    whole = to_rgb.to_rgb(deep).tobytes()
     wide = {size: resize.resize_image(picture(size=size), 32, "pad") for size in ((90, 7), (7, 90))}
-    monkeypatch.setattr(bit_depth, "STRIP", strip)
+    monkeypatch.setattr(to_rgb, "STRIP", strip)
     monkeypatch.setattr(resize, "STRIP", strip)
-    assert bit_depth.to_rgb(deep).tobytes() == whole
+    assert to_rgb.to_rgb(deep).tobytes() == whole
     for size, square in wide.items():
         assert resize.resize_image(picture(size=size), 32, "pad").tobytes() == square.tobytes()
 

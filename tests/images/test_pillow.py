@@ -1,7 +1,8 @@
-"""Pillow's pixel limit of the process is not changed."""
+"""Pillow's pixel limit and warnings of the process are not changed."""
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -35,6 +36,25 @@ def test_importing_images_leaves_the_limit_as_it_is():
         "assert (Image.MAX_IMAGE_PIXELS, warnings.filters) == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_thousands_of_damaged_tags_print_nothing_and_others_are_warned(tmp_path):
+    entries = b"".join(struct.pack("<HHII", tag, 5, 8000, 100) for tag in range(1, 2000))
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1999) + entries
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(picture(), "JPEG", exif=exif))
+    code = (
+        "import sys, warnings; from PIL import Image; from visionflows.images.open import *\n"
+        "from visionflows.images.memory_limits import shared_memory_limits\n"
+        "with open_decoded(sys.argv[1], shared_memory_limits(10**6)) as opened: opened.photo()\n"
+        "print('ours', file=sys.stderr); before = warnings.filters[:]; open_image(sys.argv[1])\n"
+        "assert warnings.filters == before; Image.open(sys.argv[1]).getexif()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours, _, others = done.stderr.partition("ours")
+    assert not ours
+    assert "Tag data larger than file" in others
 
 
 def test_a_process_keeps_its_pixel_limit(low_limit):

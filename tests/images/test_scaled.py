@@ -9,7 +9,7 @@ from conftest import encoded
 from image_files import decoded_within, refused, size_of
 from PIL import Image
 
-from visionflows.images import bit_depth
+from visionflows.images import to_rgb
 from visionflows.images.decode_options import DecodeOptions
 from visionflows.images.image_status import BadImage
 from visionflows.images.memory_limits import MemoryLimits, decoding_bytes
@@ -65,12 +65,12 @@ def test_every_mode_is_downscaled_like_its_rgb(mode, strip, monkeypatch):
         image = Image.fromarray(np.asarray(photo((330, 250), "L")).astype(np.uint16) * 257)
     else:
         image = photo((330, 250), mode)
-    whole = bit_depth.to_rgb(image)
-    monkeypatch.setattr(bit_depth, "STRIP", strip)
+    whole = to_rgb.to_rgb(image)
+    monkeypatch.setattr(to_rgb, "STRIP", strip)
     for factor in (2, 3, 7):
         left, top = 330 % factor // 2, 250 % factor // 2
         box = (left, top, left + 330 // factor * factor, top + 250 // factor * factor)
-        downscaled = bit_depth.to_rgb(image, factor=factor)
+        downscaled = to_rgb.to_rgb(image, factor=factor)
         assert downscaled.tobytes() == whole.reduce(factor, box).tobytes(), factor
 
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import encoded, picture
 from PIL import Image
 
-from visionflows.images.bit_depth import to_rgb
 from visionflows.images.open import open_image
+from visionflows.images.to_rgb import to_rgb
 
 
 def logo() -> Image.Image:
@@ -107,5 +107,5 @@ def test_a_transparent_colour_at_every_depth(bits, colour, rows, clear, other):
 
 def test_strips_show_nothing(monkeypatch):
     whole = seen(logo())
-    monkeypatch.setattr("visionflows.images.bit_depth.STRIP", 100)
+    monkeypatch.setattr("visionflows.images.to_rgb.STRIP", 100)
     np.testing.assert_array_equal(seen(logo()), whole)

@@ -11,12 +11,12 @@ from conftest import shape, write_shapes
 from scored_runs import job_of, rows_of
 
 from visionflows.errors import OtherRunError, StorageError
+from visionflows.scoring.disk_space import BYTES_PER_PROBABILITY, BYTES_PER_ROW, check_disk_space
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.local_run import score_folder
 from visionflows.scoring.run import ScoringRun
 from visionflows.scoring.schema import JobSettings
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.work_list import BYTES_PER_PROBABILITY, BYTES_PER_ROW, check_disk_space
 from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 

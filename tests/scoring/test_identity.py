@@ -11,7 +11,8 @@ from scored_runs import rows_of
 
 from visionflows.errors import OtherRunError
 from visionflows.inference import engine as engines
-from visionflows.scoring.local_run import score_folder
+from visionflows.inference import open_engine
+from visionflows.scoring.local_run import LocalRun, score_folder
 from visionflows.scoring.settings import ScoreSettings
 
 SMALL = ScoreSettings(shard_size=5, batch_size=5)
@@ -80,6 +81,15 @@ def test_another_input_into_a_finished_output_needs_replace(trained, where, tmp_
     meant = ScoreSettings(replace=True)
     run = score_folder(where(two), "shapes", output, store, meant)
     assert run["root"] == where(two)
+
+
+def test_a_preview_says_that_the_run_would_be_refused(trained, tmp_path):
+    one, two = (write_shapes(tmp_path / name, each=1) for name in ("one", "two"))
+    scored(trained, one, tmp_path / "out")
+    engine = open_engine("shapes", trained.store, SMALL)
+    with pytest.raises(OtherRunError, match=r"holds the result of .*one, not of .*two") as caught:
+        LocalRun(str(two), str(tmp_path / "out"), engine, SMALL).preview()
+    assert "--retry-failed" not in str(caught.value), "which would be refused too"
 
 
 def test_a_folder_whose_files_changed_is_the_same_input(trained, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ def test_images_on_a_disk_and_in_a_bucket_are_predicted_in_order(trained, s3, tm
     rows = list(predict([there, gone, here], engine))
     assert [row.path for row in rows] == [there, gone, here]
     assert [row.status for row in rows] == ["ok", "missing", "ok"]
+    assert rows[1].error == "no such file"
     first, second = ([*row.probabilities.values()] for row in (rows[0], rows[2]))
     assert first != second
     again = list(predict([str(tmp_path / "b.png"), here], engine))

@@ -263,6 +263,27 @@ def test_open_storage_of_a_local_path(tmp_path, monkeypatch):
     assert str(open_storage(Path("photos")).sub("cats")) == "photos/cats"
 
 
+def test_a_file_that_cannot_be_replaced_is_written_beside_it():
+    """As a share refuses while a program has the file open: here a folder whose files stay."""
+    with reachable_folder() as folder:
+        folder.chmod(0o1777)
+        (folder / "predictions.csv").write_bytes(b"old")
+
+        def written() -> str:
+            with pytest.raises(StorageError) as caught:
+                LocalStorage(folder).write("predictions.csv", b"new")
+            return str(caught.value)
+
+        assert "another program has it open and locks it" in unprivileged(written)
+        assert (folder / "predictions.csv").read_bytes() == b"old"
+        assert (folder / "predictions.new.csv").read_bytes() == b"new"
+
+
+def test_the_home_of_an_unknown_user_is_refused():
+    with pytest.raises(SettingsError, match=r"^~nosuchuser/inbox: no such user; write \./~nosuch"):
+        open_storage("~nosuchuser/inbox")
+
+
 @pytest.mark.parametrize("where", ["", "ftp://host/photos"])
 def test_an_unknown_scheme_is_refused(where):
     with pytest.raises(SettingsError, match="name a folder"):

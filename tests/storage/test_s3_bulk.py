@@ -14,6 +14,7 @@ import pytest
 from fault_proxy import faulty
 from s3_server import KEY, SECRET, environment, rclone
 
+from visionflows.images.formats import ImageFilter
 from visionflows.storage import open_storage
 from visionflows.storage.base import Entry
 from visionflows.storage.s3 import bulk_read, client
@@ -44,6 +45,14 @@ def test_names_of_every_kind_are_read_through_obstore(bucket, proxy):
     assert {entry.name for entry in entries} == {name for name in NAMES if name != "..a/b../.c"}
     assert list(bucket.read_many(entries)) == [entry.name.encode() for entry in entries]
     assert proxy.readers == {OBSTORE}
+
+
+def test_files_without_an_ending_are_asked_for_what_they_are_at_once(bucket, proxy):
+    for number in range(40):
+        bucket.write(f"{number:02d}", b"\xff\xd8\xff")
+    entries, proxy.delay, began = [*bucket.walk()], 0.1, time.monotonic()
+    assert len([*ImageFilter(bucket.heads)(entries)]) == 40
+    assert time.monotonic() - began < 40 * proxy.delay / 2
 
 
 def test_names_that_obstore_refuses_are_read_through_boto3(tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 from unprivileged import reachable_folder, unprivileged
 
 from visionflows.storage import open_storage
-from visionflows.storage.base import SkippedFiles, hidden_kind
+from visionflows.storage.base import SkippedFiles
 from visionflows.storage.local import LocalStorage
+from visionflows.storage.skipped_names import hidden_kind
 
 LEFT_BEHIND = {
     "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir",

@@ -21,7 +21,12 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
 
 
 def prediction_line(found: Prediction, multi_label: bool) -> str:
-    """The label of an image, its index and the probabilities; or all its labels and indices."""
+    """The label of an image, its index and the probabilities; or all its labels and indices.
+
+    If it has none, its status and why.
+    """
+    if found.status != "ok":
+        return f"{found.path}: {found.status}: {found.error}"
     known = [*found.probabilities]
     index: Any = [known.index(label) for label in found.labels]
     label: Any = [*found.labels] if multi_label else found.label

@@ -15,7 +15,7 @@ TRAIN, VALID, TEST = "train", "validation", "test"
 EVALUATION = "evaluation"  # a name of the validation part; of the test part if there is another
 UNUSED = "unused"  # a part without labels
 _ROLES = {  # COCO and others write a year behind
-    TRAIN: re.compile("train(ing)?(set|data|images)?[0-9]*"),
+    TRAIN: re.compile("train(ing|val)?(set|data|images)?[0-9]*"),
     VALID: re.compile("(val|valid|validate|validation|dev)(set|data|images)?[0-9]*"),
     TEST: re.compile("test(ing|set|data|images)?[0-9]*"),
     EVALUATION: re.compile("(eval|evaluate|evaluation|holdout|heldout)(set|data|images)?[0-9]*"),
@@ -176,12 +176,12 @@ def _find_splits(names: list[str], classes: bool) -> tuple[_Splits, set[str]]:
     unclear = []
     for folder, siblings in children.items():
         roles = _roles([*siblings])
-        named = roles or {name: split_role(name) for name in siblings}
+        named = roles or {name: _role(name) for name in siblings}
         trains = [name for name, role in named.items() if role == TRAIN]
         has_folders = any(posixpath.join(folder, name) in children for name in trains)
         if roles:
             (above if has_folders else inside)[folder] = roles
-        elif has_folders:
+        elif has_folders or _share_classes(folder, [*filter(named.get, named)], children):
             unclear.append(folder)
     if classes and not above:
         for folder in unclear:
@@ -191,19 +191,27 @@ def _find_splits(names: list[str], classes: bool) -> tuple[_Splits, set[str]]:
     return above | inside, set(inside) if classes else set()
 
 
+def _share_classes(folder: str, parts: list[str], children: dict[str, dict[str, None]]) -> bool:
+    """Whether a folder named like a part of a split holds folders of the same names as another."""
+    found = {name: {*children.get(posixpath.join(folder, name), ())} for name in children[folder]}
+    return any(found[part] & found[name] for part in parts for name in found if name != part)
+
+
 def _check_siblings(folder: str, names: list[str]) -> None:
-    """Raise TableError for folders beside one named train that may be parts of a split, or classes.
+    """Raise TableError for folders beside one named like a part that may be parts, or classes.
 
     Both hold folders or images, so neither can be told from the other.
     """
-    trains = [name for name in names if split_role(name) == TRAIN]
-    others = [name for name in names if _role_and_words(name)[:1] != (TRAIN,)]
+    roles = {name: _role(name) for name in names}
+    role = TRAIN if TRAIN in roles.values() else next(filter(None, roles.values()))
+    parts = [name for name in names if roles[name] == role]
+    others = [name for name in names if _role_and_words(name)[:1] != (role,)]
     if others:
         raise TableError(
             f"--labels folder: {format_names([posixpath.join(folder, name) for name in others])} "
-            f"beside {format_names(trains)} may be a part of a split or a class; if a part, rename "
-            "it to train2, val, test or unlabeled; else move it out, or rename the folder "
-            f"{format_names(trains)}"
+            f"beside {format_names(parts)} may be a part of a split or a class; if a part, rename "
+            f"it to {'train2' if role == TRAIN else 'train'}, val, test or unlabeled; else move it "
+            f"out, or rename the folder {format_names(parts)}"
         )
 
 

@@ -21,6 +21,7 @@ from visionflows.label_sets import SEPARATOR, class_names, join_labels
 from visionflows.storage.local import LocalStorage
 
 _CSV = re.compile(r"(.+)#([^#,]+),([^#,]+)", re.DOTALL)  # the last #: a name may have one too
+_DASH = re.compile(r"(?<=[^\W\d])[-\u2010-\u2015]+(?=[^\W\d])")
 _SEPARABLE = ("csv", "folder", "regex")  # kinds of which --label-sep parts the labels
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # of what people do not see
 
@@ -215,7 +216,7 @@ def _class_notes(classes: Iterable[str], is_multi: bool) -> list[str]:
 def _plain(name: str) -> str:
     """A class name without what people do not see: of `jet_black` and `Jet black`, 1 and 1.0."""
     text = unicodedata.normalize("NFKC", _ESCAPE.sub("", name)).casefold()
-    plain = "".join(text.replace("_", " ").split())
+    plain = "".join(_DASH.sub(" ", text.replace("_", " ")).split())
     try:
         return str(float(plain))
     except ValueError:

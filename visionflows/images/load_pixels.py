@@ -8,7 +8,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import COLORMAP, TiffImageFile
 
-from visionflows.images.bit_depth import strips
+from visionflows.images.to_rgb import strips
 
 # Pillow's raw mode of a PNG: the factor from its own grey values, as in tRNS, to 8 bits.
 _FACTORS = {"1": 255, "L;2": 85, "L;4": 17}

@@ -22,7 +22,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from visionflows.bounded_read import TooLarge, read_bounded
 from visionflows.images import formats, jpeg, tiff
-from visionflows.images.bit_depth import to_rgb
 from visionflows.images.color_profiles import (
     attach_profile,
     attached_profile,
@@ -40,6 +39,7 @@ from visionflows.images.pillow import no_pixel_limit
 from visionflows.images.repair import candidates
 from visionflows.images.resize import ResizeMethod, resize_image
 from visionflows.images.time_budget import Clock, ClockedFile
+from visionflows.images.to_rgb import to_rgb
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 MAX_REASON = 300  # characters of a decoder's error
@@ -128,9 +128,9 @@ def _decodable_format(data: bytes) -> formats.FileFormat | None:
 def _refusal(data: bytes, format: formats.FileFormat | None, error: Exception | None) -> Exception:
     """The error of a file of which no candidate could be decoded, in words that its owner knows."""
     name, is_unidentified = "", isinstance(error, UnidentifiedImageError)
-    if format is formats.TIFF:
-        name = tiff.old_jpeg(data)
-    elif "bitfields" in str(error):  # Pillow's word for them
+    if format is formats.TIFF and str(error).startswith("decoder error"):
+        return BadImage("unreadable", tiff.decoder_refusal(data))
+    if "bitfields" in str(error):  # Pillow's word for them
         name = "BMP with unusual masks of its channels"
     elif format is None and not is_unidentified and data[2] in _RUN_LENGTH_TGA:
         name = "TGA with runs across lines, or damaged"  # Pillow took it for one

@@ -79,10 +79,12 @@ def refusal(data: bytes) -> str:
     return f"TIFF: {samples}, compression {compression}: not decoded here; save it as PNG"
 
 
-def old_jpeg(data: bytes) -> str:
-    """The kind of a TIFF whose JPEG is of the obsolete form of TIFF 6.0; else empty."""
-    is_old = _first(_tags(data), _COMPRESSION, 1) == _OLD_JPEG
-    return "TIFF with old-style JPEG (compression 6)" if is_old else ""
+def decoder_refusal(data: bytes) -> str:
+    """Why libtiff does not decode a TIFF, of whose pixels it only says `decoder error`."""
+    compression = _first(_tags(data), _COMPRESSION, 1)
+    if compression == _OLD_JPEG:
+        return "TIFF with old-style JPEG (compression 6): not decoded here; save it as PNG"
+    return f"TIFF of compression {compression}: damaged, or not decoded here; save it as PNG"
 
 
 def without_bigtiff(data: bytes) -> bytes:

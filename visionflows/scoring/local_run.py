@@ -14,12 +14,12 @@ from visionflows.inference.decoding import Row
 from visionflows.inference.engine import Engine
 from visionflows.models.registry import find_model
 from visionflows.scoring import parts
+from visionflows.scoring.disk_space import check_disk_space
 from visionflows.scoring.listing import File, Shard
 from visionflows.scoring.result import read_plan
 from visionflows.scoring.run import ScoringRun, check_error_rate, lock_output
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.scoring.shards import PendingShards, check_output
-from visionflows.scoring.work_list import check_disk_space
 from visionflows.storage.base import Entry
 
 

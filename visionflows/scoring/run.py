@@ -14,13 +14,14 @@ from visionflows.images.formats import format_counts
 from visionflows.models.registry import default_store
 from visionflows.reports.rendering import describe
 from visionflows.scoring import result, review_results, shards
+from visionflows.scoring.disk_space import check_disk_space
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import AnyEngine, make_job
 from visionflows.scoring.listing import Shard
 from visionflows.scoring.run_history import RunHistory
 from visionflows.scoring.schema import Counts, RunCounts, RunResult, Timings, WrittenFile
 from visionflows.scoring.settings import ScoreSettings
-from visionflows.scoring.work_list import check_disk_space, start_work_list
+from visionflows.scoring.work_list import start_work_list
 from visionflows.storage import location_text, open_storage, own_locations
 from visionflows.storage.base import SkippedFiles
 from visionflows.system import library_versions

@@ -5,10 +5,9 @@ import dataclasses
 import io
 from collections.abc import Iterator
 
-from visionflows.errors import OtherRunError, RunError, StorageError
+from visionflows.errors import OtherRunError, RunError
 from visionflows.hashing import sha256_of_file
 from visionflows.images.formats import ImageFilter
-from visionflows.images.near_duplicates import BYTES
 from visionflows.inference.engine import Backend
 from visionflows.scoring.input_source import Source
 from visionflows.scoring.job import Job
@@ -19,9 +18,6 @@ from visionflows.scoring.schema import RunResult
 from visionflows.scoring.settings import ScoreSettings
 from visionflows.storage.base import LISTED, Entry, Storage
 from visionflows.storage.name_encoding import decode_name
-
-# Disk space of a row with a path of 100 characters. It is written to a part and predictions.csv.
-BYTES_PER_ROW, BYTES_PER_PROBABILITY = 200, 9
 
 
 @dataclasses.dataclass
@@ -65,23 +61,6 @@ def start_work_list(
         entries = images(entries)
     listing.start(reusable.find(entries) if reusable else map(File, entries))
     return WorkList(source, listing, job, backends, settings, reusable, images)
-
-
-def check_disk_space(output: Storage, job: Job, files: int) -> None:
-    """Raise StorageError if the disk is too small for the rows of so many files."""
-    free = output.free_bytes()
-    if free is None:
-        return
-    row = BYTES_PER_ROW + BYTES_PER_PROBABILITY * len(job.classes)
-    row += 2 * BYTES if job.settings.find_duplicates else 0
-    # Shards that already have a part need no space for another one.
-    parts = sum(name.endswith(".csv") for name in output.names("parts"))
-    needed = row * (2 * files - min(parts * job.settings.shard_size, files)) + (20 << 20)
-    if free < needed:
-        raise StorageError(
-            f"{output}: {free >> 20} MB free, the result may need {needed >> 20} MB; "
-            "free some space or name another output"
-        )
 
 
 def _start_retry(

@@ -7,7 +7,6 @@ key without its prefix. `visionflows.storage.name_encoding` makes text for a CSV
 import contextlib
 import dataclasses
 import datetime
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,28 +15,13 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from visionflows.errors import StorageError, one_line
 from visionflows.storage.name_encoding import encode_name
+from visionflows.storage.skipped_names import hidden_kind
 
 MISSING = "missing"  # the version of an entry that vanished before its size was read
 LISTED = "listed"  # the version of an entry named in a list, which was not looked up
 Keep = Callable[[str], bool] | None  # filters by a file's own name
 _INVALID_PARTS = frozenset(("", ".", ".."))
-OWN, YOUNG = "own (store, output, cache)", "younger than --min-age"
-# Endings of files that programs are still transferring, and of files that are not here yet.
-_TRANSFERS = (
-    *(".part", ".filepart", ".partial", ".crdownload", ".download", ".opdownload", ".tmp"),
-    *(".upload", ".uploading", ".inprogress"),
-)
-_NOT_DOWNLOADED = ".icloud"
-# Left among images by macOS, Synology, QNAP, Windows, ext4, and Lightroom (previews are images).
-_HIDDEN = {
-    name.lower(): name
-    for name in (
-        *("__MACOSX", "Network Trash Folder", "Temporary Items"),
-        *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),
-        *("$RECYCLE.BIN", "System Volume Information", "lost+found"),
-    )
-}
-_HIDDEN_SUFFIXES = (".lrdata", ".lrcat-data")
+OWN, YOUNG = "own (store, output, cache)", "younger than --min-age"  # kinds of skipped files
 
 
 class Entry(NamedTuple):
@@ -55,27 +39,6 @@ def identifies_content(version: str) -> bool:
 
 class ReadFailed(OSError):
     """A file that could not be transferred, or is not the one that was listed."""
-
-
-def hidden_kind(part: str) -> str:
-    """Why a part of a name is hidden, such as `.*` or `@eaDir`; empty if it is not."""
-    name = part.lower()
-    if part.startswith("."):
-        if name.endswith(_NOT_DOWNLOADED):
-            return f"*{_NOT_DOWNLOADED} (not downloaded yet)"
-        return "" if part in (".", "..") else ".*"
-    suffix = next((f"*{suffix}" for suffix in _HIDDEN_SUFFIXES if name.endswith(suffix)), "")
-    if re.fullmatch(r"found\.\d{3}", name):  # what Windows recovers from a damaged disk
-        return "found.000"
-    return _HIDDEN.get(name, suffix)
-
-
-def transfer_kind(name: str) -> str:
-    """The ending by which a file is known to be in transfer, as `*.part`; else empty."""
-    name = name.lower()
-    if not name.endswith(_TRANSFERS):
-        return ""
-    return f"*{next(filter(name.endswith, _TRANSFERS))} (in transfer)"
 
 
 def invalid_name_reason(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Any mode and bit depth as 8-bit RGB, on white and reduced.
+"""Any mode and bit depth as 8-bit RGB: deep values scaled, transparency laid on white, reduced.
 
 Images are converted in strips, so that no second copy of a large one is made.
 """
