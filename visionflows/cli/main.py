@@ -209,7 +209,9 @@ def score(
     """Score every image in a folder into predictions.csv, one row for each."""
     prepare_prefect()
     if dry_run:
-        _preview(input, model, output or f"{store}/scores/<time>", store, ctx.obj)
+        from visionflows.cli.results import print_preview
+
+        print_preview(input, model, output or f"{store}/scores/<time>", store, ctx.obj)
         return
     from flows.score import score as score_flow
     from visionflows.cli.results import summary_lines
@@ -220,16 +222,6 @@ def score(
     set_stop_hint(RESUMES if output else f"to resume, add --output {output_used}")
     result = score_flow(input, model, output=output_used, store=store, settings=ctx.obj)
     print_summary(*summary_lines(result))
-
-
-def _preview(input: str, model: str, output: str, store: str, settings: Any) -> None:
-    from visionflows.cli.terminal import print_lines
-    from visionflows.inference import open_engine
-    from visionflows.scoring.local_run import LocalRun
-
-    run = LocalRun(input, output, open_engine(model, store, settings), settings, store)
-    for name, value in run.preview().items():
-        print_lines(f"{name:10} {value:,}" if isinstance(value, int) else f"{name:10} {value}")
 
 
 @app.command(
